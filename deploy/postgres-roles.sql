@@ -3,6 +3,8 @@
 --   CREATE ROLE scrip_api LOGIN PASSWORD '…'; CREATE ROLE scrip_worker LOGIN PASSWORD '…';
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-roles.sql
 -- Run `scrip migrate`, `scrip workspaces` and `scrip keys` as the owner. A test fails if a table is missing here.
+-- One transaction, so that running processes keep their rights meanwhile.
+BEGIN;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM scrip_api, scrip_worker;
@@ -47,6 +49,9 @@ GRANT UPDATE, DELETE ON webhooks TO scrip_worker;
 GRANT INSERT, UPDATE, DELETE ON webhook_deliveries TO scrip_worker;
 GRANT USAGE, SELECT, UPDATE ON SEQUENCE epochs TO scrip_worker;
 
+-- Each process stores that it runs. Only the owner writes formats and script_versions: Redis runs what is in there.
+GRANT INSERT, UPDATE, DELETE ON processes TO scrip_api, scrip_worker;
+
 -- Each process logs its own changes. A trigger rejects updates of the log except for deleted users.
 GRANT INSERT ON audit TO scrip_api, scrip_worker;
 GRANT UPDATE (subject, before, after, ip, user_agent) ON audit TO scrip_worker;
@@ -55,3 +60,5 @@ GRANT UPDATE (subject, before, after, ip, user_agent) ON audit TO scrip_worker;
 ALTER FUNCTION ensure_fact_partitions(int) SECURITY DEFINER SET search_path = public, pg_temp;
 REVOKE EXECUTE ON FUNCTION ensure_fact_partitions(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_fact_partitions(int) TO scrip_worker;
+
+COMMIT;

@@ -163,6 +163,10 @@ class Ledger:
         if self._file:
             self._file.close()
 
+    def move(self, api: int, url: str) -> None:
+        """Send to this address what went to one of `urls`."""
+        self._barrages[api].move(url)
+
     def write(self, entry: Entry) -> None:
         """Append an entry."""
         self.sent += 1

@@ -121,7 +121,7 @@ class Barrage:
     async def fire(self, asks: Sequence[Ask]) -> list[Answer]:
         """Send all; the responses in the requests' order. The last bytes of several requests are sent together, once
         all other bytes are sent. TimeoutError if a response takes too long."""
-        wires = [self._take() for _ in asks]
+        wires, free = [self._take() for _ in asks], self._free
         try:
             async with asyncio.timeout(self._patience_s):
                 packed = [wire.pack(ask) for wire, ask in zip(wires, asks, strict=True)]
@@ -140,7 +140,7 @@ class Barrage:
             if answer.headers.get("connection") == "close":
                 wire.close()
             else:
-                self._free.append(wire)
+                free.append(wire)
         return answers
 
     async def ask(self, ask: Ask) -> Answer:
@@ -153,6 +153,12 @@ class Barrage:
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {answer.content.decode(errors='replace')[:500]}")
         return answer
+
+    def move(self, url: str) -> None:
+        """Open connections to this address from now on; requests in flight keep theirs."""
+        self._to = (url, self._to[1])
+        self.close()
+        self._free = []
 
     def close(self) -> None:
         """Close all idle connections."""

@@ -60,7 +60,7 @@ async def _measure(live: int, retired: int) -> list[tuple[str, ...]]:
         try:
             await asyncio.gather(postgres.start(), valkey.start())
             await migrate(postgres.url)
-            async with await connect_postgres(postgres.url, command_timeout_s=600.0, timeouts={}) as pool:
+            async with await connect_postgres(postgres.url, command_timeout_s=600.0) as pool:
                 await ensure_partitions(pool, 1)
                 pids = (valkey.child.pid or 0, postgres.child.pid or 0)
                 place = _Place(pool, postgres.url, valkey.url, pids)
@@ -146,6 +146,6 @@ class _Place:
         return time.process_time() + sum(map(cpu_of, self._pids))
 
     async def _fence(self) -> int:
-        fence = await take_lease(self._pool, 0, f"bench {time.monotonic()}", 0)
+        fence = await take_lease(self._pool, 0, f"bench {time.monotonic()}")
         assert fence is not None
         return fence

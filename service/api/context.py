@@ -33,7 +33,14 @@ class Context:
     """All partitions in Postgres; none until a worker has created them."""
     open_partitions: frozenset[int] = frozenset()
     """The partitions whose Redis is verified, by the table of partitions in Postgres."""
+    loaded_partitions: frozenset[int] = frozenset()
+    """Those whose Redis has this version's scripts."""
     readiness_check: asyncio.Task[Any] | None = None
     """The last check of readiness; requests that arrive while it runs get its result."""
     selling_until_s: float = 0.0
     """When the console's flash sale in this process ends at the latest, by time.monotonic; 0 without a sale."""
+
+    @property
+    def can_decide(self) -> bool:
+        """Whether this process can decide requests of some partition."""
+        return self.decider.link.connected and bool(self.loaded_partitions)

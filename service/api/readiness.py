@@ -12,10 +12,13 @@ from service.record.pool import ERRORS
 CHECK_S = 1.0
 """Time for each server to reply to a check."""
 
-Fault = Literal["keys_outdated", "redis_unavailable", "closed", "unverified"]
+Fault = Literal["keys_outdated", "redis_unavailable", "closed", "scripts_missing", "unverified"]
 """Why a partition is not served: API keys have not been read from Postgres for too long; Redis can't be reached; a
-worker must open the partition; Redis is not the server that a worker verified, or has lost its gate or scripts.
-Programs compare these texts: never change one."""
+worker must open the partition; Redis has no scripts of this version, as long as its `scrip migrate` has not run; Redis
+is not the server that a worker verified, or has lost its gate. Programs compare these texts: never change one."""
+
+_STATES: dict[str, Literal["open", "behind"]] = {"open": "open", "behind": "behind", "full": "behind"}
+"""By the gate's text."""
 
 
 class UnservedPartition(Answer):
@@ -77,11 +80,11 @@ async def state_of(context: Context, partition: int) -> Literal["open", "behind"
         return "redis_unavailable"
     if partition not in context.open_partitions:
         return "closed"
+    if partition not in context.loaded_partitions:
+        return "scripts_missing"
     try:
         async with asyncio.timeout(CHECK_S):
             gate = await context.decider.gate(partition)
     except (Refusal, TimeoutError):
         return "redis_unavailable"
-    if gate == "open":
-        return "open"
-    return "behind" if gate in ("full", "behind") else "unverified"
+    return _STATES.get(gate, "unverified")

@@ -37,8 +37,8 @@ def _explain(error: Exception) -> str | None:
     """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
     import asyncpg
 
-    from service.record.partitions.partition_rows import UnusableRecord
     from service.record.pool import UnfitDatabase
+    from service.record.versions import UnusableRecord
 
     if isinstance(error, UnusableRecord):
         return f"{error.code}: {error}"

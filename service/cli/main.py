@@ -85,7 +85,7 @@ def worker() -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database's schema up to date."""
+    """Bring the database's schema up to date, and store this version's scripts for the workers that run."""
     from service.common import config
 
     url = config.load().database_url
@@ -94,10 +94,11 @@ def migrate() -> None:
 
     import asyncpg
 
-    from service.record.migrations import MigrationError, migrate
+    from service.record.migrations import MigrationError
+    from service.worker.versions import migrate_version
 
     try:
-        applied = asyncio.run(migrate(url))
+        applied = asyncio.run(migrate_version(url))
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unusable(f"unavailable: the database can't be migrated: {error}") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")

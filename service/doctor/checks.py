@@ -31,6 +31,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.record.partitions.standby_rows import read_flushed
 from service.record.sessions import unbound_reason
+from service.record.versions import WrongNumber
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5
@@ -132,6 +133,11 @@ class _Examination:
         except MigrationError as error:
             advice = "Run the version of scrip that migrated the database, or a newer one."
             self.checks.append(Check("migrations", "bad", str(error), advice))
+            return []
+        except WrongNumber as wrong:
+            self.unusable = True
+            advice = "Run a version of scrip that fits the database: see docs/upgrading.md."
+            self.checks.append(Check("migrations", "bad", f"{wrong.code}: {wrong}", advice))
             return []
         if missing_migrations:
             says = f"missing: {', '.join(missing_migrations)}"

@@ -24,9 +24,10 @@ from service.common.config import Settings
 from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
-from service.record.migrations import MigrationError, migrate
+from service.record.migrations import MigrationError
 from service.record.partitions.partition_rows import NotMigrated, check_partitions, ensure_partitions
 from service.record.pool import connect_once
+from service.worker.versions import migrate_version
 
 _READY_DEADLINE_S = 30.0
 _HEALTH_TIMEOUT_S = 2.0
@@ -161,7 +162,7 @@ class _LocalService:
         try:
             with contextlib.suppress(NotMigrated):
                 await self._with_database(check_partitions)
-            await migrate(self._database_url)
+            await migrate_version(self._database_url)
             await self._with_database(partial(ensure_partitions, default=demo.PARTITIONS))
             if self._postgres:
                 await demo.seed(self._database_url)

@@ -185,6 +185,11 @@ class Decider:
         gate = parse_gate(read or "")
         return gate.state if gate.epoch == str(self.epoch(partition)) and all(known) else ""
 
+    async def has_scripts(self, partition: int) -> bool:
+        """Whether Redis has this version's scripts of the current epoch. Raises Refusal."""
+        digests = self._digests.get(partition, {}).values()
+        return bool(digests) and all(await self._read("SCRIPT", "EXISTS", *digests))
+
     async def tail(self, partition: int) -> EventId:
         """The last event in the outbox; NO_EVENT for none."""
         reply = await self._read("XREVRANGE", key_names.outbox(partition), "+", "-", "COUNT", 1)

@@ -6,11 +6,12 @@ So each epoch and partition has its own digests: loading other scripts never bri
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from service.common.resources import LUA_DIR
 from service.domain import outcomes
+from service.formats.key_names import LAYOUT
 
 _has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
 LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
@@ -43,6 +44,9 @@ HEAD = """local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED, na
 local W = string.sub(KEYS[2] or '', 1, -2)
 """
 """How a script's text begins: see lua/includes/gate.lua."""
+
+BLANKS = "'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {replid}"
+"""In a template, the place of an epoch's words. Other versions' workers fill it, too: see service/formats/number.py."""
 
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
@@ -115,9 +119,31 @@ def _strip(source: str) -> str:
 def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open", *, logged: bool = False) -> str:
     """The text of a script for one epoch, which runs while the gate has this state. With `logged` a rebuild's writes go
     to the append-only file, too."""
+    return fill(template(name), partition, epoch, nonce, state, logged=logged)
+
+
+def template(name: str) -> str:
+    """A script's text with BLANKS."""
+    return f"{HEAD.format(BLANKS)}{_body(name)}\n"
+
+
+def fill(text: str, partition: int, epoch: int, nonce: str, state: str = "open", *, logged: bool = False) -> str:
+    """The text of a template, of this version or another, for one epoch."""
     words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
-    body = _body(name).replace(UNLOGGED, LOGGED) if logged else _body(name)
-    return f"{HEAD.format(words)}{body}\n"
+    filled = text.replace(BLANKS, words, 1)
+    return filled.replace(UNLOGGED, LOGGED) if logged else filled
+
+
+def templates() -> dict[str, str]:
+    """The templates of the scripts that API processes call, by name."""
+    return {name: template(name) for name in [*SERVING, *PROJECTION]}
+
+
+@cache
+def version() -> str:
+    """This version's name among processes: a digest of its templates, so two builds with the same scripts are one."""
+    text = "\0".join([LAYOUT, *(f"{name}\0{text}" for name, text in sorted(templates().items()))])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def nonce_of(random: str, history: str, followed: bool) -> str:
@@ -145,7 +171,7 @@ def _checked_history(nonce: str) -> str:
 
 
 class Scripts:
-    """The texts and digests of one epoch's scripts for one partition."""
+    """The texts and digests of one epoch's scripts for one partition; `template_of` returns templates by name."""
 
     def __init__(
         self,
@@ -154,11 +180,12 @@ class Scripts:
         nonce: str,
         names: Sequence[str],
         state: str = "open",
+        template_of: Callable[[str], str] = template,
         *,
         logged: bool = False,
     ) -> None:
         self.partition, self.epoch, self.nonce = partition, epoch, nonce
-        self.texts = {name: compose(name, partition, epoch, nonce, state, logged=logged) for name in names}
+        self.texts = {name: fill(template_of(name), partition, epoch, nonce, state, logged=logged) for name in names}
         self.digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self.texts.items()
         }

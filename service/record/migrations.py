@@ -13,6 +13,7 @@ import structlog
 from service.common.resources import SQL_DIR
 from service.record.pool import connect_once
 from service.record.sessions import bound_roles
+from service.record.versions import check_number, check_running, raise_number
 
 log = structlog.get_logger()
 
@@ -21,6 +22,8 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (
     number int PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
 )"""
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
+"""While a statement waits for a table's lock, all later statements on the table wait for it."""
 _file_name = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 
 
@@ -37,7 +40,11 @@ class Migration(NamedTuple):
 
 async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> list[str]:
     """Apply the missing migrations and return their names; set the bounds of the roles' sessions. Several processes may
-    run this at once."""
+    run this at once.
+
+    A database that the next version has migrated needs none. Raises MigrationError, and WrongNumber if the database, or
+    a process that uses it, does not fit this version.
+    """
     files = read_migrations(folder)
     applied: list[str] = []
     connection = await connect_once(database_url, name="scrip migrate")
@@ -53,11 +60,15 @@ async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> l
 
 
 async def missing(connection: asyncpg.Connection, folder: Path = SQL_DIR / "migrations") -> list[str]:
-    """The names of the migrations that are not applied. Raises MigrationError if an applied one doesn't match."""
+    """The names of the migrations that are not applied. Raises MigrationError if an applied one doesn't match,
+    WrongNumber as check_number."""
     files = read_migrations(folder)
     if await connection.fetchval("SELECT to_regclass('migrations')") is None:
         return [migration.name for migration in files]
-    return [migration.name for migration in files[await _applied(connection, files) :]]
+    has_number = await _has_number(connection)
+    if has_number:
+        await check_number(connection)
+    return [migration.name for migration in files[await _applied(connection, files, may_be_newer=has_number) :]]
 
 
 def read_migrations(folder: Path) -> list[Migration]:
@@ -75,8 +86,14 @@ def read_migrations(folder: Path) -> list[Migration]:
     return migrations
 
 
-async def _applied(connection: asyncpg.Connection, files: list[Migration]) -> int:
-    """The number of applied migrations. Raises MigrationError if one is not the file's."""
+async def _has_number(connection: asyncpg.Connection) -> bool:
+    """Whether the database is of a version that stores its number of formats."""
+    return await connection.fetchval("SELECT to_regclass('formats')") is not None
+
+
+async def _applied(connection: asyncpg.Connection, files: list[Migration], *, may_be_newer: bool) -> int:
+    """The number of applied migrations. Raises MigrationError if one is not the file's, or has no file; with
+    `may_be_newer`, the next version's may follow."""
     known = await connection.fetch("SELECT number, name, sha256 FROM migrations ORDER BY number")
     for row, migration in zip(known, files, strict=False):
         if tuple(row) != (migration.number, migration.name, migration.sha256):
@@ -84,7 +101,7 @@ async def _applied(connection: asyncpg.Connection, files: list[Migration]) -> in
                 f"the database has {row['name']}, made from another file than this version's {migration.name}. "
                 "Use an empty database, or the version that made it; a change of the schema is a new file"
             )
-    if len(known) > len(files):
+    if len(known) > len(files) and not may_be_newer:
         raise MigrationError(f"the database has {known[len(files)]['name']}, which this version doesn't know")
     return len(known)
 
@@ -102,8 +119,13 @@ async def _apply_next(connection: asyncpg.Connection, files: list[Migration]) ->
     """Apply the first missing migration in its own transaction; None if none is missing."""
     async with _alone(connection):
         await connection.execute(_TABLE)
-        applied = await _applied(connection, files)
-        if applied == len(files):
+        await connection.execute(_LOCK_TIMEOUT)
+        if has_number := await _has_number(connection):
+            await check_number(connection)
+            await check_running(connection)
+            await raise_number(connection)
+        applied = await _applied(connection, files, may_be_newer=has_number)
+        if applied >= len(files):
             return None
         migration = files[applied]
         await connection.execute(migration.sql)

@@ -41,8 +41,7 @@ def serve(settings: Settings, channel_fd: int, tally_fd: int, block: int) -> Non
     app = create_app(settings)
 
     def can_decide() -> bool:
-        context = app.state.context
-        return context.decider.link.connected and bool(context.open_partitions)
+        return app.state.context.can_decide
 
     member = MemberServer(make_server_config(settings, app=app), socket.socket(fileno=channel_fd), tally, can_decide)
     gc.freeze()

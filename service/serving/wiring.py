@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import asyncpg
 import structlog
@@ -13,9 +15,11 @@ from service.access.user_tokens import Issuer, Tokens
 from service.api.context import Context
 from service.api.csv_stream import MAX_EXPORTS, ExportSlots
 from service.common.config import Settings
+from service.domain.errors import Refusal
 from service.hot.connection import Link
 from service.hot.decider import Decider
 from service.hot.projection import RedisProjector
+from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
 from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
@@ -24,6 +28,7 @@ from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partitions
 from service.record.replica import Replica
+from service.record.versions import BEAT_S, WrongNumber, forget_process, renew_process
 from service.serving.jwks import JwksRefresher
 
 MAX_CONNECTIONS = 10
@@ -35,6 +40,8 @@ POLL_S = 0.2
 POLL_TIMEOUT_S = 2.0
 USAGE_INTERVAL_S = 10.0
 """Interval at which the last use of keys and refused requests are written to Postgres."""
+
+_REMEDY = "Run `scrip migrate` of this version; a worker then loads its scripts within seconds."
 
 log = structlog.get_logger()
 
@@ -63,13 +70,18 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     ]
     poller = _PostgresPoller(context)
     await poller.poll()
-    tasks = [asyncio.create_task(poller.run()), *(asyncio.create_task(one.run()) for one in refreshers)]
+    tasks = [
+        asyncio.create_task(poller.run()),
+        asyncio.create_task(_watch_scripts(context)),
+        *(asyncio.create_task(one.run()) for one in refreshers),
+    ]
     try:
         yield context
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await forget_process(pool, poller.process)
         await recorded.close()
         await link.stop()
         await replica.close()
@@ -96,8 +108,27 @@ async def _read_bearer(context: Context, workspace: str) -> Caller | None:
     return Caller(None, number, row.workspace_id, row.partition, row.mode, frozenset(), limits=limits)
 
 
+async def _watch_scripts(context: Context) -> None:
+    """Five times a second, find the partitions whose Redis has this version's scripts. Redis has them in an epoch until
+    it restarts, so each connection asks until it finds them, once for each epoch."""
+    loaded_at: dict[int, tuple[int, int]] = {}
+    lacking: list[int] = []
+    while True:
+        for partition in context.open_partitions:
+            moment = context.decider.moment(partition)
+            with contextlib.suppress(Refusal):
+                if loaded_at.get(partition) != moment and await context.decider.has_scripts(partition):
+                    loaded_at[partition] = moment
+        now = context.open_partitions
+        context.loaded_partitions = frozenset(p for p in now if loaded_at.get(p) == context.decider.moment(p))
+        was, lacking = lacking, sorted(now - context.loaded_partitions) if context.decider.link.connected else []
+        if lacking and lacking != was:
+            log.warning("scripts_not_loaded", partitions=lacking, version=version(), remedy=_REMEDY)
+        await asyncio.sleep(POLL_S)
+
+
 class _PostgresPoller:
-    """Polls Postgres five times a second for valid keys and open epochs.
+    """Polls Postgres five times a second for valid keys and open epochs, and stores that this process runs.
 
     While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas.
     After MAX_AGE_S (service/access/keyring.py) the keyring refuses all keys.
@@ -106,7 +137,8 @@ class _PostgresPoller:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._keys_version = -1
-        self._touch_at = self._note_refused_at = 0.0
+        self._touch_at = self._note_refused_at = self._beat_at = 0.0
+        self.process = uuid4()
 
     async def run(self) -> None:
         is_unavailable = False
@@ -120,9 +152,13 @@ class _PostgresPoller:
                 if not is_unavailable:
                     log.warning("postgres_away", error=type(error).__name__)
                 is_unavailable = True
+            except WrongNumber as wrong:  # this process was stopped meanwhile, else `scrip migrate` would have failed
+                log.critical("stopping", reason=str(wrong))
+                signal.raise_signal(signal.SIGTERM)
 
     async def poll(self) -> None:
-        """Update keys and epochs once, and write key usage and refused requests. Raises the pool's errors."""
+        """Update keys and epochs once, and write that this process runs, key usage and refused requests. Raises the
+        pool's errors, and WrongNumber if a version that does not fit this one has migrated the database."""
         context = self._context
         generation, polled_at = context.decider.link.generation, time.monotonic()
         if await read_version(context.pool) != self._keys_version:
@@ -141,12 +177,14 @@ class _PostgresPoller:
                 context.decider.learn(row.id, row.epoch, row.nonce, generation, polled_at)
             else:
                 context.decider.forget(row.id)
-        if (now := time.monotonic()) > self._touch_at and (used := context.keyring.take_uses()):
+        context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
+        if (now := time.monotonic()) > self._beat_at:
+            self._beat_at = now + BEAT_S
+            await renew_process(context.pool, self.process, "api", version())
+        if now > self._touch_at and (used := context.keyring.take_uses()):
             self._touch_at = now + USAGE_INTERVAL_S
             await touch_keys(context.pool, used)
         if now > self._note_refused_at and (refused := context.keyring.take_rejections()):
             self._note_refused_at = now + USAGE_INTERVAL_S
             async with context.pool.acquire() as connection, connection.transaction():
                 await record_rejections(connection, refused)
-        context.partitions = range(len(partitions))
-        context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")

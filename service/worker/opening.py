@@ -37,6 +37,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.worker.restorer import Restorer
 from service.worker.unappliable_events import UnappliableEvents
+from service.worker.versions import OtherVersions
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
 SETTLE_S = 0.5
@@ -61,13 +62,17 @@ class Opening:
        Postgres's, with a key of a wrong type, or if an operator orders it. Quarantine the events that can't be applied
        again (docs/decisions/0030), and block the codes of quarantined events.
     5. Project the configuration that Redis lacks.
-    6. Load the scripts, check the server again, mark the epoch as open in Postgres, and open the gate.
+    6. Load the scripts, also those of other versions that run, check the server again, mark the epoch as open in
+       Postgres, and open the gate.
 
     If the worker dies, either the gate is closed or the partition is open.
     """
 
-    def __init__(self, server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int) -> None:
+    def __init__(
+        self, server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int, versions: OtherVersions | None = None
+    ) -> None:
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
+        self._versions = versions or OtherVersions(pool)
         self._partition = server.partition
         self._log = log.bind(partition=server.partition)
         self._is_old = False
@@ -112,6 +117,7 @@ class Opening:
         await restorer.mark("")
         scripts = Scripts(self._partition, epoch, nonce, [*SERVING, *PROJECTION])
         await server.load(scripts)
+        await self._versions.load(server, scripts)
         verified = await server.check()
         if not follows(nonce, verified.history, verified.followed):
             raise Fenced("this server's replication has changed since it was verified")

@@ -31,6 +31,7 @@ from service.record.partitions.partition_rows import (
     read_partition,
 )
 from service.record.partitions.standby_rows import check_visible
+from service.record.versions import WrongNumber
 from service.worker import metrics
 from service.worker.book_retirer import BookRetirer
 from service.worker.code_generator import Generator
@@ -44,6 +45,7 @@ from service.worker.restocker import Restocker
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
+from service.worker.versions import OtherVersions
 from service.worker.webhook_sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
@@ -93,6 +95,7 @@ class PartitionWorker:
         partition: int,
         keeper: LeaseKeeper,
         openings: asyncio.Semaphore,
+        versions: OtherVersions | None = None,
     ) -> None:
         """`openings` bounds how many partitions are opened at once."""
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
@@ -100,7 +103,7 @@ class PartitionWorker:
         self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
-        self._openings = openings
+        self._openings, self._versions = openings, versions or OtherVersions(pool)
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._failures = TaskFailures(pool, partition)
@@ -208,6 +211,7 @@ class PartitionWorker:
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(),
             "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(),
+            "loading_scripts": lambda: self._versions.keep_loaded(server, scripts),
         }
 
     async def _clear_old_failures(self) -> None:
@@ -247,19 +251,23 @@ class PartitionWorker:
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
         async with self._openings:
-            return await Opening(server, self._pool, flusher, fence).run()
+            return await Opening(server, self._pool, flusher, fence, self._versions).run()
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
         if not follows(row.nonce, *await server.history()) or await rebuild_order(self._pool, self._partition):
             return False
-        if gate.epoch != str(row.epoch) or gate.state == "closed" or not await server.has(scripts):
+        if gate.epoch != str(row.epoch) or gate.state == "closed":
+            return False
+        if not await self._versions.has_any(server, scripts):
             return False
         try:
             await flusher.start()
             await flusher.step()
         except AnchorLost:
             return False
+        if not await server.has(scripts):  # the last worker was of another version
+            await server.load(scripts)
         return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
 
     async def _watch_lease(self) -> None:
@@ -367,19 +375,29 @@ async def work(settings: Settings) -> None:
         partitions = await ensure_partitions(pool, settings.partitions)
         if settings.standbys:
             await check_visible(pool)
+        versions = OtherVersions(pool)
+        await versions.refresh()
         metrics.serve(settings.host, settings.metrics_port)
-        supervisor = Supervisor(TaskFailures(pool, 0))
+        supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
+        beating = asyncio.create_task(supervisor.run("beating", versions.run))
+        beating.add_done_callback(lambda _: stopping.set())
         keeper = LeaseKeeper(renewing, holder, partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
-        workers = [PartitionWorker(settings, pool, partition, keeper, openings) for partition in range(partitions)]
+        workers = [
+            PartitionWorker(settings, pool, partition, keeper, openings, versions) for partition in range(partitions)
+        ]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
         keeping.cancel()
         housekeeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        beating.cancel()
+        ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)
         with contextlib.suppress(*postgres.ERRORS):
             await keeper.end()
+        await versions.leave()
+        if isinstance(ended, WrongNumber):
+            raise ended
 
 
 def run(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import asyncpg
 
 from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
-from service.record.migrations import migrate
+from service.worker.versions import migrate_version
 from tests.faults.disk import Disk, Preloads
 from tests.faults.nodes import until
 from tests.faults.proxy import Forwarder
@@ -69,7 +69,7 @@ class Database:
         await connection.close()
         self.url = urlunsplit(urlsplit(self._server.url)._replace(path=f"/{name}"))
         self.front_url = f"postgresql://postgres@127.0.0.1:{self.front.port}/{name}"
-        await migrate(self.url)
+        await migrate_version(self.url)
         return self
 
     async def start_again(self) -> None:

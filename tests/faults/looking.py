@@ -82,6 +82,12 @@ class Drill:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def move(self, api: int, url: str) -> None:
+        """Send to this address what went to an API."""
+        self.stage.urls[api] = url
+        self.ledger.move(api, url)
+        self.on.barrage.move(self.stage.urls[0])
+
     async def _look_up(self, entry: Entry) -> None:
         """Check a recorded redemption at once. If Postgres does not respond, the judge checks it later."""
         if not (redemption := entry.redemption) or entry.op != "redeem":
@@ -115,17 +121,22 @@ class Drill:
 
     async def _look(self) -> None:
         sale = self.crowd.books["sale"][0]
-        await self._looking([f"/v1/coupons/{sale.code(0)}"], self.stage.urls[0], self.looks, LOOK_S)
+        await self._looking([f"/v1/coupons/{sale.code(0)}"], 0, self.looks, LOOK_S)
 
     async def _read(self) -> None:
         sale = self.crowd.books["sale"][0]
         paths = ["/v1/books?limit=1", f"/v1/books/{sale.book_id}/redemptions?limit=5"]
-        await self._looking(paths, self.stage.urls[-1], self.reads, LOOK_S * 5)
+        await self._looking(paths, -1, self.reads, LOOK_S * 5)
 
-    async def _looking(self, paths: list[str], url: str, looks: list[Look], pause_s: float) -> None:
+    async def _looking(self, paths: list[str], api: int, looks: list[Look], pause_s: float) -> None:
+        url = self.stage.urls[api]
         turns, wire = cycle(paths), Wire(url, KEY)
         while not self._ended or (looks and looks[-1].code):
             at_ms, response = now_ms(), {}
+            if url != self.stage.urls[api]:
+                url = self.stage.urls[api]
+                wire.close()
+                wire = Wire(url, KEY)
             try:
                 async with asyncio.timeout(10):
                     answer = await wire.ask(Ask("GET", next(turns)))

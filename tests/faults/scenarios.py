@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
-from tests.faults import process_faults, redis_faults, server_faults
+from tests.faults import process_faults, redis_faults, server_faults, upgrading
 from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
@@ -121,6 +121,9 @@ SCENARIOS: dict[str, Scenario] = {
     "maxmemory": Scenario(server_faults.memory_full, replicated=False, alarms=('"kind": "OOM"',)),
     "Redis's disk full": Scenario(server_faults.redis_disk_full, replicated=False, small_disks=True, rounds=10),
     "Postgres's disk full": Scenario(server_faults.postgres_disk_full, replicated=False, small_disks=True, rounds=10),
+    "a rolling upgrade, and back": Scenario(
+        upgrading.upgraded_and_back, replicated=False, rounds=10, buyers=3, codes=400
+    ),
     "events that can't be recorded": Scenario(
         process_faults.poisoned, replicated=False, alarms=("event put into quarantine",)
     ),

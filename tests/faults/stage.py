@@ -115,10 +115,11 @@ class Stage:
         self.workers: list[Process] = []
         self.urls: list[str] = []
         self.apis: list[Process] = []
+        self._started: list[Process] = []
         self.held_keys: set[str] = set()
         """Idempotency keys of locks, which live in Redis alone."""
         self.headers = {"Authorization": f"Bearer {KEY}"}
-        self._env: dict[str, str] = {}
+        self.env: dict[str, str] = {}
         self._standbys = standbys
 
     async def __aenter__(self) -> Self:
@@ -151,15 +152,15 @@ class Stage:
         async with self.pool.acquire() as connection:
             row = await create_workspace(connection, "drill")
             await create_key(connection, row.workspace, "admin", list(SCOPES), KEY)
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
         # With a replica what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated else self.database.front_url
-        self._env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
+        self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
         self.add_worker()
-        for number, front in enumerate([self.side, *[self.front] * (APIS - 1)]):
-            port = free_port()
-            self.apis.append(self._process("api", f"api{number}", front, SCRIP_PORT=str(port)))
-            self.urls.append(f"http://127.0.0.1:{port}")
+        for front in [self.side, *[self.front] * (APIS - 1)]:
+            api, url = self._start_api(self._tree, front)
+            self.apis.append(api)
+            self.urls.append(url)
         await self.until_ready()
 
     @property
@@ -173,18 +174,23 @@ class Stage:
 
     def add_worker(self) -> Process:
         """Start one more."""
-        self.workers.append(self._process("worker", f"worker{len(self.workers)}", self.front))
+        self.workers.append(self._process("worker", self._tree, self.front))
         return self.workers[-1]
 
-    def make_api(self, name: str, **env: str) -> tuple[Process, str]:
-        """Start an API with settings of its own, which the stage doesn't end; and its address."""
-        port = free_port()
-        return self._process("api", name, self.front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
+    def make_api(self, **env: str) -> tuple[Process, str]:
+        """Start an API with settings of its own, and return it with its address."""
+        return self._start_api(self._tree, self.front, **env)
 
-    def _process(self, command: str, name: str, front: Forwarder, **env: str) -> Process:
-        own = self._env | {"REDIS_URL": self._named or f"redis://127.0.0.1:{front.port}/0"} | env
+    def _start_api(self, tree: Path, front: Forwarder, **env: str) -> tuple[Process, str]:
+        port = free_port()
+        return self._process("api", tree, front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
+
+    def _process(self, command: str, tree: Path, front: Forwarder, **env: str) -> Process:
+        name = f"{command}{len(self._started)}"
+        own = self.env | {"REDIS_URL": self._named or f"redis://127.0.0.1:{front.port}/0"} | env
         clock = self.preloads.clock(name) if self.preloads else None
-        return Process(command, self._tree, own, self.folder / f"{name}.log", clock)
+        self._started.append(Process(command, tree, own, self.folder / f"{name}.log", clock))
+        return self._started[-1]
 
     @property
     def processes(self) -> list[Process]:
@@ -193,7 +199,7 @@ class Stage:
 
     async def close(self) -> None:
         """End everything."""
-        await asyncio.gather(*(process.close() for process in self.processes))
+        await asyncio.gather(*(process.close() for process in self._started))
         await asyncio.to_thread(self._watching.close)
         self.front.stop()
         self.side.stop()
@@ -215,12 +221,12 @@ class Stage:
 
     def log_sizes(self) -> dict[Path, int]:
         """How many bytes each process has logged so far."""
-        return {process.output: process.output.stat().st_size for process in self.processes}
+        return {process.output: process.output.stat().st_size for process in self._started}
 
     def alarms(self, since: Mapping[Path, int]) -> list[str]:
         """The alarms that processes have logged since their logs had these sizes."""
         lines: list[str] = []
-        for process in self.processes:
+        for process in self._started:
             with process.output.open("rb") as log:
                 log.seek(since.get(process.output, 0))
                 lines += log.read().decode().splitlines()
@@ -260,6 +266,20 @@ class Stage:
         if not wait_for_lease:
             await self.pool.execute("DELETE FROM workers")
         self.worker.start()
+
+    def start_api_beside(self, old: Process, tree: Path) -> tuple[Process, str]:
+        """Start an API of a tree that will replace another, on an address of its own."""
+        return self._start_api(tree, self.side if old is self.apis[0] else self.front)
+
+    def start_worker_beside(self, old: Process, tree: Path) -> Process:
+        """Start a worker of a tree that will replace another."""
+        return self._process("worker", tree, self.front)
+
+    async def end_replaced(self, old: Process, new: Process) -> None:
+        """End a process whose replacement runs."""
+        processes = self.apis if old in self.apis else self.workers
+        processes[processes.index(old)] = new
+        await old.signal(signal.SIGTERM)
 
     def switch(self, *, side: bool = True) -> None:
         """The replica takes the primary's place: its clients are cut, and find the other; those that come by `side`

@@ -72,7 +72,7 @@ async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
     without it they are refused, and other requests are not."""
     door = await Forwarder(stage.database.standby_socket).start()
     url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
-    process, reader = stage.make_api("reader", DATABASE_READ_URL=url)
+    process, reader = stage.make_api(DATABASE_READ_URL=url)
     try:
         async with httpx.AsyncClient(base_url=reader, headers=stage.headers, timeout=30) as client:
             await _read_from_replica(stage, client, door)

@@ -109,7 +109,8 @@ _FORBIDDEN = {
         "TRUNCATE redemptions", "DROP TABLE books", "ALTER TABLE books ADD x int", "CREATE TABLE x (y int)",
         "SELECT ensure_fact_partitions(1)", "SELECT nextval('epochs')", "DELETE FROM migrations",
         "SELECT pg_read_file('/etc/passwd')", "COPY books TO PROGRAM 'id'", "CREATE ROLE x", "SET ROLE postgres",
-        "ALTER ROLE scrip_api SUPERUSER", "SELECT pg_ls_dir('/')",
+        "ALTER ROLE scrip_api SUPERUSER", "SELECT pg_ls_dir('/')", "UPDATE script_versions SET templates = '{}'",
+        "INSERT INTO script_versions VALUES ('x', '{}')", "UPDATE formats SET number = 2",
     ),
     "worker": (
         "SELECT * FROM keys", "UPDATE keys SET scopes = '{operate}'", "INSERT INTO keys (name) VALUES ('x')",

@@ -1,7 +1,7 @@
 """Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Literal
 
 import asyncpg
 import msgspec
@@ -10,6 +10,7 @@ from service.domain.errors import Refusal
 from service.formats.event_id import EventId
 from service.record.pool import Connection, Database
 from service.record.queries import query
+from service.record.versions import UnusableRecord, check_number
 
 DEFAULT_PARTITIONS = 16
 """Of a new database: enough for a partition on each core of several Redis servers, as the number can't change later."""
@@ -17,12 +18,6 @@ DEFAULT_PARTITIONS = 16
 
 class LeaseLost(Exception):
     """Another worker has the partition's lease. This one must not write."""
-
-
-class UnusableRecord(RuntimeError):
-    """The settings and the database don't match. The message says what to do."""
-
-    code: ClassVar[str]
 
 
 class WrongPartitions(UnusableRecord):
@@ -93,8 +88,9 @@ async def ensure_partitions(database: Database, wanted: int | None, default: int
 
 async def check_partitions(database: Database, wanted: int | None) -> int | None:
     """Return the fixed number; None if it is not fixed. Raises WrongPartitions if another one is wanted, NotMigrated
-    without tables."""
+    without tables, WrongNumber if the version that migrated the database does not fit this one."""
     try:
+        await check_number(database)
         recorded = await recorded_partitions(database)
     except asyncpg.UndefinedTableError:
         raise NotMigrated from None

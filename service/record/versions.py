@@ -1,0 +1,112 @@
+"""The versions of the program that use this database: their processes, scripts, and number of formats."""
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import ClassVar, Literal
+from uuid import UUID
+
+import msgspec
+
+from service.formats import key_names
+from service.formats.number import NUMBER, is_beside
+from service.record.pool import ERRORS, Database
+from service.record.queries import query
+
+BEAT_S = 2.0
+"""How often a process renews its row."""
+LIVING = timedelta(minutes=1)
+"""A process that has not renewed its row for this long counts as ended."""
+LEAVE_S = 1.0
+KEPT = 3
+"""The versions that keep their scripts although no process of theirs runs: one can go back to them."""
+
+
+class UnusableRecord(RuntimeError):
+    """The program and the database don't match. The message says what to do."""
+
+    code: ClassVar[str]
+
+
+class WrongNumber(UnusableRecord):
+    """The database, or a process on it, is of a version that can't run beside this one."""
+
+    code = "wrong_version"
+
+
+async def check_number(database: Database) -> None:
+    """Raises WrongNumber if the version that migrated this database is too old or too new for this one;
+    asyncpg.UndefinedTableError without tables."""
+    refuse_number(await read_number(database))
+
+
+def refuse_number(number: int | None) -> None:
+    """Raises WrongNumber if this is the number of a database that this version can't use. None fits: it is new."""
+    if number is None or is_beside(number):
+        return
+    other = f"First use one with formats {number + 1}" if number < NUMBER else f"Use one with formats {number}"
+    raise WrongNumber(
+        f"the database has formats {number}, and this version has formats {NUMBER}: only versions next to each other "
+        f"fit. {other} (docs/upgrading.md)."
+    )
+
+
+async def read_number(database: Database) -> int | None:
+    return await database.fetchval(query("read_number"))
+
+
+async def raise_number(database: Database) -> None:
+    """Store this version's number, unless the database has a larger one."""
+    await database.execute(query("raise_number"), NUMBER)
+
+
+async def check_running(database: Database) -> None:
+    """Raises WrongNumber if a process runs that can't run beside this version."""
+    for row in await database.fetch(query("running_numbers"), LIVING):
+        if not is_beside(row["number"]):
+            raise WrongNumber(
+                f"a process with formats {row['number']} still runs, and this version has formats {NUMBER}. Stop it "
+                f"first; one that was killed counts as stopped after {LIVING.seconds} s."
+            )
+
+
+async def renew_process(database: Database, process: UUID, kind: Literal["api", "worker"], version: str) -> None:
+    """Store that this process runs. Raises WrongNumber as check_number."""
+    refuse_number(await database.fetchval(query("renew_process"), process, kind, version, NUMBER))
+
+
+async def forget_process(database: Database, process: UUID) -> None:
+    """Store that this process ends. Without Postgres its row expires."""
+    with contextlib.suppress(*ERRORS):
+        async with asyncio.timeout(LEAVE_S):
+            await database.execute(query("forget_process"), process)
+
+
+async def forget_processes(database: Database) -> None:
+    """Delete the rows of processes that ended without deleting their own."""
+    await database.execute(query("forget_processes"))
+
+
+async def store_scripts(
+    database: Database, version: str, templates: Mapping[str, str], layout: str = key_names.LAYOUT
+) -> None:
+    """Store the scripts of the version that migrates, and delete those that nothing needs."""
+    await database.execute(query("store_scripts"), version, layout, msgspec.json.encode(templates).decode())
+    await database.execute(query("drop_old_scripts"), KEPT, LIVING)
+
+
+async def needed_versions(database: Database) -> Collection[str]:
+    """The versions of this layout whose scripts Redis needs, of those that are stored."""
+    return [row["version"] for row in await database.fetch(query("needed_versions"), key_names.LAYOUT, LIVING)]
+
+
+async def stored_versions(database: Database) -> list[str]:
+    """The versions of this layout whose scripts are stored; first the last that migrated."""
+    return [row["version"] for row in await database.fetch(query("stored_versions"), key_names.LAYOUT)]
+
+
+async def read_scripts(database: Database, version: str) -> dict[str, str] | None:
+    """A version's templates by name; None if none are stored."""
+    text = await database.fetchval(query("read_scripts"), version)
+    return None if text is None else msgspec.json.decode(text, type=dict[str, str])

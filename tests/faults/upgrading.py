@@ -1,0 +1,83 @@
+"""A rolling upgrade, and the way back: another version beside the one that runs, without a failed request."""
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+
+from loadtests.harness.trees import Change, changed
+from service.formats.number import NUMBER
+from tests.faults.looking import Drill
+from tests.faults.nodes import until
+from tests.faults.stage import ROOT, Stage
+
+WORKERS = 2
+_NUMBER = Change("service/formats/number.py", f"\nNUMBER = {NUMBER}\n", f"\nNUMBER = {NUMBER + 1}\n")
+
+
+async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """Two APIs and two workers are replaced by a new version's, one after the other, and then by the old version's. All
+    scripts of the new version have other digests, and its number of formats is the next. Nothing is refused, and no
+    epoch is opened."""
+    while len(stage.workers) < WORKERS:
+        stage.add_worker()
+    epoch, unanswered = (await stage.row()).epoch, drill.ledger.unanswered.total()
+    new = stage.folder / f"tree-{uuid4().hex}"
+    scripts = Change("service/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
+    changed([scripts, _NUMBER], ROOT, new)
+    await _replace(stage, drill, dice, new, migrates=True)
+    await _replace(stage, drill, dice, ROOT, migrates=False)
+    if drill.ledger.unanswered.total() > unanswered:
+        drill.wrong.append(f"failed requests: {dict(drill.ledger.unanswered)}")
+    if refused := {look.code for look in [*drill.looks, *drill.reads] if look.code}:
+        drill.wrong.append(f"failed reads: {sorted(refused)}")
+    if (now := (await stage.row()).epoch) != epoch:
+        drill.wrong.append(f"epoch {now} was opened after {epoch}")
+
+
+async def _replace(stage: Stage, drill: Drill, dice: random.Random, tree: Path, *, migrates: bool) -> None:
+    """Replace each API and each worker, in any order. If the version is new, migrate once its first API runs."""
+    processes = [*stage.apis, *stage.workers]
+    if not migrates:
+        dice.shuffle(processes)
+    for old in processes:
+        await drill.begin_fault(10)
+        if old in stage.workers:
+            earlier = await _workers(stage)
+            new = stage.start_worker_beside(old, tree)
+            await until(lambda earlier=earlier: _has_other_workers(stage, earlier), "the new worker")
+        else:
+            new, url = stage.start_api_beside(old, tree)
+            if migrates and old is processes[0]:
+                await until(lambda url=url: _fails(url, ["scripts_missing"]), "a version that is not migrated")
+                await _migrate(stage, tree)
+            await until(lambda url=url: _fails(url, []), "the new API's scripts")
+            drill.move(stage.apis.index(old), url)
+            await drill.until_more(10)
+        await stage.end_replaced(old, new)
+
+
+async def _fails(url: str, reasons: list[str]) -> bool:
+    """Whether partitions fail for these reasons, by an API's own report."""
+    async with httpx.AsyncClient(timeout=5) as client:
+        report = (await client.get(f"{url}/health/ready")).json()
+    return [one["reason"] for one in report["partitions"]] == reasons
+
+
+async def _migrate(stage: Stage, tree: Path) -> None:
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "migrate"), cwd=tree, env=stage.env
+    )
+    assert await command.wait() == 0
+
+
+async def _workers(stage: Stage) -> set[UUID]:
+    """The workers that have registered."""
+    return {row["id"] for row in await stage.pool.fetch("SELECT id FROM processes WHERE kind = 'worker'")}
+
+
+async def _has_other_workers(stage: Stage, earlier: set[UUID]) -> bool:
+    return bool(await _workers(stage) - earlier)
