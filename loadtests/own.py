@@ -1,6 +1,7 @@
 """A service of a load's own, for as long as it takes, and what it spends."""
 
 import contextlib
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -27,8 +28,8 @@ def own_service(tree: Path = ROOT) -> Iterator[Run]:
 
 @contextmanager
 def running(data_dir: Path, tree: Path = ROOT) -> Iterator[Run]:
-    """A `scrip run` on a data folder, ready; it ends with the block."""
-    run = Run(data_dir, free_port(), tree)
+    """A `scrip run` on a data folder, ready, with SCRIP_TEST_PARTITIONS partitions; it ends with the block."""
+    run = Run(data_dir, free_port(), tree, partitions=int(os.environ.get("SCRIP_TEST_PARTITIONS") or 1))
     try:
         yield run.until_ready()
     finally:

@@ -42,6 +42,21 @@ async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
+async def make_workspace(
+    connection: Any, name: str, mode: Literal["live", "test"], partition: int | None = None
+) -> None:
+    """Make a workspace, in this partition, and a key `<name>_admin` with all scopes."""
+    while True:  # its random id chooses the partition
+        transaction = connection.transaction()
+        await transaction.start()
+        row = await create_workspace(connection, name, mode)
+        if partition in (None, row.partition):
+            break
+        await transaction.rollback()
+    await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
+    await transaction.commit()
+
+
 class Service:
     """A `scrip run`, ready, and its clients: `service.manage` sends the key `demo_manage`."""
 
@@ -87,15 +102,7 @@ class Service:
 
         async def make() -> None:
             async with database(self.run.facts["databaseUrl"]) as connection:
-                while True:  # its random id chooses the partition
-                    transaction = connection.transaction()
-                    await transaction.start()
-                    row = await create_workspace(connection, name, mode)
-                    if partition in (None, row.partition):
-                        break
-                    await transaction.rollback()
-                await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
-                await transaction.commit()
+                await make_workspace(connection, name, mode, partition)
 
         with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
             aside.submit(asyncio.run, make()).result()
@@ -152,7 +159,7 @@ def service() -> Iterator[Service]:
 
 
 @contextmanager
-def shared_service(partitions: int = 1) -> Iterator[Service]:
+def shared_service(partitions: int | None = None) -> Iterator[Service]:
     """Start a service with the test workspace `trial`; with SCRIP_TEST_RESTRICTED its processes have no right that they
     don't need, and with `pooled` there they reach Postgres through PgBouncer."""
     rights = os.environ.get("SCRIP_TEST_RESTRICTED")
@@ -169,7 +176,7 @@ def shared_service(partitions: int = 1) -> Iterator[Service]:
 
 
 @contextmanager
-def _unrestricted(partitions: int) -> Iterator[Run]:
+def _unrestricted(partitions: int | None) -> Iterator[Run]:
     with data_folder() as folder:
         yield Run(folder / "data", free_port(), partitions=partitions)
 

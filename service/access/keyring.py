@@ -12,7 +12,7 @@ from service.access.user_tokens import Tokens
 from service.domain.errors import Refusal
 
 MAX_AGE_S = 600.0
-"""The longest time without Postgres after which keys are accepted: a key revoked meanwhile would be accepted, too."""
+"""The longest time without Postgres in which keys are accepted: a key that is revoked meanwhile is accepted, too."""
 MAX_ENTRIES = 1024
 """Of each cache and counter table of a keyring."""
 

@@ -8,7 +8,7 @@ from loadtests.harness.servers import started
 from service.formats import key_names
 from service.hot.connection import connect
 from service.worker.twin import build
-from tests.faults.stage import Stage
+from tests.faults.stage import PARTITIONS, Stage
 
 _IDLE = "0 - - 0 - - - - - - - - - -"
 
@@ -20,12 +20,13 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
     folder.mkdir(exist_ok=True)
     live = f"redis://127.0.0.1:{stage.primary.port}/0"
     with started(Path(stage.binary), folder) as url:
-        (compared,) = await build(url, live, stage.pool)
+        compared = await build(url, live, stage.pool)
         running, rebuilt = await everything(live), await everything(url)
     running = {name: what for name, what in running.items() if _answered_under(name) not in stage.held_keys}
     unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
     differences = [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
-    return [f"unlike one that is built: {compared.unlike}", *differences] if compared.unlike or differences else []
+    unlike_built = [one.unlike for one in compared if one.unlike]
+    return [f"unlike one that is built: {unlike_built}", *differences] if unlike_built or differences else []
 
 
 def _answered_under(name: str) -> str | None:
@@ -39,9 +40,8 @@ async def everything(url: str) -> dict[str, Any]:
     themselves."""
     connection = await connect(url, "drill")
     try:
-        keys = await dump.everything(
-            connection, key_names.gate(0), key_names.outbox(0), key_names.mend(0), key_names.layout(0)
-        )
+        of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout)
+        keys = await dump.everything(connection, *(key(p) for p in range(PARTITIONS) for key in of_partitions))
     finally:
         connection.close()
     return {name: plain for name, held in keys.items() if (plain := _plain(name, held)) is not None}

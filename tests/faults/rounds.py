@@ -88,7 +88,10 @@ async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random,
     verdict.quarantined = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
     if verdict.quarantined != one.poisoned and not scenario.quarantines:
         verdict.wrong.append(f"{verdict.quarantined} events in quarantine, not {one.poisoned}")
-    recoveries = [row["kind"] for row in await stage.pool.fetch("SELECT kind FROM recoveries WHERE epoch > $1", before)]
+    recoveries = [
+        row["kind"]
+        for row in await stage.pool.fetch("SELECT kind FROM recoveries WHERE partition = 0 AND epoch > $1", before)
+    ]
     return Round(verdict, closed_s(one.looks), recoveries, one.injections, one.lost_writes, unanswered)
 
 

@@ -15,18 +15,18 @@ import httpx
 
 from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import free_port
-from service.access.caller import SCOPES
 from service.record import pool as postgres
-from service.record.config.key_rows import create_key
-from service.record.config.workspace_rows import create_workspace
 from service.record.partitions.partition_rows import Partition, ensure_partitions, read_partition
 from tests.faults.database import Database
 from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, until
 from tests.faults.proxy import Forwarder
 from tests.faults.waiting import settled
+from tests.service_fixture import make_workspace
 
 APIS = 2
+PARTITIONS = int(os.environ.get("SCRIP_TEST_PARTITIONS") or 1)
+"""The load is in partition 0; the others must open and stay open beside it."""
 _ALARMS = (
     "stopped", "script_failed", "event put into quarantine", "event_not_redone", "configuration_left_out",
     "code_left_out", "answer_left_out",
@@ -148,10 +148,9 @@ class Stage:
             self._named = f"redis+sentinel://{await asyncio.to_thread(self._watching.enter_context, started)}"
         await starting
         self.pool = await postgres.connect(self.database.url)
-        await ensure_partitions(self.pool, 1)
+        await ensure_partitions(self.pool, PARTITIONS)
         async with self.pool.acquire() as connection:
-            row = await create_workspace(connection, "drill")
-            await create_key(connection, row.workspace, "admin", list(SCOPES), KEY)
+            await make_workspace(connection, "drill", "live", partition=0)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
         # With a replica what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated else self.database.front_url

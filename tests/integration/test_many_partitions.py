@@ -1,12 +1,17 @@
 """One service with four partitions: each fails, and is refused, by itself."""
 
+import contextlib
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, ok, refused, shared_service, until, without_postgres
+from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until, without_postgres
 
 PARTITIONS = range(4)
 READY = {"status": "ready", "failing": [], "partitions": []}
@@ -27,7 +32,7 @@ def _shop(service: Service, partition: int) -> httpx.Client:
     return service.client(f"shop{partition}_admin")
 
 
-def _readiness(service: Service) -> tuple[int, dict[str, str], list[str]]:
+def _readiness(service: Service) -> tuple[int, dict[int, str], list[str]]:
     """Status, reasons by partition, and failing parts without the partitions."""
     response = service.anonymous.get("/health/ready")
     body = response.json()
@@ -83,3 +88,61 @@ async def test_without_one_of_the_servers(spread: Service) -> None:
         status, reasons, _ = _readiness(spread)
         assert (status, reasons) == (503, dict.fromkeys(PARTITIONS, "redis_unavailable"))
     until(lambda: spread.anonymous.get("/health/ready").json() == READY)
+
+
+class Buyer:
+    """A thread that buys in one partition, one request after the other, and counts its answers."""
+
+    def __init__(self, service: Service, partition: int) -> None:
+        # A request without an event needs no outbox: partition 2 loses its own.
+        operation = "lock" if partition == 2 else "redeem"
+        code = new_code()
+        service.book(code, client=_shop(service, partition), maxRedemptionsPerCode=None)
+        self._url = f"{service.run.url}/v1/coupons/{operation}/{code}"
+        self._headers = _shop(service, partition).headers
+        self.good = 0
+        self.refusals: list[str] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._buy)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _buy(self) -> None:
+        with httpx.Client(headers=self._headers, timeout=30) as client:
+            while not self._ended.is_set():
+                answer = client.post(self._url, json={"userId": new_id()})
+                if answer.is_success:
+                    self.good += 1
+                else:
+                    self.refusals.append(answer.json()["code"])
+
+
+def test_a_fault_of_one_partition_closes_it_alone(spread: Service) -> None:
+    """One partition loses its gate, another its outbox, and the worker is killed: of the requests of all other
+    partitions none fails, and a worker opens both again."""
+    with contextlib.ExitStack() as stack:
+        buyers = [stack.enter_context(Buyer(spread, partition)) for partition in PARTITIONS]
+
+        def all_buy() -> None:
+            before = [buyer.good for buyer in buyers]
+            until(lambda: all(buyer.good > good + 10 for buyer, good in zip(buyers, before, strict=True)))
+
+        all_buy()
+        for partition, lost in ((1, "{p1}:gate"), (2, "{p2}:outbox")):
+            spread.recorded()
+            assert spread.redis().delete(lost) == 1
+            until(lambda: buyers[partition].refusals)  # noqa: B023
+            all_buy()
+        (worker,) = spread.run.facts["pids"]["worker"]
+        os.kill(worker, signal.SIGKILL)
+        all_buy()
+        spread.run.until_replaced("worker", worker)
+        all_buy()
+    assert [set(buyer.refusals) for buyer in buyers] == [set(), {"recovering"}, {"recovering"}, set()]
+    assert ok(spread.anonymous.get("/health/ready")) == READY
