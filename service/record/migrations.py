@@ -53,7 +53,10 @@ async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> l
             applied.append(migration.name)
         async with _alone(connection):
             for statement in await bound_roles(connection):
-                log.warning("may not set this: run it as that role or as an administrator", statement=statement)
+                log.warning(
+                    "no right to bound sessions: run the statement as its role, or as an administrator",
+                    statement=statement,
+                )
     finally:
         await connection.close()
     return applied

@@ -9,7 +9,7 @@ from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions.standby_rows import read_flushed
 
 LOOK_S = 1.0
-MAX_SAMPLES = 1000
+MAX_PAIRS = 1000
 
 
 class Standbys:
@@ -44,7 +44,7 @@ class Standbys:
             self._incarnation = look.incarnation
             self._pairs.clear()
         if not self._pairs or self._pairs[-1][1] != look.cursor:
-            if len(self._pairs) == MAX_SAMPLES:  # the newest waits longer
+            if len(self._pairs) == MAX_PAIRS:  # the newest waits longer
                 self._pairs.pop()
             self._pairs.append((look.written, look.cursor))
         while self._pairs and look.flushed is not None and self._pairs[0][0] <= look.flushed:

@@ -294,6 +294,7 @@ class Flusher:
 
     async def _trim_exactly(self) -> None:
         """While idle, remove all old entries: they may name deleted users."""
+        await self._trim()
         flushed = await self._standbys.flushed(self._cursor)
         if self._trimmed_exactly != self._cursor == flushed and self._marks[-1][0] < time.monotonic() - KEEP_S:
             await self._outbox.trim(bytes(self._cursor), exactly=True)

@@ -7,11 +7,13 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
 from loadtests.harness.running import data_folder
 from loadtests.harness.servers import VALKEY
 from loadtests.harness.trees import Change, changed
 from service.api.controllers.histories import LAG
+from service.formats import key_names
 from tests.faults.nodes import until
 from tests.faults.proxy import Forwarder
 from tests.faults.stage import ROOT, Stage
@@ -121,6 +123,12 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
 async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) -> None:
     """A primary is killed while its asynchronous standby is hundreds of redemptions behind. Redis still has them: each
     is recorded once in the promoted standby, no request fails, and Redis is not opened again."""
+    async with Redis(port=stage.primary.port) as redis:
+
+        async def is_trimmed() -> bool:
+            return await redis.xlen(key_names.outbox(0)) == 1
+
+        await until(is_trimmed, "an outbox without what the standby has")
     await _promote_under_load(stage)
 
 

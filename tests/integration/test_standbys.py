@@ -2,8 +2,9 @@
 
 import pytest
 
+from service.doctor.verdicts import judge_standbys
 from service.hot.outbox import Outbox
-from service.record.partitions.standby_rows import StandbysHidden, check_visible
+from service.record.partitions.standby_rows import StandbysHidden, check_visible, read_flushed
 from service.worker import write_behind
 from service.worker.write_behind import CursorMoved, Flusher
 from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop
@@ -31,10 +32,14 @@ async def test_a_record_that_goes_back_is_recorded_again(
     await shop.pool.execute("DELETE FROM single_uses WHERE code NOT IN (SELECT code FROM redemptions)")
     await shop.pool.execute("UPDATE partitions SET cursor_seq = 100, cursor_digest = $1", digest)
     await shop.sell(10)
-    monkeypatch.setattr(write_behind, "KEEP_S", -1)
     with pytest.raises(CursorMoved):
         await flusher.step()
     await flusher.start()
+    monkeypatch.setattr(write_behind, "KEEP_EVENTS", 200)
+    for _ in range(3):
+        await flusher.step()
+    assert (await shop.outbox())[0] == 0, "events that were just recorded again were dropped"
+    monkeypatch.setattr(write_behind, "KEEP_S", -1)
     while await flusher.step():
         pass
     assert await shop.facts() == shop.appended
@@ -42,6 +47,7 @@ async def test_a_record_that_goes_back_is_recorded_again(
 
 async def test_the_outbox_waits_for_standbys(shop: Shop, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While no standby receives the record, the outbox keeps every event, and the gate closes at the bound."""
+    monkeypatch.setattr(write_behind, "BATCH_EVENTS", 100)
     monkeypatch.setattr(write_behind, "KEEP_EVENTS", 0)
     monkeypatch.setattr(write_behind, "KEEP_S", -1)
     outbox = Outbox(valkey_url, 0)
@@ -49,13 +55,14 @@ async def test_the_outbox_waits_for_standbys(shop: Shop, valkey_url: str, monkey
     try:
         await shop.sell(1000)
         await flusher.start()
-        for _ in range(3):
-            await flusher.step()
+        while await flusher.step():
             await flusher._trim_exactly()
-        assert flusher.pending == 0
+        assert flusher.cursor == (shop.epoch, 1000)
         assert await shop.redis.xlen(OUTBOX) == 1001
     finally:
         outbox.close()
+    verdict = judge_standbys(await read_flushed(shop.pool, 0, 1), 1)
+    assert (verdict.state, verdict.says[:14]) == ("bad", "fewer than 1 r")
     states = []
     for flusher.held in (799_999, 800_000, 1_000_000, 0):
         states.append(flusher.gate_state())
