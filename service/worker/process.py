@@ -18,6 +18,7 @@ from service.common.config import Settings
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.connection import Broken, connect
+from service.hot.fitness import Fitness
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
@@ -38,6 +39,7 @@ from service.worker.lock_sweeper import sweep
 from service.worker.opening import Opening
 from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
 from service.worker.restocker import Restocker
+from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
@@ -45,10 +47,11 @@ from service.worker.webhook_sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
 GATE_POLL_S = 0.25
+IDLE_TURNS = 4
+"""Of so many polls of an idle partition, only one looks at the gate."""
 RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 ALARM_S = 10.0
 FITNESS_POLL_S = 1.0
-REBUILD_POLL_S = 1.0
 UNFIT_S = 2.0
 DRAIN_S = 5.0
 CONNECTIONS = 8
@@ -67,6 +70,15 @@ _FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxG
 """Errors that end all work on the partition."""
 
 
+class Shared:
+    """What the partitions of a worker process share."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper) -> None:
+        self.settings, self.pool, self.keeper = settings, pool, keeper
+        self.openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
+        self.redis = SharedRedis(settings.redis_url or "")
+
+
 class PartitionWorker:
     """One partition.
 
@@ -83,20 +95,13 @@ class PartitionWorker:
     6. On request, stop: record the rest of the outbox and release the lease. For a handover, name the successor.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        pool: asyncpg.Pool,
-        partition: int,
-        keeper: LeaseKeeper,
-        openings: asyncio.Semaphore,
-    ) -> None:
-        """`openings` bounds how many partitions are opened at once."""
+    def __init__(self, shared: Shared, partition: int) -> None:
+        settings, pool, keeper = shared.settings, shared.pool, shared.keeper
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
         self._to_loopback = settings.webhooks_to_loopback
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
-        self._openings = openings
+        self._openings, self._redis = shared.openings, shared.redis
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._failures = TaskFailures(pool, partition)
@@ -151,8 +156,8 @@ class PartitionWorker:
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
         flusher = Flusher(outbox, self._pool, self._partition, fence)
-        connection = await connect(self._redis_url, "scrip-worker")
-        server = Server(connection, self._partition)
+        watch = await self._redis.watch()
+        server = Server(watch.connection, self._partition)
         try:
             async with asyncio.TaskGroup() as group:
                 losing = group.create_task(self._watch_lease())
@@ -163,8 +168,8 @@ class PartitionWorker:
                 tasks = [
                     losing,
                     group.create_task(flusher.run()),
-                    group.create_task(self._watch_gate(server, scripts, flusher)),
-                    group.create_task(self._watch_fitness(server)),
+                    group.create_task(self._watch_gate(watch, server, scripts, flusher)),
+                    group.create_task(self._watch_fitness(watch, server)),
                     group.create_task(self._watch_rebuild_orders()),
                     group.create_task(self._clear_old_failures()),
                     *(
@@ -186,20 +191,20 @@ class PartitionWorker:
             raise first from None
         finally:
             self._lease.is_steady = False
-            connection.close()
             outbox.close()
 
     def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
         pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
+        lease = self._lease
         return {
-            "catching_up": lambda: ProjectionCatchUp(projector, pool, partition, fence).run(),
-            "generating": lambda: Generator(pool, projector, partition).run(),
-            "erasing": lambda: Eraser(pool, server, scripts).run(),
+            "catching_up": lambda: ProjectionCatchUp(projector, pool, partition, fence).run(lease),
+            "generating": lambda: Generator(pool, projector, partition).run(lease),
+            "erasing": lambda: Eraser(pool, server, scripts).run(lease),
             "sweeping": lambda: sweep(server, scripts),
-            "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(),
-            "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(),
-            "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(),
+            "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(lease),
+            "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
+            "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
         }
 
     async def _clear_old_failures(self) -> None:
@@ -232,7 +237,7 @@ class PartitionWorker:
 
     async def _open(self, server: Server, flusher: Flusher, fence: int) -> Scripts:
         """Return the scripts of the open epoch. Open a new epoch only if the current one is not verified."""
-        await self._check_fitness(server)
+        await self._check_fitness(server, await server.fitness())
         row = await read_partition(self._pool, self._partition)
         scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
         is_whole = not await server.wrong_types()
@@ -261,40 +266,51 @@ class PartitionWorker:
     async def _watch_rebuild_orders(self) -> None:
         """Start only after the opening, which may just be executing an order."""
         while True:
-            await asyncio.sleep(REBUILD_POLL_S)
-            with contextlib.suppress(*postgres.ERRORS):
+            await self._lease.until_due("rebuilding")
+            with contextlib.suppress(*postgres.ERRORS):  # the reading may be from before the end of the opening
                 if await rebuild_order(self._pool, self._partition):
                     raise Unverified("a rebuild was ordered")
 
-    async def _watch_gate(self, server: Server, scripts: Scripts, flusher: Flusher) -> None:
+    async def _watch_gate(self, watch: ServerWatch, server: Server, scripts: Scripts, flusher: Flusher) -> None:
         """Check the replication history, the gate and the scripts; move the gate with the number of unrecorded events.
-        Raises Unverified."""
+        While the partition is idle, look at gate and scripts only once a second. Raises Unverified."""
+        gate = parse_gate("")
         while True:
-            await asyncio.sleep(GATE_POLL_S)
-            if not follows(scripts.nonce, *await server.history()):
-                raise Unverified("this server's replication has changed since it was verified")
-            text = await server.read_gate()
-            gate = parse_gate(text)
+            is_idle_turn = await until_turn(GATE_POLL_S, IDLE_TURNS)
+            if flusher.is_idle and gate.state == "open" and not is_idle_turn:
+                self._check_history(scripts, *await watch.history())
+                continue
+            look = await watch.look(scripts)
+            self._check_history(scripts, look.history, look.followed)
+            gate = parse_gate(look.gate)
             if not gate.serves(scripts.epoch):
-                raise Unverified(f"the gate is {text!r}, not {scripts.epoch} open")
-            if not await server.has(scripts):
+                raise Unverified(f"the gate is {look.gate!r}, not {scripts.epoch} open")
+            if not look.has_scripts:
                 raise Unverified("scripts are missing")
-            flusher.observe_tail(await server.tail())
+            if look.may_have_wrong_type or not flusher.is_idle:
+                await self._check_types(server)
+            if not flusher.is_idle:
+                flusher.observe_tail(await server.tail())
             if (state := flusher.gate_state()) != gate.state:
                 self._log.warning("gate", state=state, pending=flusher.pending)
-                await server.move_gate(text, str(gate._replace(state=state)))
+                await server.move_gate(look.gate, str(gate._replace(state=state)))
 
-    async def _watch_fitness(self, server: Server) -> None:
+    def _check_history(self, scripts: Scripts, history: str, followed: bool) -> None:
+        if not follows(scripts.nonce, history, followed):
+            raise Unverified("this server's replication has changed since it was verified")
+
+    async def _check_types(self, server: Server) -> None:
+        if wrong := await server.wrong_types():
+            raise Unverified(f"keys of a wrong type: {' '.join(key.kind for key in wrong)}")
+
+    async def _watch_fitness(self, watch: ServerWatch, server: Server) -> None:
         while True:
-            await asyncio.sleep(FITNESS_POLL_S)
-            if await self._check_fitness(server):
+            await until_turn(FITNESS_POLL_S)
+            if await self._check_fitness(server, await watch.fitness()):
                 raise Unverified("Redis has evicted keys")
-            if wrong := await server.wrong_types():
-                raise Unverified(f"keys of a wrong type: {' '.join(key.kind for key in wrong)}")
 
-    async def _check_fitness(self, server: Server) -> bool:
+    async def _check_fitness(self, server: Server, fitness: Fitness) -> bool:
         """Return whether Redis has evicted keys since its last rebuild, and order a rebuild then. Raises UnfitRedis."""
-        fitness = await server.fitness()
         reason = f"Redis evicted keys: {fitness.evicted} since its start ({fitness.run_id[:12]})"
         is_new = fitness.evicted not in (0, self._evicted)
         is_new = is_new and not await was_rebuilt_for(self._pool, self._partition, reason)
@@ -360,11 +376,10 @@ async def work(settings: Settings) -> None:
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         keeper = LeaseKeeper(renewing, holder, settings.partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
-        openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
-        workers = [
-            PartitionWorker(settings, pool, partition, keeper, openings) for partition in range(settings.partitions)
-        ]
+        shared = Shared(settings, pool, keeper)
+        workers = [PartitionWorker(shared, partition) for partition in range(settings.partitions)]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
+        shared.redis.close()
         keeping.cancel()
         housekeeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

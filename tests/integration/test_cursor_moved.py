@@ -41,6 +41,8 @@ async def test_a_moved_cursor_starts_the_opening_again(
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
     keeper = LeaseKeeper(place.pool, "tests", 1)
     keeper[0].is_due.set()
-    await worker.PartitionWorker(settings, place.pool, 0, keeper, asyncio.Semaphore()).run(stopping)
+    shared = worker.Shared(settings, place.pool, keeper)
+    await worker.PartitionWorker(shared, 0).run(stopping)
+    shared.redis.close()
     assert (openings, pauses[0]) == (2, 0.0)
     assert await read_failing(place.pool, 0) == []
