@@ -14,9 +14,7 @@ MIN_VERSION = (7, 0)
 """The first Redis with `<epoch>-*` as an id for XADD. Every Valkey has it, and reports Redis 7.2."""
 _ASKED = (
     ("INFO", "server"),
-    ("INFO", "replication"),
-    ("INFO", "memory"),
-    ("INFO", "stats"),
+    ("INFO", "replication", "memory", "stats"),
     ("CONFIG", "GET", "*append*"),
 )
 

@@ -20,9 +20,9 @@ from service.record.config.job_rows import Generation, JobRow, LostLease
 from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import wait_out_outage
+from service.worker.lease_keeper import Lease
 
 LEASE_S = 30
-IDLE_S = 0.5
 MAX_EMPTY_DRAWS = 20
 """Draws in a row without a new code: the workspace has nearly all codes of the pattern."""
 
@@ -43,7 +43,7 @@ class Generator:
     def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int) -> None:
         self._pool, self._projector, self._partition = pool, projector, partition
 
-    async def run(self) -> None:
+    async def run(self, lease: Lease) -> None:
         while True:
             is_idle = True
             try:
@@ -52,7 +52,7 @@ class Generator:
             except Refusal as refusal:  # Postgres has restarted, and was not compared with Redis yet
                 log.info("generating_waits", reason=refusal.code)
             if is_idle:
-                await asyncio.sleep(IDLE_S)
+                await lease.until_due("generating")
 
     async def run_one(self) -> bool:
         """Work on one job to its end; return False if there was none."""

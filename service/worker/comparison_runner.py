@@ -12,8 +12,9 @@ import structlog
 from service.record.partitions import comparisons as record
 from service.record.pool import wait_out_outage
 from service.worker import metrics
+from service.worker.lease_keeper import Lease
 
-POLL_S = 1.0
+POLL_S = 10.0
 RETRY_S = 10.0
 STOP_S = 5.0
 
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 
 class ComparisonRunner:
-    """One for each open partition. Once a second:
+    """One for each open partition. Every ten seconds, and when a job waits:
 
     1. If a job waits, or the scheduled time has passed since the last whole comparison, start `scrip reconcile`. It
        runs in its own process, because a million codes take some ten seconds of Python. The process takes the job or
@@ -33,10 +34,12 @@ class ComparisonRunner:
     def __init__(self, pool: asyncpg.Pool, partition: int, reconcile_at: str) -> None:
         self._pool, self._partition, self._at = pool, partition, reconcile_at
 
-    async def run(self) -> None:
+    async def run(self, lease: Lease) -> None:
         is_scheduled = False
         while True:
-            await asyncio.sleep(POLL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await lease.until_due("reconciling")
             job = due = False
             with wait_out_outage(log):
                 if not is_scheduled:

@@ -10,7 +10,7 @@ import structlog
 
 from service.record import pool as postgres
 from service.record.partitions import partition_rows
-from service.record.partitions.partition_rows import Leases
+from service.record.partitions.partition_rows import LeaseRow, Leases
 
 LEASE_S = 2.0
 RENEW_S = 0.5
@@ -42,12 +42,37 @@ class Lease:
         self.known_from = 0
         """Earlier readings may be older than the last change of the lease."""
         self.free_since: float | None = None
+        self.config_version = 0
+        """Postgres's newest version of the partition's configuration."""
+        self.is_confirmed = True
+        """As `confirmed` in Partition."""
+        self.due: frozenset[str] = frozenset()
+        """The tasks for which Postgres has work."""
+        self._next = asyncio.Event()
+
+    async def until_due(self, task: str) -> None:
+        """Wait for the next reading of the leases in which there is work for this task."""
+        await self._next.wait()
+        while task not in self.due:
+            await self._next.wait()
+
+    async def until_configured(self, version: int) -> None:
+        """Wait until Postgres has another version of the configuration, or was not compared with Redis."""
+        while self.config_version == version and self.is_confirmed:
+            await self._next.wait()
+
+    def observe(self, row: LeaseRow) -> None:
+        """Take over what a reading says of the partition."""
+        self.config_version, self.is_confirmed, self.due = row.config_version, row.confirmed, row.due
+        self._next.set()
+        self._next = asyncio.Event()
 
 
 class LeaseKeeper:
     """The leases of one worker process. Every half second:
 
-    1. One statement renews this worker's row, and with it all of its leases, for two seconds. It returns who has which.
+    1. One statement renews this worker's row, and with it all of its leases, for two seconds. It returns who has which,
+       and which tasks have work.
     2. A partition with another fence than this worker's is lost: the work on it ends.
     3. Free leases go to the workers with the fewest. All workers compute the same; only one of them can take a lease.
        A lease that stays free for 1.5 s may be taken by any.
@@ -124,13 +149,15 @@ class LeaseKeeper:
         now = time.monotonic()
         self.has_others = len(leases.workers) > 1
         held = Counter(dict.fromkeys(leases.workers, 0))
-        held.update(holder for _, holder in leases.partitions.values() if holder in leases.workers)
-        free = [partition for partition, (_, holder) in leases.partitions.items() if holder not in leases.workers]
+        held.update(row.holder for row in leases.partitions.values() if row.holder in leases.workers)
+        free = [partition for partition, row in leases.partitions.items() if row.holder not in leases.workers]
         to_take = share_out(held, free)
         for partition, lease in enumerate(self._leases):
             if reading < lease.known_from:
                 continue
-            fence, holder = leases.partitions[partition]
+            row = leases.partitions[partition]
+            lease.observe(row)
+            fence, holder = row.fence, row.holder
             is_free = holder not in leases.workers
             lease.free_since = (lease.free_since or now) if is_free else None
             may_take = is_free and not (holder and now < self._careful_until)

@@ -15,6 +15,7 @@ from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
 from service.record.partitions.partition_rows import confirm_incarnation, read_partition
 from service.record.pool import wait_out_outage
+from service.worker.lease_keeper import Lease
 from service.worker.projector import log_skipped_code, project
 from service.worker.write_behind import AnchorLost
 
@@ -47,7 +48,7 @@ async def is_ahead(projector: RedisProjector, pool: asyncpg.Pool, partition: int
 
 
 class ProjectionCatchUp:
-    """One for each open partition. Once a second:
+    """One for each open partition. Once a second, until Redis has everything; then after each change:
 
     1. If Redis is ahead of Postgres, stop: the partition must be opened anew.
     2. Project what was missing a second ago already.
@@ -61,14 +62,18 @@ class ProjectionCatchUp:
         self._unconfirmed: tuple[str, float] = ("", 0.0)
         """An unconfirmed Postgres, and when this worker first read it."""
 
-    async def run(self) -> None:
+    async def run(self, lease: Lease) -> None:
         """Raises AnchorLost."""
         while True:
             await asyncio.sleep(POLL_S)
+            version = None
             with wait_out_outage(log):
-                await self._catch_up()
+                version = await self._catch_up()
+            if version is not None:
+                await lease.until_configured(version)
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self) -> int | None:
+        """Return the version of the configuration if Redis has everything, and Postgres was compared with it."""
         seen, newest = await self._projector.versions(self._partition)
         row = await read_partition(self._pool, self._partition)
         if newest > row.config_version:
@@ -80,6 +85,7 @@ class ProjectionCatchUp:
         self._missing = row.config_version
         if not row.confirmed:
             await self._confirm_later(row.incarnation)
+        return row.config_version if row.confirmed and seen == row.config_version else None
 
     async def _confirm_later(self, incarnation: str) -> None:
         if self._unconfirmed[0] != incarnation:

@@ -15,6 +15,7 @@ from service.hot.workspace_state import BookCounts, counts_of
 from service.record.config.job_rows import JobRow, read_job
 from service.record.config.stock import StockedBook, order_missing, page_stocked_books
 from service.record.pool import wait_out_outage
+from service.worker.lease_keeper import Lease
 
 POLL_S = 1.0
 BOOKS_A_PAGE = 500
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 class Restocker:
     """One for each open partition.
 
-    1. Once a second, read the next 500 books with `keepFree`.
+    1. Once a second, read the next 500 books with `keepFree`; without any, when the configuration changes.
     2. Count the free codes in Redis of each book whose current settings are projected.
     3. If there are too few, and Redis has every recorded code of the book, create a job for those that are neither free
        nor being generated. Generator runs it.
@@ -46,21 +47,27 @@ class Restocker:
         self._paused: dict[tuple[int, int], tuple[int, float]] = {}
         """Paused books: the version that is paused, and the end of the pause."""
 
-    async def run(self) -> None:
+    async def run(self, lease: Lease) -> None:
         while True:
             await asyncio.sleep(POLL_S)
+            version, has_books = lease.config_version, True
             with wait_out_outage(self._log):
-                await self.restock_next()
+                has_books = await self.restock_next()
+            if not has_books:
+                await lease.until_configured(version)
 
-    async def restock_next(self) -> None:
+    async def restock_next(self) -> bool:
+        """Return whether any book has `keepFree`."""
+        is_first = self._after == (0, 0)
         page = await page_stocked_books(self._pool, self._partition, self._after, BOOKS_A_PAGE)
         self._after = page[-1].key if len(page) == BOOKS_A_PAGE else (0, 0)
         if not page:
-            return
+            return not is_first
         projected = await self._projector.last_seen(self._partition)
         for book in page:
             if book.version <= projected and not self._is_paused(book):
                 await self._restock(book)
+        return True
 
     async def _restock(self, book: StockedBook) -> None:
         counts = await self._count(book)

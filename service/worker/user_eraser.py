@@ -19,9 +19,9 @@ from service.record.facts import user_deletion
 from service.record.facts.user_deletion import Erasure
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
+from service.worker.lease_keeper import Lease
 from service.worker.projection_catchup import projector_of, runner_of
 
-IDLE_S = 0.1
 USERS_AT_ONCE = 100
 WAIT_S = 10.0
 """How long to wait for the record or for configuration before the whole deletion is retried."""
@@ -69,7 +69,7 @@ class Eraser:
     async def load(self) -> None:
         await self._server.load(self._scripts)
 
-    async def run(self) -> None:
+    async def run(self, lease: Lease) -> None:
         await self.load()
         while True:
             try:
@@ -80,7 +80,7 @@ class Eraser:
                         continue
             except NotYet as not_yet:
                 log.warning("erasing_waits", reason=str(not_yet))
-            await asyncio.sleep(IDLE_S)
+            await lease.until_due("erasing")
 
     async def erase(self, users: Sequence[Erasure]) -> None:
         """Steps 2 to 7. Raises NotYet."""

@@ -17,12 +17,13 @@ from service.record.facts import delivery_rows
 from service.record.facts.delivery_rows import Due, Ended
 from service.record.pool import ERRORS, wait_out_outage
 from service.worker import metrics
+from service.worker.lease_keeper import Lease
 from service.worker.webhook_endpoint import FAILING_AFTER, Endpoint, Ready
 from service.worker.webhook_http import Posted, Resolve, Resolver, tls_context
 from service.worker.webhook_payloads import render_bodies
 
-POLL_S, IDLE_POLL_S = 0.25, 1.0
-"""Pauses between readings of the record, with webhooks and without."""
+POLL_S = 0.25
+"""The pause between readings of the record, if there are webhooks."""
 TURN_S = 0.02
 RETRY_S = 2.0
 CLAIM_S = 60
@@ -82,9 +83,11 @@ class Sender:
         self._metrics = metrics.Webhooks(partition)
         self._log = log.bind(partition=partition)
 
-    async def run(self) -> None:
+    async def run(self, lease: Lease) -> None:
         try:
             while True:
+                if not (self._endpoints or self._results or "sending" in lease.due):
+                    await lease.until_due("sending")
                 is_away = True
                 with wait_out_outage(self._log):
                     await self.turn()
@@ -98,7 +101,7 @@ class Sender:
     async def turn(self) -> None:
         if time.monotonic() >= self._next_read_at:
             await self._read_webhooks()
-            self._next_read_at = time.monotonic() + (POLL_S if self._endpoints else IDLE_POLL_S)
+            self._next_read_at = time.monotonic() + POLL_S
         if self._results:
             await self._store_results()
         await self._make_deliveries()

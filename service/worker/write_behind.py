@@ -21,7 +21,11 @@ from service.record.pool import error_name
 from service.worker.standbys import Standbys
 
 BATCH_EVENTS = 5000
-BLOCK_MS = 1000
+BLOCK_MS = 1800
+"""Less than STALL_S in service/hot/connection.py: a longer wait looks like a broken connection."""
+CHECK_S = 10.0
+"""While idle, the anchor and the cursor are read so often. A lost lease is noticed by the keeper, and any other loss
+before the next event is recorded."""
 # The pause between batches that are not full. Some hundred commits a second would cost more than their events: a
 # transaction costs Postgres and the worker as much as sixty events. After more events the pause is longer.
 PAUSE_S, PAUSE_EACH_S, LONGEST_PAUSE_S = 0.01, 0.0002, 0.1
@@ -100,6 +104,8 @@ class Flusher:
         self._closed = False
         self.held = 0
         """Entries of the outbox, if it is kept for standbys."""
+        self.is_idle = False
+        """Whether everything is recorded, and it waits for an entry."""
         self.recorded = 0
         self.quarantined = 0
 
@@ -150,9 +156,7 @@ class Flusher:
                     events = await self._step_or_start()
                     backoff_s = FIRST_BACKOFF_S
                     if events == 0:
-                        if not await self._outbox.has_more(bytes(self._cursor), BLOCK_MS):
-                            await self.start()  # checks the lease
-                            await self._trim_exactly()
+                        await self._wait_for_entry()
                     elif events < BATCH_EVENTS:
                         await asyncio.sleep(min(PAUSE_S + events * PAUSE_EACH_S, LONGEST_PAUSE_S))
                 raise asyncio.CancelledError
@@ -160,6 +164,18 @@ class Flusher:
                 self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+
+    async def _wait_for_entry(self) -> None:
+        """Wait for an entry, but not longer than CHECK_S."""
+        until, self.is_idle = time.monotonic() + CHECK_S, True
+        try:
+            while not (_is_cancelled() or await self._outbox.has_more(bytes(self._cursor), BLOCK_MS)):
+                await self._trim_exactly()
+                if time.monotonic() >= until:
+                    await self.start()  # checks the lease
+                    return
+        finally:
+            self.is_idle = False
 
     async def drain(self, epoch: int) -> None:
         """Record everything up to `<epoch>-0` once. Raises OutboxGap if that is missing, and errors of both servers."""

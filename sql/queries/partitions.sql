@@ -124,18 +124,32 @@ UPDATE partitions SET lease_holder = $3 WHERE id = $1 AND fence = $2;
 DELETE FROM workers WHERE holder = $1;
 
 -- name: renew_leases
--- Renew all leases of a worker. Returns a row for each living worker, and one for each partition.
+-- Renew all leases of a worker. Returns a row for each living worker, and one for each partition; for those of this
+-- worker also the tasks for which there is work.
 -- $1 holder text  $2 ttl_ms int
 WITH renewed AS (
   INSERT INTO workers AS old (holder, alive_until) VALUES ($1, clock_timestamp() + $2 * interval '1 ms')
   ON CONFLICT (holder) DO UPDATE SET
     alive_since = CASE WHEN old.alive_until > clock_timestamp() THEN old.alive_since ELSE clock_timestamp() END,
     alive_until = excluded.alive_until
+), waiting AS (
+  SELECT partition, kind FROM jobs JOIN workspaces USING (workspace)
+  WHERE status = 'running' AND (lease_until IS NULL OR lease_until < now())
 )
-SELECT NULL AS id, NULL AS fence, holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s
+SELECT
+  NULL AS id, NULL AS fence, holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s,
+  NULL AS config_version, NULL AS confirmed, NULL AS due
 FROM workers WHERE alive_until > clock_timestamp()
 UNION ALL
-SELECT id, fence, lease_holder, NULL FROM partitions;
+SELECT id, fence, lease_holder, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
+  CASE WHEN EXISTS (SELECT FROM rebuild_orders WHERE partition = id) THEN 'rebuilding' END,
+  CASE WHEN EXISTS (SELECT FROM erasures WHERE partition = id AND user_id IS NOT NULL) THEN 'erasing' END,
+  CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'generate') THEN 'generating' END,
+  CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'reconcile') THEN 'reconciling' END,
+  CASE WHEN EXISTS (SELECT FROM webhooks WHERE partition = id AND deleted_at IS NULL AND status = 'active')
+    THEN 'sending' END
+], NULL) ELSE '{}' END
+FROM partitions JOIN config_versions ON partition = id;
 
 -- name: take_lease
 -- Take a free lease with a new fence. The fence is random: a sequence would repeat its numbers after a restore of

@@ -209,9 +209,9 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     ),
     "how far the outbox goes asked only by who records it": plant(
         "Postgres hangs until the service is behind",
-        "service/worker/process.py",
-        "            flusher.observe_tail(await server.tail())\n",
-        "",
+        "service/worker/partition_worker.py",
+        "                flusher.observe_tail(await server.tail())\n",
+        "                pass\n",
     ),
     "a lost anchor taken for recorded": plant(
         "the anchor lost",

@@ -24,7 +24,7 @@ from service.record.config.workspace_rows import create_workspace
 from service.record.partitions.partition_rows import read_partitions
 from service.worker import lease_keeper, opening
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.process import CONNECTIONS, OPENINGS_AT_ONCE, PartitionWorker
+from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from tests.integration.record_fixtures import make_book
 from tests.integration.waiting import until
 
@@ -39,12 +39,9 @@ class Worker:
         self.keeper = LeaseKeeper(renewing, name, fleet.partitions)
         self._stopping = asyncio.Event()
         self._keeping = asyncio.create_task(self.keeper.run())
-        openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
+        self._shared = Shared(fleet.settings, pool, self.keeper)
         self._working = asyncio.gather(
-            *(
-                PartitionWorker(fleet.settings, pool, partition, self.keeper, openings).run(self._stopping)
-                for partition in range(fleet.partitions)
-            )
+            *(PartitionWorker(self._shared, partition).run(self._stopping) for partition in range(fleet.partitions))
         )
 
     async def kill(self) -> None:
@@ -63,6 +60,7 @@ class Worker:
         await self._close()
 
     async def _close(self) -> None:
+        self._shared.redis.close()
         await self._pool.close()
         await self._renewing.close()
 

@@ -8,7 +8,7 @@ import pytest
 from service.common.config import Settings
 from service.record.partitions.failing_tasks import read_failing
 from service.record.partitions.openings import order_rebuild
-from service.worker import process as worker
+from service.worker import partition_worker as worker
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import Opening
 from service.worker.write_behind import CursorMoved
@@ -41,6 +41,8 @@ async def test_a_moved_cursor_starts_the_opening_again(
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
     keeper = LeaseKeeper(place.pool, "tests", 1)
     keeper[0].is_due.set()
-    await worker.PartitionWorker(settings, place.pool, 0, keeper, asyncio.Semaphore()).run(stopping)
+    shared = worker.Shared(settings, place.pool, keeper)
+    await worker.PartitionWorker(shared, 0).run(stopping)
+    shared.redis.close()
     assert (openings, pauses[0]) == (2, 0.0)
     assert await read_failing(place.pool, 0) == []

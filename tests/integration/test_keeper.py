@@ -21,10 +21,10 @@ from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import order_rebuild, rebuild_order
 from service.record.partitions.partition_rows import LeaseLost, read_partition
 from service.worker import lease_keeper, task_supervisor
-from service.worker import process as worker
-from service.worker.lease_keeper import LeaseKeeper
+from service.worker import partition_worker as worker
+from service.worker.lease_keeper import Lease, LeaseKeeper
 from service.worker.opening import Opening
-from service.worker.process import PartitionWorker
+from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.restocker import Restocker
 from tests.integration.opening_fixtures import Place
 from tests.integration.waiting import until
@@ -35,7 +35,6 @@ async def test_an_order_doesnt_stop_what_carries_it_out(
 ) -> None:
     """A worker that renews its lease during an ordered rebuild goes on, and rebuilds once."""
     monkeypatch.setattr(lease_keeper, "RENEW_S", 0.001)
-    monkeypatch.setattr(worker, "REBUILD_POLL_S", 0.001)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     before = await place.pool.fetchval("SELECT count(*) FROM recoveries")
     await keep_until_rebuilt(place, make_keeper(place, database_url))
@@ -101,10 +100,10 @@ async def test_a_failing_task_leaves_the_others_alone(
     is_wrong = True
     works = Restocker.run
 
-    async def fails(restocker: Restocker) -> None:
+    async def fails(restocker: Restocker, lease: Lease) -> None:
         if is_wrong:
             raise ValueError("SECRET-CODE")
-        await works(restocker)
+        await works(restocker, lease)
 
     async def has_failed() -> bool:
         return any(one.failures > 3 for one in await read_failing(place.pool, 0))
@@ -152,7 +151,7 @@ def _metric(name: str, task: str) -> float:
 def make_keeper(place: Place, database_url: str) -> PartitionWorker:
     """A worker's loop on the place's servers."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    return PartitionWorker(settings, place.pool, 0, LeaseKeeper(place.pool, "tests", 1), asyncio.Semaphore())
+    return PartitionWorker(Shared(settings, place.pool, LeaseKeeper(place.pool, "tests", 1)), 0)
 
 
 async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
@@ -177,3 +176,4 @@ async def running(keeper: PartitionWorker) -> AsyncIterator[None]:
         stopping.set()
         await keeping
         renewing.cancel()
+        keeper._redis.close()

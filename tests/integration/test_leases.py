@@ -2,9 +2,14 @@
 
 import asyncio
 import contextlib
+from collections import Counter
+from typing import Any
 
+import asyncpg
 import pytest
+from redis.asyncio import Redis
 
+from service.worker import lease_keeper
 from tests.integration.fleet import Fleet
 from tests.integration.waiting import until
 
@@ -55,3 +60,25 @@ async def _is_recorded(fleet: Fleet, redeemed: list[tuple[int, str]]) -> bool:
     recorded = await fleet.recorded()
     assert len(set(recorded)) == len(recorded)
     return set(recorded) >= set(redeemed)  # the reply to the last was not awaited
+
+
+async def test_idle_partitions_share_their_polls(fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four idle partitions cost Redis and Postgres little more than one: their checks and leases are shared."""
+    statements: Counter[str] = Counter()
+    execute = asyncpg.Connection._do_execute
+
+    async def count(connection: asyncpg.Connection, query: str, *args: Any, **options: Any) -> Any:
+        statements[query.splitlines()[0]] += 1
+        return await execute(connection, query, *args, **options)
+
+    await fleet.start("a")
+    await fleet.until_shared(4)
+    await fleet.link.stop()
+    await asyncio.sleep(3)  # the last tasks find that there is nothing to do
+    monkeypatch.setattr(lease_keeper, "RENEW_S", 0.5)
+    monkeypatch.setattr(asyncpg.Connection, "_do_execute", count)
+    await redis.config_resetstat()
+    await asyncio.sleep(4)
+    commands = {name: row["calls"] for name, row in (await redis.info("commandstats")).items()}
+    assert sum(commands.values()) < 4 * 20, commands  # 126 a second without sharing
+    assert sum(statements.values()) < 4 * 8, statements  # 77 a second

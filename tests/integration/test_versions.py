@@ -22,7 +22,7 @@ from service.record.versions import WrongNumber, renew_process, store_scripts, s
 from service.serving.wiring import _watch_scripts
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import Opening
-from service.worker.process import PartitionWorker
+from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.versions import OtherVersions
 from service.worker.write_behind import Flusher
 from tests.integration.opening_fixtures import Place
@@ -63,7 +63,7 @@ async def working(place: Place, database_url: str, others: OtherVersions | None 
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
     leases, stopping = LeaseKeeper(place.pool, "tests", 1), asyncio.Event()
     leases[0].is_due.set()
-    keeper = PartitionWorker(settings, place.pool, 0, leases, asyncio.Semaphore(), others)
+    keeper = PartitionWorker(Shared(settings, place.pool, leases, others), 0)
     keeping = asyncio.create_task(keeper.run(stopping))
     try:
         await until(lambda: keeper._task == "keeping")

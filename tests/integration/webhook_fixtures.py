@@ -13,6 +13,7 @@ import pytest_asyncio
 from service.domain.webhook_protocol import EVENTS, generate_secret
 from service.record.config import webhook_rows
 from service.record.config.webhook_rows import WebhookRow
+from service.worker.lease_keeper import Lease
 from service.worker.webhook_sender import Sender
 from tests.integration.record_fixtures import Record, make_workspace
 from tests.integration.waiting import until
@@ -99,7 +100,9 @@ class Office:
     def send(self, fence: int | None = None) -> asyncio.Task[None]:
         """Start a sender; it ends with the test."""
         sender = Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
-        self._running.append(asyncio.create_task(sender.run()))
+        lease = Lease()
+        lease.due = frozenset({"sending"})
+        self._running.append(asyncio.create_task(sender.run(lease)))
         return self._running[-1]
 
     async def stop(self) -> None:

@@ -21,7 +21,7 @@ def _make_server(info: dict[str, Any], settings: Any) -> Any:
 
     async def call(*command: str) -> Any:
         if command[0] == "INFO":
-            return info[command[1]]
+            return "\r\n".join(info.get(section, "") for section in command[1:])
         return settings if isinstance(settings, Exception) else [text for item in settings.items() for text in item]
 
     return call

@@ -113,13 +113,24 @@ async def read_partition(database: Database, partition: int) -> Partition:
     return (await read_partitions(database))[partition]
 
 
+class LeaseRow(msgspec.Struct, frozen=True):
+    """A partition's lease, which is free if no living worker is the holder."""
+
+    fence: int
+    holder: str | None
+    config_version: int
+    confirmed: bool
+    """As in Partition."""
+    due: frozenset[str] = frozenset()
+    """If the lease is the reader's: the tasks of the worker for which Postgres has work."""
+
+
 class Leases(msgspec.Struct, frozen=True):
     """All leases at one moment."""
 
     workers: dict[str, float]
     """The living workers, and for how many seconds each has lived without an interruption."""
-    partitions: dict[int, tuple[int, str | None]]
-    """Each partition's fence and holder; the lease is free if no living worker is the holder."""
+    partitions: dict[int, LeaseRow]
 
 
 async def renew_leases(database: Database, holder: str, ttl_ms: int) -> Leases:
@@ -129,7 +140,9 @@ async def renew_leases(database: Database, holder: str, ttl_ms: int) -> Leases:
         if row["id"] is None:
             workers[row["holder"]] = row["alive_s"]
         else:
-            partitions[row["id"]] = row["fence"], row["holder"]
+            partitions[row["id"]] = LeaseRow(
+                row["fence"], row["holder"], row["config_version"], row["confirmed"], frozenset(row["due"])
+            )
     return Leases(workers, partitions)
 
 

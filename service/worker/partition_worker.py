@@ -1,0 +1,358 @@
+"""A worker's work on one partition: to open it, and to record its events in Postgres."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import asyncpg
+import hiredis
+import structlog
+
+from service.common.config import Settings
+from service.formats.gate_text import parse_gate
+from service.hot import outbox as redis
+from service.hot.connection import Broken, connect
+from service.hot.fitness import Fitness
+from service.hot.inspection import Looker
+from service.hot.outbox import Outbox
+from service.hot.redis_server import Fenced, Server, UnfitRedis
+from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
+from service.record import pool as postgres
+from service.record.partitions.openings import order_rebuild, rebuild_order, was_rebuilt_for
+from service.record.partitions.partition_rows import (
+    LeaseLost,
+    Partition,
+    read_partition,
+)
+from service.worker import metrics
+from service.worker.book_retirer import BookRetirer
+from service.worker.code_generator import Generator
+from service.worker.comparison_runner import ComparisonRunner
+from service.worker.lease_keeper import LEASE_S, LeaseKeeper
+from service.worker.lock_sweeper import sweep
+from service.worker.opening import Opening
+from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
+from service.worker.restocker import Restocker
+from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
+from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
+from service.worker.unappliable_events import TooManyFailed
+from service.worker.user_eraser import Eraser
+from service.worker.versions import OtherVersions
+from service.worker.webhook_sender import Sender
+from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
+
+GATE_POLL_S = 0.25
+IDLE_TURNS = 4
+"""Of so many polls of an idle partition, only one looks at the gate."""
+RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
+ALARM_S = 10.0
+FITNESS_POLL_S = 1.0
+UNFIT_S = 2.0
+DRAIN_S = 5.0
+CONNECTIONS = 8
+OPENINGS_AT_ONCE = 4
+"""An opening holds at most one connection to Postgres, and uses another for single statements. So half of the
+connections are never held, and no opening waits for another."""
+
+log = structlog.get_logger()
+
+
+class Unverified(Exception):
+    """The gate is unexpected or of another epoch, or scripts are missing: the partition must be opened again."""
+
+
+_FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxGap, TooManyRefused)
+"""Errors that end all work on the partition."""
+
+
+class Shared:
+    """What the partitions of a worker process share."""
+
+    def __init__(
+        self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper, versions: OtherVersions | None = None
+    ) -> None:
+        self.settings, self.pool, self.keeper = settings, pool, keeper
+        self.versions = versions or OtherVersions(pool)
+        self.openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
+        self.redis = SharedRedis(settings.redis_url or "")
+
+
+class PartitionWorker:
+    """One partition.
+
+    1. Take the lease when the keeper says so (service/worker/lease_keeper.py).
+    2. If Postgres says that the partition is open, Redis agrees and the outbox has the anchor, continue; else open it.
+    3. Record, project, generate, restock, delete users, send webhooks. Check the gate four times a second, and set it
+       by the number of unrecorded events. Check the server's fitness once a second. If it is unfit, close the gate,
+       record the rest of the outbox, and wait.
+    4. After an unexpected gate, script or anchor, continue from 2. After a lost lease, continue from 1. If unrecorded
+       events are missing, repeat an alarm and set the gate to `behind`, until an operator accepts the loss.
+    5. After any other error, retry after a pause that doubles from 0.5 s to 30 s, and store the failure. A pause that
+       is longer than a lease releases it, if there is another worker to try.
+       service/worker/task_supervisor.py restarts the tasks that are not vital.
+    6. On request, stop: record the rest of the outbox and release the lease. For a handover, name the successor.
+    """
+
+    def __init__(self, shared: Shared, partition: int) -> None:
+        settings, pool, keeper = shared.settings, shared.pool, shared.keeper
+        self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
+        self._retire_days = settings.retire_days
+        self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
+        self._pool, self._partition = pool, partition
+        self._keeper, self._lease = keeper, keeper[partition]
+        self._openings, self._redis, self._versions = shared.openings, shared.redis, shared.versions
+        self._log = log.bind(partition=partition)
+        self._evicted = 0
+        self._failures = TaskFailures(pool, partition)
+        self._supervisor = Supervisor(self._failures, fatal=_FATAL)
+        self._backoff = Backoff(RETRY_S, LONGEST_RETRY_S)
+        self._task: Literal["opening", "keeping"] = "opening"
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            await _wait_for(stopping, self._lease.is_due)
+            if stopping.is_set():
+                return
+            pause_s, self._task = 0.0, "opening"
+            fence = None
+            try:
+                fence = await self._keeper.take(self._pool, self._partition)
+                if fence is not None:
+                    await self._under_lease(fence, stopping)
+            except LeaseLost as lost:
+                self._log.warning("lease_lost", reason=str(lost))
+            except (Unverified, Fenced, AnchorLost, CursorMoved) as unverified:
+                self._log.warning("unverified", reason=str(unverified) or type(unverified).__name__)
+                pause_s = 0.0
+            except (OutboxGap, TooManyRefused, TooManyFailed) as alarm:
+                self._log.error("stopped", reason=str(alarm), next_try_s=ALARM_S)
+                await self._failures.store(self._task, alarm, ALARM_S)
+                await self._stop_deciding()
+                pause_s = ALARM_S
+            except UnfitRedis as unfit:
+                self._log.error("unfit", reason=str(unfit), next_try_s=UNFIT_S)
+                pause_s = UNFIT_S
+            except Exception as error:  # noqa: BLE001, other partitions must go on; uvloop raises RuntimeError
+                pause_s = await self._pause_after(error)
+            self._keeper.pause(self._partition)
+            if fence is not None and pause_s > LEASE_S and self._keeper.has_others:
+                with contextlib.suppress(*postgres.ERRORS):
+                    await self._keeper.release(self._pool, self._partition, fence)
+                await _pause(pause_s, stopping, self._lease.is_named)
+            else:
+                await _pause(pause_s, stopping)
+
+    async def _pause_after(self, error: Exception) -> float:
+        """Log or store the error, and return the pause in seconds: short if a server is away, else growing."""
+        if redis.is_away(error) or postgres.is_away(error):
+            of_redis = isinstance(error, redis.ERRORS)
+            self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
+            return RETRY_S
+        pause_s = self._backoff.next_s()
+        await self._failures.store(self._task, error, pause_s)
+        return pause_s
+
+    async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
+        outbox = Outbox(self._redis_url, self._partition)
+        flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys)
+        watch = await self._redis.watch()
+        server = Server(watch.connection, self._partition)
+        try:
+            async with asyncio.TaskGroup() as group:
+                losing = group.create_task(self._watch_lease())
+                scripts = await self._open(server, flusher, fence)
+                self._task = "keeping"
+                await self._failures.clear("opening")
+                metrics.follow(self._partition, flusher)
+                tasks = [
+                    losing,
+                    group.create_task(flusher.run()),
+                    group.create_task(self._watch_gate(watch, server, scripts, flusher)),
+                    group.create_task(self._watch_fitness(watch, server)),
+                    group.create_task(self._watch_rebuild_orders()),
+                    group.create_task(self._clear_old_failures()),
+                    *(
+                        group.create_task(self._supervisor.run(task, begin))
+                        for task, begin in self._background(server, scripts, fence).items()
+                    ),
+                ]
+                self._lease.is_steady = True
+                await _wait_for(stopping, self._lease.is_leaving)
+                for task in tasks:
+                    task.cancel()
+            await self._drain(flusher)
+            await self._keeper.release(self._pool, self._partition, fence)
+        except BaseExceptionGroup as group_error:
+            first = leaves(group_error)[0]  # the others were cancelled, or failed because of it
+            if isinstance(first, UnfitRedis):
+                await self._move_gate(server, "closed")
+                await self._drain(flusher)
+            raise first from None
+        finally:
+            self._lease.is_steady = False
+            outbox.close()
+
+    def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Tasks by name that may fail and restart while requests are decided and recorded."""
+        pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
+        lease, erasing = self._lease, asyncio.Lock()
+        return {
+            "catching_up": lambda: ProjectionCatchUp(projector, pool, partition, fence).run(lease),
+            "generating": lambda: Generator(pool, projector, partition).run(lease),
+            "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
+            "sweeping": lambda: sweep(server, scripts),
+            "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(lease),
+            "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
+            "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(),
+            "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
+            "loading_scripts": lambda: self._versions.keep_loaded(server, scripts),
+        }
+
+    async def _clear_old_failures(self) -> None:
+        """After a minute without an error, clear earlier failures and reset the pauses."""
+        await asyncio.sleep(HEALTHY_AFTER_S)
+        self._backoff.reset()
+        await self._failures.clear("keeping")
+
+    async def _stop_deciding(self) -> None:
+        """Set the gate to `behind`: nothing can be recorded, so Redis must decide no more changes."""
+        try:
+            connection = await connect(self._redis_url, "scrip-worker")
+        except (OSError, Broken):
+            return
+        try:
+            await self._move_gate(Server(connection, self._partition), "behind")
+        finally:
+            connection.close()
+
+    async def _move_gate(self, server: Server, to: Literal["behind", "closed"]) -> None:
+        """Restrict the gate to this state; `closed`: replies of this Redis may be wrong, or lost. An error is only
+        logged."""
+        try:
+            text = await server.read_gate()
+            gate = parse_gate(text)
+            if gate.state in ("open", "full") or (to == "closed" and text and gate.state != "closed"):
+                await server.move_gate(text, str(gate._replace(state=to)))
+        except (Broken, Fenced, hiredis.ReplyError) as error:
+            self._log.warning("gate_not_moved", error=type(error).__name__)
+
+    async def _open(self, server: Server, flusher: Flusher, fence: int) -> Scripts:
+        """Return the scripts of the open epoch. Open a new epoch only if the current one is not verified."""
+        await self._check_fitness(server, await server.fitness())
+        row = await read_partition(self._pool, self._partition)
+        scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
+        is_whole = not await server.wrong_types()
+        if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
+            return scripts
+        async with self._openings:
+            return await Opening(server, self._pool, flusher, fence, self._versions).run()
+
+    async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
+        gate = parse_gate(await server.read_gate())
+        if not follows(row.nonce, *await server.history()) or await rebuild_order(self._pool, self._partition):
+            return False
+        if gate.epoch != str(row.epoch) or gate.state == "closed":
+            return False
+        if not await self._versions.has_any(server, scripts):
+            return False
+        try:
+            await flusher.start()
+            await flusher.step()
+        except AnchorLost:
+            return False
+        if not await server.has(scripts):  # the last worker was of another version
+            await server.load(scripts)
+        return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
+
+    async def _watch_lease(self) -> None:
+        await self._lease.is_lost.wait()
+        raise LeaseLost("another worker has it")
+
+    async def _watch_rebuild_orders(self) -> None:
+        """Start only after the opening, which may just be executing an order."""
+        while True:
+            await self._lease.until_due("rebuilding")
+            with contextlib.suppress(*postgres.ERRORS):  # the reading may be from before the end of the opening
+                if await rebuild_order(self._pool, self._partition):
+                    raise Unverified("a rebuild was ordered")
+
+    async def _watch_gate(self, watch: ServerWatch, server: Server, scripts: Scripts, flusher: Flusher) -> None:
+        """Check the replication history, the gate and the scripts; move the gate with the number of unrecorded events.
+        While the partition is idle, look at gate and scripts only once a second. Raises Unverified."""
+        gate = parse_gate("")
+        while True:
+            is_idle_turn = await until_turn(GATE_POLL_S, IDLE_TURNS)
+            if flusher.is_idle and gate.state == "open" and not is_idle_turn:
+                self._check_history(scripts, *await watch.history())
+                continue
+            look = await watch.look(scripts)
+            self._check_history(scripts, look.history, look.followed)
+            gate = parse_gate(look.gate)
+            if not gate.serves(scripts.epoch):
+                raise Unverified(f"the gate is {look.gate!r}, not {scripts.epoch} open")
+            if not look.has_scripts:
+                raise Unverified("scripts are missing")
+            if look.may_have_wrong_type or not flusher.is_idle:
+                await self._check_types(server)
+            if not flusher.is_idle:
+                flusher.observe_tail(await server.tail())
+            if self._standbys:
+                flusher.held = await server.command("XLEN", server.outbox)
+            if (state := flusher.gate_state()) != gate.state:
+                self._log.warning("gate", state=state, pending=flusher.pending)
+                await server.move_gate(look.gate, str(gate._replace(state=state)))
+
+    def _check_history(self, scripts: Scripts, history: str, followed: bool) -> None:
+        if not follows(scripts.nonce, history, followed):
+            raise Unverified("this server's replication has changed since it was verified")
+
+    async def _check_types(self, server: Server) -> None:
+        if wrong := await server.wrong_types():
+            raise Unverified(f"keys of a wrong type: {' '.join(key.kind for key in wrong)}")
+
+    async def _watch_fitness(self, watch: ServerWatch, server: Server) -> None:
+        while True:
+            await until_turn(FITNESS_POLL_S)
+            if await self._check_fitness(server, await watch.fitness()):
+                raise Unverified("Redis has evicted keys")
+
+    async def _check_fitness(self, server: Server, fitness: Fitness) -> bool:
+        """Return whether Redis has evicted keys since its last rebuild, and order a rebuild then. Raises UnfitRedis."""
+        reason = f"Redis evicted keys: {fitness.evicted} since its start ({fitness.run_id[:12]})"
+        is_new = fitness.evicted not in (0, self._evicted)
+        is_new = is_new and not await was_rebuilt_for(self._pool, self._partition, reason)
+        if is_new:
+            self._log.error("evicted", keys=fitness.evicted)
+            await self._move_gate(server, "closed")
+            if await rebuild_order(self._pool, self._partition) is None:
+                await order_rebuild(self._pool, self._partition, reason)
+        self._evicted = fitness.evicted
+        if fitness.unfit:
+            raise UnfitRedis(fitness.unfit)
+        return is_new
+
+    async def _drain(self, flusher: Flusher) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await flusher.start()
+                while await flusher.step():
+                    pass
+        except (*postgres.ERRORS, *redis.ERRORS, OutboxGap, TooManyRefused, CursorMoved) as error:
+            self._log.warning("not_drained", error=type(error).__name__)
+
+
+async def _pause(seconds: float, *ends: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await _wait_for(*ends)
+
+
+async def _wait_for(*events: asyncio.Event) -> None:
+    """Wait for the first of these."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
