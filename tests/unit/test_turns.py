@@ -89,7 +89,7 @@ async def test_requests_of_a_turn_are_one_call() -> None:
 
 
 async def test_locks_and_redemptions_leave_out_keys_that_their_arguments_say() -> None:
-    """lua/many.lua makes those keys; a redemption with facts names all of its keys."""
+    """lua/many.lua makes those keys; a lock or a redemption with facts names all of its keys."""
     client = Client()
     lock = (*NAMES, "key", "directory", "coupon", "orders", "users"), tuple("fcbuomt")
     redemption = (*NAMES, "key", "directory", "coupon", "orders", "outbox", "users"), tuple("fcbuUoOtvxrdi")
@@ -97,12 +97,14 @@ async def test_locks_and_redemptions_leave_out_keys_that_their_arguments_say() -
         ("lock", lock),
         ("redeem", redemption),
         ("redeem", (redemption[0], (*redemption[1], "fact"))),
+        ("lock", (lock[0], (*lock[1], "fact"))),
     ):
         client.decider.start(0, script, names, args, print)
     await asyncio.sleep(0)
     assert client.wire.writes[0][0][4:] == [
         *("l", NAMES[1], "key", "orders", "users", *lock[1]), *("r", NAMES[1], "key", *redemption[1]),
         *("redeem", "7", "14", *redemption[0][1:], *redemption[1], "fact"),
+        *("lock", "6", "8", *lock[0][1:], *lock[1], "fact"),
     ]  # fmt: skip
 
 
