@@ -32,8 +32,10 @@ from service.worker.book_moves import (
     removals_of_codes,
     standing_score,
 )
+from service.worker.lease_keeper import Lease
 
-POLL_S = 5.0
+ENDED_POLL_S = 60.0
+"""Books that are to return, or that a worker left half-way, are noticed at once."""
 CODES_A_RUN = 100
 """Two reads of less than a millisecond, and one write of at most 4 ms."""
 USES_A_RUN = 200
@@ -81,7 +83,7 @@ class BookRetirer:
         self._looker, self._partition = looker, looker.partition
         self._token, self._renewed_at = uuid4(), 0.0
 
-    async def run(self) -> None:
+    async def run(self, lease: Lease) -> None:
         await self._looker.start()
         while True:
             is_idle = True
@@ -91,7 +93,9 @@ class BookRetirer:
             except (NotYet, LostTurn) as reason:
                 log.info("retiring_waits", partition=self._partition, reason=str(reason))
             if is_idle:
-                await asyncio.sleep(POLL_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ENDED_POLL_S):
+                        await lease.until_due("retiring")
 
     async def move_next(self) -> bool:
         """Move a book to its end; return False if none is to move, or a comparison is running."""

@@ -204,7 +204,9 @@ class PartitionWorker:
             "sweeping": lambda: sweep(server, scripts),
             "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(lease),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
-            "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(),
+            "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(
+                lease
+            ),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
             "loading_scripts": lambda: self._versions.keep_loaded(server, scripts),
         }

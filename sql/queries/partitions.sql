@@ -146,6 +146,9 @@ SELECT id, fence, lease_holder, NULL, version, incarnation = incarnation(), CASE
   CASE WHEN EXISTS (SELECT FROM erasures WHERE partition = id AND user_id IS NOT NULL) THEN 'erasing' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'generate') THEN 'generating' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'reconcile') THEN 'reconciling' END,
+  CASE WHEN EXISTS (
+    SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = id AND retirement IN ('leaving', 'returning')
+  ) THEN 'retiring' END,
   CASE WHEN EXISTS (SELECT FROM webhooks WHERE partition = id AND deleted_at IS NULL AND status = 'active')
     THEN 'sending' END
 ], NULL) ELSE '{}' END
