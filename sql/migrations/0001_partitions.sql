@@ -35,6 +35,9 @@ CREATE TABLE partitions (
   -- Postgres lacks. Any other takes no configuration, as it might repeat version numbers.
   incarnation text NOT NULL DEFAULT '',
 
+  -- The number of the last step of a book's retirement or return; Redis has the same (`{pN}:retired`).
+  retirements bigint NOT NULL DEFAULT 0,
+
   CHECK (cursor_epoch <= epoch),
   CHECK (state = 'closed' OR cursor_epoch = epoch)
 ) WITH (fillfactor = 50);

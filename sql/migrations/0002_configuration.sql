@@ -92,10 +92,20 @@ CREATE TABLE books (
   -- The kind of a book that was made for one coupon, its first code; null for others.
   single text CHECK (single IN ('user-specific', 'time-specific', 'generated')),
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
+  -- A book that ended long ago leaves Redis (docs/decisions/0048). `leaving`: the worker removes its codes from Redis;
+  -- `retired`: Redis has none of them, and `retired_counts` are the book's counters; `returning`: the worker puts the
+  -- codes back.
+  retirement text CHECK (retirement IN ('leaving', 'retired', 'returning')),
+  retired_counts jsonb CHECK (jsonb_typeof(retired_counts) = 'object'),
+  returned_at timestamptz,
   PRIMARY KEY (workspace, book),
   CHECK (valid_until > valid_from),
-  CHECK (lock_seconds <= max_lock_seconds)
+  CHECK (lock_seconds <= max_lock_seconds),
+  CHECK (retirement IS DISTINCT FROM 'retired' OR retired_counts IS NOT NULL)
 );
+CREATE INDEX books_ended ON books (valid_until) WHERE valid_until IS NOT NULL AND retirement IS NULL;
+CREATE INDEX books_moving ON books (workspace, book) WHERE retirement IN ('leaving', 'returning');
+CREATE INDEX books_retired ON books (workspace, book) WHERE retirement = 'retired';
 CREATE INDEX books_changed ON books (version);
 -- The list of usable books: expired ones are skipped within the index.
 CREATE INDEX books_time_specific ON books (workspace, book, coalesce(valid_until, 'infinity'))
