@@ -177,6 +177,7 @@ class _PostgresPoller:
                 context.decider.learn(row.id, row.epoch, row.nonce, generation, polled_at)
             else:
                 context.decider.forget(row.id)
+        context.partitions = range(len(partitions))
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
         if (now := time.monotonic()) > self._beat_at:
             self._beat_at = now + BEAT_S
