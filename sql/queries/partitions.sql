@@ -98,7 +98,8 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
 -- All partitions, in order.
 SELECT
   id, epoch, nonce, state, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence, lease_holder,
-  EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live, version AS config_version, incarnation() AS incarnation,
+  EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
+  version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 
