@@ -37,9 +37,6 @@ class ComparisonRunner:
     async def run(self, lease: Lease) -> None:
         is_scheduled = False
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await lease.until_due("reconciling")
             job = due = False
             with wait_out_outage(log):
                 if not is_scheduled:
@@ -50,6 +47,9 @@ class ComparisonRunner:
                 job, due = await record.read_due_work(self._pool, self._partition, turn)
             if (job or due) and await self._compare("--job" if job else "--turn") != 0:
                 await asyncio.sleep(RETRY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await lease.until_due("reconciling")
 
     async def _compare(self, option: str) -> int:
         """Run the process to its end and return its exit code."""

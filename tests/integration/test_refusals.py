@@ -55,6 +55,7 @@ _WRITTEN = "t.xmin::text"
 _MOVING = {
     "keys": "(to_jsonb(t) - 'last_used_at')::text",
     "workers": "holder",
+    "processes": "id::text",
     "audit": "t::text",
 }
 """Rows without the columns that a background task writes."""

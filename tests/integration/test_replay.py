@@ -124,7 +124,7 @@ def test_a_store_that_holds_other_data(patient: Service, replayed: Callable[...,
     ("options", "message"),
     [
         ((*_STORES, "--url", "http://127.0.0.1:99999"), "is not an http or https URL"),
-        (("--redis-url", "nonsense"), "The stores can't be read"),
+        (("--redis-url", "nonsense"), "must start with redis://"),
         (("--database-url", "postgresql://127.0.0.1:1/none"), "The stores can't be read"),
     ],
 )
