@@ -176,14 +176,13 @@ class Decider:
 
         '' if the gate is missing or has another epoch, or if the server lost the epoch's scripts in a restart.
         """
-        digests = self._digests.get(partition)
-        if digests is None or self._is_other(partition):
+        if partition not in self._digests or self._is_other(partition):
             return ""
-        read, known = await asyncio.gather(
-            self._read("GET", key_names.gate(partition)), self._read("SCRIPT", "EXISTS", *digests.values())
+        read, has_scripts = await asyncio.gather(
+            self._read("GET", key_names.gate(partition)), self.has_scripts(partition)
         )
         gate = parse_gate(read or "")
-        return gate.state if gate.epoch == str(self.epoch(partition)) and all(known) else ""
+        return gate.state if gate.epoch == str(self.epoch(partition)) and has_scripts else ""
 
     async def has_scripts(self, partition: int) -> bool:
         """Whether Redis has this version's scripts of the current epoch. Raises Refusal."""

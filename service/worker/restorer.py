@@ -165,7 +165,8 @@ class Restorer:
         key = key_names.retired(self._partition)
         writes = [Write("s", key, "", None, str(step))] if step else []
         with self._timed("retired"):
-            while books := await page_retired_books(self._pool, self._partition, after, BOOKS_A_RUN):
+            while True:
+                books = await page_retired_books(self._pool, self._partition, after, BOOKS_A_RUN)
                 for book in books:
                     w = key_names.prefix(self._partition, book.workspace)
                     if book.workspace not in marked:
@@ -173,10 +174,11 @@ class Restorer:
                         writes.append(Write("s", key_names.has_retired(w), "", None, "1"))
                     counters = key_names.counters(w, book.book)
                     writes += [Write("h", counters, name, None, value) for name, value in book.counts.items()]
-                await self._run(self._partition, "repair", self._names[:1], encode_writes(writes))
+                if writes:
+                    await self._run(self._partition, "repair", self._names[:1], encode_writes(writes))
+                if not books:
+                    break
                 writes, after = [], books[-1][:2]
-            if writes:
-                await self._run(self._partition, "repair", self._names[:1], encode_writes(writes))
 
     async def fill_pools(self) -> None:
         """Fill the pools of free codes, after everything else is restored."""

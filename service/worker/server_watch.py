@@ -95,7 +95,7 @@ class ServerWatch:
 
 
 class SharedRedis:
-    """The worker's connection to Redis. If it breaks, the work on all partitions ends and begins anew."""
+    """The worker's connection to Redis. If it breaks, the work on all partitions ends and begins again."""
 
     def __init__(self, redis_url: str) -> None:
         self.url = redis_url
