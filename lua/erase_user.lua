@@ -70,7 +70,7 @@ for i = 5, #ARGV, 6 do
   elseif kind == 'r' then redemption(a, b, c, d, e)
   elseif kind == 'm' then
     if not names_erased(string.match(a, '^(%d+)-(%d+)$')) then
-      redis.call('SET', '{p' .. PARTITION .. '}:erased', a)
+      redis.call('SET', string.sub(KEYS[1], 1, -5) .. 'erased', a)
       erased = a
     end
   elseif kind == 'd' then redis.call('HDEL', W .. 'e', a)

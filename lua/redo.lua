@@ -56,7 +56,7 @@ local function redo_event(decided, id, more)
     'R', read_redeemed(decided)
   if not w then kind, w, number, code, user, bucket = read_fact(decided) end
   if not w then return 'unreadable' end
-  if w ~= last_w then W, last_w = '{p' .. PARTITION .. '}:w' .. w .. ':', w end
+  if w ~= last_w then W, last_w = string.sub(KEYS[1], 1, -5) .. 'w' .. w .. ':', w end
   local c = load_coupon(code, bucket)
   -- A Postgres that lost its end may lack the newest codes, and have got from Redis what happened to them.
   if not c then return 'code_missing' end

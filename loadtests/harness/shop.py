@@ -48,7 +48,7 @@ class Shop(Stocked):
         if self.still_ms is not None:
             text = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
         digest = await self.link.call("SCRIPT", "LOAD", text)
-        return await self.link.call("EVALSHA", digest, len(names), *names, *args)
+        return await self.link.call("EVALSHA", digest, len(names), *names, *args, EPOCH)
 
     async def refuses(self, code: str, asked: Awaitable[Any]) -> None:
         """What is asked is refused so, by its answer or as an error, and nothing is changed by it."""

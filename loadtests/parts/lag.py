@@ -52,13 +52,12 @@ class Feeder:
         where = urlsplit(redis_url)
         self._socket = socket.create_connection((where.hostname, where.port), timeout=PATIENCE_S)
         self._reader = hiredis.Reader()
-        self._digests = scripts.digests
+        self._scripts = scripts
         self.ask([_packed("SCRIPT", "LOAD", text) for text in scripts.texts.values()])
 
     def packed(self, command: Command) -> bytes:
         """A run of a script as it is sent."""
-        names, digest = command.keys, self._digests[command.script]
-        return _packed("EVALSHA", digest, len(names), *names, *command.args)
+        return _packed(*self._scripts.call(command.script, command.keys, command.args))
 
     def ask(self, requests: Sequence[bytes], rate: int = 0) -> None:
         """Send all and wait for the answers; so many a second where a rate is given, fewer where Redis can't take them.

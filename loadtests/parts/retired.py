@@ -32,6 +32,7 @@ from service.record.partitions.partition_rows import ensure_partitions, read_par
 from service.record.pool import connect as connect_postgres
 from service.worker.book_retirer import BookRetirer
 from service.worker.opening import Opening
+from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
 
 BOOKS = 4
@@ -109,7 +110,9 @@ class _Place:
             await server.command("FLUSHALL")
             await server.command("SCRIPT", "FLUSH")
             began, cpu_s = time.monotonic(), self._cpu_s()
-            await Opening(server, self._pool, Flusher(outbox, self._pool, 0, fence), fence).run()
+            await Opening(
+                server, self._pool, Flusher(outbox, self._pool, 0, fence), fence, LoadedScripts(self._pool)
+            ).run()
             took_s, cpu_s = time.monotonic() - began, self._cpu_s() - cpu_s
         finally:
             connection.close()

@@ -93,7 +93,7 @@ class Round:
     orders: list[str] = field(default_factory=list)
 
     def _run(self, command: Command) -> tuple[Any, ...]:
-        return "EVALSHA", _DIGESTS[command.script], len(command.keys), *command.keys, *command.args
+        return "EVALSHA", _DIGESTS[command.script], len(command.keys), *command.keys, *command.args, EPOCH
 
     def _call(self, keyed: bool = False) -> Call:
         key = str(uuid4()) if keyed else ""

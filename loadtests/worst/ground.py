@@ -84,7 +84,7 @@ class Ground(Shop):
 
     async def carry_out(self, run: Run) -> Any:
         """Its reply."""
-        return await self.link.call("EVALSHA", self.digests[run.script], len(run.names), *run.names, *run.args)
+        return await self.link.call("EVALSHA", self.digests[run.script], len(run.names), *run.names, *run.args, EPOCH)
 
     async def hash(self, key: str, fields: Iterable[tuple[str, Any]]) -> None:
         """Write many fields."""

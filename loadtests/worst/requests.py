@@ -250,7 +250,7 @@ async def records_handed_in(g: Ground, size: int) -> Run:
     reply = await g.carry_out(run)
     await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
     facts = [part for name, record in zip(reply[1::3], reply[2::3], strict=True) for part in (name, record)]
-    return run._replace(args=(*run.args, AS_OF, f"nonce/{EPOCH - 1}-1", *facts))
+    return run._replace(args=(*run.args, AS_OF, f"nonce:{EPOCH}/{EPOCH - 1}-1", *facts))
 
 
 def _idempotent(g: Ground) -> tuple[str, str, str, str]:

@@ -8,8 +8,8 @@ local handed, erased -- read once a run, where they are needed: the facts in ARG
 -- The moment. Facts are of this opening, since in another the same event may be another one, and of after the last deletion
 -- of users, before which Postgres named them; others are asked for again.
 local function as_of()
-  erased = erased or redis.call('GET', '{p' .. PARTITION .. '}:erased') or ''
-  return NONCE .. '/' .. erased
+  erased = erased or redis.call('GET', string.sub(KEYS[1], 1, -5) .. 'erased') or ''
+  return NONCE .. ':' .. EPOCH .. '/' .. erased
 end
 
 -- Whether users were deleted since who may be in the entries up to this one: Postgres has their pseudonyms.
@@ -31,7 +31,7 @@ local function record_of(name)
   if handed[name] then return handed[name] end
   local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
   if not epoch or names_erased(epoch, seq) then return nil end
-  local entry = redis.call('XRANGE', '{p' .. PARTITION .. '}:outbox', name, name)[1]
+  local entry = redis.call('XRANGE', string.sub(KEYS[1], 1, -5) .. 'outbox', name, name)[1]
   local decided = entry and string.match(entry[2][2], '^R' .. string.rep(' %S+', 16))
   return decided and name .. ' ' .. decided .. ' ' .. entry[2][4]
 end

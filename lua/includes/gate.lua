@@ -1,5 +1,6 @@
 -- The gate. service/hot/scripts.py puts these before each script:
--- PARTITION, EPOCH, NONCE (of the epoch).
+-- NONCE: it makes the text one that only a verified server has, since its last start.
+-- EPOCH: the call's last argument, which ARGV then no longer has.
 -- OPEN: the gate's text that lets the script run, '<epoch> open', or '<epoch> closed' in the texts that the worker mends with.
 -- REPLID: nil, or where there are replicas the history that was verified: a primary that was a replica for a moment has
 --   another's data.

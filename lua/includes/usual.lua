@@ -2,7 +2,7 @@
 -- counters of redemptions are summed. `usual_lock` and `usual_redeem` return nil, having written nothing, where the case isn't
 -- usual.
 
-local command, OUTBOX = redis.pcall, '{p' .. PARTITION .. '}:outbox'
+local command, OUTBOX = redis.pcall, string.sub(KEYS[1], 1, -5) .. 'outbox'
 local workspaces = {} -- by the key of their settings, each with its books by number; false where there is none
 
 local function read_workspace_once(settings_key)

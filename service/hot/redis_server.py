@@ -131,15 +131,17 @@ class Server:
         await self._run_unloaded("set_gate", 0, 1, was, becomes)
 
     async def _run_unloaded(self, script: str, epoch: int, keys: int, *args: Any) -> Any:
-        text = compose(script, self.partition, epoch, "")
-        reply = await self.command("EVAL", text, keys, *(self.gate, self.outbox)[:keys], *args)
+        reply = await self.command("EVAL", compose(script, ""), keys, *(self.gate, self.outbox)[:keys], *args, epoch)
         if reply[0] != OK:
             raise Fenced(f"the gate is {reply[1]!r}")
         return reply[1]
 
     async def load(self, scripts: Scripts) -> None:
-        for text in scripts.texts.values():
-            await self.command("SCRIPT", "LOAD", text)
+        """Load those that are missing."""
+        loaded = await self.command("SCRIPT", "EXISTS", *scripts.digests.values())
+        for text, has in zip(scripts.texts.values(), loaded, strict=True):
+            if not has:
+                await self.command("SCRIPT", "LOAD", text)
 
     async def has(self, scripts: Scripts) -> bool:
         """Whether all scripts are loaded."""
@@ -147,7 +149,7 @@ class Server:
 
     async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         """Run a loaded script. Raises Fenced if gate or server no longer allow it, and ScriptFailed."""
-        reply = await self._connection.call("EVALSHA", scripts.digests[script], len(names), *names, *args)
+        reply = await self._connection.call(*scripts.call(script, names, args))
         if isinstance(reply, hiredis.ReplyError):
             raise _failure(script, reply)
         try:

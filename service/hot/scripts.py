@@ -1,13 +1,16 @@
-"""Composing scripts for Redis: includes, outcomes as numbers, and partition, epoch and nonce in the text.
+"""Composing scripts for Redis: includes, outcomes as numbers, and a nonce in the text.
 
-So each epoch and partition has its own digests: loading other scripts never brings old ones back.
+Each start of a server has a nonce of its own, so no other server, and no later start, has scripts of the same digests.
+All partitions and epochs share the texts; a call's last argument is the epoch (docs/decisions/0052).
 """
 
 import hashlib
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 from service.common.resources import LUA_DIR
 from service.domain import outcomes
@@ -37,16 +40,20 @@ RECONCILING = "look repair pools".split()
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
 """Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""
 
-NONCE_LENGTH = 16
+SHARED_LENGTH = 16
+"""The first random characters of a nonce; all epochs that share texts share them."""
+NONCE_LENGTH = 32
 """The random characters of a nonce; the server's history follows them."""
 
-HEAD = """local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED, named = {}
+HEAD = """local NONCE, REPLID, STATE, HOLDER, HOLDS, MISSED, named = {}
+local EPOCH = table.remove(ARGV)
+local OPEN = EPOCH .. STATE
 local W = string.sub(KEYS[2] or '', 1, -2)
 """
 """How a script's text begins: see lua/includes/gate.lua."""
 
-BLANKS = "'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {replid}"
-"""In a template, the place of an epoch's words. Other versions' workers fill it, too: see service/formats/number.py."""
+BLANKS = "'{nonce}', {replid}, ' {state}'"
+"""In a template, the place of a nonce's words. Other versions' workers fill it, too: see service/formats/number.py."""
 
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
@@ -116,10 +123,10 @@ def _strip(source: str) -> str:
     return "\n".join(line for line in _comment.sub("", source).splitlines() if line.strip())
 
 
-def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open", *, logged: bool = False) -> str:
-    """The text of a script for one epoch, which runs while the gate has this state. With `logged` a rebuild's writes go
+def compose(name: str, nonce: str, state: str = "open", *, logged: bool = False) -> str:
+    """The text of a script for a nonce, which runs while the gate has this state. With `logged` a rebuild's writes go
     to the append-only file, too."""
-    return fill(template(name), partition, epoch, nonce, state, logged=logged)
+    return fill(template(name), nonce, state, logged=logged)
 
 
 def template(name: str) -> str:
@@ -127,10 +134,10 @@ def template(name: str) -> str:
     return f"{HEAD.format(BLANKS)}{_body(name)}\n"
 
 
-def fill(text: str, partition: int, epoch: int, nonce: str, state: str = "open", *, logged: bool = False) -> str:
-    """The text of a template, of this version or another, for one epoch."""
-    words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
-    filled = text.replace(BLANKS, words, 1)
+def fill(text: str, nonce: str, state: str = "open", *, logged: bool = False) -> str:
+    """The text of a template, of this version or another, for a nonce."""
+    replid = f"'{history_of(nonce)}'" if is_followed(nonce) else "nil"
+    filled = text.replace(BLANKS, f"'{shared_of(nonce)}', {replid}, ' {state}'", 1)
     return filled.replace(UNLOGGED, LOGGED) if logged else filled
 
 
@@ -151,14 +158,20 @@ def nonce_of(random: str, history: str, followed: bool) -> str:
     return f"{random}{'!' if followed else '.'}{history}"
 
 
+def shared_of(nonce: str) -> str:
+    """The part of a nonce that is in its texts."""
+    random, kind, history = _parts(nonce)
+    return f"{random[:SHARED_LENGTH]}{kind}{history}"
+
+
 def history_of(nonce: str) -> str:
     """The verified history; '' if the nonce has none."""
-    return re.split("[.!]", nonce, maxsplit=1)[1] if re.search("[.!]", nonce) else ""
+    return _parts(nonce)[2]
 
 
 def is_followed(nonce: str) -> bool:
     """Whether the server's history may change, so that each script checks it."""
-    return "!" in nonce
+    return _parts(nonce)[1] == "!"
 
 
 def follows(nonce: str, history: str, followed: bool) -> bool:
@@ -166,12 +179,24 @@ def follows(nonce: str, history: str, followed: bool) -> bool:
     return nonce == nonce_of(nonce[:NONCE_LENGTH], history, followed)
 
 
-def _checked_history(nonce: str) -> str:
-    return f"'{history_of(nonce)}'" if is_followed(nonce) else "nil"
+def renew_nonce(nonce: str, history: str, followed: bool) -> str:
+    """A nonce for a new epoch on the server of this nonce's texts, which now has this history."""
+    return nonce_of(nonce[:SHARED_LENGTH] + secrets.token_hex((NONCE_LENGTH - SHARED_LENGTH) // 2), history, followed)
+
+
+def draw_nonce(history: str, followed: bool) -> str:
+    """A nonce for an epoch with texts of its own."""
+    return renew_nonce(secrets.token_hex(SHARED_LENGTH // 2), history, followed)
+
+
+def _parts(nonce: str) -> tuple[str, str, str]:
+    """Random characters, `.` or `!`, and history."""
+    random, kind, history = re.match(r"([^.!]*)([.!]?)(.*)", nonce).groups()  # type: ignore[union-attr]  # it always matches
+    return random, kind, history
 
 
 class Scripts:
-    """The texts and digests of one epoch's scripts for one partition; `template_of` returns templates by name."""
+    """The texts and digests of scripts, for one epoch of a partition; `template_of` returns templates by name."""
 
     def __init__(
         self,
@@ -185,7 +210,11 @@ class Scripts:
         logged: bool = False,
     ) -> None:
         self.partition, self.epoch, self.nonce = partition, epoch, nonce
-        self.texts = {name: fill(template_of(name), partition, epoch, nonce, state, logged=logged) for name in names}
+        self.texts = {name: fill(template_of(name), nonce, state, logged=logged) for name in names}
         self.digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self.texts.items()
         }
+
+    def call(self, script: str, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
+        """The command that runs a loaded script in this epoch."""
+        return ("EVALSHA", self.digests[script], len(names), *names, *args, self.epoch)

@@ -37,12 +37,12 @@ class Turn:
     A request goes out with the digests, and on the connection, of the moment when it was added, or not at all.
     """
 
-    __slots__ = ("_digests", "_link", "_requests", "connection", "epoch")
+    __slots__ = ("_digests", "_epoch_text", "_link", "_requests", "connection", "epoch")
 
     def __init__(self, link: Link, epoch: int, digests: dict[str, str]) -> None:
         """Raises Refusal `unavailable` without a connection."""
         self._link, self.connection = link, link.connection
-        self.epoch, self._digests = epoch, digests
+        self.epoch, self._epoch_text, self._digests = epoch, str(epoch), digests
         self._requests: list[Request] = []
 
     def add(self, on_reply: OnReply, script: str, names: Sequence[str], args: Sequence[Any]) -> None:
@@ -90,7 +90,7 @@ class Turn:
                 on_reply(refusal)
 
     def _command(self, script: str, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-        return ("EVALSHA", self._digests[script], str(len(names)), *names, *args)
+        return ("EVALSHA", self._digests[script], str(len(names)), *names, *args, self._epoch_text)
 
     def _join(self, requests: list[Request]) -> tuple[str, ...]:
         """The call of lua/many.lua. Locks and redemptions leave out keys that their arguments say."""
@@ -103,6 +103,7 @@ class Turn:
                 command += ("r", names[1], names[2], *args)
             else:
                 command += (script, _numbers[len(names) - 1], _numbers[len(args)], *names[1:], *args)
+        command.append(self._epoch_text)
         return tuple(command)
 
 

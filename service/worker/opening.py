@@ -1,7 +1,6 @@
 """Open a partition: make an unverified Redis hold everything that Postgres holds."""
 
 import asyncio
-import secrets
 from contextlib import aclosing
 
 import asyncpg
@@ -14,7 +13,7 @@ from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
-from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
+from service.hot.scripts import MENDING, Scripts, follows
 from service.record.config.retirements import has_returning_book, read_step
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at, events_in_order
@@ -37,7 +36,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.worker.restorer import Restorer
 from service.worker.unappliable_events import UnappliableEvents
-from service.worker.versions import OtherVersions
+from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
 SETTLE_S = 0.5
@@ -53,7 +52,7 @@ log = structlog.get_logger()
 class Opening:
     """Opens one partition under its lease, on one connection.
 
-    1. Draw a new epoch. The lease's earlier owner can't commit from here on.
+    1. Find or load the texts of scripts, and draw a new epoch. The lease's earlier owner can't commit from here on.
     2. Fence Redis: the gate is closed, and older epochs can't write. Wait until all processes know.
     3. Record the outbox up to the fence. If the anchor is in the outbox, Redis has everything that is recorded.
     4. If the anchor is missing (docs/decisions/0013): give a Redis that is a true prefix of the record the
@@ -62,17 +61,15 @@ class Opening:
        Postgres's, with a key of a wrong type, or if an operator orders it. Quarantine the events that can't be applied
        again (docs/decisions/0030), and block the codes of quarantined events.
     5. Project the configuration that Redis lacks.
-    6. Load the scripts, also those of other versions that run, check the server again, mark the epoch as open in
-       Postgres, and open the gate.
+    6. Check that the server still has the scripts, and load those of other versions that run. Check the server again,
+       mark the epoch as open in Postgres, and open the gate.
 
     If the worker dies, either the gate is closed or the partition is open.
     """
 
-    def __init__(
-        self, server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int, versions: OtherVersions | None = None
-    ) -> None:
+    def __init__(self, server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int, loaded: LoadedScripts) -> None:
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
-        self._versions = versions or OtherVersions(pool)
+        self._loaded = loaded
         self._partition = server.partition
         self._log = log.bind(partition=server.partition)
         self._is_old = False
@@ -95,7 +92,7 @@ class Opening:
     async def _open(self) -> Scripts:
         server = self._server
         fitness = await server.check()
-        nonce = nonce_of(secrets.token_hex(8), fitness.history, fitness.followed)
+        nonce = await self._loaded.begin(server, fitness)
         newest = await server.newest_epoch()
         self._is_old = newest > 0 and not await server.is_of_this_layout()
         epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, newest)
@@ -115,9 +112,7 @@ class Opening:
         await self._restore(restorer, epoch, row)
         await restorer.configure(await restorer.projector.last_seen(self._partition))
         await restorer.mark("")
-        scripts = Scripts(self._partition, epoch, nonce, [*SERVING, *PROJECTION])
-        await server.load(scripts)
-        await self._versions.load(server, scripts)
+        scripts = await self._loaded.finish(server, epoch, nonce)
         verified = await server.check()
         if not follows(nonce, verified.history, verified.followed):
             raise Fenced("this server's replication has changed since it was verified")

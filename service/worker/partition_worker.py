@@ -38,7 +38,7 @@ from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
-from service.worker.versions import OtherVersions
+from service.worker.versions import LoadedScripts
 from service.worker.webhook_sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
@@ -69,11 +69,9 @@ _FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxG
 class Shared:
     """What the partitions of a worker process share."""
 
-    def __init__(
-        self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper, versions: OtherVersions | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper, loaded: LoadedScripts) -> None:
         self.settings, self.pool, self.keeper = settings, pool, keeper
-        self.versions = versions or OtherVersions(pool)
+        self.loaded = loaded
         self.openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
         self.redis = SharedRedis(settings.redis_url or "")
 
@@ -101,7 +99,7 @@ class PartitionWorker:
         self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
-        self._openings, self._redis, self._versions = shared.openings, shared.redis, shared.versions
+        self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._failures = TaskFailures(pool, partition)
@@ -208,7 +206,7 @@ class PartitionWorker:
                 lease
             ),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
-            "loading_scripts": lambda: self._versions.keep_loaded(server, scripts),
+            "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
         }
 
     async def _clear_old_failures(self) -> None:
@@ -248,7 +246,7 @@ class PartitionWorker:
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
         async with self._openings:
-            return await Opening(server, self._pool, flusher, fence, self._versions).run()
+            return await Opening(server, self._pool, flusher, fence, self._loaded).run()
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
@@ -256,14 +254,15 @@ class PartitionWorker:
             return False
         if gate.epoch != str(row.epoch) or gate.state == "closed":
             return False
-        if not await self._versions.has_any(server, scripts):
+        if not await self._loaded.has_any(server, scripts):
             return False
         try:
             await flusher.start()
             await flusher.step()
         except AnchorLost:
             return False
-        if not await server.has(scripts):  # the last worker was of another version
+        if not await server.has(scripts):
+            self._log.info("taking_over", epoch=row.epoch, reason="the last worker was of another version")
             await server.load(scripts)
         return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
 

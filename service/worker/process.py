@@ -21,7 +21,7 @@ from service.worker.housekeeping import clean_up
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.task_supervisor import Supervisor, TaskFailures
-from service.worker.versions import OtherVersions
+from service.worker.versions import LoadedScripts
 
 log = structlog.get_logger()
 
@@ -49,16 +49,16 @@ async def work(settings: Settings) -> None:
         partitions = await ensure_partitions(pool, settings.partitions)
         if settings.standbys:
             await check_visible(pool)
-        versions = OtherVersions(pool)
-        await versions.refresh()
+        loaded = LoadedScripts(pool)
+        await loaded.refresh()
         metrics.serve(settings.host, settings.metrics_port)
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
-        beating = asyncio.create_task(supervisor.run("beating", versions.run))
+        beating = asyncio.create_task(supervisor.run("beating", loaded.run))
         beating.add_done_callback(lambda _: stopping.set())
         keeper = LeaseKeeper(renewing, holder, partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
-        shared = Shared(settings, pool, keeper, versions)
+        shared = Shared(settings, pool, keeper, loaded)
         workers = [PartitionWorker(shared, partition) for partition in range(partitions)]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
         shared.redis.close()
@@ -68,7 +68,7 @@ async def work(settings: Settings) -> None:
         ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)
         with contextlib.suppress(*postgres.ERRORS):
             await keeper.end()
-        await versions.leave()
+        await loaded.leave()
         if isinstance(ended, WrongNumber):
             raise ended
 

@@ -1,4 +1,4 @@
-"""Rolling upgrades: what migrating stores, and which other versions' scripts a worker loads beside its own."""
+"""Which scripts Redis gets: an epoch's own, which others may share, and those of other versions that run."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,9 +7,21 @@ from uuid import uuid4
 import asyncpg
 import structlog
 
-from service.hot.redis_server import Server
-from service.hot.scripts import BLANKS, Scripts, templates, version
+from service.hot.fitness import Fitness
+from service.hot.redis_server import Fenced, Server
+from service.hot.scripts import (
+    BLANKS,
+    PROJECTION,
+    SERVING,
+    Scripts,
+    draw_nonce,
+    renew_nonce,
+    shared_of,
+    templates,
+    version,
+)
 from service.record.migrations import migrate
+from service.record.partitions.partition_rows import read_partitions
 from service.record.pool import connect_once, wait_out_outage
 from service.record.versions import (
     BEAT_S,
@@ -37,18 +49,23 @@ async def migrate_version(database_url: str) -> list[str]:
     return applied
 
 
-class OtherVersions:
-    """The other versions whose scripts Redis needs: the last that migrated, and those of running processes.
+class LoadedScripts:
+    """The scripts that Redis has: this version's, and those of others that need them, the last that migrated and those
+    of running processes.
 
     1. Every two seconds, store that this worker runs, and read which versions are needed.
-    2. An opening loads their scripts before it opens the gate (service/worker/opening.py).
-    3. While a partition is open, load the scripts of a version that appears.
+    2. When an opening begins an epoch, find the texts that the server has since its last start, or load new ones.
+    3. Before the opening opens the gate, load the scripts of other versions (service/worker/opening.py).
+    4. While a partition is open, load the scripts of a version that appears.
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool, self._process = pool, uuid4()
         self._templates: dict[str, Mapping[str, str]] = {}
         """Of the needed versions."""
+        self._last_nonce = ""
+        """Of the epoch that began last."""
+        self._beginning = asyncio.Lock()
 
     async def run(self) -> None:
         """Raises WrongNumber if a version that does not fit this one has migrated the database."""
@@ -78,10 +95,31 @@ class OtherVersions:
         """Store that this worker ends."""
         await forget_process(self._pool, self._process)
 
-    async def load(self, server: Server, own: Scripts) -> None:
-        """Step 2, for the epoch of this version's scripts."""
+    async def begin(self, server: Server, fitness: Fitness) -> str:
+        """Step 2: the nonce of a new epoch, for which the server has this version's scripts.
+
+        New texts are loaded only here, before anything knows their nonce. So a server that has them has not restarted
+        since, and is no other server: other partitions may share them (docs/decisions/0052).
+        """
+        async with self._beginning:  # partitions that are opened together share the texts
+            nonce = draw_nonce(fitness.history, fitness.followed)
+            used = [self._last_nonce, *(row.nonce for row in await read_partitions(self._pool))]
+            for shared in dict.fromkeys(map(shared_of, filter(None, used))):
+                if await self.has_any(server, _own(server.partition, 0, shared)):
+                    nonce = renew_nonce(shared, fitness.history, fitness.followed)
+                    break
+            await server.load(_own(server.partition, 0, nonce))
+            self._last_nonce = nonce
+            return nonce
+
+    async def finish(self, server: Server, epoch: int, nonce: str) -> Scripts:
+        """Step 3: this version's scripts, which the server has had since the epoch began. Raises Fenced."""
+        own = _own(server.partition, epoch, nonce)
+        if not await server.has(own):
+            raise Fenced("this server has lost its scripts during the opening")
         for texts in list(self._templates.values()):
             await server.load(_compose(texts, own))
+        return own
 
     async def has_any(self, server: Server, own: Scripts) -> bool:
         """Whether Redis has all scripts of this version, or of another that is stored, for the epoch: then it has not
@@ -91,12 +129,11 @@ class OtherVersions:
         for name in await stored_versions(self._pool):
             scripts = _compose(await self._read(name), own)
             if scripts.texts and await server.has(scripts):
-                log.info("taking_over", partition=own.partition, epoch=own.epoch, version=name)
                 return True
         return False
 
     async def keep_loaded(self, server: Server, own: Scripts) -> None:
-        """Step 3, for one partition.
+        """Step 4, for one partition.
 
         A Redis that lost this version's scripts may have lost data, so it gets no others. It can't lose them between
         the check and the loading, except by SCRIPT FLUSH: the connection would break with the server.
@@ -110,6 +147,11 @@ class OtherVersions:
                     log.info("scripts_loaded", partition=own.partition, epoch=own.epoch, version=name)
                     loaded.add(name)
             await asyncio.sleep(LOOK_S)
+
+
+def _own(partition: int, epoch: int, nonce: str) -> Scripts:
+    """This version's scripts of requests."""
+    return Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
 
 
 def _compose(texts: Mapping[str, str], own: Scripts) -> Scripts:

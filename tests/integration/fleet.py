@@ -25,6 +25,7 @@ from service.record.partitions.partition_rows import read_partitions
 from service.worker import lease_keeper, opening
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
+from service.worker.versions import LoadedScripts
 from tests.integration.record_fixtures import make_book
 from tests.integration.waiting import until
 
@@ -39,7 +40,7 @@ class Worker:
         self.keeper = LeaseKeeper(renewing, name, fleet.partitions)
         self._stopping = asyncio.Event()
         self._keeping = asyncio.create_task(self.keeper.run())
-        self._shared = Shared(fleet.settings, pool, self.keeper)
+        self._shared = Shared(fleet.settings, pool, self.keeper, LoadedScripts(pool))
         self._working = asyncio.gather(
             *(PartitionWorker(self._shared, partition).run(self._stopping) for partition in range(fleet.partitions))
         )

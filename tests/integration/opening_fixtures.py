@@ -26,6 +26,7 @@ from service.record.config.code_rows import add_codes
 from service.record.partitions.partition_rows import read_partition
 from service.worker import opening, restorer
 from service.worker.opening import Opening
+from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.integration.record_fixtures import make_book, take_partition
 
@@ -93,7 +94,9 @@ class Place:
         server = Dying(connection, 0)
         server.life = Life(dies_after)
         try:
-            await Opening(server, self.pool, Flusher(self.outbox, self.pool, 0, fence), fence).run()
+            await Opening(
+                server, self.pool, Flusher(self.outbox, self.pool, 0, fence), fence, LoadedScripts(self.pool)
+            ).run()
         finally:
             connection.close()
 

@@ -15,6 +15,7 @@ from service.hot.redis_server import Fenced, Server
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import LeaseLost
 from service.worker.opening import Opening
+from service.worker.versions import LoadedScripts
 from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening_fixtures import Place
 from tests.integration.record_fixtures import take_partition
@@ -166,7 +167,7 @@ async def _keep(_connection: asyncpg.Connection) -> None:
 
 
 async def open_partition(server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int) -> Any:
-    return await Opening(server, pool, flusher, fence).run()
+    return await Opening(server, pool, flusher, fence, LoadedScripts(pool)).run()
 
 
 async def record(_server: Server, _pool: asyncpg.Pool, flusher: Flusher, _fence: int) -> None:

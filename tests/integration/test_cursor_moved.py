@@ -11,6 +11,7 @@ from service.record.partitions.openings import order_rebuild
 from service.worker import partition_worker as worker
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import Opening
+from service.worker.versions import LoadedScripts
 from service.worker.write_behind import CursorMoved
 from tests.integration.opening_fixtures import Place
 
@@ -41,7 +42,7 @@ async def test_a_moved_cursor_starts_the_opening_again(
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
     keeper = LeaseKeeper(place.pool, "tests", 1)
     keeper[0].is_due.set()
-    shared = worker.Shared(settings, place.pool, keeper)
+    shared = worker.Shared(settings, place.pool, keeper, LoadedScripts(place.pool))
     await worker.PartitionWorker(shared, 0).run(stopping)
     shared.redis.close()
     assert (openings, pauses[0]) == (2, 0.0)

@@ -20,7 +20,7 @@ from service.record.config.book_rows import create_book
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.partitions.partition_rows import read_partition, take_lease
-from service.worker import opening, restorer, write_behind
+from service.worker import restorer, versions, write_behind
 from tests.integration.opening_fixtures import Place
 from tests.integration.stepping import Workers, open_partition, record
 
@@ -38,7 +38,7 @@ class Walk:
     """A book with a code that is redeemed in each round, and the checks on it."""
 
     def __init__(self, place: Place) -> None:
-        self.place, self.sold, self.epoch, self.gifts = place, 0, 0, ""
+        self.place, self.sold, self.gifts = place, 0, ""
         self.whole: dict[bytes, Any] = {}
 
     async def begin(self) -> "Walk":
@@ -84,7 +84,7 @@ class Walk:
         await self.sell()
         if loss != "nothing":
             await place.record()
-        self.whole, self.epoch = await place.everything(), (await read_partition(place.pool, 0)).epoch
+        self.whole = await place.everything()
         if loss == "everything":
             await place.redis.flushall()
         elif kept:
@@ -92,13 +92,14 @@ class Walk:
             await place.redis.script_flush()
 
     async def try_to_sell(self) -> None:
-        """Redeem in the epoch that the API has: only a complete Redis has the scripts, and answers."""
+        """Redeem in the epoch that the API has: only a complete Redis has the scripts and an open gate, and answers."""
         place = self.place
         row, gate = await read_partition(place.pool, 0), await place.values(key_names.gate(0))
-        digests = Scripts(0, row.epoch, row.nonce, opening.SERVING[-1:]).digests.values()
-        has_scripts = row.epoch > self.epoch and all(await place.redis.script_exists(*digests))
-        is_whole = (has_scripts or b"open" in b"".join(gate.values())) and await place.everything() == self.whole
-        assert is_whole or not has_scripts
+        digests = Scripts(0, row.epoch, row.nonce, versions.SERVING[-1:]).digests.values()
+        text = b"".join(gate.values())
+        is_open = text == f"{row.epoch} open".encode() and all(await place.redis.script_exists(*digests))
+        is_whole = b"open" in text and await place.everything() == self.whole
+        assert is_whole or not is_open
         try:
             await self.sell()
         except Refusal as refusal:
@@ -130,7 +131,7 @@ class Walk:
 async def walk(place: Place, monkeypatch: pytest.MonkeyPatch) -> Walk:
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 50)
     monkeypatch.setattr(redis_server, "LOOK_S", 0.005)
-    monkeypatch.setattr(opening, "SERVING", "lock redeem checkout assign_code unassign rollback_order".split())
+    monkeypatch.setattr(versions, "SERVING", "lock redeem checkout assign_code unassign rollback_order".split())
     return await Walk(place).begin()
 
 

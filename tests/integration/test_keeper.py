@@ -26,6 +26,7 @@ from service.worker.lease_keeper import Lease, LeaseKeeper
 from service.worker.opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.restocker import Restocker
+from service.worker.versions import LoadedScripts
 from tests.integration.opening_fixtures import Place
 from tests.integration.waiting import until
 
@@ -151,7 +152,9 @@ def _metric(name: str, task: str) -> float:
 def make_keeper(place: Place, database_url: str) -> PartitionWorker:
     """A worker's loop on the place's servers."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    return PartitionWorker(Shared(settings, place.pool, LeaseKeeper(place.pool, "tests", 1)), 0)
+    return PartitionWorker(
+        Shared(settings, place.pool, LeaseKeeper(place.pool, "tests", 1), LoadedScripts(place.pool)), 0
+    )
 
 
 async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from service.hot.connection import Broken
 from service.hot.workspace_state import Workspace
-from service.worker import opening
+from service.worker import versions
 from tests.integration.opening_fixtures import Place
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
@@ -79,7 +79,7 @@ async def test_restored_answers_count(place: Place, monkeypatch: pytest.MonkeyPa
     await keep(range(3, 6))
     kept: list[Any] = [await place.redis.strlen(f"{w}i:k{n}") for n in range(6)]
     assert await counted() == sum(kept)
-    monkeypatch.setattr(opening, "SERVING", opening.SERVING[:1])  # fewer commands to end before
+    monkeypatch.setattr(versions, "SERVING", versions.SERVING[:1])  # fewer commands to end before
     dies_after, is_done = 0, False
     while not is_done:
         await place.put_back(half_way)

@@ -23,7 +23,7 @@ from service.serving.wiring import _watch_scripts
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
-from service.worker.versions import OtherVersions
+from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.integration.opening_fixtures import Place
 from tests.integration.record_fixtures import take_partition
@@ -58,12 +58,12 @@ async def has(place: Place, texts: Mapping[str, str]) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def working(place: Place, database_url: str, others: OtherVersions | None = None) -> AsyncIterator[None]:
+async def working(place: Place, database_url: str, others: LoadedScripts | None = None) -> AsyncIterator[None]:
     """A worker runs meanwhile, and has opened the partition."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
     leases, stopping = LeaseKeeper(place.pool, "tests", 1), asyncio.Event()
     leases[0].is_due.set()
-    keeper = PartitionWorker(Shared(settings, place.pool, leases, others), 0)
+    keeper = PartitionWorker(Shared(settings, place.pool, leases, others or LoadedScripts(place.pool)), 0)
     keeping = asyncio.create_task(keeper.run(stopping))
     try:
         await until(lambda: keeper._task == "keeping")
@@ -88,7 +88,7 @@ async def test_an_opening_loads_the_scripts_of_versions_that_run(place: Place) -
         await store_scripts(place.pool, name, texts)
     await renew_process(place.pool, uuid4(), "api", "other")
     await renew_process(place.pool, uuid4(), "api", "never stored")
-    others, fence = OtherVersions(place.pool), await take_partition(place.pool)
+    others, fence = LoadedScripts(place.pool), await take_partition(place.pool)
     await others.refresh()
     async with connected(place) as server:
         await Opening(server, place.pool, Flusher(place.outbox, place.pool, 0, fence), fence, others).run()
@@ -125,7 +125,7 @@ async def test_scripts_of_another_layout_are_neither_loaded_nor_taken_over(place
     """A version with another layout of Redis's keys gets no scripts in this one's epoch, and a worker that finds only
     its scripts opens the partition."""
     await store_scripts(place.pool, "other", OTHER, layout="another")
-    others = OtherVersions(place.pool)
+    others = LoadedScripts(place.pool)
     await others.refresh()
     epoch = (await read_partition(place.pool, 0)).epoch
     await place.redis.script_flush()
@@ -140,7 +140,7 @@ async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, databa
     """When another version migrates, a worker that runs loads its scripts into the open epoch; so it does when a
     process of an earlier version starts."""
     await store_scripts(place.pool, "other", OTHER)
-    others = OtherVersions(place.pool)
+    others = LoadedScripts(place.pool)
     async with working(place, database_url, others):
         epoch = (await read_partition(place.pool, 0)).epoch
         await store_scripts(place.pool, "newest", NEWEST)
@@ -156,7 +156,7 @@ async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, databa
 async def test_a_redis_that_lost_its_scripts_gets_no_others(place: Place) -> None:
     """A worker loads another version's scripts only while Redis has the worker's own."""
     await store_scripts(place.pool, "other", OTHER)
-    others = OtherVersions(place.pool)
+    others = LoadedScripts(place.pool)
     await others.refresh()
     await place.redis.script_flush()
     async with connected(place) as server:

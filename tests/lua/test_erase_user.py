@@ -44,7 +44,9 @@ class Eraser:
 
     async def run(self, partition: int, script: str, names: Any, args: Any) -> Any:
         """As the worker's own run."""
-        return interpret_reply(await self.shop.link.call("EVALSHA", self.digests[script], len(names), *names, *args))
+        return interpret_reply(
+            await self.shop.link.call("EVALSHA", self.digests[script], len(names), *names, *args, EPOCH)
+        )
 
     def of(self, user: str = "ann") -> UserEraser:
         self.shop.erased = True

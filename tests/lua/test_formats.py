@@ -44,10 +44,10 @@ class Lua:
 
     def run(self, includes: str, text: str, *args: Any) -> Any:
         source = scripts._expand(f"-- @include gate {includes}\n{text}")
-        whole = scripts.HEAD.format("'0', '7', '7 open', 'nonce', nil")
+        whole = scripts.HEAD.format("'nonce', nil, ' open'")
         whole += scripts._outcome.sub("0", scripts._without_unused(source))
         names = (key_names.gate(0), key_names.settings(W))
-        return self.client.eval(whole, len(names), *names, *args)  # type: ignore[no-untyped-call]
+        return self.client.eval(whole, len(names), *names, *args, 7)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +381,7 @@ def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId, 
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]), ends = ARGV[6] } }
     return view(c, { id = 'book', till = 9 }, 0)"""
     last_id = str(last) if own_id == "-" else own_id
-    facts = ("nonce/", str(last), f"{last} R 1 1 CODE bob A-1 {own_id} - - 2 0 77 1 1 1 1 1 {{}}")
+    facts = ("nonce:7/", str(last), f"{last} R 1 1 CODE bob A-1 {own_id} - - 2 0 77 1 1 1 1 1 {{}}")
     args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, *facts)
     fields = dict(zip(COUPON_VIEW, lua.run("book coupon lacking view", text, *args).split(" "), strict=True))
     assert fields == {

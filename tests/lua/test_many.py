@@ -37,7 +37,7 @@ def _kind(reply: Any) -> Any:
 
 async def _alone(shop: Shop, command: Command) -> Any:
     digest = shop.decider._digests[0][command.script]
-    return await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args)
+    return await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args, EPOCH)
 
 
 async def _one_by_one(shop: Shop, commands: Sequence[Command]) -> list[Any]:

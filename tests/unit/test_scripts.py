@@ -27,8 +27,12 @@ from service.hot.scripts import (
     RECONCILING,
     Scripts,
     compose,
+    draw_nonce,
+    follows,
     history_of,
     nonce_of,
+    renew_nonce,
+    shared_of,
 )
 from service.hot.workspace_state import Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
@@ -199,12 +203,12 @@ def test_the_first_command_reads_the_gate(name: str) -> None:
 def test_a_call_of_many_runs_every_joined_script() -> None:
     """Each script of `JOINED` has its branch in lua/many.lua, with the text that it has alone; before the branches
     nothing is read or written but a key that does not exist."""
-    text = compose("many", 0, 1, "n")
+    text = compose("many", "n")
     branches = re.split(r"\n  (?:if|elseif) name == '(\w+)' then\n", text.partition("\nlocal replies")[0])
     assert branches[1::2] == [*dict.fromkeys(branches[1::2])]
     assert set(branches[1::2]) == set(JOINED)
     for name, branch in zip(branches[1::2], branches[2::2], strict=True):
-        own = compose(name, 0, 1, "n").split("\n", 2)[2]
+        own = compose(name, "n").split("\n", 4)[4]
         assert "\n".join(line[4:] for line in branch.partition("\n  end\nend\n")[0].splitlines()) == own.rstrip("\n")
     commands = re.findall(r"redis\.\w+\((.*)", branches[0])
     assert commands == ["'SET', KEYS[1] .. '?', '', 'XX')"]
@@ -216,13 +220,13 @@ def test_outcomes_are_known(name: str) -> None:
     known = {"OK", "REPEATED", "RECALL"} | {row.code for row in BY_NUMBER.values()}
     text = SOURCES[name] + "".join(PARTS[part] for part in _parts(SOURCES[name]))
     assert set(re.findall(r"\bOUT\.(\w+)", text)) <= known
-    assert "OUT." not in compose(name, 0, 1, "n")
+    assert "OUT." not in compose(name, "n")
 
 
 @pytest.mark.parametrize("name", [*SOURCES, *LIMITED])
 def test_a_script_reads_no_other_globals(name: str) -> None:
     """A composed script, under limits too, compiles in Lua 5.1 and reads only the globals of Redis and Lua."""
-    text = compose(name, 0, 1, "n")
+    text = compose(name, "n")
     read, written = _globals(text)
     allowed = "redis KEYS ARGV tonumber tostring string math table ipairs pairs type unpack pcall error"
     assert read <= set(allowed.split())
@@ -232,7 +236,7 @@ def test_a_script_reads_no_other_globals(name: str) -> None:
 @pytest.mark.parametrize("name", LIMITED)
 def test_limited_scripts_read_the_gate_first(name: str) -> None:
     """A script under limits names known outcomes only, and reads the gate before it counts."""
-    text = compose(name, 0, 1, "n")
+    text = compose(name, "n")
     assert "OUT." not in text
     begun = text.split("local function begin()")[1].split("local function decide()")[0]
     assert begun[begun.index("redis.call(") :].startswith("redis.call('MGET', KEYS[1], ")
@@ -248,38 +252,43 @@ def test_every_file_is_used() -> None:
 @EVERY
 def test_no_script_makes_code_of_text(name: str) -> None:
     """No script loads text as code, and no comment is left in a composed text."""
-    text = compose(name, 0, 1, "n")
+    text = compose(name, "n")
     assert not re.search(r"\b(loadstring|dofile|setfenv|cjson|EVAL|EVALSHA|SCRIPT)\b", text)
     assert "--" not in re.sub(r"'[^'\n]*'", "", text)
 
 
 @EVERY
-def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
-    """Each of partition, epoch, nonce and state changes a script's text, and so its digest."""
-    texts = [
-        compose(name, 0, 1, "a"),
-        compose(name, 1, 1, "a"),
-        compose(name, 0, 2, "a"),
-        compose(name, 0, 1, "b"),
-        compose(name, 0, 1, "a", "closed"),
-    ]
+def test_nonce_and_state_are_in_the_text(name: str) -> None:
+    """Each of nonce, history and state changes a script's text, and so its digest; all else is the call's."""
+    nonces = [draw_nonce("feed", followed=False), draw_nonce("feed", followed=False), draw_nonce("feed", followed=True)]
+    nonces.append(renew_nonce(nonces[0], "beef", followed=False))
+    texts = [*(compose(name, nonce) for nonce in nonces), compose(name, nonces[0], "closed")]
     assert len(set(texts)) == 5
-    words = "'0', '1', '1 open', 'a', nil"
-    assert texts[0].startswith(HEAD.format(words))
+    assert texts[0].startswith(HEAD.format(f"'{shared_of(nonces[0])}', nil, ' open'"))
+
+
+def test_epochs_of_a_server_share_texts() -> None:
+    """An epoch that shares its texts with another has another nonce, of the same length."""
+    first = draw_nonce("feed", followed=True)
+    second = renew_nonce(first, "feed", followed=True)
+    assert (first != second, len(second)) == (True, len(first))
+    assert compose("lock", first) == compose("lock", second)
+    assert follows(second, "feed", followed=True)
+    assert not follows(second, "beef", followed=True)
 
 
 def test_a_history_is_checked_where_it_may_change() -> None:
     """A nonce contains the server's history, which a script compares only where it may change."""
     for checked, replid in ((True, "'feed'"), (False, "nil")):
-        nonce = nonce_of("0123456789abcdef", "feed", checked)
-        assert (len("0123456789abcdef"), history_of(nonce)) == (NONCE_LENGTH, "feed")
-        assert f"'{nonce}', {replid}\n" in compose("lock", 0, 1, nonce)
+        nonce = nonce_of("0123456789abcdef" * 2, "feed", checked)
+        assert (len("0123456789abcdef" * 2), history_of(nonce)) == (NONCE_LENGTH, "feed")
+        assert f"'{shared_of(nonce)}', {replid}, ' open'\n" in compose("lock", nonce)
     assert history_of("0123456789abcdef") == ""
 
 
 def test_digests_are_of_the_texts() -> None:
-    """A digest is the SHA-1 of the text, as SCRIPT LOAD returns it; two epochs share none."""
-    first, second = Scripts(0, 1, "n", [*HOT, *PROJECTION]), Scripts(0, 2, "n", [*HOT, *PROJECTION])
+    """A digest is the SHA-1 of the text, as SCRIPT LOAD returns it; two nonces share none."""
+    first, second = Scripts(0, 1, "n", [*HOT, *PROJECTION]), Scripts(0, 1, "m", [*HOT, *PROJECTION])
     assert first.digests == {name: hashlib.sha1(text.encode()).hexdigest() for name, text in first.texts.items()}
     assert not set(first.digests.values()) & set(second.digests.values())
 
@@ -355,6 +364,6 @@ def test_globals_are_reported() -> None:
 @EVERY
 def test_every_function_is_called(name: str) -> None:
     """Lua makes each function anew whenever a script runs, so a composed text calls each of its functions."""
-    text = compose(name, 0, 1, "n")
+    text = compose(name, "n")
     for function in re.findall(r"^local function (\w+)", text, re.MULTILINE):
         assert len(re.findall(rf"\b{function}\b", text)) > 1, function
