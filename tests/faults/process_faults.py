@@ -9,6 +9,7 @@ from functools import partial
 
 import httpx
 
+from loadtests.harness.running import HOME
 from service.formats import key_names
 from tests.faults.database import Database
 from tests.faults.looking import Drill
@@ -192,7 +193,7 @@ async def _stop_within_transaction(stage: Stage, worker: Process) -> None:
 async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Events that can't be recorded: one that is none, and a redemption a second time. They are put into quarantine,
     with an alarm, and hold up nothing else."""
-    client, outbox = stage.primary.client, key_names.outbox(0)
+    client, outbox = stage.primary.client, key_names.outbox(HOME)
     for _ in range(2):
         await drill.until_more(20)
         following = f"{(await stage.row()).epoch}-*"
