@@ -14,7 +14,7 @@ from tests.faults.nodes import until
 from tests.faults.stage import Stage
 
 UNWATCHED_S = 3.0
-"""The APIs have found the server again by then, and the worker has its lease still."""
+"""The APIs have found the server again by then. No other worker is there to take the leases."""
 
 Fault = Callable[[Stage, Drill, random.Random], Awaitable[None]]
 
