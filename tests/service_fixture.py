@@ -4,9 +4,10 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal
 from uuid import uuid4
@@ -16,9 +17,11 @@ import httpx
 import pytest
 import redis
 
-from loadtests.harness.running import Run, data_folder
+from loadtests.harness.running import PARTITIONS, Run, data_folder
 from loadtests.harness.servers import free_port
 from service.access.caller import SCOPES
+from service.embedded import demo
+from service.formats.key_names import partition_of
 from service.record.config.key_rows import create_key
 from service.record.config.workspace_rows import create_workspace
 from tests.restricted import restricted
@@ -78,6 +81,16 @@ class Service:
             self._clients[key] = httpx.Client(base_url=self.run.url, headers=headers, timeout=30)
         return self._clients[key]
 
+    @cached_property
+    def partitions(self) -> int:
+        """How many partitions its database has."""
+        return self._wait_for(self.fetch("SELECT count(*) FROM partitions"))[0][0]
+
+    @property
+    def partition(self) -> int:
+        """The partition of the workspace `demo`."""
+        return partition_of(str(demo.IDS["demo"]), self.partitions)
+
     @property
     def urls(self) -> dict[str, str]:
         """The settings with which a command uses its servers."""
@@ -104,11 +117,14 @@ class Service:
             async with database(self.run.facts["databaseUrl"]) as connection:
                 await make_workspace(connection, name, mode, partition)
 
-        with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
-            aside.submit(asyncio.run, make()).result()
+        self._wait_for(make())
         client = self.client(f"{name}_admin")
         until(lambda: client.get("/v1/users/nobody").is_success)
         return client
+
+    def _wait_for(self, running: Coroutine[Any, Any, Any]) -> Any:
+        with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
+            return aside.submit(asyncio.run, running).result()
 
     def book(self, *codes: str, client: httpx.Client | None = None, **fields: Any) -> str:
         """Make a book with these codes, as this client; return its id."""
@@ -159,15 +175,16 @@ def service() -> Iterator[Service]:
 
 
 @contextmanager
-def shared_service(partitions: int | None = None) -> Iterator[Service]:
-    """Start a service with the test workspace `trial`; with SCRIP_TEST_RESTRICTED its processes have no right that they
-    don't need, and with `pooled` there they reach Postgres through PgBouncer."""
+def shared_service() -> Iterator[Service]:
+    """Start a service with the test workspace `trial`. Of four partitions, the workspaces are in the last three. With
+    SCRIP_TEST_RESTRICTED its processes have no right that they don't need, and with `pooled` there they reach Postgres
+    through PgBouncer."""
     rights = os.environ.get("SCRIP_TEST_RESTRICTED")
-    with restricted(pooled=rights == "pooled") if rights else _unrestricted(partitions) as run:
+    with restricted(pooled=rights == "pooled") if rights else _unrestricted() as run:
         shared = Service(run)
         try:
             run.until_ready()
-            shared.make_workspace("trial", "test")
+            shared.make_workspace("trial", "test", 2 % shared.partitions)
             yield shared
         finally:
             shared.close()
@@ -176,9 +193,9 @@ def shared_service(partitions: int | None = None) -> Iterator[Service]:
 
 
 @contextmanager
-def _unrestricted(partitions: int | None) -> Iterator[Run]:
+def _unrestricted() -> Iterator[Run]:
     with data_folder() as folder:
-        yield Run(folder / "data", free_port(), partitions=partitions)
+        yield Run(folder / "data", free_port(), partitions=PARTITIONS)
 
 
 class Ward:

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 120.0
+PARTITIONS = int(os.environ.get("SCRIP_TEST_PARTITIONS") or 4)
+"""Of a service that tests share, or that gets faults. A service of one test alone has one, as `scrip run` makes it."""
+HOME = PARTITIONS - 1
+"""The partition of a test that uses one."""
 _IN_MEMORY = Path("/dev/shm")
 _PLENTY_BYTES = 3 << 30
 """Four processes of tests, side by side, hold up to 0.5 GiB at once."""

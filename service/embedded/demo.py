@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -21,6 +22,11 @@ _DEMO_KEYS = {scope: (scope,) for scope in SCOPES} | {"admin": SCOPES}
 _RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}
 SECRETS = (*(f"demo_{key}" for key in _DEMO_KEYS), *(f"rival_{key}" for key in _RIVAL_KEYS))
 """The fixed demo keys, which are public."""
+IDS = {
+    "demo": UUID("01980000-0000-7000-8000-000000000001"),
+    "rival": UUID("01980000-0000-7000-8000-000000000000"),
+}
+"""Fixed, and so are the partitions: of four, `demo` is in the last and `rival` in another."""
 
 PARTITIONS = 1
 """Of a new database of `scrip run`, which has one Redis on one machine."""
@@ -110,7 +116,11 @@ async def _seed_workspace(
     """Complete one workspace. One transaction at the end creates all keys: with keys, a workspace is complete."""
     number = await workspace_named(pool, name)
     async with pool.acquire() as connection:
-        row = await (create_workspace(connection, name) if number is None else read_workspace(connection, number))
+        row = await (
+            create_workspace(connection, name, workspace_id=IDS[name])
+            if number is None
+            else read_workspace(connection, number)
+        )
     if await page_keys(pool, row.workspace, 1, None):
         return
     books = {book.name: book for book in await page_books(pool, row.workspace, 1000, None, None, None, None)}

@@ -1,4 +1,4 @@
-"""A comparison of all of a service, in this process."""
+"""A comparison of the partition of a service's `demo`, in this process."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ async def compared(service: Service, *, repair: bool = False) -> tuple[Outcome, 
     pool = await record.connect(facts["databaseUrl"])
     try:
         outcome = await reconcile(
-            facts["redisUrl"], pool, 0, repair=repair, report=lambda *seen: differences.append(seen)
+            facts["redisUrl"], pool, service.partition, repair=repair, report=lambda *seen: differences.append(seen)
         )
         return outcome, differences
     finally:

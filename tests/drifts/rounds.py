@@ -22,6 +22,9 @@ RECORDED_S = 60.0
 _PARAMETER = re.compile(r"(?<!:):(\w+)")
 """`::` is a cast."""
 
+_VERSION = "SELECT version FROM config_versions WHERE partition = $1"
+_CURSOR = "SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1"
+
 Named = dict[str, set[Class]]
 """By thing, the classes in which it differs."""
 
@@ -102,14 +105,15 @@ async def _subjects(world: World, names: Sequence[str]) -> list[Subject]:
 async def _recorded(world: World) -> None:
     """Wait until all that Redis has decided by now is recorded, and all that the merchant has said by now is seen: what
     is on its way would make up for a drift."""
-    with world.service.redis() as redis:
-        entries: Any = redis.xrevrange(key_names.outbox(0), count=1)
+    service, mine = world.service, world.service.partition
+    with service.redis() as redis:
+        entries: Any = redis.xrevrange(key_names.outbox(mine), count=1)
         tail = tuple(map(int, entries[0][0].split("-")))
-        version = (await world.service.fetch("SELECT version FROM config_versions WHERE partition = 0"))[0][0]
+        version = (await service.fetch(_VERSION, mine))[0][0]
         async with asyncio.timeout(RECORDED_S):
             while True:
-                row = (await world.service.fetch("SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = 0"))[0]
-                if tuple(row) >= tail and int(cast("Any", redis.get(key_names.config(0)))) >= version:
+                row = (await service.fetch(_CURSOR, mine))[0]
+                if tuple(row) >= tail and int(cast("Any", redis.get(key_names.config(mine)))) >= version:
                     return
                 await asyncio.sleep(0.05)
 

@@ -38,7 +38,7 @@ class World:
 
     def key(self, rest: str) -> str:
         """A key of the workspace's."""
-        return key_names.prefix(0, self.workspace) + rest
+        return key_names.prefix(self.service.partition, self.workspace) + rest
 
     def open(self, sold: str = "") -> "World":
         """Make the refuge; `sold` is the id of a book that is being sold."""

@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from loadtests.harness.running import HOME
 from loadtests.harness.servers import free_port
 from service.formats import key_names
 from tests.faults.disk import Clock, Disk, Preloads
@@ -149,7 +150,7 @@ class Node:
 
     async def outbox(self) -> dict[str, str]:
         """What was decided, by event id."""
-        entries: Any = await self.client.xrange(key_names.outbox(0))
+        entries: Any = await self.client.xrange(key_names.outbox(HOME))
         return {name: fields["d"] for name, fields in entries}
 
     async def _replicaof(self, *where: str) -> None:

@@ -9,13 +9,17 @@ from functools import partial
 
 import httpx
 
+from loadtests.harness.running import HOME, PARTITIONS
 from service.formats import key_names
+from service.record.partitions.partition_rows import read_partitions
+from tests.faults.beside import selling_beside
 from tests.faults.database import Database
 from tests.faults.looking import Drill
 from tests.faults.nodes import Node, until
 from tests.faults.stage import Process, Stage
 
 KILLS = 3
+WORKERS = 3
 CUTS = 12
 TRIES = 300
 _IN_TRANSACTION = """SELECT count(*) FROM pg_stat_activity
@@ -64,6 +68,32 @@ async def workers_killed(stage: Stage, drill: Drill, dice: random.Random) -> Non
         await asyncio.sleep(dice.uniform(0, 0.1))
         await drill.begin_fault()
         await stage.kill_worker(wait_for_lease=False)
+
+
+async def each_worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """SIGKILL of each of three workers, once all have leases. Others take its leases, sometimes before it is started
+    again. The gates stay open, so no request fails: of the killed worker's partitions or of others."""
+    while len(stage.workers) < WORKERS:
+        stage.add_worker()
+    unanswered = drill.ledger.unanswered.total()
+    async with selling_beside(stage, drill.wrong):
+        for worker in stage.workers:
+            await until(partial(_held_by, stage, WORKERS), "leases of each worker")
+            await drill.until_more(20)
+            await asyncio.sleep(dice.uniform(0, 0.5))
+            await drill.begin_fault()
+            await worker.signal(signal.SIGKILL)
+            if dice.random() < 0.5:
+                await until(partial(_held_by, stage, WORKERS - 1), "others with its leases")
+            worker.start()
+    if drill.ledger.unanswered.total() > unanswered:
+        drill.wrong.append(f"refused when a worker was killed: {dict(drill.ledger.unanswered)}")
+
+
+async def _held_by(stage: Stage, workers: int) -> bool:
+    """Whether all leases are live, and so many workers have them."""
+    rows = await read_partitions(stage.pool)
+    return all(row.lease_live for row in rows) and len({row.lease_holder for row in rows}) == min(workers, PARTITIONS)
 
 
 async def stopped_for_a_while(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -192,7 +222,7 @@ async def _stop_within_transaction(stage: Stage, worker: Process) -> None:
 async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Events that can't be recorded: one that is none, and a redemption a second time. They are put into quarantine,
     with an alarm, and hold up nothing else."""
-    client, outbox = stage.primary.client, key_names.outbox(0)
+    client, outbox = stage.primary.client, key_names.outbox(HOME)
     for _ in range(2):
         await drill.until_more(20)
         following = f"{(await stage.row()).epoch}-*"

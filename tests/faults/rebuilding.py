@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.harness import dump
+from loadtests.harness.running import PARTITIONS
 from loadtests.harness.servers import started
 from service.formats import key_names
 from service.hot.connection import connect
 from service.worker.twin import build
-from tests.faults.stage import PARTITIONS, Stage
+from tests.faults.stage import Stage
 
 _IDLE = "0 - - 0 - - - - - - - - - -"
 

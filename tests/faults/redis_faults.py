@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+from loadtests.harness.running import HOME
 from service.formats import key_names
 from tests.faults.looking import Drill
 from tests.faults.nodes import until
 from tests.faults.stage import Stage
 
 UNWATCHED_S = 3.0
-"""The APIs have found the server again by then, and the worker has its lease still."""
+"""The APIs have found the server again by then. No other worker is there to take the leases."""
 
 Fault = Callable[[Stage, Drill, random.Random], Awaitable[None]]
 
@@ -152,7 +153,7 @@ async def anchor_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     await stage.worker.signal(signal.SIGKILL)
     await drill.begin_fault(dice.randrange(5, 60))
     drill.outboxes.append(await stage.primary.outbox())
-    assert await stage.primary.client.xdel(key_names.outbox(0), str((await stage.row()).cursor)) == 1
+    assert await stage.primary.client.xdel(key_names.outbox(HOME), str((await stage.row()).cursor)) == 1
     await stage.start_worker(wait_for_lease=False)
     await until(partial(_begun, stage, epoch), "an opening")
     await stage.until_reopened(epoch)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.harness.running import HOME
 from loadtests.harness.trees import Change, changed
 from loadtests.histories import Look
 from service.record.pool import ERRORS
@@ -21,6 +22,8 @@ from tests.faults.stage import ROOT, Stage
 COLUMNS = """fault | server | rounds | injected | in flight, mean | replies lost | writes lost | answers kept |
     lost accepted | lost fsynced | double | wrong | quarantined | closed s, median | longest |
     recovered: tail | whole"""
+
+_RECOVERIES = "SELECT kind FROM recoveries WHERE partition = $1 AND epoch > $2"
 
 
 class NeverBack(Exception):
@@ -88,10 +91,7 @@ async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random,
     verdict.quarantined = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
     if verdict.quarantined != one.poisoned and not scenario.quarantines:
         verdict.wrong.append(f"{verdict.quarantined} events in quarantine, not {one.poisoned}")
-    recoveries = [
-        row["kind"]
-        for row in await stage.pool.fetch("SELECT kind FROM recoveries WHERE partition = 0 AND epoch > $1", before)
-    ]
+    recoveries = [row["kind"] for row in await stage.pool.fetch(_RECOVERIES, HOME, before)]
     return Round(verdict, closed_s(one.looks), recoveries, one.injections, one.lost_writes, unanswered)
 
 

@@ -64,6 +64,7 @@ SCENARIOS: dict[str, Scenario] = {
     "SIGKILL of the APIs": Scenario(process_faults.api_killed, rounds=34),
     "SIGKILL of the worker": Scenario(process_faults.workers_killed, rounds=34),
     "SIGKILL of the worker, its lease ends by itself": Scenario(redis_faults.worker_killed, rounds=5),
+    "SIGKILL of each of three workers": Scenario(process_faults.each_worker_killed, replicated=False, rounds=5),
     "SIGKILL of Postgres": Scenario(server_faults.postgres_killed, replicated=False, rounds=34),
     "SIGSTOP of each process": Scenario(process_faults.stopped_for_a_while, replicated=False),
     "the worker asleep until another has its lease": Scenario(

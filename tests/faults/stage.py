@@ -13,6 +13,7 @@ from typing import Self
 import asyncpg
 import httpx
 
+from loadtests.harness.running import HOME, PARTITIONS
 from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import free_port
 from service.record import pool as postgres
@@ -25,8 +26,6 @@ from tests.faults.waiting import settled
 from tests.service_fixture import make_workspace
 
 APIS = 2
-PARTITIONS = int(os.environ.get("SCRIP_TEST_PARTITIONS") or 1)
-"""The load is in partition 0; the others must open and stay open beside it."""
 _ALARMS = (
     "stopped", "script_failed", "event put into quarantine", "event_not_redone", "configuration_left_out",
     "code_left_out", "answer_left_out",
@@ -150,7 +149,7 @@ class Stage:
         self.pool = await postgres.connect(self.database.url)
         await ensure_partitions(self.pool, PARTITIONS)
         async with self.pool.acquire() as connection:
-            await make_workspace(connection, "drill", "live", partition=0)
+            await make_workspace(connection, "drill", "live", HOME)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
         # With a replica what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated else self.database.front_url
@@ -215,8 +214,8 @@ class Stage:
         self._disks.append(folder)
 
     async def row(self) -> Partition:
-        """The partition as Postgres has it."""
-        return await read_partition(self.pool, 0)
+        """The load's partition as Postgres has it; the others must open and stay open beside it."""
+        return await read_partition(self.pool, HOME)
 
     def log_sizes(self) -> dict[Path, int]:
         """How many bytes each process has logged so far."""

@@ -15,7 +15,7 @@ from tests.service_fixture import Service, new_id, ok
 KEPT = 30_000
 """Six transactions of codes, so that a kill meets the job half done."""
 PATIENCE_S = 90.0
-"""A dead worker's partition is taken over after ten seconds, its job after thirty."""
+"""A dead worker's partition is taken over within three seconds, its job after thirty."""
 
 
 class Buyers:

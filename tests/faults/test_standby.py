@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from loadtests.harness.running import data_folder
+from loadtests.harness.running import HOME, data_folder
 from loadtests.harness.servers import VALKEY
 from loadtests.harness.trees import Change, changed
 from service.api.controllers.histories import LAG
@@ -126,7 +126,7 @@ async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) 
     async with Redis(port=stage.primary.port) as redis:
 
         async def is_trimmed() -> bool:
-            return await redis.xlen(key_names.outbox(0)) == 1
+            return await redis.xlen(key_names.outbox(HOME)) == 1
 
         await until(is_trimmed, "an outbox without what the standby has")
     await _promote_under_load(stage)

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from loadtests.harness.running import PARTITIONS
 from loadtests.harness.trees import Change, changed
 from service.formats.number import NUMBER
 from tests.faults.looking import Drill
@@ -52,7 +53,9 @@ async def _replace(stage: Stage, drill: Drill, dice: random.Random, tree: Path, 
         else:
             new, url = stage.start_api_beside(old, tree)
             if migrates and old is processes[0]:
-                await until(lambda url=url: _fails(url, ["scripts_missing"]), "a version that is not migrated")
+                await until(
+                    lambda url=url: _fails(url, ["scripts_missing"] * PARTITIONS), "a version that is not migrated"
+                )
                 await _migrate(stage, tree)
             await until(lambda url=url: _fails(url, []), "the new API's scripts")
             drill.move(stage.apis.index(old), url)
@@ -61,7 +64,7 @@ async def _replace(stage: Stage, drill: Drill, dice: random.Random, tree: Path, 
 
 
 async def _fails(url: str, reasons: list[str]) -> bool:
-    """Whether partitions fail for these reasons, by an API's own report."""
+    """Whether so many partitions fail, for these reasons, by an API's own report."""
     async with httpx.AsyncClient(timeout=5) as client:
         report = (await client.get(f"{url}/health/ready")).json()
     return [one["reason"] for one in report["partitions"]] == reasons

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from loadtests.harness.servers import VALKEY, started
+from service.formats import key_names
 from service.hot.connection import Link
 from tests.integration import waiting
 from tests.integration.test_connection import echo, serving
@@ -84,7 +85,7 @@ def test_a_service_on_a_redis_that_may_evict(shop: tuple[Service, Any, list[str]
     assert not _refused(_read(service, codes[0]))  # without a limit nothing is evicted
     client.config_set("maxmemory", "1gb")
     until(lambda: _refused(_read(service, codes[0])))
-    until(lambda: client.get("{p0}:gate").endswith(" closed"))
+    until(lambda: client.get(key_names.gate(service.partition)).endswith(" closed"))
     client.config_set("maxmemory-policy", "noeviction")
     until(service.run.ready)
     assert ok(_read(service, codes[0])) == before
@@ -99,13 +100,13 @@ def test_what_was_evicted_comes_back(shop: tuple[Service, Any, list[str]], polic
     asked = {"json": {"bookId": before[0]["bookId"], "userId": "bob"}, "headers": {"Idempotency-Key": new_code()}}
     first = service.checkout.post("/v1/coupons/assign", **asked)
     service.recorded()
-    epoch = client.get("{p0}:gate").split()[0]
+    epoch = client.get(key_names.gate(service.partition)).split()[0]
     client.config_set("maxmemory-policy", policy)
     client.config_set("maxmemory", "1")
     until(lambda: client.info("stats")["evicted_keys"])
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", "0")
-    until(lambda: (client.get("{p0}:gate") or f"{epoch} ").split()[0] != epoch)
+    until(lambda: (client.get(key_names.gate(service.partition)) or f"{epoch} ").split()[0] != epoch)
     until(service.run.ready)
     again = service.checkout.post("/v1/coupons/assign", **asked)
     assert (again.status_code, again.content) == (201, first.content)

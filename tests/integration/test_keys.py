@@ -71,8 +71,8 @@ async def test_keys_that_postgres_has_not_confirmed(
             for answer in ask():
                 refused(answer, 503, "keys_outdated")
             refused(served_to("unknown"), 503, "keys_outdated")
-            outdated = {"partition": 0, "reason": "keys_outdated"}
-            assert state() == (503, ["postgres", "partition 0"], [outdated])
+            outdated = [{"partition": one, "reason": "keys_outdated"} for one in range(patient.partitions)]
+            assert state() == (503, ["postgres", *(f"partition {one}" for one in range(patient.partitions))], outdated)
         until(lambda: [answer.status_code for answer in ask()] == [201, 200])
         assert state() == (200, [], [])
     served.end()

@@ -4,28 +4,30 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until, without_postgres
+from tests.conftest import leave_out
+from tests.service_fixture import Service, new_code, new_id, ok, refused, until, without_postgres
 
 PARTITIONS = range(4)
 READY = {"status": "ready", "failing": [], "partitions": []}
 
 
-@pytest.fixture(scope="module")
-def spread() -> Iterator[Service]:
+@pytest.fixture
+def spread(patient: Service) -> Service:
     """A service with four partitions, and a workspace `shop<n>` in each."""
-    with shared_service(partitions=len(PARTITIONS)) as service:
+    if patient.partitions < len(PARTITIONS):
+        leave_out("SCRIP_TEST_PARTITIONS is below 4")
+    if not _shop(patient, 0).get("/v1/users/nobody").is_success:
         with ThreadPoolExecutor() as threads:  # each waits until a worker has projected its workspace
             list(
-                threads.map(lambda partition: service.make_workspace(f"shop{partition}", "live", partition), PARTITIONS)
+                threads.map(lambda partition: patient.make_workspace(f"shop{partition}", "live", partition), PARTITIONS)
             )
-        yield service
+    return patient
 
 
 def _shop(service: Service, partition: int) -> httpx.Client:

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.formats import key_names
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 
 
@@ -129,7 +130,7 @@ def test_consistency(service: Service) -> None:
     service.recorded()
     consistency = ok(service.operate.get("/v1/ops/consistency"))
     with service.redis() as client:
-        ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
+        ((last, _),) = client.xrevrange(key_names.outbox(service.partition), count=1)
     lag = {"state": "open", "lagEvents": 0, "lagSeconds": 0.0, "lastRecorded": last}
     compared = ["lastReconciledAt", "reconciledTo", "drift"]  # tests/integration/test_reconcile.py
     assert list(consistency) == [*lag, *compared, "failing"]

@@ -7,6 +7,7 @@ import pytest
 from click.testing import Result
 
 from service.cli import recovery
+from service.formats import key_names
 from tests.commands import scrip
 from tests.service_fixture import Service, new_code, new_id, ok, until
 
@@ -23,7 +24,8 @@ def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
 
 async def _recovery(service: Service) -> dict[str, Any]:
-    (row,) = await service.fetch("SELECT kind, reason, total, done FROM recoveries ORDER BY epoch DESC LIMIT 1")
+    newest = "SELECT kind, reason, total, done FROM recoveries WHERE partition = $1 ORDER BY epoch DESC LIMIT 1"
+    (row,) = await service.fetch(newest, service.partition)
     return dict(row)
 
 
@@ -38,7 +40,7 @@ async def test_everything_is_built_again(patient: Service, rebuild: Callable[...
         client.delete(record)
     ended = rebuild(patient)
     assert ended.exit_code == 0, ended.output
-    assert "Partition 0 is open again" in ended.output
+    assert f"Partition {patient.partition} is open again" in ended.output
     recovery = await _recovery(patient)
     assert (recovery["kind"], recovery["reason"], recovery["done"]) == (
         "whole",
@@ -60,9 +62,9 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
     with patient.run.asleep("worker"), patient.redis() as client:
         for code in codes:
             ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
-        entries = client.xrevrange("{p0}:outbox", count=6)
+        entries = client.xrevrange(key_names.outbox(patient.partition), count=6)
         (lost,) = [entry for entry, fields in entries if f" {codes[1]} " in fields["d"]]
-        client.xdel("{p0}:outbox", lost)
+        client.xdel(key_names.outbox(patient.partition), lost)
     until(lambda: patient.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": "u"}).status_code == 503)
 
     refusal = rebuild(patient)
@@ -84,10 +86,11 @@ async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]
         ended = rebuild(patient)
         assert ended.exit_code == 1
         assert "Start one" in ended.output
-        assert len(await patient.fetch("SELECT 1 FROM rebuild_orders")) == 1
+        assert len(await patient.fetch("SELECT 1 FROM rebuild_orders")) == patient.partitions
         assert (rebuild(patient, "--cancel")).exit_code == 0
         assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []
-        assert (rebuild(patient, "--partition", "7")).output == "Error: There is no such partition.\n"
+        refusal = rebuild(patient, "--partition", str(patient.partitions))
+        assert refusal.output == "Error: There is no such partition.\n"
     until(lambda: patient.checkout.get("/v1/users/nobody").is_success)
 
 

@@ -15,8 +15,9 @@ def forget(service: Service) -> None:
     """Wait until everything is recorded, and trim the outbox as the worker does after two minutes."""
     service.recorded()
     with service.redis() as client:
-        ((last, _),) = client.xrevrange(key_names.outbox(0), count=1)
-        client.xtrim(key_names.outbox(0), minid=last, approximate=False)
+        outbox = key_names.outbox(service.partition)
+        ((last, _),) = client.xrevrange(outbox, count=1)
+        client.xtrim(outbox, minid=last, approximate=False)
 
 
 def assert_same(again: dict[str, Any], expected: dict[str, Any]) -> None:

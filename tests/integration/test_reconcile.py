@@ -159,13 +159,13 @@ def test_the_lag_is_the_oldest_events_age(world: World) -> None:
 
 def test_one_at_a_time(world: World) -> None:
     """During a comparison another is refused with `reconcile_running`; the command ends with 2."""
-    token = uuid4()
-    assert asyncio.run(_with_pool(world, lambda pool: record.take_turn(pool, 0, token, 60_000)))
+    token, partition = uuid4(), world.service.partition
+    assert asyncio.run(_with_pool(world, lambda pool: record.take_turn(pool, partition, token, 60_000)))
     with pytest.raises(Busy):
         compare(world.service)
     ended = command(world.service)
     assert (ended.exit_code, "reconcile_running: " in ended.stderr) == (2, True)
-    asyncio.run(_with_pool(world, lambda pool: record.release_turn(pool, 0, token, whole=False)))
+    asyncio.run(_with_pool(world, lambda pool: record.release_turn(pool, partition, token, whole=False)))
     ended = command(world.service)
     assert (ended.exit_code, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
 

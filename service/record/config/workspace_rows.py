@@ -25,9 +25,11 @@ class NameTaken(Exception):
     """A workspace has this name."""
 
 
-async def create_workspace(connection: Connection, name: str, mode: Literal["live", "test"] = "live") -> WorkspaceRow:
-    """Create a workspace; the worker projects it. Raises NameTaken."""
-    workspace_id = uuid7()
+async def create_workspace(
+    connection: Connection, name: str, mode: Literal["live", "test"] = "live", workspace_id: UUID | None = None
+) -> WorkspaceRow:
+    """Create a workspace, by default with a new id; the worker projects it. Raises NameTaken."""
+    workspace_id = workspace_id or uuid7()
     try:
         async with connection.transaction():
             partitions = cast("int", await connection.fetchval(query("read_settings")))
