@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,18 +54,18 @@ async def _compare_all(settings: "Settings", only: int | None, repair: bool, is_
     from service.record.partitions.partition_rows import read_partitions
 
     differences_left = 0
-    async with _connect(settings) as (redis_url, pool):
+    async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
         if not partitions:
             raise Uncompared("There is no such partition.")
         for partition in partitions:
-            outcome = await _compare_and_print(redis_url, pool, partition, repair, is_quiet)
+            outcome = await _compare_and_print(redis_url, pool, replica, partition, repair, is_quiet)
             differences_left += outcome.left.total()
     return 0 if is_quiet or not differences_left else 1
 
 
 async def _compare_and_print(
-    redis_url: str, pool: "asyncpg.Pool", partition: int, repair: bool, is_quiet: bool
+    redis_url: str, pool: "asyncpg.Pool", replica: "asyncpg.Pool | None", partition: int, repair: bool, is_quiet: bool
 ) -> "Outcome":
     """Compare one partition. Unless quiet, show a progress bar and print a table of differences."""
     listed: list[str] = []
@@ -75,7 +76,7 @@ async def _compare_and_print(
             listed.append(f"  {classes}: {difference.thing}, {difference.unsafe or state}")
 
     if is_quiet:
-        return await _compare(redis_url, pool, partition, repair=repair)
+        return await _compare(redis_url, pool, partition, repair=repair, replica=replica)
     with click.progressbar(length=1, label=f"Partition {partition}") as bar:
 
         def show_progress(done: int, total: int) -> None:
@@ -83,7 +84,13 @@ async def _compare_and_print(
             bar.update(done - bar.pos)
 
         outcome = await _compare(
-            redis_url, pool, partition, repair=repair, report=list_difference, progress=show_progress
+            redis_url,
+            pool,
+            partition,
+            repair=repair,
+            report=list_difference,
+            progress=show_progress,
+            replica=replica,
         )
     click.echo(_render_table(outcome, listed))
     return outcome
@@ -97,6 +104,7 @@ async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **optio
     from service.hot.redis_server import Fenced
     from service.reconcile.comparison import Busy, NotOpen, reconcile
     from service.reconcile.examination import NotRecorded
+    from service.record.partitions.bulk_reads import ReplicaAway, ReplicaBehind
     from service.record.partitions.comparisons import LostTurn
     from service.record.pool import ERRORS
 
@@ -108,6 +116,10 @@ async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **optio
         raise Uncompared(f"recovering: {closed}.") from None
     except NotRecorded as behind:
         raise Uncompared(f"behind: {behind}. Is a worker running?") from None
+    except ReplicaBehind as behind:
+        raise Uncompared(f"behind: {behind}. Nothing was compared with its older state.") from None
+    except ReplicaAway as away:
+        raise Uncompared(f"unavailable: {away}. Without that variable, the primary is read.") from None
     except (*ERRORS, Broken, hiredis.ReplyError) as error:
         raise Uncompared(f"unavailable: {type(error).__name__}.") from error
 
@@ -132,12 +144,25 @@ async def _connect(settings: "Settings") -> "AsyncIterator[tuple[str, asyncpg.Po
         yield redis_url, pool
 
 
+@asynccontextmanager
+async def _connect_replica(settings: "Settings") -> "AsyncIterator[asyncpg.Pool | None]":
+    """Yield a pool of connections to DATABASE_READ_URL, which may be away; None if it is not set."""
+    from service.record.partitions import comparisons
+
+    if settings.database_read_url is None:
+        yield None
+        return
+    async with await comparisons.connect_replica(settings.database_read_url) as pool:
+        yield pool
+
+
 async def _run_job(settings: "Settings", partition: int) -> int:
     """Run the partition's waiting job and return the exit code, which is 0 also if another process runs the job."""
     from service.reconcile.comparison_job import run_job
 
-    async with _connect(settings) as (redis_url, pool):
-        return await run_job(pool, partition, lambda **options: _compare(redis_url, pool, partition, **options))
+    async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
+        compare = partial(_compare, redis_url, pool, partition, replica=replica)
+        return await run_job(pool, partition, compare)
 
 
 def _render_table(outcome: "Outcome", listed: list[str]) -> str:

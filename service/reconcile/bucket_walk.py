@@ -6,8 +6,7 @@ from typing import Any
 
 from service.formats import key_names
 from service.hot.inspection import Looker
-from service.reconcile.examination import Examiner
-from service.record.partitions import comparisons as record
+from service.record.partitions.bulk_reads import Rows
 
 BUCKETS_A_PAGE = 1024
 SMALL = 20_000
@@ -29,15 +28,10 @@ async def buckets_of(looker: Looker, small: Collection[int]) -> dict[int, Bucket
     return buckets
 
 
-async def pages(
-    examiner: Examiner, name: str, args: tuple[Any, ...], existing: set[int] | None
-) -> AsyncGenerator[tuple[list[int], list[Any]], None]:
+async def pages(recorded: Rows, existing: set[int] | None) -> AsyncGenerator[tuple[list[int], list[Any]], None]:
     """Yield pages of all buckets with the record's rows in them; with `existing`, only of those buckets and the rows'
     own."""
-    async with (
-        examiner.pool.acquire() as connection,
-        aclosing(record.stream(connection, name, *args)) as rows,
-    ):
+    async with aclosing(recorded) as rows:
         if existing is not None:
             all_rows = [row async for some in rows for row in some]
             wanted = sorted(existing | {row[0] for row in all_rows})

@@ -25,6 +25,7 @@ from service.reconcile.user_differences import Users
 from service.reconcile.wrong_types import WrongTypes, group_by_workspace
 from service.record.config.retirements import read_step
 from service.record.partitions import comparisons as record
+from service.record.partitions.bulk_reads import BulkReads, PrimaryReads, ReplicaReads
 from service.record.partitions.partition_rows import read_partition
 
 TURN_MS = 10_000
@@ -73,17 +74,21 @@ async def reconcile(
     workspace: int | None = None,
     report: Report = lambda _difference, _state: None,
     progress: Progress = lambda _done, _total: None,
+    replica: asyncpg.Pool | None = None,
 ) -> Outcome:
-    """Compare a partition's Redis with the record, or one workspace's part; with `repair`, repair differences.
+    """Compare a partition's Redis with the record, or one workspace's part; with `repair`, repair differences. First
+    passes read `replica` if there is one.
 
-    Raises Busy, NotOpen, LostTurn, NotRecorded; Fenced and Broken if Redis is no longer the verified one.
+    Raises Busy, NotOpen, LostTurn, NotRecorded, ReplicaBehind, ReplicaAway; Fenced and Broken if Redis is no longer the
+    verified one.
     """
     token = uuid4()
     if (await read_step(pool, partition))[1]:
         raise Busy(f"a book of partition {partition} is leaving Redis, or returning")
     if not await record.take_turn(pool, partition, token, TURN_MS):
         raise Busy(f"partition {partition} is being compared")
-    work = _Work(pool, partition, token, repair, report, progress)
+    bulk = ReplicaReads(pool, replica, partition) if replica else PrimaryReads(pool, partition)
+    work = _Work(pool, bulk, partition, token, repair, report, progress)
     renewing = asyncio.create_task(work.renew())
     comparing = asyncio.create_task(work.compare(redis_url, workspace))
     whole = False
@@ -106,9 +111,16 @@ class _Work:
     """One comparison: its turn, its progress and its differences."""
 
     def __init__(
-        self, pool: asyncpg.Pool, partition: int, token: UUID, repair: bool, report: Report, progress: Progress
+        self,
+        pool: asyncpg.Pool,
+        bulk: BulkReads,
+        partition: int,
+        token: UUID,
+        repair: bool,
+        report: Report,
+        progress: Progress,
     ) -> None:
-        self.pool, self._partition, self._token, self.repair = pool, partition, token, repair
+        self.pool, self.bulk, self._partition, self._token, self.repair = pool, bulk, partition, token, repair
         self._report, self._progress = report, progress
         self._done, self._total = 0, 0
 
@@ -131,8 +143,7 @@ class _Work:
         if row.state != "open":
             raise NotOpen(f"partition {self._partition} is being opened")
         workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
-        async with record.long_transaction(self.pool) as counting:
-            sizes = await record.count_compared(counting, workspaces)
+        sizes = await self.bulk.count_compared(workspaces)
         self._total = sum(sizes.values())
         connection = await connect(redis_url, "scrip-reconcile")
         try:
@@ -167,7 +178,9 @@ class _Part:
 
     def __init__(self, work: _Work, looker: Looker, workspace: int, existing: BucketsByKind | None) -> None:
         self._looker, self._pool, self._workspace = looker, work.pool, workspace
-        self._examiner = examiner = Examiner(looker, work.pool, workspace, work.repair, work.report, work.count)
+        self._examiner = examiner = Examiner(
+            looker, work.pool, workspace, work.repair, work.report, work.count, work.bulk
+        )
         self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if existing is None else existing["d"])
         self._users = Users(examiner)

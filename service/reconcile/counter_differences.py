@@ -12,12 +12,12 @@ from service.formats import key_names
 from service.formats.coupon_state import About, Difference, Write
 from service.formats.event_id import EventId
 from service.formats.stored_settings import book_settings, workspace_settings
-from service.hot.inspection import Item, Seen
+from service.hot.inspection import WRONG, Item, Seen
 from service.reconcile.examination import LATER, Examiner, Kind, Later
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace
 from service.record.partitions import comparisons as record
-from service.record.partitions.partition_rows import read_partition
+from service.record.partitions.bulk_reads import Counts, PrimaryReads
 
 KEYS_A_READ = 500
 MAX_AGE_MIN = 58
@@ -36,19 +36,32 @@ class Books(Kind):
         self._one_pass = asyncio.Lock()
 
     async def compare(self) -> None:
-        await self._examiner.examine(self, await record.books_numbers(self._pool, self._workspace))
+        books, suspects = await record.books_numbers(self._pool, self._workspace), list[int]()
+        for start in range(0, len(books), self.at_once):
+            suspects += await self._find_unlike(books[start : start + self.at_once])
+        await self._examiner.examine(self, suspects)
+
+    async def _find_unlike(self, books: Sequence[int]) -> list[int]:
+        seen = await self._looker.look([item for book in books for item in self.items(book)])
+        await self._examiner.wait_until_recorded(seen.at)
+        expected = await self._examiner.bulk.counts(self._workspace, seen.at, books)
+        unlike: list[int] = []
+        for index, book in enumerate(books):
+            values = seen.values[index * len(COUNTERS) : (index + 1) * len(COUNTERS)]
+            if WRONG not in values and self.find_difference(book, expected, seen, values):
+                unlike.append(book)
+        return unlike
 
     def items(self, thing: int) -> Sequence[Item]:
         return [Item("h", key_names.counters(self._w, thing), counter) for counter in COUNTERS]
 
-    async def fetch_expected(self, at: EventId, things: Sequence[int]) -> tuple[dict[int, dict[str, int]], int]:
+    async def fetch_expected(self, at: EventId, things: Sequence[int]) -> Counts:
         """The counters, and the configuration's version, which tells whether codes changed meanwhile."""
-        async with self._one_pass, self._pool.acquire() as connection:
-            counts = await record.counts(connection, self._partition, self._workspace, at, things)
-            return counts, (await read_partition(connection, self._partition)).config_version
+        async with self._one_pass:
+            return await PrimaryReads(self._pool, self._partition).counts(self._workspace, at, things)
 
     def find_difference(
-        self, thing: int, expected: tuple[dict[int, dict[str, int]], int], seen: Seen, values: Sequence[Any]
+        self, thing: int, expected: Counts, seen: Seen, values: Sequence[Any]
     ) -> Difference | Later | None:
         if not seen.config == seen.newest == expected[1]:
             return LATER
@@ -101,11 +114,7 @@ class Keys(Kind):
 
     async def compare(self) -> None:
         cut = await self._examiner.cut()
-        about = (self._workspace, *cut.at, SMALL_BYTES)
-        async with (
-            self._pool.acquire() as connection,
-            aclosing(record.stream(connection, "keys_in_order", *about)) as rows,
-        ):
+        async with aclosing(self._examiner.bulk.keys(self._workspace, cut.at, SMALL_BYTES)) as rows:
             async for some in rows:
                 await self._page(some)
 

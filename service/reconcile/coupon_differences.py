@@ -43,8 +43,8 @@ class Coupons(Kind):
 
     async def compare(self) -> None:
         cut = await self._examiner.cut()
-        about = (self._partition, self._workspace, *cut.at, None, False)
-        async with aclosing(pages(self._examiner, "codes_in_order", about, self._existing)) as buckets_of_run:
+        recorded = self._examiner.bulk.codes(self._workspace, cut.at)
+        async with aclosing(pages(recorded, self._existing)) as buckets_of_run:
             async for buckets, rows in buckets_of_run:
                 if self._existing is not None:
                     self._existing.update(buckets)  # codes may be added to buckets that only the record has

@@ -15,6 +15,7 @@ from service.formats.coupon_state import Class, Difference
 from service.formats.event_id import NO_EVENT, EventId
 from service.hot.inspection import WRONG, Item, Looker, Seen
 from service.reconcile.quarantine_exclusions import QuarantineExclusions
+from service.record.partitions.bulk_reads import BulkReads, PrimaryReads
 from service.record.partitions.openings import has_deletions_after
 from service.record.partitions.partition_rows import read_partition
 
@@ -86,10 +87,13 @@ class Examiner:
         repair: bool,
         report: Callable[[Difference, str], None],
         count: Callable[[int], None] = lambda _things: None,
+        bulk: BulkReads | None = None,
     ) -> None:
-        """`count` is called with the number of codes or orders that were compared."""
+        """`count` is called with the number of codes or orders that were compared. `bulk`: where first passes read;
+        None: the primary."""
         self.looker, self.pool, self.workspace, self.repair = looker, pool, workspace, repair
         self.partition = looker.partition
+        self.bulk = bulk or PrimaryReads(pool, looker.partition)
         self._report, self.count = report, count
         self.differing, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0

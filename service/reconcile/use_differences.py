@@ -43,8 +43,8 @@ class Uses(Kind):
 
     async def compare(self) -> None:
         cut = await self._examiner.cut()
-        about = (self._partition, self._workspace, *cut.at, None, None, None)
-        async with aclosing(pages(self._examiner, "uses_in_order", about, self._existing)) as some:
+        recorded = self._examiner.bulk.uses(self._workspace, cut.at)
+        async with aclosing(pages(recorded, self._existing)) as some:
             async for buckets, rows in some:
                 await self._page(buckets, rows)
                 self._examiner.count(sum("/" not in row[2] for row in rows))

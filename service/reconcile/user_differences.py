@@ -13,8 +13,7 @@ from service.formats.event_id import EventId
 from service.hot.inspection import Item, Seen
 from service.reconcile.examination import LATER, Kind, Later, pair_up
 from service.record.partitions import comparisons as record
-
-USERS_A_PAGE = 500
+from service.record.partitions.bulk_reads import USERS_A_PAGE
 
 
 class RecordedUser(NamedTuple):
@@ -33,22 +32,9 @@ class Users(Kind):
 
     async def compare(self) -> None:
         cut = await self._examiner.cut()
-        about = (self._partition, self._workspace, *cut.at)
-        async with (
-            self._pool.acquire() as connection,
-            aclosing(record.stream(connection, "users_in_order", *about, None, None)) as rows,
-        ):
-            page: list[Any] = []
-            async for some in rows:
-                page += some
-                owners = sorted({row[0] for row in page})
-                # The last user's rows may continue in the next batch.
-                while len(owners) > USERS_A_PAGE:
-                    end = owners[USERS_A_PAGE]
-                    at = next(index for index, row in enumerate(page) if row[0] == end)
-                    await self._page(page[:at])
-                    page, owners = page[at:], owners[USERS_A_PAGE:]
-            await self._page(page)
+        async with aclosing(self._examiner.bulk.users(self._workspace, cut.at)) as pages:
+            async for rows in pages:
+                await self._page(rows)
 
     async def _page(self, rows: list[Any]) -> None:
         expected = _group_by_user([tuple(row) for row in rows])
@@ -66,7 +52,7 @@ class Users(Kind):
         suspects: list[str] = []
         for start in range(0, len(users), USERS_A_PAGE):
             some = users[start : start + USERS_A_PAGE]
-            known = await record.known_users(self._pool, self._workspace, [decode_id(user) for user in some])
+            known = await self._examiner.bulk.known_users(self._workspace, [decode_id(user) for user in some])
             if unknown := [user for user in some if decode_id(user) not in known]:
                 await self._examiner.examine(self, unknown)
                 suspects += unknown

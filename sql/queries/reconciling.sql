@@ -16,6 +16,16 @@ WHERE old.until IS NULL OR old.until <= clock_timestamp() RETURNING partition;
 -- $1 workspace int
 SELECT book FROM books WHERE workspace = $1 ORDER BY book;
 
+-- name: buyers_after
+-- The next users with redemptions, in order.
+-- $1 workspace int  $2 after text  $3 most int
+SELECT DISTINCT user_id FROM redemptions WHERE workspace = $1 AND user_id > $2 ORDER BY user_id LIMIT $3;
+
+-- name: codes_after
+-- The next codes, in order.
+-- $1 workspace int  $2 after text  $3 most int
+SELECT code FROM codes WHERE workspace = $1 AND code > $2 ORDER BY code LIMIT $3;
+
 -- name: codes_in_buckets
 -- A workspace's codes in these buckets.
 -- $1 workspace int  $2 buckets int[]
@@ -72,6 +82,20 @@ UNION ALL SELECT book, 'users', count(*) FROM (SELECT DISTINCT book, user_id FRO
 UPDATE reconciling SET token = NULL, until = NULL, begun_at = CASE WHEN $3 THEN clock_timestamp() ELSE begun_at END
 WHERE partition = $1 AND token = $2;
 
+-- name: gifts_after
+-- The next orders with a gift, in order.
+-- $1 workspace int  $2 after text  $3 most int
+SELECT order_id FROM assignments
+WHERE workspace = $1 AND order_id > $2 AND unassigned_at IS NULL ORDER BY order_id LIMIT $3;
+
+-- name: has_applied
+-- Whether this server has the WAL up to a position, and a partition's events up to one. A replica of a former primary
+-- may have the position without the event.
+-- $1 partition int  $2 position bigint  $3 epoch bigint  $4 seq bigint
+SELECT (cursor_epoch, cursor_seq) >= ($3, $4)
+  AND (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0') >= $2::bigint
+FROM partitions WHERE id = $1;
+
 -- name: is_reconciling
 -- Whether a comparison job of a workspace is running or ordered.
 -- $1 workspace int
@@ -79,15 +103,15 @@ SELECT EXISTS (SELECT FROM jobs WHERE workspace = $1 AND status = 'running' AND 
 
 -- name: keys_in_order
 -- A workspace's idempotency keys up to an event that were used within the last 58 minutes, in order. Each is stored for
--- an hour at least. With the expected entry, or its digest if it is not small.
--- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 small_bytes int
+-- an hour at least. With the expected entry, or its digest if it is not small. Those after a key, and at most so many.
+-- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 small_bytes int  $5 after text  $6 most int
 SELECT key, bytes, CASE WHEN bytes <= $4 THEN entry ELSE md5(entry) END AS entry
 FROM (
   SELECT key, octet_length(entry) AS bytes, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry
   FROM idempotency_keys
-  WHERE workspace = $1 AND (epoch, seq) <= ($2, $3) AND least(at, recorded_at) > now() - interval '58 minutes'
+  WHERE workspace = $1 AND (epoch, seq) <= ($2, $3) AND least(at, recorded_at) > now() - interval '58 minutes' AND key > $5
 ) AS recent
-ORDER BY key;
+ORDER BY key LIMIT $6;
 
 -- name: known_users
 -- Those of these users that were created, or have a coupon.
@@ -101,6 +125,22 @@ UNION SELECT owner_id FROM codes c WHERE workspace = $1 AND owner_id = ANY ($2)
 -- Serialize orders of comparisons of a workspace until the transaction ends.
 -- $1 workspace int
 SELECT pg_advisory_xact_lock(hashtext('reconciling'), $1);
+
+-- name: orders_after
+-- The next orders with a place taken, in order.
+-- $1 workspace int  $2 after text  $3 most int
+SELECT DISTINCT order_id FROM order_uses WHERE workspace = $1 AND order_id > $2 ORDER BY order_id LIMIT $3;
+
+-- name: owners_after
+-- The next users who own codes since upload and are not of users_after, in this column's order.
+-- $1 workspace int  $2 after text  $3 most int
+SELECT DISTINCT owner_id FROM codes
+WHERE workspace = $1 AND owner_id > $2
+  AND NOT EXISTS (SELECT FROM users WHERE users.workspace = $1 AND user_id = owner_id COLLATE "C")
+  AND NOT EXISTS (
+    SELECT FROM assignments a WHERE a.workspace = $1 AND a.user_id = owner_id COLLATE "C" AND unassigned_at IS NULL
+  )
+ORDER BY owner_id LIMIT $3;
 
 -- name: read_reconciled
 -- A workspace's last comparison.
@@ -157,6 +197,27 @@ SELECT
   ), '{}'),
   (SELECT min(at) FROM reconciled WHERE partition = $1);
 
+-- name: unplaced_redemptions
+-- The redemptions of these users that had a place in an order after an event, and have no row in order_uses.
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 users text[]
+SELECT redemption_id FROM redemptions_at($1, $2, $3, $4) AS r
+WHERE taken AND order_id IS NOT NULL AND user_id COLLATE "C" = ANY ($5) AND NOT EXISTS (
+  SELECT FROM order_uses o
+  WHERE o.workspace = $2 AND o.order_id = r.order_id COLLATE "C" AND o.redemption_id = r.redemption_id
+);
+
+-- name: users_after
+-- The next users who were created or have an assigned coupon, in order.
+-- $1 workspace int  $2 after text  $3 most int
+SELECT user_id FROM (
+  (SELECT user_id FROM users WHERE workspace = $1 AND user_id > $2 ORDER BY user_id LIMIT $3)
+  UNION
+  (
+    SELECT DISTINCT user_id FROM assignments
+    WHERE workspace = $1 AND user_id > $2 AND unassigned_at IS NULL ORDER BY user_id LIMIT $3
+  )
+) AS next ORDER BY user_id LIMIT $3;
+
 -- name: users_in_order
 -- The expected fields of users' hashes after an event, in order of the users: coupons by book, unused ones, their
 -- expiries, and the cap. Of all of a workspace's users, or of these with all of their codes.
@@ -181,7 +242,7 @@ ORDER BY 1;
 -- The expected fields of orders' buckets after an event, in their order: orders' places and users' counts by book
 -- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders. Without retired books.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 redemptions uuid[]  $6 users text[]  $7 orders text[]
-WITH uses AS (
+WITH uses AS NOT MATERIALIZED (
   SELECT * FROM redemptions_at($1, $2, $3, $4)
   WHERE taken AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from service.formats.coupon_state import Difference
 from service.reconcile.comparison import Outcome, reconcile
@@ -12,17 +13,25 @@ Differences = Sequence[tuple[Difference, str]]
 """Each difference, and what became of it."""
 
 
-async def compared(service: Service, *, repair: bool = False) -> tuple[Outcome, Differences]:
+async def compared(
+    service: Service, *, repair: bool = False, replica_url: str | None = None
+) -> tuple[Outcome, Differences]:
     """What a comparison says."""
     facts, differences = service.run.facts, list[tuple[Difference, str]]()
-    pool = await record.connect(facts["databaseUrl"])
-    try:
+    async with AsyncExitStack() as pools:
+        pool = await pools.enter_async_context(await record.connect(facts["databaseUrl"]))
+        replica = None
+        if replica_url:
+            replica = await pools.enter_async_context(await record.connect_replica(replica_url))
         outcome = await reconcile(
-            facts["redisUrl"], pool, service.partition, repair=repair, report=lambda *seen: differences.append(seen)
+            facts["redisUrl"],
+            pool,
+            service.partition,
+            repair=repair,
+            report=lambda *seen: differences.append(seen),
+            replica=replica,
         )
         return outcome, differences
-    finally:
-        await pool.close()
 
 
 def compare(service: Service, *, repair: bool = False) -> tuple[Outcome, Differences]:

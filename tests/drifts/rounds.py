@@ -37,9 +37,14 @@ class Round(NamedTuple):
     wrong: list[str]
 
 
-async def run_round(world: World, names: Sequence[str], done: Callable[[int], Any] = lambda number: None) -> Round:
+async def run_round(
+    world: World,
+    names: Sequence[str],
+    done: Callable[[int], Any] = lambda number: None,
+    replica_url: str | None = None,
+) -> Round:
     """One round with drifts of these kinds; `done` is called for each. A comparison must report exactly these until
-    they are repaired, and nothing after that."""
+    they are repaired, and nothing after that. With a replica, the first one reads it, and the primary repairs."""
     subjects = await _subjects(world, names)
     await _recorded(world)
     expected: Named = {}
@@ -50,7 +55,7 @@ async def run_round(world: World, names: Sequence[str], done: Callable[[int], An
             expected.setdefault(thing, set()).update(classes)
             ways[thing] = name
         done(1)
-    named, wrong = await _look(world, repair=False)
+    named, wrong = await _look(world, repair=False, replica_url=replica_url)
     wrong += _describe(_less(expected, named), "not found", ways)
     wrong += _describe(_less(named, expected), "found", ways)
     wrong += (await _look(world, repair=True))[1]
@@ -76,12 +81,12 @@ async def drift(kind: Kind, subject: Subject) -> None:
     assert status.split()[-1] == "1", (status, kind)
 
 
-async def _look(world: World, *, repair: bool) -> tuple[Named, list[str]]:
+async def _look(world: World, *, repair: bool, replica_url: str | None = None) -> tuple[Named, list[str]]:
     """What a comparison names, and what is wrong with how it ends."""
     named: Named = {}
     wrong: list[str] = []
     for _ in range(TRIES):
-        outcome, differences = await compared(world.service, repair=repair)
+        outcome, differences = await compared(world.service, repair=repair, replica_url=replica_url)
         for difference, state in differences:
             named.setdefault(difference.thing, set()).update(difference.classes)
             if (state == "mended") != repair:

@@ -5,12 +5,15 @@ import contextlib
 import os
 import random
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
+from loadtests.harness.running import data_folder
 from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
 from service.worker.versions import migrate_version
@@ -33,6 +36,8 @@ class _Server(Postgres):
 
     async def copy(self, primary: str) -> None:
         """Make its data a standby's, of the server at this address."""
+        if self._account is not None:
+            self._allow_traversal()
         self._folder.mkdir(mode=0o700)
         self._change_owner(self._folder)
         options = ("-D", str(self._folder), "-d", primary, "--write-recovery-conf", "--checkpoint=fast")
@@ -40,6 +45,30 @@ class _Server(Postgres):
         await copying.start()
         assert await copying.wait() == 0, copying.read_log_tail()
         (self._folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)  # the primary's
+
+
+async def start_standby(folder: Path, keep_fd: int, link: Forwarder) -> _Server:
+    """Start an asynchronous standby in this folder, which receives the record by `link`."""
+    folder.mkdir()  # noqa: ASYNC240, it is quick
+    await link.start()
+    standby = _Server(folder, keep_fd, {})
+    await standby.copy(f"host=127.0.0.1 port={link.port} user=postgres")
+    await standby.start()
+    return standby
+
+
+@asynccontextmanager
+async def standby_of(database_url: str) -> AsyncIterator[str]:
+    """Start an asynchronous standby of an embedded Postgres, and yield the URL of the same database there."""
+    link, keep_fd = Forwarder(_socket_of(database_url)), os.open(os.devnull, os.O_RDONLY)
+    with data_folder() as folder:
+        standby = await start_standby(folder / "standby", keep_fd, link)
+        try:
+            yield urlunsplit(urlsplit(standby.url)._replace(path=urlsplit(database_url).path))
+        finally:
+            link.stop()
+            await standby.stop()
+            os.close(keep_fd)
 
 
 class Database:
@@ -50,7 +79,7 @@ class Database:
         self._disk: Disk | None = preloads.disk("postgres", folder / "postgres") if preloads else None
         self._keep_fd = os.open(os.devnull, os.O_RDONLY)
         self._server = _Server(folder, self._keep_fd, self._disk.env if self._disk else {})
-        socket = _socket_of(self._server)
+        socket = _socket_of(self._server.url)
         self._folder, self._socket = folder, socket
         self.front, self.link = Forwarder(socket), Forwarder(socket)
         """Where the service comes in, and where the standby does."""
@@ -97,17 +126,13 @@ class Database:
     async def add_standby(self) -> None:
         """Start a standby, asynchronous, which receives the record by `link`."""
         folder = self._folder.with_name(f"{self._folder.name}-standby")
-        folder.mkdir()
-        await self.link.start()
-        self._standby = _Server(folder, self._keep_fd, {})
-        await self._standby.copy(f"host=127.0.0.1 port={self.link.port} user=postgres")
-        await self._standby.start()
+        self._standby = await start_standby(folder, self._keep_fd, self.link)
 
     @property
     def standby_socket(self) -> Path:
         """Where the standby listens."""
         assert self._standby
-        return _socket_of(self._standby)
+        return _socket_of(self._standby.url)
 
     async def standby_rows(self, statement: str) -> list[asyncpg.Record]:
         """What the standby has."""
@@ -127,7 +152,7 @@ class Database:
         self._killed.append(self._server)
         self._server, self._standby = self._standby, None
         self._socket.unlink(missing_ok=True)
-        self._socket.symlink_to(_socket_of(self._server))
+        self._socket.symlink_to(_socket_of(self._server.url))
 
     async def lose_power(self, dice: random.Random) -> int:
         """Kill it, and take back what had not reached the disk; how many writes that was."""
@@ -160,8 +185,8 @@ class Database:
         return [pid]
 
 
-def _socket_of(server: Postgres) -> Path:
-    return Path(parse_qs(urlsplit(server.url).query)["host"][0], ".s.PGSQL.5432")
+def _socket_of(url: str) -> Path:
+    return Path(parse_qs(urlsplit(url).query)["host"][0], ".s.PGSQL.5432")
 
 
 def _lives(pid: int) -> bool:

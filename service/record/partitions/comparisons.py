@@ -21,7 +21,7 @@ from service.record.queries import query
 PAGE_ROWS = 5000
 _LONG = {"statement_timeout": "600s"}
 # A whole pass sorts and joins all of a workspace, and holds one transaction while Redis is read.
-_PASS = _LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB", "enable_nestloop": "off"}
+PASS = _LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB", "enable_nestloop": "off"}
 
 
 class LostTurn(Exception):
@@ -50,10 +50,16 @@ async def connect(database_url: str) -> asyncpg.Pool:
     return await pool.connect(database_url, name="scrip-reconcile", max_size=6, command_timeout_s=600.0)
 
 
+async def connect_replica(database_url: str) -> asyncpg.Pool:
+    """A pool for the first pass. The replica may be away."""
+    options: dict[str, Any] = {"min_size": 0, "max_size": 2, "command_timeout_s": 600.0, "is_replica": True}
+    return await pool.connect(database_url, name="scrip-reconcile-reads", **options)
+
+
 async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerator[list[Any], None]:
     """Yield the rows of a whole pass in pages, and fetch the next page meanwhile. Close it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        await _set_locally(connection, _PASS)
+        await set_locally(connection, PASS)
         statement = await connection.prepare(query(name))
         cursor = await statement.cursor(*args)
         fetching: asyncio.Task[list[Any]] = asyncio.ensure_future(cursor.fetch(PAGE_ROWS))
@@ -69,13 +75,13 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
 async def long_transaction(database: asyncpg.Pool) -> AsyncIterator[Connection]:
     """A transaction whose statements may take as long as a comparison's."""
     async with database.acquire() as connection, connection.transaction():
-        await _set_locally(connection, _LONG)
+        await set_locally(connection, _LONG)
         yield connection
 
 
-async def _set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
-    for setting, value in settings.items():
-        await connection.execute(f"SET LOCAL {setting} = '{value}'")
+async def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Change settings for this transaction."""
+    await connection.execute("; ".join(f"SET LOCAL {setting} = '{value}'" for setting, value in settings.items()))
 
 
 async def codes(
@@ -134,11 +140,16 @@ async def counts(
     connection: Connection, partition: int, workspace: int, at: EventId, books: Sequence[int]
 ) -> dict[int, dict[str, int]]:
     """The books' counters after an event, without zeros."""
+    streamed = stream(connection, "counts_of_books", partition, workspace, *at, list(books))
+    return group_counts([row async for rows in streamed for row in rows])
+
+
+def group_counts(rows: Sequence[Sequence[Any]]) -> dict[int, dict[str, int]]:
+    """Rows of `counts_of_books` by book, without zeros."""
     counts_by_book: dict[int, dict[str, int]] = {}
-    async for rows in stream(connection, "counts_of_books", partition, workspace, *at, list(books)):
-        for book, counter, count in rows:
-            if count:
-                counts_by_book.setdefault(book, {})[counter] = count
+    for book, counter, count in rows:
+        if count:
+            counts_by_book.setdefault(book, {})[counter] = count
     return counts_by_book
 
 
