@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     database_read_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
         default=None, validation_alias="DATABASE_READ_URL", repr=False
     )
-    """URL of a physical replica of Postgres for exports and histories. None: the primary."""
+    """URL of a physical replica of Postgres for exports, histories and comparisons. None: the primary."""
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)

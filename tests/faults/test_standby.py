@@ -1,4 +1,4 @@
-"""A standby of Postgres that is behind takes the primary's place."""
+"""A standby of Postgres serves reads, and takes the primary's place while it is behind."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import structlog
 from redis.asyncio import Redis
 
 from loadtests.harness.running import HOME, data_folder
@@ -14,9 +15,14 @@ from loadtests.harness.servers import VALKEY
 from loadtests.harness.trees import Change, changed
 from service.api.controllers.histories import LAG
 from service.formats import key_names
+from service.reconcile.comparison import reconcile
+from service.record.partitions import bulk_reads
+from service.record.partitions import comparisons as record
+from tests.commands import scrip
 from tests.faults.nodes import until
 from tests.faults.proxy import Forwarder
 from tests.faults.stage import ROOT, Stage
+from tests.service_fixture import new_code
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -118,6 +124,139 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")
     assert (await client.get("/v1/coupons/READ-1")).status_code == 200
     assert (await client.get("/v1/users/ann/coupons")).status_code in (200, 404)
+
+
+class _Comparing:
+    """A comparison that reads the standby by `door`."""
+
+    def __init__(self, stage: Stage, door: Forwarder) -> None:
+        self._stage, self.door = stage, door
+        self.replica_url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
+        self.redis_url = f"redis://127.0.0.1:{stage.primary.port}/0"
+
+    async def differing(self, repair: bool = False) -> dict[str, int]:
+        """What differs, by class."""
+        async with (
+            await record.connect(self._stage.database.url) as pool,
+            await record.connect_replica(self.replica_url) as replica,
+        ):
+            return dict((await reconcile(self.redis_url, pool, 0, repair=repair, replica=replica)).differing)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def comparing(stage: Stage) -> AsyncIterator[_Comparing]:
+    door = await Forwarder(stage.database.standby_socket).start()
+    yield _Comparing(stage, door)
+    door.stop()
+
+
+async def _redeem_new(stage: Stage, many: int) -> list[str]:
+    """Redeem so many new codes, and wait until that is recorded."""
+    codes = [new_code() for _ in range(many)]
+    async with httpx.AsyncClient(base_url=stage.urls[0], headers=stage.headers, timeout=30) as client:
+        book = (await client.post("/v1/books", json={"name": "Compared"})).json()["bookId"]
+        await client.post(f"/v1/books/{book}/codes", json={"codes": codes})
+        for code in codes:
+            order = {"userId": f"of-{code}", "orderId": code}
+            response = await client.post(f"/v1/coupons/redeem/{code}", json=order)
+            assert response.status_code == 201, response.text
+    await stage.until_ready()
+    return codes
+
+
+def _slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let each list of codes take so long."""
+    query = bulk_reads.query
+
+    def slow(name: str) -> str:
+        text = query(name)
+        sleep = f"WHERE (SELECT pg_sleep({seconds})) IS NOT NULL AND"
+        return text.replace("WHERE", sleep, 1) if name == "codes_after" else text
+
+    monkeypatch.setattr(bulk_reads, "query", slow)
+
+
+async def test_a_comparison_by_a_replica_believes_only_the_primary(
+    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs from the replica's rows is reported, and repaired, only if it differs from the primary's: of a
+    replica without any code, nothing is."""
+    codes = await _redeem_new(stage, 20)
+    monkeypatch.setattr(bulk_reads, "NAMES_A_PAGE", 3)
+    assert await comparing.differing() == {}
+    async with Redis(port=stage.primary.port) as redis:
+        (key,) = [key async for key in redis.scan_iter("*:o:*") if await redis.hexists(key, codes[0])]
+        await redis.hdel(key, codes[0])
+        assert await comparing.differing(repair=True) == {"orders": 1}
+        assert await redis.hexists(key, codes[0])
+    query = bulk_reads.query
+    monkeypatch.setattr(bulk_reads, "query", lambda name: query(name).replace("code > $2", "code > $2 AND false"))
+    assert await comparing.differing(repair=True) == {}
+
+
+async def test_a_replica_that_is_behind_is_waited_for(
+    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison reads the replica only when it has the cut. If it stays behind, the comparison ends and says so."""
+    stage.database.link.hold()
+    try:
+        await _redeem_new(stage, 5)
+        monkeypatch.setattr(bulk_reads, "WAIT_S", 0.5)
+        with pytest.raises(bulk_reads.ReplicaBehind):
+            await comparing.differing()
+        monkeypatch.setattr(bulk_reads, "WAIT_S", 60.0)
+        waiting = asyncio.create_task(comparing.differing())
+        done, _ = await asyncio.wait([waiting], timeout=1.0)
+        assert not done
+    finally:
+        stage.database.link.flow()
+    assert await waiting == {}
+
+
+async def test_a_cancelled_read_of_a_replica_is_repeated(
+    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The primary vacuums what a statement on the replica may read, and replaying cancels that statement: it is run
+    again, and nothing seems to differ."""
+    await _redeem_new(stage, 5)
+    await stage.database.standby_rows("ALTER SYSTEM SET max_standby_streaming_delay = 0")
+    await stage.database.standby_rows("SELECT pg_reload_conf()")
+    _slow(monkeypatch, 0.5)
+    with structlog.testing.capture_logs() as logs:
+        comparison = asyncio.create_task(comparing.differing())
+        while not (cancelled := [line for line in logs if line["event"] == "replica_read_again"]):
+            assert not comparison.done(), "nothing was cancelled"
+            await stage.pool.execute("UPDATE settings SET partitions = partitions")
+            await stage.pool.execute("VACUUM settings")
+        assert await comparison == {}
+    assert cancelled[0]["error"] == "SerializationError"
+
+
+async def test_a_replica_that_dies_ends_the_comparison(
+    stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a comparison reads, its connections break: it goes on over new ones. Without the replica it ends, says so,
+    and leaves its turn to the next one."""
+    _slow(monkeypatch, 0.5)
+    comparison = asyncio.create_task(comparing.differing())
+    await asyncio.sleep(0.4)
+    comparing.door.cut()
+    assert await comparison == {}
+    monkeypatch.setattr(bulk_reads, "WAIT_S", 0.5)
+    comparison = asyncio.create_task(comparing.differing())
+    await asyncio.sleep(0.4)
+    comparing.door.stop()
+    with pytest.raises(bulk_reads.ReplicaAway):
+        await comparison
+    ended = await asyncio.to_thread(
+        scrip,
+        "reconcile",
+        REDIS_URL=comparing.redis_url,
+        DATABASE_URL=stage.database.url,
+        DATABASE_READ_URL=comparing.replica_url,
+    )
+    assert ended.exit_code == 2
+    assert "\nError: unavailable: the replica at DATABASE_READ_URL can't be read" in ended.stderr
 
 
 async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) -> None:
