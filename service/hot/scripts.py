@@ -12,6 +12,7 @@ from functools import cache
 from service.common.resources import LUA_DIR
 from service.domain import outcomes
 from service.formats.key_names import LAYOUT
+from service.hot.fencing import parse_nonce
 
 _has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
 LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
@@ -36,9 +37,6 @@ RECONCILING = "look repair pools".split()
 
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
 """Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""
-
-NONCE_LENGTH = 16
-"""The random characters of a nonce; the server's history follows them."""
 
 HEAD = """local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED, named = {}
 local W = string.sub(KEYS[2] or '', 1, -2)
@@ -146,28 +144,10 @@ def version() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def nonce_of(random: str, history: str, followed: bool) -> str:
-    """An epoch's nonce: random characters, and the verified history; `followed` as in Fitness."""
-    return f"{random}{'!' if followed else '.'}{history}"
-
-
-def history_of(nonce: str) -> str:
-    """The verified history; '' if the nonce has none."""
-    return re.split("[.!]", nonce, maxsplit=1)[1] if re.search("[.!]", nonce) else ""
-
-
-def is_followed(nonce: str) -> bool:
-    """Whether the server's history may change, so that each script checks it."""
-    return "!" in nonce
-
-
-def follows(nonce: str, history: str, followed: bool) -> bool:
-    """Whether the nonce fits a server with this history."""
-    return nonce == nonce_of(nonce[:NONCE_LENGTH], history, followed)
-
-
 def _checked_history(nonce: str) -> str:
-    return f"'{history_of(nonce)}'" if is_followed(nonce) else "nil"
+    """The history that scripts compare; with '' as the fencing it can't change."""
+    epoch = parse_nonce(nonce)
+    return f"'{epoch.history}'" if epoch.fencing else "nil"
 
 
 class Scripts:

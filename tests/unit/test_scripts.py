@@ -3,7 +3,7 @@
 import hashlib
 import re
 import struct
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import lupa.lua51
@@ -14,6 +14,7 @@ from service.access.caller import SCOPES, Caller
 from service.common.resources import LUA_DIR
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.outcomes import BY_NUMBER
+from service.hot.fencing import Fencing, Nonce
 from service.hot.projection import RedisProjector
 from service.hot.scripts import (
     ERASING,
@@ -22,13 +23,10 @@ from service.hot.scripts import (
     JOINED,
     LIMITED,
     MENDING,
-    NONCE_LENGTH,
     PROJECTION,
     RECONCILING,
     Scripts,
     compose,
-    history_of,
-    nonce_of,
 )
 from service.hot.workspace_state import Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
@@ -270,11 +268,10 @@ def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
 
 def test_a_history_is_checked_where_it_may_change() -> None:
     """A nonce contains the server's history, which a script compares only where it may change."""
-    for checked, replid in ((True, "'feed'"), (False, "nil")):
-        nonce = nonce_of("0123456789abcdef", "feed", checked)
-        assert (len("0123456789abcdef"), history_of(nonce)) == (NONCE_LENGTH, "feed")
+    for fencing in get_args(Fencing):
+        nonce = str(Nonce("0123456789abcdef", fencing, "feed"))
+        replid = "'feed'" if fencing else "nil"
         assert f"'{nonce}', {replid}\n" in compose("lock", 0, 1, nonce)
-    assert history_of("0123456789abcdef") == ""
 
 
 def test_digests_are_of_the_texts() -> None:
