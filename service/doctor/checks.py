@@ -250,7 +250,7 @@ def _judge_server(fitness: Fitness, address: str, declared: str | None) -> Itera
         says = f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions"
         advice = "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT."
         yield Check("evicted", "warning", says, advice)
-    yield Check("replicas", "ok", f"{fitness.replicas}")
+    yield Check("replicas", "ok", f"{fitness.replication.count}")
 
 
 def _judge_memory(fitness: Fitness) -> Check:

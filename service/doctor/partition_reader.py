@@ -10,8 +10,9 @@ import msgspec
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import entry_digest
+from service.hot.fencing import parse_nonce
 from service.hot.redis_server import Server
-from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
+from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.record.facts.quarantine import Quarantine, read_quarantine
 from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import RebuildOrder, Recovery, read_recoveries, rebuild_order
@@ -89,7 +90,7 @@ async def read_redis_state(server: Server, row: Partition, types_timeout_s: floa
         last=parse_event_id(last[0][0]) if last else NO_EVENT,
         anchor=_digest_entry(*anchor[0]) if anchor else None,
         has_scripts=await server.has(scripts),
-        has_same_history=follows(row.nonce, *await server.history()),
+        has_same_history=parse_nonce(row.nonce).fits(await server.replication()),
         types=types,
     )
 

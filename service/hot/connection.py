@@ -367,7 +367,7 @@ class Link:
             self._unfit = ""
             if not connection.lost:
                 self.generation += self._connection is None
-                self._connection, self.history = connection, fitness.history
+                self._connection, self.history = connection, fitness.replication.history
                 self.fsynced = fitness.is_fsynced(self._declared)
             return
         self._connection, self.fsynced = None, False

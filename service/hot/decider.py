@@ -16,14 +16,13 @@ from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
 from service.hot.connection import Broken, Link, OnReply
+from service.hot.fencing import Confirmed, Nonce, parse_nonce
+from service.hot.fitness import Replication
 from service.hot.missing_codes import MissingCodes
-from service.hot.scripts import PROJECTION, SERVING, Scripts, history_of, is_followed
+from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.hot.turns import Turn
 
 Reply = list[Any]
-
-FRESH_S = 0.5
-"""With replicas, the largest age of Postgres's epoch when a reply arrives; an opening waits as long."""
 
 log = structlog.get_logger()
 
@@ -32,7 +31,8 @@ class Decider:
     """Runs a partition's scripts by digest. It never loads scripts, so a Redis that lost them stays closed.
 
     With replicas, a worker may have opened another server while this process was stopped or without Postgres. The
-    connection may still lead to the old server, so the epoch from Postgres must be fresh (docs/decisions/0014).
+    connection may still lead to the old server, so a confirmation of the epoch must be fresh: Postgres's, or with the
+    fencing `lag` that of the server's only replica (docs/decisions/0047).
     """
 
     def __init__(self, link: Link) -> None:
@@ -41,10 +41,10 @@ class Decider:
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, dict[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
-        self._histories: dict[int, str] = {}
+        self._nonces: dict[int, Nonce] = {}
         self._asked_on: dict[int, int] = {}
-        self._asked_at: dict[int, float] = {}
-        """Only partitions whose Redis has replicas."""
+        self._confirmed: dict[int, Confirmed] = {}
+        """Only of partitions with an epoch, or an earlier one, that must be fresh."""
 
     @property
     def durability(self) -> str:
@@ -60,14 +60,27 @@ class Decider:
         default now. A later connection may lead to a server of an older epoch.
         """
         self._asked_on[partition] = self.link.generation if generation is None else generation
-        self._asked_at.pop(partition, None)
-        if is_followed(nonce):
-            self._asked_at[partition] = time.monotonic() if asked_at is None else asked_at
-        if self._epochs.get(partition) != (epoch, nonce):
+        if is_new := self._epochs.get(partition) != (epoch, nonce):
             self._turns.pop(partition, None)
             self._epochs[partition] = (epoch, nonce)
-            self._histories[partition] = history_of(nonce)
+            self._nonces[partition] = parse_nonce(nonce)
             self._digests[partition] = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION]).digests
+        asked_at = time.monotonic() if asked_at is None else asked_at
+        if is_new and (self._nonces[partition].fencing or partition in self._confirmed):
+            self._confirmed[partition] = Confirmed(self._nonces[partition], asked_at)
+        elif partition in self._confirmed:
+            self._confirmed[partition] = self._confirmed[partition].by_postgres(asked_at)
+
+    @property
+    def has_replica_to_ask(self) -> bool:
+        """Whether a replica may confirm some epoch."""
+        return any(self._nonces[partition].fencing == "lag" for partition in self._epochs)
+
+    def confirm(self, sent_at: float, sent: Replication, server: Replication) -> bool:
+        """Let a replica confirm epochs, as in Confirmed.by_replica. Returns whether the server is that of any epoch."""
+        for partition, confirmed in self._confirmed.items():
+            self._confirmed[partition] = confirmed.by_replica(sent_at, sent, server)
+        return any(self._nonces[partition].history == server.history for partition in self._epochs)
 
     def forget(self, partition: int) -> None:
         """Refuse all requests of this partition until `learn` is called. Those of this turn still go out."""
@@ -126,7 +139,7 @@ class Decider:
         """The reply of a started script. Raises Refusal as run does."""
         if isinstance(reply, Refusal):
             raise reply
-        if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
+        if isinstance(reply, Broken) or (self._confirmed and self._is_stale(partition, epoch)):
             raise Refusal.temporary("outcome_unknown")
         return interpret_reply(reply)
 
@@ -161,15 +174,15 @@ class Decider:
         link = self.link
         if self._asked_on[partition] != link.generation:
             return True
-        if self._asked_at and self._is_stale(partition, self.epoch(partition)):
+        if self._confirmed and self._is_stale(partition, self.epoch(partition)):
             return True
-        verified, here = self._histories[partition], link.history
+        verified, here = self._nonces[partition].history, link.history
         return verified != here and bool(verified) and bool(here)
 
     def _is_stale(self, partition: int, epoch: int) -> bool:
         """Whether another server may have been opened with a later epoch."""
-        asked_at = self._asked_at.get(partition)
-        return asked_at is not None and (self.epoch(partition) != epoch or time.monotonic() - asked_at > FRESH_S)
+        confirmed = self._confirmed.get(partition)
+        return confirmed is not None and (self.epoch(partition) != epoch or not confirmed.is_fresh(time.monotonic()))
 
     async def gate(self, partition: int) -> str:
         """The gate's state: `open`, `full`, `behind` or `closed`.

@@ -18,6 +18,8 @@ _ASKED = (
     ("CONFIG", "GET", "*append*"),
 )
 
+_is_replica = re.compile(r"slave\d+").fullmatch
+
 Call = Callable[..., Awaitable[Any]]
 """Runs a command; returns hiredis's errors as replies."""
 
@@ -26,6 +28,41 @@ log = structlog.get_logger()
 
 class UnfitRedis(Exception):
     """The server may lose decisions; the message states what to change."""
+
+
+class Replica(msgspec.Struct, frozen=True):
+    """A replica, as its primary reports it."""
+
+    address: str
+    """`host:port`, as the replica announces them."""
+    is_online: bool
+    offset: int
+    """How much of the primary's replication stream it has acknowledged."""
+
+
+class Replication(msgspec.Struct, frozen=True, kw_only=True):
+    """`INFO replication` of a server. Hidden values are '' or 0."""
+
+    is_primary: bool
+    history: str
+    """The id of its data (`master_replid`)."""
+    former: str
+    """Of a server that was promoted, the id that it and its primary had; else ''."""
+    count: int
+    """The number of replicas."""
+    replicas: tuple[Replica, ...]
+    """Those that the server lists."""
+    offset: int
+    """The length of its replication stream."""
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether `history` may change at run time: it has replicas, or was one."""
+        return self.count > 0 or self.former != ""
+
+    @property
+    def addresses(self) -> list[str]:
+        return [replica.address for replica in self.replicas]
 
 
 class Fitness(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,11 +76,7 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it syncs to disk before it replies, as its settings say."""
     shows_settings: bool
     """Whether it shows the settings of its append-only file."""
-    history: str
-    """The id of its data (`master_replid`)."""
-    followed: bool
-    """Whether `history` may change at run time: it has replicas, or was one."""
-    replicas: int
+    replication: Replication
     used_bytes: int
     max_bytes: int
     """0 for no limit."""
@@ -83,9 +116,7 @@ async def check_server(call: Call) -> Fitness:
         and settings.get("appendfsync") == "always"
         and settings.get("no-appendfsync-on-rewrite") == "no",
         shows_settings="appendonly" in settings,
-        history=info.get("master_replid", ""),
-        followed=_is_followed(info),
-        replicas=int(info.get("connected_slaves", 0)),
+        replication=_read_replication(info),
         used_bytes=int(info.get("used_memory", 0)),
         max_bytes=int(info.get("maxmemory", 0)),
         evicted=int(info.get("evicted_keys", 0)),
@@ -95,10 +126,14 @@ async def check_server(call: Call) -> Fitness:
     )
 
 
-async def ask_history(call: Call) -> tuple[str, bool]:
-    """Fetch only `history` and `followed` of Fitness. Raises Broken."""
-    info = read_info(await call("INFO", "replication"))
-    return info.get("master_replid", ""), _is_followed(info)
+async def ask_replication(call: Call) -> Replication:
+    """Fetch only `replication` of Fitness. Raises Broken."""
+    return read_replication(await call("INFO", "replication"))
+
+
+def read_replication(reply: Any) -> Replication:
+    """The reply of `INFO replication`; of an error, all values are hidden."""
+    return _read_replication(read_info(reply))
 
 
 def read_info(reply: Any) -> dict[str, str]:
@@ -107,8 +142,23 @@ def read_info(reply: Any) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def _is_followed(info: Mapping[str, str]) -> bool:
-    return info.get("connected_slaves", "0") != "0" or info.get("master_replid2", "").strip("0") != ""
+def _read_replication(info: Mapping[str, str]) -> Replication:
+    former = info.get("master_replid2", "")
+    return Replication(
+        is_primary=info.get("role", "master") == "master",
+        history=info.get("master_replid", ""),
+        former=former if former.strip("0") else "",
+        count=int(info.get("connected_slaves", 0)),
+        replicas=tuple(_read_replica(line) for name, line in info.items() if _is_replica(name)),
+        offset=int(info.get("master_repl_offset", 0)),
+    )
+
+
+def _read_replica(line: str) -> Replica:
+    """A line's value, `ip=…,port=…,state=online,offset=…,lag=…`, perhaps with more fields."""
+    fields = dict(field.split("=", 1) for field in line.split(",") if "=" in field)
+    address = f"{fields.get('ip', '')}:{fields.get('port', '')}"
+    return Replica(address, fields.get("state") == "online", int(fields.get("offset", 0)))
 
 
 def _unfit(info: Mapping[str, str], settings: Mapping[str, str]) -> str | None:

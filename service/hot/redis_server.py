@@ -16,7 +16,7 @@ from service.formats import key_names
 from service.formats.key_names import Key, parse_key
 from service.hot.connection import Connection
 from service.hot.decider import Reply, interpret_reply, is_wrong_type, script_line
-from service.hot.fitness import Fitness, UnfitRedis, ask_history, check_server, read_info
+from service.hot.fitness import Fitness, Replication, UnfitRedis, ask_replication, check_server, read_info
 from service.hot.scripts import Scripts, compose
 
 PAGE_KEYS, SCAN_KEYS = 500, 4000
@@ -218,9 +218,8 @@ class Server:
         """Remove all entries before an epoch from the outbox."""
         await self.command("XTRIM", self.outbox, "MINID", "=", f"{epoch}-0")
 
-    async def history(self) -> tuple[str, bool]:
-        """As fitness.ask_history."""
-        return await ask_history(self._connection.call)
+    async def replication(self) -> Replication:
+        return await ask_replication(self._connection.call)
 
     async def entries(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
         """The outbox's entries, oldest first: id and fields."""

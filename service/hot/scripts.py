@@ -6,7 +6,6 @@ All partitions and epochs share the texts; a call's last argument is the epoch (
 
 import hashlib
 import re
-import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,6 +14,7 @@ from typing import Any
 from service.common.resources import LUA_DIR
 from service.domain import outcomes
 from service.formats.key_names import LAYOUT
+from service.hot.fencing import parse_nonce
 
 _has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
 LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
@@ -39,11 +39,6 @@ RECONCILING = "look repair pools".split()
 
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
 """Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""
-
-SHARED_LENGTH = 16
-"""The first random characters of a nonce; all epochs that share texts share them."""
-NONCE_LENGTH = 32
-"""The random characters of a nonce; the server's history follows them."""
 
 HEAD = """local NONCE, REPLID, STATE, HOLDER, HOLDS, MISSED, named = {}
 local EPOCH = table.remove(ARGV)
@@ -136,8 +131,9 @@ def template(name: str) -> str:
 
 def fill(text: str, nonce: str, state: str = "open", *, logged: bool = False) -> str:
     """The text of a template, of this version or another, for a nonce."""
-    replid = f"'{history_of(nonce)}'" if is_followed(nonce) else "nil"
-    filled = text.replace(BLANKS, f"'{shared_of(nonce)}', {replid}, ' {state}'", 1)
+    epoch = parse_nonce(nonce)
+    replid = f"'{epoch.history}'" if epoch.fencing else "nil"  # without fencing it can't change
+    filled = text.replace(BLANKS, f"'{epoch.shared}', {replid}, ' {state}'", 1)
     return filled.replace(UNLOGGED, LOGGED) if logged else filled
 
 
@@ -151,48 +147,6 @@ def version() -> str:
     """This version's name among processes: a digest of its templates, so two builds with the same scripts are one."""
     text = "\0".join([LAYOUT, *(f"{name}\0{text}" for name, text in sorted(templates().items()))])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def nonce_of(random: str, history: str, followed: bool) -> str:
-    """An epoch's nonce: random characters, and the verified history; `followed` as in Fitness."""
-    return f"{random}{'!' if followed else '.'}{history}"
-
-
-def shared_of(nonce: str) -> str:
-    """The part of a nonce that is in its texts."""
-    random, kind, history = _parts(nonce)
-    return f"{random[:SHARED_LENGTH]}{kind}{history}"
-
-
-def history_of(nonce: str) -> str:
-    """The verified history; '' if the nonce has none."""
-    return _parts(nonce)[2]
-
-
-def is_followed(nonce: str) -> bool:
-    """Whether the server's history may change, so that each script checks it."""
-    return _parts(nonce)[1] == "!"
-
-
-def follows(nonce: str, history: str, followed: bool) -> bool:
-    """Whether the nonce fits a server with this history."""
-    return nonce == nonce_of(nonce[:NONCE_LENGTH], history, followed)
-
-
-def renew_nonce(nonce: str, history: str, followed: bool) -> str:
-    """A nonce for a new epoch on the server of this nonce's texts, which now has this history."""
-    return nonce_of(nonce[:SHARED_LENGTH] + secrets.token_hex((NONCE_LENGTH - SHARED_LENGTH) // 2), history, followed)
-
-
-def draw_nonce(history: str, followed: bool) -> str:
-    """A nonce for an epoch with texts of its own."""
-    return renew_nonce(secrets.token_hex(SHARED_LENGTH // 2), history, followed)
-
-
-def _parts(nonce: str) -> tuple[str, str, str]:
-    """Random characters, `.` or `!`, and history."""
-    random, kind, history = re.match(r"([^.!]*)([.!]?)(.*)", nonce).groups()  # type: ignore[union-attr]  # it always matches
-    return random, kind, history
 
 
 class Scripts:

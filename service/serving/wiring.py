@@ -19,6 +19,7 @@ from service.domain.errors import Refusal
 from service.hot.connection import Link
 from service.hot.decider import Decider
 from service.hot.projection import RedisProjector
+from service.hot.replica_poll import ReplicaPoll
 from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
 from service.record import pool as postgres
@@ -73,6 +74,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     tasks = [
         asyncio.create_task(poller.run()),
         asyncio.create_task(_watch_scripts(context)),
+        asyncio.create_task(ReplicaPoll(settings.redis_url, decider).run()),
         *(asyncio.create_task(one.run()) for one in refreshers),
     ]
     try:
@@ -130,7 +132,8 @@ async def _watch_scripts(context: Context) -> None:
 class _PostgresPoller:
     """Polls Postgres five times a second for valid keys and open epochs, and stores that this process runs.
 
-    While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas.
+    While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas
+    that do not confirm the epoch (docs/decisions/0047).
     After MAX_AGE_S (service/access/keyring.py) the keyring refuses all keys.
     """
 

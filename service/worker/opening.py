@@ -11,9 +11,10 @@ from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
+from service.hot.fencing import Setting
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
-from service.hot.scripts import MENDING, Scripts, follows
+from service.hot.scripts import MENDING, Scripts
 from service.record.config.retirements import has_returning_book, read_step
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at, events_in_order
@@ -34,13 +35,15 @@ from service.record.partitions.partition_rows import (
     enter_epoch,
     read_partition,
 )
+from service.worker.old_server import check_old_server
 from service.worker.restorer import Restorer
 from service.worker.unappliable_events import UnappliableEvents
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
-SETTLE_S = 0.5
-"""Processes learn of a new epoch within this time; then none uses an older one, on any server."""
+SETTLE_S, LAG_SETTLE_S = 0.6, 1.6
+"""Processes learn of a new epoch within SETTLE_S; then none uses an older one, on any server. If a replica may have
+confirmed the older one, that takes LAG_SETTLE_S from when it ceased to. FRESH_S (service/hot/fencing.py) is shorter."""
 
 WRONG_TYPE = "a key holds another type than its kind's"
 
@@ -52,7 +55,8 @@ log = structlog.get_logger()
 class Opening:
     """Opens one partition under its lease, on one connection.
 
-    1. Find or load the texts of scripts, and draw a new epoch. The lease's earlier owner can't commit from here on.
+    1. Find or load the texts of scripts, and draw a new epoch, unless the last one may still be used elsewhere
+       (service/worker/old_server.py). The lease's earlier owner can't commit from here on.
     2. Fence Redis: the gate is closed, and older epochs can't write. Wait until all processes know.
     3. Record the outbox up to the fence. If the anchor is in the outbox, Redis has everything that is recorded.
     4. If the anchor is missing (docs/decisions/0013): give a Redis that is a true prefix of the record the
@@ -67,7 +71,16 @@ class Opening:
     If the worker dies, either the gate is closed or the partition is open.
     """
 
-    def __init__(self, server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int, loaded: LoadedScripts) -> None:
+    def __init__(
+        self,
+        server: Server,
+        pool: asyncpg.Pool,
+        flusher: Flusher,
+        fence: int,
+        loaded: LoadedScripts,
+        fencing: Setting = "postgres",
+    ) -> None:
+        self._fencing: Setting = fencing
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
         self._loaded = loaded
         self._partition = server.partition
@@ -78,8 +91,9 @@ class Opening:
         """Whether one of the partition's own keys had a wrong type."""
 
     async def run(self) -> Scripts:
-        """Open, and return the new epoch's scripts. Raises LeaseLost, Fenced, UnfitRedis, Broken, OutboxGap,
-        CursorMoved. If a key has a wrong type, order a rebuild and raise Fenced: the next opening removes all keys."""
+        """Open, and return the new epoch's scripts. Raises LeaseLost, OldServerMayRun, Fenced, UnfitRedis, Broken,
+        OutboxGap, CursorMoved. If a key has a wrong type, order a rebuild and raise Fenced: the next opening removes
+        all keys."""
         try:
             return await self._open()
         except ScriptFailed as failed:
@@ -92,17 +106,19 @@ class Opening:
     async def _open(self) -> Scripts:
         server = self._server
         fitness = await server.check()
-        nonce = await self._loaded.begin(server, fitness)
+        must_outlast = await check_old_server(self._pool, self._partition, self._fence, fitness.replication)
+        chosen = await self._loaded.begin(server, self._fencing, fitness.replication)
+        nonce = str(chosen)
         newest = await server.newest_epoch()
         self._is_old = newest > 0 and not await server.is_of_this_layout()
         epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, newest)
-        self._log.info("opening", epoch=epoch)
+        self._log.info("opening", epoch=epoch, fencing=chosen.fencing)
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
             self._had_wrong_type = True
             await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(LAG_SETTLE_S if must_outlast else SETTLE_S)
         closed = Scripts(self._partition, epoch, nonce, MENDING, "closed")
         restorer = Restorer(server, self._pool, closed, UnappliableEvents(self._pool, self._partition))
         await server.load(restorer.scripts)
@@ -113,8 +129,7 @@ class Opening:
         await restorer.configure(await restorer.projector.last_seen(self._partition))
         await restorer.mark("")
         scripts = await self._loaded.finish(server, epoch, nonce)
-        verified = await server.check()
-        if not follows(nonce, verified.history, verified.followed):
+        if not chosen.fits((await server.check()).replication):
             raise Fenced("this server's replication has changed since it was verified")
         if not await confirm_open(self._pool, self._partition, self._fence, epoch, row.incarnation):
             raise LeaseLost(f"partition {self._partition}: epoch {epoch} is not ours to open")

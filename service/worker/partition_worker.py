@@ -13,11 +13,12 @@ from service.common.config import Settings
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.connection import Broken, connect
-from service.hot.fitness import Fitness
+from service.hot.fencing import Setting, parse_nonce
+from service.hot.fitness import Fitness, Replication
 from service.hot.inspection import Looker
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
-from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
+from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.record import pool as postgres
 from service.record.partitions.openings import order_rebuild, rebuild_order, was_rebuilt_for
 from service.record.partitions.partition_rows import (
@@ -31,6 +32,7 @@ from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
+from service.worker.old_server import FencingWatch, OldServerMayRun
 from service.worker.opening import Opening
 from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
 from service.worker.restocker import Restocker
@@ -49,6 +51,8 @@ RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 ALARM_S = 10.0
 FITNESS_POLL_S = 1.0
 UNFIT_S = 2.0
+OLD_SERVER_S = 2.0
+"""Between two looks for a proof that the last server is off."""
 DRAIN_S = 5.0
 CONNECTIONS = 8
 OPENINGS_AT_ONCE = 4
@@ -96,6 +100,7 @@ class PartitionWorker:
         settings, pool, keeper = shared.settings, shared.pool, shared.keeper
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
         self._retire_days = settings.retire_days
+        self._fencing: Setting = settings.redis_fencing
         self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
@@ -143,6 +148,9 @@ class PartitionWorker:
 
     async def _pause_after(self, error: Exception) -> float:
         """Log or store the error, and return the pause in seconds: short if a server is away, else growing."""
+        if isinstance(error, OldServerMayRun):
+            self._log.error("waiting_for_old_redis", reason=str(error))
+            return OLD_SERVER_S
         if redis.is_away(error) or postgres.is_away(error):
             of_redis = isinstance(error, redis.ERRORS)
             self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
@@ -246,11 +254,13 @@ class PartitionWorker:
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
         async with self._openings:
-            return await Opening(server, self._pool, flusher, fence, self._loaded).run()
+            return await Opening(server, self._pool, flusher, fence, self._loaded, self._fencing).run()
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
-        if not follows(row.nonce, *await server.history()) or await rebuild_order(self._pool, self._partition):
+        if not parse_nonce(row.nonce).fits(await server.replication()):
+            return False
+        if await rebuild_order(self._pool, self._partition):
             return False
         if gate.epoch != str(row.epoch) or gate.state == "closed":
             return False
@@ -281,14 +291,14 @@ class PartitionWorker:
     async def _watch_gate(self, watch: ServerWatch, server: Server, scripts: Scripts, flusher: Flusher) -> None:
         """Check the replication history, the gate and the scripts; move the gate with the number of unrecorded events.
         While the partition is idle, look at gate and scripts only once a second. Raises Unverified."""
-        gate = parse_gate("")
+        gate, fencing = parse_gate(""), FencingWatch(scripts.nonce, self._fencing)
         while True:
             is_idle_turn = await until_turn(GATE_POLL_S, IDLE_TURNS)
             if flusher.is_idle and gate.state == "open" and not is_idle_turn:
-                self._check_history(scripts, *await watch.history())
+                _check_fencing(fencing, await watch.replication())
                 continue
             look = await watch.look(scripts)
-            self._check_history(scripts, look.history, look.followed)
+            _check_fencing(fencing, look.replication)
             gate = parse_gate(look.gate)
             if not gate.serves(scripts.epoch):
                 raise Unverified(f"the gate is {look.gate!r}, not {scripts.epoch} open")
@@ -303,10 +313,6 @@ class PartitionWorker:
             if (state := flusher.gate_state()) != gate.state:
                 self._log.warning("gate", state=state, pending=flusher.pending)
                 await server.move_gate(look.gate, str(gate._replace(state=state)))
-
-    def _check_history(self, scripts: Scripts, history: str, followed: bool) -> None:
-        if not follows(scripts.nonce, history, followed):
-            raise Unverified("this server's replication has changed since it was verified")
 
     async def _check_types(self, server: Server) -> None:
         if wrong := await server.wrong_types():
@@ -341,6 +347,12 @@ class PartitionWorker:
                     pass
         except (*postgres.ERRORS, *redis.ERRORS, OutboxGap, TooManyRefused, CursorMoved) as error:
             self._log.warning("not_drained", error=type(error).__name__)
+
+
+def _check_fencing(fencing: FencingWatch, server: Replication) -> None:
+    """Raises Unverified."""
+    if change := fencing.find_change(server):
+        raise Unverified(change)
 
 
 async def _pause(seconds: float, *ends: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import hiredis
 from service.formats import key_names
 from service.formats.key_names import Key
 from service.hot.connection import Connection, connect, leave_moved
-from service.hot.fitness import Fitness, ask_history, check_server
+from service.hot.fitness import Fitness, Replication, ask_replication, check_server
 from service.hot.scripts import Scripts
 
 GATHER_S = 0.02
@@ -29,8 +29,7 @@ async def until_turn(period_s: float, turns: int = 1) -> bool:
 class Look(NamedTuple):
     """What a partition sees of the server at one moment."""
 
-    history: str
-    followed: bool
+    replication: Replication
     gate: str
     """'' if it is missing or of a wrong type."""
     has_scripts: bool
@@ -49,9 +48,8 @@ class ServerWatch:
         self._asked: dict[int, Scripts] = {}
         self._answering: dict[str, asyncio.Task[Any]] = {}
 
-    async def history(self) -> tuple[str, bool]:
-        """As fitness.ask_history."""
-        return await self._share("history", lambda: ask_history(self.connection.call))
+    async def replication(self) -> Replication:
+        return await self._share("replication", lambda: ask_replication(self.connection.call))
 
     async def fitness(self) -> Fitness:
         return await self._share("fitness", lambda: check_server(self.connection.call))
@@ -68,8 +66,8 @@ class ServerWatch:
         names = [Key(partition, 0, kind).name for partition in asked for kind in _STRINGS]
         firsts = [next(iter(scripts.digests.values())) for scripts in asked.values()]
         call = self.connection.call
-        (history, followed), texts, existing, loaded = await asyncio.gather(
-            ask_history(call), call("MGET", *names), call("EXISTS", *names), call("SCRIPT", "EXISTS", *firsts)
+        replication, texts, existing, loaded = await asyncio.gather(
+            ask_replication(call), call("MGET", *names), call("EXISTS", *names), call("SCRIPT", "EXISTS", *firsts)
         )
         for reply in (texts, loaded):
             if isinstance(reply, hiredis.ReplyError):
@@ -78,7 +76,7 @@ class ServerWatch:
         # An error: Redis's user may not run EXISTS (an older deploy/redis-acl). Then the types are asked.
         is_wrong = existing != len(texts) - texts.count(None)
         return {
-            partition: Look(history, followed, values[key_names.gate(partition)] or "", bool(has), is_wrong)
+            partition: Look(replication, values[key_names.gate(partition)] or "", bool(has), is_wrong)
             for partition, has in zip(asked, loaded, strict=True)
         }
 

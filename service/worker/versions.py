@@ -1,22 +1,21 @@
 """Which scripts Redis gets: an epoch's own, which others may share, and those of other versions that run."""
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from uuid import uuid4
 
 import asyncpg
 import structlog
 
-from service.hot.fitness import Fitness
+from service.hot.fencing import RANDOM_LENGTH, SHARED_LENGTH, Nonce, Setting, choose_nonce, parse_nonce
+from service.hot.fitness import Replication
 from service.hot.redis_server import Fenced, Server
 from service.hot.scripts import (
     BLANKS,
     PROJECTION,
     SERVING,
     Scripts,
-    draw_nonce,
-    renew_nonce,
-    shared_of,
     templates,
     version,
 )
@@ -63,7 +62,7 @@ class LoadedScripts:
         self._pool, self._process = pool, uuid4()
         self._templates: dict[str, Mapping[str, str]] = {}
         """Of the needed versions."""
-        self._last_nonce = ""
+        self._last_nonce = Nonce("")
         """Of the epoch that began last."""
         self._beginning = asyncio.Lock()
 
@@ -95,20 +94,21 @@ class LoadedScripts:
         """Store that this worker ends."""
         await forget_process(self._pool, self._process)
 
-    async def begin(self, server: Server, fitness: Fitness) -> str:
+    async def begin(self, server: Server, setting: Setting, replication: Replication) -> Nonce:
         """Step 2: the nonce of a new epoch, for which the server has this version's scripts.
 
         New texts are loaded only here, before anything knows their nonce. So a server that has them has not restarted
         since, and is no other server: other partitions may share them (docs/decisions/0052).
         """
         async with self._beginning:  # partitions that are opened together share the texts
-            nonce = draw_nonce(fitness.history, fitness.followed)
-            used = [self._last_nonce, *(row.nonce for row in await read_partitions(self._pool))]
-            for shared in dict.fromkeys(map(shared_of, filter(None, used))):
+            random = secrets.token_hex(RANDOM_LENGTH // 2)
+            used = [self._last_nonce, *(parse_nonce(row.nonce) for row in await read_partitions(self._pool))]
+            for shared in dict.fromkeys(nonce.shared for nonce in used if nonce.random):
                 if await self.has_any(server, _own(server.partition, 0, shared)):
-                    nonce = renew_nonce(shared, fitness.history, fitness.followed)
+                    random = shared[:SHARED_LENGTH] + random[SHARED_LENGTH:]
                     break
-            await server.load(_own(server.partition, 0, nonce))
+            nonce = choose_nonce(random, setting, replication)
+            await server.load(_own(server.partition, 0, nonce.shared))
             self._last_nonce = nonce
             return nonce
 

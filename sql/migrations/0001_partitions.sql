@@ -18,6 +18,11 @@ CREATE TABLE partitions (
   nonce text NOT NULL DEFAULT '',
   state text NOT NULL DEFAULT 'closed' CHECK (state IN ('closed', 'open')),
 
+  -- The nonce of the last epoch that was open; and until when the partition stays closed, because processes without
+  -- Postgres may still use that epoch on its server.
+  opened_nonce text NOT NULL DEFAULT '',
+  waits_until timestamptz,
+
   -- The cursor: the last recorded event, and its entry's digest (the anchor; null before the first epoch). During an
   -- opening the cursor is still in an older epoch, whose last events are being recorded.
   cursor_epoch bigint NOT NULL DEFAULT 0,
@@ -88,10 +93,12 @@ CREATE TABLE recoveries (
   PRIMARY KEY (partition, epoch)
 );
 
--- Orders to rebuild a partition's Redis; with `accept_loss` even if unrecorded events are missing.
+-- Orders to rebuild a partition's Redis; with `accept_loss` even if unrecorded events are missing; with `old_is_off` an
+-- operator says that the server of the last open epoch no longer runs.
 CREATE TABLE rebuild_orders (
   partition int PRIMARY KEY,
   accept_loss boolean NOT NULL,
+  old_is_off boolean NOT NULL DEFAULT false,
   ordered_at timestamptz NOT NULL DEFAULT now(),
   reason text NOT NULL DEFAULT ''
 );

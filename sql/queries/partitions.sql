@@ -12,6 +12,15 @@ UPDATE config_versions SET version = version + 1
 WHERE partition = $1 AND EXISTS (SELECT FROM partitions WHERE id = $1 AND incarnation = incarnation())
 RETURNING version;
 
+-- name: close_for_wait
+-- Close a partition for so many seconds, unless it waits already. Returns the seconds that are left; no row if the fence
+-- has changed.
+-- $1 partition int  $2 fence bigint  $3 seconds float8
+UPDATE partitions SET
+  state = 'closed', waits_until = coalesce(waits_until, clock_timestamp() + $3 * interval '1 second')
+WHERE id = $1 AND fence = $2
+RETURNING extract(epoch FROM waits_until - clock_timestamp())::float8;
+
 -- name: confirm_incarnation
 -- Store that Redis has no configuration that this Postgres lacks. Returns no row if the fence has changed or Postgres
 -- has restarted.
@@ -22,7 +31,7 @@ UPDATE partitions SET incarnation = $3 WHERE id = $1 AND fence = $2 AND incarnat
 -- Mark the epoch as open. Returns no row if fence or epoch have changed, the cursor is in another epoch, or Postgres
 -- has restarted since Redis was restored from it.
 -- $1 partition int  $2 fence bigint  $3 epoch bigint  $4 incarnation text
-UPDATE partitions SET state = 'open', incarnation = $4
+UPDATE partitions SET state = 'open', incarnation = $4, opened_nonce = nonce, waits_until = NULL
 WHERE id = $1 AND fence = $2 AND epoch = $3 AND cursor_epoch = $3 AND incarnation() = $4 RETURNING id;
 
 -- name: enter_epoch
@@ -97,7 +106,7 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
 -- name: read_partitions
 -- All partitions, in order.
 SELECT
-  id, epoch, nonce, state, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence, lease_holder,
+  id, epoch, nonce, state, opened_nonce, waits_until, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence, lease_holder,
   EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
   version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed

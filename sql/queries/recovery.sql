@@ -29,14 +29,16 @@ DELETE FROM rebuild_orders WHERE partition = $1 AND ordered_at <= (SELECT max(st
 
 -- name: order_rebuild
 -- Order a rebuild of a partition's Redis.
--- $1 partition int  $2 reason text  $3 accept_loss boolean
-INSERT INTO rebuild_orders (partition, reason, accept_loss) VALUES ($1, $2, $3)
-ON CONFLICT (partition) DO UPDATE SET reason = excluded.reason, accept_loss = excluded.accept_loss, ordered_at = now();
+-- $1 partition int  $2 reason text  $3 accept_loss boolean  $4 old_is_off boolean
+INSERT INTO rebuild_orders AS old (partition, reason, accept_loss, old_is_off) VALUES ($1, $2, $3, $4)
+ON CONFLICT (partition) DO UPDATE SET
+  reason = excluded.reason, accept_loss = excluded.accept_loss, old_is_off = old.old_is_off OR excluded.old_is_off,
+  ordered_at = now();
 
 -- name: read_rebuild_order
 -- A partition's rebuild order, if any.
 -- $1 partition int
-SELECT reason, accept_loss FROM rebuild_orders WHERE partition = $1;
+SELECT reason, accept_loss, old_is_off FROM rebuild_orders WHERE partition = $1;
 
 -- name: read_recoveries
 -- A partition's last recoveries, newest first.

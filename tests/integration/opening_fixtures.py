@@ -168,6 +168,7 @@ async def place(
 ) -> AsyncIterator[Place]:
     """An open partition in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
+    monkeypatch.setattr(opening, "LAG_SETTLE_S", 0)
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)
     book = await make_book(pool, workspace, name="b", maxRedemptionsPerUser=9)

@@ -12,6 +12,7 @@ import redis
 
 from service.hot import scripts
 from service.hot.connection import connect
+from service.hot.replica_poll import CHANNEL
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
 from tests.service_fixture import Service, database, new_id, ok, until
@@ -24,13 +25,16 @@ _RUN = {
 }
 """The scripts that each process runs."""
 _SENT = {
-    "api": set("evalsha script|exists client|setname config|get info ping time get xrange xrevrange".split()),
+    "api": set(
+        "evalsha script|exists client|setname config|get info ping publish wait time get xrange xrevrange".split()
+    ),
     "worker": set(
         "exists evalsha script|exists script|load eval client|setname config|get info ping get mget scan xrange "
         "xrevrange xread xtrim xlen bgrewriteaof time type hget hgetall hscan zrange zscore".split()
     ),
 }
 """The commands that each process sends itself; the doctor and reconciling use the worker's user, too."""
+_CHANNELS = {"api": [f"&{CHANNEL}"], "worker": []}
 _TABLE = re.compile(r"\b[a-z_]+\b")
 
 
@@ -70,7 +74,7 @@ def test_commands(run: Restricted, name: str) -> None:
         user = client.acl_getuser(f"scrip-{name}")
     allowed = {command.removeprefix("+") for command in user["commands"] if command.startswith("+")}
     assert allowed == (called | {"xadd"} | _SENT[name])
-    assert (user["keys"], user["channels"]) == (["~{p*}:*"], [])
+    assert (user["keys"], user["channels"]) == (["~{p*}:*"], _CHANNELS[name])
 
     arities = _commands(run)
     refused = arities.keys() - allowed - {"auth", "hello", "quit", "reset"}  # any user may send the last four

@@ -18,8 +18,9 @@ from service.api.durability import is_recorded
 from service.domain.errors import Refusal
 from service.formats.events import event_of_redemption
 from service.hot import decider
+from service.hot.fencing import FRESH_S, Nonce
 from service.hot.projection import RedisProjector
-from service.hot.scripts import PROJECTION, SERVING, Scripts, nonce_of
+from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations import coupon_view, redeem, rollback
 from service.record import pool as postgres
 from service.record.facts.recorded_wait import Recorded
@@ -124,7 +125,7 @@ class _Link(CallingLink):
 async def _followed(place: Place, history: str = "") -> tuple[int, str]:
     """Load the scripts of the epoch as for a Redis with replicas; the epoch and its nonce."""
     row = await read_partition(place.pool, 0)
-    nonce = nonce_of(row.nonce[:16], history or place.link.history, followed=True)
+    nonce = str(Nonce(row.nonce[:16], "postgres", history or place.link.history))
     for text in Scripts(0, row.epoch, nonce, SERVING).texts.values():
         await place.redis.script_load(text)
     return row.epoch, nonce
@@ -135,14 +136,14 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
 ) -> None:
     """With replicas the epoch from Postgres must be younger than FRESH_S, at the request and at its reply."""
     epoch, nonce = await _followed(place)
-    place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - decider.FRESH_S)
+    place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - FRESH_S["postgres"])
     with pytest.raises(Refusal, match="recovering"):
         await place.do(coupon_view.READ, "CODE-9")
     place.decider.learn(0, epoch, nonce)
     assert await place.do(coupon_view.READ, "CODE-9")
     for meanwhile in (
         lambda: place.decider.learn(0, epoch + 1, nonce),
-        lambda: monkeypatch.setattr(decider, "FRESH_S", -1),
+        lambda: monkeypatch.setitem(FRESH_S, "postgres", -1),
     ):
         place.decider = decider.Decider(_Link(place, meanwhile, place.link.history))  # type: ignore[arg-type]
         place.decider.learn(0, epoch, nonce)

@@ -8,8 +8,9 @@ import pytest
 
 from service.domain.errors import Refusal
 from service.hot.connection import connect
+from service.hot.fencing import parse_nonce
 from service.hot.redis_server import Fenced, Server
-from service.hot.scripts import PROJECTION, SERVING, Scripts, shared_of, templates
+from service.hot.scripts import PROJECTION, SERVING, Scripts, templates
 from service.operations import coupon_view
 from service.record.partitions.partition_rows import read_partition
 from service.record.versions import store_scripts
@@ -27,7 +28,7 @@ async def connected(place: Place, partition: int = 0) -> AsyncIterator[Server]:
 async def begin(place: Place, loaded: LoadedScripts, partition: int = 1) -> str:
     """The part of a new epoch's nonce that is in its texts."""
     async with connected(place, partition) as server:
-        return shared_of(await loaded.begin(server, await server.fitness()))
+        return (await loaded.begin(server, "postgres", (await server.fitness()).replication)).shared
 
 
 async def open_scripts(place: Place) -> Scripts:
@@ -45,7 +46,7 @@ async def test_openings_of_a_server_add_no_scripts(place: Place) -> None:
         await place.reopen()
     last = await read_partition(place.pool, 0)
     assert (last.epoch > first.epoch, last.nonce != first.nonce) == (True, True)
-    assert shared_of(last.nonce) == shared_of(first.nonce)
+    assert parse_nonce(last.nonce).shared == parse_nonce(first.nonce).shared
     assert (await place.redis.info("memory"))["number_of_cached_scripts"] == cached["number_of_cached_scripts"]
     place.decider.learn(0, first.epoch, first.nonce)
     with pytest.raises(Refusal, match="recovering"):
@@ -61,7 +62,7 @@ async def test_no_opening_brings_back_texts_that_a_server_has_lost(place: Place,
     if lost == "one":
         for text in list(scripts.texts.values())[1:]:
             await place.redis.script_load(text)
-    assert await begin(place, LoadedScripts(place.pool)) != shared_of(scripts.nonce)
+    assert await begin(place, LoadedScripts(place.pool)) != parse_nonce(scripts.nonce).shared
     async with connected(place) as server:
         assert not await server.has(scripts)
 
@@ -81,7 +82,7 @@ async def test_another_version_shares_the_texts_nonce(place: Place) -> None:
     await place.redis.script_flush()
     async with connected(place) as server:
         await server.load(Scripts(0, scripts.epoch, scripts.nonce, list(other), template_of=other.__getitem__))
-        assert await begin(place, LoadedScripts(place.pool)) == shared_of(scripts.nonce)
+        assert await begin(place, LoadedScripts(place.pool)) == parse_nonce(scripts.nonce).shared
         assert await server.has(scripts)
 
 
@@ -89,7 +90,7 @@ async def test_a_server_that_loses_its_scripts_during_an_opening_stays_closed(pl
     """Scripts are loaded when an epoch begins, and never again for it."""
     loaded = LoadedScripts(place.pool)
     async with connected(place) as server:
-        nonce = await loaded.begin(server, await server.fitness())
+        nonce = str(await loaded.begin(server, "postgres", (await server.fitness()).replication))
         await loaded.finish(server, 9, nonce)
         await place.redis.script_flush()
         with pytest.raises(Fenced, match="lost its scripts"):

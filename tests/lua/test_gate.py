@@ -8,7 +8,8 @@ import pytest
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, nonce_of
+from service.hot.fencing import Nonce
+from service.hot.scripts import HOT, PROJECTION
 from service.hot.workspace_state import Workspace
 from service.operations.fact_lookup import prepare_records
 
@@ -118,7 +119,7 @@ async def test_a_server_with_another_history_decides_nothing(still: Shop, kind: 
     info = await still.link.call("INFO", "replication")
     verified = info.partition("master_replid:")[2].split()[0]
     for history, answer in (("f" * 40, (503, "recovering")), (verified, (404, "coupon_not_found"))):
-        await still.load(EPOCH, nonce_of("n" * NONCE_LENGTH, history, followed=True))
+        await still.load(EPOCH, str(Nonce("n", "postgres", history)))
         assert await still.coupon("NO-SUCH") == answer
 
 

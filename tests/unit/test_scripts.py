@@ -3,7 +3,7 @@
 import hashlib
 import re
 import struct
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import lupa.lua51
@@ -14,6 +14,7 @@ from service.access.caller import SCOPES, Caller
 from service.common.resources import LUA_DIR
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.outcomes import BY_NUMBER
+from service.hot.fencing import SHARED_LENGTH, Fencing, Nonce, parse_nonce
 from service.hot.projection import RedisProjector
 from service.hot.scripts import (
     ERASING,
@@ -22,17 +23,10 @@ from service.hot.scripts import (
     JOINED,
     LIMITED,
     MENDING,
-    NONCE_LENGTH,
     PROJECTION,
     RECONCILING,
     Scripts,
     compose,
-    draw_nonce,
-    follows,
-    history_of,
-    nonce_of,
-    renew_nonce,
-    shared_of,
 )
 from service.hot.workspace_state import Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
@@ -260,30 +254,33 @@ def test_no_script_makes_code_of_text(name: str) -> None:
 @EVERY
 def test_nonce_and_state_are_in_the_text(name: str) -> None:
     """Each of nonce, history and state changes a script's text, and so its digest; all else is the call's."""
-    nonces = [draw_nonce("feed", followed=False), draw_nonce("feed", followed=False), draw_nonce("feed", followed=True)]
-    nonces.append(renew_nonce(nonces[0], "beef", followed=False))
+    random, other = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    some = (
+        Nonce(random, "", "feed"),
+        Nonce(other, "", "feed"),
+        Nonce(random, "postgres", "feed"),
+        Nonce(random, "", "beef"),
+    )
+    nonces = [str(nonce) for nonce in some]
     texts = [*(compose(name, nonce) for nonce in nonces), compose(name, nonces[0], "closed")]
     assert len(set(texts)) == 5
-    assert texts[0].startswith(HEAD.format(f"'{shared_of(nonces[0])}', nil, ' open'"))
+    assert texts[0].startswith(HEAD.format(f"'{some[0].shared}', nil, ' open'"))
 
 
 def test_epochs_of_a_server_share_texts() -> None:
-    """An epoch that shares its texts with another has another nonce, of the same length."""
-    first = draw_nonce("feed", followed=True)
-    second = renew_nonce(first, "feed", followed=True)
-    assert (first != second, len(second)) == (True, len(first))
-    assert compose("lock", first) == compose("lock", second)
-    assert follows(second, "feed", followed=True)
-    assert not follows(second, "beef", followed=True)
+    """Epochs whose nonces begin with the same characters have the same texts."""
+    first = Nonce("0123456789abcdef" * 2, "postgres", "feed")
+    second = first._replace(random=first.random[:SHARED_LENGTH] + "fedcba9876543210")
+    assert compose("lock", str(first)) == compose("lock", str(second))
+    assert parse_nonce(str(second)) == second
 
 
 def test_a_history_is_checked_where_it_may_change() -> None:
     """A nonce contains the server's history, which a script compares only where it may change."""
-    for checked, replid in ((True, "'feed'"), (False, "nil")):
-        nonce = nonce_of("0123456789abcdef" * 2, "feed", checked)
-        assert (len("0123456789abcdef" * 2), history_of(nonce)) == (NONCE_LENGTH, "feed")
-        assert f"'{shared_of(nonce)}', {replid}, ' open'\n" in compose("lock", nonce)
-    assert history_of("0123456789abcdef") == ""
+    for fencing in get_args(Fencing):
+        nonce = Nonce("0123456789abcdef" * 2, fencing, "feed")
+        replid = "'feed'" if fencing else "nil"
+        assert f"'{nonce.shared}', {replid}, ' open'\n" in compose("lock", str(nonce))
 
 
 def test_digests_are_of_the_texts() -> None:

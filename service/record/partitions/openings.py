@@ -29,6 +29,8 @@ class RebuildOrder(msgspec.Struct, frozen=True):
 
     reason: str
     accept_loss: bool
+    old_is_off: bool
+    """Whether an operator says that the server of the last open epoch no longer runs."""
 
 
 async def begin_recovery(
@@ -64,9 +66,11 @@ async def read_recoveries(database: Database, partition: int, limit: int) -> lis
     return [Recovery(*row) for row in await database.fetch(query("read_recoveries"), partition, limit)]
 
 
-async def order_rebuild(database: Database, partition: int, reason: str, accept_loss: bool = False) -> None:
-    """Order a rebuild of the partition; `accept_loss`: even if unrecorded events are missing."""
-    await database.execute(query("order_rebuild"), partition, reason, accept_loss)
+async def order_rebuild(
+    database: Database, partition: int, reason: str, accept_loss: bool = False, old_is_off: bool = False
+) -> None:
+    """Order a rebuild of the partition; the options are those of RebuildOrder."""
+    await database.execute(query("order_rebuild"), partition, reason, accept_loss, old_is_off)
 
 
 async def cancel_rebuild(database: Database, partition: int) -> None:

@@ -48,6 +48,10 @@ class Partition(msgspec.Struct, frozen=True):
     epoch: int
     nonce: str
     state: Literal["closed", "open"]
+    opened_nonce: str
+    """Of the last epoch that was open."""
+    waits_until: datetime | None
+    """Until when the partition stays closed, because processes without Postgres may still use that epoch."""
     cursor_epoch: int
     cursor_seq: int
     cursor_digest: bytes | None
@@ -172,6 +176,14 @@ async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str
     if epoch is None:
         raise LeaseLost(f"partition {partition}: fence {fence} may not begin an epoch")
     return epoch
+
+
+async def close_for_wait(database: Database, partition: int, fence: int, seconds: float) -> float:
+    """Close the partition for so long, unless it waits already; return the seconds that are left. Raises LeaseLost."""
+    left_s = await database.fetchval(query("close_for_wait"), partition, fence, seconds)
+    if left_s is None:
+        raise LeaseLost(f"partition {partition}: fence {fence} may not close it")
+    return left_s
 
 
 async def enter_epoch(
