@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -37,7 +36,6 @@ CODES_A_RUN = 100
 """Two reads of less than a millisecond, and one write of at most 4 ms."""
 USES_A_RUN = 200
 STANDING_A_RUN = 400
-WAIT_S, LOOK_S = 60.0, 0.02
 
 log = structlog.get_logger()
 
@@ -122,7 +120,7 @@ class BookRetirer:
 
     async def _return(self, moved: MovingBook) -> None:
         await self._wait_for_projection()
-        await self._wait_until_recorded((await self._looker.look([])).at)
+        await self._changes.wait_until_recorded((await self._looker.look([])).at)
         async for uses in self._pages_of_uses(moved):
             await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
             await self._changes.repeat(lambda uses=uses: self._add_uses(moved, uses))
@@ -140,7 +138,7 @@ class BookRetirer:
         here = [name for name in names if seen[own_fields(w, name)[0]] is not None]
         if not here:
             return
-        await self._wait_until_recorded(at)
+        await self._changes.wait_until_recorded(at)
         recorded = await self._recorded(moved, here, at)
         codes = Codes(w, recorded)
         _, more = await self._changes.look(codes.fields)
@@ -191,7 +189,7 @@ class BookRetirer:
         items = [*(Item("t", key) for key in keys), Item("s", step_key), Item("H", key_names.counters(w, book))]
         look = await self._looker.look(items)
         *types, step_seen, flat = look.values
-        await self._wait_until_recorded(look.at)
+        await self._changes.wait_until_recorded(look.at)
         counts = dict(zip(flat[::2], flat[1::2], strict=True))
         step = (await retirements.read_step(self._pool, self._partition))[0] + 1
         removals = [Write("t", key, "", seen, None) for key, seen in zip(keys, types, strict=True) if seen != "none"]
@@ -222,24 +220,10 @@ class BookRetirer:
     async def _wait_for_projection(self) -> None:
         """Wait until Redis has every change that was made before now."""
         version = (await read_partition(self._pool, self._partition)).config_version
-        await self._wait(lambda: self._has_version(version), "an earlier change is not in Redis")
+        await self._changes.wait(lambda: self._has_version(version), "an earlier change is not in Redis")
 
     async def _has_version(self, version: int) -> bool:
         return (await self._looker.look([])).config >= version
-
-    async def _wait_until_recorded(self, at: EventId) -> None:
-        await self._wait(lambda: self._is_recorded(at), "earlier events are not recorded")
-
-    async def _is_recorded(self, at: EventId) -> bool:
-        return (await read_partition(self._pool, self._partition)).cursor >= at
-
-    async def _wait(self, is_reached: Callable[[], Awaitable[bool]], reason: str) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while not await is_reached():
-            await self._changes.renew()
-            if time.monotonic() > deadline:
-                raise NotYet(reason)
-            await asyncio.sleep(LOOK_S)
 
     def _prefix(self, moved: MovingBook) -> str:
         return key_names.prefix(self._partition, moved.workspace)

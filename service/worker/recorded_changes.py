@@ -14,10 +14,12 @@ from service.formats.coupon_state import Write
 from service.formats.event_id import START, EventId
 from service.hot.inspection import ITEMS_A_LOOK, WRONG, Item, Looker
 from service.record.partitions import comparisons
+from service.record.partitions.partition_rows import read_partition
 
 TURN_MS = 10_000
 RENEW_S = TURN_MS / 1000 / 4
 RETRY_S = 0.02
+WAIT_S = 60.0
 TRIES = 20
 
 _T = TypeVar("_T")
@@ -112,3 +114,20 @@ class RecordedChanges:
         """Set one value. Raises Changed."""
         _, seen = await self.look([field])
         await self.repair([field.change(seen[field], to)])
+
+    async def wait_until_recorded(self, at: EventId) -> None:
+        """Wait until this event is recorded. Raises NotYet after WAIT_S."""
+
+        async def is_recorded() -> bool:
+            return (await read_partition(self._pool, self._looker.partition)).cursor >= at
+
+        await self.wait(is_recorded, "earlier events are not recorded")
+
+    async def wait(self, is_reached: Callable[[], Awaitable[bool]], reason: str) -> None:
+        """Wait for a state. Raises NotYet with the reason after WAIT_S."""
+        deadline = time.monotonic() + WAIT_S
+        while not await is_reached():
+            await self.renew()
+            if time.monotonic() > deadline:
+                raise NotYet(reason)
+            await asyncio.sleep(RETRY_S)
