@@ -35,7 +35,8 @@ GRANT UPDATE ON
   workers
   TO scrip_worker;
 GRANT UPDATE (code_count, retirement, retired_counts, returned_at) ON books TO scrip_worker;
-GRANT UPDATE (unassigned_at) ON assignments TO scrip_worker;
+GRANT UPDATE (orders_since) ON workspaces TO scrip_worker;
+GRANT UPDATE (unassigned_at, order_forgotten) ON assignments TO scrip_worker;
 GRANT DELETE ON
   order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks, workers
   TO scrip_worker;

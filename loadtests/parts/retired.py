@@ -9,7 +9,9 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -45,11 +47,15 @@ def add_options(options: argparse.ArgumentParser) -> None:
     """The sizes."""
     options.add_argument("--live", type=int, default=100_000, help="redemptions in books in use (%(default)s)")
     options.add_argument("--retired", type=int, default=100_000, help="redemptions in books that ended (%(default)s)")
+    options.add_argument("--rounds", type=int, help="rebuild so often with and without; written as retired at once")
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print a table."""
-    lines = asyncio.run(_measure(chosen.live, chosen.retired))
+    if chosen.rounds:
+        lines = asyncio.run(_alternate(chosen.live, chosen.retired, chosen.rounds))
+    else:
+        lines = asyncio.run(_measure(chosen.live, chosen.retired))
     print(markdown(HEADS, lines))
 
 
@@ -80,6 +86,48 @@ async def _measure(live: int, retired: int) -> list[tuple[str, ...]]:
     return lines
 
 
+async def _alternate(live: int, retired: int, rounds: int) -> list[tuple[str, ...]]:
+    """Rebuild by turns from a database with retired books, and from one that never had them."""
+    keep_fd = os.open(os.devnull, os.O_RDONLY)
+    lines: list[tuple[str, ...]] = []
+    with data_folder() as folder:
+        postgres, valkey = Postgres(Path(folder), keep_fd), Valkey(Path(folder), keep_fd)
+        try:
+            await asyncio.gather(postgres.start(), valkey.start())
+            async with AsyncExitStack() as pools:
+                places: list[_Place] = []
+                for name in ("scrip_without", "scrip_with"):
+                    url = await _create_database(postgres.url, name)
+                    pool = await pools.enter_async_context(await connect_postgres(url, command_timeout_s=600.0))
+                    await ensure_partitions(pool, 1)
+                    pids = (valkey.child.pid or 0, postgres.child.pid or 0)
+                    places.append(_Place(pool, url, valkey.url, pids))
+                    await places[-1].sell(live)
+                began = time.monotonic()
+                await places[1].sell(retired, retired=True)
+                say(f"{retired:,} written in {time.monotonic() - began:.0f} s")
+                for n in range(1, rounds + 1):
+                    for place, label in zip(places, ("alone", f"and {retired:,} retired"), strict=True):
+                        lines.append((f"{n}: {live:,} redemptions, {label}", *await place.rebuild()))
+        finally:
+            await asyncio.gather(postgres.stop(), valkey.stop())
+            os.close(keep_fd)
+    return lines
+
+
+async def _create_database(url: str, name: str) -> str:
+    """Make a database beside another one, with all tables; return its URL."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    parts = urlsplit(url)
+    made = urlunsplit(parts._replace(path=f"/{name}"))
+    await migrate(made)
+    return made
+
+
 class _Place:
     """A partition, without any process of the service."""
 
@@ -87,16 +135,17 @@ class _Place:
         """`pids`: both servers'."""
         self._pool, self._database_url, self._redis_url, self._pids = pool, database_url, redis_url, pids
 
-    async def sell(self, redemptions: int) -> int:
-        """Make a workspace with so many redemptions; return its number."""
+    async def sell(self, redemptions: int, *, retired: bool = False) -> int:
+        """Make a workspace with so many redemptions, with `retired` of retired books; return its number."""
         async with self._pool.acquire() as connection:
             made = await connection.fetchval("SELECT count(*) FROM workspaces")
             row = await create_workspace(connection, f"shop-{made}")
         requests = [convert({"name": f"Sale {number}"}, CreateBook) for number in range(BOOKS)]
         books = [(await create_book(self._pool, row.workspace, 0, request))[0].book for request in requests]
-        connection = await asyncpg.connect(self._database_url)
+        sizes = (redemptions, redemptions, redemptions + 1)
+        connection = await asyncpg.connect(self._database_url, server_settings={"statement_timeout": "0"})
         try:
-            await write_past(connection, row.workspace, 0, books, redemptions, redemptions, redemptions + 1)
+            await write_past(connection, row.workspace, 0, books, *sizes, retired=retired)
         finally:
             await connection.close()
         return row.workspace

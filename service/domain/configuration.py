@@ -11,6 +11,8 @@ import msgspec
 
 from service.domain.limits import BookLimits, WorkspaceLimits
 
+DEFAULT_ORDER_DAYS = 400
+
 
 class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace and its settings."""
@@ -24,6 +26,8 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     digits: int
     coupons_per_order: int
+    order_days: int = DEFAULT_ORDER_DAYS
+    """For so long an order's places and gift are remembered."""
     max_coupons: int | None
     gift_book_id: UUID | None
     idempotency_hours: int

@@ -19,7 +19,7 @@ LAYOUT = "5"
 
 OWN = {
     "gate": "string", "outbox": "stream", "config": "string", "layout": "string", "newest": "string", "mend": "string",
-    "erased": "string", "retired": "string",
+    "erased": "string", "retired": "string", "forgotten": "hash",
 }  # fmt: skip
 """The kinds of a partition's own keys, and their types in Redis."""
 
@@ -133,6 +133,9 @@ erased = _of_partition("erased")
 
 retired = _of_partition("retired")
 """The number of the last step of a book's retirement or return (partitions.retirements in Postgres)."""
+
+forgotten = _of_partition("forgotten")
+"""By workspace, the time (ms) since when Redis remembers orders (workspaces.orders_since in Postgres)."""
 
 settings = _of_workspace("w")
 books = _of_workspace("x")

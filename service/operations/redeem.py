@@ -163,7 +163,8 @@ REDEEM = Operation(
         description="Spend one use, with the discount that the book gives. Scope `checkout`.",
         example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
         answer=parts.REDEMPTION | {"durability": "fsynced"},
-        repeated="This user has already redeemed it for this order, and the redemption was not rolled back.",
+        repeated="This user has already redeemed it for this order, which is still remembered (`orderDays`), and the "
+        "redemption was not rolled back.",
         refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
         f"{parts.TRAFFIC}",
     ),

@@ -24,6 +24,7 @@ from service.reconcile.use_differences import Uses
 from service.reconcile.user_differences import Users
 from service.reconcile.wrong_types import WrongTypes, group_by_workspace
 from service.record.config.retirements import read_step
+from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions import comparisons as record
 from service.record.partitions.bulk_reads import BulkReads, PrimaryReads, ReplicaReads
 from service.record.partitions.partition_rows import read_partition
@@ -149,6 +150,7 @@ class _Work:
         try:
             looker = Looker(connection, self._partition, row.epoch, row.nonce)
             await looker.start()
+            await self._check_orders(looker)
             existing = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
             parts = {number: _Part(self, looker, number, existing.get(number)) for number in workspaces}
             async for page in looker.walk_keys(key_names.TYPES):
@@ -170,6 +172,11 @@ class _Work:
         self.count(self._total)
         at = max((outcome.at for outcome in outcomes), default=NO_EVENT)
         return Outcome(differing, left, sum(outcome.unsettled for outcome in outcomes), at)
+
+    async def _check_orders(self, looker: Looker) -> None:
+        """Raises Busy while Redis has not yet forgotten all the orders that Postgres has."""
+        if await looker.orders_since() != await read_orders_since(self.pool, self._partition):
+            raise Busy(f"orders of partition {self._partition} are being forgotten")
 
 
 class _Part:

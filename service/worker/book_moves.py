@@ -1,8 +1,7 @@
 """What Redis stores of a book's codes and redemptions, to remove it or to put it back (docs/decisions/0048)."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
 
 from service.domain.field_types import encode_field
 from service.formats import key_names
@@ -10,31 +9,12 @@ from service.formats.coupon_record import is_locked
 from service.formats.coupon_state import RecordedCode, Write, entry_of, unlike
 from service.formats.event_id import EventId
 from service.formats.order_entries import merge_places, without_events
-from service.hot.inspection import Item
 from service.record.config.retirements import PastUse
 from service.record.partitions.comparisons import Use
+from service.worker.recorded_changes import Cannot, Field, Seen
 
 SETS = "uapox"
 """The sets of a book's locked codes, and of its free codes with an expiry."""
-
-
-class Cannot(Exception):
-    """Redis holds something of the book that must not be removed, or other than Postgres records."""
-
-
-class Field(NamedTuple):
-    """A place of one value: the kind for lua/look.lua and lua/repair.lua, the key, and the member."""
-
-    kind: str
-    key: str
-    member: str = ""
-
-    @property
-    def item(self) -> Item:
-        return Item(self.kind, self.key, self.member)
-
-
-Seen = dict[Field, str | None]
 
 
 def own_fields(w: str, code: str) -> tuple[Field, Field, Field]:
@@ -70,18 +50,18 @@ class Codes:
 
     def removals(self, seen: Seen) -> list[Write]:
         """Raises Cannot if Redis has less than is to be removed."""
-        writes = [_write(field, seen[field], None) for field in self.values if seen[field] is not None]
+        writes = [field.change(seen[field], None) for field in self.values if seen[field] is not None]
         for field, share in self.shares.items():
             left = int(seen[field] or 0) - share
             if left < 0:
                 raise Cannot("a count is too low")
-            writes.append(_write(field, seen[field], str(left) if left else None))
+            writes.append(field.change(seen[field], str(left) if left else None))
         return writes
 
     def additions(self, seen: Seen) -> list[Write]:
-        writes = [_write(field, seen[field], value) for field, value in self.values.items()]
+        writes = [field.change(seen[field], value) for field, value in self.values.items()]
         shares = self.shares.items()
-        return [*writes, *(_write(field, seen[field], str(int(seen[field] or 0) + share)) for field, share in shares)]
+        return [*writes, *(field.change(seen[field], str(int(seen[field] or 0) + share)) for field, share in shares)]
 
 
 def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: Seen) -> list[Write]:
@@ -94,7 +74,7 @@ def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: Seen) -> list
             raise Cannot("a code is locked")
         if stored is None or unlike(code, stored, text, locked=False):
             raise Cannot("a code differs from the record; run scrip reconcile")
-        writes += [_write(entry, stored, None), *([_write(record, text, None)] if text is not None else [])]
+        writes += [entry.change(stored, None), *([record.change(text, None)] if text is not None else [])]
         if code.max != 1 and code.stand:
             first.append(Write("t", key_names.standing(w, code.code), "", "zset", None))
     return first + writes
@@ -106,7 +86,7 @@ def additions_of_codes(w: str, codes: Sequence[RecordedCode]) -> list[Write]:
     for code in codes:
         entry, record, _ = own_fields(w, code.code)
         listed, text = entry_of(code)
-        writes += [_write(entry, None, listed), *([_write(record, None, text)] if text is not None else [])]
+        writes += [entry.change(None, listed), *([record.change(None, text)] if text is not None else [])]
     return writes
 
 
@@ -120,15 +100,14 @@ class Uses:
 
     def __init__(self, w: str, book: int, uses: Sequence[PastUse]) -> None:
         self._events = frozenset(use.event for use in uses)
-        self._orders = {_in_bucket(w, encode_field(use.order)) for use in uses if use.order is not None}
+        self._orders = {order_field(w, use.order) for use in uses if use.order is not None}
         self._counts = {_in_bucket(w, encode_field(use.user), f"{book}/") for use in uses}
         self.users = sorted({use.user for use in uses})
         self.fields = [*self._orders, *self._counts]
 
     def removals(self, seen: Seen) -> list[Write]:
-        orders = {field: without_events(seen[field] or "", self._events) for field in self._orders}
-        changes: dict[Field, str | None] = orders | dict.fromkeys(self._counts)
-        return [_write(field, seen[field], to) for field, to in changes.items() if seen[field] != to]
+        counts = [field.change(seen[field], None) for field in self._counts if seen[field] is not None]
+        return removals_of_places(self._orders, self._events, seen) + counts
 
     def additions(self, w: str, recorded: Sequence[Use], seen: Seen) -> list[Write]:
         """`recorded`: what Postgres expects of the users, and of the orders by these redemptions."""
@@ -142,13 +121,20 @@ class Uses:
             else:
                 continue
             if to != seen[field]:
-                writes.append(_write(field, seen[field], to))
+                writes.append(field.change(seen[field], to))
         return writes
+
+
+def order_field(w: str, order: str) -> Field:
+    """The places of an order."""
+    return _in_bucket(w, encode_field(order))
+
+
+def removals_of_places(orders: Iterable[Field], events: Collection[EventId], seen: Seen) -> list[Write]:
+    """The removal of the places that these redemptions have in orders."""
+    left = {field: without_events(seen[field] or "", events) for field in orders}
+    return [field.change(seen[field], to) for field, to in left.items() if seen[field] != to]
 
 
 def _in_bucket(w: str, word: str, before: str = "") -> Field:
     return Field("h", key_names.orders(w, key_names.bucket(word)), before + word)
-
-
-def _write(field: Field, seen: str | None, to: str | None) -> Write:
-    return Write(field.kind, field.key, field.member, seen, to)  # type: ignore[arg-type]

@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
-from uuid import UUID, uuid4
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -13,7 +11,7 @@ import structlog
 from service.formats import key_names
 from service.formats.coupon_state import RecordedCode, Write
 from service.formats.event_id import START, EventId
-from service.hot.inspection import ITEMS_A_LOOK, WRONG, Item, Looker
+from service.hot.inspection import Item, Looker
 from service.record.config import retirements
 from service.record.config.retirements import NOW, MovingBook, PastUse
 from service.record.partitions import comparisons
@@ -22,10 +20,7 @@ from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
 from service.worker.book_moves import (
     SETS,
-    Cannot,
     Codes,
-    Field,
-    Seen,
     Uses,
     additions_of_codes,
     own_fields,
@@ -33,6 +28,7 @@ from service.worker.book_moves import (
     standing_score,
 )
 from service.worker.lease_keeper import Lease
+from service.worker.recorded_changes import Cannot, Field, NotYet, RecordedChanges
 
 ENDED_POLL_S = 60.0
 """Books that are to return, or that a worker left half-way, are noticed at once."""
@@ -40,22 +36,8 @@ CODES_A_RUN = 100
 """Two reads of less than a millisecond, and one write of at most 4 ms."""
 USES_A_RUN = 200
 STANDING_A_RUN = 400
-TURN_MS = 10_000
-RENEW_S = TURN_MS / 1000 / 4
-WAIT_S, LOOK_S = 60.0, 0.02
-TRIES = 20
-
-_T = TypeVar("_T")
 
 log = structlog.get_logger()
-
-
-class Changed(Exception):
-    """Values changed in Redis between reading and writing. The run is repeated."""
-
-
-class NotYet(Exception):
-    """Earlier changes are not projected, events not recorded, or the book is to return. It waits."""
 
 
 class BookRetirer:
@@ -79,9 +61,9 @@ class BookRetirer:
 
     def __init__(self, pool: asyncpg.Pool, looker: Looker, fence: int, days: int, erasing: asyncio.Lock) -> None:
         """`days` 0: no book leaves. `erasing` is held while users are deleted: both read facts and write Redis."""
-        self._pool, self._fence, self._days, self._erasing = pool, fence, days, erasing
+        self._pool, self._fence, self._days = pool, fence, days
         self._looker, self._partition = looker, looker.partition
-        self._token, self._renewed_at = uuid4(), 0.0
+        self._changes = RecordedChanges(pool, looker, erasing)
 
     async def run(self, lease: Lease) -> None:
         await self._looker.start()
@@ -100,37 +82,36 @@ class BookRetirer:
     async def move_next(self) -> bool:
         """Move a book to its end; return False if none is to move, or a comparison is running."""
         moved = await retirements.next_moving_book(self._pool, self._partition, self._days)
-        if moved is None or not await comparisons.take_turn(self._pool, self._partition, self._token, TURN_MS):
+        if moved is None:
             return False
-        self._renewed_at = time.monotonic()
         about = {"partition": self._partition, "workspace": moved.workspace, "book": moved.book}
-        try:
-            await (self._retire(moved) if moved.retirement == "leaving" else self._return(moved))
-            log.info("book_moved", retirement=moved.retirement, **about)
-        except Cannot as reason:
-            log.warning("book_not_retired", reason=str(reason), **about)
-            await retirements.order_return(self._pool, moved.workspace, moved.book)
-            return False
-        finally:
-            with contextlib.suppress(Exception):  # the turn expires
-                await comparisons.release_turn(self._pool, self._partition, self._token, whole=False)
+        async with self._changes.turn() as is_ours:
+            if not is_ours:
+                return False
+            try:
+                await (self._retire(moved) if moved.retirement == "leaving" else self._return(moved))
+                log.info("book_moved", retirement=moved.retirement, **about)
+            except Cannot as reason:
+                log.warning("book_not_retired", reason=str(reason), **about)
+                await retirements.order_return(self._pool, moved.workspace, moved.book)
+                return False
         return True
 
     async def _retire(self, moved: MovingBook) -> None:
         w = self._prefix(moved)
         await self._wait_for_projection()
         mark = Field("s", key_names.has_retired(w))
-        await self._repeat(lambda: self._write(mark, "1"))
+        await self._changes.repeat(lambda: self._changes.write(mark, "1"))
         async for codes in self._pages_of_codes(moved):
             await self._check_leaving(moved)
             if await retirements.has_gifts(self._pool, moved.workspace, codes):
                 raise Cannot("a code is an order's gift")
-            await self._repeat(lambda codes=codes: self._remove_codes(moved, codes))
+            await self._changes.repeat(lambda codes=codes: self._remove_codes(moved, codes))
         async for uses in self._pages_of_uses(moved):
             await self._check_leaving(moved)
             await retirements.forget_orders(self._pool, self._partition, self._fence, moved, uses)
-            await self._repeat(lambda uses=uses: self._remove_uses(moved, uses))
-        step, counts = await self._repeat(lambda: self._drop_book(moved))
+            await self._changes.repeat(lambda uses=uses: self._remove_uses(moved, uses))
+        step, counts = await self._changes.repeat(lambda: self._drop_book(moved))
         await retirements.finish_retirement(self._pool, self._partition, self._fence, step, moved, counts)
 
     async def _check_leaving(self, moved: MovingBook) -> None:
@@ -139,61 +120,65 @@ class BookRetirer:
 
     async def _return(self, moved: MovingBook) -> None:
         await self._wait_for_projection()
-        await self._wait_until_recorded((await self._looker.look([])).at)
+        await self._changes.wait_until_recorded((await self._looker.look([])).at)
         async for uses in self._pages_of_uses(moved):
             await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
-            await self._repeat(lambda uses=uses: self._add_uses(moved, uses))
+            await self._changes.repeat(lambda uses=uses: self._add_uses(moved, uses))
         async for codes in self._pages_of_codes(moved):
-            await self._repeat(lambda codes=codes: self._add_codes(moved, codes))
+            await self._changes.repeat(lambda codes=codes: self._add_codes(moved, codes))
         step = (await retirements.read_step(self._pool, self._partition))[0] + 1
-        await self._repeat(lambda: self._write(Field("s", key_names.retired(self._partition)), str(step)))
+        await self._changes.repeat(
+            lambda: self._changes.write(Field("s", key_names.retired(self._partition)), str(step))
+        )
         await retirements.finish_return(self._pool, self._partition, self._fence, step, moved)
 
     async def _remove_codes(self, moved: MovingBook, names: Sequence[str]) -> None:
         w = self._prefix(moved)
-        at, seen = await self._look([field for name in names for field in own_fields(w, name)])
+        at, seen = await self._changes.look([field for name in names for field in own_fields(w, name)])
         here = [name for name in names if seen[own_fields(w, name)[0]] is not None]
         if not here:
             return
-        await self._wait_until_recorded(at)
+        await self._changes.wait_until_recorded(at)
         recorded = await self._recorded(moved, here, at)
         codes = Codes(w, recorded)
-        _, more = await self._look(codes.fields)
-        await self._repair([*removals_of_codes(w, recorded, seen), *codes.removals(more)])
+        _, more = await self._changes.look(codes.fields)
+        await self._changes.repair([*removals_of_codes(w, recorded, seen), *codes.removals(more)])
 
     async def _add_codes(self, moved: MovingBook, names: Sequence[str]) -> None:
         w = self._prefix(moved)
-        _, seen = await self._look([field for name in names for field in own_fields(w, name)[:1]])
+        _, seen = await self._changes.look([field for name in names for field in own_fields(w, name)[:1]])
         missing = [name for name in names if seen[own_fields(w, name)[0]] is None]
         recorded = await self._recorded(moved, missing, NOW)
         for code in recorded:
             if code.max != 1 and code.stand:
                 await self._add_standing(moved, code)
         codes = Codes(w, recorded)
-        _, more = await self._look(codes.fields)
-        await self._repair([*additions_of_codes(w, recorded), *codes.additions(more)])
+        _, more = await self._changes.look(codes.fields)
+        await self._changes.repair([*additions_of_codes(w, recorded), *codes.additions(more)])
 
     async def _add_standing(self, moved: MovingBook, code: RecordedCode) -> None:
         key, after = key_names.standing(self._prefix(moved), code.code), START
         about = (self._pool, self._partition, moved.workspace, code.code)
         while events := await retirements.page_standing(*about, after, STANDING_A_RUN):
             fields = {Field("z", key, str(event)): standing_score(event) for event in events}
-            _, seen = await self._look(list(fields))
-            await self._repair([Write("z", key, f.member, None, to) for f, to in fields.items() if seen[f] is None])
+            _, seen = await self._changes.look(list(fields))
+            await self._changes.repair(
+                [Write("z", key, f.member, None, to) for f, to in fields.items() if seen[f] is None]
+            )
             after = events[-1]
 
     async def _remove_uses(self, moved: MovingBook, uses: Sequence[PastUse]) -> None:
         some = Uses(self._prefix(moved), moved.book, uses)
-        _, seen = await self._look(some.fields)
-        await self._repair(some.removals(seen))
+        _, seen = await self._changes.look(some.fields)
+        await self._changes.repair(some.removals(seen))
 
     async def _add_uses(self, moved: MovingBook, uses: Sequence[PastUse]) -> None:
         w = self._prefix(moved)
         some = Uses(w, moved.book, uses)
-        _, seen = await self._look(some.fields)
+        _, seen = await self._changes.look(some.fields)
         ids = [use.redemption_id for use in uses]
         recorded = await comparisons.uses_of_redemptions(self._pool, self._partition, moved.workspace, ids, some.users)
-        await self._repair(some.additions(w, recorded, seen))
+        await self._changes.repair(some.additions(w, recorded, seen))
 
     async def _drop_book(self, moved: MovingBook) -> tuple[int, dict[str, str]]:
         """Remove the sets of a book without codes, and count the step; return the step and the book's counters."""
@@ -204,16 +189,12 @@ class BookRetirer:
         items = [*(Item("t", key) for key in keys), Item("s", step_key), Item("H", key_names.counters(w, book))]
         look = await self._looker.look(items)
         *types, step_seen, flat = look.values
-        await self._wait_until_recorded(look.at)
+        await self._changes.wait_until_recorded(look.at)
         counts = dict(zip(flat[::2], flat[1::2], strict=True))
         step = (await retirements.read_step(self._pool, self._partition))[0] + 1
         removals = [Write("t", key, "", seen, None) for key, seen in zip(keys, types, strict=True) if seen != "none"]
-        await self._repair([*removals, Write("s", step_key, "", step_seen, str(step))])
+        await self._changes.repair([*removals, Write("s", step_key, "", step_seen, str(step))])
         return step, counts
-
-    async def _write(self, field: Field, to: str) -> None:
-        _, seen = await self._look([field])
-        await self._repair([Write("s", field.key, "", seen[field], to)])
 
     async def _recorded(self, moved: MovingBook, names: Sequence[str], at: EventId) -> list[RecordedCode]:
         """Codes as Postgres records them after an event."""
@@ -221,38 +202,6 @@ class BookRetirer:
             return []
         about = (self._pool, self._partition, moved.workspace, at, names)
         return list((await comparisons.codes(*about, retired=True)).values())
-
-    async def _look(self, fields: Sequence[Field]) -> tuple[EventId, Seen]:
-        """The values of fields, and the last event before they were read."""
-        at, values = START, list[str | None]()
-        for start in range(0, len(fields), ITEMS_A_LOOK):
-            look = await self._looker.look([field.item for field in fields[start : start + ITEMS_A_LOOK]])
-            if WRONG in look.values:
-                raise Cannot("a key has a wrong type")
-            at = max(at, look.at)
-            values += [None if value is None else str(value) for value in look.values]
-        return at, dict(zip(fields, values, strict=True))
-
-    async def _repair(self, writes: Sequence[Write]) -> None:
-        """Raises Changed if a value is not as it was read."""
-        if writes and not await self._looker.repair(writes):
-            raise Changed
-
-    async def _repeat(self, run: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a run, again if values changed meanwhile. Raises NotYet after TRIES."""
-        for _ in range(TRIES):
-            await self._renew()
-            try:
-                async with self._erasing:
-                    return await run()
-            except Changed:
-                await asyncio.sleep(LOOK_S)
-        raise NotYet("values change too fast")
-
-    async def _renew(self) -> None:
-        if (now := time.monotonic()) - self._renewed_at > RENEW_S:
-            self._renewed_at = now
-            await comparisons.renew_turn(self._pool, self._partition, self._token, TURN_MS, 0, 0)
 
     async def _pages_of_codes(self, moved: MovingBook) -> AsyncIterator[list[str]]:
         after = -1
@@ -271,24 +220,10 @@ class BookRetirer:
     async def _wait_for_projection(self) -> None:
         """Wait until Redis has every change that was made before now."""
         version = (await read_partition(self._pool, self._partition)).config_version
-        await self._wait(lambda: self._has_version(version), "an earlier change is not in Redis")
+        await self._changes.wait(lambda: self._has_version(version), "an earlier change is not in Redis")
 
     async def _has_version(self, version: int) -> bool:
         return (await self._looker.look([])).config >= version
-
-    async def _wait_until_recorded(self, at: EventId) -> None:
-        await self._wait(lambda: self._is_recorded(at), "earlier events are not recorded")
-
-    async def _is_recorded(self, at: EventId) -> bool:
-        return (await read_partition(self._pool, self._partition)).cursor >= at
-
-    async def _wait(self, is_reached: Callable[[], Awaitable[bool]], reason: str) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while not await is_reached():
-            await self._renew()
-            if time.monotonic() > deadline:
-                raise NotYet(reason)
-            await asyncio.sleep(LOOK_S)
 
     def _prefix(self, moved: MovingBook) -> str:
         return key_names.prefix(self._partition, moved.workspace)

@@ -18,6 +18,7 @@ from service.hot.scripts import MENDING, Scripts
 from service.record.config.retirements import has_returning_book, read_step
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at, events_in_order
+from service.record.facts.forgotten_orders import read_orders_since
 from service.record.facts.quarantine import quarantine_lost_event
 from service.record.partitions.openings import (
     begin_recovery,
@@ -158,6 +159,7 @@ class Opening:
             or (ordered and ordered.reason)
             or (newest > row.config_version and "Postgres is older")
             or (await self._has_other_books() and "it has other books than Postgres says")
+            or (await self._has_forgotten_more() and "it has forgotten orders that Postgres remembers")
         )
         lost = ""
         try:
@@ -187,6 +189,12 @@ class Opening:
         step, is_moving = await read_step(self._pool, self._partition)
         here = int((await self._server.command("MGET", key_names.retired(self._partition)))[0] or 0)
         return here != step and not (is_moving and here == step + 1)
+
+    async def _has_forgotten_more(self) -> bool:
+        """Whether Postgres has lost that orders were forgotten (docs/decisions/0050-forgotten-orders.md)."""
+        since = await read_orders_since(self._pool, self._partition)
+        here = await self._server.orders_since()
+        return any(since_ms > since.get(workspace, 0) for workspace, since_ms in here.items())
 
     async def _prefix(self) -> EventId | None:
         """The last event of a Redis that is a true prefix of the record; None if that can't be shown."""
@@ -233,6 +241,7 @@ class Opening:
             await self._server.load(restorer.scripts)
         await restorer.configure(0, whole=True)
         await restorer.restore_retired()
+        await restorer.restore_orders_since()
         events = await restorer.redo(START, keep_mark=True)
         await restorer.block_codes(whole=True)
         await restorer.fill_pools()

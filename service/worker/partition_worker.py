@@ -34,6 +34,7 @@ from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.old_server import FencingWatch, OldServerMayRun
 from service.worker.opening import Opening
+from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
 from service.worker.restocker import Restocker
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
@@ -213,6 +214,7 @@ class PartitionWorker:
             "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(
                 lease
             ),
+            "forgetting": lambda: OrderForgetter(pool, Looker.of(server, scripts), fence, erasing).run(),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
         }

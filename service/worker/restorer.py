@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple, cast
 
 import asyncpg
+import msgspec
 import structlog
 
 from service.access.actor import mask
@@ -18,7 +19,7 @@ from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.event_id import START, EventId
-from service.formats.events import Fact, RolledBack, encode_event
+from service.formats.events import Assigned, Fact, Redeemed, RolledBack, encode_event
 from service.formats.idempotency_entry import with_event
 from service.formats.mending_mark import WHOLE
 from service.formats.quarantined_event import read_names
@@ -30,6 +31,7 @@ from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
 from service.record.config.retirements import page_retired_books, read_step
 from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
+from service.record.facts.forgotten_orders import read_orders_since
 from service.record.facts.quarantine import page_live
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection
@@ -109,6 +111,8 @@ class Restorer:
         self._events: list[Any] = []
         self._facts: list[Fact] = []
         """The facts of `_events`."""
+        self._orders_since: dict[int, int] = {}
+        """By workspace, the time (ms) since when orders are remembered."""
         self._keys: list[Any] = []
         self._key_bytes = 0
         self._running: deque[_Run] = deque()
@@ -180,6 +184,14 @@ class Restorer:
                     break
                 writes, after = [], books[-1][:2]
 
+    async def restore_orders_since(self) -> None:
+        """Restore the times since when orders are remembered."""
+        key = key_names.forgotten(self._partition)
+        since = (await read_orders_since(self._pool, self._partition)).items()
+        writes = iter([Write("h", key, str(workspace), None, str(since_ms)) for workspace, since_ms in since])
+        while run := list(islice(writes, KEYS_A_RUN)):
+            await self._run(self._partition, "repair", self._names[:1], encode_writes(run))
+
     async def fill_pools(self) -> None:
         """Fill the pools of free codes, after everything else is restored."""
         with self._timed("pools"):
@@ -232,6 +244,7 @@ class Restorer:
 
     async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool, until: EventId) -> int:
         events, last = 0, START
+        self._orders_since = await read_orders_since(connection, self._partition)
         async with aclosing(fact_pages(connection, self._partition, after=after, retired=False)) as pages:
             async for page in pages:
                 if page[-1].id > until:
@@ -263,10 +276,16 @@ class Restorer:
         self._key_bytes += len(key.entry)
 
     def _add(self, fact: Fact) -> None:
-        extra = ""
+        extra, applied = "", fact
         if isinstance(fact, RolledBack):  # without a recorded redemption these are None, and redo refuses it
             extra = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
-        self._events += (encode_event(fact), str(fact.id), extra)
+        elif (
+            isinstance(fact, Redeemed | Assigned)
+            and fact.order is not None
+            and fact.at_ms < self._orders_since.get(fact.workspace, 0)
+        ):
+            applied = msgspec.structs.replace(fact, order=None)  # the order is forgotten
+        self._events += (encode_event(applied), str(fact.id), extra)
         self._facts.append(fact)
 
     async def _send_events(self, mark: str) -> None:

@@ -8,6 +8,7 @@ CREATE TABLE workspaces (
   partition int NOT NULL REFERENCES partitions (id),
   currency text NOT NULL DEFAULT 'USD' CHECK (currency ~ '^[A-Z]{3}$'),
   coupons_per_order int NOT NULL DEFAULT 1 CHECK (coupons_per_order BETWEEN 1 AND 100),
+  order_days int NOT NULL DEFAULT 400 CHECK (order_days BETWEEN 1 AND 4000),
   max_coupons int CHECK (max_coupons >= 1),
   gift_book_id uuid,
   idempotency_hours int NOT NULL DEFAULT 24 CHECK (idempotency_hours BETWEEN 1 AND 8760),
@@ -17,6 +18,8 @@ CREATE TABLE workspaces (
   clock_offset_ms bigint NOT NULL DEFAULT 0,
   -- Limits of requests, misses and locks (docs/decisions/0028-limits.md), as for keys and books; null for none.
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
+  -- Orders' places and gifts from before this are forgotten (docs/decisions/0050-forgotten-orders.md); null for none.
+  orders_since timestamptz,
   CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
 

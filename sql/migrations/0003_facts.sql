@@ -16,12 +16,14 @@ CREATE TABLE assignments (
   ip text,
   user_agent text,
   order_id text COLLATE "C", -- if it is an order's gift
+  order_forgotten boolean NOT NULL DEFAULT false, -- no part of the fact: the order may have another gift
   PRIMARY KEY (partition, epoch, seq)
 );
--- A code belongs to one user. An order has one open gift.
+-- A code belongs to one user. A remembered order has one open gift.
 CREATE UNIQUE INDEX assignments_code ON assignments (workspace, code) WHERE unassigned_at IS NULL;
 CREATE UNIQUE INDEX assignments_gift ON assignments (workspace, order_id)
-  WHERE order_id IS NOT NULL AND unassigned_at IS NULL;
+  WHERE order_id IS NOT NULL AND unassigned_at IS NULL AND NOT order_forgotten;
+CREATE INDEX assignments_gifts ON assignments (partition, assigned_at, epoch, seq) WHERE order_id IS NOT NULL;
 CREATE INDEX assignments_user ON assignments (workspace, user_id, assigned_at, code);
 
 -- An assignment was taken back, or the ownership since upload, which then no longer counts.

@@ -240,9 +240,12 @@ ORDER BY 1;
 
 -- name: uses_in_order
 -- The expected fields of orders' buckets after an event, in their order: orders' places and users' counts by book
--- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders. Without retired books.
+-- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders. Without retired books
+-- and forgotten orders.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 redemptions uuid[]  $6 users text[]  $7 orders text[]
-WITH uses AS NOT MATERIALIZED (
+WITH remembered AS (
+  SELECT coalesce(ms_of(orders_since), 0) AS since_ms FROM workspaces WHERE workspace = $2
+), uses AS NOT MATERIALIZED (
   SELECT * FROM redemptions_at($1, $2, $3, $4)
   WHERE taken AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
 )
@@ -251,7 +254,8 @@ SELECT bucket_of(word_of(order_id)) AS bucket, 'o' AS kind, word_of(order_id) AS
     ' ' ORDER BY epoch, seq
   ) AS expected
 FROM uses
-WHERE order_id IS NOT NULL AND ($5::uuid[] IS NULL OR redemption_id = ANY ($5)) GROUP BY order_id
+WHERE order_id IS NOT NULL AND ($5::uuid[] IS NULL OR redemption_id = ANY ($5))
+  AND at_ms >= (SELECT since_ms FROM remembered) GROUP BY order_id
 UNION ALL
 SELECT bucket_of(word_of(user_id)), 'o', book || '/' || word_of(user_id), count(*) || CASE
     WHEN bool_and(stands) THEN '' ELSE ' ' || count(*) FILTER (WHERE stands)
@@ -261,6 +265,7 @@ WHERE ($6::text[] IS NULL OR user_id COLLATE "C" = ANY ($6)) GROUP BY book, user
 UNION ALL
 SELECT bucket_of(word_of(order_id)), 'g', word_of(order_id), code || ' ' || bucket_of(code) || ' ' || word_of(user_id) || ' ' || at_ms
 FROM assignments_at($1, $2, $3, $4) WHERE order_id IS NOT NULL AND ($7::text[] IS NULL OR order_id COLLATE "C" = ANY ($7))
+  AND at_ms >= (SELECT since_ms FROM remembered)
 ORDER BY 1;
 
 -- name: watch_reconciling

@@ -3,16 +3,12 @@
 -- $1 partition int  $2 fence bigint  $3 step bigint
 UPDATE partitions SET retirements = $3 WHERE id = $1 AND fence = $2 RETURNING id;
 
--- name: forget_orders
--- Delete the places in orders of these redemptions.
--- $1 workspace int  $2 redemptions uuid[]  $3 orders text[]
-DELETE FROM order_uses WHERE workspace = $1 AND order_id = ANY ($3) AND redemption_id = ANY ($2);
-
 -- name: gifts_of_codes
--- The orders for which these codes are gifts.
+-- The remembered orders for which these codes are gifts.
 -- $1 workspace int  $2 codes text[]
 SELECT order_id FROM assignments
-WHERE workspace = $1 AND code = ANY ($2) AND unassigned_at IS NULL AND order_id IS NOT NULL;
+WHERE workspace = $1 AND code = ANY ($2) AND unassigned_at IS NULL AND order_id IS NOT NULL
+  AND NOT order_forgotten;
 
 -- name: has_returning_book
 -- Whether a book of the partition is returning to Redis.
@@ -90,11 +86,13 @@ WHERE r.partition = $1 AND r.workspace = $2 AND r.code = $3 AND b.redemption_id 
 ORDER BY 1, 2 LIMIT $6;
 
 -- name: remember_orders
--- Insert the places in orders that these redemptions have, unless the order was used again meanwhile.
+-- Insert the places in orders that these redemptions have, unless the order is forgotten, or was used again meanwhile.
 -- $1 redemptions uuid[]
 INSERT INTO order_uses (workspace, order_id, slot, redemption_id)
-SELECT r.workspace, r.order_id, r.slot, r.redemption_id FROM redemptions r LEFT JOIN rollbacks b USING (redemption_id)
+SELECT r.workspace, r.order_id, r.slot, r.redemption_id FROM redemptions r
+JOIN workspaces USING (workspace) LEFT JOIN rollbacks b USING (redemption_id)
 WHERE r.redemption_id = ANY ($1) AND r.order_id IS NOT NULL AND b.restore IS NOT TRUE
+  AND (orders_since IS NULL OR r.redeemed_at >= orders_since)
 ON CONFLICT DO NOTHING;
 
 -- name: retire_ended_book

@@ -57,7 +57,8 @@ FROM events CROSS JOIN LATERAL (
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
 -- name: events_of_order
--- An order's events, newest first: redemptions with a place in it, rollbacks, and its gift.
+-- An order's events, newest first: redemptions with a place in it, rollbacks, and its gift. Of what is forgotten, only
+-- rollbacks.
 -- $1 workspace int  $2 order text  $3 limit int
 WITH events AS (
   SELECT partition, epoch, seq FROM redemptions WHERE redemption_id IN (
@@ -68,7 +69,8 @@ WITH events AS (
   UNION
   (SELECT partition, epoch, seq FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
   UNION
-  SELECT partition, epoch, seq FROM assignments WHERE workspace = $1 AND order_id = $2 AND unassigned_at IS NULL
+  SELECT partition, epoch, seq FROM assignments
+  WHERE workspace = $1 AND order_id = $2 AND unassigned_at IS NULL AND NOT order_forgotten
 )
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
@@ -116,11 +118,13 @@ SELECT EXISTS (SELECT FROM codes WHERE workspace = $1 AND code = $2);
 SELECT EXISTS (SELECT FROM idempotency_keys WHERE workspace = $1 AND key = $2);
 
 -- name: has_order
--- Whether this order has events.
+-- Whether this order has events, as in events_of_order.
 -- $1 workspace int  $2 order text
 SELECT EXISTS (SELECT FROM order_uses WHERE workspace = $1 AND order_id = $2)
   OR EXISTS (SELECT FROM rollbacks WHERE workspace = $1 AND order_id = $2)
-  OR EXISTS (SELECT FROM assignments WHERE workspace = $1 AND order_id = $2 AND unassigned_at IS NULL);
+  OR EXISTS (
+    SELECT FROM assignments WHERE workspace = $1 AND order_id = $2 AND unassigned_at IS NULL AND NOT order_forgotten
+  );
 
 -- name: has_user
 -- Whether this user was created, or ever had or redeemed a coupon.

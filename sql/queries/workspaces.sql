@@ -7,8 +7,8 @@ RETURNING workspace;
 -- name: read_all_workspaces
 -- Every workspace, by name.
 SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, max_coupons, gift_book_id,
-    idempotency_hours, clock_offset_ms, limits
+    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, order_days,
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits
 FROM workspaces ORDER BY name;
 
 -- name: read_discounts_in_its_currency
@@ -20,8 +20,8 @@ SELECT discount FROM books WHERE workspace = $1 AND discount IS NOT NULL AND dis
 -- A workspace by its inner number.
 -- $1 workspace int
 SELECT
-    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, max_coupons, gift_book_id,
-    idempotency_hours, clock_offset_ms, limits
+    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, order_days,
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits
 FROM workspaces WHERE workspace = $1;
 
 -- name: read_workspace_number
@@ -33,7 +33,8 @@ SELECT workspace FROM workspaces WHERE name = $1;
 -- Update a workspace's settings.
 -- $1 workspace int  $2 version bigint  $3 currency text  $4 coupons_per_order int  $5 max_coupons int
 -- $6 gift_book_id uuid  $7 idempotency_hours int  $8 clock_offset_ms bigint  $9 limits jsonb
+-- $10 order_days int
 UPDATE workspaces SET
     version = $2, currency = $3, coupons_per_order = $4, max_coupons = $5, gift_book_id = $6, idempotency_hours = $7,
-    clock_offset_ms = $8, limits = $9
+    clock_offset_ms = $8, limits = $9, order_days = $10
 WHERE workspace = $1;

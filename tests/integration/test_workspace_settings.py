@@ -6,7 +6,14 @@ import pytest
 
 from tests.service_fixture import Service, new_code, ok, refused
 
-_DEFAULTS = {"currency": "USD", "couponsPerOrder": 1, "maxCoupons": None, "giftBookId": None, "idempotencyHours": 24}
+_DEFAULTS = {
+    "currency": "USD",
+    "couponsPerOrder": 1,
+    "orderDays": 400,
+    "maxCoupons": None,
+    "giftBookId": None,
+    "idempotencyHours": 24,
+}
 _HOUR_MS = 3_600_000
 
 
@@ -33,6 +40,7 @@ def test_settings_are_read_back(service: Service, shop: Shop) -> None:
     settings = {
         "currency": "JPY",
         "couponsPerOrder": 100,
+        "orderDays": 4000,
         "maxCoupons": 7,
         "giftBookId": service.book(client=shop.client),
         "idempotencyHours": 8760,

@@ -12,6 +12,7 @@ from service.api.configuration_writes import SETTLE_S, Change
 from service.api.documented import describe
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
+from service.domain.configuration import DEFAULT_ORDER_DAYS
 from service.domain.field_types import Answer, Count
 from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCIES, check_currency
@@ -20,9 +21,13 @@ from service.record.config.workspace_rows import patch_workspace, read_workspace
 MAX_COUPONS_PER_ORDER = 100
 """It bounds the work of the script that rolls back an order."""
 
+MAX_ORDER_DAYS = 4000
+"""Ten years and a reserve: as long as the longest periods for keeping receipts. Every remembered order costs memory."""
+
 _NULL = {
     "currency": "USD",
     "coupons_per_order": 1,
+    "order_days": DEFAULT_ORDER_DAYS,
     "max_coupons": None,
     "gift_book_id": None,
     "idempotency_hours": 24,
@@ -34,6 +39,7 @@ _EXAMPLE = {
     "mode": "live",
     "currency": "USD",
     "couponsPerOrder": 1,
+    "orderDays": DEFAULT_ORDER_DAYS,
     "maxCoupons": None,
     "giftBookId": None,
     "idempotencyHours": 24,
@@ -59,6 +65,13 @@ class PatchWorkspace(field_types.Request, kw_only=True):
     coupons_per_order: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=MAX_COUPONS_PER_ORDER)] | UnsetType | None,
         msgspec.Meta(description="Limit of coupons per order; null means 1."),
+    ] = UNSET
+    order_days: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDER_DAYS)] | UnsetType | None,
+        msgspec.Meta(
+            description="How many days an order's coupons and gift are remembered; null means 400. Then its id may be "
+            "used anew. Applies to earlier orders too, but brings back none that is forgotten."
+        ),
     ] = UNSET
     max_coupons: Annotated[
         Count | UnsetType | None, msgspec.Meta(description="Limit of coupons per user; null means no limit.")
@@ -89,6 +102,7 @@ class Workspace(Answer, kw_only=True):
     mode: Literal["live", "test"]
     currency: str
     coupons_per_order: int
+    order_days: int
     max_coupons: int | None
     gift_book_id: UUID | None
     idempotency_hours: int

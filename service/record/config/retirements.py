@@ -11,8 +11,9 @@ from service.domain.errors import Refusal
 from service.formats.coupon_state import entry_of
 from service.formats.event_id import EventId
 from service.record.config.stored_json import encode_json
+from service.record.facts.forgotten_orders import free_orders
 from service.record.partitions import comparisons
-from service.record.partitions.partition_rows import LeaseLost
+from service.record.partitions.partition_rows import LeaseLost, keep_lease
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -144,25 +145,19 @@ async def forget_orders(
     pool: asyncpg.Pool, partition: int, fence: int, moved: MovingBook, uses: Sequence[PastUse]
 ) -> None:
     """Delete the places that these redemptions have in orders. Raises LeaseLost."""
-    orders = [use.order for use in uses if use.order is not None]
+    places = [(moved.workspace, use.order, use.redemption_id) for use in uses if use.order is not None]
     async with pool.acquire() as connection, connection.transaction():
-        await _check_fence(connection, partition, fence)
-        await connection.execute(query("forget_orders"), moved.workspace, [use.redemption_id for use in uses], orders)
+        await keep_lease(connection, partition, fence)
+        await free_orders(connection, places)
 
 
 async def remember_orders(pool: asyncpg.Pool, partition: int, fence: int, uses: Sequence[PastUse]) -> None:
     """Insert these places again, where the order was not used again meanwhile. Raises LeaseLost."""
     async with pool.acquire() as connection, connection.transaction():
-        await _check_fence(connection, partition, fence)
+        await keep_lease(connection, partition, fence)
         await connection.execute(query("remember_orders"), [use.redemption_id for use in uses])
 
 
-async def _check_fence(database: Database, partition: int, fence: int) -> None:
-    """Keep the lease until the transaction ends. Raises LeaseLost."""
-    if await database.fetchval(query("lock_fence"), partition, fence) is None:
-        raise LeaseLost(f"partition {partition}: another worker has it")
-
-
 async def has_gifts(database: Database, workspace: int, codes: Sequence[str]) -> bool:
-    """Whether one of these codes is an order's gift."""
+    """Whether one of these codes is a remembered order's gift."""
     return bool(await database.fetch(query("gifts_of_codes"), workspace, list(codes)))

@@ -72,7 +72,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
             check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.digits)
         await check_gift_book(connection, workspace, row.gift_book_id)
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
-        stored = (*values, row.clock_offset_ms, encode_json(row.limits))
+        stored = (*values, row.clock_offset_ms, encode_json(row.limits), row.order_days)
         await connection.execute(query("update_workspace"), workspace, version, *stored)
         if "limits" in changes:
             await connection.execute(query("bump_keys_version"))
@@ -84,6 +84,7 @@ def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
     return {
         "currency": row.currency,
         "couponsPerOrder": row.coupons_per_order,
+        "orderDays": row.order_days,
         "maxCoupons": row.max_coupons,
         "giftBookId": row.gift_book_id,
         "idempotencyHours": row.idempotency_hours,

@@ -150,6 +150,12 @@ async def renew_leases(database: Database, holder: str, ttl_ms: int) -> Leases:
     return Leases(workers, partitions)
 
 
+async def keep_lease(database: Database, partition: int, fence: int) -> None:
+    """Keep the lease until the transaction ends. Raises LeaseLost."""
+    if await database.fetchval(query("lock_fence"), partition, fence) is None:
+        raise LeaseLost(f"partition {partition}: another worker has it")
+
+
 async def take_lease(database: Database, partition: int, holder: str) -> int | None:
     """Return the fence to write under, or None while a living worker has the lease. A repeated call returns a new
     fence."""
