@@ -11,8 +11,7 @@ DELETE FROM order_uses WHERE workspace = $1 AND order_id = ANY ($3) AND redempti
 -- name: gifts_of_codes
 -- The orders for which these codes are gifts.
 -- $1 workspace int  $2 codes text[]
-SELECT order_id FROM assignments
-WHERE workspace = $1 AND code = ANY ($2) AND unassigned_at IS NULL AND order_id IS NOT NULL;
+SELECT order_id FROM open_assignments WHERE workspace = $1 AND code = ANY ($2) AND order_id IS NOT NULL;
 
 -- name: has_returning_book
 -- Whether a book of the partition is returning to Redis.
