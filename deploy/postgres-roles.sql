@@ -26,9 +26,9 @@ GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 
 -- The worker writes facts; of the configuration, it writes only generated codes.
 GRANT INSERT ON
-  assignments, unassignments, redemptions, rollbacks, order_uses, single_uses, idempotency_keys, quarantine, stock_notices,
-  closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes, jobs, reconciling, reconciled,
-  failing_tasks, workers
+  assignments, unassignments, redemptions, rollbacks, open_assignments, order_uses, single_uses, idempotency_keys,
+  quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes,
+  jobs, reconciling, reconciled, failing_tasks, workers
   TO scrip_worker;
 GRANT UPDATE ON
   partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled, failing_tasks,
@@ -36,12 +36,12 @@ GRANT UPDATE ON
   TO scrip_worker;
 GRANT UPDATE (code_count, retirement, retired_counts, returned_at) ON books TO scrip_worker;
 GRANT UPDATE (orders_since) ON workspaces TO scrip_worker;
-GRANT UPDATE (unassigned_at, order_forgotten) ON assignments TO scrip_worker;
 GRANT DELETE ON
-  order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks, workers
+  open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks, workers
   TO scrip_worker;
 -- Deleting a user replaces the user by a pseudonym. No other column of a fact may change.
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;
+GRANT UPDATE (user_id, order_id) ON open_assignments TO scrip_worker;
 GRANT UPDATE (owner_id) ON codes TO scrip_worker;
 GRANT UPDATE (d, r) ON quarantine TO scrip_worker;
 GRANT UPDATE ON erasures TO scrip_worker;
@@ -57,7 +57,7 @@ GRANT INSERT, UPDATE, DELETE ON processes TO scrip_api, scrip_worker;
 GRANT INSERT ON audit TO scrip_api, scrip_worker;
 GRANT UPDATE (subject, before, after, ip, user_agent) ON audit TO scrip_worker;
 
--- The worker creates the monthly partitions of `redemptions`, with the rights of the owner.
+-- The worker creates the monthly partitions of the facts, with the rights of the owner.
 ALTER FUNCTION ensure_fact_partitions(int) SECURITY DEFINER SET search_path = public, pg_temp;
 REVOKE EXECUTE ON FUNCTION ensure_fact_partitions(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_fact_partitions(int) TO scrip_worker;

@@ -30,6 +30,7 @@ from service.record.partitions.partition_rows import (
     recorded_partitions,
 )
 from service.record.partitions.standby_rows import read_flushed
+from service.record.queries import query
 from service.record.sessions import unbound_reason
 from service.record.versions import WrongNumber
 
@@ -145,6 +146,7 @@ class _Examination:
             return []
         self.checks.append(Check("migrations", "ok", "all are applied"))
         self.checks.append(await self._check_partition_count(connection))
+        self.checks.append(await _check_months(connection))
         rows = await read_partitions(connection)
         if rows and (wanted := self._settings.standbys):
             self.checks.append(judge_standbys(await read_flushed(connection, 0, wanted), wanted))
@@ -235,6 +237,14 @@ def _judge_durability(fitness: Fitness, declared: str | None) -> Check:
     if not fitness.shows_settings:
         advice = "Redis hides its settings: if it is durable before it replies, set SCRIP_REDIS_DURABILITY."
     return Check("durability", "warning", says, advice)
+
+
+async def _check_months(connection: asyncpg.Connection) -> Check:
+    missing_months = [row["month"] for row in await connection.fetch(query("missing_months"))]
+    if not missing_months:
+        return Check("months", "ok", "this month and the next have their tables")
+    advice = "Start `scrip worker`, and end transactions of Postgres that last long: it retries every ten minutes."
+    return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
 
 
 def _judge_server(fitness: Fitness, address: str, declared: str | None) -> Iterator[Check]:

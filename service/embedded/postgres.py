@@ -126,6 +126,7 @@ class Postgres:
             "unix_socket_permissions": "0700",
             "fsync": "on",
             "synchronous_commit": "on",
+            "max_locks_per_transaction": "256",  # a query over all months locks some 17 tables and indexes for each
             # Statements and rows hold codes, which must not be logged.
             "log_min_error_statement": "panic",
             "log_error_verbosity": "terse",

@@ -2,6 +2,8 @@
 -- seq).
 -- Facts have no foreign keys. The record must take what Redis has decided, even if a book, code or user was deleted
 -- since; and some ten thousand rows a second would each need a look-up. `workspace` and `book` are the inner numbers.
+-- Each table has one partition a month, by the time of the fact; a rollback is in the month of its redemption. The cursor
+-- records each event once; a primary key is a second check. What is unique over all months has a small table of its own.
 
 CREATE TABLE assignments (
   partition int NOT NULL,
@@ -12,21 +14,15 @@ CREATE TABLE assignments (
   code text COLLATE "C" NOT NULL,
   user_id text COLLATE "C" NOT NULL,
   assigned_at timestamptz NOT NULL,
-  unassigned_at timestamptz, -- no part of the fact: marks closed assignments for the index below, and for lists
   ip text,
   user_agent text,
   order_id text COLLATE "C", -- if it is an order's gift
-  order_forgotten boolean NOT NULL DEFAULT false, -- no part of the fact: the order may have another gift
-  PRIMARY KEY (partition, epoch, seq)
-);
--- A code belongs to one user. A remembered order has one open gift.
-CREATE UNIQUE INDEX assignments_code ON assignments (workspace, code) WHERE unassigned_at IS NULL;
-CREATE UNIQUE INDEX assignments_gift ON assignments (workspace, order_id)
-  WHERE order_id IS NOT NULL AND unassigned_at IS NULL AND NOT order_forgotten;
+  PRIMARY KEY (partition, epoch, seq, assigned_at)
+) PARTITION BY RANGE (assigned_at);
 CREATE INDEX assignments_gifts ON assignments (partition, assigned_at, epoch, seq) WHERE order_id IS NOT NULL;
-CREATE INDEX assignments_user ON assignments (workspace, user_id, assigned_at, code);
 
--- An assignment was taken back, or the ownership since upload, which then no longer counts.
+-- An assignment was taken back, or the ownership since upload, which then no longer counts. `assigned_*` and `order_id`
+-- are the assignment's; null for ownership since upload.
 CREATE TABLE unassignments (
   partition int NOT NULL,
   epoch bigint NOT NULL,
@@ -36,10 +32,14 @@ CREATE TABLE unassignments (
   code text COLLATE "C" NOT NULL,
   user_id text COLLATE "C" NOT NULL,
   unassigned_at timestamptz NOT NULL,
+  assigned_epoch bigint,
+  assigned_seq bigint,
+  assigned_at timestamptz,
+  order_id text COLLATE "C",
   ip text,
   user_agent text,
-  PRIMARY KEY (partition, epoch, seq)
-);
+  PRIMARY KEY (partition, epoch, seq, unassigned_at)
+) PARTITION BY RANGE (unassigned_at);
 CREATE INDEX unassignments_code ON unassignments (workspace, code);
 CREATE INDEX unassignments_user ON unassignments (workspace, user_id);
 
@@ -75,41 +75,6 @@ CREATE INDEX redemptions_book ON redemptions (workspace, book, redemption_id);
 CREATE INDEX redemptions_user ON redemptions (workspace, user_id, redemption_id);
 CREATE INDEX redemptions_code ON redemptions (workspace, code, redemption_id);
 
--- Ids outside of all months, drawn by a wrong clock.
-CREATE TABLE redemptions_default PARTITION OF redemptions DEFAULT;
-
--- The smallest UUIDv7 of a moment.
-CREATE FUNCTION first_uuid7(moment timestamptz) RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$
-  SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
-$$;
-
--- Create the partitions of this month and the next ones; return how many are new. A month with rows in the default
--- partition stays there.
-CREATE FUNCTION ensure_fact_partitions(months_ahead int) RETURNS int LANGUAGE plpgsql AS $$
-DECLARE
-  made int := 0;
-  month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
-  low uuid;
-  high uuid;
-BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('ensure_fact_partitions'));
-  FOR ahead IN 0..months_ahead LOOP
-    low := first_uuid7((month + make_interval(months => ahead)) AT TIME ZONE 'UTC');
-    high := first_uuid7((month + make_interval(months => ahead + 1)) AT TIME ZONE 'UTC');
-    IF to_regclass('redemptions_' || to_char(month + make_interval(months => ahead), 'YYYY_MM')) IS NULL
-      AND NOT EXISTS (SELECT FROM redemptions_default WHERE redemption_id >= low AND redemption_id < high) THEN
-      EXECUTE format(
-        'CREATE TABLE %I PARTITION OF redemptions FOR VALUES FROM (%L) TO (%L)',
-        'redemptions_' || to_char(month + make_interval(months => ahead), 'YYYY_MM'), low, high
-      );
-      made := made + 1;
-    END IF;
-  END LOOP;
-  RETURN made;
-END
-$$;
-SELECT ensure_fact_partitions(2);
-
 -- A redemption is rolled back once.
 CREATE TABLE rollbacks (
   partition int NOT NULL,
@@ -126,7 +91,7 @@ CREATE TABLE rollbacks (
   reason text,
   ip text,
   user_agent text
-);
+) PARTITION BY RANGE (redemption_id);
 CREATE INDEX rollbacks_event ON rollbacks (partition, epoch, seq);
 CREATE INDEX rollbacks_code ON rollbacks (workspace, code);
 -- The orders of rolled-back redemptions, which have no place in the order any more.
@@ -145,10 +110,75 @@ CREATE TABLE stock_notices (
   remaining int NOT NULL CHECK (remaining >= 0),
   noticed_at timestamptz NOT NULL, -- by the workspace's clock, which a test workspace can set
   recorded_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (partition, epoch, seq)
-);
+  PRIMARY KEY (partition, epoch, seq, noticed_at)
+) PARTITION BY RANGE (noticed_at);
 CREATE INDEX stock_notices_book ON stock_notices (workspace, book, epoch, seq);
 CREATE INDEX stock_notices_recorded ON stock_notices (recorded_at);
+
+-- Facts outside of all months: of a test workspace whose clock was set, or of a wrong clock.
+CREATE TABLE assignments_default PARTITION OF assignments DEFAULT;
+CREATE TABLE unassignments_default PARTITION OF unassignments DEFAULT;
+CREATE TABLE redemptions_default PARTITION OF redemptions DEFAULT;
+CREATE TABLE rollbacks_default PARTITION OF rollbacks DEFAULT;
+CREATE TABLE stock_notices_default PARTITION OF stock_notices DEFAULT;
+
+-- The smallest UUIDv7 of a moment.
+CREATE FUNCTION first_uuid7(moment timestamptz) RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+-- Create the partitions of this month and the next ones; return how many are new. Facts of the month that are in the
+-- default partition move to the new one. Writers go on meanwhile, and readers wait for the default partitions. If one of
+-- these is in use for half a second, the rest is left for the next call.
+CREATE FUNCTION ensure_fact_partitions(months_ahead int) RETURNS int LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+DECLARE
+  made int := 0;
+  fact record;
+  low text;
+  high text;
+  fields text;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(hashtext('ensure_fact_partitions')) THEN
+    RETURN 0; -- another process creates them
+  END IF;
+  FOR fact IN
+    SELECT tables.*, start AT TIME ZONE 'UTC' AS low, (start + interval '1 month') AT TIME ZONE 'UTC' AS high,
+      name || to_char(start, '_YYYY_MM') AS month
+    FROM generate_series(0, months_ahead) AS ahead,
+      LATERAL (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS start) AS months,
+      (VALUES
+        ('assignments', 'assigned_at'), ('unassignments', 'unassigned_at'), ('redemptions', 'redemption_id'),
+        ('rollbacks', 'redemption_id'), ('stock_notices', 'noticed_at')
+      ) AS tables (name, key)
+    ORDER BY low, name
+  LOOP
+    CONTINUE WHEN to_regclass(fact.month) IS NOT NULL;
+    low := CASE fact.key WHEN 'redemption_id' THEN first_uuid7(fact.low)::text ELSE fact.low::text END;
+    high := CASE fact.key WHEN 'redemption_id' THEN first_uuid7(fact.high)::text ELSE fact.high::text END;
+    SELECT string_agg(quote_ident(attname), ', ') INTO fields FROM pg_attribute
+    WHERE attrelid = fact.name::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
+    BEGIN
+      EXECUTE format('LOCK TABLE %I', fact.name || '_default');
+      EXECUTE format(
+        'CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS)', fact.month, fact.name
+      );
+      EXECUTE format(
+        'WITH moved AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING %s) INSERT INTO %I (%s) SELECT * FROM moved',
+        fact.name || '_default', fact.key, low, fact.key, high, fields, fact.month, fields
+      );
+      EXECUTE format(
+        'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', fact.name, fact.month, low, high
+      );
+      made := made + 1;
+    EXCEPTION WHEN lock_not_available THEN
+      RAISE WARNING 'partition % is not created yet: its table is in use', fact.month;
+      RETURN made;
+    END;
+  END LOOP;
+  RETURN made;
+END
+$$;
+SELECT ensure_fact_partitions(2);
 
 -- A redemption for histories: times in ms, money in 10⁻⁴ units.
 CREATE VIEW past_redemptions AS
@@ -161,7 +191,8 @@ SELECT
 FROM redemptions r LEFT JOIN rollbacks USING (redemption_id) LEFT JOIN books b ON b.workspace = r.workspace AND b.book = r.book;
 
 -- All facts, for rebuilds: columns that a kind lacks are null. A checkout's redemption and gift have one event. A
--- rollback is applied again by its redemption's event and discount, as Redis stores no more of it.
+-- rollback is applied again by its redemption's event and discount, as Redis stores no more of it. Each branch reads one
+-- table, without a join, so that Postgres merges the months' indexes and sorts nothing.
 CREATE VIEW facts AS
 SELECT
   'A' AS kind, partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
@@ -185,13 +216,30 @@ SELECT
 FROM redemptions
 UNION ALL
 SELECT
-  'B', b.partition, b.epoch, b.seq, b.workspace, b.book, b.code, b.user_id, (extract(epoch FROM rolled_back_at) * 1000)::bigint,
-  b.ip, b.user_agent, b.order_id, b.redemption_id::text, NULL, NULL,
-  NULL, (discount_amount * 10000)::bigint, NULL, NULL,
-  NULL, restore, reason, r.epoch, r.seq
-FROM rollbacks b LEFT JOIN redemptions r USING (redemption_id);
+  'B', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM rolled_back_at) * 1000)::bigint,
+  ip, user_agent, order_id, redemption_id::text, NULL, NULL,
+  NULL, (SELECT (discount_amount * 10000)::bigint FROM redemptions r WHERE r.redemption_id = b.redemption_id), NULL, NULL,
+  NULL, restore, reason, (SELECT r.epoch FROM redemptions r WHERE r.redemption_id = b.redemption_id),
+  (SELECT r.seq FROM redemptions r WHERE r.redemption_id = b.redemption_id)
+FROM rollbacks b;
 
 -- Unique keys that check Redis's decisions again. A conflict is an alarm, not a repetition to skip.
+
+-- The assignments that stand. A code belongs to one user. An order has one gift.
+CREATE TABLE open_assignments (
+  workspace int,
+  code text COLLATE "C",
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  book int NOT NULL,
+  user_id text COLLATE "C" NOT NULL,
+  assigned_at timestamptz NOT NULL,
+  order_id text COLLATE "C",
+  PRIMARY KEY (workspace, code)
+);
+CREATE INDEX open_assignments_user ON open_assignments (workspace, user_id, assigned_at, code);
+CREATE UNIQUE INDEX open_assignments_order ON open_assignments (workspace, order_id) WHERE order_id IS NOT NULL;
 
 -- A place in an order is taken once, until a rollback gives it back.
 CREATE TABLE order_uses (

@@ -79,16 +79,11 @@ $$;
 CREATE FUNCTION assignments_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
   code text, user_id text, at_ms bigint, order_id text
 ) STABLE LANGUAGE sql AS $$
-  SELECT a.code, a.user_id, ms_of(a.assigned_at), a.order_id FROM assignments a
-  WHERE a.workspace = w AND a.unassigned_at IS NULL AND (a.epoch, a.seq) <= (e, s)
+  SELECT code, user_id, ms_of(assigned_at), order_id FROM open_assignments
+  WHERE workspace = w AND (epoch, seq) <= (e, s)
   UNION ALL
-  SELECT a.code, a.user_id, ms_of(a.assigned_at), a.order_id
-  FROM unassignments u JOIN assignments a ON a.workspace = w AND a.user_id = u.user_id AND a.code = u.code
-  WHERE u.partition = p AND (u.epoch, u.seq) > (e, s) AND u.workspace = w AND (a.epoch, a.seq) <= (e, s)
-    AND NOT EXISTS (
-      SELECT FROM unassignments v WHERE v.workspace = w AND v.code = a.code
-        AND (v.epoch, v.seq) > (a.epoch, a.seq) AND (v.epoch, v.seq) < (u.epoch, u.seq)
-    )
+  SELECT code, user_id, ms_of(assigned_at), order_id FROM unassignments
+  WHERE partition = p AND (epoch, seq) > (e, s) AND workspace = w AND (assigned_epoch, assigned_seq) <= (e, s)
 $$;
 
 -- A workspace's codes, all, or these, or those of these books: the expected values of each one's record in Redis (`max`

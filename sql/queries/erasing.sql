@@ -28,10 +28,24 @@ UPDATE quarantine SET d = $4, r = $5 WHERE partition = $1 AND epoch = $2 AND seq
 DELETE FROM users WHERE workspace = $1 AND user_id = $2;
 
 -- name: erase_assignments
--- Replace the user in a bounded number of assignments up to an event.
+-- Replace the user in a bounded number of open assignments up to an event, and in their facts.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
-UPDATE assignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partition, epoch, seq) IN (
-  SELECT partition, epoch, seq FROM assignments WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6
+WITH theirs AS (
+  SELECT code, partition, epoch, seq, assigned_at FROM open_assignments
+  WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6 FOR UPDATE
+), facts AS (
+  UPDATE assignments a SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
+  WHERE (a.partition, a.epoch, a.seq, a.assigned_at) = (theirs.partition, theirs.epoch, theirs.seq, theirs.assigned_at)
+)
+UPDATE open_assignments AS open SET user_id = $3 FROM theirs WHERE workspace = $1 AND open.code = theirs.code;
+
+-- name: erase_ended_assignments
+-- Replace the user in a bounded number of assignments that were taken back during the deletion, under the pseudonym.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int
+UPDATE assignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partition, epoch, seq, assigned_at) IN (
+  SELECT a.partition, a.epoch, a.seq, a.assigned_at FROM unassignments u JOIN assignments a
+    ON (a.partition, a.epoch, a.seq, a.assigned_at) = (u.partition, u.assigned_epoch, u.assigned_seq, u.assigned_at)
+  WHERE u.workspace = $1 AND u.user_id = $3 AND a.user_id = $2 LIMIT $4
 );
 
 -- name: erase_owner
@@ -54,20 +68,26 @@ UPDATE redemptions SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
 WHERE redemptions.redemption_id = theirs.redemption_id;
 
 -- name: erase_unassignments
--- Replace the user in a bounded number of unassignments, recorded up to a second event. Skip those of codes that a new
--- user of this name got: assigned after the first event, or owned by codes after the position.
+-- Replace the user in a bounded number of unassignments, recorded up to a second event, and in the assignments that they
+-- took back. Skip those of a new user of this name: of assignments after the first event, or of codes after the position.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 position bigint
 -- $7 last_epoch bigint  $8 last_seq bigint  $9 limit int
-UPDATE unassignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partition, epoch, seq) IN (
-  SELECT partition, epoch, seq FROM unassignments gone
-  WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($7, $8) AND NOT EXISTS (
-    SELECT FROM assignments a WHERE a.workspace = $1 AND a.user_id = $2 AND a.code = gone.code
-      AND (a.epoch, a.seq) > ($4, $5) AND (a.epoch, a.seq) < (gone.epoch, gone.seq)
-  ) AND NOT EXISTS (
-    SELECT FROM codes WHERE codes.workspace = $1 AND codes.code = gone.code AND owner_id = $2 AND position > $6
-  )
+WITH theirs AS (
+  SELECT partition, epoch, seq, unassigned_at, assigned_epoch, assigned_seq, assigned_at FROM unassignments gone
+  WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($7, $8) AND CASE
+      WHEN assigned_seq IS NOT NULL THEN (assigned_epoch, assigned_seq) <= ($4, $5)
+      ELSE NOT EXISTS (
+        SELECT FROM codes WHERE codes.workspace = $1 AND codes.code = gone.code AND owner_id = $2 AND position > $6
+      )
+    END
   LIMIT $9
-);
+), facts AS (
+  UPDATE assignments a SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
+  WHERE (a.partition, a.epoch, a.seq, a.assigned_at)
+    = (theirs.partition, theirs.assigned_epoch, theirs.assigned_seq, theirs.assigned_at)
+)
+UPDATE unassignments u SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
+WHERE (u.partition, u.epoch, u.seq, u.unassigned_at) = (theirs.partition, theirs.epoch, theirs.seq, theirs.unassigned_at);
 
 -- name: finish_erasure
 -- Remove the user's id, and store the deletion's last event. Returns no row if the deletion was ordered again
@@ -99,12 +119,24 @@ SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2) AND (ep
 SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2);
 
 -- name: page_assignments_to_erase
--- A user's assignments up to an event that Redis may store, in order, after one.
--- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after_at timestamptz  $6 after_code text  $7 limit int
-SELECT code, assigned_at, order_id FROM assignments
-WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($3, $4) AND (unassigned_at IS NULL OR order_id IS NOT NULL)
-  AND (assigned_at, code) > ($5, $6)
-ORDER BY assigned_at, code LIMIT $7;
+-- A user's assignments up to an event that Redis may store, in order, after one: the open ones, and all gifts.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 after_at timestamptz
+-- $7 after_code text  $8 limit int
+SELECT code, assigned_at, order_id FROM (
+  (
+    SELECT code, assigned_at, order_id FROM open_assignments
+    WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) AND (assigned_at, code) > ($6, $7)
+    ORDER BY assigned_at, code LIMIT $8
+  )
+  UNION
+  (
+    SELECT code, assigned_at, order_id FROM unassignments
+    WHERE workspace = $1 AND user_id IN ($2, $3) AND order_id IS NOT NULL AND (assigned_epoch, assigned_seq) <= ($4, $5)
+      AND (assigned_at, code) > ($6, $7)
+    ORDER BY assigned_at, code LIMIT $8
+  )
+) AS theirs
+ORDER BY assigned_at, code LIMIT $8;
 
 -- name: page_codes_to_erase
 -- The codes that the merchant gave a user, up to a position, in order, after one.

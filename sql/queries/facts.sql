@@ -1,23 +1,23 @@
 -- name: close_assignments
--- Close the assignments that were taken back. Returns the number of codes that were not this user's, neither by an open
--- assignment nor by an upload that was never taken back. During a deletion Redis may have the pseudonym while Postgres
--- has the user.
--- $1 workspaces int[]  $2 codes text[]  $3 users text[]  $4 times text[]
+-- Delete the open assignments that were taken back. Returns each one's event, time and order, null for a code that the
+-- user owned since upload; and whether the code was this user's, by an open assignment or by an upload that was never
+-- taken back. During a deletion Redis may have the pseudonym while Postgres has the user.
+-- $1 workspaces int[]  $2 codes text[]  $3 users text[]
 WITH gone AS (
   SELECT gone.*, erasures.user_id AS erased_id
-  FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS gone (workspace, code, user_id, at)
+  FROM unnest($1::int[], $2::text[], $3::text[]) AS gone (workspace, code, user_id)
   LEFT JOIN erasures ON erasures.workspace = gone.workspace AND pseudonym = gone.user_id
 ), closed AS (
-  UPDATE assignments SET unassigned_at = gone.at::timestamptz FROM gone
-  WHERE assignments.workspace = gone.workspace AND assignments.code = gone.code
-    AND assignments.user_id IN (gone.user_id, erased_id) AND assignments.unassigned_at IS NULL
-  RETURNING assignments.workspace, assignments.code
+  DELETE FROM open_assignments AS open USING gone
+  WHERE open.workspace = gone.workspace AND open.code = gone.code AND open.user_id IN (gone.user_id, erased_id)
+  RETURNING open.workspace, open.code, epoch, seq, assigned_at, order_id
 )
-SELECT count(*) FROM gone WHERE (workspace, code) NOT IN (SELECT workspace, code FROM closed) AND NOT EXISTS (
+SELECT workspace, code, epoch, seq, assigned_at::text, order_id, epoch IS NOT NULL OR EXISTS (
   SELECT FROM codes WHERE codes.workspace = gone.workspace AND codes.code = gone.code
     AND owner_id IN (gone.user_id, erased_id)
     AND NOT EXISTS (SELECT FROM unassignments u WHERE u.workspace = gone.workspace AND u.code = gone.code)
-);
+) AS was_theirs
+FROM gone LEFT JOIN closed USING (workspace, code);
 
 -- name: ensure_fact_partitions
 -- Create the table partitions of this month and some more; return how many are new.
@@ -73,11 +73,21 @@ FROM idempotency_keys JOIN workspaces USING (workspace)
 WHERE idempotency_keys.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $3)
   AND recorded_at > now() - idempotency_hours * interval '1 hour';
 
+-- name: missing_months
+-- The partitions of this month's and the next one's facts that don't exist.
+SELECT month FROM
+  unnest('{assignments,unassignments,redemptions,rollbacks,stock_notices}'::text[]) AS name,
+  generate_series(0, 1) AS ahead,
+  LATERAL (
+    SELECT name || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead), '_YYYY_MM') AS month
+  ) AS months
+WHERE to_regclass(month) IS NULL ORDER BY month;
+
 -- name: open_assignments
 -- How many of these codes are assigned.
 -- $1 workspaces int[]  $2 codes text[]
-SELECT count(*) FROM assignments JOIN unnest($1::int[], $2::text[]) AS wanted (workspace, code) USING (workspace, code)
-WHERE unassigned_at IS NULL;
+SELECT count(*) FROM open_assignments
+JOIN unnest($1::int[], $2::text[]) AS wanted (workspace, code) USING (workspace, code);
 
 -- name: prune_keys
 -- Delete a bounded number of expired idempotency keys.

@@ -5,9 +5,11 @@ UPDATE workspaces SET orders_since = 'epoch'::timestamptz + $2 * interval '1 ms'
 
 -- name: forget_gifts
 -- Let the orders of these gifts have others.
--- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]
-UPDATE assignments SET order_forgotten = true FROM unnest($2::bigint[], $3::bigint[]) AS gone (epoch, seq)
-WHERE assignments.partition = $1 AND assignments.epoch = gone.epoch AND assignments.seq = gone.seq;
+-- $1 workspaces int[]  $2 orders text[]  $3 codes text[]  $4 epochs bigint[]  $5 seqs bigint[]
+UPDATE open_assignments AS open SET order_id = NULL
+FROM unnest($1::int[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) AS gone (workspace, order_id, code, epoch, seq)
+WHERE open.workspace = gone.workspace AND open.order_id = gone.order_id AND open.code = gone.code
+  AND (open.epoch, open.seq) = (gone.epoch, gone.seq);
 
 -- name: page_gifts_between
 -- Gifts of these workspaces' orders from a period, in order, after one.

@@ -2,12 +2,12 @@
 -- A user's coupons, assigned or owned since upload and not taken back, newest first, after a last one.
 -- $1 workspace int  $2 user text  $3 limit int  $4 last_at timestamptz  $5 last_code text
 SELECT code, book, at FROM (
-  SELECT code, book, assigned_at AS at FROM assignments
-  WHERE workspace = $1 AND user_id = $2 AND unassigned_at IS NULL AND (assigned_at, code) < ($4, $5)
+  SELECT code, book, assigned_at AS at FROM open_assignments
+  WHERE workspace = $1 AND user_id = $2 AND (assigned_at, code) < ($4, $5)
   UNION ALL
   SELECT code, book, created_at FROM codes
   WHERE workspace = $1 AND owner_id = $2 AND (created_at, code) < ($4, $5) AND NOT EXISTS (
-    SELECT FROM assignments WHERE workspace = $1 AND assignments.code = codes.code AND unassigned_at IS NULL
+    SELECT FROM open_assignments WHERE workspace = $1 AND open_assignments.code = codes.code
   ) AND NOT EXISTS (
     SELECT FROM unassignments WHERE workspace = $1 AND unassignments.code = codes.code
   )
@@ -23,8 +23,8 @@ WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) ORDER BY epoch DE
 -- Delete a bounded number of old notices, the oldest first, which no webhook still needs. A webhook that is on, or was
 -- switched off recently, must have passed them, and no delivery may show them.
 -- $1 days int  $2 webhook_days int  $3 limit int
-DELETE FROM stock_notices WHERE (partition, epoch, seq) IN (
-  SELECT partition, epoch, seq FROM stock_notices AS notice
+DELETE FROM stock_notices WHERE (partition, epoch, seq, noticed_at) IN (
+  SELECT partition, epoch, seq, noticed_at FROM stock_notices AS notice
   WHERE recorded_at < now() - $1 * interval '1 day' AND NOT EXISTS (
     SELECT FROM webhooks WHERE webhooks.workspace = notice.workspace AND deleted_at IS NULL
       AND (status = 'active' OR inactive_since > now() - $2 * interval '1 day')

@@ -30,19 +30,18 @@ FROM (
   JOIN books b ON b.workspace = $1 AND b.book = $2
   JOIN workspaces w ON w.workspace = $1
   LEFT JOIN LATERAL (
-    SELECT user_id, assigned_at FROM assignments
-    WHERE workspace = $1 AND assignments.code = c.code AND unassigned_at IS NULL LIMIT 1
+    SELECT user_id, assigned_at FROM open_assignments
+    WHERE workspace = $1 AND open_assignments.code = c.code LIMIT 1
   ) AS a ON true
   LEFT JOIN LATERAL (
     SELECT c.owner_id AS user_id, c.created_at AS assigned_at WHERE c.owner_id IS NOT NULL AND (
       SELECT true FROM unassignments WHERE workspace = $1 AND unassignments.code = c.code LIMIT 1
     ) IS NULL
   ) AS owner ON true
-  CROSS JOIN LATERAL (SELECT count(*) AS made FROM redemptions WHERE workspace = $1 AND redemptions.code = c.code) AS uses
-  LEFT JOIN LATERAL (
-    SELECT max_redemptions AS used_under FROM redemptions WHERE made > 0 AND workspace = $1 AND redemptions.code = c.code
-    LIMIT 1
-  ) AS first ON true
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS made, max(max_redemptions) AS used_under FROM redemptions
+    WHERE workspace = $1 AND redemptions.code = c.code
+  ) AS uses
   CROSS JOIN LATERAL (
     SELECT count(*) AS rolled_back, count(*) FILTER (WHERE restore) AS restored FROM rollbacks
     WHERE made > 0 AND workspace = $1 AND rollbacks.code = c.code

@@ -44,7 +44,8 @@ ORDER BY 1;
 -- name: codes_of_users
 -- All codes that these users have or had.
 -- $1 workspace int  $2 users text[]
-SELECT code FROM assignments WHERE workspace = $1 AND user_id = ANY ($2)
+SELECT code FROM open_assignments WHERE workspace = $1 AND user_id = ANY ($2)
+UNION SELECT code FROM unassignments WHERE workspace = $1 AND user_id = ANY ($2)
 UNION SELECT code FROM codes WHERE workspace = $1 AND owner_id = ANY ($2);
 
 -- name: count_compared
@@ -117,7 +118,7 @@ ORDER BY key LIMIT $6;
 -- Those of these users that were created, or have a coupon.
 -- $1 workspace int  $2 users text[]
 SELECT user_id FROM users WHERE workspace = $1 AND user_id = ANY ($2)
-UNION SELECT user_id FROM assignments WHERE workspace = $1 AND user_id = ANY ($2) AND unassigned_at IS NULL
+UNION SELECT user_id FROM open_assignments WHERE workspace = $1 AND user_id = ANY ($2)
 UNION SELECT owner_id FROM codes c WHERE workspace = $1 AND owner_id = ANY ($2)
   AND NOT EXISTS (SELECT FROM unassignments u WHERE u.workspace = c.workspace AND u.code = c.code);
 

@@ -6,9 +6,7 @@ UPDATE partitions SET retirements = $3 WHERE id = $1 AND fence = $2 RETURNING id
 -- name: gifts_of_codes
 -- The remembered orders for which these codes are gifts.
 -- $1 workspace int  $2 codes text[]
-SELECT order_id FROM assignments
-WHERE workspace = $1 AND code = ANY ($2) AND unassigned_at IS NULL AND order_id IS NOT NULL
-  AND NOT order_forgotten;
+SELECT order_id FROM open_assignments WHERE workspace = $1 AND code = ANY ($2) AND order_id IS NOT NULL;
 
 -- name: has_returning_book
 -- Whether a book of the partition is returning to Redis.

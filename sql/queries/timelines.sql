@@ -11,11 +11,12 @@ SELECT
 FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
   WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
+  LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $4;
 
 -- name: events_of_code
--- A code's events, newest first. Assignments that were taken back are looked up by their users.
+-- A code's events, newest first.
 -- $1 workspace int  $2 code text  $3 limit int
 WITH events AS (
   (SELECT partition, epoch, seq FROM redemptions WHERE workspace = $1 AND code = $2 ORDER BY redemption_id DESC LIMIT $3)
@@ -24,12 +25,11 @@ WITH events AS (
   UNION
   (SELECT partition, epoch, seq FROM unassignments WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
   UNION
-  SELECT partition, epoch, seq FROM assignments WHERE workspace = $1 AND code = $2 AND unassigned_at IS NULL
+  SELECT partition, epoch, seq FROM open_assignments WHERE workspace = $1 AND code = $2
   UNION
   (
-    SELECT a.partition, a.epoch, a.seq FROM unassignments u
-    JOIN assignments a ON a.workspace = $1 AND a.user_id = u.user_id AND a.code = $2 AND a.unassigned_at IS NOT NULL
-    WHERE u.workspace = $1 AND u.code = $2 ORDER BY a.epoch DESC, a.seq DESC LIMIT $3
+    SELECT partition, assigned_epoch, assigned_seq FROM unassignments
+    WHERE workspace = $1 AND code = $2 AND assigned_seq IS NOT NULL ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
   )
 )
 SELECT
@@ -38,6 +38,7 @@ SELECT
 FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
   WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
+  LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
@@ -53,6 +54,7 @@ SELECT
 FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
   WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
+  LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
@@ -69,8 +71,7 @@ WITH events AS (
   UNION
   (SELECT partition, epoch, seq FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
   UNION
-  SELECT partition, epoch, seq FROM assignments
-  WHERE workspace = $1 AND order_id = $2 AND unassigned_at IS NULL AND NOT order_forgotten
+  SELECT partition, epoch, seq FROM open_assignments WHERE workspace = $1 AND order_id = $2
 )
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
@@ -78,6 +79,7 @@ SELECT
 FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
   WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
+  LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
@@ -87,15 +89,24 @@ ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 WITH events AS (
   (SELECT partition, epoch, seq FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3)
   UNION
-  (SELECT partition, epoch, seq FROM assignments WHERE workspace = $1 AND user_id = $2 ORDER BY assigned_at DESC, code LIMIT $3)
+  (
+    SELECT partition, epoch, seq FROM open_assignments WHERE workspace = $1 AND user_id = $2
+    ORDER BY assigned_at DESC, code DESC LIMIT $3
+  )
   UNION
   SELECT partition, epoch, seq FROM rollbacks WHERE redemption_id IN (
     SELECT redemption_id FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3
   )
   UNION
-  SELECT partition, epoch, seq FROM unassignments WHERE workspace = $1 AND user_id = $2 AND code IN (
-    SELECT code FROM assignments WHERE workspace = $1 AND user_id = $2 AND unassigned_at IS NOT NULL
-    ORDER BY assigned_at DESC LIMIT $3
+  (
+    SELECT partition, epoch, seq FROM unassignments WHERE workspace = $1 AND user_id = $2
+    ORDER BY epoch DESC, seq DESC LIMIT $3
+  )
+  UNION
+  (
+    SELECT partition, assigned_epoch, assigned_seq FROM unassignments
+    WHERE workspace = $1 AND user_id = $2 AND assigned_seq IS NOT NULL
+    ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
   )
 )
 SELECT
@@ -104,6 +115,7 @@ SELECT
 FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
   WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
+  LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
@@ -122,15 +134,14 @@ SELECT EXISTS (SELECT FROM idempotency_keys WHERE workspace = $1 AND key = $2);
 -- $1 workspace int  $2 order text
 SELECT EXISTS (SELECT FROM order_uses WHERE workspace = $1 AND order_id = $2)
   OR EXISTS (SELECT FROM rollbacks WHERE workspace = $1 AND order_id = $2)
-  OR EXISTS (
-    SELECT FROM assignments WHERE workspace = $1 AND order_id = $2 AND unassigned_at IS NULL AND NOT order_forgotten
-  );
+  OR EXISTS (SELECT FROM open_assignments WHERE workspace = $1 AND order_id = $2);
 
 -- name: has_user
 -- Whether this user was created, or ever had or redeemed a coupon.
 -- $1 workspace int  $2 user text
 SELECT EXISTS (SELECT FROM users WHERE workspace = $1 AND user_id = $2)
-  OR EXISTS (SELECT FROM assignments WHERE workspace = $1 AND user_id = $2)
+  OR EXISTS (SELECT FROM open_assignments WHERE workspace = $1 AND user_id = $2)
+  OR EXISTS (SELECT FROM unassignments WHERE workspace = $1 AND user_id = $2)
   OR EXISTS (SELECT FROM redemptions WHERE workspace = $1 AND user_id = $2)
   OR EXISTS (SELECT FROM codes WHERE workspace = $1 AND owner_id = $2);
 

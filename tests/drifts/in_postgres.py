@@ -80,40 +80,35 @@ KINDS: dict[str, Kind] = {
           SELECT {_FACT}, code, user_id, order_id, redemption_id, redeemed_at, true FROM redemptions WHERE {_USE}""",
     ),
     # Assignments and gifts
-    "an assignment deleted": Kind(
-        "owned",
-        {"code0": "assignee free_missing", "user0": "user_counts", "book": "book_counts"},
-        f"DELETE FROM assignments WHERE {_USE}",
-    ),
     "an assignment taken back by hand": Kind(
         "owned",
         {"code0": "assignee free_missing", "user0": "user_counts", "book": "book_counts"},
-        f"UPDATE assignments SET unassigned_at = now() WHERE {_USE}",
+        f"DELETE FROM open_assignments WHERE {_USE}",
     ),
     "an assignment doubled": Kind(
         "owned",
         {"code1": "assignee free_surplus", "user0": "user_counts", "book": "book_counts"},
-        f"""INSERT INTO assignments (partition, epoch, seq, workspace, book, code, user_id, assigned_at)
+        f"""INSERT INTO open_assignments ({_FACT}, code, user_id, assigned_at)
           SELECT partition, epoch, -1 - seq, workspace, book, :code1, user_id, assigned_at
-          FROM assignments WHERE {_USE}""",
+          FROM open_assignments WHERE {_USE}""",
     ),
     "an assignment of another coupon": Kind(
         "owned",
         {"code0": "assignee free_missing", "code1": "assignee free_surplus"},
-        f"UPDATE assignments SET code = :code1 WHERE {_USE}",
+        f"UPDATE open_assignments SET code = :code1 WHERE {_USE}",
     ),
     "an assignment to another user": Kind(
         "owned",
         {"code0": "assignee", "user0": "user_counts", "user1": "user_counts"},
-        f"UPDATE assignments SET user_id = :user1 WHERE {_USE}",
+        f"UPDATE open_assignments SET user_id = :user1 WHERE {_USE}",
     ),
     "an assignment at another time": Kind(
         "owned",
         {"code0": "assignee"},
-        f"UPDATE assignments SET assigned_at = assigned_at - interval '1 s' WHERE {_USE}",
+        f"UPDATE open_assignments SET assigned_at = assigned_at - interval '1 s' WHERE {_USE}",
     ),
     "a gift for another order": Kind(
-        "given", {"order0": "gifts", "order1": "gifts"}, f"UPDATE assignments SET order_id = :order1 WHERE {_USE}"
+        "given", {"order0": "gifts", "order1": "gifts"}, f"UPDATE open_assignments SET order_id = :order1 WHERE {_USE}"
     ),
     # What the merchant said
     "a code deleted": Kind("idle", {"code0": "code_surplus", "book": "book_counts"}, f"DELETE FROM codes WHERE {_USE}"),

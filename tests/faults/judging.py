@@ -26,10 +26,10 @@ FROM redemptions r JOIN books USING (workspace, book) LEFT JOIN rollbacks b USIN
 WHERE book_id = ANY($1)"""
 """As the table `redemptions` of loadtests/rules.py."""
 _ASSIGNMENTS = f"""SELECT code, user_id, {_TIME.format("assigned_at")}
-FROM assignments JOIN books USING (workspace, book) WHERE book_id = ANY($1)"""
+FROM {{}} JOIN books USING (workspace, book) WHERE book_id = ANY($1)"""
 _LISTS = {
     "SELECT * FROM redemptions": _REDEMPTIONS,
-    "SELECT code, user_id, assigned_at FROM codes WHERE user_id <> ''": f"{_ASSIGNMENTS} AND unassigned_at IS NULL",
+    "SELECT code, user_id, assigned_at FROM codes WHERE user_id <> ''": _ASSIGNMENTS.format("open_assignments"),
 }
 """What the API lists, and the same rows in Postgres."""
 
@@ -57,7 +57,9 @@ async def judge(
     of_load = Judge(drill.on, drill.books, ledger, ledger.entries, tables, may_lose=may_lose, locks_end=locks_end)
     of_load.looks = drill.looks
     of_load.lists_taken_back = True
-    rows = await stage.pool.fetch(f"{_ASSIGNMENTS} AND unassigned_at IS NOT NULL", list(of_load.books))
+    rows = await stage.pool.fetch(
+        _ASSIGNMENTS.format("unassignments") + " AND assigned_at IS NOT NULL", list(of_load.books)
+    )
     tables.insert("taken_back", rows)
     tables.insert("closed", drill.closed_ms)
     judgement = await of_load.judge()

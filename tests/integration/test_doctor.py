@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,8 @@ _NOWHERE = f"127.0.0.1:{free_port()}"
 _READS = set("client|setname info config|get eval get mget scan type xlen xrange xrevrange script|exists".split())
 """`eval`: a script that reads a key."""
 _ONCE = (
-    "settings,postgres,postgres logs,migrations,partitions,redis,durability,memory,replicas,computed keys,redis logs"
+    "settings,postgres,postgres logs,migrations,partitions,months,redis,durability,memory,replicas,computed keys,"
+    "redis logs"
 ).split(",")
 _EACH = "epoch lease quarantine recovery tasks gate scripts anchor outbox lag config types".split()
 
@@ -255,6 +256,17 @@ def test_the_advice_on_a_failing_opening() -> None:
     assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
     assert "ScriptFailed redo ERR" in gate.next
     assert lag == checks[1]
+
+
+async def test_a_month_without_tables(patient: Service) -> None:
+    """A table that the next month lacks is a warning."""
+    table = (datetime.now(UTC).replace(day=1) + timedelta(days=31)).strftime("stock_notices_%Y_%m")
+    await patient.fetch(f"DROP TABLE {table}")
+    try:
+        report = _doctor(patient)
+        assert (report.checks["months"]["state"], report.checks["months"]["says"]) == ("warning", f"missing: {table}")
+    finally:
+        await patient.fetch("SELECT ensure_fact_partitions(2)")
 
 
 @pytest.mark.parametrize(

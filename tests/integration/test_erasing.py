@@ -185,7 +185,7 @@ async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None
     assert await place.pool.fetchval("SELECT count(*) FROM unassignments WHERE user_id LIKE 'deleted-%'") >= 1
     await erase(place)
     assert await traces(place, "zoe0-") == []
-    stands = "SELECT user_id FROM assignments WHERE unassigned_at IS NULL AND code = 'A0-1'"
+    stands = "SELECT user_id FROM open_assignments WHERE code = 'A0-1'"
     assert [row["user_id"] for row in await place.pool.fetch(stands)] == ["bob"]
 
 

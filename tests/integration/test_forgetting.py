@@ -172,7 +172,10 @@ async def test_a_postgres_that_lost_it_remembers_again(place: Place, later: Forg
     kept = await place.pool.fetch("SELECT * FROM order_uses")
     await later.forget()
     await place.pool.execute("UPDATE workspaces SET orders_since = NULL")
-    await place.pool.execute("UPDATE assignments SET order_forgotten = false")
+    await place.pool.execute(
+        "UPDATE open_assignments AS open SET order_id = a.order_id FROM assignments a "
+        "WHERE (a.partition, a.epoch, a.seq) = (open.partition, open.epoch, open.seq)"
+    )
     await place.pool.executemany("INSERT INTO order_uses VALUES ($1, $2, $3, $4)", [tuple(row) for row in kept])
     await place.reopen()
     assert await place.pool.fetchval("SELECT reason FROM recoveries ORDER BY epoch DESC LIMIT 1") == (

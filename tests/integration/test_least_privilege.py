@@ -122,6 +122,7 @@ _FORBIDDEN = {
         "UPDATE redemptions SET order_value = 1", "UPDATE redemptions SET discount_amount = 0",
         "DELETE FROM redemptions",
         "DELETE FROM rollbacks", "DELETE FROM assignments", "UPDATE books SET discount = NULL", "DELETE FROM books",
+        "UPDATE assignments SET code = 'x'", "UPDATE open_assignments SET code = 'x'",
         "UPDATE codes SET active = true", "UPDATE codes SET max_redemptions = 9", "DELETE FROM codes",
         "UPDATE workspaces SET currency = 'EUR'", "INSERT INTO workspaces (name) VALUES ('x')",
         "DELETE FROM quarantine", "TRUNCATE redemptions", "DROP TABLE redemptions", "CREATE TABLE x (y int)",

@@ -1,14 +1,24 @@
 """Migrations, on a real Postgres."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from service.common.resources import SQL_DIR
+from service.formats.events import StockNotice, redemption_id
 from service.record.migrations import MigrationError, migrate, read_migrations
-from tests.integration.record_fixtures import make_workspace
+from tests.integration.record_fixtures import (
+    NOW_MS,
+    Record,
+    assigned,
+    make_workspace,
+    redeemed,
+    rolled_back,
+    unassigned,
+)
 from tests.service_fixture import database
 
 
@@ -78,16 +88,49 @@ def test_gaps_are_errors(tmp_path: Path, names: str):
         read_migrations(tmp_path)
 
 
-async def test_months_are_made_ahead(pool: asyncpg.Pool):
-    """Each month gets one partition, and a redemption goes to its month's."""
-    assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 12
+async def test_months_are_made_ahead(kept: Record):
+    """Each month gets one partition of each table, and a fact goes to its month's; a rollback to its redemption's."""
+    pool, use = kept.pool, redeemed("CODE")
+    assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 5
     assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 0
-    await pool.execute("""
-        INSERT INTO redemptions (partition, epoch, seq, workspace, book, code, user_id, redemption_id, digits,
-                                 discount_amount, redeemed_at, slot, max_redemptions)
-        VALUES (0, 1, 1, 1, 1, 'CODE', 'user', first_uuid7(now()), 2, 0, now(), 0, 1)""")
-    month = await pool.fetchval("SELECT 'redemptions_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')")
-    assert await pool.fetchval("SELECT tableoid::regclass::text FROM redemptions") == month
+    later = NOW_MS + 40 * 86_400_000
+    notice = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=NOW_MS)
+    await kept.write(
+        assigned("A"), assigned("B", at_ms=later), unassigned("A", at_ms=later), use, rolled_back(use), notice
+    )
+    this, that = (datetime.fromtimestamp(ms / 1000, UTC).strftime("_%Y_%m") for ms in (NOW_MS, later))
+    assert await _placed(pool) == {
+        *("assignments" + month for month in (this, that)), "unassignments" + that, "redemptions" + this,
+        "rollbacks" + this, "stock_notices" + this,
+    }  # fmt: skip
+
+
+async def test_facts_outside_of_all_months_move(kept: Record):
+    """Facts of months without a partition are in the default ones. They move when their month's partition is created,
+    which a reader of the table delays."""
+    later = NOW_MS + 400 * 86_400_000
+    use = redeemed("CODE", redemption_id=redemption_id(1, 1, later), order="o")
+    await kept.write(assigned(), assigned("B", at_ms=later), unassigned("B", at_ms=later), use, rolled_back(use))
+    tables = ("assignments", "unassignments", "redemptions", "rollbacks")
+    assert {f"{table}_default" for table in tables} < await _placed(kept.pool)
+    facts = await kept.facts()
+    async with kept.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT FROM rollbacks_default")
+        made = await kept.pool.fetchval("SELECT ensure_fact_partitions(14)")
+    assert made < 5
+    assert "rollbacks_default" in await _placed(kept.pool)
+    assert await kept.pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 5 - made
+    month = datetime.fromtimestamp(later / 1000, UTC).strftime("_%Y_%m")
+    assert {table + month for table in tables} <= await _placed(kept.pool)
+    assert not any(name.endswith("_default") for name in await _placed(kept.pool))
+    assert await kept.facts() == facts
+
+
+async def _placed(pool: asyncpg.Pool) -> set[str]:
+    """The tables' partitions that have facts."""
+    tables = ("assignments", "unassignments", "redemptions", "rollbacks", "stock_notices")
+    rows = await pool.fetch(" UNION ".join(f"SELECT tableoid::regclass::text FROM {table}" for table in tables))
+    return {name for (name,) in rows}
 
 
 async def _tables(url: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The plans of the queries of hot requests: an index for any number of rows."""
+"""The plans of the queries of hot requests and of rebuilds: an index for any number of rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from service.record.facts.fact_reader import IN_ORDER
 from service.record.queries import query
 
 ROWS, MONTHS = 20_000, 6
@@ -21,6 +22,14 @@ SELECT
   0, 1, n, 1, 1, 'CODE-' || n, 'user-' || n,
   overlay(first_uuid7(at)::text PLACING lpad(n::text, 12, '0') FROM 25)::uuid, 2, 0, at, 0, 1
 FROM generate_series(0, $1 - 1) n, LATERAL (SELECT now() + make_interval(months => n * $2 / $1)) AS month (at)
+"""
+
+_MORE = """
+INSERT INTO assignments (partition, epoch, seq, workspace, book, code, user_id, assigned_at)
+SELECT partition, epoch, seq, workspace, book, code, user_id, redeemed_at FROM redemptions;
+INSERT INTO rollbacks (partition, epoch, seq, workspace, book, code, user_id, redemption_id, rolled_back_at, restore)
+SELECT partition, epoch, seq, workspace, book, code, user_id, redemption_id, redeemed_at, true FROM redemptions
+WHERE seq % 10 = 0;
 """
 
 
@@ -56,6 +65,30 @@ async def test_a_recorded_redemption_is_looked_up_by_an_index(filled: asyncpg.Po
         2 if name == "redemption_by_id" else 1
     )
     assert not any(node.get("Rows Removed by Filter") for node in scans)
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("name", ["facts_in_order", "facts_to_redo"])
+async def test_facts_in_order_are_merged_from_indexes(filled: asyncpg.Pool, name: str, mode: str) -> None:
+    """Facts after an event are a merge of each month's index: nothing is sorted whole, and no earlier fact is read."""
+    await filled.execute(_MORE)
+    await filled.execute("ANALYZE assignments, rollbacks")
+    async with filled.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+        await connection.execute(IN_ORDER)
+        await connection.execute(f"PREPARE read (int, bigint, bigint) AS {query(name)}")
+        all_nodes, tail_nodes = [
+            list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
+            for after in (-1, ROWS - 100)
+            if (plan := await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE read (0, 1, {after})"))
+        ]
+        await connection.execute("DEALLOCATE read")
+    assert not {"Sort", "Hash", "Merge Join"} & {node["Node Type"] for node in all_nodes}
+    facts = [node for node in tail_nodes if node.get("Relation Name", "books") != "books"]
+    assert len(facts) >= 4 * (MONTHS + 1)
+    assert {node["Node Type"] for node in facts if node["Actual Rows"]} == {"Index Scan"}
+    assert sum(node["Actual Rows"] for node in facts if "seq" in node.get("Index Cond", "")) == 99 + 99 + 9
+    assert not any(node.get("Rows Removed by Filter") for node in facts)
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -28,10 +28,10 @@ from service.record.queries import query
 
 # The columns in the order of the rows below. COPY takes text, built by hand from the outbox: that costs Python a third
 # of typed records, and Postgres the same.
-_ASSIGNMENTS = (
-    "partition epoch seq workspace book code user_id assigned_at ip user_agent order_id unassigned_at".split()
-)
-_UNASSIGNMENTS = "partition epoch seq workspace book code user_id unassigned_at ip user_agent".split()
+_ASSIGNMENTS = "partition epoch seq workspace book code user_id assigned_at ip user_agent order_id".split()
+_OPEN_ASSIGNMENTS = "partition epoch seq workspace code book user_id assigned_at order_id".split()
+_UNASSIGNMENTS = """partition epoch seq workspace book code user_id unassigned_at ip user_agent
+    assigned_epoch assigned_seq assigned_at order_id""".split()
 _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
     discount_amount redeemed_at slot max_redemptions ip user_agent metadata""".split()
 _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
@@ -106,13 +106,23 @@ async def prune_keys(database: Database, limit: int) -> int:
     return int((await database.execute(query("prune_keys"), limit)).split()[1])
 
 
+class _Open(NamedTuple):
+    """An assignment of the batch that stands: its line in `open_assignments`, and columns of it."""
+
+    line: str
+    user: str
+    seq: int
+    at: str
+    order: str
+
+
 class _Batch:
     """The rows of one transaction, as lines of COPY.
 
     A use that is spent and given back within the batch is not written. A use that was spent before the batch and
     given back in it is deleted first, so that it can be spent again. If that would hide a conflict, the batch is
-    Undecided. Likewise, an assignment that was taken back within the batch is written as closed, and one from before
-    the batch is closed first.
+    Undecided. Likewise, an assignment that was taken back within the batch is not written as open, and an open one
+    from before the batch is deleted first.
     """
 
     def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
@@ -120,11 +130,12 @@ class _Batch:
         check_characters(b"".join([entry[1] for entry in entries]))
         self._head = f"{partition}\t{epoch}\t"
         self._assignments: list[str] = []
-        self._ends: dict[int, str] = {}
-        self._open: dict[tuple[int, str], tuple[int, str]] = {}
+        self._open: dict[tuple[int, str], _Open] = {}
         self._brief: set[tuple[int, str]] = set()
-        self._closed: dict[tuple[int, str], tuple[str, str]] = {}
-        self._unassignments: list[str] = []
+        self._closed: dict[tuple[int, str], str] = {}
+        """Users, by workspace and code."""
+        self._unassignments: list[tuple[str, str | tuple[int, str]]] = []
+        """Lines, each with the columns of its assignment; with workspace and code if that is from before the batch."""
         self._redemptions: list[str] = []
         self._rollbacks: list[str] = []
         self._uses = _Uses()
@@ -172,15 +183,25 @@ class _Batch:
             await self._store_keys(connection)
 
     async def _write_assignments(self, connection: Connection) -> None:
-        if self._closed:
-            rows = [(*code, *closing) for code, closing in self._closed.items()]
-            if await connection.fetchval(query("close_assignments"), *zip(*rows, strict=True)):
-                raise NotAssigned("an assignment was taken back that is not recorded")
+        closed = await self._close_assignments(connection) if self._closed else {}
         if self._brief and await connection.fetchval(query("open_assignments"), *zip(*self._brief, strict=True)):
             raise Undecided("a code was assigned twice, and taken back")
-        lines = [f"{line}\t{self._ends.get(at, _NULL)}\n" for at, line in enumerate(self._assignments)]
-        await _copy(connection, "assignments", _ASSIGNMENTS, lines)
-        await _copy(connection, "unassignments", _UNASSIGNMENTS, self._unassignments)
+        await _copy(connection, "assignments", _ASSIGNMENTS, self._assignments)
+        await _copy(connection, "open_assignments", _OPEN_ASSIGNMENTS, [one.line for one in self._open.values()])
+        lines = [f"{line}\t{of if isinstance(of, str) else closed[of]}\n" for line, of in self._unassignments]
+        await _copy(connection, "unassignments", _UNASSIGNMENTS, lines)
+
+    async def _close_assignments(self, connection: Connection) -> dict[tuple[int, str], str]:
+        """The columns of the assignments from before the batch that were taken back. Raises NotAssigned."""
+        rows = [(*code, user) for code, user in self._closed.items()]
+        closed: dict[tuple[int, str], str] = {}
+        for w, code, *columns, was_theirs in await connection.fetch(
+            query("close_assignments"), *zip(*rows, strict=True)
+        ):
+            if not was_theirs:
+                raise NotAssigned("an assignment was taken back that is not recorded")
+            closed[w, code] = "\t".join(_NULL if column is None else str(column) for column in columns)
+        return closed
 
     def _key_lines(self) -> list[str]:
         rows = list(self._keys.values())
@@ -202,32 +223,32 @@ class _Batch:
             raise Undecided("an idempotency key was used twice")
 
     def _assigned(self, event: Assigned) -> None:
-        client = _client(event.request)
-        self._assign(
-            (event.workspace, event.code),
-            event.user,
-            f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{client}\t{event.order or _NULL}",
-        )
+        code, at, order = (event.workspace, event.code), from_ms(event.at_ms), event.order or _NULL
+        self._assign(event.seq, *code, event.book, event.user, at, _client(event.request), order)
 
-    def _assign(self, code: tuple[int, str], user: str, line: str) -> None:
-        if code in self._open:
+    def _assign(
+        self, seq: int, w: int, code: str, book: int | str, user: str, at: str, client: str, order: str
+    ) -> None:
+        if (w, code) in self._open:
             raise Undecided("a code was assigned twice")
-        self._open[code] = len(self._assignments), user
-        self._assignments.append(line)
+        self._assignments.append(f"{self._line(seq, w, book, code, user)}\t{at}\t{client}\t{order}\n")
+        line = f"{self._head}{seq}\t{w}\t{code}\t{book}\t{user}\t{at}\t{order}\n"
+        self._open[w, code] = _Open(line, user, seq, at, order)
 
     def _unassigned(self, event: Unassigned) -> None:
-        code, at = (event.workspace, event.code), from_ms(event.at_ms)
-        self._unassignments.append(f"{self._fact(event)}\t{at}\t{_client(event.request)}\n")
+        code = event.workspace, event.code
+        line = f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}"
         if code in self._open:
-            row, user = self._open.pop(code)
-            if user != event.user:
+            brief = self._open.pop(code)
+            if brief.user != event.user:
                 raise Undecided("a code was assigned, and taken from another")
-            self._ends[row] = at
+            self._unassignments.append((line, f"{self._epoch}\t{brief.seq}\t{brief.at}\t{brief.order}"))
             self._brief.add(code)  # the database checks that it was unassigned before
         elif code in self._brief or code in self._closed:
             raise Undecided("an assignment was taken back twice")
         else:
-            self._closed[code] = event.user, at
+            self._closed[code] = event.user
+            self._unassignments.append((line, code))
 
     def _noticed(self, event: StockNotice) -> None:
         self._notices.append(
@@ -256,8 +277,7 @@ class _Batch:
         if max_uses == "1":
             self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
         if gift:
-            about = self._line(seq, w, gift_book, gift, user)
-            self._assign((int(w), gift), user, f"{about}\t{at}\t{ip or _NULL}\t{ua or _NULL}\t{order}")
+            self._assign(seq, int(w), gift, gift_book, user, at, f"{ip or _NULL}\t{ua or _NULL}", order)
         if answer is not None:
             self._keep(seq, w, at, request, answer)
 

@@ -90,8 +90,8 @@ async def forget(
         await keep_lease(connection, partition, fence)
         await free_orders(connection, [place[:3] for place in places])
         if gifts:
-            events = zip(*(gift.event for gift in gifts), strict=True)
-            await connection.execute(query("forget_gifts"), partition, *events)
+            columns = zip(*((gift.workspace, gift.order, gift.code, *gift.event) for gift in gifts), strict=True)
+            await connection.execute(query("forget_gifts"), *columns)
 
 
 async def free_orders(database: Database, places: Sequence[tuple[int, str, UUID]]) -> None:

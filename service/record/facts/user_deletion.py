@@ -70,7 +70,7 @@ async def finish_erasure(database: Database, erasure: Erasure, last: EventId) ->
 
 def assignments_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
     """Pages of (code, assigned_at, order_id): current assignments, and all gifts."""
-    args = (erasure.workspace, erasure.user_id, *erasure.last)
+    args = (erasure.workspace, erasure.user_id, erasure.pseudonym, *erasure.last)
     return _pages(database, "page_assignments_to_erase", *args, after={"assigned_at": _FIRST_TIME, "code": ""})
 
 
@@ -121,8 +121,9 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     """Write the pseudonym into all facts. Redis must have it already, and events up to `last` must be recorded."""
     args = (erasure.workspace, erasure.user_id, erasure.pseudonym)
     up_to = erasure.last
-    await _update_all(database, "erase_unassignments", *args, *up_to, erasure.position, *last)
     await _update_all(database, "erase_assignments", *args, *up_to)
+    await _update_all(database, "erase_ended_assignments", *args)
+    await _update_all(database, "erase_unassignments", *args, *up_to, erasure.position, *last)
     await _update_all(database, "erase_owner", *args, erasure.position)
     await _update_all(database, "erase_redemptions", *args, *up_to)
     await _erase_quarantined(database, erasure, last)
