@@ -47,6 +47,7 @@ SETTLE_S, LAG_SETTLE_S = 0.6, 1.6
 confirmed the older one, that takes LAG_SETTLE_S from when it ceased to. FRESH_S (service/hot/fencing.py) is shorter."""
 
 WRONG_TYPE = "a key holds another type than its kind's"
+FORGOTTEN = "it has forgotten orders that Postgres remembers"
 
 _MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
 
@@ -159,7 +160,9 @@ class Opening:
             or (ordered and ordered.reason)
             or (newest > row.config_version and "Postgres is older")
             or (await self._has_other_books() and "it has other books than Postgres says")
-            or (await self._has_forgotten_more() and "it has forgotten orders that Postgres remembers")
+            or (
+                await has_forgotten_more(self._server, self._pool) and "it has forgotten orders that Postgres remembers"
+            )
         )
         lost = ""
         try:
@@ -189,12 +192,6 @@ class Opening:
         step, is_moving = await read_step(self._pool, self._partition)
         here = int((await self._server.command("MGET", key_names.retired(self._partition)))[0] or 0)
         return here != step and not (is_moving and here == step + 1)
-
-    async def _has_forgotten_more(self) -> bool:
-        """Whether Postgres has lost that orders were forgotten (docs/decisions/0050-forgotten-orders.md)."""
-        since = await read_orders_since(self._pool, self._partition)
-        here = await self._server.orders_since()
-        return any(since_ms > since.get(workspace, 0) for workspace, since_ms in here.items())
 
     async def _prefix(self) -> EventId | None:
         """The last event of a Redis that is a true prefix of the record; None if that can't be shown."""
@@ -306,6 +303,13 @@ class Opening:
                 entered = await enter_epoch(connection, self._partition, self._fence, row.cursor, epoch, digest, 1)
         if not entered:
             raise LeaseLost(f"partition {self._partition}: the cursor is no longer at {row.cursor}")
+
+
+async def has_forgotten_more(server: Server, pool: asyncpg.Pool) -> bool:
+    """Whether Redis has forgotten orders that Postgres remembers, because Postgres has lost its end."""
+    since = await read_orders_since(pool, server.partition)
+    here = await server.orders_since()
+    return any(since_ms > since.get(workspace, 0) for workspace, since_ms in here.items())
 
 
 def _normalize(at: EventId, fields: dict[str, str], entry: str) -> str:

@@ -33,7 +33,7 @@ from service.worker.comparison_runner import ComparisonRunner
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.old_server import FencingWatch, OldServerMayRun
-from service.worker.opening import Opening
+from service.worker.opening import Opening, has_forgotten_more
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
 from service.worker.restocker import Restocker
@@ -276,6 +276,8 @@ class PartitionWorker:
         if not await server.has(scripts):
             self._log.info("taking_over", epoch=row.epoch, reason="the last worker was of another version")
             await server.load(scripts)
+        if await has_forgotten_more(server, self._pool):
+            return False
         return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
 
     async def _watch_lease(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from service.hot.connection import connect
 from service.record.facts import forgotten_orders
 from service.record.partitions.partition_rows import read_partition
+from service.record.pool import Database
 from service.worker.order_forgetter import DAY_MS, IDLE_S, OrderForgetter
 from tests.integration.opening_fixtures import Life, Place
 from tests.integration.record_fixtures import take_partition
@@ -29,6 +30,7 @@ UPDATE order_uses t SET redemption_id = aged_id FROM aged WHERE t.redemption_id 
 UPDATE single_uses t SET redemption_id = aged_id FROM aged WHERE t.redemption_id = aged.redemption_id;
 UPDATE redemptions t SET redemption_id = aged_id, redeemed_at = at FROM aged WHERE t.redemption_id = aged.redemption_id;
 UPDATE assignments SET assigned_at = assigned_at - interval '5 hours' WHERE code SIMILAR TO '{codes}';
+UPDATE open_assignments SET assigned_at = assigned_at - interval '5 hours' WHERE code SIMILAR TO '{codes}';
 DROP TABLE aged;
 """
 
@@ -40,9 +42,9 @@ class Forgetting:
         self.place, self.days_later = place, 0.0
         read_memories = forgotten_orders.read_memories
 
-        async def read_later(*about: object) -> list[forgotten_orders.Memory]:
+        async def read_later(database: Database, partition: int) -> list[forgotten_orders.Memory]:
             ahead_ms = int(self.days_later * DAY_MS)
-            return [each._replace(now_ms=each.now_ms + ahead_ms) for each in await read_memories(*about)]
+            return [each._replace(now_ms=each.now_ms + ahead_ms) for each in await read_memories(database, partition)]
 
         monkeypatch.setattr(forgotten_orders, "read_memories", read_later)
 
