@@ -15,6 +15,7 @@ from loadtests.harness.servers import VALKEY
 from loadtests.harness.trees import Change, changed
 from service.api.controllers.histories import LAG
 from service.formats import key_names
+from service.formats.coupon_state import Class
 from service.reconcile.comparison import reconcile
 from service.record.partitions import bulk_reads
 from service.record.partitions import comparisons as record
@@ -134,7 +135,7 @@ class _Comparing:
         self.replica_url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
         self.redis_url = f"redis://127.0.0.1:{stage.primary.port}/0"
 
-    async def differing(self, repair: bool = False) -> dict[str, int]:
+    async def differing(self, repair: bool = False) -> dict[Class, int]:
         """What differs, by class."""
         async with (
             await record.connect(self._stage.database.url) as pool,
