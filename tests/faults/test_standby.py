@@ -217,20 +217,19 @@ async def test_a_replica_that_is_behind_is_waited_for(
 async def test_a_cancelled_read_of_a_replica_is_repeated(
     stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The primary vacuums what a statement on the replica may read, and replaying cancels that statement: it is run
-    again, and nothing seems to differ."""
+    """The primary vacuums what a statement on the replica may read, and replaying cancels that statement or ends its
+    connection: the page is read again, and nothing seems to differ."""
     await _redeem_new(stage, 5)
     await stage.database.standby_rows("ALTER SYSTEM SET max_standby_streaming_delay = 0")
     await stage.database.standby_rows("SELECT pg_reload_conf()")
     _slow(monkeypatch, 0.5)
     with structlog.testing.capture_logs() as logs:
         comparison = asyncio.create_task(comparing.differing())
-        while not (cancelled := [line for line in logs if line["event"] == "replica_read_again"]):
+        while not any(line["event"] == "replica_read_again" for line in logs):
             assert not comparison.done(), "nothing was cancelled"
             await stage.pool.execute("UPDATE settings SET partitions = partitions")
             await stage.pool.execute("VACUUM settings")
         assert await comparison == {}
-    assert cancelled[0]["error"] == "SerializationError"
 
 
 async def test_a_replica_that_dies_ends_the_comparison(

@@ -23,7 +23,7 @@ Counts = tuple[dict[int, dict[str, int]], int]
 
 USERS_A_PAGE = 500
 NAMES_A_PAGE = 2000
-"""Codes, orders, users or keys of which one transaction on a replica reads."""
+"""Codes, orders, buyers or keys of which one transaction on a replica reads."""
 BUCKETS_A_RUN = 1024
 WAIT_S = 60.0
 """How long a read on a replica is repeated until it succeeds."""
@@ -69,7 +69,8 @@ class BulkReads(ABC):
     async def counts(self, workspace: int, at: EventId, books: Sequence[int]) -> Counts: ...
 
     @abstractmethod
-    async def known_users(self, workspace: int, names: Sequence[str]) -> set[str]: ...
+    async def known_users(self, workspace: int, names: Sequence[str]) -> set[str]:
+        """As of the last cut, or later."""
 
     @abstractmethod
     async def count_compared(self, workspaces: Sequence[int]) -> dict[int, int]: ...
@@ -142,6 +143,7 @@ class ReplicaReads(BulkReads):
 
     def __init__(self, primary: asyncpg.Pool, replica: asyncpg.Pool, partition: int) -> None:
         self._primary, self._replica, self._partition = primary, replica, partition
+        self._last_cut: _Cut | None = None
 
     async def codes(self, workspace: int, at: EventId) -> Rows:
         about = (self._partition, workspace, *at)
@@ -175,17 +177,18 @@ class ReplicaReads(BulkReads):
             return await comparisons.users(connection, self._partition, workspace, at, names)
 
         for listing in ("users_after", "owners_after"):
-            async with aclosing(self._pages(listing, workspace, at, read)) as pages:
+            async with aclosing(self._pages(listing, workspace, at, read, USERS_A_PAGE)) as pages:
                 async for rows in pages:
                     yield rows
 
     async def keys(self, workspace: int, at: EventId, small_bytes: int) -> Rows:
         cut, after = await self._cut(at), ""
         while True:
-            about = (workspace, *at, small_bytes, after, NAMES_A_PAGE)
-            rows = await self._read(
-                cut, _PAGE, lambda connection, about=about: _fetch(connection, "keys_in_order", about)
-            )
+
+            async def read(connection: Connection, after: str = after) -> list[Any]:
+                return await connection.fetch(query("keys_in_order"), workspace, *at, small_bytes, after, NAMES_A_PAGE)
+
+            rows = await self._read(cut, _PAGE, read)
             yield rows
             if len(rows) < NAMES_A_PAGE:
                 return
@@ -207,7 +210,7 @@ class ReplicaReads(BulkReads):
         return counts, max(versions, default=0)
 
     async def known_users(self, workspace: int, names: Sequence[str]) -> set[str]:
-        cut = await self._cut(NO_EVENT)
+        cut = self._last_cut or await self._cut(NO_EVENT)
         return await self._read(cut, _PAGE, lambda one: comparisons.known_users(one, workspace, names))
 
     async def count_compared(self, workspaces: Sequence[int]) -> dict[int, int]:
@@ -215,24 +218,30 @@ class ReplicaReads(BulkReads):
         return await self._read(cut, comparisons.PASS, lambda one: comparisons.count_compared(one, workspaces))
 
     async def _pages(
-        self, listing: str, workspace: int, at: EventId, read: Callable[[Connection, list[str]], Awaitable[list[Any]]]
+        self,
+        listing: str,
+        workspace: int,
+        at: EventId,
+        read: Callable[[Connection, list[str]], Awaitable[list[Any]]],
+        most: int | None = None,
     ) -> Rows:
-        cut, after = await self._cut(at), ""
+        cut, after, most = await self._cut(at), "", most or NAMES_A_PAGE
         while True:
 
             async def read_page(connection: Connection, after: str = after) -> tuple[list[str], list[Any]]:
-                rows = await connection.fetch(query(listing), workspace, after, NAMES_A_PAGE)
+                rows = await connection.fetch(query(listing), workspace, after, most)
                 names = [row[0] for row in rows]
                 return names, await read(connection, names) if names else []
 
             names, rows = await self._read(cut, _PAGE, read_page)
             yield rows
-            if len(names) < NAMES_A_PAGE:
+            if len(names) < most:
                 return
             after = names[-1]
 
     async def _cut(self, at: EventId) -> _Cut:
-        return _Cut(await self._primary.fetchval(query("written_position")), *at)
+        self._last_cut = _Cut(await self._primary.fetchval(query("written_position")), *at)
+        return self._last_cut
 
     async def _read(self, cut: _Cut, settings: dict[str, str], read: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Read in one transaction of a replica that has the cut. Raises ReplicaBehind, ReplicaAway."""
@@ -257,10 +266,6 @@ class ReplicaReads(BulkReads):
                 raise problem
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-
-
-async def _fetch(connection: Connection, name: str, args: Sequence[Any]) -> list[Any]:
-    return await connection.fetch(query(name), *args)
 
 
 async def _sort(sources: Sequence[Rows]) -> Rows:
