@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -27,8 +27,6 @@ SPAN_S, MOST_SPANS = 300, 3
 """Spans of time in which the replica confirms the epoch all the while."""
 SENT, ACKED, OTHER = 20, 20, 10
 """Offsets: of the API's message, of its acknowledgement, of an older acknowledgement."""
-
-Place = Literal["A", "itself", "N", "away"]
 
 
 class State(NamedTuple):
@@ -47,9 +45,10 @@ class State(NamedTuple):
     """Since when, and the answer."""
     asks_replica: tuple[int, int] | None = None
     """Since when, and what R has acknowledged by A's knowledge; 0 if A has not sent it."""
-    r: Place = "A"
+    r: str = "A"
+    """Whose replica it is: `A`, `N`, or nobody's (`itself`)."""
     lists_r: bool = True
-    r2: Place = "away"
+    r2: str = "away"
     saw_r2: bool = False
     closed: int | None = None
     """Since the partition was closed for a wait."""
@@ -86,16 +85,12 @@ class Rules:
 
 def _server(name: str, state: State, acked: int = 0) -> Replication:
     """What a server reports."""
-    history, former, replicas = {"A": "a" * 40, "N": "d" * 40}.get(name, "b" * 40), "", list[Replica]()
-    if name in ("R", "R2"):
-        former = "a" * 40
-    if (name == "A" and state.lists_r) or (name == "N" and state.r == "N"):
-        replicas.append(Replica("r:1", is_online=True, offset=acked))
-    if name == "A" and state.r2 == "A":
-        replicas.append(Replica("r2:1", is_online=True, offset=acked))
-    return Replication(
-        is_primary=True, history=history, former=former, count=len(replicas), replicas=tuple(replicas), offset=SENT
-    )
+    has_r = state.lists_r if name == "A" else name == state.r
+    addresses = ["r:1"] * has_r + ["r2:1"] * (name == state.r2 == "A")
+    replicas = tuple(Replica(address, is_online=True, offset=acked) for address in addresses)
+    history, former = {"A": ("a" * 40, ""), "N": ("d" * 40, "")}.get(name, ("b" * 40, "a" * 40))
+    count = len(replicas)
+    return Replication(is_primary=True, history=history, former=former, count=count, replicas=replicas, offset=SENT)
 
 
 def _steps(state: State, rules: Rules) -> Iterator[State]:
@@ -106,17 +101,12 @@ def _steps(state: State, rules: Rules) -> Iterator[State]:
         yield from _opening(state, rules)
 
 
-def _older(age: int) -> int:
-    return min(age + 1, MOST_TICKS)
-
-
 def _time(s: State, rules: Rules) -> Iterator[State]:
-    yield s._replace(
-        age=_older(s.age),
-        asks_postgres=s.asks_postgres and (_older(s.asks_postgres[0]), s.asks_postgres[1]),
-        asks_replica=s.asks_replica and (_older(s.asks_replica[0]), s.asks_replica[1]),
-        opening=s.opening and (s.opening[0], _older(s.opening[1]), s.opening[2]),
-    )
+    older = [min(age + 1, MOST_TICKS) for age in range(MOST_TICKS + 1)]
+    postgres = s.asks_postgres and (older[s.asks_postgres[0]], s.asks_postgres[1])
+    replica = s.asks_replica and (older[s.asks_replica[0]], s.asks_replica[1])
+    opening = s.opening and (s.opening[0], older[s.opening[1]], s.opening[2])
+    yield s._replace(age=older[s.age], asks_postgres=postgres, asks_replica=replica, opening=opening)
     is_confirmed = s.r == "A" and s.r2 != "A" and s.age == 0 and not s.had_other
     if "spans" in rules.steps and s.keys < MOST_SPANS and is_confirmed and not s.opening:
         closed = None if s.closed is None else min(s.closed + 1, MOST_SPANS)
@@ -193,11 +183,8 @@ def _opening(s: State, rules: Rules) -> Iterator[State]:
         if rules.uses_begun and s.begun:
             last = Nonce("two", "postgres", _server(s.begun, s).history)
         must_outlast = last.fencing == "lag" and last.history != server.history
-        if (
-            must_outlast
-            and not rules.has_lost(last, server)
-            and (s.closed is None or s.closed * SPAN_S < rules.cut_off_s)
-        ):
+        has_waited = s.closed is not None and s.closed * SPAN_S >= rules.cut_off_s
+        if must_outlast and not has_waited and not rules.has_lost(last, server):
             yield s._replace(is_recorded=False, closed=s.closed or 0)
             continue
         wait = ceil((rules.lag_settle_s if must_outlast else rules.settle_s) / TICK_S)
@@ -238,10 +225,6 @@ RIGHT = {
 }
 
 
-def _never_stale(confirmed: Confirmed, now: float) -> bool:
-    return True
-
-
 def _by_any_acknowledgement(one: Confirmed, at: float, now: float, sent: Replication, server: Replication) -> Confirmed:
     """Believes an acknowledgement that was read now, whatever it acknowledges."""
     return one.by_replica(at, now, msgspec.structs.replace(sent, offset=1), server)
@@ -261,11 +244,11 @@ def _beside_another(one: Confirmed, at: float, now: float, sent: Replication, se
 MISTAKES = {
     "postgres: no wait": Rules("postgres", settle_s=0),
     "postgres: too short a wait": Rules("postgres", settle_s=SETTLE_S / 2),
-    "postgres: freshness not checked": Rules("postgres", is_fresh=_never_stale),
+    "postgres: freshness not checked": Rules("postgres", is_fresh=lambda *_: True),
     "postgres: age counted from the reply": Rules("postgres", counts_from_reply=True),
     "lag: no wait": Rules("lag", lag_settle_s=0),
     "lag: the wait of postgres": Rules("lag", lag_settle_s=SETTLE_S),
-    "lag: freshness not checked": Rules("lag", is_fresh=_never_stale),
+    "lag: freshness not checked": Rules("lag", is_fresh=lambda *_: True),
     "lag: age counted from the reply": Rules("lag", counts_from_reply=True),
     "lag: any acknowledgement counts": Rules("lag", by_replica=_by_any_acknowledgement),
     "lag: a replica that came back confirms": Rules("lag", by_replica=_after_a_break),
