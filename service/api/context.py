@@ -33,6 +33,8 @@ class Context:
     """All partitions in Postgres; none until a worker has created them."""
     open_partitions: frozenset[int] = frozenset()
     """The partitions whose Redis is verified, by the table of partitions in Postgres."""
+    waiting_partitions: frozenset[int] = frozenset()
+    """Those that a worker may not open yet (service/worker/old_server.py)."""
     loaded_partitions: frozenset[int] = frozenset()
     """Those whose Redis has this version's scripts."""
     readiness_check: asyncio.Task[Any] | None = None

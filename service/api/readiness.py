@@ -12,9 +12,12 @@ from service.record.pool import ERRORS
 CHECK_S = 1.0
 """Time for each server to reply to a check."""
 
-Fault = Literal["keys_outdated", "redis_unavailable", "closed", "scripts_missing", "unverified"]
+Fault = Literal[
+    "keys_outdated", "redis_unavailable", "closed", "waiting_for_old_redis", "scripts_missing", "unverified"
+]
 """Why a partition is not served: API keys have not been read from Postgres for too long; Redis can't be reached; a
-worker must open the partition; Redis has no scripts of this version, as long as its `scrip migrate` has not run; Redis
+worker must open the partition; a worker waits because processes without Postgres may still use the last Redis
+(docs/decisions/0047); Redis has no scripts of this version, as long as its `scrip migrate` has not run; Redis
 is not the server that a worker verified, or has lost its gate. Programs compare these texts: never change one."""
 
 _STATES: dict[str, Literal["open", "behind"]] = {"open": "open", "behind": "behind", "full": "behind"}
@@ -79,7 +82,7 @@ async def state_of(context: Context, partition: int) -> Literal["open", "behind"
     if not context.decider.link.connected:
         return "redis_unavailable"
     if partition not in context.open_partitions:
-        return "closed"
+        return "waiting_for_old_redis" if partition in context.waiting_partitions else "closed"
     if partition not in context.loaded_partitions:
         return "scripts_missing"
     try:

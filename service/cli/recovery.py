@@ -25,6 +25,7 @@ POLL_S = 0.2
 @click.command()
 @click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
 @click.option("--accept-loss", is_flag=True, help="Rebuild even if unrecorded events are lost.")
+@click.option("--old-redis-is-off", is_flag=True, help="Do not wait: the Redis that was used last no longer runs.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has started.")
 @click.option(
     "--into",
@@ -32,7 +33,7 @@ POLL_S = 0.2
     callback=check_redis_option,
     help="Build another, empty Redis instead, and compare it with the current one.",
 )
-def rebuild(partition: int | None, accept_loss: bool, cancel: bool, into: str | None) -> None:
+def rebuild(partition: int | None, accept_loss: bool, old_redis_is_off: bool, cancel: bool, into: str | None) -> None:
     """Rebuild Redis completely from Postgres.
 
     The command orders the rebuild and shows its progress; a worker runs it. Until it is done, requests of the partition
@@ -47,13 +48,15 @@ def rebuild(partition: int | None, accept_loss: bool, cancel: bool, into: str | 
     if into is not None:
         from service.cli.reconcile import build_twin
 
-        if partition is not None or accept_loss or cancel:
+        if partition is not None or accept_loss or old_redis_is_off or cancel:
             raise click.UsageError("--into can't be combined with other options.")
         sys.exit(asyncio.run(build_twin(settings, into)))
-    asyncio.run(_rebuild_partitions(settings, partition, accept_loss, cancel))
+    asyncio.run(_rebuild_partitions(settings, partition, accept_loss, old_redis_is_off, cancel))
 
 
-async def _rebuild_partitions(settings: "Settings", only: int | None, accept_loss: bool, cancel: bool) -> None:
+async def _rebuild_partitions(
+    settings: "Settings", only: int | None, accept_loss: bool, old_is_off: bool, cancel: bool
+) -> None:
     from service.record.partitions.openings import cancel_rebuild, order_rebuild
     from service.record.partitions.partition_rows import read_partitions
 
@@ -65,7 +68,7 @@ async def _rebuild_partitions(settings: "Settings", only: int | None, accept_los
             if cancel:
                 await cancel_rebuild(connection, row.id)
             else:
-                await order_rebuild(connection, row.id, "an operator ordered it", accept_loss)
+                await order_rebuild(connection, row.id, "an operator ordered it", accept_loss, old_is_off)
         if not cancel:
             for row in rows:
                 await _show_progress(connection, row)

@@ -18,7 +18,8 @@ from service.doctor.server_logs import check_postgres_logs, check_redis_logs
 from service.doctor.verdicts import judge_record, judge_redis, judge_standbys, replace_advice
 from service.formats import key_names
 from service.hot.connection import Broken, Connection, connect
-from service.hot.fitness import Fitness
+from service.hot.fencing import Setting, only_replica
+from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
 from service.record import pool as postgres
 from service.record.migrations import MigrationError, missing
@@ -95,7 +96,10 @@ class _Examination:
             stack.callback(redis.close)
             with self._catch_unreachable("redis"):
                 self.checks += _judge_server(
-                    await Server(redis, 0).fitness(), self._redis_address, self._settings.redis_durability
+                    await Server(redis, 0).fitness(),
+                    self._redis_address,
+                    self._settings.redis_durability,
+                    self._settings.redis_fencing,
                 )
                 self.checks.append(await check_computed_keys(redis))
                 self.checks.append(await check_redis_logs(redis))
@@ -247,7 +251,7 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
     return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
 
 
-def _judge_server(fitness: Fitness, address: str, declared: str | None) -> Iterator[Check]:
+def _judge_server(fitness: Fitness, address: str, declared: str | None, fencing: Setting) -> Iterator[Check]:
     """Judge a Redis server: fitness, durability, memory, evictions, replicas."""
     says = f"{fitness.server} at {address}"
     yield Check("redis", "bad" if fitness.unfit else "ok", says, fitness.unfit or "")
@@ -260,7 +264,20 @@ def _judge_server(fitness: Fitness, address: str, declared: str | None) -> Itera
         says = f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions"
         advice = "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT."
         yield Check("evicted", "warning", says, advice)
-    yield Check("replicas", "ok", f"{fitness.replication.count}")
+    yield _judge_replicas(fitness.replication, fencing)
+
+
+def _judge_replicas(server: Replication, fencing: Setting) -> Check:
+    """Judge what can be seen of the guarantee of SCRIP_REDIS_FENCING."""
+    says = f"{server.count}, fencing `{fencing}`"
+    if fencing == "log":
+        return Check("replicas", "ok", f"{says}: declared, not verified")
+    if fencing == "lag" and server.count and not only_replica(server):
+        if server.count != len(server.replicas) or not server.history:
+            return Check("replicas", "warning", f"{says}: Redis hides them", "Set SCRIP_REDIS_FENCING=postgres.")
+        advice = "Without Postgres the hot path closes until exactly one replica is online."
+        return Check("replicas", "warning", f"{says}: not exactly one is online", advice)
+    return Check("replicas", "ok", says)
 
 
 def _judge_memory(fitness: Fitness) -> Check:

@@ -78,8 +78,9 @@ class Decider:
 
     def confirm(self, sent_at: float, sent: Replication, server: Replication) -> bool:
         """Let a replica confirm epochs, as in Confirmed.by_replica. Returns whether the server is that of any epoch."""
+        now = time.monotonic()
         for partition, confirmed in self._confirmed.items():
-            self._confirmed[partition] = confirmed.by_replica(sent_at, sent, server)
+            self._confirmed[partition] = confirmed.by_replica(sent_at, now, sent, server)
         return any(self._nonces[partition].history == server.history for partition in self._epochs)
 
     def forget(self, partition: int) -> None:

@@ -94,13 +94,13 @@ class Confirmed(NamedTuple):
         """Postgres, asked then, reports this epoch as open."""
         return self._replace(at=max(asked_at, self.at))
 
-    def by_replica(self, sent_at: float, sent: Replication, server: Replication) -> Self:
+    def by_replica(self, sent_at: float, now: float, sent: Replication, server: Replication) -> Self:
         """The server has sent its replica something at or after `sent_at`: `sent` is its replication just after that,
         `server` that of now.
 
         If its only replica has acknowledged that, it still followed, and no later epoch was open. The time of an
         acknowledgement proves nothing: a server that was stopped reads those that waited in its socket as if they were
-        new. Nor does the replica confirm anything once the last confirmation was too old, because it may have been a
+        new. Nor does the replica confirm anything if the last confirmation is too old now, because it may have been a
         primary meanwhile, or once the server had another replica, which may be one now.
         """
         if self.nonce.fencing != "lag" or not self.nonce.history == sent.history == server.history:
@@ -108,6 +108,6 @@ class Confirmed(NamedTuple):
         if not self.nonce.fits(server):
             return self._replace(had_other_replica=True)
         is_usable = server.is_primary and not self.had_other_replica and only_replica(server) == self.nonce.replica
-        if is_usable and 0 < sent.offset <= server.replicas[0].offset and self.is_fresh(sent_at):
+        if is_usable and 0 < sent.offset <= server.replicas[0].offset and self.is_fresh(now):
             return self._replace(at=max(sent_at, self.at))
         return self

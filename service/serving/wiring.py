@@ -182,6 +182,7 @@ class _PostgresPoller:
                 context.decider.forget(row.id)
         context.partitions = range(len(partitions))
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
+        context.waiting_partitions = frozenset(row.id for row in partitions if row.waits_until)
         if (now := time.monotonic()) > self._beat_at:
             self._beat_at = now + BEAT_S
             await renew_process(context.pool, self.process, "api", version())

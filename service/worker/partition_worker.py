@@ -13,7 +13,7 @@ from service.common.config import Settings
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.connection import Broken, connect
-from service.hot.fencing import Setting, parse_nonce
+from service.hot.fencing import Setting, choose_nonce, parse_nonce
 from service.hot.fitness import Fitness, Replication
 from service.hot.inspection import Looker
 from service.hot.outbox import Outbox
@@ -260,7 +260,8 @@ class PartitionWorker:
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
-        if not parse_nonce(row.nonce).fits(await server.replication()):
+        nonce = parse_nonce(row.nonce)
+        if choose_nonce(nonce.random, self._fencing, await server.replication()) != nonce:
             return False
         if await rebuild_order(self._pool, self._partition):
             return False

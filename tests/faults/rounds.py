@@ -54,9 +54,9 @@ async def stage_of(
     """The servers that a fault needs; their processes run a copy of the tree with these changes."""
     copy = folder.with_name(f"{folder.name}-tree")
     tree = changed([*scenario.changes, *changes], ROOT, copy)
-    servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks}
+    servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks, "sentinels": scenario.sentinels}
     try:
-        async with Stage(binary, folder, scenario.sync, **servers, sentinels=scenario.sentinels, tree=tree) as stage:
+        async with Stage(binary, folder, scenario.sync, **servers, tree=tree, fencing=scenario.fencing) as stage:
             yield stage
     finally:
         shutil.rmtree(copy, ignore_errors=True)

@@ -33,6 +33,7 @@ class Scenario(NamedTuple):
     replicated: bool = True
     sentinels: int = 0
     """How many watch the servers. Processes find the primary by them, if there are some."""
+    fencing: str = "postgres"
     moves_clocks: bool = False
     powered: bool = False
     """Whether it takes a compiler: power is lost, or clocks are stepped."""
@@ -84,6 +85,9 @@ SCENARIOS: dict[str, Scenario] = {
     "Postgres's replies lost": Scenario(server_faults.postgres_cut, replicated=False),
     "replies late, connections cut": Scenario(process_faults.replies_late, replicated=False),
     "Postgres away": Scenario(server_faults.postgres_away, replicated=False, codes=2000),
+    "Postgres away for a minute, a replica": Scenario(
+        server_faults.postgres_away_for_a_minute, fencing="lag", codes=6000, rounds=1
+    ),
     "Postgres away until the service is behind": Scenario(
         server_faults.postgres_away_until_behind, replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
     ),
@@ -106,6 +110,9 @@ SCENARIOS: dict[str, Scenario] = {
     "A→B→A, A follows B, without": Scenario(and_back(follows=True, requests=False), may_lose=ANSWERED),
     "A demoted for a moment, clients stay": Scenario(redis_faults.demoted_for_a_moment, may_lose=ANSWERED),
     "failover by sentinels": Scenario(redis_faults.failed_over, may_lose=ANSWERED, sentinels=3),
+    "failover by sentinels, with lag": Scenario(
+        redis_faults.failed_over_with_lag, may_lose=ANSWERED, sentinels=3, fencing="lag", rounds=5
+    ),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(
         redis_faults.old_dump_unwatched, may_lose=ANSWERED, replicated=False

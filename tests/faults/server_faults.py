@@ -59,6 +59,22 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
         await stage.database.start_again()
 
 
+async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """Postgres is stopped for a minute, beside a Redis with a replica: nothing of the hot path is refused."""
+    await stage.until_fenced("lag")
+    refused, unanswered = len([look for look in drill.looks if look.code]), drill.ledger.unanswered.copy()
+    await drill.begin_fault()
+    await stage.database.kill()
+    try:
+        await asyncio.sleep(60)
+    finally:
+        new = drill.ledger.unanswered - unanswered
+        looks = [look.code for look in drill.looks if look.code][refused:]
+        if new["recovering"] + new["outcome_unknown"] or looks:
+            drill.wrong.append(f"refused without Postgres: {dict(new)}, reads {looks[:9]}")
+        await stage.database.start_again()
+
+
 async def postgres_away_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is away, and buyers are served until the outbox holds as much as it may; then they get `behind`. Once
     Postgres is back all is recorded, and decided again, by itself."""

@@ -16,6 +16,7 @@ import httpx
 from loadtests.harness.running import HOME, PARTITIONS
 from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import free_port
+from service.hot.fencing import Fencing, parse_nonce
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import Partition, ensure_partitions, read_partition
 from tests.faults.database import Database
@@ -94,6 +95,7 @@ class Stage:
         sentinels: int = 0,
         tree: Path = ROOT,
         standbys: int = 0,
+        fencing: str = "postgres",
     ) -> None:
         folder.mkdir()
         self.sync: Sync = sync
@@ -119,7 +121,7 @@ class Stage:
         """Idempotency keys of locks, which live in Redis alone."""
         self.headers = {"Authorization": f"Bearer {KEY}"}
         self.env: dict[str, str] = {}
-        self._standbys = standbys
+        self._standbys, self._fencing = standbys, fencing
 
     async def __aenter__(self) -> Self:
         try:
@@ -154,6 +156,7 @@ class Stage:
         # With a replica what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated else self.database.front_url
         self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
+        self.env["SCRIP_REDIS_FENCING"] = self._fencing
         self.add_worker()
         for front in [self.side, *[self.front] * (APIS - 1)]:
             api, url = self._start_api(self._tree, front)
@@ -244,6 +247,15 @@ class Stage:
                 return True
 
             await until(ready, "the service")
+
+    async def until_fenced(self, fencing: Fencing) -> None:
+        """An epoch with this fencing is open."""
+
+        async def is_fenced() -> bool:
+            row = await self.row()
+            return row.state == "open" and parse_nonce(row.nonce).fencing == fencing
+
+        await until(is_fenced, f"the fencing {fencing}")
 
     async def until_reopened(self, epoch: int) -> None:
         """Another epoch than this one is open."""

@@ -1,0 +1,149 @@
+"""SCRIP_REDIS_FENCING=lag with real servers: the replica confirms the epoch while Postgres is away, and not once it is
+a primary (docs/decisions/0047)."""
+
+import asyncio
+import time
+
+import httpx
+
+from loadtests.harness.running import data_folder
+from loadtests.harness.servers import VALKEY
+from loadtests.harness.trees import Change, changed
+from service.formats import key_names
+from service.formats.gate_text import parse_gate
+from service.record.partitions.openings import order_rebuild
+from service.worker.old_server import CUT_OFF_S
+from tests.faults.nodes import until
+from tests.faults.stage import ROOT, Stage
+
+AWAY_S = 4.0
+"""More than an epoch stays fresh."""
+_SOON = Change("service/worker/old_server.py", "STEADY_S = 10.0", "STEADY_S = 1.0")
+
+
+class _Reader:
+    """Reads a coupon again and again from one API: when each request was sent, and its status or code."""
+
+    def __init__(self, stage: Stage, url: str, code: str) -> None:
+        self._headers, self._url = stage.headers, f"{url}/v1/coupons/{code}"
+        self.looks: list[tuple[float, str]] = []
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with httpx.AsyncClient(headers=self._headers, timeout=10) as client:
+            while True:
+                sent_at = time.monotonic()
+                response = await client.get(self._url)
+                self.looks.append((sent_at, response.json().get("code") if response.is_error else ""))
+                await asyncio.sleep(0.01)
+
+    async def until_refused(self) -> None:
+        async def is_refused() -> bool:
+            return bool(self.looks and self.looks[-1][1])
+
+        await until(is_refused, "a refusal")
+
+    async def end(self) -> list[tuple[float, str]]:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        return self.looks
+
+
+async def test_a_replica_that_confirms_the_epoch() -> None:
+    """One stage, four scenes."""
+    with data_folder() as folder:
+        tree = changed([_SOON], ROOT, folder / "tree")
+        async with Stage(VALKEY, folder / "stage", "always", tree=tree, fencing="lag") as stage:
+            await stage.until_fenced("lag")
+            async with httpx.AsyncClient(headers=stage.headers, timeout=10) as client:
+                book = (await client.post(f"{stage.urls[0]}/v1/books", json={"name": "Sale"})).json()["bookId"]
+                await client.post(f"{stage.urls[0]}/v1/books/{book}/codes", json={"codes": ["LAG-1"]})
+            await _without_postgres(stage)
+            await _cut_off(stage)
+            await _with_a_replica_again(stage)
+            await _with_an_unknown_server(stage)
+
+
+async def _without_postgres(stage: Stage) -> None:
+    """Postgres is away: no request of the hot path is refused."""
+    reader = _Reader(stage, stage.urls[0], "LAG-1")
+    await asyncio.sleep(0.2)
+    await stage.database.kill()
+    await asyncio.sleep(AWAY_S)
+    looks = await reader.end()
+    await stage.database.start_again()
+    assert len(looks) > 10
+    assert {code for _, code in looks} == {""}
+    await stage.until_ready()
+
+
+async def _cut_off(stage: Stage) -> None:
+    """The old primary meets one API only, which does not meet Postgres either: that API gives no answer from it once a
+    later epoch is open on the promoted replica."""
+    side = {"REDIS_URL": f"redis://127.0.0.1:{stage.side.port}/0", "DATABASE_URL": stage.database.front_url}
+    api, url = stage.make_api(**side)
+    async with httpx.AsyncClient(timeout=5) as client:
+
+        async def is_ready() -> bool:
+            return (await client.get(f"{url}/health/ready")).json()["failing"] == []
+
+        await until(is_ready, "the API that will be cut off")
+    reader, epoch = _Reader(stage, url, "LAG-1"), (await stage.row()).epoch
+    stage.database.front.hold()
+    await asyncio.sleep(AWAY_S)
+    stage.primary.link.hold()
+    await stage.replica.lead()
+    stage.switch(side=False)
+
+    async def is_open() -> bool:
+        gate = parse_gate(str(await stage.primary.client.get(key_names.gate(0)) or ""))
+        return gate.state == "open" and int(gate.epoch) > epoch
+
+    await until(is_open, "the promoted replica's gate")
+    open_at = time.monotonic()
+    await reader.until_refused()
+    await asyncio.sleep(1.0)
+    looks = await reader.end()
+    assert [code for at, code in looks if open_at - AWAY_S < at < open_at - 2].count("") > 0, "it was closed before"
+    assert [look for look in looks if look[0] > open_at and not look[1]] == []
+    await stage.until_fenced("postgres")
+    stage.database.front.flow()
+    await api.close()
+    stage.side.point(stage.primary.port)
+    stage.side.cut()
+
+
+async def _with_a_replica_again(stage: Stage) -> None:
+    """Once a replica follows steadily, it confirms the next epoch; once it is away, Postgres does; and back."""
+    await stage.heal()
+    await stage.until_fenced("lag")
+    await stage.replica.kill()
+    await stage.until_fenced("postgres")
+    await stage.replica.start()
+    await stage.replica.follow(stage.primary)
+    await stage.until_fenced("lag")
+    await stage.until_ready()
+
+
+async def _with_an_unknown_server(stage: Stage) -> None:
+    """Primary and replica end, and only the primary comes back: nothing proves that the replica doesn't confirm the
+    epoch elsewhere, so the partition waits, until an operator says that the old server is off."""
+    epoch = (await stage.row()).epoch
+    await asyncio.gather(stage.primary.kill(), stage.replica.kill())
+    await stage.primary.start()
+
+    async def waits() -> float:
+        query = "SELECT extract(epoch FROM waits_until - clock_timestamp())::float8 FROM partitions WHERE id = 0"
+        return await stage.pool.fetchval(query) or 0.0
+
+    assert CUT_OFF_S / 2 < await until(waits, "the wait") <= CUT_OFF_S
+
+    async def reasons() -> bool:
+        async with httpx.AsyncClient(timeout=5) as client:
+            report = (await client.get(f"{stage.urls[0]}/health/ready")).json()
+        return [one["reason"] for one in report["partitions"]] == ["waiting_for_old_redis"]
+
+    await until(reasons, "the reason in /health/ready")
+    assert (await stage.row()).epoch == epoch
+    await order_rebuild(stage.pool, 0, "a test ordered it", old_is_off=True)
+    await stage.until_reopened(epoch)
