@@ -95,6 +95,32 @@ async def check_server(call: Call) -> Fitness:
     )
 
 
+class Pulse(msgspec.Struct, frozen=True):
+    """What one command shows of a server: enough to notice that it must be checked."""
+
+    history: str
+    followed: bool
+    unfit: str | None
+    """As in Fitness, without the settings of its append-only file."""
+    evicted: int
+    keys: int
+    scripts: int
+
+
+async def ask_pulse(call: Call) -> Pulse:
+    """Raises Broken."""
+    info = read_info(await call("INFO", "replication", "memory", "stats", "keyspace"))
+    databases = [re.match(r"keys=(\d+)", text) for name, text in info.items() if re.fullmatch(r"db\d+", name)]
+    return Pulse(
+        history=info.get("master_replid", ""),
+        followed=_is_followed(info),
+        unfit=_unfit(info, {}),
+        evicted=int(info.get("evicted_keys", 0)),
+        keys=sum(int(match[1]) for match in databases if match),
+        scripts=int(info.get("number_of_cached_scripts", 0)),
+    )
+
+
 async def ask_history(call: Call) -> tuple[str, bool]:
     """Fetch only `history` and `followed` of Fitness. Raises Broken."""
     info = read_info(await call("INFO", "replication"))
