@@ -136,6 +136,30 @@ def read_replication(reply: Any) -> Replication:
     return _read_replication(read_info(reply))
 
 
+class Pulse(msgspec.Struct, frozen=True):
+    """What one command shows of a server: enough to notice that it must be checked."""
+
+    replication: Replication
+    unfit: str | None
+    """As in Fitness, without the settings of its append-only file."""
+    evicted: int
+    keys: int
+    scripts: int
+
+
+async def ask_pulse(call: Call) -> Pulse:
+    """Raises Broken."""
+    info = read_info(await call("INFO", "replication", "memory", "stats", "keyspace"))
+    databases = [re.match(r"keys=(\d+)", text) for name, text in info.items() if re.fullmatch(r"db\d+", name)]
+    return Pulse(
+        replication=_read_replication(info),
+        unfit=_unfit(info, {}),
+        evicted=int(info.get("evicted_keys", 0)),
+        keys=sum(int(match[1]) for match in databases if match),
+        scripts=int(info.get("number_of_cached_scripts", 0)),
+    )
+
+
 def read_info(reply: Any) -> dict[str, str]:
     """The lines of an INFO reply; {} for an error."""
     lines = reply.splitlines() if isinstance(reply, str) else ()

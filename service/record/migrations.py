@@ -39,6 +39,15 @@ class Migration(NamedTuple):
 
 
 async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> list[str]:
+    """As apply_missing, on a connection of its own."""
+    connection = await connect_once(database_url, name="scrip migrate")
+    try:
+        return await apply_missing(connection, folder)
+    finally:
+        await connection.close()
+
+
+async def apply_missing(connection: asyncpg.Connection, folder: Path = SQL_DIR / "migrations") -> list[str]:
     """Apply the missing migrations and return their names; set the bounds of the roles' sessions. Several processes may
     run this at once.
 
@@ -47,18 +56,13 @@ async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> l
     """
     files = read_migrations(folder)
     applied: list[str] = []
-    connection = await connect_once(database_url, name="scrip migrate")
-    try:
-        while (migration := await _apply_next(connection, files)) is not None:
-            applied.append(migration.name)
-        async with _alone(connection):
-            for statement in await bound_roles(connection):
-                log.warning(
-                    "no right to bound sessions: run the statement as its role, or as an administrator",
-                    statement=statement,
-                )
-    finally:
-        await connection.close()
+    while (migration := await _apply_next(connection, files)) is not None:
+        applied.append(migration.name)
+    async with _alone(connection):
+        for statement in await bound_roles(connection):
+            log.warning(
+                "no right to bound sessions: run the statement as its role, or as an administrator", statement=statement
+            )
     return applied
 
 

@@ -71,9 +71,14 @@ async def check_running(database: Database) -> None:
             )
 
 
-async def renew_process(database: Database, process: UUID, kind: Literal["api", "worker"], version: str) -> None:
-    """Store that this process runs. Raises WrongNumber as check_number."""
-    refuse_number(await database.fetchval(query("renew_process"), process, kind, version, NUMBER))
+async def renew_process(
+    database: Database, process: UUID, kind: Literal["api", "worker"], version: str
+) -> Collection[str]:
+    """Store that this process runs. Returns the versions of this layout whose scripts Redis needs, of those that are
+    stored. Raises WrongNumber as check_number."""
+    (row,) = await database.fetch(query("renew_process"), process, kind, version, NUMBER, key_names.LAYOUT, LIVING)
+    refuse_number(row["number"])
+    return row["needed"]
 
 
 async def forget_process(database: Database, process: UUID) -> None:
@@ -94,11 +99,6 @@ async def store_scripts(
     """Store the scripts of the version that migrates, and delete those that nothing needs."""
     await database.execute(query("store_scripts"), version, layout, msgspec.json.encode(templates).decode())
     await database.execute(query("drop_old_scripts"), KEPT, LIVING)
-
-
-async def needed_versions(database: Database) -> Collection[str]:
-    """The versions of this layout whose scripts Redis needs, of those that are stored."""
-    return [row["version"] for row in await database.fetch(query("needed_versions"), key_names.LAYOUT, LIVING)]
 
 
 async def stored_versions(database: Database) -> list[str]:

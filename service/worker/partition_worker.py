@@ -46,8 +46,8 @@ from service.worker.webhook_sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
 GATE_POLL_S = 0.25
-IDLE_TURNS = 4
-"""Of so many polls of an idle partition, only one looks at the gate."""
+IDLE_LOOK_S = 5.0
+"""How often an idle partition looks at the gate and checks the server's fitness; in between it takes the pulse."""
 RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 ALARM_S = 10.0
 FITNESS_POLL_S = 1.0
@@ -108,6 +108,8 @@ class PartitionWorker:
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
         self._log = log.bind(partition=partition)
         self._evicted = 0
+        self._must_look = False
+        """Whether the pulse of the server has shown that it may have lost something."""
         self._failures = TaskFailures(pool, partition)
         self._supervisor = Supervisor(self._failures, fatal=_FATAL)
         self._backoff = Backoff(RETRY_S, LONGEST_RETRY_S)
@@ -176,7 +178,7 @@ class PartitionWorker:
                     losing,
                     group.create_task(flusher.run()),
                     group.create_task(self._watch_gate(watch, server, scripts, flusher)),
-                    group.create_task(self._watch_fitness(watch, server)),
+                    group.create_task(self._watch_fitness(watch, server, scripts, flusher)),
                     group.create_task(self._watch_rebuild_orders()),
                     group.create_task(self._clear_old_failures()),
                     *(
@@ -277,9 +279,8 @@ class PartitionWorker:
         if not await server.has(scripts):
             self._log.info("taking_over", epoch=row.epoch, reason="the last worker was of another version")
             await server.load(scripts)
-        if await has_forgotten_more(server, self._pool):
-            return False
-        return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
+        is_ahead_of_postgres = await is_ahead(projector_of(server, scripts), self._pool, self._partition)
+        return not is_ahead_of_postgres and not await has_forgotten_more(server, self._pool)
 
     async def _watch_lease(self) -> None:
         await self._lease.is_lost.wait()
@@ -295,13 +296,16 @@ class PartitionWorker:
 
     async def _watch_gate(self, watch: ServerWatch, server: Server, scripts: Scripts, flusher: Flusher) -> None:
         """Check the replication history, the gate and the scripts; move the gate with the number of unrecorded events.
-        While the partition is idle, look at gate and scripts only once a second. Raises Unverified."""
+        While the partition is idle, look at gate and scripts every five seconds, or if the pulse is unusual. Raises
+        Unverified."""
         gate, fencing = parse_gate(""), FencingWatch(scripts.nonce, self._fencing)
         while True:
-            is_idle_turn = await until_turn(GATE_POLL_S, IDLE_TURNS)
-            if flusher.is_idle and gate.state == "open" and not is_idle_turn:
-                _check_fencing(fencing, await watch.replication())
+            is_idle_turn = await until_turn(GATE_POLL_S, round(IDLE_LOOK_S / GATE_POLL_S))
+            if flusher.is_idle and gate.state == "open" and not is_idle_turn and not self._must_look:
+                if parse_nonce(scripts.nonce).fencing:
+                    _check_fencing(fencing, await watch.replication())
                 continue
+            self._must_look = False
             look = await watch.look(scripts)
             _check_fencing(fencing, look.replication)
             gate = parse_gate(look.gate)
@@ -323,9 +327,19 @@ class PartitionWorker:
         if wrong := await server.wrong_types():
             raise Unverified(f"keys of a wrong type: {' '.join(key.kind for key in wrong)}")
 
-    async def _watch_fitness(self, watch: ServerWatch, server: Server) -> None:
+    async def _watch_fitness(self, watch: ServerWatch, server: Server, scripts: Scripts, flusher: Flusher) -> None:
+        """Check the server's fitness once a second. While the partition is idle, take the pulse instead, which is one
+        command and also shows whether keys or scripts are gone. Raises Unverified, UnfitRedis."""
+        last = await watch.pulse()
         while True:
-            await until_turn(FITNESS_POLL_S)
+            is_idle_turn = await until_turn(FITNESS_POLL_S, round(IDLE_LOOK_S / FITNESS_POLL_S))
+            if flusher.is_idle and not is_idle_turn:
+                pulse = await watch.pulse()
+                self._must_look |= pulse.scripts < last.scripts or pulse.keys < last.keys // 2
+                self._must_look |= not parse_nonce(scripts.nonce).fits(pulse.replication)
+                last = pulse
+                if not pulse.unfit and pulse.evicted == self._evicted:
+                    continue
             if await self._check_fitness(server, await watch.fitness()):
                 raise Unverified("Redis has evicted keys")
 

@@ -10,7 +10,7 @@ import hiredis
 from service.formats import key_names
 from service.formats.key_names import Key
 from service.hot.connection import Connection, connect, leave_moved
-from service.hot.fitness import Fitness, Replication, ask_replication, check_server
+from service.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.hot.scripts import Scripts
 
 GATHER_S = 0.02
@@ -53,6 +53,10 @@ class ServerWatch:
 
     async def fitness(self) -> Fitness:
         return await self._share("fitness", lambda: check_server(self.connection.call))
+
+    async def pulse(self) -> Pulse:
+        """As fitness.ask_pulse."""
+        return await self._share("pulse", lambda: ask_pulse(self.connection.call))
 
     async def look(self, scripts: Scripts) -> Look:
         """Look at the gate of the scripts' partition, and whether the server has the scripts."""

@@ -19,13 +19,12 @@ from service.hot.scripts import (
     templates,
     version,
 )
-from service.record.migrations import migrate
+from service.record.migrations import apply_missing
 from service.record.partitions.partition_rows import read_partitions
 from service.record.pool import connect_once, wait_out_outage
 from service.record.versions import (
     BEAT_S,
     forget_process,
-    needed_versions,
     read_scripts,
     renew_process,
     store_scripts,
@@ -39,13 +38,13 @@ log = structlog.get_logger()
 
 async def migrate_version(database_url: str) -> list[str]:
     """Apply the missing migrations, and store this version's scripts. Returns the names of the migrations."""
-    applied = await migrate(database_url)
     connection = await connect_once(database_url, name="scrip migrate")
     try:
+        applied = await apply_missing(connection)
         await store_scripts(connection, version(), templates())
+        return applied
     finally:
         await connection.close()
-    return applied
 
 
 class LoadedScripts:
@@ -75,8 +74,7 @@ class LoadedScripts:
 
     async def refresh(self) -> None:
         """Step 1. Raises WrongNumber."""
-        await renew_process(self._pool, self._process, "worker", version())
-        needed = set(await needed_versions(self._pool)) - {version()}
+        needed = {*await renew_process(self._pool, self._process, "worker", version())} - {version()}
         for new in needed - self._templates.keys():
             self._templates[new] = await self._read(new)
         for old in self._templates.keys() - needed:

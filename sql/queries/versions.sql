@@ -16,15 +16,6 @@ DELETE FROM processes WHERE id = $1;
 -- Delete the rows of processes that have not been seen for a day.
 DELETE FROM processes WHERE seen_at < now() - interval '1 day';
 
--- name: needed_versions
--- The versions whose scripts a Redis of this layout needs: the last to migrate, and those of processes that run.
--- $1 layout text  $2 living interval
-SELECT version FROM script_versions
-WHERE layout = $1 AND (
-  version = (SELECT version FROM script_versions ORDER BY migrated_at DESC LIMIT 1)
-  OR version IN (SELECT version FROM processes WHERE seen_at > now() - $2::interval)
-);
-
 -- name: raise_number
 -- Store the number of formats, unless a larger one is stored.
 -- $1 number int
@@ -40,10 +31,18 @@ SELECT number FROM formats;
 SELECT templates FROM script_versions WHERE version = $1;
 
 -- name: renew_process
--- Store that a process runs. Returns the number of formats.
--- $1 id uuid  $2 kind text  $3 version text  $4 number int
+-- Store that a process runs. Returns the number of formats, and the versions whose scripts a Redis of this layout needs:
+-- the last to migrate, and those of processes that run.
+-- $1 id uuid  $2 kind text  $3 version text  $4 number int  $5 layout text  $6 living interval
 INSERT INTO processes (id, kind, version, number) VALUES ($1, $2, $3, $4)
-ON CONFLICT (id) DO UPDATE SET seen_at = now() RETURNING (SELECT formats.number FROM formats);
+ON CONFLICT (id) DO UPDATE SET seen_at = now()
+RETURNING (SELECT formats.number FROM formats), ARRAY(
+  SELECT s.version FROM script_versions s
+  WHERE s.layout = $5 AND (
+    s.version = (SELECT last.version FROM script_versions last ORDER BY last.migrated_at DESC LIMIT 1)
+    OR s.version IN (SELECT p.version FROM processes p WHERE p.seen_at > now() - $6::interval)
+  )
+) AS needed;
 
 -- name: running_numbers
 -- The numbers of formats of the processes that run.

@@ -92,6 +92,26 @@ async def test_a_server_that_is_away_is_asked_again_soon(
     assert await read_failing(place.pool, 0) == []
 
 
+@pytest.mark.parametrize("loss", ["SCRIPT FLUSH", "FLUSHALL"])
+async def test_the_pulse_of_an_idle_server_shows_a_loss(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    """While a partition is idle its gate is rarely looked at; but as soon as the server has fewer scripts or keys."""
+    monkeypatch.setattr(worker, "IDLE_LOOK_S", 1_000.0)
+    keeper = make_keeper(place, database_url)
+    async with running(keeper):
+        await until(lambda: keeper._task == "keeping")
+        await asyncio.sleep(3 * worker.GATE_POLL_S)  # the first look is over
+        epoch = (await read_partition(place.pool, 0)).epoch
+        await place.redis.execute_command(*loss.split())
+        await until(lambda: _is_open_after(place, epoch))
+
+
+async def _is_open_after(place: Place, epoch: int) -> bool:
+    row = await read_partition(place.pool, 0)
+    return row.epoch > epoch and row.state == "open"
+
+
 async def test_a_failing_task_leaves_the_others_alone(
     place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
