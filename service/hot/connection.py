@@ -31,7 +31,9 @@ CONFIRM_S = 0.05
 """A delay before closing: if the event loop itself stalled, it reads received data first."""
 CONNECT_S = 2.0
 ASK_S = 1.0
-FIRST_PAUSE_S = 0.02
+SUSPECT_S = 0.25
+"""If no reply comes for so long while requests wait, sentinels are asked at once: was the primary replaced?"""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
 
 log = structlog.get_logger()
 
@@ -157,6 +159,12 @@ class Connection(asyncio.Protocol):
         self.send(answer, command)
         return future
 
+    async def is_silent(self, seconds: float) -> bool:
+        """Wait so long, and return whether requests waited all the time and no reply came."""
+        came, waited = self._came, bool(self._waiting)
+        await asyncio.sleep(seconds)
+        return waited and self._came == came
+
     def close(self) -> None:
         """Close at once; requests in flight get Broken."""
         if self._transport:
@@ -191,14 +199,19 @@ async def connect(
 ) -> Connection:
     """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure.
 
-    Each call reads the password's file, asks the sentinels and resolves the server's name again.
+    Each call reads the password's file, asks the sentinels and resolves the server's name again. If sentinels name
+    another primary meanwhile, it fails at once: one that hangs accepts connections and never replies.
     """
     address = parse_redis_address(redis_url)
     commands: list[tuple[Any, ...]] = [("SELECT", address.database)] if address.database else []
     commands.append(("CLIENT", "SETNAME", name))
-    async with asyncio.timeout(CONNECT_S):
+    async with asyncio.timeout(CONNECT_S) as deadline:
         host = await locate(address)
-        connection = await _open(address, host, address.login, commands, lambda: Connection(on_lost, encoding))
+        watching = asyncio.create_task(_expire_if_moved(address, host, deadline))
+        try:
+            connection = await _open(address, host, address.login, commands, lambda: Connection(on_lost, encoding))
+        finally:
+            watching.cancel()
     connection.host = host
     return connection
 
@@ -220,14 +233,30 @@ async def locate(address: RedisAddress) -> Host | None:
 
 async def leave_moved(redis_url: str, connection: Connection) -> None:
     """Close the connection once sentinels name another primary; return at once without sentinels. An old primary may
-    not notice that it was replaced, and what it still decides is lost."""
-    address = parse_redis_address(redis_url)
+    not notice that it was replaced, and what it still decides is lost. Sentinels are asked each ASK_S, and each
+    SUSPECT_S while the primary is silent."""
+    address, turn = parse_redis_address(redis_url), 0
     while address.service and not connection.lost:
-        await asyncio.sleep(ASK_S)
-        with contextlib.suppress(OSError):  # no sentinel replies
-            if await locate(address) != connection.host:
-                log.warning("redis_moved", waiting=connection.waiting)
-                connection.close()
+        turn += 1
+        if not await connection.is_silent(SUSPECT_S) and turn % round(ASK_S / SUSPECT_S):
+            continue
+        if await _has_moved(address, connection.host):
+            log.warning("redis_moved", waiting=connection.waiting)
+            connection.close()
+
+
+async def _expire_if_moved(address: RedisAddress, host: Host | None, deadline: asyncio.Timeout) -> None:
+    while address.service:
+        await asyncio.sleep(SUSPECT_S)
+        if await _has_moved(address, host):
+            deadline.reschedule(asyncio.get_running_loop().time())
+            return
+
+
+async def _has_moved(address: RedisAddress, host: Host | None) -> bool:
+    with contextlib.suppress(OSError):  # no sentinel replies
+        return await locate(address) != host
+    return False
 
 
 async def _open(
@@ -268,7 +297,7 @@ class Link:
     1. Connect, and check that the server is fit to decide and whether it syncs before it replies. Then serve requests.
     2. Check again each second. An unfit server gets no more requests, and answers those in flight.
     3. If the connection breaks, or sentinels name another primary, its requests get Broken. In any case reconnect after
-       20 ms to 1 s.
+       20 to 250 ms.
     """
 
     def __init__(self, redis_url: str, name: str, declared: str | None = None) -> None:
@@ -355,7 +384,7 @@ class Link:
             self._connection = None
             self.fsynced = False
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311, no secret
-            pause_s = min(pause_s * 2, 1.0)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     async def _offer(self, connection: Connection) -> None:
         """Serve requests with the connection while its server is fit.

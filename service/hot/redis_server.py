@@ -22,8 +22,10 @@ from service.hot.scripts import Scripts, compose
 PAGE_KEYS, SCAN_KEYS = 500, 4000
 FIRST_ENTRIES, MOST_ENTRIES = 16, 1000
 """Bounds of a page of the outbox. Between them its size is about RUN_BYTES, estimated from the previous page."""
+LOADS_AT_ONCE = 8
+"""Scripts that go out together: Redis compiles each for a millisecond or two, and serves nobody meanwhile."""
 REWRITE_S = 600.0
-LOOK_S = 0.05
+LOOK_S, BUSY_S = 0.05, 0.01
 log = structlog.get_logger()
 _epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
 
@@ -144,9 +146,10 @@ class Server:
     async def load(self, scripts: Scripts) -> None:
         """Load those that are missing."""
         loaded = await self.command("SCRIPT", "EXISTS", *scripts.digests.values())
-        for text, has in zip(scripts.texts.values(), loaded, strict=True):
-            if not has:
-                await self.command("SCRIPT", "LOAD", text)
+        missing = [text for text, has in zip(scripts.texts.values(), loaded, strict=True) if not has]
+        for start in range(0, len(missing), LOADS_AT_ONCE):
+            some = missing[start : start + LOADS_AT_ONCE]
+            await asyncio.gather(*(self.command("SCRIPT", "LOAD", text) for text in some))
 
     async def has(self, scripts: Scripts) -> bool:
         """Whether all scripts are loaded."""
@@ -183,9 +186,10 @@ class Server:
     async def _has_file(self) -> bool:
         return (await self.info("persistence")).get("aof_enabled") != "0"
 
-    async def rewrite_file(self) -> bool:
+    async def rewrite_file(self, *, joins: bool = False) -> bool:
         """Rewrite the server's append-only file, if it has one, and wait. False if the server refuses to. Raises
-        UnfitRedis if that fails."""
+        UnfitRedis if that fails. If it `joins`, a rewrite that is under way counts, and nothing of this partition need
+        be in it."""
         deadline = time.monotonic() + REWRITE_S
         asked = False
         while time.monotonic() < deadline:
@@ -193,13 +197,14 @@ class Server:
             if info.get("aof_enabled") == "0":
                 return True
             if (info["aof_rewrite_in_progress"], info["aof_rewrite_scheduled"]) != ("0", "0"):
+                asked = asked or joins
                 await asyncio.sleep(LOOK_S)
             elif not asked:
                 match await self._start_rewrite():
                     case "refused":
                         return False
                     case "busy":
-                        await asyncio.sleep(LOOK_S)
+                        await asyncio.sleep(BUSY_S)
                     case "started":
                         asked = True
             elif info["aof_last_bgrewrite_status"] == "ok":

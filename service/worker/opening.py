@@ -143,10 +143,10 @@ class Opening:
     async def _rewrite_torn_file(self, restorer: Restorer) -> None:
         """Some servers cut a file that ends within a transaction, and run that half at the start after next. If that
         happens before the file is rewritten, the mark demands a rebuild. It also does if the server refuses to rewrite
-        the file: a logged rebuild follows that half in the file."""
+        the file: a logged rebuild follows that half in the file. One rewrite serves all partitions that wait for it."""
         mark = await self._server.read_mark()
         await restorer.mark(WHOLE)
-        if await self._server.rewrite_file():
+        if await self._server.rewrite_file(joins=True):
             await restorer.mark(mark)
 
     async def _restore(self, restorer: Restorer, epoch: int, row: Partition) -> None:

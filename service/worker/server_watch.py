@@ -1,6 +1,7 @@
 """The connection to Redis that all partitions of a worker share, and the checks of its server that they share."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from service.hot.connection import Connection, connect, leave_moved
 from service.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.hot.scripts import Scripts
 
+RETRY_S = 0.1
 GATHER_S = 0.02
 """Partitions that ask within this time get the same answer."""
 
@@ -114,6 +116,22 @@ class SharedRedis:
                 self._watch = ServerWatch(connection)
                 self._following = asyncio.create_task(leave_moved(self.url, connection))
             return self._watch
+
+    @property
+    def is_connected(self) -> bool:
+        return self._watch is not None and not self._watch.connection.lost
+
+    async def until_reached(self, at_most_s: float) -> None:
+        """Return once there is a connection, after RETRY_S or later, but at most after so long. One partition tries for
+        all."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                while True:
+                    await asyncio.sleep(RETRY_S)
+                    if not self._connecting.locked():
+                        with contextlib.suppress(OSError):
+                            await self.watch()
+                            return
 
     def close(self) -> None:
         if self._watch:

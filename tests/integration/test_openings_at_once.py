@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from service.hot.redis_server import Server
 from service.record.partitions.partition_rows import read_partitions
 from service.worker import restorer
 from service.worker.partition_worker import OPENINGS_AT_ONCE
 from service.worker.restorer import Restorer
 from tests.integration.fleet import Fleet
+from tests.integration.test_connection import connected
 from tests.integration.waiting import until
 
 
@@ -52,6 +54,19 @@ async def test_all_partitions_are_rebuilt_at_once(fleet: Fleet, redis: Redis, mo
     assert await fleet.pool.fetch("SELECT task, reason FROM failing_tasks") == []
     await fleet.learn()
     assert {await fleet.redeem(partition) for partition in range(fleet.partitions)} - {*redeemed}
+
+
+@pytest.mark.parametrize("joins", [True, False])
+async def test_a_rewrite_that_is_under_way(joins: bool) -> None:
+    """It serves an opening that needs a file without an old end, but not a rebuild, whose writes it may lack."""
+    state = "aof_enabled:1\r\naof_rewrite_in_progress:{}\r\naof_rewrite_scheduled:0\r\naof_last_bgrewrite_status:ok\r\n"
+    async with connected(lambda _: b"+Background append only file rewriting started\r\n") as (server, connection):
+        server.info = state.format(1).encode()
+        rewriting = asyncio.create_task(Server(connection, 0).rewrite_file(joins=joins))
+        await until(lambda: any(b"INFO" in chunk for chunk in server.chunks))
+        server.info = state.format(0).encode()
+        assert await rewriting
+        assert server.commands == ([] if joins else [["BGREWRITEAOF"]])
 
 
 async def _are_recorded(fleet: Fleet, redeemed: list[str]) -> bool:

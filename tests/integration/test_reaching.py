@@ -1,5 +1,6 @@
 """Each new connection finds its server again: by sentinels, by a name that moved, with a password that was rotated."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
@@ -11,12 +12,14 @@ import redis
 
 from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import VALKEY, free_port, started
+from service.hot import connection as hot
 from service.hot import sentinels
-from service.hot.connection import Link, connect
+from service.hot.connection import Broken, Link, connect
 from service.replay.check import read_redis
+from service.worker.server_watch import SharedRedis
 from tests.integration.test_connection import Server, ignore, serving
 from tests.integration.waiting import until
-from tests.service_fixture import new_id
+from tests.service_fixture import PATIENCE_S, new_id
 
 _PRIMARY = b"role:master"
 
@@ -102,6 +105,47 @@ async def test_a_primary_that_was_replaced_loses_its_clients() -> None:
         await until(lambda: link.generation == generation + 1)
         await until(lambda: all(reader.at_eof() for reader in old.readers))
         await link.stop()
+
+
+async def test_a_silent_primary_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a request waits and no reply comes, the sentinels are asked before it is their turn."""
+    monkeypatch.setattr(hot, "ASK_S", 3600.0)
+    monkeypatch.setattr(hot, "STALL_S", 3600.0)
+    async with serving(ignore, _PRIMARY) as old, serving(ignore, _PRIMARY) as new, _sentinels(1) as ((one,), url):
+        one.names(old, 1)
+        link, replies = Link(url, "tests"), list[Any]()
+        await link.start()
+        one.names(new, 2)
+        link.send(replies.append, ("ECHO", "x"))
+        await until(lambda: len(new.writers) == 1)
+        assert isinstance(replies[0], Broken)
+        await link.stop()
+
+
+async def test_a_new_connection_to_a_primary_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails as soon as sentinels name another primary, and is closed."""
+    monkeypatch.setattr(hot, "CONNECT_S", 3600.0)
+    async with serving(ignore) as old, serving(ignore) as new, _sentinels(1) as ((one,), url):
+        one.names(old, 1)
+        connecting = asyncio.create_task(connect(f"{url}?db=5", "tests"))
+        await until(lambda: old.commands == [["SELECT", "5"]])
+        one.names(new, 2)
+        await until(connecting.done)
+        assert isinstance(connecting.exception(), TimeoutError)
+        await until(lambda: all(reader.at_eof() for reader in old.readers))
+
+
+async def test_partitions_share_each_attempt() -> None:
+    """The partitions of a worker that lose their connection make one new one."""
+    async with serving(ignore) as server:
+        shared = SharedRedis(server.url)
+        (watch, *others) = await asyncio.gather(*(shared.watch() for _ in range(16)))
+        assert all(other is watch for other in others)
+        watch.connection.close()
+        await until(lambda: not shared.is_connected)
+        await asyncio.gather(*(shared.until_reached(PATIENCE_S) for _ in range(16)))
+        assert (shared.is_connected, len(server.writers)) == (True, 2)
+        shared.close()
 
 
 async def test_a_real_sentinel(tmp_path: Path) -> None:
