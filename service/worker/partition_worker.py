@@ -46,7 +46,7 @@ from service.worker.webhook_sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
 GATE_POLL_S = 0.25
-IDLE_LOOK_S = 5.0
+IDLE_LOOK_S = 10.0
 """How often an idle partition looks at the gate and checks the server's fitness; in between it takes the pulse."""
 RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 ALARM_S = 10.0
@@ -300,7 +300,7 @@ class PartitionWorker:
 
     async def _watch_gate(self, watch: ServerWatch, server: Server, scripts: Scripts, flusher: Flusher) -> None:
         """Check the replication history, the gate and the scripts; move the gate with the number of unrecorded events.
-        While the partition is idle, look at gate and scripts every five seconds, or if the pulse is unusual. Raises
+        While the partition is idle, look at gate and scripts every ten seconds, or if the pulse is unusual. Raises
         Unverified."""
         gate, fencing = parse_gate(""), FencingWatch(scripts.nonce, self._fencing)
         while True:

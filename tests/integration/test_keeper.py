@@ -20,7 +20,7 @@ from service.record.config.code_rows import add_codes
 from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import order_rebuild, rebuild_order
 from service.record.partitions.partition_rows import LeaseLost, read_partition
-from service.worker import lease_keeper, task_supervisor
+from service.worker import lease_keeper, task_supervisor, write_behind
 from service.worker import partition_worker as worker
 from service.worker.lease_keeper import Lease, LeaseKeeper
 from service.worker.opening import Opening
@@ -99,13 +99,15 @@ async def test_the_pulse_of_an_idle_server_shows_a_loss(
 ) -> None:
     """While a partition is idle its gate is rarely looked at; but as soon as the server has fewer scripts or keys."""
     monkeypatch.setattr(worker, "IDLE_LOOK_S", 1_000.0)
+    monkeypatch.setattr(write_behind, "CHECK_S", 1_000.0)
+    monkeypatch.setattr(PartitionWorker, "_background", lambda *_: {})  # other tasks would notice it, too
     keeper = make_keeper(place, database_url)
     async with running(keeper):
         await until(lambda: keeper._task == "keeping")
         await asyncio.sleep(3 * worker.GATE_POLL_S)  # the first look is over
         epoch = (await read_partition(place.pool, 0)).epoch
         await place.redis.execute_command(*loss.split())
-        await until(lambda: _is_open_after(place, epoch))
+        await until(lambda: _is_open_after(place, epoch), seconds=25)
 
 
 async def _is_open_after(place: Place, epoch: int) -> bool:
