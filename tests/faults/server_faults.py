@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -60,18 +61,21 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
 
 
 async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Postgres is stopped for a minute, beside a Redis with a replica: nothing of the hot path is refused."""
+    """Postgres is stopped for a minute, beside a Redis with a replica: no lock, redemption or read is refused."""
     await stage.until_fenced("lag")
-    refused, unanswered = len([look for look in drill.looks if look.code]), drill.ledger.unanswered.copy()
+    begun = now_ms()
     await drill.begin_fault()
     await stage.database.kill()
     try:
         await asyncio.sleep(60)
     finally:
-        new = drill.ledger.unanswered - unanswered
-        looks = [look.code for look in drill.looks if look.code][refused:]
-        if new["recovering"] + new["outcome_unknown"] or looks:
-            drill.wrong.append(f"refused without Postgres: {dict(new)}, reads {looks[:9]}")
+        hot = [one for one in list(drill.ledger.entries) if one.op in ("lock", "redeem") and one.sent_ms > begun]
+        looks = [look for look in drill.looks if look.at_ms > begun]
+        refused = Counter(f"{one.op} {one.refusal}" for one in hot if one.status in (0, 503))
+        refused += Counter(f"read {look.code}" for look in looks if look.code)
+        print(f"without Postgres: {len(hot)} locks and redemptions, {len(looks)} reads, refused {dict(refused)}")
+        if refused or not hot:
+            drill.wrong.append(f"refused without Postgres: {dict(refused)} of {len(hot)} and {len(looks)} reads")
         await stage.database.start_again()
 
 
