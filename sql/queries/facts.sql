@@ -75,13 +75,10 @@ WHERE idempotency_keys.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $
 
 -- name: missing_months
 -- The partitions of this month's and the next one's facts that don't exist.
-SELECT month FROM
-  unnest('{assignments,unassignments,redemptions,rollbacks,stock_notices}'::text[]) AS name,
-  generate_series(0, 1) AS ahead,
-  LATERAL (
-    SELECT name || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead), '_YYYY_MM') AS month
-  ) AS months
-WHERE to_regclass(month) IS NULL ORDER BY month;
+SELECT month FROM pg_class CROSS JOIN generate_series(0, 1) AS ahead CROSS JOIN LATERAL (
+  SELECT relname || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead), '_YYYY_MM') AS month
+) AS months
+WHERE relkind = 'p' AND relnamespace = 'public'::regnamespace AND to_regclass(month) IS NULL ORDER BY month;
 
 -- name: open_assignments
 -- How many of these codes are assigned.

@@ -59,6 +59,9 @@ async def test_each_fact_is_recorded_once(kept: Record, cuts: tuple[int, ...]):
     assert (facts[1].request.ip, facts[1].request.ua) == ("::1", "x\ty")
     assert await kept.facts(after=(kept.epoch, 3)) == facts[3:]
     assert await _stand(kept) == [("CODE", "ann")]
+    ended = "SELECT assigned_epoch, assigned_seq, assigned_at, order_id FROM unassignments ORDER BY seq"
+    begun = "SELECT epoch, seq, assigned_at, order_id FROM assignments ORDER BY seq LIMIT 2"
+    assert await kept.pool.fetch(ended) == await kept.pool.fetch(begun)
     with pytest.raises(asyncpg.UniqueViolationError):
         await kept.write(assigned(user="cat"))
     for user in ("ann", "cat"):
