@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ class Forgetting:
         self.place, self.days_later = place, 0.0
         read_memories = forgotten_orders.read_memories
 
-        async def read_later(*about: object) -> list[forgotten_orders.Memory]:
+        async def read_later(*about: Any) -> list[forgotten_orders.Memory]:
             ahead_ms = int(self.days_later * DAY_MS)
             return [each._replace(now_ms=each.now_ms + ahead_ms) for each in await read_memories(*about)]
 
