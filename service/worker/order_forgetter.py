@@ -60,7 +60,7 @@ class OrderForgetter:
             await asyncio.sleep(pause_s)
 
     async def forget_some(self) -> float:
-        """Forget some days; return the pause until the next call in seconds."""
+        """Forget some hours; return the pause until the next call in seconds."""
         if await self._next() is None:
             return IDLE_S
         async with self._changes.turn() as is_ours:
