@@ -86,8 +86,7 @@ WHERE partition = $1 AND token = $2;
 -- name: gifts_after
 -- The next orders with a gift, in order.
 -- $1 workspace int  $2 after text  $3 most int
-SELECT order_id FROM assignments
-WHERE workspace = $1 AND order_id > $2 AND unassigned_at IS NULL ORDER BY order_id LIMIT $3;
+SELECT order_id FROM open_assignments WHERE workspace = $1 AND order_id > $2 ORDER BY order_id LIMIT $3;
 
 -- name: has_applied
 -- Whether this server has the WAL up to a position, and a partition's events up to one. A replica of a former primary
@@ -139,7 +138,7 @@ SELECT DISTINCT owner_id FROM codes
 WHERE workspace = $1 AND owner_id > $2
   AND NOT EXISTS (SELECT FROM users WHERE users.workspace = $1 AND user_id = owner_id COLLATE "C")
   AND NOT EXISTS (
-    SELECT FROM assignments a WHERE a.workspace = $1 AND a.user_id = owner_id COLLATE "C" AND unassigned_at IS NULL
+    SELECT FROM open_assignments open WHERE open.workspace = $1 AND open.user_id = owner_id COLLATE "C"
   )
 ORDER BY owner_id LIMIT $3;
 
@@ -214,8 +213,7 @@ SELECT user_id FROM (
   (SELECT user_id FROM users WHERE workspace = $1 AND user_id > $2 ORDER BY user_id LIMIT $3)
   UNION
   (
-    SELECT DISTINCT user_id FROM assignments
-    WHERE workspace = $1 AND user_id > $2 AND unassigned_at IS NULL ORDER BY user_id LIMIT $3
+    SELECT DISTINCT user_id FROM open_assignments WHERE workspace = $1 AND user_id > $2 ORDER BY user_id LIMIT $3
   )
 ) AS next ORDER BY user_id LIMIT $3;
 
