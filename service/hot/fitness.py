@@ -14,7 +14,7 @@ MIN_VERSION = (7, 0)
 """The first Redis with `<epoch>-*` as an id for XADD. Every Valkey has it, and reports Redis 7.2."""
 _ASKED = (
     ("INFO", "server"),
-    ("INFO", "replication", "memory", "stats"),
+    ("INFO", "replication", "memory", "stats", "cluster"),
     ("CONFIG", "GET", "*append*"),
 )
 
@@ -42,7 +42,7 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     history: str
     """The id of its data (`master_replid`)."""
     followed: bool
-    """Whether `history` may change at run time: it has replicas, or was one."""
+    """Whether `history` may change at run time: it has replicas, was one, or is a cluster's node."""
     replicas: int
     used_bytes: int
     max_bytes: int
@@ -97,7 +97,7 @@ async def check_server(call: Call) -> Fitness:
 
 async def ask_history(call: Call) -> tuple[str, bool]:
     """Fetch only `history` and `followed` of Fitness. Raises Broken."""
-    info = read_info(await call("INFO", "replication"))
+    info = read_info(await call("INFO", "replication", "cluster"))
     return info.get("master_replid", ""), _is_followed(info)
 
 
@@ -108,6 +108,8 @@ def read_info(reply: Any) -> dict[str, str]:
 
 
 def _is_followed(info: Mapping[str, str]) -> bool:
+    if info.get("cluster_enabled") == "1":
+        return True
     return info.get("connected_slaves", "0") != "0" or info.get("master_replid2", "").strip("0") != ""
 
 

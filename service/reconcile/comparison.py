@@ -134,7 +134,7 @@ class _Work:
         async with record.long_transaction(self.pool) as counting:
             sizes = await record.count_compared(counting, workspaces)
         self._total = sum(sizes.values())
-        connection = await connect(redis_url, "scrip-reconcile")
+        connection = await connect(redis_url, "scrip-reconcile", partition=self._partition)
         try:
             looker = Looker(connection, self._partition, row.epoch, row.nonce)
             await looker.start()

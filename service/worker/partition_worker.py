@@ -156,7 +156,7 @@ class PartitionWorker:
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
         flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys)
-        watch = await self._redis.watch()
+        watch = await self._redis.watch(self._partition)
         server = Server(watch.connection, self._partition)
         try:
             async with asyncio.TaskGroup() as group:
@@ -220,7 +220,7 @@ class PartitionWorker:
     async def _stop_deciding(self) -> None:
         """Set the gate to `behind`: nothing can be recorded, so Redis must decide no more changes."""
         try:
-            connection = await connect(self._redis_url, "scrip-worker")
+            connection = await connect(self._redis_url, "scrip-worker", partition=self._partition)
         except (OSError, Broken):
             return
         try:
