@@ -28,7 +28,7 @@ FRESH_S = 0.5
 
 REDIRECTIONS = frozenset("MOVED ASK TRYAGAIN CLUSTERDOWN".split())
 """Errors of a cluster's node that can't decide the partition, or not now. Nothing was decided."""
-_REFUSED_IN_SCRIPT = re.compile(r"Script attempted .*(in a cluster node|the cluster is down)").search
+_REFUSED_IN_SCRIPT = re.compile(r"[Aa]ttempted to .*(in a cluster node|while the cluster is down)").search
 
 log = structlog.get_logger()
 
