@@ -52,6 +52,7 @@ async def stage_of(
     copy = folder.with_name(f"{folder.name}-tree")
     tree = changed([*scenario.changes, *changes], ROOT, copy)
     servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks}
+    servers |= {"clustered": scenario.clustered}
     try:
         async with Stage(binary, folder, scenario.sync, **servers, sentinels=scenario.sentinels, tree=tree) as stage:
             yield stage

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
-from tests.faults import process_faults, redis_faults, server_faults, upgrading
+from tests.faults import cluster_faults, process_faults, redis_faults, server_faults, upgrading
 from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
@@ -33,6 +33,8 @@ class Scenario(NamedTuple):
     replicated: bool = True
     sentinels: int = 0
     """How many watch the servers. Processes find the primary by them, if there are some."""
+    clustered: bool = False
+    """Whether Redis is a cluster of three primaries, with a replica each."""
     moves_clocks: bool = False
     powered: bool = False
     """Whether it takes a compiler: power is lost, or clocks are stepped."""
@@ -105,6 +107,10 @@ SCENARIOS: dict[str, Scenario] = {
     "A→B→A, A follows B, without": Scenario(and_back(follows=True, requests=False), may_lose=ANSWERED),
     "A demoted for a moment, clients stay": Scenario(redis_faults.demoted_for_a_moment, may_lose=ANSWERED),
     "failover by sentinels": Scenario(redis_faults.failed_over, may_lose=ANSWERED, sentinels=3),
+    "a cluster's primaries killed": Scenario(
+        cluster_faults.primaries_killed, may_lose=ANSWERED, clustered=True, codes=2000, rounds=10
+    ),
+    "a cluster's slot moved": Scenario(cluster_faults.slot_moved, clustered=True, codes=2000, rounds=10),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(
         redis_faults.old_dump_unwatched, may_lose=ANSWERED, replicated=False

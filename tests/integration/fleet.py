@@ -69,8 +69,11 @@ class Worker:
 class Fleet:
     """The partitions, and the running workers by name."""
 
-    def __init__(self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int, codes: int = CODES
+    ) -> None:
         self.pool, self.partitions, self._database_url = pool, partitions, database_url
+        self._number = codes
         self.settings = Settings(redis_url=valkey_url, database_url=database_url, partitions=partitions)
         self.workers: dict[str, Worker] = {}
         self.link = make_links(valkey_url, "tests")
@@ -86,7 +89,7 @@ class Fleet:
                 row = await create_workspace(connection, uuid4().hex)
             if row.partition not in callers:
                 book = await make_book(self.pool, row)
-                codes = [CodeLine(f"CODE-{n}") for n in range(CODES)]
+                codes = [CodeLine(f"CODE-{n}") for n in range(self._number)]
                 await add_codes(self.pool, row.workspace, row.partition, book.book, codes)
                 about = (row.workspace, row.workspace_id, row.partition)
                 callers[row.partition] = Caller(uuid4(), *about, "live", frozenset(SCOPES))
@@ -155,13 +158,18 @@ async def fleet(
 
 @contextlib.asynccontextmanager
 async def start_fleet(
-    pool: asyncpg.Pool, database_url: str, redis_url: str, partitions: int, monkeypatch: pytest.MonkeyPatch
+    pool: asyncpg.Pool,
+    database_url: str,
+    redis_url: str,
+    partitions: int,
+    monkeypatch: pytest.MonkeyPatch,
+    codes: int = CODES,
 ) -> AsyncIterator[Fleet]:
     """As the fixture, on an empty Redis."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
     monkeypatch.setattr(lease_keeper, "RENEW_S", 0.05)
     monkeypatch.setattr(lease_keeper, "SETTLED_S", 0.2)
-    fleet = Fleet(pool, database_url, redis_url, partitions)
+    fleet = Fleet(pool, database_url, redis_url, partitions, codes)
     await fleet.configure()
     await fleet.link.start()
     try:
