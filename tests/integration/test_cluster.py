@@ -1,7 +1,9 @@
 """Partitions on a cluster of three primaries with a replica each: nodes die, and slots move, under traffic."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from service.hot.inspection import Looker
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
 from service.record.partitions.partition_rows import Partition, read_partitions
+from tests.conftest import require
 from tests.integration.fleet import Fleet, start_fleet
 from tests.integration.waiting import until
 
@@ -29,19 +32,27 @@ def partitions() -> int:
 
 
 @pytest.fixture(scope="session")
-def shared_cluster(data_dir: Path) -> Iterator[Cluster]:
-    folder = data_dir / "cluster"
-    folder.mkdir()
-    with start_cluster(VALKEY, folder) as cluster:
-        yield cluster
+def cluster_of(data_dir: Path) -> Iterator[Callable[[str], Cluster]]:
+    """The cluster of a program; each is started once."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def start(binary: str) -> Cluster:
+            folder = data_dir / f"cluster-{Path(binary).name}"
+            folder.mkdir()
+            return stack.enter_context(start_cluster(Path(binary), folder))
+
+        yield start
 
 
 @pytest_asyncio.fixture
-async def cluster(shared_cluster: Cluster) -> AsyncIterator[Cluster]:
-    """An empty cluster in good health."""
-    await asyncio.to_thread(shared_cluster.heal)
-    shared_cluster.empty()
-    yield shared_cluster
+async def cluster(request: pytest.FixtureRequest, cluster_of: Callable[[str], Cluster]) -> Cluster:
+    """An empty cluster in good health: of Valkey, or of the program that is the parameter."""
+    program = getattr(request, "param", "valkey-server")
+    cluster = await asyncio.to_thread(cluster_of, str(VALKEY) if program == "valkey-server" else require(program))
+    await asyncio.to_thread(cluster.heal)
+    cluster.empty()
+    return cluster
 
 
 @pytest_asyncio.fixture
@@ -182,6 +193,7 @@ async def test_a_slot_is_moved_whole(cluster: Cluster, shops: Shops) -> None:
     await asyncio.to_thread(cluster.move_whole, 0, cluster.other_primary(target))
 
 
+@pytest.mark.parametrize("cluster", ["valkey-server", "redis-server"], indirect=True)
 async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> None:
     """From the first command of a move until the last, the partition refuses, and no script changes a part of anything.
     Then it is opened on the other node."""
