@@ -135,15 +135,18 @@ class Decider:
         """The reply of a started script. Raises Refusal as run does."""
         if isinstance(reply, Refusal):
             raise reply
+        if self._is_redirected(reply):  # in any epoch
+            raise refusal_from_reply(reply)
         if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
             raise Refusal.temporary("outcome_unknown")
-        if isinstance(reply, hiredis.ReplyError):
-            self._suspect(reply)
         return interpret_reply(reply)
 
-    def _suspect(self, error: hiredis.ReplyError) -> None:
-        if kind_of(error) in REDIRECTIONS:
+    def _is_redirected(self, reply: Any) -> bool:
+        """Whether a node refused since it doesn't have the partition, or not now."""
+        is_redirected = isinstance(reply, hiredis.ReplyError) and kind_of(reply) in REDIRECTIONS
+        if is_redirected:
             self._links.suspect()
+        return is_redirected
 
     async def run_all(
         self, partition: int, runs: Sequence[tuple[str, Sequence[str], Sequence[Any]]]
@@ -167,11 +170,9 @@ class Decider:
                 take(index, refusal)
         if runs:
             await all_replied
+        replies = [refusal_from_reply(reply) if self._is_redirected(reply) else reply for reply in replies]
         if self._is_stale(partition, epoch):
             replies = [reply if isinstance(reply, Refusal) else Broken() for reply in replies]
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                self._suspect(reply)
         return [_reply_or_refusal(reply) for reply in replies]
 
     def _is_other(self, partition: int) -> bool:
@@ -232,7 +233,7 @@ class Decider:
         except Broken:
             raise Refusal.temporary("unavailable") from None
         if isinstance(reply, hiredis.ReplyError):
-            self._suspect(reply)
+            self._is_redirected(reply)
             raise refusal_from_reply(reply)
         return reply
 

@@ -4,7 +4,10 @@ import hiredis
 import pytest
 
 from service.common.redis_address import Host
+from service.domain.errors import Refusal
 from service.hot.cluster import Primary, SlotMap, parse_nodes, slot_of
+from service.hot.connection import Link
+from service.hot.decider import Decider
 
 ASKED = Host("seed", 7000)
 REPORT = """\
@@ -43,3 +46,24 @@ def test_the_newest_configuration_counts(is_newest_first: bool) -> None:
 def test_the_slot_of_a_hash_tag() -> None:
     """The slots are those that CLUSTER KEYSLOT returns for `{p0}:gate`, `{p7}:gate` and `{p15}:gate`."""
     assert [slot_of(partition) for partition in (0, 7, 15)] == [15882, 3821, 2138]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("MOVED 15882 10.0.0.1:7000", "recovering"),
+        ("ASK 15882 10.0.0.1:7000", "recovering"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "recovering"),
+        ("CLUSTERDOWN The cluster is down", "recovering"),
+        ("ERR Attempted to access a non local key in a cluster node", "recovering"),
+        ("ERR Script attempted to execute a command while the cluster is down", "recovering"),
+        ("ERR user_script:3: attempt to index a nil value", "outcome_unknown"),
+    ],
+)
+def test_a_node_that_refuses_has_decided_nothing(error: str, code: str) -> None:
+    """A node that doesn't have the slot, or not now, has decided nothing, however old the epoch is by then; a script
+    that failed may have."""
+    decider = Decider(Link("redis://unused", "tests"))
+    decider.learn(0, 1, "0123456789abcdef!history", asked_at=0.0)
+    with pytest.raises(Refusal, match=code):
+        decider.interpret(0, 1, hiredis.ReplyError(error))
