@@ -13,12 +13,14 @@ import pytest_asyncio
 
 from loadtests.harness.cluster import Cluster, start_cluster
 from loadtests.harness.servers import VALKEY
+from service.doctor.checks import _examine
 from service.domain.errors import Refusal
 from service.hot.connection import connect
 from service.hot.inspection import Looker
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
 from service.record.partitions.partition_rows import Partition, read_partitions
+from service.replay.check import check_stores, read_redis
 from tests.conftest import require
 from tests.integration.fleet import Fleet, start_fleet
 from tests.integration.waiting import until
@@ -222,3 +224,21 @@ async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> Non
     assert [row.id for row, was in zip(after, before, strict=True) if row.epoch != was.epoch] == [0]
     assert {partition for partition, codes in shops.refused.items() if codes} == {0}
     await shops.check()
+
+
+async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
+    """The doctor checks each primary, and each partition on its own; a replay's check counts the codes of a book,
+    wherever it is."""
+    await shops.check()
+    fleet, url = shops.fleet, cluster.url
+    report = await _examine(fleet.settings)
+    assert [check.name for check in report.checks].count("redis") == 3
+    assert {check.partition for check in report.checks} >= set(range(PARTITIONS))
+    assert report.unreachable == []
+    assert [check for check in report.checks if check.partition is not None and check.state == "bad"] == []
+    await check_stores(url, fleet.settings.database_url or "")
+    codes = [f"CODE-{number}" for number in range(CODES)]
+    for caller in fleet.callers:
+        book_id = await fleet.pool.fetchval("SELECT book_id FROM books WHERE workspace = $1", caller.workspace)
+        contents = await read_redis(url, str(book_id), codes)
+        assert contents.counts["codes spent"] == sum(sold[0] == caller.workspace for sold in shops.redeemed)
