@@ -133,6 +133,8 @@ class _Examination:
         if host == self._host_of(0):
             self.checks.append(await check_computed_keys(redis))
         self.checks.append(await check_redis_logs(redis))
+        if self._slots:
+            self.checks.append(await check_coverage(redis))
 
     async def _check_record(self, connection: asyncpg.Connection) -> list[Partition]:
         """Check Postgres and return the rows of the partitions; none if the schema does not fit this version."""
@@ -239,6 +241,15 @@ async def check_computed_keys(connection: Connection) -> Check:
         "start Dragonfly with --default_lua_flags=allow-undeclared-keys."
     )
     return Check("computed keys", "bad", says, advice)
+
+
+async def check_coverage(connection: Connection) -> Check:
+    """Check whether a cluster's node serves its slots while others have no primary. Raises Broken."""
+    reply = await connection.call("CONFIG", "GET", "cluster-require-full-coverage")
+    if isinstance(reply, hiredis.ReplyError) or reply[1:] != ["yes"]:
+        return Check("coverage", "ok", "a node's loss closes its own partitions only")
+    says = "a node's loss stops the whole cluster until its replica has its slots"
+    return Check("coverage", "warning", says, "Set cluster-require-full-coverage to no.")
 
 
 def _judge_durability(fitness: Fitness, declared: str | None) -> Check:

@@ -235,6 +235,10 @@ async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
     assert [check.name for check in report.checks].count("redis") == 3
     assert {check.partition for check in report.checks} >= set(range(PARTITIONS))
     assert report.unreachable == []
+    assert [check.state for check in report.checks if check.name == "coverage"] == ["ok"] * 3
+    for state, value in (("warning", "yes"), ("ok", "no")):
+        cluster.primary_of(0).run("CONFIG", "SET", "cluster-require-full-coverage", value)
+        assert state in [one.state for one in (await _examine(fleet.settings)).checks if one.name == "coverage"]
     assert [check for check in report.checks if check.partition is not None and check.state == "bad"] == []
     await check_stores(url, fleet.settings.database_url or "")
     codes = [f"CODE-{number}" for number in range(CODES)]
