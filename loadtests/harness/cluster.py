@@ -67,6 +67,11 @@ class ClusterNode:
     def node_id(self) -> str:
         return self.run("CLUSTER", "MYID")
 
+    def own_slots(self) -> set[int]:
+        """The slots that it leads, as it says itself."""
+        ranges = [row for row in self.run("CLUSTER", "SLOTS") if row[2][1] == self.port]
+        return {slot for first, last, *_ in ranges for slot in range(first, last + 1)}
+
     @property
     def leads(self) -> bool:
         return self.info("replication")["role"] == "master"
@@ -94,7 +99,8 @@ class Cluster:
         for node in others:
             first.meet(node)
         wait_until(
-            lambda: all(one.info("cluster")["cluster_known_nodes"] == str(len(self.nodes)) for one in self.nodes), "all"
+            lambda: all(one.info("cluster")["cluster_known_nodes"] == str(len(self.nodes)) for one in self.nodes),
+            "nodes that know each other",
         )
         for replica, primary in zip(replicas, primaries, strict=False):
             wait_until(lambda r=replica, p=primary: r.run("CLUSTER", "REPLICATE", p.node_id) == "OK", "a replica")
@@ -102,7 +108,6 @@ class Cluster:
 
     def wait_for_health(self) -> None:
         """Wait until each node runs, agrees on who leads, and replicas have everything."""
-        leading = len([node for node in self.nodes if node.leads])
 
         def is_healthy(node: ClusterNode) -> bool:
             lines = [line.split(" ") for line in node.run("CLUSTER", "NODES").splitlines()]
@@ -110,12 +115,15 @@ class Cluster:
             info = node.info("replication")
             return (
                 node.info("cluster")["cluster_state"] == "ok"
-                and len(led) == self._primaries <= leading
+                and len(led) == self._primaries
                 and info.get("master_link_status", "up") == "up"
                 and not any("fail" in line[2] or "handshake" in line[2] for line in lines)
             )
 
-        wait_until(lambda: all(map(is_healthy, self.nodes)), "a healthy cluster")
+        def all_agree() -> bool:
+            return sum(node.leads for node in self.nodes) == self._primaries and all(map(is_healthy, self.nodes))
+
+        wait_until(all_agree, "a healthy cluster")
 
     def heal(self) -> None:
         """Start nodes that died; those that were replaced become replicas."""
@@ -129,14 +137,9 @@ class Cluster:
         slot = slot_of(partition)
         for node in self.nodes:
             with contextlib.suppress(RedisError):
-                if node.runs and any(
-                    first <= slot <= last for first, last, (_, port, *_), *_ in self._slots(node) if port == node.port
-                ):
+                if node.runs and slot in node.own_slots():
                     return node
         raise LookupError(f"no node has partition {partition}")
-
-    def _slots(self, node: ClusterNode) -> Any:
-        return node.run("CLUSTER", "SLOTS")
 
     def other_primary(self, node: ClusterNode) -> ClusterNode:
         return next(one for one in self.nodes if one is not node and one.runs and one.leads)
@@ -167,6 +170,7 @@ class Cluster:
         wait_until(lambda: self.primary_of(partition) is to, "a slot that moves")
 
     def empty(self) -> None:
+        """Remove all keys and scripts."""
         for node in self.nodes:
             if node.leads:
                 node.run("FLUSHALL")
