@@ -135,15 +135,15 @@ class Decider:
         """The reply of a started script. Raises Refusal as run does."""
         if isinstance(reply, Refusal):
             raise reply
-        if self._is_redirected(reply):  # in any epoch
+        if isinstance(reply, hiredis.ReplyError) and self._is_redirected(reply):  # in any epoch
             raise refusal_from_reply(reply)
         if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
             raise Refusal.temporary("outcome_unknown")
         return interpret_reply(reply)
 
-    def _is_redirected(self, reply: Any) -> bool:
+    def _is_redirected(self, error: hiredis.ReplyError) -> bool:
         """Whether a node refused since it doesn't have the partition, or not now."""
-        is_redirected = isinstance(reply, hiredis.ReplyError) and kind_of(reply) in REDIRECTIONS
+        is_redirected = kind_of(error) in REDIRECTIONS
         if is_redirected:
             self._links.suspect()
         return is_redirected
@@ -170,7 +170,9 @@ class Decider:
                 take(index, refusal)
         if runs:
             await all_replied
-        replies = [refusal_from_reply(reply) if self._is_redirected(reply) else reply for reply in replies]
+        for index, reply in enumerate(replies):
+            if isinstance(reply, hiredis.ReplyError) and self._is_redirected(reply):
+                replies[index] = refusal_from_reply(reply)
         if self._is_stale(partition, epoch):
             replies = [reply if isinstance(reply, Refusal) else Broken() for reply in replies]
         return [_reply_or_refusal(reply) for reply in replies]
