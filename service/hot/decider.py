@@ -135,18 +135,18 @@ class Decider:
         """The reply of a started script. Raises Refusal as run does."""
         if isinstance(reply, Refusal):
             raise reply
-        if isinstance(reply, hiredis.ReplyError) and self._is_redirected(reply):  # in any epoch
+        if isinstance(reply, hiredis.ReplyError) and self._has_not_run(reply):  # in any epoch
             raise refusal_from_reply(reply)
         if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
             raise Refusal.temporary("outcome_unknown")
         return interpret_reply(reply)
 
-    def _is_redirected(self, error: hiredis.ReplyError) -> bool:
-        """Whether a node refused since it doesn't have the partition, or not now."""
-        is_redirected = kind_of(error) in REDIRECTIONS
-        if is_redirected:
+    def _has_not_run(self, error: hiredis.ReplyError) -> bool:
+        """Whether nothing was decided: the server has no such script, or the node can't decide the partition now."""
+        kind = kind_of(error)
+        if kind in REDIRECTIONS:
             self._links.suspect()
-        return is_redirected
+        return kind == "NOSCRIPT" or kind in REDIRECTIONS
 
     async def run_all(
         self, partition: int, runs: Sequence[tuple[str, Sequence[str], Sequence[Any]]]
@@ -171,7 +171,7 @@ class Decider:
         if runs:
             await all_replied
         for index, reply in enumerate(replies):
-            if isinstance(reply, hiredis.ReplyError) and self._is_redirected(reply):
+            if isinstance(reply, hiredis.ReplyError) and self._has_not_run(reply):
                 replies[index] = refusal_from_reply(reply)
         if self._is_stale(partition, epoch):
             replies = [reply if isinstance(reply, Refusal) else Broken() for reply in replies]
@@ -235,7 +235,7 @@ class Decider:
         except Broken:
             raise Refusal.temporary("unavailable") from None
         if isinstance(reply, hiredis.ReplyError):
-            self._is_redirected(reply)
+            self._has_not_run(reply)
             raise refusal_from_reply(reply)
         return reply
 

@@ -55,6 +55,7 @@ def test_the_slot_of_a_hash_tag() -> None:
         ("ASK 15882 10.0.0.1:7000", "recovering"),
         ("TRYAGAIN Multiple keys request during rehashing of slot", "recovering"),
         ("CLUSTERDOWN The cluster is down", "recovering"),
+        ("NOSCRIPT No matching script", "recovering"),
         ("ERR Attempted to access a non local key in a cluster node", "recovering"),
         ("ERR Script attempted to execute a command while the cluster is down", "recovering"),
         ("ERR user_script:3: attempt to index a nil value", "outcome_unknown"),
