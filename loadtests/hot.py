@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from loadtests.harness.shop import Shop
 from service.embedded.valkey import Valkey
@@ -20,6 +20,11 @@ class Wire:
     fsynced: bool = False
     history: str = ""
     generation: int = 0
+
+    def of(self, partition: int) -> Self:
+        """As Link.of."""
+        del partition
+        return self
 
     async def call(self, *command: Any) -> Any:
         """A reply."""

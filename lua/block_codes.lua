@@ -5,9 +5,9 @@ ARGV  1 '1' where fill_pool follows, else ''; then for each code: its workspace'
 Reply {OK, how many of them are here} or {outcome}
 Event none
 Cost  at most 1 command, and 10 for each of at most 200 codes ]]
--- @include gate unlogged failing book coupon locks counts place
+-- @include gate gate_refuses unlogged failing book coupon locks counts place
 
-if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 if ARGV[1] == '1' then
   fills_later = true
   leave_unlogged()

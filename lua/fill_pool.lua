@@ -6,9 +6,9 @@ Reply {OK, bucket…} with those that are left for another run, the first with h
 Event none
 Cost  at most 40 commands (a page of HSCAN has some more than it is asked for), 2 for each of at most 500 buckets, and 1 for
       each of at most 4,000 books of codes in them ]]
--- @include gate unlogged coupon free
+-- @include gate gate_refuses unlogged coupon free
 
-if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 leave_unlogged()
 local MOST_CODES = 2000 -- of one bucket, and before another is looked at
 

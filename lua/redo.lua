@@ -8,9 +8,9 @@ Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
 Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 20 locks of a coupon that have ended ]]
--- @include gate unlogged failing book tally coupon locks place holding orders events state
+-- @include gate gate_refuses unlogged failing book tally coupon locks place holding orders events state
 
-if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 if ARGV[1] == 'whole' then
   fills_later = true
   leave_unlogged()

@@ -5,9 +5,9 @@ ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
 Cost  at most 2 commands, and 5 for each of at most 500 entries, or 1 MiB of them, or one ]]
--- @include gate idempotency budget
+-- @include gate gate_refuses idempotency budget
 
-if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 3 do

@@ -9,9 +9,9 @@ import pytest
 pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
-    "faults recovery standby model schemathesis restocking interleavings console_looks opening_steps names secrets "
-    "reconcile sentinels webhook_sending keep_free refusals matrix processes run load workers opening webhooks "
-    "sessions doctor keeper exports drifts fitness pooler erasing_keys reconcile_turns bench least_privilege "
+    "faults recovery standby cluster model schemathesis restocking interleavings console_looks opening_steps names "
+    "secrets reconcile sentinels webhook_sending keep_free refusals matrix processes run load workers opening "
+    "webhooks sessions doctor keeper exports drifts fitness pooler erasing_keys reconcile_turns bench least_privilege "
     "single_coupons erasing planted"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""

@@ -40,6 +40,19 @@ class CallingLink:
     history = ""
     generation = 0
 
+    def of(self, partition: int) -> Self:
+        """As Link.of."""
+        del partition
+        return self
+
+    def syncs(self, partition: int) -> bool:
+        """As Link.syncs."""
+        del partition
+        return self.fsynced
+
+    def suspect(self) -> None:
+        """As Link.suspect."""
+
     async def call(self, *command: Any) -> Any:
         """A reply."""
         raise NotImplementedError

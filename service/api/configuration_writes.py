@@ -22,7 +22,7 @@ def check_open(context: Context, partition: int) -> None:
     """Raise Refusal `recovering` or `unavailable` if Redis can't accept changes now. Call it before any write."""
     if partition not in context.open_partitions:
         raise Refusal.temporary("recovering")
-    if not context.decider.link.connected:
+    if not context.decider.link(partition).connected:
         raise Refusal.temporary("unavailable")
 
 

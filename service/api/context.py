@@ -45,4 +45,4 @@ class Context:
     @property
     def can_decide(self) -> bool:
         """Whether this process can decide requests of some partition."""
-        return self.decider.link.connected and bool(self.loaded_partitions)
+        return any(self.decider.link(partition).connected for partition in self.loaded_partitions)

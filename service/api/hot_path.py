@@ -54,7 +54,7 @@ async def _run(
         reply = await decide(context.decider, context.pool, caller, command)
     except Refusal as refusal:
         return _response(_finish_refused(row, caller, refusal))
-    durability, applied = context.decider.durability, None
+    durability, applied = context.decider.durability(caller.partition), None
     if wait and await wait.is_recorded([finish(command, reply, durability)]):
         durability, applied = "recorded", RECORDED
     return _response(finish(command, reply, durability), applied)

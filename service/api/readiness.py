@@ -33,8 +33,8 @@ class UnservedPartition(Answer):
 
 class Ready(Answer):
     """Whether the process serves at least one partition. `failing` names the failing parts, also of a ready process:
-    `redis`, `postgres`, `partition 0`, or `partitions` if no worker has created any. `partitions` has the reason for
-    each partition that is not served."""
+    `redis` (of a cluster, any node), `postgres`, `partition 0`, or `partitions` if no worker has created any.
+    `partitions` has the reason for each partition that is not served."""
 
     status: Literal["ready", "not_ready"]
     failing: list[str]
@@ -58,7 +58,8 @@ async def _check(context: Context) -> Ready:
         for partition, state in zip(partitions, states, strict=True)
         if state not in ("open", "behind")
     ]
-    failing = [] if context.decider.link.connected else ["redis"]
+    is_redis_there = all(context.decider.link(partition).connected for partition in partitions or [0])
+    failing = [] if is_redis_there else ["redis"]
     failing += [] if is_postgres_there else ["postgres"]
     failing += [] if partitions else ["partitions"]
     failing += [f"partition {one.partition}" for one in unserved]
@@ -79,7 +80,7 @@ async def state_of(context: Context, partition: int) -> Literal["open", "behind"
     """`behind` includes a gate that is `full`: the partition refuses some requests, and serves the others."""
     if context.keyring.is_outdated(time.monotonic()):
         return "keys_outdated"
-    if not context.decider.link.connected:
+    if not context.decider.link(partition).connected:
         return "redis_unavailable"
     if partition not in context.open_partitions:
         return "waiting_for_old_redis" if partition in context.waiting_partitions else "closed"

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     redis_url: Annotated[str | None, AfterValidator(check_redis_url)] = Field(
         default=None, validation_alias="REDIS_URL", repr=False
     )
-    """URL of Redis or Valkey, or of its sentinels (service/common/redis_address.py). None: the embedded Valkey."""
+    """URL of Redis, its sentinels or its cluster (service/common/redis_address.py). None: the embedded Valkey."""
     database_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
         default=None, validation_alias="DATABASE_URL", repr=False
     )

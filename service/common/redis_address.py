@@ -2,20 +2,21 @@
 
     redis://[user:password@]host[:port][/database]
     redis+sentinel://[user:password@]host[:port],host[:port]…/service[/database]
+    redis+cluster://[user:password@]host[:port],host[:port]…
     unix://[user:password@]/path
 
-`rediss` and `rediss+sentinel` use TLS. Parts are percent-encoded. OPTIONS follow a `?`.
+`rediss`, `rediss+sentinel` and `rediss+cluster` use TLS. Parts are percent-encoded. OPTIONS follow a `?`.
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import click
 
-SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
+SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
 OPTIONS = (
     "db", "username", "password", "password_file", "sentinel_username", "sentinel_password", "sentinel_password_file",
     "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
@@ -55,10 +56,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """A Redis, or the sentinels that name it. Its text holds no secret."""
+    """A Redis, the sentinels that name it, or nodes of a cluster. Its text holds no secret."""
 
     hosts: tuple[Host, ...]
-    """The server, or its sentinels; empty for a socket."""
+    """The server, its sentinels, or some nodes of the cluster; empty for a socket."""
     service: str
     """The primary's name at the sentinels; '' without sentinels."""
     path: str
@@ -67,6 +68,7 @@ class RedisAddress:
     login: Login
     sentinel_login: Login
     is_tls: bool
+    is_cluster: bool = False
     ca_file: str | None = None
     certificate_file: str | None = None
     key_file: str | None = None
@@ -75,7 +77,11 @@ class RedisAddress:
         if self.path:
             return self.path
         hosts = ",".join(map(str, self.hosts))
-        return f"{hosts}/{self.service}" if self.service else f"{hosts}/{self.database}"
+        return hosts if self.is_cluster else f"{hosts}/{self.service or self.database}"
+
+    def at(self, host: Host) -> Self:
+        """The address of one node of the cluster."""
+        return replace(self, hosts=(host,), is_cluster=False)
 
     def unreadable_file(self) -> str | None:
         """The option of the first named file that can't be read; None if all can."""
@@ -104,21 +110,29 @@ def parse_redis_address(url: str) -> RedisAddress:
     userinfo, _, netloc = parts.netloc.rpartition("@")
     username, colon, password = userinfo.partition(":")
     login = _make_login(options, "", unquote(username), unquote(password), is_empty_meant=bool(colon))
-    is_sentinel, is_socket = scheme.endswith("+sentinel"), scheme == "unix"
+    is_sentinel, is_cluster, is_socket = scheme.endswith("+sentinel"), scheme.endswith("+cluster"), scheme == "unix"
     path = [unquote(part) for part in parts.path.split("/")[1:]] or [""]
     if is_socket and (netloc or not parts.path.strip("/")):
         raise ValueError("must name the path of a socket after unix://")
     if is_sentinel and (not path[0] or "" in (host.partition(":")[0] for host in netloc.split(","))):
         raise ValueError("must name sentinels and, after the /, their service: redis+sentinel://host:26379/service")
-    database = "" if is_socket else "/".join(path[1:] if is_sentinel else path)
+    if is_cluster and "" in (host.partition(":")[0] for host in netloc.split(",")):
+        raise ValueError("must name nodes of the cluster: redis+cluster://host:6379,host:6379")
+    several = is_sentinel or is_cluster
+    hosts = () if is_socket else _parse_hosts(netloc, 26379 if is_sentinel else 6379, several=several)
+    text = "" if is_socket else "/".join(path[1:] if is_sentinel else path)
+    database = _parse_database(options.get("db") or text)
+    if is_cluster and database:
+        raise ValueError("must not name a database: partitions of a cluster are in database 0")
     return RedisAddress(
-        hosts=() if is_socket else _parse_hosts(netloc, 26379 if is_sentinel else 6379, several=is_sentinel),
+        hosts=hosts,
         service=path[0] if is_sentinel else "",
         path=unquote(parts.path) if is_socket else "",
-        database=_parse_database(options.get("db") or database),
+        database=database,
         login=login,
         sentinel_login=_make_login(options, "sentinel_"),
         is_tls=scheme.startswith("rediss"),
+        is_cluster=is_cluster,
         ca_file=options.get("ssl_ca_certs"),
         certificate_file=options.get("ssl_certfile"),
         key_file=options.get("ssl_keyfile"),

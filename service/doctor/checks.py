@@ -11,13 +11,14 @@ import msgspec
 
 from service.common import config, logs
 from service.common.config import Settings, SettingsError
-from service.common.redis_address import parse_redis_address
+from service.common.redis_address import Host, parse_redis_address
 from service.doctor.partition_reader import RedisState, read_record_state, read_redis_state
 from service.doctor.report import Check, Report
 from service.doctor.server_logs import check_postgres_logs, check_redis_logs
 from service.doctor.verdicts import judge_record, judge_redis, judge_standbys, replace_advice
 from service.formats import key_names
-from service.hot.connection import Broken, Connection, connect
+from service.hot.cluster import SlotMap
+from service.hot.connection import Broken, Connection, connect, read_slots
 from service.hot.fencing import Setting, only_replica
 from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
@@ -77,8 +78,13 @@ class _Examination:
     """
 
     def __init__(self, settings: Settings, redis_url: str, database_url: str) -> None:
-        self._settings, self._redis_url, self._database_url = settings, redis_url, database_url
-        self._redis_address = str(parse_redis_address(redis_url))
+        self._settings, self._database_url = settings, database_url
+        self._address = parse_redis_address(redis_url)
+        self._slots: SlotMap | None = None
+        """Of a cluster."""
+        self._redis: dict[Host | None, Connection] = {}
+        """By the node of a cluster; else there is one, of None."""
+        self._lost: set[tuple[str, Host | None]] = set()
         wanted = f"for {settings.partitions} partition(s)" if settings.partitions else "valid"
         self.checks: list[Check] = [Check("settings", "ok", wanted)]
         self.unreachable: list[str] = []
@@ -91,21 +97,14 @@ class _Examination:
             stack.callback(record.terminate)
             with self._catch_unreachable("postgres"):
                 rows = await self._check_record(record)
-        redis = await self._connect_redis()
-        if redis is not None:
-            stack.callback(redis.close)
-            with self._catch_unreachable("redis"):
-                self.checks += _judge_server(
-                    await Server(redis, 0).fitness(),
-                    self._redis_address,
-                    self._settings.redis_durability,
-                    self._settings.redis_fencing,
-                )
-                self.checks.append(await check_computed_keys(redis))
-                self.checks.append(await check_redis_logs(redis))
+        with self._catch_unreachable("redis"):
+            await self._connect_redis(stack)
+        for host, redis in self._redis.items():
+            with self._catch_unreachable("redis", host):
+                await self._check_server(host, redis)
         if record is not None:
             with self._catch_unreachable("postgres"):
-                await self._check_partitions(record, redis, rows)
+                await self._check_partitions(record, rows)
 
     async def _connect_postgres(self) -> asyncpg.Connection | None:
         try:
@@ -116,12 +115,29 @@ class _Examination:
             self._add_unreachable("postgres", error)
             return None
 
-    async def _connect_redis(self) -> Connection | None:
-        try:
-            return await connect(self._redis_url, NAME)
-        except (OSError, Broken, ValueError) as error:
-            self._add_unreachable("redis", error)
-            return None
+    async def _connect_redis(self, stack: contextlib.AsyncExitStack) -> None:
+        """Connect to the server; of a cluster, to each primary. Raises OSError and Broken."""
+        address = self._address
+        if address.is_cluster:
+            self._slots = await read_slots(address)
+        for host in sorted(self._slots.hosts) if self._slots else [None]:
+            with self._catch_unreachable("redis", host):
+                redis = self._redis[host] = await connect(address.at(host) if host else address, NAME)
+                stack.callback(redis.close)
+
+    def _host_of(self, partition: int) -> Host | None:
+        """The key of `_redis` for a partition."""
+        return self._slots.host_of(partition) if self._slots else None
+
+    async def _check_server(self, host: Host | None, redis: Connection) -> None:
+        fitness = await Server(redis, 0).fitness()
+        declared, fencing = self._settings.redis_durability, self._settings.redis_fencing
+        self.checks += _judge_server(fitness, str(host or self._address), declared, fencing)
+        if host == self._host_of(0):
+            self.checks.append(await check_computed_keys(redis))
+        self.checks.append(await check_redis_logs(redis))
+        if self._slots:
+            self.checks.append(await check_coverage(redis))
 
     async def _check_record(self, connection: asyncpg.Connection) -> list[Partition]:
         """Check Postgres and return the rows of the partitions; none if the schema does not fit this version."""
@@ -167,14 +183,14 @@ class _Examination:
             return Check("partitions", "bad", "the database has none yet", "Start `scrip worker`.")
         return Check("partitions", "ok", f"{recorded}")
 
-    async def _check_partitions(
-        self, record: asyncpg.Connection, redis: Connection | None, rows: list[Partition]
-    ) -> None:
+    async def _check_partitions(self, record: asyncpg.Connection, rows: list[Partition]) -> None:
         states: dict[int, RedisState] = {}
-        if redis is not None:
-            with self._catch_unreachable("redis"):
-                for row in rows:
-                    states[row.id] = await read_redis_state(Server(redis, row.id), row, TYPES_TIMEOUT_S / len(rows))
+        for row in rows:
+            host = self._host_of(row.id)
+            if host in self._redis:
+                with self._catch_unreachable("redis", host):
+                    server = Server(self._redis[host], row.id)
+                    states[row.id] = await read_redis_state(server, row, TYPES_TIMEOUT_S / len(rows))
         rows_after = rows
         for _ in range(round(RECORD_DEADLINE_S / POLL_S)):
             if not any(row.unrecorded(states[row.id].last) for row in rows_after if row.id in states):
@@ -190,21 +206,24 @@ class _Examination:
             self.checks += [msgspec.structs.replace(check, partition=before.id) for check in checks]
 
     @contextlib.contextmanager
-    def _catch_unreachable(self, server: str) -> Iterator[None]:
-        """Report the server as unreachable if the block loses the connection or gets an error reply."""
-        errors = postgres.ERRORS if server == "postgres" else (Broken, hiredis.ReplyError)
+    def _catch_unreachable(self, server: str, host: Host | None = None) -> Iterator[None]:
+        """Report the server as unreachable if the block can't connect, loses the connection or gets an error reply."""
+        errors = postgres.ERRORS if server == "postgres" else (OSError, Broken, hiredis.ReplyError)
         try:
             yield
         except errors as error:
-            self._add_unreachable(server, error)
+            self._add_unreachable(server, error, host)
 
-    def _add_unreachable(self, server: str, error: BaseException) -> None:
-        if server in self.unreachable:
+    def _add_unreachable(self, server: str, error: BaseException, host: Host | None = None) -> None:
+        """`host`: a node of a cluster."""
+        if (server, host) in self._lost:
             return
-        address, setting = self._redis_address, "REDIS_URL"
+        self._lost.add((server, host))
+        address, setting = str(host or self._address), "REDIS_URL"
         if server == "postgres":
             address, setting = _describe_address(self._database_url), "DATABASE_URL"
-        self.unreachable.append(server)
+        if server not in self.unreachable:
+            self.unreachable.append(server)
         says = f"unreachable at {address}: {_describe_error(error)}"
         self.checks.append(Check(server, "bad", says, f"Check that it runs, and that {setting} is right."))
 
@@ -226,6 +245,15 @@ async def check_computed_keys(connection: Connection) -> Check:
         "start Dragonfly with --default_lua_flags=allow-undeclared-keys."
     )
     return Check("computed keys", "bad", says, advice)
+
+
+async def check_coverage(connection: Connection) -> Check:
+    """Check whether a cluster's node serves its slots while others have no primary. Raises Broken."""
+    reply = await connection.call("CONFIG", "GET", "cluster-require-full-coverage")
+    if isinstance(reply, hiredis.ReplyError) or reply[1:] != ["yes"]:
+        return Check("coverage", "ok", "a node's loss closes its own partitions only")
+    says = "a node's loss stops the whole cluster until its replica has its slots"
+    return Check("coverage", "warning", says, "Set cluster-require-full-coverage to no.")
 
 
 def _judge_durability(fitness: Fitness, declared: str | None) -> Check:

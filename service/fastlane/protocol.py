@@ -150,7 +150,7 @@ class Protocol(Bounded):
             if needs_facts(decided):
                 self._recalling = asyncio.ensure_future(self._recall(lane, caller, decided))
                 return
-            rendered = finish(self._command, decided, decider.durability)
+            rendered = finish(self._command, decided, decider.durability(caller.partition))
         except Refusal as refusal:
             self._refused(refusal)
         except Exception as error:  # noqa: BLE001, the connection to Redis serves others too
@@ -162,7 +162,7 @@ class Protocol(Bounded):
         """Fetch facts from Postgres, and run the script again."""
         try:
             decided = await lane.recall(caller, self._command, reply)
-            rendered = finish(self._command, decided, lane.decider.durability)
+            rendered = finish(self._command, decided, lane.decider.durability(caller.partition))
         except Refusal as refusal:
             self._refused(refusal)
         except Exception as error:  # noqa: BLE001, answered without its text

@@ -8,16 +8,20 @@ import asyncio
 import contextlib
 import random
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import hiredis
 import structlog
 
 from service.common.redis_address import Host, Login, RedisAddress, parse_redis_address
 from service.domain.errors import Refusal
+from service.hot.cluster import SlotMap, SlotsUnknown, find_slots
 from service.hot.fitness import UnfitRedis, check_server
+from service.hot.packing import pack
 from service.hot.sentinels import find_primary
 
 Reply = Any
@@ -40,43 +44,6 @@ log = structlog.get_logger()
 
 class Broken(Exception):
     """The connection broke after the request was sent: its outcome is unknown."""
-
-
-_SIZES = [f"\r\n${size}\r\n" for size in range(1 << 10)]
-"""What stands before a text of each length in a request."""
-
-
-LONG = 100
-"""More parts are put together in another way."""
-
-
-def pack(command: tuple[Any, ...]) -> bytes:
-    """A request in RESP. If all parts are short ASCII texts, this takes a fifth less time than hiredis."""
-    if len(command) > LONG:
-        return _pack_long(command)
-    parts = [f"*{len(command)}"]
-    append = parts.append
-    try:
-        for text in command:
-            append(_SIZES[len(text)])
-            append(text)
-        append("\r\n")
-        request = "".join(parts)
-    except (TypeError, IndexError):  # a number, bytes, or a longer text
-        return hiredis.pack_command(command)
-    return request.encode() if request.isascii() else hiredis.pack_command(command)
-
-
-def _pack_long(command: tuple[Any, ...]) -> bytes:
-    """As pack, for many parts in a sixth less time."""
-    parts = [""] * (2 * len(command))
-    try:
-        parts[::2] = map(_SIZES.__getitem__, map(len, command))
-        parts[1::2] = command
-        request = f"*{len(command)}{''.join(parts)}\r\n"
-    except (TypeError, IndexError):
-        return hiredis.pack_command(command)
-    return request.encode() if request.isascii() else hiredis.pack_command(command)
 
 
 class Connection(asyncio.Protocol):
@@ -195,18 +162,24 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(
-    redis_url: str, name: str, on_lost: Callable[[], None] | None = None, encoding: str | None = "utf-8"
+    where: str | RedisAddress,
+    name: str,
+    on_lost: Callable[[], None] | None = None,
+    encoding: str | None = "utf-8",
+    *,
+    partition: int = 0,
 ) -> Connection:
-    """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure.
+    """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure. `where` is a URL or an
+    address; of a cluster, the node that has the partition.
 
-    Each call reads the password's file, asks the sentinels and resolves the server's name again. If sentinels name
-    another primary meanwhile, it fails at once: one that hangs accepts connections and never replies.
+    Each call reads the password's file, asks the sentinels or the cluster, and resolves the server's name again. If
+    sentinels name another primary meanwhile, it fails at once: one that hangs accepts connections and never replies.
     """
-    address = parse_redis_address(redis_url)
+    address = parse_redis_address(where) if isinstance(where, str) else where
     commands: list[tuple[Any, ...]] = [("SELECT", address.database)] if address.database else []
     commands.append(("CLIENT", "SETNAME", name))
     async with asyncio.timeout(CONNECT_S) as deadline:
-        host = await locate(address)
+        host = await locate(address, partition)
         watching = asyncio.create_task(_expire_if_moved(address, host, deadline))
         try:
             connection = await _open(address, host, address.login, commands, lambda: Connection(on_lost, encoding))
@@ -216,33 +189,56 @@ async def connect(
     return connection
 
 
-async def locate(address: RedisAddress) -> Host | None:
-    """The host of the server, by its sentinels if there are some; None for a socket. Raises OSError."""
-
-    async def ask(sentinel: Host) -> Any:
-        connection = await _open(address, sentinel, address.sentinel_login, [], Connection)
-        try:
-            return await connection.call("SENTINEL", "MASTER", address.service)
-        finally:
-            connection.close()
-
+async def locate(address: RedisAddress, partition: int = 0) -> Host | None:
+    """The host of a partition's server, by its sentinels or its cluster if there are some; None for a socket. Raises
+    OSError."""
+    if address.is_cluster:
+        if host := (await read_slots(address)).host_of(partition):
+            return host
+        raise SlotsUnknown(f"no node of the cluster {address} has partition {partition}")
     if address.service:
-        return await find_primary(address, ask)
+        return await find_primary(address, partial(_ask, address, address.sentinel_login, "SENTINEL", "MASTER"))
     return address.hosts[0] if address.hosts else None
 
 
-async def leave_moved(redis_url: str, connection: Connection) -> None:
-    """Close the connection once sentinels name another primary; return at once without sentinels. An old primary may
-    not notice that it was replaced, and what it still decides is lost. Sentinels are asked each ASK_S, and each
-    SUSPECT_S while the primary is silent."""
-    address, turn = parse_redis_address(redis_url), 0
-    while address.service and not connection.lost:
-        turn += 1
-        if not await connection.is_silent(SUSPECT_S) and turn % round(ASK_S / SUSPECT_S):
-            continue
+async def read_slots(address: RedisAddress) -> SlotMap:
+    """The slots of a cluster. Raises OSError."""
+    return await find_slots(address, partial(_ask, address, address.login, "CLUSTER", "NODES"))
+
+
+async def read_nodes(where: str | RedisAddress) -> list[RedisAddress]:
+    """The addresses of all servers that have keys: a cluster's primaries. Raises OSError."""
+    address = parse_redis_address(where) if isinstance(where, str) else where
+    return [address.at(host) for host in sorted((await read_slots(address)).hosts)] if address.is_cluster else [address]
+
+
+async def _ask(address: RedisAddress, login: Login, verb: str, what: str, host: Host) -> Any:
+    connection = await _open(address, host, login, [], Connection)
+    try:
+        return await connection.call(verb, what, *([address.service] if address.service else []))
+    finally:
+        connection.close()
+
+
+async def leave_moved(where: str | RedisAddress, connection: Connection) -> None:
+    """Close the connection once sentinels name another primary, or a cluster's node has no slots; return at once
+    without either. An old primary may not notice that it was replaced, and what it still decides is lost."""
+    address = parse_redis_address(where) if isinstance(where, str) else where
+    while (address.service or address.is_cluster) and not connection.lost:
+        await _until_due(address, connection)
         if await _has_moved(address, connection.host):
             log.warning("redis_moved", waiting=connection.waiting)
             connection.close()
+
+
+async def _until_due(address: RedisAddress, connection: Connection) -> None:
+    """Wait until it is time to ask where the primary is. Sentinels are asked sooner while it is silent."""
+    if address.is_cluster:
+        await asyncio.sleep(ASK_S - time.monotonic() % ASK_S)  # at the same moment as others, which share the answer
+        return
+    for _ in range(round(ASK_S / SUSPECT_S)):
+        if await connection.is_silent(SUSPECT_S):
+            return
 
 
 async def _expire_if_moved(address: RedisAddress, host: Host | None, deadline: asyncio.Timeout) -> None:
@@ -254,8 +250,8 @@ async def _expire_if_moved(address: RedisAddress, host: Host | None, deadline: a
 
 
 async def _has_moved(address: RedisAddress, host: Host | None) -> bool:
-    with contextlib.suppress(OSError):  # no sentinel replies
-        return await locate(address) != host
+    with contextlib.suppress(OSError):  # nobody replies
+        return host not in ((await read_slots(address)).hosts if address.is_cluster else {await locate(address)})
     return False
 
 
@@ -300,9 +296,12 @@ class Link:
        20 to 250 ms.
     """
 
-    def __init__(self, redis_url: str, name: str, declared: str | None = None) -> None:
+    made = 0
+    """How many connections the Links of this process have made."""
+
+    def __init__(self, where: str | RedisAddress, name: str, declared: str | None = None) -> None:
         """`declared`: how a server that hides its settings makes writes durable (SCRIP_REDIS_DURABILITY)."""
-        self._url, self._name, self._declared = redis_url, name, declared
+        self._where, self._name, self._declared = where, name, declared
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -311,24 +310,41 @@ class Link:
         self.history = ""
         """The id of the server's data; '' if the server hides it."""
         self.generation = 0
-        """The number of connections made: another connection may lead to another server."""
+        """The number of the last connection among those of this process: another may lead to another server."""
         self._unfit = ""
+
+    def of(self, partition: int) -> Self:
+        """The link of a partition: this one of all, as in a cluster ClusterLinks.of."""
+        del partition
+        return self
+
+    def syncs(self, partition: int) -> bool:
+        """Whether all replies for a partition that may come now are fsynced."""
+        del partition
+        return self.fsynced
+
+    def suspect(self) -> None:
+        """As ClusterLinks.suspect: this server has all partitions."""
 
     async def start(self) -> None:
         """Begin to connect, and wait at most a second for the connection."""
-        self._task = asyncio.create_task(self._keep())
+        self.begin()
         for _ in range(100):
             if self._connection:
                 return
             await asyncio.sleep(0.01)
 
-    async def stop(self) -> None:
-        """Wait at most a second for requests in flight, then close."""
+    def begin(self) -> None:
+        """Begin to connect."""
+        self._task = asyncio.create_task(self._keep())
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Wait at most a second for requests in flight, unless `at_once`; then close."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if connection := self._connection:
-            for _ in range(100):
+            for _ in range(0 if at_once else 100):
                 if not connection.waiting:
                     break
                 await asyncio.sleep(0.01)
@@ -362,8 +378,8 @@ class Link:
         while True:
             try:
                 self._lost.clear()
-                connection = await connect(self._url, self._name, self._on_lost)
-                watching = asyncio.create_task(leave_moved(self._url, connection))
+                connection = await connect(self._where, self._name, self._on_lost)
+                watching = asyncio.create_task(leave_moved(self._where, connection))
                 try:
                     while not self._lost.is_set():
                         await self._offer(connection)
@@ -395,7 +411,9 @@ class Link:
         if fitness.unfit is None:
             self._unfit = ""
             if not connection.lost:
-                self.generation += self._connection is None
+                if self._connection is None:
+                    Link.made += 1
+                    self.generation = Link.made
                 self._connection, self.history = connection, fitness.replication.history
                 self.fsynced = fitness.is_fsynced(self._declared)
             return

@@ -15,6 +15,7 @@ from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
+from service.hot.cluster_links import ClusterLinks
 from service.hot.connection import Broken, Link, OnReply
 from service.hot.fencing import Confirmed, Nonce, parse_nonce
 from service.hot.fitness import Replication
@@ -23,6 +24,10 @@ from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.hot.turns import Turn
 
 Reply = list[Any]
+
+REDIRECTIONS = frozenset("MOVED ASK TRYAGAIN CLUSTERDOWN".split())
+"""Errors of a cluster's node that can't decide the partition, or not now. Nothing was decided."""
+_REFUSED_IN_SCRIPT = re.compile(r"[Aa]ttempted to .*(in a cluster node|while the cluster is down)").search
 
 log = structlog.get_logger()
 
@@ -35,8 +40,8 @@ class Decider:
     fencing `lag` that of the server's only replica (docs/decisions/0047).
     """
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, links: Link | ClusterLinks) -> None:
+        self._links = links
         self.missing_codes = MissingCodes()
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, dict[str, str]] = {}
@@ -46,20 +51,24 @@ class Decider:
         self._confirmed: dict[int, Confirmed] = {}
         """Only of partitions with an epoch, or an earlier one, that must be fresh."""
 
-    @property
-    def durability(self) -> str:
+    def link(self, partition: int) -> Link:
+        """The link to the partition's server."""
+        return self._links.of(partition)
+
+    def durability(self, partition: int) -> str:
         """The durability of a reply: `fsynced` if Redis syncs before it replies, else `accepted`."""
-        return "fsynced" if self.link.fsynced else "accepted"
+        return "fsynced" if self._links.syncs(partition) else "accepted"
 
     def learn(
-        self, partition: int, epoch: int, nonce: str, generation: int | None = None, asked_at: float | None = None
+        self, partition: int, epoch: int, nonce: str, made: int | None = None, asked_at: float | None = None
     ) -> None:
         """Use this epoch's scripts from now on.
 
-        `generation` (Link.generation) and `asked_at` (time.monotonic) are of the moment when Postgres was asked, by
-        default now. A later connection may lead to a server of an older epoch.
+        `made` (Link.made) and `asked_at` (time.monotonic) are of the moment when Postgres was asked, by default now. A
+        later connection may lead to a server of an older epoch.
         """
-        self._asked_on[partition] = self.link.generation if generation is None else generation
+        generation = self.link(partition).generation
+        self._asked_on[partition] = generation if made is None or generation <= made else 0
         if is_new := self._epochs.get(partition) != (epoch, nonce):
             self._turns.pop(partition, None)
             self._epochs[partition] = (epoch, nonce)
@@ -95,7 +104,7 @@ class Decider:
 
     def moment(self, partition: int) -> tuple[int, int]:
         """Epoch and connection; a decision of another moment may be lost."""
-        return self.epoch(partition), self.link.generation
+        return self.epoch(partition), self.link(partition).generation
 
     async def run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         """Run a script and interpret its reply.
@@ -126,7 +135,7 @@ class Decider:
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
-        turn = self._turns[partition] = Turn(self.link, self.epoch(partition), digests)
+        turn = self._turns[partition] = Turn(self.link(partition), self.epoch(partition), digests)
 
         def end() -> None:
             if self._turns.get(partition) is turn:
@@ -140,9 +149,18 @@ class Decider:
         """The reply of a started script. Raises Refusal as run does."""
         if isinstance(reply, Refusal):
             raise reply
+        if isinstance(reply, hiredis.ReplyError) and self._has_not_run(reply):  # in any epoch
+            raise refusal_from_reply(reply)
         if isinstance(reply, Broken) or (self._confirmed and self._is_stale(partition, epoch)):
             raise Refusal.temporary("outcome_unknown")
         return interpret_reply(reply)
+
+    def _has_not_run(self, error: hiredis.ReplyError) -> bool:
+        """Whether nothing was decided: the server has no such script, or the node can't decide the partition now."""
+        kind = kind_of(error)
+        if kind in REDIRECTIONS:
+            self._links.suspect()
+        return kind == "NOSCRIPT" or kind in REDIRECTIONS
 
     async def run_all(
         self, partition: int, runs: Sequence[tuple[str, Sequence[str], Sequence[Any]]]
@@ -166,13 +184,16 @@ class Decider:
                 take(index, refusal)
         if runs:
             await all_replied
+        for index, reply in enumerate(replies):
+            if isinstance(reply, hiredis.ReplyError) and self._has_not_run(reply):
+                replies[index] = refusal_from_reply(reply)
         if self._is_stale(partition, epoch):
             replies = [reply if isinstance(reply, Refusal) else Broken() for reply in replies]
         return [_reply_or_refusal(reply) for reply in replies]
 
     def _is_other(self, partition: int) -> bool:
         """Whether the link's server may have other data than the verified one."""
-        link = self.link
+        link = self.link(partition)
         if self._asked_on[partition] != link.generation:
             return True
         if self._confirmed and self._is_stale(partition, self.epoch(partition)):
@@ -193,7 +214,7 @@ class Decider:
         if partition not in self._digests or self._is_other(partition):
             return ""
         read, has_scripts = await asyncio.gather(
-            self._read("GET", key_names.gate(partition)), self.has_scripts(partition)
+            self._read(partition, "GET", key_names.gate(partition)), self.has_scripts(partition)
         )
         gate = parse_gate(read or "")
         return gate.state if gate.epoch == str(self.epoch(partition)) and has_scripts else ""
@@ -201,32 +222,34 @@ class Decider:
     async def has_scripts(self, partition: int) -> bool:
         """Whether Redis has this version's scripts of the current epoch. Raises Refusal."""
         digests = self._digests.get(partition, {}).values()
-        return bool(digests) and all(await self._read("SCRIPT", "EXISTS", *digests))
+        return bool(digests) and all(await self._read(partition, "SCRIPT", "EXISTS", *digests))
 
     async def tail(self, partition: int) -> EventId:
         """The last event in the outbox; NO_EVENT for none."""
-        reply = await self._read("XREVRANGE", key_names.outbox(partition), "+", "-", "COUNT", 1)
+        reply = await self._read(partition, "XREVRANGE", key_names.outbox(partition), "+", "-", "COUNT", 1)
         return parse_event_id(reply[0][0]) if reply else NO_EVENT
 
     async def after(self, partition: int, event: EventId) -> list[tuple[EventId, bytes, bytes]]:
         """The outbox's first three entries after an event: id, decision, request's part."""
         entries: list[tuple[EventId, bytes, bytes]] = []
-        for entry_id, flat in await self._read("XRANGE", key_names.outbox(partition), f"({event}", "+", "COUNT", 3):
+        reply = await self._read(partition, "XRANGE", key_names.outbox(partition), f"({event}", "+", "COUNT", 3)
+        for entry_id, flat in reply:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             entries.append((parse_event_id(entry_id), fields.get("d", "").encode(), fields.get("r", "").encode()))
         return entries
 
-    async def time_ms(self) -> int:
-        """The server's clock, which scripts use, in milliseconds since 1970."""
-        second, microsecond = await self._read("TIME")
+    async def time_ms(self, partition: int) -> int:
+        """The clock of the partition's server, which scripts use, in milliseconds since 1970."""
+        second, microsecond = await self._read(partition, "TIME")
         return int(second) * 1000 + int(microsecond) // 1000
 
-    async def _read(self, *command: Any) -> Any:
+    async def _read(self, partition: int, *command: Any) -> Any:
         try:
-            reply = await self.link.call(*command)
+            reply = await self.link(partition).call(*command)
         except Broken:
             raise Refusal.temporary("unavailable") from None
         if isinstance(reply, hiredis.ReplyError):
+            self._has_not_run(reply)
             raise refusal_from_reply(reply)
         return reply
 
@@ -265,10 +288,18 @@ def script_line(error: hiredis.ReplyError) -> str:
     return line[0] if line else ""
 
 
+def kind_of(error: hiredis.ReplyError) -> str:
+    """The kind of an error, the first word of its text. Redis names none if a script may not read a key: its slot is
+    being moved key by key, or the cluster is down. Scripts notice that before they write (docs/decisions/0051)."""
+    text = str(error)
+    kind = text.partition(" ")[0]
+    return "TRYAGAIN" if kind == "ERR" and _REFUSED_IN_SCRIPT(text) else kind
+
+
 def refusal_from_reply(error: hiredis.ReplyError) -> Refusal:
     """The Refusal for an error of Redis."""
-    kind = str(error).partition(" ")[0]
-    if kind == "NOSCRIPT":
+    kind = kind_of(error)
+    if kind == "NOSCRIPT" or kind in REDIRECTIONS:
         return Refusal.temporary("recovering")
     if kind == "ERR":  # a script failed, perhaps after its first write
         log.error("script_failed", line=script_line(error))

@@ -74,8 +74,8 @@ def choose_nonce(random: str, setting: Setting, server: Replication) -> Nonce:
 
 def only_replica(server: Replication) -> str:
     """The address of the only replica, if it is online; else ''."""
-    if server.count != 1 or len(server.replicas) != 1 or not server.history:
-        return ""
+    if server.count != 1 or len(server.replicas) != 1 or not server.history or server.is_clustered:
+        return ""  # in a cluster, messages do not go by the replication stream
     (replica,) = server.replicas
     return replica.address if replica.is_online and _is_address(replica.address) else ""
 

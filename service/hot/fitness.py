@@ -14,7 +14,7 @@ MIN_VERSION = (7, 0)
 """The first Redis with `<epoch>-*` as an id for XADD. Every Valkey has it, and reports Redis 7.2."""
 _ASKED = (
     ("INFO", "server"),
-    ("INFO", "replication", "memory", "stats"),
+    ("INFO", "replication", "memory", "stats", "cluster"),
     ("CONFIG", "GET", "*append*"),
 )
 
@@ -54,11 +54,13 @@ class Replication(msgspec.Struct, frozen=True, kw_only=True):
     """Those that the server lists."""
     offset: int
     """The length of its replication stream."""
+    is_clustered: bool
+    """Whether it is a cluster's node."""
 
     @property
     def is_followed(self) -> bool:
-        """Whether `history` may change at run time: it has replicas, or was one."""
-        return self.count > 0 or self.former != ""
+        """Whether `history` may change at run time: it has replicas, was one, or is a cluster's node."""
+        return self.count > 0 or self.former != "" or self.is_clustered
 
     @property
     def addresses(self) -> list[str]:
@@ -128,7 +130,7 @@ async def check_server(call: Call) -> Fitness:
 
 async def ask_replication(call: Call) -> Replication:
     """Fetch only `replication` of Fitness. Raises Broken."""
-    return read_replication(await call("INFO", "replication"))
+    return read_replication(await call("INFO", "replication", "cluster"))
 
 
 def read_replication(reply: Any) -> Replication:
@@ -149,7 +151,7 @@ class Pulse(msgspec.Struct, frozen=True):
 
 async def ask_pulse(call: Call) -> Pulse:
     """Raises Broken."""
-    info = read_info(await call("INFO", "replication", "memory", "stats", "keyspace"))
+    info = read_info(await call("INFO", "replication", "cluster", "memory", "stats", "keyspace"))
     databases = [re.match(r"keys=(\d+)", text) for name, text in info.items() if re.fullmatch(r"db\d+", name)]
     return Pulse(
         replication=_read_replication(info),
@@ -175,6 +177,7 @@ def _read_replication(info: Mapping[str, str]) -> Replication:
         count=int(info.get("connected_slaves", 0)),
         replicas=tuple(_read_replica(line) for name, line in info.items() if _is_replica(name)),
         offset=int(info.get("master_repl_offset", 0)),
+        is_clustered=info.get("cluster_enabled") == "1",
     )
 
 

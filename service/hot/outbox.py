@@ -8,6 +8,7 @@ import hiredis
 
 from service.formats import key_names
 from service.hot.connection import Broken, Connection, connect
+from service.hot.decider import REDIRECTIONS, kind_of
 
 Fields = Sequence[bytes]
 """An entry's names and values in turn."""
@@ -15,25 +16,26 @@ Read = Sequence[tuple[bytes, Fields]]
 """Entries with their ids."""
 ERRORS = (OSError, Broken, hiredis.ReplyError)
 """The errors of all calls: no connection, a broken connection, a refused command."""
-_PASSING = frozenset("LOADING MASTERDOWN READONLY CLUSTERDOWN TRYAGAIN BUSY UNBLOCKED".split())
-"""Errors of a server that is starting, stopping or busy."""
+_PASSING = REDIRECTIONS | frozenset("LOADING MASTERDOWN READONLY BUSY UNBLOCKED".split())
+"""Errors of a server that is starting, stopping or busy, or whose slot moves."""
 
 
 def is_away(error: BaseException) -> bool:
     """Whether the error means that Redis is temporarily unavailable."""
     if isinstance(error, hiredis.ReplyError):
-        return str(error).partition(" ")[0] in _PASSING
+        return kind_of(error) in _PASSING
     return isinstance(error, OSError | Broken)
 
 
 class Outbox:
     """Sends one command at a time on its own connection. Ids are bytes.
 
-    If the connection breaks, the current call raises, and the next call connects again.
+    If the connection breaks, or leads to a node that doesn't have the slot, the current call raises, and the next call
+    connects again.
     """
 
     def __init__(self, redis_url: str, partition: int) -> None:
-        self._url, self._key = redis_url, key_names.outbox(partition)
+        self._url, self._partition, self._key = redis_url, partition, key_names.outbox(partition)
         self._connection: Connection | None = None
 
     async def entries(self, first: bytes, count: int) -> Read:
@@ -60,12 +62,14 @@ class Outbox:
 
     async def _ask(self, *command: Any) -> Any:
         if self._connection is None or self._connection.lost:
-            self._connection = await connect(self._url, "scrip-outbox", encoding=None)
+            self._connection = await connect(self._url, "scrip-outbox", encoding=None, partition=self._partition)
         try:
             reply = await self._connection.call(*command)
         except asyncio.CancelledError:  # the next call must not wait for this reply
             self.close()
             raise
         if isinstance(reply, hiredis.ReplyError):
+            if kind_of(reply) in REDIRECTIONS:
+                self.close()
             raise reply
         return reply

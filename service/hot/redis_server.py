@@ -15,7 +15,7 @@ from service.domain.outcomes import OK
 from service.formats import key_names
 from service.formats.key_names import Key, parse_key
 from service.hot.connection import Connection
-from service.hot.decider import Reply, interpret_reply, is_wrong_type, script_line
+from service.hot.decider import REDIRECTIONS, Reply, interpret_reply, is_wrong_type, kind_of, script_line
 from service.hot.fitness import Fitness, Replication, UnfitRedis, ask_replication, check_server, read_info
 from service.hot.scripts import Scripts, compose
 
@@ -52,7 +52,7 @@ class ScriptFailed(hiredis.ReplyError):
         return self.kind == "WRONGTYPE"
 
 
-_NOT_OURS = frozenset("NOSCRIPT READONLY LOADING MASTERDOWN MOVED ASK CLUSTERDOWN NOREPLICAS NOAUTH NOPERM".split())
+_NOT_OURS = REDIRECTIONS | frozenset("NOSCRIPT READONLY LOADING MASTERDOWN NOREPLICAS NOAUTH NOPERM".split())
 """Errors of a server that this worker must not use, or not now."""
 
 
@@ -278,7 +278,7 @@ class Server:
 
 def _failure(script: str, error: hiredis.ReplyError) -> Exception:
     """The exception for an error of a script."""
-    kind = str(error).partition(" ")[0]
+    kind = kind_of(error)
     if kind in _NOT_OURS:
         return Fenced(kind)
     line = script_line(error)

@@ -146,7 +146,7 @@ class _Work:
         workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
         sizes = await self.bulk.count_compared(workspaces)
         self._total = sum(sizes.values())
-        connection = await connect(redis_url, "scrip-reconcile")
+        connection = await connect(redis_url, "scrip-reconcile", partition=self._partition)
         try:
             looker = Looker(connection, self._partition, row.epoch, row.nonce)
             await looker.start()

@@ -12,8 +12,8 @@ from zlib import crc32
 
 from redis.asyncio import Redis
 
-from service.common.redis_address import parse_redis_address
-from service.hot.connection import locate
+from service.common.redis_address import RedisAddress
+from service.hot.connection import locate, read_nodes
 from service.record.pool import connect_once
 from service.replay.expectation import Redemption
 from service.replay.http_client import Client, UnexpectedResponse
@@ -128,15 +128,15 @@ async def wait_until_recorded(client: Client, token: str, report: ReportProgress
 async def check_stores(redis_url: str, database_url: str) -> None:
     """Connect to Redis and Postgres once. Raises the errors of their clients."""
     redis: Any  # as in read_redis
-    async with await _connect(redis_url) as redis:
-        await redis.ping()
+    for node in await read_nodes(redis_url):
+        async with await _connect(node) as redis:
+            await redis.ping()
     connection = await connect_once(database_url)
     await connection.close()
 
 
-async def _connect(redis_url: str, **options: Any) -> Redis:
-    """A client of the server that the URL or its sentinels name. Raises OSError."""
-    address = parse_redis_address(redis_url)
+async def _connect(address: RedisAddress, **options: Any) -> Redis:
+    """A client of one server, which its sentinels name if there are some. Raises OSError."""
     host = await locate(address)
     options |= {"host": host.name, "port": host.port} if host else {"unix_socket_path": address.path}
     username, password = address.login.credentials() or (None, None)
@@ -173,16 +173,21 @@ async def read_redis(
     many other keys the server holds.
     """
     redis: Any  # redis-py's types allow bytes, which decode_responses excludes
-    async with await _connect(url, decode_responses=True, encoding_errors="surrogateescape") as redis:
-        w, book = await _find_book(redis, book_id, report)
-        if book is None:
-            return StoreContents(None)
-        counts = Counter({"standing": 0, "codes spent": 0, "codes locked": 0, "codes free": 0})
-        for start in range(0, len(codes), _CODES_PER_READ):
-            report("Reading codes in Redis", start, len(codes))
-            counts.update(await _read_codes(redis, w, book, codes[start : start + _CODES_PER_READ]))
-        report("Reading codes in Redis", len(codes), len(codes))
-        counts["users"] = await _count_users(redis, w, book, report)
+    for node in await read_nodes(url):
+        async with await _connect(node, decode_responses=True, encoding_errors="surrogateescape") as redis:
+            w, book = await _find_book(redis, book_id, report)
+            if book is not None:
+                return await _read_book(redis, w, book, codes, report)
+    return StoreContents(None)
+
+
+async def _read_book(redis: Any, w: str, book: str, codes: Sequence[str], report: ReportProgress) -> StoreContents:
+    counts = Counter({"standing": 0, "codes spent": 0, "codes locked": 0, "codes free": 0})
+    for start in range(0, len(codes), _CODES_PER_READ):
+        report("Reading codes in Redis", start, len(codes))
+        counts.update(await _read_codes(redis, w, book, codes[start : start + _CODES_PER_READ]))
+    report("Reading codes in Redis", len(codes), len(codes))
+    counts["users"] = await _count_users(redis, w, book, report)
     return StoreContents(None, dict(counts))
 
 

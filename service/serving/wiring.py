@@ -16,6 +16,7 @@ from service.api.context import Context
 from service.api.csv_stream import MAX_EXPORTS, ExportSlots
 from service.common.config import Settings
 from service.domain.errors import Refusal
+from service.hot.cluster_links import make_links
 from service.hot.connection import Link
 from service.hot.decider import Decider
 from service.hot.projection import RedisProjector
@@ -54,9 +55,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
     max_size = max(2, MAX_CONNECTIONS // settings.api_processes)
     pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=max_size)
-    link = Link(settings.redis_url, "scrip-api", settings.redis_durability)
-    await link.start()
-    decider = Decider(link)
+    links = make_links(settings.redis_url, "scrip-api", settings.redis_durability)
+    await links.start()
+    decider = Decider(links)
     recorded = Recorded(pool)
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider, settings.kept_bytes)
@@ -85,7 +86,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         await asyncio.gather(*tasks, return_exceptions=True)
         await forget_process(pool, poller.process)
         await recorded.close()
-        await link.stop()
+        await links.stop()
         await replica.close()
         await pool.close()
 
@@ -123,7 +124,8 @@ async def _watch_scripts(context: Context) -> None:
                     loaded_at[partition] = moment
         now = context.open_partitions
         context.loaded_partitions = frozenset(p for p in now if loaded_at.get(p) == context.decider.moment(p))
-        was, lacking = lacking, sorted(now - context.loaded_partitions) if context.decider.link.connected else []
+        lacks = now - context.loaded_partitions
+        was, lacking = lacking, sorted(p for p in lacks if context.decider.link(p).connected)
         if lacking and lacking != was:
             log.warning("scripts_not_loaded", partitions=lacking, version=version(), remedy=_REMEDY)
         await asyncio.sleep(POLL_S)
@@ -163,7 +165,7 @@ class _PostgresPoller:
         """Update keys and epochs once, and write that this process runs, key usage and refused requests. Raises the
         pool's errors, and WrongNumber if a version that does not fit this one has migrated the database."""
         context = self._context
-        generation, polled_at = context.decider.link.generation, time.monotonic()
+        made, polled_at = Link.made, time.monotonic()
         if await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
@@ -177,7 +179,7 @@ class _PostgresPoller:
         partitions = await read_partitions(context.pool)
         for row in partitions:
             if row.state == "open":
-                context.decider.learn(row.id, row.epoch, row.nonce, generation, polled_at)
+                context.decider.learn(row.id, row.epoch, row.nonce, made, polled_at)
             else:
                 context.decider.forget(row.id)
         context.partitions = range(len(partitions))

@@ -159,7 +159,7 @@ class PartitionWorker:
             of_redis = isinstance(error, redis.ERRORS)
             self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
             if isinstance(error, Broken) or not self._redis.is_connected:
-                await self._redis.until_reached(RETRY_S)
+                await self._redis.until_reached(self._partition, RETRY_S)
                 return 0.0
             return RETRY_S
         pause_s = self._backoff.next_s()
@@ -169,7 +169,7 @@ class PartitionWorker:
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
         flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys)
-        watch = await self._redis.watch()
+        watch = await self._redis.watch(self._partition)
         server = Server(watch.connection, self._partition)
         try:
             async with asyncio.TaskGroup() as group:
@@ -234,7 +234,7 @@ class PartitionWorker:
     async def _stop_deciding(self) -> None:
         """Set the gate to `behind`: nothing can be recorded, so Redis must decide no more changes."""
         try:
-            connection = await connect(self._redis_url, "scrip-worker")
+            connection = await connect(self._redis_url, "scrip-worker", partition=self._partition)
         except (OSError, Broken):
             return
         try:

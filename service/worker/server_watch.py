@@ -1,16 +1,18 @@
-"""The connection to Redis that all partitions of a worker share, and the checks of its server that they share."""
+"""The connections to Redis that a worker's partitions share, one to each server, and the checks that they share."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
 
+from service.common.redis_address import Host, parse_redis_address
 from service.formats import key_names
 from service.formats.key_names import Key
-from service.hot.connection import Connection, connect, leave_moved
+from service.hot.connection import Connection, connect, leave_moved, locate
 from service.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.hot.scripts import Scripts
 
@@ -34,9 +36,9 @@ class Look(NamedTuple):
     replication: Replication
     gate: str
     """'' if it is missing or of a wrong type."""
-    has_scripts: bool
     may_have_wrong_type: bool
     """Whether a key of some partition has a wrong type."""
+    has_scripts: bool
 
 
 class ServerWatch:
@@ -45,8 +47,10 @@ class ServerWatch:
     All methods raise Broken if the connection breaks, and hiredis.ReplyError.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, is_cluster: bool = False) -> None:
+        """`is_cluster`: each partition is in a slot of its own, and a command names keys of one slot only."""
         self.connection = connection
+        self._is_cluster = is_cluster
         self._asked: dict[int, Scripts] = {}
         self._answering: dict[str, asyncio.Task[Any]] = {}
 
@@ -63,28 +67,43 @@ class ServerWatch:
     async def look(self, scripts: Scripts) -> Look:
         """Look at the gate of the scripts' partition, and whether the server has the scripts."""
         self._asked[scripts.partition] = scripts
-        return (await self._share("look", self._look))[scripts.partition]
+        look = (await self._share("look", self._look))[scripts.partition]
+        if isinstance(look, hiredis.ReplyError):
+            raise look
+        return look
 
-    async def _look(self) -> dict[int, Look]:
-        """Four commands, whatever the number of partitions. Redis loses all scripts of an epoch or none, so the first
-        stands for all. MGET returns nothing for a key of another type, which EXISTS counts."""
+    async def _look(self) -> dict[int, Look | hiredis.ReplyError]:
+        """Four commands, whatever the number of partitions; in a cluster two, and two for each partition, which may be
+        refused by themselves. Redis loses all scripts of an epoch or none, so the first stands for all."""
         asked, self._asked = self._asked, {}
-        names = [Key(partition, 0, kind).name for partition in asked for kind in _STRINGS]
         firsts = [next(iter(scripts.digests.values())) for scripts in asked.values()]
+        groups = [[partition] for partition in asked] if self._is_cluster else [list(asked)]
         call = self.connection.call
-        replication, texts, existing, loaded = await asyncio.gather(
-            ask_replication(call), call("MGET", *names), call("EXISTS", *names), call("SCRIPT", "EXISTS", *firsts)
+        replication, loaded, *groups_own = await asyncio.gather(
+            ask_replication(call), call("SCRIPT", "EXISTS", *firsts), *map(self._read_own, groups)
         )
-        for reply in (texts, loaded):
-            if isinstance(reply, hiredis.ReplyError):
-                raise reply
+        if isinstance(loaded, hiredis.ReplyError):
+            raise loaded
+        own = {partition: reply for group in groups_own for partition, reply in group.items()}
+        looks: dict[int, Look | hiredis.ReplyError] = {}
+        for partition, has in zip(asked, loaded, strict=True):
+            reply = own[partition]
+            is_read = not isinstance(reply, hiredis.ReplyError)
+            looks[partition] = Look(replication, *reply, has_scripts=bool(has)) if is_read else reply
+        return looks
+
+    async def _read_own(self, partitions: Sequence[int]) -> dict[int, tuple[str, bool] | hiredis.ReplyError]:
+        """Gate and may_have_wrong_type of each partition. MGET returns nothing for a key of another type, which EXISTS
+        counts."""
+        names = [Key(partition, 0, kind).name for partition in partitions for kind in _STRINGS]
+        call = self.connection.call
+        texts, existing = await asyncio.gather(call("MGET", *names), call("EXISTS", *names))
+        if isinstance(texts, hiredis.ReplyError):
+            return dict.fromkeys(partitions, texts)
         values = dict(zip(names, texts, strict=True))
         # An error: Redis's user may not run EXISTS (an older deploy/redis-acl). Then the types are asked.
         is_wrong = existing != len(texts) - texts.count(None)
-        return {
-            partition: Look(replication, values[key_names.gate(partition)] or "", bool(has), is_wrong)
-            for partition, has in zip(asked, loaded, strict=True)
-        }
+        return {partition: (values[key_names.gate(partition)] or "", is_wrong) for partition in partitions}
 
     async def _share(self, what: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         if what not in self._answering:
@@ -99,42 +118,48 @@ class ServerWatch:
 
 
 class SharedRedis:
-    """The worker's connection to Redis. If it breaks, the work on all partitions ends and begins again."""
+    """A process's connections, one to each server. If one breaks, the work on its partitions ends and begins again."""
 
-    def __init__(self, redis_url: str) -> None:
-        self.url = redis_url
-        self._watch: ServerWatch | None = None
-        self._connecting = asyncio.Lock()
-        self._following: asyncio.Task[None] | None = None
-        """Ends with the connection."""
+    def __init__(self, redis_url: str, name: str = "scrip-worker") -> None:
+        self._address, self._name = parse_redis_address(redis_url), name
+        self._watches: dict[Host | None, ServerWatch] = {}
+        """By the node of a cluster; else there is one, of None."""
+        self._connecting: defaultdict[Host | None, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._following: dict[Host | None, asyncio.Task[None]] = {}
+        """Each ends with its connection."""
 
-    async def watch(self) -> ServerWatch:
-        """The current connection, or a new one. Raises OSError."""
-        async with self._connecting:
-            if self._watch is None or self._watch.connection.lost:
-                connection = await connect(self.url, "scrip-worker")
-                self._watch = ServerWatch(connection)
-                self._following = asyncio.create_task(leave_moved(self.url, connection))
-            return self._watch
+    async def watch(self, partition: int) -> ServerWatch:
+        """The current connection to the partition's server, or a new one. Raises OSError."""
+        address = self._address
+        node = await locate(address, partition) if address.is_cluster else None
+        async with self._connecting[node]:
+            self._watches = {at: watch for at, watch in self._watches.items() if not watch.connection.lost}
+            watch = self._watches.get(node)
+            if watch is None:
+                connection = await connect(address.at(node) if node else address, self._name)
+                watch = self._watches[node] = ServerWatch(connection, is_cluster=address.is_cluster)
+                self._following[node] = asyncio.create_task(leave_moved(address, connection))
+            return watch
 
     @property
     def is_connected(self) -> bool:
-        return self._watch is not None and not self._watch.connection.lost
+        """Whether no server's connection is lost."""
+        return bool(self._watches) and not any(watch.connection.lost for watch in self._watches.values())
 
-    async def until_reached(self, at_most_s: float) -> None:
-        """Return once there is a connection, after RETRY_S or later, but at most after so long. One partition tries for
-        all."""
+    async def until_reached(self, partition: int, at_most_s: float) -> None:
+        """Return once there is a connection to the partition's server, after RETRY_S or later, but at most after so
+        long. One partition tries for all."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most_s):
                 while True:
                     await asyncio.sleep(RETRY_S)
-                    if not self._connecting.locked():
+                    if not any(lock.locked() for lock in self._connecting.values()):
                         with contextlib.suppress(OSError):
-                            await self.watch()
+                            await self.watch(partition)
                             return
 
     def close(self) -> None:
-        if self._watch:
-            self._watch.connection.close()
-        if self._following:
-            self._following.cancel()
+        for watch in self._watches.values():
+            watch.connection.close()
+        for following in self._following.values():
+            following.cancel()

@@ -16,13 +16,14 @@ from service.formats.idempotency_entry import parse_entry
 from service.formats.key_names import parse_key
 from service.formats.mending_mark import WHOLE
 from service.formats.order_entries import is_nothing
-from service.hot.connection import Connection, connect
+from service.hot.connection import Connection
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
 from service.record.config.retirements import read_step
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
 from service.worker.restorer import Restorer
+from service.worker.server_watch import SharedRedis
 
 EPOCH = 10**12
 """The built Redis's epoch, which no partition has. A service that uses it rebuilds it whole."""
@@ -67,15 +68,17 @@ class Compared(msgspec.Struct):
 async def build(target_url: str, live_url: str, pool: asyncpg.Pool) -> list[Compared]:
     """Build all partitions into an empty Redis with the recovery's code, and compare each with the live one. Raises
     BuildRejected."""
-    live, target = await connect(live_url, "scrip-rebuild"), await connect(target_url, "scrip-rebuild")
+    live, target = SharedRedis(live_url, "scrip-rebuild"), SharedRedis(target_url, "scrip-rebuild")
     try:
-        if await _run_id(live) == await _run_id(target):
-            raise BuildRejected("target_is_live: this is the Redis that decides.")
-        if await Server(target, 0).command("DBSIZE"):
-            raise BuildRejected("target_not_empty: there is something in it.")
         rows = await read_partitions(pool)
+        here = [(await live.watch(row.id)).connection for row in rows]
+        there = [(await target.watch(row.id)).connection for row in rows]
+        if {await _run_id(one) for one in set(here)} & {await _run_id(one) for one in set(there)}:
+            raise BuildRejected("target_is_live: this is the Redis that decides.")
+        if any([await Server(one, 0).command("DBSIZE") for one in set(there)]):
+            raise BuildRejected("target_not_empty: there is something in it.")
         steps = [await read_step(pool, row.id) for row in rows]
-        twins = [_Twin(live, target, pool, row) for row in rows]
+        twins = [_Twin(here[at], there[at], pool, row) for at, row in enumerate(rows)]
         for twin in twins:
             await twin.build()
         compared = [await twin.compare() for twin in twins]

@@ -186,7 +186,7 @@ PLANTS: dict[str, Plant] = {
                 """\
 scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
             self._digests[partition] = scripts.digests
-            self.link.texts = {digest: scripts.texts[name] for name, digest in scripts.digests.items()}
+            self.link(partition).texts = {digest: scripts.texts[name] for name, digest in scripts.digests.items()}
 """,
             ),
             Change(

@@ -7,9 +7,9 @@ from loadtests.harness import dump
 from loadtests.harness.running import PARTITIONS
 from loadtests.harness.servers import started
 from service.formats import key_names
-from service.hot.connection import connect
+from service.hot.connection import connect, read_nodes
 from service.worker.twin import build
-from tests.faults.stage import Stage
+from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
 
 _IDLE = "0 - - 0 - - - - - - - - - -"
 
@@ -19,7 +19,7 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
     locks' keys; at most ten of it."""
     folder = stage.folder / "scratch"
     folder.mkdir(exist_ok=True)
-    live = f"redis://127.0.0.1:{stage.primary.port}/0"
+    live = stage.cluster.url if stage.is_clustered else f"redis://127.0.0.1:{stage.primary.port}/0"
     with started(Path(stage.binary), folder) as url:
         compared = await build(url, live, stage.pool)
         running, rebuilt = await everything(live), await everything(url)
@@ -39,12 +39,15 @@ def _answered_under(name: str) -> str | None:
 async def everything(url: str) -> dict[str, Any]:
     """What a Redis holds of the service, but for what every opening writes anew, and limits' counters, which end by
     themselves."""
-    connection = await connect(url, "drill")
-    try:
-        of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout)
-        keys = await dump.everything(connection, *(key(p) for p in range(PARTITIONS) for key in of_partitions))
-    finally:
-        connection.close()
+    keys: dict[str, Any] = {}
+    of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout)
+    partitions = max(PARTITIONS, CLUSTERED_PARTITIONS)
+    for node in await read_nodes(url):
+        connection = await connect(node, "drill")
+        try:
+            keys |= await dump.everything(connection, *(key(p) for p in range(partitions) for key in of_partitions))
+        finally:
+            connection.close()
     return {name: plain for name, held in keys.items() if (plain := _plain(name, held)) is not None}
 
 

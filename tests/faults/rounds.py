@@ -55,6 +55,7 @@ async def stage_of(
     copy = folder.with_name(f"{folder.name}-tree")
     tree = changed([*scenario.changes, *changes], ROOT, copy)
     servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks, "sentinels": scenario.sentinels}
+    servers |= {"clustered": scenario.clustered}
     try:
         async with Stage(binary, folder, scenario.sync, **servers, tree=tree, fencing=scenario.fencing) as stage:
             yield stage

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
-from tests.faults import process_faults, redis_faults, server_faults, upgrading
+from tests.faults import cluster_faults, process_faults, redis_faults, server_faults, upgrading
 from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
@@ -34,6 +34,8 @@ class Scenario(NamedTuple):
     sentinels: int = 0
     """How many watch the servers. Processes find the primary by them, if there are some."""
     fencing: str = "postgres"
+    clustered: bool = False
+    """Whether Redis is a cluster of three primaries, with a replica each."""
     moves_clocks: bool = False
     powered: bool = False
     """Whether it takes a compiler: power is lost, or clocks are stepped."""
@@ -113,6 +115,10 @@ SCENARIOS: dict[str, Scenario] = {
     "failover by sentinels, with lag": Scenario(
         redis_faults.failed_over_with_lag, may_lose=ANSWERED, sentinels=3, fencing="lag", rounds=5
     ),
+    "a cluster's primaries killed": Scenario(
+        cluster_faults.primaries_killed, may_lose=ANSWERED, clustered=True, codes=2000, rounds=10
+    ),
+    "a cluster's slot moved": Scenario(cluster_faults.slot_moved, clustered=True, codes=2000, rounds=10),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(
         redis_faults.old_dump_unwatched, may_lose=ANSWERED, replicated=False

@@ -13,6 +13,7 @@ from typing import Self
 import asyncpg
 import httpx
 
+from loadtests.harness.cluster import Cluster, start_cluster
 from loadtests.harness.running import HOME, PARTITIONS
 from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import free_port
@@ -27,6 +28,8 @@ from tests.faults.waiting import settled
 from tests.service_fixture import make_workspace
 
 APIS = 2
+CLUSTERED_PARTITIONS = 4
+"""On a cluster of three primaries, each of which has one of these at least."""
 _ALARMS = (
     "stopped", "script_failed", "event put into quarantine", "event_not_redone", "configuration_left_out",
     "code_left_out", "answer_left_out",
@@ -82,7 +85,8 @@ class Stage:
     """Two servers `primary` and `replica` behind `front`, a Postgres behind its own, and on them APIs and a worker that
     run a tree's code. The first API finds Redis by `side`, an address of its own. With preloads, power can be lost and
     clocks stepped. Without a replica the service needs no Postgres to decide. If sentinels watch the servers, processes
-    find the primary by them, and not by `front` and `side`. All end with the block."""
+    find the primary by them, and not by `front` and `side`. With `clustered` three primaries with a replica each take
+    the place of all of these. All end with the block."""
 
     def __init__(
         self,
@@ -96,13 +100,16 @@ class Stage:
         tree: Path = ROOT,
         standbys: int = 0,
         fencing: str = "postgres",
+        clustered: bool = False,
     ) -> None:
         folder.mkdir()
         self.sync: Sync = sync
+        self.is_clustered = clustered
+        self.cluster: Cluster
         self._replicated, self._sentinels = replicated, sentinels
         self._watching = contextlib.ExitStack()
         self._named = ""
-        """The URL that names the sentinels."""
+        """The URL that names the sentinels, or the cluster."""
         self._disks: list[Path] = []
         self.binary, self.folder, self._tree = binary, folder, tree
         self.preloads = Preloads(folder / "preloads") if Preloads.possible() else None
@@ -140,21 +147,26 @@ class Stage:
         for node in self._nodes:
             await node.link.start()
             await node.start()
-        if self._replicated:
+        if self._replicated and not self.is_clustered:
             await self.replica.follow(self.primary)
         await self.front.start()
         await self.side.start()
         if self._sentinels:
             started = start_sentinels(self.binary, self.folder, self.primary.port, self._sentinels, replicas=1)
             self._named = f"redis+sentinel://{await asyncio.to_thread(self._watching.enter_context, started)}"
+        if self.is_clustered:
+            options = ("--appendonly", "yes", "--appendfsync", self.sync)
+            started = start_cluster(self.binary, self.folder, *options)
+            self.cluster = await asyncio.to_thread(self._watching.enter_context, started)
+            self._named = self.cluster.url
         await starting
         self.pool = await postgres.connect(self.database.url)
-        await ensure_partitions(self.pool, PARTITIONS)
+        await ensure_partitions(self.pool, max(PARTITIONS, CLUSTERED_PARTITIONS if self.is_clustered else 1))
         async with self.pool.acquire() as connection:
             await make_workspace(connection, "drill", "live", HOME)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
-        # With a replica what an API knows must be fresh, and the front is as slow as we are.
-        url = self.database.url if self._replicated else self.database.front_url
+        # With replicas what an API knows must be fresh, and the front is as slow as we are.
+        url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
         self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
         self.env["SCRIP_REDIS_FENCING"] = self._fencing
         self.add_worker()
@@ -166,6 +178,8 @@ class Stage:
 
     @property
     def _nodes(self) -> list[Node]:
+        if self.is_clustered:
+            return []
         return [self.replica, self.primary] if self._replicated else [self.primary]
 
     @property
@@ -313,5 +327,7 @@ class Stage:
         for node in self._nodes:
             if not node.runs:
                 await node.start()
-        if self._replicated:
+        if self.is_clustered:
+            await asyncio.to_thread(self.cluster.heal)
+        elif self._replicated:
             await self.replica.follow(self.primary)

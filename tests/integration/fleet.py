@@ -1,6 +1,7 @@
 """Several partitions with a workspace each, and workers that come, end and die."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -14,7 +15,7 @@ from service.access.caller import SCOPES, Caller
 from service.api.recall import decide
 from service.common.config import Settings
 from service.domain.code_requests import CodeLine
-from service.hot.connection import Link
+from service.hot.cluster_links import make_links
 from service.hot.decider import Decider
 from service.operations import redeem
 from service.operations.base import Call
@@ -69,11 +70,14 @@ class Worker:
 class Fleet:
     """The partitions, and the running workers by name."""
 
-    def __init__(self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int, codes: int = CODES
+    ) -> None:
         self.pool, self.partitions, self._database_url = pool, partitions, database_url
+        self._number = codes
         self.settings = Settings(redis_url=valkey_url, database_url=database_url, partitions=partitions)
         self.workers: dict[str, Worker] = {}
-        self.link = Link(valkey_url, "tests")
+        self.link = make_links(valkey_url, "tests")
         self.decider = Decider(self.link)
         self.callers: list[Caller] = []
         self._codes = itertools.count()
@@ -86,7 +90,7 @@ class Fleet:
                 row = await create_workspace(connection, uuid4().hex)
             if row.partition not in callers:
                 book = await make_book(self.pool, row)
-                codes = [CodeLine(f"CODE-{n}") for n in range(CODES)]
+                codes = [CodeLine(f"CODE-{n}") for n in range(self._number)]
                 await add_codes(self.pool, row.workspace, row.partition, book.book, codes)
                 about = (row.workspace, row.workspace_id, row.partition)
                 callers[row.partition] = Caller(uuid4(), *about, "live", frozenset(SCOPES))
@@ -119,9 +123,10 @@ class Fleet:
         for row in await read_partitions(self.pool):
             self.decider.learn(row.id, row.epoch, row.nonce)
 
-    async def redeem(self, partition: int) -> str:
-        """Redeem the partition's next code; return it."""
-        caller, code = self.callers[partition], f"CODE-{next(self._codes) // self.partitions}"
+    async def redeem(self, partition: int, code: str = "") -> str:
+        """Redeem a code of the partition, by default its next; return it."""
+        caller = self.callers[partition]
+        code = code or f"CODE-{next(self._codes) // self.partitions}"
         command = redeem.REDEEM.prepare(Call(caller, "", "-"), code, redeem.RedeemRequest(user_id="ann"))
         await decide(self.decider, self.pool, caller, command)
         return code
@@ -148,13 +153,29 @@ async def fleet(
 ) -> AsyncIterator[Fleet]:
     """Configured partitions without a worker."""
     del redis  # emptied
+    async with start_fleet(pool, database_url, valkey_url, partitions, monkeypatch) as fleet:
+        yield fleet
+
+
+@contextlib.asynccontextmanager
+async def start_fleet(
+    pool: asyncpg.Pool,
+    database_url: str,
+    redis_url: str,
+    partitions: int,
+    monkeypatch: pytest.MonkeyPatch,
+    codes: int = CODES,
+) -> AsyncIterator[Fleet]:
+    """As the fixture, on an empty Redis."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
     monkeypatch.setattr(lease_keeper, "RENEW_S", 0.05)
     monkeypatch.setattr(lease_keeper, "SETTLED_S", 0.2)
-    fleet = Fleet(pool, database_url, valkey_url, partitions)
+    fleet = Fleet(pool, database_url, redis_url, partitions, codes)
     await fleet.configure()
     await fleet.link.start()
-    yield fleet
-    for name in [*fleet.workers]:
-        await fleet.kill(name)
-    await fleet.link.stop()
+    try:
+        yield fleet
+    finally:
+        for name in [*fleet.workers]:
+            await fleet.kill(name)
+        await fleet.link.stop()

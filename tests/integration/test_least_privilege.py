@@ -26,11 +26,12 @@ _RUN = {
 """The scripts that each process runs."""
 _SENT = {
     "api": set(
-        "evalsha script|exists client|setname config|get info ping publish wait time get xrange xrevrange".split()
+        "evalsha script|exists client|setname cluster|nodes config|get info ping publish wait time get xrange "
+        "xrevrange".split()
     ),
     "worker": set(
-        "exists evalsha script|exists script|load eval client|setname config|get info ping get mget scan xrange "
-        "xrevrange xread xtrim xlen bgrewriteaof time type hget hgetall hscan zrange zscore".split()
+        "exists evalsha script|exists script|load eval client|setname cluster|nodes config|get info ping get mget scan "
+        "xrange xrevrange xread xtrim xlen bgrewriteaof time type hget hgetall hscan zrange zscore".split()
     ),
 }
 """The commands that each process sends itself; the doctor and reconciling use the worker's user, too."""

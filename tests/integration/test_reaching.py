@@ -139,11 +139,11 @@ async def test_partitions_share_each_attempt() -> None:
     """The partitions of a worker that lose their connection make one new one."""
     async with serving(ignore) as server:
         shared = SharedRedis(server.url)
-        (watch, *others) = await asyncio.gather(*(shared.watch() for _ in range(16)))
+        (watch, *others) = await asyncio.gather(*(shared.watch(0) for _ in range(16)))
         assert all(other is watch for other in others)
         watch.connection.close()
         await until(lambda: not shared.is_connected)
-        await asyncio.gather(*(shared.until_reached(PATIENCE_S) for _ in range(16)))
+        await asyncio.gather(*(shared.until_reached(0, PATIENCE_S) for _ in range(16)))
         assert (shared.is_connected, len(server.writers)) == (True, 2)
         shared.close()
 

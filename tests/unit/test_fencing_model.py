@@ -89,8 +89,8 @@ def _server(name: str, state: State, acked: int = 0) -> Replication:
     addresses = ["r:1"] * has_r + ["r2:1"] * (name == state.r2 == "A")
     replicas = tuple(Replica(address, is_online=True, offset=acked) for address in addresses)
     history, former = {"A": ("a" * 40, ""), "N": ("d" * 40, "")}.get(name, ("b" * 40, "a" * 40))
-    count = len(replicas)
-    return Replication(is_primary=True, history=history, former=former, count=count, replicas=replicas, offset=SENT)
+    about = {"history": history, "former": former, "count": len(replicas), "replicas": replicas}
+    return Replication(is_primary=True, offset=SENT, is_clustered=False, **about)  # type: ignore[arg-type]
 
 
 def _steps(state: State, rules: Rules) -> Iterator[State]:

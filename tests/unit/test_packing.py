@@ -4,7 +4,7 @@ import hiredis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.hot.connection import pack
+from service.hot.packing import pack
 
 _PARTS = st.one_of(st.text(), st.text("ab", min_size=1020, max_size=1030), st.binary(), st.integers(), st.floats())
 

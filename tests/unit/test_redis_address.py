@@ -47,6 +47,22 @@ def test_sentinels() -> None:
     assert parse_redis_address("rediss+sentinel://s/main").is_tls
 
 
+def test_cluster() -> None:
+    """A cluster is named by some of its nodes; the address of one node is that of a server."""
+    address = parse_redis_address("redis+cluster://app:x@n1:7000,n2,[::1]:5/0?ssl_ca_certs=ca.pem")
+    assert address.hosts == (Host("n1", 7000), Host("n2", 6379), Host("::1", 5))
+    assert (address.is_cluster, address.service, address.is_tls) == (True, "", False)
+    assert str(address) == "n1:7000,n2:6379,[::1]:5"
+    node = address.at(Host("n9", 1))
+    assert (node.is_cluster, node.hosts, node.login, node.ca_file) == (
+        False,
+        (Host("n9", 1),),
+        Login("app", "x"),
+        "ca.pem",
+    )
+    assert parse_redis_address("rediss+cluster://n1").is_tls
+
+
 @pytest.mark.parametrize(
     ("url", "rule"),
     [
@@ -60,6 +76,8 @@ def test_sentinels() -> None:
         ("redis+sentinel://:hunter2@s:26379", "after the /, their service"), ("unix://h", "path of a socket"),
         ("redis+sentinel:///main", "must name sentinels"), ("redis+sentinel://s1,,s2/main", "must name sentinels"),
         ("redis+sentinel://s/main/hunter2", "database by its number"),
+        ("redis+cluster://:hunter2@n1,,n2", "must name nodes"), ("redis+cluster://:hunter2@n/1", "not name a database"),
+        ("redis+cluster://n1/hunter2", "database by its number"),
         ("redis+sentinel://s/main?sentinel_username=hunter2", "a user without a password"),
         ("redis://:hunter2@h?ssl_ca_certs=/hunter2/ca.pem", "names a file as ssl_ca_certs that can't be read"),
         ("redis://h?password_file=/hunter2", "names a file as password_file that can't be read"),

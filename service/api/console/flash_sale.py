@@ -239,7 +239,7 @@ class _Sale:
         command = begin_decoded(row, Call(self._caller), self._code, wanted, counted=True)
         try:
             reply = await decide(context.decider, context.pool, self._caller, command)
-            rendered = finish(command, reply, context.decider.durability)
+            rendered = finish(command, reply, context.decider.durability(self._caller.partition))
         except Refusal as refusal:
             self._refused[refusal.code] += 1
             answers.note(row.route, refusal.outcome.status, refusal.code, "flash-sale", began_s)

@@ -120,17 +120,15 @@ class Overviews(Controller):
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:
-    decider = context.decider
-    now = RedisNow(connected=decider.link.connected, gate="", epoch=decider.epoch(caller.partition))
+    decider, link = context.decider, context.decider.link(caller.partition)
+    now = RedisNow(connected=link.connected, gate="", epoch=decider.epoch(caller.partition))
     try:
         async with asyncio.timeout(ASK_S):
             now.gate = await decider.gate(caller.partition)
-            server = await check_server(decider.link.call)
+            server = await check_server(link.call)
     except (Refusal, Broken, TimeoutError):
         return now
-    return RedisNow.from_row(
-        server, connected=now.connected, gate=now.gate, epoch=now.epoch, fsynced=decider.link.fsynced
-    )
+    return RedisNow.from_row(server, connected=now.connected, gate=now.gate, epoch=now.epoch, fsynced=link.fsynced)
 
 
 async def _postgres(context: Context) -> PostgresNow:

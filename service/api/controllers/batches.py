@@ -165,7 +165,7 @@ async def _run(
         entries += some
     done = [entry for entry in entries if not isinstance(entry.reply, Refusal)]
     unknown = any(isinstance(entry.reply, Refusal) and entry.reply.code == "outcome_unknown" for entry in entries)
-    durability, in_record = decider.durability, False
+    durability, in_record = decider.durability(partition), False
     durable = [entry for entry in done if entry.row and entry.row.operation.durable]
     if wait and durable:
         in_record = await wait.is_recorded([_answer(call, entry, durability, "") for entry in durable])

@@ -144,7 +144,7 @@ async def lag_s(context: Context, row: Partition) -> float:
             if at_ms is not None and workspace is not None:
                 # A test workspace's clock may have an offset.
                 moved_ms = (await read_workspace(context.pool, workspace)).clock_offset_ms
-                return round(max(await context.decider.time_ms() - at_ms + moved_ms, 0) / 1000, 3)
+                return round(max(await context.decider.time_ms(row.id) - at_ms + moved_ms, 0) / 1000, 3)
     except Refusal:
         pass
     return 0.0

@@ -1,0 +1,203 @@
+"""A cluster of Redis or Valkey for tests, with nodes that die and slots that move."""
+
+import contextlib
+import itertools
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from loadtests.harness.servers import free_port
+from service.hot.cluster import SLOTS, slot_of
+
+NODE_TIMEOUT_MS = 1000
+"""A primary that is silent for so long is replaced by its replica."""
+PATIENCE_S = 60.0
+
+
+class ClusterNode:
+    """A node, which can be killed and started again."""
+
+    def __init__(self, binary: Path, folder: Path, *options: str) -> None:
+        self.port, self._bus_port = free_port(), free_port()
+        self._folder = folder / str(self.port)
+        self._folder.mkdir()
+        settings = f"""--port {self.port} --cluster-port {self._bus_port} --bind 127.0.0.1 --dir {self._folder}
+            --save --cluster-enabled yes --cluster-node-timeout {NODE_TIMEOUT_MS} --cluster-require-full-coverage no
+            --cluster-replica-validity-factor 0 --cluster-migration-barrier 9 --repl-diskless-sync-delay 0
+            --repl-ping-replica-period 1 --maxmemory-policy noeviction --logfile log""".split()
+        settings.insert(settings.index("--save") + 1, "")
+        self._command = [binary, *settings, *options]
+        self.process: subprocess.Popen[bytes] | None = None
+        self.client = redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, socket_timeout=5)
+        self.client.response_callbacks.clear()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command)
+        wait_until(lambda: self.run("PING") == "PONG", "a node")
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait(10)
+        self.client.close()
+
+    def run(self, *command: Any) -> Any:
+        reply: Any = self.client.execute_command(*command)
+        return reply
+
+    def info(self, section: str) -> dict[str, str]:
+        lines = self.run("CLUSTER", "INFO") if section == "cluster" else self.run("INFO", section)
+        return dict(line.split(":", 1) for line in lines.splitlines() if ":" in line)
+
+    def meet(self, other: "ClusterNode") -> None:
+        self.run("CLUSTER", "MEET", "127.0.0.1", other.port, other._bus_port)
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def node_id(self) -> str:
+        return self.run("CLUSTER", "MYID")
+
+    def own_slots(self) -> set[int]:
+        """The slots that it leads, as it says itself."""
+        ranges = [row for row in self.run("CLUSTER", "SLOTS") if row[2][1] == self.port]
+        return {slot for first, last, *_ in ranges for slot in range(first, last + 1)}
+
+    @property
+    def leads(self) -> bool:
+        return self.info("replication")["role"] == "master"
+
+
+class Cluster:
+    """Primaries with as many slots each, and a replica of each."""
+
+    def __init__(self, nodes: list[ClusterNode], primaries: int) -> None:
+        self.nodes, self._primaries = nodes, primaries
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[: self._primaries])
+
+    def form(self) -> None:
+        """Make a cluster of the nodes, and wait until all of them agree."""
+        first, *others = self.nodes
+        primaries, replicas = self.nodes[: self._primaries], self.nodes[self._primaries :]
+        bounds = [SLOTS * at // len(primaries) for at in range(len(primaries) + 1)]
+        for epoch, node in enumerate(self.nodes, 1):
+            node.run("CLUSTER", "SET-CONFIG-EPOCH", epoch)
+        for node, (begin, end) in zip(primaries, itertools.pairwise(bounds), strict=True):
+            node.run("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
+        for node in others:
+            first.meet(node)
+        wait_until(
+            lambda: all(one.info("cluster")["cluster_known_nodes"] == str(len(self.nodes)) for one in self.nodes),
+            "nodes that know each other",
+        )
+        for replica, primary in zip(replicas, primaries, strict=False):
+            wait_until(lambda r=replica, p=primary: r.run("CLUSTER", "REPLICATE", p.node_id) == "OK", "a replica")
+        self.wait_for_health()
+
+    def wait_for_health(self) -> None:
+        """Wait until each node runs, agrees on who leads, and replicas have everything."""
+
+        def is_healthy(node: ClusterNode) -> bool:
+            lines = [line.split(" ") for line in node.run("CLUSTER", "NODES").splitlines()]
+            led = [line for line in lines if "master" in line[2] and "fail" not in line[2] and line[8:]]
+            info = node.info("replication")
+            return (
+                node.info("cluster")["cluster_state"] == "ok"
+                and len(led) == self._primaries
+                and info.get("master_link_status", "up") == "up"
+                and not any("fail" in line[2] or "handshake" in line[2] for line in lines)
+            )
+
+        def all_agree() -> bool:
+            return sum(node.leads for node in self.nodes) == self._primaries and all(map(is_healthy, self.nodes))
+
+        wait_until(all_agree, "a healthy cluster")
+
+    def heal(self) -> None:
+        """Start nodes that died; those that were replaced become replicas."""
+        for node in self.nodes:
+            if not node.runs:
+                node.start()
+        self.wait_for_health()
+
+    def primary_of(self, partition: int) -> ClusterNode:
+        """The running primary of a partition's slot."""
+        slot = slot_of(partition)
+        for node in self.nodes:
+            with contextlib.suppress(RedisError):
+                if node.runs and slot in node.own_slots():
+                    return node
+        raise LookupError(f"no node has partition {partition}")
+
+    def other_primary(self, node: ClusterNode) -> ClusterNode:
+        return next(one for one in self.nodes if one is not node and one.runs and one.leads)
+
+    def move_whole(self, partition: int, to: ClusterNode) -> None:
+        """Move a partition's slot by CLUSTER MIGRATESLOTS of Valkey 9, and wait until it has moved."""
+        slot = slot_of(partition)
+        self.primary_of(partition).run("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.node_id)
+        wait_until(lambda: self.primary_of(partition) is to, "a slot that moves")
+
+    def begin_move(self, partition: int, to: ClusterNode) -> ClusterNode:
+        """Begin to move a partition's slot key by key; the node that has it."""
+        slot, source = slot_of(partition), self.primary_of(partition)
+        to.run("CLUSTER", "SETSLOT", slot, "IMPORTING", source.node_id)
+        source.run("CLUSTER", "SETSLOT", slot, "MIGRATING", to.node_id)
+        return source
+
+    def move_keys(self, partition: int, source: ClusterNode, to: ClusterNode, at_most: int) -> int:
+        """Move some keys of a slot that moves key by key; how many."""
+        keys = source.run("CLUSTER", "GETKEYSINSLOT", slot_of(partition), at_most)
+        if keys:
+            source.run("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *keys)
+        return len(keys)
+
+    def end_move(self, partition: int, source: ClusterNode, to: ClusterNode) -> None:
+        for node in (to, source):
+            node.run("CLUSTER", "SETSLOT", slot_of(partition), "NODE", to.node_id)
+        wait_until(lambda: self.primary_of(partition) is to, "a slot that moves")
+
+    def empty(self) -> None:
+        """Remove all keys and scripts."""
+        for node in self.nodes:
+            if node.leads:
+                node.run("FLUSHALL")
+                node.run("SCRIPT", "FLUSH")
+
+
+def wait_until(is_reached: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with contextlib.suppress(RedisError, LookupError):
+            if is_reached():
+                return
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def start_cluster(
+    binary: Path, folder: Path, *options: str, primaries: int = 3, replicas: int = 3
+) -> Iterator[Cluster]:
+    """A cluster of `primaries`, some of which have a replica."""
+    cluster = Cluster([ClusterNode(binary, folder, *options) for _ in range(primaries + replicas)], primaries)
+    try:
+        for node in cluster.nodes:
+            node.start()
+        cluster.form()
+        yield cluster
+    finally:
+        for node in cluster.nodes:
+            node.kill()

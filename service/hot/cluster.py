@@ -1,0 +1,106 @@
+"""Finding the primary of each slot by asking nodes of a cluster."""
+
+import asyncio
+import binascii
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import hiredis
+
+from service.common.redis_address import Host, RedisAddress
+from service.hot.sentinels import Ask, ask_majority
+
+SLOTS = 16_384
+MAX_ASKED = 9
+"""Nodes that are asked at once: the seeds, then primaries that were found before."""
+
+
+class SlotsUnknown(OSError):
+    """No node reports the slots, or no node has the slot."""
+
+
+class Primary(NamedTuple):
+    """A primary and its slots, as one node reports them."""
+
+    config_epoch: int
+    host: Host
+    slots: tuple[tuple[int, int], ...]
+    """First and last slot of each range."""
+
+
+class SlotMap:
+    """The primary of each slot, by the newest of some reports: each change of a slot's primary has a greater epoch."""
+
+    def __init__(self, reports: Iterable[Primary]) -> None:
+        self._primaries = sorted(set(reports), key=lambda one: -one.config_epoch)
+
+    def host_of(self, partition: int) -> Host | None:
+        """The primary of a partition's slot; None if no node has the slot."""
+        return self._owner(slot_of(partition))
+
+    @property
+    def hosts(self) -> frozenset[Host]:
+        """All primaries that have slots."""
+        firsts = {first for primary in self._primaries for first, _ in primary.slots}
+        return frozenset(host for first in firsts if (host := self._owner(first)))
+
+    def _owner(self, slot: int) -> Host | None:
+        for _, host, slots in self._primaries:
+            if any(first <= slot <= last for first, last in slots):
+                return host
+        return None
+
+
+def slot_of(partition: int) -> int:
+    """The slot of all keys of a partition: CRC16 of their hash tag."""
+    return binascii.crc_hqx(f"p{partition}".encode(), 0) % SLOTS
+
+
+_found: dict[tuple[Host, ...], list[Host]] = {}
+"""By an address's seeds, the primaries that were found last: all seeds may have been replaced since the start."""
+_finding: dict[RedisAddress, asyncio.Task[SlotMap]] = {}
+"""Searches under way, which callers of the same moment share."""
+
+
+async def find_slots(address: RedisAddress, ask: Ask) -> SlotMap:
+    """Send `CLUSTER NODES` by `ask` to at most MAX_ASKED nodes, as `ask_majority`. Raises SlotsUnknown."""
+    finding = _finding.get(address)
+    if finding is None or finding.done() or finding.get_loop() is not asyncio.get_running_loop():
+        finding = _finding[address] = asyncio.create_task(_find(address, ask))
+        finding.add_done_callback(lambda done: done.cancelled() or done.exception())  # all callers may have ended
+    return await asyncio.shield(finding)
+
+
+async def _find(address: RedisAddress, ask: Ask) -> SlotMap:
+    hosts = dict.fromkeys([*address.hosts[: MAX_ASKED // 2 + 1], *_found.get(address.hosts, []), *address.hosts])
+    reports = await ask_majority([*hosts][:MAX_ASKED], ask, partial(parse_nodes, address.is_tls))
+    if not reports:
+        raise SlotsUnknown(f"no node of the cluster {address} reports its slots")
+    slots = SlotMap(reports)
+    _found[address.hosts] = sorted(slots.hosts)
+    return slots
+
+
+def parse_nodes(is_tls: bool, asked: Host, reply: Any) -> list[Primary]:
+    """The primaries with slots in a reply to CLUSTER NODES; none in an error.
+
+    A line is `<id> <ip>:<port>@<bus port>[,<name>] <flags> <primary> <ping> <pong> <config epoch> <link> <slots>…`. The
+    asked node may not know its own address. With TLS the name that a node announces is used, if it has one. Slots that
+    are being moved key by key (`[77->-…`) still belong to the node that has them.
+    """
+    primaries: list[Primary] = []
+    if isinstance(reply, hiredis.ReplyError):
+        return primaries
+    for line in reply.splitlines():
+        _, address, flags, _, _, _, config_epoch, _, *texts = line.split(" ")
+        ranges = [text.partition("-") for text in texts if text[:1].isdigit()]
+        if "master" not in flags.split(",") or not ranges:
+            continue
+        where, _, announced = address.partition(",")
+        ip, _, port = where.partition("@")[0].rpartition(":")
+        name = announced.partition(",")[0]
+        host = Host((name if is_tls and name else ip) or asked.name, int(port))
+        slots = tuple((int(first), int(last or first)) for first, _, last in ranges)
+        primaries.append(Primary(int(config_epoch), host, slots))
+    return primaries

@@ -1,0 +1,70 @@
+"""The slots of a cluster, as its nodes report them."""
+
+import hiredis
+import pytest
+
+from service.common.redis_address import Host
+from service.domain.errors import Refusal
+from service.hot.cluster import Primary, SlotMap, parse_nodes, slot_of
+from service.hot.connection import Link
+from service.hot.decider import Decider
+
+ASKED = Host("seed", 7000)
+REPORT = """\
+a0 :7000@17000 myself,master - 0 0 4 connected 0-99 101 [77->-b0]
+b0 10.0.0.2:7001@17001,b.example,shard-id=x master - 0 17 5 connected 102-16383 [77-<-a0]
+c0 ::1:7002@17002 master,fail - 3 17 6 disconnected 100
+d0 10.0.0.4:7003@17003 slave a0 0 17 4 connected
+e0 10.0.0.5:7004@17004 master - 0 17 7 connected
+f0 :0@0 master,noaddr - 0 17 1 disconnected
+"""
+
+
+def test_a_report_is_parsed() -> None:
+    """Primaries with slots count, failing ones too; a slot that is being moved belongs to the node that has it."""
+    assert parse_nodes(False, ASKED, REPORT) == [
+        Primary(4, Host("seed", 7000), ((0, 99), (101, 101))),
+        Primary(5, Host("10.0.0.2", 7001), ((102, 16383),)),
+        Primary(6, Host("::1", 7002), ((100, 100),)),
+    ]
+    assert parse_nodes(True, ASKED, REPORT)[1].host == Host("b.example", 7001)
+    assert parse_nodes(False, ASKED, hiredis.ReplyError("ERR This instance has cluster support disabled")) == []
+
+
+@pytest.mark.parametrize("is_newest_first", [True, False])
+def test_the_newest_configuration_counts(is_newest_first: bool) -> None:
+    """Each slot belongs to the primary with the greatest epoch, whichever report comes first; one that has none of its
+    slots any more is no primary."""
+    old = [Primary(1, Host("a", 1), ((0, 9000),)), Primary(2, Host("b", 2), ((9001, 16383),))]
+    new = [Primary(5, Host("c", 3), ((0, 9000),)), Primary(2, Host("b", 2), ((9001, 16383),))]
+    slots = SlotMap(new + old if is_newest_first else old + new)
+    assert slots.hosts == {Host("b", 2), Host("c", 3)}
+    assert {slots.host_of(partition) for partition in range(16)} == {Host("b", 2), Host("c", 3)}
+    assert SlotMap([Primary(1, Host("a", 1), ((0, slot_of(0) - 1),))]).host_of(0) is None
+
+
+def test_the_slot_of_a_hash_tag() -> None:
+    """The slots are those that CLUSTER KEYSLOT returns for `{p0}:gate`, `{p7}:gate` and `{p15}:gate`."""
+    assert [slot_of(partition) for partition in (0, 7, 15)] == [15882, 3821, 2138]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("MOVED 15882 10.0.0.1:7000", "recovering"),
+        ("ASK 15882 10.0.0.1:7000", "recovering"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "recovering"),
+        ("CLUSTERDOWN The cluster is down", "recovering"),
+        ("NOSCRIPT No matching script", "recovering"),
+        ("ERR Attempted to access a non local key in a cluster node", "recovering"),
+        ("ERR Script attempted to execute a command while the cluster is down", "recovering"),
+        ("ERR user_script:3: attempt to index a nil value", "outcome_unknown"),
+    ],
+)
+def test_a_node_that_refuses_has_decided_nothing(error: str, code: str) -> None:
+    """A node that doesn't have the slot, or not now, has decided nothing, however old the epoch is by then; a script
+    that failed may have."""
+    decider = Decider(Link("redis://unused", "tests"))
+    decider.learn(0, 1, "0123456789abcdef!history", asked_at=0.0)
+    with pytest.raises(Refusal, match=code):
+        decider.interpret(0, 1, hiredis.ReplyError(error))
