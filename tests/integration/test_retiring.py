@@ -1,16 +1,23 @@
 """Books that ended long ago leave Redis, and their codes are answered from Postgres as before."""
 
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
+from service.domain.book_requests import CreateBook
 from service.domain.code_requests import CodeLine
+from service.domain.configuration import CodeRow
+from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.formats import key_names
 from service.hot.connection import Broken
 from service.operations import lock, redeem, rollback, unassign
 from service.reconcile.comparison import Busy, reconcile
+from service.record.config.book_rows import create_book
+from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes, patch_coupon
+from service.record.facts.fact_reader import fact_pages
 from tests.integration.opening_fixtures import Place
 from tests.integration.retiring_fixtures import answers, end_book, move, retiring, where_is
 
@@ -63,6 +70,41 @@ async def test_a_retired_book_is_answered_as_before(place: Place) -> None:
     assert await settings_apart(place) == left
     assert await answers(place) == expected
     assert await drift(place) == {}
+
+
+async def test_a_rebuild_begins_with_the_oldest_book_in_redis(place: Place) -> None:
+    """A rebuild reads no row from before the oldest book that is not retired, and all rows since then."""
+
+    async def read() -> tuple[set[int], set[int]]:
+        """The books of the facts and of the codes that a rebuild reads."""
+        async with place.pool.acquire() as connection, aclosing(fact_pages(connection, 0, retired=False)) as pages:
+            facts = {fact.book async for page in pages for fact in page}
+        changes = changes_since(place.pool, 0, 0)
+        return facts, {row.book async for change in changes for row in change.rows if isinstance(row, CodeRow)}
+
+    retire = "UPDATE books SET retirement = 'retired', retired_counts = '{}' WHERE book = ANY ($1)"
+    workspace = place.caller.workspace
+    for name in ("NEW", "LAST"):
+        made, _ = await create_book(place.pool, workspace, 0, convert({"name": name}, CreateBook))
+        await add_codes(place.pool, workspace, 0, made.book, [CodeLine(f"{name}-1"), CodeLine(f"{name}-2")])
+        await place.reopen()
+        await place.do(redeem.REDEEM, f"{name}-1", userId="zoe")
+        await place.record()
+    await place.pool.execute(retire, [1, 2, 3])
+    # Rows of an unknown book: they are read if the bound is too early.
+    for table in ("redemptions", "codes"):
+        await place.pool.execute(f"UPDATE {table} SET book = 99 WHERE book = 1")
+    assert await read() == ({4, 5}, {4, 5})
+    await place.rebuild()
+    assert await refusal(place, redeem.REDEEM, "NEW-1", userId="zoe") == "coupon_redeemed"
+    await place.do(redeem.REDEEM, "NEW-2", userId="zoe")
+    await place.record()
+    await place.pool.execute(retire, [4])
+    assert await read() == ({5}, {5})
+    await place.pool.execute(retire, [5])
+    assert await read() == (set(), set())
+    await place.pool.execute("UPDATE books SET retirement = NULL WHERE book = 2")
+    assert await read() == ({2, 99}, {2, 99})
 
 
 async def test_a_book_comes_back_when_its_end_moves(place: Place) -> None:
