@@ -24,14 +24,16 @@ INSERT INTO codes (version, workspace, book, partition, code)
 SELECT $2 + 1 + n / $5, $1, ($3::int[])[1 + n / $5 % cardinality($3::int[])], $6, pg_temp.code(n)
 FROM generate_series(0, $4::bigint - 1) AS n
 """
-_COUNTS = """
-UPDATE books SET code_count = (SELECT count(*) FROM codes WHERE codes.workspace = $1 AND codes.book = books.book)
+_COUNTS = f"""
+UPDATE books SET
+  code_count = (SELECT count(*) FROM codes WHERE codes.workspace = $1 AND codes.book = books.book),
+  after_epoch = {_EPOCH}, after_seq = $3
 WHERE workspace = $1 AND book = ANY ($2::int[])
 """
 _EVENTS = """
 CREATE TEMP TABLE events AS
 SELECT
-  n AS seq, code, 'user-' || n % ($2::bigint / 3 + 1) AS user_id, 'order-' || md5(n::text) AS order_id,
+  $5::bigint + n AS seq, code, 'user-' || n % ($2::bigint / 3 + 1) AS user_id, 'order-' || md5(n::text) AS order_id,
   pg_temp.redemption(n, at) AS redemption_id, at, book
 FROM generate_series(1, $2::bigint) AS n
 CROSS JOIN LATERAL (SELECT date_trunc('milliseconds', now()) - ($2 - n) * interval '1 ms' AS at) AS times
@@ -76,11 +78,11 @@ _TABLES = "codes, redemptions, order_uses, single_uses, idempotency_keys"
 
 async def write_past(
     connection: asyncpg.Connection, workspace: int, partition: int, books: list[int], codes: int, redemptions: int,
-    keyed: int, *, retired: bool = False,
+    keyed: int, *, after: int = 0, retired: bool = False,
 ) -> None:  # fmt: skip
     """Write single-use codes, shared among the books, and redemptions of them, at most as many: each of another code,
-    with user, order and value, and every `keyed`th under an Idempotency-Key; with `retired` as the worker leaves books
-    that have left Redis. Once for each connection."""
+    with user, order and value, and every `keyed`th under an Idempotency-Key; as the events after number `after`; with
+    `retired` as the worker leaves books that have left Redis. Once for each connection."""
     if redemptions > codes or codes % 7919 == 0:
         raise ValueError("each redemption needs a code of its own")
     await connection.execute(_FUNCTIONS)
@@ -88,8 +90,8 @@ async def write_past(
         versions = -(-codes // CODES_A_VERSION)
         version = await connection.fetchval(_VERSIONS, partition, versions)
         await connection.execute(_CODES, workspace, version, books, codes, CODES_A_VERSION, partition)
-        await connection.execute(_COUNTS, workspace, books)
-        await connection.execute(_EVENTS, books, redemptions, codes, CODES_A_VERSION)
+        await connection.execute(_COUNTS, workspace, books, after)
+        await connection.execute(_EVENTS, books, redemptions, codes, CODES_A_VERSION, after)
         if retired:
             await connection.execute(_RETIRED, workspace, books)
         for table in _FACTS:

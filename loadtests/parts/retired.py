@@ -102,10 +102,11 @@ async def _alternate(live: int, retired: int, rounds: int) -> list[tuple[str, ..
                     await ensure_partitions(pool, 1)
                     pids = (valkey.child.pid or 0, postgres.child.pid or 0)
                     places.append(_Place(pool, url, valkey.url, pids))
-                    await places[-1].sell(live)
                 began = time.monotonic()
                 await places[1].sell(retired, retired=True)
                 say(f"{retired:,} written in {time.monotonic() - began:.0f} s")
+                for place in places:
+                    await place.sell(live)
                 for n in range(1, rounds + 1):
                     for place, label in zip(places, ("alone", f"and {retired:,} retired"), strict=True):
                         lines.append((f"{n}: {live:,} redemptions, {label}", *await place.rebuild()))
@@ -134,6 +135,7 @@ class _Place:
     def __init__(self, pool: asyncpg.Pool, database_url: str, redis_url: str, pids: Sequence[int]) -> None:
         """`pids`: both servers'."""
         self._pool, self._database_url, self._redis_url, self._pids = pool, database_url, redis_url, pids
+        self._sold = 0
 
     async def sell(self, redemptions: int, *, retired: bool = False) -> int:
         """Make a workspace with so many redemptions, with `retired` of retired books; return its number."""
@@ -145,9 +147,10 @@ class _Place:
         sizes = (redemptions, redemptions, redemptions + 1)
         connection = await asyncpg.connect(self._database_url, server_settings={"statement_timeout": "0"})
         try:
-            await write_past(connection, row.workspace, 0, books, *sizes, retired=retired)
+            await write_past(connection, row.workspace, 0, books, *sizes, after=self._sold, retired=retired)
         finally:
             await connection.close()
+        self._sold += redemptions
         return row.workspace
 
     async def rebuild(self) -> tuple[str, str, str]:

@@ -1,8 +1,8 @@
 """Connections to Postgres, and how to tell an outage from an error."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,9 @@ Database = asyncpg.Pool | Connection
 """The pool; or a connection, if a transaction is needed."""
 
 MIN_VERSION = 14
+LONG_S = 600.0
+LONG = {"statement_timeout": f"{LONG_S:g}s"}
+"""For statements that read much: comparisons and rebuilds."""
 _POOLED = "pgbouncer=true"
 _FITNESS = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),
@@ -75,6 +78,19 @@ async def connect(
         init=partial(_check, is_pooled(database_url), is_replica),
         reset=_keep,
     )
+
+
+@asynccontextmanager
+async def long_transaction(database: asyncpg.Pool) -> AsyncIterator[Connection]:
+    """A transaction whose statements may take LONG_S in Postgres; asyncpg has a timeout of its own."""
+    async with database.acquire() as connection, connection.transaction():
+        await set_locally(connection, LONG)
+        yield connection
+
+
+async def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
+    """Change settings for this transaction."""
+    await connection.execute("; ".join(f"SET LOCAL {setting} = '{value}'" for setting, value in settings.items()))
 
 
 async def connect_once(database_url: str, *, name: str = "scrip", **options: Any) -> asyncpg.Connection:

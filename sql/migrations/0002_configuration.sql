@@ -101,6 +101,13 @@ CREATE TABLE books (
   retirement text CHECK (retirement IN ('leaving', 'retired', 'returning')),
   retired_counts jsonb CHECK (jsonb_typeof(retired_counts) = 'object'),
   returned_at timestamptz,
+  -- All facts of the book are after this event, all codes after this version: the partition's cursor and configuration
+  -- version when the book was created. The cursor is the last recorded event; the book's events are decided after the
+  -- book's commit, so they are later, in the same epoch or a higher one. A Postgres that was restored, and a standby,
+  -- have the book and the cursor of the same time.
+  after_epoch bigint NOT NULL DEFAULT 0,
+  after_seq bigint NOT NULL DEFAULT 0,
+  after_version bigint NOT NULL DEFAULT 0,
   PRIMARY KEY (workspace, book),
   CHECK (valid_until > valid_from),
   CHECK (lock_seconds <= max_lock_seconds),

@@ -55,7 +55,7 @@ SELECT books.*, partition, currency AS workspace_currency FROM books JOIN worksp
 WHERE workspace = $1 AND book = ANY ($2);
 
 -- name: write_book
--- Insert a book, or update all that can change of it.
+-- Insert a book, or update all that can change of it. Its history begins after the partition's cursor of now.
 -- $1 workspace int  $2 book int  $3 book_id uuid  $4 version bigint  $5 name text  $6 description text  $7 status text
 -- $8 valid_from timestamptz  $9 valid_until timestamptz  $10 max_redemptions_per_code int
 -- $11 max_redemptions_per_user int  $12 max_redemptions int  $13 max_codes_per_user int
@@ -67,10 +67,12 @@ INSERT INTO books (
     workspace, book, book_id, version, name, description, status, valid_from, valid_until, max_redemptions_per_code,
     max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock, lock_seconds,
     max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, gift_book_id, keep_free,
-    tags, metadata, created_by, limits, created_at, updated_at
+    tags, metadata, created_by, limits, created_at, updated_at, after_version, after_epoch, after_seq
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27, $28, $29, $30
+    $26, $27, $28, $29, $30, $4::bigint - 1,
+    (SELECT cursor_epoch FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1),
+    (SELECT cursor_seq FROM partitions JOIN workspaces ON id = partition WHERE workspace = $1)
 ) ON CONFLICT (workspace, book) DO UPDATE SET
     version = $4, name = $5, description = $6, status = $7, valid_from = $8, valid_until = $9,
     max_redemptions_per_code = $10, max_redemptions_per_user = $11, max_redemptions = $12, max_codes_per_user = $13,

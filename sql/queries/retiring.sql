@@ -13,6 +13,15 @@ SELECT order_id FROM open_assignments WHERE workspace = $1 AND code = ANY ($2) A
 -- $1 partition int
 SELECT EXISTS (SELECT FROM books JOIN workspaces USING (workspace) WHERE partition = $1 AND retirement = 'returning');
 
+-- name: history_start
+-- All facts in Redis are after this event, all codes after this version: those of the partition's oldest book that is
+-- not retired. Without one, of the newest book: facts of books that a restored Postgres lacks are later. No row without
+-- any book. Under the lock of the configuration's version, a later book never has an earlier event.
+-- $1 partition int
+SELECT after_epoch, after_seq, after_version FROM books JOIN workspaces USING (workspace) WHERE partition = $1
+ORDER BY retirement IS NOT DISTINCT FROM 'retired', CASE retirement WHEN 'retired' THEN -after_version ELSE after_version END
+LIMIT 1;
+
 -- name: lock_fence
 -- Keep the lease's owner until the transaction ends. Returns no row if another worker has the lease.
 -- $1 partition int  $2 fence bigint

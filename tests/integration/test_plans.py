@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from service.record.facts.fact_reader import IN_ORDER
+from service.record.pool import set_locally
 from service.record.queries import query
 
 ROWS, MONTHS = 20_000, 6
@@ -75,7 +76,7 @@ async def test_facts_in_order_are_merged_from_indexes(filled: asyncpg.Pool, name
     await filled.execute("ANALYZE assignments, rollbacks")
     async with filled.acquire() as connection, connection.transaction():
         await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
-        await connection.execute(IN_ORDER)
+        await set_locally(connection, IN_ORDER)
         await connection.execute(f"PREPARE read (int, bigint, bigint) AS {query(name)}")
         all_nodes, tail_nodes = [
             list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))

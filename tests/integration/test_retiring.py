@@ -1,16 +1,24 @@
 """Books that ended long ago leave Redis, and their codes are answered from Postgres as before."""
 
+from contextlib import aclosing
 from typing import Any
 
+import asyncpg
 import pytest
 
+from service.domain.book_requests import CreateBook
 from service.domain.code_requests import CodeLine
+from service.domain.configuration import CodeRow
+from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.formats import key_names
 from service.hot.connection import Broken
 from service.operations import lock, redeem, rollback, unassign
 from service.reconcile.comparison import Busy, reconcile
+from service.record.config.book_rows import create_book
+from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes, patch_coupon
+from service.record.facts.fact_reader import fact_pages
 from tests.integration.opening_fixtures import Place
 from tests.integration.retiring_fixtures import answers, end_book, move, retiring, where_is
 
@@ -45,6 +53,14 @@ async def drift(place: Place) -> dict[Any, int]:
     return dict((await reconcile(place.valkey_url, place.pool, 0, repair=False)).differing)
 
 
+async def read_as_rebuild(pool: asyncpg.Pool) -> tuple[set[int], set[int]]:
+    """The books of the facts and of the codes that a rebuild reads."""
+    async with pool.acquire() as connection, aclosing(fact_pages(connection, 0, retired=False)) as pages:
+        facts = {fact.book async for page in pages for fact in page}
+    changes = changes_since(pool, 0, 0)
+    return facts, {row.book async for change in changes for row in change.rows if isinstance(row, CodeRow)}
+
+
 async def test_a_retired_book_is_answered_as_before(place: Place) -> None:
     """A retired book has nothing in Redis but settings and counters, also after a rebuild. Its codes get the same
     answers, and Redis agrees with Postgres."""
@@ -63,6 +79,46 @@ async def test_a_retired_book_is_answered_as_before(place: Place) -> None:
     assert await settings_apart(place) == left
     assert await answers(place) == expected
     assert await drift(place) == {}
+
+
+async def test_a_rebuild_begins_with_the_oldest_book_in_redis(place: Place) -> None:
+    """A rebuild reads no row from before the oldest book that is not retired, and all rows since then."""
+    retire = "UPDATE books SET retirement = 'retired', retired_counts = '{}' WHERE book = ANY ($1)"
+    workspace = place.caller.workspace
+    for name in ("NEW", "LAST"):
+        made, _ = await create_book(place.pool, workspace, 0, convert({"name": name}, CreateBook))
+        await add_codes(place.pool, workspace, 0, made.book, [CodeLine(f"{name}-1"), CodeLine(f"{name}-2")])
+        await place.reopen()
+        await place.do(redeem.REDEEM, f"{name}-1", userId="zoe")
+        await place.record()
+    await place.pool.execute(retire, [1, 2, 3])
+    # Rows of an unknown book: they are read if the bound is too early.
+    for table in ("redemptions", "codes"):
+        await place.pool.execute(f"UPDATE {table} SET book = 99 WHERE book = 1")
+    assert await read_as_rebuild(place.pool) == ({4, 5}, {4, 5})
+    await place.rebuild()
+    assert await refusal(place, redeem.REDEEM, "NEW-1", userId="zoe") == "coupon_redeemed"
+    await place.do(redeem.REDEEM, "NEW-2", userId="zoe")
+    await place.record()
+    await place.pool.execute(retire, [4])
+    assert await read_as_rebuild(place.pool) == ({5}, {5})
+    await place.pool.execute(retire, [5])
+    assert await read_as_rebuild(place.pool) == (set(), set())
+    await place.pool.execute("UPDATE books SET retirement = NULL WHERE book = 2")
+    assert await read_as_rebuild(place.pool) == ({2, 99}, {2, 99})
+
+
+@pytest.mark.parametrize(("table", "row_s"), [("facts", 0.06), ("codes", 0.015)])
+async def test_a_rebuild_may_read_for_long(place: Place, database_url: str, table: str, row_s: float) -> None:
+    """A page of facts or codes may take longer than the timeouts of Postgres and of the pool."""
+    kind = "VIEW" if table == "facts" else "TABLE"
+    await place.pool.execute(f"ALTER {kind} {table} RENAME TO fast")
+    await place.pool.execute(f"CREATE VIEW {table} AS SELECT * FROM fast WHERE pg_sleep({row_s})::text = ''")
+    bounds = {"statement_timeout": "1s"}
+    async with asyncpg.create_pool(database_url, min_size=1, command_timeout=1, server_settings=bounds) as pool:
+        assert await read_as_rebuild(pool) == ({1, 2, 3}, {1, 2, 3})
+        with pytest.raises((TimeoutError, asyncpg.QueryCanceledError)):
+            await pool.execute(f"SELECT * FROM {table}")
 
 
 async def test_a_book_comes_back_when_its_end_moves(place: Place) -> None:

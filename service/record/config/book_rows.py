@@ -30,6 +30,8 @@ _WRITTEN = """workspace book book_id version name description status valid_from 
     max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
     created_by limits created updated""".split()
 """The fields in the order of the query's parameters."""
+_ELSEWHERE = "code_count single code retirement retired_counts returned_at after_epoch after_seq after_version".split()
+"""Columns that are no fields of BookRow."""
 
 
 async def create_book(pool: Pool, workspace: int, partition: int, request: CreateBook) -> tuple[BookRow, UUID | None]:
@@ -124,7 +126,7 @@ def row_of(record: Record | dict[str, Any]) -> BookRow:
         fields[f"{name}_ms"] = None if at is None else to_ms(at)
     for name in ("created", "updated"):
         fields[f"{name}_ms"] = to_ms(fields.pop(f"{name}_at"))
-    for name in ("code_count", "single", "code", "retirement", "retired_counts", "returned_at"):
+    for name in _ELSEWHERE:
         fields.pop(name, None)
     discount = fields["discount"]
     fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
-from asyncpg import Record
+from asyncpg import Pool, Record
 
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.record.config import book_rows, code_rows, user_rows, workspace_rows
-from service.record.pool import Database
+from service.record.config.retirements import read_history_start
+from service.record.pool import LONG_S, long_transaction
 from service.record.queries import query
 
 _PAGE = 10_000
@@ -37,8 +38,8 @@ class Change(NamedTuple):
     unreadable: Sequence[Unreadable] = ()
 
 
-async def changes_since(database: Database, partition: int, version: int) -> AsyncIterator[Change]:
-    """Yield every row newer than the version (0: everything), page by page.
+async def changes_since(database: Pool, partition: int, version: int) -> AsyncIterator[Change]:
+    """Yield every row newer than the version (0: everything), page by page; without codes of retired books.
 
     Workspaces, books and users come first, as codes depend on them; then codes by version. After an abort, continue
     from the last complete version. A row that changes meanwhile may be missing: its new version is above the last
@@ -50,7 +51,9 @@ async def changes_since(database: Database, partition: int, version: int) -> Asy
     for name, row_of in _FIRST:
         async for page in _pages(database, name, partition, version, last):
             yield _readable(name.removeprefix("changed_"), version, page, row_of)
-    async for page in _pages(database, "changed_codes", partition, version, last):
+    # Everything: begin with the oldest book's codes, and allow for rows of retired books between others.
+    codes_after = version or (await read_history_start(database, partition)).version
+    async for page in _pages(database, "changed_codes", partition, codes_after, last, is_long=not version):
         for changed_in, records in groupby(page, key=lambda record: record["version"]):
             yield _readable("codes", changed_in, list(records), code_rows.row_of)
     yield Change(last, [])
@@ -75,10 +78,17 @@ _FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (
 )
 
 
-async def _pages(database: Database, name: str, partition: int, after: int, last: int) -> AsyncIterator[list[Any]]:
+async def _pages(
+    database: Pool, name: str, partition: int, after: int, last: int, *, is_long: bool = False
+) -> AsyncIterator[list[Any]]:
     """Pages of complete versions."""
     while after < last:
-        page = await database.fetch(query(name), partition, after, last, _PAGE)
+        args = (partition, after, last, _PAGE)
+        if is_long:
+            async with long_transaction(database) as connection:
+                page = await connection.fetch(query(name), *args, timeout=LONG_S)
+        else:
+            page = await database.fetch(query(name), *args)
         if len(page) == _PAGE:
             cut = page[-1]["version"]
             page = [record for record in page if record["version"] < cut]

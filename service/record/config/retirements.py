@@ -9,7 +9,7 @@ import msgspec
 
 from service.domain.errors import Refusal
 from service.formats.coupon_state import entry_of
-from service.formats.event_id import EventId
+from service.formats.event_id import START, EventId
 from service.record.config.stored_json import encode_json
 from service.record.facts.forgotten_orders import free_orders
 from service.record.partitions import comparisons
@@ -35,6 +35,13 @@ class RetiredBook(NamedTuple):
     workspace: int
     book: int
     counts: dict[str, str]
+
+
+class HistoryStart(NamedTuple):
+    """What Redis holds came after this event, its codes after this version."""
+
+    event: EventId
+    version: int
 
 
 class PastUse(NamedTuple):
@@ -119,6 +126,12 @@ async def page_retired_books(
 ) -> list[RetiredBook]:
     rows = await database.fetch(query("page_retired_books"), partition, *after, limit)
     return [RetiredBook(row["workspace"], row["book"], msgspec.json.decode(row["retired_counts"])) for row in rows]
+
+
+async def read_history_start(database: Database, partition: int) -> HistoryStart:
+    """Where the history of the books that are not retired begins."""
+    row = await database.fetchrow(query("history_start"), partition)
+    return HistoryStart(EventId(row[0], row[1]), row[2]) if row else HistoryStart(START, 0)
 
 
 async def page_codes(database: Database, moved: MovingBook, after: int, limit: int) -> tuple[int, list[str]]:

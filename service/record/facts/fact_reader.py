@@ -10,11 +10,13 @@ import msgspec
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats.event_id import START, EventId
 from service.formats.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, encode_event
-from service.record.pool import Connection, Database
+from service.record.config.retirements import read_history_start
+from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 
-IN_ORDER = "SET LOCAL enable_sort = off"
+IN_ORDER = {"enable_sort": "off"}
 """Facts in order are a merge of the months' indexes. A sort would read all of them first, into files."""
+_WITHOUT_RETIRED = "facts_to_redo"
 
 
 class KeptKey(msgspec.Struct, frozen=True):
@@ -32,10 +34,11 @@ async def fact_pages(
     connection: Connection, partition: int, batch: int = 1000, after: EventId = START, *, retired: bool = True
 ) -> AsyncGenerator[list[Fact], None]:
     """Pages of all facts of a partition after an event, in order, in one snapshot; with or without retired books.
+    Without them, reading begins with the oldest other book.
 
     Close it (`contextlib.aclosing`): it holds a transaction.
     """
-    name = "facts_in_order" if retired else "facts_to_redo"
+    name = "facts_in_order" if retired else _WITHOUT_RETIRED
     async with aclosing(_pages(connection, name, partition, batch, after)) as pages:
         async for page in pages:
             yield [fact_of(row) for row in page]
@@ -60,10 +63,12 @@ async def _pages(
     connection: Connection, name: str, partition: int, batch: int, after: EventId, *more: int
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        await connection.execute(IN_ORDER)
+        await set_locally(connection, LONG | IN_ORDER)
+        if name == _WITHOUT_RETIRED:
+            after = max(after, (await read_history_start(connection, partition)).event)
         statement = await connection.prepare(query(name))
         cursor = await statement.cursor(partition, *after, *more)
-        while page := await cursor.fetch(batch):
+        while page := await cursor.fetch(batch, timeout=LONG_S):  # it may pass over many rows of retired books
             yield page
 
 

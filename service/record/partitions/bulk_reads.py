@@ -14,7 +14,7 @@ from service.common.packed_runs import PackedRuns
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions import comparisons
 from service.record.partitions.partition_rows import read_partition
-from service.record.pool import ERRORS, Connection, error_name, is_away
+from service.record.pool import ERRORS, Connection, error_name, is_away, long_transaction, set_locally
 from service.record.queries import query
 
 Rows = AsyncGenerator[list[Any], None]
@@ -115,7 +115,7 @@ class PrimaryReads(BulkReads):
         return await comparisons.known_users(self._pool, workspace, names)
 
     async def count_compared(self, workspaces: Sequence[int]) -> dict[int, int]:
-        async with comparisons.long_transaction(self._pool) as connection:
+        async with long_transaction(self._pool) as connection:
             return await comparisons.count_compared(connection, workspaces)
 
     async def _stream(self, name: str, *args: Any) -> Rows:
@@ -249,7 +249,7 @@ class ReplicaReads(BulkReads):
         while True:
             try:
                 async with self._replica.acquire() as connection, connection.transaction(readonly=True):
-                    await comparisons.set_locally(connection, settings)
+                    await set_locally(connection, settings)
                     if await connection.fetchval(query("has_applied"), self._partition, *cut):
                         return await read(connection)
                 problem: Exception = ReplicaBehind(

@@ -1,8 +1,7 @@
 """The record's side of a comparison with Redis: what Redis should hold after an event; turns; results."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -15,13 +14,12 @@ from service.formats.event_id import EventId
 from service.record import pool
 from service.record.config.stored_json import encode_json
 from service.record.config.webhook_rows import notify_webhooks
-from service.record.pool import Connection, Database
+from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 
 PAGE_ROWS = 5000
-_LONG = {"statement_timeout": "600s"}
 # A whole pass sorts and joins all of a workspace, and holds one transaction while Redis is read.
-PASS = _LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB", "enable_nestloop": "off"}
+PASS = LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB", "enable_nestloop": "off"}
 
 
 class LostTurn(Exception):
@@ -47,12 +45,12 @@ class Last(msgspec.Struct, frozen=True):
 
 async def connect(database_url: str) -> asyncpg.Pool:
     """A pool for a comparison: for the pass, the examinations beside it, and the turn."""
-    return await pool.connect(database_url, name="scrip-reconcile", max_size=6, command_timeout_s=600.0)
+    return await pool.connect(database_url, name="scrip-reconcile", max_size=6, command_timeout_s=LONG_S)
 
 
 async def connect_replica(database_url: str) -> asyncpg.Pool:
     """A pool for the first pass. The replica may be away."""
-    options: dict[str, Any] = {"min_size": 0, "max_size": 2, "command_timeout_s": 600.0, "is_replica": True}
+    options: dict[str, Any] = {"min_size": 0, "max_size": 2, "command_timeout_s": LONG_S, "is_replica": True}
     return await pool.connect(database_url, name="scrip-reconcile-reads", **options)
 
 
@@ -69,19 +67,6 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
                 yield rows
         finally:
             await asyncio.gather(fetching, return_exceptions=True)
-
-
-@asynccontextmanager
-async def long_transaction(database: asyncpg.Pool) -> AsyncIterator[Connection]:
-    """A transaction whose statements may take as long as a comparison's."""
-    async with database.acquire() as connection, connection.transaction():
-        await set_locally(connection, _LONG)
-        yield connection
-
-
-async def set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
-    """Change settings for this transaction."""
-    await connection.execute("; ".join(f"SET LOCAL {setting} = '{value}'" for setting, value in settings.items()))
 
 
 async def codes(
