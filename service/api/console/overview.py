@@ -128,7 +128,8 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
             server = await check_server(link.call)
     except (Refusal, Broken, TimeoutError):
         return now
-    return RedisNow.from_row(server, connected=now.connected, gate=now.gate, epoch=now.epoch, fsynced=link.fsynced)
+    about = {"connected": now.connected, "gate": now.gate, "epoch": now.epoch, "fsynced": link.fsynced}
+    return RedisNow.from_row(server, replicas=server.replication.count, **about)
 
 
 async def _postgres(context: Context) -> PostgresNow:
