@@ -9,6 +9,7 @@ from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
 from service.api.recall import AS_OF
 from service.domain.configuration import TierRow
 from service.formats import key_names
+from service.hot.fencing import Nonce
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 
 CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
@@ -250,7 +251,7 @@ async def records_handed_in(g: Ground, size: int) -> Run:
     reply = await g.carry_out(run)
     await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
     facts = [part for name, record in zip(reply[1::3], reply[2::3], strict=True) for part in (name, record)]
-    return run._replace(args=(*run.args, AS_OF, f"nonce:{EPOCH}/{EPOCH - 1}-1", *facts))
+    return run._replace(args=(*run.args, AS_OF, f"{Nonce('nonce').shared}:{EPOCH}/{EPOCH - 1}-1", *facts))
 
 
 def _idempotent(g: Ground) -> tuple[str, str, str, str]:

@@ -6,7 +6,7 @@ import time
 
 import httpx
 
-from loadtests.harness.running import data_folder
+from loadtests.harness.running import HOME, data_folder
 from loadtests.harness.servers import VALKEY
 from loadtests.harness.trees import Change, changed
 from service.formats import key_names
@@ -90,7 +90,7 @@ async def _cut_off(stage: Stage) -> None:
     stage.switch(side=False)
 
     async def is_open() -> bool:
-        gate = parse_gate(str(await stage.primary.client.get(key_names.gate(0)) or ""))
+        gate = parse_gate(str(await stage.primary.client.get(key_names.gate(HOME)) or ""))
         return gate.state == "open" and int(gate.epoch) > epoch
 
     await until(is_open, "the promoted replica's gate")
@@ -126,17 +126,17 @@ async def _with_an_unknown_server(stage: Stage) -> None:
     await stage.primary.start()
 
     async def waits() -> float:
-        query = "SELECT extract(epoch FROM waits_until - clock_timestamp())::float8 FROM partitions WHERE id = 0"
-        return await stage.pool.fetchval(query) or 0.0
+        query = "SELECT extract(epoch FROM waits_until - clock_timestamp())::float8 FROM partitions WHERE id = $1"
+        return await stage.pool.fetchval(query, HOME) or 0.0
 
     assert CUT_OFF_S / 2 < await until(waits, "the wait") <= CUT_OFF_S
 
     async def reasons() -> bool:
         async with httpx.AsyncClient(timeout=5) as client:
             report = (await client.get(f"{stage.urls[0]}/health/ready")).json()
-        return [one["reason"] for one in report["partitions"]] == ["waiting_for_old_redis"]
+        return {one["reason"] for one in report["partitions"]} == {"waiting_for_old_redis"}
 
     await until(reasons, "the reason in /health/ready")
     assert (await stage.row()).epoch == epoch
-    await order_rebuild(stage.pool, 0, "a test ordered it", old_is_off=True)
+    await order_rebuild(stage.pool, HOME, "a test ordered it", old_is_off=True)
     await stage.until_reopened(epoch)
