@@ -33,8 +33,9 @@ from service.access.caller import Caller
 from service.access.keyring import Keyring
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
-from service.hot.connection import Connection, Link
+from service.hot.connection import Connection
 from service.hot.decider import Decider
+from service.hot.link import Link
 from service.operations.base import Command, Reply
 
 CONNECTIONS = 64

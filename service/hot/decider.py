@@ -16,9 +16,10 @@ from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
 from service.hot.cluster_links import ClusterLinks
-from service.hot.connection import Broken, Link, OnReply
+from service.hot.connection import Broken, OnReply
 from service.hot.fencing import Confirmed, Nonce, parse_nonce
 from service.hot.fitness import Replication
+from service.hot.link import Link
 from service.hot.missing_codes import MissingCodes
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.hot.turns import Turn

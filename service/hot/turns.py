@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 
 from service.domain.errors import Refusal
-from service.hot.connection import Broken, Link, OnReply, Reply
+from service.hot.connection import Broken, OnReply, Reply
+from service.hot.link import Link
 from service.hot.scripts import JOINED
 
 MAX_REQUESTS = 64

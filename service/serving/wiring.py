@@ -17,8 +17,8 @@ from service.api.csv_stream import MAX_EXPORTS, ExportSlots
 from service.common.config import Settings
 from service.domain.errors import Refusal
 from service.hot.cluster_links import make_links
-from service.hot.connection import Link
 from service.hot.decider import Decider
+from service.hot.link import Link
 from service.hot.projection import RedisProjector
 from service.hot.replica_poll import ReplicaPoll
 from service.hot.scripts import version

@@ -27,7 +27,7 @@ _COPY = '        await connection.copy_to_table(table, source=rows, columns=colu
 PLANTS: dict[str, Plant] = {
     "the driver repeats what got no reply": plant(
         "Redis's replies lost",
-        "service/hot/connection.py",
+        "service/hot/link.py",
         _SEND,
         """
         def again() -> None:
@@ -167,7 +167,7 @@ PLANTS: dict[str, Plant] = {
     "NOSCRIPT answered by loading": Plant(
         (
             Change(
-                "service/hot/connection.py",
+                "service/hot/link.py",
                 _SEND,
                 """
         def answer(reply: Reply) -> None:

@@ -15,8 +15,9 @@ from service.api.recall import decide
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import WorkspaceRow
 from service.domain.decoding import convert
-from service.hot.connection import Broken, Link, connect
+from service.hot.connection import Broken, connect
 from service.hot.decider import Decider, Reply
+from service.hot.link import Link
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from service.domain.errors import Refusal
-from service.hot.connection import Link
 from service.hot.decider import Decider
+from service.hot.link import Link
 from tests.integration.serving import without_ids
 from tests.integration.test_connection import serving
 from tests.integration.waiting import until

@@ -9,7 +9,9 @@ import pytest
 
 from service.domain.errors import Refusal
 from service.hot import connection as hot
-from service.hot.connection import Broken, Connection, Link, connect
+from service.hot import link as links
+from service.hot.connection import Broken, Connection, connect
+from service.hot.link import Link
 from tests.integration.waiting import until
 
 Answer = Callable[[list[str]], bytes | None]
@@ -178,7 +180,7 @@ async def test_a_long_reply_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One request above MAX_WAITING is refused, and not sent."""
-    monkeypatch.setattr(hot, "MAX_WAITING", 3)
+    monkeypatch.setattr(links, "MAX_WAITING", 3)
     async with serving(ignore) as server:
         link = Link(server.url, "tests")
         await link.start()

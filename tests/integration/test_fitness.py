@@ -10,7 +10,7 @@ import redis
 
 from loadtests.harness.servers import VALKEY, started
 from service.formats import key_names
-from service.hot.connection import Link
+from service.hot.link import Link
 from tests.integration import waiting
 from tests.integration.test_connection import echo, serving
 from tests.service_fixture import PATIENCE_S, Service, new_code, ok, refused, until

@@ -16,8 +16,9 @@ from loadtests.harness.servers import VALKEY, started
 from service.common.config import Settings
 from service.doctor import checks
 from service.doctor.report import Check
-from service.hot.connection import Connection, Link, connect
+from service.hot.connection import Connection, connect
 from service.hot.fitness import Fitness
+from service.hot.link import Link
 from service.operations import redeem
 from service.record.partitions.openings import order_rebuild
 from tests.integration.opening_fixtures import Dying, Place

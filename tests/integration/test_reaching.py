@@ -14,7 +14,8 @@ from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import VALKEY, free_port, started
 from service.hot import connection as hot
 from service.hot import sentinels
-from service.hot.connection import Broken, Link, connect
+from service.hot.connection import Broken, connect
+from service.hot.link import Link
 from service.replay.check import read_redis
 from service.worker.server_watch import SharedRedis
 from tests.integration.test_connection import Server, ignore, serving

@@ -13,7 +13,7 @@ import redis
 from loadtests.harness.premises import FakeLink
 from loadtests.harness.servers import VALKEY, started
 from loadtests.harness.shop import Shop
-from service.hot.connection import Link
+from service.hot.link import Link
 from tests.conftest import require
 from tests.lua.general import general_texts
 

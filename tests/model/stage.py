@@ -10,7 +10,7 @@ from typing import Any
 from loadtests.harness.premises import STILL_CLOCK, CallingLink
 from loadtests.harness.servers import VALKEY, started
 from loadtests.harness.shop import Shop
-from service.hot.connection import Link
+from service.hot.link import Link
 
 Plant = tuple[str, str]
 """What of a script's text to change, and into what."""

@@ -6,8 +6,8 @@ import pytest
 from service.common.redis_address import Host
 from service.domain.errors import Refusal
 from service.hot.cluster import Primary, SlotMap, parse_nodes, slot_of
-from service.hot.connection import Link
 from service.hot.decider import Decider
+from service.hot.link import Link
 
 ASKED = Host("seed", 7000)
 REPORT = """\

@@ -7,9 +7,10 @@ import hiredis
 import pytest
 
 from service.domain.errors import Refusal
-from service.hot import connection as hot
-from service.hot.connection import Connection, Link
+from service.hot import link
+from service.hot.connection import Connection
 from service.hot.decider import Decider
+from service.hot.link import Link
 from service.hot.scripts import SERVING, Scripts
 
 DIGESTS = {digest: name for name, digest in Scripts(0, 1, "nonce", SERVING).digests.items()}
@@ -217,7 +218,7 @@ async def test_a_request_goes_out_in_the_epoch_that_it_started_in() -> None:
 
 async def test_requests_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of requests, not of calls, at most MAX_WAITING wait, before they are sent and after."""
-    monkeypatch.setattr(hot, "MAX_WAITING", 3)
+    monkeypatch.setattr(link, "MAX_WAITING", 3)
     client = Client()
     for name in "abc":
         client.start("extend", name)
