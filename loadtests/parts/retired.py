@@ -8,8 +8,8 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -60,60 +60,57 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 async def _measure(live: int, retired: int) -> list[tuple[str, ...]]:
-    keep_fd = os.open(os.devnull, os.O_RDONLY)
-    lines: list[tuple[str, ...]] = []
-    with data_folder() as folder:
-        postgres, valkey = Postgres(Path(folder), keep_fd), Valkey(Path(folder), keep_fd)
-        try:
-            await asyncio.gather(postgres.start(), valkey.start())
-            await migrate(postgres.url)
-            async with await connect_postgres(postgres.url, command_timeout_s=600.0) as pool:
-                await ensure_partitions(pool, 1)
-                pids = (valkey.child.pid or 0, postgres.child.pid or 0)
-                place = _Place(pool, postgres.url, valkey.url, pids)
-                await place.rebuild()
-                await place.sell(live)
-                lines.append((f"{live:,} redemptions", *await place.rebuild()))
-                workspace = await place.sell(retired)
-                lines.append((f"{retired:,} more", *await place.rebuild()))
-                await pool.execute(_END, workspace)
-                took_s = await place.retire()
-                lines.append((f"these retired, in {took_s:.1f} s", await place.memory_mib(), "", ""))
-                lines.append(("these retired, rebuilt", *await place.rebuild()))
-        finally:
-            await asyncio.gather(postgres.stop(), valkey.stop())
-            os.close(keep_fd)
-    return lines
+    async with _start_servers() as servers, _open_place("scrip_retired", *servers) as place:
+        await place.rebuild()
+        await place.sell(live)
+        lines = [(f"{live:,} redemptions", *await place.rebuild())]
+        workspace = await place.sell(retired)
+        lines.append((f"{retired:,} more", *await place.rebuild()))
+        took_s = await place.retire(workspace)
+        lines.append((f"these retired, in {took_s:.1f} s", await place.memory_mib(), "", ""))
+        lines.append(("these retired, rebuilt", *await place.rebuild()))
+        return lines
 
 
 async def _alternate(live: int, retired: int, rounds: int) -> list[tuple[str, ...]]:
     """Rebuild by turns from a database with retired books, and from one that never had them."""
-    keep_fd = os.open(os.devnull, os.O_RDONLY)
     lines: list[tuple[str, ...]] = []
+    async with (
+        _start_servers() as servers,
+        _open_place("scrip_without", *servers) as without,
+        _open_place("scrip_with", *servers) as both,
+    ):
+        began = time.monotonic()
+        await both.sell(retired, retired=True)
+        say(f"{retired:,} written in {time.monotonic() - began:.0f} s")
+        for place in (without, both):
+            await place.sell(live)
+        for n in range(1, rounds + 1):
+            for place, label in ((without, "alone"), (both, f"and {retired:,} retired")):
+                lines.append((f"{n}: {live:,} redemptions, {label}", *await place.rebuild()))
+    return lines
+
+
+@asynccontextmanager
+async def _start_servers() -> AsyncIterator[tuple[Postgres, Valkey]]:
+    keep_fd = os.open(os.devnull, os.O_RDONLY)
     with data_folder() as folder:
         postgres, valkey = Postgres(Path(folder), keep_fd), Valkey(Path(folder), keep_fd)
         try:
             await asyncio.gather(postgres.start(), valkey.start())
-            async with AsyncExitStack() as pools:
-                places: list[_Place] = []
-                for name in ("scrip_without", "scrip_with"):
-                    url = await _create_database(postgres.url, name)
-                    pool = await pools.enter_async_context(await connect_postgres(url, command_timeout_s=600.0))
-                    await ensure_partitions(pool, 1)
-                    pids = (valkey.child.pid or 0, postgres.child.pid or 0)
-                    places.append(_Place(pool, url, valkey.url, pids))
-                began = time.monotonic()
-                await places[1].sell(retired, retired=True)
-                say(f"{retired:,} written in {time.monotonic() - began:.0f} s")
-                for place in places:
-                    await place.sell(live)
-                for n in range(1, rounds + 1):
-                    for place, label in zip(places, ("alone", f"and {retired:,} retired"), strict=True):
-                        lines.append((f"{n}: {live:,} redemptions, {label}", *await place.rebuild()))
+            yield postgres, valkey
         finally:
             await asyncio.gather(postgres.stop(), valkey.stop())
             os.close(keep_fd)
-    return lines
+
+
+@asynccontextmanager
+async def _open_place(name: str, postgres: Postgres, valkey: Valkey) -> "AsyncIterator[_Place]":
+    """A partition of a new database."""
+    url = await _create_database(postgres.url, name)
+    async with await connect_postgres(url, command_timeout_s=600.0) as pool:
+        await ensure_partitions(pool, 1)
+        yield _Place(pool, url, valkey.url, (valkey.child.pid or 0, postgres.child.pid or 0))
 
 
 async def _create_database(url: str, name: str) -> str:
@@ -172,8 +169,9 @@ class _Place:
         say(f"rebuilt in {took_s:.1f} s")
         return await self.memory_mib(), f"{took_s:.1f}", f"{cpu_s:.1f}"
 
-    async def retire(self) -> float:
-        """Retire what ended; return the seconds that it took."""
+    async def retire(self, workspace: int) -> float:
+        """End a workspace's books and retire them; return the seconds that it took."""
+        await self._pool.execute(_END, workspace)
         fence, row = await self._fence(), await read_partition(self._pool, 0)
         connection = await connect(self._redis_url, "bench")
         try:

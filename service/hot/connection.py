@@ -169,7 +169,7 @@ async def connect(
     Each call reads the password's file, asks the sentinels or the cluster, and resolves the server's name again. If
     sentinels name another primary meanwhile, it fails at once: one that hangs accepts connections and never replies.
     """
-    address = parse_redis_address(where) if isinstance(where, str) else where
+    address = _parse(where)
     commands: list[tuple[Any, ...]] = [("SELECT", address.database)] if address.database else []
     commands.append(("CLIENT", "SETNAME", name))
     async with asyncio.timeout(CONNECT_S) as deadline:
@@ -202,8 +202,12 @@ async def read_slots(address: RedisAddress) -> SlotMap:
 
 async def read_nodes(where: str | RedisAddress) -> list[RedisAddress]:
     """The addresses of all servers that have keys: a cluster's primaries. Raises OSError."""
-    address = parse_redis_address(where) if isinstance(where, str) else where
+    address = _parse(where)
     return [address.at(host) for host in sorted((await read_slots(address)).hosts)] if address.is_cluster else [address]
+
+
+def _parse(where: str | RedisAddress) -> RedisAddress:
+    return parse_redis_address(where) if isinstance(where, str) else where
 
 
 async def _ask(address: RedisAddress, login: Login, verb: str, what: str, host: Host) -> Any:
@@ -217,7 +221,7 @@ async def _ask(address: RedisAddress, login: Login, verb: str, what: str, host: 
 async def leave_moved(where: str | RedisAddress, connection: Connection) -> None:
     """Close the connection once sentinels name another primary, or a cluster's node has no slots; return at once
     without either. An old primary may not notice that it was replaced, and what it still decides is lost."""
-    address = parse_redis_address(where) if isinstance(where, str) else where
+    address = _parse(where)
     while (address.service or address.is_cluster) and not connection.lost:
         await _until_due(address, connection)
         if await _has_moved(address, connection.host):

@@ -1,19 +1,14 @@
 """A worker's forgetter on the partition of opening_fixtures.py, whose orders are some hours old."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
-from service.hot.connection import connect
 from service.record.facts import forgotten_orders
-from service.record.partitions.partition_rows import read_partition
 from service.record.pool import Database
 from service.worker.order_forgetter import DAY_MS, IDLE_S, OrderForgetter
-from tests.integration.opening_fixtures import Life, Place
-from tests.integration.record_fixtures import take_partition
-from tests.integration.retiring_fixtures import DyingLooker
+from tests.integration.opening_fixtures import Place
+from tests.integration.retiring_fixtures import start_looker
 
 ORDER_DAYS = 400
 AGED_DAYS = ORDER_DAYS - 2 / 24
@@ -58,27 +53,14 @@ class Forgetting:
         """Let a new worker forget what is due so many days from now, or die after so many runs of scripts. Return
         whether all is done."""
         self.days_later = days_later
-        async with self.worker(dies_after) as forgetter:
+        async with start_looker(self.place, dies_after) as (looker, fence):
+            forgetter = OrderForgetter(self.place.pool, looker, fence, asyncio.Lock())
             pause_s = 0.0
             for _ in range(9):
                 pause_s = await forgetter.forget_some()
                 if pause_s == IDLE_S:
                     return True
         return False
-
-    @asynccontextmanager
-    async def worker(self, dies_after: int = -1) -> AsyncIterator[OrderForgetter]:
-        place = self.place
-        fence = await take_partition(place.pool)
-        row = await read_partition(place.pool, 0)
-        connection = await connect(place.valkey_url, "tests")
-        looker = DyingLooker(connection, 0, row.epoch, row.nonce)
-        try:
-            await looker.start()
-            looker.life = Life(dies_after)
-            yield OrderForgetter(place.pool, looker, fence, asyncio.Lock())
-        finally:
-            connection.close()
 
     async def orders(self) -> dict[str, str]:
         """What Redis holds of orders and their gifts."""

@@ -56,8 +56,8 @@ class DyingLooker(Looker):
 
 
 @asynccontextmanager
-async def retiring(place: Place, *, days: int = 30, dies_after: int = -1) -> AsyncIterator[BookRetirer]:
-    """A new worker's retirer, which dies after so many commands to Redis."""
+async def start_looker(place: Place, dies_after: int = -1) -> AsyncIterator[tuple[DyingLooker, int]]:
+    """A new worker's connection, which breaks after so many scripts, and the worker's fence."""
     fence = await take_partition(place.pool)
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
@@ -65,9 +65,16 @@ async def retiring(place: Place, *, days: int = 30, dies_after: int = -1) -> Asy
     try:
         await looker.start()
         looker.life = Life(dies_after)
-        yield BookRetirer(place.pool, looker, fence, days, asyncio.Lock())
+        yield looker, fence
     finally:
         connection.close()
+
+
+@asynccontextmanager
+async def retiring(place: Place, *, days: int = 30, dies_after: int = -1) -> AsyncIterator[BookRetirer]:
+    """A new worker's retirer, which dies after so many scripts."""
+    async with start_looker(place, dies_after) as (looker, fence):
+        yield BookRetirer(place.pool, looker, fence, days, asyncio.Lock())
 
 
 async def move(place: Place, **options: Any) -> str | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -17,9 +16,8 @@ from service.hot.connection import Connection, connect
 from service.hot.fencing import Confirmed, choose_nonce
 from service.hot.fitness import ask_replication
 from service.hot.replica_poll import ask_replica
+from tests.conftest import require
 from tests.faults.nodes import Node, until
-
-_BINARIES = {"valkey": VALKEY, "redis": Path(shutil.which("redis-server") or "/")}
 
 
 class Pair:
@@ -42,11 +40,9 @@ class Pair:
         return before.by_replica(sent_at, sent_at, sent, server).at == sent_at
 
 
-@pytest_asyncio.fixture(params=_BINARIES)
+@pytest_asyncio.fixture(params=["valkey-server", "redis-server"])
 async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Pair]:
-    binary = _BINARIES[request.param]
-    if not binary.is_file():
-        pytest.skip("no redis-server")
+    binary = VALKEY if request.param == "valkey-server" else Path(require(request.param))
     primary, replica = (Node(binary, tmp_path / name, "nothing", None) for name in "ab")
     connection: Connection | None = None
     try:
