@@ -57,7 +57,7 @@ def lua(valkey_for_scripts: str) -> Iterator[Lua]:
         yield Lua(client)
 
 
-ALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ALL = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("written", KINDS)

@@ -36,7 +36,7 @@ T = TypeVar("T", bound=Exception)
 
 EXAMPLES = int(os.environ.get("SCRIP_FUZZ", "100"))
 _SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=_SLOW)
+fuzzed = settings(max_examples=EXAMPLES, suppress_health_check=_SLOW)
 
 _ID = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/\\?#%"), min_size=1, max_size=100)
 _HARD_ID = st.text("a:-{}.1|,", min_size=1, max_size=6)
