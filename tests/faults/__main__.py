@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -76,6 +77,8 @@ def _head(columns: str) -> None:
 
 def _describe(name: str, seed: int, seconds: float, round_: Round) -> str:
     closed = "never closed" if round_.closed_s is None else f"closed {round_.closed_s:.1f} s"
+    if beside := round_.closed_beside_s:
+        closed += f", beside {len(beside)} times {statistics.median(beside):.1f} to {max(beside):.1f} s"
     text = (
         f"{name}, seed {seed}: {seconds:.1f} s, injected {len(round_.injections)} times, {closed}, "
         f"{round_.recoveries}, {round_.verdict.kept} kept, lost {dict(round_.verdict.lost)}, {dict(round_.unanswered)}"

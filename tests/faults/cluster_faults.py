@@ -1,54 +1,120 @@
 """Faults of a cluster: its primaries die one after another, and a slot moves."""
 
 import asyncio
+import contextlib
 import random
+import signal
+from collections.abc import AsyncIterator, Collection
 
 from loadtests.harness.cluster import ClusterNode
+from loadtests.harness.running import HOME
 from service.record.partitions.partition_rows import read_partitions
+from tests.faults.beside import selling_beside
 from tests.faults.looking import Drill
 from tests.faults.nodes import until
 from tests.faults.stage import Stage
 
+WORKERS = 2
+
 
 async def primaries_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of each primary in turn, each of which comes back as a replica. Partitions of the others stay open."""
-    partitions = [row.id for row in await read_partitions(stage.pool)]
-    primaries = [node for node in stage.cluster.nodes if node.leads]
-    for node in dice.sample(primaries, len(primaries)):
+    for node in _shuffled_primaries(stage, dice):
         await drill.begin_fault(dice.randrange(5, 40))
         epochs = await _epochs(stage)
-        dead = [partition for partition in partitions if stage.cluster.primary_of(partition) is node]
+        dead = _partitions_of(stage, node, epochs)
         node.kill()
         for partition in dead:
             await _until_reopened(stage, partition, epochs[partition])
         await stage.heal()
-        assert {partition for partition, epoch in (await _epochs(stage)).items() if epoch != epochs[partition]} == {
-            *dead
-        }
+        after = await _epochs(stage)
+        assert {partition for partition in epochs if epochs[partition] != after[partition]} == dead
 
 
 async def slot_moved(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """The partition's slot moves to another node, whole or key by key, and back. The other partitions stay open."""
+    """The load's slot moves to another node, whole or key by key, and back. The other partitions stay open."""
     epochs = await _epochs(stage)
     for _ in range(2):
         await drill.begin_fault(dice.randrange(5, 40))
         before = (await stage.row()).epoch
-        target = stage.cluster.other_primary(stage.cluster.primary_of(0))
-        if dice.random() < 0.5 and "valkey" in stage.binary.name:  # Redis moves slots only key by key
-            await asyncio.to_thread(stage.cluster.move_whole, 0, target)
-        else:
-            await asyncio.to_thread(_move_keys, stage, target)
-        await _until_reopened(stage, 0, before)
+        await _move(stage, HOME, dice)
+        await _until_reopened(stage, HOME, before)
         await drill.until_more(20)
-    epochs.pop(0)
+    epochs.pop(HOME)
     assert epochs.items() <= (await _epochs(stage)).items()
 
 
-def _move_keys(stage: Stage, target: ClusterNode) -> None:
-    source = stage.cluster.begin_move(0, target)
-    while stage.cluster.move_keys(0, source, target, 200):
+async def all_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """SIGKILL of each primary and a move of a slot, while workers and APIs are killed, too. Buyers in the partitions
+    that are not concerned, by an API of their own, are refused nothing."""
+    while len(stage.workers) < WORKERS:
+        stage.add_worker()
+    api, url = stage.make_api()
+    try:
+        async with selling_beside(stage, drill.wrong, [url]) as beside, _processes_killed(stage, dice):
+            for node in _shuffled_primaries(stage, dice):
+                await drill.begin_fault(dice.randrange(5, 40))
+                epochs = await _epochs(stage)
+                dead = _partitions_of(stage, node, epochs)
+                async with beside.closed(dead, may_lack=2):
+                    node.kill()
+                    for partition in dead:
+                        await _until_reopened(stage, partition, epochs[partition])
+                await stage.heal()
+            await drill.begin_fault(dice.randrange(5, 40))
+            epochs = await _epochs(stage)
+            moved = dice.choice([*epochs])
+            async with beside.closed({moved}):
+                await _move(stage, moved, dice)
+                await _until_reopened(stage, moved, epochs[moved])
+            drill.closed_beside_s += beside.closed_s
+    finally:
+        await api.close()
+
+
+@contextlib.asynccontextmanager
+async def _processes_killed(stage: Stage, dice: random.Random) -> AsyncIterator[None]:
+    """Kill a worker or an API of the load every few seconds inside the block, and start it again."""
+
+    ending = asyncio.Event()
+
+    async def kill() -> None:
+        while not ending.is_set():
+            process = dice.choice(stage.processes)
+            await process.signal(signal.SIGKILL)
+            process.start()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(dice.uniform(2, 6)):
+                    await ending.wait()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(kill())
+        yield
+        ending.set()
+
+
+def _shuffled_primaries(stage: Stage, dice: random.Random) -> list[ClusterNode]:
+    primaries = [node for node in stage.cluster.nodes if node.leads]
+    return dice.sample(primaries, len(primaries))
+
+
+def _partitions_of(stage: Stage, node: ClusterNode, partitions: Collection[int]) -> set[int]:
+    return {partition for partition in partitions if stage.cluster.primary_of(partition) is node}
+
+
+async def _move(stage: Stage, partition: int, dice: random.Random) -> None:
+    target = stage.cluster.other_primary(stage.cluster.primary_of(partition))
+    if dice.random() < 0.5 and "valkey" in stage.binary.name:  # Redis moves slots only key by key
+        await asyncio.to_thread(stage.cluster.move_whole, partition, target)
+    else:
+        await asyncio.to_thread(_move_keys, stage, partition, target)
+
+
+def _move_keys(stage: Stage, partition: int, target: ClusterNode) -> None:
+    source = stage.cluster.begin_move(partition, target)
+    while stage.cluster.move_keys(partition, source, target, 200):
         pass
-    stage.cluster.end_move(0, source, target)
+    stage.cluster.end_move(partition, source, target)
 
 
 async def _epochs(stage: Stage) -> dict[int, int]:

@@ -48,6 +48,8 @@ class Drill:
         """Times at which no operation may have succeeded."""
         self.poisoned = 0
         """Events put into the outbox that can't be recorded."""
+        self.closed_beside_s: list[float] = []
+        """How long partitions beside the load's were closed, those that a fault concerned."""
         self._log_sizes = stage.log_sizes()
         self._ended = False
         ledger.on_recorded = self._look_up

@@ -40,6 +40,7 @@ class Round:
 
     verdict: Verdict
     closed_s: float | None = None
+    closed_beside_s: list[float] = field(default_factory=list)
     recoveries: list[str] = field(default_factory=list)
     injections: list[int] = field(default_factory=list)
     """Requests in flight at each."""
@@ -93,7 +94,9 @@ async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random,
     if verdict.quarantined != one.poisoned and not scenario.quarantines:
         verdict.wrong.append(f"{verdict.quarantined} events in quarantine, not {one.poisoned}")
     recoveries = [row["kind"] for row in await stage.pool.fetch(_RECOVERIES, HOME, before)]
-    return Round(verdict, closed_s(one.looks), recoveries, one.injections, one.lost_writes, unanswered)
+    return Round(
+        verdict, closed_s(one.looks), one.closed_beside_s, recoveries, one.injections, one.lost_writes, unanswered
+    )
 
 
 async def _seen(one: Drill, never: Exception) -> list[str]:

@@ -119,6 +119,9 @@ SCENARIOS: dict[str, Scenario] = {
         cluster_faults.primaries_killed, may_lose=ANSWERED, clustered=True, codes=2000, rounds=10
     ),
     "a cluster's slot moved": Scenario(cluster_faults.slot_moved, clustered=True, codes=2000, rounds=10),
+    "a cluster's nodes and all processes killed": Scenario(
+        cluster_faults.all_killed, may_lose=ANSWERED, clustered=True, codes=3000, rounds=5
+    ),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(
         redis_faults.old_dump_unwatched, may_lose=ANSWERED, replicated=False
