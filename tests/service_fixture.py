@@ -19,11 +19,9 @@ import redis
 
 from loadtests.harness.running import PARTITIONS, Run, data_folder
 from loadtests.harness.servers import free_port
-from service.access.caller import SCOPES
+from loadtests.harness.workspaces import make_workspace
 from service.embedded import demo
 from service.formats.key_names import partition_of
-from service.record.config.key_rows import create_key
-from service.record.config.workspace_rows import create_workspace
 from tests.restricted import restricted
 
 PATIENCE_S = 120.0
@@ -43,21 +41,6 @@ async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         await connection.close()
-
-
-async def make_workspace(
-    connection: Any, name: str, mode: Literal["live", "test"], partition: int | None = None
-) -> None:
-    """Make a workspace, in this partition, and a key `<name>_admin` with all scopes."""
-    while True:  # its random id chooses the partition
-        transaction = connection.transaction()
-        await transaction.start()
-        row = await create_workspace(connection, name, mode)
-        if partition in (None, row.partition):
-            break
-        await transaction.rollback()
-    await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
-    await transaction.commit()
 
 
 class Service:

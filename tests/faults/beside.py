@@ -9,9 +9,10 @@ from itertools import count, cycle
 import httpx
 
 from loadtests.harness.running import HOME, PARTITIONS
+from loadtests.harness.workspaces import make_workspace
 from tests.faults.nodes import until
 from tests.faults.stage import Stage
-from tests.service_fixture import make_workspace, new_code
+from tests.service_fixture import new_code
 
 PAUSE_S = 0.01
 """Between requests of all of them together."""

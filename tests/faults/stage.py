@@ -17,6 +17,7 @@ from loadtests.harness.cluster import Cluster, start_cluster
 from loadtests.harness.running import HOME, PARTITIONS
 from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import free_port
+from loadtests.harness.workspaces import make_workspace
 from service.hot.fencing import Fencing, parse_nonce
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import Partition, ensure_partitions, read_partition
@@ -25,7 +26,6 @@ from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, until
 from tests.faults.proxy import Forwarder
 from tests.faults.waiting import settled
-from tests.service_fixture import make_workspace
 
 APIS = 2
 CLUSTERED_PARTITIONS = 4

@@ -1,0 +1,22 @@
+"""Workspaces of a partition that the test chooses."""
+
+from typing import Any, Literal
+
+from service.access.caller import SCOPES
+from service.record.config.key_rows import create_key
+from service.record.config.workspace_rows import create_workspace
+
+
+async def make_workspace(
+    connection: Any, name: str, mode: Literal["live", "test"], partition: int | None = None
+) -> None:
+    """Make a workspace, in this partition, and a key `<name>_admin` with all scopes."""
+    while True:  # its random id chooses the partition
+        transaction = connection.transaction()
+        await transaction.start()
+        row = await create_workspace(connection, name, mode)
+        if partition in (None, row.partition):
+            break
+        await transaction.rollback()
+    await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
+    await transaction.commit()
