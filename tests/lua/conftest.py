@@ -28,9 +28,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     uses it, so the tests in FAKED show that it still runs the scripts."""
     if "fakeredis" not in config.option.keyword:
         faked = [item for item in items if "[fakeredis" in item.name or "-fakeredis" in item.name]
-        deselected = [item for item in faked if item.path.name not in FAKED]
-        config.hook.pytest_deselected(items=deselected)
-        items[:] = [item for item in items if item not in {*deselected}]
+        deselected = {item for item in faked if item.path.name not in FAKED}
+        config.hook.pytest_deselected(items=[*deselected])
+        items[:] = [item for item in items if item not in deselected]
 
 
 @pytest.fixture(scope="session")
