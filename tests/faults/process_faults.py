@@ -58,7 +58,7 @@ async def until_live(stage: Stage, number: int) -> None:
         async def live() -> bool:
             return (await client.get(f"{stage.urls[number]}/health/live")).status_code == 200
 
-        await until(live, "an API")
+        await until(live, "an API", pause_s=0.05)
 
 
 async def workers_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:

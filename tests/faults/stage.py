@@ -260,7 +260,7 @@ class Stage:
                         return False
                 return True
 
-            await until(ready, "the service")
+            await until(ready, "the service", pause_s=0.05)
 
     async def until_fenced(self, fencing: Fencing) -> None:
         """An epoch with this fencing is open."""
