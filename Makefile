@@ -14,7 +14,9 @@ run: $(READY) ## start Scrip with servers of its own on 127.0.0.1:8000 (SCRIP_PO
 
 # Four processes of tests, each with servers of its own: they compute, or wait for servers, leases and locks.
 # A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
+# They start Python some two hundred times, and without bytecode each start would compile the service again.
 test: export SCRIP_MODEL_STEPS := $(STEPS)
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY) $(if $(SUITE),,lint types) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
 	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
 

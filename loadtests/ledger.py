@@ -18,7 +18,7 @@ from loadtests.wire import ERRORS, Answer, Ask, Barrage
 
 ANSWER_S, PATIENCE_S = 30.0, 90.0
 """How long to wait for one response, and how long to repeat a request."""
-PAUSE_S, MAX_PAUSE_S = 0.015, 5.0
+PAUSE_S, MAX_PAUSE_S = 0.05, 5.0
 CREATED = frozenset({201})
 _RECORDED = "Prefer: durability=recorded, wait=2\r\n"
 _CLAIMED = {"book", "upload", "make", "fill"}

@@ -13,10 +13,11 @@ settings.load_profile("untimed")
 pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
-    "faults recovery standby cluster model schemathesis restocking interleavings console_looks opening_steps names "
-    "secrets reconcile sentinels webhook_sending keep_free refusals matrix processes run load workers opening "
-    "webhooks sessions doctor keeper exports drifts fitness pooler erasing_keys reconcile_turns bench least_privilege "
-    "single_coupons erasing planted"
+    "faults recovery interleavings schemathesis run forgetting names load console_looks restocking processes console "
+    "doctor matrix checkout_page standby opening secrets cluster many model reconcile_turns fencing_model refusals "
+    "reconcile sessions fencing pooler sentinels opening_steps bench drifts console_telling workers webhook_sending "
+    "keep_free cli_errors quarantined managed erasing retiring versions bad_requests many_partitions limited "
+    "rebuild_command leases schema_page planted"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""
 

@@ -77,6 +77,7 @@ def _read(folder: str, name: str) -> str:
     return (LUA_DIR / folder / f"{name}.lua").read_text()
 
 
+@cache
 def _expand(source: str) -> str:
     """Replace each line `-- @include <names>` by the functions of lua/includes/, `-- @step <name>` by the statements of
     lua/steps/, `-- @script <name>` by a whole script. Within a block, functions that the rest of the block doesn't call
@@ -102,7 +103,7 @@ def _expand(source: str) -> str:
 def _without_unused(text: str) -> str:
     """Remove functions that the text doesn't call: Lua creates every function in each run."""
     functions = list(_function.finditer(text))
-    own = {function: Counter(_word.findall(function[0])) for function in functions}
+    own = {function: _count_words(function[0]) for function in functions}
     words, used = Counter(_word.findall(text)), functions
     while unused := [function for function in used if words[function[1]] == own[function][function[1]]]:
         used = [function for function in used if function not in unused]
@@ -112,6 +113,12 @@ def _without_unused(text: str) -> str:
         if function not in used:
             text = text[: function.start()] + text[function.end() + 1 :]
     return text
+
+
+@cache
+def _count_words(function: str) -> Counter[str]:
+    """The words of a function, which many scripts have; not to be changed."""
+    return Counter(_word.findall(function))
 
 
 def _strip(source: str) -> str:

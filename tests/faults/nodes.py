@@ -32,7 +32,9 @@ PATIENCE_S = 90.0
 _AWAY = (OSError, RedisError, httpx.TransportError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-async def until(reached: Callable[[], Awaitable[Any]], what: str, patience_s: float = PATIENCE_S) -> Any:
+async def until(
+    reached: Callable[[], Awaitable[Any]], what: str, patience_s: float = PATIENCE_S, pause_s: float = 0.01
+) -> Any:
     """What `reached` says once that is true; while something can't be reached it isn't."""
     deadline = asyncio.get_running_loop().time() + patience_s
     while True:
@@ -40,7 +42,7 @@ async def until(reached: Callable[[], Awaitable[Any]], what: str, patience_s: fl
             if value := await reached():
                 return value
         assert asyncio.get_running_loop().time() < deadline, f"waited too long for {what}"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause_s)
 
 
 class Node:

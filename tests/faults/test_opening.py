@@ -133,7 +133,9 @@ async def test_the_api_is_killed_while_uploading(patient: Service) -> None:
     service, book = patient, patient.book()
     codes = [new_code() for _ in range(30_000)]
     path, headers = f"/v1/books/{book}/codes", {"Content-Type": "text/plain"}
-    stats_client = httpx.Client(base_url=service.run.url, headers={"Authorization": "Bearer demo_manage"}, timeout=30)
+    stats_client = httpx.Client(
+        base_url=service.run.url, headers={"Authorization": "Bearer demo_manage"}, timeout=30, verify=False
+    )
 
     def lines() -> Iterator[bytes]:
         for start in range(0, len(codes), 1000):

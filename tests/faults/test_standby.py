@@ -83,7 +83,7 @@ async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
     url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
     process, reader = stage.make_api(DATABASE_READ_URL=url)
     try:
-        async with httpx.AsyncClient(base_url=reader, headers=stage.headers, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=reader, headers=stage.headers, timeout=30, verify=False) as client:
             await _read_from_replica(stage, client, door)
     finally:
         door.stop()
@@ -154,7 +154,7 @@ async def comparing(stage: Stage) -> AsyncIterator[_Comparing]:
 async def _redeem_new(stage: Stage, many: int) -> list[str]:
     """Redeem so many new codes, and wait until that is recorded."""
     codes = [new_code() for _ in range(many)]
-    async with httpx.AsyncClient(base_url=stage.urls[0], headers=stage.headers, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=stage.urls[0], headers=stage.headers, timeout=30, verify=False) as client:
         book = (await client.post("/v1/books", json={"name": "Compared"})).json()["bookId"]
         await client.post(f"/v1/books/{book}/codes", json={"codes": codes})
         for code in codes:
@@ -272,7 +272,7 @@ async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) 
 
 
 async def _promote_under_load(stage: Stage) -> None:
-    async with httpx.AsyncClient(headers=stage.headers, timeout=30) as client:
+    async with httpx.AsyncClient(headers=stage.headers, timeout=30, verify=False) as client:
         codes = await _make_codes(client, stage.urls[0])
         before = {str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")}
         epoch, buyers = (await stage.row()).epoch, _Buyers(stage, client, codes)

@@ -75,7 +75,7 @@ async def _asleep(port: int) -> socket.socket:
 
 
 async def _file(port: int) -> httpx.Response:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=False) as client:
         return await client.get(f"http://127.0.0.1:{port}/file")
 
 

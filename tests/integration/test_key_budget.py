@@ -19,7 +19,7 @@ def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path) -
     nothing; requests without a key, repeats, and hot requests with a key are answered."""
     admin = service.make_workspace(new_id("budget"), "live")
     served = Served(service, tmp_path, kept_bytes=1 << 20)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers=admin.headers, timeout=30)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers=admin.headers, timeout=30, verify=False)
 
     def post(path: str, key: str, **body: Any) -> httpx.Response:
         return client.post(path, json=body, headers={"Idempotency-Key": key} if key else {})

@@ -116,7 +116,7 @@ class Buyer:
         self._thread.join()
 
     def _buy(self) -> None:
-        with httpx.Client(headers=self._headers, timeout=30) as client:
+        with httpx.Client(headers=self._headers, timeout=30, verify=False) as client:
             while not self._ended.is_set():
                 answer = client.post(self._url, json={"userId": new_id()})
                 if answer.is_success:

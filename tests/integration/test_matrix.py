@@ -84,7 +84,7 @@ class World(NamedTuple):
         return self.state()
 
 
-_client = httpx.Client(timeout=60)
+_client = httpx.Client(timeout=60, verify=False)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])

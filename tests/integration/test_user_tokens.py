@@ -21,7 +21,7 @@ class World(NamedTuple):
 
     def make_client(self, name: str, **claims: Any) -> httpx.Client:
         token = self.idp.token(sub=name, **claims)
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30, verify=False)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])

@@ -18,7 +18,7 @@ from service.hot import scripts
 
 ROOT = Path(__file__).parents[2]
 USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))
-_body, _read = scripts._body.__wrapped__, scripts._read
+_body, _read, _expand = scripts._body.__wrapped__, scripts._read, scripts._expand
 
 
 def cut(step: str) -> str:
@@ -31,10 +31,11 @@ def cut(step: str) -> str:
 @cache
 def _general_body(name: str) -> str:
     scripts._read = lambda folder, part: cut(_read(folder, part)) if part in USUAL else _read(folder, part)
+    scripts._expand = _expand.__wrapped__
     try:
         return _body(name)
     finally:
-        scripts._read = _read
+        scripts._read, scripts._expand = _read, _expand
 
 
 @contextmanager

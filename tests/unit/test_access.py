@@ -1,6 +1,7 @@
 """Authorization: roles are data, and an operation that no role names is refused."""
 
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,14 +19,18 @@ from service.common.config import Settings
 from service.operations.table import ROWS
 from service.serving.app import create_app
 
-APP = create_app(Settings())
 HOT = {row.operation_id: row.roles for row in ROWS}
 OPEN_TO_ALL = {"/", "/console", "/health/live", "/health/ready", "/metrics", "/problems/{code:str}"}
 OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session", "/console/receiver")
 
 
+@cache
+def _make_app() -> Litestar:
+    return create_app(Settings())
+
+
 def _operations() -> dict[str, Any]:
-    paths = APP.openapi_schema.to_schema()["paths"]
+    paths = _make_app().openapi_schema.to_schema()["paths"]
     return {operation["operationId"]: operation for methods in paths.values() for operation in methods.values()}
 
 
@@ -52,7 +57,7 @@ def test_descriptions_name_the_scopes() -> None:
 
 def test_every_handler_names_roles_or_is_open() -> None:
     """The open routes are a short list; every other handler names its roles."""
-    for route in APP.routes:
+    for route in _make_app().routes:
         for handler in getattr(route, "route_handlers", [getattr(route, "route_handler", None)]):
             is_open = route.path in OPEN_TO_ALL or route.path.startswith(OPEN_PAGES)
             if isinstance(route, HTTPRoute) and handler.http_methods == {"OPTIONS"}:
