@@ -158,9 +158,8 @@ def prices_table(vendors: Vendors) -> str:
     return markdown(["vendor", "product", "region", "US$", "read", "source"], lines)
 
 
-def simulated_table(measured: Measured) -> str:
+def simulated_table(by_nodes: Mapping[int, Mapping[int, float]]) -> str:
     """Throughput by processes and nodes."""
-    by_nodes = simulated(measured)
     lines = [[f"{apis}", *(f"{by_nodes[nodes][apis]:,.0f}" for nodes in NODES)] for apis in API_PROCESSES]
     return markdown(["API processes", *(f"{nodes} nodes" if nodes > 1 else "1 node" for nodes in NODES)], lines)
 
@@ -195,7 +194,7 @@ def fill(text: str, named: Mapping[str, str]) -> str:
     return text
 
 
-def draw(measured: Measured, given: Assumptions, vendors: Vendors) -> None:
+def draw(measured: Measured, given: Assumptions, vendors: Vendors, by_nodes: Mapping[int, Mapping[int, float]]) -> None:
     """Draw the document's plots."""
     by_size: Ticks = [(place, f"{size:,} M") for place, size in enumerate(SIZES)]
     plans = [plan(size * MILLION, measured, given, vendors) for size in SIZES]
@@ -214,7 +213,7 @@ def draw(measured: Measured, given: Assumptions, vendors: Vendors) -> None:
     by_processes: Ticks = [(apis, f"{apis}") for apis in API_PROCESSES]
     lines = [
         Series(f"{nodes} nodes" if nodes > 1 else "1 node", [(apis, rate / 1_000) for apis, rate in by_apis.items()])
-        for nodes, by_apis in simulated(measured).items()
+        for nodes, by_apis in by_nodes.items()
     ]
     write(
         PICTURES / "scale-simulated.svg",
@@ -267,10 +266,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = read_options(arguments)
     measured, vendors = read_measured(chosen.bench, chosen.memory), read_vendors(chosen.prices)
     given = Assumptions(**{name: getattr(chosen, name) for name in Assumptions.__struct_fields__})
-    named = tables(measured, given, vendors) | {"simulated": simulated_table(measured)}
+    by_nodes = simulated(measured)
+    named = tables(measured, given, vendors) | {"simulated": simulated_table(by_nodes)}
     if chosen.write:
         DOCUMENT.write_text(fill(DOCUMENT.read_text("utf-8"), named), "utf-8")
-        draw(measured, given, vendors)
+        draw(measured, given, vendors, by_nodes)
     else:
         print("\n\n".join(named.values()))
     return 0
