@@ -23,7 +23,7 @@ class Behind:
     """Looks at a partition's outbox in Redis and at its cursor in Postgres."""
 
     def __init__(self, redis: Redis, postgres: asyncpg.Connection, partition: int) -> None:
-        self._redis, self._postgres, self._partition = redis, postgres, partition
+        self._redis, self._postgres, self.partition = redis, postgres, partition
 
     async def caught_up(self) -> None:
         """Wait until all that Redis has decided is recorded; TimeoutError after two minutes."""
@@ -61,11 +61,11 @@ class Behind:
             await asyncio.sleep(POLL_S)
 
     async def _tail(self) -> _Id:
-        last: Any = await self._redis.xrevrange(key_names.outbox(self._partition), count=1)
+        last: Any = await self._redis.xrevrange(key_names.outbox(self.partition), count=1)
         return parse_event_id(last[0][0].decode())
 
     async def _cursor(self) -> _Id:
-        row: Any = await self._postgres.fetchrow(_CURSOR, self._partition)
+        row: Any = await self._postgres.fetchrow(_CURSOR, self.partition)
         return row[0], row[1]
 
 

@@ -39,7 +39,10 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     latency_ms: dict[str, float] = {}
     request_us: dict[str, float] = {}
     redemption_us: dict[str, float] = {}
-    bytes_a_code: float | None = None
+    code_bytes: dict[str, float] = {}
+    """What each uploaded code adds to each size of loadtests/sizes.py."""
+    redemption_bytes: dict[str, float] = {}
+    """What each redemption adds to them."""
     lag_s: float | None = None
     generator_busy: float | None = None
     """The part of a core that the load took itself."""
@@ -65,6 +68,7 @@ def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more
         latency_ms=latency_ms(histogram),
         request_us={name: spent.cpu_s[name] / max(load.answered, 1) * 1e6 for name in PARTS},
         redemption_us={name: spent.cpu_s[name] / max(redemptions, 1) * 1e6 for name in PARTS},
+        redemption_bytes={name: grown / max(redemptions, 1) for name, grown in spent.grown_bytes.items()},
         lag_s=spent.lag_s,
         generator_busy=load.cpu_seconds / load.seconds if load.seconds else 0.0,
         machine_load=spent.machine_load,

@@ -18,6 +18,7 @@ from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
 from loadtests.harness.running import Run
 from loadtests.own import Meter
+from loadtests.sizes import growth, read_sizes
 from loadtests.wire import Ask, Barrage
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
@@ -61,6 +62,8 @@ class Spent(NamedTuple):
     lags: list[tuple[float, float]]
     """How far behind it was (seconds from the beginning, seconds)."""
     machine_load: float
+    grown_bytes: dict[str, float]
+    """By how much each size of loadtests/sizes.py grew."""
 
 
 class Subject:
@@ -79,9 +82,9 @@ class Subject:
             await asyncio.to_thread(upload, self.run.url, book_id, [f"{stock.prefix}{start + n}" for n in range(many)])
         return stock
 
-    async def used_bytes(self) -> int:
-        """What Redis says of its memory."""
-        return int((await self.redis.info("memory"))["used_memory"])
+    async def sizes(self) -> dict[str, float]:
+        """The bytes of loadtests/sizes.py."""
+        return await read_sizes(self.redis, self.postgres, self.behind.partition)
 
     async def pairs(self, stock: Stock, connections: int, count: int, seconds: int, full: bool) -> Spent:
         """Lock and redeem so many of a book's codes, within so many seconds."""
@@ -107,10 +110,11 @@ class Subject:
 
     async def _measured(self, mode: str, *, seconds: int, full: bool = False, **options: str | int) -> Spent:
         await self.behind.caught_up()
-        meter = Meter(self.run)
+        before, meter = await self.sizes(), Meter(self.run)
         async with self.behind.watched() as lags:
             load = await generator.drive(self.run.url, CHECKOUT, mode, seconds=seconds, full=full, **options)
-        return Spent(load, meter.spent_s(), longest_s(lags), lags, os.getloadavg()[0])
+        cpu_s, machine_load = meter.spent_s(), os.getloadavg()[0]
+        return Spent(load, cpu_s, longest_s(lags), lags, machine_load, growth(before, await self.sizes(), 1))
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,7 @@ from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
 from loadtests.pictures import draw
+from loadtests.sizes import growth
 from loadtests.subject import Spent, Subject, opened
 
 FULL_LOAD = 96
@@ -115,16 +116,16 @@ class Bench:
         _on_own_service(self._openings)
 
     async def _pairs_of(self, subject: Subject, codes: int, full: bool) -> None:
-        before, done = await subject.used_bytes(), Counter[str]()
+        before, done = await subject.sizes(), Counter[str]()
         stock = await subject.stock(codes, full)
-        each_bytes = (await subject.used_bytes() - before) / codes
+        code_bytes = growth(before, await subject.sizes(), codes)
         await self._warm(subject, full)
         for connections in self.plan.connections:
             if stock.left < min(codes, self.plan.pairs):
                 stock = await subject.stock(codes, full)
             spent = await subject.pairs(stock, connections, self.plan.pairs, self.plan.pairs_s, full)
             done[stock.book_id] += _good(spent)
-            more = {"codes": codes, "connections": connections, "bytes_a_code": each_bytes}
+            more = {"codes": codes, "connections": connections, "code_bytes": code_bytes}
             self._add(row("pairs", _shape(full), "pairs", spent, spent.load.finished, **more))
         for book_id, redeemed in done.items():
             await _check_redeemed(subject, book_id, redeemed)
