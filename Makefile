@@ -66,7 +66,7 @@ audit: $(READY) ## look for known faults of the locked packages
 	@$(BIN)/python -m tests.hostile.audit
 
 lock: $(READY) ## resolve the dependencies again (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --group dev --extra embedded --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock
 
