@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format bench load faults fuzz lock clean mutants audit
+.PHONY: help run test lint types format bench load faults fuzz lock clean mutants audit checkov
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,11 +20,16 @@ test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY) $(if $(SUITE),,lint types) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
 	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
 
-lint: $(READY) ## style, rules of import, compose file
+lint: $(READY) ## style, rules of import, image, compose file, manifests, templates
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/yamllint --strict -d '{extends: default, rules: {line-length: {max: 120}, document-start: disable}}' compose.yaml
+	$(BIN)/yamllint --strict -d '{extends: default, rules: {document-start: disable, \
+	  line-length: {max: 120, allow-non-breakable-inline-mappings: true}}}' compose.yaml deploy
+	$(BIN)/hadolint deploy/Dockerfile deploy/aws/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/kubernetes-validate --quiet --strict deploy/kubernetes/*.yaml
+	$(BIN)/cfn-lint deploy/aws/*.yaml
 
 types: $(READY) ## check the types
 	$(BIN)/pyright --threads 2
@@ -67,13 +72,21 @@ mutants: $(READY) ## break each rule once and see a test turn red (ARGS="--only 
 audit: $(READY) ## look for known faults of the locked packages
 	@$(BIN)/python -m tests.hostile.audit
 
+# Not part of `lint`: it needs 100 packages of its own, whose versions contradict ours, and takes ten seconds.
+checkov: ## check image, manifests and templates against rules of security (in .venv-checkov)
+	@test -x .venv-checkov/bin/checkov || { $(PYTHON) -m venv .venv-checkov && \
+	  .venv-checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/checkov.lock; }
+	.venv-checkov/bin/checkov --config-file deploy/checkov.yaml
+
 lock: $(READY) ## resolve the dependencies again (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --group dev --extra embedded --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock
+	echo checkov | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate -o deploy/checkov.lock
 
 clean: ## remove .venv and what tools leave behind, but no data
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv-checkov .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find service tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml requirements.lock

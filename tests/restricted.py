@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import asyncpg
@@ -21,6 +20,7 @@ from loadtests.harness.servers import VALKEY, free_port, started
 from service.embedded import demo
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
+from service.record.roles import ensure_role, grant_privileges
 from tests.pgbouncer import pgbouncer
 from tests.tls import Authority, door
 
@@ -139,11 +139,10 @@ async def _prepare(url: str) -> None:
     """Make tables, roles and the demo's data, as the owner."""
     connection = await asyncpg.connect(url)
     for name in ("api", "worker"):
-        await connection.execute(f"CREATE ROLE scrip_{name} LOGIN PASSWORD '{PASSWORDS[name]}'")
+        await ensure_role(connection, f"scrip_{name}", PASSWORDS[name])
     await migrate(url)
-    roles: Any = (ROOT / "deploy" / "postgres-roles.sql").read_text()
     for _ in range(2):  # it may be repeated
-        await connection.execute(roles)
+        await grant_privileges(connection)
     await connection.close()
     await demo.seed(url)
 

@@ -14,13 +14,27 @@ _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """Postgres's SSLRequest, which a client sends before TLS."""
 
 
-class Authority:
+class Certificate:
+    """A folder with a certificate, its key and the certificate of its authority."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self._cert, self._key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context of a server with that name."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._cert, self._key)
+        return context
+
+
+class Authority(Certificate):
     """A certificate authority, and its certificate for one name."""
 
     def __init__(self, folder: Path, name: str = "localhost") -> None:
         require("openssl")
         folder.mkdir(exist_ok=True)
-        self.file, self._cert, self._key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
+        super().__init__(folder)
         ca_key, request, extension = folder / "ca.key", folder / "request.pem", folder / "extension"
         extension.write_text(f"subjectAltName=DNS:{name}\n")
         new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -32,16 +46,9 @@ class Authority:
         ):  # fmt: skip
             subprocess.run(command, check=True, capture_output=True)
 
-    @property
-    def context(self) -> ssl.SSLContext:
-        """The context of a server with that name."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self._cert, self._key)
-        return context
-
 
 @contextlib.contextmanager
-def door(authority: Authority, to: str | int, *, postgres: bool = False) -> Iterator[int]:
+def door(authority: Certificate, to: str | int, *, postgres: bool = False) -> Iterator[int]:
     """Open a port that forwards by TLS to a server's port, or to its socket's path."""
     loop = asyncio.new_event_loop()
 

@@ -84,11 +84,18 @@ def worker() -> None:
 
 
 @main.command()
-def migrate() -> None:
+@click.option(
+    "--roles",
+    is_flag=True,
+    help="Also create the roles scrip_api and scrip_worker if they don't exist, give them the passwords of "
+    "SCRIP_API_PASSWORD and SCRIP_WORKER_PASSWORD if these are set, and grant them what this version needs.",
+)
+def migrate(roles: bool) -> None:
     """Bring the database's schema up to date, and store this version's scripts for the workers that run."""
     from service.common import config
 
-    url = config.load().database_url
+    settings = config.load()
+    url = settings.database_url
     if url is None:
         raise Unusable("unset: DATABASE_URL is not set. Set it to the database to migrate.")
 
@@ -97,8 +104,9 @@ def migrate() -> None:
     from service.record.migrations import MigrationError
     from service.worker.versions import migrate_version
 
+    passwords = {"scrip_api": settings.api_password, "scrip_worker": settings.worker_password} if roles else None
     try:
-        applied = asyncio.run(migrate_version(url))
+        applied = asyncio.run(migrate_version(url, passwords))
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unusable(f"unavailable: the database can't be migrated: {error}") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.common.redis_address import MAX_PORT, check_redis_url
 
 _PREFIX = "SCRIP_"
-_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL"})
+_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_API_PASSWORD", "SCRIP_WORKER_PASSWORD"})
 
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
@@ -134,6 +134,10 @@ class Settings(BaseSettings):
         default=None, validation_alias="DATABASE_READ_URL", repr=False
     )
     """URL of a physical replica of Postgres for exports, histories and comparisons. None: the primary."""
+    api_password: Annotated[str, Field(pattern=r"^[!-~]*$", repr=False)] = ""
+    """Password that `scrip migrate --roles` gives to `scrip_api`. Empty: it keeps its password."""
+    worker_password: Annotated[str, Field(pattern=r"^[!-~]*$", repr=False)] = ""
+    """The same for `scrip_worker`."""
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)

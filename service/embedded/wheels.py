@@ -1,4 +1,4 @@
-"""Programs in installed wheels."""
+"""Programs in the wheels of the extra `embedded`."""
 
 import importlib.util
 from pathlib import Path
@@ -12,4 +12,6 @@ def find_in_wheel(wheel: str, pattern: str, server: str, setting: str) -> Path:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for program in Path(folder).glob(pattern):
             return program
-    raise StartError(f"No embedded {server} on this machine. Install the wheel {wheel}, or set {setting}.")
+    raise StartError(
+        f"No embedded {server} on this machine. Install `scrip[embedded]` (it brings {wheel}), or set {setting}."
+    )

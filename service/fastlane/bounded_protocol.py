@@ -74,6 +74,11 @@ class Bounded(HttpToolsProtocol):
         self._unsent = 0
         self._age_s = 0.0
 
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether the connection has a request whose head was read and whose response is not sent."""
+        return self._state in (BODY, PASSING, WAITING)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._raw = transport
         self._joined = JoiningTransport(transport, self.loop, self._end)

@@ -15,10 +15,10 @@ from uvicorn.config import Config
 
 from service.common import logs
 from service.common.config import Settings
-from service.common.tally import CPU_US, OPEN, Tally
+from service.common.tally import CPU_US, IN_FLIGHT, OPEN, Tally
 from service.operations.accounting import answers
 from service.serving.app import create_app
-from service.serving.resource_usage import ResourceUsage
+from service.serving.resource_usage import RequestsInFlight, ResourceUsage, count_in_flight
 from service.serving.server import make_server_config
 from service.serving.supervisor import LEAVING, READY, STARTED, TAKEN
 
@@ -38,6 +38,7 @@ def serve(settings: Settings, channel_fd: int, tally_fd: int, block: int) -> Non
     REGISTRY.unregister(PROCESS_COLLECTOR)
     REGISTRY.unregister(GC_COLLECTOR)
     REGISTRY.register(ResourceUsage(tally))
+    REGISTRY.register(RequestsInFlight(lambda: tally.total(IN_FLIGHT)))
     app = create_app(settings)
 
     def can_decide() -> bool:
@@ -88,8 +89,11 @@ class MemberServer(uvicorn.Server):
         asyncio.get_running_loop().add_reader(self._channel, self._receive_connections)
 
     async def on_tick(self, counter: int) -> bool:
-        """Update the CPU time and announce readiness; uvicorn calls it ten times a second."""
+        """Update the CPU time, each second the requests in flight, and announce readiness; uvicorn calls it ten times
+        a second."""
         self._record_cpu_time()
+        if counter % 10 == 0:
+            self._cells[IN_FLIGHT] = count_in_flight(self.server_state.connections)
         if not self._is_ready_sent and not self.should_exit and self._can_decide():
             self._is_ready_sent = True
             self._channel.send(READY)

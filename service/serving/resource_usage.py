@@ -1,8 +1,9 @@
-"""CPU time, memory and open files of all API processes, as Prometheus metrics."""
+"""Requests in flight, CPU time, memory and open files of all API processes, as Prometheus metrics."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -10,6 +11,22 @@ from prometheus_client.registry import Collector
 from service.common.tally import CPU_US, PID, Tally
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def count_in_flight(connections: Iterable[Any]) -> int:
+    """Count the requests in flight on connections of the class Bounded."""
+    return sum(connection.is_in_flight for connection in connections)
+
+
+class RequestsInFlight(Collector):
+    """The requests that are being answered, the one for the metrics among them."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Requests of all API processes that are being answered."
+        yield GaugeMetricFamily("scrip_http_requests_in_flight", text, value=self._count())
 
 
 class ResourceUsage(Collector):

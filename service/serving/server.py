@@ -7,6 +7,7 @@ from typing import Any
 
 import uvicorn
 from litestar import Litestar
+from prometheus_client import REGISTRY
 
 from service.api.cors import Origins
 from service.api.recall import resolve_recall
@@ -16,6 +17,7 @@ from service.common.forwarded_for import Proxies
 from service.fastlane.bounded_protocol import MAX_CONNECTIONS
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
+from service.serving.resource_usage import RequestsInFlight, count_in_flight
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
@@ -28,6 +30,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
     logs.configure(settings, "api")
     server = uvicorn.Server(make_server_config(settings))
+    REGISTRY.register(RequestsInFlight(lambda: count_in_flight(server.server_state.connections)))
     # The application's objects live as long as the process; collecting garbage among them blocks the loop for 50 ms.
     gc.freeze()
     server.run()

@@ -16,7 +16,7 @@ import structlog
 from service.common import logs
 from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
-from service.common.tally import OPEN, PID, Tally
+from service.common.tally import IN_FLIGHT, OPEN, PID, Tally
 
 STARTED, READY, TAKEN, LEAVING = b"s", b"r", b"t", b"l"
 """Messages from a process. STARTED: it accepts connections. READY: it can decide requests; sent once. TAKEN: it has
@@ -136,7 +136,7 @@ class Process:
         """Update channel, tally and published pids after the process has started or ended."""
         if self.child.pid is None:
             self._close_channel()
-            self._cells[OPEN] = 0
+            self._cells[OPEN] = self._cells[IN_FLIGHT] = 0
             self.first_start_ended.set()
         elif self._channel is not None and self._child_end is not None:
             self._child_end.close()

@@ -22,6 +22,7 @@ from service.hot.scripts import (
 from service.record.migrations import apply_missing
 from service.record.partitions.partition_rows import read_partitions
 from service.record.pool import connect_once, wait_out_outage
+from service.record.roles import ensure_role, grant_privileges
 from service.record.versions import (
     BEAT_S,
     forget_process,
@@ -36,11 +37,17 @@ LOOK_S = 0.5
 log = structlog.get_logger()
 
 
-async def migrate_version(database_url: str) -> list[str]:
-    """Apply the missing migrations, and store this version's scripts. Returns the names of the migrations."""
+async def migrate_version(database_url: str, passwords: Mapping[str, str] | None = None) -> list[str]:
+    """Apply the missing migrations, and store this version's scripts. With the passwords of roles, also create these
+    roles first, and grant them their privileges after. Returns the names of the migrations."""
     connection = await connect_once(database_url, name="scrip migrate")
     try:
+        # Before the migrations, which bound the sessions of these roles.
+        for role, password in (passwords or {}).items():
+            await ensure_role(connection, role, password)
         applied = await apply_missing(connection)
+        if passwords is not None:
+            await grant_privileges(connection)
         await store_scripts(connection, version(), templates())
         return applied
     finally:

@@ -4,9 +4,10 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import pairwise
 from urllib.parse import urlsplit
 
@@ -162,6 +163,18 @@ async def test_connections_to_postgres(service: Service) -> None:
     assert {answer.status_code for answer in answers} == {200}
     (row,) = await service.fetch("SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'scrip-api'")
     assert 4 <= row["n"] <= 10
+
+
+def test_requests_in_flight(service: Service) -> None:
+    """/metrics counts the requests that both processes are answering, and none that has ended."""
+    name, address = "scrip_http_requests_in_flight", urlsplit(service.run.url)
+    head = b"POST /v1/coupons/lock/NO-SUCH HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+    with ExitStack() as stack:
+        for _ in range(4):
+            stalled = stack.enter_context(socket.create_connection((address.hostname, address.port)))
+            stalled.sendall(head)
+        until(lambda: _metrics(service)[name] >= 4)
+    until(lambda: _metrics(service)[name] < 2)
 
 
 def test_metrics(service: Service, clients: list[httpx.Client]) -> None:

