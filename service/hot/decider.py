@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,7 +45,7 @@ class Decider:
         self._links = links
         self.missing_codes = MissingCodes()
         self._turns: dict[int, Turn] = {}
-        self._digests: dict[int, dict[str, str]] = {}
+        self._digests: dict[int, Mapping[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
         self._nonces: dict[int, Nonce] = {}
         self._asked_on: dict[int, int] = {}

@@ -7,14 +7,14 @@ All partitions and epochs share the texts; a call's last argument is the epoch (
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from service.common.resources import LUA_DIR
 from service.domain import outcomes
 from service.formats.key_names import LAYOUT
-from service.hot.fencing import parse_nonce
+from service.hot.fencing import SHARED_LENGTH, Nonce, parse_nonce
 
 _has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
 LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
@@ -138,7 +138,10 @@ def template(name: str) -> str:
 
 def fill(text: str, nonce: str, state: str = "open", *, logged: bool = False) -> str:
     """The text of a template, of this version or another, for a nonce."""
-    epoch = parse_nonce(nonce)
+    return _fill(text, parse_nonce(nonce), state, logged)
+
+
+def _fill(text: str, epoch: Nonce, state: str, logged: bool) -> str:
     replid = f"'{epoch.history}'" if epoch.fencing else "nil"  # without fencing it can't change
     filled = text.replace(BLANKS, f"'{epoch.shared}', {replid}, ' {state}'", 1)
     return filled.replace(UNLOGGED, LOGGED) if logged else filled
@@ -156,6 +159,16 @@ def version() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=8)
+def _fill_all(
+    names: tuple[str, ...], template_of: Callable[[str], str], shared: Nonce, state: str, logged: bool
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The texts and digests of scripts. All partitions and epochs since a server's start use the same."""
+    texts = {name: _fill(template_of(name), shared, state, logged) for name in names}
+    digests = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in texts.items()}
+    return texts, digests
+
+
 class Scripts:
     """The texts and digests of scripts, for one epoch of a partition; `template_of` returns templates by name."""
 
@@ -171,10 +184,9 @@ class Scripts:
         logged: bool = False,
     ) -> None:
         self.partition, self.epoch, self.nonce = partition, epoch, nonce
-        self.texts = {name: fill(template_of(name), nonce, state, logged=logged) for name in names}
-        self.digests = {
-            name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self.texts.items()
-        }
+        own = parse_nonce(nonce)
+        shared = own._replace(random=own.random[:SHARED_LENGTH])
+        self.texts, self.digests = _fill_all(tuple(names), template_of, shared, state, logged)
 
     def call(self, script: str, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
         """The command that runs a loaded script in this epoch."""

@@ -3,7 +3,7 @@
 They go out as one call of lua/many.lua, which decides each on its own. A single request goes out as its own script.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ class Turn:
 
     __slots__ = ("_digests", "_epoch_text", "_link", "_requests", "connection", "epoch")
 
-    def __init__(self, link: Link, epoch: int, digests: dict[str, str]) -> None:
+    def __init__(self, link: Link, epoch: int, digests: Mapping[str, str]) -> None:
         """Raises Refusal `unavailable` without a connection."""
         self._link, self.connection = link, link.connection
         self.epoch, self._epoch_text, self._digests = epoch, str(epoch), digests

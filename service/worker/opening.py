@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from typing import NamedTuple
 
 import asyncpg
 import structlog
@@ -11,7 +12,7 @@ from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
-from service.hot.fencing import Setting
+from service.hot.fencing import Nonce, Setting
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, Scripts
@@ -54,8 +55,17 @@ _MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
 log = structlog.get_logger()
 
 
+class Begun(NamedTuple):
+    """A new epoch; no process uses an earlier one."""
+
+    epoch: int
+    nonce: Nonce
+    may_be_torn: bool
+    """As in Fitness, when the server was checked."""
+
+
 class Opening:
-    """Opens one partition under its lease, on one connection.
+    """Opens one partition under its lease, on one connection. `begin` does the first two steps, `finish` the others.
 
     1. Find or load the texts of scripts, and draw a new epoch, unless the last one may still be used elsewhere
        (service/worker/old_server.py). The lease's earlier owner can't commit from here on.
@@ -96,8 +106,17 @@ class Opening:
         """Open, and return the new epoch's scripts. Raises LeaseLost, OldServerMayRun, Fenced, UnfitRedis, Broken,
         OutboxGap, CursorMoved. If a key has a wrong type, order a rebuild and raise Fenced: the next opening removes
         all keys."""
+        return await self.finish(await self.begin())
+
+    async def is_rebuild(self) -> bool:
+        """Whether Redis will be rebuilt whole, as far as that is known before the beginning."""
+        ordered = await rebuild_order(self._pool, self._partition)
+        return ordered is not None or await self._has_other_layout(await self._server.newest_epoch())
+
+    async def finish(self, begun: Begun) -> Scripts:
+        """Raises as run."""
         try:
-            return await self._open()
+            return await self._restore_and_open(begun)
         except ScriptFailed as failed:
             if not failed.is_wrong_type:
                 raise
@@ -105,15 +124,15 @@ class Opening:
                 await order_rebuild(self._pool, self._partition, WRONG_TYPE)
             raise Fenced(f"{WRONG_TYPE}: {failed.script} can't read it") from None
 
-    async def _open(self) -> Scripts:
+    async def begin(self) -> Begun:
+        """Close the partition for a new epoch. Uses Postgres for single statements only. Raises as run."""
         server = self._server
         fitness = await server.check()
         must_outlast = await check_old_server(self._pool, self._partition, self._fence, fitness.replication)
         chosen = await self._loaded.begin(server, self._fencing, fitness.replication)
-        nonce = str(chosen)
         newest = await server.newest_epoch()
-        self._is_old = newest > 0 and not await server.is_of_this_layout()
-        epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, newest)
+        self._is_old = await self._has_other_layout(newest)
+        epoch = await begin_epoch(self._pool, self._partition, self._fence, str(chosen), newest)
         self._log.info("opening", epoch=epoch, fencing=chosen.fencing)
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
@@ -121,17 +140,24 @@ class Opening:
             await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
         await asyncio.sleep(LAG_SETTLE_S if must_outlast else SETTLE_S)
+        return Begun(epoch, chosen, fitness.may_be_torn)
+
+    async def _has_other_layout(self, newest_epoch: int) -> bool:
+        return newest_epoch > 0 and not await self._server.is_of_this_layout()
+
+    async def _restore_and_open(self, begun: Begun) -> Scripts:
+        server, epoch, nonce = self._server, begun.epoch, str(begun.nonce)
         closed = Scripts(self._partition, epoch, nonce, MENDING, "closed")
         restorer = Restorer(server, self._pool, closed, UnappliableEvents(self._pool, self._partition))
         await server.load(restorer.scripts)
         row = await read_partition(self._pool, self._partition)
-        if fitness.may_be_torn:
+        if begun.may_be_torn:
             await self._rewrite_torn_file(restorer)
         await self._restore(restorer, epoch, row)
         await restorer.configure(await restorer.projector.last_seen(self._partition))
         await restorer.mark("")
         scripts = await self._loaded.finish(server, epoch, nonce)
-        if not chosen.fits((await server.check()).replication):
+        if not begun.nonce.fits((await server.check()).replication):
             raise Fenced("this server's replication has changed since it was verified")
         if not await confirm_open(self._pool, self._partition, self._fence, epoch, row.incarnation):
             raise LeaseLost(f"partition {self._partition}: epoch {epoch} is not ours to open")

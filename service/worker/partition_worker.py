@@ -57,8 +57,8 @@ OLD_SERVER_S = 2.0
 DRAIN_S = 5.0
 CONNECTIONS = 8
 OPENINGS_AT_ONCE = 4
-"""An opening holds at most one connection to Postgres, and uses another for single statements. So half of the
-connections are never held, and no opening waits for another."""
+"""The rest of an opening, once the partition is closed, holds at most one connection to Postgres, and uses another for
+single statements. So half of the connections are never held, and no opening waits for another."""
 
 log = structlog.get_logger()
 
@@ -261,8 +261,13 @@ class PartitionWorker:
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
+        opening = Opening(server, self._pool, flusher, fence, self._loaded, self._fencing)
+        if await opening.is_rebuild():  # it may take long, so requests go on until its turn
+            async with self._openings:
+                return await opening.run()
+        begun = await opening.begin()
         async with self._openings:
-            return await Opening(server, self._pool, flusher, fence, self._loaded, self._fencing).run()
+            return await opening.finish(begun)
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())

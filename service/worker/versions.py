@@ -132,6 +132,8 @@ class LoadedScripts:
         if await server.has(own):
             return True
         for name in await stored_versions(self._pool):
+            if name == version():
+                continue
             scripts = _compose(await self._read(name), own)
             if scripts.texts and await server.has(scripts):
                 return True

@@ -7,6 +7,7 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, NamedTuple
 
 import httptools
@@ -226,6 +227,12 @@ def tls_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+@cache
+def shared_tls_context() -> ssl.SSLContext:
+    """The process's only one: to read the system's authorities takes a tenth of a second."""
+    return tls_context()
 
 
 def _addresses(host: str, port: int) -> list[str]:

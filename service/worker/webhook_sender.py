@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from functools import cache
 from itertools import chain
-from ssl import SSLContext
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -21,7 +19,7 @@ from service.record.pool import ERRORS, wait_out_outage
 from service.worker import metrics
 from service.worker.lease_keeper import Lease
 from service.worker.webhook_endpoint import FAILING_AFTER, Endpoint, Ready
-from service.worker.webhook_http import Posted, Resolve, Resolver, tls_context
+from service.worker.webhook_http import Posted, Resolve, Resolver, shared_tls_context
 from service.worker.webhook_payloads import render_bodies
 
 POLL_S = 0.25
@@ -75,7 +73,6 @@ class Sender:
         self._pool, self._partition, self._fence, self._to_loopback = pool, partition, fence, to_loopback
         self._resolver = Resolver()
         self._resolve = resolve or self._resolver
-        self._tls = _share_tls_context()
         self._token = uuid4()
         self._endpoints: dict[int, Endpoint] = {}
         self._recorded: EventId = NO_EVENT
@@ -124,7 +121,8 @@ class Sender:
             if row.webhook in self._endpoints:
                 self._endpoints[row.webhook].follow(row)
             else:
-                self._endpoints[row.webhook] = Endpoint(row, self._resolve, self._to_loopback, self._tls)
+                endpoint = Endpoint(row, self._resolve, self._to_loopback, shared_tls_context())
+                self._endpoints[row.webhook] = endpoint
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
             await self._drop(self._endpoints.pop(webhook))
@@ -276,12 +274,6 @@ class Sender:
             for endpoint in endpoints:
                 endpoint.close()
             self._resolver.close()
-
-
-@cache
-def _share_tls_context() -> SSLContext:
-    """Return the context of all partitions of the process: loading the system's authorities takes 0.1 s of CPU."""
-    return tls_context()
 
 
 def _claimed_by(endpoint: Endpoint) -> Sequence[int]:

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from service.hot.redis_server import Server
+from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partitions
 from service.worker import restorer
 from service.worker.partition_worker import OPENINGS_AT_ONCE
@@ -21,16 +22,22 @@ def partitions() -> int:
     return 9
 
 
-async def test_all_partitions_are_rebuilt_at_once(fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One worker rebuilds more partitions than it has connections to Postgres, four at a time."""
+@pytest.mark.parametrize("is_ordered", [False, True])
+async def test_all_partitions_are_rebuilt_at_once(
+    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch, is_ordered: bool
+) -> None:
+    """One worker rebuilds more partitions than it has connections to Postgres, four at a time. If Redis is empty, all
+    are closed at once; if rebuilds were ordered, each is closed when its turn comes."""
     monkeypatch.setattr(restorer, "PROGRESS_S", 0)
     redoes, holding, most = Restorer._redo_facts, 0, 0
+    is_expected = asyncio.Event()
 
     async def redo(*args: Any) -> int:
         nonlocal holding, most
         holding += 1
         most = max(most, holding)
-        await asyncio.sleep(0.2)  # with a connection to Postgres
+        async with asyncio.timeout(20):
+            await is_expected.wait()  # with a connection to Postgres
         try:
             return await redoes(*args)
         finally:
@@ -43,14 +50,25 @@ async def test_all_partitions_are_rebuilt_at_once(fleet: Fleet, redis: Redis, mo
     await until(lambda: _are_recorded(fleet, redeemed))
     before = {row.id: row.epoch for row in await read_partitions(fleet.pool)}
     monkeypatch.setattr(Restorer, "_redo_facts", redo)
-    await redis.flushall()
+
+    async def is_closed() -> bool:
+        closed = [row for row in await read_partitions(fleet.pool) if row.epoch > before[row.id]]
+        return holding == OPENINGS_AT_ONCE and len(closed) == (OPENINGS_AT_ONCE if is_ordered else fleet.partitions)
+
+    if is_ordered:
+        for partition in before:
+            await order_rebuild(fleet.pool, partition, "a test")
+    else:
+        await redis.flushall()
+    await until(is_closed)
+    is_expected.set()
 
     async def is_rebuilt() -> bool:
         rows = await read_partitions(fleet.pool)
         return all(row.epoch > before[row.id] and row.state == "open" for row in rows)
 
     await until(is_rebuilt)
-    assert 1 < most <= OPENINGS_AT_ONCE
+    assert most == OPENINGS_AT_ONCE
     assert await fleet.pool.fetch("SELECT task, reason FROM failing_tasks") == []
     await fleet.learn()
     assert {await fleet.redeem(partition) for partition in range(fleet.partitions)} - {*redeemed}

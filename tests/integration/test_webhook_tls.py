@@ -2,10 +2,12 @@
 
 import ssl
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from service.worker.webhook_http import Poster, tls_context
+from service.worker.webhook_sender import Sender
 from tests.integration.webhook_fixtures import Receiver
 from tests.tls import Authority
 
@@ -20,6 +22,12 @@ def _trusting(authority: Authority) -> ssl.SSLContext:
     context = tls_context()
     context.load_verify_locations(authority.file)
     return context
+
+
+def test_a_sender_without_webhooks_reads_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read them takes a tenth of a second, in which no other partition of the worker is opened."""
+    monkeypatch.setattr(ssl, "create_default_context", lambda: pytest.fail("certificates are read"))
+    Sender(cast("Any", None), partition=0, fence=1, to_loopback=False)
 
 
 async def test_its_name_is_what_counts(tmp_path: Path) -> None:

@@ -290,6 +290,13 @@ def test_digests_are_of_the_texts() -> None:
     assert not set(first.digests.values()) & set(second.digests.values())
 
 
+def test_partitions_share_their_texts() -> None:
+    """A process makes the texts and digests once for all partitions and epochs since a server's start."""
+    first, second = (Scripts(n, n, "0123456789abcdef" + str(n) * 16 + "!feed", [*HOT, *PROJECTION]) for n in (1, 2))
+    assert first.texts is second.texts
+    assert first.digests is second.digests
+
+
 def _parts(text: str) -> set[str]:
     """The includes and steps of a text, and theirs."""
     lines: list[tuple[str, str]] = re.findall(r"^ *-- @(include|step) (.+)$", text, re.MULTILINE)
