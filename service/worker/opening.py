@@ -36,15 +36,16 @@ from service.record.partitions.partition_rows import (
     enter_epoch,
     read_partition,
 )
-from service.worker.old_server import check_old_server
+from service.worker.old_server import OldServer, claim_of
 from service.worker.restorer import Restorer
 from service.worker.unappliable_events import UnappliableEvents
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
 SETTLE_S, LAG_SETTLE_S = 0.6, 1.6
-"""Processes learn of a new epoch within SETTLE_S; then none uses an older one, on any server. If a replica may have
-confirmed the older one, that takes LAG_SETTLE_S from when it ceased to. FRESH_S (service/hot/fencing.py) is shorter."""
+"""Processes learn of a new epoch within SETTLE_S; then none uses an older one, on any server. If a replica or
+nodes may have confirmed the older one, that takes LAG_SETTLE_S from when they ceased to. FRESH_S
+(service/hot/fencing.py) is shorter."""
 
 WRONG_TYPE = "a key holds another type than its kind's"
 FORGOTTEN = "it has forgotten orders that Postgres remembers"
@@ -80,9 +81,11 @@ class Opening:
         flusher: Flusher,
         fence: int,
         loaded: LoadedScripts,
+        redis_url: str = "",
         fencing: Setting = "postgres",
     ) -> None:
         self._fencing: Setting = fencing
+        self._old_server = OldServer(pool, server.partition, redis_url)
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
         self._loaded = loaded
         self._partition = server.partition
@@ -108,13 +111,16 @@ class Opening:
     async def _open(self) -> Scripts:
         server = self._server
         fitness = await server.check()
-        must_outlast = await check_old_server(self._pool, self._partition, self._fence, fitness.replication)
-        chosen = await self._loaded.begin(server, self._fencing, fitness.replication)
+        report = await server.report() if fitness.replication.is_clustered else None
+        must_outlast = await self._old_server.check(self._fence, fitness.replication, report)
+        chosen = await self._loaded.begin(server, self._fencing, fitness.replication, report)
         nonce = str(chosen)
         newest = await server.newest_epoch()
         self._is_old = newest > 0 and not await server.is_of_this_layout()
         epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, newest)
         self._log.info("opening", epoch=epoch, fencing=chosen.fencing)
+        if chosen.fencing not in ("", self._fencing):
+            self._log.warning("fencing_falls_back", wanted=self._fencing, fencing=chosen.fencing)
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
             self._had_wrong_type = True
@@ -133,6 +139,8 @@ class Opening:
         scripts = await self._loaded.finish(server, epoch, nonce)
         if not chosen.fits((await server.check()).replication):
             raise Fenced("this server's replication has changed since it was verified")
+        if report and claim_of(await server.report(), self._partition) != claim_of(report, self._partition):
+            raise Fenced("this server has lost the slot since the opening began, or got it again")
         if not await confirm_open(self._pool, self._partition, self._fence, epoch, row.incarnation):
             raise LeaseLost(f"partition {self._partition}: epoch {epoch} is not ours to open")
         await server.move_gate(f"{epoch} closed", f"{epoch} open")

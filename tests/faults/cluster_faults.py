@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import signal
 
 from loadtests.harness.cluster import ClusterNode
+from loadtests.harness.running import HOME
 from service.record.partitions.partition_rows import read_partitions
 from tests.faults.looking import Drill
 from tests.faults.nodes import until
@@ -25,6 +27,22 @@ async def primaries_killed(stage: Stage, drill: Drill, dice: random.Random) -> N
         assert {partition for partition, epoch in (await _epochs(stage)).items() if epoch != epochs[partition]} == {
             *dead
         }
+
+
+async def primary_lost_without_postgres(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """The APIs can't reach Postgres, but the worker can. The load's primary is killed, or stopped until its partitions
+    are open elsewhere. The APIs refuse these until they reach Postgres again."""
+    await stage.until_fenced("cluster")
+    epoch, node = (await stage.row()).epoch, stage.cluster.primary_of(HOME)
+    stage.database.front.hold()
+    await drill.begin_fault(dice.randrange(5, 40))
+    stops = dice.random() < 0.5
+    node.signal(signal.SIGSTOP if stops else signal.SIGKILL)
+    await _until_reopened(stage, HOME, epoch)
+    if stops:
+        node.signal(signal.SIGCONT)
+    await asyncio.sleep(dice.uniform(0, 1))
+    stage.database.front.flow()
 
 
 async def slot_moved(stage: Stage, drill: Drill, dice: random.Random) -> None:
