@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +48,10 @@ class ClusterNode:
             self.process.kill()
             self.process.wait(10)
         self.client.close()
+
+    def signal(self, which: signal.Signals) -> None:
+        if self.process:
+            self.process.send_signal(which)
 
     def run(self, *command: Any) -> Any:
         reply: Any = self.client.execute_command(*command)

@@ -20,20 +20,64 @@ class SlotsUnknown(OSError):
     """No node reports the slots, or no node has the slot."""
 
 
-class Primary(NamedTuple):
-    """A primary and its slots, as one node reports them."""
+ID_LENGTH = 12
+"""How much of a node's id is used: 48 random bits."""
+_AWAY = frozenset(("fail", "fail?", "handshake", "noaddr"))
+
+
+class Node(NamedTuple):
+    """A node and its slots, as some node reports them."""
 
     config_epoch: int
     host: Host
     slots: tuple[tuple[int, int], ...]
     """First and last slot of each range."""
+    id: str
+    """The first ID_LENGTH characters of its id, which lives as long as its nodes.conf."""
+    flags: frozenset[str]
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it is a primary with slots. Only these vote in a cluster."""
+        return "master" in self.flags and bool(self.slots)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the reporting node reaches it."""
+        return not self.flags & _AWAY
+
+    def has(self, slot: int) -> bool:
+        return any(first <= slot <= last for first, last in self.slots)
+
+
+class Claim(NamedTuple):
+    """Who has a slot, as one node reports it. A node replaces a claim only by one with a greater epoch."""
+
+    reporter: str
+    owner: str
+    """'' if no node has the slot."""
+    config_epoch: int
+
+
+class Report(NamedTuple):
+    """All nodes, as one of them reports them."""
+
+    reporter: str
+    nodes: tuple[Node, ...]
+
+    def claim(self, slot: int) -> Claim:
+        owners = [node for node in self.nodes if node.is_primary and node.has(slot)]
+        return Claim(self.reporter, owners[0].id, owners[0].config_epoch) if owners else Claim(self.reporter, "", 0)
 
 
 class SlotMap:
     """The primary of each slot, by the newest of some reports: each change of a slot's primary has a greater epoch."""
 
-    def __init__(self, reports: Iterable[Primary]) -> None:
-        self._primaries = sorted(set(reports), key=lambda one: -one.config_epoch)
+    def __init__(self, reports: Iterable[Report]) -> None:
+        nodes = {node for report in reports for node in report.nodes}
+        self._primaries = sorted((node for node in nodes if node.is_primary), key=lambda one: -one.config_epoch)
+        self.places = {node.id: node.host for node in nodes if node.is_there}
+        """By its id, where each node listens."""
 
     def host_of(self, partition: int) -> Host | None:
         """The primary of a partition's slot; None if no node has the slot."""
@@ -46,10 +90,7 @@ class SlotMap:
         return frozenset(host for first in firsts if (host := self._owner(first)))
 
     def _owner(self, slot: int) -> Host | None:
-        for _, host, slots in self._primaries:
-            if any(first <= slot <= last for first, last in slots):
-                return host
-        return None
+        return next((primary.host for primary in self._primaries if primary.has(slot)), None)
 
 
 def slot_of(partition: int) -> int:
@@ -74,7 +115,7 @@ async def find_slots(address: RedisAddress, ask: Ask) -> SlotMap:
 
 async def _find(address: RedisAddress, ask: Ask) -> SlotMap:
     hosts = dict.fromkeys([*address.hosts[: MAX_ASKED // 2 + 1], *_found.get(address.hosts, []), *address.hosts])
-    reports = await ask_majority([*hosts][:MAX_ASKED], ask, partial(parse_nodes, address.is_tls))
+    reports = await ask_majority([*hosts][:MAX_ASKED], ask, partial(parse_report, address.is_tls))
     if not reports:
         raise SlotsUnknown(f"no node of the cluster {address} reports its slots")
     slots = SlotMap(reports)
@@ -82,25 +123,24 @@ async def _find(address: RedisAddress, ask: Ask) -> SlotMap:
     return slots
 
 
-def parse_nodes(is_tls: bool, asked: Host, reply: Any) -> list[Primary]:
-    """The primaries with slots in a reply to CLUSTER NODES; none in an error.
+def parse_report(is_tls: bool, asked: Host, reply: Any) -> list[Report]:
+    """A reply to CLUSTER NODES; nothing of an error, or of a node that knows of no slots.
 
     A line is `<id> <ip>:<port>@<bus port>[,<name>] <flags> <primary> <ping> <pong> <config epoch> <link> <slots>…`. The
     asked node may not know its own address. With TLS the name that a node announces is used, if it has one. Slots that
     are being moved key by key (`[77->-…`) still belong to the node that has them.
     """
-    primaries: list[Primary] = []
     if isinstance(reply, hiredis.ReplyError):
-        return primaries
+        return []
+    nodes: list[Node] = []
     for line in reply.splitlines():
-        _, address, flags, _, _, _, config_epoch, _, *texts = line.split(" ")
+        node_id, address, flags, _, _, _, config_epoch, _, *texts = line.split(" ")
         ranges = [text.partition("-") for text in texts if text[:1].isdigit()]
-        if "master" not in flags.split(",") or not ranges:
-            continue
         where, _, announced = address.partition(",")
         ip, _, port = where.partition("@")[0].rpartition(":")
         name = announced.partition(",")[0]
         host = Host((name if is_tls and name else ip) or asked.name, int(port))
         slots = tuple((int(first), int(last or first)) for first, _, last in ranges)
-        primaries.append(Primary(int(config_epoch), host, slots))
-    return primaries
+        nodes.append(Node(int(config_epoch), host, slots, node_id[:ID_LENGTH], frozenset(flags.split(","))))
+    reporters = [node.id for node in nodes if "myself" in node.flags]
+    return [Report(reporter, tuple(nodes)) for reporter in reporters if any(node.is_primary for node in nodes)]

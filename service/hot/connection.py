@@ -17,9 +17,9 @@ import hiredis
 import structlog
 
 from service.common.redis_address import Host, Login, RedisAddress, parse_redis_address
-from service.hot.cluster import SlotMap, SlotsUnknown, find_slots
+from service.hot.cluster import Report, SlotMap, SlotsUnknown, find_slots, parse_report
 from service.hot.packing import pack
-from service.hot.sentinels import find_primary
+from service.hot.sentinels import ask_majority, find_primary
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.host: Host | None = None
         """The server; None for a socket."""
+        self.is_tls = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -179,7 +180,7 @@ async def connect(
             connection = await _open(address, host, address.login, commands, lambda: Connection(on_lost, encoding))
         finally:
             watching.cancel()
-    connection.host = host
+    connection.host, connection.is_tls = host, address.is_tls
     return connection
 
 
@@ -198,6 +199,20 @@ async def locate(address: RedisAddress, partition: int = 0) -> Host | None:
 async def read_slots(address: RedisAddress) -> SlotMap:
     """The slots of a cluster. Raises OSError."""
     return await find_slots(address, partial(_ask, address, address.login, "CLUSTER", "NODES"))
+
+
+async def ask_report(connection: Connection) -> Report | None:
+    """What a connection's server reports of its cluster; None if it refuses, or has none. Raises Broken."""
+    reply = await connection.call("CLUSTER", "NODES")
+    reports = parse_report(connection.is_tls, connection.host, reply) if connection.host else []
+    return reports[0] if reports else None
+
+
+async def ask_reports(where: str | RedisAddress, hosts: Sequence[Host]) -> list[Report]:
+    """What a majority of some nodes of a cluster report, as `ask_majority`."""
+    address = parse_redis_address(where) if isinstance(where, str) else where
+    ask = partial(_ask, address, address.login, "CLUSTER", "NODES")
+    return await ask_majority(hosts, ask, partial(parse_report, address.is_tls))
 
 
 async def read_nodes(where: str | RedisAddress) -> list[RedisAddress]:

@@ -15,6 +15,7 @@ from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
+from service.hot.cluster import Report, slot_of
 from service.hot.cluster_links import ClusterLinks
 from service.hot.connection import Broken, OnReply
 from service.hot.fencing import Confirmed, Nonce, parse_nonce
@@ -37,8 +38,8 @@ class Decider:
     """Runs a partition's scripts by digest. It never loads scripts, so a Redis that lost them stays closed.
 
     With replicas, a worker may have opened another server while this process was stopped or without Postgres. The
-    connection may still lead to the old server, so a confirmation of the epoch must be fresh: Postgres's, or with the
-    fencing `lag` that of the server's only replica (docs/decisions/0047).
+    connection may still lead to the old server, so a confirmation of the epoch must be fresh: Postgres's, with the
+    fencing `lag` that of the server's only replica (docs/decisions/0047), with `cluster` that of nodes (0054).
     """
 
     def __init__(self, links: Link | ClusterLinks) -> None:
@@ -92,6 +93,17 @@ class Decider:
         for partition, confirmed in self._confirmed.items():
             self._confirmed[partition] = confirmed.by_replica(sent_at, now, sent, server)
         return any(self._nonces[partition].history == server.history for partition in self._epochs)
+
+    @property
+    def committee(self) -> frozenset[str]:
+        """The nodes that may confirm some epoch."""
+        return frozenset(node for partition in self._epochs for node in self._nonces[partition].committee)
+
+    def confirm_slots(self, sent_at: float, report: Report) -> None:
+        """Let a node, asked at `sent_at`, confirm epochs, as in Confirmed.by_node."""
+        now = time.monotonic()
+        for partition, confirmed in self._confirmed.items():
+            self._confirmed[partition] = confirmed.by_node(sent_at, now, report.claim(slot_of(partition)))
 
     def forget(self, partition: int) -> None:
         """Refuse all requests of this partition until `learn` is called. Those of this turn still go out."""

@@ -14,7 +14,8 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import OK
 from service.formats import key_names
 from service.formats.key_names import Key, parse_key
-from service.hot.connection import Connection
+from service.hot.cluster import Report
+from service.hot.connection import Connection, ask_report
 from service.hot.decider import REDIRECTIONS, Reply, interpret_reply, is_wrong_type, kind_of, script_line
 from service.hot.fitness import Fitness, Replication, UnfitRedis, ask_replication, check_server, read_info
 from service.hot.scripts import Scripts, compose
@@ -230,6 +231,10 @@ class Server:
 
     async def replication(self) -> Replication:
         return await ask_replication(self._connection.call)
+
+    async def report(self) -> Report | None:
+        """As connection.ask_report."""
+        return await ask_report(self._connection)
 
     async def entries(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
         """The outbox's entries, oldest first: id and fields."""

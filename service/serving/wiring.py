@@ -17,6 +17,7 @@ from service.api.csv_stream import MAX_EXPORTS, ExportSlots
 from service.common.config import Settings
 from service.domain.errors import Refusal
 from service.hot.cluster_links import make_links
+from service.hot.committee_poll import CommitteePoll
 from service.hot.decider import Decider
 from service.hot.link import Link
 from service.hot.projection import RedisProjector
@@ -76,6 +77,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         asyncio.create_task(poller.run()),
         asyncio.create_task(_watch_scripts(context)),
         asyncio.create_task(ReplicaPoll(settings.redis_url, decider).run()),
+        asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
         *(asyncio.create_task(one.run()) for one in refreshers),
     ]
     try:

@@ -1,10 +1,14 @@
 """What an opening must know of the server of the last open epoch (docs/decisions/0047)."""
 
+import asyncio
 import time
+from collections.abc import Iterable
 
 import asyncpg
 
 from service.access.keyring import MAX_AGE_S
+from service.hot.cluster import Claim, Report, slot_of
+from service.hot.connection import ask_reports
 from service.hot.fencing import Nonce, Setting, choose_nonce, parse_nonce
 from service.hot.fitness import Replication
 from service.record.partitions.openings import rebuild_order
@@ -14,34 +18,74 @@ CUT_OFF_S = MAX_AGE_S + 30
 """A process that does not reach Postgres refuses all keys after MAX_AGE_S; the rest is for requests under way."""
 
 STEADY_S = 10.0
-"""Replicas must come or go for so long before an epoch is opened anew with another fencing."""
+"""Replicas or nodes must come or go for so long before an epoch is opened anew with another fencing."""
+
+
+SPREAD_S, PAUSE_S = 1.0, 0.1
+"""Time for a committee to learn of a failover, and between two readings of its reports."""
 
 
 class OldServerMayRun(Exception):
-    """Nothing proves that the replica of the last open epoch's server no longer confirms that epoch."""
+    """Nothing proves that the server of the last open epoch no longer answers in it."""
 
     def __init__(self, last: Nonce, wait_s: float) -> None:
+        lacks = f"its replica {last.replica} neither follows this server nor is it"
+        if last.committee:
+            lacks = f"no majority of the nodes {' '.join(last.committee)} reports this server as the slot's owner"
         super().__init__(
-            f"the last Redis may still serve processes without Postgres: its replica {last.replica} neither follows "
-            f"this server nor is it. The partition opens when it does, in {wait_s:.0f} s, or by "
-            "`scrip rebuild --old-redis-is-off`"
+            f"the last Redis may still serve processes without Postgres: {lacks}. The partition opens when that has "
+            f"changed, in {wait_s:.0f} s, or by `scrip rebuild --old-redis-is-off`"
         )
 
 
-async def check_old_server(pool: asyncpg.Pool, partition: int, fence: int, server: Replication) -> bool:
-    """Whether an opening of this server must wait until a replica's confirmations are too old. Raises OldServerMayRun
-    and LeaseLost."""
-    last = parse_nonce((await read_partition(pool, partition)).opened_nonce)
-    if last.fencing != "lag" or last.history == server.history:  # the fence ends the epoch on its own server
-        return False
-    if has_lost_replica(last, server):
+class OldServer:
+    """The server of a partition's last open epoch."""
+
+    def __init__(self, pool: asyncpg.Pool, partition: int, redis_url: str) -> None:
+        self._pool, self._partition, self._redis_url = pool, partition, redis_url
+
+    async def check(self, fence: int, server: Replication, report: Report | None) -> bool:
+        """Whether an opening of this server must wait until confirmations of the last epoch are too old. `report` is
+        the server's of its cluster. Raises OldServerMayRun and LeaseLost."""
+        last = parse_nonce((await read_partition(self._pool, self._partition)).opened_nonce)
+        is_same = last.history == server.history or (report is not None and last.node == report.reporter)
+        if last.fencing not in ("lag", "cluster") or is_same:  # the fence ends the epoch on its own server
+            return False
+        if last.fencing == "lag" and has_lost_replica(last, server):
+            return True
+        if last.fencing == "cluster" and report is not None and await self._has_left(last, report):
+            return True
+        order = await rebuild_order(self._pool, self._partition)
+        if order is None or not order.old_is_off:
+            left_s = await close_for_wait(self._pool, self._partition, fence, CUT_OFF_S)
+            if left_s > 0:
+                raise OldServerMayRun(last, left_s)
         return True
-    order = await rebuild_order(pool, partition)
-    if order is None or not order.old_is_off:
-        left_s = await close_for_wait(pool, partition, fence, CUT_OFF_S)
-        if left_s > 0:
-            raise OldServerMayRun(last, left_s)
-    return True
+
+    async def _has_left(self, last: Nonce, report: Report) -> bool:
+        """Ask the last committee, until SPREAD_S are over, whether the slot has left that server for this one."""
+        own = claim_of(report, self._partition)
+        places = [node.host for node in report.nodes if node.id in last.committee and node.is_there]
+        deadline = time.monotonic() + SPREAD_S
+        while True:
+            reports = await ask_reports(self._redis_url, places)
+            if has_lost_slot(last, own, [claim_of(one, self._partition) for one in reports]):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(PAUSE_S)
+
+
+def claim_of(report: Report | None, partition: int) -> Claim:
+    """Who has the partition's slot; nobody if the server doesn't report it."""
+    return report.claim(slot_of(partition)) if report else Claim("", "", 0)
+
+
+def has_lost_slot(last: Nonce, own: Claim, reports: Iterable[Claim]) -> bool:
+    """Whether a majority of the committee of the last open epoch has seen the claim of the server that is to be opened,
+    `own`, to the slot: then no majority of it confirms that epoch any more."""
+    is_other = own.owner == own.reporter != last.node
+    return is_other and last.is_majority(one.reporter for one in reports if one[1:] == own[1:])
 
 
 def has_lost_replica(last: Nonce, server: Replication) -> bool:
@@ -59,15 +103,19 @@ class FencingWatch:
         self._other: Nonce | None = None
         self._since = 0.0
 
-    def find_change(self, server: Replication) -> str:
-        """Why the partition must be opened anew; '' if it need not."""
+    def find_change(self, server: Replication, report: Report | None) -> str:
+        """Why the partition must be opened anew; '' if it need not. `report` is as in choose_nonce."""
         if not self._nonce.fits(server):
             return "this server's replication has changed since it was verified"
-        wanted = choose_nonce(self._nonce.random, self._setting, server)
+        wanted = choose_nonce(self._nonce.random, self._setting, server, report, self._nonce)
         if wanted == self._nonce:
             self._other = None
         elif wanted != self._other:
             self._other, self._since = wanted, time.monotonic()
         elif time.monotonic() - self._since >= STEADY_S:
-            return f"the fencing changes from {self._nonce.fencing or 'none'} to {wanted.fencing or 'none'}"
+            return f"the fencing changes from {_describe(self._nonce)} to {_describe(wanted)}"
         return ""
+
+
+def _describe(nonce: Nonce) -> str:
+    return " ".join((nonce.fencing or "none", *nonce.committee))

@@ -12,6 +12,7 @@ from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
+from service.hot.cluster import Report
 from service.hot.fencing import Nonce, Setting
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
@@ -37,15 +38,16 @@ from service.record.partitions.partition_rows import (
     enter_epoch,
     read_partition,
 )
-from service.worker.old_server import check_old_server
+from service.worker.old_server import OldServer, claim_of
 from service.worker.restorer import Restorer
 from service.worker.unappliable_events import UnappliableEvents
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
 SETTLE_S, LAG_SETTLE_S = 0.6, 1.6
-"""Processes learn of a new epoch within SETTLE_S; then none uses an older one, on any server. If a replica may have
-confirmed the older one, that takes LAG_SETTLE_S from when it ceased to. FRESH_S (service/hot/fencing.py) is shorter."""
+"""Processes learn of a new epoch within SETTLE_S; then none uses an older one, on any server. If a replica or
+nodes may have confirmed the older one, that takes LAG_SETTLE_S from when they ceased to. FRESH_S
+(service/hot/fencing.py) is shorter."""
 
 WRONG_TYPE = "a key holds another type than its kind's"
 FORGOTTEN = "it has forgotten orders that Postgres remembers"
@@ -62,6 +64,8 @@ class Begun(NamedTuple):
     nonce: Nonce
     may_be_torn: bool
     """As in Fitness, when the server was checked."""
+    report: Report | None
+    """The server's of its cluster, if it is of one."""
 
 
 class Opening:
@@ -90,9 +94,11 @@ class Opening:
         flusher: Flusher,
         fence: int,
         loaded: LoadedScripts,
+        redis_url: str = "",
         fencing: Setting = "postgres",
     ) -> None:
         self._fencing: Setting = fencing
+        self._old_server = OldServer(pool, server.partition, redis_url)
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
         self._loaded = loaded
         self._partition = server.partition
@@ -128,19 +134,22 @@ class Opening:
         """Close the partition for a new epoch. Uses Postgres for single statements only. Raises as run."""
         server = self._server
         fitness = await server.check()
-        must_outlast = await check_old_server(self._pool, self._partition, self._fence, fitness.replication)
-        chosen = await self._loaded.begin(server, self._fencing, fitness.replication)
+        report = await server.report() if fitness.replication.is_clustered else None
+        must_outlast = await self._old_server.check(self._fence, fitness.replication, report)
+        chosen = await self._loaded.begin(server, self._fencing, fitness.replication, report)
         newest = await server.newest_epoch()
         self._is_old = await self._has_other_layout(newest)
         epoch = await begin_epoch(self._pool, self._partition, self._fence, str(chosen), newest)
         self._log.info("opening", epoch=epoch, fencing=chosen.fencing)
+        if chosen.fencing not in ("", self._fencing):
+            self._log.warning("fencing_falls_back", wanted=self._fencing, fencing=chosen.fencing)
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
             self._had_wrong_type = True
             await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
         await asyncio.sleep(LAG_SETTLE_S if must_outlast else SETTLE_S)
-        return Begun(epoch, chosen, fitness.may_be_torn)
+        return Begun(epoch, chosen, fitness.may_be_torn, report)
 
     async def _has_other_layout(self, newest_epoch: int) -> bool:
         return newest_epoch > 0 and not await self._server.is_of_this_layout()
@@ -159,6 +168,8 @@ class Opening:
         scripts = await self._loaded.finish(server, epoch, nonce)
         if not begun.nonce.fits((await server.check()).replication):
             raise Fenced("this server's replication has changed since it was verified")
+        if begun.report and claim_of(await server.report(), self._partition) != claim_of(begun.report, self._partition):
+            raise Fenced("this server has lost the slot since the opening began, or got it again")
         if not await confirm_open(self._pool, self._partition, self._fence, epoch, row.incarnation):
             raise LeaseLost(f"partition {self._partition}: epoch {epoch} is not ours to open")
         await server.move_gate(f"{epoch} closed", f"{epoch} open")

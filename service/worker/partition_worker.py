@@ -12,6 +12,7 @@ import structlog
 from service.common.config import Settings
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
+from service.hot.cluster import Report
 from service.hot.connection import Broken, connect
 from service.hot.fencing import Setting, choose_nonce, parse_nonce
 from service.hot.fitness import Fitness, Replication
@@ -110,6 +111,8 @@ class PartitionWorker:
         self._evicted = 0
         self._must_look = False
         """Whether the pulse of the server has shown that it may have lost something."""
+        self._report: Report | None = None
+        """The server's of its cluster, with the fencing `cluster`."""
         self._failures = TaskFailures(pool, partition)
         self._supervisor = Supervisor(self._failures, fatal=_FATAL)
         self._backoff = Backoff(RETRY_S, LONGEST_RETRY_S)
@@ -256,12 +259,13 @@ class PartitionWorker:
     async def _open(self, server: Server, flusher: Flusher, fence: int) -> Scripts:
         """Return the scripts of the open epoch. Open a new epoch only if the current one is not verified."""
         await self._check_fitness(server, await server.fitness())
+        self._report = await server.report() if self._fencing == "cluster" else None
         row = await read_partition(self._pool, self._partition)
         scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
-        opening = Opening(server, self._pool, flusher, fence, self._loaded, self._fencing)
+        opening = Opening(server, self._pool, flusher, fence, self._loaded, self._redis_url, self._fencing)
         if await opening.is_rebuild():  # it may take long, so requests go on until its turn
             async with self._openings:
                 return await opening.run()
@@ -272,7 +276,7 @@ class PartitionWorker:
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
         nonce = parse_nonce(row.nonce)
-        if choose_nonce(nonce.random, self._fencing, await server.replication()) != nonce:
+        if choose_nonce(nonce.random, self._fencing, await server.replication(), self._report, nonce) != nonce:
             return False
         if await rebuild_order(self._pool, self._partition):
             return False
@@ -312,11 +316,11 @@ class PartitionWorker:
             is_idle_turn = await until_turn(GATE_POLL_S, round(IDLE_LOOK_S / GATE_POLL_S))
             if flusher.is_idle and gate.state == "open" and not is_idle_turn and not self._must_look:
                 if parse_nonce(scripts.nonce).fencing:
-                    _check_fencing(fencing, await watch.replication())
+                    self._check_fencing(fencing, await watch.replication())
                 continue
             self._must_look = False
             look = await watch.look(scripts)
-            _check_fencing(fencing, look.replication)
+            self._check_fencing(fencing, look.replication)
             gate = parse_gate(look.gate)
             if not gate.serves(scripts.epoch):
                 raise Unverified(f"the gate is {look.gate!r}, not {scripts.epoch} open")
@@ -332,6 +336,11 @@ class PartitionWorker:
                 self._log.warning("gate", state=state, pending=flusher.pending)
                 await server.move_gate(look.gate, str(gate._replace(state=state)))
 
+    def _check_fencing(self, fencing: FencingWatch, server: Replication) -> None:
+        """Raises Unverified."""
+        if change := fencing.find_change(server, self._report):
+            raise Unverified(change)
+
     async def _check_types(self, server: Server) -> None:
         if wrong := await server.wrong_types():
             raise Unverified(f"keys of a wrong type: {' '.join(key.kind for key in wrong)}")
@@ -342,6 +351,8 @@ class PartitionWorker:
         last = await watch.pulse()
         while True:
             is_idle_turn = await until_turn(FITNESS_POLL_S, round(IDLE_LOOK_S / FITNESS_POLL_S))
+            if self._fencing == "cluster":
+                self._report = await watch.report()
             if flusher.is_idle and not is_idle_turn:
                 pulse = await watch.pulse()
                 self._must_look |= pulse.scripts < last.scripts or pulse.keys < last.keys // 2
@@ -375,12 +386,6 @@ class PartitionWorker:
                     pass
         except (*postgres.ERRORS, *redis.ERRORS, OutboxGap, TooManyRefused, CursorMoved) as error:
             self._log.warning("not_drained", error=type(error).__name__)
-
-
-def _check_fencing(fencing: FencingWatch, server: Replication) -> None:
-    """Raises Unverified."""
-    if change := fencing.find_change(server):
-        raise Unverified(change)
 
 
 async def _pause(seconds: float, *ends: asyncio.Event) -> None:

@@ -12,7 +12,8 @@ import hiredis
 from service.common.redis_address import Host, parse_redis_address
 from service.formats import key_names
 from service.formats.key_names import Key
-from service.hot.connection import Connection, connect, leave_moved, locate
+from service.hot.cluster import Report
+from service.hot.connection import Connection, ask_report, connect, leave_moved, locate
 from service.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.hot.scripts import Scripts
 
@@ -56,6 +57,9 @@ class ServerWatch:
 
     async def replication(self) -> Replication:
         return await self._share("replication", lambda: ask_replication(self.connection.call))
+
+    async def report(self) -> Report | None:
+        return await self._share("report", lambda: ask_report(self.connection))
 
     async def fitness(self) -> Fitness:
         return await self._share("fitness", lambda: check_server(self.connection.call))

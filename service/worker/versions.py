@@ -8,6 +8,7 @@ from uuid import uuid4
 import asyncpg
 import structlog
 
+from service.hot.cluster import Report
 from service.hot.fencing import RANDOM_LENGTH, SHARED_LENGTH, Nonce, Setting, choose_nonce, parse_nonce
 from service.hot.fitness import Replication
 from service.hot.redis_server import Fenced, Server
@@ -99,8 +100,11 @@ class LoadedScripts:
         """Store that this worker ends."""
         await forget_process(self._pool, self._process)
 
-    async def begin(self, server: Server, setting: Setting, replication: Replication) -> Nonce:
-        """Step 2: the nonce of a new epoch, for which the server has this version's scripts.
+    async def begin(
+        self, server: Server, setting: Setting, replication: Replication, report: Report | None = None
+    ) -> Nonce:
+        """Step 2: the nonce of a new epoch, for which the server has this version's scripts. Parameters are those of
+        choose_nonce.
 
         New texts are loaded only here, before anything knows their nonce. So a server that has them has not restarted
         since, and is no other server: other partitions may share them (docs/decisions/0052).
@@ -112,7 +116,7 @@ class LoadedScripts:
                 if await self.has_any(server, _own(server.partition, 0, shared)):
                     random = shared[:SHARED_LENGTH] + random[SHARED_LENGTH:]
                     break
-            nonce = choose_nonce(random, setting, replication)
+            nonce = choose_nonce(random, setting, replication, report)
             await server.load(_own(server.partition, 0, nonce.shared))
             self._last_nonce = nonce
             return nonce

@@ -31,6 +31,22 @@ async def primaries_killed(stage: Stage, drill: Drill, dice: random.Random) -> N
         assert {partition for partition in epochs if epochs[partition] != after[partition]} == dead
 
 
+async def primary_lost_without_postgres(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """The APIs can't reach Postgres, but the worker can. The load's primary is killed, or stopped until its partitions
+    are open elsewhere. The APIs refuse these until they reach Postgres again."""
+    await stage.until_fenced("cluster")
+    epoch, node = (await stage.row()).epoch, stage.cluster.primary_of(HOME)
+    stage.database.front.hold()
+    await drill.begin_fault(dice.randrange(5, 40))
+    stops = dice.random() < 0.5
+    node.signal(signal.SIGSTOP if stops else signal.SIGKILL)
+    await _until_reopened(stage, HOME, epoch)
+    if stops:
+        node.signal(signal.SIGCONT)
+    await asyncio.sleep(dice.uniform(0, 1))
+    stage.database.front.flow()
+
+
 async def slot_moved(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The load's slot moves to another node, whole or key by key, and back. The other partitions stay open."""
     epochs = await _epochs(stage)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
+from service.hot.fencing import Fencing
 from tests.faults import cluster_faults, process_faults, redis_faults, server_faults, upgrading
 from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
@@ -33,7 +34,7 @@ class Scenario(NamedTuple):
     replicated: bool = True
     sentinels: int = 0
     """How many watch the servers. Processes find the primary by them, if there are some."""
-    fencing: str = "postgres"
+    fencing: Fencing = "postgres"
     clustered: bool = False
     """Whether Redis is a cluster of three primaries, with a replica each."""
     moves_clocks: bool = False
@@ -90,6 +91,9 @@ SCENARIOS: dict[str, Scenario] = {
     "Postgres away for a minute, a replica": Scenario(
         server_faults.postgres_away_for_a_minute, fencing="lag", codes=6000, rounds=1
     ),
+    "Postgres away for a minute, a cluster": Scenario(
+        server_faults.postgres_away_for_a_minute, fencing="cluster", clustered=True, codes=6000, rounds=1
+    ),
     "Postgres away until the service is behind": Scenario(
         server_faults.postgres_away_until_behind, replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
     ),
@@ -117,6 +121,17 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "a cluster's primaries killed": Scenario(
         cluster_faults.primaries_killed, may_lose=ANSWERED, clustered=True, codes=2000, rounds=10
+    ),
+    "a cluster's primaries killed, with a committee": Scenario(
+        cluster_faults.primaries_killed, may_lose=ANSWERED, fencing="cluster", clustered=True, codes=2000, rounds=5
+    ),
+    "a cluster's primary lost, its APIs without Postgres": Scenario(
+        cluster_faults.primary_lost_without_postgres,
+        may_lose=ANSWERED,
+        fencing="cluster",
+        clustered=True,
+        codes=2000,
+        rounds=10,
     ),
     "a cluster's slot moved": Scenario(cluster_faults.slot_moved, clustered=True, codes=2000, rounds=10),
     "a cluster's nodes and all processes killed": Scenario(

@@ -61,8 +61,8 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
 
 
 async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Postgres is stopped for a minute, beside a Redis with a replica: no lock, redemption or read is refused."""
-    await stage.until_fenced("lag")
+    """Postgres is stopped for a minute, beside a Redis with replicas: no lock, redemption or read is refused."""
+    await stage.until_fenced(stage.fencing)
     begun = now_ms()
     await drill.begin_fault()
     await stage.database.kill()

@@ -86,7 +86,8 @@ class Stage:
     run a tree's code. The first API finds Redis by `side`, an address of its own. With preloads, power can be lost and
     clocks stepped. Without a replica the service needs no Postgres to decide. If sentinels watch the servers, processes
     find the primary by them, and not by `front` and `side`. With `clustered` three primaries with a replica each take
-    the place of all of these. All end with the block."""
+    the place of all of these. With the fencing `cluster` the
+    APIs reach Postgres by its front, and the workers past it. All end with the block."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class Stage:
         sentinels: int = 0,
         tree: Path = ROOT,
         standbys: int = 0,
-        fencing: str = "postgres",
+        fencing: Fencing = "postgres",
         clustered: bool = False,
     ) -> None:
         folder.mkdir()
@@ -128,7 +129,7 @@ class Stage:
         """Idempotency keys of locks, which live in Redis alone."""
         self.headers = {"Authorization": f"Bearer {KEY}"}
         self.env: dict[str, str] = {}
-        self._standbys, self._fencing = standbys, fencing
+        self._standbys, self.fencing = standbys, fencing
 
     async def __aenter__(self) -> Self:
         try:
@@ -168,7 +169,7 @@ class Stage:
         # With replicas what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
         self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
-        self.env["SCRIP_REDIS_FENCING"] = self._fencing
+        self.env["SCRIP_REDIS_FENCING"] = self.fencing
         self.add_worker()
         for front in [self.side, *[self.front] * (APIS - 1)]:
             api, url = self._start_api(self._tree, front)
@@ -192,12 +193,14 @@ class Stage:
         self.workers.append(self._process("worker", self._tree, self.front))
         return self.workers[-1]
 
-    def make_api(self, **env: str) -> tuple[Process, str]:
-        """Start an API with settings of its own, and return it with its address."""
-        return self._start_api(self._tree, self.front, **env)
+    def make_api(self, tree: Path | None = None, /, **env: str) -> tuple[Process, str]:
+        """Start an API with settings of its own, perhaps of another tree, and return it with its address."""
+        return self._start_api(tree or self._tree, self.front, **env)
 
     def _start_api(self, tree: Path, front: Forwarder, **env: str) -> tuple[Process, str]:
         port = free_port()
+        if self.fencing == "cluster":
+            env = {"DATABASE_URL": self.database.front_url} | env
         return self._process("api", tree, front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
 
     def _process(self, command: str, tree: Path, front: Forwarder, **env: str) -> Process:

@@ -1,8 +1,10 @@
-"""SCRIP_REDIS_FENCING=lag with real servers: the replica confirms the epoch while Postgres is away, and not once it is
-a primary (docs/decisions/0047)."""
+"""SCRIP_REDIS_FENCING with real servers: the replica (`lag`), or a committee of nodes (`cluster`), confirms the epoch
+while Postgres is away, and not once another server may be open (docs/decisions/0047, 0054)."""
 
 import asyncio
+import signal
 import time
+from pathlib import Path
 
 import httpx
 
@@ -16,8 +18,14 @@ from service.worker.old_server import CUT_OFF_S
 from tests.faults.nodes import until
 from tests.faults.stage import ROOT, Stage
 
+CODE = "KEPT-1"
 AWAY_S = 4.0
 """More than an epoch stays fresh."""
+_STAYS = (
+    Change("service/hot/cluster_links.py", "await self._follow(", "self._links or await self._follow("),
+    Change("service/hot/connection.py", "STALL_S = 2.0", "STALL_S = 60.0"),
+)
+"""A process that never leaves a primary by itself."""
 _SOON = Change("service/worker/old_server.py", "STEADY_S = 10.0", "STEADY_S = 1.0")
 
 
@@ -49,18 +57,60 @@ async def test_a_replica_that_confirms_the_epoch() -> None:
         tree = changed([_SOON], ROOT, folder / "tree")
         async with Stage(VALKEY, folder / "stage", "always", tree=tree, fencing="lag") as stage:
             await stage.until_fenced("lag")
-            async with httpx.AsyncClient(headers=stage.headers, timeout=10) as client:
-                book = (await client.post(f"{stage.urls[0]}/v1/books", json={"name": "Sale"})).json()["bookId"]
-                await client.post(f"{stage.urls[0]}/v1/books/{book}/codes", json={"codes": ["LAG-1"]})
+            await _add_code(stage)
             await _without_postgres(stage)
             await _cut_off(stage)
             await _with_a_replica_again(stage)
             await _with_an_unknown_server(stage)
 
 
+async def test_a_committee_that_confirms_the_epoch() -> None:
+    """One stage, two scenes."""
+    with data_folder() as folder:
+        async with Stage(VALKEY, folder / "stage", "always", fencing="cluster", clustered=True) as stage:
+            await stage.until_fenced("cluster")
+            await _add_code(stage)
+            await _without_postgres(stage)
+            await _woken_primary(stage, changed(_STAYS, ROOT, folder / "tree"))
+
+
+async def _woken_primary(stage: Stage, tree: Path) -> None:
+    """A primary is stopped until its replica is open, and woken: it still runs the requests that wait in its socket. An
+    API that met the others but not Postgres gives none of these answers."""
+    api, url = stage.make_api(tree)
+    async with httpx.AsyncClient(timeout=5) as client:
+
+        async def is_ready() -> bool:
+            return (await client.get(f"{url}/health/ready")).json()["failing"] == []
+
+        await until(is_ready, "the API that will be cut off")
+    node, epoch = stage.cluster.primary_of(HOME), (await stage.row()).epoch
+    stage.database.front.hold()
+    reader = _Reader(stage, url, CODE)
+    await asyncio.sleep(AWAY_S)
+    stopped_at = time.monotonic()
+    node.signal(signal.SIGSTOP)
+    await stage.until_reopened(epoch)
+    node.signal(signal.SIGCONT)
+    await asyncio.sleep(1.0)
+    looks = await reader.end()
+    assert [code for at, code in looks if stopped_at - 2 < at < stopped_at - 0.2].count("") > 0, "it was closed before"
+    late = [code for at, code in looks if at > stopped_at]
+    assert late, "no request waited in the primary's socket"
+    assert "" not in late
+    stage.database.front.flow()
+    await api.close()
+
+
+async def _add_code(stage: Stage) -> None:
+    async with httpx.AsyncClient(headers=stage.headers, timeout=10) as client:
+        book = (await client.post(f"{stage.urls[0]}/v1/books", json={"name": "Sale"})).json()["bookId"]
+        await client.post(f"{stage.urls[0]}/v1/books/{book}/codes", json={"codes": [CODE]})
+
+
 async def _without_postgres(stage: Stage) -> None:
     """Postgres is away: no request of the hot path is refused."""
-    reader = _Reader(stage, stage.urls[0], "LAG-1")
+    reader = _Reader(stage, stage.urls[0], CODE)
     await asyncio.sleep(0.2)
     await stage.database.kill()
     await asyncio.sleep(AWAY_S)
@@ -82,7 +132,7 @@ async def _cut_off(stage: Stage) -> None:
             return (await client.get(f"{url}/health/ready")).json()["failing"] == []
 
         await until(is_ready, "the API that will be cut off")
-    reader, epoch = _Reader(stage, url, "LAG-1"), (await stage.row()).epoch
+    reader, epoch = _Reader(stage, url, CODE), (await stage.row()).epoch
     stage.database.front.hold()
     await asyncio.sleep(AWAY_S)
     stage.primary.link.hold()

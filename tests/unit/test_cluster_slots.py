@@ -5,13 +5,13 @@ import pytest
 
 from service.common.redis_address import Host
 from service.domain.errors import Refusal
-from service.hot.cluster import Primary, SlotMap, parse_nodes, slot_of
+from service.hot.cluster import Claim, Node, Report, SlotMap, parse_report, slot_of
 from service.hot.decider import Decider
 from service.hot.link import Link
 
 ASKED = Host("seed", 7000)
 REPORT = """\
-a0 :7000@17000 myself,master - 0 0 4 connected 0-99 101 [77->-b0]
+0123456789abcdef0123456789abcdef01234567 :7000@17000 myself,master - 0 0 4 connected 0-99 101 [77->-b0]
 b0 10.0.0.2:7001@17001,b.example,shard-id=x master - 0 17 5 connected 102-16383 [77-<-a0]
 c0 ::1:7002@17002 master,fail - 3 17 6 disconnected 100
 d0 10.0.0.4:7003@17003 slave a0 0 17 4 connected
@@ -21,26 +21,36 @@ f0 :0@0 master,noaddr - 0 17 1 disconnected
 
 
 def test_a_report_is_parsed() -> None:
-    """Primaries with slots count, failing ones too; a slot that is being moved belongs to the node that has it."""
-    assert parse_nodes(False, ASKED, REPORT) == [
-        Primary(4, Host("seed", 7000), ((0, 99), (101, 101))),
-        Primary(5, Host("10.0.0.2", 7001), ((102, 16383),)),
-        Primary(6, Host("::1", 7002), ((100, 100),)),
+    """Primaries with slots count, failing ones too; a slot that is being moved belongs to the node that has it. The
+    report of a node that knows of no slots is none."""
+    (report,) = parse_report(False, ASKED, REPORT)
+    assert [node[:4] for node in report.nodes if node.is_primary] == [
+        (4, Host("seed", 7000), ((0, 99), (101, 101)), "0123456789ab"),
+        (5, Host("10.0.0.2", 7001), ((102, 16383),), "b0"),
+        (6, Host("::1", 7002), ((100, 100),), "c0"),
     ]
-    assert parse_nodes(True, ASKED, REPORT)[1].host == Host("b.example", 7001)
-    assert parse_nodes(False, ASKED, hiredis.ReplyError("ERR This instance has cluster support disabled")) == []
+    assert [node.id for node in report.nodes if not node.is_there] == ["c0", "f0"]
+    assert report.claim(77) == Claim("0123456789ab", "0123456789ab", 4)
+    assert parse_report(True, ASKED, REPORT)[0].nodes[1].host == Host("b.example", 7001)
+    assert parse_report(False, ASKED, "a0 :7000@17000 myself,master - 0 0 0 connected\n") == []
+    assert parse_report(False, ASKED, hiredis.ReplyError("ERR This instance has cluster support disabled")) == []
+
+
+def _report(*nodes: tuple[int, str, tuple[int, int]]) -> Report:
+    primary = frozenset({"master"})
+    return Report("a", tuple(Node(epoch, Host(name, 1), (slots,), name, primary) for epoch, name, slots in nodes))
 
 
 @pytest.mark.parametrize("is_newest_first", [True, False])
 def test_the_newest_configuration_counts(is_newest_first: bool) -> None:
     """Each slot belongs to the primary with the greatest epoch, whichever report comes first; one that has none of its
     slots any more is no primary."""
-    old = [Primary(1, Host("a", 1), ((0, 9000),)), Primary(2, Host("b", 2), ((9001, 16383),))]
-    new = [Primary(5, Host("c", 3), ((0, 9000),)), Primary(2, Host("b", 2), ((9001, 16383),))]
-    slots = SlotMap(new + old if is_newest_first else old + new)
-    assert slots.hosts == {Host("b", 2), Host("c", 3)}
-    assert {slots.host_of(partition) for partition in range(16)} == {Host("b", 2), Host("c", 3)}
-    assert SlotMap([Primary(1, Host("a", 1), ((0, slot_of(0) - 1),))]).host_of(0) is None
+    old = _report((1, "a", (0, 9000)), (2, "b", (9001, 16383)))
+    new = _report((5, "c", (0, 9000)), (2, "b", (9001, 16383)))
+    slots = SlotMap([new, old] if is_newest_first else [old, new])
+    assert slots.hosts == {Host("b", 1), Host("c", 1)}
+    assert {slots.host_of(partition) for partition in range(16)} == {Host("b", 1), Host("c", 1)}
+    assert SlotMap([_report((1, "a", (0, slot_of(0) - 1)))]).host_of(0) is None
 
 
 def test_the_slot_of_a_hash_tag() -> None:

@@ -114,8 +114,9 @@ def test_a_declared_durability(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_fencing_of_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Postgres by default; another value must be one that Scrip knows."""
     assert config.load().redis_fencing == "postgres"
-    monkeypatch.setenv("SCRIP_REDIS_FENCING", "lag")
-    assert config.load().redis_fencing == "lag"
+    for fencing in ("lag", "cluster"):
+        monkeypatch.setenv("SCRIP_REDIS_FENCING", fencing)
+        assert config.load().redis_fencing == fencing
     monkeypatch.setenv("SCRIP_REDIS_FENCING", "hope")
     with pytest.raises(click.ClickException, match="SCRIP_REDIS_FENCING"):
         config.load()

@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 
-from service.hot.fencing import Fencing, choose_nonce, parse_nonce
+from service.common.redis_address import Host
+from service.hot.cluster import Node, Report
+from service.hot.fencing import Fencing, Nonce, choose_committee, choose_nonce, parse_nonce
 from service.hot.fitness import Replica, Replication
 
 _ONLINE = Replica("10.0.0.7:6379", True, 5)
@@ -31,3 +33,59 @@ def test_the_fencing_of_an_epoch(server: Replication, expected: Fencing) -> None
     nonce = choose_nonce("0123456789abcdef" * 2, "lag", server)
     assert (nonce.fencing, parse_nonce(str(nonce))) == (expected, nonce)
     assert nonce.fits(server)
+
+
+def _report(primaries: str, replicas: str = "", away: str = "") -> Report:
+    """Nodes by their ids, one letter each. The first primary reports."""
+    nodes = [
+        Node(
+            1,
+            Host(id_, 1),
+            ((0, 1),) if id_ in primaries else (),
+            id_,
+            frozenset({"master" if id_ in primaries else "slave", "fail" if id_ in away else "-"}),
+        )
+        for id_ in primaries + replicas
+    ]
+    return Report(primaries[0], tuple(nodes))
+
+
+@pytest.mark.parametrize(
+    ("report", "last", "expected"),
+    [
+        (_report("cab", "fed"), "", "abcde"),
+        (_report("abc", "d"), "", "abc"),
+        (_report("abc", "def", away="af"), "", "bcd"),
+        (_report("ab", "cdef"), "", ""),
+        (_report("abc", "", away="b"), "", ""),
+        (_report("bcf", "ade", away="a"), "abcde", "abcde"),
+        (_report("bcf", "ade", away="ad"), "abcde", "bcf"),
+        (_report("abc", "", away="b"), "abc", "abc"),
+        (_report("abc", "d", away="b"), "abc", "acd"),
+        (_report("acd", "b", away="bcd"), "abc", ""),
+        (_report("ab", "c"), "abc", ""),
+    ],
+)
+def test_the_nodes_of_a_committee(report: Report, last: str, expected: str) -> None:
+    """An odd number of nodes that are there, at most five, primaries first; none in a cluster of two primaries. The
+    last committee stays while it can lose a node, or no other could."""
+    assert choose_committee(report, tuple(last)) == tuple(expected)
+
+
+def test_a_committee_of_a_cluster() -> None:
+    """Only a cluster's node whose history is known gets a committee. The texts of scripts have none, and a reader that
+    knows no committees takes the epoch for one that Postgres alone confirms."""
+    report, clustered = _report("abc"), msgspec.structs.replace(_ALONE, is_clustered=True)
+    nonce = choose_nonce("0123456789abcdef" * 2, "cluster", clustered, report)
+    assert nonce == Nonce(nonce.random, "cluster", "a" * 40, node="a", committee=("a", "b", "c"))
+    assert parse_nonce(str(nonce)) == nonce
+    assert nonce.fits(clustered)
+    assert str(nonce).startswith(f"{nonce.random}!{nonce.history}~")
+    assert parse_nonce(nonce.shared) == Nonce(nonce.random[:16], "postgres", "a" * 40)
+    assert choose_nonce(nonce.random, "cluster", clustered).fencing == "postgres"
+    assert (
+        choose_nonce(nonce.random, "cluster", msgspec.structs.replace(clustered, history=""), report).fencing
+        == "postgres"
+    )
+    assert choose_nonce(nonce.random, "cluster", _FOLLOWED).fencing == "postgres"
+    assert choose_nonce(nonce.random, "cluster", _ALONE).fencing == ""
