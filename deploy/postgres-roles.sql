@@ -35,9 +35,14 @@ GRANT UPDATE ON
   workers
   TO scrip_worker;
 GRANT UPDATE (code_count, retirement, retired_counts, returned_at) ON books TO scrip_worker;
-GRANT UPDATE (orders_since) ON workspaces TO scrip_worker;
+GRANT UPDATE (orders_since, partition, version, moved_epoch, moved_seq) ON workspaces TO scrip_worker;
+GRANT UPDATE ON moves TO scrip_worker;
 GRANT DELETE ON
   open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks, workers
+  TO scrip_worker;
+-- A workspace that moves to another partition takes its rows along.
+GRANT UPDATE (partition) ON
+  assignments, unassignments, redemptions, rollbacks, stock_notices, open_assignments, codes, users, quarantine
   TO scrip_worker;
 -- Deleting a user replaces the user by a pseudonym. No other column of a fact may change.
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;

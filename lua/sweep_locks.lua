@@ -10,7 +10,7 @@ Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of a
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
-if not got[2] then return { OUT.recovering } end
+if not got[2] then return { OUT.OK, 0 } end -- the workspace is in another partition now
 local now = clock(read_workspace(got[2]))
 local book = read_book(ARGV[1])
 local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2], '-inf', whole(now), 'LIMIT', 0, 20)

@@ -8,7 +8,7 @@ import msgspec
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from service.hot.scripts import ERASING, MENDING, RECONCILING, SERVING, Scripts
+from service.hot.scripts import ERASING, MENDING, MOVING, RECONCILING, SERVING, Scripts
 from service.operations.base import Call, Operation
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -59,7 +59,10 @@ class Ground(Shop):
         """As a shop, and with the worker's scripts."""
         await super().open(epoch, **settings)
         self.digests: dict[str, str] = {}
-        for names, state in (([*SERVING, *ERASING, *RECONCILING, *WORKERS, *MENDING], "open"), (CLOSED, "closed")):
+        for names, state in (
+            ([*SERVING, *ERASING, *RECONCILING, *WORKERS, *MENDING, *MOVING], "open"),
+            (CLOSED, "closed"),
+        ):
             scripts = Scripts(0, epoch, "nonce", names, state)
             for text in scripts.texts.values():
                 await self.link.call("SCRIPT", "LOAD", text)

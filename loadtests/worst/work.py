@@ -9,6 +9,7 @@ from loadtests.worst.requests import CODE, ORDERS, USER
 from service.common.byte_runs import SMALL_BYTES
 from service.formats import key_names
 from service.hot.inspection import ITEMS_A_LOOK
+from service.hot.key_copies import KEYS_A_RUN
 from service.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
 from service.reconcile.coupon_differences import Coupons
 from service.reconcile.user_differences import Users
@@ -48,7 +49,7 @@ async def sweep_locks(g: Ground, size: int) -> Run:
 @case("put_workspace", "one")
 async def put_workspace(g: Ground, size: int) -> Run:
     text = (await g.link.call("GET", f"{g.w}w")).partition(" ")[2]
-    return Run("put_workspace", (g.caller.gate, f"{g.w}w", key_names.newest(0)), (99, text))
+    return Run("put_workspace", (g.caller.gate, f"{g.w}w", f"{g.w}m", key_names.newest(0)), (99, text))
 
 
 @case("put_book", "one")
@@ -89,6 +90,36 @@ async def clear(g: Ground, size: int) -> Run:
     for number in range(500):
         await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
     return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
+
+
+@case("leave", "one")
+async def leave(g: Ground, size: int) -> Run:
+    names = (g.caller.gate, f"{g.w}w", f"{g.w}m", key_names.forgotten(0), g.caller.outbox)
+    return Run("leave", names, (99, g.caller.workspace, HOUR_MS))
+
+
+@case("arrive", "one")
+async def arrive(g: Ground, size: int) -> Run:
+    return Run("arrive", (g.caller.gate, f"{g.w}w", g.caller.outbox), ())
+
+
+@case("copy_out", "100 keys")
+async def copy_out(g: Ground, size: int) -> Run:
+    """Keys that don't exist: what is stored is no text, and this connection reads texts."""
+    return Run("copy_out", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(KEYS_A_RUN)])
+
+
+@case("copy_in", "100 hashes that are removed, one of {size} fields")
+async def copy_in(g: Ground, size: int) -> Run:
+    names = [f"{g.w}d:{number}" for number in range(KEYS_A_RUN)]
+    for number, name in enumerate(names):
+        await g.hash(name, ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
+    return Run("copy_in", (g.caller.gate,), [part for name in names for part in (name, "", 0)])
+
+
+@case("turn", "one")
+async def turn(g: Ground, size: int) -> Run:
+    return Run("turn", (g.caller.gate, g.caller.outbox, key_names.turned(0)), (EPOCH + 1, HOUR_MS))
 
 
 @case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books")

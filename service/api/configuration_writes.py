@@ -55,5 +55,5 @@ class Change:
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
 
     def _is_fresh(self) -> bool:
-        epoch = self._context.decider.epoch(self._partition)
-        return epoch == self._epoch and time.monotonic() - self._began < MAX_AGE_S
+        is_open = self._context.decider.is_since(self._partition, self._epoch)
+        return is_open and time.monotonic() - self._began < MAX_AGE_S

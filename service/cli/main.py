@@ -8,6 +8,7 @@ import click
 
 from service.cli.admin import keys, workspaces
 from service.cli.failures import Commands, Unusable, check_record
+from service.cli.moving import move
 from service.cli.reconcile import reconcile
 from service.cli.recovery import rebuild
 from service.replay.command import replay
@@ -22,6 +23,7 @@ def main() -> None:
 
 
 main.add_command(keys)
+main.add_command(move)
 main.add_command(rebuild)
 main.add_command(reconcile)
 main.add_command(replay)

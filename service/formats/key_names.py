@@ -19,7 +19,7 @@ LAYOUT = "5"
 
 OWN = {
     "gate": "string", "outbox": "stream", "config": "string", "layout": "string", "newest": "string", "mend": "string",
-    "erased": "string", "retired": "string", "forgotten": "hash",
+    "erased": "string", "retired": "string", "forgotten": "hash", "turned": "string",
 }  # fmt: skip
 """The kinds of a partition's own keys, and their types in Redis."""
 
@@ -27,6 +27,7 @@ TYPES = {
     "w": "string", "x": "hash", "b": "string", "n": "hash", "d": "hash", "f": "hash", "c": "string", "l": "zset",
     "k": "hash", "kd": "zset", "lb": "zset", "lu": "zset", "lk": "zset", "q": "string", "u": "hash", "o": "hash",
     "g": "hash", "s": "zset", "e": "hash", "i": "string", "y": "hash", "r": "string",
+    "m": "string",
 }  # fmt: skip
 """The kinds of a workspace's keys, and their types."""
 
@@ -137,6 +138,9 @@ retired = _of_partition("retired")
 forgotten = _of_partition("forgotten")
 """By workspace, the time (ms) since when Redis remembers orders (workspaces.orders_since in Postgres)."""
 
+turned = _of_partition("turned")
+"""For some seconds after a turn of the epoch: the epoch before it, and its own."""
+
 settings = _of_workspace("w")
 books = _of_workspace("x")
 """The numbers of the books, by UUID."""
@@ -144,6 +148,8 @@ moved = _of_workspace("e")
 """The redemptions whose counts have moved from a deleted user to its pseudonym."""
 has_retired = _of_workspace("r")
 """Present if codes of a retired book may be missing in the directory."""
+left = _of_workspace("m")
+"""The configuration version at which the workspace moved away; older settings are not written any more."""
 kept_bytes = _of_workspace("y")
 """The bytes of stored answers, by the hour in which they expire."""
 

@@ -163,9 +163,10 @@ async def connect(
     encoding: str | None = "utf-8",
     *,
     partition: int = 0,
+    make: Callable[[], Connection] | None = None,
 ) -> Connection:
     """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure. `where` is a URL or an
-    address; of a cluster, the node that has the partition.
+    address; of a cluster, the node that has the partition. `make` makes a connection of another class.
 
     Each call reads the password's file, asks the sentinels or the cluster, and resolves the server's name again. If
     sentinels name another primary meanwhile, it fails at once: one that hangs accepts connections and never replies.
@@ -177,7 +178,8 @@ async def connect(
         host = await locate(address, partition)
         watching = asyncio.create_task(_expire_if_moved(address, host, deadline))
         try:
-            connection = await _open(address, host, address.login, commands, lambda: Connection(on_lost, encoding))
+            made = make or (lambda: Connection(on_lost, encoding))
+            connection = await _open(address, host, address.login, commands, made)
         finally:
             watching.cancel()
     connection.host, connection.is_tls = host, address.is_tls

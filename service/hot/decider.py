@@ -48,6 +48,8 @@ class Decider:
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, Mapping[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
+        self._turned: dict[int, int] = {}
+        """By partition, the epoch that turned into the current one while the partition was open."""
         self._nonces: dict[int, Nonce] = {}
         self._asked_on: dict[int, int] = {}
         self._confirmed: dict[int, Confirmed] = {}
@@ -71,7 +73,9 @@ class Decider:
         """
         generation = self.link(partition).generation
         self._asked_on[partition] = generation if made is None or generation <= made else 0
-        if is_new := self._epochs.get(partition) != (epoch, nonce):
+        before = self._epochs.get(partition)
+        if is_new := before != (epoch, nonce):
+            self._turned[partition] = before[0] if before and before[1] == nonce else 0
             self._turns.pop(partition, None)
             self._epochs[partition] = (epoch, nonce)
             self._nonces[partition] = parse_nonce(nonce)
@@ -114,6 +118,10 @@ class Decider:
     def epoch(self, partition: int) -> int:
         """The current epoch; 0 for none."""
         return self._epochs.get(partition, (0, ""))[0]
+
+    def is_since(self, partition: int, epoch: int) -> bool:
+        """Whether the partition has been open since this epoch."""
+        return self.epoch(partition) == epoch or (epoch > 0 and self._turned.get(partition) == epoch)
 
     def moment(self, partition: int) -> tuple[int, int]:
         """Epoch and connection; a decision of another moment may be lost."""
@@ -217,7 +225,9 @@ class Decider:
     def _is_stale(self, partition: int, epoch: int) -> bool:
         """Whether another server may have been opened with a later epoch."""
         confirmed = self._confirmed.get(partition)
-        return confirmed is not None and (self.epoch(partition) != epoch or not confirmed.is_fresh(time.monotonic()))
+        if confirmed is None:
+            return False
+        return not (self.is_since(partition, epoch) and confirmed.is_fresh(time.monotonic()))
 
     async def gate(self, partition: int) -> str:
         """The gate's state: `open`, `full`, `behind` or `closed`.

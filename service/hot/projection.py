@@ -36,7 +36,10 @@ class RedisProjector:
     async def workspace(self, row: WorkspaceRow) -> None:
         w = key_names.prefix(row.partition, row.workspace)
         await self._run(
-            row.partition, "put_workspace", _names(row.partition, w), (row.version, workspace_settings(row))
+            row.partition,
+            "put_workspace",
+            _names(row.partition, w, key_names.left(w)),
+            (row.version, workspace_settings(row)),
         )
 
     async def book(self, row: BookRow) -> None:

@@ -37,6 +37,9 @@ MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "
 RECONCILING = "look repair pools".split()
 """Scripts that compare an open Redis with Postgres."""
 
+MOVING = "arrive clear copy_in copy_out leave turn".split()
+"""Scripts that move a workspace between open partitions."""
+
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
 """Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""
 

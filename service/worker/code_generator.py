@@ -89,7 +89,7 @@ class Generator:
         generation = cast("Generation", job.parameters)
         lines = [CodeLine(code) for code in generate_codes(generation.code_pattern, generation.charset, count)]
         async with self._pool.acquire() as connection, connection.transaction():
-            version = await bump_config_version(connection, self._partition)
+            version = await bump_config_version(connection, self._partition, job.workspace)
             rows = await insert_codes(connection, job.workspace, self._partition, generation.book, version, lines)
             await job_rows.advance_job(connection, job.job_id, token, len(rows), LEASE_S)
         return version, rows

@@ -22,6 +22,7 @@ from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at, events_in_order
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.facts.quarantine import quarantine_lost_event
+from service.record.partitions.moves import moved_after
 from service.record.partitions.openings import (
     begin_recovery,
     finish_recovery,
@@ -80,7 +81,8 @@ class Opening:
        quarantine. Rebuild it also after an interrupted rebuild, with another layout, with configuration newer than
        Postgres's, with a key of a wrong type, or if an operator orders it. Quarantine the events that can't be applied
        again (docs/decisions/0030), and block the codes of quarantined events.
-    5. Project the configuration that Redis lacks.
+    5. Project the configuration that Redis lacks. Remove the settings of workspaces that moved to another partition:
+       Redis may have lost the moment of their leaving.
     6. Check that the server still has the scripts, and load those of other versions that run. Check the server again,
        mark the epoch as open in Postgres, and open the gate.
 
@@ -164,6 +166,7 @@ class Opening:
             await self._rewrite_torn_file(restorer)
         await self._restore(restorer, epoch, row)
         await restorer.configure(await restorer.projector.last_seen(self._partition))
+        await restorer.leave_moved()
         await restorer.mark("")
         scripts = await self._loaded.finish(server, epoch, nonce)
         if not begun.nonce.fits((await server.check()).replication):
@@ -216,6 +219,8 @@ class Opening:
         if not whole and await has_returning_book(self._pool, self._partition):
             whole = "a code that was put back may have been lost"
         after = None if whole else reached if mark else await self._prefix()
+        if after is not None and await moved_after(self._pool, self._partition, after):
+            after, whole = None, "a workspace that moved here may have been lost"
         if after is None or await has_deletions_after(self._pool, self._partition, after):
             await self._rebuild(restorer, epoch, whole or lost)
         else:

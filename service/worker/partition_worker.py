@@ -31,6 +31,7 @@ from service.worker import metrics
 from service.worker.book_retirer import BookRetirer
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
+from service.worker.epoch_turn import Unverified, turn_if_wanted, watch_turns
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.old_server import FencingWatch, OldServerMayRun
@@ -44,6 +45,7 @@ from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
 from service.worker.versions import LoadedScripts
 from service.worker.webhook_sender import Sender
+from service.worker.workspace_mover import WorkspaceMover
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
 GATE_POLL_S = 0.25
@@ -62,10 +64,6 @@ OPENINGS_AT_ONCE = 4
 single statements. So half of the connections are never held, and no opening waits for another."""
 
 log = structlog.get_logger()
-
-
-class Unverified(Exception):
-    """The gate is unexpected or of another epoch, or scripts are missing: the partition must be opened again."""
 
 
 _FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxGap, TooManyRefused)
@@ -187,6 +185,7 @@ class PartitionWorker:
                     group.create_task(self._watch_gate(watch, server, scripts, flusher)),
                     group.create_task(self._watch_fitness(watch, server, scripts, flusher)),
                     group.create_task(self._watch_rebuild_orders()),
+                    group.create_task(watch_turns(self._pool, self._lease, server)),
                     group.create_task(self._clear_old_failures()),
                     *(
                         group.create_task(self._supervisor.run(task, begin))
@@ -224,6 +223,9 @@ class PartitionWorker:
                 lease
             ),
             "forgetting": lambda: OrderForgetter(pool, Looker.of(server, scripts), fence, erasing).run(),
+            "moving": lambda: WorkspaceMover(
+                self._redis_url, pool, server, scripts, fence, erasing, self._standbys
+            ).run(lease),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
         }
@@ -264,7 +266,7 @@ class PartitionWorker:
         scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
-            return scripts
+            return await turn_if_wanted(self._pool, server, scripts, flusher)
         opening = Opening(server, self._pool, flusher, fence, self._loaded, self._redis_url, self._fencing)
         if await opening.is_rebuild():  # it may take long, so requests go on until its turn
             async with self._openings:

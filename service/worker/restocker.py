@@ -9,7 +9,7 @@ import structlog
 from service.domain.errors import Refusal
 from service.formats import key_names
 from service.hot.projection import RedisProjector
-from service.hot.redis_server import Server
+from service.hot.redis_server import Fenced, Server
 from service.hot.scripts import Scripts
 from service.hot.workspace_state import BookCounts, counts_of
 from service.record.config.job_rows import JobRow, read_job
@@ -70,7 +70,13 @@ class Restocker:
         return True
 
     async def _restock(self, book: StockedBook) -> None:
-        counts = await self._count(book)
+        try:
+            counts = await self._count(book)
+        except Fenced:
+            settings = key_names.settings(key_names.prefix(self._partition, book.workspace))
+            if await self._server.command("EXISTS", settings):
+                raise
+            return  # the workspace is moving to another partition
         if counts.available >= book.keep_free:
             self._ordered.pop(book.key, None)
             return

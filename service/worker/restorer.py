@@ -33,6 +33,7 @@ from service.record.config.retirements import page_retired_books, read_step
 from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.facts.quarantine import page_live
+from service.record.partitions.moves import workspaces_elsewhere
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection
 from service.worker.projector import log_skipped_code, project, project_codes
@@ -161,6 +162,13 @@ class Restorer:
                         await project(self.projector, self._partition, change)
             finally:
                 await asyncio.gather(*in_flight, return_exceptions=True)
+
+    async def leave_moved(self) -> None:
+        """Remove the settings of workspaces that are in another partition now, without which no script decides."""
+        elsewhere = await workspaces_elsewhere(self._pool, self._partition)
+        names = iter([key_names.settings(key_names.prefix(self._partition, workspace)) for workspace in elsewhere])
+        while run := list(islice(names, KEYS_A_RUN)):
+            await self._run(self._partition, "clear", self._names[:1], run)
 
     async def restore_retired(self) -> None:
         """Restore the counters of retired books, the marks of their workspaces, and the number of the last step."""

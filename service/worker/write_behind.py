@@ -16,7 +16,7 @@ from service.formats.events import Entry, MalformedEvent, entry_digest
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
 from service.record.facts.event_writer import KeyReused, NotAssigned, RejectedEvent, Undecided, record
-from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition
+from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
 from service.record.pool import error_name
 from service.worker.standbys import Standbys
 
@@ -102,6 +102,8 @@ class Flusher:
         self._refused_in_a_row = 0
         self._gate: GateState = "open"
         self._closed = False
+        self.turns_to = 0
+        """An epoch that begins while the partition is open (lua/turn.lua)."""
         self.held = 0
         """Entries of the outbox, if it is kept for standbys."""
         self.is_idle = False
@@ -285,8 +287,9 @@ class Flusher:
     async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:
         if _values(fields)[0] != b"O":
             raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
+        enter = turn_epoch if epoch == self.turns_to else enter_epoch
         digest = _digest(entry_id, fields)
-        moved = await enter_epoch(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
+        moved = await enter(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
         self._advance(moved, EventId(epoch, 0), digest, 1)
 
     def _advance(self, moved: bool, cursor: EventId, digest: bytes, events: int) -> None:

@@ -159,6 +159,11 @@ SELECT id, fence, lease_holder, NULL, version, incarnation = incarnation(), CASE
   CASE WHEN EXISTS (
     SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = id AND retirement IN ('leaving', 'returning')
   ) THEN 'retiring' END,
+  CASE WHEN EXISTS (SELECT FROM moves WHERE source = id AND moves.state IN ('ordered', 'running', 'clearing')) THEN 'moving' END,
+  CASE WHEN EXISTS (
+    SELECT FROM moves JOIN partitions AS leaving ON leaving.id = source
+    WHERE target = partitions.id AND moves.state = 'ordered' AND leaving.epoch > partitions.epoch
+  ) THEN 'turning' END,
   CASE WHEN EXISTS (SELECT FROM webhooks WHERE partition = id AND deleted_at IS NULL AND status = 'active')
     THEN 'sending' END
 ], NULL) ELSE '{}' END

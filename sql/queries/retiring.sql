@@ -14,12 +14,20 @@ SELECT order_id FROM open_assignments WHERE workspace = $1 AND code = ANY ($2) A
 SELECT EXISTS (SELECT FROM books JOIN workspaces USING (workspace) WHERE partition = $1 AND retirement = 'returning');
 
 -- name: history_start
--- All facts in Redis are after this event, all codes after this version: those of the partition's oldest book that is
+-- All facts in Redis are after this event, all codes after this version: those of the partition's oldest books that are
 -- not retired. Without one, of the newest book: facts of books that a restored Postgres lacks are later. No row without
--- any book. Under the lock of the configuration's version, a later book never has an earlier event.
+-- any book. Under the lock of the configuration's version, a later book never has an earlier event; but a book of a
+-- workspace that moved here has a version of another partition.
 -- $1 partition int
-SELECT after_epoch, after_seq, after_version FROM books JOIN workspaces USING (workspace) WHERE partition = $1
-ORDER BY retirement IS NOT DISTINCT FROM 'retired', CASE retirement WHEN 'retired' THEN -after_version ELSE after_version END
+WITH own AS (
+  SELECT after_epoch, after_seq, after_version, retirement IS NOT DISTINCT FROM 'retired' AS is_retired
+  FROM books JOIN workspaces USING (workspace) WHERE partition = $1
+)
+SELECT after_epoch, after_seq, (
+  SELECT after_version FROM own ORDER BY is_retired, CASE WHEN is_retired THEN -after_version ELSE after_version END LIMIT 1
+) FROM own
+ORDER BY is_retired, CASE WHEN is_retired THEN -after_epoch ELSE after_epoch END,
+  CASE WHEN is_retired THEN -after_seq ELSE after_seq END
 LIMIT 1;
 
 -- name: lock_fence

@@ -74,7 +74,7 @@ WHERE webhooks.partition = $1 AND status = 'active' AND deleted_at IS NULL;
 -- $7 last_seq bigint  $8 limit int
 WITH listening AS MATERIALIZED (
   SELECT webhook, workspace, events FROM webhooks
-  WHERE webhook = ANY($3) AND status = 'active' AND deleted_at IS NULL AND (epoch, seq) <= ($4, $5)
+  WHERE webhook = ANY($3) AND partition = $1 AND status = 'active' AND deleted_at IS NULL AND (epoch, seq) <= ($4, $5)
     AND EXISTS (SELECT FROM partitions WHERE id = $1 AND fence = $2)
   FOR UPDATE
 ), batch AS MATERIALIZED (

@@ -7,11 +7,12 @@ UPDATE webhooks SET
 WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL RETURNING webhook;
 
 -- name: insert_webhook
--- Insert a webhook for facts from now on. Returns no row if the workspace has too many.
--- $1 workspace int  $2 partition int  $3 url text  $4 events text[]  $5 description text  $6 secret bytea  $7 most int
+-- Insert a webhook for facts from now on, in the workspace's partition. Returns no row if the workspace has too many.
+-- $1 workspace int  $2 url text  $3 events text[]  $4 description text  $5 secret bytea  $6 most int
 INSERT INTO webhooks (workspace, partition, url, events, description, secret, epoch, seq)
-SELECT $1, $2, $3, $4, $5, $6, cursor_epoch, cursor_seq FROM partitions
-WHERE id = $2 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL) < $7
+SELECT $1, id, $2, $3, $4, $5, cursor_epoch, cursor_seq FROM workspaces JOIN partitions ON id = partition
+WHERE workspace = $1 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL) < $6
+FOR SHARE OF workspaces
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: lock_webhooks

@@ -93,9 +93,7 @@ class Office:
 
     async def webhook(self, url: str, *events: str, secret: bytes | None = None) -> WebhookRow:
         """Create a webhook of all events, or of these."""
-        return await webhook_rows.create_webhook(
-            self.pool, 1, 0, url, events or EVENTS, "", secret or generate_secret()
-        )
+        return await webhook_rows.create_webhook(self.pool, 1, url, events or EVENTS, "", secret or generate_secret())
 
     def send(self, fence: int | None = None) -> asyncio.Task[None]:
         """Start a sender; it ends with the test."""

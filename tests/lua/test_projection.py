@@ -277,7 +277,7 @@ async def test_settings_that_scripts_cant_read_are_refused(still: Shop, settings
     with pytest.raises(Refusal, match=r"outcome_unknown|unavailable"):  # the error's kind is the server's
         await still.decider.run(0, "put_book", (gate, f"{w}w", f"{w}x", f"{w}b:1", newest), (900, settings, 1))
     with pytest.raises(Refusal, match=r"outcome_unknown|unavailable"):
-        await still.decider.run(0, "put_workspace", (gate, f"{w}w", newest), (900, settings))
+        await still.decider.run(0, "put_workspace", (gate, f"{w}w", f"{w}m", newest), (900, settings))
     assert await still.everything() == before
 
 

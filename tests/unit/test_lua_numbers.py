@@ -18,7 +18,7 @@ TEXT = set(
     """a assigned_at at book book_id bucket bucket_key by c code counted counters counts_field counts_key coupon_key
     decided discount due_by ends ends_text entry EPOCH erased event field fingerprint full gift_view
     had head held holder HOLDER id idempotency_key its_currency its_digits its_token keep_ms kept key last
-    lock lock_ms mark max_lock_ms member name names new_bucket new_key new_text new_token NONCE notice
+    lock lock_ms mark max_lock_ms member name names new_bucket new_epoch new_key new_text new_token NONCE notice
     now_text number of off old_key order order_bucket order_entry orders orders_key outbox outcome owner
     payload place place_text prefix pseudonym redeemed REPLID request rest score set settings_key
     slot started status stored text token user user_bucket users users_key users_locks usual_digits value verb

@@ -23,6 +23,7 @@ from service.hot.scripts import (
     JOINED,
     LIMITED,
     MENDING,
+    MOVING,
     PROJECTION,
     RECONCILING,
     Scripts,
@@ -33,7 +34,7 @@ from service.operations import assign, checkout, coupon_view, gift, lock, redeem
 from service.operations.base import Call
 from service.operations.fact_lookup import prepare_records
 
-WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING]
+WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *MOVING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
 PARTS = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(LUA_DIR.glob("*/*.lua"))}
 """The includes and the steps."""
@@ -134,6 +135,7 @@ KIND_OF = {
     "newest": r"\{p2\}:newest",
     "outbox": r"\{p2\}:outbox",
     "workspace": r"\{p2\}:w3:w",
+    "left": r"\{p2\}:w3:m",
     "idempotency": r"\{p2\}:w3:i:(key)?",
     "bucket": r"\{p2\}:w3:d:\d+",
     "coupon": r"\{p2\}:w3:c:CODE-1",

@@ -175,7 +175,7 @@ class Users(Controller):
         check_user(caller, user_id)
         check_open(context, caller.partition)
         last = await context.decider.tail(caller.partition)
-        if last.epoch != context.decider.epoch(caller.partition):
+        if last.epoch < context.decider.epoch(caller.partition):
             raise Refusal.temporary("recovering")
         if not await context.recorded.wait(caller.partition, *last, BARRIER_MS):
             raise Refusal.temporary("behind")

@@ -131,7 +131,7 @@ class Webhooks(Controller):
         async def act() -> ActionResult[NewWebhook]:
             secret = generate_secret()
             fields = payload.url, payload.events, payload.description or ""
-            row = await webhook_rows.create_webhook(context.pool, caller.workspace, caller.partition, *fields, secret)
+            row = await webhook_rows.create_webhook(context.pool, caller.workspace, *fields, secret)
             return _make_result(row, secret, 201)
 
         return await run_once(request, caller, body, act)

@@ -37,7 +37,7 @@ _ELSEWHERE = "code_count single code retirement retired_counts returned_at after
 async def create_book(pool: Pool, workspace: int, partition: int, request: CreateBook) -> tuple[BookRow, UUID | None]:
     """Create a book; return it and the job that generates its `totalCodes`."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         row = await insert_book(connection, workspace, partition, version, request)
         await write_audit(connection, workspace, "book.created", row.book_id, after=to_audit(row))
         if row.total_codes is None:
@@ -70,7 +70,7 @@ async def insert_book(
 async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, request: PatchBook) -> BookRow:
     """Change the book. Raises Refusal `book_not_found`, and those of `update_book_row`."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         old = await read_book(connection, workspace, book_id)
         row = book_requests.update_book_row(old, request, version, time.time_ns() // 1_000_000)
         if request.limits is not msgspec.UNSET:

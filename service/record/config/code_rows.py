@@ -25,7 +25,7 @@ async def add_codes(
     first has to return to Redis."""
     await bring_back(pool, workspace, book)
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
         if rows:
             book_id = await connection.fetchval(query("read_book_id"), workspace, book)
@@ -75,7 +75,7 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
     """Change `active` or `expires_ms`. Raises Refusal `coupon_not_found`, and as add_codes."""
     await bring_code_back(pool, workspace, code)
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         record = await connection.fetchrow(query("read_code"), workspace, code)
         if record is None:
             raise Refusal("coupon_not_found")

@@ -20,7 +20,7 @@ MAX_DRAWS = 20
 async def create_single(pool: Pool, workspace: int, partition: int, request: SingleCoupon) -> tuple[BookRow, CodeRow]:
     """Create a book and its code. Raises Refusal `code_exists`, or `invalid` if the book is contradictory."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         # No other transaction adds codes until this ends: it waits for the version.
         code = await _new_code(connection, workspace, request.code)
         with rename_book_fields():

@@ -21,7 +21,7 @@ async def create_user(
     if (existing := await read_user(pool, workspace, user_id)) is not None:
         return existing, False
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         existing = await read_user(connection, workspace, user_id)
         if existing is not None:  # created meanwhile; this change has its new version
             max_coupons, metadata = existing.max_coupons, existing.metadata
@@ -34,7 +34,7 @@ async def create_user(
 async def patch_user(pool: Pool, workspace: int, partition: int, user_id: str, changes: dict[str, Any]) -> UserRow:
     """Change `max_coupons` or `metadata`; create the user if it doesn't exist."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         existing = await read_user(connection, workspace, user_id)
         values = {"max_coupons": None, "metadata": {}}
         if existing is not None:

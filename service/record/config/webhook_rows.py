@@ -56,12 +56,12 @@ async def notify_webhooks(connection: Connection, workspace: int, event: str, da
 
 
 async def create_webhook(
-    pool: Pool, workspace: int, partition: int, url: str, events: Sequence[str], description: str, secret: bytes
+    pool: Pool, workspace: int, url: str, events: Sequence[str], description: str, secret: bytes
 ) -> WebhookRow:
     """Create a webhook for facts from now on. Raises Refusal `invalid` if there are too many."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("lock_webhooks"), workspace)
-        values = (workspace, partition, url, events, description, secret, MAX_WEBHOOKS)
+        values = (workspace, url, events, description, secret, MAX_WEBHOOKS)
         record = await connection.fetchrow(query("insert_webhook"), *values)
         if record is None:
             raise invalid("url", f"would be one more than the {MAX_WEBHOOKS} webhooks that a workspace may have")

@@ -64,7 +64,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
     Raises Refusal `invalid` if a discount doesn't fit the new currency, or the gift book is not the workspace's.
     """
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         old = await read_workspace(connection, workspace)
         row = msgspec.structs.replace(old, version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])

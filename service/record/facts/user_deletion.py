@@ -44,7 +44,7 @@ async def begin_erasure(pool: Pool, workspace: int, partition: int, user_id: str
     """Delete the user's configuration, and order the worker to replace the user in all events up to `last`, which
     must be recorded. Return the pseudonym."""
     async with pool.acquire() as connection, connection.transaction():
-        version = await bump_config_version(connection, partition)
+        version = await bump_config_version(connection, partition, workspace)
         await connection.execute(query("delete_user"), workspace, user_id)
         args = (workspace, partition, user_id, f"deleted-{uuid7()}", version, *last)
         pseudonym = await connection.fetchval(query("begin_erasure"), *args)

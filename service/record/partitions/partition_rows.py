@@ -200,6 +200,18 @@ async def enter_epoch(
     return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest, seq) is not None
 
 
+async def draw_turn(database: Database, partition: int) -> int | None:
+    """A new epoch for an open partition, if a workspace waits to move here from one with a newer epoch."""
+    return await database.fetchval(query("turn_target"), partition)
+
+
+async def turn_epoch(
+    database: Database, partition: int, fence: int, cursor: EventId, epoch: int, digest: bytes
+) -> bool:
+    """Enter a newer epoch while the partition stays open. False if fence or cursor have changed."""
+    return await database.fetchval(query("turn_epoch"), partition, fence, *cursor, epoch, digest) is not None
+
+
 async def confirm_open(database: Database, partition: int, fence: int, epoch: int, incarnation: str) -> bool:
     """Mark the epoch as open, after Redis was verified with this Postgres. False if lease or epoch have changed, the
     cursor is in another epoch, or Postgres has restarted."""
@@ -211,11 +223,12 @@ async def confirm_incarnation(database: Database, partition: int, fence: int, in
     await database.execute(query("confirm_incarnation"), partition, fence, incarnation)
 
 
-async def bump_config_version(connection: Connection, partition: int) -> int:
-    """The next configuration version, in the caller's transaction; other callers wait for its end. Raises Refusal
-    `recovering` after a restart of Postgres, which may have been restored, until a worker has compared it with
-    Redis."""
+async def bump_config_version(connection: Connection, partition: int, workspace: int | None = None) -> int:
+    """The next configuration version, for a change of the workspace or a new one, in the caller's transaction; other
+    callers wait for its end. Raises Refusal `recovering` after a restart of Postgres, which may have been restored,
+    until a worker has compared it with Redis; and if the workspace has moved to another partition."""
     version = await connection.fetchval(query("bump_config_version"), partition)
-    if version is None:
+    is_here = workspace is None or await connection.fetchval(query("is_placed"), workspace, partition)
+    if version is None or not is_here:
         raise Refusal.temporary("recovering")
     return version

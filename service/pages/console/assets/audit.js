@@ -6,7 +6,7 @@ import { badge, field, fill, h, head, input, listing, local, plural, select, use
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.ordered", "coupon.changed", "key.changed",
   "key.created", "key.revoked", "key.rotated", "reconcile.ordered", "session.began", "session.ended", "user.changed", "user.created",
   "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.disabled", "webhook.rotated", "workspace.changed",
-  "workspace.created"];
+  "workspace.created", "workspace.moved"];
 const ACTORS = { "": "Anybody", key: "A key", command: "The command line", service: "The service itself" };
 const SHOWN = 4;
 const SHOWN_LETTERS = 240;

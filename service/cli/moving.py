@@ -1,0 +1,153 @@
+"""`scrip move`: order a worker to move a workspace to another partition."""
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from service.cli.failures import connect_to_record
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from service.common.config import Settings
+    from service.domain.configuration import WorkspaceRow
+    from service.record.partitions.moves import Move
+    from service.record.partitions.partition_rows import Partition
+
+START_TIMEOUT_S = 20.0
+"""Time for the workers to begin: the target may first begin a new epoch."""
+POLL_S = 0.2
+
+
+@click.command()
+@click.argument("workspace")
+@click.argument("partition", type=click.IntRange(0))
+@click.option("--dry-run", is_flag=True, help="Only check, and print the plan.")
+@click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has begun.")
+def move(workspace: str, partition: int, dry_run: bool, cancel: bool) -> None:
+    """Move a workspace to another partition.
+
+    The command orders the move and shows its progress; a worker runs it. Requests go on: the workspace is closed (503
+    `recovering`) for a moment at the end, and no other workspace is. If anything dies meanwhile, the worker undoes or
+    finishes the move by itself. Running the command again shows a move that was ordered, or reports that it is done.
+    """
+    from service.common import config
+
+    asyncio.run(_move(config.load(), workspace, partition, dry_run, cancel))
+
+
+async def _move(settings: "Settings", name: str, target: int, dry_run: bool, cancel: bool) -> None:
+    from service.record.config.workspace_rows import read_workspace, workspace_named
+    from service.record.partitions import moves
+
+    async with connect_to_record(settings) as connection:
+        number = await workspace_named(connection, name)
+        if number is None:
+            raise click.ClickException(f"There is no workspace {name}. `scrip workspaces list` shows all.")
+        if cancel:
+            if not await moves.cancel_move(connection, number):
+                raise click.ClickException(f"No move of {name} waits. One that has begun can't be withdrawn.")
+            click.echo(f"The move of {name} is withdrawn.")
+            return
+        row, last = await read_workspace(connection, number), await moves.read_move(connection, number)
+        is_unfinished = last is not None and last.state not in ("done", "failed")
+        if last and is_unfinished and last.target != target:
+            raise click.ClickException(
+                f"A move of {name} to partition {last.target} is not finished. Wait for it (`scrip move {name} "
+                f"{last.target}` shows its progress), or withdraw it with --cancel if no worker has begun."
+            )
+        if row.partition == target and not is_unfinished:
+            click.echo(f"{name} is in partition {target}.")
+            return
+        if not is_unfinished:
+            await _check(connection, row, target)
+            keys = await moves.estimate_keys(connection, number)
+            click.echo(
+                f"{name} moves from partition {row.partition} to {target}: {keys} codes, and what belongs to them."
+            )
+            if dry_run:
+                return
+            await _order(connection, row, target)
+        elif dry_run:
+            click.echo(f"The move of {name} to partition {target} is {last.state if last else ''}.")
+            return
+        await _show_progress(connection, name, number)
+
+
+async def _check(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
+    """Raises ClickException if the move can't be ordered."""
+    from service.hot.scripts import version
+    from service.record.partitions.moves import other_versions
+    from service.record.partitions.partition_rows import read_partitions
+
+    rows = await read_partitions(connection)
+    if target >= len(rows):
+        raise click.ClickException(
+            f"There is no partition {target}. This database has the partitions 0 to {len(rows) - 1}."
+        )
+    for partition in (row.partition, target):
+        if not rows[partition].lease_live:
+            raise click.ClickException(f"No worker holds partition {partition}. Start one (`scrip worker`), and retry.")
+        if rows[partition].state != "open":
+            raise click.ClickException(
+                f"Partition {partition} is closed. `scrip doctor` says why; retry when it is open again."
+            )
+    if await other_versions(connection, version()):
+        raise click.ClickException("Processes of another version run. Finish the upgrade, and retry after a minute.")
+
+
+async def _order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
+    """Order and audit the move. Raises ClickException if another command was faster."""
+    from service.access.actor import Actor, current_actor
+    from service.record.config.audit_log import write_audit
+    from service.record.partitions.moves import order_move
+
+    current_actor.set(Actor("command"))
+    async with connection.transaction():
+        if not await order_move(connection, row.workspace, row.partition, target):
+            raise click.ClickException(f"Another command moves {row.name} now. Retry to see its progress.")
+        before, after = {"partition": row.partition}, {"partition": target}
+        await write_audit(connection, row.workspace, "workspace.moved", row.workspace_id, before, after)
+
+
+async def _show_progress(connection: "asyncpg.Connection", name: str, number: int) -> None:
+    """Show a progress bar until the move is done. Raises ClickException if it fails, or doesn't begin in time."""
+    from service.record.partitions.moves import read_move
+
+    deadline, bar = time.monotonic() + START_TIMEOUT_S, None
+    with contextlib.ExitStack() as stack:
+        while True:
+            move = await read_move(connection, number)
+            if move is None:
+                raise click.ClickException(f"The move of {name} was withdrawn.")
+            if move.state in ("done", "failed"):
+                break
+            if bar is None and move.attempts:
+                bar = stack.enter_context(click.progressbar(length=max(move.total, 1), label=f"Moving {name}"))
+            if bar is not None:
+                bar.length = max(move.total, 1)
+                bar.update(min(move.done, bar.length) - bar.pos)
+            elif time.monotonic() > deadline:
+                raise click.ClickException(await _explain_no_start(connection, move))
+            await asyncio.sleep(POLL_S)
+    if move.state == "failed":
+        raise click.ClickException(
+            f"{name} stays in partition {move.source}: {move.reason}. Run the command again to retry."
+        )
+    click.echo(
+        f"{name} is in partition {move.target}. It was closed for {move.closed_ms} ms; {move.total} keys were copied."
+    )
+
+
+async def _explain_no_start(connection: "asyncpg.Connection", move: "Move") -> str:
+    from service.record.partitions.partition_rows import read_partitions
+
+    rows: list[Partition] = await read_partitions(connection)
+    hint = "The order stays; --cancel withdraws it."
+    for partition in (move.source, move.target):
+        if not rows[partition].lease_live:
+            return f"No worker holds partition {partition}. Start one (`scrip worker`). {hint}"
+    return f"The worker of partition {move.source} has not begun. Its log names the reason (`move_waits`). {hint}"

@@ -1,0 +1,198 @@
+"""Copies of a workspace's keys in another partition, for a move between open partitions (docs/decisions/0055)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import hiredis
+
+from service.common.redis_address import parse_redis_address
+from service.formats import key_names
+from service.formats.event_id import EventId, parse_event_id
+from service.hot.connection import Connection, connect
+from service.hot.redis_server import Server
+from service.hot.scripts import MOVING, PROJECTION, SERVING, Scripts
+
+KEYS_A_RUN = 100
+"""Some hundred microseconds in Redis, and one fsync."""
+RUNS_AT_ONCE = 8
+OWN_KINDS = frozenset("wm")
+"""The settings, without which scripts refuse the workspace, and the mark of its leaving are not copied."""
+LEFT_MS = 86_400_000
+"""The life of the mark. It stops settings from before the move, which a process that was stopped may still write."""
+
+
+class NotVerified(Exception):
+    """The server doesn't have the epoch's scripts."""
+
+
+class ChangesLost(Exception):
+    """Redis no longer names the changed keys."""
+
+
+class _Changes(Connection):
+    """A connection on which Redis names the keys that change."""
+
+    def __init__(self) -> None:
+        super().__init__(encoding=None)
+        self.names: set[str] = set()
+        self.all_changed = False
+        self.came = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self._came += 1
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            if isinstance(reply, hiredis.PushNotification):
+                self._take(reply)
+            else:
+                on_reply, requests = self._waiting.popleft()
+                self.waiting -= requests
+                on_reply(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.came.set()
+
+    def _take(self, push: Sequence[Any]) -> None:
+        if push[0] == b"invalidate":
+            if push[1] is None:  # FLUSHALL
+                self.all_changed = True
+            else:
+                self.names.update(name.decode("utf-8", "replace") for name in push[1])
+            self.came.set()
+
+
+class ChangedKeys:
+    """The names of a workspace's keys that have changed: each once, however often it changes.
+
+    Redis sends them by itself (`CLIENT TRACKING … BCAST`), in the order of the changes, also for keys that expire.
+    """
+
+    def __init__(self, connection: _Changes) -> None:
+        self._connection = connection
+
+    def take(self) -> list[str]:
+        """The names since the last call. Raises ChangesLost."""
+        if self._connection.lost or self._connection.all_changed:
+            raise ChangesLost("the connection that names changed keys broke")
+        names, self._connection.names = self._connection.names, set()
+        return sorted(names)
+
+    async def until(self, name: str) -> None:
+        """Wait until this key is among the changed ones: then all earlier changes are. Raises ChangesLost."""
+        while name not in self._connection.names:
+            if self._connection.lost or self._connection.all_changed:
+                raise ChangesLost("the connection that names changed keys broke")
+            self._connection.came.clear()
+            await self._connection.came.wait()
+
+
+@asynccontextmanager
+async def follow_changes(redis_url: str, partition: int, workspace: int) -> AsyncIterator[ChangedKeys]:
+    """Follow the changes of a workspace's keys from now on. Raises OSError, hiredis.ReplyError."""
+    connection = await connect(parse_redis_address(redis_url), "scrip-changes", partition=partition, make=_Changes)
+    assert isinstance(connection, _Changes)  # noqa: S101
+    try:
+        prefix = key_names.prefix(partition, workspace)
+        for command in (("HELLO", 3), ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix)):
+            reply = await connection.call(*command)
+            if isinstance(reply, hiredis.ReplyError):
+                raise reply
+        yield ChangedKeys(connection)
+    finally:
+        connection.close()
+
+
+class Copies:
+    """The keys of one workspace in one open partition. Everything raises Fenced after the end of the epoch, Broken if
+    the connection breaks, NotVerified before `start` has verified the server."""
+
+    def __init__(self, connection: Connection, partition: int, epoch: int, nonce: str, workspace: int) -> None:
+        """The connection has no encoding: stored values are bytes."""
+        self._server = Server(connection, partition)
+        self.partition, self.workspace = partition, workspace
+        self.prefix = key_names.prefix(partition, workspace)
+        self._scripts = Scripts(partition, epoch, nonce, MOVING)
+        self._verified = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
+        self._gate = self._server.gate
+
+    async def start(self) -> None:
+        """Check that this is the server of the epoch, and load the scripts. Raises NotVerified."""
+        if not await self._server.has(self._verified):
+            raise NotVerified(f"the server of partition {self.partition} does not have the epoch's scripts")
+        await self._server.load(self._scripts)
+
+    async def names(self) -> AsyncIterator[list[str]]:
+        """Pages of the names of the workspace's keys. The prefix has nothing of a client's text. A name may come
+        twice; a key that is made meanwhile may be missing."""
+        at = b"0"
+        while True:
+            at, page = await self._server.command("SCAN", at, "MATCH", f"{self.prefix}*", "COUNT", 1000)
+            yield [name.decode("utf-8", "replace") for name in page]
+            if int(at) == 0:
+                return
+
+    async def clear(self, but: frozenset[str] = frozenset()) -> None:
+        """Remove the workspace's keys, except those of some kinds."""
+        async for page in self.names():
+            names = [name for name in page if self.kind_of(name) not in but]
+            for start in range(0, len(names), KEYS_A_RUN):
+                await self._run("clear", (self._gate,), names[start : start + KEYS_A_RUN])
+
+    async def copy_from(self, source: "Copies", names: Sequence[str]) -> None:
+        """Copy these keys of the source; remove those that it doesn't have."""
+        kept = [name for name in names if source.kind_of(name) not in OWN_KINDS]
+        some = [kept[start : start + KEYS_A_RUN] for start in range(0, len(kept), KEYS_A_RUN)]
+        for start in range(0, len(some), RUNS_AT_ONCE):
+            await asyncio.gather(*(self._copy_run(source, run) for run in some[start : start + RUNS_AT_ONCE]))
+
+    async def read(self, names: Sequence[str]) -> list[Any]:
+        """The stored values of the first of these keys, each with its remaining life in ms."""
+        return (await self._run("copy_out", (self._gate,), names))[1:]
+
+    async def leave(self, version: int) -> EventId:
+        """Take the workspace out of use, so that settings up to this version do not return; return the last event."""
+        w = self.prefix
+        own = (key_names.settings(w), key_names.left(w))
+        names = (self._gate, *own, key_names.forgotten(self.partition), self._server.outbox)
+        _, last = await self._run("leave", names, (version, self.workspace, LEFT_MS))
+        return parse_event_id(last.decode())
+
+    async def arrive(self) -> EventId:
+        """Append the event after everything that was copied."""
+        _, event = await self._run("arrive", (self._gate, key_names.settings(self.prefix), self._server.outbox), ())
+        return parse_event_id(event.decode())
+
+    async def project(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        """Run a script that writes configuration (service/hot/projection.py)."""
+        assert partition == self.partition  # noqa: S101
+        return await self._server.run(self._verified, script, names, args)
+
+    async def remember_orders(self, since_ms: int) -> None:
+        """Store since when the workspace's orders are remembered."""
+        await self._server.command("HSET", key_names.forgotten(self.partition), str(self.workspace), str(since_ms))
+
+    @property
+    def left_name(self) -> str:
+        """The key that `leave` writes."""
+        return key_names.left(self.prefix)
+
+    async def _copy_run(self, source: "Copies", names: Sequence[str]) -> None:
+        while names:
+            values = await source.read(names)
+            copied = len(values) // 2
+            args: list[Any] = []
+            for name, stored, left_ms in zip(names[:copied], values[::2], values[1::2], strict=True):
+                # A key without an expiry has -1, which is 0 here; one that is about to expire may have 0.
+                args += (self.prefix + name.removeprefix(source.prefix), stored, 0 if left_ms < 0 else max(1, left_ms))
+            await self._run("copy_in", (self._gate,), args)
+            names = names[copied:]
+
+    async def _run(self, script: str, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        return await self._server.run(self._scripts, script, names, args)
+
+    def kind_of(self, name: str) -> str:
+        """The kind of a key of the workspace."""
+        return name.removeprefix(self.prefix).partition(":")[0]

@@ -1,0 +1,182 @@
+"""Moves of workspaces between partitions (docs/decisions/0055)."""
+
+from typing import Literal, cast
+
+import asyncpg
+import msgspec
+
+from service.formats.event_id import EventId
+from service.record.partitions.partition_rows import bump_config_version, keep_lease
+from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
+from service.record.queries import query
+from service.record.versions import LIVING
+
+State = Literal["ordered", "running", "clearing", "done", "failed"]
+
+_PREPARING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
+_CLOSING = {"statement_timeout": "20s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "8s"}
+"""While other changes of configuration wait, a process that hangs must not keep its locks."""
+_FACTS = ("move_assignments", "move_notices", "move_redemptions", "move_rollbacks", "move_unassignments")
+
+
+class CannotMove(Exception):
+    """Something else must happen first. The text says what."""
+
+
+class Move(msgspec.Struct, frozen=True):
+    """The last move of a workspace."""
+
+    workspace: int
+    source: int
+    target: int
+    state: State
+    reason: str
+    attempts: int
+    total: int
+    done: int
+    closed_ms: int | None
+    """How long the workspace was closed, for the worker."""
+    is_same: bool
+    """Whether Postgres is still the one in which the attempt began."""
+
+
+async def order_move(database: Database, workspace: int, source: int, target: int) -> bool:
+    """False if the workspace is not in the source, or another move of it is not finished."""
+    return await database.fetchval(query("order_move"), workspace, source, target) is not None
+
+
+async def cancel_move(database: Database, workspace: int) -> bool:
+    """False if a worker has begun the move, or there is none."""
+    return await database.fetchval(query("cancel_move"), workspace) is not None
+
+
+async def read_move(database: Database, workspace: int) -> Move | None:
+    row = await database.fetchrow(query("read_move"), workspace)
+    return row and Move(*row)
+
+
+async def next_move(database: Database, source: int) -> Move | None:
+    """The oldest unfinished move from a partition; one that has begun first."""
+    row = await database.fetchrow(query("next_move"), source)
+    return row and Move(*row)
+
+
+async def other_versions(database: Database, version: str) -> list[str]:
+    """The versions of other builds that run."""
+    return [row["version"] for row in await database.fetch(query("other_versions"), version, LIVING)]
+
+
+async def estimate_keys(database: Database, workspace: int) -> int:
+    """Roughly the number of a workspace's keys."""
+    return cast("int", await database.fetchval(query("estimate_keys"), workspace))
+
+
+async def advance_move(database: Database, workspace: int, done: int, total: int) -> None:
+    await database.execute(query("advance_move"), workspace, done, total)
+
+
+async def end_move(database: Database, workspace: int, state: State, reason: str = "") -> None:
+    await database.execute(query("end_move"), workspace, state, reason)
+
+
+async def begin_move(pool: asyncpg.Pool, move: Move, fence: int) -> None:
+    """Begin an attempt, and give the settings a new version: if Postgres is restored to a time before this, Redis is
+    ahead of it, and is rebuilt. Raises LeaseLost, CannotMove, Refusal."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _renumber(connection, move, fence)
+        if await connection.fetchval(query("begin_move"), move.workspace) is None:
+            raise CannotMove("the move was cancelled")
+
+
+async def reopen(pool: asyncpg.Pool, move: Move, fence: int) -> None:
+    """Let the settings be projected again in the source, with a version that is newer than the mark of the leaving.
+    Raises LeaseLost, Refusal."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _renumber(connection, move, fence)
+
+
+async def _renumber(connection: Connection, move: Move, fence: int) -> None:
+    await keep_lease(connection, move.source, fence)
+    version = await bump_config_version(connection, move.source, move.workspace)
+    await connection.execute(query("renumber_workspace"), move.workspace, version)
+
+
+async def moved_after(database: Database, partition: int, event: EventId) -> bool:
+    """Whether a workspace arrived in the partition after an event."""
+    return bool(await database.fetchval(query("moved_after"), partition, *event))
+
+
+async def workspaces_elsewhere(database: Database, partition: int) -> list[int]:
+    """The workspaces that have moved, and are not in this partition."""
+    return [row["workspace"] for row in await database.fetch(query("workspaces_elsewhere"), partition)]
+
+
+class Switch:
+    """The transaction that moves a workspace's rows: all of them with its commit, or none.
+
+    Facts, codes and users are moved before the workspace is closed, and those that came since while it is closed. Only
+    the worker and other changes of configuration write these rows, and the transaction never keeps the worker waiting.
+    """
+
+    def __init__(self, connection: Connection, move: Move, after: EventId) -> None:
+        """`after`: the source's cursor from before the transaction."""
+        self._connection, self._move, self._after = connection, move, after
+        self._version = 0
+        self._versions: dict[int, int] = {}
+        self._where = (move.workspace, move.source, move.target)
+
+    async def move_facts(self) -> None:
+        """Move the facts up to now."""
+        await set_locally(self._connection, _PREPARING)
+        await self._move_facts(EventId(0, 0))
+
+    async def move_codes(self) -> None:
+        """Move the codes and users up to now. Other changes of these wait until the end of the transaction."""
+        await set_locally(self._connection, _PREPARING)
+        version = await self._connection.fetchval(query("read_config_version"), self._move.source)
+        self._version = cast("int", version)
+        await self._move_codes(0)
+
+    async def lock(self) -> dict[int, int]:
+        """Let other changes of configuration in both partitions wait until the end; return their versions. Raises
+        CannotMove."""
+        await set_locally(self._connection, _CLOSING)
+        both = [self._move.source, self._move.target]
+        rows = await self._connection.fetch(query("lock_config_versions"), both)
+        if await self._connection.fetchval(query("is_in_change"), self._move.workspace):
+            raise CannotMove("a user of the workspace is being deleted, or a book leaves Redis or returns")
+        await self._move_codes(self._version)
+        self._versions = dict(rows)
+        return self._versions
+
+    async def move_rest(self) -> None:
+        """Move what was recorded since `move_facts`, now that the workspace is closed and everything is recorded."""
+        await self._move_facts(self._after)
+        await self._connection.execute(query("move_open_assignments"), self._move.workspace, self._move.target)
+        await self._connection.execute(query("move_recorded_keys"), self._move.workspace, self._move.target)
+        await self._connection.execute(query("move_quarantined"), *self._where)
+
+    async def move_workspace(self, fence: int, epoch: int, target_epoch: int, arrived: EventId, closed_ms: int) -> int:
+        """Move the workspace's own row; return the version of its settings in the target. Raises CannotMove if one of
+        the partitions was opened anew, or the source has another worker; until the commit, neither can happen."""
+        move = self._move
+        if not target_epoch > epoch:
+            raise CannotMove("the target's epoch is older than the source's")
+        held = await self._connection.fetch(
+            query("lock_epochs_of_move"), move.source, fence, epoch, move.target, target_epoch
+        )
+        if len(held) != 2:
+            raise CannotMove(f"partition {move.source} or {move.target} was opened anew, or has another worker")
+        version = max(self._versions.values()) + 1
+        args = (*self._where, version, *arrived, closed_ms)
+        if await self._connection.fetchval(query("move_workspace"), *args) is None:
+            raise CannotMove("the workspace is in another partition")
+        return version
+
+    async def _move_facts(self, after: EventId) -> None:
+        for name in _FACTS:
+            await self._connection.execute(query(name), *self._where, *after, timeout=LONG_S)
+
+    async def _move_codes(self, after: int) -> None:
+        for name in ("move_codes", "move_users"):
+            await self._connection.execute(query(name), *self._where, after, timeout=LONG_S)

@@ -1,0 +1,297 @@
+"""Move workspaces to other partitions while requests go on (docs/decisions/0055)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import hiredis
+import structlog
+
+from service.domain.errors import Refusal
+from service.formats.event_id import EventId
+from service.hot.connection import Broken, connect
+from service.hot.inspection import Looker
+from service.hot.key_copies import ChangedKeys, ChangesLost, Copies, NotVerified, follow_changes
+from service.hot.projection import RedisProjector
+from service.hot.redis_server import Fenced, Server
+from service.hot.scripts import Scripts, version
+from service.record import pool as postgres
+from service.record.config.workspace_rows import read_workspace
+from service.record.facts.forgotten_orders import read_orders_since
+from service.record.partitions import moves
+from service.record.partitions.comparisons import LostTurn
+from service.record.partitions.moves import CannotMove, Move, Switch
+from service.record.partitions.openings import order_rebuild
+from service.record.partitions.partition_rows import Partition, read_partition
+from service.record.partitions.standby_rows import read_flushed
+from service.record.pool import wait_out_outage
+from service.worker.lease_keeper import Lease
+from service.worker.projection_catchup import projector_of
+from service.worker.recorded_changes import RecordedChanges
+from service.worker.task_supervisor import reason_of
+
+PAUSE_S, BUSY_S = 1.0, 0.5
+MOST_ATTEMPTS = 10
+ROUNDS, FEW_KEYS = 50, 500
+"""Changed keys are copied again until few are left, or that often: the rest follows while the workspace is closed."""
+LOCK_TRIES, LOCK_PAUSE_S = 20, 0.2
+CLOSED_S = 15.0
+"""The longest wait while a workspace is closed, for a record that lags; then the attempt is undone."""
+STANDBYS_S = 10.0
+POLL_S = 0.01
+PROGRESS_S = 0.5
+
+_FAILED = (Fenced, Broken, OSError, hiredis.ReplyError, NotVerified, ChangesLost, CannotMove, LostTurn, Refusal)
+"""What ends an attempt, besides Postgres's errors. If the source itself is no longer ours, its other tasks notice."""
+
+log = structlog.get_logger()
+
+
+class Waiting(Exception):
+    """The move can't begin yet. The text says why."""
+
+
+class WorkspaceMover:
+    """One for each open partition, for the workspaces that are to leave it. It moves one at a time:
+
+    1. Wait until the target's epoch is newer than the source's (service/worker/partition_worker.py turns it), and have
+       the source's turn: no comparison, retirement or deletion of a user runs meanwhile. Give the settings a new
+       version, project them, and remove what an earlier attempt has left in the target.
+    2. Copy all keys, except the settings, without which no script decides. Redis names the keys that change meanwhile;
+       copy these again until few are left.
+    3. In one transaction of Postgres, move the facts, then codes and users, then what came since. Then let changes of
+       configuration in both partitions wait, until all earlier ones are in Redis.
+    4. Remove the settings from the source: the workspace is closed. Copy the last changed keys. Append an event after
+       them in the target. Wait until the last events of both partitions are recorded.
+    5. Move the last facts and the workspace's own row, if both partitions are still in the same epochs, and commit.
+       From here on the workspace is in the target.
+    6. Project the settings there: the workspace is open. Remove its keys from the source.
+
+    If an attempt fails before the commit, the transaction is rolled back, the settings return to the source with a new
+    version, and the next attempt starts over. After the commit, projecting and removing are repeated until done. So the
+    row of the workspace alone says where it is, whatever dies and when.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        pool: asyncpg.Pool,
+        server: Server,
+        scripts: Scripts,
+        fence: int,
+        erasing: asyncio.Lock,
+        standbys: int = 0,
+    ) -> None:
+        self._url, self._pool, self._scripts, self._fence = redis_url, pool, scripts, fence
+        self._erasing, self._standbys = erasing, standbys
+        self._partition = server.partition
+        self._projector = projector_of(server, scripts)
+        self._changes = RecordedChanges(pool, Looker.of(server, scripts), erasing)
+        self._log = log.bind(source=server.partition)
+
+    async def run(self, lease: Lease) -> None:
+        while True:
+            pause_s: float | None = BUSY_S
+            with wait_out_outage(self._log):
+                pause_s = await self.move_next()
+            if pause_s is None:
+                await lease.until_due("moving")
+            else:
+                await asyncio.sleep(pause_s)
+
+    async def move_next(self) -> float | None:
+        """Take the next step of the oldest move. Return the pause until the next call; None if there is no move."""
+        move = await moves.next_move(self._pool, self._partition)
+        if move is None:
+            return None
+        try:
+            if move.state == "clearing":
+                await self._clear_source(move)
+            elif move.state == "running":
+                await self._undo(move)
+            else:
+                await self._start(move)
+        except Waiting as waiting:
+            self._log.info("move_waits", workspace=move.workspace, target=move.target, reason=str(waiting))
+            return PAUSE_S
+        except (*_FAILED, *postgres.ERRORS) as error:
+            reason = str(error) if isinstance(error, CannotMove | NotVerified | ChangesLost) else reason_of(error)
+            self._log.warning("move_interrupted", workspace=move.workspace, target=move.target, reason=reason)
+            return PAUSE_S
+        return BUSY_S
+
+    async def _start(self, move: Move) -> None:
+        here = await read_partition(self._pool, move.source)
+        target = await read_partition(self._pool, move.target)
+        if others := await moves.other_versions(self._pool, version()):
+            raise Waiting(f"processes of other versions run: {', '.join(others)}")
+        if target.state != "open" or target.epoch <= here.epoch:
+            raise Waiting(f"partition {move.target} is not open yet in a newer epoch than {here.epoch}")
+        async with self._changes.turn() as is_ours:
+            if not is_ours:
+                raise Waiting("a comparison runs, or books or orders leave Redis")
+            renewing = asyncio.create_task(self._renew_turn())
+            try:
+                async with self._erasing:
+                    await self._attempt(move, here, target, renewing)
+            finally:
+                renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
+
+    async def _renew_turn(self) -> None:
+        while True:
+            await self._changes.renew()
+            await asyncio.sleep(PAUSE_S)
+
+    async def _attempt(self, move: Move, here: Partition, target: Partition, renewing: asyncio.Task[None]) -> None:
+        """Steps 1 to 6."""
+        await moves.begin_move(self._pool, move, self._fence)
+        self._log.info("moving", workspace=move.workspace, target=move.target)
+        await self._project_here(move)
+        async with (
+            self._copies(move, here) as old,
+            self._copies(move, target) as new,
+            follow_changes(self._url, move.source, move.workspace) as changed,
+        ):
+            await new.clear(frozenset("m"))
+            await self._copy_all(old, new, move)
+            async with self._pool.acquire() as connection, connection.transaction():
+                switch = Switch(connection, move, here.cursor)
+                await switch.move_facts()
+                await self._copy_changed(old, new, changed)
+                versions = await self._lock(connection, switch)
+                projected = RedisProjector(new.project)
+                await self._wait(lambda: _has_seen(self._projector, move.source, versions), CLOSED_S)
+                await self._wait(lambda: _has_seen(projected, move.target, versions), CLOSED_S)
+                await self._copy_changed(old, new, changed)
+                closed_at = time.monotonic()
+                async with asyncio.timeout(CLOSED_S):
+                    arrived = await self._close(old, new, changed, versions)
+                await switch.move_rest()
+                if renewing.done():
+                    raise CannotMove("another process has the partition's turn")
+                closed_ms = round((time.monotonic() - closed_at) * 1000)
+                await switch.move_workspace(self._fence, here.epoch, target.epoch, arrived, closed_ms)
+            await self._open(move, new)
+            closed_ms = round((time.monotonic() - closed_at) * 1000)
+        self._log.info("moved", workspace=move.workspace, target=move.target, closed_ms=closed_ms)
+        await self._clear_source(move)
+
+    async def _project_here(self, move: Move) -> None:
+        row = await read_workspace(self._pool, move.workspace)
+        await self._projector.workspace(row)
+        await self._projector.seen(move.source, row.version)
+
+    async def _copy_all(self, old: Copies, new: Copies, move: Move) -> None:
+        done, total = 0, await moves.estimate_keys(self._pool, move.workspace)
+        next_at = 0.0
+        async for names in old.names():
+            await new.copy_from(old, names)
+            done += len(names)
+            if (now := time.monotonic()) >= next_at:
+                next_at = now + PROGRESS_S
+                await moves.advance_move(self._pool, move.workspace, done, max(done, total))
+        await moves.advance_move(self._pool, move.workspace, done, done)
+
+    async def _copy_changed(self, old: Copies, new: Copies, changed: ChangedKeys) -> None:
+        for _ in range(ROUNDS):
+            names = changed.take()
+            await new.copy_from(old, names)
+            if len(names) <= FEW_KEYS:
+                return
+
+    async def _lock(self, connection: postgres.Connection, switch: Switch) -> dict[int, int]:
+        """Move codes and users, and lock the versions. A change that has a version may wait for a code's row: then it
+        goes first."""
+        for _ in range(LOCK_TRIES):
+            try:
+                async with connection.transaction():
+                    await switch.move_codes()
+                    return await switch.lock()
+            except asyncpg.LockNotAvailableError:
+                await asyncio.sleep(LOCK_PAUSE_S)
+        raise CannotMove("other changes of configuration never end")
+
+    async def _close(self, old: Copies, new: Copies, changed: ChangedKeys, versions: dict[int, int]) -> EventId:
+        """Close the workspace, and complete the copies; return the event after them. Everything is recorded then."""
+        last = await old.leave(versions[old.partition])
+        await changed.until(old.left_name)
+        await new.copy_from(old, changed.take())
+        arrived = await new.arrive()
+        await self._wait(lambda: self._is_recorded(old.partition, last), CLOSED_S)
+        await self._wait(lambda: self._is_recorded(new.partition, arrived), CLOSED_S)
+        return arrived
+
+    async def _open(self, move: Move, new: Copies) -> None:
+        """Project the settings in the target. If this fails, its own worker does, as for any change."""
+        await self._wait_for_standbys(move)
+        row = await read_workspace(self._pool, move.workspace)
+        projector = RedisProjector(new.project)
+        if since_ms := (await read_orders_since(self._pool, move.target)).get(move.workspace):
+            await new.remember_orders(since_ms)
+        await projector.workspace(row)
+        await projector.seen_all(move.target, row.version)
+
+    async def _wait_for_standbys(self, move: Move) -> None:
+        """Wait until the standbys have the commit, so that a promoted one doesn't undo it."""
+        if not self._standbys:
+            return
+        written = (await read_flushed(self._pool, move.source, self._standbys)).written
+
+        async def have_it() -> bool:
+            flushed = (await read_flushed(self._pool, move.source, self._standbys)).flushed
+            return flushed is not None and flushed >= written
+
+        try:
+            await self._wait(have_it, STANDBYS_S)
+        except CannotMove:
+            self._log.error("standbys_lag", workspace=move.workspace, next="a promoted standby may undo the move")
+
+    async def _clear_source(self, move: Move) -> None:
+        """Remove the keys from the source, except the mark of the leaving."""
+        async with self._copies(move, await read_partition(self._pool, move.source)) as old:
+            await old.clear(frozenset("m"))
+        await moves.end_move(self._pool, move.workspace, "done")
+
+    async def _undo(self, move: Move) -> None:
+        """After a failed attempt: open the workspace in the source, and remove its copies from the target."""
+        await moves.reopen(self._pool, move, self._fence)
+        await self._project_here(move)
+        if not move.is_same:  # a Postgres that was restored may have forgotten that the workspace had left
+            await order_rebuild(self._pool, move.source, "Postgres restarted during a move")
+        async with self._copies(move, await read_partition(self._pool, move.target)) as new:
+            await new.clear(frozenset("m"))
+        if move.attempts < MOST_ATTEMPTS:
+            await moves.end_move(self._pool, move.workspace, "ordered")
+        else:
+            reason = f"{move.attempts} attempts were interrupted; see the worker's log"
+            await moves.end_move(self._pool, move.workspace, "failed", reason)
+        self._log.warning("move_undone", workspace=move.workspace, target=move.target, attempts=move.attempts)
+
+    @asynccontextmanager
+    async def _copies(self, move: Move, row: Partition) -> AsyncIterator[Copies]:
+        """The workspace's keys in a partition, on a connection of their own."""
+        connection = await connect(self._url, "scrip-moves", encoding=None, partition=row.id)
+        try:
+            copies = Copies(connection, row.id, row.epoch, row.nonce, move.workspace)
+            await copies.start()
+            yield copies
+        finally:
+            connection.close()
+
+    async def _is_recorded(self, partition: int, event: EventId) -> bool:
+        return (await read_partition(self._pool, partition)).cursor >= event
+
+    async def _wait(self, is_reached: Callable[[], Awaitable[bool]], at_most_s: float) -> None:
+        """Raises CannotMove."""
+        deadline = time.monotonic() + at_most_s
+        while not await is_reached():
+            if time.monotonic() > deadline:
+                raise CannotMove("Redis or Postgres lags")
+            await asyncio.sleep(POLL_S)
+
+
+async def _has_seen(projector: RedisProjector, partition: int, versions: dict[int, int]) -> bool:
+    return await projector.last_seen(partition) >= versions[partition]

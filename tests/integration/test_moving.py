@@ -1,0 +1,237 @@
+"""A workspace moves to another partition while requests go on."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from service.access.caller import Caller
+from service.api.recall import decide
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.formats import key_names
+from service.operations import assign, lock, redeem, rollback
+from service.operations.base import Call, Operation
+from service.record.partitions.moves import Move, order_move, read_move
+from service.record.partitions.openings import order_rebuild
+from service.record.partitions.partition_rows import read_partition
+from tests.integration.fleet import Fleet
+from tests.integration.waiting import until
+
+
+@pytest.fixture
+def partitions() -> int:
+    return 2
+
+
+class Shop:
+    """A workspace's clients, whose API process reads its partition again and again."""
+
+    def __init__(self, fleet: Fleet, redis: Redis, partition: int) -> None:
+        self.fleet, self.redis, self.caller = fleet, redis, fleet.callers[partition]
+        self.refused = 0
+        self.is_closing = False
+
+    async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
+        """Run an operation until it is not refused as `recovering`; return its answer's body."""
+        while True:
+            command = operation.prepare(
+                Call(self.caller, key, "f" if key else "-"), code, convert(body, operation.request)
+            )
+            try:
+                reply = await decide(self.fleet.decider, self.fleet.pool, self.caller, command)
+            except Refusal as refusal:
+                if refusal.code != "recovering":
+                    raise
+                self.refused += 1
+                await asyncio.sleep(0.005)
+            else:
+                return command.render(reply, "recorded").body
+
+    async def follow(self) -> None:
+        """Read the epochs and the workspace's partition, as an API process does."""
+        while True:
+            await self.fleet.learn()
+            row = await self.fleet.pool.fetchrow("SELECT * FROM workspaces WHERE workspace = $1", self.caller.workspace)
+            if row["partition"] != self.caller.partition:
+                about = (row["workspace"], row["workspace_id"], row["partition"])
+                self.caller = Caller(uuid4(), *about, "live", self.caller.scopes)
+            await asyncio.sleep(0.05)
+
+    async def keys(self, partition: int) -> dict[str, Any]:
+        """The workspace's keys in a partition, without the partition's prefix."""
+        prefix = key_names.prefix(partition, self.caller.workspace)
+        found: dict[str, Any] = {}
+        async for name in self.redis.scan_iter(f"{prefix}*", count=1000):
+            found[name.decode().removeprefix(prefix)] = await self._value(name)
+        return found
+
+    async def _value(self, name: bytes) -> Any:
+        match await self.redis.type(name):
+            case b"string":
+                return await self.redis.get(name)
+            case b"hash":
+                return await self.redis.hgetall(name)  # type: ignore[misc]
+            case _:
+                return await self.redis.zrange(name, 0, -1, withscores=True)
+
+    async def move(self, target: int) -> Move:
+        """Move the workspace, and wait until it has moved."""
+        workspace = self.caller.workspace
+        assert await order_move(self.fleet.pool, workspace, self.caller.partition, target)
+
+        async def is_done() -> bool:
+            move = await read_move(self.fleet.pool, workspace)
+            assert move
+            assert move.state != "failed"
+            return move.state == "done"
+
+        await until(is_done)
+        await until(self._follows(target))
+        move = await read_move(self.fleet.pool, workspace)
+        assert move
+        return move
+
+    def _follows(self, target: int) -> Callable[[], Awaitable[bool]]:
+        async def follows() -> bool:
+            return self.caller.partition == target
+
+        return follows
+
+
+@asynccontextmanager
+async def running(task: Any) -> AsyncIterator[None]:
+    """Run a coroutine beside the block."""
+    beside = asyncio.create_task(task)
+    try:
+        yield
+    finally:
+        beside.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beside
+
+
+@pytest.fixture
+async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[Shop]:
+    await fleet.start("a")
+    await fleet.until_shared(2)
+    await fleet.learn()
+    shop = Shop(fleet, redis, 0)
+    async with running(shop.follow()):
+        yield shop
+
+
+async def _trade(shop: Shop) -> dict[str, Any]:
+    """Some of everything that Redis stores of a workspace; return each repeatable request's answer."""
+    answers = {"redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1")}
+    answers["locked"] = await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300)
+    answers["assigned"] = await shop.do(assign.ASSIGN_CODE, "CODE-3", key="k3", userId="cat")
+    gone = msgspec.json.decode(await shop.do(redeem.REDEEM, "CODE-4", userId="dan", orderId="o2"))
+    answers["back"] = await shop.do(rollback.ROLLBACK, gone["redemptionId"], key="k4", reason="test")
+    return answers
+
+
+async def test_everything_moves(shop: Shop) -> None:
+    """Locks, answers of Idempotency-Keys, assignments, redemptions and pools are the same in the target as they were in
+    the source; nothing of them is left there, and an API that has not learned of the move is refused. What a rebuild of
+    either partition restores from Postgres is the same, apart from locks, which it never restores."""
+    answers = await _trade(shop)
+    old, before = shop.caller, await shop.keys(0)
+    move = await shop.move(1)
+    assert move.closed_ms is not None
+    after = await shop.keys(1)
+    assert after.pop("w") != before.pop("w")  # it has a newer version
+    assert after == before
+    assert (await shop.keys(0)).keys() == {"m"}
+    command = lock.LOCK.prepare(Call(old, "", "-"), "CODE-9", convert({"userId": "eve"}, lock.LOCK.request))
+    with pytest.raises(Refusal, match="recovering"):
+        await decide(shop.fleet.decider, shop.fleet.pool, old, command)
+
+    assert await _trade_again(shop, answers) == answers
+    await shop.do(redeem.REDEEM, "CODE-2", userId="bob", lockToken=msgspec.json.decode(answers["locked"])["lockToken"])
+    await shop.do(redeem.REDEEM, "CODE-5", userId="bob", orderId="o5")
+    kept = {name: value for name, value in (await shop.keys(1)).items() if name != "i:k2"}
+    await _rebuild(shop.fleet, 0, 1)
+    assert await shop.keys(1) == kept
+    assert await shop.keys(0) == {}
+
+
+async def test_a_move_under_traffic(shop: Shop) -> None:
+    """While clients redeem, the workspace moves there and back and there. Each code is sold once, and nothing that was
+    answered is lost; the other workspaces of both partitions are refused nothing."""
+    neighbours: list[tuple[int, str]] = []
+    bought: list[str] = []
+    resident = shop.fleet.callers[1]
+    buying = asyncio.create_task(_buy(shop, bought))
+    async with running(_redeem_forever(shop.fleet, resident, neighbours)):
+        for target in (1, 0, 1):
+            so_far = len(bought)
+            await shop.move(target)
+            await until(lambda so_far=so_far: len(bought) > so_far + 20)
+        shop.is_closing = True
+        await buying
+    assert len(neighbours) > 50
+    await until(lambda: _is_recorded(shop, bought))
+    rows = await shop.fleet.pool.fetch("SELECT DISTINCT partition FROM redemptions")
+    assert [row["partition"] for row in rows] == [1]
+    kept = await shop.keys(1)
+    assert kept.pop("m")  # it left this partition before
+    await _rebuild(shop.fleet, 1)
+    assert await shop.keys(1) == kept
+    assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+async def _trade_again(shop: Shop, answers: dict[str, Any]) -> dict[str, Any]:
+    """Repeat the requests of _trade with their keys."""
+    back = msgspec.json.decode(answers["back"])["redemptionId"]
+    return {
+        "redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1"),
+        "locked": await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300),
+        "assigned": await shop.do(assign.ASSIGN_CODE, "CODE-3", key="k3", userId="cat"),
+        "back": await shop.do(rollback.ROLLBACK, back, key="k4", reason="test"),
+    }
+
+
+async def _buy(shop: Shop, bought: list[str]) -> None:
+    """Lock and redeem one code after another, until the shop closes."""
+    for number in range(100, 1000):
+        if shop.is_closing:
+            return
+        code = f"CODE-{number}"
+        locked = msgspec.json.decode(await shop.do(lock.LOCK, code, userId="ann", lockSeconds=300))
+        await shop.do(redeem.REDEEM, code, userId="ann", lockToken=locked["lockToken"], orderId=f"o-{number}")
+        bought.append(code)
+        await asyncio.sleep(0.002)
+
+
+async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, str]]) -> None:
+    """Redeem another workspace's codes; a refusal ends it with an error."""
+    for number in range(1000):
+        body = convert({"userId": "zoe"}, redeem.REDEEM.request)
+        command = redeem.REDEEM.prepare(Call(caller, "", "-"), f"CODE-{number}", body)
+        await decide(fleet.decider, fleet.pool, caller, command)
+        done.append((caller.workspace, f"CODE-{number}"))
+        await asyncio.sleep(0.01)
+
+
+async def _is_recorded(shop: Shop, bought: list[str]) -> bool:
+    recorded = [code for workspace, code in await shop.fleet.recorded() if workspace == shop.caller.workspace]
+    return recorded == sorted(bought)
+
+
+async def _rebuild(fleet: Fleet, *partitions: int) -> None:
+    for partition in partitions:
+        before = (await read_partition(fleet.pool, partition)).epoch
+        await order_rebuild(fleet.pool, partition, "a test ordered it")
+
+        async def is_open(partition: int = partition, before: int = before) -> bool:
+            row = await read_partition(fleet.pool, partition)
+            return row.state == "open" and row.epoch > before
+
+        await until(is_open)
