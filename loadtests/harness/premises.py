@@ -146,9 +146,11 @@ class Premises:
     async def load(self, epoch: int, nonce: str) -> None:
         """Run this opening's scripts from now on, by the still clock."""
         self.decider.learn(0, epoch, nonce)
+        digests: dict[str, str] = {}
         for name, text in Scripts(0, epoch, nonce, [*SERVING, *PROJECTION]).texts.items():
             still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
-            self.decider._digests[0][name] = await self.link.call("SCRIPT", "LOAD", still)
+            digests[name] = await self.link.call("SCRIPT", "LOAD", still)
+        self.decider._digests[0] = digests
 
     async def at(self, ms: int) -> None:
         """Set the still clock."""
