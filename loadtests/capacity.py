@@ -156,7 +156,7 @@ def read_vendors(path: Path) -> Vendors:
     return Vendors(vendors.price, {limit.name: limit.value for limit in vendors.limit})
 
 
-def need(day: float, measured: Measured, given: Assumptions) -> Need:
+def compute_need(day: float, measured: Measured, given: Assumptions) -> Need:
     """What so many redemptions a day need."""
     mean_s = day / DAY_S
     peak_s = mean_s * given.peak
@@ -190,7 +190,7 @@ def _page_images_s(peak_s: float, index_bytes: float, checkpoint_s: float) -> fl
     return pages * (1 - exp(-changes / pages)) * PAGE / checkpoint_s
 
 
-class Plan(NamedTuple):
+class Servers(NamedTuple):
     """Servers for a need."""
 
     node: Price
@@ -211,10 +211,10 @@ class Plan(NamedTuple):
     """A month, by part."""
 
 
-def plan(day: float, measured: Measured, given: Assumptions, vendors: Vendors) -> Plan:
+def choose_servers(day: float, measured: Measured, given: Assumptions, vendors: Vendors) -> Servers:
     """Servers for so many redemptions a day: the cheapest nodes of Redis and the fewest databases, each primary with a
     replica and each database with a standby."""
-    needed = need(day, measured, given)
+    needed = compute_need(day, measured, given)
     by_cpu = max(1, ceil(needed.cores["redis"] / given.busy))
 
     def primaries_by_memory(node: Price) -> int:
@@ -226,7 +226,7 @@ def plan(day: float, measured: Measured, given: Assumptions, vendors: Vendors) -
     api, workers = (max(2, ceil(needed.cores[part] / given.busy)) for part in ("api", "worker"))
     (machine,), (postgres,), (disk,), (read,) = (vendors.of(part) for part in ("machine", "postgres", "disk", "reads"))
     machines = max(2, ceil((api + workers) / machine.vcpu))
-    databases = max(1, ceil(max(one.use(day) for one in ceilings(measured, given, vendors) if one.divides)))
+    databases = max(1, ceil(max(one.use(day) for one in find_ceilings(measured, given, vendors) if one.divides)))
     vcpu = _instance(needed, databases, given, vendors)
     reads_s = _reads_s(needed, databases * vcpu * postgres.memory_gib * GIB * given.full)
     usd = {
@@ -236,7 +236,7 @@ def plan(day: float, measured: Measured, given: Assumptions, vendors: Vendors) -
         "Postgres's disk": 2 * (needed.disk_bytes / GB * disk.usd + max(0, reads_s - INCLUDED_READS_S) * read.usd),
     }
     partitions = max(16, 2 ** (ceil(primaries * PARTITIONS_EACH / databases) - 1).bit_length())
-    return Plan(node, by_cpu, by_memory, primaries, partitions, api, workers, machines, databases, vcpu, usd)
+    return Servers(node, by_cpu, by_memory, primaries, partitions, api, workers, machines, databases, vcpu, usd)
 
 
 def _instance(needed: Need, databases: int, given: Assumptions, vendors: Vendors) -> int:
@@ -272,16 +272,16 @@ class Ceiling(NamedTuple):
         return high
 
 
-def ceilings(measured: Measured, given: Assumptions, vendors: Vendors) -> list[Ceiling]:
+def find_ceilings(measured: Measured, given: Assumptions, vendors: Vendors) -> list[Ceiling]:
     """All, the lowest first."""
-    return sorted(_ceilings(measured, given, vendors), key=Ceiling.reached)
+    return sorted(_each_ceiling(measured, given, vendors), key=Ceiling.reached)
 
 
-def _ceilings(measured: Measured, given: Assumptions, vendors: Vendors) -> Iterator[Ceiling]:
+def _each_ceiling(measured: Measured, given: Assumptions, vendors: Vendors) -> Iterator[Ceiling]:
     limits = vendors.limits
 
     def of(figure: Callable[[Need], float], limit: float) -> Callable[[float], float]:
-        return lambda day: figure(need(day, measured, given)) / limit
+        return lambda day: figure(compute_need(day, measured, given)) / limit
 
     (postgres,) = vendors.of("postgres")
     memory_bytes = limits["postgres_vcpu"] * postgres.memory_gib * GIB * given.full

@@ -26,13 +26,13 @@ class Core(NamedTuple):
     request: float
 
 
-def core_of(name: str, request_us: float) -> Core:
+def derive_core(name: str, request_us: float) -> Core:
     """A process whose requests cost so much in full turns."""
     turn = request_us * (ALONE[name] - 1)
     return Core(turn, request_us - turn / FULL_TURN)
 
 
-def throughput(apis: int, nodes: int, request_us: Mapping[str, float], seconds: float = 2.0) -> float:
+def simulate_throughput(apis: int, nodes: int, request_us: Mapping[str, float], seconds: float = 2.0) -> float:
     """Requests a second of so many API processes on so many Redis nodes, with the workspaces spread evenly."""
     return _Simulation(apis, nodes, request_us).run(seconds * 1e6)
 
@@ -42,7 +42,7 @@ class _Simulation:
 
     def __init__(self, apis: int, nodes: int, request_us: Mapping[str, float]) -> None:
         self._apis, self._nodes = apis, nodes
-        self._api, self._redis = (core_of(name, request_us[name]) for name in ("api", "redis"))
+        self._api, self._redis = (derive_core(name, request_us[name]) for name in ("api", "redis"))
         self._waiting: list[list[int]] = [[] for _ in range(apis + nodes)]
         self._busy = [False] * (apis + nodes)
         self._events: list[tuple[float, int, int, tuple[int, ...]]] = []

@@ -19,18 +19,18 @@ from loadtests.capacity import (
     TIB,
     Assumptions,
     Measured,
-    Plan,
+    Servers,
     Vendors,
-    ceilings,
-    need,
-    plan,
+    choose_servers,
+    compute_need,
+    find_ceilings,
     read_measured,
     read_vendors,
 )
 from loadtests.figures import markdown
 from loadtests.own import PARTS
 from loadtests.plots import Series, Ticks, write
-from loadtests.queueing import throughput
+from loadtests.queueing import simulate_throughput
 
 ROOT = Path(__file__).parents[1]
 CALIBRATION = ROOT / "loadtests" / "calibration"
@@ -46,12 +46,12 @@ API_PROCESSES, NODES = (1, 2, 4, 8, 12, 16, 24, 32), (1, 2, 4, 8)
 
 def ends_table(measured: Measured, given: Assumptions, vendors: Vendors) -> str:
     """What each size reaches first, apart from the limits of a single workspace."""
-    ends = [one for one in ceilings(measured, given, vendors) if not one.name.startswith("one workspace")]
-    largest = next(one for one in ceilings(measured, given, vendors) if one.name.endswith("a core of Redis"))
+    ends = [one for one in find_ceilings(measured, given, vendors) if not one.name.startswith("one workspace")]
+    largest = next(one for one in find_ceilings(measured, given, vendors) if one.name.endswith("a core of Redis"))
     lines: list[list[str]] = []
     for size in SIZES:
         day = size * MILLION
-        first, usd = max(ends, key=lambda one: one.use(day)), plan(day, measured, given, vendors).usd
+        first, usd = max(ends, key=lambda one: one.use(day)), choose_servers(day, measured, given, vendors).usd
         share = f"{_number(100 * min(1.0, largest.reached() / day))} % of all"
         lines.append([f"{size:,} M", share, f"{first.name}, {first.limit}: {_share(first.use(day))} used", _money(usd)])
     return markdown(["redemptions a day", "the largest workspace", "what ends first beside it", "US$ a month"], lines)
@@ -88,7 +88,7 @@ def measured_table(measured: Measured, given: Assumptions) -> str:
 
 def need_table(measured: Measured, given: Assumptions) -> str:
     """What each size needs."""
-    needs = [need(size * MILLION, measured, given) for size in SIZES]
+    needs = [compute_need(size * MILLION, measured, given) for size in SIZES]
     lines = [
         ["redemptions in the busiest second", *(_number(one.redemptions_s) for one in needs)],
         ["requests in it", *(_number(one.requests_s) for one in needs)],
@@ -105,7 +105,7 @@ def need_table(measured: Measured, given: Assumptions) -> str:
     return markdown(["redemptions a day", *_size_heads()], lines)
 
 
-def plan_table(plans: Sequence[Plan]) -> str:
+def plan_table(plans: Sequence[Servers]) -> str:
     """Servers and money."""
     parts = list(plans[0].usd)
     lines = [
@@ -130,7 +130,7 @@ def ceilings_table(measured: Measured, given: Assumptions, vendors: Vendors) -> 
     """What ends, at which size; what a size has broken is bold."""
     lines = [
         [one.name, one.limit, _number(one.reached() / MILLION), *(_share(one.use(size * MILLION)) for size in SIZES)]
-        for one in ceilings(measured, given, vendors)
+        for one in find_ceilings(measured, given, vendors)
     ]
     return markdown(["what ends", "its limit", "at millions a day", *_size_heads()], lines)
 
@@ -139,8 +139,8 @@ def choices_table(measured: Measured, given: Assumptions, vendors: Vendors) -> s
     """How two assumptions change the number of primaries, and the largest workspace."""
 
     def cells(changed: Assumptions) -> list[str]:
-        largest = next(one for one in ceilings(measured, changed, vendors) if one.name.endswith("a core of Redis"))
-        counts = (plan(size * MILLION, measured, changed, vendors).by_cpu for size in SIZES)
+        largest = next(one for one in find_ceilings(measured, changed, vendors) if one.name.endswith("a core of Redis"))
+        counts = (choose_servers(size * MILLION, measured, changed, vendors).by_cpu for size in SIZES)
         return [_number(largest.reached() / MILLION), *(f"{count:,}" for count in counts)]
 
     peaks = [[f"--peak {peak}", *cells(msgspec.structs.replace(given, peak=peak))] for peak in PEAKS]
@@ -164,15 +164,15 @@ def simulated_table(by_nodes: Mapping[int, Mapping[int, float]]) -> str:
     return markdown(["API processes", *(f"{nodes} nodes" if nodes > 1 else "1 node" for nodes in NODES)], lines)
 
 
-def simulated(measured: Measured) -> dict[int, dict[int, float]]:
+def simulate(measured: Measured) -> dict[int, dict[int, float]]:
     """Requests a second, by nodes and by API processes."""
     request_us = {part: us / 2 for part, us in measured.pair_us.items()}
-    return {nodes: {apis: throughput(apis, nodes, request_us) for apis in API_PROCESSES} for nodes in NODES}
+    return {nodes: {apis: simulate_throughput(apis, nodes, request_us) for apis in API_PROCESSES} for nodes in NODES}
 
 
-def tables(measured: Measured, given: Assumptions, vendors: Vendors) -> dict[str, str]:
+def make_tables(measured: Measured, given: Assumptions, vendors: Vendors) -> dict[str, str]:
     """All tables of the document by name, without the simulated one, which takes longer."""
-    plans = [plan(size * MILLION, measured, given, vendors) for size in SIZES]
+    plans = [choose_servers(size * MILLION, measured, given, vendors) for size in SIZES]
     return {
         "ends": ends_table(measured, given, vendors),
         "measured": measured_table(measured, given),
@@ -184,7 +184,7 @@ def tables(measured: Measured, given: Assumptions, vendors: Vendors) -> dict[str
     }
 
 
-def fill(text: str, named: Mapping[str, str]) -> str:
+def fill_tables(text: str, named: Mapping[str, str]) -> str:
     """A document with these tables in their places. LookupError if it has no place for one."""
     for name, table in named.items():
         place = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -194,10 +194,12 @@ def fill(text: str, named: Mapping[str, str]) -> str:
     return text
 
 
-def draw(measured: Measured, given: Assumptions, vendors: Vendors, by_nodes: Mapping[int, Mapping[int, float]]) -> None:
+def draw_plots(
+    measured: Measured, given: Assumptions, vendors: Vendors, by_nodes: Mapping[int, Mapping[int, float]]
+) -> None:
     """Draw the document's plots."""
     by_size: Ticks = [(place, f"{size:,} M") for place, size in enumerate(SIZES)]
-    plans = [plan(size * MILLION, measured, given, vendors) for size in SIZES]
+    plans = [choose_servers(size * MILLION, measured, given, vendors) for size in SIZES]
     cost = [
         Series(part, [(place, one.usd[part] / _in_month(SIZES[place])) for place, one in enumerate(plans)])
         for part in plans[0].usd
@@ -206,7 +208,7 @@ def draw(measured: Measured, given: Assumptions, vendors: Vendors, by_nodes: Map
     days = [(step / STEPS, 10 ** (step / STEPS) * MILLION) for step in range(STEPS * (len(SIZES) - 1) + 1)]
     ends = [
         Series(one.name.partition(": ")[2], [(place, min(1.0, one.use(day)) * 100) for place, day in days])
-        for one in ceilings(measured, given, vendors)[:6]
+        for one in find_ceilings(measured, given, vendors)[:6]
     ]
     title = "Used part of a limit, %: a workspace's core, memory and worker; Postgres's indexes, reads and disk"
     write(PICTURES / "scale-ceilings.svg", title, ends, by_size)
@@ -236,7 +238,7 @@ def _share(value: float) -> str:
     return f"**{shown}**" if value > 1 else shown
 
 
-def _bound(one: Plan) -> str:
+def _bound(one: Servers) -> str:
     return f"{one.primaries:,} ({'CPU' if one.by_cpu >= one.by_memory else 'memory'})"
 
 
@@ -266,11 +268,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = read_options(arguments)
     measured, vendors = read_measured(chosen.bench, chosen.memory), read_vendors(chosen.prices)
     given = Assumptions(**{name: getattr(chosen, name) for name in Assumptions.__struct_fields__})
-    by_nodes = simulated(measured)
-    named = tables(measured, given, vendors) | {"simulated": simulated_table(by_nodes)}
+    by_nodes = simulate(measured)
+    named = make_tables(measured, given, vendors) | {"simulated": simulated_table(by_nodes)}
     if chosen.write:
-        DOCUMENT.write_text(fill(DOCUMENT.read_text("utf-8"), named), "utf-8")
-        draw(measured, given, vendors, by_nodes)
+        DOCUMENT.write_text(fill_tables(DOCUMENT.read_text("utf-8"), named), "utf-8")
+        draw_plots(measured, given, vendors, by_nodes)
     else:
         print("\n\n".join(named.values()))
     return 0

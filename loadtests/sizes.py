@@ -31,6 +31,6 @@ async def read_sizes(redis: Redis, postgres: asyncpg.Connection, partition: int)
     }
 
 
-def growth(before: dict[str, float], after: dict[str, float], many: int) -> dict[str, float]:
+def compute_growth(before: dict[str, float], after: dict[str, float], many: int) -> dict[str, float]:
     """By how much each size grew, for each of so many."""
     return {name: (after[name] - size) / many for name, size in before.items()}

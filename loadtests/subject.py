@@ -18,7 +18,7 @@ from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
 from loadtests.harness.running import Run
 from loadtests.own import Meter
-from loadtests.sizes import growth, read_sizes
+from loadtests.sizes import compute_growth, read_sizes
 from loadtests.wire import Ask, Barrage
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
@@ -114,7 +114,7 @@ class Subject:
         async with self.behind.watched() as lags:
             load = await generator.drive(self.run.url, CHECKOUT, mode, seconds=seconds, full=full, **options)
         cpu_s, machine_load = meter.spent_s(), os.getloadavg()[0]
-        return Spent(load, cpu_s, longest_s(lags), lags, machine_load, growth(before, await self.sizes(), 1))
+        return Spent(load, cpu_s, longest_s(lags), lags, machine_load, compute_growth(before, await self.sizes(), 1))
 
 
 @contextlib.asynccontextmanager

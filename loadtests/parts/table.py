@@ -28,7 +28,7 @@ from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
 from loadtests.pictures import draw
-from loadtests.sizes import growth
+from loadtests.sizes import compute_growth
 from loadtests.subject import Spent, Subject, opened
 
 FULL_LOAD = 96
@@ -118,7 +118,7 @@ class Bench:
     async def _pairs_of(self, subject: Subject, codes: int, full: bool) -> None:
         before, done = await subject.sizes(), Counter[str]()
         stock = await subject.stock(codes, full)
-        code_bytes = growth(before, await subject.sizes(), codes)
+        code_bytes = compute_growth(before, await subject.sizes(), codes)
         await self._warm(subject, full)
         for connections in self.plan.connections:
             if stock.left < min(codes, self.plan.pairs):
