@@ -13,7 +13,7 @@ settings.load_profile("untimed")
 pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
-    "faults recovery interleavings schemathesis run forgetting names load console_looks restocking processes console "
+    "faults recovery interleavings schemathesis run names load console_looks restocking processes console "
     "doctor matrix checkout_page standby opening secrets cluster many model reconcile_turns fencing_model refusals "
     "reconcile sessions fencing pooler sentinels opening_steps bench drifts console_telling workers webhook_sending "
     "keep_free cli_errors quarantined managed erasing retiring versions bad_requests many_partitions limited "

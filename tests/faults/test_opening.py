@@ -123,6 +123,7 @@ async def test_redis_forgets_everything(patient: Service) -> None:
         await asyncio.sleep(0.01)
     assert refusals == {"recovering"}
 
+    await asyncio.to_thread(service.run.until_ready)  # the other partitions, too
     assert await everything(url) == before
     refused(shop.redeem_locked(service), 409, "lock_lost")
     shop.assert_answers_stand(service)

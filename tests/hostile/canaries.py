@@ -3,6 +3,7 @@ in all that it and its servers wrote: `make faults PART=canaries ARGS="--codes 1
 
 import argparse
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -171,12 +172,11 @@ class Flock:
             ) as client:
                 while not stop.is_set():
                     for code in codes:
-                        try:
+                        with contextlib.suppress(httpx.HTTPError):
                             for path in (f"/v1/coupons/lock/{code}", f"/v1/coupons/redeem/{code}?"):
                                 self._record(client.post(path, json={"userId": "u"}))
                             self._record(client.get(f"/v1/coupons/{code}/redemptions"))
-                        except httpx.HTTPError:
-                            stop.wait(0.05)  # the API is away
+                        stop.wait(0.01)
 
         asking = [threading.Thread(target=ask) for _ in range(4)]
         for thread in asking:

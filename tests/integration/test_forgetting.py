@@ -38,7 +38,8 @@ async def do(place: Place, *request: Any, **body: Any) -> Any:
 async def agrees(place: Place) -> bool:
     """Whether Redis has what Postgres says, and Postgres has taken every event."""
     assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 0
-    return not (await reconcile(place.valkey_url, place.pool, 0, repair=False)).differing
+    outcome = await reconcile(place.valkey_url, place.pool, 0, repair=False)
+    return (outcome.differing, outcome.unsettled) == ({}, 0)
 
 
 async def take_again(place: Place, code: str, order: str) -> Any:
@@ -233,8 +234,8 @@ async def test_a_changed_setting_applies_to_what_is_remembered(place: Place, lat
 async def test_only_old_places_of_an_order_are_forgotten(place: Place, later: Forgetting) -> None:
     """If an order may have two coupons, each has its own time: the earlier one's place is free again, the later one's
     is not."""
-    row = await patch_workspace(place.pool, place.caller.workspace, 0, {"coupons_per_order": 2})
-    await RedisProjector(place.decider.run).workspace(row)
+    await patch_workspace(place.pool, place.caller.workspace, 0, {"coupons_per_order": 2})
+    await place.reopen()
     await take_again(place, "CODE-50", "o5")
     await later.forget()
     (left,) = [text for order, text in (await later.orders()).items() if order == "o:o5"]
