@@ -24,11 +24,10 @@ lint: $(READY) ## style, rules of import, image, compose file, manifests, templa
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/yamllint --strict -d '{extends: default, rules: {document-start: disable, \
-	  line-length: {max: 120, allow-non-breakable-inline-mappings: true}}}' compose.yaml deploy
+	$(BIN)/yamllint --strict compose.yaml deploy
 	$(BIN)/hadolint deploy/Dockerfile deploy/aws/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
-	$(BIN)/kubernetes-validate --quiet --strict deploy/kubernetes/*.yaml
+	$(BIN)/kubernetes-validate --quiet --strict --kubernetes-version 1.30.0 deploy/kubernetes/*.yaml
 	$(BIN)/cfn-lint deploy/aws/*.yaml
 
 types: $(READY) ## check the types
