@@ -30,7 +30,7 @@ from service.worker.book_moves import (
 from service.worker.lease_keeper import Lease
 from service.worker.recorded_changes import Cannot, Field, NotYet, RecordedChanges
 
-ENDED_POLL_S = 60.0
+ENDED_POLL_S = 600.0
 """Books that are to return, or that a worker left half-way, are noticed at once."""
 CODES_A_RUN = 100
 """Two reads of less than a millisecond, and one write of at most 4 ms."""

@@ -37,15 +37,15 @@ class ComparisonRunner:
     async def run(self, lease: Lease) -> None:
         is_scheduled = False
         while True:
-            job = due = False
+            work = None
             with wait_out_outage(log):
                 if not is_scheduled:
                     await record.start_schedule(self._pool, self._partition)
                     is_scheduled = True
-                metrics.show_drift(self._partition, *await record.read_drift(self._pool, self._partition))
                 turn = last_turn(datetime.now(UTC), self._at) if self._at else None
-                job, due = await record.read_due_work(self._pool, self._partition, turn)
-            if (job or due) and await self._compare("--job" if job else "--turn") != 0:
+                work = await record.read_work(self._pool, self._partition, turn)
+                metrics.show_drift(self._partition, work.left_over, work.oldest)
+            if work and (work.job or work.turn) and await self._compare("--job" if work.job else "--turn") != 0:
                 await asyncio.sleep(RETRY_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):

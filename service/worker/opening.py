@@ -17,7 +17,7 @@ from service.hot.fencing import Nonce, Setting
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, Scripts
-from service.record.config.retirements import has_returning_book, read_step
+from service.record.config.retirements import read_step, returning_books
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at, events_in_order
 from service.record.facts.forgotten_orders import read_orders_since
@@ -216,12 +216,14 @@ class Opening:
         if not whole and not lost:
             return
         reached, skipped = parse_mending_mark(mark)
-        if not whole and await has_returning_book(self._pool, self._partition):
+        returning = await returning_books(self._pool, self._partition)
+        if not whole and returning:
             whole = "a code that was put back may have been lost"
         after = None if whole else reached if mark else await self._prefix()
         if after is not None and await moved_after(self._pool, self._partition, after):
             after, whole = None, "a workspace that moved here may have been lost"
         if after is None or await has_deletions_after(self._pool, self._partition, after):
+            restorer.returning = returning
             await self._rebuild(restorer, epoch, whole or lost)
         else:
             await UnappliableEvents(self._pool, self._partition).quarantine_named(skipped)  # by a worker that died

@@ -29,7 +29,7 @@ from service.hot.projection import RedisProjector
 from service.hot.redis_server import ScriptFailed, Server
 from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
-from service.record.config.retirements import page_retired_books, read_step
+from service.record.config.retirements import Book, page_retired_books, read_step
 from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.facts.quarantine import page_live
@@ -109,6 +109,10 @@ class Restorer:
         self._names = (server.gate, key_names.mend(server.partition))
         self._layout = key_names.layout(server.partition)
         self._unappliable = unappliable
+        self.returning: Sequence[Book] = ()
+        """The books whose return was ordered before a whole rebuild began, which restores them. To order another's
+        changes nothing of this rebuild: codes, counters and facts are read in turn, and must be of the same books. That
+        book is restored as a retired one, and returns when the partition is open."""
         self._events: list[Any] = []
         self._facts: list[Fact] = []
         """The facts of `_events`."""
@@ -148,7 +152,7 @@ class Restorer:
         in_flight: deque[asyncio.Task[None]] = deque()
         with self._timed("configure"):
             try:
-                async for change in changes_since(self._pool, self._partition, since):
+                async for change in changes_since(self._pool, self._partition, since, self.returning):
                     if change.rows and isinstance(change.rows[0], CodeRow):
                         codes = cast("Sequence[CodeRow]", change.rows)
                         if whole:
@@ -178,7 +182,7 @@ class Restorer:
         writes = [Write("s", key, "", None, str(step))] if step else []
         with self._timed("retired"):
             while True:
-                books = await page_retired_books(self._pool, self._partition, after, BOOKS_A_RUN)
+                books = await page_retired_books(self._pool, self._partition, after, BOOKS_A_RUN, self.returning)
                 for book in books:
                     w = key_names.prefix(self._partition, book.workspace)
                     if book.workspace not in marked:
@@ -253,7 +257,8 @@ class Restorer:
     async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool, until: EventId) -> int:
         events, last = 0, START
         self._orders_since = await read_orders_since(connection, self._partition)
-        async with aclosing(fact_pages(connection, self._partition, after=after, retired=False)) as pages:
+        options: Any = {"after": after, "retired": False, "returning": self.returning}
+        async with aclosing(fact_pages(connection, self._partition, **options)) as pages:
             async for page in pages:
                 if page[-1].id > until:
                     page = [fact for fact in page if fact.id <= until]  # noqa: PLW2901

@@ -5,11 +5,17 @@ SELECT books.*, partition, currency AS workspace_currency FROM books JOIN worksp
 WHERE partition = $1 AND books.version > $2 AND books.version <= $3 ORDER BY books.version LIMIT $4;
 
 -- name: changed_codes
--- A partition's codes that changed after one version, up to another, by version; without retired books.
--- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
+-- A partition's codes that changed after one version, up to another, by version; without retired books. Of those that are
+-- returning from Postgres, only these.
+-- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int  $5 workspaces int[]  $6 books int[]
 SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at FROM codes
 WHERE partition = $1 AND version > $2 AND version <= $3
-  AND (workspace, book) NOT IN (SELECT workspace, book FROM books WHERE retirement = 'retired')
+  AND (workspace, book) NOT IN (
+    SELECT workspace, book FROM books WHERE retirement = 'retired'
+    UNION ALL
+    SELECT workspace, book FROM books WHERE retirement IN ('leaving', 'returning') AND retired_counts IS NOT NULL
+      AND (workspace, book) NOT IN (SELECT * FROM unnest($5::int[], $6::int[]))
+  )
 ORDER BY version LIMIT $4;
 
 -- name: changed_users

@@ -35,10 +35,15 @@ SELECT * FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY ki
 SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
 -- name: facts_to_redo
--- As facts_in_order, without facts of retired books.
--- $1 partition int  $2 epoch bigint  $3 seq bigint
+-- As facts_in_order, without facts of retired books. Of those that are returning from Postgres, only these.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 workspaces int[]  $5 books int[]
 SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3)
-  AND (workspace, book) NOT IN (SELECT workspace, book FROM books WHERE retirement = 'retired')
+  AND (workspace, book) NOT IN (
+    SELECT workspace, book FROM books WHERE retirement = 'retired'
+    UNION ALL
+    SELECT workspace, book FROM books WHERE retirement IN ('leaving', 'returning') AND retired_counts IS NOT NULL
+      AND (workspace, book) NOT IN (SELECT * FROM unnest($4::int[], $5::int[]))
+  )
 ORDER BY epoch, seq, kind DESC;
 
 -- name: free_orders

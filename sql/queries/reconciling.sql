@@ -148,12 +148,18 @@ ORDER BY owner_id LIMIT $3;
 SELECT epoch, seq, at, left_over FROM reconciled WHERE workspace = $1;
 
 -- name: reconcile_work
--- Whether a job of a partition waits; and whether the scheduled comparison is due.
+-- Whether a job of a partition waits; whether the scheduled comparison is due; the differences that its last comparisons
+-- left, by class, and the time of the oldest of these.
 -- $1 partition int  $2 turn timestamptz
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
   WHERE partition = $1 AND status = 'running' AND kind = 'reconcile' AND (lease_until IS NULL OR lease_until < now())
-), coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false);
+) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn, coalesce((
+  SELECT jsonb_object_agg(class, n) FROM (
+    SELECT class, sum(n::bigint) AS n FROM reconciled, jsonb_each_text(left_over) AS each (class, n)
+    WHERE partition = $1 GROUP BY class
+  ) AS sums
+), '{}') AS left_over, (SELECT min(at) FROM reconciled WHERE partition = $1) AS oldest;
 
 -- name: recorded_keys
 -- These of a workspace's unexpired idempotency keys up to an event, with the expected entry and the remaining lifetime;
@@ -184,18 +190,6 @@ WHERE r.partition = $1;
 -- $1 job_id uuid  $2 lease_token uuid  $3 requested bigint  $4 done bigint  $5 lease_seconds int
 UPDATE jobs SET requested = $3, done = $4, lease_until = now() + $5 * interval '1 second'
 WHERE job_id = $1 AND lease_token = $2 AND status = 'running' RETURNING job_id;
-
--- name: sum_reconciled
--- The differences that a partition's last comparisons left, by class, and the time of the oldest of these.
--- $1 partition int
-SELECT
-  coalesce((
-    SELECT jsonb_object_agg(class, n) FROM (
-      SELECT class, sum(n::bigint) AS n FROM reconciled, jsonb_each_text(left_over) AS each (class, n)
-      WHERE partition = $1 GROUP BY class
-    ) AS sums
-  ), '{}'),
-  (SELECT min(at) FROM reconciled WHERE partition = $1);
 
 -- name: unplaced_redemptions
 -- The redemptions of these users that had a place in an order after an event, and have no row in order_uses.

@@ -8,11 +8,6 @@ UPDATE partitions SET retirements = $3 WHERE id = $1 AND fence = $2 RETURNING id
 -- $1 workspace int  $2 codes text[]
 SELECT order_id FROM open_assignments WHERE workspace = $1 AND code = ANY ($2) AND order_id IS NOT NULL;
 
--- name: has_returning_book
--- Whether a book of the partition is returning to Redis.
--- $1 partition int
-SELECT EXISTS (SELECT FROM books JOIN workspaces USING (workspace) WHERE partition = $1 AND retirement = 'returning');
-
 -- name: history_start
 -- All facts in Redis are after this event, all codes after this version: those of the partition's oldest books that are
 -- not retired. Without one, of the newest book: facts of books that a restored Postgres lacks are later. No row without
@@ -77,10 +72,17 @@ UPDATE books SET retirement = 'returning'
 WHERE workspace = $1 AND book = $2 AND retirement IS NOT NULL AND (valid_until IS NULL OR valid_until > now());
 
 -- name: page_retired_books
--- A partition's retired books with their counters, in order, after one.
--- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int
-SELECT workspace, book, retired_counts FROM books JOIN workspaces USING (workspace)
-WHERE partition = $1 AND retirement = 'retired' AND (workspace, book) > ($2, $3) ORDER BY workspace, book LIMIT $4;
+-- A partition's retired books with their counters, in order, after one; with those that are returning, except these.
+-- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int  $5 workspaces int[]  $6 books int[]
+(
+  SELECT workspace, book, retired_counts FROM books JOIN workspaces USING (workspace)
+  WHERE partition = $1 AND retirement = 'retired' AND (workspace, book) > ($2, $3) ORDER BY workspace, book LIMIT $4
+) UNION ALL (
+  SELECT workspace, book, retired_counts FROM books JOIN workspaces USING (workspace)
+  WHERE partition = $1 AND retirement IN ('leaving', 'returning') AND retired_counts IS NOT NULL AND (workspace, book) > ($2, $3)
+    AND (workspace, book) NOT IN (SELECT * FROM unnest($5::int[], $6::int[]))
+  ORDER BY workspace, book LIMIT $4
+) ORDER BY workspace, book LIMIT $4;
 
 -- name: page_retiring_codes
 -- A book's codes, in order, after one.
@@ -135,3 +137,9 @@ SELECT book FROM codes JOIN books USING (workspace, book) WHERE workspace = $1 A
 SELECT retirements, EXISTS (
   SELECT FROM books JOIN workspaces USING (workspace) WHERE partition = $1 AND retirement IN ('leaving', 'returning')
 ) AS is_moving FROM partitions WHERE id = $1;
+
+-- name: returning_books
+-- The books of a partition that are returning to Redis.
+-- $1 partition int
+SELECT workspace, book FROM books JOIN workspaces USING (workspace)
+WHERE partition = $1 AND retirement = 'returning' ORDER BY workspace, book;

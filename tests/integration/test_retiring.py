@@ -18,7 +18,9 @@ from service.reconcile.comparison import Busy, reconcile
 from service.record.config.book_rows import create_book
 from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes, patch_coupon
+from service.record.config.retirements import order_return
 from service.record.facts.fact_reader import fact_pages
+from service.worker.restorer import Restorer
 from tests.integration.opening_fixtures import Place
 from tests.integration.retiring_fixtures import answers, end_book, move, retiring, where_is
 
@@ -235,6 +237,28 @@ async def test_a_lost_move_is_found(place: Place, returns: bool) -> None:
     assert await place.pool.fetchval("SELECT reason FROM recoveries ORDER BY epoch DESC LIMIT 1") == (
         "it has other books than Postgres says"
     )
+    assert await settings_apart(place) == held
+    assert await drift(place) == {}
+
+
+@pytest.mark.parametrize("step", ["configure", "restore_retired", "restore_orders_since"])
+async def test_a_return_is_ordered_during_a_rebuild(place: Place, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """A book whose return is ordered before a rebuild reads codes, counters or facts stays out of that rebuild. No fact
+    of it is quarantined, and the worker returns it afterwards as it was."""
+    held = await settings_apart(place)
+    await end_book(place, 31)
+    assert await move(place) == "retired"
+    take = getattr(Restorer, step)
+
+    async def order_and_take(*args: Any, **options: Any) -> None:
+        await order_return(place.pool, place.caller.workspace, 1)
+        await take(*args, **options)
+
+    monkeypatch.setattr(Restorer, step, order_and_take)
+    await place.rebuild()
+    assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    assert await where_is(place) == "returning"
+    assert await move(place) is None
     assert await settings_apart(place) == held
     assert await drift(place) == {}
 

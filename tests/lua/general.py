@@ -42,10 +42,12 @@ def _general_body(name: str) -> str:
 def general_texts() -> Iterator[None]:
     """Scripts that are composed here have no texts of usual cases."""
     kept, scripts._body = scripts._body, _general_body
+    scripts._fill_all.cache_clear()
     try:
         yield
     finally:
         scripts._body = kept
+        scripts._fill_all.cache_clear()
 
 
 def main() -> int:

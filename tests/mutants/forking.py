@@ -292,7 +292,8 @@ def _compose_from(folder: Path, header: str = "") -> None:
     for module in list(sys.modules.values()):
         if isinstance(getattr(module, "LUA_DIR", None), Path) and module.__name__ != "tests.mutants.syntax":
             module.LUA_DIR = folder  # pyright: ignore[reportAttributeAccessIssue]
-    for composed in (scripts._body, importlib.import_module("tests.lua.general")._general_body):
+    general = importlib.import_module("tests.lua.general")
+    for composed in (scripts._body, general._general_body, scripts._fill_all):
         composed.cache_clear()
     if header:
         read = scripts._read

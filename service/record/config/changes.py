@@ -10,7 +10,7 @@ from asyncpg import Pool, Record
 
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.record.config import book_rows, code_rows, user_rows, workspace_rows
-from service.record.config.retirements import read_history_start
+from service.record.config.retirements import Book, read_history_start, to_arrays
 from service.record.pool import LONG_S, long_transaction
 from service.record.queries import query
 
@@ -38,8 +38,11 @@ class Change(NamedTuple):
     unreadable: Sequence[Unreadable] = ()
 
 
-async def changes_since(database: Pool, partition: int, version: int) -> AsyncIterator[Change]:
-    """Yield every row newer than the version (0: everything), page by page; without codes of retired books.
+async def changes_since(
+    database: Pool, partition: int, version: int, returning: Sequence[Book] = ()
+) -> AsyncIterator[Change]:
+    """Yield every row newer than the version (0: everything), page by page; without codes of retired books. One whose
+    return was ordered is still retired, unless it is in `returning`.
 
     Workspaces, books and users come first, as codes depend on them; then codes by version. After an abort, continue
     from the last complete version. A row that changes meanwhile may be missing: its new version is above the last
@@ -53,7 +56,8 @@ async def changes_since(database: Pool, partition: int, version: int) -> AsyncIt
             yield _readable(name.removeprefix("changed_"), version, page, row_of)
     # Everything: begin with the oldest book's codes, and allow for rows of retired books between others.
     codes_after = version or (await read_history_start(database, partition)).version
-    async for page in _pages(database, "changed_codes", partition, codes_after, last, is_long=not version):
+    books = to_arrays(returning)
+    async for page in _pages(database, "changed_codes", partition, codes_after, last, *books, is_long=not version):
         for changed_in, records in groupby(page, key=lambda record: record["version"]):
             yield _readable("codes", changed_in, list(records), code_rows.row_of)
     yield Change(last, [])
@@ -79,11 +83,11 @@ _FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (
 
 
 async def _pages(
-    database: Pool, name: str, partition: int, after: int, last: int, *, is_long: bool = False
+    database: Pool, name: str, partition: int, after: int, last: int, *more: list[int], is_long: bool = False
 ) -> AsyncIterator[list[Any]]:
     """Pages of complete versions."""
     while after < last:
-        args = (partition, after, last, _PAGE)
+        args = (partition, after, last, _PAGE, *more)
         if is_long:
             async with long_transaction(database) as connection:
                 page = await connection.fetch(query(name), *args, timeout=LONG_S)

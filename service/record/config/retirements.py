@@ -17,6 +17,9 @@ from service.record.partitions.partition_rows import LeaseLost, keep_lease
 from service.record.pool import Database
 from service.record.queries import query
 
+Book = tuple[int, int]
+"""A book's workspace and number."""
+
 NOW = EventId(2**62, 0)
 """Later than every event: the state of now."""
 
@@ -90,8 +93,13 @@ async def order_return(database: Database, workspace: int, book: int) -> None:
     await database.execute(query("order_return"), workspace, book)
 
 
-async def has_returning_book(database: Database, partition: int) -> bool:
-    return bool(await database.fetchval(query("has_returning_book"), partition))
+async def returning_books(database: Database, partition: int) -> list[Book]:
+    return [(row[0], row[1]) for row in await database.fetch(query("returning_books"), partition)]
+
+
+def to_arrays(books: Sequence[Book]) -> tuple[list[int], list[int]]:
+    """The books' workspaces and numbers, as queries take them."""
+    return [workspace for workspace, _ in books], [book for _, book in books]
 
 
 async def read_step(database: Database, partition: int) -> tuple[int, bool]:
@@ -122,9 +130,10 @@ async def _finish_step(database: Database, partition: int, fence: int, step: int
 
 
 async def page_retired_books(
-    database: Database, partition: int, after: tuple[int, int], limit: int
+    database: Database, partition: int, after: Book, limit: int, returning: Sequence[Book] = ()
 ) -> list[RetiredBook]:
-    rows = await database.fetch(query("page_retired_books"), partition, *after, limit)
+    """The next retired books after one. One whose return was ordered is still retired, unless it is in `returning`."""
+    rows = await database.fetch(query("page_retired_books"), partition, *after, limit, *to_arrays(returning))
     return [RetiredBook(row["workspace"], row["book"], msgspec.json.decode(row["retired_counts"])) for row in rows]
 
 

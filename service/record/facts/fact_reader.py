@@ -1,6 +1,6 @@
 """Read facts back, for a Redis that is restored."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats.event_id import START, EventId
 from service.formats.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, encode_event
-from service.record.config.retirements import read_history_start
+from service.record.config.retirements import Book, read_history_start, to_arrays
 from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 
@@ -31,15 +31,22 @@ class KeptKey(msgspec.Struct, frozen=True):
 
 
 async def fact_pages(
-    connection: Connection, partition: int, batch: int = 1000, after: EventId = START, *, retired: bool = True
+    connection: Connection,
+    partition: int,
+    batch: int = 1000,
+    after: EventId = START,
+    *,
+    retired: bool = True,
+    returning: Sequence[Book] = (),
 ) -> AsyncGenerator[list[Fact], None]:
     """Pages of all facts of a partition after an event, in order, in one snapshot; with or without retired books.
-    Without them, reading begins with the oldest other book.
+    Without them, reading begins with the oldest other book. One whose return was ordered is still retired, unless it is
+    in `returning`.
 
     Close it (`contextlib.aclosing`): it holds a transaction.
     """
-    name = "facts_in_order" if retired else _WITHOUT_RETIRED
-    async with aclosing(_pages(connection, name, partition, batch, after)) as pages:
+    name, more = ("facts_in_order", ()) if retired else (_WITHOUT_RETIRED, to_arrays(returning))
+    async with aclosing(_pages(connection, name, partition, batch, after, *more)) as pages:
         async for page in pages:
             yield [fact_of(row) for row in page]
 
@@ -60,7 +67,7 @@ async def key_pages(
 
 
 async def _pages(
-    connection: Connection, name: str, partition: int, batch: int, after: EventId, *more: int
+    connection: Connection, name: str, partition: int, batch: int, after: EventId, *more: int | list[int]
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await set_locally(connection, LONG | IN_ORDER)

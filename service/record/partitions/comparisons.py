@@ -196,12 +196,6 @@ async def read_last(database: Database, workspace: int) -> Last | None:
     return row and Last(EventId(row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
 
 
-async def read_drift(database: Database, partition: int) -> tuple[dict[str, int], datetime | None]:
-    """The differences that a partition's last comparisons left, by class, and the time of the oldest of these."""
-    left, oldest = cast("Any", await database.fetchrow(query("sum_reconciled"), partition))
-    return msgspec.json.decode(left), oldest
-
-
 async def is_reconciling(database: Database, workspace: int) -> bool:
     """Whether a comparison job is running, or ordered."""
     return bool(await database.fetchval(query("is_reconciling"), workspace))
@@ -212,6 +206,19 @@ async def start_schedule(database: Database, partition: int) -> None:
     await database.execute(query("watch_reconciling"), partition)
 
 
-async def read_due_work(database: Database, partition: int, turn: datetime | None) -> tuple[bool, bool]:
-    """Whether a job waits, and whether the scheduled turn is due."""
-    return cast("Any", tuple(cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn))))
+class ComparisonWork(NamedTuple):
+    """What a partition's comparisons have left, and which are due."""
+
+    job: bool
+    """Whether a job waits."""
+    turn: bool
+    """Whether the scheduled turn is due."""
+    left_over: dict[str, int]
+    """The differences that the last comparisons left, by class."""
+    oldest: datetime | None
+    """The time of the oldest of these comparisons."""
+
+
+async def read_work(database: Database, partition: int, turn: datetime | None) -> ComparisonWork:
+    row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn))
+    return ComparisonWork(row["job"], row["turn"], msgspec.json.decode(row["left_over"]), row["oldest"])
