@@ -17,9 +17,10 @@ from service.doctor.report import Check, Report
 from service.doctor.server_logs import check_postgres_logs, check_redis_logs
 from service.doctor.verdicts import judge_record, judge_redis, judge_standbys, replace_advice
 from service.formats import key_names
+from service.hot.cluster import Report as ClusterReport
 from service.hot.cluster import SlotMap
-from service.hot.connection import Broken, Connection, connect, read_slots
-from service.hot.fencing import Setting, only_replica
+from service.hot.connection import Broken, Connection, ask_report, connect, read_slots
+from service.hot.fencing import Setting, choose_nonce, only_replica
 from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
 from service.record import pool as postgres
@@ -132,7 +133,8 @@ class _Examination:
     async def _check_server(self, host: Host | None, redis: Connection) -> None:
         fitness = await Server(redis, 0).fitness()
         declared, fencing = self._settings.redis_durability, self._settings.redis_fencing
-        self.checks += _judge_server(fitness, str(host or self._address), declared, fencing)
+        report = await ask_report(redis) if self._slots else None
+        self.checks += _judge_server(fitness, report, str(host or self._address), declared, fencing)
         if host == self._host_of(0):
             self.checks.append(await check_computed_keys(redis))
         self.checks.append(await check_redis_logs(redis))
@@ -279,8 +281,10 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
     return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
 
 
-def _judge_server(fitness: Fitness, address: str, declared: str | None, fencing: Setting) -> Iterator[Check]:
-    """Judge a Redis server: fitness, durability, memory, evictions, replicas."""
+def _judge_server(
+    fitness: Fitness, report: ClusterReport | None, address: str, declared: str | None, fencing: Setting
+) -> Iterator[Check]:
+    """Judge a Redis server: fitness, durability, memory, evictions, replicas. `report` is its own of its cluster."""
     says = f"{fitness.server} at {address}"
     yield Check("redis", "bad" if fitness.unfit else "ok", says, fitness.unfit or "")
     if fitness.hidden:
@@ -292,14 +296,21 @@ def _judge_server(fitness: Fitness, address: str, declared: str | None, fencing:
         says = f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions"
         advice = "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT."
         yield Check("evicted", "warning", says, advice)
-    yield _judge_replicas(fitness.replication, fencing)
+    yield _judge_replicas(fitness.replication, report, fencing)
 
 
-def _judge_replicas(server: Replication, fencing: Setting) -> Check:
+def _judge_replicas(server: Replication, report: ClusterReport | None, fencing: Setting) -> Check:
     """Judge what can be seen of the guarantee of SCRIP_REDIS_FENCING."""
     says = f"{server.count}, fencing `{fencing}`"
     if fencing == "log":
         return Check("replicas", "ok", f"{says}: declared, not verified")
+    if fencing == "cluster" and server.is_followed and choose_nonce("", fencing, server, report).fencing != fencing:
+        if server.is_clustered and (report is None or not server.history):
+            says, advice = f"{says}: Redis hides CLUSTER NODES or its history", "Set SCRIP_REDIS_FENCING=postgres."
+        else:
+            says = f"{says}: not a cluster with three primaries and three nodes that are there"
+            advice = "Without Postgres the hot path closes: see docs/deploy.md, or set SCRIP_REDIS_FENCING=postgres."
+        return Check("replicas", "warning", says, advice)
     if fencing == "lag" and server.count and not only_replica(server):
         if server.count != len(server.replicas) or not server.history:
             return Check("replicas", "warning", f"{says}: Redis hides them", "Set SCRIP_REDIS_FENCING=postgres.")

@@ -3,7 +3,7 @@
 import asyncio
 import binascii
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import hiredis
@@ -93,6 +93,7 @@ class SlotMap:
         return next((primary.host for primary in self._primaries if primary.has(slot)), None)
 
 
+@cache
 def slot_of(partition: int) -> int:
     """The slot of all keys of a partition: CRC16 of their hash tag."""
     return binascii.crc_hqx(f"p{partition}".encode(), 0) % SLOTS

@@ -12,7 +12,8 @@ from service.hot.cluster import parse_report
 from service.hot.connection import Broken, Connection, connect, read_slots
 from service.hot.decider import Decider
 
-POLL_S = 0.2
+POLL_S = 0.4
+"""A confirmation counts for the time of three questions (FRESH_S in service/hot/fencing.py)."""
 PAUSE_S = 0.5
 """Before a new connection to a node."""
 
@@ -20,7 +21,7 @@ log = structlog.get_logger()
 
 
 class CommitteePoll:
-    """Asks each node five times a second, while it is of the committee of some epoch. Nodes do not wait for each other.
+    """Asks each node every POLL_S, while it is of the committee of some epoch. Nodes do not wait for each other.
 
     It has a connection of its own to each, because they may have no slots. A connection without replies closes itself.
     """

@@ -129,7 +129,8 @@ class Stage:
         """Idempotency keys of locks, which live in Redis alone."""
         self.headers = {"Authorization": f"Bearer {KEY}"}
         self.env: dict[str, str] = {}
-        self._standbys, self.fencing = standbys, fencing
+        self._standbys = standbys
+        self.fencing: Fencing = fencing
 
     async def __aenter__(self) -> Self:
         try:

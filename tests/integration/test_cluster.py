@@ -13,10 +13,11 @@ import pytest_asyncio
 
 from loadtests.harness.cluster import Cluster, start_cluster
 from loadtests.harness.servers import VALKEY
-from service.doctor.checks import _examine
+from service.doctor.checks import _examine, _judge_replicas
 from service.domain.errors import Refusal
 from service.hot.connection import connect
 from service.hot.fencing import FRESH_S
+from service.hot.fitness import ask_replication
 from service.hot.inspection import Looker
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
@@ -241,6 +242,12 @@ async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
     assert {check.partition for check in report.checks} >= set(range(PARTITIONS))
     assert report.unreachable == []
     assert [check.state for check in report.checks if check.name == "coverage"] == ["ok"] * 3
+    for fencing in ("postgres", "cluster"):
+        report = await _examine(fleet.settings.model_copy(update={"redis_fencing": fencing}))
+        assert [check.state for check in report.checks if check.name == "replicas"] == ["ok"] * 3
+    connection = await connect(url, "tests")
+    assert _judge_replicas(await ask_replication(connection.call), None, "cluster").state == "warning"
+    connection.close()
     for state, value in (("warning", "yes"), ("ok", "no")):
         cluster.primary_of(0).run("CONFIG", "SET", "cluster-require-full-coverage", value)
         assert state in [one.state for one in (await _examine(fleet.settings)).checks if one.name == "coverage"]

@@ -9,6 +9,7 @@ claim when they will. The rules and the times are the service's own: an API's ar
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from typing import NamedTuple
 
@@ -81,17 +82,21 @@ def explore(rules: Rules) -> str:
             same = state._replace(members=tuple(sorted(state.members)))  # the nodes are alike
             if same in seen:
                 continue
-            if same.step == "open" and rules.is_fresh(_confirmed(same), 0.0):
+            if same.step == "open" and _answers(same, rules):
                 return str(same)
             seen.add(same)
             left.append(same)
     return ""
 
 
-def _confirmed(state: State) -> Confirmed:
-    members = zip(NODES, state.members, strict=True)
-    reported = {node: -member.counted * TICK_S for node, member in members if member.counted < NEVER}
-    return Confirmed(LAST, -state.age * TICK_S, reported=reported)
+def _confirmed(age: int, counted: tuple[int, ...]) -> Confirmed:
+    reported = {node: -at * TICK_S for node, at in zip(NODES, counted, strict=True) if at < NEVER}
+    return Confirmed(LAST, -age * TICK_S, reported=reported)
+
+
+def _answers(s: State, rules: Rules) -> bool:
+    """Whether the API would use an answer of A."""
+    return rules.is_fresh(_confirmed(s.age, tuple(one.counted for one in s.members)), 0.0)
 
 
 def _claim(reporter: str, number: int) -> Claim:
@@ -141,11 +146,16 @@ def _asking(s: State, at: int, member: Member, rules: Rules) -> Iterator[State]:
         return
     if member.claim % 2 and not member.named_a:
         yield _with(s, at, member._replace(named_a=True))
-    sent_at = 0.0 if rules.counts_from_reply else -member.asked * TICK_S
-    after = rules.by_node(_confirmed(s), sent_at, 0.0, _claim(NODES[at], 1 if member.named_a else member.claim))
-    counted = round(-after.reported.get(NODES[at], -NEVER * TICK_S) / TICK_S)
-    has_reply = member._replace(asked=NEVER, named_a=False, counted=counted)
-    yield _with(s, at, has_reply)._replace(age=round(-after.at / TICK_S))
+    asked, number = 0 if rules.counts_from_reply else member.asked, 1 if member.named_a else member.claim
+    age, counted = _reply(rules, s.age, tuple(one.counted for one in s.members), asked, _claim(NODES[at], number))
+    yield _with(s, at, member._replace(asked=NEVER, named_a=False, counted=counted))._replace(age=age)
+
+
+@cache
+def _reply(rules: Rules, age: int, counted: tuple[int, ...], asked: int, claim: Claim) -> tuple[int, int]:
+    """The age of the last confirmation, and of the question that counts for the claim's reporter, after a reply."""
+    after = rules.by_node(_confirmed(age, counted), -asked * TICK_S, 0.0, claim)
+    return round(-after.at / TICK_S), round(-after.reported.get(claim.reporter, -NEVER * TICK_S) / TICK_S)
 
 
 def _worker(s: State, rules: Rules) -> Iterator[State]:
