@@ -80,9 +80,9 @@ class ChangedKeys:
         names, self._connection.names = self._connection.names, set()
         return sorted(names)
 
-    async def until(self, name: str) -> None:
-        """Wait until this key is among the changed ones: then all earlier changes are. Raises ChangesLost."""
-        while name not in self._connection.names:
+    async def until(self, *names: str) -> None:
+        """Wait until these keys are among the changed ones: then all earlier changes are. Raises ChangesLost."""
+        while not self._connection.names.issuperset(names):
             if self._connection.lost or self._connection.all_changed:
                 raise ChangesLost("the connection that names changed keys broke")
             self._connection.came.clear()
@@ -141,6 +141,14 @@ class Copies:
             for start in range(0, len(names), KEYS_A_RUN):
                 await self._run("clear", (self._gate,), names[start : start + KEYS_A_RUN])
 
+    async def has_books(self) -> bool:
+        """Whether the partition has any book of the workspace."""
+        return bool(await self._server.command("EXISTS", key_names.books(self.prefix)))
+
+    async def clear_books(self) -> None:
+        """Remove the books' numbers: before all else, so that what is removed in part is known as such."""
+        await self._run("clear", (self._gate,), [key_names.books(self.prefix)])
+
     async def copy_from(self, source: "Copies", names: Sequence[str]) -> None:
         """Copy these keys of the source; remove those that it doesn't have."""
         kept = [name for name in names if source.kind_of(name) not in OWN_KINDS]
@@ -175,9 +183,9 @@ class Copies:
         await self._server.command("HSET", key_names.forgotten(self.partition), str(self.workspace), str(since_ms))
 
     @property
-    def left_name(self) -> str:
-        """The key that `leave` writes."""
-        return key_names.left(self.prefix)
+    def left_names(self) -> tuple[str, str]:
+        """The keys of the workspace that `leave` changes."""
+        return key_names.settings(self.prefix), key_names.left(self.prefix)
 
     async def _copy_run(self, source: "Copies", names: Sequence[str]) -> None:
         while names:

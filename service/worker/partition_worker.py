@@ -76,7 +76,7 @@ class Shared:
     def __init__(self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper, loaded: LoadedScripts) -> None:
         self.settings, self.pool, self.keeper = settings, pool, keeper
         self.loaded = loaded
-        self.openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
+        self.openings, self.moving = asyncio.Semaphore(OPENINGS_AT_ONCE), asyncio.Semaphore(1)
         self.redis = SharedRedis(settings.redis_url or "")
 
 
@@ -105,6 +105,7 @@ class PartitionWorker:
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
+        self._moving = shared.moving
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._must_look = False
@@ -224,7 +225,7 @@ class PartitionWorker:
             ),
             "forgetting": lambda: OrderForgetter(pool, Looker.of(server, scripts), fence, erasing).run(),
             "moving": lambda: WorkspaceMover(
-                self._redis_url, pool, server, scripts, fence, erasing, self._standbys
+                self._redis_url, pool, server, scripts, fence, erasing, self._moving, self._standbys
             ).run(lease),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),

@@ -82,10 +82,12 @@ class WorkspaceMover:
         scripts: Scripts,
         fence: int,
         erasing: asyncio.Lock,
+        moving: asyncio.Semaphore,
         standbys: int = 0,
     ) -> None:
+        """`moving` admits one move of the process at a time, as it holds a connection to Postgres."""
         self._url, self._pool, self._scripts, self._fence = redis_url, pool, scripts, fence
-        self._erasing, self._standbys = erasing, standbys
+        self._erasing, self._moving, self._standbys = erasing, moving, standbys
         self._partition = server.partition
         self._projector = projector_of(server, scripts)
         self._changes = RecordedChanges(pool, Looker.of(server, scripts), erasing)
@@ -129,7 +131,9 @@ class WorkspaceMover:
             raise Waiting(f"processes of other versions run: {', '.join(others)}")
         if target.state != "open" or target.epoch <= here.epoch:
             raise Waiting(f"partition {move.target} is not open yet in a newer epoch than {here.epoch}")
-        async with self._changes.turn() as is_ours:
+        if await moves.is_in_change(self._pool, move.workspace):
+            raise Waiting("a user of the workspace is being deleted, or a book leaves Redis or returns")
+        async with self._moving, self._changes.turn() as is_ours:
             if not is_ours:
                 raise Waiting("a comparison runs, or books or orders leave Redis")
             renewing = asyncio.create_task(self._renew_turn())
@@ -210,14 +214,14 @@ class WorkspaceMover:
                 async with connection.transaction():
                     await switch.move_codes()
                     return await switch.lock()
-            except asyncpg.LockNotAvailableError:
+            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 await asyncio.sleep(LOCK_PAUSE_S)
         raise CannotMove("other changes of configuration never end")
 
     async def _close(self, old: Copies, new: Copies, changed: ChangedKeys, versions: dict[int, int]) -> EventId:
         """Close the workspace, and complete the copies; return the event after them. Everything is recorded then."""
         last = await old.leave(versions[old.partition])
-        await changed.until(old.left_name)
+        await changed.until(*old.left_names)
         await new.copy_from(old, changed.take())
         arrived = await new.arrive()
         await self._wait(lambda: self._is_recorded(old.partition, last), CLOSED_S)
@@ -252,6 +256,7 @@ class WorkspaceMover:
     async def _clear_source(self, move: Move) -> None:
         """Remove the keys from the source, except the mark of the leaving."""
         async with self._copies(move, await read_partition(self._pool, move.source)) as old:
+            await old.clear_books()
             await old.clear(frozenset("m"))
         await moves.end_move(self._pool, move.workspace, "done")
 
@@ -259,8 +264,10 @@ class WorkspaceMover:
         """After a failed attempt: open the workspace in the source, and remove its copies from the target."""
         await moves.reopen(self._pool, move, self._fence)
         await self._project_here(move)
-        if not move.is_same:  # a Postgres that was restored may have forgotten that the workspace had left
-            await order_rebuild(self._pool, move.source, "Postgres restarted during a move")
+        async with self._copies(move, await read_partition(self._pool, move.source)) as old:
+            if not await old.has_books() and await moves.has_books(self._pool, move.workspace):
+                # Its keys were removed after a commit that Postgres has lost.
+                await order_rebuild(self._pool, move.source, "Postgres was restored to a time before a move")
         async with self._copies(move, await read_partition(self._pool, move.target)) as new:
             await new.clear(frozenset("m"))
         if move.attempts < MOST_ATTEMPTS:

@@ -13,8 +13,6 @@ CREATE TABLE moves (
   state text NOT NULL DEFAULT 'ordered' CHECK (state IN ('ordered', 'running', 'clearing', 'done', 'failed')),
   reason text NOT NULL DEFAULT '',
   attempts int NOT NULL DEFAULT 0,
-  -- The Postgres (`incarnation()`) in which the attempt began.
-  incarnation text NOT NULL DEFAULT '',
   total bigint NOT NULL DEFAULT 0, -- keys
   done bigint NOT NULL DEFAULT 0,
   closed_ms int,

@@ -6,7 +6,7 @@ UPDATE moves SET done = $2, total = $3 WHERE workspace = $1;
 -- name: begin_move
 -- Begin an attempt. Returns no row if the move is no longer ordered.
 -- $1 workspace int
-UPDATE moves SET state = 'running', attempts = attempts + 1, incarnation = incarnation(), done = 0
+UPDATE moves SET state = 'running', attempts = attempts + 1, done = 0
 WHERE workspace = $1 AND state = 'ordered' RETURNING workspace;
 
 -- name: cancel_move
@@ -24,6 +24,11 @@ WHERE workspace = $1;
 -- Roughly the number of a workspace's keys: one for each code in Redis.
 -- $1 workspace int
 SELECT coalesce(sum(code_count), 0)::bigint FROM books WHERE workspace = $1 AND retirement IS DISTINCT FROM 'retired';
+
+-- name: has_books
+-- Whether a workspace has a book.
+-- $1 workspace int
+SELECT EXISTS (SELECT FROM books WHERE workspace = $1);
 
 -- name: is_in_change
 -- Whether a user of the workspace is being deleted, or a book is moving between Redis and Postgres.
@@ -126,7 +131,7 @@ SELECT EXISTS (SELECT FROM workspaces WHERE partition = $1 AND (moved_epoch, mov
 -- name: next_move
 -- The oldest move from a partition that is not finished.
 -- $1 source int
-SELECT workspace, source, target, state, reason, attempts, total, done, closed_ms, incarnation = incarnation() AS is_same
+SELECT workspace, source, target, state, reason, attempts, total, done, closed_ms
 FROM moves WHERE source = $1 AND state IN ('ordered', 'running', 'clearing') ORDER BY state DESC, ordered_at LIMIT 1;
 
 -- name: order_move
@@ -148,7 +153,7 @@ SELECT DISTINCT version FROM processes WHERE version <> $1 AND seen_at > now() -
 -- name: read_move
 -- A workspace's last move.
 -- $1 workspace int
-SELECT workspace, source, target, state, reason, attempts, total, done, closed_ms, incarnation = incarnation() AS is_same
+SELECT workspace, source, target, state, reason, attempts, total, done, closed_ms
 FROM moves WHERE workspace = $1;
 
 -- name: renumber_workspace

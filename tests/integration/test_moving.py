@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -16,11 +16,13 @@ from service.api.recall import decide
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.formats import key_names
+from service.hot.key_copies import Copies
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Operation
-from service.record.partitions.moves import Move, order_move, read_move
+from service.record.partitions.moves import Move, Switch, order_move, read_move
 from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import read_partition
+from service.record.partitions.partition_rows import read_partition, read_partitions
+from service.worker.workspace_mover import WorkspaceMover
 from tests.integration.fleet import Fleet
 from tests.integration.waiting import until
 
@@ -173,18 +175,9 @@ async def test_a_move_under_traffic(shop: Shop) -> None:
         for target in (1, 0, 1):
             so_far = len(bought)
             await shop.move(target)
-            await until(lambda so_far=so_far: len(bought) > so_far + 20)
-        shop.is_closing = True
-        await buying
+            await until(lambda so_far=so_far: len(bought) > so_far + 5)
     assert len(neighbours) > 50
-    await until(lambda: _is_recorded(shop, bought))
-    rows = await shop.fleet.pool.fetch("SELECT DISTINCT partition FROM redemptions")
-    assert [row["partition"] for row in rows] == [1]
-    kept = await shop.keys(1)
-    assert kept.pop("m")  # it left this partition before
-    await _rebuild(shop.fleet, 1)
-    assert await shop.keys(1) == kept
-    assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    await _stop_and_compare(shop, buying, bought)
 
 
 async def _trade_again(shop: Shop, answers: dict[str, Any]) -> dict[str, Any]:
@@ -207,7 +200,7 @@ async def _buy(shop: Shop, bought: list[str]) -> None:
         locked = msgspec.json.decode(await shop.do(lock.LOCK, code, userId="ann", lockSeconds=300))
         await shop.do(redeem.REDEEM, code, userId="ann", lockToken=locked["lockToken"], orderId=f"o-{number}")
         bought.append(code)
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.02)
 
 
 async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, str]]) -> None:
@@ -235,3 +228,123 @@ async def _rebuild(fleet: Fleet, *partitions: int) -> None:
             return row.state == "open" and row.epoch > before
 
         await until(is_open)
+
+
+POINTS: tuple[tuple[Any, str, bool], ...] = (
+    (Copies, "copy_from", False),
+    (Copies, "leave", True),
+    (Switch, "move_workspace", True),
+    (WorkspaceMover, "_open", False),
+    (WorkspaceMover, "_clear_source", False),
+)
+"""Steps of a move, and whether it stops after the step or before it."""
+
+
+class Stop:
+    """Stops the first mover that comes to a point, until `go_on`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, where: Any, name: str, after: bool) -> None:
+        self.is_reached, self._goes_on = asyncio.Event(), asyncio.Event()
+        original = getattr(where, name)
+
+        async def stopping(*args: Any) -> Any:
+            result = await original(*args) if after else None
+            if not self.is_reached.is_set():
+                self.is_reached.set()
+                await self._goes_on.wait()
+            return result if after else await original(*args)
+
+        patch.setattr(where, name, stopping)
+
+    def go_on(self) -> None:
+        self._goes_on.set()
+
+
+async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the worker dies, the next one finishes the move, with clients buying all the time: nothing is lost or
+    sold twice, and the workspace is in one partition only."""
+    bought: list[str] = []
+    buying = asyncio.create_task(_buy(shop, bought))
+    for number, point in enumerate(POINTS):
+        target = 1 - shop.caller.partition
+        with monkeypatch.context() as patch:
+            stop = Stop(patch, *point)
+            moving = asyncio.create_task(shop.move(target))
+            await stop.is_reached.wait()
+            (name,) = shop.fleet.workers
+            await shop.fleet.kill(name)
+            await shop.fleet.pool.execute("DELETE FROM workers; UPDATE reconciling SET until = now()")  # as they expire
+            await shop.fleet.start(f"next-{number}")
+            await moving
+        so_far = len(bought)
+        await until(lambda so_far=so_far: len(bought) > so_far)
+    await _stop_and_compare(shop, buying, bought)
+
+
+@pytest.mark.parametrize("partition", [0, 1])
+async def test_a_partition_is_opened_during_a_move(shop: Shop, monkeypatch: pytest.MonkeyPatch, partition: int) -> None:
+    """If the source or the target is rebuilt while the workspace is closed, this attempt moves nothing; the next one
+    does."""
+    bought: list[str] = []
+    buying = asyncio.create_task(_buy(shop, bought))
+    stop = Stop(monkeypatch, Copies, "arrive", after=True)
+    moving = asyncio.create_task(shop.move(1))
+    await stop.is_reached.wait()
+    await _rebuild(shop.fleet, partition)
+    stop.go_on()
+    await moving
+    move = await read_move(shop.fleet.pool, shop.caller.workspace)
+    assert move
+    assert move.attempts > 1
+    await _stop_and_compare(shop, buying, bought)
+
+
+async def test_a_lost_move_is_found(shop: Shop) -> None:
+    """A Redis that loses its end, and with it a move, is given what it lacks: the workspace is in the target, although
+    the source's keys have its settings again, and the target's keys have nothing of it."""
+    await _trade(shop)
+    lost = await _dump(shop)
+    await shop.move(1)
+    kept = await shop.keys(1)
+    epochs = [row.epoch for row in await read_partitions(shop.fleet.pool)]
+    await _put_back(shop, lost)
+    await until(lambda: _are_open(shop.fleet, epochs))
+    await shop.do(redeem.REDEEM, "CODE-7", userId="ann")
+    after = await shop.keys(1)
+    assert set(kept) - set(after) <= {"i:k2", "c:CODE-2", "l:1:u"}, "locks and their answers are lost"
+    assert "w" not in await shop.keys(0)
+
+
+async def _dump(shop: Shop) -> dict[bytes, Any]:
+    return {name: await shop.redis.dump(name) async for name in shop.redis.scan_iter("*", count=1000)}
+
+
+async def _put_back(shop: Shop, lost: dict[bytes, Any]) -> None:
+    """Make Redis what it was, without scripts, as a promoted replica that lagged."""
+    async with shop.redis.pipeline(transaction=True) as pipe:
+        pipe.flushall()
+        pipe.script_flush()
+        for name, stored in lost.items():
+            pipe.restore(name, 0, stored)
+        await pipe.execute()
+
+
+async def _are_open(fleet: Fleet, before: Sequence[int]) -> bool:
+    """Whether all partitions are open in later epochs than these."""
+    rows = await read_partitions(fleet.pool)
+    return all(row.state == "open" and row.epoch > epoch for row, epoch in zip(rows, before, strict=True))
+
+
+async def _stop_and_compare(shop: Shop, buying: "asyncio.Task[None]", bought: list[str]) -> None:
+    """End the purchases; compare the record with them, and Redis with a rebuilt one."""
+    shop.is_closing = True
+    await buying
+    await until(lambda: _is_recorded(shop, bought))
+    here = shop.caller.partition
+    rows = await shop.fleet.pool.fetch("SELECT DISTINCT partition FROM redemptions")
+    assert [row["partition"] for row in rows] == [here]
+    kept = await shop.keys(here)
+    assert "w" not in await shop.keys(1 - here)
+    await _rebuild(shop.fleet, here)
+    assert await shop.keys(here) == {name: value for name, value in kept.items() if name != "m"}
+    assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0

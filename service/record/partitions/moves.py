@@ -14,8 +14,9 @@ from service.record.versions import LIVING
 State = Literal["ordered", "running", "clearing", "done", "failed"]
 
 _PREPARING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
-_CLOSING = {"statement_timeout": "20s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "8s"}
-"""While other changes of configuration wait, a process that hangs must not keep its locks."""
+_CLOSING = {"statement_timeout": "25s", "lock_timeout": "300ms", "idle_in_transaction_session_timeout": "8s"}
+"""While other changes of configuration wait, a process that hangs must not keep its locks. A change that waits for one
+of this transaction's rows goes first: the wait ends before Postgres looks for deadlocks."""
 _FACTS = ("move_assignments", "move_notices", "move_redemptions", "move_rollbacks", "move_unassignments")
 
 
@@ -36,8 +37,6 @@ class Move(msgspec.Struct, frozen=True):
     done: int
     closed_ms: int | None
     """How long the workspace was closed, for the worker."""
-    is_same: bool
-    """Whether Postgres is still the one in which the attempt began."""
 
 
 async def order_move(database: Database, workspace: int, source: int, target: int) -> bool:
@@ -64,6 +63,15 @@ async def next_move(database: Database, source: int) -> Move | None:
 async def other_versions(database: Database, version: str) -> list[str]:
     """The versions of other builds that run."""
     return [row["version"] for row in await database.fetch(query("other_versions"), version, LIVING)]
+
+
+async def has_books(database: Database, workspace: int) -> bool:
+    return bool(await database.fetchval(query("has_books"), workspace))
+
+
+async def is_in_change(database: Database, workspace: int) -> bool:
+    """Whether a user of the workspace is being deleted, or a book moves between Redis and Postgres."""
+    return bool(await database.fetchval(query("is_in_change"), workspace))
 
 
 async def estimate_keys(database: Database, workspace: int) -> int:
@@ -143,10 +151,11 @@ class Switch:
         await set_locally(self._connection, _CLOSING)
         both = [self._move.source, self._move.target]
         rows = await self._connection.fetch(query("lock_config_versions"), both)
-        if await self._connection.fetchval(query("is_in_change"), self._move.workspace):
+        if await is_in_change(self._connection, self._move.workspace):
             raise CannotMove("a user of the workspace is being deleted, or a book leaves Redis or returns")
         await self._move_codes(self._version)
         self._versions = dict(rows)
+        await set_locally(self._connection, {"lock_timeout": "5s"})
         return self._versions
 
     async def move_rest(self) -> None:

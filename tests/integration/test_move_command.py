@@ -1,0 +1,51 @@
+"""`scrip move`: an operator moves a workspace to another partition."""
+
+import pytest
+from click.testing import Result
+
+from tests.commands import scrip
+from tests.conftest import leave_out
+from tests.service_fixture import Service, new_code, ok
+
+
+def _move(service: Service, *options: str) -> Result:
+    return scrip("move", *options, DATABASE_URL=service.run.facts["databaseUrl"])
+
+
+@pytest.fixture
+def mover(patient: Service) -> Service:
+    """A service with a workspace `mover` in the first partition."""
+    if patient.partitions < 2:
+        leave_out("SCRIP_TEST_PARTITIONS is below 2")
+    if not patient.client("mover_admin").get("/v1/users/nobody").is_success:
+        patient.make_workspace("mover", "live", 0)
+    return patient
+
+
+async def test_a_workspace_moves(mover: Service) -> None:
+    """The command says what it will do, moves the workspace and audits it; the clients' locks stay. Repeated, it
+    reports where the workspace is."""
+    client, code = mover.client("mover_admin"), new_code()
+    mover.book(code, client=client)
+    locked = ok(client.post(f"/v1/coupons/lock/{code}", json={"userId": "ann"}), 201)
+    planned = _move(mover, "mover", "1", "--dry-run")
+    assert planned.exit_code == 0, planned.output
+    assert "mover moves from partition 0 to 1" in planned.output
+    assert await mover.fetch("SELECT FROM moves") == []
+
+    moved = _move(mover, "mover", "1")
+    assert moved.exit_code == 0, moved.output
+    assert "mover is in partition 1. It was closed for" in moved.output
+    body = {"userId": "ann", "lockToken": locked["lockToken"], "orderValue": "10.00"}
+    ok(client.post(f"/v1/coupons/redeem/{code}", json=body), 201)
+    (entry,) = [one for one in ok(client.get("/v1/audit"))["items"] if one["action"] == "workspace.moved"]
+    assert (entry["before"], entry["after"]) == ({"partition": 0}, {"partition": 1})
+    assert _move(mover, "mover", "1").output == "mover is in partition 1.\n"
+    assert _move(mover, "mover", "0").exit_code == 0
+
+
+def test_refusals_say_what_to_do(mover: Service) -> None:
+    """An unknown workspace or partition, and a move that doesn't wait, are refused."""
+    assert "`scrip workspaces list` shows all" in _move(mover, "nobody", "1").output
+    assert f"the partitions 0 to {mover.partitions - 1}" in _move(mover, "mover", str(mover.partitions)).output
+    assert "No move of mover waits" in _move(mover, "mover", "1", "--cancel").output
