@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.admin import keys, workspaces
+from service.cli.archive import archive
 from service.cli.failures import Commands, Unusable, check_record
 from service.cli.reconcile import reconcile
 from service.cli.recovery import rebuild
@@ -21,6 +22,7 @@ def main() -> None:
     """Scrip, a coupon service. Settings come from the environment or a .env file."""
 
 
+main.add_command(archive)
 main.add_command(keys)
 main.add_command(rebuild)
 main.add_command(reconcile)
