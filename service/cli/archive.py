@@ -73,7 +73,7 @@ async def _archive(settings: "Settings", folder: Path, before: date | None) -> i
                 f"{month_name(month)}: archived by an earlier command; {folder / month_name(month)} is complete."
             )
         for path in left:
-            click.echo(f"{path} is of a command that did not end. Postgres has its facts: delete it.")
+            click.echo(f"{path} is of another command. If none is running, Postgres has its facts: delete it.")
         months = await archiver.months_before(min(before or this_month, this_month))
         for month in months:
             try:

@@ -1,6 +1,8 @@
 """Months of facts leave Postgres for files, and return; archived codes are answered as before."""
 
+import asyncio
 import gzip
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -58,13 +60,19 @@ async def name(place: Place, month: date) -> str:
     return month_name(month)
 
 
+async def coupons_of(place: Place, *users: str) -> list[list[Any]]:
+    about = (place.pool, place.caller.workspace)
+    return [(await history_pages.coupons_of_user(*about, user, 100, None)).items for user in users]
+
+
 async def test_a_month_leaves_and_returns(place: Place, month: date, database_url: str, tmp_path: Path) -> None:
     """A month whose books are retired leaves Postgres; its codes get the same answers, also after a rebuild, and Redis
     agrees with Postgres. A restore brings back every row."""
     assert await drift(place) == {}
     await retire(place)
     expected, tables = await answers(place, *ALL_CODES), await read_tables(place.pool)
-    counters = await place.values("*:n:*")
+    counters, coupons = await place.values("*:n:*"), await coupons_of(place, "ann", "bob", "eve")
+    assert [len(held) for held in coupons] == [1, 4, 0]
     assert (await archive(database_url, tmp_path))[month_name(month)] == ""
     assert (await read_tables(place.pool))["redemptions"] == []
     assert await answers(place, *ALL_CODES) == expected
@@ -72,12 +80,46 @@ async def test_a_month_leaves_and_returns(place: Place, month: date, database_ur
     await place.rebuild()
     assert await answers(place, *ALL_CODES) == expected
     assert await place.values("*:n:*") == counters
+    assert await coupons_of(place, "ann", "bob", "eve") == coupons
     assert await drift(place) == {}
     assert await restore(database_url, tmp_path) == [month_name(month)]
     assert await read_tables(place.pool) == tables
     assert await answers(place, *ALL_CODES) == expected
     await end_book(place, -1)
     assert await where_is(place) == "returning"
+
+
+async def test_requests_go_on_meanwhile(place: Place, name: str, database_url: str, tmp_path: Path) -> None:
+    """While a month leaves and returns, codes get the same answers, and a list is whole or refused."""
+    codes = ("CODE-1", "CODE-5", "CODE-50", "MANY-1")
+    expected = await answers(place, *codes)
+    w, has_ended = place.caller.workspace, asyncio.Event()
+    whole = await history_pages.redemptions_of_book(place.pool, w, 1, 100, None)
+    seen = Counter[str]()
+
+    async def ask() -> None:
+        while not has_ended.is_set():
+            for request, answer in (await answers(place, *codes)).items():
+                assert answer in (expected[request], "unavailable")
+            seen["answers"] += 1
+
+    async def read() -> None:
+        while not has_ended.is_set():
+            try:
+                assert await history_pages.redemptions_of_book(place.pool, w, 1, 100, None) == whole
+                seen["whole"] += 1
+            except Refusal as refusal:
+                seen[refusal.code] += 1
+
+    async with asyncio.TaskGroup() as tasks:
+        for work in (ask, ask, read, read):
+            tasks.create_task(work())
+        for turn in range(3):
+            folder = tmp_path / str(turn)
+            assert (await archive(database_url, folder))[name] == ""
+            assert await restore(database_url, folder) == [name]
+        has_ended.set()
+    assert seen.keys() == {"answers", "whole", "book_archived"}
 
 
 async def test_a_stranger_can_read_the_files(place: Place, name: str, database_url: str, tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ _OBSTACLES = (
     (
         "used",
         "books in use",
-        "A book leaves SCRIP_RETIRE_DAYS after its end: set its end, or run the command again later.",
+        "A book leaves SCRIP_RETIRE_DAYS after its end, except in a test workspace: set its end, or try again later.",
     ),
     (
         "young",
