@@ -101,7 +101,8 @@ CREATE TABLE books (
   retirement text CHECK (retirement IN ('leaving', 'retired', 'returning')),
   retired_counts jsonb CHECK (jsonb_typeof(retired_counts) = 'object'),
   returned_at timestamptz,
-  -- The months of its facts that are in files (0008); null for none. Until they are restored the book stays retired.
+  -- The months of its facts that are in files (docs/decisions/0053); null for none. Until they are restored the book
+  -- stays retired.
   archived_months date[] CHECK (cardinality(archived_months) > 0),
   -- All facts of the book are after this event, all codes after this version: the partition's cursor and configuration
   -- version when the book was created. The cursor is the last recorded event; the book's events are decided after the
