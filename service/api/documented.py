@@ -49,6 +49,10 @@ _LOCATION = _header("The address of the created resource.", Schema(type=_STRING,
 _REPLAYED = _header("Present if this is the stored response of this Idempotency-Key.", Schema(enum=["true"]))
 _APPLIED = _header("Present if the preference was met.", Schema(enum=["durability=recorded"]))
 _LAG = _header("How many seconds the answer is behind, if not 0.", Schema(type=_INTEGER, minimum=1))
+_ARCHIVED_TO = _header(
+    "The newest month with facts in files, which this list leaves out.",
+    Schema(type=_STRING, pattern="^[0-9]{4}-[0-9]{2}$"),
+)
 _CHALLENGE = _header("How to authenticate.", Schema(enum=["Bearer"]), True)
 _RETRY_AFTER = Schema(type=_INTEGER, minimum=1)
 _SECONDS = "Seconds to wait before a retry."
@@ -124,6 +128,7 @@ def describe(
     durable: bool = False,
     located: bool = False,
     lagging: bool = False,
+    archived: bool = False,
     open_to_all: bool = False,
     counted: bool = False,
     hot: bool = False,
@@ -136,7 +141,7 @@ def describe(
     - answer: an example of the response. answers: further responses, by status: struct and sentence.
     - refusals: the outcome codes of this operation, besides those of all operations.
     - idempotent: accepts an Idempotency-Key. durable: accepts `Prefer`.
-    - located: returns `Location`. lagging: may return `Scrip-Lag-Seconds`.
+    - located: returns `Location`. lagging: may return `Scrip-Lag-Seconds`. archived: `Scrip-Archived-To`.
     - open_to_all: needs no credentials.
     - counted: a script counts the request for the caller's limits, so that admit does not.
     - hot: as counted, and the script stores the response under the Idempotency-Key.
@@ -174,6 +179,7 @@ def describe(
             ("Idempotency-Replayed", _REPLAYED, idempotent),
             ("Preference-Applied", _APPLIED, durable),
             ("Scrip-Lag-Seconds", _LAG, lagging),
+            ("Scrip-Archived-To", _ARCHIVED_TO, archived),
         )
         if is_sent
     }

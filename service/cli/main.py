@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.admin import keys, workspaces
+from service.cli.archive import archive
 from service.cli.failures import Commands, Unusable, check_record
 from service.cli.moving import move
 from service.cli.reconcile import reconcile
@@ -22,6 +23,7 @@ def main() -> None:
     """Scrip, a coupon service. Settings come from the environment or a .env file."""
 
 
+main.add_command(archive)
 main.add_command(keys)
 main.add_command(move)
 main.add_command(rebuild)

@@ -276,7 +276,9 @@ def _judge_durability(fitness: Fitness, declared: str | None) -> Check:
 async def _check_months(connection: asyncpg.Connection) -> Check:
     missing_months = [row["month"] for row in await connection.fetch(query("missing_months"))]
     if not missing_months:
-        return Check("months", "ok", "this month and the next have their tables")
+        archived = [f"{row['month']:%Y-%m}" for row in await connection.fetch(query("read_archived_months"))]
+        files = f"; {len(archived)} in files, the newest {archived[-1]}" if archived else ""
+        return Check("months", "ok", f"this month and the next have their tables{files}")
     advice = "Start `scrip worker`, and end transactions of Postgres that last long: it retries every ten minutes."
     return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
 

@@ -127,51 +127,76 @@ CREATE FUNCTION first_uuid7(moment timestamptz) RETURNS uuid LANGUAGE sql STABLE
   SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Create the partitions of this month and the next ones; return how many are new. Facts of the month that are in the
--- default partition move to the new one. Writers go on meanwhile, and readers wait for the default partitions. If one of
--- these is in use for half a second, the rest is left for the next call.
+-- The tables of facts, each with the column that chooses the month, in the order in which they are locked.
+CREATE FUNCTION fact_tables() RETURNS TABLE (name text, key text) IMMUTABLE LANGUAGE sql AS $$
+  VALUES
+    ('assignments', 'assigned_at'), ('unassignments', 'unassigned_at'), ('redemptions', 'redemption_id'),
+    ('rollbacks', 'redemption_id'), ('stock_notices', 'noticed_at')
+$$;
+
+-- The name of a month's partition.
+CREATE FUNCTION fact_partition(fact text, month date) RETURNS text STABLE LANGUAGE sql AS $$
+  SELECT fact || to_char(month, '_YYYY_MM')
+$$;
+
+-- The start of a month, as a value of this column.
+CREATE FUNCTION fact_bound(key text, month date) RETURNS text STABLE LANGUAGE sql AS $$
+  SELECT CASE key WHEN 'redemption_id' THEN first_uuid7(start)::text ELSE start::text END
+  FROM (SELECT month::timestamp AT TIME ZONE 'UTC' AS start) AS utc
+$$;
+
+-- The columns of a fact that are written.
+CREATE FUNCTION fact_columns(fact text) RETURNS text[] STABLE LANGUAGE sql AS $$
+  SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
+  WHERE attrelid = fact::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+$$;
+
+-- Attach a month's finished table. Facts of the month that are in the default partition move to it. Writers go on
+-- meanwhile, and readers wait for the default partition.
+CREATE FUNCTION attach_fact_partition(fact text, key text, month date) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  low CONSTANT text := fact_bound(key, month);
+  high CONSTANT text := fact_bound(key, (month + interval '1 month')::date);
+  fields CONSTANT text := (SELECT string_agg(quote_ident(name), ', ') FROM unnest(fact_columns(fact)) AS name);
+BEGIN
+  EXECUTE format('LOCK TABLE %I', fact || '_default');
+  EXECUTE format(
+    'WITH moved AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING %s) INSERT INTO %I (%s) SELECT * FROM moved',
+    fact || '_default', key, low, key, high, fields, fact_partition(fact, month), fields
+  );
+  EXECUTE format(
+    'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', fact, fact_partition(fact, month), low, high
+  );
+END
+$$;
+
+-- Create the partitions of this month and the next ones; return how many are new. If the default partition of one is in
+-- use for half a second, the rest is left for the next call.
 CREATE FUNCTION ensure_fact_partitions(months_ahead int) RETURNS int LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
   made int := 0;
   fact record;
-  low text;
-  high text;
-  fields text;
 BEGIN
   IF NOT pg_try_advisory_xact_lock(hashtext('ensure_fact_partitions')) THEN
     RETURN 0; -- another process creates them
   END IF;
   FOR fact IN
-    SELECT tables.*, start AT TIME ZONE 'UTC' AS low, (start + interval '1 month') AT TIME ZONE 'UTC' AS high,
-      name || to_char(start, '_YYYY_MM') AS month
+    SELECT name, key, start::date AS month, fact_partition(name, start::date) AS partition
     FROM generate_series(0, months_ahead) AS ahead,
       LATERAL (SELECT date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead) AS start) AS months,
-      (VALUES
-        ('assignments', 'assigned_at'), ('unassignments', 'unassigned_at'), ('redemptions', 'redemption_id'),
-        ('rollbacks', 'redemption_id'), ('stock_notices', 'noticed_at')
-      ) AS tables (name, key)
-    ORDER BY low, name
+      fact_tables()
+    ORDER BY start, name
   LOOP
-    CONTINUE WHEN to_regclass(fact.month) IS NOT NULL;
-    low := CASE fact.key WHEN 'redemption_id' THEN first_uuid7(fact.low)::text ELSE fact.low::text END;
-    high := CASE fact.key WHEN 'redemption_id' THEN first_uuid7(fact.high)::text ELSE fact.high::text END;
-    SELECT string_agg(quote_ident(attname), ', ') INTO fields FROM pg_attribute
-    WHERE attrelid = fact.name::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
+    CONTINUE WHEN to_regclass(fact.partition) IS NOT NULL;
     BEGIN
       EXECUTE format('LOCK TABLE %I', fact.name || '_default');
       EXECUTE format(
-        'CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS)', fact.month, fact.name
+        'CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS)', fact.partition, fact.name
       );
-      EXECUTE format(
-        'WITH moved AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING %s) INSERT INTO %I (%s) SELECT * FROM moved',
-        fact.name || '_default', fact.key, low, fact.key, high, fields, fact.month, fields
-      );
-      EXECUTE format(
-        'ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', fact.name, fact.month, low, high
-      );
+      PERFORM attach_fact_partition(fact.name, fact.key, fact.month);
       made := made + 1;
     EXCEPTION WHEN lock_not_available THEN
-      RAISE WARNING 'partition % is not created yet: its table is in use', fact.month;
+      RAISE WARNING 'partition % is not created yet: its table is in use', fact.partition;
       RETURN made;
     END;
   END LOOP;

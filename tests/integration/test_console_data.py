@@ -123,7 +123,9 @@ def test_searching(service: Service) -> None:
         assert search(service.rival_manage, text) == []
     for text in (made, book, job):
         assert {kind for kind, _ in search(service.rival_manage, text)} <= {"request"}
-    assert timeline(service.rival_manage, "code", code) == {"events": [], "recorded": True, "postgres": None}
+    assert timeline(service.rival_manage, "code", code) == {
+        "events": [], "recorded": True, "archivedTo": None, "postgres": None,
+    }  # fmt: skip
     assert timeline(service.rival_manage, "user", name)["events"] == []
     assert made not in [event["redemptionId"] for event in timeline(service.rival_manage, "request", made)["events"]]
 

@@ -120,6 +120,7 @@ _FORBIDDEN = {
         "SELECT pg_read_file('/etc/passwd')", "COPY books TO PROGRAM 'id'", "CREATE ROLE x", "SET ROLE postgres",
         "ALTER ROLE scrip_api SUPERUSER", "SELECT pg_ls_dir('/')", "UPDATE script_versions SET templates = '{}'",
         "INSERT INTO script_versions VALUES ('x', '{}')", "UPDATE formats SET number = 2",
+        "INSERT INTO archived_months (month) VALUES ('2025-01-01')", "UPDATE archived_codes SET uses = 0",
     ),
     "worker": (
         "SELECT * FROM keys", "UPDATE keys SET scopes = '{operate}'", "INSERT INTO keys (name) VALUES ('x')",
@@ -132,7 +133,8 @@ _FORBIDDEN = {
         "UPDATE workspaces SET currency = 'EUR'", "INSERT INTO workspaces (name) VALUES ('x')",
         "DELETE FROM quarantine", "TRUNCATE redemptions", "DROP TABLE redemptions", "CREATE TABLE x (y int)",
         "ALTER TABLE redemptions DISABLE TRIGGER ALL", "DELETE FROM migrations", "COPY keys TO PROGRAM 'id'",
-        "SET ROLE scrip_api", "CREATE ROLE x",
+        "SET ROLE scrip_api", "CREATE ROLE x", "DELETE FROM archived_months", "UPDATE archived_codes SET uses = 0",
+        "SELECT drop_month(date_trunc('month', now())::date)",
     ),
 }  # fmt: skip
 

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "too_many_misses": "tests/integration/test_limited.py",
     "lock_quota": "tests/integration/test_limited.py",
     "key_quota": "tests/integration/test_key_budget.py",
+    "book_archived": "tests/integration/test_archiving.py",
 }
 """Refusals that need faults or limits, and the test that has them."""
 

@@ -9,7 +9,7 @@ from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.api.controllers.histories import RedemptionPage, list_redemptions
+from service.api.controllers.histories import RedemptionPage, list_redemptions_over_books
 from service.api.reading import Listing, unpack_request
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
@@ -114,9 +114,9 @@ class Overviews(Controller):
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
-        """All redemptions of the workspace, newest first."""
+        """All redemptions of the workspace, newest first, without those of archived months."""
         caller, context, params = unpack_request(request, Listing)
-        return await list_redemptions(context, caller, params, redemptions_of_workspace)
+        return await list_redemptions_over_books(context, caller, params, redemptions_of_workspace)
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:

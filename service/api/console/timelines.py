@@ -1,5 +1,6 @@
 """Search by name, and timelines of events."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from service.domain.field_types import Answer, canonicalize_code, is_caller_id, 
 from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.formats.event_id import EventId
+from service.record.config.archived_books import with_archived_to
 from service.record.config.book_rows import read_book
 from service.record.config.job_rows import read_job
 from service.record.facts.history_pages import redemption
@@ -93,10 +95,12 @@ class RecordedCode(Answer):
 
 
 class Timeline(Answer):
-    """Events, newest first. `recorded`: whether all events up to the request are included."""
+    """Events, newest first. `recorded`: whether all events up to the request are included. `archived_to`: the newest
+    month whose facts are in files; a timeline of more than one code leaves them out."""
 
     events: list[Event]
     recorded: bool
+    archived_to: str | None
     postgres: RecordedCode | None = None
 
 
@@ -131,19 +135,20 @@ class Timelines(Controller):
         caller, context, params = unpack_request(request, Ask)
         pool = context.pool
         lag = await wait_recorded(context, caller)
-        body = Timeline(events=[], recorded=not lag)
+        body = Timeline(events=[], recorded=not lag, archived_to=None)
         if params.kind == "request":
             parsed = parse_uuid(params.name)
             if parsed is None or parsed.version != _UUID7:
                 raise Refusal("not_found")
-            events = await events_around(pool, caller.workspace, parsed)
+            read = partial(events_around, pool, caller.workspace, parsed)
         else:
             name = canonicalize_code(params.name) if params.kind == "code" else params.name
             if name is None:
                 raise Refusal("coupon_not_found")
-            events = await events_of(pool, caller.workspace, params.kind, name)
+            read = partial(events_of, pool, caller.workspace, params.kind, name)
             if params.kind == "code":
                 body.postgres = await _read_recorded(pool, caller.workspace, name)
+        events, body.archived_to = await with_archived_to(pool, caller.workspace, read)
         body.events = [_render_event(event) for event in events]
         return body
 

@@ -142,7 +142,7 @@ class Codes(Controller):
             body={"application/json": UploadCodes} | _TEXTS,
             example=_CODES,
             answer=_UPLOADED,
-            refusals="book_not_found outcome_unknown",
+            refusals="book_not_found book_archived outcome_unknown",
             idempotent=True,
         ),
     )
@@ -169,7 +169,7 @@ class Codes(Controller):
         "/books/{bookId:str}/codes",
         **describe(
             "listCodes", "List a book's codes", "Codes", query=ListCodes,
-            answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found",
+            answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found book_archived",
         ),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[CodePage]:
@@ -200,7 +200,7 @@ class Codes(Controller):
             body=UploadCodesOf,
             example={"bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"} | _CODES,
             answer=_UPLOADED,
-            refusals="book_not_found outcome_unknown",
+            refusals="book_not_found book_archived outcome_unknown",
             idempotent=True,
         ),
     )
@@ -221,7 +221,7 @@ class Codes(Controller):
             body=GenerateCodes,
             example={"count": 100000, "codePattern": "VIP-########"},
             answer=jobs.EXAMPLE,
-            refusals="book_not_found pattern_too_small",
+            refusals="book_not_found book_archived pattern_too_small",
             idempotent=True,
             located=True,
         ),

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
+from service.record.config.archived_books import with_archived_to
 from service.record.config.book_rows import read_book
 from service.record.facts import history_pages
 from service.record.facts.history_pages import Page, PastRedemption
@@ -34,6 +36,7 @@ from service.record.partitions.partition_rows import read_partition
 
 BARRIER_MS = 2000
 LAG = "Scrip-Lag-Seconds"
+ARCHIVED_TO = "Scrip-Archived-To"
 MAX_PAGES = 20
 """The most pages that are read for one filtered page; the next request continues from there."""
 
@@ -91,7 +94,7 @@ class Histories(Controller):
         "/books/{bookId:str}/redemptions",
         **describe(
             "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found book_archived",
         ),
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
@@ -104,20 +107,20 @@ class Histories(Controller):
         "/users/{userId:str}/redemptions",
         **describe(
             "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="not_found",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, archived=True, refusals="not_found",
         ),
     )  # fmt: skip
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
-        """The user's redemptions, newest first. Scope `checkout` or `manage`."""
+        """The user's redemptions, newest first, without those of archived months. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, Listing)
         check_user(caller, user_id)
-        return await list_redemptions(context, caller, params, history_pages.redemptions_of_user, user_id)
+        return await list_redemptions_over_books(context, caller, params, history_pages.redemptions_of_user, user_id)
 
     @get(
         "/coupons/{code:str}/redemptions",
         **describe(
             "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="coupon_not_found",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="coupon_not_found book_archived",
         ),
     )  # fmt: skip
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
@@ -203,3 +206,18 @@ async def list_redemptions(
     page = await read(context.replica.pool, caller.workspace, *of, params.limit, params.cursor)
     body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
     return Response(body, headers=headers)
+
+
+async def list_redemptions_over_books(
+    context: Context,
+    caller: Caller,
+    params: Listing,
+    read: Callable[..., Awaitable[Page[PastRedemption]]],
+    *of: int | str,
+) -> Response[RedemptionPage]:
+    """As list_redemptions, over all books. A header has the newest month that is left out."""
+    listing = partial(list_redemptions, context, caller, params, read, *of)
+    response, archived_to = await with_archived_to(context.replica.pool, caller.workspace, listing)
+    if archived_to:
+        response.headers[ARCHIVED_TO] = archived_to
+    return response

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from service.record.config.archived_books import whole_book
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -33,8 +34,9 @@ class ListedCode(msgspec.Struct, frozen=True):
 
 
 async def listed_codes(database: Database, workspace: int, book: int, limit: int, before: int) -> list[ListedCode]:
-    """The newest codes of a book before a position."""
-    return [ListedCode(*row) for row in await database.fetch(query("listed_codes"), workspace, book, limit, before)]
+    """The newest codes of a book before a position. Raises Refusal `book_archived`."""
+    async with whole_book(database, workspace, book):
+        return [ListedCode(*row) for row in await database.fetch(query("listed_codes"), workspace, book, limit, before)]
 
 
 async def page_codes(

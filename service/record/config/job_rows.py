@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from service.domain.code_patterns import SPARSITY, count_possible_codes
 from service.domain.configuration import BookRow
 from service.domain.errors import FieldError, Refusal
+from service.record.config.archived_books import check_book
 from service.record.config.audit_log import write_audit
 from service.record.config.stored_json import encode_json
 from service.record.partitions.comparisons import count_compared, is_reconciling
@@ -59,8 +60,10 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def create_generation(connection: Connection, book: BookRow, count: int, pattern: str, charset: str) -> JobRow:
-    """Create a job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`."""
+    """Create a job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`,
+    `book_archived`."""
     existing = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
+    await check_book(connection, book.workspace, book.book)
     outstanding = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
     if (existing + outstanding + count) * SPARSITY > count_possible_codes(pattern, charset):
         reason = f"needs {SPARSITY:,} possibilities for each code that the book would then have"

@@ -9,6 +9,7 @@ import msgspec
 
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats import page_cursors
+from service.record.config.archived_books import whole_book, whole_code
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -70,15 +71,30 @@ async def _redemptions(
     return _redemption_page(await database.fetch(query(name), workspace, of, limit + 1, last), limit)
 
 
-redemptions_of_book = partial(_redemptions, "redemptions_of_book")
-redemptions_of_code = partial(_redemptions, "redemptions_of_code")
+async def redemptions_of_book(
+    database: Database, workspace: int, book: int, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    """A book's redemptions. Raises Refusal `book_archived`, or if the cursor is invalid."""
+    async with whole_book(database, workspace, book):
+        return await _redemptions("redemptions_of_book", database, workspace, book, limit, cursor)
+
+
+async def redemptions_of_code(
+    database: Database, workspace: int, code: str, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    """A code's redemptions. Raises Refusal `book_archived`, or if the cursor is invalid."""
+    async with whole_code(database, workspace, code):
+        return await _redemptions("redemptions_of_code", database, workspace, code, limit, cursor)
+
+
 redemptions_of_user = partial(_redemptions, "redemptions_of_user")
+"""Without those of archived months."""
 
 
 async def redemptions_of_workspace(
     database: Database, workspace: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """All redemptions. Raises Refusal if the cursor is invalid."""
+    """All redemptions, without those of archived months. Raises Refusal if the cursor is invalid."""
     (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
     return _redemption_page(await database.fetch(query("redemptions_of_workspace"), workspace, limit + 1, last), limit)
 
@@ -97,9 +113,10 @@ class StockNotice(msgspec.Struct, frozen=True):
 async def notices_of_book(
     database: Database, workspace: int, book: int, limit: int, cursor: str | None
 ) -> Page[StockNotice]:
-    """The book's stock notices. Raises Refusal if the cursor is invalid."""
+    """The book's stock notices. Raises Refusal `book_archived`, or if the cursor is invalid."""
     last = page_cursors.NOTICES.decode(cursor) or _LAST_EVENT
-    rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
+    async with whole_book(database, workspace, book):
+        rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
     notices = [StockNotice(*row) for row in rows]
     return Page(notices[:limit], page_cursors.NOTICES.encode_next(notices, limit, lambda one: (one.epoch, one.seq)))
 

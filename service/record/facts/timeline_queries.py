@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 
+from service.record.config.archived_books import whole_code
 from service.record.config.code_pages import ListedCode, listed_codes
 from service.record.pool import Database
 from service.record.queries import query
@@ -49,7 +50,11 @@ class Sold(msgspec.Struct, frozen=True):
 
 
 async def events_of(database: Database, workspace: int, kind: Kind, name: str) -> list[TimelineEvent]:
-    """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS."""
+    """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS; without those of archived
+    months. Raises Refusal `book_archived` for a code."""
+    if kind == "code":
+        async with whole_code(database, workspace, name):
+            return _events(await database.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
     return _events(await database.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
 
 

@@ -126,6 +126,7 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     await _update_all(database, "erase_unassignments", *args, *up_to, erasure.position, *last)
     await _update_all(database, "erase_owner", *args, erasure.position)
     await _update_all(database, "erase_redemptions", *args, *up_to)
+    await _update_all(database, "erase_archived", *args, *up_to)
     await _erase_quarantined(database, erasure, last)
     await database.execute(query("erase_audit"), *args)
 

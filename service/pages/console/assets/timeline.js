@@ -30,6 +30,7 @@ function history(timeline, marked, added) {
   const back = (event) => h("button", { type: "button", onclick: async () => { if (await rollBack([event])) again(); } }, "Roll back");
   return card("Events",
     !timeline.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
+    timeline.archivedTo && h("p", { class: "banner" }, `Months up to ${timeline.archivedTo} are archived: their events may be missing.`),
     timeline.events.length + (added ? 1 : 0) === 0 && h("p", { class: "soft" }, "No events yet."),
     h("ol", { class: "timeline" }, timeline.events.map((event) => {
       const made = renderEvent(event, marked);

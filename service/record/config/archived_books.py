@@ -1,0 +1,87 @@
+"""Refusals of what needs facts that are in files (docs/decisions/0053-archive.md)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from typing import TypeVar
+from uuid import UUID
+
+from service.domain.errors import Refusal
+from service.formats.month_archive import month_name
+from service.record.pool import Database
+from service.record.queries import query
+
+MAX_MONTHS = 24
+"""Months that a refusal names."""
+_V7 = 7
+
+T = TypeVar("T")
+
+
+async def check_book(database: Database, workspace: int, book: int) -> None:
+    """Raises Refusal `book_archived` if facts of the book are in files."""
+    _refuse(await database.fetchval(query("archived_months_of_book"), workspace, book))
+
+
+async def check_code(database: Database, workspace: int, code: str) -> None:
+    """As check_book, for the book of a code."""
+    _refuse(await database.fetchval(query("archived_months_of_code"), workspace, code))
+
+
+async def check_open(database: Database, workspace: int, book: int) -> None:
+    """As check_book, if the book has not ended: it would have to return to Redis."""
+    _refuse(await database.fetchval(query("archived_months_of_open_book"), workspace, book))
+
+
+async def check_redemption(database: Database, workspace: int, redemption_id: UUID) -> None:
+    """Raises Refusal `book_archived` if an unknown redemption may be in files, by the month in its id."""
+    if redemption_id.version != _V7:
+        return
+    month = datetime.fromtimestamp((redemption_id.int >> 80) / 1000, UTC).date().replace(day=1)
+    if await database.fetchval(query("has_archived_month"), workspace, month):
+        _refuse([month])
+
+
+@asynccontextmanager
+async def whole_book(database: Database, workspace: int, book: int) -> AsyncIterator[None]:
+    """Read facts of a book. Raises Refusal `book_archived` if some were in files before or after the reads: a month
+    may leave or return at any time."""
+    await check_book(database, workspace, book)
+    yield
+    await check_book(database, workspace, book)
+
+
+@asynccontextmanager
+async def whole_code(database: Database, workspace: int, code: str) -> AsyncIterator[None]:
+    """As whole_book, for the book of a code."""
+    await check_code(database, workspace, code)
+    yield
+    await check_code(database, workspace, code)
+
+
+async def read_archived_to(database: Database, workspace: int) -> str | None:
+    """The newest month of which facts of the workspace are in files: lists over all books leave them out."""
+    month = await database.fetchval(query("archived_to"), workspace)
+    return month and month_name(month)
+
+
+async def with_archived_to(
+    database: Database, workspace: int, read: Callable[[], Awaitable[T]]
+) -> tuple[T, str | None]:
+    """What this reads over all books, and the newest month that it may have left out."""
+    before = await read_archived_to(database, workspace)
+    result = await read()
+    after = await read_archived_to(database, workspace)
+    return result, max(before or "", after or "") or None
+
+
+def _refuse(months: Sequence[date] | None) -> None:
+    if not months:
+        return
+    names = ", ".join(month_name(month) for month in sorted(months)[:MAX_MONTHS])
+    more = f" and {len(months) - MAX_MONTHS} more" if len(months) > MAX_MONTHS else ""
+    raise Refusal(
+        "book_archived",
+        f"Facts of this book are in files, of {names}{more}. An operator restores them with `scrip archive --restore "
+        "DIR`, where DIR has the directories of these months.",
+    )
