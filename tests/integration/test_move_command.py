@@ -5,7 +5,7 @@ from click.testing import Result
 
 from tests.commands import scrip
 from tests.conftest import leave_out
-from tests.service_fixture import Service, new_code, ok
+from tests.service_fixture import Service, new_code, ok, until
 
 
 def _move(service: Service, *options: str) -> Result:
@@ -36,6 +36,7 @@ async def test_a_workspace_moves(mover: Service) -> None:
     moved = _move(mover, "mover", "1")
     assert moved.exit_code == 0, moved.output
     assert "mover is in partition 1. It was closed for" in moved.output
+    until(lambda: client.get(f"/v1/coupons/{code}").is_success)  # the API reads the partition five times a second
     body = {"userId": "ann", "lockToken": locked["lockToken"], "orderValue": "10.00"}
     ok(client.post(f"/v1/coupons/redeem/{code}", json=body), 201)
     (entry,) = [one for one in ok(client.get("/v1/audit"))["items"] if one["action"] == "workspace.moved"]
