@@ -157,6 +157,16 @@ BEGIN
 END
 $$;
 
+-- Restored facts are of the partition in which their workspace is now.
+CREATE FUNCTION place_in_partition(fact text, month date) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE format(
+    'UPDATE %I AS f SET partition = w.partition FROM workspaces w
+    WHERE w.workspace = f.workspace AND w.partition <> f.partition', fact_partition(fact, month)
+  );
+END
+$$;
+
 CREATE FUNCTION digest_user(workspace int, user_id text) RETURNS bytea IMMUTABLE STRICT LANGUAGE sql AS $$
   SELECT sha256(convert_to(workspace || ' ' || user_id, 'UTF8'))
 $$;

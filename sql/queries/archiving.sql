@@ -101,18 +101,27 @@ SELECT name, fact_partition(name, $1) AS partition FROM fact_tables();
 -- $1 workspace int  $2 month date
 SELECT EXISTS (SELECT FROM books WHERE workspace = $1 AND archived_months @> ARRAY[$2::date] AND archived_months IS NOT NULL);
 
+-- name: is_any_moving
+-- Whether workspaces are being moved to other partitions.
+SELECT EXISTS (SELECT FROM moves WHERE state IN ('ordered', 'running'));
+
 -- name: is_erasing
 -- Whether users are being deleted.
 SELECT EXISTS (SELECT FROM erasures WHERE user_id IS NOT NULL);
 
--- name: lock_deletions
--- Let no user be deleted until the transaction ends.
-LOCK TABLE erasures IN SHARE MODE;
+-- name: lock_deletions_and_moves
+-- Let no user be deleted until the transaction ends, and no workspace be moved.
+LOCK TABLE erasures, moves IN SHARE MODE;
 
 -- name: lock_month
 -- Let nobody change a month's facts or books, or delete a user, until the transaction ends.
 -- $1 month date
 SELECT lock_month($1);
+
+-- name: place_in_partition
+-- Let a month's restored facts be of the partition in which their workspace is now.
+-- $1 fact text  $2 month date
+SELECT place_in_partition($1, $2);
 
 -- name: read_archived_months
 -- The months whose facts are in files, each with its manifest's digest, in order.

@@ -30,6 +30,7 @@ from service.record.facts import history_pages, month_archiver
 from service.record.facts.month_archiver import Kept, with_locks
 from service.record.facts.timeline_queries import events_of
 from service.record.facts.user_deletion import begin_erasure, erase_facts, finish_erasure, pending_erasures
+from service.record.partitions.moves import order_move
 from service.record.partitions.partition_rows import read_partition
 from tests.commands import scrip
 from tests.integration.archiving_fixtures import TABLES, archive, make_old, read_tables, restore, retire
@@ -353,6 +354,21 @@ async def test_a_deleted_user_stays_deleted(place: Place, name: str, database_ur
         await place.pool.fetchval("SELECT count(*) FROM redemptions WHERE user_id = $1 AND ip IS NOT NULL", pseudonym)
         == 0
     )
+
+
+async def test_a_workspace_has_moved_meanwhile(place: Place, name: str, database_url: str, tmp_path: Path) -> None:
+    """Restored facts are in the partition in which their workspace is then. While it moves, nothing is restored."""
+    await archive(database_url, tmp_path)
+    await place.pool.execute("INSERT INTO partitions (id) VALUES (1)")
+    assert await order_move(place.pool, place.caller.workspace, 0, 1)
+    with pytest.raises(Kept, match="are being moved"):
+        await restore(database_url, tmp_path)
+    await place.pool.execute("UPDATE moves SET state = 'done'")
+    await place.pool.execute("UPDATE workspaces SET partition = 1")
+    assert await restore(database_url, tmp_path) == [name]
+    for table in TABLES:
+        assert {row[0] for row in await place.pool.fetch(f"SELECT DISTINCT partition FROM {table}")} <= {1}
+    assert await place.pool.fetchval("SELECT count(*) FROM redemptions")
 
 
 async def test_facts_with_a_wrong_time_join_their_month(

@@ -46,7 +46,8 @@ class MonthRestorer:
 
     1. Before all months: compare each manifest with the digest that Postgres has, and each file with its manifest.
     2. Load the month's files into tables of their own.
-    3. Replace users who were deleted meanwhile, attach the tables, and remove what was kept instead of them.
+    3. Replace users who were deleted meanwhile, and partitions from which workspaces have moved. Attach the tables,
+       and remove what was kept instead of them.
 
     A command that dies leaves each month in one place; the next one goes on.
     """
@@ -84,12 +85,17 @@ class MonthRestorer:
                 raise Kept("another command has restored it")
             await self._connection.execute(query("create_month"), month)
             files = {file.table: file for file in archived.manifest.files}
-            for table, partition in await fact_partitions(self._connection, month):
+            tables = await fact_partitions(self._connection, month)
+            for table, partition in tables:
                 rows = await load_file(self._connection, archived.folder, files[table], partition, progress)
                 if rows != files[table].rows:
                     raise DamagedArchive(f"{archived.folder / files[table].name} has {rows} rows")
-            await with_locks(self._connection, lambda: self._connection.execute(query("lock_deletions")))
+            await with_locks(self._connection, lambda: self._connection.execute(query("lock_deletions_and_moves")))
             await check_deletions(self._connection)
+            if await self._connection.fetchval(query("is_any_moving")):
+                raise Kept("workspaces are being moved: run the command again when `scrip move` has ended")
+            for table, _ in tables:
+                await self._connection.execute(query("place_in_partition"), table, month)
             for table in _USERS:
                 await self._connection.execute(query("erase_in_month"), table, month)
             for name in ("attach_month", "unsettle_month"):
