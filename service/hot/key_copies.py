@@ -125,14 +125,9 @@ class Copies:
         await self._server.load(self._scripts)
 
     async def names(self) -> AsyncIterator[list[str]]:
-        """Pages of the names of the workspace's keys. The prefix has nothing of a client's text. A name may come
-        twice; a key that is made meanwhile may be missing."""
-        at = b"0"
-        while True:
-            at, page = await self._server.command("SCAN", at, "MATCH", f"{self.prefix}*", "COUNT", 1000)
+        """Pages of the names of the workspace's keys, as Server.names."""
+        async for page in self._server.names(self.prefix):
             yield [name.decode("utf-8", "replace") for name in page]
-            if int(at) == 0:
-                return
 
     async def clear(self, but: frozenset[str] = frozenset()) -> None:
         """Remove the workspace's keys, except those of some kinds."""

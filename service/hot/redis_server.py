@@ -257,7 +257,7 @@ class Server:
     async def owned_names(self) -> AsyncIterator[list[str]]:
         """Pages of the partition's key names of any layout, without gate, outbox and mark. A name may come twice."""
         kept = (self.gate, self.outbox, key_names.mend(self.partition))
-        async for page in self._names():
+        async for page in self.names(key_names.partition_prefix(self.partition)):
             yield [name for name in page if name not in kept]
 
     async def walk_keys(self, kinds: Collection[str], workspace: int | None = None) -> AsyncIterator[list[Key]]:
@@ -266,15 +266,17 @@ class Server:
         A key may come twice; a key that is made or removed meanwhile may be missing. Keys are matched by parse_key, not
         by pattern, because clients' texts are part of names.
         """
-        async for page in self._names():
+        async for page in self.names(key_names.partition_prefix(self.partition)):
             keys = [key for key in map(parse_key, page) if key and key.workspace and key.kind in kinds]
             if matches := [key for key in keys if workspace in (None, key.workspace)]:
                 yield matches
 
-    async def _names(self) -> AsyncIterator[list[str]]:
-        at, ours = "0", f"{key_names.partition_prefix(self.partition)}*"
+    async def names(self, prefix: str) -> AsyncIterator[list[Any]]:
+        """Pages of the names that begin so, as the connection decodes them. A prefix has nothing of a client's text. A
+        name may come twice; a key that is made or removed meanwhile may be missing."""
+        at: Any = 0
         while True:
-            at, page = await self.command("SCAN", at, "MATCH", ours, "COUNT", SCAN_KEYS)
+            at, page = await self.command("SCAN", at, "MATCH", f"{prefix}*", "COUNT", SCAN_KEYS)
             for start in range(0, len(page), PAGE_KEYS):
                 yield page[start : start + PAGE_KEYS]
             if int(at) == 0:
