@@ -164,7 +164,7 @@ async def test_everything_moves(shop: Shop) -> None:
     assert await shop.keys(0) == {}
 
 
-async def test_a_move_under_traffic(shop: Shop) -> None:
+async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While clients redeem, the workspace moves there and back and there. Each code is sold once, and nothing that was
     answered is lost; the other workspaces of both partitions are refused nothing."""
     neighbours: list[tuple[int, str]] = []
@@ -173,8 +173,15 @@ async def test_a_move_under_traffic(shop: Shop) -> None:
     buying = asyncio.create_task(_buy(shop, bought))
     async with running(_redeem_forever(shop.fleet, resident, neighbours)):
         for target in (1, 0, 1):
+            with monkeypatch.context() as patch:
+                stop = Stop(patch, Copies, "leave", after=False)
+                moving = asyncio.create_task(shop.move(target))
+                await stop.is_reached.wait()
+                so_far = len(bought)
+                await until(lambda so_far=so_far: len(bought) > so_far + 2)  # changes that only the closing copies
+                stop.go_on()
+                await moving
             so_far = len(bought)
-            await shop.move(target)
             await until(lambda so_far=so_far: len(bought) > so_far + 5)
     assert len(neighbours) > 50
     await _stop_and_compare(shop, buying, bought)

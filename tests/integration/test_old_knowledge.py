@@ -18,7 +18,7 @@ from service.api.durability import is_recorded
 from service.domain.errors import Refusal
 from service.formats.events import event_of_redemption
 from service.hot import decider
-from service.hot.fencing import FRESH_S, Nonce
+from service.hot.fencing import FRESH_S, Nonce, parse_nonce
 from service.hot.projection import RedisProjector
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations import coupon_view, redeem, rollback
@@ -141,8 +141,10 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
         await place.do(coupon_view.READ, "CODE-9")
     place.decider.learn(0, epoch, nonce)
     assert await place.do(coupon_view.READ, "CODE-9")
+    own = parse_nonce(nonce)
+    other = str(own._replace(random=own.random[::-1]))  # the same one would be a turn of the epoch
     for meanwhile in (
-        lambda: place.decider.learn(0, epoch + 1, nonce),
+        lambda: place.decider.learn(0, epoch + 1, other),
         lambda: monkeypatch.setitem(FRESH_S, "postgres", -1),
     ):
         place.decider = decider.Decider(_Link(place, meanwhile, place.link.history))  # type: ignore[arg-type]
