@@ -44,6 +44,7 @@ from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor,
 from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
 from service.worker.versions import LoadedScripts
+from service.worker.waiting import pause, wait_for_any
 from service.worker.webhook_sender import Sender
 from service.worker.workspace_mover import WorkspaceMover
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
@@ -119,7 +120,7 @@ class PartitionWorker:
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
-            await _wait_for(stopping, self._lease.is_due)
+            await wait_for_any(stopping, self._lease.is_due)
             if stopping.is_set():
                 return
             pause_s, self._task = 0.0, "opening"
@@ -147,9 +148,9 @@ class PartitionWorker:
             if fence is not None and pause_s > LEASE_S and self._keeper.has_others:
                 with contextlib.suppress(*postgres.ERRORS):
                     await self._keeper.release(self._pool, self._partition, fence)
-                await _pause(pause_s, stopping, self._lease.is_named)
+                await pause(pause_s, stopping, self._lease.is_named)
             else:
-                await _pause(pause_s, stopping)
+                await pause(pause_s, stopping)
 
     async def _pause_after(self, error: Exception) -> float:
         """Log or store the error, and return the pause in seconds: short if a server is away, else growing. If the
@@ -194,7 +195,7 @@ class PartitionWorker:
                     ),
                 ]
                 self._lease.is_steady = True
-                await _wait_for(stopping, self._lease.is_leaving)
+                await wait_for_any(stopping, self._lease.is_leaving)
                 for task in tasks:
                     task.cancel()
             await self._drain(flusher)
@@ -389,19 +390,3 @@ class PartitionWorker:
                     pass
         except (*postgres.ERRORS, *redis.ERRORS, OutboxGap, TooManyRefused, CursorMoved) as error:
             self._log.warning("not_drained", error=type(error).__name__)
-
-
-async def _pause(seconds: float, *ends: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await _wait_for(*ends)
-
-
-async def _wait_for(*events: asyncio.Event) -> None:
-    """Wait for the first of these."""
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
