@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest_asyncio
 
 from service.formats.month_archive import month_name
 from service.hot.connection import Broken
@@ -57,6 +58,19 @@ async def retire(place: Place, *books: int) -> None:
         await end_book(place, 31, book)
         await move(place)
         assert await where_is(place, book) == "retired"
+
+
+@pytest_asyncio.fixture
+async def old_month(place: Place) -> date:
+    """The month in which all facts happened; all books are still in use."""
+    return await make_old(place)
+
+
+@pytest_asyncio.fixture
+async def retired_month(place: Place, old_month: date) -> str:
+    """Its name, with all books retired."""
+    await retire(place)
+    return month_name(old_month)
 
 
 class DyingConnection(asyncpg.Connection):

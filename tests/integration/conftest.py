@@ -17,6 +17,7 @@ from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from service.record.sessions import BOUNDS_S
+from tests.integration.archiving_fixtures import old_month, retired_month
 from tests.integration.fleet import fleet
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
@@ -24,7 +25,20 @@ from tests.integration.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhook_fixtures import office, receiver
 from tests.service_fixture import database
 
-__all__ = ["fleet", "kept", "make_flusher", "office", "partitions", "place", "pool", "receiver", "shop", "workspace"]
+__all__ = [
+    "fleet",
+    "kept",
+    "make_flusher",
+    "office",
+    "old_month",
+    "partitions",
+    "place",
+    "pool",
+    "receiver",
+    "retired_month",
+    "shop",
+    "workspace",
+]
 """Fixtures of several files, for pytest to find here."""
 
 _numbers = count(1)
