@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests.harness import dump
-from loadtests.harness.running import PARTITIONS
+from loadtests.harness.running import HOME, PARTITIONS
 from loadtests.harness.servers import started
 from service.formats import key_names
 from service.hot.connection import connect, read_nodes
@@ -40,23 +40,26 @@ async def everything(url: str) -> dict[str, Any]:
     """What a Redis holds of the service, but for what every opening writes anew, and limits' counters, which end by
     themselves."""
     keys: dict[str, Any] = {}
-    of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout)
+    of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout, key_names.turned)
     partitions = max(PARTITIONS, CLUSTERED_PARTITIONS)
     for node in await read_nodes(url):
         connection = await connect(node, "drill")
         try:
-            keys |= await dump.everything(connection, *(key(p) for p in range(partitions) for key in of_partitions))
+            left_out = [key(p) for p in range(partitions) for key in of_partitions]
+            left_out += [key_names.newest(p) for p in range(partitions) if p != HOME]  # a workspace may have left it
+            keys |= await dump.everything(connection, *left_out)
         finally:
             connection.close()
     return {name: plain for name, held in keys.items() if (plain := _plain(name, held)) is not None}
 
 
 def _plain(name: str, held: Any) -> Any:
-    """Without the limit that a code was locked under and then not used, and claims of keys, which live in Redis alone;
-    without counts of nothing. None for what then says nothing, or ended since its name was read."""
+    """Without the limit that a code was locked under and then not used, claims of keys, and marks of workspaces that
+    left, which live in Redis alone; without counts of nothing. None for what then says nothing, or ended since its name
+    was read."""
     key = key_names.parse_key(name)
     kind = key.kind if key else ""
-    if kind == "q":
+    if kind in ("q", "m"):
         return None
     if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None

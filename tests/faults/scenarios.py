@@ -6,7 +6,7 @@ from typing import NamedTuple
 from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
 from service.hot.fencing import Fencing
-from tests.faults import cluster_faults, process_faults, redis_faults, server_faults, upgrading
+from tests.faults import cluster_faults, move_faults, process_faults, redis_faults, server_faults, upgrading
 from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
@@ -136,6 +136,9 @@ SCENARIOS: dict[str, Scenario] = {
     "a cluster's slot moved": Scenario(cluster_faults.slot_moved, clustered=True, codes=2000, rounds=10),
     "a cluster's nodes and all processes killed": Scenario(
         cluster_faults.all_killed, may_lose=ANSWERED, clustered=True, codes=3000, rounds=5
+    ),
+    "a workspace moves to another partition": Scenario(
+        move_faults.workspace_moved, replicated=False, codes=2000, rounds=10
     ),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(
