@@ -37,7 +37,7 @@ async def test_a_moved_cursor_starts_the_opening_again(
         pauses.append(seconds)
 
     monkeypatch.setattr(Opening, "run", run)
-    monkeypatch.setattr(worker, "_pause", pause)
+    monkeypatch.setattr(worker, "pause", pause)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
     keeper = LeaseKeeper(place.pool, "tests", 1)

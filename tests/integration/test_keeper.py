@@ -68,7 +68,7 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
 
     monkeypatch.setattr(LeaseKeeper, "take", take)
     monkeypatch.setattr(Opening, "run", fails)
-    monkeypatch.setattr(worker, "_pause", pause)
+    monkeypatch.setattr(worker, "pause", pause)
     monkeypatch.setattr(task_supervisor.random, "uniform", lambda _, most: most)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     keeper = make_keeper(place, database_url)
