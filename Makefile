@@ -17,7 +17,7 @@ run: $(READY) ## start Scrip with servers of its own on 127.0.0.1:8000 (SCRIP_PO
 # They start Python some two hundred times, and without bytecode each start would compile the service again.
 test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(READY) $(if $(SUITE),,lint types) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
+test: $(READY) $(if $(SUITE),,lint types $(if $(CI),checkov)) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
 	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## style, rules of import, image, compose file, manifests, templates
