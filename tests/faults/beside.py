@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, cycle
+from typing import Any
 
 import httpx
 
@@ -42,8 +43,13 @@ class _Shop:
             await until(lambda client=client: self._is_known(client), "a workspace")
         client = self._clients[0]
         book = {"name": "Sale", "maxRedemptionsPerCode": None}
-        book_id = (await client.post("/v1/books", json=book)).raise_for_status().json()["bookId"]
-        (await client.post(f"/v1/books/{book_id}/codes", json={"codes": [self._code]})).raise_for_status()
+        made = await until(lambda: self._post(client, "/v1/books", book), "a book")
+        await until(lambda: self._post(client, f"/v1/books/{made['bookId']}/codes", {"codes": [self._code]}), "a code")
+
+    async def _post(self, client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Any:
+        """None if it is refused: the API may have just started."""
+        response = await client.post(path, json=body)
+        return response.json() if response.is_success else None
 
     async def _is_known(self, client: httpx.AsyncClient) -> bool:
         return (await client.get("/v1/users/nobody")).is_success
