@@ -22,6 +22,7 @@ from service.formats.event_id import parse_event_id
 from service.formats.events import Redeemed, parse
 from service.formats.redemption_record import record_text
 from service.hot.decider import Decider
+from service.hot.link import LinkToAll
 from service.hot.projection import RedisProjector
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations.base import Command
@@ -32,26 +33,12 @@ NOW_MS = 1_800_000_000_000
 STILL_CLOCK = "test:now"
 
 
-class CallingLink:
+class CallingLink(LinkToAll):
     """What a decider sends, over `call` alone."""
 
     waiting = 0
-    fsynced = False
     history = ""
     generation = 0
-
-    def of(self, partition: int) -> Self:
-        """As Link.of."""
-        del partition
-        return self
-
-    def syncs(self, partition: int) -> bool:
-        """As Link.syncs."""
-        del partition
-        return self.fsynced
-
-    def suspect(self) -> None:
-        """As Link.suspect."""
 
     async def call(self, *command: Any) -> Any:
         """A reply."""

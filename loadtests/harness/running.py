@@ -36,6 +36,15 @@ def data_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+def is_ready(url: str) -> bool:
+    """Whether the service there is ready and no part of it fails."""
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as answer:
+            return json.load(answer)["failing"] == []
+    except OSError:
+        return False
+
+
 class Run:
     """One `scrip run` on a data folder, of this tree or another; its output goes to a file beside that folder."""
 
@@ -68,11 +77,7 @@ class Run:
 
     def ready(self) -> bool:
         """Whether it is ready and no part of it fails."""
-        try:
-            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as answer:
-                return json.load(answer)["failing"] == []
-        except OSError:
-            return False
+        return is_ready(self.url)
 
     def get(self, path: str, key: str) -> bytes:
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {key}"})

@@ -11,8 +11,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -22,7 +20,7 @@ from loadtests import generator
 from loadtests.figures import markdown, say
 from loadtests.ground import Ground
 from loadtests.harness.cluster import Cluster, start_cluster
-from loadtests.harness.running import data_folder
+from loadtests.harness.running import data_folder, is_ready
 from loadtests.harness.servers import VALKEY, free_port
 from loadtests.harness.workspaces import make_workspace
 from loadtests.own import ROOT, cpu_of
@@ -169,13 +167,7 @@ def _start_process(name: str, env: dict[str, str], folder: Path) -> subprocess.P
 
 def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + LIMIT_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as response:
-                if b'"failing":[]' in response.read().replace(b" ", b""):
-                    return
-        except urllib.error.URLError:
-            pass
+    while not is_ready(url):
         assert time.monotonic() < deadline, "the service is not ready"
         time.sleep(0.1)
 

@@ -19,7 +19,27 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
 log = structlog.get_logger()
 
 
-class Link:
+class LinkToAll:
+    """What ClusterLinks answers for each partition, of one server that has all partitions."""
+
+    fsynced = False
+    """Whether the server syncs to disk before it replies: by its settings, or as declared if it hides them."""
+
+    def of(self, partition: int) -> Self:
+        """The link of a partition: always this one."""
+        del partition
+        return self
+
+    def syncs(self, partition: int) -> bool:
+        """Whether all replies for a partition that may come now are fsynced."""
+        del partition
+        return self.fsynced
+
+    def suspect(self) -> None:
+        """Nothing: no partition can be on another server."""
+
+
+class Link(LinkToAll):
     """A connection that reconnects. While it is down, requests are refused at once.
 
     1. Connect, and check that the server is fit to decide and whether it syncs before it replies. Then serve requests.
@@ -37,26 +57,11 @@ class Link:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
-        self.fsynced = False
-        """Whether the server syncs to disk before it replies: by its settings, or as declared if it hides them."""
         self.history = ""
         """The id of the server's data; '' if the server hides it."""
         self.generation = 0
         """The number of the last connection among those of this process: another may lead to another server."""
         self._unfit = ""
-
-    def of(self, partition: int) -> Self:
-        """The link of a partition: this one of all, as in a cluster ClusterLinks.of."""
-        del partition
-        return self
-
-    def syncs(self, partition: int) -> bool:
-        """Whether all replies for a partition that may come now are fsynced."""
-        del partition
-        return self.fsynced
-
-    def suspect(self) -> None:
-        """As ClusterLinks.suspect: this server has all partitions."""
 
     async def start(self) -> None:
         """Begin to connect, and wait at most a second for the connection."""

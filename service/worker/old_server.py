@@ -20,7 +20,6 @@ CUT_OFF_S = MAX_AGE_S + 30
 STEADY_S = 10.0
 """Replicas or nodes must come or go for so long before an epoch is opened anew with another fencing."""
 
-
 SPREAD_S, PAUSE_S = 1.0, 0.1
 """Time for a committee to learn of a failover, and between two readings of its reports."""
 

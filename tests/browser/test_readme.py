@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
 
-from loadtests.harness.running import data_folder
+from loadtests.harness.running import data_folder, is_ready
 from loadtests.harness.servers import free_port
 from tests.browser.watched import Watched
 
@@ -51,7 +50,7 @@ def url() -> Iterator[str]:
         url = f"http://127.0.0.1:{port}"
         try:
             deadline = time.monotonic() + _READY_S
-            while not _is_ready(url):
+            while not is_ready(url):
                 assert run.poll() is None, (folder / "output").read_text()
                 assert time.monotonic() < deadline, (folder / "output").read_text()
                 time.sleep(0.1)
@@ -60,14 +59,6 @@ def url() -> Iterator[str]:
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGINT)
             run.wait(_READY_S)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as response:
-            return response.status == 200
-    except OSError:
-        return False
 
 
 async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str) -> None:
