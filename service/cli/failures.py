@@ -54,7 +54,7 @@ def _explain(error: Exception) -> str | None:
 
 @asynccontextmanager
 async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Connection]":
-    """Yield a connection to a database that matches the settings. Raises Unusable, UnusableRecord."""
+    """Yield a connection to a database that fits this version. Raises Unusable, UnusableRecord."""
     import asyncpg
 
     from service.record.partitions.partition_rows import check_partitions
@@ -67,7 +67,7 @@ async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Conn
     except OSError as error:
         raise Unusable(f"unavailable: the database can't be reached ({error}). Check that it runs.") from error
     try:
-        await check_partitions(connection, settings.partitions)
+        await check_partitions(connection)
         yield connection
     except (ConnectionResetError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
         raise Unusable(f"unavailable: the connection to the database broke ({error}).") from error
@@ -76,11 +76,11 @@ async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Conn
 
 
 async def check_record(settings: "Settings") -> None:
-    """Wait until the database is reachable, then check that it matches the settings. Raises UnusableRecord."""
+    """Wait until the database is reachable, then check that it fits this version. Raises UnusableRecord."""
     from service.record.partitions.partition_rows import check_partitions
     from service.record.pool import connect_when_there
 
     if settings.database_url is None:
         return
     async with await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:
-        await check_partitions(pool, settings.partitions)
+        await check_partitions(pool)

@@ -10,6 +10,7 @@ from service.cli.admin import keys, workspaces
 from service.cli.archive import archive
 from service.cli.failures import Commands, Unusable, check_record
 from service.cli.moving import move
+from service.cli.partitions import partitions
 from service.cli.reconcile import reconcile
 from service.cli.recovery import rebuild
 from service.replay.command import replay
@@ -26,6 +27,7 @@ def main() -> None:
 main.add_command(archive)
 main.add_command(keys)
 main.add_command(move)
+main.add_command(partitions)
 main.add_command(rebuild)
 main.add_command(reconcile)
 main.add_command(replay)
@@ -123,8 +125,8 @@ def doctor(as_json: bool) -> None:
 
     Prints each check with its state, and the remedy for each fault.
 
-    Exits with 0 if nothing is bad, 1 if a check is bad, 2 if a server can't be reached or the database was
-    created for another number of partitions than SCRIP_PARTITIONS.
+    Exits with 0 if nothing is bad, 1 if a check is bad, 2 if a server can't be reached or the database is of a version
+    that does not fit.
     """
     from service.doctor.checks import examine
 

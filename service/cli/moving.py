@@ -10,6 +10,8 @@ import click
 from service.cli.failures import connect_to_record
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable, Sequence
+
     import asyncpg
 
     from service.common.config import Settings
@@ -70,7 +72,7 @@ async def _move(settings: "Settings", name: str, target: int, dry_run: bool, can
             )
             if dry_run:
                 return
-            await _order(connection, row, target)
+            await order(connection, row, target)
         elif dry_run:
             click.echo(f"The move of {name} to partition {target} is {last.state if last else ''}.")
             return
@@ -79,16 +81,25 @@ async def _move(settings: "Settings", name: str, target: int, dry_run: bool, can
 
 async def _check(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
     """Raises ClickException if the move can't be ordered."""
+    from service.record.partitions.partition_rows import read_partitions, recorded_partitions
+
+    rows, wanted = await read_partitions(connection), await recorded_partitions(connection)
+    if target >= min(len(rows), wanted or 0):
+        last = f"This database has the partitions 0 to {len(rows) - 1}."
+        if target < len(rows):
+            last = f"`scrip partitions resize {wanted}` removes the partitions from {wanted} on."
+        raise click.ClickException(f"There is no partition {target} to move to. {last}")
+    await check_movable(connection, rows, (row.partition, target))
+
+
+async def check_movable(
+    connection: "asyncpg.Connection", rows: "Sequence[Partition]", partitions: "Iterable[int]"
+) -> None:
+    """Raises ClickException if nothing can move between these partitions now. `rows` are all partitions."""
     from service.hot.scripts import version
     from service.record.partitions.moves import other_versions
-    from service.record.partitions.partition_rows import read_partitions
 
-    rows = await read_partitions(connection)
-    if target >= len(rows):
-        raise click.ClickException(
-            f"There is no partition {target}. This database has the partitions 0 to {len(rows) - 1}."
-        )
-    for partition in (row.partition, target):
+    for partition in partitions:
         if not rows[partition].lease_live:
             raise click.ClickException(f"No worker holds partition {partition}. Start one (`scrip worker`), and retry.")
         if rows[partition].state != "open":
@@ -99,8 +110,8 @@ async def _check(connection: "asyncpg.Connection", row: "WorkspaceRow", target: 
         raise click.ClickException("Processes of another version run. Finish the upgrade, and retry after a minute.")
 
 
-async def _order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
-    """Order and audit the move. Raises ClickException if another command was faster."""
+async def order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
+    """Order and audit a move. Raises ClickException if another command was faster."""
     from service.access.actor import Actor, current_actor
     from service.record.config.audit_log import write_audit
     from service.record.partitions.moves import order_move
@@ -114,32 +125,42 @@ async def _order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: 
 
 
 async def _show_progress(connection: "asyncpg.Connection", name: str, number: int) -> None:
-    """Show a progress bar until the move is done. Raises ClickException if it fails, or doesn't begin in time."""
+    """Show a progress bar until the move is done. Raises ClickException as follow_move."""
+    bar, last = None, None
+    with contextlib.ExitStack() as stack:
+        async for last in follow_move(connection, name, number):
+            if bar is None and last.attempts and last.state != "done":
+                bar = stack.enter_context(click.progressbar(length=max(last.total, 1), label=f"Moving {name}"))
+            if bar is not None:
+                bar.length = max(last.total, 1)
+                bar.update(min(last.done, bar.length) - bar.pos)
+    if last:
+        click.echo(
+            f"{name} is in partition {last.target}. "
+            f"It was closed for {last.closed_ms} ms; {last.total} keys were copied."
+        )
+
+
+async def follow_move(connection: "asyncpg.Connection", name: str, number: int) -> "AsyncGenerator[Move]":
+    """Read a workspace's move five times a second, the last time when it is done. Raises ClickException if it fails, is
+    withdrawn, or doesn't begin in time."""
     from service.record.partitions.moves import read_move
 
-    deadline, bar = time.monotonic() + START_TIMEOUT_S, None
-    with contextlib.ExitStack() as stack:
-        while True:
-            move = await read_move(connection, number)
-            if move is None:
-                raise click.ClickException(f"The move of {name} was withdrawn.")
-            if move.state in ("done", "failed"):
-                break
-            if bar is None and move.attempts:
-                bar = stack.enter_context(click.progressbar(length=max(move.total, 1), label=f"Moving {name}"))
-            if bar is not None:
-                bar.length = max(move.total, 1)
-                bar.update(min(move.done, bar.length) - bar.pos)
-            elif time.monotonic() > deadline:
-                raise click.ClickException(await _explain_no_start(connection, move))
-            await asyncio.sleep(POLL_S)
-    if move.state == "failed":
-        raise click.ClickException(
-            f"{name} stays in partition {move.source}: {move.reason}. Run the command again to retry."
-        )
-    click.echo(
-        f"{name} is in partition {move.target}. It was closed for {move.closed_ms} ms; {move.total} keys were copied."
-    )
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        move = await read_move(connection, number)
+        if move is None:
+            raise click.ClickException(f"The move of {name} was withdrawn.")
+        if move.state == "failed":
+            raise click.ClickException(
+                f"{name} stays in partition {move.source}: {move.reason}. Run the command again to retry."
+            )
+        if not move.attempts and time.monotonic() > deadline:
+            raise click.ClickException(await _explain_no_start(connection, move))
+        yield move
+        if move.state == "done":
+            return
+        await asyncio.sleep(POLL_S)
 
 
 async def _explain_no_start(connection: "asyncpg.Connection", move: "Move") -> str:

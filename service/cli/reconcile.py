@@ -126,8 +126,8 @@ async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **optio
 
 @asynccontextmanager
 async def _connect(settings: "Settings") -> "AsyncIterator[tuple[str, asyncpg.Pool]]":
-    """Yield Redis's URL and a pool of Postgres connections. Raises Uncompared, and UnusableRecord if the settings don't
-    match the database."""
+    """Yield Redis's URL and a pool of Postgres connections. Raises Uncompared, and UnusableRecord if the database does
+    not fit this version."""
     from service.record.partitions import comparisons
     from service.record.partitions.partition_rows import check_partitions
     from service.record.pool import ERRORS
@@ -140,7 +140,7 @@ async def _connect(settings: "Settings") -> "AsyncIterator[tuple[str, asyncpg.Po
     except ERRORS as error:
         raise Uncompared(f"unavailable: the database can't be used ({type(error).__name__}).") from error
     async with pool:
-        await check_partitions(pool, settings.partitions)
+        await check_partitions(pool)
         yield redis_url, pool
 
 

@@ -151,8 +151,8 @@ class Settings(BaseSettings):
     )
     """`console` on a terminal, `json` elsewhere."""
     partitions: int | None = Field(default=None, ge=1, le=1024)
-    """Number of partitions that workspaces spread over; fixed once the database is created. None: the number of an
-    existing database; a new one gets 16, or 1 from `scrip run`."""
+    """Number of partitions of a new database. None: 16, or 1 from `scrip run`. `scrip partitions resize` changes the
+    number of an existing one."""
     standbys: int = Field(default=0, ge=0, le=16)
     """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
     reconcile_at: Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")] = ""

@@ -27,8 +27,6 @@ from service.record import pool as postgres
 from service.record.migrations import MigrationError, missing
 from service.record.partitions.partition_rows import (
     Partition,
-    WrongPartitions,
-    check_partitions,
     read_partitions,
     recorded_partitions,
 )
@@ -73,7 +71,7 @@ async def _examine(settings: Settings) -> Report:
 class _Examination:
     """Runs the checks in order.
 
-    1. Postgres: reachable, fit, migrated, created for the number of partitions in the settings.
+    1. Postgres: reachable, fit, migrated, and its number of partitions.
     2. Redis: reachable, fit, its durability and memory, and whether scripts may compute the names of keys.
     3. Each partition: its state in Postgres and in Redis. The worker has two seconds to record the outbox.
     """
@@ -175,15 +173,16 @@ class _Examination:
         return rows
 
     async def _check_partition_count(self, connection: asyncpg.Connection) -> Check:
-        recorded = await recorded_partitions(connection)
-        try:
-            await check_partitions(connection, self._settings.partitions)
-        except WrongPartitions as wrong:
-            self.unusable = True
-            return Check("partitions", "bad", f"{wrong.code}: {wrong}", f"Set SCRIP_PARTITIONS={recorded}.")
-        if recorded is None:
+        wanted, existing = await recorded_partitions(connection), len(await read_partitions(connection))
+        if wanted is None:
             return Check("partitions", "bad", "the database has none yet", "Start `scrip worker`.")
-        return Check("partitions", "ok", f"{recorded}")
+        if existing > wanted:
+            says = f"{existing}, of which {existing - wanted} are to be removed"
+            return Check("partitions", "warning", says, f"Run `scrip partitions resize {wanted}` until it is done.")
+        if self._settings.partitions not in (None, wanted):
+            says = f"{wanted}; SCRIP_PARTITIONS={self._settings.partitions} counts for a new database only"
+            return Check("partitions", "warning", says, "Unset SCRIP_PARTITIONS.")
+        return Check("partitions", "ok", f"{wanted}")
 
     async def _check_partitions(self, record: asyncpg.Connection, rows: list[Partition]) -> None:
         states: dict[int, RedisState] = {}

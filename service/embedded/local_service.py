@@ -163,7 +163,8 @@ class _LocalService:
             with contextlib.suppress(NotMigrated):
                 await self._with_database(check_partitions)
             await migrate_version(self._database_url)
-            await self._with_database(partial(ensure_partitions, default=demo.PARTITIONS))
+            wanted = self._settings.partitions
+            await self._with_database(partial(ensure_partitions, wanted=wanted, default=demo.PARTITIONS))
             if self._postgres:
                 await demo.seed(self._database_url)
             else:
@@ -171,11 +172,11 @@ class _LocalService:
         except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StartError(f"The database can't be prepared: {error}") from error
 
-    async def _with_database(self, check: Callable[[asyncpg.Connection, int | None], Awaitable[int | None]]) -> None:
-        """Run a check of the number of partitions. Raises UnusableRecord if the settings have another number."""
+    async def _with_database(self, check: Callable[[asyncpg.Connection], Awaitable[int | None]]) -> None:
+        """Run a check of the database. Raises UnusableRecord."""
         connection = await connect_once(self._database_url)
         try:
-            await check(connection, self._settings.partitions)
+            await check(connection)
         finally:
             await connection.close()
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
 import asyncpg
@@ -29,7 +29,7 @@ from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
 from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.recorded_wait import Recorded
-from service.record.partitions.partition_rows import read_partitions
+from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.replica import Replica
 from service.record.versions import BEAT_S, WrongNumber, forget_process, renew_process
 from service.serving.jwks import JwksRefresher
@@ -178,15 +178,7 @@ class _PostgresPoller:
         for issuer in context.keyring.tokens.issuers:
             if issuer.bearer is None:
                 issuer.bearer = await _read_bearer(context, issuer.workspace)
-        partitions = await read_partitions(context.pool)
-        for row in partitions:
-            if row.state == "open":
-                context.decider.learn(row.id, row.epoch, row.nonce, made, polled_at)
-            else:
-                context.decider.forget(row.id)
-        context.partitions = range(len(partitions))
-        context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
-        context.waiting_partitions = frozenset(row.id for row in partitions if row.waits_until)
+        self._take_over(await read_partitions(context.pool), made, polled_at)
         if (now := time.monotonic()) > self._beat_at:
             self._beat_at = now + BEAT_S
             await renew_process(context.pool, self.process, "api", version())
@@ -197,3 +189,17 @@ class _PostgresPoller:
             self._note_refused_at = now + USAGE_INTERVAL_S
             async with context.pool.acquire() as connection, connection.transaction():
                 await record_rejections(connection, refused)
+
+    def _take_over(self, partitions: Sequence[Partition], made: int, polled_at: float) -> None:
+        """Use the epochs of all partitions. Others may have been created or removed."""
+        context = self._context
+        for row in partitions:
+            if row.state == "open":
+                context.decider.learn(row.id, row.epoch, row.nonce, made, polled_at)
+            else:
+                context.decider.forget(row.id)
+        for removed in context.partitions[len(partitions) :]:
+            context.decider.forget(removed)
+        context.partitions = range(len(partitions))
+        context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
+        context.waiting_partitions = frozenset(row.id for row in partitions if row.waits_until)

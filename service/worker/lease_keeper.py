@@ -48,6 +48,8 @@ class Lease:
         """As `confirmed` in Partition."""
         self.due: frozenset[str] = frozenset()
         """The tasks for which Postgres has work."""
+        self.is_unneeded = asyncio.Event()
+        """The partition is to be removed, and no workspace is in it."""
         self._next = asyncio.Event()
 
     async def until_due(self, task: str) -> None:
@@ -64,6 +66,7 @@ class Lease:
     def observe(self, row: LeaseRow) -> None:
         """Take over what a reading says of the partition."""
         self.config_version, self.is_confirmed, self.due = row.config_version, row.confirmed, row.due
+        _set(self.is_unneeded, "removing" in row.due)
         self._next.set()
         self._next = asyncio.Event()
 
@@ -83,17 +86,21 @@ class LeaseKeeper:
     away, and the other has not renewed its own yet.
     """
 
-    def __init__(self, pool: asyncpg.Pool, holder: str, partitions: int) -> None:
+    def __init__(self, pool: asyncpg.Pool, holder: str) -> None:
         """`pool` is used for nothing else that may take long."""
         self._pool, self.holder = pool, holder
-        self._leases = [Lease() for _ in range(partitions)]
+        self._leases: dict[int, Lease] = {}
+        self.partitions: list[int] = []
+        """All that the last reading had."""
+        self.has_read = asyncio.Event()
+        """There was a reading since the event was cleared."""
         self._readings = 0
         self._careful_until = 0.0
         self.has_others = False
         """Whether there are other workers."""
 
     def __getitem__(self, partition: int) -> Lease:
-        return self._leases[partition]
+        return self._leases.setdefault(partition, Lease())
 
     async def run(self) -> None:
         while True:
@@ -116,7 +123,7 @@ class LeaseKeeper:
 
     async def take(self, database: asyncpg.Pool, partition: int) -> int | None:
         """Take the lease, and return its new fence; None if another worker has it."""
-        lease = self._leases[partition]
+        lease = self[partition]
         fence = await partition_rows.take_lease(database, partition, self.holder)
         lease.is_due.clear()
         lease.is_named.clear()
@@ -127,7 +134,7 @@ class LeaseKeeper:
 
     def pause(self, partition: int) -> None:
         """The work on the partition has ended. If this worker still has the lease, it may take it again."""
-        lease = self._leases[partition]
+        lease = self[partition]
         if lease.fence is not None and not lease.is_lost.is_set():
             lease.is_named.set()
             lease.is_due.set()
@@ -135,7 +142,7 @@ class LeaseKeeper:
 
     async def release(self, database: asyncpg.Pool, partition: int, fence: int) -> None:
         """Release the lease, to its successor if it has one."""
-        lease = self._leases[partition]
+        lease = self[partition]
         await partition_rows.release_lease(database, partition, fence, lease.successor)
         lease.fence, lease.known_from = None, self._readings + 1
         lease.is_named.clear()
@@ -152,10 +159,14 @@ class LeaseKeeper:
         held.update(row.holder for row in leases.partitions.values() if row.holder in leases.workers)
         free = [partition for partition, row in leases.partitions.items() if row.holder not in leases.workers]
         to_take = share_out(held, free)
-        for partition, lease in enumerate(self._leases):
+        self.partitions = sorted(leases.partitions)
+        self.has_read.set()
+        for partition in self._leases.keys() - leases.partitions.keys():  # removed, or Postgres was restored
+            self._end_lease(self[partition])
+        for partition, row in leases.partitions.items():
+            lease = self[partition]
             if reading < lease.known_from:
                 continue
-            row = leases.partitions[partition]
             lease.observe(row)
             fence, holder = row.fence, row.holder
             is_free = holder not in leases.workers
@@ -167,15 +178,22 @@ class LeaseKeeper:
             _set(lease.is_due, is_named or (may_take and (to_take.get(partition) == self.holder or is_untaken)))
             if lease.fence not in (None, fence):
                 lease.is_lost.set()
-        is_moving = any(lease.is_leaving.is_set() and lease.fence is not None for lease in self._leases)
+        is_moving = any(lease.is_leaving.is_set() and lease.fence is not None for lease in self._leases.values())
         if not free and not is_moving:
             self._hand_over(held, {worker for worker, alive_s in leases.workers.items() if alive_s >= SETTLED_S})
 
+    def _end_lease(self, lease: Lease) -> None:
+        """There is no such partition."""
+        lease.is_due.clear()
+        lease.is_named.clear()
+        if lease.fence is not None:
+            lease.is_lost.set()
+
     def _hand_over(self, held: Mapping[str, int], settled: set[str]) -> None:
         giver, receiver = choose_handover(held, settled)
-        steady = [partition for partition, lease in enumerate(self._leases) if lease.is_steady]
+        steady = sorted(partition for partition, lease in self._leases.items() if lease.is_steady)
         if giver == self.holder and steady:
-            lease = self._leases[steady[-1]]
+            lease = self[steady[-1]]
             lease.successor = receiver
             lease.is_leaving.set()
             log.info("lease_handed_over", partition=steady[-1], successor=receiver)

@@ -37,6 +37,7 @@ from service.worker.lock_sweeper import sweep
 from service.worker.old_server import FencingWatch, OldServerMayRun
 from service.worker.opening import Opening, has_forgotten_more
 from service.worker.order_forgetter import OrderForgetter
+from service.worker.partition_removal import remove_partition
 from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
 from service.worker.restocker import Restocker
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
@@ -95,6 +96,7 @@ class PartitionWorker:
        is longer than a lease releases it, if there is another worker to try.
        service/worker/task_supervisor.py restarts the tasks that are not vital.
     6. On request, stop: record the rest of the outbox and release the lease. For a handover, name the successor.
+    7. If there are to be fewer partitions, and no workspace is left here, remove the partition.
     """
 
     def __init__(self, shared: Shared, partition: int) -> None:
@@ -195,9 +197,12 @@ class PartitionWorker:
                     ),
                 ]
                 self._lease.is_steady = True
-                await wait_for_any(stopping, self._lease.is_leaving)
+                await wait_for_any(stopping, self._lease.is_leaving, self._lease.is_unneeded)
                 for task in tasks:
                     task.cancel()
+            if self._lease.is_unneeded.is_set() and not stopping.is_set():
+                await remove_partition(self._pool, server, scripts, flusher, fence)
+                return
             await self._drain(flusher)
             await self._keeper.release(self._pool, self._partition, fence)
         except BaseExceptionGroup as group_error:

@@ -19,7 +19,8 @@ from service.record.versions import WrongNumber
 from service.worker import metrics
 from service.worker.housekeeping import clean_up
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
+from service.worker.partition_tasks import work_on_partitions
+from service.worker.partition_worker import CONNECTIONS, Shared
 from service.worker.task_supervisor import Supervisor, TaskFailures
 from service.worker.versions import LoadedScripts
 
@@ -47,6 +48,8 @@ async def work(settings: Settings) -> None:
         await postgres.connect_when_there(settings.database_url, name="scrip-worker", max_size=1) as renewing,
     ):
         partitions = await ensure_partitions(pool, settings.partitions)
+        if settings.partitions not in (None, partitions):
+            log.warning("setting_without_effect", SCRIP_PARTITIONS=settings.partitions, partitions=partitions)
         if settings.standbys:
             await check_visible(pool)
         loaded = LoadedScripts(pool)
@@ -56,11 +59,10 @@ async def work(settings: Settings) -> None:
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         beating = asyncio.create_task(supervisor.run("beating", loaded.run))
         beating.add_done_callback(lambda _: stopping.set())
-        keeper = LeaseKeeper(renewing, holder, partitions)
+        keeper = LeaseKeeper(renewing, holder)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         shared = Shared(settings, pool, keeper, loaded)
-        workers = [PartitionWorker(shared, partition) for partition in range(partitions)]
-        await asyncio.gather(*(worker.run(stopping) for worker in workers))
+        await work_on_partitions(shared, stopping)
         shared.redis.close()
         keeping.cancel()
         housekeeping.cancel()

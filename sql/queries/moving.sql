@@ -135,10 +135,12 @@ SELECT workspace, source, target, state, reason, attempts, total, done, closed_m
 FROM moves WHERE source = $1 AND state IN ('ordered', 'running', 'clearing') ORDER BY state DESC, ordered_at LIMIT 1;
 
 -- name: order_move
--- Order a move. Returns no row if the workspace is not in the source, or a move of it is not finished.
+-- Order a move. Returns no row if the workspace is not in the source, a move of it is not finished, or the target is no
+-- partition or is to be removed.
 -- $1 workspace int  $2 source int  $3 target int
 INSERT INTO moves AS old (workspace, source, target)
-SELECT workspace, partition, $3 FROM workspaces WHERE workspace = $1 AND partition = $2
+SELECT workspace, partition, $3 FROM workspaces, (SELECT partitions AS wanted FROM settings FOR SHARE) AS fixed
+WHERE workspace = $1 AND partition = $2 AND $3 < wanted
 ON CONFLICT (workspace) DO UPDATE SET
   source = excluded.source, target = excluded.target, state = 'ordered', reason = '', attempts = 0, total = 0, done = 0,
   closed_ms = NULL, ordered_at = now(), finished_at = NULL

@@ -58,7 +58,7 @@ made AS (INSERT INTO partitions (id, incarnation) SELECT id, incarnation() FROM 
 INSERT INTO config_versions (partition) SELECT id FROM wanted ON CONFLICT DO NOTHING;
 
 -- name: insert_settings
--- Fix the number of partitions, unless it is fixed.
+-- Set the number of partitions of a new database.
 -- $1 partitions int
 INSERT INTO settings (partitions) VALUES ($1) ON CONFLICT DO NOTHING;
 
@@ -104,13 +104,13 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
 ) FROM partitions WHERE id = $1;
 
 -- name: read_partitions
--- All partitions, in order.
+-- All partitions, in order: from 0 on, without a gap.
 SELECT
   id, epoch, nonce, state, opened_nonce, waits_until, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence, lease_holder,
   EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
   version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed
-FROM partitions JOIN config_versions ON partition = id ORDER BY id;
+FROM partitions JOIN config_versions ON partition = id WHERE removed_at IS NULL ORDER BY id;
 
 -- name: read_replica
 -- The position of the WAL that this server has applied, or written if it is a primary; and the age in seconds of the last
@@ -120,8 +120,12 @@ SELECT
   coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::float8;
 
 -- name: read_settings
--- The fixed number of partitions.
+-- The number of partitions.
 SELECT partitions FROM settings;
+
+-- name: read_settings_to_place
+-- The number of partitions. It stays so until the transaction ends.
+SELECT partitions FROM settings FOR SHARE;
 
 -- name: release_lease
 -- Release the lease, if it is still ours; to another worker, or to any.
@@ -165,16 +169,21 @@ SELECT id, fence, lease_holder, NULL, version, incarnation = incarnation(), CASE
     WHERE target = partitions.id AND moves.state = 'ordered' AND leaving.epoch > partitions.epoch
   ) THEN 'turning' END,
   CASE WHEN EXISTS (SELECT FROM webhooks WHERE partition = id AND deleted_at IS NULL AND status = 'active')
-    THEN 'sending' END
+    THEN 'sending' END,
+  CASE WHEN id >= (SELECT settings.partitions FROM settings)
+    AND NOT EXISTS (SELECT FROM partitions AS later WHERE later.id > partitions.id AND later.removed_at IS NULL)
+    AND NOT EXISTS (SELECT FROM workspaces WHERE partition = id)
+    AND NOT EXISTS (SELECT FROM moves WHERE id IN (source, target) AND moves.state IN ('ordered', 'running', 'clearing'))
+    THEN 'removing' END
 ], NULL) ELSE '{}' END
-FROM partitions JOIN config_versions ON partition = id;
+FROM partitions JOIN config_versions ON partition = id WHERE removed_at IS NULL;
 
 -- name: take_lease
 -- Take a free lease with a new fence. The fence is random: a sequence would repeat its numbers after a restore of
 -- Postgres to an earlier time.
 -- $1 partition int  $2 holder text
 UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
-WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
+WHERE id = $1 AND removed_at IS NULL AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
   SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
 ))
 RETURNING fence;

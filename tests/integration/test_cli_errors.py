@@ -4,12 +4,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from loadtests.harness.running import data_folder
 from loadtests.harness.servers import free_port
@@ -20,8 +17,8 @@ from tests.service_fixture import database
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (
     "rebuild", "rebuild --cancel", "rebuild --into redis://127.0.0.1:1/0", "reconcile", "reconcile --repair",
-    "workspaces create shop", "workspaces list", "keys create demo till --scope public", "keys list demo",
-    f"keys revoke demo {_KEY}", "worker", "api", "run",
+    "partitions", "partitions resize 4", "workspaces create shop", "workspaces list",
+    "keys create demo till --scope public", "keys list demo", f"keys revoke demo {_KEY}", "worker", "api", "run",
 )  # fmt: skip
 _WAITING = {"worker", "api"}
 """Commands that wait for a server that is away."""
@@ -69,26 +66,12 @@ def _line(done: tuple[int | None, str], code: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("arguments", _COMMANDS)
-async def test_another_number_of_partitions(
-    arguments: str, command: Command, database_url: str, redis: Redis, tmp_path: Path
-) -> None:
-    """Every command refuses another number of partitions than the database's, and changes neither store."""
-    connection = await asyncpg.connect(database_url)
-    await ensure_partitions(connection, 4)
-    await connection.close()
-    before = await _tables(database_url)
-    line = _line(command(arguments, database_url, SCRIP_PARTITIONS="2"), "wrong_partitions")
-    assert "set SCRIP_PARTITIONS=4" in line
-    assert await _tables(database_url) == before
-    assert await redis.dbsize() == 0
-
-
-async def test_no_number_of_partitions(command: Command, database_url: str) -> None:
-    """Without SCRIP_PARTITIONS a command uses the number of the database."""
+@pytest.mark.parametrize("setting", ["", "2"])
+async def test_the_number_of_partitions_is_the_databases(setting: str, command: Command, database_url: str) -> None:
+    """A command uses the number of the database, whatever SCRIP_PARTITIONS says."""
     async with database(database_url) as connection:
         await ensure_partitions(connection, 4)
-        done = command("workspaces create shop", database_url, SCRIP_PARTITIONS="")
+        done = command("workspaces create shop", database_url, SCRIP_PARTITIONS=setting)
         assert done[0] == 0, done
         assert await connection.fetchval("SELECT count(*) FROM partitions") == 4
 

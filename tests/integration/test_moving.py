@@ -1,11 +1,8 @@
 """A workspace moves to another partition while requests go on."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 import pytest
@@ -15,15 +12,14 @@ from service.access.caller import Caller
 from service.api.recall import decide
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
-from service.formats import key_names
 from service.hot.key_copies import Copies
 from service.operations import assign, lock, redeem, rollback
-from service.operations.base import Call, Operation
-from service.record.partitions.moves import Move, Switch, order_move, read_move
-from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import read_partition, read_partitions
+from service.operations.base import Call
+from service.record.partitions.moves import Switch, read_move
+from service.record.partitions.partition_rows import read_partitions
 from service.worker.workspace_mover import WorkspaceMover
 from tests.integration.fleet import Fleet
+from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild, running
 from tests.integration.waiting import until
 
 
@@ -32,100 +28,9 @@ def partitions() -> int:
     return 2
 
 
-class Shop:
-    """A workspace's clients, whose API process reads its partition again and again."""
-
-    def __init__(self, fleet: Fleet, redis: Redis, partition: int) -> None:
-        self.fleet, self.redis, self.caller = fleet, redis, fleet.callers[partition]
-        self.refused = 0
-        self.is_closing = False
-
-    async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
-        """Run an operation until it is not refused as `recovering`; return its answer's body."""
-        while True:
-            command = operation.prepare(
-                Call(self.caller, key, "f" if key else "-"), code, convert(body, operation.request)
-            )
-            try:
-                reply = await decide(self.fleet.decider, self.fleet.pool, self.caller, command)
-            except Refusal as refusal:
-                if refusal.code != "recovering":
-                    raise
-                self.refused += 1
-                await asyncio.sleep(0.005)
-            else:
-                return command.render(reply, "recorded").body
-
-    async def follow(self) -> None:
-        """Read the epochs and the workspace's partition, as an API process does."""
-        while True:
-            await self.fleet.learn()
-            row = await self.fleet.pool.fetchrow("SELECT * FROM workspaces WHERE workspace = $1", self.caller.workspace)
-            if row["partition"] != self.caller.partition:
-                about = (row["workspace"], row["workspace_id"], row["partition"])
-                self.caller = Caller(uuid4(), *about, "live", self.caller.scopes)
-            await asyncio.sleep(0.05)
-
-    async def keys(self, partition: int) -> dict[str, Any]:
-        """The workspace's keys in a partition, without the partition's prefix."""
-        prefix = key_names.prefix(partition, self.caller.workspace)
-        found: dict[str, Any] = {}
-        async for name in self.redis.scan_iter(f"{prefix}*", count=1000):
-            found[name.decode().removeprefix(prefix)] = await self._value(name)
-        return found
-
-    async def _value(self, name: bytes) -> Any:
-        match await self.redis.type(name):
-            case b"string":
-                return await self.redis.get(name)
-            case b"hash":
-                return await self.redis.hgetall(name)  # type: ignore[misc]
-            case _:
-                return await self.redis.zrange(name, 0, -1, withscores=True)
-
-    async def move(self, target: int) -> Move:
-        """Move the workspace, and wait until it has moved."""
-        workspace = self.caller.workspace
-        assert await order_move(self.fleet.pool, workspace, self.caller.partition, target)
-
-        async def is_done() -> bool:
-            move = await read_move(self.fleet.pool, workspace)
-            assert move
-            assert move.state != "failed"
-            return move.state == "done"
-
-        await until(is_done)
-        await until(self._follows(target))
-        move = await read_move(self.fleet.pool, workspace)
-        assert move
-        return move
-
-    def _follows(self, target: int) -> Callable[[], Awaitable[bool]]:
-        async def follows() -> bool:
-            return self.caller.partition == target
-
-        return follows
-
-
-@asynccontextmanager
-async def running(task: Any) -> AsyncIterator[None]:
-    """Run a coroutine beside the block."""
-    beside = asyncio.create_task(task)
-    try:
-        yield
-    finally:
-        beside.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beside
-
-
 @pytest.fixture
 async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[Shop]:
-    await fleet.start("a")
-    await fleet.until_shared(2)
-    await fleet.learn()
-    shop = Shop(fleet, redis, 0)
-    async with running(shop.follow()):
+    async with open_shop(fleet, redis) as shop:
         yield shop
 
 
@@ -159,7 +64,7 @@ async def test_everything_moves(shop: Shop) -> None:
     await shop.do(redeem.REDEEM, "CODE-2", userId="bob", lockToken=msgspec.json.decode(answers["locked"])["lockToken"])
     await shop.do(redeem.REDEEM, "CODE-5", userId="bob", orderId="o5")
     kept = {name: value for name, value in (await shop.keys(1)).items() if name != "i:k2"}
-    await _rebuild(shop.fleet, 0, 1)
+    await rebuild(shop.fleet, 0, 1)
     assert await shop.keys(1) == kept
     assert await shop.keys(0) == {}
 
@@ -170,7 +75,7 @@ async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch)
     neighbours: list[tuple[int, str]] = []
     bought: list[str] = []
     resident = shop.fleet.callers[1]
-    buying = asyncio.create_task(_buy(shop, bought))
+    buying = asyncio.create_task(buy(shop, bought))
     async with running(_redeem_forever(shop.fleet, resident, neighbours)):
         for target in (1, 0, 1):
             with monkeypatch.context() as patch:
@@ -198,24 +103,6 @@ async def _trade_again(shop: Shop, answers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _buy(shop: Shop, bought: list[str], *, may_lose_lock: bool = False) -> None:
-    """Lock and redeem one code after another, until the shop closes. A rebuild may lose a lock: then lock again."""
-    for number in range(100, 1000):
-        if shop.is_closing:
-            return
-        code = f"CODE-{number}"
-        while code not in bought:
-            locked = msgspec.json.decode(await shop.do(lock.LOCK, code, userId="ann", lockSeconds=300))
-            try:
-                await shop.do(redeem.REDEEM, code, userId="ann", lockToken=locked["lockToken"], orderId=f"o-{number}")
-            except Refusal as refusal:
-                if not (may_lose_lock and refusal.code == "lock_lost"):
-                    raise
-            else:
-                bought.append(code)
-        await asyncio.sleep(0.02)
-
-
 async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, str]]) -> None:
     """Redeem another workspace's codes; a refusal ends it with an error."""
     for number in range(1000):
@@ -224,23 +111,6 @@ async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, st
         await decide(fleet.decider, fleet.pool, caller, command)
         done.append((caller.workspace, f"CODE-{number}"))
         await asyncio.sleep(0.01)
-
-
-async def _is_recorded(shop: Shop, bought: list[str]) -> bool:
-    recorded = [code for workspace, code in await shop.fleet.recorded() if workspace == shop.caller.workspace]
-    return recorded == sorted(bought)
-
-
-async def _rebuild(fleet: Fleet, *partitions: int) -> None:
-    for partition in partitions:
-        before = (await read_partition(fleet.pool, partition)).epoch
-        await order_rebuild(fleet.pool, partition, "a test ordered it")
-
-        async def is_open(partition: int = partition, before: int = before) -> bool:
-            row = await read_partition(fleet.pool, partition)
-            return row.state == "open" and row.epoch > before
-
-        await until(is_open)
 
 
 POINTS: tuple[tuple[Any, str, bool], ...] = (
@@ -253,31 +123,11 @@ POINTS: tuple[tuple[Any, str, bool], ...] = (
 """Steps of a move, and whether it stops after the step or before it."""
 
 
-class Stop:
-    """Stops the first mover that comes to a point, until `go_on`."""
-
-    def __init__(self, patch: pytest.MonkeyPatch, where: Any, name: str, after: bool) -> None:
-        self.is_reached, self._goes_on = asyncio.Event(), asyncio.Event()
-        original = getattr(where, name)
-
-        async def stopping(*args: Any) -> Any:
-            result = await original(*args) if after else None
-            if not self.is_reached.is_set():
-                self.is_reached.set()
-                await self._goes_on.wait()
-            return result if after else await original(*args)
-
-        patch.setattr(where, name, stopping)
-
-    def go_on(self) -> None:
-        self._goes_on.set()
-
-
 async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever the worker dies, the next one finishes the move, with clients buying all the time: nothing is lost or
     sold twice, and the workspace is in one partition only."""
     bought: list[str] = []
-    buying = asyncio.create_task(_buy(shop, bought))
+    buying = asyncio.create_task(buy(shop, bought))
     for number, point in enumerate(POINTS):
         target = 1 - shop.caller.partition
         with monkeypatch.context() as patch:
@@ -299,11 +149,11 @@ async def test_a_partition_is_opened_during_a_move(shop: Shop, monkeypatch: pyte
     """If the source or the target is rebuilt while the workspace is closed, this attempt moves nothing; the next one
     does."""
     bought: list[str] = []
-    buying = asyncio.create_task(_buy(shop, bought, may_lose_lock=True))
+    buying = asyncio.create_task(buy(shop, bought, may_lose_lock=True))
     stop = Stop(monkeypatch, Copies, "arrive", after=True)
     moving = asyncio.create_task(shop.move(1))
     await stop.is_reached.wait()
-    await _rebuild(shop.fleet, partition)
+    await rebuild(shop.fleet, partition)
     stop.go_on()
     await moving
     move = await read_move(shop.fleet.pool, shop.caller.workspace)
@@ -352,12 +202,12 @@ async def _stop_and_compare(shop: Shop, buying: "asyncio.Task[None]", bought: li
     """End the purchases; compare the record with them, and Redis with a rebuilt one."""
     shop.is_closing = True
     await buying
-    await until(lambda: _is_recorded(shop, bought))
+    await until(lambda: is_recorded(shop, bought))
     here = shop.caller.partition
     rows = await shop.fleet.pool.fetch("SELECT DISTINCT partition FROM redemptions")
     assert [row["partition"] for row in rows] == [here]
     kept = await shop.keys(here)
     assert "w" not in await shop.keys(1 - here)
-    await _rebuild(shop.fleet, here)
+    await rebuild(shop.fleet, here)
     assert await shop.keys(here) == {name: value for name, value in kept.items() if name != "m"}
     assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0

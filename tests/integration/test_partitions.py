@@ -10,7 +10,6 @@ from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions.partition_rows import (
     DEFAULT_PARTITIONS,
     LeaseLost,
-    WrongPartitions,
     begin_epoch,
     bump_config_version,
     check_partitions,
@@ -25,7 +24,6 @@ from service.record.partitions.partition_rows import (
     renew_leases,
     take_lease,
 )
-from service.record.pool import connect
 from tests.integration.record_fixtures import Record, assigned
 
 
@@ -34,28 +32,18 @@ def partitions() -> int:
     return 2
 
 
-async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
-    """The number of partitions is set once; another number is an error that says what to do."""
-    assert await ensure_partitions(pool, 2) == 2
-    for check in (ensure_partitions, check_partitions):
-        with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=2"):
-            await check(pool, 3)
-    assert await check_partitions(pool, 2) == await ensure_partitions(pool, None) == 2
+async def test_a_database_keeps_its_number_of_partitions(pool: asyncpg.Pool):
+    """A new database gets the number of the setting, else the default one, and keeps it whatever the setting says."""
+    assert await ensure_partitions(pool, 3) == await check_partitions(pool) == 2
     assert [(row.id, row.state, row.config_version) for row in await read_partitions(pool)] == [
         (0, "closed", 0),
         (1, "closed", 0),
     ]
-
-
-async def test_a_new_database_has_sixteen_partitions(database_url: str):
-    """Without a setting a new database gets the default number, and keeps it when the default is another one."""
-    async with await connect(database_url) as pool:
-        assert await check_partitions(pool, None) is None
-        assert await ensure_partitions(pool, None) == DEFAULT_PARTITIONS == 16
-        assert await ensure_partitions(pool, None, default=1) == 16
-        assert len(await read_partitions(pool)) == 16
-        with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=16"):
-            await ensure_partitions(pool, 1)
+    await pool.execute("DELETE FROM config_versions; DELETE FROM partitions; DELETE FROM settings")
+    assert await check_partitions(pool) is None
+    assert await ensure_partitions(pool, None) == DEFAULT_PARTITIONS == 16
+    assert await ensure_partitions(pool, None, default=1) == 16
+    assert len(await read_partitions(pool)) == 16
 
 
 async def test_a_lease_has_one_owner(pool: asyncpg.Pool):

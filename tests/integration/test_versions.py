@@ -61,7 +61,7 @@ async def has(place: Place, texts: Mapping[str, str]) -> bool:
 async def working(place: Place, database_url: str, others: LoadedScripts | None = None) -> AsyncIterator[None]:
     """A worker runs meanwhile, and has opened the partition."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    leases, stopping = LeaseKeeper(place.pool, "tests", 1), asyncio.Event()
+    leases, stopping = LeaseKeeper(place.pool, "tests"), asyncio.Event()
     leases[0].is_due.set()
     keeper = PartitionWorker(Shared(settings, place.pool, leases, others or LoadedScripts(place.pool)), 0)
     keeping = asyncio.create_task(keeper.run(stopping))
@@ -203,10 +203,10 @@ async def test_versions_next_to_each_other_fit(
     await pool.execute("UPDATE formats SET number = $1", database)
     use_number(monkeypatch, own)
     if fits:
-        await check_partitions(pool, 1)
+        await check_partitions(pool)
         assert await migrations.migrate(database_url) == []
     else:
-        for refused in (check_partitions(pool, 1), ensure_partitions(pool, 1), migrations.migrate(database_url)):
+        for refused in (check_partitions(pool), ensure_partitions(pool, 1), migrations.migrate(database_url)):
             with pytest.raises(WrongNumber, match=rf"has formats {database}, and this version has formats {own}"):
                 await refused
     assert await versions.read_number(pool) == (max(own, database) if fits else database)

@@ -13,23 +13,11 @@ from service.record.queries import query
 from service.record.versions import UnusableRecord, check_number
 
 DEFAULT_PARTITIONS = 16
-"""Of a new database: enough for a partition on each core of several Redis servers, as the number can't change later."""
+"""Of a new database: enough for a partition on each core of several Redis servers."""
 
 
 class LeaseLost(Exception):
     """Another worker has the partition's lease. This one must not write."""
-
-
-class WrongPartitions(UnusableRecord):
-    """The settings have another number of partitions than the database."""
-
-    code = "wrong_partitions"
-
-    def __init__(self, recorded: int, wanted: int) -> None:
-        super().__init__(
-            f"the database was made with {recorded} partitions, and SCRIP_PARTITIONS is {wanted}. "
-            f"The number is fixed when the database is made: set SCRIP_PARTITIONS={recorded}, or do not set it."
-        )
 
 
 class NotMigrated(UnusableRecord):
@@ -80,31 +68,28 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 async def ensure_partitions(database: Database, wanted: int | None, default: int = DEFAULT_PARTITIONS) -> int:
-    """Fix the number of partitions if it is not fixed, insert missing rows, and return the number. A `wanted` of None
-    accepts the fixed number, or fixes `default`. Raises UnusableRecord."""
-    await check_partitions(database, wanted)
+    """Insert missing rows, and return the number of partitions. A new database gets `wanted`, or `default`. Raises
+    UnusableRecord."""
+    await check_partitions(database)
     await database.execute(query("insert_settings"), wanted or default)
-    partitions = await check_partitions(database, wanted)  # another process may have fixed it first
+    partitions = await check_partitions(database)  # another process may have set it first
     assert partitions is not None  # noqa: S101, the row above is there
     await database.execute(query("insert_partitions"), partitions)
     return partitions
 
 
-async def check_partitions(database: Database, wanted: int | None) -> int | None:
-    """Return the fixed number; None if it is not fixed. Raises WrongPartitions if another one is wanted, NotMigrated
-    without tables, WrongNumber if the version that migrated the database does not fit this one."""
+async def check_partitions(database: Database) -> int | None:
+    """Return the number of partitions; None for a new database. Raises NotMigrated without tables, WrongNumber if the
+    version that migrated the database does not fit this one."""
     try:
         await check_number(database)
-        recorded = await recorded_partitions(database)
+        return await recorded_partitions(database)
     except asyncpg.UndefinedTableError:
         raise NotMigrated from None
-    if recorded is not None and wanted not in (None, recorded):
-        raise WrongPartitions(recorded, wanted)
-    return recorded
 
 
 async def recorded_partitions(database: Database) -> int | None:
-    """The number of partitions; None before a worker has fixed it."""
+    """The number of partitions; None before a process has set it. While it shrinks, more of them exist."""
     return await database.fetchval(query("read_settings"))
 
 

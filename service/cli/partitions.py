@@ -1,0 +1,94 @@
+"""`scrip partitions`: list the partitions, and change their number."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.cli.failures import Commands, connect_to_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.common.config import Settings
+
+_COLUMNS = ("partition", "state", "epoch", "owner", "workspaces", "backlog")
+
+
+@click.group(cls=Commands, invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@click.pass_context
+def partitions(context: click.Context, as_json: bool) -> None:
+    """List the partitions, or change their number.
+
+    The columns are: number; `open` or `closed`; epoch; the worker that works on it; number of workspaces; number of
+    events that are not recorded. `?`: there is no worker, or Redis does not reply.
+    """
+    from service.common import config
+
+    if context.invoked_subcommand is None:
+        asyncio.run(_list_partitions(config.load(), as_json))
+    elif as_json:
+        raise click.UsageError("--json can't be combined with a command.")
+
+
+@partitions.command()
+@click.argument("number", type=click.IntRange(1, 1024))
+@click.option("--dry-run", is_flag=True, help="Only check, and print the plan.")
+def resize(number: int, dry_run: bool) -> None:
+    """Change the number of partitions while requests go on.
+
+    Then all workspaces are spread evenly over them, with as few moves as possible: one after the other moves as by
+    `scrip move`. Partitions that are no longer needed are removed. If the command or anything else dies, run it again:
+    it continues.
+    """
+    from service.cli.resizing import resize_partitions
+    from service.common import config
+
+    asyncio.run(resize_partitions(config.load(), number, dry_run))
+
+
+async def _list_partitions(settings: "Settings", as_json: bool) -> None:
+    import msgspec
+
+    from service.hot.outbox_tails import read_tails
+    from service.record.partitions.partition_rows import read_partitions, recorded_partitions
+    from service.record.partitions.resizes import count_workspaces
+
+    async with connect_to_record(settings) as connection:
+        wanted, rows = await recorded_partitions(connection), await read_partitions(connection)
+        workspaces = await count_workspaces(connection)
+    redis_url, _ = settings.find_servers()
+    tails = await read_tails(redis_url, [row.id for row in rows]) if redis_url else {}
+    listed: list[dict[str, Any]] = [
+        {
+            "partition": row.id,
+            "state": row.state,
+            "epoch": row.epoch,
+            "owner": row.lease_holder if row.lease_live else None,
+            "workspaces": workspaces.get(row.id, 0),
+            "backlog": row.unrecorded(tails[row.id]) if row.id in tails else None,
+        }
+        for row in rows
+    ]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode({"number": wanted, "partitions": listed}), indent=2))
+        return
+    click.echo(_render_table(listed))
+    if len(rows) > (wanted or 0):
+        click.echo(f"Partitions from {wanted} on are to be removed: `scrip partitions resize {wanted}` continues.")
+
+
+def _render_table(listed: "Sequence[Mapping[str, Any]]") -> str:
+    """Render the rows below a line of headers; numbers at the right of their columns."""
+    texts = [[*_COLUMNS], *(["?" if row[name] is None else str(row[name]) for name in _COLUMNS] for row in listed)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    is_text = [name in ("state", "owner") for name in _COLUMNS]
+    lines = [
+        "  ".join(
+            text.ljust(width) if left else text.rjust(width)
+            for text, width, left in zip(row, widths, is_text, strict=True)
+        )
+        for row in texts
+    ]
+    return "\n".join(line.rstrip() for line in lines)

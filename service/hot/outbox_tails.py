@@ -1,0 +1,34 @@
+"""The last event in the outbox of each partition."""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable
+
+import hiredis
+
+from service.common.redis_address import Host, parse_redis_address
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
+from service.hot.connection import Broken, connect, read_slots
+from service.hot.redis_server import Server
+
+
+async def read_tails(redis_url: str, partitions: Iterable[int]) -> dict[int, EventId]:
+    """The last events, NO_EVENT for an empty outbox; without the partitions whose server does not reply."""
+    address, tails = parse_redis_address(redis_url), dict[int, EventId]()
+    by_host: defaultdict[Host | None, list[int]] = defaultdict(list)
+    with contextlib.suppress(OSError, Broken):
+        slots = await read_slots(address) if address.is_cluster else None
+        for partition in partitions:
+            by_host[slots.host_of(partition) if slots else None].append(partition)
+    for host, some in by_host.items():
+        if address.is_cluster and host is None:  # no node has these
+            continue
+        with contextlib.suppress(OSError, Broken, hiredis.ReplyError):
+            connection = await connect(address.at(host) if host else address, "scrip-command")
+            try:
+                for partition in some:
+                    tail = await Server(connection, partition).tail()
+                    tails[partition] = parse_event_id(tail) if tail else NO_EVENT
+            finally:
+                connection.close()
+    return tails
