@@ -8,7 +8,20 @@ import sys
 
 from loadtests.figures import interpreter, say
 
-PARTS = ("table", "bulk", "lag", "memory", "scripts", "lane", "timing", "recovery", "retired", "bounds", "nodes")
+PARTS = (
+    "table",
+    "bulk",
+    "lag",
+    "memory",
+    "scripts",
+    "calls",
+    "lane",
+    "timing",
+    "recovery",
+    "retired",
+    "bounds",
+    "nodes",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ local function read_workspace_once(settings_key)
     workspace_read = {
       prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
       currency = usual_currency, digits = usual_digits, limits = limits, now = now, now_text = string.format('%d', now),
-      books = {},
+      max_coupons = max_coupons, books = {}, numbers = nil, used_up = nil,
     }
   end
   workspaces[settings_key] = workspace_read
@@ -30,7 +30,7 @@ local function read_usual_book(workspace_read, number)
         id = book_id, status = status, from = from, till = till, per_code = per_code, per_user = per_user, total = total,
         assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, terms = terms, low = low,
         discount_type = discount_type, discount_terms = discount_terms, cap = cap, least = least, currency = book_currency,
-        digits = book_digits, number = number, touched = false, sums = nil,
+        digits = book_digits, number = number, codes_per_user = codes_per_user, touched = false, sums = nil, sold_out = nil,
       }
     end
   end
@@ -85,8 +85,9 @@ local function write_counters()
         if sums.new_users > 0 then command('HINCRBY', key, 'users', string.format('%d', sums.new_users)) end
         if sums.saved_e4 > 0 then command('HINCRBY', key, 'discount', string.format('%d', sums.saved_e4)) end
       end
-      if book then book.sums, book.touched = nil, false end
+      if book then book.sums, book.touched, book.sold_out = nil, false, nil end
     end
+    if workspace_read then workspace_read.used_up = nil end
   end
 end
 

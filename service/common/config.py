@@ -161,6 +161,9 @@ class Settings(BaseSettings):
     """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
     metrics_port: Port | None = None
     """Port of the worker's metrics. None: not served."""
+    join_refusals: bool = True
+    """Whether one script call refuses all requests of a turn for what the process knows as sold out
+    (docs/decisions/0058)."""
     kept_bytes: int = Field(default=64 << 20, ge=1 << 20, le=1 << 40)
     """Size limit, per workspace, of the answers stored under Idempotency-Keys of requests off the hot path."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split_list)] = ()

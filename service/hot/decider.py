@@ -23,6 +23,7 @@ from service.hot.fitness import Replication
 from service.hot.link import Link
 from service.hot.missing_codes import MissingCodes
 from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.hot.sold_out import MAX_HINTS, SoldOut
 from service.hot.turns import Turn
 
 Reply = list[Any]
@@ -42,9 +43,10 @@ class Decider:
     fencing `lag` that of the server's only replica (docs/decisions/0047), with `cluster` that of nodes (0054).
     """
 
-    def __init__(self, links: Link | ClusterLinks) -> None:
+    def __init__(self, links: Link | ClusterLinks, *, joins_refusals: bool = True) -> None:
         self._links = links
         self.missing_codes = MissingCodes()
+        self._sold_out = SoldOut(MAX_HINTS if joins_refusals else 0)
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, Mapping[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
@@ -156,7 +158,7 @@ class Decider:
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
-        turn = self._turns[partition] = Turn(self.link(partition), self.epoch(partition), digests)
+        turn = self._turns[partition] = Turn(self.link(partition), self.epoch(partition), digests, self._sold_out)
 
         def end() -> None:
             if self._turns.get(partition) is turn:

@@ -13,6 +13,7 @@ from service.domain.errors import Refusal
 from service.hot.connection import Broken, OnReply, Reply
 from service.hot.link import Link
 from service.hot.scripts import JOINED
+from service.hot.sold_out import SoldOut
 
 MAX_REQUESTS = 64
 """Requests of a call: about 2 ms of Redis."""
@@ -28,7 +29,8 @@ Request = tuple[OnReply, str, Sequence[str], Sequence[str]]
 
 log = structlog.get_logger()
 
-_joined = frozenset(JOINED)
+_joined = frozenset(JOINED) - {"assign_any"}
+"""An assignment joins a call only if its book was sold out: 64 may take a second."""
 _numbers = [str(number) for number in range(MAX_TEXTS + 1)]
 
 
@@ -38,11 +40,11 @@ class Turn:
     A request goes out with the digests, and on the connection, of the moment when it was added, or not at all.
     """
 
-    __slots__ = ("_digests", "_epoch_text", "_link", "_requests", "connection", "epoch")
+    __slots__ = ("_digests", "_epoch_text", "_link", "_requests", "_sold_out", "connection", "epoch")
 
-    def __init__(self, link: Link, epoch: int, digests: Mapping[str, str]) -> None:
+    def __init__(self, link: Link, epoch: int, digests: Mapping[str, str], sold_out: SoldOut) -> None:
         """Raises Refusal `unavailable` without a connection."""
-        self._link, self.connection = link, link.connection
+        self._link, self.connection, self._sold_out = link, link.connection, sold_out
         self.epoch, self._epoch_text, self._digests = epoch, str(epoch), digests
         self._requests: list[Request] = []
 
@@ -54,12 +56,13 @@ class Turn:
         """
         if self._link.connection is not self.connection:
             raise Refusal.temporary("unavailable")
-        if script in _joined and len(args) <= MAX_TEXTS:
+        request = (on_reply, script, names, args)
+        if (script in _joined and len(args) <= MAX_TEXTS) or self._sold_out.hints_at(script, names, args):
             self.connection.waiting += 1
-            self._requests.append((on_reply, script, names, args))
+            self._requests.append(request)
         else:
             self.send()
-            self._link.send(on_reply, self._command(script, names, args))
+            self._link.send(partial(self._deliver, request), self._command(script, names, args))
 
     def send(self) -> None:
         """Send what was added."""
@@ -73,8 +76,7 @@ class Turn:
             if self._link.connection is not self.connection:
                 raise Refusal.temporary("unavailable")
             if len(requests) == 1:
-                on_reply, script, names, args = requests[0]
-                self._link.send(on_reply, self._command(script, names, args))
+                self._link.send(partial(self._deliver, requests[0]), self._command(*requests[0][1:]))
                 return
             command = self._join(requests)
             if len("".join(command)) > MAX_CHARACTERS:
@@ -82,7 +84,7 @@ class Turn:
                 self._send(requests[:half])
                 self._send(requests[half:])
             else:
-                self._link.send(partial(_distribute, requests), command, len(requests))
+                self._link.send(partial(self._distribute, requests), command, len(requests))
         except (Refusal, TypeError, ValueError) as error:  # refused, or an argument that can't be packed
             if not isinstance(error, Refusal):
                 log.error("request_not_packed", error=type(error).__name__)
@@ -97,25 +99,41 @@ class Turn:
         """The call of lua/many.lua. Locks and redemptions leave out keys that their arguments say."""
         gate = requests[0][2][0]
         command = ["EVALSHA", self._digests["many"], "1", gate]
+        hints_at = self._sold_out.hints_at
         for _, script, names, args in requests:
             if script == "lock" and len(args) == LOCK_ARGS:
-                command += ("l", names[1], names[2], names[5], names[6], *args)
+                form = "L" if hints_at(script, names, args) else "l"
+                command += (form, names[1], names[2], names[5], names[6], *args)
             elif script == "redeem" and len(args) == REDEEM_ARGS:
-                command += ("r", names[1], names[2], *args)
+                form = "R" if hints_at(script, names, args) else "r"
+                command += (form, names[1], names[2], *args)
+            elif script == "assign_any":
+                command += ("a", names[1], names[2], *args)
             else:
                 command += (script, _numbers[len(names) - 1], _numbers[len(args)], *names[1:], *args)
         command.append(self._epoch_text)
         return tuple(command)
 
+    def _deliver(self, request: Request, reply: Reply) -> None:
+        """Pass a request its reply."""
+        on_reply, script, names, args = request
+        self._sold_out.learn(script, names, args, reply)
+        on_reply(reply)
 
-def _distribute(requests: list[Request], reply: Reply) -> None:
-    """Pass each request its own reply; an error, or Broken, is of all of them."""
-    if not isinstance(reply, list):
-        for on_reply, *_ in requests:
-            on_reply(reply)
-    elif len(reply) != len(requests):
-        log.error("unexpected_replies", expected=len(requests), got=len(reply))
-        _distribute(requests, Broken())
-    else:
-        for (on_reply, *_), own in zip(requests, reply, strict=True):
-            on_reply(own)
+    def _distribute(self, requests: list[Request], reply: Reply) -> None:
+        """Pass each request its own reply; an error, or Broken, is of all of them. If the call ended early, its replies
+        end with None, and the other requests go out in another call."""
+        if not isinstance(reply, list):
+            for on_reply, *_ in requests:
+                on_reply(reply)
+            return
+        undecided = requests[len(reply) - 1 :] if reply[1:] and reply[-1] is None else []
+        decided, replies = requests[: len(requests) - len(undecided)], reply[:-1] if undecided else reply
+        if len(replies) != len(decided):
+            log.error("unexpected_replies", expected=len(requests), got=len(reply))
+            self._distribute(requests, Broken())
+            return
+        for request, own in zip(decided, replies, strict=True):
+            self._deliver(request, own)
+        if undecided:
+            self._send(undecided)

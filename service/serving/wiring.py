@@ -58,7 +58,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=max_size)
     links = make_links(settings.redis_url, "scrip-api", settings.redis_durability)
     await links.start()
-    decider = Decider(links)
+    decider = Decider(links, joins_refusals=settings.join_refusals)
     recorded = Recorded(pool)
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider, settings.kept_bytes)

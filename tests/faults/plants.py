@@ -46,8 +46,8 @@ PLANTS: dict[str, Plant] = {
     "replies of a call to other requests": plant(
         "SIGKILL of Redis within calls of many requests",
         "service/hot/turns.py",
-        "zip(requests, reply, strict=True)",
-        "zip(requests, [*reply[1:], reply[0]], strict=True)",
+        "zip(decided, replies, strict=True)",
+        "zip(decided, [*replies[1:], replies[0]], strict=True)",
     ),
     "everysec called fsynced": plant(
         "Redis's power lost, everysec",

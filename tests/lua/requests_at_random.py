@@ -17,7 +17,7 @@ from service.formats.redemption_record import parse_record
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Command, Operation
 
-USERS, ORDERS, KEYS = 4, 8, 20
+USERS, USERS_AT_AN_OPENING, ORDERS, KEYS = 4, 9, 8, 20
 PERCENT = {"type": "percentage", "value_e4": 150_000, "max_amount_e4": 50_000, "currency": "USD", "digits": 2}
 FIXED = {"type": "fixed", "value_e4": 200_000}
 KINDS: list[dict[str, Any]] = [
@@ -44,14 +44,28 @@ KINDS_OF_REQUESTS = {
     "checkout": 6, "gift": 4, "rollback": 6, "rollback_order": 3, "coupon": 2,
 }  # fmt: skip
 REQUESTS_IN_A_SALE = {"lock": 50, "redeem": 40, "unlock": 3, "rollback": 4, "extend": 2, "assign": 3}
+KINDS_AT_AN_OPENING: dict[str, list[Any]] = {
+    "max_codes_per_user": [None, 1, 2],
+    "valid_from_ms": [None, None, NOW_MS + 150_000],
+    "valid_until_ms": [None, None, NOW_MS + 900_000],
+    "require_lock": [False, False, False, True],
+    "max_redemptions_per_user": [None, None, 3],
+    "max_redemptions": [None, None, 7],
+    "discount": [None, FIXED],
+}
+"""The rules of a book that is soon sold out, and of one whose codes are soon used up."""
+REQUESTS_AT_AN_OPENING = {
+    "any": 46, "lock": 20, "redeem": 22, "unlock": 2, "rollback": 3, "unassign": 2, "assign": 2, "checkout": 1,
+}  # fmt: skip
 
 
 class Requests:
-    """Draws requests, of every kind or as in a sale. `note` each reply: later requests name its token or redemption."""
+    """Draws requests, of every kind, as in a sale, or as at an opening, which is mostly refusals. `note` each reply:
+    later requests name its token or redemption."""
 
-    def __init__(self, shop: Shop, seed: int, sale: bool) -> None:
-        self._shop, self._random, self._sale = shop, random.Random(seed), sale
-        self._kinds = REQUESTS_IN_A_SALE if sale else KINDS_OF_REQUESTS
+    def __init__(self, shop: Shop, seed: int, *, sale: bool = False, opening: bool = False) -> None:
+        self._shop, self._random, self._sale, self._opening = shop, random.Random(seed), sale, opening
+        self._kinds = REQUESTS_AT_AN_OPENING if opening else REQUESTS_IN_A_SALE if sale else KINDS_OF_REQUESTS
         self._codes: list[str] = []
         self._free: list[str] = []
         self._locked: list[tuple[str, str, str | None, str]] = []
@@ -60,6 +74,9 @@ class Requests:
 
     async def stock(self) -> None:
         """Make the books."""
+        if self._opening:
+            await self._stock_little()
+            return
         drawn = [{name: self._random.choice(of) for name, of in KINDS_IN_A_SALE.items()} for _ in range(3)]
         for number, rules in enumerate(drawn if self._sale else KINDS):
             codes = [f"C{number}-{n}" for n in range(9 if self._sale else 3)]
@@ -70,10 +87,27 @@ class Requests:
             self._free.append(str((await self._shop.book(*codes)).book_id))
             self._codes += codes[:1]
 
+    async def _stock_little(self) -> None:
+        """Two books of three free codes, one of which ends by itself, and two of a code with two uses."""
+        for number in range(2):
+            codes = colliding(6)[3 * number :][:3]
+            book = await self._shop.book(*codes[:2], **self._draw_rules())
+            await self._shop.add(book, codes[2], expires_ms=NOW_MS + self._random.choice([100_000, 600_000]))
+            self._free.append(str(book.book_id))
+            used = ("C5-0", "USED-UP")[number]
+            await self._shop.book(used, **self._draw_rules(), max_redemptions_per_code=2)
+            self._codes += [*codes[1:], *[used] * 8]
+
+    def _draw_rules(self) -> dict[str, Any]:
+        return {name: self._random.choice(of) for name, of in KINDS_AT_AN_OPENING.items()}
+
     def draw(self) -> Command:
         """A request; most of them with an order, some with an Idempotency-Key."""
         chosen, self._count = self._random, self._count + 1
-        code, user = chosen.choice([*self._codes, "NO-SUCH"]), f"u{chosen.randint(1, USERS)}"
+        code, user = (
+            chosen.choice([*self._codes, "NO-SUCH"]),
+            f"u{chosen.randint(1, USERS_AT_AN_OPENING if self._opening else USERS)}",
+        )
         order = chosen.choice([None, user, f"o{chosen.randint(1, ORDERS)}", *[f"new{self._count}"] * 3])
         token = None
         if self._locked and chosen.random() < 0.6:

@@ -187,6 +187,25 @@ class Machine(Merchant):
                 name, code, asked = "assign", pick.FIRST_CODES[nth], {"userId": pick.USERS[0]}
             self.ask(name, code, False, key, **asked)
 
+    # Several in one turn: a refusal of what is sold out may be shared with others (docs/decisions/0058)
+
+    @rule(book=pick.books, nth=pick.recent, back=pick.flags)
+    def rush_for_book(self, book: int, nth: int, back: bool) -> None:
+        """Everybody asks for a coupon of a book; in between one is given back, if any is assigned."""
+        asked = [("assign_any", None, {"bookId": str(self.book_id(book)), "userId": user}) for user in pick.USERS]
+        owned = [c.code for c in self.model.coupons.values() if c.book == book and c.owner]
+        given_back = [("unassign", owned[nth % len(owned)], {})] if owned and back else []
+        self.ask_together([*asked, *given_back, *asked])
+
+    @rule(nth=pick.recent, order=pick.orders, back=pick.flags)
+    def rush_for_code(self, nth: int, order: str | None, back: bool) -> None:
+        """Everybody asks for a code that was redeemed; in between a use of it is given back."""
+        if r := self.redemption(nth):
+            redeems = [("redeem", r.code, {"userId": user, **pick.EVERYDAY}) for user in pick.USERS]
+            more = [("redeem", r.code, {"userId": r.user, **pick.EVERYDAY, **({"orderId": order} if order else {})})]
+            given_back = [("rollback", r.id, {})] if back else []
+            self.ask_together([*redeems, *more, *given_back, *redeems, ("lock", r.code, {"userId": r.user})])
+
     # What they need
 
     def usable(self, nth: int, user: str, order: str | None, kind: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from hypothesis.stateful import RuleBasedStateMachine
 
 from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import together
 from service.access.caller import Caller
 from service.domain.configuration import CodeRow
 from service.domain.limits import address_counter, encode_key_limits
@@ -44,6 +45,8 @@ OPERATIONS: dict[str, Operation] = {
     "coupon": coupon_view.READ,
 }
 """By the model's names."""
+Request = tuple[str, str | None, dict[str, Any]]
+"""An operation by its name, the name in its path, and its body."""
 CHECKED_EVERY = 50
 _WORKSPACE = UUID(int=1)
 """Always the same, since by it addresses share counters."""
@@ -90,6 +93,25 @@ class Twins(RuleBasedStateMachine):
         self.same("what is left", _left(self.shop.rates), self.model.remaining)
         if (refusal := self.shop.refusal) and refusal.code in {"coupon_locked", "lock_quota"}:
             self.same("Retry-After", refusal.retry_after_ms, self.model.retry_after_ms)
+
+    def ask_together(self, requests: list[Request]) -> None:
+        """Requests of one turn of an API process, which decides them in their order; one after the other where facts
+        may be missing, since a request that waits for them is decided later."""
+        if self.shop.outbox:
+            for name, code, body in requests:
+                self.ask(name, code, **body)
+            return
+        for _ in requests:
+            self.count()
+        plain = self.shop.caller
+        self.shop.caller, self.shop.address = self._caller(is_public=False), self.model.limits.address
+        asked = [self.shop.do(OPERATIONS[name], code, **body) for name, code, body in requests]
+        answers = self.stage.run(together(*asked))
+        self.shop.caller = plain
+        for (name, code, body), actual in zip(requests, answers, strict=True):
+            expected = self.model.answer(name, code, body, actual[1], "")
+            self.tally[f"{name} {actual[1] if isinstance(actual[1], str) else actual[0]}"] += 1
+            self.same((name, code, body), actual, expected)
 
     def _caller(self, is_public: bool) -> Caller:
         """The key that asks, under the limits that go for it."""

@@ -29,6 +29,18 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings.retire_days == 400
     assert settings.data_dir == tmp_path / ".scrip"
     assert settings.standbys == 0
+    assert settings.join_refusals
+
+
+@pytest.mark.parametrize(("text", "joins"), [("false", False), ("sometimes", None)])
+def test_refusals_are_joined_or_not(text: str, joins: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining refusals is turned off by `false`, and by nothing that is not a boolean."""
+    monkeypatch.setenv("SCRIP_JOIN_REFUSALS", text)
+    if joins is None:
+        with pytest.raises(config.SettingsError, match="SCRIP_JOIN_REFUSALS"):
+            config.load()
+    else:
+        assert config.load().join_refusals is joins
 
 
 @pytest.mark.parametrize("standbys", ["-1", "17", "one"])

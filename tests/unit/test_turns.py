@@ -7,12 +7,14 @@ import hiredis
 import pytest
 
 from service.domain.errors import Refusal
-from service.hot import link
+from service.domain.outcomes import BY_CODE
+from service.hot import link, sold_out
 from service.hot.connection import Connection
 from service.hot.decider import Decider
 from service.hot.link import Link
 from service.hot.scripts import SERVING, Scripts
 
+SOLD_OUT, USED_UP = (BY_CODE[code].number for code in ("out_of_stock", "coupon_exhausted"))
 DIGESTS = {digest: name for name, digest in Scripts(0, 1, "nonce", SERVING).digests.items()}
 NAMES = ("{p0}:gate", "workspace")
 
@@ -38,12 +40,12 @@ class Wire:
 class Client:
     """A decider on a connection without a network, and the answers to requests by their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, joins_refusals: bool = True) -> None:
         self.wire, self.link = Wire(), Link("redis://unused", "tests")
         self.connection = Connection(lambda: setattr(self.link, "_connection", None))
         self.connection.connection_made(self.wire)  # type: ignore[arg-type]
         self.link._connection = self.connection
-        self.decider = Decider(self.link)
+        self.decider = Decider(self.link, joins_refusals=joins_refusals)
         self.decider.learn(0, 1, "nonce")
         self.answers: dict[str, Any] = {}
 
@@ -165,6 +167,8 @@ async def test_commands_of_the_same_turn_share_the_write() -> None:
     (b"-BUSY wait\r\n", "unavailable"),
     (b"-ERR failed\r\n", "outcome_unknown"),
     (b"*1\r\n*1\r\n:0\r\n", "outcome_unknown"),
+    (b"*1\r\n$-1\r\n", "outcome_unknown"),
+    (b"*3\r\n*1\r\n:0\r\n*1\r\n:0\r\n$-1\r\n", "outcome_unknown"),
     (b"*3\r\n*1\r\n:0\r\n*1\r\n:0\r\n*1\r\n:0\r\n", "outcome_unknown"),
     (None, "outcome_unknown"),
 ])  # fmt: skip
@@ -258,3 +262,121 @@ async def test_a_batch_gets_its_replies_in_order() -> None:
     assert first == [0, 1]
     assert isinstance(second, Refusal)
     assert second.code == "recovering"
+
+
+def _assign(client: Client, user: str, book: str = "book") -> None:
+    """A request for a free coupon."""
+    client.decider.start(
+        0, "assign_any", (*NAMES, "key", "books", "outbox"), ("-", book, user, "{}"), _noted(client, user)
+    )
+
+
+def _lock(client: Client, user: str, code: str = "code") -> None:
+    """A lock of a code."""
+    names = (*NAMES, "key", "directory", "coupon", "orders", "users")
+    client.decider.start(0, "lock", names, ("-", code, "1", user, "-", "-", "token"), _noted(client, user))
+
+
+def _noted(client: Client, name: str) -> Any:
+    return lambda reply: client.answers.__setitem__(name, reply)
+
+
+async def _forms(client: Client) -> list[list[str]]:
+    """The commands of this turn: the script of each, and how it has its requests."""
+    before = len(client.wire.writes)
+    await asyncio.sleep(0)
+    (commands,) = client.wire.writes[before:]
+    forms = "aLl"
+    return [[DIGESTS[one[1]], *(text for text in one[3:] if len(text) == 1 and text in forms)] for one in commands]
+
+
+async def _refuse(client: Client) -> None:
+    """An assignment is refused as sold out, then a lock as used up."""
+    _assign(client, "ann")
+    _lock(client, "ann")
+    await asyncio.sleep(0)
+    client.connection.data_received(b"*1\r\n:%d\r\n*1\r\n:%d\r\n" % (SOLD_OUT, USED_UP))
+
+
+async def test_what_was_refused_as_sold_out_is_refused_together_from_then_on() -> None:
+    """Once one was refused, assignments of the book join a call, and locks of the code are first tried as refusals;
+    those of other books and codes are not."""
+    client = Client()
+    await _refuse(client)
+    for user in ("bob", "cem"):
+        _assign(client, user)
+        _lock(client, user)
+    _lock(client, "dan", "other")
+    _assign(client, "eve", "other")
+    assert await _forms(client) == [["many", "a", "L", "a", "L", "l"], ["assign_any"]]
+    assert client.wire.writes[-1][0][2:9] == ["1", NAMES[0], "a", NAMES[1], "key", "-", "book"]
+
+
+async def test_a_request_that_is_alone_in_its_turn_is_its_own_script_though_sold_out() -> None:
+    """A call of one saves nothing."""
+    client = Client()
+    await _refuse(client)
+    _assign(client, "bob")
+    assert await _forms(client) == [["assign_any"]]
+
+
+@pytest.mark.parametrize(("reply", "form"), [
+    (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:0\r\n", ["assign_any"]),  # something was left
+    (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:1\r\n", ["many", "a"]),  # a replay
+    (b"*1\r\n:28\r\n", ["many", "a"]),
+    (b"-OOM full\r\n", ["many", "a"]),
+])  # fmt: skip
+async def test_a_success_ends_the_hint(reply: bytes, form: list[str]) -> None:
+    """A coupon that was assigned tells that there is stock; a replay, another refusal or an error does not."""
+    client = Client()
+    await _refuse(client)
+    _assign(client, "bob")
+    await asyncio.sleep(0)
+    client.connection.data_received(reply)
+    client.start("extend", "x")
+    _assign(client, "cem")
+    forms = await _forms(client)
+    assert forms == ([["extend"], form] if form == ["assign_any"] else [form])
+
+
+async def test_hints_are_bounded_and_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of too many hints goes; with the setting off there is none."""
+    off = Client(joins_refusals=False)
+    await _refuse(off)
+    _lock(off, "bob")
+    _lock(off, "cem")
+    assert await _forms(off) == [["many", "l", "l"]]
+    hints = sold_out.SoldOut(2)
+    for code in "abc":
+        hints.learn("lock", NAMES, ("-", code, *"12345"), [USED_UP])
+    assert [hints.hints_at("lock", NAMES, ("-", code, *"12345")) for code in "abcd"] == [False, True, True, False]
+    assert not hints.hints_at("lock", NAMES, ("-", "c", *"12345", "fact"))
+
+
+async def test_a_call_that_ends_early_leaves_its_last_requests_to_another() -> None:
+    """Requests after the last that was decided go out again, in order; one that is left alone as its own script."""
+    client = Client()
+    for name in "abcd":
+        client.start("extend", name)
+    await client.sent()
+    client.connection.data_received(b"*3\r\n*1\r\n:0\r\n*2\r\n:0\r\n:1\r\n$-1\r\n")
+    assert client.answers == {"a": [0], "b": [0, 1]}
+    assert client.connection.waiting == 2
+    assert await client.sent() == [["many", "c", "d"]]
+    client.connection.data_received(b"*2\r\n*1\r\n:0\r\n$-1\r\n")
+    assert await client.sent() == [["extend", "d"]]
+    client.connection.data_received(b"*1\r\n:0\r\n")
+    assert client.answers["d"] == [0]
+    assert client.connection.waiting == 0
+
+
+async def test_what_a_call_left_is_not_sent_to_another_server() -> None:
+    """Undecided requests whose connection is gone are refused as not sent."""
+    client = Client()
+    for name in "abc":
+        client.start("extend", name)
+    await client.sent()
+    client.link._connection = Connection()
+    client.connection.data_received(b"*2\r\n*1\r\n:0\r\n$-1\r\n")
+    assert client.answers == {"a": [0], "b": "unavailable", "c": "unavailable"}
+    assert len(client.wire.writes) == 1

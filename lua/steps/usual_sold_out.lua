@@ -1,0 +1,27 @@
+-- The usual refusal of an assignment: the book has no free coupon, or the user has as many of its codes as it gives one. The text
+-- only refuses, in the order of lua/assign_any.lua: the user's limit is named before `out_of_stock`. Else `refusal` is nil, and
+-- that script decides. A limit of coupons over all books is not usual, unless the user never had a coupon. Reads what the call
+-- has read of the workspace and the `book` (includes/usual.lua), user; leaves book.sold_out, what it knows of the stock.
+
+local refusal
+for _ = 1, 1 do -- what isn't usual leaves it
+  if book.status ~= 'a' or book.till ~= '-' and now >= book.till + 0 then break end
+  local key = W .. 'u:' .. user
+  local had = command('HMGET', key, 'a' .. number, 'cap')
+  if had.err then break end -- a key of the wrong type
+  if book.codes_per_user ~= '-' and had[1] and had[1] - book.codes_per_user >= 0 then
+    refusal = OUT.user_code_limit
+    break
+  end
+  if had[2] or workspace_read.max_coupons ~= '-' and command('EXISTS', key) ~= 0 then break end
+
+  -- No free code, none that was free before a lock that has expired, and none free with an end of its own.
+  if book.sold_out == nil then
+    local now_text, set = workspace_read.now_text, W .. 'l:' .. number .. ':'
+    book.sold_out = command('EXISTS', W .. 'f:' .. number) == 0
+      and command('ZCOUNT', set .. 'u', '-inf', now_text) == 0
+      and command('ZCOUNT', set .. 'p', '-inf', now_text) == 0
+      and command('ZCOUNT', set .. 'x', '(' .. now_text, '+inf') == 0
+  end
+  if book.sold_out then refusal = OUT.out_of_stock end
+end

@@ -1,0 +1,45 @@
+"""Which books and codes were sold out when this process last had a decision about them.
+
+This is a hint for the way of the next request, never an answer: lua/many.lua tries to refuse such a request with what
+it reads once for a call, and decides as usual if it can't (docs/decisions/0058).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.domain.outcomes import BY_CODE, OK
+
+MAX_HINTS = 1_000
+"""Books and codes; the hint that was given first goes first."""
+ARGUMENTS = {"assign_any": 4, "lock": 7, "redeem": 13}
+"""Scripts that may refuse so, with their number of arguments without facts. The second names the book or the code."""
+
+_REFUSED = frozenset(BY_CODE[code].number for code in ("out_of_stock", "coupon_exhausted"))
+
+
+class SoldOut:
+    """Books whose last assignment was `out_of_stock`, and codes whose last lock or redemption `coupon_exhausted`."""
+
+    __slots__ = ("_hints", "_limit")
+
+    def __init__(self, limit: int = MAX_HINTS) -> None:
+        self._hints: dict[str, None] = {}
+        self._limit = limit
+
+    def hints_at(self, script: str, names: Sequence[str], args: Sequence[Any]) -> bool:
+        """Whether the request may well be refused."""
+        return bool(self._hints) and ARGUMENTS.get(script) == len(args) and names[1] + args[1] in self._hints
+
+    def learn(self, script: str, names: Sequence[str], args: Sequence[Any], reply: Any) -> None:
+        """Read a reply. A success that is no replay means that there was something left."""
+        if type(reply) is not list or script not in ARGUMENTS:
+            return
+        outcome, hints = reply[0], self._hints
+        if outcome in _REFUSED:
+            name = names[1] + args[1]
+            if name not in hints and self._limit:
+                if len(hints) >= self._limit:
+                    del hints[next(iter(hints))]
+                hints[name] = None
+        elif outcome == OK and hints and not reply[3]:
+            hints.pop(names[1] + args[1], None)
