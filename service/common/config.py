@@ -74,6 +74,10 @@ def _choose_log_format() -> str:
     return "console" if sys.stderr.isatty() else "json"
 
 
+def _choose_log_level() -> str:
+    return "warning" if sys.stderr.isatty() else "info"
+
+
 class JwtIssuer(BaseModel, frozen=True, extra="forbid"):
     """An issuer whose tokens authenticate users of one workspace."""
 
@@ -144,7 +148,11 @@ class Settings(BaseSettings):
     """Number of API processes. Above 1, a supervisor hands them connections."""
     data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(".scrip")
     """Data folder of `scrip run`; absolute once loaded."""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)] = Field(
+        default_factory=_choose_log_level,
+        validate_default=True,
+    )
+    """`warning` on a terminal, `info` elsewhere."""
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lowercase)] = Field(
         default_factory=_choose_log_format,
         validate_default=True,

@@ -143,8 +143,8 @@ class _Examination:
 
     async def _check_record(self, connection: asyncpg.Connection) -> list[Partition]:
         """Check Postgres and return the rows of the partitions; none if the schema does not fit this version."""
-        version = connection.get_server_version()
-        says = f"PostgreSQL {version.major}.{version.minor} at {_describe_address(self._database_url)}"
+        version = str(connection.get_settings().server_version).partition(" ")[0]  # without the package's name
+        says = f"PostgreSQL {version} at {_describe_address(self._database_url)}"
         pooled = postgres.is_pooled(self._database_url)
         unfit = await unbound_reason(connection, pooled) or await postgres.unfit_reason(connection)
         self.checks.append(Check("postgres", "bad" if unfit else "ok", says, unfit or ""))

@@ -20,7 +20,7 @@ from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import FailingTask
 from tests.commands import scrip
 from tests.drifts.comparing import compare
-from tests.service_fixture import Service, is_well, new_code, ok, until
+from tests.service_fixture import Service, database, is_well, new_code, ok, until
 
 _ROOT = Path(__file__).parents[2]
 _NOWHERE = f"127.0.0.1:{free_port()}"
@@ -51,6 +51,11 @@ def _doctor(service: Service, **env: str) -> Diagnosis:
     return Diagnosis(done.exit_code, done.output, {check["name"]: check for check in document["checks"]})
 
 
+async def _postgres_version(service: Service) -> str:
+    async with database(service.urls["DATABASE_URL"]) as connection:
+        return str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
+
+
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Service]:
     with data_folder() as folder:
@@ -72,7 +77,10 @@ def test_all_is_well(patient: Service) -> None:
     report = _doctor(patient)
     assert (report.code, list(report.checks)) == (0, _ONCE + _EACH)
     assert "Valkey 9" in report.checks["redis"]["says"]
-    assert "PostgreSQL 18" in report.checks["postgres"]["says"]
+    version = asyncio.run(_postgres_version(patient))
+    assert report.checks["postgres"]["says"].startswith(f"PostgreSQL {version} at ")
+    assert "first start" in report.checks["recovery"]["says"]
+    assert '"event": "rebuilding", "level": "warning"' not in patient.run.output.read_text()
     document = json.loads(report.text)
     assert (document["state"], document["unreachable"]) == ("ok", [])
     for check in document["checks"]:
