@@ -1,6 +1,5 @@
 """The settings. No other module reads the environment."""
 
-import contextlib
 import ipaddress
 import json
 import re
@@ -195,19 +194,12 @@ class Settings(BaseSettings):
             raise ValueError("must name each issuer and audience once: they say which workspace a token is for")
         return value
 
-    def find_servers(self) -> tuple[str | None, str | None]:
-        """Return the URLs of Redis and Postgres; unset ones from `run.json` of a running `scrip run`, else None."""
-        run: dict[str, str] = {}
-        if self.redis_url is None or self.database_url is None:
-            with contextlib.suppress(OSError, ValueError):
-                run = json.loads((self.data_dir / "run.json").read_text())
-        return self.redis_url or run.get("redisUrl"), self.database_url or run.get("databaseUrl")
 
-
-def load() -> Settings:
-    """Load the settings. Raises SettingsError with one line for each invalid value."""
+def load(**options: Any) -> Settings:
+    """Load the settings; options of a command that are not None take precedence. Raises SettingsError with one line
+    for each invalid value."""
     try:
-        return Settings()
+        return Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         lines = [_describe(detail) for detail in error.errors(include_url=False)]
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None

@@ -98,11 +98,17 @@ def test_all_is_well(patient: Service) -> None:
 
 
 def test_a_running_service_is_examined(patient: Service) -> None:
-    """Without URLs the doctor examines the `scrip run` of the data folder; without that, settings are bad."""
-    urls = {"REDIS_URL": "", "DATABASE_URL": ""}
-    assert _doctor(patient, **urls, SCRIP_DATA_DIR=str(patient.run.data_dir)).code == 0
-    report = _doctor(patient, **urls, SCRIP_DATA_DIR=str(patient.run.data_dir / "none"))
-    assert (report.code, report.bad()) == (1, {"settings"})
+    """Without URLs the doctor and all other commands use the `scrip run` of the data folder; without that, settings
+    are bad."""
+    urls = {"REDIS_URL": "", "DATABASE_URL": "", "SCRIP_DATA_DIR": str(patient.run.data_dir)}
+    assert _doctor(patient, **urls).code == 0
+    for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "move demo 0", "migrate"):
+        done = scrip(*words.split(), **urls)
+        assert done.exit_code == 0, done.output
+    urls["SCRIP_DATA_DIR"] += "/none"
+    assert "Start `scrip run`, or set DATABASE_URL" in scrip("workspaces", "list", **urls).stderr
+    report = _doctor(patient, **urls)
+    assert (report.code, report.bad()) == (2, {"settings"})
 
 
 async def test_it_changes_nothing(patient: Service) -> None:
@@ -323,7 +329,7 @@ def test_settings_that_do_not_fit(patient: Service) -> None:
     assert "SCRIP_PARTITIONS=1" in report.checks["partitions"]["next"]
     wrong = {"SCRIP_PORT": "0", "SCRIP_PARTITIONS": "none", "REDIS_URL": "redis://:hunter2@127.0.0.1:hunter3/0"}
     report = _doctor(patient, **wrong)
-    assert (report.code, report.bad()) == (1, {"settings"})
+    assert (report.code, report.bad()) == (2, {"settings"})
     assert all(name in report.text for name in wrong)
     assert "hunter" not in report.text
 
