@@ -101,8 +101,8 @@ class Run:
         return self.process.wait(PATIENCE_S)
 
     def refusal(self) -> str:
-        """What it says when it refuses to start: one line and exit code 1."""
-        assert self.process.wait(PATIENCE_S) == 1
+        """What it says when it refuses to start: one line and exit code 2."""
+        assert self.process.wait(PATIENCE_S) == 2
         text = self.output.read_text()
         assert "Traceback" not in text
         return next(line for line in text.splitlines() if line.startswith("Error: "))

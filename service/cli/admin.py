@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.failures import Commands, connect_to_record
+from service.cli.tables import render_table
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
     import asyncpg
@@ -28,7 +30,7 @@ def keys() -> None:
 
 
 def _with_connection(command: Callable[..., Coroutine[Any, Any, str]]) -> Callable[..., None]:
-    """Call the command with a connection to the database of the settings, and print its result. Raises Unusable."""
+    """Call the command with a connection to the database of the service, and print its result. Raises Unusable."""
 
     async def call(**options: Any) -> str:
         from service.access.actor import Actor, current_actor
@@ -62,7 +64,9 @@ async def create_workspace(connection: "asyncpg.Connection", name: str, test: bo
     try:
         row = await record.create_workspace(connection, name, "test" if test else "live")
     except record.NameTaken:
-        raise click.ClickException(f"There is a workspace {name} already.") from None
+        raise click.ClickException(
+            f"There is a workspace {name} already. Choose another name; `scrip workspaces list` shows all."
+        ) from None
     except Refusal:
         raise click.ClickException(
             "Postgres has restarted, and no worker has compared it with Redis yet. Start `scrip worker`, and retry."
@@ -73,10 +77,11 @@ async def create_workspace(connection: "asyncpg.Connection", name: str, test: bo
 @workspaces.command("list")
 @_with_connection
 async def list_workspaces(connection: "asyncpg.Connection") -> str:
-    """List all workspaces: name, `live` or `test`, id."""
+    """List all workspaces. A test workspace has a clock that can be set."""
     from service.record.config.workspace_rows import all_workspaces
 
-    return "\n".join(f"{row.name}\t{row.mode}\t{row.workspace_id}" for row in await all_workspaces(connection))
+    rows = [(row.workspace_id, row.mode, row.name) for row in await all_workspaces(connection)]
+    return render_table(("ID", "MODE", "NAME"), rows)
 
 
 @keys.command("create")
@@ -107,17 +112,14 @@ async def create_key(connection: "asyncpg.Connection", workspace: str, name: str
 @click.argument("workspace")
 @_with_connection
 async def list_keys(connection: "asyncpg.Connection", workspace: str) -> str:
-    """List a workspace's keys, newest first.
-
-    The columns are id, first characters of the secret, scopes, last use, name.
-    """
+    """List a workspace's keys, newest first. SECRET is how a key's secret begins."""
     from service.record.config.key_rows import MAX_KEYS, page_keys
 
     rows = await page_keys(connection, await _read_workspace_number(connection, workspace), MAX_KEYS, None)
-    return "\n".join(
-        f"{row.key_id}\t{row.prefix}…\t{','.join(row.scopes)}\t{row.last_used_at or 'never'}\t{row.name}"
-        for row in rows
-    )
+    cells = [
+        (row.key_id, f"{row.prefix}…", ",".join(row.scopes), _format_time(row.last_used_at), row.name) for row in rows
+    ]
+    return render_table(("ID", "SECRET", "SCOPES", "LAST USED", "NAME"), cells)
 
 
 @keys.command("revoke")
@@ -129,7 +131,7 @@ async def revoke_key(connection: "asyncpg.Connection", workspace: str, key_id: "
     from service.record.config import key_rows as record
 
     if not await record.revoke_key(connection, await _read_workspace_number(connection, workspace), key_id):
-        raise click.ClickException(f"{workspace} has no such key.")
+        raise click.ClickException(f"{workspace} has no such key. `scrip keys list {workspace}` shows all.")
     return "Revoked."
 
 
@@ -139,5 +141,9 @@ async def _read_workspace_number(connection: "asyncpg.Connection", workspace: st
 
     number = await workspace_named(connection, workspace)
     if number is None:
-        raise click.ClickException(f"There is no workspace {workspace}.")
+        raise click.ClickException(f"There is no workspace {workspace}. `scrip workspaces list` shows all.")
     return number
+
+
+def _format_time(time: "datetime | None") -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "never"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.failures import Unusable, connect_to_record
+from service.cli.failures import connect_to_record
+from service.common.running_service import Unusable
 
 if TYPE_CHECKING:
     from service.common.config import Settings

@@ -6,16 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.common.running_service import Unusable, find_service
+
 if TYPE_CHECKING:
     import asyncpg
 
     from service.common.config import Settings
-
-
-class Unusable(click.ClickException):
-    """The servers or the settings can't be used. The message begins with a stable code."""
-
-    exit_code = 2
 
 
 class Commands(click.Group):
@@ -60,17 +56,19 @@ async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Conn
     from service.record.partitions.partition_rows import check_partitions
     from service.record.pool import connect_once
 
-    if settings.database_url is None:
-        raise Unusable("unset: DATABASE_URL is not set. Set it to the database of the service.")
+    service = find_service(settings, "DATABASE_URL")
     try:
-        connection = await connect_once(settings.database_url, name="scrip command")
+        connection = await connect_once(service.database_url, name="scrip command")
     except OSError as error:
-        raise Unusable(f"unavailable: the database can't be reached ({error}). Check that it runs.") from error
+        remedy = "Start `scrip run` again, and retry." if service.is_from_file else "Check that it runs."
+        raise Unusable(f"unavailable: the database can't be reached ({error}). {remedy}") from error
     try:
         await check_partitions(connection)
         yield connection
     except (ConnectionResetError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
-        raise Unusable(f"unavailable: the connection to the database broke ({error}).") from error
+        raise Unusable(
+            f"unavailable: the connection to the database broke ({error}). Run the command again."
+        ) from error
     finally:
         await connection.close()
 

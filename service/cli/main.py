@@ -1,6 +1,7 @@
 """The entry point of `scrip`. Commands import their modules only when they run, so that `scrip --help` is fast."""
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -8,11 +9,13 @@ import click
 
 from service.cli.admin import keys, workspaces
 from service.cli.archive import archive
-from service.cli.failures import Commands, Unusable, check_record
+from service.cli.failures import Commands, check_record
 from service.cli.moving import move
 from service.cli.partitions import partitions
 from service.cli.reconcile import reconcile
 from service.cli.recovery import rebuild
+from service.common.redis_address import MAX_PORT
+from service.common.running_service import Unusable, find_service
 from service.replay.command import replay
 
 if TYPE_CHECKING:
@@ -35,12 +38,13 @@ main.add_command(workspaces)
 
 
 @main.command()
-def run() -> None:
+@click.option("--port", type=click.IntRange(1, MAX_PORT), help="Port of the API; default: SCRIP_PORT, else 8000.")
+def run(port: int | None) -> None:
     """Run the whole service on this machine. Servers whose REDIS_URL or DATABASE_URL is not set are embedded."""
     from service.common import config
     from service.embedded.local_service import run
 
-    run(config.load())
+    run(config.load(port=port))
 
 
 @main.command()
@@ -52,6 +56,7 @@ def api(tell_fd: int | None) -> None:
     from service.embedded.exposure import check_keys
 
     settings = _load_settings_with_servers()
+    _end_at_signals()
     asyncio.run(check_record(settings))
     asyncio.run(check_keys(settings))
     if settings.api_processes > 1:
@@ -71,6 +76,7 @@ def api(tell_fd: int | None) -> None:
 def api_process(channel: int, tally: int, block: int) -> None:
     """Serve as one of several API processes; started by their supervisor."""
     settings = _load_settings_with_servers()
+    _end_at_signals()
     asyncio.run(check_record(settings))
     from service.serving.members import serve
 
@@ -101,9 +107,7 @@ def migrate(roles: bool) -> None:
     from service.common import config
 
     settings = config.load()
-    url = settings.database_url
-    if url is None:
-        raise Unusable("unset: DATABASE_URL is not set. Set it to the database to migrate.")
+    url = find_service(settings, "DATABASE_URL").database_url
 
     import asyncpg
 
@@ -114,7 +118,7 @@ def migrate(roles: bool) -> None:
     try:
         applied = asyncio.run(migrate_version(url, passwords))
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Unusable(f"unavailable: the database can't be migrated: {error}") from error
+        raise Unusable(f"unavailable: the database can't be migrated: {error}. Correct that, and retry.") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
 
 
@@ -135,6 +139,13 @@ def doctor(as_json: bool) -> None:
     sys.exit(report.exit_code)
 
 
+def _end_at_signals() -> None:
+    """End with 0 at SIGTERM and SIGINT, until the server has handlers of its own. The first process of a container
+    would ignore signals without a handler."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+
+
 def _load_settings_with_servers() -> "Settings":
     """Load the settings of a process that needs both servers. Raises Unusable if the URL of one is not set."""
     from service.common import config
@@ -143,6 +154,6 @@ def _load_settings_with_servers() -> "Settings":
     urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
     if missing := [name for name, url in urls.items() if url is None]:
         raise Unusable(
-            f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts embedded servers."
+            f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts servers of its own."
         )
     return settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.failures import Unusable
+from service.common.running_service import Unusable, find_service
 
 if TYPE_CHECKING:
     import asyncpg
@@ -57,7 +57,7 @@ async def _compare_all(settings: "Settings", only: int | None, repair: bool, is_
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
         if not partitions:
-            raise Uncompared("There is no such partition.")
+            raise Uncompared(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
         for partition in partitions:
             outcome = await _compare_and_print(redis_url, pool, replica, partition, repair, is_quiet)
             differences_left += outcome.left.total()
@@ -115,13 +115,13 @@ async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **optio
     except (NotOpen, Fenced, LostTurn) as closed:
         raise Uncompared(f"recovering: {closed}.") from None
     except NotRecorded as behind:
-        raise Uncompared(f"behind: {behind}. Is a worker running?") from None
+        raise Uncompared(f"behind: {behind}. Check that a worker runs, and retry.") from None
     except ReplicaBehind as behind:
         raise Uncompared(f"behind: {behind}. Nothing was compared with its older state.") from None
     except ReplicaAway as away:
         raise Uncompared(f"unavailable: {away}. Without that variable, the primary is read.") from None
     except (*ERRORS, Broken, hiredis.ReplyError) as error:
-        raise Uncompared(f"unavailable: {type(error).__name__}.") from error
+        raise Uncompared(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
 
 
 @asynccontextmanager
@@ -132,16 +132,16 @@ async def _connect(settings: "Settings") -> "AsyncIterator[tuple[str, asyncpg.Po
     from service.record.partitions.partition_rows import check_partitions
     from service.record.pool import ERRORS
 
-    redis_url, database_url = settings.find_servers()
-    if redis_url is None or database_url is None:
-        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` uses this SCRIP_DATA_DIR.")
+    service = find_service(settings, "REDIS_URL", "DATABASE_URL")
     try:
-        pool = await comparisons.connect(database_url)
+        pool = await comparisons.connect(service.database_url)
     except ERRORS as error:
-        raise Uncompared(f"unavailable: the database can't be used ({type(error).__name__}).") from error
+        raise Uncompared(
+            f"unavailable: the database can't be used ({type(error).__name__}). `scrip doctor` says why."
+        ) from error
     async with pool:
         await check_partitions(pool)
-        yield redis_url, pool
+        yield service.redis_url, pool
 
 
 @asynccontextmanager
@@ -196,7 +196,7 @@ async def build_twin(settings: "Settings", target_url: str) -> int:
         except BuildRejected as refused:
             raise Uncompared(str(refused)) from None
         except (OSError, Broken, Fenced, hiredis.ReplyError) as error:
-            raise Uncompared(f"unavailable: {type(error).__name__}.") from error
+            raise Uncompared(f"unavailable: {type(error).__name__}. Check both Redis servers, and retry.") from error
     for partition, one in enumerate(comparisons):
         click.echo(f"Partition {partition}\n{'kind':<28}{'live':>10}{'built':>10}  {'digests'}")
         for kind, live in one.live.items():

@@ -10,6 +10,7 @@ import click
 
 from service.cli.failures import connect_to_record
 from service.common.redis_address import check_redis_option
+from service.common.running_service import Unusable
 
 if TYPE_CHECKING:
     import asyncpg
@@ -63,7 +64,7 @@ async def _rebuild_partitions(
     async with connect_to_record(settings) as connection:
         rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
         if not rows:
-            raise click.ClickException("There is no such partition.")
+            raise Unusable(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
         for row in rows:
             if cancel:
                 await cancel_rebuild(connection, row.id)

@@ -31,6 +31,8 @@ _log = structlog.get_logger(__name__)
 class StartError(click.ClickException):
     """A server, a process or the API can't start. The message says what to do next."""
 
+    exit_code = 2
+
 
 @dataclass(slots=True)
 class Account:

@@ -1,6 +1,5 @@
 """The settings. No other module reads the environment."""
 
-import contextlib
 import ipaddress
 import json
 import re
@@ -74,6 +73,10 @@ def _choose_log_format() -> str:
     return "console" if sys.stderr.isatty() else "json"
 
 
+def _choose_log_level() -> str:
+    return "warning" if sys.stderr.isatty() else "info"
+
+
 class JwtIssuer(BaseModel, frozen=True, extra="forbid"):
     """An issuer whose tokens authenticate users of one workspace."""
 
@@ -144,7 +147,11 @@ class Settings(BaseSettings):
     """Number of API processes. Above 1, a supervisor hands them connections."""
     data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(".scrip")
     """Data folder of `scrip run`; absolute once loaded."""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)] = Field(
+        default_factory=_choose_log_level,
+        validate_default=True,
+    )
+    """`warning` on a terminal, `info` elsewhere."""
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lowercase)] = Field(
         default_factory=_choose_log_format,
         validate_default=True,
@@ -190,19 +197,12 @@ class Settings(BaseSettings):
             raise ValueError("must name each issuer and audience once: they say which workspace a token is for")
         return value
 
-    def find_servers(self) -> tuple[str | None, str | None]:
-        """Return the URLs of Redis and Postgres; unset ones from `run.json` of a running `scrip run`, else None."""
-        run: dict[str, str] = {}
-        if self.redis_url is None or self.database_url is None:
-            with contextlib.suppress(OSError, ValueError):
-                run = json.loads((self.data_dir / "run.json").read_text())
-        return self.redis_url or run.get("redisUrl"), self.database_url or run.get("databaseUrl")
 
-
-def load() -> Settings:
-    """Load the settings. Raises SettingsError with one line for each invalid value."""
+def load(**options: Any) -> Settings:
+    """Load the settings; options of a command that are not None take precedence. Raises SettingsError with one line
+    for each invalid value."""
     try:
-        return Settings()
+        return Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         lines = [_describe(detail) for detail in error.errors(include_url=False)]
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None

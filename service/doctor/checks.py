@@ -12,6 +12,7 @@ import msgspec
 from service.common import config, logs
 from service.common.config import Settings, SettingsError
 from service.common.redis_address import Host, parse_redis_address
+from service.common.running_service import Unusable, find_service
 from service.doctor.partition_reader import RedisState, read_record_state, read_redis_state
 from service.doctor.report import Check, Report
 from service.doctor.server_logs import check_postgres_logs, check_redis_logs
@@ -52,17 +53,18 @@ def examine() -> Report:
         settings = config.load()
     except SettingsError as error:
         says = error.message.replace("\n ", "")
-        return Report([Check("settings", "bad", says, "Correct them in the environment or in .env.")])
+        check = Check("settings", "bad", says, "Correct them in the environment or in .env.")
+        return Report([check], unusable=True)
     logs.configure(settings, "doctor")
     return asyncio.run(_examine(settings))
 
 
 async def _examine(settings: Settings) -> Report:
-    urls = settings.find_servers()
-    if None in urls:
-        says = "REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here"
-        return Report([Check("settings", "bad", says, "Set both, or start `scrip run` with this SCRIP_DATA_DIR.")])
-    examination = _Examination(settings, *map(str, urls))
+    try:
+        service = find_service(settings, "REDIS_URL", "DATABASE_URL")
+    except Unusable as unset:
+        return Report([Check("settings", "bad", unset.message)], unusable=True)
+    examination = _Examination(settings, service.redis_url, service.database_url)
     async with contextlib.AsyncExitStack() as stack:
         await examination.run(stack)
     return Report(examination.checks, examination.unreachable, examination.unusable)
@@ -141,8 +143,8 @@ class _Examination:
 
     async def _check_record(self, connection: asyncpg.Connection) -> list[Partition]:
         """Check Postgres and return the rows of the partitions; none if the schema does not fit this version."""
-        version = connection.get_server_version()
-        says = f"PostgreSQL {version.major}.{version.minor} at {_describe_address(self._database_url)}"
+        version = str(connection.get_settings().server_version).partition(" ")[0]  # without the package's name
+        says = f"PostgreSQL {version} at {_describe_address(self._database_url)}"
         pooled = postgres.is_pooled(self._database_url)
         unfit = await unbound_reason(connection, pooled) or await postgres.unfit_reason(connection)
         self.checks.append(Check("postgres", "bad" if unfit else "ok", says, unfit or ""))

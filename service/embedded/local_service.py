@@ -142,6 +142,7 @@ class _LocalService:
             "REDIS_URL": self._redis_url,
             "DATABASE_URL": self._database_url,
             "SCRIP_EMBEDDED": str(self._postgres is not None),
+            "SCRIP_PORT": str(self._settings.port),
         }
         return ChildProcess(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
 
@@ -307,7 +308,7 @@ def _check_port(settings: Settings) -> None:
         except OSError as error:
             raise StartError(
                 f"{settings.host}:{settings.port} can't be used: {error.strerror}. "
-                "Stop what listens there, or set SCRIP_PORT (and SCRIP_HOST)."
+                "Stop what listens there, or choose another port with --port or SCRIP_PORT."
             ) from error
 
 

@@ -1,7 +1,6 @@
 """The command `scrip replay`, and its tables of results."""
 
 import asyncio
-import json
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from itertools import count
@@ -35,8 +34,10 @@ class Addresses(NamedTuple):
 @click.command()
 @click.argument("orders", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--url", help="URL of the service; default: the `scrip run` of SCRIP_DATA_DIR.")
-@click.option("--redis-url", callback=check_redis_option, help="URL of its Redis; default: from run.json or REDIS_URL.")
-@click.option("--database-url", help="URL of its Postgres; default: from run.json or DATABASE_URL.")
+@click.option(
+    "--redis-url", callback=check_redis_option, help="URL of its Redis; default: REDIS_URL, else that of `scrip run`."
+)
+@click.option("--database-url", help="URL of its Postgres; default: DATABASE_URL, else that of `scrip run`.")
 @click.option("--checkout-token", default="demo_checkout", show_default=True, help="A key with the scope `checkout`.")
 @click.option("--manage-token", default="demo_manage", show_default=True, help="A key with the scope `manage`.")
 @click.option("--operate-token", default="demo_operate", show_default=True, help="A key with the scope `operate`.")
@@ -70,6 +71,7 @@ def replay(
     """
     import secrets
 
+    from service.common.running_service import Unusable
     from service.replay.expectation import CURRENCIES
     from service.replay.order_sender import Target
     from service.replay.orders import UnusableFile, read_orders
@@ -81,10 +83,12 @@ def replay(
         with _show_progress() as report:
             parsed = read_orders(orders, run, report)
     except (UnusableFile, OSError) as error:
-        raise click.ClickException(f"{orders} can't be replayed: {error}") from error
+        raise Unusable(
+            f"unreadable: {orders} can't be replayed: {error}. Correct the file, and run it again."
+        ) from error
     needed = sum(not order.cancelled for order in parsed)
     if needed > codes:
-        raise click.ClickException(f"{needed} orders need as many codes. Set --codes {needed}.")
+        raise click.UsageError(f"{needed} orders need as many codes. Set --codes {needed}.")
     addresses = _find_addresses(url, redis_url, database_url)
     if not _is_http_url(addresses.url):
         raise click.BadParameter(f"{addresses.url} is not an http or https URL", param_hint="--url")
@@ -106,24 +110,15 @@ def _is_http_url(url: str) -> bool:
 
 
 def _find_addresses(url: str | None, redis_url: str | None, database_url: str | None) -> Addresses:
-    """Find all addresses: the options, else run.json of a running service, else the environment."""
+    """Find all addresses: the options, else the settings, else run.json of a running service. Raises Unusable."""
     from service.common import config
+    from service.common.running_service import Unusable, find_service
 
-    settings = config.load()
-    try:
-        run = json.loads((settings.data_dir / "run.json").read_text())
-    except FileNotFoundError:
-        run = {}
-    if url is not None and url.rstrip("/") != run.get("url"):
-        run = {}  # run.json belongs to another service
-    urls: dict[str, str] = {
-        "--url": url or run.get("url", ""),
-        "--redis-url": redis_url or run.get("redisUrl") or settings.redis_url or "",
-        "--database-url": database_url or run.get("databaseUrl") or settings.database_url or "",
-    }
-    if missing := [option for option, value in urls.items() if not value]:
-        raise click.ClickException(f"No `scrip run` uses {settings.data_dir}. Start it, or set {', '.join(missing)}.")
-    return Addresses(*urls.values())
+    needed = [name for name, option in (("REDIS_URL", redis_url), ("DATABASE_URL", database_url)) if option is None]
+    service = find_service(config.load(), *needed, url=url or "")
+    if not service.url:
+        raise Unusable("unset: REDIS_URL and DATABASE_URL are not those of a `scrip run`. Name the service with --url.")
+    return Addresses(service.url, redis_url or service.redis_url, database_url or service.database_url)
 
 
 async def _replay(
@@ -134,16 +129,22 @@ async def _replay(
     import redis
     from rich.console import Console
 
+    from service.common.running_service import Unusable
     from service.replay import check, expectation, order_sender
+    from service.replay.access import check_access
     from service.replay.http_client import Client, UnexpectedResponse, Unreachable
     from service.replay.orders import make_codes
 
     expected = expectation.compute_expectation(orders, target.currency)
+    stores_remedy = "`scrip doctor` with the same URLs names the fault."
     try:
         await check.check_stores(addresses.redis_url, addresses.database_url)
     except (OSError, ValueError, OverflowError, redis.RedisError, asyncpg.PostgresError) as error:
-        raise click.ClickException(f"The stores can't be read: {type(error).__name__} {error}") from error
+        raise Unusable(
+            f"unavailable: The stores can't be read: {type(error).__name__} {error}. {stores_remedy}"
+        ) from error
     try:
+        await check_access(target)
         with _show_progress() as report:
             book_id = await order_sender.create_book(target, codes, report)
             result = await _send_orders(orders, target, in_flight, expected.requests, report)
@@ -157,11 +158,15 @@ async def _replay(
                 "Postgres": await check.read_postgres(addresses.database_url, book_id, codes, report),
             }
     except UnexpectedResponse as error:
-        raise click.ClickException(str(error)) from error
+        raise Unusable(f"refused: {error}") from error
     except Unreachable as error:
-        raise click.ClickException(f"{target.url} does not answer: {error}") from error
+        raise Unusable(
+            f"unavailable: {target.url} does not answer: {error}. Check that the service runs there, and --url."
+        ) from error
     except (OSError, redis.RedisError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise click.ClickException(f"The stores can't be read: {type(error).__name__} {error}") from error
+        raise Unusable(
+            f"unavailable: The stores can't be read: {type(error).__name__} {error}. {stores_remedy}"
+        ) from error
 
     outcomes = check.make_outcome_rows(expected.answers, result.answers)
     totals = check.make_store_rows(expected.redemptions, codes, stores)

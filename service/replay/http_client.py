@@ -34,7 +34,7 @@ class Response(NamedTuple):
     @property
     def outcome(self) -> str:
         """The status, followed by the problem's code if there is one."""
-        return f"{self.status} {self.json.get('code')}" if self.status >= 400 else str(self.status)
+        return f"{self.status} {self.json.get('code', '')}".rstrip() if self.status >= 400 else str(self.status)
 
     @property
     def json(self) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from prometheus_client import GC_COLLECTOR, PROCESS_COLLECTOR, REGISTRY
 from uvicorn.config import Config
 
@@ -19,7 +18,7 @@ from service.common.tally import CPU_US, IN_FLIGHT, OPEN, Tally
 from service.operations.accounting import answers
 from service.serving.app import create_app
 from service.serving.resource_usage import RequestsInFlight, ResourceUsage, count_in_flight
-from service.serving.server import make_server_config
+from service.serving.server import Server, make_server_config
 from service.serving.supervisor import LEAVING, READY, STARTED, TAKEN
 
 CHANNEL_CLOSE_TIMEOUT_S = 2.0
@@ -65,8 +64,8 @@ class CountedConnections(set[Any]):
         self._cells[OPEN] = len(self)
 
 
-class MemberServer(uvicorn.Server):
-    """uvicorn's server, with connections from a channel instead of a listening socket.
+class MemberServer(Server):
+    """The server, with connections from a channel instead of a listening socket.
 
     1. Send STARTED when the application has started, and READY once it can decide.
     2. Receive connections, and send TAKEN for each.
@@ -85,6 +84,8 @@ class MemberServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
+        if not self.started:
+            return
         self._channel.send(STARTED)
         asyncio.get_running_loop().add_reader(self._channel, self._receive_connections)
 

@@ -1,7 +1,9 @@
 """The HTTP server of an API process: uvicorn with httptools and uvloop."""
 
+import asyncio
 import gc
 import resource
+import socket
 from functools import partial
 from typing import Any
 
@@ -24,16 +26,33 @@ KEEP_ALIVE_S = 30
 SHUTDOWN_TIMEOUT_S = 8
 RESERVED_FILES = 200
 """File descriptors that the process needs besides its clients' connections."""
+EXIT_POLL_S = 0.1
+"""Interval at which a start looks for a signal."""
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
     logs.configure(settings, "api")
-    server = uvicorn.Server(make_server_config(settings))
+    server = Server(make_server_config(settings))
     REGISTRY.register(RequestsInFlight(lambda: count_in_flight(server.server_state.connections)))
     # The application's objects live as long as the process; collecting garbage among them blocks the loop for 50 ms.
     gc.freeze()
     server.run()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which a signal also ends while the application waits for Postgres to start."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, or end the wait at a signal: then `started` stays False, and uvicorn returns."""
+        starting = asyncio.create_task(super().startup(sockets))
+        while not starting.done() and not self.should_exit:
+            await asyncio.wait({starting}, timeout=EXIT_POLL_S)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+        if not starting.cancelled():
+            starting.result()
 
 
 def make_server_config(

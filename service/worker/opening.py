@@ -2,13 +2,14 @@
 
 import asyncio
 from contextlib import aclosing
+from logging import INFO, WARNING
 from typing import NamedTuple
 
 import asyncpg
 import structlog
 
 from service.formats import key_names
-from service.formats.event_id import START, EventId, parse_event_id
+from service.formats.event_id import NO_EVENT, START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
@@ -51,6 +52,7 @@ nodes may have confirmed the older one, that takes LAG_SETTLE_S from when they c
 (service/hot/fencing.py) is shorter."""
 
 WRONG_TYPE = "a key holds another type than its kind's"
+FIRST_START = "the first start: Redis and the record have no event"
 FORGOTTEN = "it has forgotten orders that Postgres remembers"
 
 _MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
@@ -208,7 +210,7 @@ class Opening:
         try:
             await self._flusher.drain(epoch)
         except AnchorLost as anchor:
-            lost = str(anchor)
+            lost = FIRST_START if await self._is_first_start(epoch, row) else str(anchor)
         except OutboxGap as gap:
             if not (ordered and ordered.accept_loss):
                 raise
@@ -230,6 +232,9 @@ class Opening:
             await self._redo(restorer, epoch, lost, after, seen)
         await restorer.append_recovery_entry()
         await self._enter(epoch, restorer.scripts.nonce, row.incarnation)
+
+    async def _is_first_start(self, epoch: int, row: Partition) -> bool:
+        return row.cursor == NO_EVENT and await self._first_event(epoch) == (epoch, 0)
 
     async def _has_other_books(self) -> bool:
         """Whether Redis has lost, or is ahead with, a book's retirement or return (docs/decisions/0048)."""
@@ -269,7 +274,7 @@ class Opening:
     async def _rebuild(self, restorer: Restorer, epoch: int, reason: str) -> None:
         """Rebuild everything. The mark stands from before the first removal until the gate is about to open. The
         append-only file is rewritten once, at the end; if the server refuses that, everything is logged instead."""
-        self._log.warning("rebuilding", reason=reason)
+        self._log.log(INFO if reason == FIRST_START else WARNING, "rebuilding", reason=reason)
         await self._quarantine_unrecorded(epoch)
         await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "whole", reason, START, 0)
         await restorer.mark(WHOLE)

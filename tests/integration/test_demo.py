@@ -34,10 +34,17 @@ async def test_commands(database_url: str) -> None:
 
     assert run("workspaces create trial --test").exit_code == 0
     again = run("workspaces create trial")
-    assert (again.exit_code, again.output) == (1, "Error: There is a workspace trial already.\n")
+    assert again.exit_code == 1
+    assert again.stderr.startswith("Error: There is a workspace trial already. Choose another name")
     secret = run("keys create trial shop --scope manage --scope operate").output.strip()
     assert secret.startswith("scrip_test_")
     assert run("keys create none shop --scope manage").exit_code == 1
+    header, row = run("workspaces list").stdout.splitlines()
+    assert (header.split(), row.split()[1:]) == (["ID", "MODE", "NAME"], ["test", "trial"])
+    header, row = run("keys list trial").stdout.splitlines()
+    assert header.split() == ["ID", "SECRET", "SCOPES", "LAST", "USED", "NAME"]
+    assert row.split()[2:] == ["manage,operate", "never", "shop"]
+    assert row.index("never") == header.index("LAST USED")
     async with await connect(database_url) as pool:
         _, callers = await key_rows.read_callers(pool)
     caller = callers[key_rows.digest(secret)]

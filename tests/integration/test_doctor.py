@@ -20,7 +20,7 @@ from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import FailingTask
 from tests.commands import scrip
 from tests.drifts.comparing import compare
-from tests.service_fixture import Service, is_well, new_code, ok, until
+from tests.service_fixture import Service, database, is_well, new_code, ok, until
 
 _ROOT = Path(__file__).parents[2]
 _NOWHERE = f"127.0.0.1:{free_port()}"
@@ -51,6 +51,11 @@ def _doctor(service: Service, **env: str) -> Diagnosis:
     return Diagnosis(done.exit_code, done.output, {check["name"]: check for check in document["checks"]})
 
 
+async def _postgres_version(service: Service) -> str:
+    async with database(service.urls["DATABASE_URL"]) as connection:
+        return str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
+
+
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Service]:
     with data_folder() as folder:
@@ -72,7 +77,10 @@ def test_all_is_well(patient: Service) -> None:
     report = _doctor(patient)
     assert (report.code, list(report.checks)) == (0, _ONCE + _EACH)
     assert "Valkey 9" in report.checks["redis"]["says"]
-    assert "PostgreSQL 18" in report.checks["postgres"]["says"]
+    version = asyncio.run(_postgres_version(patient))
+    assert report.checks["postgres"]["says"].startswith(f"PostgreSQL {version} at ")
+    assert "first start" in report.checks["recovery"]["says"]
+    assert '"event": "rebuilding", "level": "warning"' not in patient.run.output.read_text()
     document = json.loads(report.text)
     assert (document["state"], document["unreachable"]) == ("ok", [])
     for check in document["checks"]:
@@ -90,11 +98,17 @@ def test_all_is_well(patient: Service) -> None:
 
 
 def test_a_running_service_is_examined(patient: Service) -> None:
-    """Without URLs the doctor examines the `scrip run` of the data folder; without that, settings are bad."""
-    urls = {"REDIS_URL": "", "DATABASE_URL": ""}
-    assert _doctor(patient, **urls, SCRIP_DATA_DIR=str(patient.run.data_dir)).code == 0
-    report = _doctor(patient, **urls, SCRIP_DATA_DIR=str(patient.run.data_dir / "none"))
-    assert (report.code, report.bad()) == (1, {"settings"})
+    """Without URLs the doctor and all other commands use the `scrip run` of the data folder; without that, settings
+    are bad."""
+    urls = {"REDIS_URL": "", "DATABASE_URL": "", "SCRIP_DATA_DIR": str(patient.run.data_dir)}
+    assert _doctor(patient, **urls).code == 0
+    for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "move demo 0", "migrate"):
+        done = scrip(*words.split(), **urls)
+        assert done.exit_code == 0, done.output
+    urls["SCRIP_DATA_DIR"] += "/none"
+    assert "Start `scrip run`, or set DATABASE_URL" in scrip("workspaces", "list", **urls).stderr
+    report = _doctor(patient, **urls)
+    assert (report.code, report.bad()) == (2, {"settings"})
 
 
 async def test_it_changes_nothing(patient: Service) -> None:
@@ -315,7 +329,7 @@ def test_settings_that_do_not_fit(patient: Service) -> None:
     assert report.checks["partitions"]["next"] == "Unset SCRIP_PARTITIONS."
     wrong = {"SCRIP_PORT": "0", "SCRIP_PARTITIONS": "none", "REDIS_URL": "redis://:hunter2@127.0.0.1:hunter3/0"}
     report = _doctor(patient, **wrong)
-    assert (report.code, report.bad()) == (1, {"settings"})
+    assert (report.code, report.bad()) == (2, {"settings"})
     assert all(name in report.text for name in wrong)
     assert "hunter" not in report.text
 

@@ -181,13 +181,13 @@ def test_it_refuses_to_start(service: Service, command: str, processes: str) -> 
         "SCRIP_DATA_DIR": f"{service.run.data_dir}-{new_id()}",
     }  # fmt: skip
     ended = _run(command, env)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("Error: ")]
     assert "scrip keys revoke demo" in line
     assert "Traceback" not in ended.stderr
     without = {name: value for name, value in env.items() if name not in {"REDIS_URL", "DATABASE_URL"}}
     if command == "run":
         ended = _run("run", without)
-        assert ended.returncode == 1
+        assert ended.returncode == 2
         assert "Error: SCRIP_HOST is 0.0.0.0" in ended.stderr
         assert "DATABASE_URL" in ended.stderr

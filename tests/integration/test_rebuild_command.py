@@ -90,7 +90,8 @@ async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]
         assert (rebuild(patient, "--cancel")).exit_code == 0
         assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []
         refusal = rebuild(patient, "--partition", str(patient.partitions))
-        assert refusal.output == "Error: There is no such partition.\n"
+        assert refusal.exit_code == 2
+        assert f"unknown_partition: there is no partition {patient.partitions}." in refusal.output
     until(lambda: patient.checkout.get("/v1/users/nobody").is_success)
 
 

@@ -124,17 +124,20 @@ def test_a_store_that_holds_other_data(patient: Service, replayed: Callable[...,
     ("options", "message"),
     [
         ((*_STORES, "--url", "http://127.0.0.1:99999"), "is not an http or https URL"),
+        (("--url", "http://127.0.0.1:1"), "Correct the URL, or set REDIS_URL and DATABASE_URL"),
+        (("--checkout-token", "wrong"), "does not accept the key of --checkout-token. Pass one with that scope"),
+        (("--manage-token", "demo_public"), "gives no scope `manage` to the key of --manage-token"),
         (("--redis-url", "nonsense"), "must start with redis://"),
         (("--database-url", "postgresql://127.0.0.1:1/none"), "The stores can't be read"),
     ],
 )
-def test_unusable_urls(replayed: Callable[..., Result], run: Run, options: tuple[str, ...], message: str) -> None:
-    """An unusable URL ends the command in one line, before it makes a book."""
+def test_wrong_urls_and_keys(replayed: Callable[..., Result], run: Run, options: tuple[str, ...], message: str) -> None:
+    """An unusable URL or key ends the command in one line with a remedy, before it makes a book."""
     before = run.get("/v1/books?limit=1", "demo_manage")
 
     result = replayed(*options)
 
-    assert result.exit_code in (1, 2)
+    assert result.exit_code == 2
     assert message in result.output
     assert isinstance(result.exception, SystemExit)
     assert run.get("/v1/books?limit=1", "demo_manage") == before
@@ -144,5 +147,5 @@ def test_no_service(orders: Path, tmp_path: Path) -> None:
     """Without a service the command names what to start."""
     result = CliRunner().invoke(replay, [str(orders)], env={"SCRIP_DATA_DIR": str(tmp_path)})
 
-    assert result.exit_code == 1
-    assert f"No `scrip run` uses {tmp_path}" in result.output
+    assert result.exit_code == 2
+    assert f"no `scrip run` uses {tmp_path}" in result.output

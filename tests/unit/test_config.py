@@ -69,6 +69,17 @@ def test_environment_wins_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert (settings.host, settings.port) == ("0.0.0.0", 8002)
 
 
+@pytest.mark.parametrize(("is_terminal", "chosen"), [(True, ("warning", "console")), (False, ("info", "json"))])
+def test_logs_by_where_they_go(is_terminal: bool, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal gets warnings as text; anything else gets every line as JSON. A variable overrides both."""
+    monkeypatch.setattr(config.sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    settings = config.load()
+    assert (settings.log_level, settings.log_format) == chosen
+
+    monkeypatch.setenv("SCRIP_LOG_LEVEL", "INFO")
+    assert config.load().log_level == "info"
+
+
 def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty variable means the default, as compose files and shells set it."""
     monkeypatch.setenv("SCRIP_METRICS_PORT", "")
