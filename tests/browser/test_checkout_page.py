@@ -69,7 +69,8 @@ def read_coupon(service: Service, code: str) -> dict[str, Any]:
 
 
 async def test_a_purchase_and_its_gift(shopper: Shopper, service: Service) -> None:
-    """The page holds an applied code, the cart costs less, and the gift card pays a part of the next order."""
+    """The page holds an applied code, the cart costs less, and the gift card pays a part of the next order, though it
+    is not applied before Pay is pressed."""
     gift, code = new_code().replace("T-", "GIFT-"), new_code().replace("T-", "SUMMER-")
     gifts = service.book(gift, name="Gift cards", discount={"type": "fixed", "value": 10})
     service.book(code, discount=TWENTY, giftBookId=gifts)
@@ -92,13 +93,19 @@ async def test_a_purchase_and_its_gift(shopper: Shopper, service: Service) -> No
     await shopper["copy"].click()
     await expect(shopper["message-text"]).to_have_text(f"{gift} is copied.")
     assert await shopper.page.evaluate("navigator.clipboard.readText()") == gift
+    await shopper.assert_texts(gift_worth="It takes $10.00 off an order like this one.")
     await shopper.picture("checkout-receipt")
 
     first = await shopper["order"].inner_text()
     await shopper["use-gift"].click()
     await expect(shopper["code"]).to_have_value(gift)
-    await shopper["apply"].click()
-    await shopper.assert_texts(held_code=gift, discount="−$10.00", total="$121.90")
+    await shopper.assert_texts(pay="Pay")
+    await shopper["pay"].click()
+    await shopper.assert_texts(
+        held_code=gift, discount="−$10.00", total="$121.90", pay="Pay $121.90",
+        message_text=f"{gift} is applied: you save $10.00. Press Pay to buy.",
+    )  # fmt: skip
+    await shopper.picture("checkout-applied-by-pay")
     await shopper["pay"].click()
     await shopper.assert_texts(receipt_code=gift, receipt_total="$121.90")
     await expect(shopper["gift"]).to_be_hidden()
@@ -108,7 +115,8 @@ async def test_a_purchase_and_its_gift(shopper: Shopper, service: Service) -> No
 
 
 async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
-    """The page shows a refusal's text and stable code, and the cart costs the same."""
+    """The page shows a refusal's text and stable code, and the cart costs the same; Pay then asks whether to pay
+    without the code."""
     another = service.coupon()
     ok(service.checkout.post(f"/v1/coupons/lock/{another}", json={"userId": "another"}), 201)
     for code, message in (
@@ -122,8 +130,12 @@ async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
         await shopper.assert_texts(message_text=message)
     await expect(shopper["code"]).to_be_focused()
     await expect(shopper["held"]).to_be_hidden()
-    await shopper.assert_texts(total=CART, pay=f"Pay {CART}")
+    await shopper.assert_texts(total=CART, pay="Pay")
+    await shopper["pay"].click()
+    await shopper.assert_texts(message_text=f"{message[: -len('coupon_locked')]}You have not paid. coupon_locked")
     await shopper.picture("checkout-refused")
+    await shopper.page.get_by_role("button", name="Pay without the code").click()
+    await shopper.assert_texts(receipt_code="none", receipt_total=CART)
     assert shopper.errors == []
 
 

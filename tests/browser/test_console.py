@@ -128,6 +128,41 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await expect(operator.row("generate").first).to_contain_text("done")
 
 
+async def test_a_tiered_book(operator: Operator, service: Service) -> None:
+    """Each tier has a row with a unit; a row with more text than an amount is refused, and the list and the settings
+    have the tiers in the same notation."""
+    page, name = operator.page, new_id("book")
+    await operator.open_page("books", "Books")
+    await operator.button("New book").click()
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_label("Kind").select_option("tiered")
+    first, second = page.get_by_role("group", name="Tier 1"), page.get_by_role("group", name="Tier 2")
+    await first.get_by_label("From order value").fill("100 10 %")
+    await first.get_by_label("Discount").fill("10")
+    await operator.button("Add a tier").click()
+    await expect(second.get_by_label("From order value")).to_be_focused()
+    await second.get_by_label("From order value").fill("200")
+    await second.get_by_label("Discount").fill("30")
+    await second.get_by_label("Unit").select_option("amount off")
+    await operator.button("Create the book").click()
+    await expect(page.get_by_role("alert")).to_contain_text("must be a decimal number")
+    await operator.picture("console-tiers-refused")
+    await first.get_by_label("From order value").fill("100")
+    await operator.button("Add a tier").click()
+    await operator.button("Remove tier 3").click()
+    await operator.button("Create the book").click()
+    await expect(operator.heading(name)).to_be_visible()
+    (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
+    assert book["discount"]["tiers"] == [
+        {"from": "100.00", "type": "percentage", "value": "10"},
+        {"from": "200.00", "type": "fixed", "value": "30.00"},
+    ]
+    for address, title in ((f"book/{book['bookId']}/settings", name), (f"books?q={name}", "Books")):
+        await operator.open_page(address, title)
+        await expect(page.get_by_text("10 % from 100.00, 30.00 off from 200.00").first).to_be_visible()
+        await operator.picture(f"console-tiers-{title[:5]}")
+
+
 async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: Path) -> None:
     """A dry run of an upload lists invalid lines, which can be saved; codes are uploaded, exported, and picked codes
     switched off."""

@@ -2,23 +2,17 @@
 // reload: whatever is clicked twice, and whichever answer is lost, an order is paid once. Money is integers of cents.
 
 import { cents, clock, CURRENCY, decimal, dollars } from "./amounts.js";
+import { firstQuantities, itemsOf, makeRows, renderRows, valueOf } from "./cart.js";
 import { hex, post, UNDECIDED, UNKNOWN, WORDS } from "./asking.js";
 import { show } from "./exchanges.js";
 import { offer } from "./trying.js";
 
 const TICK_MS = 500;
-const ARTICLES = [
-  { sku: "beans", name: "Coffee beans, 1 kg", cents: 3200, quantity: 3 },
-  { sku: "cup", name: "Porcelain cup", cents: 1450, quantity: 2 },
-  { sku: "filter", name: "Filter papers, 100", cents: 690, quantity: 1 },
-];
-const MOST = 99;
 const STORED = "scrip.checkout";
 const MAYBE_PAID = "It is not known yet whether you have paid. Try again: you pay only once.";
 
 const at = (id) => document.getElementById(id);
 const comesWith = document.querySelector('meta[name="scrip-key"]').content;
-const rows = new Map();
 let state = load();
 let busy = false; // a request that the buttons wait for
 let appraising = false; // a discount is being asked for
@@ -31,7 +25,7 @@ function newOrder() {
   return {
     id: `web-${hex(8)}`,
     idempotencyKey: hex(16),
-    quantities: Object.fromEntries(ARTICLES.map((article) => [article.sku, article.quantity])),
+    quantities: firstQuantities(),
     code: "", // what stands in the box
     coupon: null, // what is held: { code, token, until (ms, this clock), discount (cents, null: not known) }
     sent: null, // the body of a payment whose outcome is not known, unchanged
@@ -53,10 +47,6 @@ function save() {
   sessionStorage.setItem(STORED, JSON.stringify(state));
 }
 
-function valueOf(order) {
-  return ARTICLES.reduce((sum, article) => sum + article.cents * order.quantities[article.sku], 0);
-}
-
 // ---- actions
 
 function key() {
@@ -70,13 +60,12 @@ async function ask(path, body, headers) {
 }
 
 function orderFields(order) {
-  const bought = ARTICLES.filter((article) => order.quantities[article.sku] > 0);
   return {
     userId: state.user,
     orderId: order.id,
     orderValue: decimal(valueOf(order)),
     currency: CURRENCY,
-    items: bought.map(({ sku, cents: price }) => ({ sku, quantity: order.quantities[sku], unitPrice: decimal(price) })),
+    items: itemsOf(order),
   };
 }
 
@@ -98,18 +87,22 @@ async function run(action) {
   }
 }
 
-async function apply() {
+// A code in the box that is not applied: paying would charge the full price.
+const isPending = ({ code, coupon, sent }) => code.trim() !== "" && coupon === null && sent === null;
+
+// `tell` says a refusal.
+async function apply(tell = refuse) {
   const order = state.order;
   const code = order.code.trim();
   if (!code) return say("Type a code first.");
   const asked = await ask("/v1/coupons/validate", { code, ...orderFields(order) });
-  if (asked.status !== 200) return refuse(asked);
+  if (asked.status !== 200) return tell(asked);
   // What it takes to hold the code is what comes next.
   const reasons = asked.body.reasons.filter((reason) => reason !== "lock_required");
-  if (reasons.length) return refuse({ status: 409, body: { code: reasons[0] } });
+  if (reasons.length) return tell({ status: 409, body: { code: reasons[0] } });
 
   const lock = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, { userId: state.user, orderId: order.id });
-  if (lock.status >= 300 || lock.status === 0) return refuse(lock);
+  if (lock.status >= 300 || lock.status === 0) return tell(lock);
   order.coupon = { code: lock.body.code, token: lock.body.lockToken, until: held(lock), discount: null };
   order.code = "";
   save();
@@ -181,8 +174,21 @@ async function leave() {
   say("You left without buying; nothing is held for you.", "good");
 }
 
+// Apply the code in the box instead of paying; the shopper sees the new total before the next click pays it.
+async function applyFirst() {
+  const { order } = state;
+  const payWithout = () => {
+    order.code = "";
+    return pay();
+  };
+  await apply((answer) => refuse(answer, "You have not paid.", payWithout, "Pay without the code"));
+  const { coupon } = order;
+  if (coupon?.discount != null) say(`${coupon.code} is applied: you save ${dollars(coupon.discount)}. Press Pay to buy.`, "good");
+}
+
 async function pay() {
   const order = state.order;
+  if (isPending(order)) return applyFirst();
   const sentBefore = order.sent !== null;
   const coupon = order.coupon ? { code: order.coupon.code, lockToken: order.coupon.token } : {};
   order.sent ??= JSON.stringify({ ...orderFields(order), ...coupon });
@@ -213,11 +219,23 @@ function thank(order, { redemption, gift, finalAmount }) {
     code: redemption?.code ?? null,
     discount: redemption?.discountAmount ?? "0.00",
     total: finalAmount,
-    gift: gift && { code: gift.code, until: gift.expiresAt },
+    gift: gift && { code: gift.code, until: gift.expiresAt, worth: null /* cents */ },
   };
   save();
   render();
   at("receipt-title").focus();
+  if (gift) appraiseGift(order);
+}
+
+// Request what the gift card takes off another order of the same cart.
+async function appraiseGift(order) {
+  const { gift } = order.receipt;
+  const { orderId: _, ...cart } = orderFields(order);
+  const { status, body } = await ask("/v1/coupons/validate", { code: gift.code, ...cart });
+  if (status !== 200 || body.discountAmount === null) return;
+  gift.worth = cents(body.discountAmount);
+  save();
+  render();
 }
 
 function begin(code = "") {
@@ -242,8 +260,9 @@ async function copy() {
 // ---- rendering
 
 // What a click on a button of its own can do again needs no `again`.
-function say(text = "", kind = "", code = "", again = null) {
+function say(text = "", kind = "", code = "", again = null, label = "Try again") {
   retry = again;
+  at("retry").textContent = label;
   at("message").dataset.kind = kind;
   at("message-text").textContent = text;
   if (code) {
@@ -254,9 +273,9 @@ function say(text = "", kind = "", code = "", again = null) {
   at("retry").hidden = again === null;
 }
 
-function refuse(answer, more = "", again = null) {
+function refuse(answer, more = "", again = null, label) {
   const { code, detail } = answer.body;
-  say([WORDS[code] ?? detail, more].filter(Boolean).join(" "), "bad", code, again);
+  say([WORDS[code] ?? detail, more].filter(Boolean).join(" "), "bad", code, again, label);
   if (answer.status === 401 || answer.status === 403) at("key-box").open = true;
 }
 
@@ -269,15 +288,7 @@ function render() {
   if (receipt) return renderReceipt(order.id, receipt);
 
   const frozen = busy || sent !== null;
-  for (const { sku, cents: price } of ARTICLES) {
-    const row = rows.get(sku);
-    const quantity = order.quantities[sku];
-    if (document.activeElement !== row.input || frozen) row.input.value = quantity;
-    row.input.readOnly = frozen;
-    row.fewer.disabled = frozen || quantity === 0;
-    row.more.disabled = frozen || quantity === MOST;
-    row.sum.textContent = dollars(price * quantity);
-  }
+  renderRows(order, frozen);
   at("user").value = state.user;
   at("user").readOnly = frozen || coupon !== null;
   at("code").value = order.code;
@@ -295,7 +306,7 @@ function render() {
   at("discount").textContent = discount === null ? "…" : discount ? `−${dollars(discount)}` : dollars(0);
   at("total").textContent = discount === null ? "…" : dollars(value - discount);
   at("pay").disabled = busy || (sent === null && (appraising || discount === null || value === 0));
-  at("pay").textContent = sent !== null ? "Try again" : discount === null ? "Pay" : `Pay ${dollars(value - discount)}`;
+  at("pay").textContent = sent !== null ? "Try again" : discount === null || isPending(order) ? "Pay" : `Pay ${dollars(value - discount)}`;
   at("leave").disabled = at("decline").disabled = frozen;
   at("retry").disabled = busy;
   tick();
@@ -309,6 +320,7 @@ function renderReceipt(id, { code, discount, total, gift }) {
   at("gift").hidden = at("use-gift").hidden = !gift;
   if (!gift) return;
   at("gift-code").textContent = gift.code;
+  at("gift-worth").textContent = gift.worth ? `It takes ${dollars(gift.worth)} off an order like this one.` : "";
   at("gift-end").textContent = gift.until ? `Good until ${new Date(gift.until).toLocaleString()}.` : "";
 }
 
@@ -328,26 +340,10 @@ function tick() {
 function change(sku, quantity) {
   const { order } = state;
   if (busy || order.sent !== null) return;
-  order.quantities[sku] = Math.min(MOST, Math.max(0, Math.trunc(quantity) || 0));
+  order.quantities[sku] = quantity;
   save();
   render();
   if (order.coupon) appraise();
-}
-
-function makeRow({ sku, name, cents: price }) {
-  const made = at("article").content.cloneNode(true);
-  const [input, fewer, more] = ["input", ".fewer", ".more"].map((selector) => made.querySelector(selector));
-  made.querySelector(".name").textContent = name;
-  made.querySelector(".price").textContent = `${dollars(price)} each`;
-  input.setAttribute("aria-label", `How many: ${name}`);
-  fewer.setAttribute("aria-label", `One less: ${name}`);
-  more.setAttribute("aria-label", `One more: ${name}`);
-  input.addEventListener("input", () => change(sku, input.valueAsNumber));
-  input.addEventListener("blur", render);
-  fewer.addEventListener("click", () => change(sku, state.order.quantities[sku] - 1));
-  more.addEventListener("click", () => change(sku, state.order.quantities[sku] + 1));
-  rows.set(sku, { input, fewer, more, sum: made.querySelector(".sum") });
-  at("articles").append(made);
 }
 
 function onSubmit(id, action) {
@@ -357,7 +353,7 @@ function onSubmit(id, action) {
   });
 }
 
-ARTICLES.forEach(makeRow);
+makeRows({ change, order: () => state.order, leave: render });
 offer((code) => {
   if (busy || state.order.sent !== null || state.order.coupon) return;
   state.order.code = code;
@@ -378,6 +374,7 @@ at("user").addEventListener("input", () => {
 at("code").addEventListener("input", () => {
   state.order.code = at("code").value;
   save();
+  render();
 });
 onSubmit("key-form", () => at("code").focus());
 onSubmit("code-form", () => run(apply));

@@ -3,7 +3,7 @@
 import { at, patch, post } from "./api.js";
 import { ask, badge, card, code, field, fill, h, head, input, listing, number, pairs, plural, select, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
-import { discount } from "./books.js";
+import { describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
 import { redemptionColumns } from "./redemptions.js";
 import { follow, uploading } from "./adding.js";
@@ -77,7 +77,7 @@ const parts = {
   async settings(place, book) {
     const any = (value) => (value === null ? "no limit" : number(value));
     fill(place, card("Settings", pairs([
-      ["Description", book.description || "–"], ["Discount", discount(book.discount)],
+      ["Description", book.description || "–"], ["Discount", describe(book.discount)],
       ["Window", [when(book.validFrom), " to ", when(book.validUntil)]],
       ["Uses of a code", any(book.maxRedemptionsPerCode)], ["Redemptions of a user", any(book.maxRedemptionsPerUser)],
       ["Redemptions in all", any(book.maxRedemptions)], ["Codes of a user", any(book.maxCodesPerUser)],
@@ -101,7 +101,7 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
   const place = h("div", { class: "card" });
   const status = book.status === "inactive" ? badge("paused", "warn") : badge(book.status);
   fill(main,
-    head(book.name, [status, ` ${discount(book.discount)}`],
+    head(book.name, [status, ` ${describe(book.discount)}`],
       h("button", { type: "button", onclick: () => generate(book, page, work).catch(tell) }, "Generate"),
       h("button", { type: "button", onclick: () => uploading(book, work, () => dispatchEvent(new Event("hashchange"))) }, "Upload"),
       h("button", { type: "button", onclick: () => edit(book) }, "Change"),

@@ -1,9 +1,9 @@
 // The form of a new or existing book.
 
 import { patch, post } from "./api.js";
+import { discountFields } from "./discount.js";
 import { ask, field, fill, h, input, local, select, toast } from "./dom.js";
 
-const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"]];
 const NUMBERS = {
   maxRedemptionsPerCode: ["Uses of a code", "Empty: no limit."],
   maxRedemptionsPerUser: ["Redemptions of a user", "Empty: no limit."],
@@ -18,46 +18,6 @@ const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode
 
 const whole = (control) => (control.value.trim() === "" ? null : Number(control.value));
 const amount = (value) => (value == null ? "" : String(value));
-
-function discountFields(discount) {
-  const type = select(TYPES, discount?.type ?? "");
-  const value = input({ inputmode: "decimal", value: amount(discount?.value) });
-  const least = input({ inputmode: "decimal", value: amount(discount?.minOrderValue) });
-  const most = input({ inputmode: "decimal", value: amount(discount?.maxAmount) });
-  const buy = input({ type: "number", min: 1, value: amount(discount?.buy ?? 2) });
-  const get = input({ type: "number", min: 1, value: amount(discount?.get ?? 1) });
-  const tiers = h("textarea", { rows: 3, spellcheck: "false" });
-  tiers.value = (discount?.tiers ?? []).map((tier) => `${tier.from} ${tier.value}${tier.type === "percentage" ? "%" : ""}`).join("\n");
-  const rest = h("div", { class: "form" });
-  const paint = () => {
-    const bounds = [field("From an order value of", least), field("At most", most)];
-    const own = { // made when it is wanted: two of them show the same control
-      "": () => [],
-      percentage: () => [field("Percent", value), bounds],
-      fixed: () => [field("Amount", value), bounds],
-      tiered: () => [h("div", { class: "wide" }, field("Tiers", tiers, "A line each: from which value, how much off, as “100 10%” or “200 30”.")), bounds],
-      buyXGetY: () => [field("Buy", buy), field("Get free", get), bounds],
-    }[type.value]();
-    fill(rest, own);
-  };
-  type.addEventListener("change", paint);
-  paint();
-  const read = () => {
-    if (!type.value) return null;
-    const fields = { type: type.value };
-    if (discount?.currency) fields.currency = discount.currency;
-    if (least.value.trim()) fields.minOrderValue = least.value.trim();
-    if (most.value.trim()) fields.maxAmount = most.value.trim();
-    if (type.value === "buyXGetY") return { ...fields, buy: whole(buy), get: whole(get) };
-    if (type.value !== "tiered") return { ...fields, value: value.value.trim() };
-    fields.tiers = tiers.value.trim().split("\n").map((line) => {
-      const [from, off = ""] = line.trim().split(/\s+/);
-      return { from, type: off.endsWith("%") ? "percentage" : "fixed", value: off.replace("%", "") };
-    });
-    return fields;
-  };
-  return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read];
-}
 
 // Create or change a book in a dialog, and open it. Sends only the changed fields.
 export async function edit(book) {

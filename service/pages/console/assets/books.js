@@ -3,16 +3,9 @@
 import { at } from "./api.js";
 import { badge, fill, h, head, input, listing, number, select, when } from "./dom.js";
 import { edit } from "./bookform.js";
+import { describe } from "./discount.js";
 
-export function discount(terms) {
-  if (!terms) return "none";
-  const least = terms.minOrderValue ? ` from ${terms.minOrderValue}` : "";
-  const most = terms.maxAmount ? `, at most ${terms.maxAmount}` : "";
-  if (terms.type === "percentage") return `${terms.value} %${least}${most}`;
-  if (terms.type === "fixed") return `${terms.value} off${least}`;
-  if (terms.type === "tiered") return `${terms.tiers.length} tiers${most}`;
-  return `${terms.get} free for every ${terms.buy} bought${most}`;
-}
+const TIERS = 3; // in a row of the list
 
 export async function show(main, { query }, page) {
   const place = h("div");
@@ -30,7 +23,7 @@ export async function show(main, { query }, page) {
   await listing(place, "Books", [
     { name: "Name", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
     { name: "Status", of: ({ status: now }) => badge(now === "inactive" ? "paused" : now, { active: "good", inactive: "warn" }[now]) },
-    { name: "Discount", of: (book) => discount(book.discount) },
+    { name: "Discount", class: "long", of: (book) => describe(book.discount, TIERS) },
     { name: "Uses a code", number: true, of: (book) => (book.maxRedemptionsPerCode === null ? "any" : number(book.maxRedemptionsPerCode)) },
     { name: "Tags", class: "long", of: (book) => book.tags.join(", ") },
     { name: "Ends", of: (book) => when(book.validUntil) },

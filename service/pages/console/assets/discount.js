@@ -1,0 +1,98 @@
+// A book's discount: its terms in words, and the part of the form that changes them.
+
+import { field, fill, h, input, select } from "./dom.js";
+
+const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"]];
+const UNITS = [["percentage", "%"], ["fixed", "amount off"]];
+const MOST_TIERS = 20;
+
+const amount = (value) => (value == null ? "" : String(value));
+const decimal = (name, value) => input({ name, inputmode: "decimal", value: amount(value) });
+
+const off = ({ type, value }) => (type === "percentage" ? `${value} %` : `${value} off`);
+
+// At most so many tiers are listed.
+export function describe(terms, most = MOST_TIERS) {
+  if (!terms) return "none";
+  const more = [
+    terms.minOrderValue && `for orders from ${terms.minOrderValue}`,
+    terms.maxAmount && `at most ${terms.maxAmount}`,
+    terms.currency && `in ${terms.currency}`,
+  ].filter(Boolean);
+  if (terms.type === "buyXGetY") return [`${terms.get} free for every ${terms.buy} bought`, ...more].join(", ");
+  if (terms.type !== "tiered") return [off(terms), ...more].join(", ");
+  const tiers = terms.tiers.slice(0, most).map((tier) => `${off(tier)} from ${tier.from}`);
+  const rest = terms.tiers.length - tiers.length;
+  return [...tiers, rest > 0 && `${rest} more`, ...more].filter(Boolean).join(", ");
+}
+
+// One row for each tier. Returns the element, and a function that reads the rows.
+function tierRows(tiers) {
+  const list = h("div", { class: "tiers" });
+  const rows = [];
+  const add = h("button", { type: "button", onclick: () => append({ type: "percentage" }).from.focus() }, "Add a tier");
+  // Named as the API names them, so that its errors are shown beside them.
+  const paint = () => {
+    rows.forEach((row, place) => {
+      row.from.name = `discount.tiers[${place}].from`;
+      row.value.name = `discount.tiers[${place}].value`;
+      row.element.setAttribute("aria-label", `Tier ${place + 1}`);
+      row.drop.setAttribute("aria-label", `Remove tier ${place + 1}`);
+      row.drop.disabled = rows.length === 1;
+    });
+    add.disabled = rows.length === MOST_TIERS;
+  };
+  function append(tier) {
+    const row = { from: decimal("", tier.from), value: decimal("", tier.value), type: select(UNITS, tier.type) };
+    row.drop = h("button", { type: "button", onclick: () => {
+      rows.splice(rows.indexOf(row), 1);
+      row.element.remove();
+      paint();
+      add.focus();
+    } }, "Remove");
+    row.element = h("div", { class: "tier", role: "group" }, field("From order value", row.from), field("Discount", row.value), field("Unit", row.type), row.drop);
+    rows.push(row);
+    list.append(row.element);
+    paint();
+    return row;
+  }
+  (tiers ?? [{ type: "percentage" }]).forEach(append);
+  const read = () => rows.map(({ from, type, value }) => ({ from: from.value.trim(), type: type.value, value: value.value.trim() }));
+  return [h("div", { class: "wide" }, list, h("p", {}, add)), read];
+}
+
+// Returns the fields, and a function that reads the terms.
+export function discountFields(discount) {
+  const type = select(TYPES, discount?.type ?? "");
+  const value = decimal("discount.value", discount?.value);
+  const least = decimal("discount.minOrderValue", discount?.minOrderValue);
+  const most = decimal("discount.maxAmount", discount?.maxAmount);
+  const buy = input({ name: "discount.buy", type: "number", min: 1, required: true, value: amount(discount?.buy ?? 2) });
+  const get = input({ name: "discount.get", type: "number", min: 1, required: true, value: amount(discount?.get ?? 1) });
+  const [tiers, readTiers] = tierRows(discount?.tiers);
+  const rest = h("div", { class: "form" });
+  const paint = () => {
+    const bounds = [field("Minimum order value", least), field("Maximum discount", most)];
+    const own = { // made when it is wanted: two of them show the same control
+      "": () => [],
+      percentage: () => [field("Percent", value), bounds],
+      fixed: () => [field("Amount", value), bounds],
+      tiered: () => [tiers, bounds],
+      buyXGetY: () => [field("Buy", buy), field("Get free", get), bounds],
+    }[type.value]();
+    fill(rest, own);
+  };
+  type.addEventListener("change", paint);
+  paint();
+  const read = () => {
+    if (!type.value) return null;
+    const fields = { type: type.value };
+    if (discount?.currency) fields.currency = discount.currency;
+    if (least.value.trim()) fields.minOrderValue = least.value.trim();
+    if (most.value.trim()) fields.maxAmount = most.value.trim();
+    if (type.value === "buyXGetY") return { ...fields, buy: Number(buy.value), get: Number(get.value) };
+    if (type.value === "tiered") return { ...fields, tiers: readTiers() };
+    return { ...fields, value: value.value.trim() };
+  };
+  return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read];
+}
