@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.failures import Commands, connect_to_record
+from service.cli.tables import render_table
+from service.common.running_service import find_service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from service.common.config import Settings
 
 _COLUMNS = ("partition", "state", "epoch", "owner", "workspaces", "backlog")
@@ -58,7 +58,7 @@ async def _list_partitions(settings: "Settings", as_json: bool) -> None:
     async with connect_to_record(settings) as connection:
         wanted, rows = await recorded_partitions(connection), await read_partitions(connection)
         workspaces = await count_workspaces(connection)
-    redis_url, _ = settings.find_servers()
+    redis_url = find_service(settings).redis_url
     tails = await read_tails(redis_url, [row.id for row in rows]) if redis_url else {}
     listed: list[dict[str, Any]] = [
         {
@@ -74,21 +74,8 @@ async def _list_partitions(settings: "Settings", as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode({"number": wanted, "partitions": listed}), indent=2))
         return
-    click.echo(_render_table(listed))
+    click.echo(
+        render_table(_COLUMNS, [["?" if row[name] is None else row[name] for name in _COLUMNS] for row in listed])
+    )
     if len(rows) > (wanted or 0):
         click.echo(f"Partitions from {wanted} on are to be removed: `scrip partitions resize {wanted}` continues.")
-
-
-def _render_table(listed: "Sequence[Mapping[str, Any]]") -> str:
-    """Render the rows below a line of headers; numbers at the right of their columns."""
-    texts = [[*_COLUMNS], *(["?" if row[name] is None else str(row[name]) for name in _COLUMNS] for row in listed)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    is_text = [name in ("state", "owner") for name in _COLUMNS]
-    lines = [
-        "  ".join(
-            text.ljust(width) if left else text.rjust(width)
-            for text, width, left in zip(row, widths, is_text, strict=True)
-        )
-        for row in texts
-    ]
-    return "\n".join(line.rstrip() for line in lines)
