@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format bench load faults fuzz lock clean mutants audit checkov
+.PHONY: help run test suites lint types format bench load faults fuzz lock clean mutants audit checkov
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,11 @@ run: $(READY) ## start Scrip with servers of its own on 127.0.0.1:8000 (SCRIP_PO
 # They start Python some two hundred times, and without bytecode each start would compile the service again.
 test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(READY) $(if $(SUITE),,lint types $(if $(CI),checkov)) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
+# Types are checked beside the tests, which wait often; pyright with two threads would take half as much CPU again.
+test: $(READY) $(if $(SUITE),,lint $(if $(CI),checkov)) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites
+
+suites: $(READY)
 	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## style, rules of import, image, compose file, manifests, templates
@@ -31,7 +35,7 @@ lint: $(READY) ## style, rules of import, image, compose file, manifests, templa
 	$(BIN)/cfn-lint deploy/aws/*.yaml
 
 types: $(READY) ## check the types
-	$(BIN)/pyright --threads 2
+	$(BIN)/pyright
 
 format: $(READY) ## put the source into shape
 	$(BIN)/ruff check --fix .

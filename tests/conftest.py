@@ -13,11 +13,13 @@ settings.load_profile("untimed")
 pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
-    "faults recovery interleavings schemathesis run names load console_looks restocking processes console "
-    "doctor matrix checkout_page standby opening secrets cluster many model reconcile_turns fencing_model refusals "
-    "reconcile sessions fencing pooler sentinels opening_steps bench drifts console_telling workers webhook_sending "
-    "keep_free cli_errors quarantined managed erasing retiring versions bad_requests many_partitions limited "
-    "rebuild_command leases schema_page planted"
+    "faults recovery moving interleavings load refusals fencing schemathesis reconcile archiving committee_model "
+    "console restocking matrix erasing retiring reconcile_turns doctor standby webhook_sending forgetting cluster "
+    "opening least_privilege names drifts planted run model readme bench opening_steps secrets cli_errors "
+    "last_moment fastlane_equal console_bulk console_looks schema_page processes console_telling openings_at_once "
+    "managed keys workers checkout_page bad_requests leases keeper quarantined setting_aside many openapi webhooks "
+    "flush_refused sentinels many_partitions wrong_type move_command limited pooler rebuild_command sessions "
+    "erasing_keys races_over_http deployment disk fencing_model replay versions old_knowledge keep_free"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""
 

@@ -121,6 +121,28 @@ class Connection(asyncio.Protocol):
         self.send(answer, command)
         return future
 
+    def call_each(self, commands: Sequence[tuple[Any, ...]]) -> "asyncio.Future[list[Reply]]":
+        """As call, for many commands: one future with their replies in order. Raises Broken if one has no reply."""
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        replies: list[Reply] = []
+
+        def answer(reply: Reply) -> None:
+            replies.append(reply)
+            if len(replies) == len(commands) and not future.done():
+                if any(isinstance(one, Broken) for one in replies):
+                    future.set_exception(Broken())
+                else:
+                    future.set_result(replies)
+
+        if self.lost:
+            future.set_exception(Broken())
+        elif not commands:
+            future.set_result(replies)
+        else:
+            for command in commands:
+                self.send(answer, command)
+        return future
+
     async def is_silent(self, seconds: float) -> bool:
         """Wait so long, and return whether requests waited all the time and no reply came."""
         came, waited = self._came, bool(self._waiting)

@@ -73,6 +73,10 @@ class Server:
             raise reply
         return reply
 
+    async def commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run commands together; hiredis's errors are among the replies."""
+        return await self._connection.call_each(commands)
+
     async def fitness(self) -> Fitness:
         return await check_server(self._connection.call)
 

@@ -138,9 +138,11 @@ class _Twin:
                 if here != there:
                     unlike.add(name)
         async for names in self._names(self._built):
-            for name, here, there in zip(names, *await self._read(names), strict=True):
-                if here is None and there is not None:
-                    _add(sides, name, here, there)
+            here = await _read(self._live, names)
+            missing = [name for name, value in zip(names, here, strict=True) if value is None]
+            for name, there in zip(missing, await _read(self._built, missing), strict=True):
+                if there is not None:
+                    _add(sides, name, None, there)
                     unlike.add(name)
             if len(unlike) > MAX_UNLIKE:
                 raise BuildRejected(f"too_much_differs: more than {MAX_UNLIKE:,} keys.")
@@ -172,16 +174,8 @@ class _Twin:
             yield [key.name for key in page]
 
     async def _read(self, names: Sequence[str]) -> tuple[list[Any], list[Any]]:
-        """Both sides' values, reduced to what follows from the record."""
-        sides: list[list[Any]] = []
-        for server in (self._live, self._built):
-            values: list[Any] = []
-            for start in range(0, len(names), 500):
-                page = names[start : start + 500]
-                replies = await asyncio.gather(*(_read_key(server, name) for name in page))
-                values += [_reduce(name, reply) for name, reply in zip(page, replies, strict=True)]
-            sides.append(values)
-        return sides[0], sides[1]
+        """Both sides' values."""
+        return await _read(self._live, names), await _read(self._built, names)
 
 
 def _letter(name: str) -> str:
@@ -199,14 +193,27 @@ def _add(sides: dict[str, tuple[Side, Side]], name: str, *values: Any) -> None:
             side.add(name, value)
 
 
-async def _read_key(server: Server, name: str) -> Any:
+async def _read(server: Server, names: Sequence[str]) -> list[Any]:
+    """The keys' values, reduced to what follows from the record."""
+    values: list[Any] = []
+    for start in range(0, len(names), 500):
+        page = names[start : start + 500]
+        replies = await server.commands([_reading(name) for name in page])
+        values += [_reduce(name, _check(reply)) for name, reply in zip(page, replies, strict=True)]
+    return values
+
+
+def _reading(name: str) -> tuple[Any, ...]:
     verb, *more = _READ[_letter(name)]
-    try:
-        return await server.command(verb, name, *more)
-    except hiredis.ReplyError as error:
-        if not is_wrong_type(error):
-            raise
-        return WRONG_TYPE
+    return verb, name, *more
+
+
+def _check(reply: Any) -> Any:
+    if not isinstance(reply, hiredis.ReplyError):
+        return reply
+    if not is_wrong_type(reply):
+        raise reply
+    return WRONG_TYPE
 
 
 def _reduce(name: str, value: Any) -> Any:

@@ -121,6 +121,23 @@ async def test_a_lost_reply_is_an_unknown_outcome_and_nothing_is_sent_twice() ->
         await link.stop()
 
 
+async def test_commands_sent_together_are_answered_together_or_broken() -> None:
+    """Replies come in the order of the commands, errors among them; if one has no reply, all are Broken."""
+
+    def answer(command: list[str]) -> bytes | None:
+        return {"lost": None, "wrong": b"-ERR no\r\n"}.get(command[1], b"+%b\r\n" % command[1].encode())
+
+    async with serving(answer) as server:
+        connection = await connect(server.url, "tests")
+        one, wrong, two = await connection.call_each([("ECHO", text) for text in ("one", "wrong", "two")])
+        assert (one, str(wrong), two) == ("one", "ERR no", "two")
+        assert await connection.call_each([]) == []
+        with pytest.raises(Broken):
+            await connection.call_each([("ECHO", "one"), ("ECHO", "lost")])
+        with pytest.raises(Broken):
+            await connection.call_each([("ECHO", "one")])
+
+
 async def test_without_a_connection_nothing_waits() -> None:
     """Without a server a request is refused at once; once it is back, the link reconnects by itself."""
     async with serving(echo) as server:

@@ -79,7 +79,7 @@ def explore(rules: Rules) -> str:
     seen, left = {State()}, deque([State()])
     while left:
         for state in _steps(left.popleft(), rules):
-            same = state._replace(members=tuple(sorted(state.members)))  # the nodes are alike
+            same = State(state.claim, tuple(sorted(state.members)), *state[2:])  # the nodes are alike
             if same in seen:
                 continue
             if same.step == "open" and _answers(same, rules):
@@ -110,7 +110,7 @@ def _steps(s: State, rules: Rules) -> Iterator[State]:
     if s.claim < (4 if rules.may_return else 2):
         yield s._replace(claim=s.claim + 1)
     for at, member in enumerate(s.members):
-        for after in _learn(member, s.claim, rules):
+        for after in _learn(member, s.claim, rules.forgets):
             yield _with(s, at, after)
         yield from _asking(s, at, member, rules)
     if s.step != "open":
@@ -118,23 +118,25 @@ def _steps(s: State, rules: Rules) -> Iterator[State]:
 
 
 def _with(s: State, at: int, member: Member) -> State:
-    return s._replace(members=(*s.members[:at], member, *s.members[at + 1 :]))
+    return State(s.claim, (*s.members[:at], member, *s.members[at + 1 :]), *s[2:])
 
 
 def _tick(s: State) -> State:
-    members = []
-    for one in s.members:
-        asked = min(one.asked + 1, NEVER)
-        named_a = one.named_a and asked < NEVER
-        members.append(one._replace(asked=asked, named_a=named_a, counted=min(one.counted + 1, NEVER)))
     waited = min(s.waited + 1, NEVER) if s.step == "opening" else 0
-    return s._replace(members=tuple(members), age=min(s.age + 1, NEVER), waited=waited)
+    return s._replace(members=tuple(map(_older, s.members)), age=min(s.age + 1, NEVER), waited=waited)
 
 
-def _learn(member: Member, newest: int, rules: Rules) -> Iterator[Member]:
+@cache
+def _older(one: Member) -> Member:
+    asked = min(one.asked + 1, NEVER)
+    named_a = one.named_a and asked < NEVER
+    return one._replace(asked=asked, named_a=named_a, counted=min(one.counted + 1, NEVER))
+
+
+@cache
+def _learn(member: Member, newest: int, forgets: bool) -> tuple[Member, ...]:
     """It sees a claim, or restarts."""
-    for claim in range(1 if rules.forgets else member.claim + 1, newest + 1):
-        yield member._replace(claim=claim)
+    return tuple(member._replace(claim=claim) for claim in range(1 if forgets else member.claim + 1, newest + 1))
 
 
 def _asking(s: State, at: int, member: Member, rules: Rules) -> Iterator[State]:
@@ -147,13 +149,15 @@ def _asking(s: State, at: int, member: Member, rules: Rules) -> Iterator[State]:
     if member.claim % 2 and not member.named_a:
         yield _with(s, at, member._replace(named_a=True))
     asked, number = 0 if rules.counts_from_reply else member.asked, 1 if member.named_a else member.claim
-    age, counted = _reply(rules, s.age, tuple(one.counted for one in s.members), asked, _claim(NODES[at], number))
-    yield _with(s, at, member._replace(asked=NEVER, named_a=False, counted=counted))._replace(age=age)
+    age, counted = _reply(rules, s.age, tuple(one.counted for one in s.members), asked, NODES[at], number)
+    answered = Member(member.claim, counted=counted, read=member.read)
+    yield _with(s._replace(age=age) if age != s.age else s, at, answered)
 
 
 @cache
-def _reply(rules: Rules, age: int, counted: tuple[int, ...], asked: int, claim: Claim) -> tuple[int, int]:
+def _reply(rules: Rules, age: int, counted: tuple[int, ...], asked: int, reporter: str, number: int) -> tuple[int, int]:
     """The age of the last confirmation, and of the question that counts for the claim's reporter, after a reply."""
+    claim = _claim(reporter, number)
     after = rules.by_node(_confirmed(age, counted), -asked * TICK_S, 0.0, claim)
     return round(-after.at / TICK_S), round(-after.reported.get(claim.reporter, -NEVER * TICK_S) / TICK_S)
 
@@ -170,9 +174,15 @@ def _worker(s: State, rules: Rules) -> Iterator[State]:
     for at, member in enumerate(s.members):
         if s.own and member.claim % 2 == 0 and member.read != member.claim:
             yield _with(s, at, member._replace(read=member.claim))
-    read = [_claim(node, member.read) for node, member in zip(NODES, s.members, strict=True) if member.read]
-    if s.claim % 2 == 0 and s.own and rules.has_lost(LAST, _claim("B", s.own)._replace(reporter="B"), read):
+    if s.claim % 2 == 0 and s.own and _has_lost(rules, s.own, tuple(member.read for member in s.members)):
         yield s._replace(step="opening", waited=0)
+
+
+@cache
+def _has_lost(rules: Rules, own: int, read: tuple[int, ...]) -> bool:
+    """Whether the worker takes the slot for lost to A, with B's own claim and what it has read at each node."""
+    reports = [_claim(node, number) for node, number in zip(NODES, read, strict=True) if number]
+    return rules.has_lost(LAST, _claim("B", own), reports)
 
 
 def _after_a_break(one: Confirmed, at: float, now: float, claim: Claim) -> Confirmed:
