@@ -28,7 +28,7 @@ async def workspace_moved(stage: Stage, drill: Drill, dice: random.Random) -> No
         assert await order_move(stage.pool, workspace, source, target)
         if victim := dice.choice(VICTIMS):
             await asyncio.sleep(dice.uniform(0, LONGEST_S))
-            await _kill(stage, victim, dice)
+            await kill(stage, victim, dice)
 
         async def is_done() -> bool:
             move = await read_move(stage.pool, workspace)
@@ -43,7 +43,7 @@ async def workspace_moved(stage: Stage, drill: Drill, dice: random.Random) -> No
     drill.is_elsewhere = False
 
 
-async def _kill(stage: Stage, victim: str, dice: random.Random) -> None:
+async def kill(stage: Stage, victim: str, dice: random.Random) -> None:
     if victim == "worker":
         await stage.kill_worker(wait_for_lease=False)
     elif victim == "API":

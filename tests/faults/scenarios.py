@@ -6,7 +6,15 @@ from typing import NamedTuple
 from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
 from service.hot.fencing import Fencing
-from tests.faults import cluster_faults, move_faults, process_faults, redis_faults, server_faults, upgrading
+from tests.faults import (
+    cluster_faults,
+    move_faults,
+    process_faults,
+    redis_faults,
+    resize_faults,
+    server_faults,
+    upgrading,
+)
 from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
@@ -139,6 +147,9 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "a workspace moves to another partition": Scenario(
         move_faults.workspace_moved, replicated=False, codes=2000, rounds=10
+    ),
+    "the number of partitions changes": Scenario(
+        resize_faults.partitions_resized, replicated=False, codes=3000, rounds=5
     ),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(

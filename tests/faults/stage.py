@@ -216,6 +216,14 @@ class Stage:
         """APIs and workers."""
         return [*self.apis, *self.workers]
 
+    async def start_command(self, *words: str) -> asyncio.subprocess.Process:
+        """Start a command of the tree; what it says goes to a pipe."""
+        pipe = asyncio.subprocess.PIPE
+        argv = (sys.executable, "-m", "service", *words)
+        return await asyncio.create_subprocess_exec(
+            *argv, cwd=self._tree, env=self.env, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+        )
+
     async def close(self) -> None:
         """End everything."""
         await asyncio.gather(*(process.close() for process in self._started))
@@ -236,7 +244,8 @@ class Stage:
 
     async def row(self) -> Partition:
         """The load's partition as Postgres has it; the others must open and stay open beside it."""
-        return await read_partition(self.pool, HOME)
+        partition = await self.pool.fetchval("SELECT partition FROM workspaces WHERE name = 'drill'")
+        return await read_partition(self.pool, partition)
 
     def log_sizes(self) -> dict[Path, int]:
         """How many bytes each process has logged so far."""
