@@ -13,12 +13,12 @@ for _ = 1, 1 do -- what isn't usual leaves it
     refusal = OUT.user_code_limit
     break
   end
-  if had[2] or workspace_read.max_coupons ~= '-' and command('EXISTS', key) ~= 0 then break end
+  if had[2] or workspace_read.max_coupons ~= '-' and command('HRANDFIELD', key) then break end
 
   -- No free code, none that was free before a lock that has expired, and none free with an end of its own.
   if book.sold_out == nil then
     local now_text, set = workspace_read.now_text, W .. 'l:' .. number .. ':'
-    book.sold_out = command('EXISTS', W .. 'f:' .. number) == 0
+    book.sold_out = not command('HRANDFIELD', W .. 'f:' .. number)
       and command('ZCOUNT', set .. 'u', '-inf', now_text) == 0
       and command('ZCOUNT', set .. 'p', '-inf', now_text) == 0
       and command('ZCOUNT', set .. 'x', '(' .. now_text, '+inf') == 0

@@ -189,22 +189,28 @@ class Machine(Merchant):
 
     # Several in one turn: a refusal of what is sold out may be shared with others (docs/decisions/0058)
 
-    @rule(book=pick.books, nth=pick.recent, back=pick.flags)
-    def rush_for_book(self, book: int, nth: int, back: bool) -> None:
-        """Everybody asks for a coupon of a book; in between one is given back, if any is assigned."""
+    @rule(book=pick.books, nth=pick.recent, back=pick.flags, later=pick.flags)
+    def rush_for_book(self, book: int, nth: int, back: bool, later: bool) -> None:
+        """Everybody asks for a coupon of a book until it is sold out, then again: perhaps after a lock or a code has
+        ended, and perhaps while one that is assigned is given back."""
         asked = [("assign_any", None, {"bookId": str(self.book_id(book)), "userId": user}) for user in pick.USERS]
+        self.ask_together([*asked, *asked])
+        if later:
+            self.wait("next")
         owned = [c.code for c in self.model.coupons.values() if c.book == book and c.owner]
         given_back = [("unassign", owned[nth % len(owned)], {})] if owned and back else []
         self.ask_together([*asked, *given_back, *asked])
 
-    @rule(nth=pick.recent, order=pick.orders, back=pick.flags)
-    def rush_for_code(self, nth: int, order: str | None, back: bool) -> None:
-        """Everybody asks for a code that was redeemed; in between a use of it is given back."""
+    @rule(nth=pick.recent, back=pick.flags)
+    def rush_for_code(self, nth: int, back: bool) -> None:
+        """Everybody asks for a code until it is used up, then again: also who redeemed it, for the same order, and
+        perhaps while a use is given back."""
         if r := self.redemption(nth):
             redeems = [("redeem", r.code, {"userId": user, **pick.EVERYDAY}) for user in pick.USERS]
-            more = [("redeem", r.code, {"userId": r.user, **pick.EVERYDAY, **({"orderId": order} if order else {})})]
+            self.ask_together([*redeems, *redeems])
+            repeat = [("redeem", r.code, {"userId": r.user, "orderId": r.order, **pick.EVERYDAY})] if r.order else []
             given_back = [("rollback", r.id, {})] if back else []
-            self.ask_together([*redeems, *more, *given_back, *redeems, ("lock", r.code, {"userId": r.user})])
+            self.ask_together([*redeems, *repeat, *given_back, *redeems, ("lock", r.code, {"userId": r.user})])
 
     # What they need
 

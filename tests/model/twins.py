@@ -13,7 +13,7 @@ from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import together
 from service.access.caller import Caller
 from service.domain.configuration import CodeRow
-from service.domain.limits import address_counter, encode_key_limits
+from service.domain.limits import KeyLimits, address_counter, encode_key_limits
 from service.formats import events
 from service.formats.events import Answered, Assigned, Redeemed, RolledBack, StockNotice, Unassigned
 from service.hot.workspace_state import Workspace
@@ -48,6 +48,8 @@ OPERATIONS: dict[str, Operation] = {
 Request = tuple[str, str | None, dict[str, Any]]
 """An operation by its name, the name in its path, and its body."""
 CHECKED_EVERY = 50
+UNLIMITED = "inside"
+"""A key that never has limits: its requests join others of their turn."""
 _WORKSPACE = UUID(int=1)
 """Always the same, since by it addresses share counters."""
 
@@ -63,8 +65,9 @@ class Twins(RuleBasedStateMachine):
         super().__init__()
         self.shop = self.stage.run(self.stage.shop(0))
         self.shop.caller = replace(self.shop.caller, workspace_id=_WORKSPACE)
-        self.key_ids = {key: UUID(int=number) for number, key in enumerate(KEYS, 1)}
+        self.key_ids = {key: UUID(int=number) for number, key in enumerate((*KEYS, UNLIMITED), 1)}
         self.model = Model(NOW_MS)
+        self.model.limits.of_keys[UNLIMITED] = KeyLimits()
         self.settings: dict[str, Any] = {}
         self.rows: dict[str, CodeRow] = {}
         self.keyed: list[tuple[str, str | None, dict[str, Any], str]] = []
@@ -95,15 +98,15 @@ class Twins(RuleBasedStateMachine):
             self.same("Retry-After", refusal.retry_after_ms, self.model.retry_after_ms)
 
     def ask_together(self, requests: list[Request]) -> None:
-        """Requests of one turn of an API process, which decides them in their order; one after the other where facts
-        may be missing, since a request that waits for them is decided later."""
+        """Requests of one turn of an API process, which decides them in their order, by a key without limits; one after
+        the other where facts may be missing, since a request that waits for them is decided later."""
         if self.shop.outbox:
             for name, code, body in requests:
                 self.ask(name, code, **body)
             return
         for _ in requests:
             self.count()
-        plain = self.shop.caller
+        plain, key, self.model.limits.key = self.shop.caller, self.model.limits.key, UNLIMITED
         self.shop.caller, self.shop.address = self._caller(is_public=False), self.model.limits.address
         asked = [self.shop.do(OPERATIONS[name], code, **body) for name, code, body in requests]
         answers = self.stage.run(together(*asked))
@@ -112,6 +115,7 @@ class Twins(RuleBasedStateMachine):
             expected = self.model.answer(name, code, body, actual[1], "")
             self.tally[f"{name} {actual[1] if isinstance(actual[1], str) else actual[0]}"] += 1
             self.same((name, code, body), actual, expected)
+        self.model.limits.key = key
 
     def _caller(self, is_public: bool) -> Caller:
         """The key that asks, under the limits that go for it."""
