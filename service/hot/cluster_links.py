@@ -12,6 +12,8 @@ from service.hot.link import Link
 
 PAUSE_S = 0.05
 """Between two readings of the slots, however many replies say that they have moved."""
+LOST_S = 0.25
+"""Between two readings while there is no connection to some primary, whose replica may take its place."""
 
 log = structlog.get_logger()
 
@@ -25,7 +27,8 @@ def make_links(redis_url: str, name: str, declared: str | None = None) -> "Link 
 class ClusterLinks:
     """A Link to each primary that has slots.
 
-    1. Each second, and when a reply says that a slot has moved, read the slots (service/hot/cluster.py).
+    1. Each second, and when a reply says that a slot has moved, read the slots (service/hot/cluster.py). Read them four
+       times a second while a primary can't be reached.
     2. Start a link to each new primary. Close that of a primary that has no slots any more: what it still decides may
        be lost, so its requests get Broken.
     3. Without a reply, or with no primary for a slot, everything stays as it was.
@@ -81,7 +84,8 @@ class ClusterLinks:
                 log.warning("slots_unknown", error=type(error).__name__)
             await asyncio.sleep(PAUSE_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ASK_S - PAUSE_S):
+                is_lost = not all(link.connected for link in self._links.values())
+                async with asyncio.timeout((LOST_S if is_lost else ASK_S) - PAUSE_S):
                     await self._suspected.wait()
             self._suspected.clear()
 

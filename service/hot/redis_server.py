@@ -24,7 +24,7 @@ PAGE_KEYS, SCAN_KEYS = 500, 4000
 FIRST_ENTRIES, MOST_ENTRIES = 16, 1000
 """Bounds of a page of the outbox. Between them its size is about RUN_BYTES, estimated from the previous page."""
 LOADS_AT_ONCE = 8
-"""Scripts that go out together: Redis compiles each for a millisecond or two, and serves nobody meanwhile."""
+"""Scripts that go out together to a server that serves others: it compiles each for a millisecond or two."""
 REWRITE_S = 600.0
 LOOK_S, BUSY_S = 0.05, 0.01
 log = structlog.get_logger()
@@ -148,12 +148,12 @@ class Server:
             raise Fenced(f"the gate is {reply[1]!r}")
         return reply[1]
 
-    async def load(self, scripts: Scripts) -> None:
-        """Load those that are missing."""
+    async def load(self, scripts: Scripts, at_once: int = LOADS_AT_ONCE) -> None:
+        """Load those that are missing, so many at once."""
         loaded = await self.command("SCRIPT", "EXISTS", *scripts.digests.values())
         missing = [text for text, has in zip(scripts.texts.values(), loaded, strict=True) if not has]
-        for start in range(0, len(missing), LOADS_AT_ONCE):
-            some = missing[start : start + LOADS_AT_ONCE]
+        for start in range(0, len(missing), at_once):
+            some = missing[start : start + at_once]
             await asyncio.gather(*(self.command("SCRIPT", "LOAD", text) for text in some))
 
     async def has(self, scripts: Scripts) -> bool:

@@ -14,9 +14,12 @@ from service.record.partitions.partition_rows import LeaseRow, Leases
 
 LEASE_S = 2.0
 RENEW_S = 0.5
+EXPIRED_S = 0.02
+"""So long after another worker's row has expired, the leases are read."""
 SETTLED_S = 5.0
-"""A worker that has lived so long without an interruption gets leases of others."""
-UNTAKEN_S = 1.5
+"""A worker that has lived so long without an interruption gets leases of others, and free ones before those that are
+younger."""
+UNTAKEN_S = 1.0
 """A lease that stays free for so long may be taken by any worker."""
 
 log = structlog.get_logger()
@@ -75,10 +78,11 @@ class LeaseKeeper:
     """The leases of one worker process. Every half second:
 
     1. One statement renews this worker's row, and with it all of its leases, for two seconds. It returns who has which,
-       and which tasks have work.
+       and which tasks have work. If another worker's row expires before the next one, it is sent at that moment.
     2. A partition with another fence than this worker's is lost: the work on it ends.
-    3. Free leases go to the workers with the fewest. All workers compute the same; only one of them can take a lease.
-       A lease that stays free for 1.5 s may be taken by any.
+    3. Free leases go to the workers with the fewest, of those that have lived for five seconds if there are some: one
+       that has just started is slow. All workers compute the same; only one of them can take a lease. A lease that
+       stays free for a second may be taken by any.
     4. If no lease is free, the worker with the most leases hands one over to the worker with the fewest, if that
        has at least two fewer and has lived for five seconds. It ends its work on the partition and names its successor.
 
@@ -98,6 +102,7 @@ class LeaseKeeper:
         self._careful_until = 0.0
         self.has_others = False
         """Whether there are other workers."""
+        self._pause_s = RENEW_S
 
     def __getitem__(self, partition: int) -> Lease:
         return self._leases.setdefault(partition, Lease())
@@ -108,18 +113,19 @@ class LeaseKeeper:
                 await self.renew()
             except postgres.ERRORS as error:
                 log.warning("leases_not_renewed", error=type(error).__name__)  # the fences prevent writes
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._pause_s)
 
     async def renew(self) -> None:
         """Renew once, and set the events of each lease."""
         self._readings += 1
-        reading = self._readings
+        reading, self._pause_s = self._readings, RENEW_S
         async with asyncio.timeout(LEASE_S):
             leases = await partition_rows.renew_leases(self._pool, self.holder, round(LEASE_S * 1000))
         if self.holder not in leases.workers and reading > 1:
             self._careful_until = time.monotonic() + LEASE_S
         workers = {**leases.workers, self.holder: leases.workers.get(self.holder, 0.0)}
-        self._observe(reading, Leases(workers, leases.partitions))
+        self._pause_s = choose_pause_s(leases.left_s, self.holder)
+        self._observe(reading, Leases(workers, leases.partitions, leases.left_s))
 
     async def take(self, database: asyncpg.Pool, partition: int) -> int | None:
         """Take the lease, and return its new fence; None if another worker has it."""
@@ -158,7 +164,8 @@ class LeaseKeeper:
         held = Counter(dict.fromkeys(leases.workers, 0))
         held.update(row.holder for row in leases.partitions.values() if row.holder in leases.workers)
         free = [partition for partition, row in leases.partitions.items() if row.holder not in leases.workers]
-        to_take = share_out(held, free)
+        settled = {worker for worker, alive_s in leases.workers.items() if alive_s >= SETTLED_S}
+        to_take = share_out(held, free, settled)
         self.partitions = sorted(leases.partitions)
         self.has_read.set()
         for partition in self._leases.keys() - leases.partitions.keys():  # removed, or Postgres was restored
@@ -180,7 +187,7 @@ class LeaseKeeper:
                 lease.is_lost.set()
         is_moving = any(lease.is_leaving.is_set() and lease.fence is not None for lease in self._leases.values())
         if not free and not is_moving:
-            self._hand_over(held, {worker for worker, alive_s in leases.workers.items() if alive_s >= SETTLED_S})
+            self._hand_over(held, settled)
 
     def _end_lease(self, lease: Lease) -> None:
         """There is no such partition."""
@@ -199,9 +206,16 @@ class LeaseKeeper:
             log.info("lease_handed_over", partition=steady[-1], successor=receiver)
 
 
-def share_out(held: Mapping[str, int], free: Iterable[int]) -> dict[int, str]:
-    """Which worker takes which free lease: each goes to the worker with the fewest, the first of the same number."""
-    counts, shares = dict(held), {}
+def choose_pause_s(left_s: Mapping[str, float], holder: str) -> float:
+    """The pause until this holder reads the leases again: until another worker's row has expired, if that is sooner.
+    `left_s` is as in Leases; a worker that lives renews its row before."""
+    return min([RENEW_S, *(seconds + EXPIRED_S for worker, seconds in left_s.items() if worker != holder)])
+
+
+def share_out(held: Mapping[str, int], free: Iterable[int], settled: set[str]) -> dict[int, str]:
+    """Which worker takes which free lease: each goes to the settled worker with the fewest, the first of the same
+    number. If no worker is settled, to any."""
+    counts, shares = {worker: held[worker] for worker in settled or held}, {}
     for partition in sorted(free):
         worker = min(counts, key=lambda one: (counts[one], one))
         shares[partition] = worker

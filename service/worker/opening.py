@@ -1,7 +1,9 @@
 """Open a partition: make an unverified Redis hold everything that Postgres holds."""
 
 import asyncio
-from contextlib import aclosing
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from logging import INFO, WARNING
 from typing import NamedTuple
 
@@ -36,6 +38,7 @@ from service.record.partitions.partition_rows import (
     LeaseLost,
     Partition,
     begin_epoch,
+    close_partition,
     confirm_open,
     enter_epoch,
     read_partition,
@@ -47,8 +50,8 @@ from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
 SETTLE_S, LAG_SETTLE_S = 0.6, 1.6
-"""Processes learn of a new epoch within SETTLE_S; then none uses an older one, on any server. If a replica or
-nodes may have confirmed the older one, that takes LAG_SETTLE_S from when they ceased to. FRESH_S
+"""Processes learn within SETTLE_S that the partition is closed; then none uses its last epoch, on any server. If a
+replica or nodes may have confirmed that epoch, it takes LAG_SETTLE_S from when they ceased to. FRESH_S
 (service/hot/fencing.py) is shorter."""
 
 WRONG_TYPE = "a key holds another type than its kind's"
@@ -61,7 +64,7 @@ log = structlog.get_logger()
 
 
 class Begun(NamedTuple):
-    """A new epoch; no process uses an earlier one."""
+    """A new epoch."""
 
     epoch: int
     nonce: Nonce
@@ -69,22 +72,37 @@ class Begun(NamedTuple):
     """As in Fitness, when the server was checked."""
     report: Report | None
     """The server's of its cluster, if it is of one."""
+    settled_at: float
+    """From then on (time.monotonic) no process uses an earlier epoch, on any server."""
+
+    async def until_settled(self) -> None:
+        await asyncio.sleep(self.settled_at - time.monotonic())
+
+
+class Restored(NamedTuple):
+    """A server that has the record, but not what was configured after it was restored."""
+
+    begun: Begun
+    restorer: Restorer
+    incarnation: str
+    """The Postgres from which it was restored."""
 
 
 class Opening:
-    """Opens one partition under its lease, on one connection. `begin` does the first two steps, `finish` the others.
+    """Opens one partition under its lease, on one connection. `begin` does steps 1 and 2, `restore` 3 and 4.
 
-    1. Find or load the texts of scripts, and draw a new epoch, unless the last one may still be used elsewhere
-       (service/worker/old_server.py). The lease's earlier owner can't commit from here on.
-    2. Fence Redis: the gate is closed, and older epochs can't write. Wait until all processes know.
+    1. Close the partition, unless its last epoch may still be used elsewhere (service/worker/old_server.py). Find or
+       load the texts of scripts, and draw a new epoch. The lease's earlier owner can't commit from here on.
+    2. Fence Redis: the gate is closed, and older epochs can't write.
     3. Record the outbox up to the fence. If the anchor is in the outbox, Redis has everything that is recorded.
     4. If the anchor is missing (docs/decisions/0013): give a Redis that is a true prefix of the record the
        configuration and facts that it lacks. Clear and rebuild any other, after its unrecorded events went into
        quarantine. Rebuild it also after an interrupted rebuild, with another layout, with configuration newer than
        Postgres's, with a key of a wrong type, or if an operator orders it. Quarantine the events that can't be applied
        again (docs/decisions/0030), and block the codes of quarantined events.
-    5. Project the configuration that Redis lacks. Remove the settings of workspaces that moved to another partition:
-       Redis may have lost the moment of their leaving.
+    5. Wait until all processes know that the partition is closed: until then they may use its last epoch, and project
+       configuration, on another server. Then project the configuration that Redis lacks. Remove the settings of
+       workspaces that moved to another partition: Redis may have lost the moment of their leaving.
     6. Check that the server still has the scripts, and load those of other versions that run. Check the server again,
        mark the epoch as open in Postgres, and open the gate.
 
@@ -116,17 +134,21 @@ class Opening:
         """Open, and return the new epoch's scripts. Raises LeaseLost, OldServerMayRun, Fenced, UnfitRedis, Broken,
         OutboxGap, CursorMoved. If a key has a wrong type, order a rebuild and raise Fenced: the next opening removes
         all keys."""
-        return await self.finish(await self.begin())
+        begun = await self.begin()
+        restored = await self.restore(begun)
+        await begun.until_settled()
+        return await self.finish(restored)
 
     async def is_rebuild(self) -> bool:
         """Whether Redis will be rebuilt whole, as far as that is known before the beginning."""
         ordered = await rebuild_order(self._pool, self._partition)
         return ordered is not None or await self._has_other_layout(await self._server.newest_epoch())
 
-    async def finish(self, begun: Begun) -> Scripts:
-        """Raises as run."""
+    @asynccontextmanager
+    async def _rebuilding_wrong_types(self) -> AsyncIterator[None]:
+        """Order a rebuild if a script can't read a key in the block."""
         try:
-            return await self._restore_and_open(begun)
+            yield
         except ScriptFailed as failed:
             if not failed.is_wrong_type:
                 raise
@@ -140,6 +162,8 @@ class Opening:
         fitness = await server.check()
         report = await server.report() if fitness.replication.is_clustered else None
         must_outlast = await self._old_server.check(self._fence, fitness.replication, report)
+        await close_partition(self._pool, self._partition, self._fence)
+        settled_at = time.monotonic() + (LAG_SETTLE_S if must_outlast else SETTLE_S)
         chosen = await self._loaded.begin(server, self._fencing, fitness.replication, report)
         newest = await server.newest_epoch()
         self._is_old = await self._has_other_layout(newest)
@@ -152,30 +176,37 @@ class Opening:
             self._had_wrong_type = True
             await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
-        await asyncio.sleep(LAG_SETTLE_S if must_outlast else SETTLE_S)
-        return Begun(epoch, chosen, fitness.may_be_torn, report)
+        return Begun(epoch, chosen, fitness.may_be_torn, report, settled_at)
 
     async def _has_other_layout(self, newest_epoch: int) -> bool:
         return newest_epoch > 0 and not await self._server.is_of_this_layout()
 
-    async def _restore_and_open(self, begun: Begun) -> Scripts:
-        server, epoch, nonce = self._server, begun.epoch, str(begun.nonce)
-        closed = Scripts(self._partition, epoch, nonce, MENDING, "closed")
-        restorer = Restorer(server, self._pool, closed, UnappliableEvents(self._pool, self._partition))
-        await server.load(restorer.scripts)
+    async def restore(self, begun: Begun) -> Restored:
+        """Raises as run."""
+        closed = Scripts(self._partition, begun.epoch, str(begun.nonce), MENDING, "closed")
+        restorer = Restorer(self._server, self._pool, closed, UnappliableEvents(self._pool, self._partition))
+        await self._server.load(restorer.scripts)
         row = await read_partition(self._pool, self._partition)
-        if begun.may_be_torn:
-            await self._rewrite_torn_file(restorer)
-        await self._restore(restorer, epoch, row)
-        await restorer.configure(await restorer.projector.last_seen(self._partition))
-        await restorer.leave_moved()
-        await restorer.mark("")
+        async with self._rebuilding_wrong_types():
+            if begun.may_be_torn:
+                await self._rewrite_torn_file(restorer)
+            await self._restore(restorer, begun.epoch, row)
+        return Restored(begun, restorer, row.incarnation)
+
+    async def finish(self, restored: Restored) -> Scripts:
+        """Call it once the epoch is settled. Raises as run."""
+        (begun, restorer, incarnation), server = restored, self._server
+        epoch, nonce = begun.epoch, str(begun.nonce)
+        async with self._rebuilding_wrong_types():
+            await restorer.configure(await restorer.projector.last_seen(self._partition))
+            await restorer.leave_moved()
+            await restorer.mark("")
         scripts = await self._loaded.finish(server, epoch, nonce)
         if not begun.nonce.fits((await server.check()).replication):
             raise Fenced("this server's replication has changed since it was verified")
         if begun.report and claim_of(await server.report(), self._partition) != claim_of(begun.report, self._partition):
             raise Fenced("this server has lost the slot since the opening began, or got it again")
-        if not await confirm_open(self._pool, self._partition, self._fence, epoch, row.incarnation):
+        if not await confirm_open(self._pool, self._partition, self._fence, epoch, incarnation):
             raise LeaseLost(f"partition {self._partition}: epoch {epoch} is not ours to open")
         await server.move_gate(f"{epoch} closed", f"{epoch} open")
         await finish_recovery(self._pool, self._partition, epoch)

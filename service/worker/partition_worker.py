@@ -163,7 +163,7 @@ class PartitionWorker:
         if redis.is_away(error) or postgres.is_away(error):
             of_redis = isinstance(error, redis.ERRORS)
             self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
-            if isinstance(error, Broken) or not self._redis.is_connected:
+            if isinstance(error, Broken) or not self._redis.has_reached(self._partition):
                 await self._redis.until_reached(self._partition, RETRY_S)
                 return 0.0
             return RETRY_S
@@ -280,7 +280,10 @@ class PartitionWorker:
                 return await opening.run()
         begun = await opening.begin()
         async with self._openings:
-            return await opening.finish(begun)
+            restored = await opening.restore(begun)
+        await begun.until_settled()
+        async with self._openings:
+            return await opening.finish(restored)
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())

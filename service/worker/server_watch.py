@@ -131,10 +131,13 @@ class SharedRedis:
         self._connecting: defaultdict[Host | None, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._following: dict[Host | None, asyncio.Task[None]] = {}
         """Each ends with its connection."""
+        self._unreached: set[int] = set()
+        """The partitions whose server was not reached when it was tried last."""
 
     async def watch(self, partition: int) -> ServerWatch:
         """The current connection to the partition's server, or a new one. Raises OSError."""
         address = self._address
+        self._unreached.add(partition)
         node = await locate(address, partition) if address.is_cluster else None
         async with self._connecting[node]:
             self._watches = {at: watch for at, watch in self._watches.items() if not watch.connection.lost}
@@ -143,12 +146,13 @@ class SharedRedis:
                 connection = await connect(address.at(node) if node else address, self._name)
                 watch = self._watches[node] = ServerWatch(connection, is_cluster=address.is_cluster)
                 self._following[node] = asyncio.create_task(leave_moved(address, connection))
+            self._unreached.discard(partition)
             return watch
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether no server's connection is lost."""
-        return bool(self._watches) and not any(watch.connection.lost for watch in self._watches.values())
+    def has_reached(self, partition: int) -> bool:
+        """Whether the partition's server was reached when it was tried last, and no server's connection is lost."""
+        is_lost = any(watch.connection.lost for watch in self._watches.values())
+        return bool(self._watches) and not is_lost and partition not in self._unreached
 
     async def until_reached(self, partition: int, at_most_s: float) -> None:
         """Return once there is a connection to the partition's server, after RETRY_S or later, but at most after so

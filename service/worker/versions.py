@@ -11,7 +11,7 @@ import structlog
 from service.hot.cluster import Report
 from service.hot.fencing import RANDOM_LENGTH, SHARED_LENGTH, Nonce, Setting, choose_nonce, parse_nonce
 from service.hot.fitness import Replication
-from service.hot.redis_server import Fenced, Server
+from service.hot.redis_server import LOADS_AT_ONCE, Fenced, Server
 from service.hot.scripts import (
     BLANKS,
     PROJECTION,
@@ -110,14 +110,16 @@ class LoadedScripts:
         since, and is no other server: other partitions may share them (docs/decisions/0052).
         """
         async with self._beginning:  # partitions that are opened together share the texts
-            random = secrets.token_hex(RANDOM_LENGTH // 2)
+            random, serves_others = secrets.token_hex(RANDOM_LENGTH // 2), False
             used = [self._last_nonce, *(parse_nonce(row.nonce) for row in await read_partitions(self._pool))]
-            for shared in dict.fromkeys(nonce.shared for nonce in used if nonce.random):
-                if await self.has_any(server, _own(server.partition, 0, shared)):
+            used = [nonce for nonce in used if nonce.random and nonce.history == replication.history]
+            for shared in dict.fromkeys(nonce.shared for nonce in used):
+                if serves_others := await self.has_any(server, _own(server.partition, 0, shared)):
                     random = shared[:SHARED_LENGTH] + random[SHARED_LENGTH:]
                     break
             nonce = choose_nonce(random, setting, replication, report)
-            await server.load(_own(server.partition, 0, nonce.shared))
+            own = _own(server.partition, 0, nonce.shared)
+            await server.load(own, LOADS_AT_ONCE if serves_others else len(own.texts))
             self._last_nonce = nonce
             return nonce
 

@@ -21,6 +21,11 @@ UPDATE partitions SET
 WHERE id = $1 AND fence = $2
 RETURNING extract(epoch FROM waits_until - clock_timestamp())::float8;
 
+-- name: close_partition
+-- Close a partition. Returns no row if the fence has changed.
+-- $1 partition int  $2 fence bigint
+UPDATE partitions SET state = 'closed' WHERE id = $1 AND fence = $2 RETURNING id;
+
 -- name: confirm_incarnation
 -- Store that Redis has no configuration that this Postgres lacks. Returns no row if the fence has changed or Postgres
 -- has restarted.
@@ -152,10 +157,11 @@ WITH renewed AS (
 )
 SELECT
   NULL AS id, NULL AS fence, holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s,
+  extract(epoch FROM alive_until - clock_timestamp())::float8 AS left_s,
   NULL AS config_version, NULL AS confirmed, NULL AS due
 FROM workers WHERE alive_until > clock_timestamp()
 UNION ALL
-SELECT id, fence, lease_holder, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
+SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
   CASE WHEN EXISTS (SELECT FROM rebuild_orders WHERE partition = id) THEN 'rebuilding' END,
   CASE WHEN EXISTS (SELECT FROM erasures WHERE partition = id AND user_id IS NOT NULL) THEN 'erasing' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'generate') THEN 'generating' END,

@@ -1,5 +1,8 @@
 """What an opening keeps of a Redis, applies again, and rebuilds. test_interleavings.py stops it at each step."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -9,7 +12,8 @@ from service.hot.redis_server import Fenced
 from service.operations import assign, checkout, coupon_view, redeem, rollback, unassign
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import LeaseLost, read_partition
+from service.record.partitions.partition_rows import LeaseLost, close_partition, read_partition
+from service.worker import opening
 from service.worker.restorer import Restorer
 from tests.integration.opening_fixtures import Place
 
@@ -59,6 +63,26 @@ async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) 
     await place.open()
     assert await place.everything() == expected
     assert (await place.recovery())[0] == "whole"
+
+
+async def test_the_pause_for_other_processes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts from when the partition is closed. What is configured until its end is in Redis when the gate opens."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+
+    async def close(*args: Any) -> None:
+        await close_partition(*args)
+        clock.now = 100.0
+
+    async def configure(begun: opening.Begun) -> None:
+        assert begun.settled_at == 100.0
+        assert (await read_partition(place.pool, 0)).state == "closed"
+        await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1")])
+
+    monkeypatch.setattr(opening, "time", clock)
+    monkeypatch.setattr(opening, "close_partition", close)
+    monkeypatch.setattr(opening.Begun, "until_settled", configure)
+    await place.reopen()
+    assert b'"available"' in await place.do(coupon_view.READ, "LATE-1")
 
 
 async def _more(place: Place) -> None:

@@ -143,9 +143,9 @@ async def test_partitions_share_each_attempt() -> None:
         (watch, *others) = await asyncio.gather(*(shared.watch(0) for _ in range(16)))
         assert all(other is watch for other in others)
         watch.connection.close()
-        await until(lambda: not shared.is_connected)
+        await until(lambda: not shared.has_reached(0))
         await asyncio.gather(*(shared.until_reached(0, PATIENCE_S) for _ in range(16)))
-        assert (shared.is_connected, len(server.writers)) == (True, 2)
+        assert (shared.has_reached(0), len(server.writers)) == (True, 2)
         shared.close()
 
 

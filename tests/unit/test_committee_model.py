@@ -52,7 +52,7 @@ class State(NamedTuple):
     own: int = 0
     """B's claim, as the worker has read it at B."""
     step: str = ""
-    """`opening` from when B is fenced, `open` after the wait."""
+    """`checked` once a majority has reported B, `opening` from when the partition is closed, `open` after the wait."""
     waited: int = 0
 
 
@@ -70,6 +70,8 @@ class Rules:
     may_return: bool = False
     """Whether the slot comes back to A and leaves once more, and an operator gives it back to A by force, which slept
     meanwhile. Then all replies come at once, and Postgres is away."""
+    waits_from: str = "opening"
+    """From which step on the wait counts."""
     checks_claim: bool = True
     """Whether the worker opens B only if its claim is still the one of the reports."""
 
@@ -104,9 +106,9 @@ def _claim(reporter: str, number: int) -> Claim:
 
 
 def _steps(s: State, rules: Rules) -> Iterator[State]:
-    yield _tick(s)
-    if not s.step and not rules.may_return:
-        yield s._replace(age=0)  # Postgres confirms the epoch, as long as no other is begun
+    yield _tick(s, rules)
+    if s.step in ("", "checked") and not rules.may_return:
+        yield s._replace(age=0)  # Postgres confirms the epoch, as long as the partition is open there
     if s.claim < (4 if rules.may_return else 2):
         yield s._replace(claim=s.claim + 1)
     for at, member in enumerate(s.members):
@@ -121,8 +123,8 @@ def _with(s: State, at: int, member: Member) -> State:
     return State(s.claim, (*s.members[:at], member, *s.members[at + 1 :]), *s[2:])
 
 
-def _tick(s: State) -> State:
-    waited = min(s.waited + 1, NEVER) if s.step == "opening" else 0
+def _tick(s: State, rules: Rules) -> State:
+    waited = min(s.waited + 1, NEVER) if s.step in ("opening", rules.waits_from) else 0
     return s._replace(members=tuple(map(_older, s.members)), age=min(s.age + 1, NEVER), waited=waited)
 
 
@@ -163,11 +165,13 @@ def _reply(rules: Rules, age: int, counted: tuple[int, ...], asked: int, reporte
 
 
 def _worker(s: State, rules: Rules) -> Iterator[State]:
-    """It reads B's claim, then the reports one by one, fences B if B has the slot, and opens B after the wait if B's
-    claim is still the same."""
+    """It reads B's claim, then the reports one by one. If B has the slot, it closes the partition in Postgres. It opens
+    B after the wait if B's claim is still the same."""
+    if s.step == "checked":
+        yield s._replace(step="opening")
+    elif s.step and s.waited >= ceil(rules.settle_s / TICK_S) and (s.own == s.claim or not rules.checks_claim):
+        yield s._replace(step="open", own=0, members=tuple(one._replace(read=0) for one in s.members))
     if s.step:
-        if s.waited >= ceil(rules.settle_s / TICK_S) and (s.own == s.claim or not rules.checks_claim):
-            yield s._replace(step="open", own=0, members=tuple(one._replace(read=0) for one in s.members))
         return
     if s.claim % 2 == 0 and s.own != s.claim:
         yield s._replace(own=s.claim)
@@ -175,7 +179,7 @@ def _worker(s: State, rules: Rules) -> Iterator[State]:
         if s.own and member.claim % 2 == 0 and member.read != member.claim:
             yield _with(s, at, member._replace(read=member.claim))
     if s.claim % 2 == 0 and s.own and _has_lost(rules, s.own, tuple(member.read for member in s.members)):
-        yield s._replace(step="opening", waited=0)
+        yield s._replace(step="checked", waited=0)
 
 
 @cache
@@ -223,6 +227,7 @@ RIGHT = {"cluster": Rules(), "cluster, a slot that comes back": Rules(may_return
 MISTAKES = {
     "no wait": Rules(settle_s=0),
     "the wait of postgres": Rules(settle_s=SETTLE_S),
+    "the wait counts from before the partition is closed": Rules(waits_from="checked"),
     "freshness not checked": Rules(is_fresh=lambda *_: True),
     "age counted from the reply": Rules(counts_from_reply=True),
     "one node confirms": Rules(by_node=_by_any_node),

@@ -3,18 +3,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.worker.lease_keeper import choose_handover, share_out
+from service.worker.lease_keeper import EXPIRED_S, RENEW_S, choose_handover, choose_pause_s, share_out
 
 _held = st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(0, 40), min_size=1, max_size=9)
 
 
-@given(_held, st.integers(0, 40))
-def test_free_leases_go_to_the_workers_with_the_fewest(held: dict[str, int], free: int) -> None:
-    """A worker gets a free lease only while no other has fewer."""
-    shares = share_out(held, range(free))
+@given(_held, st.integers(0, 40), st.data())
+def test_free_leases_go_to_the_workers_with_the_fewest(held: dict[str, int], free: int, data: st.DataObject) -> None:
+    """A worker gets a free lease only while no other has fewer. One that has just come gets none beside others."""
+    settled = data.draw(st.sets(st.sampled_from([*held])))
+    shares = share_out(held, range(free), settled)
     assert shares.keys() == {*range(free)}
     for partition in range(free):
-        counts = {one: held[one] + [*shares.values()][:partition].count(one) for one in held}
+        counts = {one: held[one] + [*shares.values()][:partition].count(one) for one in settled or held}
         assert counts[shares[partition]] == min(counts.values())
 
 
@@ -42,3 +43,10 @@ def test_a_new_worker_waits() -> None:
     assert choose_handover({"a": 4, "b": 0}, {"a"}) == (None, None)
     assert choose_handover({"a": 4, "b": 0}, {"a", "b"}) == ("a", "b")
     assert choose_handover({"a": 4, "b": 0}, set()) == (None, None)
+
+
+def test_leases_are_read_when_a_worker_expires() -> None:
+    """A worker waits for the end of another's row, and not for that of its own."""
+    assert choose_pause_s({"a": 0.1, "b": 1.6}, "a") == RENEW_S
+    assert choose_pause_s({"a": 2.0, "b": 0.3, "c": 0.2}, "a") == 0.2 + EXPIRED_S
+    assert choose_pause_s({}, "a") == RENEW_S

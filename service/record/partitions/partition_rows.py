@@ -120,19 +120,21 @@ class Leases(msgspec.Struct, frozen=True):
     workers: dict[str, float]
     """The living workers, and for how many seconds each has lived without an interruption."""
     partitions: dict[int, LeaseRow]
+    left_s: dict[str, float]
+    """By worker, after how many seconds its row expires."""
 
 
 async def renew_leases(database: Database, holder: str, ttl_ms: int) -> Leases:
     """Renew all leases of a worker, and read those of all. The worker itself is missing if it was not alive before."""
-    workers, partitions = {}, {}
+    workers, partitions, left_s = {}, {}, {}
     for row in await database.fetch(query("renew_leases"), holder, ttl_ms):
         if row["id"] is None:
-            workers[row["holder"]] = row["alive_s"]
+            workers[row["holder"]], left_s[row["holder"]] = row["alive_s"], row["left_s"]
         else:
             partitions[row["id"]] = LeaseRow(
                 row["fence"], row["holder"], row["config_version"], row["confirmed"], frozenset(row["due"])
             )
-    return Leases(workers, partitions)
+    return Leases(workers, partitions, left_s)
 
 
 async def keep_lease(database: Database, partition: int, fence: int) -> None:
@@ -167,6 +169,12 @@ async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str
     if epoch is None:
         raise LeaseLost(f"partition {partition}: fence {fence} may not begin an epoch")
     return epoch
+
+
+async def close_partition(database: Database, partition: int, fence: int) -> None:
+    """Close the partition before its next epoch is drawn. Raises LeaseLost."""
+    if await database.fetchval(query("close_partition"), partition, fence) is None:
+        raise LeaseLost(f"partition {partition}: fence {fence} may not close it")
 
 
 async def close_for_wait(database: Database, partition: int, fence: int, seconds: float) -> float:
