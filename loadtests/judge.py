@@ -13,6 +13,7 @@ from loadtests.histories import Histories, Look
 from loadtests.ledger import CREATED, Entry, Ledger, now_ms
 from loadtests.plan import CODE_USES, HOLD_S, Book
 from loadtests.tables import EXAMPLES, Difference, Tables
+from loadtests.tally import CUT_OFF
 from loadtests.wire import ERRORS
 
 DRAIN_S = 120.0
@@ -39,8 +40,8 @@ class Judgement(NamedTuple):
     took_s: float
     """From the first request to the last."""
     redemptions: int
-    unanswered: int
-    """Except requests that the end of the load cut off."""
+    unanswered: dict[tuple[str, str], int]
+    """Requests without a response, by operation and reason."""
     seen: dict[str, int]
     """How many responses by label: `Buyer redeem 201`."""
     kept: int
@@ -112,7 +113,7 @@ class Judge:
             self.tables.entries,
             query("SELECT (max(sent_ms) - min(sent_ms)) / 1000.0 FROM answers WHERE buyer <> ''")[0][0] or 0.0,
             query("SELECT count(*) FROM redemptions")[0][0],
-            query("SELECT count(*) FROM answers WHERE status = 0 AND refusal <> ''")[0][0],
+            {(op, reason or CUT_OFF): many for op, reason, many in query(_UNANSWERED)},
             dict(query(_SEEN)),
             kept,
             lost,
@@ -243,8 +244,9 @@ async def _some_at_once(doing: Iterable[Awaitable[Any]]) -> None:
 
 _KEPT = """answers WHERE final AND status BETWEEN 200 AND 299
 AND op IN ('redeem', 'assign', 'checkout', 'rollback', 'order') AND entry NOT IN (SELECT entry FROM lost)"""
+_UNANSWERED = "SELECT op, refusal, count(*) FROM answers WHERE status = 0 GROUP BY op, refusal ORDER BY 3 DESC"
 _LOST = "SELECT durability, count(*) FROM lost JOIN answers USING (entry) WHERE final GROUP BY durability"
 _LOST_REDEMPTIONS = "SELECT redemption_id FROM lost JOIN answered_redemptions USING (entry)"
 _SEEN = """SELECT buyer || ' ' || op || ' ' ||
-  CASE WHEN status = 0 THEN 'unanswered ' || refusal ELSE trim(status || ' ' || refusal) END AS label, count(*)
+  trim(CASE status WHEN 0 THEN 'unanswered' ELSE status END || ' ' || refusal) AS label, count(*)
 FROM answers WHERE buyer <> '' GROUP BY label ORDER BY label"""

@@ -12,45 +12,45 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+from rich.console import Console
 
 from loadtests import watch
+from loadtests.figures import say
 from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
 from loadtests.ledger import Ledger, read_entries
 from loadtests.own import ROOT, own_service
 from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
 from loadtests.plots import draw
+from loadtests.progress import Progress
+from loadtests.summary import Spent, describe
 from loadtests.tables import Tables
+from loadtests.tally import read_tally
 from loadtests.wire import Barrage
 
 RESULTS = ROOT / "loadtests" / "results"
+REPORT = "report.html"
+"""Locust's, in a load's folder."""
 DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
 """Users, new users a second, and seconds."""
 SPARE_S = 60
 """What locust may take beyond the load to end."""
 QUIT_S = 10
 """How long locust's other processes may outlive its first."""
-BUSY = 0.9
-"""Above this part of a core, locust itself is the delay."""
-
-
-class Spent(NamedTuple):
-    """What locust took."""
-
-    elapsed_s: float
-    cpu_s: float
+UPDATE_S = 1.0
+"""How often the progress is shown."""
 
 
 def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[Spent, list[str]]:
     """Run locust; what it spent, and what grew in a soak's memory. RuntimeError if locust fails."""
     command = [sys.executable, "-m", "locust", "--headless", "-f", "loadtests/locustfile.py", "--host", plan.url]
-    command += ["--csv", folder / "load", "--csv-full-history", "--html", folder / "report.html", "--only-summary"]
+    command += ["--csv", folder / "load", "--csv-full-history", "--html", folder / REPORT, "--only-summary"]
     command += ["--exit-code-on-error", "0", "--stop-timeout", str(round(2 * plan.pay_s + 4 * HOLD_S + 20))]
     if plan.processes > 1:
         port = str(_free_port())
@@ -59,10 +59,11 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
     environment = os.environ | {FOLDER: str(folder), TOKEN: token}
     pause_s = max(1.0, plan.seconds / watch.SAMPLES)
     began = time.monotonic()
-    with (folder / "locust.log").open("wb") as log, watch.Watch(memory, pause_s, folder) as watched:
+    progress = Progress(plan, folder, Console(stderr=True))
+    with (folder / "locust.log").open("wb") as log, watch.Watch(memory, pause_s, folder) as watched, progress:
         locust = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            code = _ended(locust, plan.seconds + round(4 * plan.pay_s) + SPARE_S)
+            code = _wait(locust, plan.seconds + round(4 * plan.pay_s) + SPARE_S, progress)
         finally:
             if locust.poll() is None:
                 locust.kill()
@@ -70,7 +71,7 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
     if code:
         raise RuntimeError(f"locust ended with {code}: see {folder}/locust.log")
     cpu_s = _cpu_s(folder, plan.processes + 1 if plan.processes > 1 else 1)
-    spent = Spent(time.monotonic() - began, cpu_s)
+    spent = Spent(time.monotonic() - began, cpu_s, plan.processes)
     return spent, watch.growth(watched.series) if plan.shape == "soak" else []
 
 
@@ -80,14 +81,19 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _ended(locust: "subprocess.Popen[bytes]", patience_s: float) -> int:
-    """Locust's exit code. Ctrl-C ends it early, and what was done until then is judged all the same."""
+def _wait(locust: "subprocess.Popen[bytes]", patience_s: float, progress: Progress) -> int:
+    """Locust's exit code; shows the progress meanwhile. Ctrl-C ends locust early, and what was done until then is
+    judged all the same. Raises TimeoutExpired."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return locust.wait(deadline - time.monotonic())
+            with suppress(subprocess.TimeoutExpired):
+                return locust.wait(UPDATE_S)
+            progress.update()
         except KeyboardInterrupt:
             deadline = min(deadline, time.monotonic() + SPARE_S)
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired("locust", patience_s)
 
 
 def _cpu_s(folder: Path, processes: int) -> float:
@@ -124,15 +130,6 @@ async def judge(folder: Path, url: str, token: str) -> Judgement:
     return judgement
 
 
-def describe(judgement: Judgement, wrong: list[str]) -> list[str]:
-    """The judgement in words, a line each."""
-    lines = [f"  {many:>9,}  {label}" for label, many in judgement.seen.items()]
-    lines.append(f"{judgement.answers:,} requests, {judgement.redemptions:,} redemptions recorded.")
-    if judgement.unanswered:
-        lines.append(f"{judgement.unanswered:,} requests had no answer.")
-    return [*lines, *(f"Wrong: {one}" for one in wrong), *([] if wrong else ["Everything is as it should be."])]
-
-
 def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
     """Run the load and print its judgement; whether everything was as it should be."""
     plan = asyncio.run(prepare(plan, folder, token))
@@ -140,16 +137,11 @@ def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
         f"{plan.shape}: {plan.users} users, at most {plan.seconds} s, {plan.requests:,} requests; {folder}", flush=True
     )
     spent, grown = drive(plan, folder, token, memory)
+    say("Judging the answers.")
     judgement = asyncio.run(judge(folder, plan.url, token))
     draw(folder)
-    lines = describe(judgement, [*map(str, judgement.wrong), *grown])
-    sent = sum(judgement.seen.values())
-    lines.append(
-        f"{sent / (judgement.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
-        f"{spent.elapsed_s:.1f} s, {sent / (spent.cpu_s or 1):,.0f} requests for each."
-    )
-    if spent.cpu_s > BUSY * plan.processes * judgement.took_s:
-        lines.append("Locust was as fast as it can: what it says of latencies is its own.")
+    report = folder / REPORT
+    lines = describe(judgement, [*map(str, judgement.wrong), *grown], read_tally(folder), report, spent)
     text = "\n".join(lines)
     (folder / "judgement.txt").write_text(text + "\n")
     print(text)
@@ -164,7 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.judge:
             judgement = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
-            print(*describe(judgement, list(map(str, judgement.wrong))), sep="\n")
+            tally, report = read_tally(chosen.judge), chosen.judge / REPORT
+            print(*describe(judgement, map(str, judgement.wrong), tally, report, None), sep="\n")
             return bool(judgement.wrong)
         plan = _plan(chosen)
         folder = chosen.results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.shape}"
@@ -182,6 +175,7 @@ def _service(url: str | None) -> Iterator[tuple[str, watch.Memory]]:
     if url:
         yield url.rstrip("/"), watch.of_metrics(url.rstrip("/"))
         return
+    say("Starting a service.")
     with own_service() as own:
         pids = own.facts["pids"]
         yield own.url, watch.of_processes({part: pids[part] for part in ("api", "worker", "redis")})

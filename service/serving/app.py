@@ -2,19 +2,15 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import offapi
 from litestar import Litestar, Request, Response, Router
-from litestar.datastructures import CacheControlHeader
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 
 from service.api import problems
 from service.api.auth import OPEN, admit
-from service.api.console.pages import checkout_pages, file_router
+from service.api.console.pages import SchemaPage, asset_router, checkout_pages, icon, with_page_headers
 from service.api.console.session import console_pages
 from service.api.controllers import workspace
 from service.api.controllers.audit import Audit
@@ -76,9 +72,7 @@ def create_app(settings: Settings) -> Litestar:
             TestClock,
             checkout_pages(),
             console_pages(),
-            file_router(
-                "/schema/assets", Path(offapi.__file__).parent, cache_control=CacheControlHeader(no_cache=True)
-            ),
+            icon,
         ],
         guards=[admit],
         lifespan=[lifespan],
@@ -98,12 +92,12 @@ def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) ->
 
 
 def _make_openapi_config() -> OpenAPIConfig:
-    page = SwaggerRenderPlugin(
-        js_url="/schema/assets/swagger_bundle.js",
-        css_url="/schema/assets/swagger_style.css",
-        standalone_preset_js_url="/schema/assets/swagger_preset.js",
-        favicon="<link rel='icon' href='data:,'>",
-        path="/",
+    router = Router(
+        "/schema",
+        route_handlers=[asset_router("schema")],
+        after_request=with_page_headers,
+        opt=OPEN,
+        include_in_schema=False,
     )
     return OpenAPIConfig(
         title="Scrip",
@@ -114,8 +108,8 @@ def _make_openapi_config() -> OpenAPIConfig:
         ),
         license=License("MIT", identifier="MIT"),
         tags=_TAGS,
-        openapi_router=Router("/schema", route_handlers=[], opt=OPEN, include_in_schema=False),
-        render_plugins=[page],
+        openapi_router=router,
+        render_plugins=[SchemaPage()],
         components=Components(
             security_schemes={
                 "key": SecurityScheme(type="http", scheme="bearer", description="An API key."),

@@ -79,7 +79,7 @@ def test_packed_bodies(service: Service, coding: str) -> None:
 def test_ranges(service: Service) -> None:
     """A `Range` header changes no answer."""
     ranges = "bytes=" + ",".join(f"{number}-{number + 1}" for number in range(0, 1000, 2))
-    for path in ("/schema/assets/swagger_bundle.js", "/schema/openapi.json", "/v1/books", "/checkout"):
+    for path in ("/schema/assets/schema.js", "/schema/openapi.json", "/v1/books", "/checkout"):
         whole = service.manage.get(path)
         assert service.manage.get(path, headers={"Range": ranges}).content[:100] == whole.content[:100]
         assert service.manage.get(path, headers={"Range": ranges}).status_code == whole.status_code == 200

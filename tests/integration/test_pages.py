@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -11,7 +12,8 @@ from tests.service_fixture import Service, ok, refused
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 _FOLDER = Path(pages.__file__).parents[2] / "pages"
-PAGES = ("checkout", "console")
+PAGES = {"checkout": "checkout", "console": "console", "schema": "documentation"}
+"""And their names at `/`."""
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -26,22 +28,21 @@ def test_the_page(service: Service, page: str) -> None:
         assert {policy[name] for name in ("base-uri", "object-src", "form-action", "frame-ancestors")} == {"'none'"}
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
-    assert ok(service.anonymous.get("/"))[page] == f"/{page}"
+    assert ok(service.anonymous.get("/"))[PAGES[page]] == f"/{page}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_its_files(service: Service, page: str) -> None:
-    """Every file that a page or a script names is served with its type; nothing else is."""
-    text = service.anonymous.get(f"/{page}").text
-    named = set(re.findall(rf'(?:src|href)="(/{page}/[^"]+)"', text))
+    """Every file that a page or a script names, of any page, is served with its type; nothing else is."""
+    named = set(re.findall(r'(?:src|href)="(/\w+/assets/[^"]+)"', service.anonymous.get(f"/{page}").text))
     assert len(named) >= 3
-    files = list((_FOLDER / page / "assets").iterdir())
-    served = {f"/{page}/assets/{file.name}" for file in files}
-    imported = {name for file in files for name in re.findall(r'(?:from|import) "\./([^"]+)"', file.read_text())}
-    assert named | {f"/{page}/assets/{name}" for name in imported} <= served
-    for path in served:
+    for file in (_FOLDER / page / "assets").iterdir():
+        named.add(f"/{page}/assets/{file.name}")
+        imported = re.findall(r'(?:from|import) "([^"]+)"', file.read_text())
+        named |= {urljoin(f"/{page}/assets/", name) for name in imported}
+    for path in named:
         answer = service.anonymous.get(path)
-        assert answer.status_code == 200
+        assert answer.status_code == 200, path
         assert answer.headers["Content-Type"] == _TYPES[Path(path).suffix]
     for path in (f"/{page}/assets/", f"/{page}/assets/none.js", f"/{page}/assets/%2e%2e/index.html"):
         refused(service.anonymous.get(path), 404, "not_found")

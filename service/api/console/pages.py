@@ -7,6 +7,7 @@ from typing import Any
 
 from litestar import Request, Response, Router, get
 from litestar.file_system import BaseLocalFileSystem
+from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import FileInfo
 
@@ -43,6 +44,13 @@ async def checkout(request: Request[Any, Any, Any]) -> Response[str]:
     return Response(_page(prefilled_key(context.settings)), media_type="text/html")
 
 
+@get("/favicon.ico", include_in_schema=False, opt=OPEN)
+async def icon(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """The icon of addresses that name none of their own, such as `/`: browsers request it."""
+    content = (_PAGES / "console" / "assets" / "icon.svg").read_bytes()
+    return with_page_headers(Response(content, media_type="image/svg+xml"))
+
+
 def with_page_headers(response: Any) -> Any:
     """Add the security headers of a page."""
     response.headers.update(_HEADERS)
@@ -55,15 +63,21 @@ def html_page(name: str) -> Response[str]:
 
 
 def asset_router(name: str) -> Router:
-    """The route `/assets` of a page."""
-    return file_router("/assets", _PAGES / name / "assets", name=name)
-
-
-def file_router(path: str, folder: Path, **options: Any) -> Router:
-    """A folder's files, without credentials."""
+    """The route `/assets` of a page: its files, without credentials."""
     return create_static_files_router(
-        path, [folder], file_system=_Files(), include_in_schema=False, opt=OPEN, **options
+        "/assets", [_PAGES / name / "assets"], file_system=_Files(), include_in_schema=False, opt=OPEN, name=name
     )
+
+
+class SchemaPage(OpenAPIRenderPlugin):
+    """The page of the API, which reads `/schema/openapi.json`."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/")
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """The page's `index.html`, unchanged."""
+        return (_PAGES / "schema" / "index.html").read_bytes()
 
 
 class _Files(BaseLocalFileSystem):

@@ -1,19 +1,9 @@
 // The page's requests and responses, newest first, each with a curl command that repeats the request.
 
+import { curl } from "./curl.js";
+
 const MOST = 20;
 const place = document.getElementById("exchanges");
-
-// A shell argument, in single quotes if necessary.
-function quote(text) {
-  return /^[\w/:.,=@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-function curl({ path, body, headers = {}, key }) {
-  const fields = [`Authorization: Bearer ${key}`, "Content-Type: application/json", ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`)];
-  // Double quotes, so that the shell expands a key in a variable.
-  const lines = fields.map((line) => `-H ${line.includes("$") ? `"${line}"` : quote(line)}`);
-  return [`curl -s ${quote(location.origin + path)}`, ...lines, `-d ${quote(body)}`].join(" \\\n  ");
-}
 
 function text(tag, content, label = null) {
   const made = document.createElement(tag);

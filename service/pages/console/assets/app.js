@@ -3,6 +3,7 @@
 
 import { get, post, remove, useToken } from "./api.js";
 import { ask, fill, h, tell, words } from "./dom.js";
+import { offerThemes } from "./themes.js";
 
 const PAGES = [
   { path: "", name: "Overview", module: "overview", scopes: ["manage", "operate"], key: "o" },
@@ -21,7 +22,6 @@ const HIDDEN = [
   { path: "search", module: "search" },
   ...["code", "user", "order", "key", "request"].map((path) => ({ path, module: "timeline" })),
 ];
-const THEMES = ["system", "light", "dark"];
 
 const by = (id) => document.getElementById(id);
 let session = null;
@@ -160,25 +160,6 @@ addEventListener("signed-out", () => {
   by("sign-in-error").textContent = "Your session has ended. Sign in again.";
 });
 
-// ---- theme
-
-function paint() {
-  const theme = localStorage.getItem("scrip.theme") ?? "system";
-  if (theme === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme;
-  by("theme").textContent = { system: "◐", light: "☀", dark: "☾" }[theme];
-  by("theme").setAttribute("aria-label", `Theme: ${theme}`);
-  by("theme").title = `Theme: ${theme}`;
-}
-
-by("theme").addEventListener("click", () => {
-  const theme = localStorage.getItem("scrip.theme") ?? "system";
-  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-  if (next === "system") localStorage.removeItem("scrip.theme");
-  else localStorage.setItem("scrip.theme", next);
-  paint();
-});
-
 // ---- keyboard
 
 function help() {
@@ -218,5 +199,5 @@ by("search-form").addEventListener("submit", (event) => {
   if (text) location.hash = `#/search/${encodeURIComponent(text)}`;
 });
 addEventListener("hashchange", route);
-paint();
+offerThemes(by("theme"));
 begin();

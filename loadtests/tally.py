@@ -1,0 +1,135 @@
+"""Counts of a load's requests, read from its ledger while it grows: how many, how fast, and what failed."""
+
+from collections import Counter
+from math import floor, log10
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from loadtests.generator import Histogram
+
+CUT_OFF = "cut off"
+"""Not an error: the end of the load cancelled the request."""
+DIGITS = 3
+"""Significant digits of a latency, so that the counts stay small however long the load is."""
+PAGE_BYTES = 16 << 20
+
+
+class Line(msgspec.Struct):
+    """What a count needs of a line of the ledger (loadtests/ledger.py, Entry)."""
+
+    buyer: str
+    op: str
+    status: int = 0
+    refusal: str = ""
+    wanted: bool = True
+    sent_ms: float = 0.0
+    answered_ms: float = 0.0
+
+    @property
+    def cause(self) -> str:
+        """Why this is an error; '' if the response is one that may come."""
+        if not self.status:
+            return f"no answer: {self.refusal}" if self.refusal else CUT_OFF
+        if self.status == 503 or not self.wanted:
+            return f"{self.status} {self.refusal}".rstrip()
+        return ""
+
+
+class Tally:
+    """Counts of users' requests; the judge's own are left out."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.causes: Counter[str] = Counter()
+        """Errors, by cause."""
+        self.cut_off = 0
+        self._latencies_us: Counter[int] = Counter()
+        """Of answers that are no error: an error's time says when the service gave up."""
+
+    def enter(self, line: Line) -> None:
+        """Count a line."""
+        if not line.buyer:
+            return
+        cause = line.cause
+        if cause == CUT_OFF:
+            self.cut_off += 1
+            return
+        self.requests += 1
+        if cause:
+            self.causes[cause] += 1
+        else:
+            self._latencies_us[round_up(max(1, round((line.answered_ms - line.sent_ms) * 1000)))] += 1
+
+    def add(self, other: "Tally") -> None:
+        """Add another's counts."""
+        self.requests += other.requests
+        self.cut_off += other.cut_off
+        self.causes.update(other.causes)
+        self._latencies_us.update(other._latencies_us)
+
+    def describe_latencies(self) -> str:
+        """Percentiles: `p50 4.1 ms  p95 12 ms  p99 40 ms  max 71 ms`; '' without any answer."""
+        if not self._latencies_us:
+            return ""
+        buckets = sorted(self._latencies_us.items())
+        histogram = Histogram(self._latencies_us.total(), buckets[-1][0], buckets)
+        values = [(f"p{share:g}", histogram.at_us(share / 100)) for share in (50, 95, 99)]
+        return "  ".join(f"{name} {describe_ms(us / 1000)}" for name, us in [*values, ("max", histogram.max)])
+
+    def list_causes(self) -> list[str]:
+        """The errors, the most frequent first: `3 × 503 recovering`."""
+        return [f"{many:,} × {cause}" for cause, many in self.causes.most_common()]
+
+
+def round_up(value: int) -> int:
+    """The value with DIGITS significant digits, never less than it was."""
+    step = 10 ** max(0, floor(log10(value)) + 1 - DIGITS)
+    return -(-value // step) * step
+
+
+def describe_ms(ms: float) -> str:
+    """A time: `0.42 ms`, `4.1 ms`, `71 ms`, `1.25 s`."""
+    if ms >= 1000:
+        return f"{ms / 1000:.2f} s"
+    return f"{ms:.0f} ms" if ms >= 10 else f"{ms:.2g} ms"
+
+
+class LedgerReader:
+    """Reads what a load's ledgers have grown by since the last call. The last line may be incomplete."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[Path, tuple[BinaryIO, bytearray]] = {}
+        self._decoder = msgspec.json.Decoder(Line)
+
+    def read(self) -> Tally:
+        """Count the new lines."""
+        tally = Tally()
+        for path in self._folder.glob("ledger-*.jsonl"):
+            if path not in self._files:
+                self._files[path] = path.open("rb"), bytearray()
+            file, rest = self._files[path]
+            while page := file.read(PAGE_BYTES):
+                whole, newline, tail = page.rpartition(b"\n")
+                if not newline:
+                    rest += page
+                    continue
+                for line in (bytes(rest) + whole).split(b"\n"):
+                    tally.enter(self._decoder.decode(line))
+                rest[:] = tail
+        return tally
+
+    def close(self) -> None:
+        for file, _ in self._files.values():
+            file.close()
+
+
+def read_tally(folder: Path) -> Tally:
+    """Count all requests of a load."""
+    reader = LedgerReader(folder)
+    try:
+        return reader.read()
+    finally:
+        reader.close()

@@ -1,0 +1,21 @@
+// A request as a curl command.
+
+// A shell argument, in single quotes if necessary.
+function quote(text) {
+  return /^[\w/:.,=@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+// `body` is text, or null for none.
+export function curl({ method = "POST", path, body = null, type = "application/json", headers = {}, key = null }) {
+  const fields = { ...(key && { Authorization: `Bearer ${key}` }), ...(body !== null && { "Content-Type": type }), ...headers };
+  const usual = body === null ? "GET" : "POST";
+  const lines = [`curl -s ${method === usual ? "" : `-X ${method} `}${quote(location.origin + path)}`];
+  for (const [name, value] of Object.entries(fields)) {
+    const line = `${name}: ${value}`;
+    // Double quotes, so that the shell expands a key in a variable.
+    lines.push(`-H ${value.includes("$") ? `"${line}"` : quote(line)}`);
+  }
+  // --data-binary keeps the line ends of CSV.
+  if (body !== null) lines.push(`${body.includes("\n") ? "--data-binary" : "-d"} ${quote(body)}`);
+  return lines.join(" \\\n  ");
+}

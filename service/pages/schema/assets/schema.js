@@ -1,0 +1,114 @@
+// The reference: groups of operations, the codes of all refusals, a filter, and addresses such as #redeemCoupon.
+
+import { fill, h, plural } from "/console/assets/dom.js";
+import { offerThemes } from "/console/assets/themes.js";
+import { api, listOperations, listRefusals, load } from "./document.js";
+import { show } from "./operation.js";
+import { inline, later, prose, status } from "./parts.js";
+
+const by = (id) => document.getElementById(id);
+const REFUSALS = "Refusals";
+
+function group(name, description, ...children) {
+  return h("section", { class: "group", id: name, tabindex: -1 }, h("h2", {}, name), h("p", { class: "soft" }, inline(description)), children);
+}
+
+function entry({ code, status: number, sentence, operations = [] }) {
+  return h("li", { id: code, tabindex: -1 },
+    h("p", {}, status(number), " ", h("code", {}, code), " ", inline(sentence)),
+    operations.length > 0 && later({}, `Answer of ${plural(operations.length, "operation")}`, () => h("ul", { class: "plain" },
+      operations.map((one) => h("li", {}, h("a", { href: `#${one.id}` }, one.summary), " ", h("code", {}, `${one.method} ${one.path}`))))));
+}
+
+function refusals(operations) {
+  const all = new Map();
+  for (const operation of operations) {
+    for (const refusal of listRefusals(operation)) {
+      if (!all.has(refusal.code)) all.set(refusal.code, { ...refusal, operations: [] });
+      all.get(refusal.code).operations.push(operation);
+    }
+  }
+  const sorted = [...all.values()].sort((one, other) => one.status - other.status);
+  return group(REFUSALS, "A program compares `code`, which never changes. A refused request has changed nothing, with one exception: `outcome_unknown`.",
+    h("ul", { class: "plain codes card", id: "codes" }, sorted.map(entry)));
+}
+
+function authentication() {
+  return group("Authentication", "Each request has the header `Authorization: Bearer` with one of these:",
+    Object.values(api.components.securitySchemes).map((scheme) => prose(scheme.description)));
+}
+
+// Open and show what the address names. A refusal that no operation lists is fetched.
+async function follow() {
+  const id = decodeURIComponent(location.hash.slice(1));
+  if (/^[a-z_]+$/.test(id) && !by(id)) {
+    const answer = await fetch(`/problems/${id}`, { credentials: "omit" });
+    if (answer.ok) {
+      const { code, status: number, title } = await answer.json();
+      by("codes").append(entry({ code, status: number, sentence: title }));
+    }
+  }
+  const place = id && by(id);
+  if (!place) return;
+  filter("");
+  by("search").value = "";
+  const operation = place.matches("details");
+  if (operation) place.open = true;
+  place.scrollIntoView();
+  (operation ? place.firstElementChild : place).focus({ preventScroll: true });
+}
+
+function filter(text) {
+  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
+  let count = 0;
+  for (const section of document.querySelectorAll(".group")) {
+    const rows = [...section.querySelectorAll(".operation")];
+    for (const row of rows) row.hidden = !words.every((word) => row.dataset.text.includes(word));
+    const shown = rows.filter((row) => !row.hidden).length;
+    section.hidden = words.length > 0 && shown === 0;
+    count += shown;
+  }
+  by("count").textContent = words.length > 0 ? `${plural(count, "operation")} found.` : "";
+}
+
+function listen() {
+  const menu = by("menu");
+  const toggle = (open) => menu.setAttribute("aria-expanded", by("nav").classList.toggle("open", open));
+  menu.addEventListener("click", () => toggle());
+  by("nav").addEventListener("click", () => toggle(false));
+  by("search-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    document.querySelector(".operation:not([hidden]) > summary")?.focus();
+  });
+  by("search").addEventListener("input", (event) => filter(event.target.value));
+  addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.matches("input, textarea, select") || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    by("search").focus();
+  });
+  // The address follows what is opened, so that it can be copied.
+  by("main").addEventListener("toggle", ({ target }) => {
+    if (target.matches(".operation") && target.open) history.replaceState(null, "", `#${target.id}`);
+  }, true);
+  addEventListener("hashchange", follow);
+}
+
+function render() {
+  const operations = listOperations();
+  const groups = api.tags.map(({ name, description }) =>
+    group(name, description, h("div", { class: "operations" }, operations.filter((one) => one.tags.includes(name)).map(show))));
+  fill(by("main"),
+    h("header", {}, h("h1", {}, "API reference"), prose(api.info.description), h("p", { id: "count", class: "soft", role: "status" })),
+    authentication(), groups, refusals(operations));
+  fill(by("nav"), ["Authentication", ...api.tags.map((tag) => tag.name), REFUSALS].map((name) => h("a", { href: `#${name}` }, name)));
+}
+
+offerThemes(by("theme"));
+try {
+  await load();
+  render();
+  listen();
+  await follow();
+} catch (error) {
+  fill(by("loading"), `The reference could not be loaded: ${error.message} Reload the page.`);
+}

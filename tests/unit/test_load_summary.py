@@ -1,0 +1,94 @@
+"""What `make load` shows while it runs and at its end."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from loadtests.judge import Judgement
+from loadtests.ledger import Entry
+from loadtests.plan import Plan
+from loadtests.progress import Progress
+from loadtests.summary import Spent, describe
+from loadtests.tally import LedgerReader, Tally, describe_ms, read_tally, round_up
+
+_PLAN = Plan("steady", "", 50, 10.0, 60, 1000, 1.0, 1, "mark")
+
+
+def _line(buyer: str = "Buyer", took_ms: float = 1.0, **fields: Any) -> bytes:
+    entry = Entry(buyer, "lock", "/", {}, sent_ms=1000.0, answered_ms=1000.0 + took_ms, **fields)
+    return msgspec.json.encode(entry) + b"\n"
+
+
+def _write(folder: Path, data: bytes) -> None:
+    with (folder / "ledger-1.jsonl").open("ab") as file:
+        file.write(data)
+
+
+_FAILED = (
+    _line(status=503, refusal="recovering") * 2
+    + _line(status=500, refusal="internal", wanted=False)
+    + _line(refusal="ConnectionResetError")
+)
+
+
+def test_requests_are_counted_by_cause(tmp_path: Path) -> None:
+    """Errors are counted by cause; what the load's end cut off is none, and the judge's requests are left out."""
+    _write(tmp_path, _FAILED + _line() + _line("", status=500) + _line(status=409, refusal="coupon_locked"))
+    tally = read_tally(tmp_path)
+    assert (tally.requests, tally.cut_off) == (5, 1)
+    causes = ["2 × 503 recovering", "1 × 500 internal", "1 × no answer: ConnectionResetError"]
+    assert tally.list_causes() == causes
+
+
+def test_latencies_are_of_answers_that_are_no_error(tmp_path: Path) -> None:
+    """Percentiles have three digits, and errors are not in them."""
+    _write(tmp_path, b"".join(_line(took_ms=ms, status=201) for ms in range(1, 101)))
+    _write(tmp_path, _line(took_ms=9000, status=503, refusal="behind"))
+    assert read_tally(tmp_path).describe_latencies() == "p50 50 ms  p95 95 ms  p99 99 ms  max 100 ms"
+    assert Tally().describe_latencies() == ""
+    assert [round_up(us) for us in (1, 999, 1000, 1001, 123_456)] == [1, 999, 1000, 1010, 124_000]
+    assert [describe_ms(ms) for ms in (0.421, 4.12, 71.4, 1250)] == ["0.42 ms", "4.1 ms", "71 ms", "1.25 s"]
+
+
+def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:
+    """Each call counts what is new; a line that is not complete yet is counted once it is."""
+    reader, line = LedgerReader(tmp_path), _line(status=201)
+    assert reader.read().requests == 0
+    for data, requests in ((line + line[:10], 1), (line[10:30], 0), (line[30:] + line, 2), (b"", 0)):
+        _write(tmp_path, data)
+        assert reader.read().requests == requests
+    reader.close()
+
+
+def test_the_progress_is_a_line_or_a_table(tmp_path: Path) -> None:
+    """A terminal gets a table, anything else a line, with requests, percentiles and errors by cause."""
+    _write(tmp_path, _line(took_ms=4, status=201) * 3 + _FAILED)
+    shown = io.StringIO()
+    with Progress(_PLAN, tmp_path, Console(file=shown, force_terminal=True, width=120)) as progress:
+        progress.update()
+        line = progress.describe(65)
+    for text in ("7 requests", "p50 4 ms", "2 × 503 recovering", "1 × no answer: ConnectionResetError"):
+        assert text in line
+        assert text in shown.getvalue()
+    assert line.startswith("1:05 of 1:00  |  7 requests")
+
+
+def test_the_summary_ends_with_the_report(tmp_path: Path) -> None:
+    """The summary gives the reason of each unanswered request, then the result, and the report's address last."""
+    unanswered = {("lock", "ConnectionResetError"): 2, ("redeem", "cut off"): 1}
+    judgement = Judgement([], 12, 2.0, 3, unanswered, {"Buyer lock 201": 9}, 0, {})
+    _write(tmp_path, _FAILED)
+    lines = describe(judgement, [], read_tally(tmp_path), tmp_path / "report.html", Spent(3.0, 0.02, 1))
+    text = "\n".join(lines)
+    assert "2 × lock: ConnectionResetError (the service or a proxy closed the connection)" in text
+    assert "1 × redeem: cut off (by the end of the load, which is no error)" in text
+    assert "450 requests per CPU-second" in text
+    assert text.index("Requests without an answer") < text.index("Everything is as it should be.")
+    assert lines[-1] == f"Report: file://{tmp_path}/report.html"
+    wrong = "\n".join(describe(judgement, ["a code over its limit"], Tally(), tmp_path, None))
+    assert "Wrong: a code over its limit" in wrong
+    assert "Everything" not in wrong
+    assert "CPU-second" not in wrong
