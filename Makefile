@@ -1,6 +1,8 @@
 # `make` alone says what there is. The first target that needs Python makes .venv. ARGS are a program's own options: --help lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+# `make run` installs what runs; other targets also what tests and tools need, into the same .venv.
+RUNTIME := .venv/.runtime
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -9,8 +11,8 @@ READY := .venv/.ready
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY) ## start Scrip with servers of its own on 127.0.0.1:8000 (SCRIP_PORT), data in .scrip
-	@exec $(BIN)/scrip run
+run: $(RUNTIME) ## start Scrip with servers of its own on 127.0.0.1:8000 (ARGS="--port 8001"), data in .scrip
+	@exec $(BIN)/scrip run $(ARGS)
 
 # Four processes of tests, each with servers of its own: they compute, or wait for servers, leases and locks.
 # A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
@@ -83,6 +85,8 @@ checkov: ## check image, manifests and templates against rules of security (in .
 
 lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --extra embedded --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --extra embedded -c requirements.lock --universal --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate -o run.lock
 	uv pip compile pyproject.toml -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock
 	echo checkov | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
@@ -92,10 +96,13 @@ clean: ## remove .venv and what tools leave behind, but no data
 	rm -rf .venv .venv-checkov .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find service tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml requirements.lock
+$(RUNTIME): pyproject.toml run.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Scrip needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python install.py run.lock "about a minute"
+	@touch $@
+
+$(READY): $(RUNTIME) requirements.lock
+	@$(BIN)/python install.py requirements.lock "two minutes"
 	@touch $@

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 _SCOPES = click.Choice(["public", "checkout", "manage", "operate"])
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, epilog="Example: scrip workspaces list")
 def workspaces() -> None:
     """Create and list workspaces."""
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, epilog="Example: scrip keys list demo")
 def keys() -> None:
     """Create, list and revoke API keys."""
 
@@ -47,7 +47,7 @@ def _with_connection(command: Callable[..., Coroutine[Any, Any, str]]) -> Callab
     return run
 
 
-@workspaces.command("create")
+@workspaces.command("create", epilog="Example: scrip workspaces create shop")
 @click.argument("name")
 @click.option("--test", is_flag=True, help="Create a test workspace, whose clock can be set.")
 @_with_connection
@@ -74,7 +74,7 @@ async def create_workspace(connection: "asyncpg.Connection", name: str, test: bo
     return str(row.workspace_id)
 
 
-@workspaces.command("list")
+@workspaces.command("list", epilog="Example: scrip workspaces list")
 @_with_connection
 async def list_workspaces(connection: "asyncpg.Connection") -> str:
     """List all workspaces. A test workspace has a clock that can be set."""
@@ -84,7 +84,7 @@ async def list_workspaces(connection: "asyncpg.Connection") -> str:
     return render_table(("ID", "MODE", "NAME"), rows)
 
 
-@keys.command("create")
+@keys.command("create", epilog="Example: scrip keys create demo till --scope checkout --scope public")
 @click.argument("workspace")
 @click.argument("name")
 @click.option(
@@ -108,7 +108,7 @@ async def create_key(connection: "asyncpg.Connection", workspace: str, name: str
     return secret
 
 
-@keys.command("list")
+@keys.command("list", epilog="Example: scrip keys list demo")
 @click.argument("workspace")
 @_with_connection
 async def list_keys(connection: "asyncpg.Connection", workspace: str) -> str:
@@ -122,7 +122,7 @@ async def list_keys(connection: "asyncpg.Connection", workspace: str) -> str:
     return render_table(("ID", "SECRET", "SCOPES", "LAST USED", "NAME"), cells)
 
 
-@keys.command("revoke")
+@keys.command("revoke", epilog="Example: scrip keys revoke demo 01980000-0000-7000-8000-000000000001")
 @click.argument("workspace")
 @click.argument("key_id", type=click.UUID)
 @_with_connection

@@ -27,7 +27,7 @@ def _parse_month(_context: click.Context, _option: click.Parameter, text: str | 
         raise click.BadParameter(f"{error}.") from None
 
 
-@click.command()
+@click.command(epilog="Example: scrip archive --to /backup/scrip --before 2025-01")
 @click.option("--to", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Where the files go.")
 @click.option(
     "--before",
@@ -42,7 +42,7 @@ def _parse_month(_context: click.Context, _option: click.Parameter, text: str | 
     help="Bring back the months of this directory, or the one month that it is.",
 )
 def archive(to: Path | None, before: date | None, restore: Path | None) -> None:
-    """Move old months of facts from Postgres to files, or bring them back.
+    """Move old months of facts to files, or bring them back.
 
     With --to, each month whose books are all retired becomes a directory of gzipped CSV files with checksums. They are
     read back and compared before the month leaves Postgres. Codes are answered as before; lists, exports and rollbacks

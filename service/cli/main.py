@@ -9,6 +9,7 @@ import click
 
 from service.cli.admin import keys, workspaces
 from service.cli.archive import archive
+from service.cli.demo import demo
 from service.cli.failures import Commands, check_record
 from service.cli.moving import move
 from service.cli.partitions import partitions
@@ -22,12 +23,22 @@ if TYPE_CHECKING:
     from service.common.config import Settings
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: scrip keys list demo"
+)
 def main() -> None:
-    """Scrip, a coupon service. Settings come from the environment or a .env file."""
+    """Scrip, a coupon service.
+
+    Settings come from the environment or a .env file. Commands that need REDIS_URL or DATABASE_URL use the running
+    `scrip run` of SCRIP_DATA_DIR if these are not set.
+
+    Commands exit with 0 if they are done; with 1 if they are refused, or find something wrong; with 2 if their
+    arguments, the settings or the servers can't be used. Errors go to stderr.
+    """
 
 
 main.add_command(archive)
+main.add_command(demo)
 main.add_command(keys)
 main.add_command(move)
 main.add_command(partitions)
@@ -37,22 +48,29 @@ main.add_command(replay)
 main.add_command(workspaces)
 
 
-@main.command()
+@main.command(epilog="Example: scrip run --port 8001")
 @click.option("--port", type=click.IntRange(1, MAX_PORT), help="Port of the API; default: SCRIP_PORT, else 8000.")
 def run(port: int | None) -> None:
-    """Run the whole service on this machine. Servers whose REDIS_URL or DATABASE_URL is not set are embedded."""
+    """Run the whole service on this machine, with demo data.
+
+    Without REDIS_URL or DATABASE_URL it starts a server of its own, with data in SCRIP_DATA_DIR (.scrip). Ctrl-C stops
+    everything.
+    """
     from service.common import config
     from service.embedded.local_service import run
 
     run(config.load(port=port))
 
 
-@main.command()
+@main.command(epilog="Example: SCRIP_API_PROCESSES=4 scrip api")
 @click.option(
     "--tell-fd", type=int, hidden=True, help="The descriptor to which the pids of several processes are written."
 )
 def api(tell_fd: int | None) -> None:
-    """Serve the HTTP API. SCRIP_API_PROCESSES sets the number of processes; SIGHUP replaces them one by one."""
+    """Serve the HTTP API. REDIS_URL and DATABASE_URL must be set.
+
+    SCRIP_API_PROCESSES is the number of processes; SIGHUP replaces them one by one.
+    """
     from service.embedded.exposure import check_keys
 
     settings = _load_settings_with_servers()
@@ -83,11 +101,12 @@ def api_process(channel: int, tally: int, block: int) -> None:
     serve(settings, channel, tally, block)
 
 
-@main.command()
+@main.command(epilog="Example: SCRIP_METRICS_PORT=9100 scrip worker")
 def worker() -> None:
-    """Run a worker.
+    """Run a worker: it records in Postgres what Redis decides.
 
-    It records Redis's events in Postgres and projects Postgres's configuration into Redis.
+    It also writes the configuration that is in Postgres to Redis. Any number of workers may run; they share the work.
+    REDIS_URL and DATABASE_URL must be set.
     """
     settings = _load_settings_with_servers()
     from service.worker.process import run
@@ -95,7 +114,7 @@ def worker() -> None:
     run(settings)
 
 
-@main.command()
+@main.command(epilog="Example: scrip migrate --roles")
 @click.option(
     "--roles",
     is_flag=True,
@@ -103,7 +122,10 @@ def worker() -> None:
     "SCRIP_API_PASSWORD and SCRIP_WORKER_PASSWORD if these are set, and grant them what this version needs.",
 )
 def migrate(roles: bool) -> None:
-    """Bring the database's schema up to date, and store this version's scripts for the workers that run."""
+    """Update the database's tables to this version.
+
+    It also stores this version's scripts for the workers that run.
+    """
     from service.common import config
 
     settings = config.load()
@@ -122,15 +144,15 @@ def migrate(roles: bool) -> None:
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
 
 
-@main.command()
+@main.command(epilog="Example: scrip doctor --json")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 def doctor(as_json: bool) -> None:
     """Check Redis, Postgres and their data. Changes nothing.
 
     Prints each check with its state, and the remedy for each fault.
 
-    Exits with 0 if nothing is bad, 1 if a check is bad, 2 if a server can't be reached or the database is of a version
-    that does not fit.
+    Exits with 0 if nothing is bad, 1 if a check is bad, 2 if a server can't be reached, the settings can't be used, or
+    the database is of a version that does not fit.
     """
     from service.doctor.checks import examine
 

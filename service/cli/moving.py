@@ -24,7 +24,7 @@ START_TIMEOUT_S = 20.0
 POLL_S = 0.2
 
 
-@click.command()
+@click.command(epilog="Example: scrip move shop 3 --dry-run")
 @click.argument("workspace")
 @click.argument("partition", type=click.IntRange(0))
 @click.option("--dry-run", is_flag=True, help="Only check, and print the plan.")

@@ -29,13 +29,13 @@ class Uncompared(Unusable):
     """The comparison can't start, or was aborted. The message begins with a stable code."""
 
 
-@click.command()
+@click.command(epilog="Example: scrip reconcile --repair")
 @click.option("--repair", is_flag=True, help="Repair differences in Redis from Postgres.")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
 @click.option("--job", is_flag=True, hidden=True, help="Run the partition's waiting job.")
 @click.option("--turn", is_flag=True, hidden=True, help="Run as the worker's scheduled comparison.")
 def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> None:
-    """Compare Redis with Postgres while requests go on.
+    """Compare Redis with Postgres, while requests go on.
 
     Events in the outbox that are not recorded yet are never changed. Exits with 0 if nothing differs any more, 1 if
     differences are left, 2 if the comparison is not possible.

@@ -23,7 +23,7 @@ START_TIMEOUT_S = 20.0
 POLL_S = 0.2
 
 
-@click.command()
+@click.command(epilog="Example: scrip rebuild --partition 3")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
 @click.option("--accept-loss", is_flag=True, help="Rebuild even if unrecorded events are lost.")
 @click.option("--old-redis-is-off", is_flag=True, help="Do not wait: the Redis that was used last no longer runs.")

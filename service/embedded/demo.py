@@ -101,18 +101,26 @@ _DEMO: tuple[BookSeed, ...] = (
 )
 _RIVAL: tuple[BookSeed, ...] = (_book("Rival's own", "RIVAL-1", "WELCOME10", discount=_FIVE),)
 
+_SEEDS = {"demo": _DEMO, "rival": _RIVAL}
+
+
+def list_seeded_books(workspace: str) -> dict[str, frozenset[str]]:
+    """The names of the workspace's books, in the order in which they are made, and their codes that have an owner."""
+    return {
+        fields["name"]: frozenset(line.code for line in lines if line.owner_id is not None)
+        for fields, lines in _SEEDS[workspace]
+    }
+
 
 async def seed(database_url: str) -> None:
     """Create the missing workspaces in Postgres. The worker projects them into Redis."""
     async with await connect(database_url, name="scrip demo", max_size=2) as pool:
         await ensure_partitions(pool, None, default=PARTITIONS)
-        await _seed_workspace(pool, "demo", _DEMO, _DEMO_KEYS)
-        await _seed_workspace(pool, "rival", _RIVAL, _RIVAL_KEYS)
+        await _seed_workspace(pool, "demo", _DEMO_KEYS)
+        await _seed_workspace(pool, "rival", _RIVAL_KEYS)
 
 
-async def _seed_workspace(
-    pool: asyncpg.Pool, name: str, seeds: Sequence[BookSeed], keys: Mapping[str, Sequence[str]]
-) -> None:
+async def _seed_workspace(pool: asyncpg.Pool, name: str, keys: Mapping[str, Sequence[str]]) -> None:
     """Complete one workspace. One transaction at the end creates all keys: with keys, a workspace is complete."""
     number = await workspace_named(pool, name)
     async with pool.acquire() as connection:
@@ -124,7 +132,7 @@ async def _seed_workspace(
     if await page_keys(pool, row.workspace, 1, None):
         return
     books = {book.name: book for book in await page_books(pool, row.workspace, 1000, None, None, None, None)}
-    for fields, lines in seeds:
+    for fields, lines in _SEEDS[name]:
         book = books.get(fields["name"])
         if book is None:
             gift = {"giftBookId": str(books[fields["giftBookId"]].book_id)} if "giftBookId" in fields else {}

@@ -66,7 +66,7 @@ async def _run(settings: Settings) -> None:
             if starting.done():
                 starting.result()
                 await stopping
-                _log.info("stopping")
+                click.echo("\nStopping")
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
@@ -101,6 +101,9 @@ class _LocalService:
 
     async def start(self) -> None:
         """Start all processes and wait until the API is ready. Raises StartError."""
+        if self._servers:
+            names = " and ".join(type(server).__name__ for server in self._servers)
+            click.echo(f"Starting {names}, with data in {self._settings.data_dir}")
         try:
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
@@ -110,6 +113,7 @@ class _LocalService:
         for server in self._servers:
             server.child.watch()
         await self._prepare_database()
+        click.echo("Starting the worker and the API")
         for child in (self._worker, self._api):
             try:
                 await child.start()
@@ -222,18 +226,22 @@ class _LocalService:
         unfinished.replace(self._run_json_path)
 
     def _print_addresses(self) -> None:
-        lines = [
-            f"Scrip is ready at {self._url}",
-            f"  API page  {self._url}/schema",
-            f"  Checkout  {self._url}/checkout",
-            f"  Console   {self._url}/console",
-        ]
-        if self._postgres:
+        width, is_demo = len(self._url) + len("/checkout  "), self._postgres is not None
+        pages = (
+            ("Checkout", "/checkout", "a mock shop: apply SUMMER-A, and press Pay"),
+            ("Console", "/console", "sign in with demo_admin, and start a flash sale"),
+            ("API page", "/schema", "every request, with examples"),
+        )
+        lines = ["", f"Scrip is ready at {self._url}"]
+        for name, path, try_this in pages:
+            lines.append(f"  {name:<9} {self._url + path:<{width}}{try_this if is_demo else ''}".rstrip())
+        if is_demo:
             lines += [
                 f"  Keys      {' '.join(demo.SECRETS)}",
                 f"  Try       curl -H 'Authorization: Bearer demo_manage' {self._url}/v1/books",
+                "  Again     `scrip demo reset` in another terminal restores the codes that were used",
             ]
-        click.echo("\n".join([*lines, "  Stop      Ctrl-C"]))
+        click.echo("\n".join([*lines, "  Stop      Ctrl-C; the next start has the same data"]))
 
 
 @contextlib.asynccontextmanager

@@ -31,7 +31,7 @@ class Addresses(NamedTuple):
     database_url: str
 
 
-@click.command()
+@click.command(epilog="Example: scrip replay orders.jsonl --codes 5000")
 @click.argument("orders", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--url", help="URL of the service; default: the `scrip run` of SCRIP_DATA_DIR.")
 @click.option(
@@ -66,8 +66,8 @@ def replay(
     coupon of a new book (15 % off, at most 50.00, for orders from 20.00): it locks and redeems the coupon, and unlocks
     it if the redemption is refused. A cancelled order rolls back its user's latest redemption.
 
-    The expected results are computed from the file alone. Exits with 1 if the API's answers, the book's statistics,
-    Redis or Postgres differ from them.
+    The expected results are computed from the file alone. Exits with 0 if all are equal; 1 if the API's answers, the
+    book's statistics, Redis or Postgres differ from them; 2 if the file, a URL or a key can't be used.
     """
     import secrets
 

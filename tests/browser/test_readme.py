@@ -23,13 +23,13 @@ _READY_S = 120
 
 
 def _clone(clone: Path) -> Path:
-    """Copy the tree as a clone has it, with a link to the programs of .venv, which takes minutes to make. `.ready`
+    """Copy the tree as a clone has it, with a link to the programs of .venv, which takes minutes to make. `.runtime`
     is the newest file, so that `make` does not install the clone into .venv."""
     ignored = [line.rstrip("/") for line in (_ROOT / ".gitignore").read_text().split()]
     shutil.copytree(_ROOT, clone, ignore=shutil.ignore_patterns(".git", *ignored))
     (clone / ".venv").mkdir()
     (clone / ".venv" / "bin").symlink_to((_ROOT / ".venv" / "bin").resolve())
-    (clone / ".venv" / ".ready").touch()
+    (clone / ".venv" / ".runtime").touch()
     return clone
 
 

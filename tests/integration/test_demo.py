@@ -1,11 +1,13 @@
 """The rows that the first start and the commands write to Postgres."""
 
+import pytest
 from click.testing import Result
 
 from service.embedded import demo
 from service.record.config import key_rows
 from service.record.pool import connect
 from tests.commands import scrip
+from tests.service_fixture import Service, new_id, ok
 
 
 async def test_the_demo_is_seeded_once(database_url: str) -> None:
@@ -49,3 +51,24 @@ async def test_commands(database_url: str) -> None:
         _, callers = await key_rows.read_callers(pool)
     caller = callers[key_rows.digest(secret)]
     assert (caller.scopes, caller.mode) == ({"manage", "operate"}, "test")
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_used_codes_are_restored(patient: Service, name: str) -> None:
+    """`demo reset` rolls redemptions of the demo's books back, gifts too, and takes assigned codes back, each time
+    anew. Codes with an owner of their own keep the owner."""
+    checkout, order = patient.client("demo_checkout"), new_id(f"order-{name}")
+    spend = {"userId": "ann", "orderId": order, "code": "SUMMER-A", "orderValue": "100.00"}
+    bought = ok(checkout.post("/v1/checkout", json=spend), 201)
+    gift = {"userId": "ann", "orderId": f"{order}-gift", "orderValue": "50.00"}
+    ok(checkout.post(f"/v1/coupons/redeem/{bought['gift']['code']}", json=gift), 201)
+    owned = {"userId": "alice", "orderId": f"{order}-own", "orderValue": "50.00"}
+    ok(checkout.post("/v1/coupons/redeem/ALICE-1", json=owned), 201)
+    ok(checkout.post("/v1/coupons/assign/FIVE-1", json={"userId": "bob"}), 201)
+
+    done = scrip("demo", "reset", SCRIP_DATA_DIR=str(patient.run.data_dir), REDIS_URL="", DATABASE_URL="")
+
+    assert done.exit_code == 0, done.output
+    for code in ("SUMMER-A", bought["gift"]["code"], "FIVE-1"):
+        assert ok(checkout.get(f"/v1/coupons/{code}"))["status"] == "available", done.output
+    assert ok(checkout.get("/v1/coupons/ALICE-1"))["userId"] == "alice"

@@ -46,7 +46,7 @@ def test_ready(patient: Service) -> None:
     assert pids == {"api": 1, "worker": 1, "redis": 1, "postgres": 1}
     assert len(_running(run.pids)) == 4
     assert "demo_checkout" in run.output.read_text()
-    assert f"{run.url}/checkout\n" in run.output.read_text()
+    assert f"{run.url}/checkout  a mock shop" in run.output.read_text()
 
 
 def test_second_run(patient: Service) -> None:

@@ -1,0 +1,98 @@
+"""`scrip demo`: the demo data of `scrip run`."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.cli.failures import Commands
+from service.common.running_service import Unusable, find_service
+
+if TYPE_CHECKING:
+    from service.replay.http_client import Client
+
+RETRY_DEADLINE_S = 5.0
+
+
+@click.group(cls=Commands, epilog="Example: scrip demo reset")
+def demo() -> None:
+    """Restore the demo data of `scrip run`."""
+
+
+@demo.command("reset", epilog="Example: scrip demo reset")
+def reset_demo() -> None:
+    """Make the demo's used codes usable again.
+
+    Rolls back the redemptions of the demo's books, and takes their codes back from users. Books and codes that you have
+    added stay as they are. A code that a checkout holds is free again when its lock expires.
+    """
+    from service.common import config
+    from service.replay.http_client import Unreachable
+
+    service = find_service(config.load(), "REDIS_URL", "DATABASE_URL")
+    if not service.url:
+        raise Unusable("unset: REDIS_URL and DATABASE_URL are not those of a `scrip run`. Unset them, and retry.")
+    try:
+        asyncio.run(_reset(service.url))
+    except Unreachable as error:
+        raise Unusable(f"unavailable: {service.url} does not answer: {error}. Start `scrip run` again.") from error
+
+
+async def _reset(url: str) -> None:
+    """Reset all demo workspaces, and print what was done. Raises Unreachable, Unusable."""
+    from service.embedded.demo import IDS, list_seeded_books
+    from service.replay.http_client import Client
+
+    done = {"redemptions": 0, "assignments": 0, "held": 0}
+    refused: list[str] = []
+    with closing(Client(url, RETRY_DEADLINE_S)) as client:
+        for workspace in IDS:
+            books, key = list_seeded_books(workspace), f"{workspace}_manage"
+            ids = {one["name"]: one["bookId"] async for one in _page(client, key, "/v1/books?") if one["name"] in books}
+            for book in [name for name in books if name in ids]:  # gift cards first: a purchase may have given one
+                path = f"/v1/books/{ids[book]}"
+                async for one in _page(client, key, f"{path}/redemptions?"):
+                    if one["rolledBackAt"] is None:
+                        rollback = f"/v1/redemptions/{one['redemptionId']}/rollback"
+                        done["redemptions"] += await _post(client, key, rollback, refused, reason="demo reset")
+                async for one in _page(client, key, f"{path}/codes?status=assigned&"):
+                    if one["code"] not in books[book]:
+                        done["assignments"] += await _post(client, key, f"/v1/coupons/unassign/{one['code']}", refused)
+                stats = await client.request("GET", f"{path}/stats", key)
+                done["held"] += stats.json.get("locked", 0)
+    click.echo(f"Redemptions rolled back: {done['redemptions']}. Codes taken back from users: {done['assignments']}.")
+    if done["held"]:
+        click.echo(f"Held by checkouts: {done['held']}. Their locks expire within minutes.")
+    if refused:
+        raise click.ClickException(
+            f"{len(refused)} codes could not be restored ({', '.join(sorted(set(refused)))}). Retry in a minute."
+        )
+
+
+async def _page(client: "Client", key: str, path: str) -> AsyncIterator[dict[str, Any]]:
+    """Yield the items of all pages of a list; `path` ends with ? or &. Raises Unusable, Unreachable."""
+    cursor = ""
+    while True:
+        page = await client.request("GET", f"{path}limit=100{cursor}", key)
+        if page.status != 200:
+            raise Unusable(
+                f"refused: the service answers {page.outcome} to the key {key}. Only a service with its demo data can "
+                "be reset; `scrip doctor` names other faults."
+            )
+        items, following = page.json["items"], page.json["nextCursor"]
+        for item in items:
+            yield item
+        if following is None:
+            return
+        cursor = f"&cursor={following}"
+
+
+async def _post(client: "Client", key: str, path: str, refused: list[str], **body: str) -> bool:
+    """Send the request; whether it succeeded. If not, add the refusal's code to `refused`. Raises Unreachable."""
+    answer = await client.request("POST", path, key, json.dumps(body).encode())
+    if answer.status != 200:
+        refused.append(str(answer.json.get("code", answer.status)))
+    return answer.status == 200

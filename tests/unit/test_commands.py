@@ -1,0 +1,44 @@
+"""The commands' help texts."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from service.cli.main import main
+
+
+def _commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """The commands that a user sees, and groups of them, with their names."""
+    for name, command in group.commands.items():
+        if not command.hidden:
+            yield (*names, name), command
+            if isinstance(command, click.Group):
+                yield from _commands(command, *names, name)
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [((), main), *_commands(main)],
+    ids=lambda one: "-".join(one) if isinstance(one, tuple) else "",
+)
+def test_the_example_of_a_command(
+    names: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command's help ends with an example, which has the arguments that the command takes; and its first line
+    says in full what it does."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orders.jsonl").touch()
+    assert not command.get_short_help_str(limit=60).endswith("...")
+    assert command.epilog
+    before, _, example = command.epilog.partition("scrip ")
+    assert before.startswith("Example: ")
+    words = shlex.split(example)
+    assert tuple(words[: len(names)]) == names
+    parsed: click.Command | None = main
+    while isinstance(parsed, click.Group):
+        _, parsed, words = parsed.resolve_command(click.Context(parsed), words)
+    assert parsed
+    assert parsed.make_context("scrip", words)
