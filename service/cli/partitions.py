@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("partition", "state", "epoch", "owner", "workspaces", "backlog")
 
 
-@click.group(cls=Commands, invoke_without_command=True)
+@click.group(cls=Commands, invoke_without_command=True, epilog="Example: scrip partitions resize 8 --dry-run")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.pass_context
 def partitions(context: click.Context, as_json: bool) -> None:
@@ -32,7 +32,7 @@ def partitions(context: click.Context, as_json: bool) -> None:
         raise click.UsageError("--json can't be combined with a command.")
 
 
-@partitions.command()
+@partitions.command(epilog="Example: scrip partitions resize 8 --dry-run")
 @click.argument("number", type=click.IntRange(1, 1024))
 @click.option("--dry-run", is_flag=True, help="Only check, and print the plan.")
 def resize(number: int, dry_run: bool) -> None:
