@@ -9,15 +9,17 @@ import hashlib
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import jwt
 import msgspec
 
 from service.access.caller import Caller
 from service.access.roles import USER_TOKEN_ROLES
 from service.domain.errors import Refusal
 from service.domain.field_types import is_caller_id
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
 
 MAX_TOKEN_BYTES = 8 << 10
 MAX_JWKS_BYTES = 256 << 10
@@ -34,7 +36,7 @@ _ALGORITHMS: dict[tuple[str, str | None], str] = {
     ("OKP", "Ed25519"): "EdDSA",
 }
 _TYPES = frozenset(("jwt", "at+jwt", "application/at+jwt"))
-_ERRORS = (jwt.PyJWTError, msgspec.MsgspecError, ValueError, KeyError, RecursionError)
+_ERRORS = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
@@ -87,7 +89,7 @@ class Key(NamedTuple):
     """A public key and its algorithm."""
 
     algorithm: str
-    key: jwt.PyJWK
+    key: "PyJWK"
 
 
 class Issuer:
@@ -151,10 +153,7 @@ class Tokens:
         if key is None:
             issuer.has_unknown_key = True
             raise ValueError("unknown key")
-        jwt.decode(
-            token, key.key, algorithms=[key.algorithm], issuer=issuer.issuer, audience=issuer.audience,
-            leeway=LEEWAY_S, options={"require": ["exp", "iss", "aud", "sub"]},
-        )  # fmt: skip
+        _check_signature(token, key, issuer)
         if issuer.bearer is None or not is_caller_id(claims.sub):
             raise ValueError("unknown workspace, or `sub` is not a user id")
         roles = frozenset(USER_TOKEN_ROLES[scope] for scope in _list_scopes(claims) if scope in USER_TOKEN_ROLES)
@@ -197,10 +196,34 @@ def _load_key(jwk: Jwk) -> Key:
     if not jwk.d == jwk.k == msgspec.UNSET:
         raise ValueError("not public")
     parts = {name: value for name, value in msgspec.structs.asdict(jwk).items() if isinstance(value, str)}
-    key = jwt.PyJWK(parts, algorithm)
+    key = _read_key(parts, algorithm)
     if algorithm == "RS256" and key.key.key_size not in _RSA_BITS:
         raise ValueError(f"not of {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
     return Key(algorithm, key)
+
+
+def _read_key(parts: dict[str, str], algorithm: str) -> "PyJWK":
+    """Raises ValueError."""
+    from jwt import PyJWK, PyJWTError
+
+    try:
+        return PyJWK(parts, algorithm)
+    except PyJWTError as error:
+        raise ValueError("unusable") from error
+
+
+def _check_signature(token: str, key: Key, issuer: Issuer) -> None:
+    """Check the signature and the claims. Raises ValueError."""
+    # Imported here, since it takes a tenth of a process's start, and only an API with issuers needs it.
+    from jwt import PyJWTError, decode
+
+    try:
+        decode(
+            token, key.key, algorithms=[key.algorithm], issuer=issuer.issuer, audience=issuer.audience,
+            leeway=LEEWAY_S, options={"require": ["exp", "iss", "aud", "sub"]},
+        )  # fmt: skip
+    except PyJWTError as error:
+        raise ValueError("refused") from error
 
 
 _header = msgspec.json.Decoder(Header)

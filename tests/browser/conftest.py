@@ -13,9 +13,11 @@ _QUIET = [
     *"--no-sandbox --disable-gpu --disable-background-networking --disable-component-update".split(),
     *"--disable-default-apps --disable-domain-reliability --disable-sync".split(),
     *"--no-default-browser-check --no-first-run --no-pings".split(),
+    "--in-process-gpu",
+    "--disable-features=SpareRendererForSitePerProcess",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-"""Without these Chromium itself calls other hosts."""
+"""Without these Chromium itself calls other hosts, and starts processes that nothing uses."""
 PATIENCE_MS = 30_000
 """Many times what any step takes, since the machine may be busy."""
 
