@@ -103,7 +103,7 @@ async def arrive(g: Ground, size: int) -> Run:
     return Run("arrive", (g.caller.gate, f"{g.w}w", g.caller.outbox), ())
 
 
-@case("copy_out", "100 keys")
+@case("copy_out", "100 keys that don't exist")
 async def copy_out(g: Ground, size: int) -> Run:
     """Keys that don't exist: what is stored is no text, and this connection reads texts."""
     return Run("copy_out", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(KEYS_A_RUN)])

@@ -85,4 +85,4 @@ async def _return_home(stage: Stage) -> None:
         assert move is None or move.state != "failed", move
         return move is not None and move.state == "done"
 
-    await until(is_done, "the move back")
+    await until(is_done, "the move back", 300)

@@ -13,14 +13,17 @@ import pytest_asyncio
 
 from loadtests.harness.cluster import Cluster, start_cluster
 from loadtests.harness.servers import VALKEY
+from service.access.caller import Caller
 from service.doctor.checks import _examine, _judge_replicas
 from service.domain.errors import Refusal
+from service.formats import key_names
 from service.hot.connection import connect
 from service.hot.fencing import FRESH_S
 from service.hot.fitness import ask_replication
 from service.hot.inspection import Looker
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
+from service.record.partitions.moves import order_move, read_move
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.replay.check import check_stores, read_redis
 from tests.conftest import require
@@ -199,6 +202,36 @@ async def test_a_slot_is_moved_whole(cluster: Cluster, shops: Shops) -> None:
     assert await shops.fleet.pool.fetchval("SELECT count(*) FROM recoveries WHERE kind <> 'none'") == len(after)
     await shops.check()
     await asyncio.to_thread(cluster.move_whole, 0, cluster.other_primary(target))
+
+
+async def test_a_workspace_moves_to_another_node(cluster: Cluster, shops: Shops) -> None:
+    """Under traffic a workspace moves to a partition on another node, and back: nothing of it is left on the first one,
+    and the other workspaces of both partitions are refused nothing."""
+    _, others = neighbours(cluster, 0)
+    target, fleet = min(others), shops.fleet
+    workspace = fleet.callers[0].workspace
+    for source, destination in ((0, target), (target, 0)):
+        assert await order_move(fleet.pool, workspace, source, destination)
+        await until(lambda: _has_moved(fleet.pool, workspace))
+        names = cluster.primary_of(source).run("KEYS", f"{key_names.prefix(source, workspace)}*")
+        assert set(names) <= {key_names.left(key_names.prefix(source, workspace))}
+        fleet.callers[0] = _placed(fleet.callers[0], destination)
+        await shops.until_sold(0)
+    assert {partition for partition, codes in shops.refused.items() if codes} <= {0}, shops.refused
+    assert set(shops.refused[0]) <= {"recovering"}
+    await shops.check()
+
+
+def _placed(caller: Caller, partition: int) -> Caller:
+    """The caller as an API knows it after a move."""
+    return Caller(caller.key_id, caller.workspace, caller.workspace_id, partition, caller.mode, caller.scopes)
+
+
+async def _has_moved(pool: asyncpg.Pool, workspace: int) -> bool:
+    move = await read_move(pool, workspace)
+    assert move
+    assert move.state != "failed", move
+    return move.state == "done"
 
 
 @pytest.mark.parametrize("cluster", ["valkey-server", "redis-server"], indirect=True)

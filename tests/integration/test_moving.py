@@ -12,11 +12,13 @@ from service.access.caller import Caller
 from service.api.recall import decide
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
+from service.formats import key_names
 from service.hot.key_copies import Copies
-from service.operations import assign, lock, redeem, rollback
+from service.operations import assign, gift, lock, redeem, rollback
 from service.operations.base import Call
+from service.record.config.user_rows import create_user
 from service.record.partitions.moves import Switch, read_move
-from service.record.partitions.partition_rows import read_partitions
+from service.record.partitions.partition_rows import read_partition, read_partitions
 from service.worker.workspace_mover import WorkspaceMover
 from tests.integration.fleet import Fleet
 from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild, running
@@ -67,6 +69,51 @@ async def test_everything_moves(shop: Shop) -> None:
     await rebuild(shop.fleet, 0, 1)
     assert await shop.keys(1) == kept
     assert await shop.keys(0) == {}
+
+
+async def test_gifts_caps_holds_and_quarantined_codes_move(shop: Shop) -> None:
+    """A gift, a user at its cap, a lock and a code whose redemption is in quarantine are the same in the target, and so
+    are the refusals. A rebuild of the target blocks that code."""
+    fleet, workspace = shop.fleet, shop.caller.workspace
+    await create_user(fleet.pool, workspace, 0, "full", 1, {})
+    version = (await read_partition(fleet.pool, 0)).config_version
+    await until(lambda: _has_version(shop, version))
+    await fleet.pool.execute("INSERT INTO single_uses VALUES ($1, 'CODE-8', gen_random_uuid())", workspace)
+    await shop.do(redeem.REDEEM, "CODE-8", userId="ann")
+    await until(lambda: fleet.pool.fetchval("SELECT count(*) FROM quarantine"))
+    await shop.do(assign.ASSIGN_CODE, "CODE-7", userId="full")
+    locked = msgspec.json.decode(await shop.do(lock.LOCK, "CODE-9", userId="ann", lockSeconds=300))
+    book_id = str(await fleet.pool.fetchval("SELECT book_id FROM books WHERE workspace = $1", workspace))
+    given = msgspec.json.decode(await shop.do(gift.GIFT, "ann", bookId=book_id, orderId="g1"))
+    refused = {
+        "user_coupon_limit": (assign.ASSIGN_CODE, "CODE-11", {"userId": "full"}),
+        "order_already_used": (gift.GIFT, "bob", {"bookId": book_id, "orderId": "g1"}),
+        "coupon_redeemed": (redeem.REDEEM, "CODE-8", {"userId": "bob"}),
+        "coupon_locked": (redeem.REDEEM, "CODE-9", {"userId": "bob"}),
+        "coupon_assigned_to_other": (redeem.REDEEM, given["code"], {"userId": "bob"}),
+    }
+
+    async def refusals() -> list[str]:
+        return [await shop.refusal(operation, name, **body) for operation, name, body in refused.values()]
+
+    assert await refusals() == [*refused]
+    before = await shop.keys(0)
+    await shop.move(1)
+    assert {name: value for name, value in (await shop.keys(1)).items() if name != "w"} == {
+        name: value for name, value in before.items() if name != "w"
+    }
+    assert await refusals() == [*refused]
+    assert await fleet.pool.fetchval("SELECT partition FROM quarantine") == 1
+    again = msgspec.json.decode(await shop.do(gift.GIFT, "ann", bookId=book_id, orderId="g1"))
+    assert again["code"] == given["code"]
+    await shop.do(redeem.REDEEM, "CODE-9", userId="ann", lockToken=locked["lockToken"])
+    await rebuild(fleet, 1)
+    of_rebuilt = {"coupon_redeemed": "coupon_inactive", "coupon_locked": "coupon_redeemed"}
+    assert await refusals() == [of_rebuilt.get(code, code) for code in refused]
+
+
+async def _has_version(shop: Shop, version: int) -> bool:
+    return int(await shop.redis.get(key_names.config(shop.caller.partition)) or 0) >= version
 
 
 async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
