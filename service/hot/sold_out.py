@@ -14,28 +14,28 @@ MAX_HINTS = 1_000
 ARGUMENTS = {"assign_any": 4, "lock": 7, "redeem": 13}
 """Scripts that may refuse so, with their number of arguments without facts. The second names the book or the code."""
 
-_REFUSED = frozenset(BY_CODE[code].number for code in ("out_of_stock", "coupon_exhausted"))
+REFUSED = frozenset(BY_CODE[code].number for code in ("out_of_stock", "coupon_exhausted"))
 
 
 class SoldOut:
     """Books whose last assignment was `out_of_stock`, and codes whose last lock or redemption `coupon_exhausted`."""
 
-    __slots__ = ("_hints", "_limit")
+    __slots__ = ("_limit", "hints")
 
     def __init__(self, limit: int = MAX_HINTS) -> None:
-        self._hints: dict[str, None] = {}
+        self.hints: dict[str, None] = {}
         self._limit = limit
 
     def hints_at(self, script: str, names: Sequence[str], args: Sequence[Any]) -> bool:
         """Whether the request may well be refused."""
-        return bool(self._hints) and ARGUMENTS.get(script) == len(args) and names[1] + args[1] in self._hints
+        return bool(self.hints) and ARGUMENTS.get(script) == len(args) and names[1] + args[1] in self.hints
 
     def learn(self, script: str, names: Sequence[str], args: Sequence[Any], reply: Any) -> None:
         """Read a reply. A success that is no replay means that there was something left."""
         if type(reply) is not list or script not in ARGUMENTS:
             return
-        outcome, hints = reply[0], self._hints
-        if outcome in _REFUSED:
+        outcome, hints = reply[0], self.hints
+        if outcome in REFUSED:
             name = names[1] + args[1]
             if name not in hints and self._limit:
                 if len(hints) >= self._limit:

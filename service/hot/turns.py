@@ -13,7 +13,7 @@ from service.domain.errors import Refusal
 from service.hot.connection import Broken, OnReply, Reply
 from service.hot.link import Link
 from service.hot.scripts import JOINED
-from service.hot.sold_out import SoldOut
+from service.hot.sold_out import REFUSED, SoldOut
 
 MAX_REQUESTS = 64
 """Requests of a call: about 2 ms of Redis."""
@@ -99,13 +99,13 @@ class Turn:
         """The call of lua/many.lua. Locks and redemptions leave out keys that their arguments say."""
         gate = requests[0][2][0]
         command = ["EVALSHA", self._digests["many"], "1", gate]
-        hints_at = self._sold_out.hints_at
+        hints, hints_at = self._sold_out.hints, self._sold_out.hints_at
         for _, script, names, args in requests:
             if script == "lock" and len(args) == LOCK_ARGS:
-                form = "L" if hints_at(script, names, args) else "l"
+                form = "L" if hints and hints_at(script, names, args) else "l"
                 command += (form, names[1], names[2], names[5], names[6], *args)
             elif script == "redeem" and len(args) == REDEEM_ARGS:
-                form = "R" if hints_at(script, names, args) else "r"
+                form = "R" if hints and hints_at(script, names, args) else "r"
                 command += (form, names[1], names[2], *args)
             elif script == "assign_any":
                 command += ("a", names[1], names[2], *args)
@@ -133,7 +133,10 @@ class Turn:
             log.error("unexpected_replies", expected=len(requests), got=len(reply))
             self._distribute(requests, Broken())
             return
-        for request, own in zip(decided, replies, strict=True):
-            self._deliver(request, own)
+        hints, learn = self._sold_out.hints, self._sold_out.learn
+        for (on_reply, script, names, args), own in zip(decided, replies, strict=True):
+            if hints or (type(own) is list and own[0] in REFUSED):  # else there is nothing to learn
+                learn(script, names, args, own)
+            on_reply(own)
         if undecided:
             self._send(undecided)

@@ -9,6 +9,7 @@ import yaml
 
 from service.common.child_processes import ChildProcess
 from service.common.config import Settings
+from service.hot.scripts import templates
 from service.serving.members import CHANNEL_CLOSE_TIMEOUT_S
 from service.serving.resource_usage import RequestsInFlight
 from service.serving.server import KEEP_ALIVE_S, SHUTDOWN_TIMEOUT_S
@@ -140,6 +141,18 @@ def test_time_to_end() -> None:
     assert int(attributes["idle_timeout.timeout_seconds"]) < KEEP_ALIVE_S
     (purge_s,) = re.findall(r"pool-purge-delay (\d+)s", proxy)
     assert int(purge_s) * 4 < KEEP_ALIVE_S  # each time it closes at least half of the idle connections
+
+
+def test_the_apis_redis_user_may_run_its_scripts() -> None:
+    """Each command in a script that API processes call is a right of their user, also where no test reaches it."""
+    (line,) = [line for line in acl_lines() if line.startswith("user scrip-api ")]
+    commands = {
+        name.lower()
+        for text in templates().values()
+        for name in re.findall(r"(?:call|pcall|command)\('([A-Z]+)'", text)
+    }
+    assert {f"+{name}" for name in commands} <= set(line.split())
+    assert {"xadd", "hrandfield"} <= commands
 
 
 def test_users_at_memorydb() -> None:
