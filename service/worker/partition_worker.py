@@ -36,6 +36,7 @@ from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.old_server import FencingWatch, OldServerMayRun
 from service.worker.opening import Opening, has_forgotten_more
+from service.worker.opening_turns import OpeningTurns
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.partition_removal import remove_partition
 from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
@@ -61,9 +62,6 @@ OLD_SERVER_S = 2.0
 """Between two looks for a proof that the last server is off."""
 DRAIN_S = 5.0
 CONNECTIONS = 8
-OPENINGS_AT_ONCE = 4
-"""The rest of an opening, once the partition is closed, holds at most one connection to Postgres, and uses another for
-single statements. So half of the connections are never held, and no opening waits for another."""
 
 log = structlog.get_logger()
 
@@ -78,7 +76,7 @@ class Shared:
     def __init__(self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper, loaded: LoadedScripts) -> None:
         self.settings, self.pool, self.keeper = settings, pool, keeper
         self.loaded = loaded
-        self.openings, self.moving = asyncio.Semaphore(OPENINGS_AT_ONCE), asyncio.Semaphore(1)
+        self.openings, self.moving = OpeningTurns(), asyncio.Semaphore(1)
         self.redis = SharedRedis(settings.redis_url or "")
 
 
@@ -192,7 +190,7 @@ class PartitionWorker:
                     group.create_task(watch_turns(self._pool, self._lease, server)),
                     group.create_task(self._clear_old_failures()),
                     *(
-                        group.create_task(self._supervisor.run(task, begin))
+                        group.create_task(self._run_behind_openings(task, begin))
                         for task, begin in self._background(server, scripts, fence).items()
                     ),
                 ]
@@ -214,6 +212,10 @@ class PartitionWorker:
         finally:
             self._lease.is_steady = False
             outbox.close()
+
+    async def _run_behind_openings(self, task: str, begin: Callable[[], Awaitable[None]]) -> None:
+        await self._openings.until_idle()
+        await self._supervisor.run(task, begin)
 
     def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
@@ -275,15 +277,7 @@ class PartitionWorker:
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return await turn_if_wanted(self._pool, server, scripts, flusher)
         opening = Opening(server, self._pool, flusher, fence, self._loaded, self._redis_url, self._fencing)
-        if await opening.is_rebuild():  # it may take long, so requests go on until its turn
-            async with self._openings:
-                return await opening.run()
-        begun = await opening.begin()
-        async with self._openings:
-            restored = await opening.restore(begun)
-        await begun.until_settled()
-        async with self._openings:
-            return await opening.finish(restored)
+        return await self._openings.open(opening)
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())

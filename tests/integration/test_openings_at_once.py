@@ -10,7 +10,7 @@ from service.hot.redis_server import Server
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partitions
 from service.worker import restorer
-from service.worker.partition_worker import OPENINGS_AT_ONCE
+from service.worker.opening_turns import OPENINGS_AT_ONCE
 from service.worker.restorer import Restorer
 from tests.integration.fleet import Fleet
 from tests.integration.test_connection import connected
