@@ -285,7 +285,8 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
     assert (response.status_code, problem["code"], problem["status"]) == (status, code, status), answer
     assert (response.headers.get("WWW-Authenticate") == "Bearer") == (status == 401), answer
     with_errors = status in {400, 422}
-    assert set(problem) == _PROBLEM | ({"errors"} if with_errors else set()), answer
+    more = {"errors"} if with_errors else set[str]()
+    assert set(problem) == _PROBLEM | more | ({"param"} if problem.get("errors") else set[str]()), answer
     assert all(isinstance(problem[name], str) and problem[name] for name in _PROBLEM - {"status"}), answer
     assert problem["requestId"] == response.headers["X-Request-Id"]
     assert ("Retry-After" in response.headers) == (code in _WAITING_HELPS or status == 503), answer
@@ -293,7 +294,7 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
         assert set(error) == {"field", "reason"}, answer
         assert error["reason"], answer
     if field is not None:
-        assert [error["field"] for error in problem["errors"]] == [field], answer
+        assert (problem["param"], problem["errors"][0]["field"]) == (field, field), answer
     return problem
 
 

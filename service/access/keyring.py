@@ -15,6 +15,7 @@ MAX_AGE_S = 600.0
 """The longest time without Postgres in which keys are accepted: a key that is revoked meanwhile is accepted, too."""
 MAX_ENTRIES = 1024
 """Of each cache and counter table of a keyring."""
+_SEND_KEY = "Send a valid API key or token as `Authorization: Bearer …`."
 
 
 def digest_session_secret(secret: str) -> bytes:
@@ -87,7 +88,8 @@ class Keyring:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer":
             self._count_rejection(None, None, None, "unauthenticated")
-            raise Refusal("unauthenticated")
+            missing = "has no `Authorization` header" if not authorization else "has another scheme than `Bearer`"
+            raise Refusal("unauthenticated", f"The request {missing}. {_SEND_KEY}")
         if secret.count(".") == 2:  # no key has a dot
             try:
                 return self.tokens.authenticate(secret.strip())
@@ -106,7 +108,7 @@ class Keyring:
         now_ms = int(time.time() * 1000)
         if caller is None or (caller.expires_ms is not None and caller.expires_ms <= now_ms):
             self._count_rejection(None, None, digest, "unauthenticated")
-            raise Refusal("unauthenticated")
+            raise Refusal("unauthenticated", f"The credential doesn't exist, has expired, or was revoked. {_SEND_KEY}")
         if caller.key_id is not None:
             self._used_ms[caller.key_id] = now_ms
         return caller
@@ -114,7 +116,8 @@ class Keyring:
     def _reject_forbidden(self, caller: Caller, roles: tuple[str, ...]) -> NoReturn:
         self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
         scopes = " or ".join(role for role in roles if role in SCOPES)
-        raise Refusal("forbidden", f"This request needs a key with the scope {scopes}.")
+        own = f"this one has {', '.join(sorted(caller.scopes))}" if caller.user is None else "a user's token is none"
+        raise Refusal("forbidden", f"This request needs a key with the scope {scopes}; {own}.")
 
     def _count_rejection(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:
         source = (workspace, key_id, digest, code)

@@ -6,7 +6,7 @@ moves it to the request body.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar._openapi.schema_generation import SchemaCreator
@@ -102,14 +102,20 @@ class FieldProblem(Answer):
 class Problem(Answer):
     """A rejected request (RFC 9457). Client programs compare `code`."""
 
-    type: str
-    title: str
+    type: Annotated[str, msgspec.Meta(description="The address of the documentation of this `code`.")]
+    title: Annotated[str, msgspec.Meta(description="What happened, the same for each `code`.")]
     status: int
-    detail: str
+    detail: Annotated[str, msgspec.Meta(description="What was sent, what is accepted, and what to do next.")]
     instance: str
     code: str
     request_id: str
-    errors: list[FieldProblem] | msgspec.UnsetType = msgspec.UNSET
+    param: Annotated[
+        str | msgspec.UnsetType, msgspec.Meta(description="The first bad field; only if a field is bad.")
+    ] = msgspec.UNSET
+    errors: Annotated[
+        list[FieldProblem] | msgspec.UnsetType,
+        msgspec.Meta(description="Every bad field, at most 20; with status 400 and 422."),
+    ] = msgspec.UNSET
 
 
 def describe(

@@ -40,10 +40,12 @@ def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     code = _BY_STATUS.get(error.status_code)
     if code is None:
         return fail(request, error)
-    answer = refuse(request, Refusal(code))
-    for name, value in (error.headers or {}).items():
-        if name.lower() == "allow":
-            answer.headers["Allow"] = ", ".join(sorted(value.split(", ")))
+    given = {name.lower(): value for name, value in (error.headers or {}).items()}
+    allowed = ", ".join(sorted(given["allow"].split(", "))) if "allow" in given else ""
+    detail = f"This address accepts {allowed}, not {request.method[:20]}." if allowed else ""
+    answer = refuse(request, Refusal(code, detail))
+    if allowed:
+        answer.headers["Allow"] = allowed
     return answer
 
 

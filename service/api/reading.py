@@ -14,7 +14,7 @@ from service.access.caller import Caller
 from service.api.auth import get_caller
 from service.api.context import Context
 from service.domain import field_types
-from service.domain.decoding import check_texts, decode, refusal_from_error
+from service.domain.decoding import convert_query, decode
 from service.domain.errors import Refusal, invalid, malformed
 from service.domain.field_types import parse_uuid
 from service.formats.page_cursors import Cursor
@@ -55,6 +55,12 @@ def parse_media_type(headers: Headers) -> str:
     return kind.strip().lower()
 
 
+def refuse_media_type(kind: str, accepted: str) -> Refusal:
+    """The Refusal of a body of this media type."""
+    what = f"the `Content-Type` {kind[:100]}" if kind.isprintable() and kind else "no `Content-Type`"
+    return Refusal("unsupported_media_type", f"The request has {what}; this address accepts {accepted}.")
+
+
 async def read_chunks(
     request: Request[Any, Any, Any], max_bytes: int, headers: Headers | None = None
 ) -> AsyncIterator[bytes]:
@@ -62,7 +68,7 @@ async def read_chunks(
     each access."""
     declared = (request.headers if headers is None else headers).get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
-        raise Refusal("too_large")
+        raise _refuse_large(declared, max_bytes)
     size = 0
     while True:
         event = await request.receive()
@@ -71,11 +77,16 @@ async def read_chunks(
         part = event["body"]
         size += len(part)
         if size > max_bytes:
-            raise Refusal("too_large")
+            raise _refuse_large("", max_bytes)
         if part:
             yield part
         if not event["more_body"]:
             return
+
+
+def _refuse_large(declared: str, max_bytes: int) -> Refusal:
+    size = f"{int(declared[:20]):,}" if declared else f"more than {max_bytes:,}"
+    return Refusal("too_large", f"The body has {size} bytes; this address accepts at most {max_bytes:,}.")
 
 
 async def read_json_bytes(
@@ -83,8 +94,9 @@ async def read_json_bytes(
 ) -> bytes:
     """The bytes of a JSON body. Raises Refusal `unsupported_media_type` for any other or no media type."""
     headers = request.headers if headers is None else headers
-    if parse_media_type(headers) != "application/json":
-        raise Refusal("unsupported_media_type", "Send `Content-Type: application/json`.")
+    kind = parse_media_type(headers)
+    if kind != "application/json":
+        raise refuse_media_type(kind, "application/json")
     return b"".join([part async for part in read_chunks(request, max_bytes, headers)])
 
 
@@ -118,11 +130,7 @@ def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) 
     values = dict(pairs)
     if len(values) != len(pairs):
         raise malformed("query", "has a parameter twice")
-    check_texts(kind, values)
-    try:
-        params = msgspec.convert(values, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise refusal_from_error(error) from None
+    params = convert_query(values, kind)
     for field in msgspec.structs.fields(kind):
         value = getattr(params, field.name)
         if field.encode_name in values and value is None:  # msgspec converts the text `null`

@@ -104,7 +104,7 @@ async def create_key(connection: "asyncpg.Connection", workspace: str, name: str
     try:
         await record.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
     except Refusal as refusal:
-        raise click.ClickException(f"No key was created: {refusal.detail}.") from None
+        raise click.ClickException(f"No key was created: {refusal.detail}") from None
     return secret
 
 

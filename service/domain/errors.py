@@ -6,6 +6,13 @@ from typing import NamedTuple
 
 from service.domain.outcomes import BY_CODE, BY_NUMBER, Outcome
 
+_DETAILED = 3
+"""Bad fields in a detail; `errors` has all of them."""
+
+
+_PARTS = {name: f"The {name}" for name in ("body", "query", "request")}
+"""What an error is about that is of no single field."""
+
 
 class FieldError(NamedTuple):
     """A bad field: its path in the request (`discount.value`), and the reason."""
@@ -25,7 +32,7 @@ class Refusal(Exception):
         retry_after_ms: int | None = None,
     ) -> None:
         self.outcome: Outcome = BY_CODE[code]
-        self.detail = detail or self.outcome.sentence
+        self.detail = detail or self.outcome.detail
         self.errors = tuple(errors)
         self.retry_after_ms = retry_after_ms
         self.rates = ""
@@ -63,9 +70,22 @@ class BadField(ValueError):
 
 def invalid(field: str, reason: str) -> Refusal:
     """The Refusal of a value that is out of range or inconsistent."""
-    return Refusal("invalid", f"{field}: {reason}", [FieldError(field, reason)])
+    return refuse_fields("invalid", [FieldError(field, reason)])
 
 
 def malformed(field: str, reason: str) -> Refusal:
     """The Refusal of a request that can't be decoded."""
-    return Refusal("malformed", f"{field}: {reason}", [FieldError(field, reason)])
+    return refuse_fields("malformed", [FieldError(field, reason)])
+
+
+def refuse_fields(code: str, errors: Sequence[FieldError]) -> Refusal:
+    """The Refusal of bad fields. Its detail has the first few."""
+    sentences = [f"{_PARTS.get(error.field, error.field)} {error.reason}." for error in errors[:_DETAILED]]
+    if len(errors) > _DETAILED:
+        sentences.append(f"And {len(errors) - _DETAILED} more.")
+    return Refusal(code, " ".join(sentences), errors)
+
+
+def refusal_from_field(bad: BadField) -> Refusal:
+    """The Refusal of a BadField that was raised after the decoding."""
+    return (malformed if bad.malformed else invalid)(bad.field, bad.reason)

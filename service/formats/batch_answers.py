@@ -141,7 +141,7 @@ def _user_indexes(words: Sequence[str]) -> list[int]:
 
 
 def _encode_refusal(refusal: Refusal) -> str:
-    if refusal.detail == refusal.outcome.sentence and not refusal.errors:
+    if refusal.detail == refusal.outcome.detail and not refusal.errors:
         return f"!{refusal.code}"
     return f"!{refusal.code}\t{_encode([refusal.detail, refusal.errors]).decode()}"
 

@@ -5,8 +5,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from service.domain.decoding import refusal_from_field
-from service.domain.errors import BadField
+from service.domain.errors import BadField, refusal_from_field
 from service.domain.field_types import Request, check_text, text_schema
 from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, to_e4
 from service.operations.usual_requests import UsualAmount

@@ -1,29 +1,48 @@
 """A refusal as a problem document (RFC 9457), and its headers."""
 
+from functools import cache
 from typing import Any
 
 from service.domain.errors import Refusal
 from service.domain.limits import make_rate_headers
+from service.domain.outcomes import Outcome
 from service.operations.base import encode
 
 MEDIA_TYPE = "application/problem+json"
+_ID = "@@"
+"""No text of an outcome has it."""
 
 
 def problem(refusal: Refusal, request_id: str) -> bytes:
     """The response body of a refused request, or of a refused part of a batch."""
     outcome = refusal.outcome
+    if refusal.detail is outcome.detail and not refusal.errors:
+        return encode(request_id)[1:-1].join(_usual_parts(outcome))
+    body = _body(outcome, refusal.detail, request_id)
+    if refusal.errors:
+        body["param"] = refusal.errors[0].field
+        body["errors"] = [{"field": error.field, "reason": error.reason} for error in refusal.errors]
+    return encode(body)
+
+
+def _body(outcome: Outcome, detail: str, request_id: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "type": f"/problems/{outcome.code}",
         "title": outcome.sentence,
         "status": outcome.status,
-        "detail": refusal.detail,
+        "detail": detail,
         "instance": f"/requests/{request_id}",
         "code": outcome.code,
         "requestId": request_id,
     }
-    if refusal.errors or outcome.status in (400, 422):
-        body["errors"] = [{"field": error.field, "reason": error.reason} for error in refusal.errors]
-    return encode(body)
+    return body | {"errors": []} if outcome.status in (400, 422) else body
+
+
+@cache
+def _usual_parts(outcome: Outcome) -> list[bytes]:
+    """The body of a refusal without a detail of its own, split where it has the request's id: most refusals of a sale
+    have no other."""
+    return encode(_body(outcome, outcome.detail, _ID)).split(_ID.encode())
 
 
 def problem_headers(refusal: Refusal) -> dict[str, str]:

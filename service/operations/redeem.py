@@ -3,8 +3,7 @@
 from typing import Any
 
 from service.access.caller import Caller
-from service.domain.decoding import refusal_from_field
-from service.domain.errors import BadField, Refusal
+from service.domain.errors import BadField, Refusal, refusal_from_field
 from service.domain.field_types import Answer, OrderId, UserId, encode_field, encode_metadata
 from service.domain.money import from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED

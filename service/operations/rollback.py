@@ -4,8 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain.decoding import refusal_from_field
-from service.domain.errors import BadField, Refusal
+from service.domain.errors import BadField, Refusal, refusal_from_field
 from service.domain.field_types import Answer, Request, check_text, encode_field, is_caller_id, parse_uuid, text_schema
 from service.formats import key_names
 from service.formats.events import event_of_redemption

@@ -28,6 +28,7 @@ from service.api.controllers.jobs import Jobs
 from service.api.controllers.keys import Keys
 from service.api.controllers.notices import Notices
 from service.api.controllers.options import offer_all_methods
+from service.api.controllers.problem_types import ProblemTypes
 from service.api.controllers.single_coupons import SingleCoupons
 from service.api.controllers.users import Users
 from service.api.controllers.webhooks import Webhooks
@@ -64,7 +65,7 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, ConsistencyChecks, Books, Codes, Coupons, Batches, Histories, Notices, Exports),
+            *(Operating, ProblemTypes, ConsistencyChecks, Books, Codes, Coupons, Batches, Histories, Notices, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             *make_handlers(),
             SingleCoupons,

@@ -151,7 +151,7 @@ async def test_the_cart_changes(shopper: Shopper, service: Service) -> None:
     await shopper.page.get_by_label("How many: Porcelain cup").fill("10")
     await shopper.assert_texts(value="$215.90", discount="−$43.18", total="$172.72", message_text="")
     await shopper["remove"].click()
-    await shopper.assert_texts(message_text=f"{code} is free again.", discount="$0.00", total="$215.90")
+    await shopper.assert_texts(message_text=f"{code} is available again.", discount="$0.00", total="$215.90")
     assert read_coupon(service, code)["lock"] is None
 
 
@@ -165,7 +165,7 @@ async def test_walking_away(shopper: Shopper, service: Service) -> None:
     await shopper.assert_texts(message_text="The server did not respond. no_answer", held_code=code)
     await shopper.page.unroute("**/v1/coupons/unlock/*")
     await shopper["leave"].click()
-    await shopper.assert_texts(message_text="You left without buying; nothing is held for you.", total=CART)
+    await shopper.assert_texts(message_text="You left without buying. No code is held for you.", total=CART)
     assert await shopper["order"].inner_text() != order
     assert read_coupon(service, code)["status"] == "available"
     ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "another"}), 201)
@@ -232,9 +232,7 @@ async def test_the_hold_ends(shopper: Shopper, service: Service) -> None:
     await shopper.page.reload()
     await shopper.apply(code)
     await shopper.page.clock.fast_forward("05:00")
-    await shopper.assert_texts(
-        message_text="The code is no longer reserved for you. Apply it again. lock_lost", total=CART
-    )
+    await shopper.assert_texts(message_text="The code is no longer held for you. Apply it again. lock_lost", total=CART)
     await expect(shopper["code"]).to_have_value(code)
     await shopper["apply"].click()
     await shopper.assert_texts(held_code=code, total="$105.52")
@@ -265,7 +263,7 @@ async def test_a_lost_answer(shopper: Shopper, service: Service) -> None:
     await shopper.page.route("**/v1/checkout", lose)
     await shopper.apply(code)
     await shopper["pay"].click()
-    unknown = "It is not known yet whether you have paid. Try again: you pay only once."
+    unknown = "We don't know yet whether you have paid. Try again: you pay only once."
     await shopper.assert_texts(message_text=f"The server did not respond. {unknown} no_answer", pay="Try again")
     await expect(shopper["leave"]).to_be_disabled()
     await expect(shopper.page.get_by_label("One more: Coffee beans")).to_be_disabled()

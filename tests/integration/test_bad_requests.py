@@ -2,6 +2,7 @@
 
 import copy
 import gzip
+import html
 import json
 import re
 import socket
@@ -13,6 +14,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from service.domain.outcomes import BY_CODE
 from tests.integration.requests_table import REQUESTS, Asked, Place, filled, make_place, send, unchanged
 from tests.service_fixture import Service, ok, refused
 
@@ -67,6 +69,31 @@ def test_large_bodies(service: Service, place: Place, asked: Asked) -> None:
     client: httpx.Client = getattr(service, asked.scope)
     chunked = client.request(asked.method, asked.path.format_map(place), content=iter([fits, b"\n"]), headers=_JSON)
     refused(chunked, 413, "too_large")
+
+
+def test_what_a_refusal_says(service: Service, place: Place) -> None:
+    """A refusal says what was sent, what is accepted and what to do, and `type` is the address of its documentation."""
+    book, json_ = f"/v1/books/{place['book']}", {"Content-Type": "application/json"}
+    large = b'{"userId":"u"' + b" " * (64 << 10) + b"}"
+    for response, code, text in (
+        (service.manage.put(book), "method_not_allowed", "This address accepts GET, OPTIONS, PATCH, not PUT."),
+        (service.checkout.post("/v1/coupons/redeem/CODE-1", content=large, headers=json_), "too_large",
+         "The body has 65,550 bytes; this address accepts at most 65,536."),
+        (service.checkout.post("/v1/coupons/redeem/CODE-1", content=b"{}", headers={"Content-Type": "text/xml"}),
+         "unsupported_media_type", "the `Content-Type` text/xml; this address accepts application/json."),
+        (service.anonymous.get(book), "unauthenticated", "The request has no `Authorization` header."),
+        (service.client("wrong").get(book), "unauthenticated", "The credential doesn't exist, has expired, or was"),
+        (service.manage.get("/v1/book"), "not_found", "`/schema` lists all addresses and methods."),
+        (service.manage.get("/v1/books?Limit=3"), "malformed", "Limit is not a field of this request; perhaps limit"),
+    ):  # fmt: skip
+        problem = refused(response, response.status_code, code)
+        assert text in problem["detail"]
+        documented = ok(service.anonymous.get(problem["type"]))
+        assert (documented["code"], documented["title"]) == (code, problem["title"])
+        page = service.anonymous.get(problem["type"], headers={"Accept": "text/html"})
+        assert html.escape(documented["remedy"]) in page.text
+        assert code in service.anonymous.get("/problems", headers={"Accept": "text/html"}).text
+    assert len(ok(service.anonymous.get("/problems"))) == len(BY_CODE)
 
 
 @pytest.mark.parametrize("asked", _BODIES, ids=_id)

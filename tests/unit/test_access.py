@@ -20,7 +20,9 @@ from service.operations.table import ROWS
 from service.serving.app import create_app
 
 HOT = {row.operation_id: row.roles for row in ROWS}
-OPEN_TO_ALL = {"/", "/favicon.ico", "/console", "/health/live", "/health/ready", "/metrics", "/problems/{code:str}"}
+OPEN_TO_ALL = {
+    "/", "/favicon.ico", "/console", "/health/live", "/health/ready", "/metrics", "/problems", "/problems/{code:str}",
+}  # fmt: skip
 OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session", "/console/receiver")
 
 

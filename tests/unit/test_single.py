@@ -58,7 +58,8 @@ def decode_single(kind: Any, body: dict[str, Any]) -> Any:
 )
 def test_refusals(kind: Any, body: dict[str, Any], field: str, code: str) -> None:
     """A refusal names the field of the request, not the book's field that it becomes."""
-    assert catch_refusal(decode_single, kind, body) == (code, [field])
+    refused_code, fields = catch_refusal(decode_single, kind, body)
+    assert (refused_code, fields[0]) == (code, field)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_flat_names() -> None:
         raise invalid("discount.value", "has too many digits")
     assert (caught.value.errors[0].field, caught.value.detail) == (
         "discountValue",
-        "discountValue: has too many digits",
+        "discountValue has too many digits.",
     )
     with pytest.raises(Refusal) as caught, rename_book_fields():
         raise Refusal("code_exists")

@@ -28,6 +28,7 @@ from service.api.reading import (
     parse_media_type,
     read_chunks,
     read_json_body,
+    refuse_media_type,
     unpack_request,
 )
 from service.common.pipeline import SerialRunner
@@ -45,7 +46,6 @@ from service.domain.code_requests import (
     parse_list,
 )
 from service.domain.configuration import BookRow
-from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.formats import page_cursors
 from service.operations.coupon_view import Time
@@ -254,7 +254,7 @@ async def _check_upload(request: Request[Any, Any, Any], caller: Caller, kind: s
 
 def _lines(kind: str) -> Lines:
     if kind not in ("text/csv", "text/plain"):
-        raise Refusal("unsupported_media_type", "Send application/json, text/csv or text/plain.")
+        raise refuse_media_type(kind, "application/json, text/csv or text/plain")
     return Lines(csv=kind == "text/csv")
 
 

@@ -1,31 +1,20 @@
-"""Endpoints for operators that need no key: health, metrics, problem types, and an index."""
+"""Endpoints for operators that need no key: health, metrics, and an index."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from litestar import Controller, Request, Response, get
-from litestar.params import PathParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.api.auth import OPEN
 from service.api.documented import describe
 from service.api.readiness import Ready, check_readiness
-from service.domain.errors import Refusal
 from service.domain.field_types import Answer
-from service.domain.outcomes import BY_CODE
 
 
 class Live(Answer):
     """Whether the process runs."""
 
     status: Literal["live"]
-
-
-class ProblemType(Answer):
-    """A kind of problem, by its code."""
-
-    code: str
-    status: int
-    title: str
 
 
 class Operating(Controller):
@@ -78,14 +67,6 @@ class Operating(Controller):
         if ready.status == "ready":
             return Response(ready)
         return Response(ready, status_code=503, headers={"Retry-After": "1"})
-
-    @get("/problems/{code:str}", include_in_schema=False, opt=OPEN)
-    async def problem(self, code: Annotated[str, PathParameter(name="code")]) -> ProblemType:
-        """The meaning of a problem's `type`. No credentials."""
-        outcome = BY_CODE.get(code)
-        if outcome is None:
-            raise Refusal("not_found")
-        return ProblemType(code=outcome.code, status=outcome.status, title=outcome.sentence)
 
     @get("/metrics", include_in_schema=False, opt=OPEN)
     async def metrics(self) -> Response[bytes]:

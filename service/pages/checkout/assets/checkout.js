@@ -9,7 +9,7 @@ import { offer } from "./trying.js";
 
 const TICK_MS = 500;
 const STORED = "scrip.checkout";
-const MAYBE_PAID = "It is not known yet whether you have paid. Try again: you pay only once.";
+const MAYBE_PAID = "We don't know yet whether you have paid. Try again: you pay only once.";
 
 const at = (id) => document.getElementById(id);
 const comesWith = document.querySelector('meta[name="scrip-key"]').content;
@@ -165,13 +165,13 @@ async function release(order) {
 
 async function remove() {
   const { code } = state.order.coupon;
-  if (await release(state.order)) say(`${code} is free again.`, "good");
+  if (await release(state.order)) say(`${code} is available again.`, "good");
 }
 
 async function leave() {
   if (!(await release(state.order))) return;
   begin();
-  say("You left without buying; nothing is held for you.", "good");
+  say("You left without buying. No code is held for you.", "good");
 }
 
 // Apply the code in the box instead of paying; the shopper sees the new total before the next click pays it.
@@ -253,7 +253,7 @@ async function copy() {
     say(`${code} is copied.`, "good");
   } catch {
     getSelection().selectAllChildren(at("gift-code"));
-    say("The code is marked: copy it with your keyboard.");
+    say("The code is selected: copy it with your keyboard.");
   }
 }
 

@@ -4,8 +4,9 @@ const TIMEOUT_MS = 30_000;
 let token = "";
 
 export class Problem extends Error {
-  constructor(status, { code, detail, errors }, retryAfterS = null) {
-    super(detail ?? "The server did not respond.");
+  // A detail that begins with the title goes on with what a program can do.
+  constructor(status, { code, title, detail, errors }, retryAfterS = null) {
+    super((title && detail.startsWith(title) ? title : detail) ?? "The server did not respond.");
     Object.assign(this, { status, code: code ?? "no_answer", errors, retryAfterS });
   }
 }

@@ -82,7 +82,7 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   const main = by("main");
-  if (!target || !allowed(target)) return fill(main, h("h1", { tabindex: -1 }, "This page does not exist"), h("p", {}, h("a", { href: "#/" }, "To the overview")));
+  if (!target || !allowed(target)) return fill(main, h("h1", { tabindex: -1 }, "This page does not exist"), h("p", {}, h("a", { href: "#/" }, "Go to the overview")));
   try {
     const { show } = await import(`./${target.module}.js`);
     if (signal.aborted) return;

@@ -7,7 +7,7 @@ const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.adde
   "key.created", "key.revoked", "key.rotated", "reconcile.ordered", "session.began", "session.ended", "user.changed", "user.created",
   "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.disabled", "webhook.rotated", "workspace.changed",
   "workspace.created", "workspace.moved"];
-const ACTORS = { "": "Anybody", key: "A key", command: "The command line", service: "The service itself" };
+const ACTORS = { "": "Anyone", key: "A key", command: "The command line", service: "The service" };
 const SHOWN = 4;
 const SHOWN_LETTERS = 240;
 
@@ -40,14 +40,14 @@ function change({ before, after }) {
 }
 
 function filters(query, keys) {
-  const action = select([["", "Anything"], ...ACTIONS.map((name) => [name, name])], query.get("action") ?? "");
+  const action = select([["", "Any action"], ...ACTIONS.map((name) => [name, name])], query.get("action") ?? "");
   const keyed = query.get("keyId");
   const known = keys.some(({ keyId }) => keyId === keyed) || !keyed ? keys : [...keys, { keyId: keyed, name: `${keyed} (revoked)` }];
   const actor = select([...Object.entries(ACTORS), ...known.map(({ keyId, name }) => [`=${keyId}`, `Key ${name}`])], keyed ? `=${keyed}` : query.get("actor") ?? "");
   const since = input({ type: "datetime-local", step: 1, value: local(query.get("since")) });
   const until = input({ type: "datetime-local", step: 1, value: local(query.get("until")) });
   const form = h("form", { class: "card form", role: "search", "aria-label": "Audit" },
-    field("Who", actor), field("Did what", action), field("From", since), field("Until", until),
+    field("Who", actor), field("Action", action), field("From", since), field("Until", until),
     h("div", { class: "row end" }, h("button", { class: "primary" }, "Filter"), h("a", { class: "button", href: "#/audit" }, "Show all")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -70,8 +70,8 @@ export async function show(main, { query }, page) {
   await listing(place, "Audit", [
     { name: "When", of: (entry) => when(entry.at) },
     { name: "Who", class: "long", of: (entry) => describeActor(entry, query) },
-    { name: "Did what", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
-    { name: "Of what", class: "long", of: what },
+    { name: "Action", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
+    { name: "Object", class: "long", of: what },
     { name: "Change", class: "long change", of: change },
     { name: "Request", class: "long", of: (entry) => (entry.requestId ? [h("span", { class: "code" }, entry.requestId), entry.userAgent && h("div", { class: "hint" }, entry.userAgent)] : "–") },
   ], (cursor) => page.get(at("/v1/audit", { limit: 50, cursor, ...asked })), "No entries match.");

@@ -1,7 +1,7 @@
 // One book: its counts, settings, codes and redemptions, and adding codes.
 
 import { at, patch, post } from "./api.js";
-import { ask, badge, card, code, field, fill, h, head, input, listing, number, pairs, plural, select, tell, toast, user, when } from "./dom.js";
+import { ask, badge, bookBadge, card, code, field, fill, h, head, input, listing, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
 import { describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
@@ -14,8 +14,9 @@ const TABS = [["codes", "Codes"], ["redemptions", "Redemptions"], ["notices", "S
 const STATUSES = ["available", "assigned", "redeemed", "exhausted", "inactive", "expired"];
 
 function counts(stats) {
-  const rows = [["Codes", stats.codes], ["Free", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
-    ["Used up", stats.redeemed + stats.exhausted], ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]];
+  const rows = [["Codes", stats.codes], ["Available", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
+    ["Redeemed", stats.redeemed], ["Used up", stats.exhausted], ["Switched off", stats.inactive],
+    ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]];
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
       h("div", {}, h("dt", {}, "Discounts given"), h("dd", {}, stats.discountTotal))),
@@ -26,27 +27,27 @@ function counts(stats) {
 async function pause(book, codes) {
   const pausing = book.status === "active";
   const text = pausing
-    ? `Nobody can lock, assign or redeem any of its ${plural(codes, "code")} from then on. What was redeemed stays.`
-    : `Its ${plural(codes, "code")} can be used again at once.`;
-  await ask(pausing ? `Pause ${book.name}?` : `Let ${book.name} go on?`, h("p", {}, text), pausing ? "Pause the book" : "Go on", async () => {
+    ? `No one can lock, assign or redeem any of its ${plural(codes, "code")} until you resume it. Redemptions stay.`
+    : `Its ${plural(codes, "code")} can be used again.`;
+  await ask(pausing ? `Pause ${book.name}?` : `Resume ${book.name}?`, h("p", {}, text), pausing ? "Pause book" : "Resume book", async () => {
     await patch(`/v1/books/${book.bookId}`, { status: pausing ? "inactive" : "active" });
-    toast(pausing ? `${book.name} is paused.` : `${book.name} goes on.`);
+    toast(pausing ? `${book.name} is paused.` : `${book.name} is active again.`);
     dispatchEvent(new Event("hashchange"));
   }, { danger: pausing });
 }
 
 async function generate(book, page, place) {
-  const count = input({ type: "number", min: 1, max: 10_000_000, required: true });
-  const pattern = input({ value: book.codePattern, class: "code" });
-  const job = await ask(`Generate codes of ${book.name}`,
-    [field("How many new codes", count), field("Pattern", pattern, "# is a random character of the book's.")],
+  const count = input({ name: "count", type: "number", min: 1, max: 10_000_000, required: true });
+  const pattern = input({ name: "codePattern", value: book.codePattern, class: "code" });
+  const job = await ask(`Generate codes in ${book.name}`,
+    [field("Number of codes", count), field("Code pattern", pattern, "# is a random character of the book's set.")],
     "Generate", () => post(`/v1/books/${book.bookId}/codes/generate`, { count: Number(count.value), codePattern: pattern.value.trim() }));
   if (job) follow(job, page, place);
 }
 
 const parts = {
   async codes(place, book, page, query, work) {
-    const status = select([["", "Any status"], ...STATUSES.map((name) => [name, name])], query.get("status") ?? "", { "aria-label": "Status" });
+    const status = select([["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])], query.get("status") ?? "", { "aria-label": "Status" });
     status.addEventListener("change", () => { location.hash = at(`#/book/${book.bookId}`, { status: status.value }); });
     const list = h("div");
     const again = () => parts.codes(place, book, page, query, work).catch(tell);
@@ -55,11 +56,11 @@ const parts = {
     await listing(list, "Codes", [
       pick,
       { name: "Code", of: (row) => code(row.code) },
-      { name: "Status", of: (row) => badge(row.status) },
+      { name: "Status", of: (row) => statusBadge(row.status) },
       { name: "User", of: (row) => user(row.userId ?? row.redeemedBy) },
-      { name: "Uses", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
-      { name: "Redeemed", of: (row) => when(row.redeemedAt) },
-      { name: "Ends", of: (row) => when(row.expiresAt) },
+      { name: "Redemptions", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
+      { name: "Last redeemed", of: (row) => when(row.redeemedAt) },
+      { name: "Expires", of: (row) => when(row.expiresAt) },
     ], (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), "No codes match.");
   },
   async redemptions(place, book, page) {
@@ -69,25 +70,25 @@ const parts = {
   async notices(place, book, page) {
     await listing(place, "Stock notices", [
       { name: "When", of: (row) => when(row.at) },
-      { name: "What", of: (row) => badge(row.event === "book.low_stock" ? "low" : "used up", row.event === "book.low_stock" ? "warn" : "bad") },
-      { name: "Of", of: (row) => row.of },
+      { name: "Notice", of: (row) => badge(row.event === "book.low_stock" ? "low" : "used up", row.event === "book.low_stock" ? "warn" : "bad") },
+      { name: "Counts", of: (row) => row.of },
       { name: "Left", number: true, of: (row) => number(row.left) },
-    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/notices`, { limit: 50, cursor })), "The stock has never been low.");
+    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/notices`, { limit: 50, cursor })), "No stock notices yet.");
   },
   async settings(place, book) {
     const any = (value) => (value === null ? "no limit" : number(value));
     fill(place, card("Settings", pairs([
       ["Description", book.description || "–"], ["Discount", describe(book.discount)],
-      ["Window", [when(book.validFrom), " to ", when(book.validUntil)]],
-      ["Uses of a code", any(book.maxRedemptionsPerCode)], ["Redemptions of a user", any(book.maxRedemptionsPerUser)],
-      ["Redemptions in all", any(book.maxRedemptions)], ["Codes of a user", any(book.maxCodesPerUser)],
+      ["Valid", [when(book.validFrom), " to ", when(book.validUntil)]],
+      ["Redemptions per code", any(book.maxRedemptionsPerCode)], ["Redemptions per user", any(book.maxRedemptionsPerUser)],
+      ["Redemptions in total", any(book.maxRedemptions)], ["Codes per user", any(book.maxCodesPerUser)],
       ["Requires", [book.requireAssignment && "assignment", book.requireLock && "a lock"].filter(Boolean).join(" and ") || "nothing"],
-      ["A lock lasts", `${number(book.lockSeconds)} s, ${number(book.maxLockSeconds)} s with renewals`],
-      ["Pattern of codes", h("span", { class: "code" }, book.codePattern)], ["Low stock below", any(book.lowStockThreshold)],
-      ["Keep free", book.keepFree === null ? "–" : number(book.keepFree)],
-      ["Gift of", book.giftBookId ? h("a", { href: `#/book/${book.giftBookId}` }, "this book") : "–"],
+      ["Lock", `${number(book.lockSeconds)} s, at most ${number(book.maxLockSeconds)} s with renewals`],
+      ["Code pattern", h("span", { class: "code" }, book.codePattern)], ["Low stock below", book.lowStockThreshold === null ? "–" : number(book.lowStockThreshold)],
+      ["Refill below", book.keepFree === null ? "–" : number(book.keepFree)],
+      ["Gift", book.giftBookId ? h("a", { href: `#/book/${book.giftBookId}` }, "a code of this book") : "–"],
       ["Tags", book.tags.join(", ") || "–"], ["Id", h("span", { class: "code" }, book.bookId)],
-      ["Made", when(book.createdAt)], ["Changed", when(book.updatedAt)],
+      ["Created", when(book.createdAt)], ["Changed", when(book.updatedAt)],
     ])));
   },
 };
@@ -99,17 +100,17 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
   const numbers = h("div", { class: "card" }, counts(stats));
   const work = h("div");
   const place = h("div", { class: "card" });
-  const status = book.status === "inactive" ? badge("paused", "warn") : badge(book.status);
+  const status = bookBadge(book.status);
   fill(main,
     head(book.name, [status, ` ${describe(book.discount)}`],
       h("button", { type: "button", onclick: () => generate(book, page, work).catch(tell) }, "Generate"),
       h("button", { type: "button", onclick: () => uploading(book, work, () => dispatchEvent(new Event("hashchange"))) }, "Upload"),
       h("button", { type: "button", onclick: () => edit(book) }, "Change"),
-      book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.codes) }, book.status === "active" ? "Pause" : "Go on"),
+      book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.codes) }, book.status === "active" ? "Pause" : "Resume"),
       h("a", { class: "button", href: `${path}/codes.csv`, download: true }, "Export codes"),
       h("a", { class: "button", href: `${path}/redemptions.csv`, download: true }, "Export redemptions")),
     numbers, work,
-    h("nav", { class: "tabs", "aria-label": "Of this book" }, TABS.map(([key, name]) =>
+    h("nav", { class: "tabs", "aria-label": "Parts of the book" }, TABS.map(([key, name]) =>
       h("a", { href: `#/book/${bookId}/${key}`, "aria-current": key === part ? "page" : null }, name))),
     place);
   if (query.get("job")) page.get(`/v1/jobs/${query.get("job")}`).then((job) => follow(job, page, work)).catch(tell);

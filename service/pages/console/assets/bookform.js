@@ -2,17 +2,17 @@
 
 import { patch, post } from "./api.js";
 import { discountFields } from "./discount.js";
-import { ask, field, fill, h, input, local, select, toast } from "./dom.js";
+import { ask, field, h, input, local, select, toast } from "./dom.js";
 
 const NUMBERS = {
-  maxRedemptionsPerCode: ["Uses of a code", "Empty: no limit."],
-  maxRedemptionsPerUser: ["Redemptions of a user", "Empty: no limit."],
-  maxRedemptions: ["Redemptions in all", "Empty: no limit."],
-  maxCodesPerUser: ["Codes of a user", "Empty: no limit."],
-  lockSeconds: ["Seconds of a lock"],
-  maxLockSeconds: ["Seconds with all renewals"],
-  lowStockThreshold: ["Low stock below", "Empty: no notices."],
-  keepFree: ["Keep free", "Codes are generated below this."],
+  maxRedemptionsPerCode: ["Redemptions per code", "Empty: no limit."],
+  maxRedemptionsPerUser: ["Redemptions per user", "Empty: no limit."],
+  maxRedemptions: ["Redemptions in total", "Empty: no limit."],
+  maxCodesPerUser: ["Codes per user", "Empty: no limit."],
+  lockSeconds: ["Lock (s)", "How long a lock holds a code."],
+  maxLockSeconds: ["Longest lock (s)", "With all its renewals."],
+  lowStockThreshold: ["Low stock below", "Available codes. Empty: no notice."],
+  keepFree: ["Refill below", "Available codes. Empty: no refill."],
 };
 const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode: 1, lockSeconds: 300, maxLockSeconds: 3600, tags: [], discount: null };
 
@@ -22,17 +22,17 @@ const amount = (value) => (value == null ? "" : String(value));
 // Create or change a book in a dialog, and open it. Sends only the changed fields.
 export async function edit(book) {
   const was = book ?? NEW;
-  const name = input({ required: true, maxlength: 255, value: was.name });
-  const description = input({ maxlength: 2000, value: was.description });
-  const status = select([["active", "Active"], ["inactive", "Paused"], ["archived", "Archived"]], was.status);
-  const from = input({ type: "datetime-local", step: 1, value: local(was.validFrom) });
-  const until = input({ type: "datetime-local", step: 1, value: local(was.validUntil) });
-  const numbers = Object.fromEntries(Object.keys(NUMBERS).map((key) => [key, input({ type: "number", min: 1, value: amount(was[key]) })]));
-  const assigned = input({ type: "checkbox", checked: was.requireAssignment ?? false });
-  const locked = input({ type: "checkbox", checked: was.requireLock ?? false });
-  const tags = input({ value: was.tags.join(", ") });
-  const pattern = input({ value: was.codePattern ?? "####-####-####", class: "code" });
-  const codes = input({ type: "number", min: 1, max: 10_000_000 });
+  const name = input({ name: "name", required: true, maxlength: 255, value: was.name });
+  const description = input({ name: "description", maxlength: 2000, value: was.description });
+  const status = select([["active", "Active"], ["inactive", "Paused"], ["archived", "Archived"]], was.status, { name: "status" });
+  const from = input({ name: "validFrom", type: "datetime-local", step: 1, value: local(was.validFrom) });
+  const until = input({ name: "validUntil", type: "datetime-local", step: 1, value: local(was.validUntil) });
+  const numbers = Object.fromEntries(Object.keys(NUMBERS).map((key) => [key, input({ name: key, type: "number", min: 1, value: amount(was[key]) })]));
+  const assigned = input({ name: "requireAssignment", type: "checkbox", checked: was.requireAssignment ?? false });
+  const locked = input({ name: "requireLock", type: "checkbox", checked: was.requireLock ?? false });
+  const tags = input({ name: "tags", value: was.tags.join(", ") });
+  const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
+  const codes = input({ name: "totalCodes", type: "number", min: 1, max: 10_000_000 });
   const [discount, readDiscount] = discountFields(was.discount);
 
   const read = () => {
@@ -49,16 +49,16 @@ export async function edit(book) {
   };
   const content = h("div", { class: "form" },
     h("div", { class: "wide" }, field("Name", name)), h("div", { class: "wide" }, field("Description", description)),
-    field("Status", status), field("Tags", tags, "With commas between."),
+    field("Status", status), field("Tags", tags, "Separated by commas."),
     field("Valid from", from), field("Valid until", until),
     discount,
     Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
-    field("Only for those it is assigned to", assigned), field("Must be locked first", locked),
-    field("Pattern of codes", pattern, "# is a random character."),
-    !book && field("Generate at once", codes, "So many codes; empty: none."));
-  await ask(book ? `Change ${book.name}` : "New book", content, book ? "Save" : "Create the book", async () => {
+    field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),
+    field("Code pattern", pattern, "# is a random character."),
+    !book && field("Codes to generate", codes, "Empty: none."));
+  await ask(book ? `Change ${book.name}` : "New book", content, book ? "Save" : "Create book", async () => {
     const made = book ? await patch(`/v1/books/${book.bookId}`, read()) : await post("/v1/books", read());
-    toast(book ? `${made.name} is changed; it holds at once.` : `${made.name} is made.`);
+    toast(book ? `${made.name} is changed.` : `${made.name} is created.`);
     const there = `#/book/${made.bookId}${made.jobId ? `?job=${made.jobId}` : ""}`;
     if (location.hash === there) dispatchEvent(new Event("hashchange"));
     else location.hash = there;

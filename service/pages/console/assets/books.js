@@ -1,7 +1,7 @@
 // The list of books, and creating one.
 
 import { at } from "./api.js";
-import { badge, fill, h, head, input, listing, number, select, when } from "./dom.js";
+import { bookBadge, fill, h, head, input, listing, number, select, when } from "./dom.js";
 import { edit } from "./bookform.js";
 import { describe } from "./discount.js";
 
@@ -22,11 +22,11 @@ export async function show(main, { query }, page) {
     form, place);
   await listing(place, "Books", [
     { name: "Name", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "Status", of: ({ status: now }) => badge(now === "inactive" ? "paused" : now, { active: "good", inactive: "warn" }[now]) },
+    { name: "Status", of: (book) => bookBadge(book.status) },
     { name: "Discount", class: "long", of: (book) => describe(book.discount, TIERS) },
-    { name: "Uses a code", number: true, of: (book) => (book.maxRedemptionsPerCode === null ? "any" : number(book.maxRedemptionsPerCode)) },
+    { name: "Redemptions per code", number: true, of: (book) => (book.maxRedemptionsPerCode === null ? "no limit" : number(book.maxRedemptionsPerCode)) },
     { name: "Tags", class: "long", of: (book) => book.tags.join(", ") },
-    { name: "Ends", of: (book) => when(book.validUntil) },
+    { name: "Valid until", of: (book) => when(book.validUntil) },
     { name: "Changed", of: (book) => when(book.updatedAt) },
   ], (cursor) => page.get(at("/v1/books", { limit: 50, cursor, q: query.get("q"), status: query.get("status") })), "No books match.");
 }

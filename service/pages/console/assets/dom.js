@@ -69,15 +69,22 @@ export function plural(count, one, many = `${one}s`) {
   return `${number(count)} ${count === 1 ? one : many}`;
 }
 
+// What the API calls otherwise.
+const WORDS = { locked: "held", exhausted: "used up", inactive: "switched off" };
 const KINDS = {
-  active: "good", available: "good", open: "good", done: "good", redeemed: "info", exhausted: "info", assigned: "info",
-  running: "info", locked: "warn", inactive: "warn", behind: "warn", full: "warn", recovering: "bad", failed: "bad",
-  closed: "bad", expired: "warn", archived: "", "rolled back": "warn", stands: "good", pending: "info", delivered: "good",
+  active: "good", available: "good", open: "good", done: "good", redeemed: "info", "used up": "info", assigned: "info",
+  running: "info", held: "warn", "switched off": "warn", paused: "warn", behind: "warn", full: "warn", recovering: "bad",
+  failed: "bad", closed: "bad", expired: "warn", "rolled back": "warn", pending: "info", delivered: "good",
 };
 
 export function badge(text, kind = KINDS[text] ?? "") {
   return h("span", { class: `badge ${kind}` }, text);
 }
+
+// A code's status in words, and a book's.
+export const statusWord = (status) => WORDS[status] ?? status;
+export const statusBadge = (status) => badge(statusWord(status));
+export const bookBadge = (status) => badge(status === "inactive" ? "paused" : status);
 
 export const code = (text) => h("a", { class: "code", href: `#/code/${encodeURIComponent(text)}` }, text);
 export const user = (text) => (text ? h("a", { href: `#/user/${encodeURIComponent(text)}` }, text) : "–");
@@ -101,7 +108,7 @@ export function pairs(rows) {
 }
 
 // Columns are { name, of: row → cell, number, class, hidden: name is for screen readers alone }.
-export function table(caption, columns, rows, empty = "There is nothing here yet.") {
+export function table(caption, columns, rows, empty = "Nothing here yet.") {
   const cell = (column) => [column.number && "number", column.class].filter(Boolean).join(" ") || null;
   if (rows.length === 0) return h("div", { class: "scroll" }, h("p", { class: "empty" }, empty));
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
@@ -139,10 +146,17 @@ let fields = 0;
 export function field(label, control, hint = null) {
   control.id ||= `f${++fields}`;
   const check = control.type === "checkbox";
+  const error = h("span", { class: "error", id: `${control.id}-error` });
   const hintElement = hint && h("span", { class: "hint", id: `${control.id}-hint` }, hint);
-  if (hintElement) control.setAttribute("aria-describedby", hintElement.id);
+  control.setAttribute("aria-describedby", hintElement ? `${error.id} ${hintElement.id}` : error.id);
   const name = h("label", { for: control.id }, label);
-  return h("div", { class: check ? "field check" : "field" }, check ? [control, name, hintElement] : [name, control, hintElement]);
+  return h("div", { class: check ? "field check" : "field" }, check ? [control, name, error, hintElement] : [name, error, control, hintElement]);
+}
+
+// Checkboxes of one field; the name is as the API names it.
+export function choices(label, name, boxes) {
+  const id = `f${++fields}`;
+  return h("fieldset", { id, name, "aria-describedby": `${id}-error` }, h("legend", {}, label), h("p", { class: "error", id: `${id}-error` }), boxes);
 }
 
 export const input = (attributes = {}) => h("input", { type: "text", autocomplete: "off", ...attributes });
@@ -161,10 +175,38 @@ export function toast(text, kind = "good") {
   setTimeout(() => made.remove(), kind === "bad" ? 12_000 : 5_000);
 }
 
-// What went wrong, in the API's words.
+const sentence = (text) => text[0].toUpperCase() + text.slice(1);
+// `discount.maxAmount` in words.
+const spelled = (path) => sentence(path.replace(/\[(\d+)\]/g, (_, place) => ` ${Number(place) + 1}`).replace(/([A-Z])/g, " $1").replaceAll(".", " ").toLowerCase());
+const lines = (errors) => errors.map(({ field: path, reason }) => `${spelled(path)} ${reason}.`).join(" ");
+
+// What went wrong, in words.
 export function words(error) {
-  const about = (error.errors ?? []).map(({ field: name, reason }) => `${name}: ${reason}`);
-  return [error.message, ...about].join(" ") + (error.code ? ` (${error.code})` : "");
+  if (error.errors?.length) return lines(error.errors);
+  return error.message + (error.code ? ` (${error.code})` : "");
+}
+
+// Show each error of a refusal beside its control, which has the name that the API gives the field. Returns what belongs to
+// none of them, in words; an error of null clears all.
+export function showErrors(form, error) {
+  const controls = [...form.elements].filter(({ id, name }) => id && name);
+  const slot = ({ id }) => document.getElementById(`${id}-error`);
+  for (const control of controls) {
+    control.removeAttribute("aria-invalid");
+    if (slot(control)) slot(control).textContent = "";
+  }
+  if (!error) return "";
+  const rest = [];
+  for (const one of error.errors ?? []) {
+    const control = controls.find(({ name }) => one.field === name || one.field.startsWith(`${name}[`) || one.field.startsWith(`${name}.`));
+    if (!control || !slot(control)) rest.push(one);
+    else if (!slot(control).textContent) {
+      control.setAttribute("aria-invalid", "true");
+      slot(control).textContent = `${sentence(one.reason)}.`;
+    }
+  }
+  form.querySelector("[aria-invalid]")?.focus();
+  return error.errors?.length ? lines(rest) : words(error);
 }
 
 export function tell(error) {
@@ -186,12 +228,12 @@ export function ask(title, content, label, act, { danger = false } = {}) {
       event.preventDefault();
       if (go.disabled) return;
       go.disabled = true;
-      error.textContent = "";
+      error.textContent = showErrors(form, null);
       try {
         result = (await act(form)) ?? true;
         dialog.close();
       } catch (problem) {
-        error.textContent = words(problem);
+        error.textContent = showErrors(form, problem);
       } finally {
         go.disabled = false;
       }
@@ -208,9 +250,9 @@ export function ask(title, content, label, act, { danger = false } = {}) {
 // A dialog that shows a secret once.
 export function reveal(title, secret) {
   const output = h("output", { class: "code" }, secret);
-  const copy = () => navigator.clipboard.writeText(secret).then(() => toast("It is copied."), () => getSelection().selectAllChildren(output));
+  const copy = () => navigator.clipboard.writeText(secret).then(() => toast("Copied."), () => getSelection().selectAllChildren(output));
   return ask(title, [
-    h("p", {}, "This is the only time it is shown. Keep it where secrets are kept."),
+    h("p", {}, "It is shown only this once. Store it with your other secrets."),
     h("p", { class: "banner" }, output), h("button", { type: "button", onclick: copy }, "Copy"),
   ], null, async () => null);
 }

@@ -1,4 +1,4 @@
-// Long work, as it goes.
+// Jobs and their progress.
 
 import { at } from "./api.js";
 import { badge, fill, h, head, number, refill, table, when } from "./dom.js";
@@ -13,7 +13,7 @@ function took(job) {
 
 export async function show(main, _, page) {
   const place = h("div");
-  fill(main, head("Jobs", `The newest ${SHOWN}, live.`), place);
+  fill(main, head("Jobs", `The newest ${SHOWN}; live.`), place);
   await page.every(LOOK_MS, async () => {
     const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
     refill(place, table("Jobs", [
@@ -24,7 +24,7 @@ export async function show(main, _, page) {
       { name: "Done", number: true, of: (job) => number(job.done) },
       { name: "Of", number: true, of: (job) => number(job.requested) },
       { name: "Took", number: true, of: took },
-      { name: "What went wrong", class: "long", of: (job) => job.errors.join(" ") },
-    ], items, "There was no long work yet."));
+      { name: "Errors", class: "long", of: (job) => job.errors.join(" ") },
+    ], items, "No jobs yet."));
   });
 }

@@ -1,24 +1,24 @@
 // API keys: made, with their secret shown once, and revoked.
 
 import { at, post, remove } from "./api.js";
-import { ask, badge, field, fill, h, head, input, listing, reveal, tell, toast, when } from "./dom.js";
+import { ask, badge, choices, field, fill, h, head, input, listing, reveal, tell, toast, when } from "./dom.js";
 
 const SCOPES = [
-  ["public", "validate a code, and learn nothing about it"],
+  ["public", "validate a code, without the reason of a refusal"],
   ["checkout", "lock, redeem, assign, and read coupons and users"],
   ["manage", "books, codes, users, rollbacks, histories, exports"],
-  ["operate", "keys, settings, consistency"],
+  ["operate", "keys, webhooks, audit, settings, consistency"],
 ];
 
 async function make(again) {
-  const name = input({ required: true, maxlength: 255 });
+  const name = input({ name: "name", required: true, maxlength: 255 });
   const scopes = SCOPES.map(([scope, what]) => [scope, input({ type: "checkbox" }), what]);
-  const end = input({ type: "datetime-local" });
+  const end = input({ name: "expiresAt", type: "datetime-local" });
   const made = await ask("New key", [
-    field("Name", name, "Who or what will use it."),
-    h("fieldset", {}, h("legend", {}, "It may"), scopes.map(([scope, box, what]) => field(scope, box, what))),
-    field("Ends", end, "Empty: when it is revoked."),
-  ], "Make the key", () => post("/v1/keys", {
+    field("Name", name, "Who or what uses it."),
+    choices("Scopes", "scopes", scopes.map(([scope, box, what]) => field(scope, box, what))),
+    field("Expires", end, "Empty: never."),
+  ], "Create key", () => post("/v1/keys", {
     name: name.value.trim(), scopes: scopes.filter(([, box]) => box.checked).map(([scope]) => scope),
     expiresAt: end.value ? new Date(end.value).toISOString() : null,
   }));
@@ -29,8 +29,8 @@ async function make(again) {
 
 async function revoke(key, again) {
   const done = await ask(`Revoke ${key.name}?`,
-    h("p", {}, "From then on nothing takes it, and everyone who signed in to the console with it is signed out. This can't be undone."),
-    "Revoke the key", () => remove(`/v1/keys/${key.keyId}`), { danger: true });
+    h("p", {}, "Requests with it are refused, and everyone who signed in to the console with it is signed out. This can't be undone."),
+    "Revoke key", () => remove(`/v1/keys/${key.keyId}`), { danger: true });
   if (done) {
     toast(`${key.name} is revoked.`);
     again().catch(tell);
@@ -43,12 +43,12 @@ export async function show(main, _, page) {
     { name: "Name", class: "long", of: (key) => key.name },
     { name: "Begins with", of: (key) => h("span", { class: "code" }, `${key.prefix}…`) },
     { name: "Scopes", of: (key) => h("span", { class: "row" }, key.scopes.map((scope) => badge(scope, "info"))) },
-    { name: "Made", of: (key) => when(key.createdAt) },
-    { name: "Used last", of: (key) => when(key.lastUsedAt) },
-    { name: "Ends", of: (key) => when(key.expiresAt) },
+    { name: "Created", of: (key) => when(key.createdAt) },
+    { name: "Last used", of: (key) => when(key.lastUsedAt) },
+    { name: "Expires", of: (key) => when(key.expiresAt) },
     { name: "Actions", hidden: true, of: (key) => h("button", { type: "button", class: "danger", "aria-label": `Revoke ${key.name}`, onclick: () => revoke(key, again).catch(tell) }, "Revoke") },
   ], (cursor) => page.get(at("/v1/keys", { limit: 50, cursor })));
-  fill(main, head("Keys", "Of this workspace, those that are not revoked.",
+  fill(main, head("Keys", "Keys of this workspace that are not revoked.",
     h("button", { type: "button", class: "primary", onclick: () => make(again).catch(tell) }, "New key")), place);
   await again();
 }

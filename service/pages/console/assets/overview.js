@@ -1,6 +1,6 @@
 // Everything at one glance, asked for every second while the page can be seen.
 
-import { badge, bytes, card, fill, h, head, local, number, plural, refill, table, when } from "./dom.js";
+import { badge, bookBadge, bytes, card, fill, h, head, local, number, plural, refill, table, when } from "./dom.js";
 import { bar, Plot, stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
@@ -11,7 +11,7 @@ const rate = (now, before, name, s) => Math.max(0, ((now[name] ?? 0) - (before[n
 
 function reconciled(consistency, none) {
   if (!consistency) return ["–", none];
-  if (!consistency.lastReconciledAt) return ["not yet", "no reconciliation has run"];
+  if (!consistency.lastReconciledAt) return ["never", "no reconciliation has run"];
   const drift = Object.values(consistency.drift).reduce((sum, count) => sum + count, 0);
   return [drift === 0 ? "No drift" : plural(drift, "difference"), when(consistency.lastReconciledAt)];
 }
@@ -25,7 +25,7 @@ function facts(overview, consistency, may) {
     ["Gate", badge(gate, { open: "good", full: "warn", behind: "warn" }[gate] ?? "bad"), `epoch ${redis.epoch}`],
     ["Not recorded yet", consistency ? number(consistency.lagEvents) : "–", consistency ? `${consistency.lagSeconds.toFixed(2)} s behind` : none],
     ["Redis", redis.server ?? "unreachable", redis.server &&
-      `${bytes(redis.usedBytes)}${redis.maxBytes ? ` of ${bytes(redis.maxBytes)}` : ""}, ${redis.fsynced ? "synced before answering" : "not synced before answering"}`],
+      `${bytes(redis.usedBytes)}${redis.maxBytes ? ` of ${bytes(redis.maxBytes)}` : ""}, ${redis.fsynced ? "fsynced before each answer" : "not fsynced before each answer"}`],
     ["Postgres", postgres.version ? `Postgres ${postgres.version.split(" ")[0]}` : "unreachable", postgres.version &&
       `${bytes(postgres.bytes)}, ${plural(postgres.connections, "connection")}`],
     ["Reconciliation", drift, driftAt],
@@ -37,23 +37,24 @@ function facts(overview, consistency, may) {
 function stocks(books, more) {
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "State", hidden: true, of: (book) => (book.status === "active" ? low(book) : badge(book.status === "inactive" ? "paused" : book.status, book.status === "inactive" ? "warn" : "")) },
+    { name: "State", hidden: true, of: (book) => (book.status === "active" ? low(book) : bookBadge(book.status)) },
     { name: stockWords(), class: "bars", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
-    { name: "Free", number: true, of: ({ counts }) => number(counts?.available) },
+    { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
+    { name: "Switched off", number: true, of: ({ counts }) => number(counts?.inactive) },
     { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
     { name: "Discounts given", number: true, of: ({ counts }) => counts?.discountTotal ?? "–" },
   ];
   return [
-    table("Stock of each book", columns, books, "There is no book yet."),
-    more && h("p", { class: "hint" }, `The newest ${books.length} books; `, h("a", { href: "#/books" }, "all of them"), "."),
+    table("Stock of each book", columns, books, "No books yet."),
+    more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
   ];
 }
 
 function low({ counts, lowStockThreshold }) {
   if (!counts) return null;
-  if (counts.available === 0 && counts.redeemed + counts.exhausted === counts.codes && counts.codes) return badge("used up", "bad");
+  if (counts.available === 0 && counts.redeemed + counts.exhausted === counts.codes && counts.codes) return badge("sold out", "bad");
   return lowStockThreshold && counts.available < lowStockThreshold ? badge("low", "warn") : null;
 }
 
@@ -65,21 +66,21 @@ function refusals(totals, before, s) {
   return table("Refusals by reason", [
     { name: "Reason", of: ({ name }) => h("span", { class: "code" }, name) },
     { name: "Share", class: "bars", of: ({ total }) => bar({ no: total }, most) },
-    { name: "A second", number: true, of: ({ now }) => number(Math.round(now)) },
-    { name: "Since the start", number: true, of: ({ total }) => number(total) },
-  ], rows, "Nothing was refused since the start.");
+    { name: "Per second", number: true, of: ({ now }) => number(Math.round(now)) },
+    { name: "Since start", number: true, of: ({ total }) => number(total) },
+  ], rows, "No refusals since start.");
 }
 
 export async function show(main, _, page) {
-  const traffic = new Plot("Requests a second that succeeded", [{ name: "Redemptions" }, { name: "Locks" }]);
-  const refused = new Plot("Refusals a second", [{ name: "Refusals" }]);
-  const behind = new Plot("Events that are not recorded yet", [{ name: "Events" }]);
+  const traffic = new Plot("Successful requests per second", [{ name: "Redemptions" }, { name: "Locks" }]);
+  const refused = new Plot("Refusals per second", [{ name: "Refusals" }]);
+  const behind = new Plot("Events not recorded yet", [{ name: "Events" }]);
   const glance = h("div");
   const alarm = h("div", { role: "alert" });
   const books = h("div");
   const reasons = h("div");
   fill(main,
-    head("Overview", "Live while you look; it pauses in the background. What is drawn and refused is of all workspaces."),
+    head("Overview", "Live; paused in a background tab. Charts and refusals count all workspaces."),
     alarm, glance,
     h("div", { class: "cards" }, traffic.element, refused.element, behind.element),
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books),
@@ -103,18 +104,18 @@ export async function show(main, _, page) {
     refill(reasons, refusals(now.totals, before?.totals, s));
     before = now;
   };
-  page.missed = () => fill(alarm, h("p", { class: "banner bad" }, "The service can't be reached. What is shown is as it was."));
+  page.missed = () => fill(alarm, h("p", { class: "banner bad" }, "The service can't be reached. The figures are the last ones received."));
   if (page.may("operate")) page.every(RECONCILED_MS, async () => { consistency = await page.get("/v1/ops/consistency"); });
   await page.every(ASK_MS, look);
 }
 
 function alarms({ redis, postgres }, consistency) {
   const texts = [];
-  if (!redis.connected) texts.push("Redis can't be reached: nothing is decided, and every checkout gets 503.");
+  if (!redis.connected) texts.push("Redis can't be reached: every checkout gets 503.");
   else if (redis.gate === "") texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
-  if (redis.gate === "full") texts.push("The record is behind: no more locks and assignments until it has caught up.");
-  if (redis.gate === "behind") texts.push("The record is far behind: nothing is decided until it has caught up.");
-  if (!postgres.version) texts.push("Postgres can't be reached: what Redis decides waits to be recorded.");
+  if (redis.gate === "full") texts.push("Postgres is behind: locks and assignments are refused until it has caught up.");
+  if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
+  if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {
     texts.push(`The worker's ${task} has failed ${number(failures)} times since ${local(since).replace("T", " ")}, last because of ${reason}.`);
   }

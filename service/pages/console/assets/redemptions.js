@@ -13,20 +13,20 @@ export function redemptionColumns() {
     { name: "Order", class: "long", of: (row) => order(row.orderId) },
     { name: "Value", number: true, of: (row) => money(row.orderValue, row.currency) },
     { name: "Discount", number: true, of: (row) => money(row.discountAmount, row.currency) },
-    { name: "State", of: (row) => (row.rolledBackAt ? badge("rolled back") : badge("stands")) },
+    { name: "Status", of: (row) => (row.rolledBackAt ? badge("rolled back") : badge("active")) },
   ];
 }
 
 // Confirm with the number of redemptions, then roll back a few at a time. Returns whether all succeeded.
 export async function rollBack(rows) {
-  const reason = input({ maxlength: 255 });
-  const restore = input({ type: "checkbox", checked: true });
+  const reason = input({ name: "reason", maxlength: 255 });
+  const restore = input({ name: "restore", type: "checkbox", checked: true });
   const total = rows.reduce((sum, row) => sum + Number(row.discountAmount), 0);
   const label = `Roll back ${plural(rows.length, "redemption")}`;
   const done = await ask(`${label}?`, [
     h("p", {}, `${plural(rows.length, "redemption")} of ${plural(new Set(rows.map((row) => row.code)).size, "code")} by ` +
-      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total.toFixed(2)} in all. This can't be undone.`),
-    field("Reason", reason), field("Give code, user, book and order their use back", restore),
+      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total.toFixed(2)} in total. This can't be undone.`),
+    field("Reason", reason), field("Give the use back to code, user, book and order", restore),
   ], label, async () => {
     const refused = [];
     for (let from = 0; from < rows.length; from += AT_ONCE) {
@@ -54,8 +54,8 @@ export async function show(main, _, page) {
     return listing(place, "Redemptions", [pick, ...redemptionColumns()], (cursor) =>
       page.get(at("/console/data/redemptions", { limit: 50, cursor })), "No redemptions yet.");
   };
-  const pick = { name: "Pick", hidden: true, class: "pick", of: (row) => (row.rolledBackAt ? null : h("input", {
-    type: "checkbox", "aria-label": `Pick the redemption of ${row.code} by ${row.userId}`, checked: picked.has(row.redemptionId),
+  const pick = { name: "Select", hidden: true, class: "pick", of: (row) => (row.rolledBackAt ? null : h("input", {
+    type: "checkbox", "aria-label": `Select the redemption of ${row.code} by ${row.userId}`, checked: picked.has(row.redemptionId),
     onchange: (event) => { event.target.checked ? picked.set(row.redemptionId, row) : picked.delete(row.redemptionId); paint(); },
   })) };
   back.addEventListener("click", async () => {

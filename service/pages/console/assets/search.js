@@ -4,8 +4,8 @@ import { at } from "./api.js";
 import { fill, h, head } from "./dom.js";
 
 const KINDS = {
-  code: "A code", user: "A user", order: "An order", redemption: "A redemption", key: "A request under this Idempotency-Key",
-  request: "Perhaps a request: what was redeemed within a second of it", book: "A book", job: "A job",
+  code: "Code", user: "User", order: "Order", redemption: "Redemption", key: "Request with this Idempotency-Key",
+  request: "Redemptions within a second of this request", book: "Book", job: "Job",
 };
 
 function address({ kind, name, code }) {
@@ -18,8 +18,8 @@ export async function show(main, { names: [text = ""] }, page) {
   const { matches } = await page.get(at("/console/data/search", { q: text }));
   if (matches.length === 1) return page.giveWay(address(matches[0]));
   fill(main, head(`Search: ${text}`), matches.length === 0
-    ? h("div", { class: "card" }, h("p", {}, "Nothing has this name: no code, user, order, redemption, book or job, and no request under such an Idempotency-Key."),
-        h("p", { class: "hint" }, "Names are looked for whole; codes in any case. A book is found by a part of its name ",
-          h("a", { href: at("#/books", { q: text }) }, "among the books"), "."))
+    ? h("div", { class: "card" }, h("p", {}, "Nothing found: no code, user, order, redemption, book or job has this name, and no request this Idempotency-Key."),
+        h("p", { class: "hint" }, "Names must be complete; codes in any case. To find a book by a part of its name, search ",
+          h("a", { href: at("#/books", { q: text }) }, "the books"), "."))
     : h("ul", { class: "card" }, matches.map((match) => h("li", {}, h("a", { href: address(match) }, `${KINDS[match.kind]}: ${match.name}`)))));
 }

@@ -1,7 +1,7 @@
 // The timeline of a code, a user, an order or a request; the code in Redis and in Postgres; validating a redeem.
 
 import { at, get, named, patch, post, remove } from "./api.js";
-import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, tell, toast, user, when } from "./dom.js";
+import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
 import { rollBack } from "./redemptions.js";
 
 const LOOK_MS = 2000;
@@ -45,12 +45,12 @@ function verdict(redis, postgres, recorded) {
   if (!postgres) return h("p", { class: "banner bad" }, "The code is not in Postgres.");
   const beneath = redis.status === "locked" ? postgres.status : redis.status;
   const differ = [
-    redis.redemptions !== postgres.redemptions && "uses", redis.userId !== postgres.userId && "owner",
+    redis.redemptions !== postgres.redemptions && "redemptions", redis.userId !== postgres.userId && "user",
     redis.maxRedemptions !== postgres.maxRedemptions && "limit", beneath !== postgres.status && "status",
   ].filter(Boolean);
   if (differ.length === 0) return h("p", { class: "banner good" }, "Redis and Postgres agree.");
-  if (!recorded) return h("p", { class: "banner warn" }, `Postgres is behind: it has another ${differ.join(", ")}, and catches up.`);
-  return h("p", { class: "banner bad" }, `Redis and Postgres differ in ${differ.join(", ")}. Look again; if it stays so, reconcile.`);
+  if (!recorded) return h("p", { class: "banner warn" }, `Postgres is behind and still has another ${differ.join(", ")}.`);
+  return h("p", { class: "banner bad" }, `Redis and Postgres differ in ${differ.join(", ")}. If this stays so, reconcile.`);
 }
 
 const uses = (coupon) => `${number(coupon.redemptions)} of ${coupon.maxRedemptions === null ? "any number" : number(coupon.maxRedemptions)}`;
@@ -59,44 +59,45 @@ function versus(redis, postgres) {
   const { lock, lastRedemption: last } = redis;
   return h("div", { class: "versus" },
     card("In Redis", pairs([
-      ["Status", badge(redis.status)], ["Uses", uses(redis)], ["Owner", user(redis.userId)],
-      ["Held by", lock ? [user(lock.userId), lock.orderId && [" for ", order(lock.orderId)], " until ", when(lock.expiresAt)] : "nobody"],
-      ["Redeemed last", last ? [user(last.userId), " ", when(last.redeemedAt)] : "–"], ["Ends", when(redis.expiresAt)],
+      ["Status", statusBadge(redis.status)], ["Redemptions", uses(redis)], ["Assigned to", user(redis.userId)],
+      ["Held by", lock ? [user(lock.userId), lock.orderId && [" for ", order(lock.orderId)], " until ", when(lock.expiresAt)] : "no one"],
+      ["Last redeemed by", last ? [user(last.userId), " ", when(last.redeemedAt)] : "–"], ["Expires", when(redis.expiresAt)],
     ])),
     card("In Postgres", postgres ? pairs([
-      ["Status", badge(postgres.status)], ["Uses", uses(postgres)], ["Owner", user(postgres.userId)],
-      ["Held by", h("span", { class: "soft" }, "locks exist in Redis only")], ["Redeemed last", user(postgres.redeemedBy)], ["Ends", when(postgres.expiresAt)],
-    ]) : h("p", {}, "Nothing.")));
+      ["Status", statusBadge(postgres.status)], ["Redemptions", uses(postgres)], ["Assigned to", user(postgres.userId)],
+      ["Held by", h("span", { class: "soft" }, "locks are in Redis only")], ["Last redeemed by", user(postgres.redeemedBy)], ["Expires", when(postgres.expiresAt)],
+    ]) : h("p", {}, "Not found.")));
 }
 
 // Validate a redeem for a user and an order.
 function asking(name, page) {
-  const forUser = input({ maxlength: 100, placeholder: "anybody" });
-  const forOrder = input({ maxlength: 100, placeholder: "none" });
-  const value = input({ inputmode: "decimal", placeholder: "none", value: "100.00" });
+  const forUser = input({ name: "userId", maxlength: 100, placeholder: "any user" });
+  const forOrder = input({ name: "orderId", maxlength: 100, placeholder: "none" });
+  const value = input({ name: "orderValue", inputmode: "decimal", placeholder: "none", value: "100.00" });
   const result = h("div", { role: "status" });
   const look = async () => {
     const body = { code: name };
     for (const [key, control] of [["userId", forUser], ["orderId", forOrder], ["orderValue", value]]) {
       if (control.value.trim()) body[key] = control.value.trim();
     }
+    showErrors(form, null);
     try {
       const validation = await post("/v1/coupons/validate", body);
       const sentences = await Promise.all(validation.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title }) => title, () => "")));
       const off = validation.discountAmount === null ? "" : ` ${validation.discountAmount} off${validation.finalAmount === null ? "" : `, ${validation.finalAmount} to pay`}.`;
       fill(result, validation.valid
-        ? h("p", { class: "banner good" }, `It would be redeemed.${off}`)
-        : h("div", { class: "banner bad" }, h("p", {}, "It would be refused:"),
+        ? h("p", { class: "banner good" }, `Yes.${off}`)
+        : h("div", { class: "banner bad" }, h("p", {}, "No, it would be refused:"),
             h("ul", {}, validation.reasons.map((reason, place) => h("li", {}, h("span", { class: "code" }, reason), ` ${sentences[place]}`)))));
     } catch (error) {
-      tell(error);
+      fill(result, h("p", { class: "error" }, showErrors(form, error)));
     }
   };
-  const form = h("form", { class: "row" }, field("User", forUser), field("Order", forOrder), field("Order's value", value), h("button", {}, "Ask"));
+  const form = h("form", { class: "row" }, field("User", forUser), field("Order", forOrder), field("Order value", value), h("button", {}, "Check"));
   form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
-  if (!page.may("checkout")) return card("Validate the next redeem", h("p", { class: "soft" }, "This needs a key with the scope checkout."));
+  if (!page.may("checkout")) return card("Would it redeem now?", h("p", { class: "soft" }, "This needs a key with the scope checkout."));
   look();
-  return card("Validate the next redeem", form, result);
+  return card("Would it redeem now?", form, result);
 }
 
 async function showCode(main, name, query, page) {
@@ -112,11 +113,11 @@ async function showCode(main, name, query, page) {
   const change = (title, text, act) => async () => { if (await ask(title, h("p", {}, text), title, act, { danger: true })) again(); };
   const off = redis.status !== "inactive";
   fill(main,
-    head(redis.code, [badge(redis.status), " ", h("a", { href: `#/book/${redis.bookId}` }, "its book")],
-      redis.userId && redis.redemptions === 0 && h("button", { type: "button", onclick: change("Unassign", `${redis.code} is then no longer ${redis.userId}'s; it touches this one code.`, () =>
+    head(redis.code, [statusBadge(redis.status), " ", h("a", { href: `#/book/${redis.bookId}` }, "its book")],
+      redis.userId && redis.redemptions === 0 && h("button", { type: "button", onclick: change("Unassign", `${redis.code} is then no longer assigned to ${redis.userId}. Other codes stay as they are.`, () =>
         post(named("/v1/coupons/unassign/*", redis.code), {})) }, "Unassign"),
-      h("button", { type: "button", onclick: change(off ? "Switch it off" : "Switch it on", off ? "Nobody can lock, assign or redeem this one code until it is switched on." : "This one code can be used again at once.", () =>
-        patch(path, { status: off ? "inactive" : "active" })) }, off ? "Switch it off" : "Switch it on")),
+      h("button", { type: "button", onclick: change(off ? "Switch off" : "Switch on", off ? "No one can lock, assign or redeem this code until it is switched on. Other codes stay as they are." : "This code can be used again.", () =>
+        patch(path, { status: off ? "inactive" : "active" })) }, off ? "Switch off" : "Switch on")),
     asking(redis.code, page), compared, past);
   paint();
   setTimeout(() => page.every(LOOK_MS, async () => { [redis, timeline] = await load(); paint(); }), LOOK_MS);
@@ -128,14 +129,14 @@ async function showUser(main, name, timeline, page) {
   const path = named("/v1/users/*", name);
   const profile = await page.get(path);
   const most = async () => {
-    const control = input({ type: "number", min: 1, value: profile.maxCoupons ?? "" });
-    const text = "Empty: the workspace's. It touches this one user, at once.";
-    if (await ask(`How many coupons may ${name} hold?`, field("At most", control, text), "Save", () =>
+    const control = input({ name: "maxCoupons", type: "number", min: 1, value: profile.maxCoupons ?? "" });
+    const text = "Empty: the workspace's limit.";
+    if (await ask(`Change the limit of ${name}`, field("Coupon limit", control, text), "Save", () =>
       patch(path, { maxCoupons: control.value ? Number(control.value) : null }))) again();
   };
   const erase = async () => {
-    const text = `A pseudonym takes this user's place in ${plural(timeline.events.length, "event")}${timeline.events.length === 200 ? " and more" : ""}, ` +
-      `${plural(profile.coupons, "coupon")} and all that is kept elsewhere, and addresses and agents go. This can't be undone.`;
+    const text = `A pseudonym replaces this user in ${plural(timeline.events.length, "event")}${timeline.events.length === 200 ? " and more" : ""}, ` +
+      `${plural(profile.coupons, "coupon")} and everything else that is stored; addresses and user agents are removed. This can't be undone.`;
     if (await ask(`Delete the data of ${name}?`, h("p", {}, text), "Delete the data", () => remove(path), { danger: true })) {
       toast(`The data of ${name} is deleted.`);
       location.hash = "#/users";
@@ -146,17 +147,17 @@ async function showUser(main, name, timeline, page) {
     head(name, "A user.", h("button", { type: "button", onclick: () => most().catch(tell) }, "Change the limit"),
       h("button", { type: "button", class: "danger", onclick: () => erase().catch(tell) }, "Delete the data")),
     h("div", { class: "card" }, pairs([
-      ["Holds", plural(profile.coupons, "coupon")], ["At most", profile.maxCoupons === null ? "any number" : number(profile.maxCoupons)],
-      ["Created", profile.createdAt ? when(profile.createdAt) : "never; it has the workspace's defaults"],
+      ["Coupons", number(profile.coupons)], ["Coupon limit", profile.maxCoupons === null ? "no limit" : number(profile.maxCoupons)],
+      ["Created", profile.createdAt ? when(profile.createdAt) : "never; the workspace's defaults apply"],
       ["Metadata", h("span", { class: "code" }, JSON.stringify(profile.metadata))],
     ])),
     card("Coupons", coupons), history(timeline));
   await listing(coupons, "Coupons", [
     { name: "Code", of: (row) => code(row.code) },
-    { name: "Status", of: (row) => badge(row.status) },
-    { name: "Uses", number: true, of: uses },
-    { name: "Since", of: (row) => when(row.assignedAt) },
-    { name: "Ends", of: (row) => when(row.expiresAt) },
+    { name: "Status", of: (row) => statusBadge(row.status) },
+    { name: "Redemptions", number: true, of: uses },
+    { name: "Assigned", of: (row) => when(row.assignedAt) },
+    { name: "Expires", of: (row) => when(row.expiresAt) },
   ], (cursor) => page.get(at(`${path}/coupons`, { limit: 20, cursor })), "This user has no coupons.");
 }
 
@@ -164,10 +165,10 @@ function showOrder(main, name, timeline) {
   const undone = new Set(timeline.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
   const stand = timeline.events.filter(({ what, redemptionId }) => what === "redeemed" && !undone.has(redemptionId));
   const back = async () => {
-    const reason = input({ maxlength: 255 });
+    const reason = input({ name: "reason", maxlength: 255 });
     const label = `Roll back ${plural(stand.length, "redemption")}`;
     if (await ask(`${label} of this order?`, [
-      h("p", {}, "Every coupon of the order gets its use back, and its gift is taken back unless it was used. This can't be undone."), field("Reason", reason),
+      h("p", {}, "Each coupon of the order gets its use back. Its gift is taken back unless it was used. This can't be undone."), field("Reason", reason),
     ], label, () => post(named("/v1/orders/*/rollback", name), { reason: reason.value.trim() || null }), { danger: true })) again();
   };
   fill(main, head(name, "An order.", stand.length > 0 && h("button", { type: "button", class: "danger", onclick: () => back().catch(tell) }, "Roll back the order")), history(timeline));

@@ -7,15 +7,15 @@ import { form, state } from "./webhooks.js";
 const LOOK_MS = 1000;
 const PAGE = 50;
 const MOST = 1000;
-const OVERLAPS = [["0", "no time: only the new one signs"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
+const OVERLAPS = [["0", "no time"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
 
 const lastAnswer = ({ lastStatus, lastError }) => lastError ?? (lastStatus && `status ${lastStatus}`);
 
 function columns(again) {
   return [
-    { name: "Made", of: (row) => when(row.createdAt) },
+    { name: "Created", of: (row) => when(row.createdAt) },
     { name: "Event", class: "long", of: (row) => [row.event, h("div", { class: "hint" }, row.eventId)] },
-    { name: "State", of: (row) => badge(row.status) },
+    { name: "Status", of: (row) => badge(row.status) },
     { name: "Attempts", number: true, of: (row) => number(row.attempts) },
     { name: "Last attempt", of: (row) => [when(row.lastAttemptAt), h("div", { class: "hint" }, lastAnswer(row)),
       row.nextAttemptAt && h("div", { class: "hint" }, "next ", when(row.nextAttemptAt))] },
@@ -24,30 +24,30 @@ function columns(again) {
 }
 
 async function rotate({ webhookId }) {
-  const overlap = select(OVERLAPS, "86400");
-  const made = await ask("A new secret?", [
-    h("p", {}, "It is shown once, and signs from then on. So that a receiver may still have the old one, each delivery is signed by both for a while."),
-    field("Both sign for", overlap),
-  ], "Make a new secret", () => post(`/v1/webhooks/${webhookId}/rotate`, { overlapSeconds: Number(overlap.value) }));
+  const overlap = select(OVERLAPS, "86400", { name: "overlapSeconds" });
+  const made = await ask("New secret", [
+    h("p", {}, "It is shown once and signs all deliveries from now on. For a while the old secret signs them too, so that the receiver can change over."),
+    field("Old secret signs for", overlap),
+  ], "Create secret", () => post(`/v1/webhooks/${webhookId}/rotate`, { overlapSeconds: Number(overlap.value) }));
   if (made) await reveal("The new signing secret", made.secret);
 }
 
 async function turn({ webhookId, status, url }, again) {
   const off = status === "active";
   const text = off
-    ? "Nothing is sent to it until it is switched on; what happens meanwhile waits for up to 14 days."
-    : "It hears of all that waited and of all that happened meanwhile, unless it was off for more than 14 days.";
-  const done = await ask(off ? "Switch it off?" : "Switch it on?", [h("p", { class: "code" }, url), h("p", {}, text)], off ? "Switch it off" : "Switch it on", () =>
+    ? "Events wait until it is switched on, for up to 14 days."
+    : "All events that wait are sent.";
+  const done = await ask(off ? "Switch the webhook off?" : "Switch the webhook on?", [h("p", { class: "code" }, url), h("p", {}, text)], off ? "Switch off" : "Switch on", () =>
     patch(`/v1/webhooks/${webhookId}`, { status: off ? "inactive" : "active" }), { danger: off });
   if (done) {
-    toast(off ? "The webhook is inactive." : "The webhook is active.");
+    toast(off ? "The webhook is switched off." : "The webhook is active.");
     again();
   }
 }
 
 async function drop({ webhookId, url }) {
-  const text = "It receives no more events, and its pending deliveries are deleted. This can't be undone.";
-  const done = await ask("Delete the webhook?", [h("p", { class: "code" }, url), h("p", {}, text)], "Delete the webhook", () =>
+  const text = "It gets no more events, and its pending deliveries are deleted. This can't be undone.";
+  const done = await ask("Delete the webhook?", [h("p", { class: "code" }, url), h("p", {}, text)], "Delete webhook", () =>
     remove(`/v1/webhooks/${webhookId}`), { danger: true });
   if (done) {
     toast("The webhook is deleted.");
@@ -92,16 +92,16 @@ export async function show(main, { names: [webhookId] }, page) {
       button(off ? "Switch on" : "Switch off", act(() => turn(webhook, look))),
       button("Delete", () => drop(webhook).catch(tell), "danger")));
     refill(facts, pairs([
-      ["State", state(webhook)], off && ["Off since", when(webhook.inactiveSince)],
+      ["Status", state(webhook)], off && ["Switched off", when(webhook.inactiveSince)],
       ["Events", h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info")))],
       ["Description", webhook.description || "–"], ["Id", h("span", { class: "code" }, webhook.webhookId)],
-      ["Made", when(webhook.createdAt)], ["Changed", when(webhook.updatedAt)],
+      ["Created", when(webhook.createdAt)], ["Changed", when(webhook.updatedAt)],
     ]));
     refill(deliveries, table("Deliveries", columns(again), items, "No deliveries yet. Send a test event to check that it is reachable."),
       nextCursor && limit < MOST && h("p", {}, button("Show more", act(async () => { limit = Math.min(limit * 2, MOST); }))));
   }
 
   await look();
-  fill(main, top, facts, card("Deliveries", h("p", { class: "hint" }, "Of the last 14 days, newest first, live."), deliveries));
+  fill(main, top, facts, card("Deliveries", h("p", { class: "hint" }, "The last 14 days, newest first; live."), deliveries));
   setTimeout(() => page.every(LOOK_MS, look), LOOK_MS);
 }
