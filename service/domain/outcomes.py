@@ -61,6 +61,8 @@ _ROWS = (
     Outcome(None, "method_not_allowed", 405, "This address does not accept this method."),
     Outcome(None, "request_timeout", 408, "The request did not arrive in time."),
     Outcome(None, "reconcile_running", 409, "A comparison of Redis with Postgres is already running."),
+    Outcome(None, "job_ended", 409, "The job has ended, or is of a kind that can't be paused or cancelled."),
+    Outcome(None, "too_many_jobs", 409, "The limit of unfinished jobs is reached: wait for one to end, or cancel one."),
     Outcome(None, "book_archived", 409, "Facts of the coupon's book are in files, and are needed for this."),
     Outcome(None, "code_exists", 409, "This code already exists in the workspace."),
     Outcome(None, "too_large", 413, "The body is too large for this address."),
