@@ -287,7 +287,7 @@ def unchanged(service: Service, book: str) -> Iterator[None]:
     assert state() == before
 
 
-_PAUSED_CHANGE = """
+PAUSED_CHANGE = """
 INSERT INTO code_changes (job_id, workspace, book, parameters, status, requested, before)
 SELECT $2, workspace, book, '{"action": "switchOff", "filter": {"codes": ["NONE"]}}', 'paused', 1, 1
 FROM books WHERE book_id = $1"""
@@ -296,7 +296,7 @@ FROM books WHERE book_id = $1"""
 def make_paused_change(service: Service, book: str) -> str:
     """A job that changes codes of a book, and is paused."""
     job = str(uuid4())
-    asyncio.run(service.fetch(_PAUSED_CHANGE, book, job))
+    asyncio.run(service.fetch(PAUSED_CHANGE, book, job))
     return job
 
 

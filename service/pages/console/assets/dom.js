@@ -72,7 +72,7 @@ export function plural(count, one, many = `${one}s`) {
 const KINDS = {
   active: "good", available: "good", open: "good", done: "good", redeemed: "info", exhausted: "info", assigned: "info",
   running: "info", locked: "warn", inactive: "warn", behind: "warn", full: "warn", recovering: "bad", failed: "bad",
-  closed: "bad", expired: "warn", archived: "", "rolled back": "warn", stands: "good", pending: "info", delivered: "good",
+  closed: "bad", paused: "warn", cancelled: "warn", expired: "warn", archived: "", "rolled back": "warn", stands: "good", pending: "info", delivered: "good",
 };
 
 export function badge(text, kind = KINDS[text] ?? "") {
