@@ -19,20 +19,21 @@ REVOKE SELECT ON keys, sessions FROM scrip_worker;
 -- The API writes configuration, and no facts.
 GRANT INSERT, UPDATE ON books, codes, users, erasures TO scrip_api;
 GRANT INSERT ON keys, jobs TO scrip_api;
+GRANT INSERT, UPDATE ON code_changes TO scrip_api;
 GRANT UPDATE (revoked_at, expires_at, last_used_at) ON keys TO scrip_api;
 GRANT UPDATE ON workspaces, config_versions, keys_version TO scrip_api;
 GRANT DELETE ON users TO scrip_api;
 GRANT INSERT, DELETE ON sessions TO scrip_api;
 GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 
--- The worker writes facts; of the configuration, it writes only generated codes.
+-- The worker writes facts; of the configuration, it writes only codes: generated ones, and changes of many at once.
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, open_assignments, order_uses, single_uses, idempotency_keys,
   quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes,
-  jobs, reconciling, reconciled, failing_tasks, workers
+  jobs, code_change_results, reconciling, reconciled, failing_tasks, workers
   TO scrip_worker;
 GRANT UPDATE ON
-  partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled, failing_tasks,
+  partitions, config_versions, jobs, code_changes, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled, failing_tasks,
   workers
   TO scrip_worker;
 GRANT UPDATE (code_count, retirement, retired_counts, returned_at) ON books TO scrip_worker;
@@ -41,7 +42,8 @@ GRANT UPDATE ON moves TO scrip_worker;
 -- Before a worker removes a partition it locks the number of partitions. It can't change the number.
 GRANT UPDATE (one) ON settings TO scrip_worker;
 GRANT DELETE ON
-  open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks, workers
+  open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, code_changes, stock_notices,
+  failing_tasks, workers
   TO scrip_worker;
 -- A workspace that moves to another partition takes its rows along.
 GRANT UPDATE (partition) ON
@@ -51,7 +53,7 @@ GRANT UPDATE (partition) ON
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;
 GRANT UPDATE (user_id, order_id) ON open_assignments TO scrip_worker;
 GRANT UPDATE (user_id) ON archived_codes TO scrip_worker;
-GRANT UPDATE (owner_id) ON codes TO scrip_worker;
+GRANT UPDATE (owner_id, version, active, expires_at) ON codes TO scrip_worker;
 GRANT UPDATE (d, r) ON quarantine TO scrip_worker;
 GRANT UPDATE ON erasures TO scrip_worker;
 -- The worker delivers webhooks and switches off those that fail.

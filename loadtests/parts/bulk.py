@@ -1,9 +1,9 @@
 """What bulk work costs, and what shoppers notice of it.
 
-A service of its own generates, takes in and exports codes, a million each, and runs batches, while one shopper redeems
-at a steady rate. Of each: how long it took, CPU for each code and in all, the first and the most memory by process, and
-the latencies of the shopper's redeems meanwhile, each counted from when it was due. It fails where a count is not what
-it should be."""
+A service of its own generates, takes in, changes and exports codes, a million each, and runs batches, while one shopper
+redeems at a steady rate. Of each: how long it took, CPU for each code and in all, the first and the most memory by
+process, and the latencies of the shopper's redeems meanwhile, each counted from when it was due. It fails where a count
+is not what it should be."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Collection, Iterable
 from multiprocessing.connection import Connection
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from loadtests.figures import Row, percentiles, say, table
 from loadtests.ground import new_codes
@@ -22,7 +22,7 @@ from loadtests.own import Meter, own_service
 from loadtests.subject import ground_of, redeem, sent, upload
 from loadtests.watch import Watch, of_processes
 
-WORKS = ("generate", "upload", "export", "batch")
+WORKS = ("generate", "upload", "change", "export", "batch")
 WEIGHED = ("api", "worker", "redis")
 """Whose memory is shown: Postgres's processes share most of theirs."""
 POLL_S = 0.1
@@ -134,14 +134,27 @@ class Bulk:
 
     async def generate(self, book: str, codes: int) -> None:
         """Have codes made, until the job is done and Redis has them."""
-        job = (await self.ground.barrage.one("POST", f"/v1/books/{book}/codes/generate", {"count": codes})).body
+        await self._end_of(f"/v1/books/{book}/codes/generate", {"count": codes})
+        stats = await self.ground.stats(book)
+        assert stats["available"] == codes, stats
+
+    async def change(self, book: str, codes: int, action: str) -> None:
+        """Have all codes of a book changed by one job, until it is done and Redis has the changes."""
+        job = await self._end_of(f"/v1/books/{book}/codes/change", {"action": action})
+        assert (job["done"], job["change"]["changed"]) == (codes, codes), job
+        stats = await self.ground.stats(book)
+        assert (stats["available"], stats["inactive"])[action == "switchOff"] == codes, stats
+
+    async def _end_of(self, path: str, order: dict[str, Any]) -> dict[str, Any]:
+        """Order a job, and return it when it is done."""
+        job = (await self.ground.barrage.one("POST", path, order)).body
         deadline = time.monotonic() + PATIENCE_S
         while job["status"] == "running":
             assert time.monotonic() < deadline, job
             await asyncio.sleep(POLL_S)
             job = (await self.ground.barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body
-        stats = await self.ground.stats(book)
-        assert (job["status"], stats["available"]) == ("done", codes), (job, stats)
+        assert job["status"] == "done", job
+        return job
 
     def export(self, book: str, rows: int) -> None:
         """Read all of a book's codes."""
@@ -174,6 +187,9 @@ class Bulk:
             mark = secrets.token_hex(3).upper()
             lines = [f"{mark}-{number:07}-{number * 7919 % 1_000_003:06}" for number in range(codes)]
             await self.step("upload", codes, asyncio.to_thread(upload, self._run.url, uploaded, lines))
+        if "change" in works and "upload" in works:
+            for action in ("switchOff", "switchOn"):
+                await self.step(f"change, {action}", codes, self.change(uploaded, codes, action))
         if "export" in works and "upload" in works:
             await self.step("export", codes, asyncio.to_thread(self.export, uploaded, codes))
         if "batch" in works:

@@ -12,10 +12,11 @@ ROLES: Mapping[str, frozenset[str]] = {
     "manage": frozenset(
         (
             "createBook createCoupons listBooks listCoupons getBook patchBook getBookStats listBookRedemptions "
-            "listBookNotices exportRedemptions uploadCodes uploadCoupons generateCodes listCodes exportCodes "
-            "createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific patchCoupon "
+            "listBookNotices exportRedemptions uploadCodes uploadCoupons generateCodes changeCodes listCodes "
+            "exportCodes createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific patchCoupon "
             "listCouponRedemptions createUser listUsers getUser "
-            "patchUser deleteUser listUserCoupons listUserRedemptions getJob"
+            "patchUser deleteUser listUserCoupons listUserRedemptions "
+            "getJob pauseJob resumeJob cancelJob exportJobResults"
         ).split()
     ),
     "user": frozenset("validateCode runBatch getUser listUserCoupons listUserRedemptions".split()),

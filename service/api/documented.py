@@ -128,7 +128,7 @@ def describe(
     query: "type[msgspec.Struct] | None" = None,
     example: Any = None,
     answer: Any = None,
-    answers: "Mapping[int, tuple[Any, str]] | None" = None,
+    answers: "Mapping[int, tuple[Any, str] | tuple[Any, str, Any]] | None" = None,
     refusals: str = "",
     idempotent: bool = False,
     durable: bool = False,
@@ -144,7 +144,8 @@ def describe(
 
     - aliases: operation ids of other paths of the same handler.
     - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
-    - answer: an example of the response. answers: further responses, by status: struct and sentence.
+    - answer: an example of the response. answers: further responses, by status: struct, sentence, and an example if it
+      is not that of `answer`.
     - refusals: the outcome codes of this operation, besides those of all operations.
     - idempotent: accepts an Idempotency-Key. durable: accepts `Prefer`.
     - located: returns `Location`. lagging: may return `Scrip-Lag-Seconds`. archived: `Scrip-Archived-To`.
@@ -170,7 +171,9 @@ def describe(
         if not isinstance(kind, Schema)
     }
     texts = {media: OpenAPIMediaType(schema=kind) for media, kind in bodies.items() if isinstance(kind, Schema)}
-    for status, (kind, sentence) in (answers or {}).items():
+    examples: dict[str, Any] = {}
+    for status, (kind, sentence, *own) in (answers or {}).items():
+        examples |= {str(status): example for example in own}
         responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
     roles = () if open_to_all else roles or list_roles(operation_id)
@@ -204,7 +207,7 @@ def describe(
             _exemplify(content.get("application/json"), example)
         for status, response in declared.items():
             content = getattr(response, "content", None) or {}
-            _exemplify(content.get("application/json", content.get("text/csv")), answer)
+            _exemplify(content.get("application/json", content.get("text/csv")), examples.get(status, answer))
             headers = succeeded | _RATES if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
             cast("OpenAPIResponse", response).headers = {**always, **headers}
         _empty(declared.get("204"))

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
+from service.common.pace import Pace
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.errors import Refusal
 from service.domain.field_types import encode_field
@@ -21,7 +22,7 @@ Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 """(partition, script, keys, arguments) → reply; raises Refusal."""
 
 CODES_A_RUN = 200
-"""Bounds a run of put_codes to about a millisecond."""
+"""Bounds a run of put_codes that adds codes to about a millisecond."""
 RUNS_AT_ONCE = 4
 """Bounds how long requests on the same connection wait."""
 
@@ -29,9 +30,17 @@ RUNS_AT_ONCE = 4
 class RedisProjector:
     """Writes rows with scripts that check the gate and the row's version first."""
 
-    def __init__(self, run: Run, left_out: Callable[[CodeRow], None] | None = None) -> None:
-        """`left_out` gets each code that fails, and the others are written; without it a failure raises Refusal."""
+    def __init__(
+        self,
+        run: Run,
+        left_out: Callable[[CodeRow], None] | None = None,
+        codes_a_run: int = CODES_A_RUN,
+        pace: Pace | None = None,
+    ) -> None:
+        """`left_out` gets each code that fails, and the others are written; without it a failure raises Refusal. With a
+        pace, codes are written at its share of the time."""
         self._run, self._left_out = run, left_out
+        self._codes_a_run, self._pace = codes_a_run, pace or Pace(1.0)
 
     async def workspace(self, row: WorkspaceRow) -> None:
         w = key_names.prefix(row.partition, row.workspace)
@@ -63,9 +72,9 @@ class RedisProjector:
         for row in rows:
             books.setdefault(row.book, []).append(row)
         runs = [
-            (book, some[start : start + CODES_A_RUN])
+            (book, some[start : start + self._codes_a_run])
             for book, some in books.items()
-            for start in range(0, len(some), CODES_A_RUN)
+            for start in range(0, len(some), self._codes_a_run)
         ]
         head = (version, "1" if whole else "")
         for start in range(0, len(runs), RUNS_AT_ONCE):
@@ -74,11 +83,14 @@ class RedisProjector:
                 self._run(partition, "put_codes", names, (book, *head, *_arguments(some)))
                 for book, some in runs[start : start + RUNS_AT_ONCE]
             ]
-            for (_, some), reply in zip(runs[start : start + RUNS_AT_ONCE], await asyncio.gather(*going), strict=True):
+            with self._pace:
+                replies = await asyncio.gather(*going)
+            for (_, some), reply in zip(runs[start : start + RUNS_AT_ONCE], replies, strict=True):
                 for position in reply[2:]:
                     if self._left_out is None:
                         raise Refusal.temporary("outcome_unknown")
                     self._left_out(some[int(position)])
+            await self._pace.rest()
 
     async def coupon(self, row: CodeRow) -> None:
         await self.codes(row.workspace, row.partition, row.version, [row])

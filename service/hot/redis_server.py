@@ -170,6 +170,22 @@ class Server:
         except Refusal as refusal:
             raise Fenced(refusal.code) from None
 
+    async def run_many(
+        self, scripts: Scripts, runs: Sequence[tuple[str, Sequence[str], Sequence[str]]]
+    ) -> list[int | None]:
+        """Run several (script, names, args) of requests in one call of lua/many.lua; return the outcome of each, None
+        if its script failed. Raises Fenced and ScriptFailed as run."""
+        args = list[Any]()
+        for script, names, own in runs:
+            args += (script, len(names) - 1, len(own), *names[1:], *own)
+        reply = await self._connection.call(*scripts.call("many", (self.gate,), args))
+        if isinstance(reply, hiredis.ReplyError):
+            raise _failure("many", reply)
+        for one in reply:
+            if isinstance(one, hiredis.ReplyError) and kind_of(one) not in ("ERR", "WRONGTYPE"):
+                raise _failure("many", one)  # a full server, or one that is not ours
+        return [None if isinstance(one, hiredis.ReplyError) else one[0] for one in reply]
+
     async def must_log(self) -> bool:
         """Whether all writes must be logged: the server has an append-only file, or may have one, and does not let this
         user rewrite it, as managed servers don't. The only way to find out is to start a rewrite."""

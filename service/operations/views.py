@@ -5,6 +5,7 @@ from uuid import UUID
 
 import msgspec
 
+from service.domain.code_change_requests import CodeChangeProgress
 from service.domain.field_types import Answer
 from service.domain.money import from_e4
 from service.domain.times import Timestamp, from_ms
@@ -13,16 +14,17 @@ from service.record.facts.history_pages import PastRedemption
 
 
 class Job(Answer, kw_only=True):
-    """A job and its progress."""
+    """A job and its progress. `change` is what a job of the kind `change` does; null for other kinds."""
 
     job_id: UUID
-    kind: Literal["generate", "reconcile"]
-    status: Literal["running", "done", "failed"]
+    kind: Literal["generate", "reconcile", "change"]
+    status: Literal["running", "paused", "done", "cancelled", "failed"]
     requested: int
     done: int
     errors: list[str]
     started_at: Timestamp
     finished_at: Timestamp | None
+    change: CodeChangeProgress | None
 
 
 def redemption_of(past: PastRedemption) -> Redemption:

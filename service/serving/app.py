@@ -17,6 +17,7 @@ from service.api.controllers.audit import Audit
 from service.api.controllers.batches import Batches
 from service.api.controllers.books import Books
 from service.api.controllers.clock import TestClock
+from service.api.controllers.code_changes import CodeChanges
 from service.api.controllers.codes import Codes
 from service.api.controllers.consistency import ConsistencyChecks
 from service.api.controllers.coupons import Coupons
@@ -42,7 +43,7 @@ _TAGS = [
     Tag("Coupons", "The hot path: assign, lock, extend, unlock, redeem, validate."),
     Tag("Redemptions", "Redemptions, and rolling them back."),
     Tag("Books", "Sets of coupons that share one set of rules."),
-    Tag("Codes", "Upload and generate codes."),
+    Tag("Codes", "Upload, generate and change codes."),
     Tag("Users", "Users, their coupons and histories."),
     Tag("Keys", "API keys."),
     Tag("Webhooks", "Subscriptions to events, and their deliveries."),
@@ -65,7 +66,8 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, ProblemTypes, ConsistencyChecks, Books, Codes, Coupons, Batches, Histories, Notices, Exports),
+            *(Operating, ProblemTypes, ConsistencyChecks),
+            *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Notices, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             *make_handlers(),
             SingleCoupons,

@@ -29,6 +29,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.worker import metrics
 from service.worker.book_retirer import BookRetirer
+from service.worker.code_changer import changer_of
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
 from service.worker.epoch_turn import Unverified, turn_if_wanted, watch_turns
@@ -85,9 +86,9 @@ class PartitionWorker:
 
     1. Take the lease when the keeper says so (service/worker/lease_keeper.py).
     2. If Postgres says that the partition is open, Redis agrees and the outbox has the anchor, continue; else open it.
-    3. Record, project, generate, restock, delete users, send webhooks. Check the gate four times a second, and set it
-       by the number of unrecorded events. Check the server's fitness once a second. If it is unfit, close the gate,
-       record the rest of the outbox, and wait.
+    3. Record, project, generate, change codes, restock, delete users, send webhooks. Check the gate four times a
+       second, and set it by the number of unrecorded events. Check the server's fitness once a second. If it is unfit,
+       close the gate, record the rest of the outbox, and wait.
     4. After an unexpected gate, script or anchor, continue from 2. After a lost lease, continue from 1. If unrecorded
        events are missing, repeat an alarm and set the gate to `behind`, until an operator accepts the loss.
     5. After any other error, retry after a pause that doubles from 0.5 s to 30 s, and store the failure. A pause that
@@ -224,6 +225,7 @@ class PartitionWorker:
         return {
             "catching_up": lambda: ProjectionCatchUp(projector, pool, partition, fence).run(lease),
             "generating": lambda: Generator(pool, projector, partition).run(lease),
+            "changing": lambda: changer_of(pool, server, scripts).run(lease),
             "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
             "sweeping": lambda: sweep(server, scripts),
             "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(lease),

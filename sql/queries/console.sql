@@ -6,9 +6,10 @@ SELECT count(*) FROM codes WHERE workspace = $1 AND code = ANY ($2);
 -- name: page_jobs
 -- A workspace's jobs, newest first, before one.
 -- $1 workspace int  $2 limit int  $3 before uuid
-SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
-    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
-FROM jobs WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
+SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at, changed, unchanged,
+    refused, (SELECT partition FROM workspaces WHERE workspaces.workspace = all_jobs.workspace) AS partition,
+    (SELECT book_id FROM books WHERE books.workspace = all_jobs.workspace AND books.book = all_jobs.book) AS book_id
+FROM all_jobs WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
 
 -- name: read_server
 -- Version and size of Postgres, and its connections.

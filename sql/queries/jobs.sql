@@ -33,9 +33,10 @@ DELETE FROM jobs WHERE job_id IN (
 -- name: read_job
 -- A job of a workspace.
 -- $1 workspace int  $2 job_id uuid
-SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
-    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
-FROM jobs
+SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at, changed, unchanged,
+    refused, (SELECT partition FROM workspaces WHERE workspaces.workspace = all_jobs.workspace) AS partition,
+    (SELECT book_id FROM books WHERE books.workspace = all_jobs.workspace AND books.book = all_jobs.book) AS book_id
+FROM all_jobs
 WHERE workspace = $1 AND job_id = $2;
 
 -- name: read_outstanding_codes

@@ -154,6 +154,10 @@ WITH renewed AS (
 ), waiting AS (
   SELECT partition, kind FROM jobs JOIN workspaces USING (workspace)
   WHERE status = 'running' AND (lease_until IS NULL OR lease_until < now())
+  UNION ALL
+  SELECT partition, 'change' FROM code_changes JOIN workspaces USING (workspace)
+  WHERE (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
+    AND (lease_until IS NULL OR lease_until <= now())
 )
 SELECT
   NULL AS id, NULL AS fence, holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s,
@@ -166,6 +170,7 @@ SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation()
   CASE WHEN EXISTS (SELECT FROM erasures WHERE partition = id AND user_id IS NOT NULL) THEN 'erasing' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'generate') THEN 'generating' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'reconcile') THEN 'reconciling' END,
+  CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'change') THEN 'changing' END,
   CASE WHEN EXISTS (
     SELECT FROM books JOIN workspaces w USING (workspace) WHERE w.partition = id AND retirement IN ('leaving', 'returning')
   ) THEN 'retiring' END,

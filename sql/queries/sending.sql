@@ -40,9 +40,10 @@ RETURNING
 -- name: jobs_by_id
 -- These jobs, of any workspace.
 -- $1 job_ids uuid[]
-SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
-    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
-FROM jobs WHERE job_id = ANY($1);
+SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at, changed, unchanged,
+    refused, (SELECT partition FROM workspaces WHERE workspaces.workspace = all_jobs.workspace) AS partition,
+    (SELECT book_id FROM books WHERE books.workspace = all_jobs.workspace AND books.book = all_jobs.book) AS book_id
+FROM all_jobs WHERE job_id = ANY($1);
 
 -- name: listening_webhooks
 -- A partition's active webhooks, with their pending deliveries, counted up to a bound. Returns nothing if the fence has

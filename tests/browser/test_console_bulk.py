@@ -1,13 +1,14 @@
-"""Bulk changes of codes: number, progress and Cancel."""
+"""Bulk changes of codes: their number, progress, Resume and Cancel."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
+from uuid_utils.compat import uuid7
 
 from tests.browser.operator import Operator
+from tests.integration.requests_table import PAUSED_CHANGE
 from tests.service_fixture import Service, new_code, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -54,40 +55,25 @@ async def test_all_that_a_filter_shows(operator: Operator, service: Service) -> 
             assert set(ends) == {None}
 
 
-async def test_it_is_cancelled(operator: Operator, service: Service) -> None:
-    """After Cancel no other code is changed; the result counts the changed codes and lists refusals with the reason."""
-    codes = [new_code() for _ in range(CODES)]
-    book = service.book(*codes, name="Stopped midway")
-    bad, busy, through, held = codes[-1], codes[-2], 0, asyncio.Event()
-    asked: list[str] = []
-
-    async def change(route: Route) -> None:
-        nonlocal through
-        code = route.request.url.rpartition("/")[2]
-        asked.append(code)
-        if code == bad:
-            return await route.fulfill(status=409, json={"code": "coupon_locked", "detail": "Somebody holds it."})
-        if code == busy and asked.count(busy) == 1:
-            return await route.fulfill(status=429, headers={"Retry-After": "1"}, json={"code": "rate_limited"})
-        if through >= 20:
-            await held.wait()
-        through += 1
-        return await route.continue_()
-
-    await operator.page.route("**/v1/coupons/*", change)
-    await operator.open_page(f"book/{book}", "Stopped midway")
-    await operator.button("Change all codes").click()
-    await operator.confirm("Change codes", f"{CODES} codes", f"Switch off {CODES} codes")
-    card = operator.page.get_by_role("region", name=f"Switch off {CODES} codes")
-    await expect(card.get_by_role("progressbar")).to_be_visible()
-    await expect(card.get_by_role("status")).to_have_text(f"21 of {CODES} codes")
+async def test_it_is_paused_and_cancelled(operator: Operator, service: Service) -> None:
+    """A job that changes codes is cancelled on its book's page, or resumed under Jobs, which says what it has done."""
+    book = service.book(new_code(), name="Stopped midway")
+    first, second = str(uuid7()), str(uuid7())
+    for job in (first, second):
+        await service.fetch(PAUSED_CHANGE, book, job)
+    await operator.open_page(f"book/{book}?job={first}", "Stopped midway")
+    card = operator.page.get_by_role("group", name="Changing codes")
+    await expect(card.get_by_role("progressbar", name="Examined")).to_be_visible()
+    await expect(card).to_contain_text("paused")
     await operator.picture("console-bulk")
-    await operator.button("Cancel").click()
-    held.set()
-    done = operator.page.get_by_role("region", name="Result")
-    await expect(done).to_contain_text(f"24 codes are switched off, of {CODES}; then it was cancelled; 1 refused.")
-    await expect(done).to_contain_text("Somebody holds it.")
-    await expect(done.get_by_text(bad)).to_be_visible()
-    assert asked.count(busy) == 2
-    assert len(set(asked)) == 25
-    assert service.stats(book)["inactive"] == 24
+    await card.get_by_role("button", name="Cancel").click()
+    await expect(card).to_contain_text("cancelled")
+    await expect(card.get_by_role("button")).to_have_count(0)
+    await operator.open_page("jobs", "Jobs")
+    await operator.row("paused").first.get_by_role("button", name="Resume").click()
+    newest = operator.row("change").first
+    await expect(newest).to_contain_text("0 codes are switched off. 1 refused.")
+    async with operator.page.expect_download() as saving:
+        await newest.get_by_role("link", name="Results").click()
+    assert (await saving.value).suggested_filename == f"results-{second}.csv"
+    assert ok(service.manage.get(f"/v1/jobs/{first}"))["status"] == "cancelled"

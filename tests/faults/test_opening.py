@@ -163,6 +163,29 @@ async def test_the_api_is_killed_while_uploading(patient: Service) -> None:
     assert (stats["codes"], stats["available"]) == (len(codes), len(codes))
 
 
+@pytest.mark.parametrize(("action", "status"), [("switchOff", "inactive"), ("release", "available")])
+def test_processes_are_killed_while_codes_are_changed(patient: Service, action: str, status: str) -> None:
+    """Worker and API die while a job changes codes: it goes on, with each code once, and both stores agree."""
+    service, book, mark = patient, patient.book(), new_code()
+    codes = [f"{mark}-{number:05}" for number in range(12_000 if action == "switchOff" else 4_000)]
+    lines = "\n".join(["code,userId", *(f"{code},{mark}-{number // 10}" for number, code in enumerate(codes))])
+    ok(service.manage.post(f"/v1/books/{book}/codes", content=lines.encode(), headers={"Content-Type": "text/csv"}))
+    job = ok(service.manage.post(f"/v1/books/{book}/codes/change", json={"action": action}), 202)
+    path = f"/v1/jobs/{job['jobId']}"
+    wait(lambda: ok(service.manage.get(path))["done"])
+    _kill(service, "worker")
+    _kill(service, "api")
+    ended = wait(lambda: (now := ok(service.manage.get(path)))["status"] != "running" and now)
+    assert (ended["status"], ended["done"], ended["change"]["changed"]) == ("done", len(codes), len(codes))
+    results = service.manage.get(f"{path}/results.csv").text.splitlines()[1:]
+    assert sorted(line.partition(",")[0] for line in results) == codes
+    until_recorded(service)
+    wait(lambda: service.stats(book)[status] == len(codes))
+    compared = ok(service.operate.post("/v1/ops/reconcile", json={}), 202)["jobId"]
+    wait(lambda: ok(service.operate.get(f"/v1/jobs/{compared}"))["status"] == "done")
+    assert ok(service.operate.get("/v1/ops/consistency"))["drift"] == {}
+
+
 async def _write(service: Service, book: str, codes: list[CodeLine], capped: str = "") -> None:
     """Write codes into Postgres and not into Redis, as a process does that dies then; with a user, its cap and a limit
     of the book, of 1 each."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from tests.integration.requests_table import Place
+from tests.integration.requests_table import Place, make_paused_change
 from tests.service_fixture import Service, new_code, new_id, ok
 
 ANYONE = ""
@@ -52,6 +52,7 @@ _DISCOUNTS = (
     {"type": "tiered", "tiers": [{"from": 0, "type": "fixed", "value": 1}], "maxAmount": 5},
     {"type": "buyXGetY", "buy": 2, "get": 1},
 )
+_SWITCH_OFF = {"action": "switchOff", "filter": {"codes": ["NO-SUCH-CODE"]}}
 _LISTENS = {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]}
 
 ROWS = (
@@ -76,6 +77,7 @@ ROWS = (
     Row("POST /v1/books/{bookId}/codes", "manage", "/v1/books/{book}/codes", {"codes": ["{new1}"]}, another=_BOOK),
     Row("POST /v1/books/{bookId}/codes/generate", "manage", "/v1/books/{book}/codes/generate", {"count": 1},
         another=_BOOK),
+    Row("POST /v1/books/{bookId}/codes/change", "manage", "/v1/books/{book}/codes/change", _SWITCH_OFF, another=_BOOK),
     Row("POST /v1/coupons/codes", "manage", body={"bookId": "{book}", "codes": ["{new2}"]}, another=_BOOK),
     Row("POST /v1/coupons/user-specific", "manage", body={"userId": "{ann}"}, another=""),
     Row("POST /v1/coupons/time-specific", "manage", body=_WINDOW, another=""),
@@ -114,6 +116,10 @@ ROWS = (
     Row("GET /v1/users/{userId}/coupons", "checkout manage user", "/v1/users/{ann}/coupons", another=""),
     Row("GET /v1/users/{userId}/redemptions", "checkout manage user", "/v1/users/{ann}/redemptions", another=""),
     Row("GET /v1/jobs/{jobId}", "manage operate", "/v1/jobs/{job}", another="job_not_found"),
+    Row("GET /v1/jobs/{jobId}/results.csv", "manage", "/v1/jobs/{change1}/results.csv", another="job_not_found"),
+    Row("POST /v1/jobs/{jobId}/pause", "manage", "/v1/jobs/{change1}/pause", {}, another="job_not_found"),
+    Row("POST /v1/jobs/{jobId}/cancel", "manage", "/v1/jobs/{change1}/cancel", {}, another="job_not_found"),
+    Row("POST /v1/jobs/{jobId}/resume", "manage", "/v1/jobs/{change2}/resume", {}, another="job_not_found"),
     Row("GET /v1/keys", "operate", another=""),
     Row("POST /v1/keys", "operate", body={"name": "made", "scopes": ["public"]}, another=""),
     Row("POST /v1/keys/{keyId}/rotate", "operate", "/v1/keys/{key1}/rotate", {}, another="not_found"),
@@ -158,6 +164,8 @@ def make_place(service: Service, admin: httpx.Client) -> Place:
     undone = ok(admin.post(f"/v1/coupons/redeem/{place['undone']}", json={"userId": place["ann"]}), 201)
     place["redemption"] = undone["redemptionId"]
     place["job"] = ok(admin.post(f"/v1/books/{place['book']}/codes/generate", json={"count": 1}), 202)["jobId"]
+    for name in ("change1", "change2"):
+        place[name] = make_paused_change(service, place["book"])
     for name in ("key1", "key2"):
         place[name] = ok(admin.post("/v1/keys", json={"name": name, "scopes": ["public"]}), 201)["keyId"]
     for name in ("webhook1", "webhook2"):

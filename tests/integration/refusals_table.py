@@ -103,7 +103,7 @@ def _use(service: Service, place: Place) -> None:
     gift = {"bookId": place["gifts_book"], "orderId": place["given"]}
     ok(service.checkout.post(f"/v1/users/{ann}/gifts", json=gift), 201)
     place["key"] = new_id("key")
-    place |= {"webhook": NOBODYS, "delivery": NOBODYS}
+    place |= {"webhook": NOBODYS, "delivery": NOBODYS, "job": NOBODYS}
     ok(service.manage.post("/v1/users", json={"userId": ann}, headers={"Idempotency-Key": place["key"]}), 201)
 
 
@@ -216,11 +216,14 @@ OTHERS = (
     Case("book_not_found", "POST", f"{_BOOK}/codes", _CODES),
     Case("book_not_found", "POST", f"{_BOOK}/codes", b"code\nGOOD-1\n", kind="text/csv"),
     Case("book_not_found", "POST", f"{_BOOK}/codes/generate", {"count": 1}),
+    Case("book_not_found", "POST", f"{_BOOK}/codes/change", {"action": "release"}),
     Case("book_not_found", "POST", "/v1/coupons/codes", {"bookId": NOBODYS} | _CODES),
     *(Case("coupon_not_found", "GET", f"/v1/coupons/{name}{rest}") for name in ("NO-SUCH-CODE", "a.b")
       for rest in ("", "/redemptions")),
     Case("coupon_not_found", "PATCH", "/v1/coupons/NO-SUCH-CODE", {"status": "inactive"}),
     *(Case("job_not_found", "GET", f"/v1/jobs/{name}") for name in (NOBODYS, "x", "{free_book}")),
+    Case("job_not_found", "GET", f"/v1/jobs/{NOBODYS}/results.csv"),
+    *(Case("job_not_found", "POST", f"/v1/jobs/{NOBODYS}/{verb}", {}) for verb in ("pause", "resume", "cancel")),
     *(Case("not_found", "DELETE", f"/v1/keys/{name}") for name in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/webhooks/{NOBODYS}{rest}", body) for method, rest, body in (
         ("GET", "", None), ("PATCH", "", {"status": "inactive"}), ("DELETE", "", None), ("POST", "/rotate", {}),

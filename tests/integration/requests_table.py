@@ -1,5 +1,6 @@
 """Every request with a body: its address, a good body, and the values that each of its fields refuses."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,6 +72,10 @@ PATTERN = Kind(_but(str), ("", "###", "#" * 65, "#### ####", "é###", "LOCK", "#
 CHARSET = Kind(_but(str), ("", "A", "AA", "aA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", "A B", "AÉ", "AB#"))
 TAGS = Kind(_but(list, also=([1], [None])), ([""], ["x" * 101], ["a\n"], ["x"] * 21))
 CODES = Kind(_but(list, also=([1], ["GOOD-1", None], [["GOOD-1"]])))
+NAMED_CODES = Kind(CODES.malformed, ([], ["a b"], ["LOCK"], ["GOOD-1"] * 1001))
+STATUSES = Kind(_but(list, also=([1], [None])), ([], ["locked"], [""]))
+PREFIX = Kind(_but(str), ("", "x" * 65, "a b", "é", "a\n"))
+CHANGE = Kind(_but(str), ("", "delete"))
 ITEMS = Kind(_but(list, also=([1], [None])), ([{"sku": "a", "quantity": 1, "unitPrice": 1}] * 1001,))
 EVENTS = Kind(_but(list, also=([1], [None])), ([], ["coupon.sold"], ["coupon.redeemed"] * 2, [""]))
 HOOK_STATUS = Kind(_but(str), ("", "ACTIVE", "deleted"))
@@ -208,6 +213,12 @@ REQUESTS = (
            fields={"bookId": OWN_ID, "codes": CODES}),
     _asked("POST", "/v1/books/{book}/codes/generate", "manage", {"count": 1}, "count",
            fields={"count": MANY, "codePattern": PATTERN, "charset": CHARSET}),
+    _asked("POST", "/v1/books/{book}/codes/change", "manage", {"action": "switchOff", "filter": {"codes": ["NONE"]}},
+           "action", fields={"action": CHANGE, "filter.codes": NAMED_CODES}),
+    _asked("POST", "/v1/books/{book}/codes/change", "manage", {"action": "setExpiry", "expiresAt": None, "filter": {}},
+           "action", fields={"expiresAt": TIME, "filter.status": STATUSES, "filter.prefix": PREFIX,
+                             "filter.createdFrom": TIME, "filter.createdUntil": TIME}),
+    *(_asked("POST", f"/v1/jobs/{{job}}/{verb}", "manage", {}, fields={}) for verb in ("pause", "resume", "cancel")),
     _asked("POST", "/v1/coupons/user-specific", "manage", {"userId": "u"} | _FLAT_DISCOUNT, "userId", fields=_SINGLE),
     _asked("POST", "/v1/coupons/time-specific", "manage", _WINDOW | _FLAT_DISCOUNT, " ".join(_WINDOW), fields=_SINGLE),
     _asked("POST", "/v1/coupons/generate", "manage", _FLAT_DISCOUNT, fields=_SINGLE),
@@ -276,11 +287,24 @@ def unchanged(service: Service, book: str) -> Iterator[None]:
     assert state() == before
 
 
+PAUSED_CHANGE = """
+INSERT INTO code_changes (job_id, workspace, book, parameters, status, requested, before)
+SELECT $2, workspace, book, '{"action": "switchOff", "filter": {"codes": ["NONE"]}}', 'paused', 1, 1
+FROM books WHERE book_id = $1"""
+
+
+def make_paused_change(service: Service, book: str) -> str:
+    """A job that changes codes of a book, and is paused."""
+    job = str(uuid4())
+    asyncio.run(service.fetch(PAUSED_CHANGE, book, job))
+    return job
+
+
 def make_place(service: Service) -> Place:
     """A book with a free code, one that was redeemed, and its order."""
     code, used, order, user = new_code(), new_code(), new_id("order"), new_id()
     book = service.book(code, used)
     redeemed = service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user, "orderId": order})
     redemption = ok(redeemed, 201)["redemptionId"]
-    unknown = {name: str(uuid4()) for name in ("key", "webhook", "delivery")}
+    unknown = {name: str(uuid4()) for name in ("key", "webhook", "delivery", "job")}
     return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption} | unknown

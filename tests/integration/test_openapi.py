@@ -11,7 +11,15 @@ import pytest
 from service.common.config import Settings
 from service.domain.outcomes import BY_CODE
 from service.serving.app import create_app
-from tests.integration.requests_table import REQUESTS, Asked, Place, filled, make_place, send
+from tests.integration.requests_table import (
+    REQUESTS,
+    Asked,
+    Place,
+    filled,
+    make_paused_change,
+    make_place,
+    send,
+)
 from tests.schema import check, resolved
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -169,7 +177,7 @@ def test_it_has_every_route(document: Document) -> None:
 def test_good_bodies_fit(document: Document) -> None:
     """The good bodies that tests send fit the schemas of their requests."""
     for asked in REQUESTS:
-        path = re.sub(r"\{(book|redemption|order|user|key|webhook|delivery)\}", r"{\1Id}", asked.path)
+        path = re.sub(r"\{(book|redemption|order|user|key|webhook|delivery|job)\}", r"{\1Id}", asked.path)
         operation = document["paths"][path][asked.method.lower()]
         check(asked.good, operation["requestBody"]["content"]["application/json"]["schema"], document)
 
@@ -184,8 +192,7 @@ def test_null_is_left_out(service: Service, asked: Asked) -> None:
     if "{key}" in asked.path:
         made = service.operate.post("/v1/keys", json={"name": "k", "scopes": ["public"]})
         place["key"] = ok(made, 201)["keyId"]
-    if "/webhooks" in asked.path:
-        place |= _webhook(service)
+    place |= _make_for(service, asked.path, place)
     if "unassign" in asked.path:
         ok(service.checkout.post(f"/v1/coupons/assign/{place['code']}", json={"userId": "u"}), 201)
     if "userId" in good:
@@ -201,8 +208,12 @@ def test_null_is_left_out(service: Service, asked: Asked) -> None:
                 assert service.operate.delete(f"/v1/webhooks/{item['webhookId']}").status_code == 204
 
 
-def _webhook(service: Service) -> Place:
-    """A webhook with a delivery."""
+def _make_for(service: Service, path: str, place: Place) -> Place:
+    """What a path names besides the place: a webhook with a delivery, or a paused job."""
+    if "{job}" in path:
+        return {"job": make_paused_change(service, place["book"])}
+    if "/webhooks" not in path:
+        return {}
     fields = {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]}
     webhook = ok(service.operate.post("/v1/webhooks", json=fields), 201)["webhookId"]
     delivery = ok(service.operate.post(f"/v1/webhooks/{webhook}/test", json={}), 202)["deliveryId"]

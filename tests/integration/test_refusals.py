@@ -36,6 +36,8 @@ ELSEWHERE = {
     "lock_quota": "tests/integration/test_limited.py",
     "key_quota": "tests/integration/test_key_budget.py",
     "book_archived": "tests/integration/test_archiving.py",
+    "job_ended": "tests/integration/test_code_changes.py",
+    "too_many_jobs": "tests/integration/test_code_changes.py",
 }
 """Refusals that need faults or limits, and the test that has them."""
 

@@ -33,6 +33,7 @@ from service.api.reading import (
 )
 from service.common.pipeline import SerialRunner
 from service.domain import field_types
+from service.domain.code_change_requests import Status
 from service.domain.code_requests import (
     CHUNK,
     MAX_ERRORS,
@@ -51,7 +52,7 @@ from service.formats import page_cursors
 from service.operations.coupon_view import Time
 from service.operations.views import Job
 from service.record.config.book_rows import read_book
-from service.record.config.code_pages import FIRST, Status, page_codes
+from service.record.config.code_pages import FIRST, page_codes
 from service.record.config.code_rows import add_codes
 from service.record.config.job_rows import create_generation
 

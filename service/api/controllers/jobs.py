@@ -1,13 +1,22 @@
 """Jobs: work that takes longer than a request."""
 
-from typing import Annotated, Any
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from litestar import Controller, Request, get
+from asyncpg import Pool
+from litestar import Controller, Request, Response, get, post
 from litestar.params import PathParameter
 
+from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
+from service.api.csv_stream import CsvFile
 from service.api.documented import describe
-from service.api.reading import parse_id, unpack_request
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import parse_id, read_json_body, unpack_request
+from service.domain.webhook_protocol import Nothing
+from service.formats.change_results import CodeResult
 from service.operations.views import Job
+from service.record.config import code_changes
 from service.record.config.job_rows import read_job
 
 EXAMPLE = {
@@ -19,18 +28,101 @@ EXAMPLE = {
     "errors": [],
     "startedAt": "2026-11-20T09:14:00.123Z",
     "finishedAt": None,
+    "change": None,
 }
+CHANGE_EXAMPLE = EXAMPLE | {
+    "kind": "change",
+    "requested": 200000,
+    "done": 35000,
+    "change": {
+        "action": "switchOff",
+        "filter": {"status": ["available"], "prefix": "SUMMER-"},
+        "expiresAt": None,
+        "bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11",
+        "changed": 31200,
+        "unchanged": 0,
+        "refused": 0,
+    },
+}
+_RESULTS = (
+    "code,result,before,after,reason\r\nSUMMER-2,changed,active,inactive,\r\nSUMMER-1,unchanged,inactive,inactive,\r\n"
+)
+
+JobId = Annotated[str, PathParameter(name="jobId", description="The job's id.")]
+
+
+PIECE = 200
+"""Lines encoded between two turns of the event loop: about 0.5 ms of work."""
+
+
+def _describe_control(operation_id: str, summary: str, status: str) -> dict[str, Any]:
+    answer = CHANGE_EXAMPLE | {"status": status}
+    if status == "cancelled":
+        answer |= {"finishedAt": "2026-11-20T09:15:00.456Z"}
+    return describe(
+        operation_id, summary, "Jobs", body=Nothing, example={}, answer=answer, refusals="job_not_found job_ended",
+        idempotent=True,
+    )  # fmt: skip
 
 
 class Jobs(Controller):
     path = "/v1/jobs"
 
     @get("/{jobId:str}", **describe("getJob", "Read a job", "Jobs", answer=EXAMPLE, refusals="job_not_found"))
-    async def read(
-        self,
-        request: Request[Any, Any, Any],
-        job_id: Annotated[str, PathParameter(name="jobId", description="The job's id.")],
-    ) -> Job:
+    async def read(self, request: Request[Any, Any, Any], job_id: JobId) -> Job:
         """The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
         caller, context, _ = unpack_request(request)
         return Job.from_row(await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found")))
+
+    @post("/{jobId:str}/pause", status_code=200, **_describe_control("pauseJob", "Pause a job", "paused"))
+    async def pause(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[Job]:
+        """Pause a job that changes codes, after the codes that it is changing. Scope `manage`."""
+        return await _set_status(request, job_id, "paused")
+
+    @post("/{jobId:str}/resume", status_code=200, **_describe_control("resumeJob", "Resume a job", "running"))
+    async def resume(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[Job]:
+        """Let a paused job go on. Scope `manage`."""
+        return await _set_status(request, job_id, "running")
+
+    @post("/{jobId:str}/cancel", status_code=200, **_describe_control("cancelJob", "Cancel a job", "cancelled"))
+    async def cancel(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[Job]:
+        """End a job that changes codes, after the codes that it is changing. What it has changed stays changed.
+
+        Scope `manage`."""
+        return await _set_status(request, job_id, "cancelled")
+
+    @get(
+        "/{jobId:str}/results.csv",
+        media_type=MEDIA_TYPE,
+        **describe("exportJobResults", "Export a job's results", "Jobs", answer=_RESULTS, refusals="job_not_found"),
+    )
+    async def results(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[str]:
+        """The result of each matching code so far, as CSV: `changed`, `unchanged` or `refused`, with the switch, end or
+        status before and after, or the code of the refusal. Only jobs that change codes have results.
+
+        Scope `manage`."""
+        caller, context, _ = unpack_request(request)
+        job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
+        return CsvFile(context.export_slots, _result_lines(context.pool, job.job_id), f"results-{job.job_id}.csv", {})
+
+
+async def _set_status(
+    request: Request[Any, Any, Any], job_id: str, status: Literal["paused", "running", "cancelled"]
+) -> Response[Job]:
+    caller, context, _ = unpack_request(request)
+    body, _ = await read_json_body(request, Nothing)
+    wanted = parse_id(job_id, "job_not_found")
+
+    async def act() -> ActionResult[Job]:
+        return ActionResult(
+            status=200, body=Job.from_row(await code_changes.set_status(context.pool, caller.workspace, wanted, status))
+        )
+
+    return await run_once(request, caller, body, act)
+
+
+async def _result_lines(pool: Pool, job_id: UUID) -> AsyncIterator[bytes]:
+    yield encode_csv_rows([CodeResult._fields])
+    async for page in code_changes.read_results(pool, job_id):
+        for start in range(0, len(page), PIECE):
+            yield encode_csv_rows(page[start : start + PIECE])

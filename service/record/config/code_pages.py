@@ -1,15 +1,11 @@
 """Pages of a book's codes, for lists and exports."""
 
-from typing import Literal
-
 import msgspec
 
+from service.domain.code_change_requests import Status
 from service.record.config.archived_books import whole_book
 from service.record.pool import Database
 from service.record.queries import query
-
-Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
-"""A code's status, apart from locks."""
 
 FIRST = 2**63 - 1
 """A position after all codes."""

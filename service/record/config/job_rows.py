@@ -9,6 +9,7 @@ import msgspec
 from asyncpg import Record
 from uuid_utils.compat import uuid7
 
+from service.domain.code_change_requests import CodeChange, CodeChangeProgress
 from service.domain.code_patterns import SPARSITY, count_possible_codes
 from service.domain.configuration import BookRow
 from service.domain.errors import FieldError, Refusal
@@ -42,6 +43,7 @@ class Reconciling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Kind = Literal["generate", "reconcile"]
+"""Kinds of the table `jobs`; service/record/config/code_changes.py has the kind `change`."""
 _PARAMETERS: dict[str, type[Generation | Reconciling]] = {"generate": Generation, "reconcile": Reconciling}
 
 
@@ -49,9 +51,11 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     job_id: UUID
     workspace: int
     partition: int
-    kind: Kind
-    parameters: Generation | Reconciling
-    status: Literal["running", "done", "failed"]
+    kind: Kind | Literal["change"]
+    parameters: Generation | Reconciling | None
+    """None for a change."""
+    change: CodeChangeProgress | None
+    status: Literal["running", "paused", "done", "cancelled", "failed"]
     requested: int
     done: int
     errors: list[str]
@@ -145,6 +149,12 @@ async def prune_jobs(database: Database, limit: int) -> int:
 
 def job_of(record: Record) -> JobRow:
     fields: dict[str, Any] = dict(record)
-    fields["parameters"] = msgspec.json.decode(fields["parameters"], type=_PARAMETERS[fields["kind"]])
+    counts = {name: fields.pop(name, None) for name in ("book_id", "changed", "unchanged", "refused")}
+    parameters, fields["parameters"], fields["change"] = fields["parameters"], None, None
+    if fields["kind"] == "change":
+        ordered = msgspec.json.decode(parameters, type=CodeChange)
+        fields["change"] = CodeChangeProgress(**msgspec.structs.asdict(ordered), **counts)
+    else:
+        fields["parameters"] = msgspec.json.decode(parameters, type=_PARAMETERS[fields["kind"]])
     fields["errors"] = msgspec.json.decode(fields["errors"])
     return JobRow(**fields)

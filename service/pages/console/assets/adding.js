@@ -1,36 +1,12 @@
-// Adding codes to a book: a job's progress, and an upload with a dry run first.
+// Adding codes to a book by an upload, with a dry run first.
 
-import { ask as request, get } from "./api.js";
-import { badge, download, field, fill, h, input, number, pairs, plural, table, tell, toast } from "./dom.js";
+import { ask as request } from "./api.js";
+import { download, field, fill, h, input, number, pairs, plural, table, tell, toast } from "./dom.js";
 
-const LOOK_MS = 500;
 const UPLOAD_MS = 600_000;
 const TRIED_BYTES = 4 << 20;
 const SHOWN = 20;
 const TEMPLATE = "code,userId,expiresAt,maxRedemptions\nSUMMER-0001,,,\nSUMMER-0002,user-42,2030-01-01T00:00:00Z,3\n";
-
-// Show a job's progress until it ends or the page is left.
-export function follow(job, page, place) {
-  const say = () => {
-    const share = job.requested ? job.done / job.requested : 1;
-    fill(place, h("div", { class: "card", role: "group", "aria-label": "Generating" },
-      h("div", { class: "row spread" },
-        h("span", {}, `${number(job.done)} of ${plural(job.requested, "code")}`), badge(job.status)),
-      h("progress", { max: 1, value: share, "aria-label": "Generated" }),
-      job.errors.map((error) => h("p", { class: "error" }, error))));
-  };
-  const look = async () => {
-    if (page.signal.aborted) return;
-    say();
-    if (job.status !== "running") {
-      if (job.status === "done") toast(`${plural(job.done, "code")} were generated.`);
-      return;
-    }
-    if (!document.hidden) job = await get(`/v1/jobs/${job.jobId}`).catch((error) => (tell(error), job));
-    setTimeout(look, LOOK_MS);
-  };
-  look();
-}
 
 // A CSV cell; an apostrophe precedes a text that a spreadsheet would evaluate as a formula.
 function cell(value) {

@@ -3,7 +3,8 @@
 import { at } from "./api.js";
 import { badge, field, fill, h, head, input, listing, local, plural, select, user, when } from "./dom.js";
 
-const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.ordered", "coupon.changed", "key.changed",
+const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
+  "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed", "key.changed",
   "key.created", "key.revoked", "key.rotated", "reconcile.ordered", "session.began", "session.ended", "user.changed", "user.created",
   "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.disabled", "webhook.rotated", "workspace.changed",
   "workspace.created", "workspace.moved"];

@@ -6,8 +6,9 @@ import { edit } from "./bookform.js";
 import { describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
 import { redemptionColumns } from "./redemptions.js";
-import { follow, uploading } from "./adding.js";
+import { uploading } from "./adding.js";
 import { changing } from "./bulk.js";
+import { follow } from "./following.js";
 
 const STATS_MS = 1000;
 const TABS = [["codes", "Codes"], ["redemptions", "Redemptions"], ["notices", "Stock notices"], ["settings", "Settings"]];

@@ -1,120 +1,31 @@
-// Changing many codes of a book: those that are picked, or all that the list's filter shows. It says how many first, shows how
-// far it is, and can be stopped; what is done then stays done.
+// Changing many codes of a book: those that are picked, or all that the list's filter shows. It says how many first; the server
+// does it as a job.
 
-import { at, get, patch } from "./api.js";
-import { ask, badge, fill, field, h, input, number, plural, select, table, tell, toast } from "./dom.js";
+import { post } from "./api.js";
+import { ask, field, fill, h, input, plural, select, tell, toast } from "./dom.js";
+import { follow } from "./following.js";
 
-const AT_ONCE = 4;
-const PAGE = 1000;
-const MOST = 10_000;
-const TRIES = 5;
-const LONGEST_WAIT_S = 60;
-const REFUSED_SHOWN = 20;
-
-// Name, meaning, the changes it makes, and the result in words.
+// Name, meaning, and the request.
 const ACTIONS = {
-  off: ["Switch off", "They can't be locked, assigned or redeemed until they are switched on again.", () => ({ status: "inactive" }), "switched off"],
-  on: ["Switch on", "They can be used again at once.", () => ({ status: "active" }), "switched on"],
-  expire: ["Expire", "They can't be used any more from now on. Another end lets them be used again.", () => ({ expiresAt: new Date().toISOString() }), "expired"],
-  until: ["Set the end of", "They can be used until then, if their book can.", (time) => ({ expiresAt: new Date(time).toISOString() }), "given an end"],
-  endless: ["Take the end from", "They can be used as long as their book.", () => ({ expiresAt: null }), "without an end of their own"],
+  off: ["Switch off", "They can't be locked, assigned or redeemed until they are switched on again.", () => ({ action: "switchOff" })],
+  on: ["Switch on", "They can be used again at once.", () => ({ action: "switchOn" })],
+  expire: ["Expire", "They can't be used any more from now on. Another end lets them be used again.", () => ({ action: "expire" })],
+  until: ["Set the end of", "They can be used until then, if their book can.", (time) => ({ action: "setExpiry", expiresAt: new Date(time).toISOString() })],
+  endless: ["Take the end from", "They can be used as long as their book.", () => ({ action: "setExpiry", expiresAt: null })],
+  release: ["Release", "Those that are assigned are taken from their users, unless a use is locked or spent.", () => ({ action: "release" })],
 };
 
-const sleep = (s) => new Promise((resolve) => { setTimeout(resolve, s * 1000); });
+const changeOf = (book) => `/v1/books/${book.bookId}/codes/change`;
 
-// After 429 and 503 it waits for the time in Retry-After.
-async function change(code, changes, signal) {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await patch(`/v1/coupons/${encodeURIComponent(code)}`, changes);
-    } catch (error) {
-      if (error.retryAfterS === null || tries === TRIES || signal.aborted) throw error;
-      await sleep(Math.min(error.retryAfterS, LONGEST_WAIT_S));
-    }
-  }
-}
-
-// A card with the progress and a button to cancel.
-function progress(work, label) {
-  const stop = new AbortController();
-  const text = h("span", { role: "status" });
-  const bar = h("progress", { max: 1, "aria-label": label });
-  const button = h("button", { type: "button", onclick: () => stop.abort() }, "Cancel");
-  fill(work, h("section", { class: "card", "aria-label": label }, h("div", { class: "row spread" }, text, button), bar,
-    h("p", { class: "hint" }, "Leaving this page stops it, too. Completed changes are kept.")));
-  const say = (words, share = null) => {
-    text.textContent = words;
-    if (share === null) bar.removeAttribute("value");
-    else bar.value = share;
-  };
-  return { say, signal: stop.signal };
-}
-
-// The codes that match the filter, newest first, up to a limit; null if cancelled.
-async function collect({ book, page, work, status }) {
-  const { say, signal } = progress(work, "Counting codes");
-  const codes = [];
-  let cursor = null;
-  try {
-    do {
-      say(`${plural(codes.length, "code")} so far`);
-      const answer = await get(at(`/v1/books/${book.bookId}/codes`, { limit: PAGE, cursor, status }), { signal: AbortSignal.any([signal, page.signal]) });
-      codes.push(...answer.items.map(({ code }) => code));
-      cursor = answer.nextCursor;
-    } while (cursor && codes.length < MOST);
-    return { codes: codes.slice(0, MOST), more: cursor !== null || codes.length > MOST };
-  } catch (error) {
-    if (signal.aborted) return null;
-    throw error;
-  } finally {
-    fill(work);
-  }
-}
-
-function summary(work, words, refused) {
-  fill(work, h("section", { class: "card", "aria-label": "Result" },
-    h("div", { class: "row spread" }, h("p", { role: "status" }, words), h("button", { type: "button", class: "quiet", onclick: () => fill(work) }, "Close")),
-    refused.length > 0 && [
-      table("Refused", [
-        { name: "Code", of: ({ code }) => h("span", { class: "code" }, code) },
-        { name: "Why", of: ({ error }) => [error.message, " ", badge(error.code, "warn")] },
-      ], refused.slice(0, REFUSED_SHOWN)),
-      refused.length > REFUSED_SHOWN && h("p", { class: "hint" }, `and ${number(refused.length - REFUSED_SHOWN)} more`),
-    ]));
-}
-
-async function run(codes, action, time, { page, work, again }) {
-  const [name, , make, past] = ACTIONS[action];
-  const changes = make(time);
-  const { say, signal } = progress(work, `${name} ${plural(codes.length, "code")}`);
-  const ended = () => signal.aborted || page.signal.aborted;
-  const refused = [];
-  let begun = 0;
-  let done = 0;
-  const next = async () => {
-    while (begun < codes.length && !ended()) {
-      const code = codes[begun++];
-      await change(code, changes, signal).catch((error) => refused.push({ code, error }));
-      say(`${number(++done)} of ${plural(codes.length, "code")}`, done / codes.length);
-    }
-  };
-  say(`0 of ${plural(codes.length, "code")}`, 0);
-  await Promise.all(Array.from({ length: AT_ONCE }, next));
-  if (page.signal.aborted) return;
-  const all = done === codes.length && refused.length === 0;
-  const changed = `${plural(done - refused.length, "code")} ${done - refused.length === 1 ? "is" : "are"} ${past}`;
-  if (all) fill(work);
-  else summary(work, `${changed}, of ${number(codes.length)}${signal.aborted ? "; then it was cancelled" : ""}${refused.length ? `; ${number(refused.length)} refused` : ""}.`, refused);
-  toast(`${changed}.`, all ? "good" : "bad");
-  again();
-}
-
-async function begin(codes, which, more, around) {
-  const chosen = select(Object.entries(ACTIONS).map(([key, [name]]) => [key, name]), which);
+async function begin(which, filter, { matching, isComplete }, { book, page, work, again }) {
+  const { status } = filter;
+  const offered = Object.entries(ACTIONS).filter(([key]) => key !== "release" || !status || status[0] === "assigned");
+  const chosen = select(offered.map(([key, [name]]) => [key, name]), which);
   const time = input({ type: "datetime-local", step: 1, required: true });
   const meaning = h("p", {});
   const ends = h("div");
-  const label = () => `${ACTIONS[chosen.value][0]} ${plural(codes.length, "code")}`;
+  const many = `${isComplete ? "" : "at least "}${plural(matching, "code")}`;
+  const label = () => `${ACTIONS[chosen.value][0]} ${many}`;
   const paint = (event) => {
     meaning.textContent = ACTIONS[chosen.value][1];
     fill(ends, chosen.value === "until" && field("They end", time));
@@ -122,32 +33,32 @@ async function begin(codes, which, more, around) {
   };
   chosen.addEventListener("change", paint);
   paint();
-  const { book, status } = around;
-  const of = `${plural(codes.length, "code")} of ${book.name}${status ? `, all that are ${status}` : ""}`;
-  const done = await ask("Change codes", [
-    h("p", {}, more ? `It touches the newest ${of}; then there are more.` : `It touches ${of}.`),
+  const job = await ask("Change codes", [
+    h("p", {}, `It touches ${many} of ${book.name}${status ? `, all that are ${status[0]}` : ""}.`),
     field("What to do", chosen), ends, meaning,
-  ], label(), async () => ({ action: chosen.value, time: time.value }), { danger: true });
-  if (done) await run(codes, done.action, done.time, around);
+  ], label(), () => post(changeOf(book), { ...ACTIONS[chosen.value][2](time.value), filter }), { danger: true });
+  if (job) follow(job, page, work, again);
 }
 
 // The column to pick by, and the buttons; `around` is { book, page, work, again, status }.
 export function changing(around) {
   const picked = new Set();
-  const some = h("button", { type: "button", disabled: true, onclick: () => begin([...picked], "off", false, { ...around, status: null }).catch(tell) });
-  const all = h("button", { type: "button" }, around.status ? `Change all that are ${around.status}` : "Change all codes");
-  all.addEventListener("click", async () => {
-    all.disabled = true;
+  const start = async (button, which, filter) => {
+    button.disabled = true;
     try {
-      const answer = await collect(around);
-      if (answer?.codes.length === 0) toast("No codes match.");
-      else if (answer) await begin(answer.codes, around.status === "inactive" ? "on" : "off", answer.more, around);
+      const counted = await post(`${changeOf(around.book)}?dryRun=true`, { action: "switchOff", filter }, { signal: around.page.signal });
+      if (counted.matching === 0) toast("No codes match.");
+      else await begin(which, filter, counted, around);
     } catch (error) {
       tell(error);
     } finally {
-      all.disabled = false;
+      button.disabled = false;
     }
-  });
+  };
+  const { status } = around;
+  const some = h("button", { type: "button", disabled: true, onclick: () => start(some, "off", { codes: [...picked] }) });
+  const all = h("button", { type: "button", onclick: () => start(all, status === "inactive" ? "on" : "off", status ? { status: [status] } : {}) },
+    status ? `Change all that are ${status}` : "Change all codes");
   const paint = () => {
     some.textContent = `Change ${plural(picked.size, "picked code")}`;
     some.disabled = picked.size === 0;

@@ -73,8 +73,9 @@ export function plural(count, one, many = `${one}s`) {
 const WORDS = { locked: "held", exhausted: "used up", inactive: "switched off" };
 const KINDS = {
   active: "good", available: "good", open: "good", done: "good", redeemed: "info", "used up": "info", assigned: "info",
-  running: "info", held: "warn", "switched off": "warn", paused: "warn", behind: "warn", full: "warn", recovering: "bad",
-  failed: "bad", closed: "bad", expired: "warn", "rolled back": "warn", pending: "info", delivered: "good",
+  running: "info", held: "warn", "switched off": "warn", paused: "warn", cancelled: "warn", behind: "warn", full: "warn",
+  recovering: "bad", failed: "bad", closed: "bad", expired: "warn", archived: "", "rolled back": "warn", pending: "info",
+  delivered: "good",
 };
 
 export function badge(text, kind = KINDS[text] ?? "") {

@@ -2,6 +2,7 @@
 
 import { at } from "./api.js";
 import { badge, fill, h, head, number, refill, table, when } from "./dom.js";
+import { controls, outcome } from "./following.js";
 
 const LOOK_MS = 1000;
 const SHOWN = 50;
@@ -14,7 +15,7 @@ function took(job) {
 export async function show(main, _, page) {
   const place = h("div");
   fill(main, head("Jobs", `The newest ${SHOWN}; live.`), place);
-  await page.every(LOOK_MS, async () => {
+  const look = async () => {
     const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
     refill(place, table("Jobs", [
       { name: "Started", of: (job) => when(job.startedAt) },
@@ -24,7 +25,9 @@ export async function show(main, _, page) {
       { name: "Done", number: true, of: (job) => number(job.done) },
       { name: "Of", number: true, of: (job) => number(job.requested) },
       { name: "Took", number: true, of: took },
-      { name: "Errors", class: "long", of: (job) => job.errors.join(" ") },
+      { name: "Result", class: "long", of: (job) => [job.change && outcome(job), ...job.errors].filter(Boolean).join(" ") },
+      { name: "Actions", hidden: true, of: (job) => h("span", { class: "row" }, controls(job, look)) },
     ], items, "No jobs yet."));
-  });
+  };
+  await page.every(LOOK_MS, look);
 }

@@ -1,0 +1,84 @@
+"""Change many codes of a book as one job."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, Response, post
+
+from service.api.configuration_writes import check_open
+from service.api.controllers import jobs
+from service.api.controllers.books import BookId
+from service.api.controllers.histories import wait_recorded
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import parse_id, read_json_body, unpack_request
+from service.domain import field_types
+from service.domain.code_change_requests import ChangeCodes, CodeFilter, MatchingCodes
+from service.operations.views import Job
+from service.record.config import code_changes
+from service.record.config.book_rows import read_book
+from service.record.config.job_rows import read_job
+from service.record.config.workspace_rows import read_workspace
+
+COUNT_S = 5.0
+"""How long the codes of a dry run are counted."""
+
+
+_MATCHING = {"matching": 2, "isComplete": True, "examples": ["SUMMER-2", "SUMMER-1"]}
+
+
+class Change(field_types.Request):
+    """Options of a change."""
+
+    dry_run: Annotated[
+        bool, msgspec.Meta(description="Return how many codes match, with status 200, without a job.")
+    ] = False
+
+
+class CodeChanges(Controller):
+    path = "/v1/books"
+
+    @post(
+        "/{bookId:str}/codes/change",
+        status_code=202,
+        **describe(
+            "changeCodes",
+            "Change many codes",
+            "Codes",
+            query=Change,
+            body=ChangeCodes,
+            example={"action": "switchOff", "filter": {"status": ["available"], "prefix": "SUMMER-"}},
+            answer=jobs.CHANGE_EXAMPLE,
+            answers={200: (MatchingCodes, "The result of a dry run.", _MATCHING)},
+            refusals="book_not_found book_archived too_many_jobs",
+            idempotent=True,
+            located=True,
+        ),
+    )
+    async def change(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Job]:
+        """Start a job that changes all codes of the book that match the filter, as the request for a single coupon
+        would. Codes that are added later stay as they are. Scope `manage`.
+
+        `requested` and `done` count the codes that are examined; `change` counts those that match. A worker changes
+        thousands of codes a second. `GET /v1/jobs/{jobId}/results.csv` has the result of each code.
+        """
+        caller, context, params = unpack_request(request, Change)
+        body, payload = await read_json_body(request, ChangeCodes)
+        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        await wait_recorded(context, caller)
+        if params.dry_run:
+            chosen = payload.filter or CodeFilter()
+            count, is_complete, examples = await code_changes.count_matching(context.pool, book, chosen, COUNT_S)
+            result = MatchingCodes(matching=count, is_complete=is_complete, examples=examples)
+            return Response(result, status_code=200)  # type: ignore[arg-type, return-value]
+        check_open(context, caller.partition)
+
+        async def act() -> ActionResult[Job]:
+            now_ms = await context.decider.time_ms(caller.partition)
+            workspace = await read_workspace(context.pool, caller.workspace)
+            async with context.pool.acquire() as connection, connection.transaction():
+                job_id = await code_changes.create_change(connection, book, payload, workspace, now_ms)
+            job = await read_job(context.pool, caller.workspace, job_id)
+            return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job_id}")
+
+        return await run_once(request, caller, body, act)

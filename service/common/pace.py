@@ -1,0 +1,27 @@
+"""Work at a bounded share of the time, so that others who use the same servers wait little."""
+
+import asyncio
+import time
+from typing import Self
+
+MAX_PAUSE_S = 1.0
+
+
+class Pace:
+    """A piece of work within a `with` block; `rest` then pauses so long that the work takes this share of the time. If
+    the server is slow because others use it, the pauses grow, too."""
+
+    def __init__(self, share: float) -> None:
+        self._rest_for_each_s = 1 / share - 1
+        self._began = self._worked_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worked_s += time.monotonic() - self._began
+
+    async def rest(self) -> None:
+        worked_s, self._worked_s = self._worked_s, 0.0
+        await asyncio.sleep(min(worked_s * self._rest_for_each_s, MAX_PAUSE_S))

@@ -1,0 +1,118 @@
+"""Requests to change many codes of a book as one job."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from service.domain.book_requests import Time, check_time
+from service.domain.errors import BadField
+from service.domain.field_types import END, Answer, Request, canonicalize_code
+from service.domain.times import Timestamp
+
+Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
+"""A code's status, apart from locks."""
+Action = Literal["switchOff", "switchOn", "expire", "setExpiry", "release"]
+
+MAX_NAMED = 1_000
+"""Codes that a request may name."""
+_PREFIX = r"^[A-Za-z0-9_-]{1,64}" + END
+
+
+class CodeFilter(Request, kw_only=True, omit_defaults=True):
+    """Which codes of the book: those that match all of it; without any, all."""
+
+    status: Annotated[
+        list[Status] | None,
+        msgspec.Meta(description="Codes of one of these statuses, as lists show it; a lock does not change it."),
+    ] = None
+    prefix: Annotated[str, msgspec.Meta(pattern=_PREFIX, description="Codes that begin so, in any case.")] | None = None
+    created_from: Annotated[Time | None, msgspec.Meta(description="Codes added at this time or later.")] = None
+    created_until: Annotated[Time | None, msgspec.Meta(description="Codes added before this time.")] = None
+    codes: Annotated[
+        list[str] | None,
+        msgspec.Meta(
+            description=f"These codes, at most {MAX_NAMED:,}; without any other filter.", examples=[["VIP-1"]]
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.status is not None and not self.status:
+            raise BadField("filter.status", "must have a status, or be left out")
+        for field, time in (("createdFrom", self.created_from), ("createdUntil", self.created_until)):
+            if time is not None:
+                check_time(f"filter.{field}", time)
+        if self.created_from and self.created_until and self.created_until <= self.created_from:
+            raise BadField("filter.createdUntil", "must be after createdFrom")
+        if self.prefix is not None:
+            self.prefix = self.prefix.upper()
+        if self.codes is not None:
+            self._check_codes(self.codes)
+
+    def _check_codes(self, codes: list[str]) -> None:
+        if self.status or self.prefix or self.created_from or self.created_until:
+            raise BadField("filter.codes", "can't be combined with another filter")
+        if not 1 <= len(codes) <= MAX_NAMED:
+            raise BadField("filter.codes", f"must have 1 to {MAX_NAMED:,} codes; use another filter for more")
+        named = list(map(canonicalize_code, codes))
+        for position, code in enumerate(named):
+            if code is None:
+                raise BadField(f"filter.codes[{position}]", "must have 4 to 64 of A-Z a-z 0-9 - _")
+        self.codes = list(dict.fromkeys(filter(None, named)))
+
+
+class ChangeCodes(Request, kw_only=True):
+    """What to do with which codes of the book."""
+
+    action: Annotated[
+        Action,
+        msgspec.Meta(
+            description="`switchOff`, `switchOn`: as `status` in the change of one coupon. `expire`: end them now. "
+            "`setExpiry`: give them the end `expiresAt`, or none. `release`: take them from their users."
+        ),
+    ]
+    expires_at: Annotated[
+        Time | UnsetType | None, msgspec.Meta(description="For `setExpiry`; null removes the codes' own end.")
+    ] = UNSET
+    filter: CodeFilter | None = None
+
+    def __post_init__(self) -> None:
+        if (self.action == "setExpiry") == (self.expires_at is UNSET):
+            needs = "is required for setExpiry" if self.expires_at is UNSET else "is only for setExpiry"
+            raise BadField("expiresAt", needs)
+        if isinstance(self.expires_at, datetime):
+            check_time("expiresAt", self.expires_at)
+        chosen = self.filter or CodeFilter()
+        if self.action == "release" and not chosen.codes:
+            if chosen.status not in (None, ["assigned"]):
+                raise BadField("filter.status", "must be assigned for release, or be left out")
+            chosen.status = ["assigned"]
+        self.filter = chosen
+
+
+class CodeChange(Answer, kw_only=True):
+    """What a job does with which codes; `expiresAt` is the end that it gives them."""
+
+    action: Action
+    filter: CodeFilter
+    expires_at: Timestamp | None = None
+
+
+class CodeChangeProgress(CodeChange, kw_only=True):
+    """What a job does with which codes, and how many were changed, had been so before, or were refused."""
+
+    book_id: UUID
+    changed: int
+    unchanged: int
+    refused: int
+
+
+class MatchingCodes(Answer, kw_only=True):
+    """How many codes a change would examine and match. Counting ends after some seconds: then `isComplete` is false,
+    and more codes may match. `examples` are the newest of them."""
+
+    matching: int
+    is_complete: bool
+    examples: list[str]

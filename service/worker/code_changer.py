@@ -1,0 +1,183 @@
+"""Change many codes of a book as one job, which another worker can continue (docs/decisions/0065-bulk-changes.md)."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+
+from service.access.caller import Caller
+from service.common.pace import Pace
+from service.common.pipeline import SerialRunner
+from service.domain.configuration import CodeRow, Projector
+from service.domain.errors import Refusal
+from service.domain.outcomes import BY_NUMBER, OK
+from service.formats.change_results import CodeResult, PendingCodes
+from service.hot.projection import RedisProjector
+from service.hot.redis_server import Server
+from service.hot.scripts import Scripts
+from service.operations.base import Call, Command
+from service.operations.unassign import UNASSIGN, UnassignRequest
+from service.record.config import code_changes
+from service.record.config.code_changes import Progress, TakenChange
+from service.record.config.job_rows import LostLease
+from service.record.config.retirements import bring_back
+from service.record.pool import wait_out_outage
+from service.worker.lease_keeper import Lease
+from service.worker.projection_catchup import runner_of
+from service.worker.projector import log_skipped_code
+
+LEASE_S = 10
+TURN_S = 10.0
+"""After this time the partition's next change has its turn."""
+CONFIGURED, DECIDED = 5_000, 1_000
+"""Codes of a page: in one transaction, or between two notes of what scripts are deciding."""
+CODES_A_RUN = 50
+"""Bounds a run of put_codes that changes codes to a millisecond."""
+DECIDED_A_CALL = 20
+"""Bounds a call of many scripts to a millisecond."""
+SHARE = 0.5
+"""Of the time, how long Redis may work on a change, or keep it waiting."""
+
+Decide = Callable[[Sequence[Command]], Awaitable[Sequence[int | None]]]
+"""Requests → the outcome of each, None if its script failed."""
+
+log = structlog.get_logger()
+
+
+def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeChanger":
+    """A changer that leaves the rest of the time to others."""
+    pace = Pace(SHARE)
+
+    async def decide(commands: Sequence[Command]) -> Sequence[int | None]:
+        with pace:
+            runs = [(command.script, command.keys, command.args) for command in commands]
+            outcomes = await server.run_many(scripts, runs)
+        await pace.rest()
+        return outcomes
+
+    projector = RedisProjector(runner_of(server, scripts), log_skipped_code, CODES_A_RUN, pace)
+    return CodeChanger(pool, projector, server.partition, decide)
+
+
+class CodeChanger:
+    """One for each open partition.
+
+    1. Take a job without a live lease. Any worker can continue a job; several take turns of ten seconds.
+    2. Find the next codes that match its filter, from the newest to the oldest.
+    3. Switch or expiry: in one transaction, draw the next configuration version, change the codes, store the result of
+       each, advance the job and renew its lease. Project the codes into Redis while the next are changed. If the
+       worker dies first, ProjectionCatchUp projects them.
+    4. Release: store the codes in the job, run the script of the single request for each, then store results and
+       progress in one transaction. A worker that continues runs the scripts of the stored codes again: a code that is
+       no longer assigned was released by the worker that died.
+    5. Mark the job as done; or as failed if its book's facts are in files.
+
+    A job that was paused or cancelled stops after the codes that are being changed.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, decide: Decide) -> None:
+        self._pool, self._projector, self._partition, self._decide_all = pool, projector, partition, decide
+
+    async def run(self, lease: Lease) -> None:
+        while True:
+            is_idle = True
+            try:
+                with wait_out_outage(log):
+                    is_idle = not await self.run_one()
+            except Refusal as refusal:  # Redis takes no changes now, or the book has to return to it first
+                log.info("changing_waits", reason=refusal.code)
+            if is_idle:
+                await lease.until_due("changing")
+
+    async def run_one(self) -> bool:
+        """Work on one job for its turn; return False if there was none."""
+        token = uuid4()
+        job = await code_changes.take_change(self._pool, self._partition, token, LEASE_S)
+        if job is None:
+            return False
+        try:
+            is_done = await self._work(job, token)
+            if is_done:
+                await code_changes.end_change(self._pool, job.job_id, token)
+        except LostLease:
+            log.info("change_stopped", job_id=str(job.job_id))
+        except Refusal as refusal:
+            if refusal.code != "book_archived":
+                raise
+            await code_changes.end_change(self._pool, job.job_id, token, [refusal.detail])
+        finally:
+            with contextlib.suppress(Exception):  # the lease expires
+                await asyncio.shield(code_changes.release_change(self._pool, job.job_id, token))
+        return True
+
+    async def _work(self, job: TakenChange, token: UUID) -> bool:
+        """Change codes until none is left, or the turn ends; return whether none is left. Raises LostLease."""
+        await bring_back(self._pool, job.workspace, job.book)
+        decides, before, ends = job.change.action == "release", job.before, time.monotonic() + TURN_S
+        if job.pending is not None:
+            before = await self._decide(job, token, job.pending, is_repeat=True)
+        async with SerialRunner() as projecting:
+            while before > 0 and time.monotonic() < ends:
+                size = DECIDED if decides else CONFIGURED
+                about = (job.workspace, job.book, job.change.filter, before, size)
+                page = await code_changes.find_codes(self._pool, *about)
+                if page.codes and decides:
+                    await code_changes.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
+                    before = await self._decide(job, token, page)
+                elif page.codes:
+                    before = await self._configure(job, token, page, projecting)
+                else:
+                    results = code_changes.missing_codes(job, page)
+                    before = await self._store(job, token, Progress(page.examined, page.last, results))
+        return before == 0
+
+    async def _configure(self, job: TakenChange, token: UUID, page: PendingCodes, projecting: SerialRunner) -> int:
+        """Change the switch or expiry of a page's codes; return the cursor after them."""
+        status, version, rows = await code_changes.configure_codes(self._pool, job, token, page, LEASE_S)
+        await projecting.put(partial(self._project, job.workspace, version, rows))
+        return _go_on(job, status, page.last)
+
+    async def _project(self, workspace: int, version: int, rows: list[CodeRow]) -> None:
+        await self._projector.codes(workspace, self._partition, version, rows)
+        await self._projector.seen(self._partition, version)
+
+    async def _decide(self, job: TakenChange, token: UUID, page: PendingCodes, is_repeat: bool = False) -> int:
+        """Release a page's codes; return the cursor after them."""
+        call = Call(Caller(None, job.workspace, UUID(int=0), job.partition, "live", frozenset({"manage"})))
+        results = code_changes.missing_codes(job, page)
+        for start in range(0, len(page.codes), DECIDED_A_CALL):
+            some = page.codes[start : start + DECIDED_A_CALL]
+            commands = [UNASSIGN.prepare(call, code, UnassignRequest()) for code in some]
+            outcomes = await self._decide_all(commands)
+            results += [_release_of(code, outcome, is_repeat) for code, outcome in zip(some, outcomes, strict=True)]
+        return await self._store(job, token, Progress(page.examined, page.last, results))
+
+    async def _store(self, job: TakenChange, token: UUID, progress: Progress) -> int:
+        async with self._pool.acquire() as connection, connection.transaction():
+            status = await code_changes.store_progress(connection, job, token, progress, LEASE_S)
+        return _go_on(job, status, progress.last)
+
+
+def _go_on(job: TakenChange, status: str, last: int) -> int:
+    """The cursor. Raises LostLease if the job was paused or cancelled meanwhile."""
+    if status != "running":
+        raise LostLease(job.job_id)
+    return last
+
+
+def _release_of(code: str, outcome: int | None, is_repeat: bool) -> CodeResult:
+    """The result of a release, from the script's outcome; None if the script failed. Raises Refusal if Redis decides
+    no changes now: the job waits."""
+    if outcome == OK:
+        return CodeResult(code, "changed", "assigned", "available")
+    reason = "internal" if outcome is None or outcome not in BY_NUMBER else BY_NUMBER[outcome].code
+    if outcome is not None and outcome in BY_NUMBER and BY_NUMBER[outcome].status == 503:
+        raise Refusal.temporary(reason)
+    if is_repeat and reason == "coupon_not_assigned":
+        return CodeResult(code, "changed", "assigned", "available")
+    return CodeResult(code, "refused", reason=reason)

@@ -1,0 +1,258 @@
+"""Jobs that change many codes: each code once, whatever dies, is paused or is cancelled meanwhile."""
+
+import csv
+import io
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from service.domain.code_change_requests import ChangeCodes
+from service.domain.code_requests import CodeLine
+from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.domain.outcomes import BY_CODE, OK
+from service.operations.base import Command
+from service.record.config import code_changes, code_rows, job_rows
+from service.worker import code_changer
+from service.worker.code_changer import CodeChanger
+from tests.integration.record_fixtures import make_book
+from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+
+
+class Redis:
+    """Stores the projected codes, and releases assigned ones; `interrupt` runs before each piece of work."""
+
+    def __init__(self) -> None:
+        self.codes_: dict[str, CodeRow] = {}
+        self.assigned: set[str] = set()
+        self.interrupt: Callable[[int], Awaitable[None]] | None = None
+        self.works = 0
+
+    async def _begin(self) -> None:
+        self.works += 1
+        if self.interrupt:
+            await self.interrupt(self.works)
+
+    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
+        await self._begin()
+        assert {row.version for row in rows} <= {version}
+        self.codes_ |= {row.code: row for row in rows}
+
+    async def seen(self, partition: int, version: int) -> None: ...
+
+    async def release(self, commands: Sequence[Command]) -> list[int | None]:
+        codes = [command.args[1] for command in commands]
+        outcomes: list[int | None] = [
+            OK if code in self.assigned else BY_CODE["coupon_not_assigned"].number for code in codes
+        ]
+        self.assigned -= set(codes)
+        await self._begin()
+        return outcomes
+
+
+class Shop:
+    """A book with 100 codes, ten to a page."""
+
+    def __init__(self, pool: asyncpg.Pool, workspace: WorkspaceRow, book: BookRow) -> None:
+        self.pool, self.workspace, self.book, self.redis = pool, workspace, book, Redis()
+        self.names = [f"CODE-{number:02}" for number in range(100)]
+
+    async def order(self, action: str, **more: Any) -> UUID:
+        request = convert({"action": action} | more, ChangeCodes)
+        async with self.pool.acquire() as connection, connection.transaction():
+            return await code_changes.create_change(connection, self.book, request, self.workspace, 1_800_000_000_000)
+
+    async def work(self) -> bool:
+        return await CodeChanger(self.pool, self.redis, 0, self.redis.release).run_one()
+
+    async def job(self, job_id: UUID) -> job_rows.JobRow:
+        return await job_rows.read_job(self.pool, self.workspace.workspace, job_id)
+
+    async def results(self, job_id: UUID) -> list[tuple[str, ...]]:
+        return [tuple(one) async for page in code_changes.read_results(self.pool, job_id) for one in page]
+
+    async def set_status(self, job_id: UUID, status: Any) -> job_rows.JobRow:
+        return await code_changes.set_status(self.pool, self.workspace.workspace, job_id, status)
+
+
+@pytest.fixture
+async def shop(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    for name, size in (("CONFIGURED", 10), ("DECIDED", 10), ("DECIDED_A_CALL", 4)):
+        monkeypatch.setattr(code_changer, name, size)
+    shop = Shop(pool, workspace, await make_book(pool, workspace))
+    lines = [CodeLine(name, "ann") for name in shop.names]
+    await code_rows.add_codes(pool, workspace.workspace, 0, shop.book.book, lines)
+    shop.redis.assigned = set(shop.names)
+    return shop
+
+
+async def test_a_change_goes_on_after_each_interruption(shop: Shop) -> None:
+    """A worker that fails in the middle is followed by another: each code is changed and in the results once."""
+
+    async def fail(work: int) -> None:
+        if work == 4:
+            raise ConnectionResetError
+
+    shop.redis.interrupt = fail
+    job_id = await shop.order("switchOff")
+    with pytest.raises(ConnectionResetError):
+        await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.requested, job.done, job.change.changed) == ("running", 100, 50, 50)
+    assert await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.done, job.change.changed, job.change.unchanged) == ("done", 100, 100, 0)
+    results = await shop.results(job_id)
+    assert results == [(name, "changed", "active", "inactive", "") for name in reversed(shop.names)]
+    assert await shop.pool.fetchval("SELECT count(*) FROM codes WHERE NOT active") == 100
+    assert len(shop.redis.codes_) == 80  # two pages, one written while the other failed, are left to the catch-up
+    assert not await shop.work()
+
+
+async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
+    """If a worker dies after Redis decided, the next one counts what was released then, once."""
+
+    async def fail(work: int) -> None:
+        if work == 5:
+            raise ConnectionResetError
+
+    shop.redis.interrupt = fail
+    job_id = await shop.order("release")
+    shop.redis.assigned -= {"CODE-99", "CODE-00"}
+    with pytest.raises(ConnectionResetError):
+        await shop.work()
+    assert (await shop.job(job_id)).done == 10
+    assert await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.done, job.change.changed, job.change.refused) == ("done", 100, 98, 2)
+    results = await shop.results(job_id)
+    assert [code for code, *_ in results] == shop.names[::-1]
+    assert {code: rest for code, *rest in results if rest[0] == "refused"} == {
+        code: ["refused", "", "", "coupon_not_assigned"] for code in ("CODE-99", "CODE-00")
+    }
+    assert shop.redis.assigned == set()
+
+
+@pytest.mark.parametrize("action", ["switchOff", "release"])
+async def test_a_change_is_paused_resumed_and_cancelled(shop: Shop, action: str) -> None:
+    """A paused job keeps what it has changed and goes on when it is resumed; a cancelled one has ended, and the results
+    have all that was changed."""
+    job_id = await shop.order(action)
+    orders = {2: "paused", 12: "cancelled"}
+
+    async def order(work: int) -> None:
+        if status := orders.get(work):
+            assert (await shop.set_status(job_id, status)).status == status
+
+    shop.redis.interrupt = order
+    assert await shop.work()
+    paused = await shop.job(job_id)
+    assert (paused.status, 0 < paused.done < 100, paused.finished_at) == ("paused", True, None)
+    assert not await shop.work()
+    assert (await shop.set_status(job_id, "running")).status == "running"
+    if action == "switchOff":
+        orders[shop.redis.works + 1] = "cancelled"
+    assert await shop.work()
+    ended = await shop.job(job_id)
+    assert ended.change is not None
+    assert (ended.status, paused.done < ended.done < 100, ended.finished_at is None) == ("cancelled", True, False)
+    changed = {code for code, result, *_ in await shop.results(job_id) if result == "changed"}
+    assert len(changed) == ended.change.changed
+    if action == "release":
+        assert changed == set(shop.names) - shop.redis.assigned
+    assert not await shop.work()
+    assert (await shop.set_status(job_id, "cancelled")).finished_at == ended.finished_at
+    with pytest.raises(Refusal, match="job_ended"):
+        await shop.set_status(job_id, "running")
+
+
+async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long change does not keep a later one waiting until its end."""
+    monkeypatch.setattr(code_changer, "TURN_S", 0.0)
+    long, short = await shop.order("switchOff"), await shop.order("expire", filter={"codes": ["CODE-07"]})
+    monkeypatch.setattr(code_changes, "MAX_UNFINISHED", 2)
+    with pytest.raises(Refusal, match="too_many_jobs"):
+        await shop.order("switchOn")
+    ended = []
+    for _ in range(40):
+        monkeypatch.setattr(code_changer, "TURN_S", 0.001)
+        await shop.work()
+        ended += [one for one in (long, short) if one not in ended and (await shop.job(one)).status == "done"]
+    assert ended == [short, long]
+
+
+async def test_a_filter_names_the_codes(shop: Shop) -> None:
+    """Status, prefix, time and codes choose what is changed; codes that are added after the order are not."""
+    job_id = await shop.order("setExpiry", expiresAt="2030-01-01T00:00:00Z", filter={"prefix": "code-1"})
+    await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, [CodeLine("CODE-1NEW")])
+    assert await shop.work()
+    assert [code for code, *_ in await shop.results(job_id)] == shop.names[19:9:-1]
+    assert (await shop.results(job_id))[0][2:4] == ("", "2030-01-01T00:00:00.000Z")
+    named = await shop.order("setExpiry", expiresAt=None, filter={"codes": ["code-11", "NO-SUCH", "code-20"]})
+    assert await shop.work()
+    assert sorted(await shop.results(named)) == [
+        ("CODE-11", "changed", "2030-01-01T00:00:00.000Z", "", ""),
+        ("CODE-20", "unchanged", "", "", ""),
+        ("NO-SUCH", "refused", "", "", "coupon_not_found"),
+    ]
+    free = await shop.order("switchOff", filter={"status": ["available"], "createdFrom": "2020-01-01T00:00:00Z"})
+    assert await shop.work()
+    assert [code for code, *_ in await shop.results(free)] == ["CODE-1NEW"]
+    old = await shop.order("switchOff", filter={"createdUntil": "2020-01-01T00:00:00Z"})
+    assert await shop.work()
+    assert await shop.results(old) == []
+
+
+def change(service: Service, book: str, **body: Any) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Order a change, wait for its end, and return the job and its results."""
+    ordered = ok(service.manage.post(f"/v1/books/{book}/codes/change", json=body), 202)
+    path = f"/v1/jobs/{ordered['jobId']}"
+    job = until(lambda: (job := ok(service.manage.get(path)))["status"] != "running" and job)
+    text = service.manage.get(f"{path}/results.csv").text
+    return job, list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_book_is_switched_off_and_released_as_code_by_code(service: Service) -> None:
+    """Over HTTP: a dry run counts, a job does what the single requests would do, with the same refusals."""
+    codes = sorted((new_code() for _ in range(5)), reverse=True)
+    free, assigned, held, used, other = codes
+    book, user = service.book(*codes), new_id()
+    for code in (assigned, held, used):
+        ok(service.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
+    ok(service.checkout.post(f"/v1/coupons/lock/{held}", json={"userId": user}), 201)
+    ok(service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user}), 201)
+
+    path = f"/v1/books/{book}/codes/change"
+    body = {"action": "switchOff", "filter": {"status": ["available", "assigned"]}}
+    counted = ok(service.manage.post(f"{path}?dryRun=true", json=body))
+    assert (counted["matching"], counted["isComplete"]) == (4, True)
+    assert set(counted["examples"]) == set(codes) - {used}
+
+    job, results = change(service, book, action="release")
+    assert (job["kind"], job["status"], job["requested"], job["done"]) == ("change", "done", 5, 5)
+    assert {row["code"]: (row["result"], row["reason"]) for row in results} == {
+        assigned: ("changed", ""),
+        held: ("refused", "coupon_locked"),
+    }
+    assert ok(service.checkout.get(f"/v1/coupons/{assigned}"))["status"] == "available"
+    job, results = change(service, book, **body)
+    assert {row["code"] for row in results if row["result"] == "changed"} == {free, assigned, held, other}
+    assert job["change"]["changed"] == 4
+    answer = service.checkout.post(f"/v1/coupons/assign/{free}", json={"userId": user})
+    refused(answer, 409, "coupon_inactive")
+    job, _ = change(service, book, action="switchOn")
+    assert (job["change"]["changed"], job["change"]["unchanged"]) == (4, 1)
+    job, _ = change(service, book, action="expire", filter={"codes": [free]})
+    assert ok(service.checkout.get(f"/v1/coupons/{free}"))["status"] == "expired"
+    refused(service.manage.post(f"/v1/jobs/{job['jobId']}/pause", json={}), 409, "job_ended")
+    stats = service.stats(book)
+    assert (stats["codes"], stats["available"], stats["inactive"], stats["locked"]) == (5, 3, 0, 1)
+    actions = [row["action"] for row in ok(service.operate.get("/v1/audit", params={"limit": 20}))["items"]]
+    assert (actions.count("codes.changeOrdered"), actions.count("codes.changed")) == (4, 4)
