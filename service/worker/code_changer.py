@@ -122,7 +122,7 @@ class CodeChanger:
         if job.pending is not None:
             before = await self._decide(job, token, job.pending, is_repeat=True)
         async with SerialRunner() as projecting:
-            while before > 0 and time.monotonic() < ends:
+            while before > 0:
                 size = DECIDED if decides else CONFIGURED
                 about = (job.workspace, job.book, job.change.filter, before, size)
                 page = await code_changes.find_codes(self._pool, *about)
@@ -134,6 +134,8 @@ class CodeChanger:
                 else:
                     results = code_changes.missing_codes(job, page)
                     before = await self._store(job, token, Progress(page.examined, page.last, results))
+                if time.monotonic() >= ends:
+                    break
         return before == 0
 
     async def _configure(self, job: TakenChange, token: UUID, page: PendingCodes, projecting: SerialRunner) -> int:

@@ -181,9 +181,8 @@ async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(Refusal, match="too_many_jobs"):
         await shop.order("switchOn")
     ended = []
-    for _ in range(40):
-        monkeypatch.setattr(code_changer, "TURN_S", 0.001)
-        await shop.work()
+    for _ in range(12):  # ten pages and the end, and the other one
+        assert await shop.work()
         ended += [one for one in (long, short) if one not in ended and (await shop.job(one)).status == "done"]
     assert ended == [short, long]
 
