@@ -55,14 +55,16 @@ async def everything(url: str) -> dict[str, Any]:
 
 def _plain(name: str, held: Any) -> Any:
     """Without the limit that a code was locked under and then not used, claims of keys, and marks of workspaces that
-    left, which live in Redis alone; without counts of nothing. None for what then says nothing, or ended since its name
-    was read."""
+    left, which live in Redis alone; without counts of nothing; the bytes of stored answers as a sum, since a rebuild
+    may count one in the next hour. None for what then says nothing, or ended since its name was read."""
     key = key_names.parse_key(name)
     kind = key.kind if key else ""
     if kind in ("q", "m"):
         return None
     if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None
+    if kind == "y":
+        return sum(map(int, held.values()))
     if kind == "n":
         return {counter: count for counter, count in held.items() if count != "0"}
     if kind == "c":
