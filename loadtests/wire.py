@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-ANSWER_S = 60.0
+ANSWER_S, REPEAT_S = 60.0, 10.0
 IDLE_S = 2.0
 """Well below the 5 s after which a server may close an idle connection."""
 ERRORS = (OSError, EOFError, asyncio.LimitOverrunError, ValueError)
@@ -148,8 +148,12 @@ class Barrage:
         return (await self.fire([ask]))[0]
 
     async def one(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
-        """Send one request, which must succeed."""
+        """Send one request, which must succeed. A read is repeated after a 503, as a client would, for some seconds."""
+        ends = time.monotonic() + (REPEAT_S if method == "GET" else 0)
         answer = await self.ask(Ask(method, path, body))
+        while answer.status == 503 and time.monotonic() < ends:
+            await asyncio.sleep(0.2)
+            answer = await self.ask(Ask(method, path, body))
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {answer.content.decode(errors='replace')[:500]}")
         return answer

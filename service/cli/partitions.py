@@ -75,7 +75,10 @@ async def _list_partitions(settings: "Settings", as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode({"number": wanted, "partitions": listed}), indent=2))
         return
     click.echo(
-        render_table(_COLUMNS, [["?" if row[name] is None else row[name] for name in _COLUMNS] for row in listed])
+        render_table(
+            [name.upper() for name in _COLUMNS],
+            [["?" if row[name] is None else row[name] for name in _COLUMNS] for row in listed],
+        )
     )
     if len(rows) > (wanted or 0):
         click.echo(f"Partitions from {wanted} on are to be removed: `scrip partitions resize {wanted}` continues.")

@@ -68,7 +68,7 @@ MISTAKES = (
     Mistake("GET instead of POST", "GET /v1/coupons/redeem/{code}", 405, "method_not_allowed", "method"),
     Mistake("A code that is too long", "POST /v1/coupons/redeem/" + "A" * 65, 404, "coupon_not_found", "coupon", _USER),
     Mistake(
-        "A form instead of JSON", _REDEEM, 415, "unsupported_media_type", "Content-Type: application/json",
+        "A form instead of JSON", _REDEEM, 415, "unsupported_media_type", "accepts application/json",
         "userId=ann", _FORM,
     ),
     Mistake("A trailing comma", _REDEEM, 400, "malformed", "JSON", '{"userId": "ann",}'),

@@ -262,6 +262,7 @@ async def test_a_workspace_has_moved_meanwhile(
     """Restored facts are in the partition in which their workspace is then. While it moves, nothing is restored."""
     await archive(database_url, tmp_path)
     await place.pool.execute("INSERT INTO partitions (id) VALUES (1)")
+    await place.pool.execute("UPDATE settings SET partitions = 2")
     assert await order_move(place.pool, place.caller.workspace, 0, 1)
     with pytest.raises(Kept, match="are being moved"):
         await restore(database_url, tmp_path)

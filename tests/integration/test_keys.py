@@ -132,19 +132,18 @@ async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> N
 
     for name in ("shop", "other"):
         await run("create", name, group=admin.workspaces)
-    assert [line.split("\t")[:2] for line in (await run("list", group=admin.workspaces)).splitlines()] == [
-        ["other", "live"],
-        ["shop", "live"],
-    ]
+    assert [line.split()[1:] for line in (await run("list", group=admin.workspaces)).splitlines()] == [
+        ["MODE", "NAME"], ["live", "other"], ["live", "shop"],
+    ]  # fmt: skip
     secret = (await run("create", "shop", "till", "--scope", "checkout")).strip()
-    (line,) = (await run("list", "shop")).splitlines()
-    key_id, prefix, scopes, used, name = line.split("\t")
+    headers, line = (await run("list", "shop")).splitlines()
+    key_id, prefix, scopes, used, name = line.split()
     assert (prefix, scopes, used, name) == (f"{secret[:16]}…", "checkout", "never", "till")
     assert secret not in line
-    assert await run("revoke", "other", key_id) == "Error: other has no such key.\n"
+    assert await run("revoke", "other", key_id) == "Error: other has no such key. `scrip keys list other` shows all.\n"
     assert await run("revoke", "shop", key_id) == "Revoked.\n"
-    assert await run("list", "shop") == "\n"
-    assert await run("list", "nowhere") == "Error: There is no workspace nowhere.\n"
+    assert (await run("list", "shop")).split() == headers.split()
+    assert await run("list", "nowhere") == "Error: There is no workspace nowhere. `scrip workspaces list` shows all.\n"
 
 
 async def test_fixed_keys_are_for_this_machine(database_url: str) -> None:

@@ -19,7 +19,7 @@ async def test_the_partitions_are_listed(patient: Service) -> None:
     done = _partitions(patient)
     assert done.exit_code == 0, done.output
     header, *rows = [line.split() for line in done.output.splitlines()]
-    assert header == ["partition", "state", "epoch", "owner", "workspaces", "backlog"]
+    assert header == ["PARTITION", "STATE", "EPOCH", "OWNER", "WORKSPACES", "BACKLOG"]
     listed = msgspec.json.decode(_partitions(patient, "--json").output)
     assert listed["number"] == patient.partitions == len(rows)
     assert [[str(value) for value in row.values()] for row in listed["partitions"]] == rows
