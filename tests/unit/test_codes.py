@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.code_requests import BadCode, CodeLine, Lines, parse_list
+from service.domain.csv_layout import CsvOptions
 from service.domain.errors import Refusal
 
 _words = st.text(st.sampled_from('ABab09-_",\r\n x'), max_size=12)
@@ -33,6 +34,23 @@ def test_csv() -> None:
     """A CSV is parsed with all columns; an empty field is None, and codes become upper case."""
     data = b'code,userId,expiresAt,maxRedemptions\r\nabcd,"u,1",2026-01-01T01:00:00+01:00,5\r\n"EFGH",,,\r\n'
     assert parse(data) == [CodeLine("ABCD", "u,1", 1_767_225_600_000, 5), CodeLine("EFGH")]
+
+
+def test_columns_in_another_order() -> None:
+    """Columns are parsed by their fields, an ignored one not at all; a line that lacks the code's column is bad."""
+    options = CsvOptions(unknown_columns="ignore")
+    lines = Lines(csv=True, options=options)
+    data = b'Customer ID;Note;Voucher code\r\nu,1;a;abcd\r\n;"x;y\nz";EFGH\r\nbad\r\nu 1;;IJKL'
+    assert lines.feed(data) + lines.close() == [
+        CodeLine("ABCD", "u,1"),
+        CodeLine("EFGH"),
+        BadCode(line=5, code="", reason="line: must have 3 fields"),
+        BadCode(
+            line=6,
+            code="IJKL",
+            reason="userId: must have 1 to 100 printable ASCII characters without space, / \\ ? # %",
+        ),
+    ]
 
 
 def test_text() -> None:
@@ -61,7 +79,7 @@ def test_a_bom_is_no_part_of_the_first_line() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [b"", b"\n", b"Code\n", b"userId,code\n", b"code,code\n", b"code,colour\n", b'"code\nABCD\n', b"code;userId\n"],
+    [b"", b"\n", b"userId\n", b"code,Voucher\n", b"code,colour\n", b'"code\nABCD\n', b'code,"userId\n' * 40],
 )
 def test_bad_headers(header: bytes) -> None:
     """A CSV with an unknown header is refused as a whole."""

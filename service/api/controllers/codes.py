@@ -32,7 +32,6 @@ from service.api.reading import (
     unpack_request,
 )
 from service.common.pipeline import SerialRunner
-from service.domain import field_types
 from service.domain.code_change_requests import Status
 from service.domain.code_requests import (
     CHUNK,
@@ -47,6 +46,8 @@ from service.domain.code_requests import (
     parse_list,
 )
 from service.domain.configuration import BookRow
+from service.domain.csv_layout import CsvOptions
+from service.domain.errors import invalid
 from service.domain.field_types import Answer
 from service.formats import page_cursors
 from service.operations.coupon_view import Time
@@ -84,15 +85,10 @@ _LISTED = {
 }
 
 
-_TEXTS = {
-    "text/csv": Schema(
-        type=OpenAPIType.STRING, pattern=r"^\uFEFF?code(?:,userId)?(?:,expiresAt)?(?:,maxRedemptions)?(?:\r?\n|$)"
-    ),
-    "text/plain": Schema(type=OpenAPIType.STRING),
-}
+_TEXTS = {"text/csv": Schema(type=OpenAPIType.STRING), "text/plain": Schema(type=OpenAPIType.STRING)}
 
 
-class Upload(field_types.Request):
+class Upload(CsvOptions):
     """Options of an upload."""
 
     dry_run: Annotated[
@@ -148,23 +144,30 @@ class Codes(Controller):
         ),
     )
     async def upload(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Uploaded]:
-        """Add codes from JSON, from CSV with the header `code[,userId][,expiresAt][,maxRedemptions]`, or from plain
-        text with one code per line.
+        """Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and `maxRedemptions`, or
+        from plain text with one code per line.
+
+        The delimiter of a CSV file (comma, semicolon, tab or pipe), a byte order mark and the header are detected from
+        its first 16 KiB. Columns are found by their names in the header, in any order and case, or by common other
+        names (`Coupon code`, `customer_id`, `Valid until`); `columns` maps them instead. A file with unknown columns
+        is refused, unless `unknownColumns` is `ignore`. `file` in the response shows how the file was read.
 
         CSV and text may have up to 1 GiB. Invalid lines are reported; the other lines are added. Scope `manage`.
         """
         caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)
+        if kind != "text/csv" and not params.is_default:
+            raise invalid("query", "has options of CSV files, but the body is not text/csv")
         if params.dry_run:
-            return await _check_upload(request, caller, kind, book_id)
+            return await _check_upload(request, caller, kind, book_id, params)
         if kind == "application/json":
             body, payload = await read_json_body(request, UploadCodes)
             book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
             return await _add_once(request, caller, book, body, _parse_json_codes(payload.codes))
-        lines = _lines(kind)
+        lines = _lines(kind, params)
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
         stream = Stream(read_chunks(request, UPLOAD_BYTES))
-        return await _add_once(request, caller, book, stream, _parse_stream(stream, lines))
+        return await _add_once(request, caller, book, stream, _parse_stream(stream, lines), lines)
 
     @get(
         "/books/{bookId:str}/codes",
@@ -242,31 +245,46 @@ class Codes(Controller):
         return await run_once(request, caller, body, act)
 
 
-async def _check_upload(request: Request[Any, Any, Any], caller: Caller, kind: str, book_id: str) -> Response[Uploaded]:
+async def _check_upload(
+    request: Request[Any, Any, Any], caller: Caller, kind: str, book_id: str, params: Upload
+) -> Response[Uploaded]:
     context: Context = request.app.state.context
     await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
     if kind == "application/json":
         _, payload = await read_json_body(request, UploadCodes, upload_dry_run.MAX_BYTES)
-        parsed = _parse_json_codes(payload.codes)
+        parsed, lines = _parse_json_codes(payload.codes), None
     else:
-        parsed = _parse_stream(read_chunks(request, upload_dry_run.MAX_BYTES), _lines(kind))
-    return Response(await upload_dry_run.check_upload(context, caller.workspace, parsed), status_code=200)
+        lines = _lines(kind, params)
+        parsed = _parse_stream(read_chunks(request, upload_dry_run.MAX_BYTES), lines)
+    result = await upload_dry_run.check_upload(context, caller.workspace, parsed)
+    return Response(_add_layout(result, lines), status_code=200)
 
 
-def _lines(kind: str) -> Lines:
+def _add_layout(result: Uploaded, lines: Lines | None) -> Uploaded:
+    if lines is not None and lines.layout is not None:
+        result.file = lines.layout
+    return result
+
+
+def _lines(kind: str, options: CsvOptions) -> Lines:
     if kind not in ("text/csv", "text/plain"):
         raise refuse_media_type(kind, "application/json, text/csv or text/plain")
-    return Lines(csv=kind == "text/csv")
+    return Lines(kind == "text/csv", options)
 
 
 async def _add_once(
-    request: Request[Any, Any, Any], caller: Caller, book: BookRow, body: bytes | Stream, parsed: AsyncIterator[Parsed]
+    request: Request[Any, Any, Any],
+    caller: Caller,
+    book: BookRow,
+    body: bytes | Stream,
+    parsed: AsyncIterator[Parsed],
+    lines: Lines | None = None,
 ) -> Response[Uploaded]:
     context: Context = request.app.state.context
     check_open(context, caller.partition)
 
     async def act() -> ActionResult[Uploaded]:
-        return ActionResult(status=200, body=await _add(context, book, parsed))
+        return ActionResult(status=200, body=_add_layout(await _add(context, book, parsed), lines))
 
     return await run_once(request, caller, body, act)
 
