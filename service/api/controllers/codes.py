@@ -18,6 +18,8 @@ from service.api.context import Context
 from service.api.controllers import jobs
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
+from service.api.csv_rows import MEDIA_TYPE
+from service.api.csv_stream import CsvFile
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, Stream, run_once
 from service.api.reading import (
@@ -40,6 +42,7 @@ from service.domain.code_requests import (
     CodeLine,
     GenerateCodes,
     Lines,
+    RejectedLine,
     UploadCodes,
     UploadCodesOf,
     Uploaded,
@@ -47,7 +50,7 @@ from service.domain.code_requests import (
 )
 from service.domain.configuration import BookRow
 from service.domain.csv_layout import CsvOptions
-from service.domain.errors import invalid
+from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer
 from service.formats import page_cursors
 from service.operations.coupon_view import Time
@@ -57,7 +60,7 @@ from service.record.config.code_pages import FIRST, page_codes
 from service.record.config.code_rows import add_codes
 from service.record.config.job_rows import create_generation
 
-Parsed = Iterable[CodeLine | BadCode]
+Parsed = Iterable[CodeLine | RejectedLine]
 
 LINES, PIECE_BYTES = 500, 16 << 10
 """Parsed between two turns of the event loop: about 1 ms of work."""
@@ -92,7 +95,10 @@ class Upload(CsvOptions):
     """Options of an upload."""
 
     dry_run: Annotated[
-        bool, msgspec.Meta(description="Return the result without adding codes. Body: at most 4 MiB.")
+        bool,
+        msgspec.Meta(
+            description="Return the result without adding codes. `file.problem` says why a CSV file is refused."
+        ),
     ] = False
 
 
@@ -155,9 +161,7 @@ class Codes(Controller):
         CSV and text may have up to 1 GiB. Invalid lines are reported; the other lines are added. Scope `manage`.
         """
         caller, context, params = unpack_request(request, Upload)
-        kind = parse_media_type(request.headers)
-        if kind != "text/csv" and not params.is_default:
-            raise invalid("query", "has options of CSV files, but the body is not text/csv")
+        kind = _parse_kind(request, params)
         if params.dry_run:
             return await _check_upload(request, caller, kind, book_id, params)
         if kind == "application/json":
@@ -168,6 +172,27 @@ class Codes(Controller):
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
         stream = Stream(read_chunks(request, UPLOAD_BYTES))
         return await _add_once(request, caller, book, stream, _parse_stream(stream, lines), lines)
+
+    @post(
+        "/books/{bookId:str}/codes/rejected.csv",
+        status_code=200,
+        media_type=MEDIA_TYPE,
+        **describe(
+            "checkCodes", "List the lines that an upload would reject", "Codes", query=CsvOptions,
+            body={"application/json": UploadCodes} | _TEXTS, example=_CODES,
+            answer="line,reason,text\r\n3,code: must have 4 to 64 of A-Z a-z 0-9 - _,no code\r\n",
+            refusals="book_not_found",
+        ),
+    )  # fmt: skip
+    async def rejected(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
+        """The invalid lines of a file as CSV: the number, reason and text of each. Nothing is added, and duplicates are
+        not invalid. At most 16 MiB of them; the last row says if there are more. Scope `manage`."""
+        caller, context, params = unpack_request(request, CsvOptions)
+        kind = _parse_kind(request, params)
+        await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        parsed, _, _ = await _parse_body(request, kind, params)
+        pieces = await upload_dry_run.collect_rejected(parsed)
+        return CsvFile(context.export_slots, _send_pieces(pieces), f"rejected-{book_id}.csv", {})
 
     @get(
         "/books/{bookId:str}/codes",
@@ -250,20 +275,42 @@ async def _check_upload(
 ) -> Response[Uploaded]:
     context: Context = request.app.state.context
     await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
-    if kind == "application/json":
-        _, payload = await read_json_body(request, UploadCodes, upload_dry_run.MAX_BYTES)
-        parsed, lines = _parse_json_codes(payload.codes), None
-    else:
-        lines = _lines(kind, params)
-        parsed = _parse_stream(read_chunks(request, upload_dry_run.MAX_BYTES), lines)
-    result = await upload_dry_run.check_upload(context, caller.workspace, parsed)
+    parsed, lines, chunks = await _parse_body(request, kind, params)
+    try:
+        result = await upload_dry_run.check_upload(context, caller.workspace, parsed)
+    except Refusal as refusal:
+        result = await upload_dry_run.explain_refusal(refusal, lines, chunks)
     return Response(_add_layout(result, lines), status_code=200)
+
+
+async def _parse_body(
+    request: Request[Any, Any, Any], kind: str, options: CsvOptions
+) -> tuple[AsyncIterator[Parsed], Lines | None, AsyncIterator[bytes]]:
+    """The parsed lines of a body of any media type; the parser of a text, and the parts that it has not read."""
+    chunks = read_chunks(request, UPLOAD_BYTES)
+    if kind == "application/json":
+        _, payload = await read_json_body(request, UploadCodes)
+        return _parse_json_codes(payload.codes), None, chunks
+    lines = _lines(kind, options)
+    return _parse_stream(chunks, lines), lines, chunks
 
 
 def _add_layout(result: Uploaded, lines: Lines | None) -> Uploaded:
     if lines is not None and lines.layout is not None:
         result.file = lines.layout
     return result
+
+
+def _parse_kind(request: Request[Any, Any, Any], options: CsvOptions) -> str:
+    kind = parse_media_type(request.headers)
+    if kind != "text/csv" and not options.is_default:
+        raise invalid("query", "has options of CSV files, but the body is not text/csv")
+    return kind
+
+
+async def _send_pieces(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 def _lines(kind: str, options: CsvOptions) -> Lines:
@@ -309,10 +356,10 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
     async with SerialRunner() as projecting, SerialRunner() as writing:
         async for part in parsed:
             for line in part:
-                if isinstance(line, BadCode):
+                if isinstance(line, RejectedLine):
                     result.invalid += 1
                     if len(result.errors) < MAX_ERRORS:
-                        result.errors.append(line)
+                        result.errors.append(BadCode(line=line.line, code=line.code, reason=line.reason))
                 elif line.code in waiting:
                     result.duplicates += 1
                 else:
