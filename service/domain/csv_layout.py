@@ -86,7 +86,7 @@ class Column(Answer, kw_only=True):
         Field | None,
         msgspec.Meta(description="What it is read as; null if it is ignored."),
     ]
-    example: Annotated[str | None, msgspec.Meta(description="Its first value that is not empty, if the start has one.")]
+    example: Annotated[str | None, msgspec.Meta(description="Only of a dry run: its first value that is not empty.")]
 
 
 class Layout(Answer, kw_only=True):
@@ -194,7 +194,7 @@ def _looks_like_codes(records: list[list[str]]) -> bool:
     for place, cell in enumerate(first):
         if canonicalize_code(cell) and any(character.isdigit() for character in cell):
             lengths = {len(other[place]) for other in others if place < len(other)}
-            if not lengths or len(cell) in lengths:
+            if not others or len(cell) in lengths:
                 return True
     return False
 

@@ -248,7 +248,10 @@ def test_a_dry_run_of_an_upload(service: Service) -> None:
     assert service.stats(book)["codes"] == 4
     unmapped = {"content": "Gutschein;Kunde\nA;B\n" * 20_000, "headers": forms[2]["headers"]}
     counts = ok(service.manage.post(f"{path}?dryRun=true", **unmapped))
-    assert (counts["added"], [column["name"] for column in counts["file"]["columns"]]) == (0, ["Gutschein", "Kunde"])
+    assert counts["added"] == 0
+    assert counts["file"]["columns"] == [
+        {"name": "Gutschein", "field": None, "example": "A"}, {"name": "Kunde", "field": None, "example": "B"},
+    ]  # fmt: skip
     assert counts["file"]["problem"].startswith('has no column `code` ("Gutschein", "Kunde")')
     assert "must have 4 to 64" in service.manage.post(f"{path}?dryRun=true&columns=code,-&header=true", **unmapped).text
     refused(service.manage.post(f"{path}?dryRun=true&columns=code", **forms[1]), 422, "invalid", "query")

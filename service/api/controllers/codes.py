@@ -331,7 +331,11 @@ async def _add_once(
     check_open(context, caller.partition)
 
     async def act() -> ActionResult[Uploaded]:
-        return ActionResult(status=200, body=_add_layout(await _add(context, book, parsed), lines))
+        result = _add_layout(await _add(context, book, parsed), lines)
+        if result.file:
+            for column in result.file.columns:
+                column.example = None  # the response is kept, and may not contain a user
+        return ActionResult(status=200, body=result)
 
     return await run_once(request, caller, body, act)
 
