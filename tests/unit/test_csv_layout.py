@@ -28,6 +28,7 @@ def detect(text: str | bytes, *, is_whole: bool = True, **options: Any) -> Layou
         ("\n\r\ncode;userId\n", "semicolon", "code userId"),
         ("code,a;b;c;d\nABCD,1;2;3;4\n", "comma", "code -"),
         ("ÜCODE;code\nx;ABCD\n", "semicolon", "- code"),
+        ("code,b;c\nAB12;u\nAB13;v\n", "comma", "code -"),
     ],
 )
 def test_named_columns(text: str, delimiter: str, fields: str) -> None:
