@@ -38,7 +38,7 @@ _COLUMNS = f"^(?:{'|'.join((*FIELDS, IGNORED))})(?:,(?:{'|'.join((*FIELDS, IGNOR
 
 
 class CsvOptions(Request, kw_only=True):
-    """What the client says about the layout of its CSV file; the rest is detected."""
+    """What the client says about the layout of its CSV file; the rest is detected. Other media types ignore it."""
 
     delimiter: Annotated[
         Delimiter | None, msgspec.Meta(description="CSV only: the delimiter of the columns; default: detected.")
@@ -66,14 +66,11 @@ class CsvOptions(Request, kw_only=True):
         fields = self.columns.split(",")
         used = [field for field in fields if field != IGNORED]
         if not set(used) <= set(FIELDS):
-            raise BadField("columns", f"must have only {', '.join(FIELDS)} and {IGNORED}, separated by commas")
+            raise BadField(
+                "columns", f"must have only {', '.join(FIELDS)} and {IGNORED}, separated by commas", malformed=True
+            )
         if "code" not in used or len(set(used)) < len(used):
-            raise BadField("columns", "must have code once, and each other field at most once")
-
-    @property
-    def is_default(self) -> bool:
-        """Whether all is left to the detection."""
-        return (self.delimiter, self.header, self.columns, self.unknown_columns) == (None, None, None, "refuse")
+            raise BadField("columns", "must have code once, and each other field at most once", malformed=True)
 
 
 class Column(Answer, kw_only=True):

@@ -50,7 +50,7 @@ from service.domain.code_requests import (
 )
 from service.domain.configuration import BookRow
 from service.domain.csv_layout import CsvOptions
-from service.domain.errors import Refusal, invalid
+from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.formats import page_cursors
 from service.operations.coupon_view import Time
@@ -161,7 +161,7 @@ class Codes(Controller):
         CSV and text may have up to 1 GiB. Invalid lines are reported; the other lines are added. Scope `manage`.
         """
         caller, context, params = unpack_request(request, Upload)
-        kind = _parse_kind(request, params)
+        kind = parse_media_type(request.headers)
         if params.dry_run:
             return await _check_upload(request, caller, kind, book_id, params)
         if kind == "application/json":
@@ -188,7 +188,7 @@ class Codes(Controller):
         """The invalid lines of a file as CSV: the number, reason and text of each. Nothing is added, and duplicates are
         not invalid. At most 16 MiB of them; the last row says if there are more. Scope `manage`."""
         caller, context, params = unpack_request(request, CsvOptions)
-        kind = _parse_kind(request, params)
+        kind = parse_media_type(request.headers)
         await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
         parsed, _, _ = await _parse_body(request, kind, params)
         pieces = await upload_dry_run.collect_rejected(parsed)
@@ -299,13 +299,6 @@ def _add_layout(result: Uploaded, lines: Lines | None) -> Uploaded:
     if lines is not None and lines.layout is not None:
         result.file = lines.layout
     return result
-
-
-def _parse_kind(request: Request[Any, Any, Any], options: CsvOptions) -> str:
-    kind = parse_media_type(request.headers)
-    if kind != "text/csv" and not options.is_default:
-        raise invalid("query", "has options of CSV files, but the body is not text/csv")
-    return kind
 
 
 async def _send_pieces(pieces: list[bytes]) -> AsyncIterator[bytes]:
