@@ -12,9 +12,9 @@ ROLES: Mapping[str, frozenset[str]] = {
     "manage": frozenset(
         (
             "createBook createCoupons listBooks listCoupons getBook patchBook getBookStats listBookRedemptions "
-            "listBookNotices exportRedemptions uploadCodes uploadCoupons generateCodes changeCodes listCodes "
-            "exportCodes createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific patchCoupon "
-            "listCouponRedemptions createUser listUsers getUser "
+            "listBookNotices exportRedemptions uploadCodes checkCodes uploadCoupons generateCodes changeCodes "
+            "listCodes exportCodes createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific "
+            "patchCoupon listCouponRedemptions createUser listUsers getUser "
             "patchUser deleteUser listUserCoupons listUserRedemptions "
             "getJob pauseJob resumeJob cancelJob exportJobResults"
         ).split()

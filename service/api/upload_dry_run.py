@@ -1,42 +1,117 @@
-"""The dry run of an upload: its result without adding codes."""
+"""The dry run of an upload: its result without adding codes, and the lines that it would reject as a CSV file."""
 
+import asyncio
+from array import array
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from service.api.context import Context
-from service.domain.code_requests import CHUNK, MAX_ERRORS, BadCode, CodeLine, Uploaded
-from service.record.config.code_rows import count_known
+from service.api.csv_rows import encode_csv_rows
+from service.domain.code_requests import CHUNK, MAX_ERRORS, BadCode, CodeLine, Lines, RejectedLine, Uploaded
+from service.domain.errors import Refusal
+from service.record.config.code_rows import find_known_codes
 
-MAX_BYTES = 4 << 20
-"""Of a dry run: its codes stay in memory, to find duplicates in the upload."""
+MAX_REJECTED_BYTES = 16 << 20
+"""Of the file of rejected lines, which stays in memory until the whole upload has been read."""
+_BUCKETS, _BUCKET_CODES = 256, 16_384
+_HEADER = ("line", "reason", "text")
+_CUT_OFF = "More lines are rejected; correct these lines first."
+
+Parsed = AsyncIterator[Iterable[CodeLine | RejectedLine]]
 
 
-async def check_upload(
-    context: Context, workspace: int, parsed: AsyncIterator[Iterable[CodeLine | BadCode]]
-) -> Uploaded:
-    """The result that an upload of these lines would have now."""
+class DistinctCounter:
+    """Counts distinct codes in at most 32 MiB: exactly up to 4 million, beyond that within about 0.1 %.
+
+    1. A code's hash chooses a bucket, which keeps the hash.
+    2. A full bucket drops the hashes that it has twice.
+    3. If more than half of the bucket remains, the bucket samples: from now on it keeps half of all hashes, then a
+       quarter, and so on, and each of these hashes counts for 2, 4, … codes.
+    """
+
+    def __init__(self, buckets: int = _BUCKETS, bucket_codes: int = _BUCKET_CODES) -> None:
+        self._buckets = [array("q") for _ in range(buckets)]
+        self._levels = [0] * buckets
+        self._bucket_codes = bucket_codes
+
+    def add(self, codes: Iterable[str]) -> None:
+        """Count these codes, unless they have been counted."""
+        for code in codes:
+            number, rest = hash(code), len(self._buckets)
+            place, number = number % rest, number // rest
+            if number & ((1 << self._levels[place]) - 1) == 0:
+                bucket = self._buckets[place]
+                bucket.append(number)
+                if len(bucket) >= self._bucket_codes:
+                    self._shrink(place)
+
+    def count(self) -> int:
+        """The number of distinct codes."""
+        return sum(len(set(bucket)) << level for bucket, level in zip(self._buckets, self._levels, strict=True))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no bucket samples."""
+        return not any(self._levels)
+
+    def _shrink(self, place: int) -> None:
+        kept = set(self._buckets[place])
+        while len(kept) > self._bucket_codes // 2:
+            self._levels[place] += 1
+            mask = (1 << self._levels[place]) - 1
+            kept = {number for number in kept if number & mask == 0}
+        self._buckets[place] = array("q", kept)
+
+
+async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uploaded:
+    """The result that an upload of these lines would have now, in bounded memory."""
     result = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
-    seen: set[str] = set()
+    new, valid = DistinctCounter(), 0
     batch: list[str] = []
 
     async def count_batch(codes: Sequence[str]) -> None:
-        known = await count_known(context.pool, workspace, codes)
-        result.duplicates += known
-        result.added += len(codes) - known
+        known = await find_known_codes(context.pool, workspace, codes)
+        new.add(code for code in codes if code not in known)
 
     async for part in parsed:
         for line in part:
-            if isinstance(line, BadCode):
+            if isinstance(line, RejectedLine):
                 result.invalid += 1
                 if len(result.errors) < MAX_ERRORS:
-                    result.errors.append(line)
-            elif line.code in seen:
-                result.duplicates += 1
+                    result.errors.append(BadCode(line=line.line, code=line.code, reason=line.reason))
             else:
-                seen.add(line.code)
+                valid += 1
                 batch.append(line.code)
         if len(batch) >= CHUNK:
             await count_batch(batch)
             batch = []
     if batch:
         await count_batch(batch)
+    result.added = min(new.count(), valid)
+    result.duplicates = valid - result.added
+    result.is_exact = new.is_exact
     return result
+
+
+async def explain_refusal(refusal: Refusal, lines: Lines | None, rest: AsyncIterator[bytes]) -> Uploaded:
+    """The result of the dry run of a file that an upload refuses whole: `file` has the problem. Raises the refusal if
+    it is about something else. Reads the rest of the file, since some clients look for no response before that."""
+    if lines is None or lines.layout is None or lines.layout.problem is None:
+        raise refusal
+    async for _ in rest:
+        await asyncio.sleep(0)
+    return Uploaded(added=0, duplicates=0, invalid=0, errors=[])
+
+
+async def collect_rejected(parsed: Parsed) -> list[bytes]:
+    """The rejected lines as pieces of a CSV file with number, reason and text. A file of more than 16 MiB ends with a
+    line that says so."""
+    pieces, size = [encode_csv_rows([_HEADER])], 0
+    async for part in parsed:
+        rows = [(line.line, line.reason, line.text) for line in part if isinstance(line, RejectedLine)]
+        if not rows or size > MAX_REJECTED_BYTES:
+            continue
+        pieces.append(encode_csv_rows(rows))
+        size += len(pieces[-1])
+        if size > MAX_REJECTED_BYTES:
+            pieces.append(encode_csv_rows([(None, _CUT_OFF, None)]))
+    return pieces

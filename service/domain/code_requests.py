@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.book_requests import MAX_CODES, Time, check_time
 from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
+from service.domain.csv_layout import BOM, DELIMITERS, MAX_RECORD_BYTES, SAMPLE_BYTES, CsvOptions, Layout, detect_layout
 from service.domain.errors import BadField, malformed
 from service.domain.field_types import MAX_INT, RESERVED_CODES, Answer, Request, canonicalize_code, is_caller_id
 from service.domain.times import to_ms
@@ -17,15 +18,15 @@ CHUNK = 5_000
 """Codes written in one transaction."""
 
 MAX_ERRORS = 1_000
-_MAX_RECORD_BYTES = 1_024
 _MAX_RECORD_LINES = 32
 _MAX_ECHO = 100
 """Characters of an invalid code that the response repeats."""
-_BOM = b"\xef\xbb\xbf"
-_COLUMNS = ("code", "userId", "expiresAt", "maxRedemptions")
 
 _are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}\r?(?:\n[A-Za-z0-9_-]{4,64}\r?)*+").fullmatch
-_field = re.compile(r'(?:"((?:[^"]|"")*)"|((?!")[^,]*))(,|\Z)')
+_fields = {
+    delimiter: re.compile(rf'(?:"((?:[^"]|"")*)"|((?!")[^{re.escape(delimiter)}]*))({re.escape(delimiter)}|\Z)')
+    for delimiter in DELIMITERS.values()
+}
 _open_field = re.compile(r'"(?:[^"]|"")*\Z')
 _is_count = re.compile(r"[0-9]{1,10}", re.ASCII).fullmatch
 
@@ -76,12 +77,20 @@ class BadCode(Answer, kw_only=True):
 
 
 class Uploaded(Answer, kw_only=True):
-    """The result of an upload; `errors` has the first 1,000 invalid lines."""
+    """The result of an upload; `errors` has the first 1,000 invalid lines, `file` how a CSV file was read."""
 
     added: int
     duplicates: int
     invalid: int
     errors: list[BadCode]
+    is_exact: Annotated[
+        bool | UnsetType,
+        msgspec.Meta(
+            description="Only of a dry run: whether `added` and `duplicates` are exact. With more than 4 million new "
+            "codes they are estimates within about 0.1 %."
+        ),
+    ] = UNSET
+    file: Layout | UnsetType = UNSET
 
 
 class CodeLine(NamedTuple):
@@ -93,47 +102,83 @@ class CodeLine(NamedTuple):
     max_redemptions: int | None = None
 
 
-def parse_list(codes: Iterable[str]) -> Iterator[CodeLine | BadCode]:
+class RejectedLine(NamedTuple):
+    """An invalid line of an upload."""
+
+    line: int
+    code: str
+    """What the code's column has, at most 100 characters."""
+    reason: str
+    text: str
+    """The line, at most 1,024 bytes of it."""
+
+
+def parse_list(codes: Iterable[str]) -> Iterator[CodeLine | RejectedLine]:
     """The codes of a JSON body, numbered from 1."""
     for number, text in enumerate(codes, 1):
-        yield _parse_fields(number, (text,), ("code",))
+        yield _parse_fields(number, (text,), ("code",), text)
 
 
 class Lines:
     """Parses the lines of an upload as its bytes arrive, in bounded memory.
 
-    A quoted CSV field may contain line breaks. If it has no closing quote, only its first line is invalid.
+    The first bytes of a CSV file show its layout. A quoted CSV field may contain line breaks. If it has no closing
+    quote, only its first line is invalid.
     """
 
-    def __init__(self, csv: bool) -> None:
+    def __init__(self, csv: bool, options: CsvOptions | None = None) -> None:
         self._csv = csv
-        self._columns: tuple[str, ...] | None = None if csv else ("code",)
+        self._options = options or CsvOptions()
+        self.layout: Layout | None = None
+        """How the CSV file is read, as soon as that is detected."""
+        self._delimiter = ","
+        self._columns: tuple[str, ...] = ("code",)
+        self._skips_header = False
+        self._sample = b""
         self._rest = b""
         self._number = 0
         self._held: list[tuple[int, bytes]] = []
 
-    def feed(self, data: bytes) -> list[CodeLine | BadCode]:
+    def feed(self, data: bytes) -> list[CodeLine | RejectedLine]:
         """The lines that are complete now. Raises Refusal `malformed` for a bad header."""
+        if self._csv and self.layout is None:
+            self._sample += data
+            if len(self._sample) < SAMPLE_BYTES:
+                return []
+            data = self._detect_layout(is_whole=False)
         whole, line_break, rest = (self._rest + data).rpartition(b"\n")
         # Of a line that is too long, keep just enough to detect that.
-        self._rest = rest[: _MAX_RECORD_BYTES + len(_BOM) + 2]
+        self._rest = rest[: MAX_RECORD_BYTES + len(BOM) + 2]
         if not line_break:
             return []
         codes = self._parse_plain_codes(whole)
         return self._parse_lines(whole.split(b"\n")) if codes is None else codes
 
-    def close(self) -> list[CodeLine | BadCode]:
-        """The remaining lines, at the end of the upload. Raises Refusal `malformed` if there was no header."""
-        parsed = self._parse_lines([self._rest] if self._rest else [])
+    def close(self) -> list[CodeLine | RejectedLine]:
+        """The remaining lines, at the end of the upload. Raises Refusal `malformed` for a bad header."""
+        parsed: list[CodeLine | RejectedLine] = []
+        if self._csv and self.layout is None:
+            sample = self._detect_layout(is_whole=True)
+            parsed = self.feed(sample)
+        parsed += self._parse_lines([self._rest] if self._rest else [])
         while self._held:
             parsed += self._reject_first_held()
-        if self._columns is None:
-            raise _bad_header()
         return parsed
 
-    def _parse_plain_codes(self, lines: bytes) -> list[CodeLine | BadCode] | None:
+    def _detect_layout(self, is_whole: bool) -> bytes:
+        """Detect the layout from the first bytes. Returns all bytes that have arrived."""
+        data, self._sample = self._sample, b""
+        self.layout = detect_layout(data[:SAMPLE_BYTES], is_whole, self._options)
+        if self.layout.problem:
+            raise malformed("header", self.layout.problem)
+        self._delimiter = DELIMITERS[self.layout.delimiter]
+        self._columns = tuple(column.field or "" for column in self.layout.columns)
+        self._skips_header = self.layout.has_header
+        return data
+
+    def _parse_plain_codes(self, lines: bytes) -> list[CodeLine | RejectedLine] | None:
         """All lines at once, with the result of _parse_lines. None unless every line is just a valid code."""
-        if self._columns != ("code",) or self._held or not _are_codes(lines):
+        if self._columns != ("code",) or self._skips_header or self._held or not _are_codes(lines):
             return None
         codes = lines.decode("ascii").upper().split()
         if not RESERVED_CODES.isdisjoint(codes):
@@ -141,79 +186,66 @@ class Lines:
         self._number += len(codes)
         return list(map(CodeLine, codes))
 
-    def _parse_lines(self, lines: Iterable[bytes]) -> list[CodeLine | BadCode]:
-        parsed: list[CodeLine | BadCode] = []
+    def _parse_lines(self, lines: Iterable[bytes]) -> list[CodeLine | RejectedLine]:
+        parsed: list[CodeLine | RejectedLine] = []
         for raw in lines:
             self._number += 1
-            line = raw.removeprefix(_BOM) if self._number == 1 else raw
+            line = raw.removeprefix(BOM) if self._number == 1 else raw
             line = line.removesuffix(b"\r")
             parsed += self._parse_line(self._number, line)
         return parsed
 
-    def _parse_line(self, number: int, line: bytes) -> list[CodeLine | BadCode]:
+    def _parse_line(self, number: int, line: bytes) -> list[CodeLine | RejectedLine]:
         """One line: a record, or the next line of the held record."""
         if not line and not self._held:
             return []
         if not self._csv or (not self._held and b'"' not in line):
-            fields = line.decode("utf-8", "surrogateescape").split(",") if self._csv else None
+            fields = line.decode("utf-8", "surrogateescape").split(self._delimiter) if self._csv else None
             return self._parse_record(number, line, fields)
         self._held.append((number, line))
         record = b"\n".join(part for _, part in self._held)
-        fields = _split_fields(record.decode("utf-8", "surrogateescape"))
+        fields = _split_fields(record.decode("utf-8", "surrogateescape"), self._delimiter)
         if fields is not None:
             first = self._held[0][0]
             self._held = []
             return self._parse_record(first, record, fields)
-        if len(record) > _MAX_RECORD_BYTES or len(self._held) > _MAX_RECORD_LINES:
+        if len(record) > MAX_RECORD_BYTES or len(self._held) > _MAX_RECORD_LINES:
             return self._reject_first_held()
         return []
 
-    def _reject_first_held(self) -> list[CodeLine | BadCode]:
+    def _reject_first_held(self) -> list[CodeLine | RejectedLine]:
         """Reject the first held line, and parse the other held lines again."""
         (number, line), *others = self._held
         self._held = []
-        if self._columns is None:
-            raise _bad_header()
-        parsed: list[CodeLine | BadCode] = [_reject(number, line, "has no closing quote")]
+        if self._skips_header:
+            raise malformed("header", "has no closing quote")
+        parsed: list[CodeLine | RejectedLine] = [_reject(number, line, "has no closing quote")]
         for other in others:
             parsed += self._parse_line(*other)
         return parsed
 
-    def _parse_record(self, number: int, record: bytes, fields: list[str] | None) -> list[CodeLine | BadCode]:
+    def _parse_record(self, number: int, record: bytes, fields: list[str] | None) -> list[CodeLine | RejectedLine]:
         """A header, or a line with a code. `fields` is None for plain text, empty for a broken record."""
-        if self._columns is None:
-            self._columns = _parse_header(record, fields)
+        if self._skips_header:
+            self._skips_header = False
             return []
-        if len(record) > _MAX_RECORD_BYTES:
-            return [_reject(number, record, f"is longer than {_MAX_RECORD_BYTES} bytes")]
+        if len(record) > MAX_RECORD_BYTES:
+            return [_reject(number, record, f"is longer than {MAX_RECORD_BYTES} bytes")]
         try:
             text = record.decode("utf-8")
         except UnicodeDecodeError:
             return [_reject(number, record, "is not UTF-8")]
         if fields is not None and not fields:
             return [_reject(number, record, "has text after a closing quote")]
-        return [_parse_fields(number, [text] if fields is None else fields, self._columns)]
+        return [_parse_fields(number, [text] if fields is None else fields, self._columns, text)]
 
 
-def _parse_header(record: bytes, fields: list[str] | None) -> tuple[str, ...]:
-    columns = tuple(fields or ())
-    if len(record) > _MAX_RECORD_BYTES or columns[:1] != ("code",) or len(set(columns)) != len(columns):
-        raise _bad_header()
-    if not set(columns) <= set(_COLUMNS):
-        raise _bad_header()
-    return columns
-
-
-def _bad_header() -> Exception:
-    return malformed("header", "must be code[,userId][,expiresAt][,maxRedemptions]")
-
-
-def _split_fields(record: str) -> list[str] | None:
+def _split_fields(record: str, delimiter: str) -> list[str] | None:
     """The fields of a record. Empty for a broken record, None if a quoted field continues on the next line."""
     fields: list[str] = []
-    offset = 0
+    find_field, offset = _fields[delimiter].match, 0
     while True:
-        match = _field.match(record, offset)
+        match = find_field(record, offset)
         if match is None:
             return None if _open_field.match(record, offset) else []
         fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
@@ -222,15 +254,23 @@ def _split_fields(record: str) -> list[str] | None:
         offset = match.end()
 
 
-def _reject(number: int, record: bytes, reason: str) -> BadCode:
-    return BadCode(line=number, code=record[:_MAX_ECHO].decode("utf-8", "replace"), reason=reason)
+def _reject(number: int, record: bytes, reason: str) -> RejectedLine:
+    text = record[:MAX_RECORD_BYTES].decode("utf-8", "replace")
+    return RejectedLine(number, record[:_MAX_ECHO].decode("utf-8", "replace"), reason, text)
 
 
-def _parse_fields(number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str, ...]) -> CodeLine | BadCode:
-    code = canonicalize_code(fields[0])
+def _parse_fields(
+    number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str, ...], line: str
+) -> CodeLine | RejectedLine:
+    """A line with a field for each column; the field of a column without a name is ignored."""
+    place = 0 if columns[0] == "code" else columns.index("code")
+    cell = fields[place] if place < len(fields) else ""
+    code = canonicalize_code(cell)
     try:
+        if place >= len(fields):
+            raise BadField("line", f"must have {len(columns)} fields")
         if code is None:
-            reserved = fields[0].upper() in RESERVED_CODES
+            reserved = cell.upper() in RESERVED_CODES
             raise BadField("code", "is a reserved word" if reserved else "must have 4 to 64 of A-Z a-z 0-9 - _")
         if len(fields) == 1 == len(columns):
             return CodeLine(code)
@@ -240,7 +280,7 @@ def _parse_fields(number: int, fields: "list[str] | tuple[str, ...]", columns: t
         owner, expires_ms = _parse_owner(cells.get("userId")), _parse_expiry(cells.get("expiresAt"))
         return CodeLine(code, owner, expires_ms, _parse_count(cells.get("maxRedemptions")))
     except BadField as bad:
-        return BadCode(line=number, code=fields[0][:_MAX_ECHO], reason=str(bad))
+        return RejectedLine(number, cell[:_MAX_ECHO], str(bad), line[:MAX_RECORD_BYTES])
 
 
 def _parse_owner(text: str | None) -> str | None:

@@ -1,7 +1,7 @@
--- name: count_known_codes
--- How many of these codes the workspace has.
+-- name: find_known_codes
+-- Those of these codes that the workspace has.
 -- $1 workspace int  $2 codes text[]
-SELECT count(*) FROM codes WHERE workspace = $1 AND code = ANY ($2);
+SELECT code FROM codes WHERE workspace = $1 AND code = ANY ($2);
 
 -- name: page_jobs
 -- A workspace's jobs, newest first, before one.

@@ -170,20 +170,25 @@ async def test_a_tiered_book(operator: Operator, service: Service) -> None:
 
 
 async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: Path) -> None:
-    """A dry run of an upload lists invalid lines, which can be saved; codes are uploaded, exported, and picked codes
-    switched off."""
+    """An upload's columns are mapped, and its rejected lines listed and saved; codes are uploaded, exported, and picked
+    codes switched off."""
     page, there, new = operator.page, new_code(), sorted(new_code() for _ in range(2))
     book = service.book(there, name="Uploaded to")
     await operator.open_page(f"book/{book}", "Uploaded to")
     await operator.button("Upload").click()
-    await page.get_by_label("Or codes, one a line").fill("\n".join([*new, "=no code", there]))
-    await operator.button("Try it").click()
-    await expect(operator.row("=no code")).to_contain_text("3")
+    rows = ["Kunde;Gutschein;Farbe", f"ann;{new[0]};red", f"bob;{new[1]};", "eve;=no code;", f";{there};"]
+    table = {"name": "codes.csv", "mimeType": "text/csv", "buffer": "\r\n".join(rows).encode()}
+    await page.get_by_label("A file").set_input_files(files=[table])  # type: ignore[list-item]
+    await operator.button("Check file").click()
+    await expect(page.get_by_text('The header has no column code ("Kunde"')).to_be_visible()
+    await page.get_by_label("Gutschein").select_option("Code")
+    await page.get_by_label("Kunde").select_option("User")
+    await expect(operator.row("=no code")).to_contain_text("4")
     assert service.stats(book)["codes"] == 1
     async with page.expect_download() as saving:
-        await operator.button("Save the invalid lines").click()
+        await operator.button("Save the rejected lines").click()
     await (await saving.value).save_as(tmp_path / "refused.csv")
-    assert (tmp_path / "refused.csv").read_text().splitlines()[1].startswith('"3","\'=no code",')
+    assert (tmp_path / "refused.csv").read_text().splitlines()[1].endswith(",eve;=no code;")
     await operator.picture("console-upload")
     await operator.button("Upload 2 codes").click()
     await operator.expect_message("2 codes added to Uploaded to.")

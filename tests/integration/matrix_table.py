@@ -75,6 +75,8 @@ ROWS = (
     Row("GET /v1/books/{bookId}/codes", "manage", "/v1/books/{book}/codes", another=_BOOK),
     Row("GET /v1/books/{bookId}/codes.csv", "manage", "/v1/books/{book}/codes.csv", another=_BOOK),
     Row("POST /v1/books/{bookId}/codes", "manage", "/v1/books/{book}/codes", {"codes": ["{new1}"]}, another=_BOOK),
+    Row("POST /v1/books/{bookId}/codes/rejected.csv", "manage", "/v1/books/{book}/codes/rejected.csv",
+        {"codes": ["bad code"]}, another=_BOOK),
     Row("POST /v1/books/{bookId}/codes/generate", "manage", "/v1/books/{book}/codes/generate", {"count": 1},
         another=_BOOK),
     Row("POST /v1/books/{bookId}/codes/change", "manage", "/v1/books/{book}/codes/change", _SWITCH_OFF, another=_BOOK),

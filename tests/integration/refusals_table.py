@@ -215,6 +215,7 @@ OTHERS = (
     Case("book_not_found", "PATCH", _BOOK, {"maxRedemptionsPerCode": 2}),
     Case("book_not_found", "POST", f"{_BOOK}/codes", _CODES),
     Case("book_not_found", "POST", f"{_BOOK}/codes", b"code\nGOOD-1\n", kind="text/csv"),
+    Case("book_not_found", "POST", f"{_BOOK}/codes/rejected.csv", b"code\nGOOD-1\n", kind="text/csv"),
     Case("book_not_found", "POST", f"{_BOOK}/codes/generate", {"count": 1}),
     Case("book_not_found", "POST", f"{_BOOK}/codes/change", {"action": "release"}),
     Case("book_not_found", "POST", "/v1/coupons/codes", {"bookId": NOBODYS} | _CODES),

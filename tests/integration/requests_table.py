@@ -209,6 +209,7 @@ REQUESTS = (
     _asked("PATCH", "/v1/books/{book}", "manage", {"discount": _TIERED}, " ".join(_TIERS), fields=_TIERS),
     _asked("PATCH", "/v1/books/{book}", "manage", {"discount": _BUY_GET}, "discount.buy discount.get", fields=_UNITS),
     _asked("POST", "/v1/books/{book}/codes", "manage", {"codes": ["GOOD-1"]}, "codes", fields={"codes": CODES}),
+    _asked("POST", "/v1/books/{book}/codes/rejected.csv", "manage", {"codes": ["x"]}, "codes", fields={"codes": CODES}),
     _asked("POST", "/v1/coupons/codes", "manage", {"bookId": "{book}", "codes": ["GOOD-1"]}, "bookId codes",
            fields={"bookId": OWN_ID, "codes": CODES}),
     _asked("POST", "/v1/books/{book}/codes/generate", "manage", {"count": 1}, "count",

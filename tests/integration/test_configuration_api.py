@@ -44,12 +44,22 @@ def test_an_upload_is_usable_at_once(service: Service) -> None:
     """When an upload is answered, Redis has its codes with owners, limits and ends; no later upload changes them."""
     book, mark = service.book(), uuid4().hex[:12].upper()
     data = (
-        "code,userId,expiresAt,maxRedemptions\r\n"
-        f"{mark}-A,,,\r\n{mark.lower()}-b,alice,,\r\n{mark}-C,,2026-01-01T00:00:00Z,\r\n{mark}-D,,,7\r\n"
-        f'{mark}-A,,,\r\n"{mark}-\r\n",,,\r\nNO,,,\r\n'
+        "\ufeffCoupon code;userId;colour;Valid until;maxRedemptions\r\n"
+        f"{mark}-A;;red;;\r\n{mark.lower()}-b;alice;;;\r\n{mark}-C;;;2026-01-01T00:00:00Z;\r\n{mark}-D;;;;7\r\n"
+        f'{mark}-A;;;;\r\n"{mark}-\r\n";;;;\r\nNO;;;;\r\n'
     )
     headers = {"Content-Type": "text/csv; charset=UTF-8"}
-    assert ok(service.manage.post(f"/v1/books/{book}/codes", content=data.encode(), headers=headers)) == {
+    path = f"/v1/books/{book}/codes"
+    problem = refused(service.manage.post(path, content=data.encode(), headers=headers), 400, "malformed", "header")
+    assert 'unknown columns: "colour"' in problem["detail"]
+    result = ok(service.manage.post(f"{path}?unknownColumns=ignore", content=data.encode(), headers=headers))
+    file = result.pop("file")
+    assert (file["delimiter"], file["hasBom"], file["hasHeader"], file["problem"]) == ("semicolon", True, True, None)
+    assert [(column["name"], column["field"], column["example"]) for column in file["columns"]] == [
+        ("Coupon code", "code", None), ("userId", "userId", None), ("colour", None, None),
+        ("Valid until", "expiresAt", None), ("maxRedemptions", "maxRedemptions", None),
+    ]  # fmt: skip
+    assert result == {
         "added": 4,
         "duplicates": 1,
         "invalid": 2,

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.code_requests import BadCode, CodeLine, Lines, parse_list
+from service.domain.code_requests import CodeLine, Lines, RejectedLine, parse_list
+from service.domain.csv_layout import CsvOptions
 from service.domain.errors import Refusal
 
 _words = st.text(st.sampled_from('ABab09-_",\r\n x'), max_size=12)
 
 
-def parse(data: bytes, *, as_csv: bool = True, step: int = 1 << 20) -> list[CodeLine | BadCode]:
+def parse(data: bytes, *, as_csv: bool = True, step: int = 1 << 20) -> list[CodeLine | RejectedLine]:
     """The lines of an upload that arrives in parts of `step` bytes."""
     lines, results = Lines(as_csv), []
     for start in range(0, len(data), step):
@@ -21,11 +22,11 @@ def parse(data: bytes, *, as_csv: bool = True, step: int = 1 << 20) -> list[Code
     return results + lines.close()
 
 
-def bad(lines: list[CodeLine | BadCode]) -> list[int]:
-    return [line.line for line in lines if isinstance(line, BadCode)]
+def bad(lines: list[CodeLine | RejectedLine]) -> list[int]:
+    return [line.line for line in lines if isinstance(line, RejectedLine)]
 
 
-def good(lines: list[CodeLine | BadCode]) -> list[str]:
+def good(lines: list[CodeLine | RejectedLine]) -> list[str]:
     return [line.code for line in lines if isinstance(line, CodeLine)]
 
 
@@ -35,12 +36,27 @@ def test_csv() -> None:
     assert parse(data) == [CodeLine("ABCD", "u,1", 1_767_225_600_000, 5), CodeLine("EFGH")]
 
 
+def test_columns_in_another_order() -> None:
+    """Columns are parsed by their fields, an ignored one not at all; a line that lacks the code's column is bad."""
+    options = CsvOptions(unknown_columns="ignore")
+    lines = Lines(csv=True, options=options)
+    data = b'Customer ID;Note;Voucher code\r\nu,1;a;abcd\r\n;"x;y\nz";EFGH\r\nbad\r\nu 1;;IJKL'
+    assert lines.feed(data) + lines.close() == [
+        CodeLine("ABCD", "u,1"),
+        CodeLine("EFGH"),
+        RejectedLine(5, "", "line: must have 3 fields", "bad"),
+        RejectedLine(
+            6, "IJKL", "userId: must have 1 to 100 printable ASCII characters without space, / \\ ? # %", "u 1;;IJKL"
+        ),
+    ]
+
+
 def test_text() -> None:
     """Plain text has a code a line, no header, and no quoting."""
     assert parse(b"abcd\nEFGH\r\n\n'x\nlast", as_csv=False) == [
         CodeLine("ABCD"),
         CodeLine("EFGH"),
-        BadCode(line=4, code="'x", reason="code: must have 4 to 64 of A-Z a-z 0-9 - _"),
+        RejectedLine(4, "'x", "code: must have 4 to 64 of A-Z a-z 0-9 - _", "'x"),
         CodeLine("LAST"),
     ]
 
@@ -48,7 +64,7 @@ def test_text() -> None:
 def test_text_that_is_not_utf_8() -> None:
     """A line that is not UTF-8 is a bad line."""
     assert parse(b"AB\xffCD\nEFGH", as_csv=False) == [
-        BadCode(line=1, code="AB\N{REPLACEMENT CHARACTER}CD", reason="is not UTF-8"),
+        RejectedLine(1, "AB\N{REPLACEMENT CHARACTER}CD", "is not UTF-8", "AB\N{REPLACEMENT CHARACTER}CD"),
         CodeLine("EFGH"),
     ]
 
@@ -61,7 +77,7 @@ def test_a_bom_is_no_part_of_the_first_line() -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [b"", b"\n", b"Code\n", b"userId,code\n", b"code,code\n", b"code,colour\n", b'"code\nABCD\n', b"code;userId\n"],
+    [b"", b"\n", b"userId\n", b"code,Voucher\n", b"code,colour\n", b'"code\nABCD\n', b'code,"userId\n' * 40],
 )
 def test_bad_headers(header: bytes) -> None:
     """A CSV with an unknown header is refused as a whole."""
@@ -97,7 +113,7 @@ def test_a_bad_line_leaves_the_others_alone(line: bytes) -> None:
     """A bad line is reported by its number, and the lines around it are accepted."""
     lines = parse(b"code,userId,expiresAt,maxRedemptions\nAAAA,,,\n" + line + b"\nBBBB,,,\nCCCC,,,")
     assert (good(lines), bad(lines)) == (["AAAA", "BBBB", "CCCC"], [3])
-    bad_line = next(line for line in lines if isinstance(line, BadCode))
+    bad_line = next(line for line in lines if isinstance(line, RejectedLine))
     assert len(bad_line.code) <= 100
 
 
@@ -147,7 +163,7 @@ def test_json_codes_are_numbered_from_1() -> None:
     """A JSON upload's errors name positions from 1."""
     lines = list(parse_list(["abcd", "", "x" * 1000, "user-specific"]))
     assert (good(lines), bad(lines)) == (["ABCD"], [2, 3, 4])
-    assert [len(line.code) for line in lines if isinstance(line, BadCode)] == [0, 100, 13]
+    assert [len(line.code) for line in lines if isinstance(line, RejectedLine)] == [0, 100, 13]
 
 
 @given(

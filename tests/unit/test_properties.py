@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from service.api.csv_rows import encode_csv_rows
 from service.domain.book_requests import CreateBook
 from service.domain.code_patterns import check_pattern, normalize_charset
-from service.domain.code_requests import BadCode, CodeLine, Lines
+from service.domain.code_requests import CodeLine, Lines, RejectedLine
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
 from service.domain.field_types import canonicalize_code, decode_field, encode_field, is_caller_id, parse_uuid
@@ -254,7 +254,7 @@ def test_bodies(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> None:
 def test_uploads(parts: list[bytes], is_csv: bool) -> None:
     """An upload in any pieces gives the same lines as in one piece; only its header can refuse it whole."""
 
-    def read(pieces: list[bytes]) -> list[CodeLine | BadCode] | str:
+    def read(pieces: list[bytes]) -> list[CodeLine | RejectedLine] | str:
         lines, results = Lines(is_csv), []
         try:
             for piece in pieces:

@@ -18,6 +18,8 @@ from service.api.context import Context
 from service.api.controllers import jobs
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
+from service.api.csv_rows import MEDIA_TYPE
+from service.api.csv_stream import CsvFile
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, Stream, run_once
 from service.api.reading import (
@@ -32,7 +34,6 @@ from service.api.reading import (
     unpack_request,
 )
 from service.common.pipeline import SerialRunner
-from service.domain import field_types
 from service.domain.code_change_requests import Status
 from service.domain.code_requests import (
     CHUNK,
@@ -41,12 +42,15 @@ from service.domain.code_requests import (
     CodeLine,
     GenerateCodes,
     Lines,
+    RejectedLine,
     UploadCodes,
     UploadCodesOf,
     Uploaded,
     parse_list,
 )
 from service.domain.configuration import BookRow
+from service.domain.csv_layout import CsvOptions
+from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.formats import page_cursors
 from service.operations.coupon_view import Time
@@ -56,7 +60,7 @@ from service.record.config.code_pages import FIRST, page_codes
 from service.record.config.code_rows import add_codes
 from service.record.config.job_rows import create_generation
 
-Parsed = Iterable[CodeLine | BadCode]
+Parsed = Iterable[CodeLine | RejectedLine]
 
 LINES, PIECE_BYTES = 500, 16 << 10
 """Parsed between two turns of the event loop: about 1 ms of work."""
@@ -84,19 +88,17 @@ _LISTED = {
 }
 
 
-_TEXTS = {
-    "text/csv": Schema(
-        type=OpenAPIType.STRING, pattern=r"^\uFEFF?code(?:,userId)?(?:,expiresAt)?(?:,maxRedemptions)?(?:\r?\n|$)"
-    ),
-    "text/plain": Schema(type=OpenAPIType.STRING),
-}
+_TEXTS = {"text/csv": Schema(type=OpenAPIType.STRING), "text/plain": Schema(type=OpenAPIType.STRING)}
 
 
-class Upload(field_types.Request):
+class Upload(CsvOptions):
     """Options of an upload."""
 
     dry_run: Annotated[
-        bool, msgspec.Meta(description="Return the result without adding codes. Body: at most 4 MiB.")
+        bool,
+        msgspec.Meta(
+            description="Return the result without adding codes. `file.problem` says why a CSV file is refused."
+        ),
     ] = False
 
 
@@ -148,23 +150,49 @@ class Codes(Controller):
         ),
     )
     async def upload(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Uploaded]:
-        """Add codes from JSON, from CSV with the header `code[,userId][,expiresAt][,maxRedemptions]`, or from plain
-        text with one code per line.
+        """Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and `maxRedemptions`, or
+        from plain text with one code per line.
+
+        The delimiter of a CSV file (comma, semicolon, tab or pipe), a byte order mark and the header are detected from
+        its first 16 KiB. Columns are found by their names in the header, in any order and case, or by common other
+        names (`Coupon code`, `customer_id`, `Valid until`); `columns` maps them instead. A file with unknown columns
+        is refused, unless `unknownColumns` is `ignore`. `file` in the response shows how the file was read.
 
         CSV and text may have up to 1 GiB. Invalid lines are reported; the other lines are added. Scope `manage`.
         """
         caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)
         if params.dry_run:
-            return await _check_upload(request, caller, kind, book_id)
+            return await _check_upload(request, caller, kind, book_id, params)
         if kind == "application/json":
             body, payload = await read_json_body(request, UploadCodes)
             book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
             return await _add_once(request, caller, book, body, _parse_json_codes(payload.codes))
-        lines = _lines(kind)
+        lines = _lines(kind, params)
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
         stream = Stream(read_chunks(request, UPLOAD_BYTES))
-        return await _add_once(request, caller, book, stream, _parse_stream(stream, lines))
+        return await _add_once(request, caller, book, stream, _parse_stream(stream, lines), lines)
+
+    @post(
+        "/books/{bookId:str}/codes/rejected.csv",
+        status_code=200,
+        media_type=MEDIA_TYPE,
+        **describe(
+            "checkCodes", "List the lines that an upload would reject", "Codes", query=CsvOptions,
+            body={"application/json": UploadCodes} | _TEXTS, example=_CODES,
+            answer="line,reason,text\r\n3,code: must have 4 to 64 of A-Z a-z 0-9 - _,no code\r\n",
+            refusals="book_not_found",
+        ),
+    )  # fmt: skip
+    async def rejected(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
+        """The invalid lines of a file as CSV: the number, reason and text of each. Nothing is added, and duplicates are
+        not invalid. At most 16 MiB of them; the last row says if there are more. Scope `manage`."""
+        caller, context, params = unpack_request(request, CsvOptions)
+        kind = parse_media_type(request.headers)
+        await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        parsed, _, _ = await _parse_body(request, kind, params)
+        pieces = await upload_dry_run.collect_rejected(parsed)
+        return CsvFile(context.export_slots, _send_pieces(pieces), f"rejected-{book_id}.csv", {})
 
     @get(
         "/books/{bookId:str}/codes",
@@ -242,31 +270,65 @@ class Codes(Controller):
         return await run_once(request, caller, body, act)
 
 
-async def _check_upload(request: Request[Any, Any, Any], caller: Caller, kind: str, book_id: str) -> Response[Uploaded]:
+async def _check_upload(
+    request: Request[Any, Any, Any], caller: Caller, kind: str, book_id: str, params: Upload
+) -> Response[Uploaded]:
     context: Context = request.app.state.context
     await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+    parsed, lines, chunks = await _parse_body(request, kind, params)
+    try:
+        result = await upload_dry_run.check_upload(context, caller.workspace, parsed)
+    except Refusal as refusal:
+        result = await upload_dry_run.explain_refusal(refusal, lines, chunks)
+    return Response(_add_layout(result, lines), status_code=200)
+
+
+async def _parse_body(
+    request: Request[Any, Any, Any], kind: str, options: CsvOptions
+) -> tuple[AsyncIterator[Parsed], Lines | None, AsyncIterator[bytes]]:
+    """The parsed lines of a body of any media type; the parser of a text, and the parts that it has not read."""
+    chunks = read_chunks(request, UPLOAD_BYTES)
     if kind == "application/json":
-        _, payload = await read_json_body(request, UploadCodes, upload_dry_run.MAX_BYTES)
-        parsed = _parse_json_codes(payload.codes)
-    else:
-        parsed = _parse_stream(read_chunks(request, upload_dry_run.MAX_BYTES), _lines(kind))
-    return Response(await upload_dry_run.check_upload(context, caller.workspace, parsed), status_code=200)
+        _, payload = await read_json_body(request, UploadCodes)
+        return _parse_json_codes(payload.codes), None, chunks
+    lines = _lines(kind, options)
+    return _parse_stream(chunks, lines), lines, chunks
 
 
-def _lines(kind: str) -> Lines:
+def _add_layout(result: Uploaded, lines: Lines | None) -> Uploaded:
+    if lines is not None and lines.layout is not None:
+        result.file = lines.layout
+    return result
+
+
+async def _send_pieces(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+def _lines(kind: str, options: CsvOptions) -> Lines:
     if kind not in ("text/csv", "text/plain"):
         raise refuse_media_type(kind, "application/json, text/csv or text/plain")
-    return Lines(csv=kind == "text/csv")
+    return Lines(kind == "text/csv", options)
 
 
 async def _add_once(
-    request: Request[Any, Any, Any], caller: Caller, book: BookRow, body: bytes | Stream, parsed: AsyncIterator[Parsed]
+    request: Request[Any, Any, Any],
+    caller: Caller,
+    book: BookRow,
+    body: bytes | Stream,
+    parsed: AsyncIterator[Parsed],
+    lines: Lines | None = None,
 ) -> Response[Uploaded]:
     context: Context = request.app.state.context
     check_open(context, caller.partition)
 
     async def act() -> ActionResult[Uploaded]:
-        return ActionResult(status=200, body=await _add(context, book, parsed))
+        result = _add_layout(await _add(context, book, parsed), lines)
+        if result.file:
+            for column in result.file.columns:
+                column.example = None  # the response is kept, and may not contain a user
+        return ActionResult(status=200, body=result)
 
     return await run_once(request, caller, body, act)
 
@@ -291,10 +353,10 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
     async with SerialRunner() as projecting, SerialRunner() as writing:
         async for part in parsed:
             for line in part:
-                if isinstance(line, BadCode):
+                if isinstance(line, RejectedLine):
                     result.invalid += 1
                     if len(result.errors) < MAX_ERRORS:
-                        result.errors.append(line)
+                        result.errors.append(BadCode(line=line.line, code=line.code, reason=line.reason))
                 elif line.code in waiting:
                     result.duplicates += 1
                 else:

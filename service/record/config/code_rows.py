@@ -66,9 +66,9 @@ async def insert_codes(
     ]
 
 
-async def count_known(database: Database, workspace: int, codes: Sequence[str]) -> int:
-    """How many of these distinct codes the workspace has."""
-    return cast("int", await database.fetchval(query("count_known_codes"), workspace, codes))
+async def find_known_codes(database: Database, workspace: int, codes: Sequence[str]) -> set[str]:
+    """Those of these codes that the workspace has."""
+    return {record["code"] for record in await database.fetch(query("find_known_codes"), workspace, codes)}
 
 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:

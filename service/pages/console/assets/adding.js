@@ -1,63 +1,97 @@
-// Adding codes to a book by an upload, with a dry run first.
+// Adding codes to a book by an upload: check the file, map its columns, then upload it.
 
-import { ask as request } from "./api.js";
-import { download, field, fill, h, input, number, pairs, plural, table, tell, toast } from "./dom.js";
+import { ask as request, at } from "./api.js";
+import { download, field, fill, h, input, number, pairs, plural, select, table, tell, toast } from "./dom.js";
 
-const UPLOAD_MS = 600_000;
-const TRIED_BYTES = 4 << 20;
+const UPLOAD_MS = 3_600_000;
 const SHOWN = 20;
 const TEMPLATE = "code,userId,expiresAt,maxRedemptions\nSUMMER-0001,,,\nSUMMER-0002,user-42,2030-01-01T00:00:00Z,3\n";
+const FIELDS = [["-", "Ignore"], ["code", "Code"], ["userId", "User"], ["expiresAt", "Expires"], ["maxRedemptions", "Redemptions"]];
+const DELIMITERS = [["comma", "Comma"], ["semicolon", "Semicolon"], ["tab", "Tab"], ["pipe", "Pipe"]];
 
-// A CSV cell; an apostrophe precedes a text that a spreadsheet would evaluate as a formula.
-function cell(value) {
-  const text = String(value);
-  return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+// How the file is read, with controls to change it. `again(options)` checks the file anew.
+function renderLayout({ delimiter, hasHeader, columns, problem }, again) {
+  const delimiters = select(DELIMITERS, delimiter);
+  const header = select([["true", "Names of columns"], ["false", "A code"]], String(hasHeader));
+  const mapped = columns.map((column) => select(FIELDS, column.field ?? "-"));
+  const options = (columnsToo) => ({
+    delimiter: delimiters.value, header: header.value, columns: columnsToo ? mapped.map(({ value }) => value).join(",") : null,
+  });
+  delimiters.addEventListener("change", () => again({ delimiter: delimiters.value }));
+  header.addEventListener("change", () => again(options(header.value === "false" && mapped.some(({ value }) => value === "code"))));
+  for (const control of mapped) control.addEventListener("change", () => {
+    if (control.value !== "-") for (const other of mapped) if (other !== control && other.value === control.value) other.value = "-";
+    if (mapped.some(({ value }) => value === "code")) again(options(true));
+    else toast("Choose the column with the codes.", "bad");
+  });
+  return [
+    problem && h("p", { class: "banner warn" },
+      `The header ${problem.split("; ")[0].replaceAll("`", "")}. ${columns.length ? "Choose below how to read the file." : ""}`),
+    columns.length > 0 && h("div", { class: "form" }, field("Columns are separated by", delimiters), field("The first line is", header)),
+    columns.length > 0 && h("fieldset", {}, h("legend", {}, "Read the columns as"), h("div", { class: "form" },
+      columns.map((column, place) => field(column.name || `Column ${place + 1}`, mapped[place], column.example && `such as ${column.example}`)))),
+  ];
 }
 
-function renderResult(result, book, tried) {
-  const refused = () => download(`refused-${book.bookId}.csv`,
-    ["line,code,reason", ...result.errors.map(({ line, code, reason }) => [line, code, reason].map(cell).join(","))].join("\r\n"));
+function renderCounts(result, tried, save) {
+  const estimate = result.isExact === false ? "about " : "";
   return [
     pairs([
-      [tried ? "Would be added" : "Added", number(result.added)],
-      ["Duplicates", number(result.duplicates)],
-      ["Refused", number(result.invalid)],
+      [tried ? "Would be added" : "Added", estimate + number(result.added)],
+      ["Duplicates", estimate + number(result.duplicates)],
+      ["Rejected", number(result.invalid)],
     ]),
     result.errors.length > 0 && [
-      table("Invalid lines", [
+      table("Rejected lines", [
         { name: "Line", number: true, of: ({ line }) => number(line) },
         { name: "Code", of: ({ code }) => h("span", { class: "code" }, code) },
         { name: "Reason", of: ({ reason }) => reason },
       ], result.errors.slice(0, SHOWN)),
-      h("p", { class: "row" }, h("button", { type: "button", onclick: refused }, "Save the invalid lines"),
-        result.invalid > result.errors.length && h("span", { class: "hint" }, `the first ${number(result.errors.length)} of them`)),
+      h("p", { class: "row" }, h("button", { type: "button", onclick: save }, "Save the rejected lines"),
+        result.invalid > SHOWN && h("span", { class: "hint" }, `The first ${SHOWN} of ${number(result.invalid)} are shown.`)),
     ],
   ];
 }
 
-// The form of an upload: a file or lines; dry run first, then upload.
+// The form of an upload: a file or lines; check, then upload.
 export function uploading(book, place, done) {
-  const file = input({ type: "file", accept: ".csv,.txt,text/csv,text/plain" });
+  const path = `/v1/books/${book.bookId}/codes`;
+  const file = input({ type: "file", accept: ".csv,.tsv,.txt,text/csv,text/plain" });
   const lines = h("textarea", { spellcheck: "false", rows: 4 });
   const result = h("div", { role: "status", class: "card", hidden: true });
   const go = h("button", { type: "button", class: "primary", disabled: true }, "Upload");
-  const check = h("button", { type: "button" }, "Try it");
+  const check = h("button", { type: "button" }, "Check file");
+  let options = {}; // how the file is read, where it was not detected
 
-  const send = async (dryRun) => {
+  // A pasted list is a code a line, unless it looks like a table.
+  const isList = () => !file.files[0] && !/[,;\t|]|^code$/i.test(lines.value.trim().split("\n", 1)[0].trim());
+  const send = (address, query) => {
     const body = file.files[0] ?? new Blob([lines.value]);
     if (body.size === 0) throw new Error("Choose a file, or enter codes.");
-    if (dryRun && body.size > TRIED_BYTES) throw new Error("A file of more than 4 MiB can't be checked, but can be uploaded in parts.");
-    const start = (await body.slice(0, 200).text()).replace(/^\uFEFF/, "");
-    const type = /^code\s*(,|\r?\n|$)/.test(start) ? "text/csv" : "text/plain";
-    const response = await request("POST", `/v1/books/${book.bookId}/codes${dryRun ? "?dryRun=true" : ""}`, { body, type, timeoutMs: UPLOAD_MS });
-    return response.json();
+    const csv = !isList();
+    return request("POST", at(address, { ...query, ...(csv && options), unknownColumns: csv && !options.columns ? "ignore" : null }),
+      { body, type: csv ? "text/csv" : "text/plain", timeoutMs: UPLOAD_MS });
+  };
+  const save = async () => {
+    try {
+      download(`rejected-${book.bookId}.csv`, await (await send(`${path}/rejected.csv`, {})).text());
+    } catch (error) {
+      tell(error);
+    }
+  };
+  const again = async (chosen) => {
+    options = chosen;
+    const place = [...result.querySelectorAll("select")].indexOf(document.activeElement);
+    await run(true);
+    result.querySelectorAll("select")[place]?.focus({ preventScroll: true });
   };
   const run = async (dryRun) => {
     check.disabled = go.disabled = true;
     try {
-      const answer = await send(dryRun);
+      const answer = await (await send(path, { dryRun: dryRun ? true : null })).json();
       result.hidden = false;
-      fill(result, renderResult(answer, book, dryRun));
+      const { file: layout } = answer;
+      fill(result, dryRun && layout && renderLayout(layout, again), !layout?.problem && renderCounts(answer, dryRun, save));
       go.disabled = !dryRun || answer.added === 0;
       if (dryRun) go.textContent = `Upload ${plural(answer.added, "code")}`;
       else {
@@ -70,14 +104,17 @@ export function uploading(book, place, done) {
       check.disabled = false;
     }
   };
-  for (const control of [file, lines]) control.addEventListener("input", () => { go.disabled = true; result.hidden = true; });
+  for (const control of [file, lines]) control.addEventListener("input", () => {
+    options = {};
+    go.disabled = result.hidden = true;
+  });
   check.addEventListener("click", () => run(true));
   go.addEventListener("click", () => run(false));
   fill(place, h("section", { class: "card", "aria-label": "Upload" },
     h("header", {}, h("h2", { tabindex: -1 }, "Upload codes"),
       h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", TEMPLATE) }, "Save a template")),
     h("div", { class: "form" },
-      field("A file", file, "CSV with the header code[,userId][,expiresAt][,maxRedemptions], or a code a line."),
+      field("A file", file, "CSV of up to 1 GiB with a column of codes, and perhaps users, expiries and redemptions."),
       field("Or codes, one a line", lines)),
     h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => fill(place) }, "Close")),
     result));

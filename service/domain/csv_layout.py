@@ -1,0 +1,220 @@
+"""The layout of a CSV upload, from its first bytes: delimiter, header, and the field of each column."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Annotated, Literal, cast
+
+import msgspec
+
+from service.domain.errors import BadField
+from service.domain.field_types import Answer, Request, canonicalize_code
+
+SAMPLE_BYTES = 16 << 10
+"""The first bytes of a file, from which its layout is detected."""
+MAX_RECORD_BYTES = 1_024
+BOM = b"\xef\xbb\xbf"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_RECORDS = 50
+_MAX_NAME = 100
+"""Characters of a column's name that the response repeats."""
+_NAMED = 3
+"""Unknown columns that a refusal names."""
+
+Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
+DELIMITERS: dict[Delimiter, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+Field = Literal["code", "userId", "expiresAt", "maxRedemptions"]
+FIELDS: tuple[Field, ...] = ("code", "userId", "expiresAt", "maxRedemptions")
+IGNORED = "-"
+_SYNONYMS: dict[Field, str] = {
+    "code": "code coupon couponcode voucher vouchercode promo promocode promotioncode discountcode giftcode",
+    "userId": "userid user customer customerid owner ownerid member memberid",
+    "expiresAt": "expiresat expires expiry expirydate expiration expirationdate validuntil validto enddate redeemby",
+    "maxRedemptions": "maxredemptions maxuses usagelimit redemptionlimit redemptionquantity",
+}
+_BY_NAME: dict[str, Field] = {name: field for field, names in _SYNONYMS.items() for name in names.split()}
+_SEPARATORS = str.maketrans("", "", " _-.")
+_COLUMNS = f"^(?:{'|'.join((*FIELDS, IGNORED))})(?:,(?:{'|'.join((*FIELDS, IGNORED))})){{0,63}}$"
+
+
+class CsvOptions(Request, kw_only=True):
+    """What the client says about the layout of its CSV file; the rest is detected. Other media types ignore it."""
+
+    delimiter: Annotated[
+        Delimiter | None, msgspec.Meta(description="CSV only: the delimiter of the columns; default: detected.")
+    ] = None
+    header: Annotated[
+        bool | None, msgspec.Meta(description="CSV only: whether the first line is a header; default: detected.")
+    ] = None
+    columns: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="CSV only: the field of each column of the file, in order; `-` ignores a column. Default: by "
+            "the names in the header.",
+            examples=["code,-,userId"],
+            extra_json_schema={"pattern": _COLUMNS},
+        ),
+    ] = None
+    unknown_columns: Annotated[
+        Literal["refuse", "ignore"],
+        msgspec.Meta(description="CSV only: what to do with a column whose name in the header is not known."),
+    ] = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.columns is None:
+            return
+        fields = self.columns.split(",")
+        used = [field for field in fields if field != IGNORED]
+        if not set(used) <= set(FIELDS):
+            raise BadField(
+                "columns", f"must have only {', '.join(FIELDS)} and {IGNORED}, separated by commas", malformed=True
+            )
+        if "code" not in used or len(set(used)) < len(used):
+            raise BadField("columns", "must have code once, and each other field at most once", malformed=True)
+
+
+class Column(Answer, kw_only=True):
+    """A column of a CSV file."""
+
+    name: Annotated[
+        str | None, msgspec.Meta(description="Its name in the header, at most 100 characters; null without a header.")
+    ]
+    field: Annotated[
+        Field | None,
+        msgspec.Meta(description="What it is read as; null if it is ignored."),
+    ]
+    example: Annotated[str | None, msgspec.Meta(description="Only of a dry run: its first value that is not empty.")]
+
+
+class Layout(Answer, kw_only=True):
+    """How a CSV file is read."""
+
+    delimiter: Delimiter
+    has_bom: Annotated[bool, msgspec.Meta(description="Whether the file begins with a byte order mark.")]
+    has_header: bool
+    columns: list[Column]
+    problem: Annotated[
+        str | None, msgspec.Meta(description="Why an upload refuses the whole file; null if it does not.")
+    ]
+
+
+def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
+    """The layout of the file that begins with `sample`, or is it if `is_whole`."""
+    has_bom = sample.startswith(BOM)
+    delimiter: Delimiter = options.delimiter or "comma"
+    if sample.startswith(_UTF_16):
+        return _refuse_file(delimiter, has_bom, "is in UTF-16; save the file as CSV in UTF-8")
+    text = sample.removeprefix(BOM).decode("utf-8", "replace")
+    tables = {name: _split(text, is_whole, DELIMITERS[name]) for name in _list_candidates(options.delimiter)}
+    delimiter = max(_list_candidates(options.delimiter), key=lambda name: _rate(tables[name]))
+    records = tables[delimiter]
+    if not records:
+        return _refuse_file(delimiter, has_bom, "is missing; the file is empty")
+    if len(DELIMITERS[delimiter].join(records[0]).encode()) > MAX_RECORD_BYTES:
+        return _refuse_file(delimiter, has_bom, f"is longer than {MAX_RECORD_BYTES} bytes")
+    fields, has_header, problem = _map_columns(records, options)
+    names = records[0] if has_header else [None] * len(fields)
+    values = records[1:] if has_header else records
+    return Layout(
+        delimiter=delimiter,
+        has_bom=has_bom,
+        has_header=has_header,
+        columns=[
+            Column(name=None if name is None else name[:_MAX_NAME], field=field, example=_find_example(values, place))
+            for place, (name, field) in enumerate(zip(names, fields, strict=True))
+        ],
+        problem=problem,
+    )
+
+
+def _refuse_file(delimiter: Delimiter, has_bom: bool, problem: str) -> Layout:
+    return Layout(delimiter=delimiter, has_bom=has_bom, has_header=False, columns=[], problem=problem)
+
+
+def _list_candidates(chosen: Delimiter | None) -> Sequence[Delimiter]:
+    return (chosen,) if chosen else tuple(DELIMITERS)
+
+
+def _split(text: str, is_whole: bool, delimiter: str) -> list[list[str]]:
+    """The first records of a text without empty lines. Of a text that goes on, the last record is left out."""
+    records: list[list[str]] = []
+    for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        if record:
+            records.append(record)
+        if len(records) > _RECORDS:
+            break
+    return records[: _RECORDS if is_whole or len(records) > _RECORDS else max(1, len(records) - 1)]
+
+
+def _rate(records: list[list[str]]) -> tuple[int, int, int]:
+    """How well a delimiter fits: by known names in the header, by records of the same length with a code, by codes."""
+    if not records:
+        return 0, 0, 0
+    width = len(records[0])
+    known = len({_find_field(cell) for cell in records[0]} - {None})
+    alike = sum(len(record) == width and any(map(canonicalize_code, record)) for record in records[1:] or records)
+    return known, alike if width > 1 else 0, alike
+
+
+def _find_field(name: str) -> Field | None:
+    return _BY_NAME.get(name.casefold().translate(_SEPARATORS))
+
+
+def _map_columns(records: list[list[str]], options: CsvOptions) -> tuple[list[Field | None], bool, str | None]:
+    """The field of each column, whether there is a header, and why the file is refused, if it is."""
+    first = records[0]
+    known: list[Field | None] = [_find_field(cell) for cell in first]
+    has_header = options.header
+    if has_header is None:
+        has_header = any(known) or not _looks_like_codes(records)
+    if options.columns is not None:
+        chosen: list[Field | None] = [
+            None if text == IGNORED else cast("Field", text) for text in options.columns.split(",")
+        ]
+        if len(chosen) != len(first):
+            unmapped: list[Field | None] = [None] * len(first)
+            return unmapped, has_header, f"has {len(first)} columns, but `columns` names {len(chosen)}"
+        is_unsure = options.header is None and has_header and not any(known)
+        if is_unsure and canonicalize_code(first[chosen.index("code")]):
+            return chosen, has_header, "may be a line with a code; send `header=true` or `header=false`"
+        return chosen, has_header, None
+    if not has_header:
+        if len(first) == 1:
+            return ["code"], False, None
+        return [None] * len(first), False, "is missing; name the fields of the columns in `columns`, or add a header"
+    return known, True, _find_problem(first, known, options.unknown_columns)
+
+
+def _looks_like_codes(records: list[list[str]]) -> bool:
+    """Whether the first record has a code with a digit, which is as long as that of another record."""
+    first, *others = records
+    for place, cell in enumerate(first):
+        if canonicalize_code(cell) and any(character.isdigit() for character in cell):
+            lengths = {len(other[place]) for other in others if place < len(other)}
+            if not others or len(cell) in lengths:
+                return True
+    return False
+
+
+def _find_problem(names: list[str], fields: list[Field | None], unknown_columns: str) -> str | None:
+    if "code" not in fields:
+        shown = ", ".join(f'"{name[:_MAX_NAME]}"' for name in names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
+        return (
+            f"has no column `code` ({shown}); name the fields of the columns in `columns`, and send `header=false` if "
+            "there is no header"
+        )
+    for field in FIELDS:
+        if fields.count(field) > 1:
+            same = [name for name, found in zip(names, fields, strict=True) if found == field]
+            return f'has two columns for {field}, "{same[0]}" and "{same[1]}"; name the fields in `columns`'
+    unknown = [name for name, field in zip(names, fields, strict=True) if field is None]
+    if unknown and unknown_columns == "refuse":
+        shown = ", ".join(f'"{name[:_MAX_NAME]}"' for name in unknown[:_NAMED]) + (
+            " …" if len(unknown) > _NAMED else ""
+        )
+        return f"has unknown columns: {shown}; ignore them with `unknownColumns=ignore`, or name fields in `columns`"
+    return None
+
+
+def _find_example(records: list[list[str]], place: int) -> str | None:
+    return next((record[place][:_MAX_NAME] for record in records if place < len(record) and record[place]), None)

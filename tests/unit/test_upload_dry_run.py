@@ -1,0 +1,41 @@
+"""The dry run of an upload: distinct codes and rejected lines, in bounded memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.api import upload_dry_run
+from service.api.upload_dry_run import DistinctCounter, collect_rejected
+from service.domain.code_requests import CodeLine, RejectedLine
+
+
+def test_distinct_codes() -> None:
+    """A code counts once, however often and whenever it comes."""
+    counter = DistinctCounter(buckets=4, bucket_codes=512)
+    for _ in range(5):
+        counter.add(f"CODE-{number % 700}" for number in range(1_000))
+    assert (counter.count(), counter.is_exact) == (700, True)
+
+
+def test_more_codes_than_fit() -> None:
+    """Beyond its memory the counter estimates, and keeps no more codes."""
+    counter = DistinctCounter(buckets=16, bucket_codes=512)
+    for _ in range(2):
+        counter.add(f"CODE-{number}" for number in range(50_000))
+    assert not counter.is_exact
+    assert counter.count() == pytest.approx(50_000, rel=0.15)
+    assert max(map(len, counter._buckets)) < 512
+
+
+def test_too_many_rejected_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of rejected lines ends at its limit, and says so."""
+    monkeypatch.setattr(upload_dry_run, "MAX_REJECTED_BYTES", 100)
+
+    async def parsed() -> AsyncIterator[list[CodeLine | RejectedLine]]:
+        for number in range(1, 50):
+            yield [CodeLine("GOOD"), RejectedLine(number, "x", "is bad", "x,y")]
+
+    lines = b"".join(asyncio.run(collect_rejected(parsed()))).decode().splitlines()
+    assert lines[:2] == ["line,reason,text", '1,is bad,"x,y"']
+    assert (len(lines), lines[-1]) == (9, ",More lines are rejected; correct these lines first.,")
