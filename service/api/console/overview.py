@@ -14,6 +14,7 @@ from service.api.reading import Listing, unpack_request
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
+from service.domain.times import Timestamp
 from service.formats import page_cursors
 from service.hot.connection import Broken
 from service.hot.fitness import check_server
@@ -42,6 +43,9 @@ class BookNow(Answer):
     status: str
     low_stock_threshold: int | None
     max_redemptions: int | None
+    currency: str
+    valid_from: Timestamp | None
+    valid_until: Timestamp | None
     counts: BookStats | None
 
 
@@ -152,7 +156,11 @@ async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]
         *(context.hot.book_counts(caller, str(row.book_id)) for row in rows[:MAX_BOOKS]), return_exceptions=True
     )
     books = [
-        BookNow.from_row(row, counts=BookStats.from_row(count) if isinstance(count, BookCounts) else None)
+        BookNow.from_row(
+            row,
+            currency=(row.discount and row.discount.currency) or row.workspace_currency,
+            counts=BookStats.from_row(count) if isinstance(count, BookCounts) else None,
+        )
         for row, count in zip(rows, counts, strict=False)
     ]
     return books, len(rows) > MAX_BOOKS

@@ -73,7 +73,7 @@ async function route() {
   current?.abort();
   current = new AbortController();
   const { signal } = current;
-  by("dialog").close();
+  if (!("kept" in by("dialog").dataset)) by("dialog").close();
   by("nav").classList.remove("open");
   by("menu").setAttribute("aria-expanded", "false");
   for (const link of by("nav").children) {

@@ -1,7 +1,7 @@
 // The audit log, filtered by actor, action and time.
 
 import { at } from "./api.js";
-import { badge, field, fill, h, head, input, listing, local, plural, select, user, when } from "./dom.js";
+import { badge, field, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
 
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
   "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed", "key.changed",
@@ -48,7 +48,7 @@ function filters(query, keys) {
   const since = input({ type: "datetime-local", step: 1, value: local(query.get("since")) });
   const until = input({ type: "datetime-local", step: 1, value: local(query.get("until")) });
   const form = h("form", { class: "card form", role: "search", "aria-label": "Audit" },
-    field("Who", actor), field("Action", action), field("From", since), field("Until", until),
+    field("Who", actor), field("Action", action), field("From", since, inZone()), field("Until", until, inZone()),
     h("div", { class: "row end" }, h("button", { class: "primary" }, "Filter"), h("a", { class: "button", href: "#/audit" }, "Show all")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -1,7 +1,7 @@
 // API keys: made, with their secret shown once, and revoked.
 
 import { at, post, remove } from "./api.js";
-import { ask, badge, choices, field, fill, h, head, input, listing, reveal, tell, toast, when } from "./dom.js";
+import { ask, badge, choices, field, fill, h, head, inZone, input, listing, reveal, tell, toast, when } from "./dom.js";
 
 const SCOPES = [
   ["public", "validate a code, without the reason of a refusal"],
@@ -17,7 +17,7 @@ async function make(again) {
   const made = await ask("New key", [
     field("Name", name, "Who or what uses it."),
     choices("Scopes", "scopes", scopes.map(([scope, box, what]) => field(scope, box, what))),
-    field("Expires", end, "Empty: never."),
+    field("Expires", end, `Empty: never. ${inZone()}`),
   ], "Create key", () => post("/v1/keys", {
     name: name.value.trim(), scopes: scopes.filter(([, box]) => box.checked).map(([scope]) => scope),
     expiresAt: end.value ? new Date(end.value).toISOString() : null,

@@ -1,6 +1,6 @@
 // Everything at one glance, asked for every second while the page can be seen.
 
-import { badge, bookBadge, bytes, card, fill, h, head, local, number, plural, refill, table, when } from "./dom.js";
+import { badge, bookBadge, bytes, card, fill, h, head, money, number, plural, refill, table, when } from "./dom.js";
 import { bar, Plot, stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
@@ -37,19 +37,25 @@ function facts(overview, consistency, may) {
 function stocks(books, more) {
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "State", hidden: true, of: (book) => (book.status === "active" ? low(book) : bookBadge(book.status)) },
+    { name: "State", hidden: true, of: (book) => state(book) },
     { name: stockWords(), class: "bars", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
     { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
     { name: "Switched off", number: true, of: ({ counts }) => number(counts?.inactive) },
     { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
-    { name: "Discounts given", number: true, of: ({ counts }) => counts?.discountTotal ?? "–" },
+    { name: "Discounts given", number: true, of: ({ counts, currency }) => money(counts?.discountTotal, currency) },
   ];
   return [
     table("Stock of each book", columns, books, "No books yet."),
     more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
   ];
+}
+
+// A book's stock where it is low, its window where it is limited.
+function state(book) {
+  const { validUntil } = book;
+  return [(book.status === "active" && low(book)) || bookBadge(book), validUntil && h("div", { class: "hint" }, "until ", when(validUntil))];
 }
 
 function low({ counts, lowStockThreshold }) {
@@ -117,7 +123,7 @@ function alarms({ redis, postgres }, consistency) {
   if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
   if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {
-    texts.push(`The worker's ${task} has failed ${number(failures)} times since ${local(since).replace("T", " ")}, last because of ${reason}.`);
+    texts.push(`The worker's ${task} has failed ${number(failures)} times since ${when(since).textContent}, last because of ${reason}.`);
   }
   return texts.map((text) => h("p", { class: "banner bad" }, text));
 }

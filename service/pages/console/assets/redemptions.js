@@ -1,7 +1,7 @@
 // Redemptions of all books, and rolling them back.
 
 import { at, post } from "./api.js";
-import { ask, badge, code, field, fill, h, head, input, listing, money, order, plural, tell, toast, user, when } from "./dom.js";
+import { ask, badge, code, field, fill, h, head, input, listing, money, order, plural, sum, tell, toast, user, when } from "./dom.js";
 
 const AT_ONCE = 4;
 
@@ -21,11 +21,11 @@ export function redemptionColumns() {
 export async function rollBack(rows) {
   const reason = input({ name: "reason", maxlength: 255 });
   const restore = input({ name: "restore", type: "checkbox", checked: true });
-  const total = rows.reduce((sum, row) => sum + Number(row.discountAmount), 0);
+  const total = sum(rows.map(({ discountAmount, currency }) => ({ amount: discountAmount, currency })));
   const label = `Roll back ${plural(rows.length, "redemption")}`;
   const done = await ask(`${label}?`, [
     h("p", {}, `${plural(rows.length, "redemption")} of ${plural(new Set(rows.map((row) => row.code)).size, "code")} by ` +
-      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total.toFixed(2)} in total. This can't be undone.`),
+      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total} in total. This can't be undone.`),
     field("Reason", reason), field("Give the use back to code, user, book and order", restore),
   ], label, async () => {
     const refused = [];
