@@ -109,7 +109,8 @@ def test_searching_a_request(service: Service) -> None:
 
 
 def test_searching(service: Service) -> None:
-    """A search matches codes in any case, users, orders, redemptions, books and jobs, all of its own workspace."""
+    """A search matches codes and their beginnings in any case, users, orders, redemptions, books by a part of their
+    name, and jobs, all of its own workspace."""
     code, name = new_code(), new_id()
     book = service.book(code)
     made = redeem(service, code, name, name)
@@ -118,6 +119,11 @@ def test_searching(service: Service) -> None:
     assert matches[code.lower()] == [("code", code)]
     assert matches[name] == [("user", name), ("order", name)]
     assert matches[made] == [("redemption", made)]
+    titled, begins = new_id("Summer"), code[:-2].lower()
+    assert code in [name for kind, name in search(service.manage, begins) if kind == "code"]
+    named = service.book(name=f"{titled} 2026")
+    assert search(service.manage, titled.upper()) == [("book", named)]
+    assert search(service.rival_manage, titled) == search(service.rival_manage, begins) == []
     assert (matches[book], matches[job], matches["no such thing"]) == ([("book", book)], [("job", job)], [])
     for text in (code, name):
         assert search(service.rival_manage, text) == []
