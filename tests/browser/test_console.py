@@ -235,6 +235,10 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(page.get_by_text("“sent back”")).to_be_visible()
     await operator.open_page(f"code/{code}", code)
     await expect(page.get_by_text("Yes. 3.00 USD off, 97.00 USD to pay.")).to_be_visible()
+    titled = new_id("Summer")
+    service.book(name=f"{titled} 2026")
+    await operator.search(titled.lower())
+    await expect(operator.heading(f"{titled} 2026")).to_be_visible()
     await operator.search("nothing has this name")
     await expect(page.get_by_text("Nothing found:")).to_be_visible()
 
@@ -330,9 +334,11 @@ async def test_a_flash_sale(operator: Operator, service: Service) -> None:
 
 
 async def test_the_service_is_away(operator: Operator) -> None:
-    """Without responses the overview shows an alarm, which goes with the next response."""
+    """The frame shows the data's age; without responses an alarm with its time, which goes with the next response."""
+    await expect(operator["updated"]).to_have_text(re.compile(r"^Updated \d+ s ago$"))
     await operator.page.route("**/console/data/overview", lambda route: route.abort())
     alarm = operator.page.get_by_text("The service can't be reached.")
-    await expect(alarm).to_be_visible()
+    await expect(alarm).to_contain_text(re.compile(r"The figures are those of [0-9-]{10} [0-9:]{8} UTC\.$"))
+    await operator.picture("console-stale")
     await operator.page.unroute("**/console/data/overview")
     await expect(alarm).to_be_hidden()

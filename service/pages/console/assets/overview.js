@@ -110,7 +110,6 @@ export async function show(main, _, page) {
     refill(reasons, refusals(now.totals, before?.totals, s));
     before = now;
   };
-  page.missed = () => fill(alarm, h("p", { class: "banner bad" }, "The service can't be reached. The figures are the last ones received."));
   if (page.may("operate")) page.every(RECONCILED_MS, async () => { consistency = await page.get("/v1/ops/consistency"); });
   await page.every(ASK_MS, look);
 }
