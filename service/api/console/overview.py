@@ -22,7 +22,8 @@ from service.hot.workspace_state import BookCounts
 from service.operations.accounting import answers
 from service.operations.views import Job
 from service.record.config.book_rows import page_books
-from service.record.config.job_rows import page_jobs
+from service.record.config.job_rows import JobRow, page_jobs
+from service.record.config.object_names import ObjectName, read_names
 from service.record.facts.history_pages import redemptions_of_workspace
 from service.record.pool import ERRORS
 from service.record.postgres_server import read_server
@@ -81,10 +82,17 @@ class Overview(Answer):
     more_books: bool
 
 
+class ListedJob(Job, kw_only=True):
+    """A job with the id and name of its book; None for a job of the whole workspace."""
+
+    book_id: UUID | None
+    book_name: str | None
+
+
 class JobPage(Answer):
     """A page of jobs, newest first."""
 
-    items: list[Job]
+    items: list[ListedJob]
     next_cursor: str | None
 
 
@@ -114,13 +122,19 @@ class Overviews(Controller):
         (before,) = page_cursors.JOBS.decode(params.cursor) or (_LAST_ID,)
         rows = await page_jobs(context.pool, caller.workspace, params.limit + 1, before)
         next_cursor = page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
-        return JobPage(items=[Job.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        names = await read_names(context.pool, caller.workspace, {row.job_id for row in rows})
+        items = [_render_job(row, names.get(row.job_id)) for row in rows[: params.limit]]
+        return JobPage(items=items, next_cursor=next_cursor)
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
         """All redemptions of the workspace, newest first, without those of archived months."""
         caller, context, params = unpack_request(request, Listing)
         return await list_redemptions_over_books(context, caller, params, redemptions_of_workspace)
+
+
+def _render_job(row: JobRow, named: ObjectName | None) -> ListedJob:
+    return ListedJob.from_row(row, book_id=named and named.book_id, book_name=named and named.name)
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:
