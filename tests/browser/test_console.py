@@ -85,6 +85,9 @@ async def test_the_overview_is_live(operator: Operator, service: Service) -> Non
         await summary.click()
     await expect(operator.page.get_by_role("region", name="Successful requests per second")).to_contain_text("Locks")
     assert len([url for url in operator.asked if url.endswith("/console")]) == 1
+    await operator.button("Reconcile now").click()
+    await operator.confirm("Reconcile now", "compares all of the workspace's data", "Reconcile")
+    await operator.expect_message("The comparison has begun")
     await operator.picture("console-overview")
 
 
@@ -130,7 +133,7 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await expect(progress.get_by_role("progressbar", name="Generated")).to_have_js_property("value", 1)
     await expect(progress).to_contain_text(re.compile("5 of 5 codes.*done", re.DOTALL))
     await operator.open_page("jobs", "Jobs")
-    await expect(operator.row("generate").first).to_contain_text("done")
+    await expect(operator.row(name).filter(has_text="generate").first).to_contain_text("done")
 
 
 async def test_a_tiered_book(operator: Operator, service: Service) -> None:
@@ -243,6 +246,26 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(page.get_by_text("Nothing found:")).to_be_visible()
 
 
+async def test_a_held_code(operator: Operator, service: Service) -> None:
+    """A hold is released without the shopper's token, and the code is then assigned to a user."""
+    page, code, holder, user = operator.page, new_code(), new_id(), new_id()
+    service.book(code, name="Held")
+    body = {"userId": holder, "orderId": new_id("order")}
+    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)
+    await operator.open_page(f"code/{code}", code)
+    await expect(page.get_by_role("link", name="Held", exact=True)).to_be_visible()
+    await expect(operator.button("Assign to a user")).to_have_count(0)
+    await operator.button("Release the hold").click()
+    await operator.confirm("Release the hold", f"{holder} no longer holds {code}", "Release the hold")
+    await expect(page.get_by_text("no one", exact=True)).to_be_visible()
+    assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
+    await operator.button("Assign to a user").click()
+    await page.get_by_role("dialog").get_by_label("User").fill(user)
+    await operator.confirm("Assign to a user", "Only this user", "Assign to a user")
+    await expect(operator.button("Unassign")).to_be_visible()
+    assert ok(service.manage.get(f"/v1/coupons/{code}"))["userId"] == user
+
+
 async def test_a_second_search_wins(operator: Operator, service: Service) -> None:
     """A response to the first search that arrives after a second search began does not change the page."""
     page, code, user = operator.page, new_code(), new_id()
@@ -295,7 +318,7 @@ async def test_a_user(operator: Operator, service: Service) -> None:
 
 
 async def test_a_key(operator: Operator, service: Service) -> None:
-    """The page shows a new key's secret once, which Esc does not close; the key works until it is revoked."""
+    """The page shows a new key's secret once, and Esc does not close it; a key works until it is rotated or revoked."""
     page, name = operator.page, new_id("key")
     await operator.open_page("keys", "Keys")
     await operator.button("New key").click()
@@ -308,12 +331,21 @@ async def test_a_key(operator: Operator, service: Service) -> None:
     await expect(page.locator("output.code")).to_have_text(secret)
     assert service.client(secret).get("/v1/coupons/SUMMER-B").status_code == 200
     await operator.button("Close").click()
+    await operator.button(f"Rotate {name}").click()
+    await page.get_by_label("Old key stays valid for").select_option("no time")
+    await operator.button("Rotate key").click()
+    await expect(page.get_by_role("dialog")).to_contain_text(f"The new key {name}")
+    refused(service.client(secret).get("/v1/coupons/SUMMER-B"), 401, "unauthenticated")
+    secret = await page.locator("output.code").inner_text()
+    assert service.client(secret).get("/v1/coupons/SUMMER-B").status_code == 200
+    await operator.button("Close").click()
     await page.reload()
-    await operator.button(f"Revoke {name}").click()
+    row = operator.row(secret[:16])
+    await row.get_by_role("button", name=f"Revoke {name}").click()
     assert secret not in await page.content()
     await operator.confirm(f"Revoke {name}?", "signed out", "Revoke key")
     await operator.expect_message(f"{name} is revoked.")
-    await expect(operator.row(name)).to_have_count(0)
+    await expect(row).to_have_count(0)
     refused(service.client(secret).get("/v1/coupons/SUMMER-B"), 401, "unauthenticated")
 
 

@@ -1,6 +1,7 @@
 // Everything at one glance, asked for every second while the page can be seen.
 
-import { badge, bookBadge, bytes, card, fill, h, head, money, number, plural, refill, table, when } from "./dom.js";
+import { post } from "./api.js";
+import { ask, badge, bookBadge, bytes, card, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
 import { bar, Plot, stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
@@ -77,6 +78,15 @@ function refusals(totals, before, s) {
   ], rows, "No refusals since start.");
 }
 
+async function reconcile() {
+  const repair = input({ name: "repair", type: "checkbox" });
+  const job = await ask("Reconcile now", [
+    h("p", {}, "A job compares all of the workspace's data in Redis with Postgres, while requests go on."),
+    field("Repair differences in Redis from Postgres", repair),
+  ], "Reconcile", () => post("/v1/ops/reconcile", { repair: repair.checked }));
+  if (job) toast("The comparison has begun; see Jobs.");
+}
+
 export async function show(main, _, page) {
   const traffic = new Plot("Successful requests per second", [{ name: "Redemptions" }, { name: "Locks" }]);
   const refused = new Plot("Refusals per second", [{ name: "Refusals" }]);
@@ -86,7 +96,8 @@ export async function show(main, _, page) {
   const books = h("div");
   const reasons = h("div");
   fill(main,
-    head("Overview", "Live; paused in a background tab. Charts and refusals count all workspaces."),
+    head("Overview", "Live; paused in a background tab. Charts and refusals count all workspaces.",
+      page.may("operate") && h("button", { type: "button", onclick: reconcile }, "Reconcile now")),
     alarm, glance,
     h("div", { class: "cards" }, traffic.element, refused.element, behind.element),
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books),

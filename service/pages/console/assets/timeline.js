@@ -1,7 +1,7 @@
 // The timeline of a code, a user, an order or a request; the code in Redis and in Postgres; validating a redeem.
 
 import { at, get, named, patch, post, remove } from "./api.js";
-import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
+import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
 import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
 
@@ -103,6 +103,36 @@ function asking(name, currency, page) {
 
 const expiry = ({ expiresAt }) => (expiresAt ? [` · ${new Date(expiresAt) > Date.now() ? "expires" : "expired"} `, when(expiresAt)] : " · no end");
 
+// The buttons of what can be done with a code now.
+function actionsOf(coupon, page) {
+  const { code: name, lock, userId, redemptions, status } = coupon;
+  const button = (title, content, act, danger = true) => h("button", { type: "button", onclick: async () => {
+    if (await ask(title, content, title, act, { danger })) again();
+  } }, title);
+  const buttons = [];
+  if (lock && page.may("checkout")) {
+    // A repeated lock returns the token. If the hold has ended meanwhile, a new one is made and released.
+    buttons.push(button("Release the hold", h("p", {}, `${lock.userId} no longer holds ${name}${lock.orderId ? ` for ${lock.orderId}` : ""}, and others can use it.`), async () => {
+      const { lockToken } = await post(named("/v1/coupons/lock/*", name), { userId: lock.userId, orderId: lock.orderId });
+      await post(named("/v1/coupons/unlock/*", name), { lockToken });
+    }));
+  }
+  if (status === "available" && !lock && page.may("checkout")) {
+    const control = input({ name: "userId", required: true, maxlength: 100 });
+    buttons.push(button("Assign to a user", field("User", control, "Only this user can then redeem the code."), () =>
+      post(named("/v1/coupons/assign/*", name), { userId: control.value.trim() }), false));
+  }
+  if (userId && redemptions === 0) {
+    buttons.push(button("Unassign", h("p", {}, `${name} is then no longer assigned to ${userId}. Other codes stay as they are.`), () =>
+      post(named("/v1/coupons/unassign/*", name), {})));
+  }
+  const [turn, text, next] = status === "inactive"
+    ? ["Switch on", "This code can be used again.", "active"]
+    : ["Switch off", "No one can lock, assign or redeem this code until it is switched on. Other codes stay as they are.", "inactive"];
+  buttons.push(button(turn, h("p", {}, text), () => patch(named("/v1/coupons/*", name), { status: next })));
+  return buttons;
+}
+
 async function showCode(main, name, query, page) {
   const path = named("/v1/coupons/*", name);
   const load = () => Promise.all([page.get(path), page.get(at("/console/data/timeline", { kind: "code", name }))]);
@@ -110,18 +140,15 @@ async function showCode(main, name, query, page) {
   const book = await page.get(named("/v1/books/*", redis.bookId));
   const compared = h("div", { class: "card" });
   const past = h("div");
+  const actions = h("div", { class: "row" });
   const paint = () => {
+    refill(actions, actionsOf(redis, page));
     fill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
     if (!past.contains(document.activeElement)) fill(past, history(timeline, query.get("redemption"), timeline.postgres?.addedAt));
   };
-  const change = (title, text, act) => async () => { if (await ask(title, h("p", {}, text), title, act, { danger: true })) again(); };
-  const off = redis.status !== "inactive";
   fill(main,
     head(redis.code, [statusBadge(redis.status), " of ", h("a", { href: `#/book/${book.bookId}` }, book.name), expiry(redis)],
-      redis.userId && redis.redemptions === 0 && h("button", { type: "button", onclick: change("Unassign", `${redis.code} is then no longer assigned to ${redis.userId}. Other codes stay as they are.`, () =>
-        post(named("/v1/coupons/unassign/*", redis.code), {})) }, "Unassign"),
-      h("button", { type: "button", onclick: change(off ? "Switch off" : "Switch on", off ? "No one can lock, assign or redeem this code until it is switched on. Other codes stay as they are." : "This code can be used again.", () =>
-        patch(path, { status: off ? "inactive" : "active" })) }, off ? "Switch off" : "Switch on")),
+      actions),
     asking(redis.code, currencyOf(book.discount, page.session), page), compared, past);
   paint();
   setTimeout(() => page.every(LOOK_MS, async () => { [redis, timeline] = await load(); paint(); }), LOOK_MS);
