@@ -288,6 +288,9 @@ async def test_rolling_back_many(operator: Operator, service: Service) -> None:
         body = {"userId": user, "orderId": new_id("order"), "orderValue": 20}
         ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
     await operator.open_page("redemptions", "Redemptions")
+    await operator.page.get_by_label("User", exact=True).fill(user)
+    await operator.button("Filter").click()
+    await expect(operator.page.locator("tbody tr")).to_have_count(2)
     for code in codes:
         await operator.page.get_by_label(f"Select the redemption of {code} by {user}").check()
     await operator.button("Roll back 2 redemptions").click()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,10 +12,10 @@ from service.access.caller import Caller
 from service.api.context import Context
 from service.api.controllers.histories import RedemptionPage, list_redemptions_over_books
 from service.api.reading import Listing, unpack_request
-from service.domain.book_requests import BookStats
+from service.domain.book_requests import BookStats, Time, check_time
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer
-from service.domain.times import Timestamp
+from service.domain.field_types import Answer, UserId
+from service.domain.times import Timestamp, to_ms
 from service.formats import page_cursors
 from service.hot.connection import Broken
 from service.hot.fitness import check_server
@@ -24,7 +25,7 @@ from service.operations.views import Job
 from service.record.config.book_rows import page_books
 from service.record.config.job_rows import JobRow, page_jobs
 from service.record.config.object_names import ObjectName, read_names
-from service.record.facts.history_pages import redemptions_of_workspace
+from service.record.facts.history_pages import RedemptionFilter, redemptions_of_workspace
 from service.record.pool import ERRORS
 from service.record.postgres_server import read_server
 
@@ -82,6 +83,20 @@ class Overview(Answer):
     more_books: bool
 
 
+class ListRedemptions(Listing, kw_only=True):
+    """Filters of the list of redemptions."""
+
+    book_id: UUID | None = None
+    user_id: UserId | None = None
+    since: Time | None = None
+    until: Time | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound in (("since", self.since), ("until", self.until)):
+            if bound:
+                check_time(name, bound)
+
+
 class ListedJob(Job, kw_only=True):
     """A job with the id and name of its book; None for a job of the whole workspace."""
 
@@ -128,9 +143,15 @@ class Overviews(Controller):
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
-        """All redemptions of the workspace, newest first, without those of archived months."""
-        caller, context, params = unpack_request(request, Listing)
-        return await list_redemptions_over_books(context, caller, params, redemptions_of_workspace)
+        """The workspace's redemptions that pass the filters, newest first, without those of archived months."""
+        caller, context, params = unpack_request(request, ListRedemptions)
+        wanted = RedemptionFilter(
+            since_ms=None if params.since is None else to_ms(params.since),
+            until_ms=None if params.until is None else to_ms(params.until),
+            book_id=params.book_id,
+            user_id=params.user_id,
+        )
+        return await list_redemptions_over_books(context, caller, params, partial(redemptions_of_workspace, wanted))
 
 
 def _render_job(row: JobRow, named: ObjectName | None) -> ListedJob:
