@@ -13,6 +13,20 @@ WHERE workspace = $1 AND subject = $2 AND action LIKE 'user.%'
 INSERT INTO audit (workspace, actor, key_id, ip, user_agent, request_id, action, subject, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
+-- name: names_of_objects
+-- The books, keys, webhooks and jobs of the workspace with these ids: id, name, and the book's id. A webhook's name is its
+-- address, a job's is its book's.
+-- $1 workspace int  $2 ids uuid[]
+SELECT book_id AS id, name, book_id FROM books WHERE workspace = $1 AND book_id = ANY ($2)
+UNION ALL
+SELECT key_id, name, NULL FROM keys WHERE workspace = $1 AND key_id = ANY ($2)
+UNION ALL
+SELECT webhook_id, url, NULL FROM webhooks WHERE workspace = $1 AND webhook_id = ANY ($2)
+UNION ALL
+SELECT job_id, books.name, books.book_id FROM all_jobs
+JOIN books ON books.workspace = $1 AND books.book = coalesce(all_jobs.book, (parameters ->> 'book')::int)
+WHERE all_jobs.workspace = $1 AND job_id = ANY ($2);
+
 -- name: page_audit
 -- A workspace's audited actions, newest first, filtered by action, actor kind, key and time where given.
 -- $1 workspace int  $2 before bigint  $3 limit int  $4 action text  $5 actor text  $6 key_id uuid  $7 since timestamptz

@@ -1,3 +1,8 @@
+-- name: codes_with_prefix
+-- The workspace's first codes that begin with this text. "~" is after every character of a code.
+-- $1 workspace int  $2 prefix text  $3 limit int
+SELECT code FROM codes WHERE workspace = $1 AND code >= $2 AND code < $2 || '~' ORDER BY code LIMIT $3;
+
 -- name: events_around
 -- Redemptions with ids between two, newest first.
 -- $1 workspace int  $2 first uuid  $3 last uuid  $4 limit int

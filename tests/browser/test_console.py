@@ -85,6 +85,9 @@ async def test_the_overview_is_live(operator: Operator, service: Service) -> Non
         await summary.click()
     await expect(operator.page.get_by_role("region", name="Successful requests per second")).to_contain_text("Locks")
     assert len([url for url in operator.asked if url.endswith("/console")]) == 1
+    await operator.button("Reconcile now").click()
+    await operator.confirm("Reconcile now", "compares all of the workspace's data", "Reconcile")
+    await operator.expect_message("The comparison has begun")
     await operator.picture("console-overview")
 
 
@@ -130,7 +133,7 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await expect(progress.get_by_role("progressbar", name="Generated")).to_have_js_property("value", 1)
     await expect(progress).to_contain_text(re.compile("5 of 5 codes.*done", re.DOTALL))
     await operator.open_page("jobs", "Jobs")
-    await expect(operator.row("generate").first).to_contain_text("done")
+    await expect(operator.row(name).filter(has_text="generate").first).to_contain_text("done")
 
 
 async def test_a_tiered_book(operator: Operator, service: Service) -> None:
@@ -165,7 +168,7 @@ async def test_a_tiered_book(operator: Operator, service: Service) -> None:
     ]
     for address, title in ((f"book/{book['bookId']}/settings", name), (f"books?q={name}", "Books")):
         await operator.open_page(address, title)
-        await expect(page.get_by_text("10 % from 100.00, 30.00 off from 200.00").first).to_be_visible()
+        await expect(page.get_by_text("10 % from 100.00 USD, 30.00 USD off from 200.00 USD").first).to_be_visible()
         await operator.picture(f"console-tiers-{title[:5]}")
 
 
@@ -226,6 +229,7 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(page.get_by_text("Redis and Postgres agree.")).to_be_visible()
     await expect(page.get_by_text("coupon_redeemed")).to_be_visible()
     await expect(page.get_by_text("20.00 USD, 3.00 USD off")).to_be_visible()
+    await expect(page.locator(".timeline time").first).to_have_text(re.compile(r"^[0-9-]{10} [0-9:]{8} UTC$"))
     await expect(page.get_by_text("No, it would be refused:")).to_be_visible()
     await operator.picture("console-timeline")
     for name, title in ((made, code), (user, user), (key, key), (request, request), (order, order)):
@@ -238,9 +242,33 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await operator.confirm("Roll back 1 redemption of this order?", "its use back", "Roll back 1 redemption")
     await expect(page.get_by_text("“sent back”")).to_be_visible()
     await operator.open_page(f"code/{code}", code)
-    await expect(page.get_by_text("Yes. 3.00 off, 97.00 to pay.")).to_be_visible()
+    await expect(page.get_by_text("Yes. 3.00 USD off, 97.00 USD to pay.")).to_be_visible()
+    titled = new_id("Summer")
+    service.book(name=f"{titled} 2026")
+    await operator.search(titled.lower())
+    await expect(operator.heading(f"{titled} 2026")).to_be_visible()
     await operator.search("nothing has this name")
     await expect(page.get_by_text("Nothing found:")).to_be_visible()
+
+
+async def test_a_held_code(operator: Operator, service: Service) -> None:
+    """A hold is released without the shopper's token, and the code is then assigned to a user."""
+    page, code, holder, user = operator.page, new_code(), new_id(), new_id()
+    service.book(code, name="Held")
+    body = {"userId": holder, "orderId": new_id("order")}
+    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)
+    await operator.open_page(f"code/{code}", code)
+    await expect(page.get_by_role("link", name="Held", exact=True)).to_be_visible()
+    await expect(operator.button("Assign to a user")).to_have_count(0)
+    await operator.button("Release the hold").click()
+    await operator.confirm("Release the hold", f"{holder} no longer holds {code}", "Release the hold")
+    await expect(page.get_by_text("no one", exact=True)).to_be_visible()
+    assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
+    await operator.button("Assign to a user").click()
+    await page.get_by_role("dialog").get_by_label("User").fill(user)
+    await operator.confirm("Assign to a user", "Only this user", "Assign to a user")
+    await expect(operator.button("Unassign")).to_be_visible()
+    assert ok(service.manage.get(f"/v1/coupons/{code}"))["userId"] == user
 
 
 async def test_a_second_search_wins(operator: Operator, service: Service) -> None:
@@ -265,10 +293,13 @@ async def test_rolling_back_many(operator: Operator, service: Service) -> None:
         body = {"userId": user, "orderId": new_id("order"), "orderValue": 20}
         ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
     await operator.open_page("redemptions", "Redemptions")
+    await operator.page.get_by_label("User", exact=True).fill(user)
+    await operator.button("Filter").click()
+    await expect(operator.page.locator("tbody tr")).to_have_count(2)
     for code in codes:
         await operator.page.get_by_label(f"Select the redemption of {code} by {user}").check()
     await operator.button("Roll back 2 redemptions").click()
-    question = "2 redemptions of 2 codes by 1 user, with discounts of 8.00 in total."
+    question = "2 redemptions of 2 codes by 1 user, with discounts of 8.00 USD in total."
     await operator.confirm("Roll back 2 redemptions?", question, "Roll back 2 redemptions")
     await operator.expect_message("2 redemptions rolled back.")
     await expect(operator.row(user).get_by_text("rolled back")).to_have_count(2)
@@ -295,7 +326,7 @@ async def test_a_user(operator: Operator, service: Service) -> None:
 
 
 async def test_a_key(operator: Operator, service: Service) -> None:
-    """The page shows a new key's secret once; the key works until it is revoked."""
+    """The page shows a new key's secret once, and Esc does not close it; a key works until it is rotated or revoked."""
     page, name = operator.page, new_id("key")
     await operator.open_page("keys", "Keys")
     await operator.button("New key").click()
@@ -303,14 +334,26 @@ async def test_a_key(operator: Operator, service: Service) -> None:
     await page.get_by_label("checkout", exact=True).check()
     await operator.button("Create key").click()
     secret = await page.locator("output.code").inner_text()
+    for _ in range(2):  # Chromium lets a page keep a dialog open once
+        await page.keyboard.press("Escape")
+    await expect(page.locator("output.code")).to_have_text(secret)
+    assert service.client(secret).get("/v1/coupons/SUMMER-B").status_code == 200
+    await operator.button("Close").click()
+    await operator.button(f"Rotate {name}").click()
+    await page.get_by_label("Old key stays valid for").select_option("no time")
+    await operator.button("Rotate key").click()
+    await expect(page.get_by_role("dialog")).to_contain_text(f"The new key {name}")
+    refused(service.client(secret).get("/v1/coupons/SUMMER-B"), 401, "unauthenticated")
+    secret = await page.locator("output.code").inner_text()
     assert service.client(secret).get("/v1/coupons/SUMMER-B").status_code == 200
     await operator.button("Close").click()
     await page.reload()
-    await operator.button(f"Revoke {name}").click()
+    row = operator.row(secret[:16])
+    await row.get_by_role("button", name=f"Revoke {name}").click()
     assert secret not in await page.content()
     await operator.confirm(f"Revoke {name}?", "signed out", "Revoke key")
     await operator.expect_message(f"{name} is revoked.")
-    await expect(operator.row(name)).to_have_count(0)
+    await expect(row).to_have_count(0)
     refused(service.client(secret).get("/v1/coupons/SUMMER-B"), 401, "unauthenticated")
 
 
@@ -331,9 +374,11 @@ async def test_a_flash_sale(operator: Operator, service: Service) -> None:
 
 
 async def test_the_service_is_away(operator: Operator) -> None:
-    """Without responses the overview shows an alarm, which goes with the next response."""
+    """The frame shows the data's age; without responses an alarm with its time, which goes with the next response."""
+    await expect(operator["updated"]).to_have_text(re.compile(r"^Updated \d+ s ago$"))
     await operator.page.route("**/console/data/overview", lambda route: route.abort())
     alarm = operator.page.get_by_text("The service can't be reached.")
-    await expect(alarm).to_be_visible()
+    await expect(alarm).to_contain_text(re.compile(r"The figures are those of [0-9-]{10} [0-9:]{8} UTC\.$"))
+    await operator.picture("console-stale")
     await operator.page.unroute("**/console/data/overview")
     await expect(alarm).to_be_hidden()

@@ -14,6 +14,8 @@ Look = tuple[int, Literal["light", "dark"]]
 _SCREENSHOTS = os.environ.get("SCRIP_TEST_SCREENSHOTS")
 """A folder for pictures of the pages; none are taken without it."""
 _WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+_HIDDEN_COLUMNS = """[...document.querySelectorAll(".scroll")].filter((one) => one.scrollWidth > one.clientWidth)
+  .map((one) => `${one.getAttribute("aria-label")}: ${one.scrollWidth} of ${one.clientWidth}`)"""
 _axe = Axe()
 
 
@@ -57,6 +59,12 @@ class Watched:
             ]
             assert nodes == [], (name, width, scheme)
             await self.picture(f"{name}-{width}-{scheme}")
+
+    async def assert_columns_fit(self, name: str, width: int) -> None:
+        """Assert that no table has a column that this width hides."""
+        await self.page.set_viewport_size({"width": width, "height": 900})
+        await self.picture(f"{name}-{width}")
+        assert await self.page.evaluate(_HIDDEN_COLUMNS) == [], name
 
     async def picture(self, name: str) -> None:
         """Take a picture of the whole page, if SCRIP_TEST_SCREENSHOTS is set."""

@@ -68,6 +68,7 @@ def test_the_audit_has_every_change(admin: httpx.Client) -> None:
     assert {"jobId": job["jobId"], "count": 2}.items() <= changes.entry["after"].items()
     change(f"/v1/coupons/{codes[0]}", "coupon.changed", {"status": "active"}, {"status": "inactive"})
     assert changes.entry["subject"] == f"{book} {mask(codes[0])}"
+    assert changes.entry["subjectName"] == "Audited"
     single = send("POST", "/v1/coupons/generate", {}, action="book.created")
     user = new_id()
     send("POST", "/v1/users", {"userId": user, "maxCoupons": 3}, action="user.created", subject=user)

@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -109,7 +110,8 @@ def test_searching_a_request(service: Service) -> None:
 
 
 def test_searching(service: Service) -> None:
-    """A search matches codes in any case, users, orders, redemptions, books and jobs, all of its own workspace."""
+    """A search matches codes and their beginnings in any case, users, orders, redemptions, books by a part of their
+    name, and jobs, all of its own workspace."""
     code, name = new_code(), new_id()
     book = service.book(code)
     made = redeem(service, code, name, name)
@@ -118,6 +120,11 @@ def test_searching(service: Service) -> None:
     assert matches[code.lower()] == [("code", code)]
     assert matches[name] == [("user", name), ("order", name)]
     assert matches[made] == [("redemption", made)]
+    titled, begins = new_id("Summer"), code[:-2].lower()
+    assert code in [name for kind, name in search(service.manage, begins) if kind == "code"]
+    named = service.book(name=f"{titled} 2026")
+    assert search(service.manage, titled.upper()) == [("book", named)]
+    assert search(service.rival_manage, titled) == search(service.rival_manage, begins) == []
     assert (matches[book], matches[job], matches["no such thing"]) == ([("book", book)], [("job", job)], [])
     for text in (code, name):
         assert search(service.rival_manage, text) == []
@@ -136,6 +143,19 @@ def test_lists_over_all_books(service: Service) -> None:
     made = [redeem(service, code, "ann", new_id("order")) for code in codes if service.book(code)]
     listed = islice(pages(service.manage, f"{DATA}/redemptions", limit=1), 3)
     assert [item["redemptionId"] for page in listed for item in page] == made[::-1]
+    book, user = service.book(code := new_code()), new_id()
+    last = redeem(service, code, user, new_id("order"))
+    (filtered,) = ok(
+        service.manage.get(f"{DATA}/redemptions", params={"bookId": book, "since": "2020-01-01T00:00:00Z"})
+    )["items"]
+    at = filtered["redeemedAt"]
+    for params, found in (
+        ({"bookId": book, "userId": user, "since": at}, [last]), ({"userId": user}, [last]),
+        ({"bookId": book, "until": at}, []), ({"userId": user, "until": at}, []),
+        ({"userId": user, "bookId": str(UUID(int=0))}, []), ({"userId": new_id()}, []),
+    ):  # fmt: skip
+        items = ok(service.manage.get(f"{DATA}/redemptions", params=params))["items"]
+        assert [item["redemptionId"] for item in items] == found, params
     theirs = ok(service.rival_manage.get(f"{DATA}/redemptions"))["items"]
     assert not {item["redemptionId"] for item in theirs} & set(made)
     book = service.book()
@@ -182,6 +202,8 @@ def test_the_scopes_of_the_data(service: Service, path: str, keys: set[str]) -> 
         ("timeline?kind=code&name=a%20b", 404, "coupon_not_found"),
         ("jobs?cursor=x", 400, "malformed"),
         ("redemptions?cursor=!", 400, "malformed"),
+        ("redemptions?bookId=x", 400, "malformed"),
+        ("redemptions?since=1969-01-01T00:00:00Z", 422, "invalid"),
         ("overview?more=1", 400, "malformed"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,10 @@ from service.access.caller import Caller
 from service.api.context import Context
 from service.api.controllers.histories import RedemptionPage, list_redemptions_over_books
 from service.api.reading import Listing, unpack_request
-from service.domain.book_requests import BookStats
+from service.domain.book_requests import BookStats, Time, check_time
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer
+from service.domain.field_types import Answer, UserId
+from service.domain.times import Timestamp, to_ms
 from service.formats import page_cursors
 from service.hot.connection import Broken
 from service.hot.fitness import check_server
@@ -21,8 +23,9 @@ from service.hot.workspace_state import BookCounts
 from service.operations.accounting import answers
 from service.operations.views import Job
 from service.record.config.book_rows import page_books
-from service.record.config.job_rows import page_jobs
-from service.record.facts.history_pages import redemptions_of_workspace
+from service.record.config.job_rows import JobRow, page_jobs
+from service.record.config.object_names import ObjectName, read_names
+from service.record.facts.history_pages import RedemptionFilter, redemptions_of_workspace
 from service.record.pool import ERRORS
 from service.record.postgres_server import read_server
 
@@ -42,6 +45,9 @@ class BookNow(Answer):
     status: str
     low_stock_threshold: int | None
     max_redemptions: int | None
+    currency: str
+    valid_from: Timestamp | None
+    valid_until: Timestamp | None
     counts: BookStats | None
 
 
@@ -77,10 +83,31 @@ class Overview(Answer):
     more_books: bool
 
 
+class ListRedemptions(Listing, kw_only=True):
+    """Filters of the list of redemptions."""
+
+    book_id: UUID | None = None
+    user_id: UserId | None = None
+    since: Time | None = None
+    until: Time | None = None
+
+    def __post_init__(self) -> None:
+        for name, bound in (("since", self.since), ("until", self.until)):
+            if bound:
+                check_time(name, bound)
+
+
+class ListedJob(Job, kw_only=True):
+    """A job with the id and name of its book; None for a job of the whole workspace."""
+
+    book_id: UUID | None
+    book_name: str | None
+
+
 class JobPage(Answer):
     """A page of jobs, newest first."""
 
-    items: list[Job]
+    items: list[ListedJob]
     next_cursor: str | None
 
 
@@ -110,13 +137,25 @@ class Overviews(Controller):
         (before,) = page_cursors.JOBS.decode(params.cursor) or (_LAST_ID,)
         rows = await page_jobs(context.pool, caller.workspace, params.limit + 1, before)
         next_cursor = page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
-        return JobPage(items=[Job.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        names = await read_names(context.pool, caller.workspace, {row.job_id for row in rows})
+        items = [_render_job(row, names.get(row.job_id)) for row in rows[: params.limit]]
+        return JobPage(items=items, next_cursor=next_cursor)
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
-        """All redemptions of the workspace, newest first, without those of archived months."""
-        caller, context, params = unpack_request(request, Listing)
-        return await list_redemptions_over_books(context, caller, params, redemptions_of_workspace)
+        """The workspace's redemptions that pass the filters, newest first, without those of archived months."""
+        caller, context, params = unpack_request(request, ListRedemptions)
+        wanted = RedemptionFilter(
+            since_ms=None if params.since is None else to_ms(params.since),
+            until_ms=None if params.until is None else to_ms(params.until),
+            book_id=params.book_id,
+            user_id=params.user_id,
+        )
+        return await list_redemptions_over_books(context, caller, params, partial(redemptions_of_workspace, wanted))
+
+
+def _render_job(row: JobRow, named: ObjectName | None) -> ListedJob:
+    return ListedJob.from_row(row, book_id=named and named.book_id, book_name=named and named.name)
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:
@@ -152,7 +191,11 @@ async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]
         *(context.hot.book_counts(caller, str(row.book_id)) for row in rows[:MAX_BOOKS]), return_exceptions=True
     )
     books = [
-        BookNow.from_row(row, counts=BookStats.from_row(count) if isinstance(count, BookCounts) else None)
+        BookNow.from_row(
+            row,
+            currency=(row.discount and row.discount.currency) or row.workspace_currency,
+            counts=BookStats.from_row(count) if isinstance(count, BookCounts) else None,
+        )
         for row, count in zip(rows, counts, strict=False)
     ]
     return books, len(rows) > MAX_BOOKS

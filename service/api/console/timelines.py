@@ -1,5 +1,7 @@
 """Search by name, and timelines of events."""
 
+import re
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -19,11 +21,18 @@ from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.formats.event_id import EventId
 from service.record.config.archived_books import with_archived_to
-from service.record.config.book_rows import read_book
+from service.record.config.book_rows import page_books, read_book
 from service.record.config.job_rows import read_job
 from service.record.facts.history_pages import redemption
 from service.record.facts.timeline_queries import Kind as RecordKind
-from service.record.facts.timeline_queries import TimelineEvent, events_around, events_of, is_known, recorded_code
+from service.record.facts.timeline_queries import (
+    TimelineEvent,
+    codes_with_prefix,
+    events_around,
+    events_of,
+    is_known,
+    recorded_code,
+)
 
 Kind = Literal["code", "user", "order", "redemption", "key", "request", "book", "job"]
 _EVENTS: dict[str, Literal["assigned", "unassigned", "redeemed", "rolledBack"]] = {
@@ -33,6 +42,9 @@ _EVENTS: dict[str, Literal["assigned", "unassigned", "redeemed", "rolledBack"]] 
     "B": "rolledBack",
 }
 _UUID7 = 7
+MAX_PARTIAL = 20
+"""The most books, and the most codes, that a part of their name finds."""
+_PREFIX = re.compile(r"[A-Z0-9_-]{2,64}")
 
 
 class Search(field_types.Request):
@@ -49,11 +61,12 @@ class Ask(field_types.Request):
 
 
 class Match(Answer):
-    """A match; for a redemption with its code."""
+    """A match; for a redemption with its code, for a book with its title, since its name here is its id."""
 
     kind: Kind
     name: str
     code: str | None = None
+    title: str | None = None
 
 
 class Matches(Answer):
@@ -109,7 +122,8 @@ class Timelines(Controller):
 
     @get("/search", include_in_schema=False, opt=FOR_MANAGERS)
     async def search(self, request: Request[Any, Any, Any]) -> Matches:
-        """All codes, users, orders, redemptions, Idempotency-Keys, requests, books and jobs with this name."""
+        """All codes, users, orders, redemptions, Idempotency-Keys, requests, books and jobs with this name; books with
+        this text in name or description; and the codes that begin with it, if it is no code itself."""
         caller = get_caller(request)
         text = parse_query(request, Search).q.strip()
         context: Context = request.app.state.context
@@ -127,6 +141,11 @@ class Timelines(Controller):
         ]
         if not matches and (parsed := parse_uuid(text)):
             matches.append(await _find_by_id(context, caller.workspace, parsed))
+        books = await page_books(context.pool, caller.workspace, MAX_PARTIAL, None, None, None, text)
+        matches += [Match(kind="book", name=str(book.book_id), title=book.name) for book in books]
+        if _PREFIX.fullmatch(text.upper()) and not any(match.kind == "code" for match in matches):
+            codes = await codes_with_prefix(context.pool, caller.workspace, text.upper(), MAX_PARTIAL)
+            matches += [Match(kind="code", name=code) for code in codes]
         return Matches(matches=matches)
 
     @get("/timeline", include_in_schema=False, opt=FOR_MANAGERS)
@@ -158,12 +177,11 @@ async def _find_by_id(context: Context, workspace: int, parsed: UUID) -> Match:
     name = str(parsed)
     if past := await redemption(context.pool, workspace, parsed):
         return Match(kind="redemption", name=name, code=past.code)
-    for kind, read in (("book", read_book), ("job", read_job)):
-        try:
-            await read(context.pool, workspace, parsed)
-            return Match(kind=kind, name=name)  # type: ignore[arg-type]
-        except Refusal:
-            continue
+    with suppress(Refusal):
+        return Match(kind="book", name=name, title=(await read_book(context.pool, workspace, parsed)).name)
+    with suppress(Refusal):
+        await read_job(context.pool, workspace, parsed)
+        return Match(kind="job", name=name)
     if parsed.version != _UUID7:
         raise Refusal("not_found")
     return Match(kind="request", name=name)

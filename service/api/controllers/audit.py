@@ -14,10 +14,11 @@ from service.api.csv_stream import CsvFile
 from service.api.documented import describe
 from service.api.reading import Listing, decode_position, unpack_request
 from service.domain.book_requests import Time, check_time
-from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.field_types import Answer, check_text, parse_uuid, text_schema
 from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats import page_cursors
 from service.record.config.audit_log import AuditRow, page_audit
+from service.record.config.object_names import ObjectName, read_names
 
 PAGE = 500
 _COLUMNS = "at actor keyId keyName ipAddress userAgent requestId action subject before after".split()
@@ -31,6 +32,7 @@ _EXAMPLE = {
     "requestId": "4f1c",
     "action": "book.changed",
     "subject": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11",
+    "subjectName": "Summer 2026",
     "before": {"status": "active"},
     "after": {"status": "inactive"},
 }
@@ -60,7 +62,8 @@ class ListAudit(Listing, kw_only=True):
 
 
 class Entry(Answer, kw_only=True):
-    """An entry of the audit log. `before` and `after` have the fields that changed. Codes are masked."""
+    """An entry of the audit log. `before` and `after` have the fields that changed. Codes are masked. `subjectName` is
+    the current name of the book or key, the webhook's address, or the name of the job's book; null for the others."""
 
     at: Timestamp
     actor: Literal["key", "command", "service"]
@@ -72,6 +75,7 @@ class Entry(Answer, kw_only=True):
     request_id: str | None
     action: str
     subject: str
+    subject_name: str | None
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 
@@ -101,7 +105,9 @@ class Audit(Controller):
         headers = await wait_for_replica(context)
         rows = await page_audit(context.replica.pool, caller.workspace, params.limit + 1, before, *filters)
         next_cursor = page_cursors.AUDIT.encode_next(rows, params.limit, lambda row: (row.position,))
-        body = EntryPage(items=[_render_entry(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        ids = {parsed for row in rows if (parsed := _id_of(row))}
+        names = await read_names(context.replica.pool, caller.workspace, ids)
+        body = EntryPage(items=[_render_entry(row, names) for row in rows[: params.limit]], next_cursor=next_cursor)
         return Response(body, headers=headers)
 
     @get(
@@ -132,6 +138,13 @@ async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:
         head, before = b"", rows[-1].position
 
 
-def _render_entry(row: AuditRow) -> Entry:
+def _id_of(row: AuditRow) -> UUID | None:
+    """The id with which the subject begins; None for a user, whose id may look like another object's."""
+    return None if row.action.startswith("user.") else parse_uuid(row.subject.partition(" ")[0])
+
+
+def _render_entry(row: AuditRow, names: dict[UUID, ObjectName]) -> Entry:
+    parsed = _id_of(row)
+    named = names.get(parsed) if parsed else None
     before, after = (None if text is None else msgspec.json.decode(text) for text in (row.before, row.after))
-    return Entry.from_row(row, ip_address=row.ip, before=before, after=after)
+    return Entry.from_row(row, ip_address=row.ip, subject_name=named and named.name, before=before, after=after)

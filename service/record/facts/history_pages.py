@@ -91,12 +91,30 @@ redemptions_of_user = partial(_redemptions, "redemptions_of_user")
 """Without those of archived months."""
 
 
+class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which redemptions of a workspace; None does not filter. Times are in ms since 1970, from `since` on and before
+    `until`."""
+
+    since_ms: int | None
+    until_ms: int | None
+    book_id: UUID | None
+    user_id: str | None
+
+
 async def redemptions_of_workspace(
-    database: Database, workspace: int, limit: int, cursor: str | None
+    wanted: RedemptionFilter, database: Database, workspace: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """All redemptions, without those of archived months. Raises Refusal if the cursor is invalid."""
+    """Redemptions of all books, without those of archived months. Their ids begin with their times. Raises Refusal if
+    the cursor is invalid."""
     (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
-    return _redemption_page(await database.fetch(query("redemptions_of_workspace"), workspace, limit + 1, last), limit)
+    until = _LAST_ID if wanted.until_ms is None else UUID(int=wanted.until_ms << 80)
+    bounds = (min(last, until), UUID(int=(wanted.since_ms or 0) << 80), wanted.book_id)
+    if wanted.user_id is None:
+        rows = await database.fetch(query("redemptions_of_workspace"), workspace, limit + 1, *bounds)
+    else:
+        values = (workspace, limit + 1, *bounds, wanted.user_id)
+        rows = await database.fetch(query("redemptions_of_user_between"), *values)
+    return _redemption_page(rows, limit)
 
 
 class StockNotice(msgspec.Struct, frozen=True):

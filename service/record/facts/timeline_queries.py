@@ -69,6 +69,11 @@ async def is_known(database: Database, workspace: int, kind: Kind, name: str) ->
     return bool(await database.fetchval(query(_KNOWN[kind]), workspace, name))
 
 
+async def codes_with_prefix(database: Database, workspace: int, prefix: str, limit: int) -> list[str]:
+    """The first codes, in order, that begin with this text in upper case."""
+    return [row["code"] for row in await database.fetch(query("codes_with_prefix"), workspace, prefix, limit)]
+
+
 async def recorded_code(database: Database, workspace: int, code: str) -> tuple[ListedCode, int] | None:
     """A code as recorded, and when it was created, in ms since 1970."""
     row = await database.fetchrow(query("place_of_code"), workspace, code)

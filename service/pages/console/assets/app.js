@@ -3,6 +3,7 @@
 
 import { get, post, remove, useToken } from "./api.js";
 import { ask, fill, h, tell, words } from "./dom.js";
+import { Freshness } from "./freshness.js";
 import { offerThemes } from "./themes.js";
 
 const PAGES = [
@@ -33,6 +34,7 @@ class Page {
     this.signal = signal;
     this.session = session;
     this.address = location.hash;
+    this.freshness = new Freshness(signal);
   }
 
   // Show this address in the page's stead, unless the user has chosen another, whose event comes later.
@@ -48,14 +50,16 @@ class Page {
   every(ms, act) {
     const again = async () => {
       if (this.signal.aborted) return;
-      if (!document.hidden) await act().catch((error) => this.signal.aborted || this.missed?.(error));
+      if (!document.hidden) await act().then(() => this.signal.aborted || this.freshness.succeed(act), (error) => this.signal.aborted || this.freshness.fail(act, error));
       if (!this.signal.aborted) setTimeout(again, ms);
     };
     return again();
   }
 
-  get(path) {
-    return get(path, { signal: this.signal });
+  async get(path) {
+    const answer = await get(path, { signal: this.signal });
+    if (!this.signal.aborted) this.freshness.succeed();
+    return answer;
   }
 }
 
@@ -73,7 +77,7 @@ async function route() {
   current?.abort();
   current = new AbortController();
   const { signal } = current;
-  by("dialog").close();
+  if (!("kept" in by("dialog").dataset)) by("dialog").close();
   by("nav").classList.remove("open");
   by("menu").setAttribute("aria-expanded", "false");
   for (const link of by("nav").children) {

@@ -1,12 +1,12 @@
 // The audit log, filtered by actor, action and time.
 
 import { at } from "./api.js";
-import { badge, field, fill, h, head, input, listing, local, plural, select, user, when } from "./dom.js";
+import { badge, field, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
 
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
   "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed", "key.changed",
   "key.created", "key.revoked", "key.rotated", "reconcile.ordered", "session.began", "session.ended", "user.changed", "user.created",
-  "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.disabled", "webhook.rotated", "workspace.changed",
+  "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.rotated", "webhook.switchedOff", "workspace.changed",
   "workspace.created", "workspace.moved"];
 const ACTORS = { "": "Anyone", key: "A key", command: "The command line", service: "The service" };
 const SHOWN = 4;
@@ -21,14 +21,17 @@ function describeActor(entry, query) {
   return [h("a", { href: theirs }, entry.keyName ?? entry.keyId), entry.ipAddress && h("div", { class: "hint" }, entry.ipAddress)];
 }
 
-function what({ action, subject }) {
+// The object by its name, else by its id.
+function what({ action, subject, subjectName }) {
   const [kind] = action.split(".");
-  const [first, ...rest] = subject.split(" ");
-  const plain = h("span", { class: "code" }, subject);
+  const [id, ...rest] = subject.split(" ");
+  const plain = subjectName ? h("span", { title: id }, subjectName) : h("span", { class: "code" }, subject);
+  const link = (page) => h("a", { href: `#/${page}/${id}`, title: id }, subjectName ?? id);
   if (kind === "user") return user(subject);
-  if (kind === "book" || kind === "codes") return h("a", { class: "code", href: `#/book/${first}` }, subject);
-  if (kind === "coupon") return [h("a", { href: `#/book/${first}` }, "its book"), " ", h("span", { class: "code" }, rest.join(" "))];
-  if (kind === "webhook") return action === "webhook.deleted" ? plain : h("a", { class: "code", href: `#/webhook/${subject}` }, subject);
+  if (kind === "book" || kind === "codes") return link("book");
+  if (kind === "coupon") return [link("book"), " ", h("span", { class: "code" }, rest.join(" "))];
+  if (kind === "webhook" && subjectName) return link("webhook");
+  if (kind === "job" && subjectName) return ["job of ", plain];
   return plain;
 }
 
@@ -48,7 +51,7 @@ function filters(query, keys) {
   const since = input({ type: "datetime-local", step: 1, value: local(query.get("since")) });
   const until = input({ type: "datetime-local", step: 1, value: local(query.get("until")) });
   const form = h("form", { class: "card form", role: "search", "aria-label": "Audit" },
-    field("Who", actor), field("Action", action), field("From", since), field("Until", until),
+    field("Who", actor), field("Action", action), field("From", since, inZone()), field("Until", until, inZone()),
     h("div", { class: "row end" }, h("button", { class: "primary" }, "Filter"), h("a", { class: "button", href: "#/audit" }, "Show all")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();

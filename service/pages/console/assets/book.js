@@ -1,9 +1,9 @@
 // One book: its counts, settings, codes and redemptions, and adding codes.
 
 import { at, patch, post } from "./api.js";
-import { ask, badge, bookBadge, card, code, field, fill, h, head, input, listing, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
+import { ask, badge, bookBadge, card, code, field, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
-import { describe } from "./discount.js";
+import { currencyOf, describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
 import { redemptionColumns } from "./redemptions.js";
 import { uploading } from "./adding.js";
@@ -14,13 +14,13 @@ const STATS_MS = 1000;
 const TABS = [["codes", "Codes"], ["redemptions", "Redemptions"], ["notices", "Stock notices"], ["settings", "Settings"]];
 const STATUSES = ["available", "assigned", "redeemed", "exhausted", "inactive", "expired"];
 
-function counts(stats) {
+function counts(stats, currency) {
   const rows = [["Codes", stats.codes], ["Available", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
     ["Redeemed", stats.redeemed], ["Used up", stats.exhausted], ["Switched off", stats.inactive],
     ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]];
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
-      h("div", {}, h("dt", {}, "Discounts given"), h("dd", {}, stats.discountTotal))),
+      h("div", {}, h("dt", {}, "Discounts given"), h("dd", {}, money(stats.discountTotal, currency)))),
     h("div", { class: "hint" }, stockWords()), stock(stats),
   ];
 }
@@ -56,9 +56,9 @@ const parts = {
     fill(place, h("div", { class: "row spread" }, h("div", { class: "row" }, status), actions), list);
     await listing(list, "Codes", [
       pick,
-      { name: "Code", of: (row) => code(row.code) },
+      { name: "Code", class: "long", of: (row) => code(row.code) },
       { name: "Status", of: (row) => statusBadge(row.status) },
-      { name: "User", of: (row) => user(row.userId ?? row.redeemedBy) },
+      { name: "User", class: "long", of: (row) => user(row.userId ?? row.redeemedBy) },
       { name: "Redemptions", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
       { name: "Last redeemed", of: (row) => when(row.redeemedAt) },
       { name: "Expires", of: (row) => when(row.expiresAt) },
@@ -76,10 +76,10 @@ const parts = {
       { name: "Left", number: true, of: (row) => number(row.left) },
     ], (cursor) => page.get(at(`/v1/books/${book.bookId}/notices`, { limit: 50, cursor })), "No stock notices yet.");
   },
-  async settings(place, book) {
+  async settings(place, book, page) {
     const any = (value) => (value === null ? "no limit" : number(value));
     fill(place, card("Settings", pairs([
-      ["Description", book.description || "–"], ["Discount", describe(book.discount)],
+      ["Description", book.description || "–"], ["Discount", describe(book.discount, page.session)],
       ["Valid", [when(book.validFrom), " to ", when(book.validUntil)]],
       ["Redemptions per code", any(book.maxRedemptionsPerCode)], ["Redemptions per user", any(book.maxRedemptionsPerUser)],
       ["Redemptions in total", any(book.maxRedemptions)], ["Codes per user", any(book.maxCodesPerUser)],
@@ -98,15 +98,15 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
   const path = `/v1/books/${encodeURIComponent(bookId)}`;
   const [book, stats] = await Promise.all([page.get(path), page.get(`${path}/stats`)]);
   let now = stats;
-  const numbers = h("div", { class: "card" }, counts(stats));
+  const currency = currencyOf(book.discount, page.session);
+  const numbers = h("div", { class: "card" }, counts(stats, currency));
   const work = h("div");
   const place = h("div", { class: "card" });
-  const status = bookBadge(book.status);
   fill(main,
-    head(book.name, [status, ` ${describe(book.discount)}`],
+    head(book.name, [bookBadge(book), ` ${describe(book.discount, page.session)} · `, book.validUntil ? ["valid until ", when(book.validUntil)] : "no end"],
       h("button", { type: "button", onclick: () => generate(book, page, work).catch(tell) }, "Generate"),
       h("button", { type: "button", onclick: () => uploading(book, work, () => dispatchEvent(new Event("hashchange"))) }, "Upload"),
-      h("button", { type: "button", onclick: () => edit(book) }, "Change"),
+      h("button", { type: "button", onclick: () => edit(book, page.session) }, "Change"),
       book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.codes) }, book.status === "active" ? "Pause" : "Resume"),
       h("a", { class: "button", href: `${path}/codes.csv`, download: true }, "Export codes"),
       h("a", { class: "button", href: `${path}/redemptions.csv`, download: true }, "Export redemptions")),
@@ -115,6 +115,6 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
       h("a", { href: `#/book/${bookId}/${key}`, "aria-current": key === part ? "page" : null }, name))),
     place);
   if (query.get("job")) page.get(`/v1/jobs/${query.get("job")}`).then((job) => follow(job, page, work)).catch(tell);
-  page.every(STATS_MS, async () => fill(numbers, counts((now = await page.get(`${path}/stats`)))));
+  page.every(STATS_MS, async () => fill(numbers, counts((now = await page.get(`${path}/stats`)), currency)));
   await (parts[part] ?? parts.codes)(place, book, page, query, work);
 }

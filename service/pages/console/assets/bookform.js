@@ -2,7 +2,7 @@
 
 import { patch, post } from "./api.js";
 import { discountFields } from "./discount.js";
-import { ask, field, h, input, local, select, toast } from "./dom.js";
+import { ask, field, h, inZone, input, local, select, toast } from "./dom.js";
 
 const NUMBERS = {
   maxRedemptionsPerCode: ["Redemptions per code", "Empty: no limit."],
@@ -20,7 +20,7 @@ const whole = (control) => (control.value.trim() === "" ? null : Number(control.
 const amount = (value) => (value == null ? "" : String(value));
 
 // Create or change a book in a dialog, and open it. Sends only the changed fields.
-export async function edit(book) {
+export async function edit(book, session) {
   const was = book ?? NEW;
   const name = input({ name: "name", required: true, maxlength: 255, value: was.name });
   const description = input({ name: "description", maxlength: 2000, value: was.description });
@@ -33,7 +33,7 @@ export async function edit(book) {
   const tags = input({ name: "tags", value: was.tags.join(", ") });
   const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
   const codes = input({ name: "totalCodes", type: "number", min: 1, max: 10_000_000 });
-  const [discount, readDiscount] = discountFields(was.discount);
+  const [discount, readDiscount] = discountFields(was.discount, session);
 
   const read = () => {
     const time = (control, before) => (control.value === local(before) ? before ?? null : control.value ? new Date(control.value).toISOString() : null);
@@ -50,7 +50,7 @@ export async function edit(book) {
   const content = h("div", { class: "form" },
     h("div", { class: "wide" }, field("Name", name)), h("div", { class: "wide" }, field("Description", description)),
     field("Status", status), field("Tags", tags, "Separated by commas."),
-    field("Valid from", from), field("Valid until", until),
+    field("Valid from", from, inZone()), field("Valid until", until, inZone()),
     discount,
     Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
     field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),

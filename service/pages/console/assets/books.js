@@ -18,12 +18,12 @@ export async function show(main, { query }, page) {
   });
   fill(main,
     head("Books", "A book is a set of coupons with the same rules.",
-      h("button", { type: "button", class: "primary", onclick: () => edit(null) }, "New book")),
+      h("button", { type: "button", class: "primary", onclick: () => edit(null, page.session) }, "New book")),
     form, place);
   await listing(place, "Books", [
     { name: "Name", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "Status", of: (book) => bookBadge(book.status) },
-    { name: "Discount", class: "long", of: (book) => describe(book.discount, TIERS) },
+    { name: "Status", of: (book) => bookBadge(book) },
+    { name: "Discount", class: "long", of: (book) => describe(book.discount, page.session, TIERS) },
     { name: "Redemptions per code", number: true, of: (book) => (book.maxRedemptionsPerCode === null ? "no limit" : number(book.maxRedemptionsPerCode)) },
     { name: "Tags", class: "long", of: (book) => book.tags.join(", ") },
     { name: "Valid until", of: (book) => when(book.validUntil) },

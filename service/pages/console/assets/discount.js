@@ -1,6 +1,6 @@
 // A book's discount: its terms in words, and the part of the form that changes them.
 
-import { field, fill, h, input, select } from "./dom.js";
+import { field, fill, h, input, money, select } from "./dom.js";
 
 const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"]];
 const UNITS = [["percentage", "%"], ["fixed", "amount off"]];
@@ -9,25 +9,27 @@ const MOST_TIERS = 20;
 const amount = (value) => (value == null ? "" : String(value));
 const decimal = (name, value) => input({ name, inputmode: "decimal", value: amount(value) });
 
-const off = ({ type, value }) => (type === "percentage" ? `${value} %` : `${value} off`);
+// The currency of a book's amounts: its discount's own, else the workspace's.
+export const currencyOf = (terms, { currency }) => terms?.currency ?? currency;
 
-// At most so many tiers are listed.
-export function describe(terms, most = MOST_TIERS) {
+// The terms in a session's workspace; at most so many tiers are listed.
+export function describe(terms, session, most = MOST_TIERS) {
   if (!terms) return "none";
+  const currency = currencyOf(terms, session);
+  const off = ({ type, value }) => (type === "percentage" ? `${value} %` : `${money(value, currency)} off`);
   const more = [
-    terms.minOrderValue && `for orders from ${terms.minOrderValue}`,
-    terms.maxAmount && `at most ${terms.maxAmount}`,
-    terms.currency && `in ${terms.currency}`,
+    terms.minOrderValue && `for orders from ${money(terms.minOrderValue, currency)}`,
+    terms.maxAmount && `at most ${money(terms.maxAmount, currency)}`,
   ].filter(Boolean);
   if (terms.type === "buyXGetY") return [`${terms.get} free for every ${terms.buy} bought`, ...more].join(", ");
   if (terms.type !== "tiered") return [off(terms), ...more].join(", ");
-  const tiers = terms.tiers.slice(0, most).map((tier) => `${off(tier)} from ${tier.from}`);
+  const tiers = terms.tiers.slice(0, most).map((tier) => `${off(tier)} from ${money(tier.from, currency)}`);
   const rest = terms.tiers.length - tiers.length;
   return [...tiers, rest > 0 && `${rest} more`, ...more].filter(Boolean).join(", ");
 }
 
 // One row for each tier. Returns the element, and a function that reads the rows.
-function tierRows(tiers) {
+function tierRows(tiers, currency) {
   const list = h("div", { class: "tiers" });
   const rows = [];
   const add = h("button", { type: "button", onclick: () => append({ type: "percentage" }).from.focus() }, "Add a tier");
@@ -50,7 +52,7 @@ function tierRows(tiers) {
       paint();
       add.focus();
     } }, "Remove");
-    row.element = h("div", { class: "tier", role: "group" }, field("From order value", row.from), field("Discount", row.value), field("Unit", row.type), row.drop);
+    row.element = h("div", { class: "tier", role: "group" }, field(`From order value (${currency})`, row.from), field("Discount", row.value), field("Unit", row.type), row.drop);
     rows.push(row);
     list.append(row.element);
     paint();
@@ -62,21 +64,22 @@ function tierRows(tiers) {
 }
 
 // Returns the fields, and a function that reads the terms.
-export function discountFields(discount) {
+export function discountFields(discount, session) {
+  const currency = currencyOf(discount, session);
   const type = select(TYPES, discount?.type ?? "");
   const value = decimal("discount.value", discount?.value);
   const least = decimal("discount.minOrderValue", discount?.minOrderValue);
   const most = decimal("discount.maxAmount", discount?.maxAmount);
   const buy = input({ name: "discount.buy", type: "number", min: 1, required: true, value: amount(discount?.buy ?? 2) });
   const get = input({ name: "discount.get", type: "number", min: 1, required: true, value: amount(discount?.get ?? 1) });
-  const [tiers, readTiers] = tierRows(discount?.tiers);
+  const [tiers, readTiers] = tierRows(discount?.tiers, currency);
   const rest = h("div", { class: "form" });
   const paint = () => {
-    const bounds = [field("Minimum order value", least), field("Maximum discount", most)];
+    const bounds = [field(`Minimum order value (${currency})`, least), field(`Maximum discount (${currency})`, most)];
     const own = { // made when it is wanted: two of them show the same control
       "": () => [],
       percentage: () => [field("Percent", value), bounds],
-      fixed: () => [field("Amount", value), bounds],
+      fixed: () => [field(`Amount (${currency})`, value), bounds],
       tiered: () => [tiers, bounds],
       buyXGetY: () => [field("Buy", buy), field("Get free", get), bounds],
     }[type.value]();

@@ -50,9 +50,20 @@ export function when(iso) {
   const at = new Date(iso);
   const pad = (part) => String(part).padStart(2, "0");
   const day = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
-  const text = `${day} ${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
-  return h("time", { datetime: iso, title: iso }, text);
+  const clock = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())} ${zone(at)}`;
+  return h("time", { datetime: iso, title: iso }, h("span", {}, day), " ", h("span", {}, clock));
 }
+
+// The browser's zone at a time: "UTC", "UTC+5:30".
+export function zone(at) {
+  const minutes = -at.getTimezoneOffset();
+  if (minutes === 0) return "UTC";
+  const rest = Math.abs(minutes) % 60;
+  return `UTC${minutes < 0 ? "−" : "+"}${Math.floor(Math.abs(minutes) / 60)}${rest ? `:${String(rest).padStart(2, "0")}` : ""}`;
+}
+
+// The hint of a field of date and time, which has no zone of its own.
+export const inZone = () => `Time zone: ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
 
 // As a field of date and time has it.
 export function local(iso) {
@@ -63,6 +74,15 @@ export function local(iso) {
 
 export function money(amount, currency) {
   return amount == null ? "–" : `${amount} ${currency ?? ""}`.trim();
+}
+
+// Amounts { amount, currency } added up for each currency, in words.
+export function sum(amounts) {
+  const totals = Map.groupBy(amounts, ({ currency }) => currency ?? "");
+  return [...totals].map(([currency, some]) => {
+    const digits = Math.max(...some.map(({ amount }) => (amount.split(".")[1] ?? "").length));
+    return money(some.reduce((total, { amount }) => total + Number(amount), 0).toFixed(digits), currency);
+  }).join(" and ");
 }
 
 export function plural(count, one, many = `${one}s`) {
@@ -85,7 +105,12 @@ export function badge(text, kind = KINDS[text] ?? "") {
 // A code's status in words, and a book's.
 export const statusWord = (status) => WORDS[status] ?? status;
 export const statusBadge = (status) => badge(statusWord(status));
-export const bookBadge = (status) => badge(status === "inactive" ? "paused" : status);
+export function bookBadge({ status, validFrom, validUntil }) {
+  const now = Date.now();
+  if (status === "active" && validUntil && new Date(validUntil) <= now) return badge("expired");
+  if (status === "active" && validFrom && new Date(validFrom) > now) return badge("not begun", "warn");
+  return badge(status === "inactive" ? "paused" : status);
+}
 
 export const code = (text) => h("a", { class: "code", href: `#/code/${encodeURIComponent(text)}` }, text);
 export const user = (text) => (text ? h("a", { href: `#/user/${encodeURIComponent(text)}` }, text) : "–");
@@ -214,9 +239,15 @@ export function tell(error) {
   if (error.name !== "AbortError" && error.code !== "unauthenticated") toast(words(error), "bad");
 }
 
-// A dialog; resolves to what `act` gave, or null where it was left. Refusals stay in the dialog.
-export function ask(title, content, label, act, { danger = false } = {}) {
+// A dialog; resolves to what `act` gave, or null where it was left. Refusals stay in the dialog. One that is kept closes by its
+// button alone: not by Esc, and not with the page.
+export function ask(title, content, label, act, { danger = false, kept = false } = {}) {
   const dialog = document.getElementById("dialog");
+  const stay = (event) => (event.type === "cancel" || event.key === "Escape") && event.preventDefault();
+  if (kept) {
+    dialog.dataset.kept = "";
+    for (const name of ["keydown", "cancel"]) dialog.addEventListener(name, stay);
+  }
   const error = h("p", { class: "error", role: "alert" });
   const go = h("button", { class: danger ? "danger" : "primary" }, label);
   return new Promise((resolve) => {
@@ -241,6 +272,8 @@ export function ask(title, content, label, act, { danger = false } = {}) {
     });
     fill(dialog, form);
     dialog.addEventListener("close", () => {
+      for (const name of ["keydown", "cancel"]) dialog.removeEventListener(name, stay);
+      delete dialog.dataset.kept;
       fill(dialog); // it may have held a secret
       resolve(result);
     }, { once: true });
@@ -255,7 +288,7 @@ export function reveal(title, secret) {
   return ask(title, [
     h("p", {}, "It is shown only this once. Store it with your other secrets."),
     h("p", { class: "banner" }, output), h("button", { type: "button", onclick: copy }, "Copy"),
-  ], null, async () => null);
+  ], null, async () => null, { kept: true });
 }
 
 export function download(name, text, type = "text/csv") {

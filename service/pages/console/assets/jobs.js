@@ -20,6 +20,7 @@ export async function show(main, _, page) {
     refill(place, table("Jobs", [
       { name: "Started", of: (job) => when(job.startedAt) },
       { name: "Kind", of: (job) => job.kind },
+      { name: "Book", class: "long", of: (job) => (job.bookId ? h("a", { href: `#/book/${job.bookId}` }, job.bookName) : "–") },
       { name: "Status", of: (job) => badge(job.status) },
       { name: "Progress", class: "bars", of: (job) => h("progress", { max: Math.max(job.requested, 1), value: job.done, "aria-label": `${job.done} of ${job.requested}` }) },
       { name: "Done", number: true, of: (job) => number(job.done) },

@@ -1,7 +1,8 @@
-// API keys: made, with their secret shown once, and revoked.
+// API keys: made and rotated, with their secret shown once, and revoked.
 
 import { at, post, remove } from "./api.js";
-import { ask, badge, choices, field, fill, h, head, input, listing, reveal, tell, toast, when } from "./dom.js";
+import { ask, badge, choices, field, fill, h, head, inZone, input, listing, reveal, select, tell, toast, when } from "./dom.js";
+import { OVERLAPS } from "./webhook.js";
 
 const SCOPES = [
   ["public", "validate a code, without the reason of a refusal"],
@@ -17,7 +18,7 @@ async function make(again) {
   const made = await ask("New key", [
     field("Name", name, "Who or what uses it."),
     choices("Scopes", "scopes", scopes.map(([scope, box, what]) => field(scope, box, what))),
-    field("Expires", end, "Empty: never."),
+    field("Expires", end, `Empty: never. ${inZone()}`),
   ], "Create key", () => post("/v1/keys", {
     name: name.value.trim(), scopes: scopes.filter(([, box]) => box.checked).map(([scope]) => scope),
     expiresAt: end.value ? new Date(end.value).toISOString() : null,
@@ -37,6 +38,17 @@ async function revoke(key, again) {
   }
 }
 
+async function rotate(key, again) {
+  const overlap = select(OVERLAPS, "86400", { name: "overlapSeconds" });
+  const made = await ask(`Rotate ${key.name}?`, [
+    h("p", {}, "A new key with the same name, scopes and end is created. The old key stays valid for a while, so that clients can change over; then it is revoked."),
+    field("Old key stays valid for", overlap),
+  ], "Rotate key", () => post(`/v1/keys/${key.keyId}/rotate`, { overlapSeconds: Number(overlap.value) }));
+  if (!made) return;
+  again().catch(tell);
+  await reveal(`The new key ${made.name}`, made.secret);
+}
+
 export async function show(main, _, page) {
   const place = h("div");
   const again = () => listing(place, "Keys", [
@@ -46,7 +58,9 @@ export async function show(main, _, page) {
     { name: "Created", of: (key) => when(key.createdAt) },
     { name: "Last used", of: (key) => when(key.lastUsedAt) },
     { name: "Expires", of: (key) => when(key.expiresAt) },
-    { name: "Actions", hidden: true, of: (key) => h("button", { type: "button", class: "danger", "aria-label": `Revoke ${key.name}`, onclick: () => revoke(key, again).catch(tell) }, "Revoke") },
+    { name: "Actions", hidden: true, of: (key) => h("span", { class: "row" },
+      h("button", { type: "button", "aria-label": `Rotate ${key.name}`, onclick: () => rotate(key, again).catch(tell) }, "Rotate"),
+      h("button", { type: "button", class: "danger", "aria-label": `Revoke ${key.name}`, onclick: () => revoke(key, again).catch(tell) }, "Revoke")) },
   ], (cursor) => page.get(at("/v1/keys", { limit: 50, cursor })));
   fill(main, head("Keys", "Keys of this workspace that are not revoked.",
     h("button", { type: "button", class: "primary", onclick: () => make(again).catch(tell) }, "New key")), place);

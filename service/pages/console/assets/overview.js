@@ -1,6 +1,7 @@
 // Everything at one glance, asked for every second while the page can be seen.
 
-import { badge, bookBadge, bytes, card, fill, h, head, local, number, plural, refill, table, when } from "./dom.js";
+import { post } from "./api.js";
+import { ask, badge, bookBadge, bytes, card, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
 import { bar, Plot, stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
@@ -37,19 +38,25 @@ function facts(overview, consistency, may) {
 function stocks(books, more) {
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "State", hidden: true, of: (book) => (book.status === "active" ? low(book) : bookBadge(book.status)) },
+    { name: "State", hidden: true, of: (book) => state(book) },
     { name: stockWords(), class: "bars", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
     { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
     { name: "Switched off", number: true, of: ({ counts }) => number(counts?.inactive) },
     { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
-    { name: "Discounts given", number: true, of: ({ counts }) => counts?.discountTotal ?? "–" },
+    { name: "Discounts given", number: true, of: ({ counts, currency }) => money(counts?.discountTotal, currency) },
   ];
   return [
     table("Stock of each book", columns, books, "No books yet."),
     more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
   ];
+}
+
+// A book's stock where it is low, its window where it is limited.
+function state(book) {
+  const { validUntil } = book;
+  return [(book.status === "active" && low(book)) || bookBadge(book), validUntil && h("div", { class: "hint" }, "until ", when(validUntil))];
 }
 
 function low({ counts, lowStockThreshold }) {
@@ -71,6 +78,15 @@ function refusals(totals, before, s) {
   ], rows, "No refusals since start.");
 }
 
+async function reconcile() {
+  const repair = input({ name: "repair", type: "checkbox" });
+  const job = await ask("Reconcile now", [
+    h("p", {}, "A job compares all of the workspace's data in Redis with Postgres, while requests go on."),
+    field("Repair differences in Redis from Postgres", repair),
+  ], "Reconcile", () => post("/v1/ops/reconcile", { repair: repair.checked }));
+  if (job) toast("The comparison has begun; see Jobs.");
+}
+
 export async function show(main, _, page) {
   const traffic = new Plot("Successful requests per second", [{ name: "Redemptions" }, { name: "Locks" }]);
   const refused = new Plot("Refusals per second", [{ name: "Refusals" }]);
@@ -80,7 +96,8 @@ export async function show(main, _, page) {
   const books = h("div");
   const reasons = h("div");
   fill(main,
-    head("Overview", "Live; paused in a background tab. Charts and refusals count all workspaces."),
+    head("Overview", "Live; paused in a background tab. Charts and refusals count all workspaces.",
+      page.may("operate") && h("button", { type: "button", onclick: reconcile }, "Reconcile now")),
     alarm, glance,
     h("div", { class: "cards" }, traffic.element, refused.element, behind.element),
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books),
@@ -104,7 +121,6 @@ export async function show(main, _, page) {
     refill(reasons, refusals(now.totals, before?.totals, s));
     before = now;
   };
-  page.missed = () => fill(alarm, h("p", { class: "banner bad" }, "The service can't be reached. The figures are the last ones received."));
   if (page.may("operate")) page.every(RECONCILED_MS, async () => { consistency = await page.get("/v1/ops/consistency"); });
   await page.every(ASK_MS, look);
 }
@@ -117,7 +133,7 @@ function alarms({ redis, postgres }, consistency) {
   if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
   if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {
-    texts.push(`The worker's ${task} has failed ${number(failures)} times since ${local(since).replace("T", " ")}, last because of ${reason}.`);
+    texts.push(`The worker's ${task} has failed ${number(failures)} times since ${when(since).textContent}, last because of ${reason}.`);
   }
   return texts.map((text) => h("p", { class: "banner bad" }, text));
 }

@@ -1,6 +1,6 @@
 // Line charts over time, each with its figures as a table.
 
-import { fill, h, number, table } from "./dom.js";
+import { fill, h, number, table, when } from "./dom.js";
 
 const WIDTH = 480; // until it is laid out
 const HEIGHT = 144;
@@ -74,7 +74,7 @@ export class Plot {
     const step = Math.max(1, Math.floor(this.points.length / ROWS));
     const rows = this.points.filter((_, place) => (this.points.length - 1 - place) % step === 0).reverse();
     const start = this.points[0]?.at ?? 0;
-    const time = { name: this.seconds ? "Seconds" : "Time", of: ({ at }) => (this.seconds ? round((at - start) / 1000) : new Date(at).toLocaleTimeString()) };
+    const time = { name: this.seconds ? "Seconds" : "Time", of: ({ at }) => (this.seconds ? round((at - start) / 1000) : when(new Date(at).toISOString())) };
     const columns = this.series.map(({ name }, which) => ({ name, number: true, of: ({ values }) => number(round(values[which])) }));
     fill(this.behind.lastChild, table(this.title, [time, ...columns], rows, "No figures yet."));
   }

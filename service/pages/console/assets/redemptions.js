@@ -1,9 +1,10 @@
 // Redemptions of all books, and rolling them back.
 
-import { at, post } from "./api.js";
-import { ask, badge, code, field, fill, h, head, input, listing, money, order, plural, tell, toast, user, when } from "./dom.js";
+import { at, named, post } from "./api.js";
+import { ask, badge, code, field, fill, h, head, inZone, input, listing, local, money, order, plural, select, sum, tell, toast, user, when } from "./dom.js";
 
 const AT_ONCE = 4;
+const BOOKS = 200; // the newest, to choose from
 
 export function redemptionColumns() {
   return [
@@ -21,11 +22,11 @@ export function redemptionColumns() {
 export async function rollBack(rows) {
   const reason = input({ name: "reason", maxlength: 255 });
   const restore = input({ name: "restore", type: "checkbox", checked: true });
-  const total = rows.reduce((sum, row) => sum + Number(row.discountAmount), 0);
+  const total = sum(rows.map(({ discountAmount, currency }) => ({ amount: discountAmount, currency })));
   const label = `Roll back ${plural(rows.length, "redemption")}`;
   const done = await ask(`${label}?`, [
     h("p", {}, `${plural(rows.length, "redemption")} of ${plural(new Set(rows.map((row) => row.code)).size, "code")} by ` +
-      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total.toFixed(2)} in total. This can't be undone.`),
+      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total} in total. This can't be undone.`),
     field("Reason", reason), field("Give the use back to code, user, book and order", restore),
   ], label, async () => {
     const refused = [];
@@ -40,7 +41,30 @@ export async function rollBack(rows) {
   return done;
 }
 
-export async function show(main, _, page) {
+// The filters as a form, which opens the page with them; an order has its own page.
+function filters(query, books) {
+  const book = select([["", "Any book"], ...books.map(({ bookId, name }) => [bookId, name])], query.get("bookId") ?? "");
+  const forUser = input({ name: "userId", maxlength: 100, value: query.get("userId") ?? "" });
+  const forOrder = input({ name: "orderId", maxlength: 100 });
+  const [since, until] = ["since", "until"].map((name) => input({ name, type: "datetime-local", step: 1, value: local(query.get(name)) }));
+  const form = h("form", { class: "card form", role: "search", "aria-label": "Redemptions" },
+    field("Book", book), field("User", forUser), field("Order", forOrder), field("From", since, inZone()), field("Until", until, inZone()),
+    h("div", { class: "row end" }, h("button", { class: "primary" }, "Filter"), h("a", { class: "button", href: "#/redemptions" }, "Show all")));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const utc = ({ value }) => (value ? new Date(value).toISOString() : null);
+    location.hash = forOrder.value.trim()
+      ? `#/order/${encodeURIComponent(forOrder.value.trim())}`
+      : at("#/redemptions", { bookId: book.value, userId: forUser.value.trim(), since: utc(since), until: utc(until) });
+  });
+  return form;
+}
+
+export async function show(main, { query }, page) {
+  const { items: books } = await page.get(at("/v1/books", { limit: BOOKS }));
+  const chosen = query.get("bookId");
+  if (chosen && !books.some(({ bookId }) => bookId === chosen)) books.push(await page.get(named("/v1/books/*", chosen)));
+  const wanted = Object.fromEntries(["bookId", "userId", "since", "until"].map((name) => [name, query.get(name)]));
   const picked = new Map();
   const place = h("div");
   const back = h("button", { type: "button", class: "danger", disabled: true });
@@ -52,7 +76,7 @@ export async function show(main, _, page) {
     picked.clear();
     paint();
     return listing(place, "Redemptions", [pick, ...redemptionColumns()], (cursor) =>
-      page.get(at("/console/data/redemptions", { limit: 50, cursor })), "No redemptions yet.");
+      page.get(at("/console/data/redemptions", { limit: 50, cursor, ...wanted })), query.size ? "No redemptions match." : "No redemptions yet.");
   };
   const pick = { name: "Select", hidden: true, class: "pick", of: (row) => (row.rolledBackAt ? null : h("input", {
     type: "checkbox", "aria-label": `Select the redemption of ${row.code} by ${row.userId}`, checked: picked.has(row.redemptionId),
@@ -63,6 +87,6 @@ export async function show(main, _, page) {
   });
   fill(main,
     head("Redemptions", "Of all books, newest first.", back, h("button", { type: "button", onclick: () => again().catch(tell) }, "Refresh")),
-    place);
+    filters(query, books), place);
   await again();
 }

@@ -1,7 +1,8 @@
 // The timeline of a code, a user, an order or a request; the code in Redis and in Postgres; validating a redeem.
 
 import { at, get, named, patch, post, remove } from "./api.js";
-import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
+import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
+import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
 
 const LOOK_MS = 2000;
@@ -70,7 +71,7 @@ function versus(redis, postgres) {
 }
 
 // Validate a redeem for a user and an order.
-function asking(name, page) {
+function asking(name, currency, page) {
   const forUser = input({ name: "userId", maxlength: 100, placeholder: "any user" });
   const forOrder = input({ name: "orderId", maxlength: 100, placeholder: "none" });
   const value = input({ name: "orderValue", inputmode: "decimal", placeholder: "none", value: "100.00" });
@@ -84,7 +85,7 @@ function asking(name, page) {
     try {
       const validation = await post("/v1/coupons/validate", body);
       const sentences = await Promise.all(validation.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title }) => title, () => "")));
-      const off = validation.discountAmount === null ? "" : ` ${validation.discountAmount} off${validation.finalAmount === null ? "" : `, ${validation.finalAmount} to pay`}.`;
+      const off = validation.discountAmount === null ? "" : ` ${money(validation.discountAmount, currency)} off${validation.finalAmount === null ? "" : `, ${money(validation.finalAmount, currency)} to pay`}.`;
       fill(result, validation.valid
         ? h("p", { class: "banner good" }, `Yes.${off}`)
         : h("div", { class: "banner bad" }, h("p", {}, "No, it would be refused:"),
@@ -93,32 +94,62 @@ function asking(name, page) {
       fill(result, h("p", { class: "error" }, showErrors(form, error)));
     }
   };
-  const form = h("form", { class: "row" }, field("User", forUser), field("Order", forOrder), field("Order value", value), h("button", {}, "Check"));
+  const form = h("form", { class: "row" }, field("User", forUser), field("Order", forOrder), field(`Order value (${currency})`, value), h("button", {}, "Check"));
   form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
   if (!page.may("checkout")) return card("Would it redeem now?", h("p", { class: "soft" }, "This needs a key with the scope checkout."));
   look();
   return card("Would it redeem now?", form, result);
 }
 
+const expiry = ({ expiresAt }) => (expiresAt ? [` · ${new Date(expiresAt) > Date.now() ? "expires" : "expired"} `, when(expiresAt)] : " · no end");
+
+// The buttons of what can be done with a code now.
+function actionsOf(coupon, page) {
+  const { code: name, lock, userId, redemptions, status } = coupon;
+  const button = (title, content, act, danger = true) => h("button", { type: "button", onclick: async () => {
+    if (await ask(title, content, title, act, { danger })) again();
+  } }, title);
+  const buttons = [];
+  if (lock && page.may("checkout")) {
+    // A repeated lock returns the token. If the hold has ended meanwhile, a new one is made and released.
+    buttons.push(button("Release the hold", h("p", {}, `${lock.userId} no longer holds ${name}${lock.orderId ? ` for ${lock.orderId}` : ""}, and others can use it.`), async () => {
+      const { lockToken } = await post(named("/v1/coupons/lock/*", name), { userId: lock.userId, orderId: lock.orderId });
+      await post(named("/v1/coupons/unlock/*", name), { lockToken });
+    }));
+  }
+  if (status === "available" && !lock && page.may("checkout")) {
+    const control = input({ name: "userId", required: true, maxlength: 100 });
+    buttons.push(button("Assign to a user", field("User", control, "Only this user can then redeem the code."), () =>
+      post(named("/v1/coupons/assign/*", name), { userId: control.value.trim() }), false));
+  }
+  if (userId && redemptions === 0) {
+    buttons.push(button("Unassign", h("p", {}, `${name} is then no longer assigned to ${userId}. Other codes stay as they are.`), () =>
+      post(named("/v1/coupons/unassign/*", name), {})));
+  }
+  const [turn, text, next] = status === "inactive"
+    ? ["Switch on", "This code can be used again.", "active"]
+    : ["Switch off", "No one can lock, assign or redeem this code until it is switched on. Other codes stay as they are.", "inactive"];
+  buttons.push(button(turn, h("p", {}, text), () => patch(named("/v1/coupons/*", name), { status: next })));
+  return buttons;
+}
+
 async function showCode(main, name, query, page) {
   const path = named("/v1/coupons/*", name);
   const load = () => Promise.all([page.get(path), page.get(at("/console/data/timeline", { kind: "code", name }))]);
   let [redis, timeline] = await load();
+  const book = await page.get(named("/v1/books/*", redis.bookId));
   const compared = h("div", { class: "card" });
   const past = h("div");
+  const actions = h("div", { class: "row" });
   const paint = () => {
+    refill(actions, actionsOf(redis, page));
     fill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
     if (!past.contains(document.activeElement)) fill(past, history(timeline, query.get("redemption"), timeline.postgres?.addedAt));
   };
-  const change = (title, text, act) => async () => { if (await ask(title, h("p", {}, text), title, act, { danger: true })) again(); };
-  const off = redis.status !== "inactive";
   fill(main,
-    head(redis.code, [statusBadge(redis.status), " ", h("a", { href: `#/book/${redis.bookId}` }, "its book")],
-      redis.userId && redis.redemptions === 0 && h("button", { type: "button", onclick: change("Unassign", `${redis.code} is then no longer assigned to ${redis.userId}. Other codes stay as they are.`, () =>
-        post(named("/v1/coupons/unassign/*", redis.code), {})) }, "Unassign"),
-      h("button", { type: "button", onclick: change(off ? "Switch off" : "Switch on", off ? "No one can lock, assign or redeem this code until it is switched on. Other codes stay as they are." : "This code can be used again.", () =>
-        patch(path, { status: off ? "inactive" : "active" })) }, off ? "Switch off" : "Switch on")),
-    asking(redis.code, page), compared, past);
+    head(redis.code, [statusBadge(redis.status), " of ", h("a", { href: `#/book/${book.bookId}` }, book.name), expiry(redis)],
+      actions),
+    asking(redis.code, currencyOf(book.discount, page.session), page), compared, past);
   paint();
   setTimeout(() => page.every(LOOK_MS, async () => { [redis, timeline] = await load(); paint(); }), LOOK_MS);
 }

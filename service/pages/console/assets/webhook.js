@@ -7,7 +7,7 @@ import { form, state } from "./webhooks.js";
 const LOOK_MS = 1000;
 const PAGE = 50;
 const MOST = 1000;
-const OVERLAPS = [["0", "no time"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
+export const OVERLAPS = [["0", "no time"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
 
 const lastAnswer = ({ lastStatus, lastError }) => lastError ?? (lastStatus && `status ${lastStatus}`);
 
