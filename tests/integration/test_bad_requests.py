@@ -22,7 +22,8 @@ _MISSING = object()
 _JSON = {"Content-Type": "application/json"}
 _BODIES = {(asked.method, asked.path): asked for asked in REQUESTS}.values()
 _HOT = [asked for asked in _BODIES if asked.hot]
-_POSTS = [asked for asked in _BODIES if asked.method == "POST" and not asked.path.endswith("/validate")]
+_CHANGING_NOTHING = ("/validate", "/rejected.csv")
+_POSTS = [asked for asked in _BODIES if asked.method == "POST" and not asked.path.endswith(_CHANGING_NOTHING)]
 _DURABLE = [asked for asked in _HOT if any(verb in asked.path for verb in ("assign", "redeem", "rollback"))]
 
 _NOT_CODES = ("ABC", "x" * 65, "a%20bc", "abcd%0a", "%00abc", "%ff%fe%fd%fc", "a.bc", "LOCK", "USER-specific")
@@ -98,7 +99,7 @@ def test_what_a_refusal_says(service: Service, place: Place) -> None:
 
 @pytest.mark.parametrize("asked", _BODIES, ids=_id)
 def test_media_types(service: Service, place: Place, asked: Asked) -> None:
-    """Only JSON in UTF-8 without a content coding is read (an upload is CSV or text as well)."""
+    """Only JSON in UTF-8 without a content coding is read (a file of codes is CSV or text as well)."""
     body = _good(asked, place)
     kinds = ("", "text/html", "application/xml", "application/x-www-form-urlencoded", "application/jsonp",
              "application/json; charset=utf-16", "text/csv; charset=latin-1",
@@ -107,7 +108,7 @@ def test_media_types(service: Service, place: Place, asked: Asked) -> None:
         refused(send(service, asked, place, body, Content_Type=kind), 415, "unsupported_media_type")
     refused(send(service, asked, place, gzip.compress(body), Content_Encoding="gzip"), 415, "unsupported_media_type")
     refused(send(service, asked, place, body, Content_Encoding="br"), 415, "unsupported_media_type")
-    if not asked.path.endswith("{book}/codes"):
+    if not asked.path.endswith(("{book}/codes", "/rejected.csv")):
         refused(send(service, asked, place, body, Content_Type="text/plain"), 415, "unsupported_media_type")
 
 

@@ -74,7 +74,7 @@ def one_is_online(pair: Pair):
 async def test_a_replica_confirms_while_it_follows(pair: Pair) -> None:
     """A replica that follows confirms; one that hangs does not, and does again when it goes on. A promoted one does
     not, even if acknowledgements wait in the socket of a primary that was stopped meanwhile."""
-    assert await pair.is_confirmed()
+    await until(pair.is_confirmed, "a confirmation")
     pair.replica.signal(signal.SIGSTOP)
     assert not await pair.is_confirmed()
     pair.replica.signal(signal.SIGCONT)

@@ -24,6 +24,9 @@ _SENSELESS_TOGETHER = (
     # a relation between two fields
     (r"validUntil|expiresAt", r"must be (after validFrom|in the future)"),
     (r"filter\.createdUntil", r"must be after createdFrom"),
+    (r"filter\.codes", r"can't be combined with another filter"),
+    (r"filter\.status", r"must be assigned for release, or be left out"),
+    (r"expiresAt", r"is (only|required) for setExpiry.*"),
     (r"lockSeconds", r"must not be more than maxLockSeconds"),
     (r"discount\.tiers\[\d+\]\.from", r"must be more than the one before"),
     (r"discount\.tiers\[\d+\]\.value", r"must be at most 100"),
