@@ -5,10 +5,14 @@ import shutil
 from asyncio.subprocess import DEVNULL
 from pathlib import Path
 
+from loadtests.figures import say
 
-def is_installed() -> bool:
-    """Whether this machine has callgrind."""
-    return shutil.which("callgrind_control") is not None
+
+def require_callgrind() -> None:
+    """Exit with 2 if this machine has no callgrind."""
+    if shutil.which("callgrind_control") is None:
+        say("--count needs valgrind.")
+        raise SystemExit(2)
 
 
 def under_callgrind(out: Path) -> tuple[str, ...]:

@@ -82,8 +82,8 @@ def _free_port() -> int:
 
 
 def _wait(locust: "subprocess.Popen[bytes]", patience_s: float, progress: Progress) -> int:
-    """Locust's exit code; shows the progress meanwhile. Ctrl-C ends locust early, and what was done until then is
-    judged all the same. Raises TimeoutExpired."""
+    """Show the progress until locust ends; return its exit code. Ctrl-C ends locust early; its requests so far are
+    judged. Raises TimeoutExpired."""
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from loadtests.callgrind import InstructionCounter, is_installed, under_callgrind
+from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
 from loadtests.figures import markdown, say
 from loadtests.harness.premises import EPOCH, CallingLink
 from loadtests.harness.shop import Shop
@@ -174,9 +174,8 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the table."""
-    if chosen.count and not is_installed():
-        say("--count needs valgrind.")
-        return 2
+    if chosen.count:
+        require_callgrind()
     requests = chosen.requests or (COUNTED_REQUESTS if chosen.count else REQUESTS)
     costs = asyncio.run(measure(requests, chosen.rounds or (1 if chosen.count else ROUNDS), chosen.count))
     digits = 0 if chosen.count else 1

@@ -27,8 +27,8 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from loadtests.callgrind import InstructionCounter, is_installed, under_callgrind
-from loadtests.figures import markdown, say
+from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
+from loadtests.figures import markdown
 from service.access.caller import Caller
 from service.access.keyring import Keyring
 from service.fastlane.protocol import Protocol
@@ -251,9 +251,7 @@ def _print(
 
 
 def _run_under_callgrind(connections: int) -> int:
-    if not is_installed():
-        say("--count needs valgrind.")
-        return 2
+    require_callgrind()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         code = f"from loadtests.parts.lane import Path, print_counts; print_counts(Path({str(out)!r}), {connections})"

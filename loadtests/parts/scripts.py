@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from loadtests.callgrind import InstructionCounter, is_installed, under_callgrind
+from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
 from loadtests.figures import markdown, say
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
@@ -209,9 +209,8 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the table."""
-    if chosen.count and not is_installed():
-        say("--count needs valgrind.")
-        return 2
+    if chosen.count:
+        require_callgrind()
     calls = chosen.calls or (COUNTED_CALLS if chosen.count else CALLS)
     benches = asyncio.run(measure(calls, chosen.rounds or (1 if chosen.count else ROUNDS), chosen.count))
     print(format_costs(benches, "instructions" if chosen.count else "µs"))

@@ -31,7 +31,9 @@ async def test_a_workspace_moves(mover: Service) -> None:
     planned = _move(mover, "mover", "1", "--dry-run")
     assert planned.exit_code == 0, planned.output
     assert "mover moves from partition 0 to 1" in planned.output
-    assert await mover.fetch("SELECT FROM moves") == []
+    assert (
+        await mover.fetch("SELECT FROM moves JOIN workspaces USING (workspace) WHERE workspaces.name = 'mover'") == []
+    )
 
     moved = _move(mover, "mover", "1")
     assert moved.exit_code == 0, moved.output

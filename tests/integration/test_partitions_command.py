@@ -32,7 +32,8 @@ async def test_the_partitions_are_listed(patient: Service) -> None:
 
 async def test_a_plan_changes_nothing(patient: Service) -> None:
     """A dry run lists the partitions that come or go, and each workspace that moves."""
-    before = [row.values() for row in await patient.fetch("SELECT * FROM settings")]
+    planned = "SELECT to_jsonb(settings) FROM settings UNION ALL SELECT to_jsonb(ordered_at) FROM moves"
+    before = await patient.fetch(planned)
     number = patient.partitions
     more = _partitions(patient, "resize", str(number + 2), "--dry-run")
     assert more.exit_code == 0, more.output
@@ -41,8 +42,7 @@ async def test_a_plan_changes_nothing(patient: Service) -> None:
     assert number == 1 or "removed." in fewer
     ((elsewhere,),) = await patient.fetch("SELECT count(*) FROM workspaces WHERE partition <> 0")
     assert fewer.count(" to 0 (") == elsewhere
-    assert [[*row] for row in before] == [[*row.values()] for row in await patient.fetch("SELECT * FROM settings")]
-    assert await patient.fetch("SELECT FROM moves") == []
+    assert await patient.fetch(planned) == before
 
 
 async def test_refusals_say_what_to_do(patient: Service) -> None:
