@@ -13,7 +13,7 @@ import structlog
 from service.access.caller import Caller
 from service.common.pace import Pace
 from service.common.pipeline import SerialRunner
-from service.domain.configuration import CodeRow, Projector
+from service.domain.configuration import Projector
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_NUMBER, OK
 from service.formats.change_results import CodeResult, PendingCodes
@@ -29,7 +29,7 @@ from service.record.config.retirements import bring_back
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
 from service.worker.projection_catchup import runner_of
-from service.worker.projector import log_skipped_code
+from service.worker.projector import log_skipped_code, project_version
 
 LEASE_S = 10
 TURN_S = 10.0
@@ -141,12 +141,9 @@ class CodeChanger:
     async def _configure(self, job: TakenChange, token: UUID, page: PendingCodes, projecting: SerialRunner) -> int:
         """Change the switch or expiry of a page's codes; return the cursor after them."""
         status, version, rows = await code_changes.configure_codes(self._pool, job, token, page, LEASE_S)
-        await projecting.put(partial(self._project, job.workspace, version, rows))
+        about = (job.workspace, self._partition, version, rows)
+        await projecting.put(partial(project_version, self._projector, *about))
         return _go_on(job, status, page.last)
-
-    async def _project(self, workspace: int, version: int, rows: list[CodeRow]) -> None:
-        await self._projector.codes(workspace, self._partition, version, rows)
-        await self._projector.seen(self._partition, version)
 
     async def _decide(self, job: TakenChange, token: UUID, page: PendingCodes, is_repeat: bool = False) -> int:
         """Release a page's codes; return the cursor after them."""
@@ -175,11 +172,10 @@ def _go_on(job: TakenChange, status: str, last: int) -> int:
 def _release_of(code: str, outcome: int | None, is_repeat: bool) -> CodeResult:
     """The result of a release, from the script's outcome; None if the script failed. Raises Refusal if Redis decides
     no changes now: the job waits."""
-    if outcome == OK:
-        return CodeResult(code, "changed", "assigned", "available")
-    reason = "internal" if outcome is None or outcome not in BY_NUMBER else BY_NUMBER[outcome].code
-    if outcome is not None and outcome in BY_NUMBER and BY_NUMBER[outcome].status == 503:
-        raise Refusal.temporary(reason)
-    if is_repeat and reason == "coupon_not_assigned":
+    known = None if outcome is None else BY_NUMBER.get(outcome)
+    if known is not None and known.status == 503:
+        raise Refusal.temporary(known.code)
+    reason = "internal" if known is None else known.code
+    if outcome == OK or (is_repeat and reason == "coupon_not_assigned"):
         return CodeResult(code, "changed", "assigned", "available")
     return CodeResult(code, "refused", reason=reason)

@@ -21,6 +21,7 @@ from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
+from service.worker.projector import project_version
 
 LEASE_S = 30
 MAX_EMPTY_DRAWS = 20
@@ -78,7 +79,8 @@ class Generator:
         async with SerialRunner() as projecting:
             while done < job.requested:
                 version, rows = await self._write(job, token, min(CHUNK, job.requested - done))
-                await projecting.put(partial(self._project, job.workspace, version, rows))
+                about = (job.workspace, self._partition, version, rows)
+                await projecting.put(partial(project_version, self._projector, *about))
                 done += len(rows)
                 empty = 0 if rows else empty + 1
                 if empty == MAX_EMPTY_DRAWS:
@@ -93,7 +95,3 @@ class Generator:
             rows = await insert_codes(connection, job.workspace, self._partition, generation.book, version, lines)
             await job_rows.advance_job(connection, job.job_id, token, len(rows), LEASE_S)
         return version, rows
-
-    async def _project(self, workspace: int, version: int, rows: list[CodeRow]) -> None:
-        await self._projector.codes(workspace, self._partition, version, rows)
-        await self._projector.seen(self._partition, version)

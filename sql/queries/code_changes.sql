@@ -9,25 +9,28 @@ WHERE job_id = $1 AND lease_token = $2
 RETURNING status;
 
 -- name: change_codes
--- Set the switch or the expiry of a book's codes that have another. Returns all of these codes as they were, and whether
--- they were changed.
+-- Set the switch or the expiry of a book's codes that have another. Returns all of these codes as they were, whether they
+-- differ from that, and how many were changed. The planner often has no statistics of new codes. So each code is looked
+-- up by the primary key, the only index in this order, and changed at its place: any join may compare all with all. A
+-- row that the deletion of a user changes meanwhile is not at its place: then fewer are changed than differ.
 -- $1 workspace int  $2 book int  $3 codes text[]  $4 version bigint  $5 active boolean  $6 has_expiry boolean
 -- $7 expires_at timestamptz
 WITH old AS (
-  SELECT * FROM codes WHERE workspace = $1 AND book = $2 AND code = ANY ($3)
+  SELECT one.*, active <> $5 OR ($6 AND expires_at IS DISTINCT FROM $7) AS is_changed
+  FROM unnest($3::text[]) AS named (name) CROSS JOIN LATERAL (
+    SELECT *, ctid AS place FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1
+  ) AS one
+  WHERE book = $2 AND code = name
 ), changed AS (
   UPDATE codes SET
-    version = $4, active = coalesce($5, codes.active), expires_at = CASE WHEN $6 THEN $7 ELSE codes.expires_at END
-  FROM old
-  WHERE codes.workspace = $1 AND codes.code = old.code
-    AND (old.active <> $5 OR ($6 AND old.expires_at IS DISTINCT FROM $7))
-  RETURNING codes.code
+    version = $4, active = coalesce($5, active), expires_at = CASE WHEN $6 THEN $7 ELSE expires_at END
+  WHERE ctid = ANY (ARRAY (SELECT place FROM old WHERE is_changed))
+  RETURNING 1
 )
 SELECT
-  old.workspace, old.partition, old.book, old.version, old.code, old.owner_id, old.max_redemptions, old.expires_at,
-  old.active, old.created_at, changed.code IS NOT NULL AS is_changed
-FROM old LEFT JOIN changed ON changed.code = old.code
-ORDER BY old.position DESC;
+  workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at,
+  coalesce(is_changed, false) AS is_changed, (SELECT count(*) FROM changed) AS changed
+FROM old ORDER BY position DESC;
 
 -- name: count_unfinished_changes
 -- How many changes of a workspace have not ended, up to a bound.

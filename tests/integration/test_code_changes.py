@@ -1,5 +1,7 @@
 """Jobs that change many codes: each code once, whatever dies, is paused or is cancelled meanwhile."""
 
+import asyncio
+import contextlib
 import csv
 import io
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +19,7 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE, OK
 from service.operations.base import Command
 from service.record.config import code_changes, code_rows, job_rows
+from service.record.pool import Connection
 from service.worker import code_changer
 from service.worker.code_changer import CodeChanger
 from tests.integration.record_fixtures import make_book
@@ -113,6 +116,30 @@ async def test_a_change_goes_on_after_each_interruption(shop: Shop) -> None:
     assert await shop.pool.fetchval("SELECT count(*) FROM codes WHERE NOT active") == 100
     assert len(shop.redis.codes_) == 80  # two pages, one written while the other failed, are left to the catch-up
     assert not await shop.work()
+
+
+async def _until_one_waits(connection: Connection) -> None:
+    """Until another connection waits for a lock."""
+    for _ in range(3000):
+        if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("no connection waits for a lock")
+
+
+async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: Shop) -> None:
+    """A row that another transaction changes at this moment is not counted as changed without being so."""
+    job_id = await shop.order("switchOff")
+    async with shop.pool.acquire() as deleting:
+        async with deleting.transaction():
+            await deleting.execute("UPDATE codes SET owner_id = 'erased' WHERE code = 'CODE-95'")
+            working = asyncio.create_task(shop.work())
+            await _until_one_waits(deleting)
+        with contextlib.suppress(Refusal):  # whether Postgres follows the row to its new place depends on its version
+            await working
+    assert (await shop.job(job_id)).status == "done" or await shop.work()
+    assert [result for _, result, *_ in await shop.results(job_id)] == ["changed"] * 100
+    assert await shop.pool.fetchval("SELECT count(*) FROM codes WHERE NOT active") == 100
 
 
 async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:

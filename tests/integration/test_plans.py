@@ -1,4 +1,4 @@
-"""The plans of the queries of hot requests and of rebuilds: an index for any number of rows."""
+"""The plans of the queries of hot requests, of rebuilds and of bulk changes: an index for any number of rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -91,6 +91,30 @@ async def test_facts_in_order_are_merged_from_indexes(filled: asyncpg.Pool, name
     assert {node["Node Type"] for node in facts if node["Actual Rows"]} == {"Index Scan"}
     assert sum(node["Actual Rows"] for node in facts if "seq" in node.get("Index Cond", "")) == 99 + 99 + 9
     assert not any(node.get("Rows Removed by Filter") for node in facts)
+
+
+async def test_codes_are_changed_by_a_lookup_each_before_their_statistics_are_known(pool: asyncpg.Pool) -> None:
+    """A change of codes that were just uploaded reads each by the primary key and no other row, though the planner
+    expects none of this workspace."""
+    fill = """INSERT INTO codes (workspace, book, partition, version, code)
+    SELECT $1, $1, 0, 1, 'CODE-' || n FROM generate_series(1, 1000) n RETURNING code"""
+    async with pool.acquire() as connection:
+        await connection.execute(fill, 1)
+        await connection.execute("ANALYZE codes")
+        codes = [code for (code,) in await connection.fetch(fill, 2)]
+        for mode, is_active in (("force_custom_plan", False), ("force_generic_plan", True)):
+            await connection.execute(f"SET plan_cache_mode = {mode}")
+            explain = "EXPLAIN (ANALYZE, FORMAT JSON) " + query("change_codes")
+            plan = await connection.fetchval(explain, 2, 2, codes, 2, is_active, False, None)
+            nodes = list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
+            scans = [(node["Node Type"], node.get("Index Name")) for node in nodes if "Scan" in node["Node Type"]]
+            assert ("Index Scan", "codes_pkey") in scans
+            assert not {"Seq Scan", "Bitmap Heap Scan"} & {kind for kind, _ in scans}
+            assert {name for _, name in scans if name} == {"codes_pkey"}
+            assert not any(key.startswith("Rows Removed") and node[key] for node in nodes for key in node)
+            (updated,) = (node for node in nodes if node["Node Type"] == "ModifyTable")
+            assert updated["Actual Rows"] == len(codes)
+        await connection.execute("RESET plan_cache_mode")
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -162,7 +162,8 @@ async def configure_codes(
     pool: Pool, job: TakenChange, token: UUID, page: PendingCodes, lease_s: int
 ) -> tuple[str, int, list[CodeRow]]:
     """Change a page's codes, and store results and progress, in one transaction; return the job's status, the version
-    and the changed rows. Raises LostLease, and Refusal `unavailable` if the book first has to return to Redis."""
+    and the changed rows. Raises LostLease, and Refusal `unavailable` if the book first has to return to Redis, or the
+    deletion of a user changes one of the rows at this moment."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, job.partition, job.workspace)
         if await connection.fetchval(query("lock_retirement"), job.workspace, job.book):
@@ -171,7 +172,10 @@ async def configure_codes(
         expires_at = None if job.change.expires_at is None else datetime.fromisoformat(job.change.expires_at)
         args = (job.workspace, job.book, page.codes, version, active, active is None, expires_at)
         rows, results = list[CodeRow](), list[CodeResult]()
-        for record in await connection.fetch(query("change_codes"), *args):
+        records = await connection.fetch(query("change_codes"), *args)
+        if records and records[0]["changed"] != sum(record["is_changed"] for record in records):
+            raise Refusal.temporary("unavailable")
+        for record in records:
             old = code_rows.row_of(record)
             new = old
             if record["is_changed"]:
