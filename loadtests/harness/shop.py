@@ -13,6 +13,7 @@ from service.domain.configuration import BookRow
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE
 from service.hot.scripts import MENDING, Scripts
+from service.hot.workspace_state import LiveLocks, Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Operation
 from service.operations.run import with_limits
@@ -136,6 +137,10 @@ class Shop(Stocked):
             "discount_e4 users touched"
         )
         return {name: int(value) for name, value in zip(words.split(), reply[1:13], strict=True)}
+
+    async def live_locks(self, code: str) -> LiveLocks:
+        """The coupon's live locks."""
+        return await Workspace(self.decider).coupon_locks(self.caller, code)
 
     async def held(self, user: str) -> int:
         """How many coupons the user holds."""

@@ -207,6 +207,15 @@ async def book_stats(g: Ground, size: int) -> Run:
     return Run("book_stats", (g.caller.gate, f"{g.w}w", f"{g.w}x"), (str(book.book_id),))
 
 
+@case("coupon_locks", "{size} live locks")
+async def coupon_locks(g: Ground, size: int) -> Run:
+    book = await g.book(CODE, max_redemptions_per_code=None)
+    await g.locks(CODE, book.book, size, user=USER)
+    bucket = key_names.bucket_text(CODE)
+    names = (g.caller.gate, f"{g.w}w", key_names.directory(g.w, bucket), key_names.coupon(g.w, CODE))
+    return Run("coupon_locks", names, (CODE, bucket))
+
+
 @case("user_coupons", "5,000 coupons of as many books")
 async def user_coupons(g: Ground, size: int) -> Run:
     await g.book()

@@ -23,7 +23,7 @@ JOINED = re.findall(r"-- @script (\w+)", (LUA_DIR / "many.lua").read_text())
 """Scripts that lua/many.lua runs, too."""
 HOT = [
     *(name.removesuffix("+") for name in LIMITED if name != "count+"),
-    *"book_stats user_coupons claim answered records".split(),
+    *"book_stats coupon_locks user_coupons claim answered records".split(),
 ]
 """Scripts of requests."""
 SERVING = [*HOT, *LIMITED, "many"]

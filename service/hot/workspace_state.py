@@ -1,13 +1,13 @@
-"""A workspace's counts, and its Idempotency-Keys of requests off the hot path."""
+"""A workspace's counts and locks, and its Idempotency-Keys of requests off the hot path."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from service.access.caller import Caller
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
-from service.domain.field_types import encode_field
+from service.domain.field_types import decode_field, decode_id, encode_field
 from service.domain.money import CURRENCY_DIGITS, from_e4
 from service.formats import key_names
 from service.formats.idempotency_entry import answer_payload, parse_answer
@@ -24,6 +24,22 @@ class BookCounts(BookStats):
 
     touched: bool
     """Whether any of its codes was ever locked or redeemed."""
+
+
+class LiveLock(NamedTuple):
+    """A live lock of a coupon; times in ms since 1970."""
+
+    user_id: str
+    order_id: str | None
+    since_ms: int
+    until_ms: int
+
+
+class LiveLocks(NamedTuple):
+    """How many live locks a coupon has, and at most 20 of them, the first to end first."""
+
+    total: int
+    first: list[LiveLock]
 
 
 def counts_of(reply: list[Any]) -> BookCounts:
@@ -63,6 +79,17 @@ class Workspace:
         """Count the user's coupons."""
         names = (caller.gate, key_names.settings(caller.prefix))
         return (await self._read(caller, "user_coupons", names, (encode_field(user_id),)))[1]
+
+    async def coupon_locks(self, caller: Caller, code: str) -> LiveLocks:
+        """The live locks of a code in canonical form; none of an unknown one."""
+        w, bucket = caller.prefix, key_names.bucket_text(code)
+        names = (caller.gate, key_names.settings(w), key_names.directory(w, bucket), key_names.coupon(w, code))
+        _, total, *fields = await self._read(caller, "coupon_locks", names, (code, bucket))
+        rows = zip(*(iter(fields),) * 4, strict=True)
+        locks = [
+            LiveLock(decode_id(user), decode_field(order), int(since), int(until)) for user, order, since, until in rows
+        ]
+        return LiveLocks(total, locks)
 
     async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
         """Claim an Idempotency-Key for a request, or return its stored (status, body, location).

@@ -1,3 +1,11 @@
+-- name: audited_changes
+-- The newest changes of books and of single codes with these subjects.
+-- $1 workspace int  $2 subjects text[]  $3 limit int
+SELECT at, actor, audit.key_id, keys.name AS key_name, action, before, after
+FROM audit LEFT JOIN keys USING (key_id)
+WHERE audit.workspace = $1 AND subject = ANY ($2) AND action IN ('book.changed', 'coupon.changed')
+ORDER BY audit.position DESC LIMIT $3;
+
 -- name: erase_audit
 -- Replace a user's id by the pseudonym in the audit of the user's creation and changes, up to the deletion, and clear
 -- the rest.
@@ -39,6 +47,14 @@ WHERE audit.workspace = $1 AND ($2::bigint IS NULL OR audit.position < $2) AND (
     AND ($5::text IS NULL OR actor = $5) AND ($6::uuid IS NULL OR audit.key_id = $6)
     AND ($7::timestamptz IS NULL OR at >= $7) AND ($8::timestamptz IS NULL OR at < $8)
 ORDER BY audit.position DESC LIMIT $3;
+
+-- name: read_job_actors
+-- Who ordered these jobs.
+-- $1 workspace int  $2 job_ids text[]
+SELECT coalesce(after ->> 'jobId', subject)::uuid AS job_id, actor, audit.key_id, keys.name AS key_name
+FROM audit LEFT JOIN keys USING (key_id)
+WHERE audit.workspace = $1 AND action IN ('codes.ordered', 'codes.changeOrdered', 'reconcile.ordered')
+    AND coalesce(after ->> 'jobId', subject) = ANY ($2);
 
 -- name: read_key_owners
 -- The keys with these secrets, revoked ones included.

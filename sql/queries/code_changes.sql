@@ -88,6 +88,12 @@ RETURNING job_id;
 -- $1 job_id uuid  $2 before bigint
 SELECT position, lines FROM code_change_results WHERE job_id = $1 AND position < $2 ORDER BY position DESC LIMIT 1;
 
+-- name: page_changes_of_book
+-- A book's newest changes that have changed codes.
+-- $1 workspace int  $2 book int  $3 limit int
+SELECT job_id, parameters, started_at FROM code_changes
+WHERE workspace = $1 AND book = $2 AND changed > 0 ORDER BY job_id DESC LIMIT $3;
+
 -- name: page_codes_to_change
 -- Of a book's newest codes below a position: how many, the lowest position, and those that match.
 -- $1 workspace int  $2 book int  $3 before bigint  $4 limit int  $5 prefix text  $6 created_from timestamptz
@@ -110,6 +116,11 @@ DELETE FROM code_changes WHERE job_id IN (
   SELECT job_id FROM (SELECT job_id, finished_at FROM code_changes ORDER BY job_id LIMIT $2) AS oldest
   WHERE finished_at < now() - $1 * interval '1 day'
 );
+
+-- name: read_results_at
+-- The results of a change among which those of a code at this position are, if it has any.
+-- $1 job_id uuid  $2 position bigint
+SELECT lines FROM code_change_results WHERE job_id = $1 AND position <= $2 ORDER BY position DESC LIMIT 1;
 
 -- name: release_change
 -- Release a change, for any worker; others of its partition come first.

@@ -153,7 +153,8 @@ SELECT EXISTS (SELECT FROM users WHERE workspace = $1 AND user_id = $2)
 -- name: place_of_code
 -- A code's book, position and creation time.
 -- $1 workspace int  $2 code text
-SELECT book, position, (extract(epoch FROM created_at) * 1000)::bigint AS created_at_ms FROM codes
+SELECT book, book_id, position, (extract(epoch FROM codes.created_at) * 1000)::bigint AS created_at_ms
+FROM codes JOIN books USING (workspace, book)
 WHERE workspace = $1 AND code = $2;
 
 -- name: sold_of_book

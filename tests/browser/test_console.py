@@ -252,7 +252,8 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
 
 
 async def test_a_held_code(operator: Operator, service: Service) -> None:
-    """A hold is released without the shopper's token, and the code is then assigned to a user."""
+    """A hold is released without the shopper's token, and the code is then assigned to a user. The timeline has the
+    present hold, and who switched the code off."""
     page, code, holder, user = operator.page, new_code(), new_id(), new_id()
     service.book(code, name="Held")
     body = {"userId": holder, "orderId": new_id("order")}
@@ -260,10 +261,19 @@ async def test_a_held_code(operator: Operator, service: Service) -> None:
     await operator.open_page(f"code/{code}", code)
     await expect(page.get_by_role("link", name="Held", exact=True)).to_be_visible()
     await expect(operator.button("Assign to a user")).to_have_count(0)
+    events = page.locator(".timeline li")
+    await expect(events.filter(has_text="Hold ends")).to_contain_text(holder)
+    await expect(events.filter(has_text="Held by")).to_contain_text(f"{holder} for {body['orderId']}")
     await operator.button("Release the hold").click()
     await operator.confirm("Release the hold", f"{holder} no longer holds {code}", "Release the hold")
     await expect(page.get_by_text("no one", exact=True)).to_be_visible()
     assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
+    await expect(events).to_have_count(1)
+    await operator.button("Switch off").click()
+    await operator.confirm("Switch off", "No one can lock", "Switch off")
+    await expect(events.first).to_contain_text("Switched off by the key admin")
+    await operator.button("Switch on").click()
+    await operator.confirm("Switch on", "can be used again", "Switch on")
     await operator.button("Assign to a user").click()
     await page.get_by_role("dialog").get_by_label("User").fill(user)
     await operator.confirm("Assign to a user", "Only this user", "Assign to a user")

@@ -81,6 +81,41 @@ def test_a_code_s_timeline(service: Service) -> None:
     assert list_kinds(timeline(service.manage, "order", order)) == ["redeemed", "rolledBack"]
 
 
+def test_a_code_s_holds_and_changes(service: Service) -> None:
+    """A code's timeline has its live locks from their begin; its changes are its own, its book's, and those by jobs,
+    each with who ordered it."""
+    code, other, user = new_code(), new_code(), new_id()
+    book = service.book(code, other)
+    assert timeline(service.manage, "code", code)["holds"] == {"total": 0, "first": []}
+    lock = ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": user, "orderId": "A-1"}), 201)
+    holds = timeline(service.manage, "code", code)["holds"]
+    (held,) = holds["first"]
+    assert (holds["total"], held["userId"], held["orderId"]) == (1, user, "A-1")
+    assert held["since"] < held["until"] == lock["expiresAt"]
+    released = {"lockToken": lock["lockToken"]}
+    assert service.checkout.post(f"/v1/coupons/unlock/{code}", json=released).status_code == 204
+    assert timeline(service.manage, "code", code)["holds"]["total"] == 0
+
+    ok(service.manage.patch(f"/v1/coupons/{code}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/books/{book}", json={"status": "inactive"}))
+    end = "2126-01-01T00:00:00.000Z"
+    for body in ({"action": "switchOn"}, {"action": "setExpiry", "expiresAt": end, "filter": {"codes": [code]}}):
+        job = ok(service.manage.post(f"/v1/books/{book}/codes/change", json=body), 202)["jobId"]
+        until(lambda job=job: ok(service.manage.get(f"/v1/jobs/{job}"))["status"] == "done")
+    items = ok(service.manage.get(f"{DATA}/changes", params={"code": code.lower()}))["items"]
+    assert [(item["scope"], item["before"], item["after"]) for item in items] == [
+        ("job", {"expiresAt": None}, {"expiresAt": end}),
+        ("job", {"status": "inactive"}, {"status": "active"}),
+        ("book", {"status": "active"}, {"status": "inactive"}),
+        ("code", {"status": "active"}, {"status": "inactive"}),
+    ]
+    assert {(item["actor"], item["keyName"]) for item in items} == {("key", "manage")}
+    assert [bool(item["jobId"]) for item in items] == [True, True, False, False]
+    scopes = [item["scope"] for item in ok(service.manage.get(f"{DATA}/changes", params={"code": other}))["items"]]
+    assert scopes.count("job") == 0
+    refused(service.rival_manage.get(f"{DATA}/changes", params={"code": code}), 404, "coupon_not_found")
+
+
 def test_an_order_s_timeline(service: Service) -> None:
     """An order's timeline keeps redemptions whose rollback freed its place, and has its gift while that stands."""
     gifts = service.book(new_code())
@@ -131,7 +166,7 @@ def test_searching(service: Service) -> None:
     for text in (made, book, job):
         assert {kind for kind, _ in search(service.rival_manage, text)} <= {"request"}
     assert timeline(service.rival_manage, "code", code) == {
-        "events": [], "recorded": True, "archivedTo": None, "postgres": None,
+        "events": [], "recorded": True, "archivedTo": None, "postgres": None, "holds": {"total": 0, "first": []},
     }  # fmt: skip
     assert timeline(service.rival_manage, "user", name)["events"] == []
     assert made not in [event["redemptionId"] for event in timeline(service.rival_manage, "request", made)["events"]]
@@ -174,6 +209,7 @@ def test_lists_over_all_books(service: Service) -> None:
         ("redemptions", {"manage"}),
         ("search?q=x", {"manage"}),
         ("timeline?kind=user&name=x", {"manage"}),
+        ("changes?code=SUMMER-A", {"manage"}),
     ],
 )
 def test_the_scopes_of_the_data(service: Service, path: str, keys: set[str]) -> None:
@@ -200,6 +236,9 @@ def test_the_scopes_of_the_data(service: Service, path: str, keys: set[str]) -> 
         ("timeline?kind=request&name=x", 404, "not_found"),
         ("timeline?kind=request&name=6ba7b810-9dad-11d1-80b4-00c04fd430c8", 404, "not_found"),
         ("timeline?kind=code&name=a%20b", 404, "coupon_not_found"),
+        ("changes", 400, "malformed"),
+        ("changes?code=a%00b", 422, "invalid"),
+        ("changes?code=NEVER-WAS", 404, "coupon_not_found"),
         ("jobs?cursor=x", 400, "malformed"),
         ("redemptions?cursor=!", 400, "malformed"),
         ("redemptions?bookId=x", 400, "malformed"),

@@ -46,6 +46,7 @@ async def asks(still: Shop) -> dict[str, Ask]:
         "rollback": lambda: still.rollback(spent),
         "rollback_order": lambda: still.rollback_order("A-2"),
         "book_stats": lambda: still.stats(book),
+        "coupon_locks": lambda: still.live_locks("CODE-1"),
         "user_coupons": lambda: still.held("ann"),
         "claim": lambda: workspace.claim(caller, "k", "f"),
         "answered": lambda: workspace.settle(caller, "k", "f", 200, b"{}", ""),

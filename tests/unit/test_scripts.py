@@ -102,7 +102,7 @@ class _Listener:
     async def run(self, partition: int, script: str, names: Any, args: Any) -> list[Any]:
         assert partition == 2
         self.calls[script] = (tuple(names), tuple(args))
-        replies: dict[str, list[Any]] = {"seen": [0, "1", "1"], "user_coupons": [0, "1"]}
+        replies: dict[str, list[Any]] = {"seen": [0, "1", "1"], "user_coupons": [0, "1"], "coupon_locks": [0, 0]}
         return (replies | {"book_stats": [0, *["0"] * 12, "USD"]}).get(script, [0])
 
 
@@ -117,6 +117,7 @@ async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     await projector.seen(2, 5)
     await workspace.book_counts(CALLER, ID)
     await workspace.user_coupons(CALLER, "ann")
+    await workspace.coupon_locks(CALLER, "CODE-1")
     await workspace.claim(CALLER, "key", "print")
     await workspace.settle(CALLER, "key", "print", 200, b"{}", "")
     return listener.calls

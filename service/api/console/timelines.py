@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, Request, get
 
+from service.access.caller import Caller
 from service.api.auth import get_caller
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
@@ -18,10 +19,12 @@ from service.domain import field_types
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, is_caller_id, parse_uuid
 from service.domain.money import from_e4
-from service.domain.times import from_ms
+from service.domain.times import Timestamp, from_ms
 from service.formats.event_id import EventId
 from service.record.config.archived_books import with_archived_to
 from service.record.config.book_rows import page_books, read_book
+from service.record.config.change_history import CodeHistoryEntry, read_code_history
+from service.record.config.code_pages import find_code
 from service.record.config.job_rows import read_job
 from service.record.facts.history_pages import redemption
 from service.record.facts.timeline_queries import Kind as RecordKind
@@ -58,6 +61,12 @@ class Ask(field_types.Request):
 
     kind: Literal["code", "user", "order", "key", "request"]
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+
+
+class AskChanges(field_types.Request):
+    """The code whose changes to list."""
+
+    code: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
 class Match(Answer):
@@ -107,14 +116,52 @@ class RecordedCode(Answer):
     added_at: str
 
 
+class HeldBy(Answer):
+    """A live lock."""
+
+    user_id: str
+    order_id: str | None
+    since: str
+    until: str
+
+
+class Holds(Answer):
+    """How many live locks a code has, and those that end first. Redis stores no lock that has ended."""
+
+    total: int
+    first: list[HeldBy]
+
+
+class CodeChange(Answer):
+    """A change of the code alone, by its book, or by a job. `actor` and the key are None if they are not known any
+    more. Of the code alone: of any code of the book that is masked alike."""
+
+    at: Timestamp
+    scope: Literal["code", "book", "job"]
+    actor: Literal["key", "command", "service"] | None
+    key_id: UUID | None
+    key_name: str | None
+    job_id: UUID | None
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class CodeChanges(Answer):
+    """The newest changes of a code and its book, newest first."""
+
+    items: list[CodeChange]
+
+
 class Timeline(Answer):
     """Events, newest first. `recorded`: whether all events up to the request are included. `archived_to`: the newest
-    month whose facts are in files; a timeline of more than one code leaves them out."""
+    month whose facts are in files; a timeline of more than one code leaves them out. `holds` is a code's, None while
+    Redis is unavailable."""
 
     events: list[Event]
     recorded: bool
     archived_to: str | None
     postgres: RecordedCode | None = None
+    holds: Holds | None = None
 
 
 class Timelines(Controller):
@@ -167,9 +214,21 @@ class Timelines(Controller):
             read = partial(events_of, pool, caller.workspace, params.kind, name)
             if params.kind == "code":
                 body.postgres = await _read_recorded(pool, caller.workspace, name)
+                body.holds = await _read_holds(context, caller, name)
         events, body.archived_to = await with_archived_to(pool, caller.workspace, read)
         body.events = [_render_event(event) for event in events]
         return body
+
+    @get("/changes", include_in_schema=False, opt=FOR_MANAGERS)
+    async def changes(self, request: Request[Any, Any, Any]) -> CodeChanges:
+        """The newest changes of a code and its book. Addresses and requests are only in the audit."""
+        caller, context, params = unpack_request(request, AskChanges)
+        code = canonicalize_code(params.code)
+        place = code and await find_code(context.pool, caller.workspace, code)
+        if not code or not place:
+            raise Refusal("coupon_not_found")
+        entries = await read_code_history(context.pool, caller.workspace, code, place)
+        return CodeChanges(items=[_render_change(entry) for entry in entries])
 
 
 async def _find_by_id(context: Context, workspace: int, parsed: UUID) -> Match:
@@ -193,6 +252,19 @@ async def _read_recorded(pool: Any, workspace: int, code: str) -> RecordedCode |
         return None
     row, added_ms = recorded
     return RecordedCode.from_row(row, added_at=from_ms(added_ms))
+
+
+async def _read_holds(context: Context, caller: Caller, code: str) -> Holds | None:
+    try:
+        locks = await context.hot.coupon_locks(caller, code)
+    except Refusal:
+        return None
+    return Holds(total=locks.total, first=list(map(HeldBy.from_row, locks.first)))
+
+
+def _render_change(entry: CodeHistoryEntry) -> CodeChange:
+    kind, key_id, key_name = entry.actor or (None, None, None)
+    return CodeChange.from_row(entry, actor=kind, key_id=key_id, key_name=key_name)
 
 
 def _render_event(event: TimelineEvent) -> Event:

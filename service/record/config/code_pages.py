@@ -1,5 +1,7 @@
 """Pages of a book's codes, for lists and exports."""
 
+from uuid import UUID
+
 import msgspec
 
 from service.domain.code_change_requests import Status
@@ -27,6 +29,21 @@ class ListedCode(msgspec.Struct, frozen=True):
     expires_at_ms: int | None
     redeemed_by: str | None
     redeemed_at_ms: int | None
+
+
+class CodePlace(msgspec.Struct, frozen=True):
+    """A code's book and position, and when it was created, in ms since 1970."""
+
+    book: int
+    book_id: UUID
+    position: int
+    created_at_ms: int
+
+
+async def find_code(database: Database, workspace: int, code: str) -> CodePlace | None:
+    """Where a code is; None if the workspace does not have it."""
+    row = await database.fetchrow(query("place_of_code"), workspace, code)
+    return None if row is None else CodePlace(*row)
 
 
 async def listed_codes(database: Database, workspace: int, book: int, limit: int, before: int) -> list[ListedCode]:

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from service.record.config.archived_books import whole_code
-from service.record.config.code_pages import ListedCode, listed_codes
+from service.record.config.code_pages import ListedCode, find_code, listed_codes
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -76,11 +76,11 @@ async def codes_with_prefix(database: Database, workspace: int, prefix: str, lim
 
 async def recorded_code(database: Database, workspace: int, code: str) -> tuple[ListedCode, int] | None:
     """A code as recorded, and when it was created, in ms since 1970."""
-    row = await database.fetchrow(query("place_of_code"), workspace, code)
-    if row is None:
+    place = await find_code(database, workspace, code)
+    if place is None:
         return None
-    rows = await listed_codes(database, workspace, row["book"], 1, row["position"] + 1)
-    return rows[0], row["created_at_ms"]
+    rows = await listed_codes(database, workspace, place.book, 1, place.position + 1)
+    return rows[0], place.created_at_ms
 
 
 async def sold_of_book(database: Database, workspace: int, book: int) -> Sold:

@@ -203,7 +203,7 @@ export function toast(text, kind = "good") {
 
 const sentence = (text) => text[0].toUpperCase() + text.slice(1);
 // `discount.maxAmount` in words.
-const spelled = (path) => sentence(path.replace(/\[(\d+)\]/g, (_, place) => ` ${Number(place) + 1}`).replace(/([A-Z])/g, " $1").replaceAll(".", " ").toLowerCase());
+export const spelled = (path) => sentence(path.replace(/\[(\d+)\]/g, (_, place) => ` ${Number(place) + 1}`).replace(/([A-Z])/g, " $1").replaceAll(".", " ").toLowerCase());
 const lines = (errors) => errors.map(({ field: path, reason }) => `${spelled(path)} ${reason}.`).join(" ");
 
 // What went wrong, in words.

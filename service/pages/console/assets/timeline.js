@@ -1,7 +1,9 @@
 // The timeline of a code, a user, an order or a request; the code in Redis and in Postgres; validating a redeem.
 
+
 import { at, get, named, patch, post, remove } from "./api.js";
 import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
+import { entriesOf } from "./codeevents.js";
 import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
 
@@ -26,21 +28,27 @@ function renderEvent(event, marked) {
         event.redemptionId && ` · redemption ${event.redemptionId}`)));
 }
 
-function history(timeline, marked, added) {
+// `more` are entries { at, item } beside the events.
+function history(timeline, marked, more = [], note = null) {
   const undone = new Set(timeline.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
   const back = (event) => h("button", { type: "button", onclick: async () => { if (await rollBack([event])) again(); } }, "Roll back");
+  const entries = timeline.events.map((event) => {
+    const item = renderEvent(event, marked);
+    if (event.what === "redeemed" && !undone.has(event.redemptionId)) item.lastChild.append(back(event));
+    return { at: event.at, item };
+  });
+  entries.push(...more);
+  entries.sort((one, other) => new Date(other.at) - new Date(one.at));
   return card("Events",
     !timeline.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
     timeline.archivedTo && h("p", { class: "banner" }, `Months up to ${timeline.archivedTo} are archived: their events may be missing.`),
-    timeline.events.length + (added ? 1 : 0) === 0 && h("p", { class: "soft" }, "No events yet."),
-    h("ol", { class: "timeline" }, timeline.events.map((event) => {
-      const made = renderEvent(event, marked);
-      if (event.what === "redeemed" && !undone.has(event.redemptionId)) made.lastChild.append(back(event));
-      return made;
-    }), added && h("li", {}, when(added), h("div", {}, h("strong", {}, "Added"), " by upload or generation"))));
+    entries.length === 0 && h("p", { class: "soft" }, "No events yet."),
+    h("ol", { class: "timeline" }, entries.map(({ item }) => item)), note);
 }
 
 // ---- a code
+
+const PAST_HOLDS = h("p", { class: "hint" }, "Redis stores the present holds alone: those that have ended are not listed.");
 
 function verdict(redis, postgres, recorded) {
   if (!postgres) return h("p", { class: "banner bad" }, "The code is not in Postgres.");
@@ -137,14 +145,17 @@ async function showCode(main, name, query, page) {
   const path = named("/v1/coupons/*", name);
   const load = () => Promise.all([page.get(path), page.get(at("/console/data/timeline", { kind: "code", name }))]);
   let [redis, timeline] = await load();
-  const book = await page.get(named("/v1/books/*", redis.bookId));
+  const [book, { items: changes }] = await Promise.all([
+    page.get(named("/v1/books/*", redis.bookId)), page.get(at("/console/data/changes", { code: name }))]);
   const compared = h("div", { class: "card" });
   const past = h("div");
   const actions = h("div", { class: "row" });
   const paint = () => {
     refill(actions, actionsOf(redis, page));
     fill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
-    if (!past.contains(document.activeElement)) fill(past, history(timeline, query.get("redemption"), timeline.postgres?.addedAt));
+    if (!past.contains(document.activeElement)) {
+      fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes), PAST_HOLDS));
+    }
   };
   fill(main,
     head(redis.code, [statusBadge(redis.status), " of ", h("a", { href: `#/book/${book.bookId}` }, book.name), expiry(redis)],

@@ -1,0 +1,88 @@
+"""Who changed a code, alone, by its book or by a job; and who ordered a job."""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from service.access.actor import mask
+from service.domain.code_change_requests import CodeChange
+from service.formats.change_results import unpack_results
+from service.record.config.code_pages import CodePlace
+from service.record.pool import Database
+from service.record.queries import query
+
+MAX_CHANGES = 50
+"""Audited changes that are read, of a code and its book together."""
+MAX_JOBS = 20
+"""Jobs of the book in whose results the code is looked up."""
+
+_FIELDS = {"switchOff": "status", "switchOn": "status", "expire": "expiresAt", "setExpiry": "expiresAt"}
+"""What a job changes, by its action. What others do is in the facts."""
+
+
+class ChangeActor(NamedTuple):
+    """A key, whose name it has, a command, or the service itself."""
+
+    kind: Literal["key", "command", "service"]
+    key_id: UUID | None
+    key_name: str | None
+
+
+class CodeHistoryEntry(NamedTuple):
+    """A change of the code or of its book. `actor` is None if it is not known any more."""
+
+    at: datetime
+    scope: Literal["code", "book", "job"]
+    actor: ChangeActor | None
+    job_id: UUID | None
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+async def read_job_actors(database: Database, workspace: int, job_ids: Collection[UUID]) -> dict[UUID, ChangeActor]:
+    """Who ordered those of these jobs that the audit has."""
+    if not job_ids:
+        return {}
+    rows = await database.fetch(query("read_job_actors"), workspace, list(map(str, job_ids)))
+    return {row["job_id"]: ChangeActor(row["actor"], row["key_id"], row["key_name"]) for row in rows}
+
+
+async def read_code_history(database: Database, workspace: int, code: str, place: CodePlace) -> list[CodeHistoryEntry]:
+    """The changes of a code and its book, the newest first. Those of the code alone are of any code of the book that is
+    masked alike: the audit stores no whole codes."""
+    subjects = [str(place.book_id), f"{place.book_id} {mask(code)}"]
+    entries = [
+        CodeHistoryEntry(
+            row["at"],
+            "book" if row["action"] == "book.changed" else "code",
+            ChangeActor(row["actor"], row["key_id"], row["key_name"]),
+            None,
+            msgspec.json.decode(row["before"] or "{}"),
+            msgspec.json.decode(row["after"] or "{}"),
+        )
+        for row in await database.fetch(query("audited_changes"), workspace, subjects, MAX_CHANGES)
+    ]
+    entries += await _changes_by_jobs(database, workspace, code, place)
+    return sorted(entries, key=lambda entry: entry.at, reverse=True)
+
+
+async def _changes_by_jobs(database: Database, workspace: int, code: str, place: CodePlace) -> list[CodeHistoryEntry]:
+    """What jobs of the book have changed of the code; at the time when they were ordered."""
+    jobs = await database.fetch(query("page_changes_of_book"), workspace, place.book, MAX_JOBS)
+    actors = await read_job_actors(database, workspace, [job["job_id"] for job in jobs])
+    entries = []
+    for job in jobs:
+        if not (field := _FIELDS.get(msgspec.json.decode(job["parameters"], type=CodeChange).action)):
+            continue
+        lines = await database.fetchval(query("read_results_at"), job["job_id"], place.position)
+        entries += [
+            CodeHistoryEntry(
+                job["started_at"], "job", actors.get(job["job_id"]), job["job_id"],
+                {field: one.before or None}, {field: one.after or None},
+            )
+            for one in (unpack_results(lines) if lines else ()) if one.code == code and one.result == "changed"
+        ]  # fmt: skip
+    return entries
