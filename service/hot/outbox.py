@@ -27,6 +27,16 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, OSError | Broken)
 
 
+def is_redirected(error: BaseException) -> bool:
+    """Whether a cluster's node refused a command because it does not have the slot, or not now."""
+    return isinstance(error, hiredis.ReplyError) and kind_of(error) in REDIRECTIONS
+
+
+def has_moved(error: BaseException) -> bool:
+    """Whether another node of the cluster has the slot."""
+    return isinstance(error, hiredis.ReplyError) and kind_of(error) == "MOVED"
+
+
 class Outbox:
     """Sends one command at a time on its own connection. Ids are bytes.
 
@@ -69,7 +79,7 @@ class Outbox:
             self.close()
             raise
         if isinstance(reply, hiredis.ReplyError):
-            if kind_of(reply) in REDIRECTIONS:
+            if is_redirected(reply):
                 self.close()
             raise reply
         return reply

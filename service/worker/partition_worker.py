@@ -155,14 +155,14 @@ class PartitionWorker:
 
     async def _pause_after(self, error: Exception) -> float:
         """Log or store the error, and return the pause in seconds: short if a server is away, else growing. If the
-        connection to Redis is lost, wait here instead, until there is another."""
+        connection to Redis is lost, or the slot is on another node, wait here instead, until there is another."""
         if isinstance(error, OldServerMayRun):
             self._log.error("waiting_for_old_redis", reason=str(error))
             return OLD_SERVER_S
         if redis.is_away(error) or postgres.is_away(error):
             of_redis = isinstance(error, redis.ERRORS)
             self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
-            if isinstance(error, Broken) or not self._redis.has_reached(self._partition):
+            if isinstance(error, Broken) or redis.has_moved(error) or not self._redis.has_reached(self._partition):
                 await self._redis.until_reached(self._partition, RETRY_S)
                 return 0.0
             return RETRY_S

@@ -77,7 +77,8 @@ class Flusher:
     2. Check that the ids have no gap. An epoch's first, `<epoch>-0`, may follow any of an older epoch.
     3. Record up to 5,000 events in one transaction with the cursor. If Postgres refuses, halve the batch down to the
        refused event, and quarantine it in the transaction that moves the cursor past it.
-    4. After a broken connection or a commit in doubt, pause, read the cursor, and continue from there.
+    4. After a broken connection or a commit in doubt, pause, read the cursor, and continue from there. If the slot has
+       left the node, raise that: the other node's partition must be opened first.
     5. Trim entries recorded more than two minutes or 100,000 events ago, but never the anchor nor what too few standbys
        have; while idle, up to the exact entry.
     6. Raise LeaseLost if the fence has changed, OutboxGap if events are missing.
@@ -147,7 +148,7 @@ class Flusher:
         return self._gate
 
     async def run(self) -> None:
-        """Record until cancelled. Raises LeaseLost, OutboxGap, TooManyRefused."""
+        """Record until cancelled. Raises LeaseLost, OutboxGap, TooManyRefused, and a node's redirection."""
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
@@ -163,6 +164,8 @@ class Flusher:
                         await asyncio.sleep(min(PAUSE_S + events * PAUSE_EACH_S, LONGEST_PAUSE_S))
                 raise asyncio.CancelledError
             except _TRANSIENT as error:
+                if redis.is_redirected(error):  # an idle partition has no other way to notice it soon
+                    raise
                 self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)

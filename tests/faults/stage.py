@@ -166,7 +166,9 @@ class Stage:
         await ensure_partitions(self.pool, max(PARTITIONS, CLUSTERED_PARTITIONS if self.is_clustered else 1))
         async with self.pool.acquire() as connection:
             await make_workspace(connection, "drill", "live", HOME)
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
+        # As installed: without bytecode each start would compile the service again.
+        own = ("SCRIP_", "PYTHONDONTWRITEBYTECODE")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         # With replicas what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
         self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
