@@ -20,6 +20,7 @@ PARTS = (
     "recovery",
     "retired",
     "bounds",
+    "moves",
     "nodes",
 )
 

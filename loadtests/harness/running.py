@@ -51,7 +51,7 @@ class Run:
     def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT, *, partitions: int | None = None) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_name(f"output-{port}")
-        self.url = f"http://127.0.0.1:{port}"
+        self.url, self.tree = f"http://127.0.0.1:{port}", tree
         unset = ("REDIS_URL", "DATABASE_URL")
         env = {name: value for name, value in os.environ.items() if name not in unset}
         env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port), "SCRIP_PARTITIONS": str(partitions or "")}

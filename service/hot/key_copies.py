@@ -73,6 +73,10 @@ class ChangedKeys:
     def __init__(self, connection: _Changes) -> None:
         self._connection = connection
 
+    @property
+    def count(self) -> int:
+        return len(self._connection.names)
+
     def take(self) -> list[str]:
         """The names since the last call. Raises ChangesLost."""
         if self._connection.lost or self._connection.all_changed:
@@ -164,7 +168,7 @@ class Copies:
         return parse_event_id(last.decode())
 
     async def arrive(self) -> EventId:
-        """Append the event after everything that was copied."""
+        """Append an event, after everything that was copied."""
         _, event = await self._run("arrive", (self._gate, key_names.settings(self.prefix), self._server.outbox), ())
         return parse_event_id(event.decode())
 

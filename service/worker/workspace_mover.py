@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeVar
 
 import asyncpg
 import hiredis
@@ -32,19 +34,25 @@ from service.worker.projection_catchup import projector_of
 from service.worker.recorded_changes import RecordedChanges
 from service.worker.task_supervisor import reason_of
 
-PAUSE_S, BUSY_S = 1.0, 0.5
+PAUSE_S, BUSY_S, UNDO_S = 1.0, 0.5, 0.02
+"""An attempt that is interrupted is undone soon: it may have closed the workspace."""
 MOST_ATTEMPTS = 10
 ROUNDS, FEW_KEYS = 50, 500
 """Changed keys are copied again until few are left, or that often: the rest follows while the workspace is closed."""
+MOST_CHANGED = 20_000
+"""Names of changed keys, some 3 MiB, before which these are copied while others are."""
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.2
 CLOSED_S = 15.0
-"""The longest wait while a workspace is closed, for a record that lags; then the attempt is undone."""
+"""The longest wait while a workspace is closed or about to be, for a record that lags; then the attempt is undone."""
+PROBES, PROMPT_S = 20, 0.2
 STANDBYS_S = 10.0
 POLL_S = 0.01
 PROGRESS_S = 0.5
 
 _FAILED = (Fenced, Broken, OSError, hiredis.ReplyError, NotVerified, ChangesLost, CannotMove, LostTurn, Refusal)
 """What ends an attempt, besides Postgres's errors. If the source itself is no longer ours, its other tasks notice."""
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger()
 
@@ -61,13 +69,15 @@ class WorkspaceMover:
        version, project them, and remove what an earlier attempt has left in the target.
     2. Copy all keys, except the settings, without which no script decides. Redis names the keys that change meanwhile;
        copy these again until few are left.
-    3. In one transaction of Postgres, move the facts, then codes and users, then what came since. Then let changes of
-       configuration in both partitions wait, until all earlier ones are in Redis.
+    3. In one transaction of Postgres, move the facts, then codes and users, then what came since, and copy changed keys
+       meanwhile. Wait until events of both partitions are recorded soon. Then let changes of configuration in both
+       wait, until all earlier ones are in Redis.
     4. Remove the settings from the source: the workspace is closed. Copy the last changed keys. Append an event after
        them in the target. Wait until the last events of both partitions are recorded.
     5. Move the last facts and the workspace's own row, if both partitions are still in the same epochs, and commit.
        From here on the workspace is in the target.
-    6. Project the settings there: the workspace is open. Remove its keys from the source.
+    6. Project the settings there: the workspace is open. Remove its keys from the source. Store its partition with its
+       open assignments and idempotency keys, a page at a time: only the version before reads it there.
 
     If an attempt fails before the commit, the transaction is rolled back, the settings return to the source with a new
     version, and the next attempt starts over. After the commit, projecting and removing are repeated until done. So the
@@ -121,7 +131,7 @@ class WorkspaceMover:
         except (*_FAILED, *postgres.ERRORS) as error:
             reason = str(error) if isinstance(error, CannotMove | NotVerified | ChangesLost) else reason_of(error)
             self._log.warning("move_interrupted", workspace=move.workspace, target=move.target, reason=reason)
-            return PAUSE_S
+            return UNDO_S if move.state == "ordered" else PAUSE_S
         return BUSY_S
 
     async def _start(self, move: Move) -> None:
@@ -131,6 +141,8 @@ class WorkspaceMover:
             raise Waiting(f"processes of other versions run: {', '.join(others)}")
         if target.state != "open" or target.epoch <= here.epoch:
             raise Waiting(f"partition {move.target} is not open yet in a newer epoch than {here.epoch}")
+        if not target.lease_live:
+            raise Waiting(f"no worker has partition {move.target}")
         if await moves.is_in_change(self._pool, move.workspace):
             raise Waiting("a user of the workspace is being deleted, or a book leaves Redis or returns")
         async with self._moving, self._changes.turn() as is_ours:
@@ -160,15 +172,14 @@ class WorkspaceMover:
             follow_changes(self._url, move.source, move.workspace) as changed,
         ):
             await new.clear(frozenset("m"))
-            await self._copy_all(old, new, move)
+            await self._copy_all(old, new, changed, move)
             async with self._pool.acquire() as connection, connection.transaction():
-                switch = Switch(connection, move, here.cursor)
-                await switch.move_facts()
-                await self._copy_changed(old, new, changed)
-                versions = await self._lock(connection, switch)
+                switch = Switch(connection, move)
+                versions = await self._copy_during(self._move_rows(connection, switch, old, new), old, new, changed)
                 projected = RedisProjector(new.project)
                 await self._wait(lambda: _has_seen(self._projector, move.source, versions), CLOSED_S)
                 await self._wait(lambda: _has_seen(projected, move.target, versions), CLOSED_S)
+                await switch.move_new_facts()
                 await self._copy_changed(old, new, changed)
                 closed_at = time.monotonic()
                 async with asyncio.timeout(CLOSED_S):
@@ -188,12 +199,14 @@ class WorkspaceMover:
         await self._projector.workspace(row)
         await self._projector.seen(move.source, row.version)
 
-    async def _copy_all(self, old: Copies, new: Copies, move: Move) -> None:
+    async def _copy_all(self, old: Copies, new: Copies, changed: ChangedKeys, move: Move) -> None:
         done, total = 0, await moves.estimate_keys(self._pool, move.workspace)
         next_at = 0.0
         async for names in old.names():
             await new.copy_from(old, names)
             done += len(names)
+            if changed.count > MOST_CHANGED:
+                await self._copy_changed(old, new, changed)
             if (now := time.monotonic()) >= next_at:
                 next_at = now + PROGRESS_S
                 await moves.advance_move(self._pool, move.workspace, done, max(done, total))
@@ -206,17 +219,45 @@ class WorkspaceMover:
             if len(names) <= FEW_KEYS:
                 return
 
-    async def _lock(self, connection: postgres.Connection, switch: Switch) -> dict[int, int]:
-        """Move codes and users, and lock the versions. A change that has a version may wait for a code's row: then it
-        goes first."""
+    async def _copy_during(self, work: Awaitable[_T], old: Copies, new: Copies, changed: ChangedKeys) -> _T:
+        """Copy changed keys while Postgres works, which may take minutes."""
+        working = asyncio.ensure_future(work)
+        try:
+            while not working.done():
+                await self._copy_changed(old, new, changed)
+                await asyncio.wait([working], timeout=BUSY_S)
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        return working.result()
+
+    async def _move_rows(
+        self, connection: postgres.Connection, switch: Switch, old: Copies, new: Copies
+    ) -> dict[int, int]:
+        """Move facts, then codes and users, and lock the versions. A change that has a version may wait for a code's
+        row: then it goes first."""
+        await switch.move_facts()
         for _ in range(LOCK_TRIES):
             try:
                 async with connection.transaction():
                     await switch.move_codes()
+                    await self._until_prompt(old, new)
                     return await switch.lock()
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 await asyncio.sleep(LOCK_PAUSE_S)
         raise CannotMove("other changes of configuration never end")
+
+    async def _until_prompt(self, old: Copies, new: Copies) -> None:
+        """Wait until new events of both partitions are recorded soon. They are not while a partition has no worker, or
+        its worker waits after an outage: the workspace would be closed as long. A record that always lags is accepted.
+        """
+        for _ in range(PROBES):
+            began = time.monotonic()
+            events = [(each.partition, await each.arrive()) for each in (old, new)]
+            for partition, event in events:
+                await self._wait(partial(self._is_recorded, partition, event), CLOSED_S)
+            if time.monotonic() - began < PROMPT_S:
+                return
 
     async def _close(self, old: Copies, new: Copies, changed: ChangedKeys, versions: dict[int, int]) -> EventId:
         """Close the workspace, and complete the copies; return the event after them. Everything is recorded then."""
@@ -258,6 +299,7 @@ class WorkspaceMover:
         async with self._copies(move, await read_partition(self._pool, move.source)) as old:
             await old.clear_books()
             await old.clear(frozenset("m"))
+        await moves.place_rows(self._pool, move.workspace, move.target)
         await moves.end_move(self._pool, move.workspace, "done")
 
     async def _undo(self, move: Move) -> None:

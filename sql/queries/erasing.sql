@@ -38,8 +38,9 @@ UPDATE archived_codes SET user_id = $3 WHERE workspace = $1 AND code IN (
 -- Replace the user in a bounded number of open assignments up to an event, and in their facts.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
 WITH theirs AS (
-  SELECT code, partition, epoch, seq, assigned_at FROM open_assignments
-  WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6 FOR UPDATE
+  SELECT code, workspaces.partition, open.epoch, open.seq, assigned_at
+  FROM open_assignments AS open JOIN workspaces USING (workspace)
+  WHERE workspace = $1 AND user_id = $2 AND (open.epoch, open.seq) <= ($4, $5) LIMIT $6 FOR UPDATE OF open
 ), facts AS (
   UPDATE assignments a SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
   WHERE (a.partition, a.epoch, a.seq, a.assigned_at) = (theirs.partition, theirs.epoch, theirs.seq, theirs.assigned_at)

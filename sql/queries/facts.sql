@@ -75,7 +75,7 @@ SELECT
   (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms,
   idempotency_keys.epoch, seq, octet_length(entry) AS bytes
 FROM idempotency_keys JOIN workspaces USING (workspace)
-WHERE idempotency_keys.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $3)
+WHERE workspaces.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $3)
   AND recorded_at > now() - idempotency_hours * interval '1 hour';
 
 -- name: missing_months

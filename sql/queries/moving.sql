@@ -68,20 +68,10 @@ UPDATE codes SET partition = $3 WHERE partition = $2 AND workspace = $1 AND vers
 -- $1 workspace int  $2 source int  $3 target int  $4 epoch bigint  $5 seq bigint
 UPDATE stock_notices SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5);
 
--- name: move_open_assignments
--- Move a workspace's open assignments to another partition.
--- $1 workspace int  $2 target int
-UPDATE open_assignments SET partition = $2 WHERE workspace = $1;
-
 -- name: move_quarantined
 -- Move a workspace's quarantined events to another partition. The second word of an event is its workspace.
 -- $1 workspace int  $2 source int  $3 target int
 UPDATE quarantine SET partition = $3 WHERE partition = $2 AND split_part(encode(d, 'escape'), ' ', 2) = $1::int::text;
-
--- name: move_recorded_keys
--- Move a workspace's idempotency keys to another partition.
--- $1 workspace int  $2 target int
-UPDATE idempotency_keys SET partition = $2 WHERE workspace = $1;
 
 -- name: move_redemptions
 -- Move a workspace's redemptions after an event to another partition.
@@ -151,6 +141,34 @@ RETURNING workspace;
 -- The versions of other builds of the program that run on this database.
 -- $1 version text  $2 living interval
 SELECT DISTINCT version FROM processes WHERE version <> $1 AND seen_at > now() - $2::interval ORDER BY version;
+
+-- name: place_open_assignments
+-- Store where a workspace is with its next open assignments, except those that another transaction changes. Returns the
+-- last code, null if there are no more, and how many were left out.
+-- $1 workspace int  $2 partition int  $3 after text  $4 limit int
+WITH page AS MATERIALIZED (
+  SELECT code, partition <> $2 AS is_old FROM open_assignments WHERE workspace = $1 AND code > $3 ORDER BY code LIMIT $4
+), free AS MATERIALIZED (
+  SELECT code FROM open_assignments
+  WHERE workspace = $1 AND code = ANY (ARRAY(SELECT code FROM page WHERE is_old)) FOR UPDATE SKIP LOCKED
+), placed AS (
+  UPDATE open_assignments AS open SET partition = $2 FROM free WHERE workspace = $1 AND open.code = free.code
+)
+SELECT max(code) AS last, count(*) FILTER (WHERE is_old) - (SELECT count(*) FROM free) AS left_out FROM page;
+
+-- name: place_recorded_keys
+-- The same with a workspace's next idempotency keys. Returns the last key, null if there are no more, and how many were
+-- left out.
+-- $1 workspace int  $2 partition int  $3 after text  $4 limit int
+WITH page AS MATERIALIZED (
+  SELECT key, partition <> $2 AS is_old FROM idempotency_keys WHERE workspace = $1 AND key > $3 ORDER BY key LIMIT $4
+), free AS MATERIALIZED (
+  SELECT key FROM idempotency_keys
+  WHERE workspace = $1 AND key = ANY (ARRAY(SELECT key FROM page WHERE is_old)) FOR UPDATE SKIP LOCKED
+), placed AS (
+  UPDATE idempotency_keys AS kept SET partition = $2 FROM free WHERE workspace = $1 AND kept.key = free.key
+)
+SELECT max(key) AS last, count(*) FILTER (WHERE is_old) - (SELECT count(*) FROM free) AS left_out FROM page;
 
 -- name: read_move
 -- A workspace's last move.

@@ -30,7 +30,8 @@ WITH events AS (
   UNION
   (SELECT partition, epoch, seq FROM unassignments WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
   UNION
-  SELECT partition, epoch, seq FROM open_assignments WHERE workspace = $1 AND code = $2
+  SELECT workspaces.partition, epoch, seq FROM open_assignments JOIN workspaces USING (workspace)
+  WHERE workspace = $1 AND code = $2
   UNION
   (
     SELECT partition, assigned_epoch, assigned_seq FROM unassignments
@@ -51,7 +52,8 @@ ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 -- The events of a request with this Idempotency-Key, newest first.
 -- $1 workspace int  $2 key text  $3 limit int
 WITH events AS (
-  SELECT partition, epoch, seq FROM idempotency_keys WHERE workspace = $1 AND key = $2
+  SELECT workspaces.partition, epoch, seq FROM idempotency_keys JOIN workspaces USING (workspace)
+  WHERE workspace = $1 AND key = $2
 )
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
@@ -76,7 +78,8 @@ WITH events AS (
   UNION
   (SELECT partition, epoch, seq FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
   UNION
-  SELECT partition, epoch, seq FROM open_assignments WHERE workspace = $1 AND order_id = $2
+  SELECT workspaces.partition, epoch, seq FROM open_assignments JOIN workspaces USING (workspace)
+  WHERE workspace = $1 AND order_id = $2
 )
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
@@ -95,7 +98,8 @@ WITH events AS (
   (SELECT partition, epoch, seq FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3)
   UNION
   (
-    SELECT partition, epoch, seq FROM open_assignments WHERE workspace = $1 AND user_id = $2
+    SELECT workspaces.partition, epoch, seq FROM open_assignments JOIN workspaces USING (workspace)
+    WHERE workspace = $1 AND user_id = $2
     ORDER BY assigned_at DESC, code DESC LIMIT $3
   )
   UNION

@@ -17,9 +17,12 @@ from service.hot.key_copies import Copies
 from service.operations import assign, gift, lock, redeem, rollback
 from service.operations.base import Call
 from service.record.config.user_rows import create_user
+from service.record.facts.timeline_queries import events_of
+from service.record.partitions import moves
 from service.record.partitions.moves import Switch, read_move
 from service.record.partitions.partition_rows import read_partition, read_partitions
 from service.worker.workspace_mover import WorkspaceMover
+from service.worker.write_behind import Flusher
 from tests.integration.fleet import Fleet
 from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild, running
 from tests.integration.waiting import until
@@ -46,13 +49,26 @@ async def _trade(shop: Shop) -> dict[str, Any]:
     return answers
 
 
-async def test_everything_moves(shop: Shop) -> None:
+async def test_everything_moves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks, answers of Idempotency-Keys, assignments, redemptions and pools are the same in the target as they were in
     the source; nothing of them is left there, and an API that has not learned of the move is refused. What a rebuild of
-    either partition restores from Postgres is the same, apart from locks, which it never restores."""
+    either partition restores from Postgres is the same, apart from locks, which it never restores. Timelines of open
+    assignments and keys do not depend on the partition that is stored with these, which follows when their rows are
+    free."""
+    monkeypatch.setattr(moves, "PLACED_ROWS", 1)
     answers = await _trade(shop)
+    await until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE key = 'k4'"))
     old, before = shop.caller, await shop.keys(0)
-    move = await shop.move(1)
+    async with shop.fleet.pool.acquire() as connection, connection.transaction():
+        held = await connection.fetch(f"{_PLACED} FOR UPDATE")
+        moving = asyncio.create_task(shop.move(1))
+        await until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE partition = 1"))
+        assert await connection.fetch(_PLACED) == held
+        assert len(await events_of(shop.fleet.pool, old.workspace, "code", "CODE-3")) == 1
+        assert len(await events_of(shop.fleet.pool, old.workspace, "user", "cat")) == 1
+    move = await moving
+    assert {row["partition"] for row in await shop.fleet.pool.fetch(_PLACED)} == {1}
+    assert len(await events_of(shop.fleet.pool, old.workspace, "key", "k3")) == 1
     assert move.closed_ms is not None
     after = await shop.keys(1)
     assert after.pop("w") != before.pop("w")  # it has a newer version
@@ -69,6 +85,9 @@ async def test_everything_moves(shop: Shop) -> None:
     await rebuild(shop.fleet, 0, 1)
     assert await shop.keys(1) == kept
     assert await shop.keys(0) == {}
+
+
+_PLACED = "SELECT partition, code FROM open_assignments ORDER BY code"
 
 
 async def test_gifts_caps_holds_and_quarantined_codes_move(shop: Shop) -> None:
@@ -158,6 +177,33 @@ async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, st
         await decide(fleet.decider, fleet.pool, caller, command)
         done.append((caller.workspace, f"CODE-{number}"))
         await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_closed_while_no_event_is_recorded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While events are not recorded, as after an outage or a worker's death, a workspace that is to move is served. It
+    moves when they are recorded again."""
+    step, records = Flusher.step, asyncio.Event()
+    stop = Stop(monkeypatch, Copies, "copy_from", after=False)
+    moving = asyncio.create_task(shop.move(1))
+    await stop.is_reached.wait()
+
+    async def wait_for_records(self: Flusher) -> int:
+        await records.wait()
+        return await step(self)
+
+    monkeypatch.setattr(Flusher, "step", wait_for_records)
+    events = await shop.redis.xlen(key_names.outbox(1))
+    stop.go_on()
+    await until(lambda: _has_more(shop, events))
+    for number in range(10, 40):
+        await shop.do(lock.LOCK, f"CODE-{number}", userId="bob", lockSeconds=300)
+    assert shop.refused == 0
+    records.set()
+    await moving
+
+
+async def _has_more(shop: Shop, events: int) -> bool:
+    return await shop.redis.xlen(key_names.outbox(1)) > events
 
 
 POINTS: tuple[tuple[Any, str, bool], ...] = (

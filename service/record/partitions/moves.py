@@ -1,12 +1,13 @@
 """Moves of workspaces between partitions (docs/decisions/0055)."""
 
+import asyncio
 from typing import Literal, cast
 
 import asyncpg
 import msgspec
 
 from service.formats.event_id import EventId
-from service.record.partitions.partition_rows import bump_config_version, keep_lease
+from service.record.partitions.partition_rows import bump_config_version, keep_lease, read_partition
 from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 from service.record.versions import LIVING
@@ -17,6 +18,9 @@ _PREPARING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
 _CLOSING = {"statement_timeout": "25s", "lock_timeout": "300ms", "idle_in_transaction_session_timeout": "8s"}
 """While other changes of configuration wait, a process that hangs must not keep its locks. A change that waits for one
 of this transaction's rows goes first: the wait ends before Postgres looks for deadlocks."""
+PLACED_ROWS = 2000
+"""Some 20 ms in Postgres, for which the worker that records waits at most."""
+PLACE_TRIES, PLACE_PAUSE_S = 50, 0.1
 _FACTS = ("move_assignments", "move_notices", "move_redemptions", "move_rollbacks", "move_unassignments")
 
 
@@ -87,6 +91,28 @@ async def end_move(database: Database, workspace: int, state: State, reason: str
     await database.execute(query("end_move"), workspace, state, reason)
 
 
+async def place_rows(database: Database, workspace: int, partition: int) -> None:
+    """Store where a workspace is with its open assignments and idempotency keys, for a process of the version before,
+    which reads it there. Rows that the recording worker changes at the moment are left out, and tried again. Raises
+    CannotMove if some stay locked."""
+    for _ in range(PLACE_TRIES):
+        if not await _place_once(database, workspace, partition):
+            return
+        await asyncio.sleep(PLACE_PAUSE_S)
+    raise CannotMove("open assignments or idempotency keys stay locked")
+
+
+async def _place_once(database: Database, workspace: int, partition: int) -> int:
+    """Return how many rows were left out."""
+    left_out = 0
+    for name in ("place_open_assignments", "place_recorded_keys"):
+        last: str | None = ""
+        while last is not None:
+            ((last, more),) = await database.fetch(query(name), workspace, partition, last, PLACED_ROWS)
+            left_out += more
+    return left_out
+
+
 async def begin_move(pool: asyncpg.Pool, move: Move, fence: int) -> None:
     """Begin an attempt, and give the settings a new version: if Postgres is restored to a time before this, Redis is
     ahead of it, and is rebuilt. Raises LeaseLost, CannotMove, Refusal."""
@@ -126,9 +152,10 @@ class Switch:
     the worker and other changes of configuration write these rows, and the transaction never keeps the worker waiting.
     """
 
-    def __init__(self, connection: Connection, move: Move, after: EventId) -> None:
-        """`after`: the source's cursor from before the transaction."""
-        self._connection, self._move, self._after = connection, move, after
+    def __init__(self, connection: Connection, move: Move) -> None:
+        self._connection, self._move = connection, move
+        self._after = EventId(0, 0)
+        """All facts up to this event are moved."""
         self._version = 0
         self._versions: dict[int, int] = {}
         self._where = (move.workspace, move.source, move.target)
@@ -136,7 +163,16 @@ class Switch:
     async def move_facts(self) -> None:
         """Move the facts up to now."""
         await set_locally(self._connection, _PREPARING)
-        await self._move_facts(EventId(0, 0))
+        await self.move_new_facts()
+
+    async def move_new_facts(self) -> None:
+        """Move the facts since the last call: then few are left for the time while the workspace is closed."""
+        cursor = (await read_partition(self._connection, self._move.source)).cursor
+        if cursor == self._after:
+            return
+        for name in _FACTS:
+            await self._connection.execute(query(name), *self._where, *self._after, timeout=LONG_S)
+        self._after = cursor
 
     async def move_codes(self) -> None:
         """Move the codes and users up to now. Other changes of these wait until the end of the transaction."""
@@ -159,10 +195,8 @@ class Switch:
         return self._versions
 
     async def move_rest(self) -> None:
-        """Move what was recorded since `move_facts`, now that the workspace is closed and everything is recorded."""
-        await self._move_facts(self._after)
-        await self._connection.execute(query("move_open_assignments"), self._move.workspace, self._move.target)
-        await self._connection.execute(query("move_recorded_keys"), self._move.workspace, self._move.target)
+        """Move the last facts, now that the workspace is closed and everything is recorded."""
+        await self.move_new_facts()
         await self._connection.execute(query("move_quarantined"), *self._where)
 
     async def move_workspace(self, fence: int, epoch: int, target_epoch: int, arrived: EventId, closed_ms: int) -> int:
@@ -181,10 +215,6 @@ class Switch:
         if await self._connection.fetchval(query("move_workspace"), *args) is None:
             raise CannotMove("the workspace is in another partition")
         return version
-
-    async def _move_facts(self, after: EventId) -> None:
-        for name in _FACTS:
-            await self._connection.execute(query(name), *self._where, *after, timeout=LONG_S)
 
     async def _move_codes(self, after: int) -> None:
         for name in ("move_codes", "move_users"):

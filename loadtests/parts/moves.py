@@ -1,0 +1,140 @@
+"""What a move of a workspace to another partition costs, and for how long it closes the workspace.
+
+A service of its own, with two partitions, has a workspace with many open assignments, and redemptions with
+Idempotency-Keys. Then the workspace moves (`scrip move`), while a client locks other codes of it. A row for each number
+of codes: the whole move, the time that the workspace was closed, as the worker measured it, the client's longest wait,
+with repeats, and the worker's memory before the move and at most."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from loadtests.figures import machine, markdown, say
+from loadtests.ground import new_codes, new_id
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
+from loadtests.own import ROOT, Meter
+from loadtests.subject import Subject, opened, redeem
+from loadtests.watch import Watch, of_processes
+from loadtests.wire import Ask
+
+BATCH, BATCHES_AT_ONCE, AT_ONCE = 1_000, 4, 100
+USERS = 1_000_000
+LOCKED, TRIES = 1_000, 100_000
+"""Codes that the client locks in turn during the move, and how often it tries each."""
+_LAST_MOVE = "SELECT closed_ms, attempts, total FROM moves JOIN workspaces USING (workspace) WHERE name = 'demo'"
+_HEADS = (
+    "open assignments", "Idempotency-Keys", "keys in Redis", "move s", "closed ms", "a client's longest wait ms",
+    "CPU s of worker, Postgres, Redis", "worker MiB before, at most", "load",
+)  # fmt: skip
+
+
+async def measure(run: Run, codes: int, keys: int) -> list[str]:
+    """The row for so many open assignments, and so many more codes that are redeemed with a key."""
+    async with opened(run) as subject:
+        await _sell(subject, codes, keys)
+        locked = new_codes(LOCKED)
+        await subject.ground.book(locked)
+        await subject.behind.caught_up()
+        other = await subject.postgres.fetchval("SELECT 1 - partition FROM workspaces WHERE name = 'demo'")
+        meter, began = Meter(run), time.monotonic()
+        with Watch(of_processes({"worker": run.facts["pids"]["worker"]}), pause_s=0.02) as memory:
+            locking = asyncio.create_task(_lock_until_cancelled(subject, locked))
+            await asyncio.to_thread(_scrip, run, "move", "demo", str(other))
+            took_s, cpu_s = time.monotonic() - began, meter.spent_s()
+            locking.cancel()
+            longest_s = await locking
+        ((closed_ms, attempts, total),) = await subject.postgres.fetch(_LAST_MOVE)
+        assert attempts == 1, f"{attempts} attempts"
+    spent = ", ".join(f"{cpu_s[part]:.1f}" for part in ("worker", "postgres", "redis"))
+    weighed = f"{memory.first('worker'):.0f}, {memory.most('worker'):.0f}"
+    figures = (f"{codes:,}", f"{keys:,}", f"{total:,}", f"{took_s:.1f}", f"{closed_ms:,}", f"{longest_s * 1000:,.0f}")
+    return [*figures, spent, weighed, f"{os.getloadavg()[0]:.1f}"]
+
+
+async def _sell(subject: Subject, codes: int, keys: int) -> None:
+    """Assign all codes of a book; redeem all of another with orders and Idempotency-Keys."""
+    began = time.monotonic()
+    stock, redeemed = await subject.stock(codes, full=False), new_codes(keys)
+    await subject.ground.book(redeemed)
+
+    async def assign(start: int) -> None:
+        numbers = range(start, min(start + BATCH, codes))
+        made = [{"op": "assign", "code": f"{stock.prefix}{n}", "userId": f"user-{n % USERS}"} for n in numbers]
+        answer = await subject.ground.barrage.one("POST", "/v1/batch", {"operations": made})
+        assert all(result["status"] == 201 for result in answer.body["results"]), answer.body["results"][:3]
+
+    async def use(start: int) -> None:
+        asks = [redeem(code, key=new_id()) for code in redeemed[start : start + AT_ONCE]]
+        answers = await subject.ground.barrage.fire(asks)
+        assert all(answer.status == 201 for answer in answers), answers
+
+    await _run_all([*range(0, codes, BATCH)], assign, BATCHES_AT_ONCE)
+    await _run_all([*range(0, keys, AT_ONCE)], use, 1)
+    await subject.behind.caught_up()
+    say(f"{codes:,} assigned, {keys:,} redeemed in {time.monotonic() - began:.0f} s")
+
+
+async def _run_all(starts: list[int], work: Callable[[int], Awaitable[None]], at_once: int) -> None:
+    async def take() -> None:
+        while starts:
+            await work(starts.pop())
+
+    await asyncio.gather(*(take() for _ in range(at_once)))
+
+
+async def _lock_until_cancelled(subject: Subject, codes: Sequence[str]) -> float:
+    """Lock one code after the other, each until it is locked; return the longest wait in seconds."""
+    longest_s, began = 0.0, time.monotonic()
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            for code in codes:
+                began = time.monotonic()
+                ask = Ask("POST", f"/v1/coupons/lock/{code}", {"userId": "locker", "lockSeconds": 1})
+                for _ in range(TRIES):
+                    answer = await subject.ground.barrage.ask(ask)
+                    await asyncio.sleep(0.005)
+                    if answer.status != 503:
+                        break
+                longest_s = max(longest_s, time.monotonic() - began)
+    return max(longest_s, time.monotonic() - began)
+
+
+def _scrip(run: Run, *command: str) -> None:
+    env = os.environ | {"DATABASE_URL": run.facts["databaseUrl"], "REDIS_URL": run.facts["redisUrl"]}
+    subprocess.run([sys.executable, "-m", "service", *command], cwd=run.tree, env=env, check=True, stdout=sys.stderr)
+
+
+@contextmanager
+def _service(tree: Path) -> Iterator[Run]:
+    with tempfile.TemporaryDirectory(prefix="scrip-moves-", ignore_cleanup_errors=True) as folder:
+        run = Run(Path(folder) / "data", free_port(), tree, partitions=2)
+        try:
+            yield run.until_ready()
+        finally:
+            run.end()
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How many codes, and of which tree."""
+    options.add_argument("--codes", type=int, nargs="+", default=[100_000, 1_000_000], help="open assignments")
+    options.add_argument("--keys", type=float, default=0.1, help="redemptions with a key, as a part of the codes")
+    options.add_argument("--tree", type=Path, default=ROOT, help="whose service it is")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the table."""
+    rows = list[list[str]]()
+    for codes in chosen.codes:
+        with _service(chosen.tree) as service:
+            rows.append(asyncio.run(measure(service, codes, int(codes * chosen.keys))))
+    where = machine()
+    print(f"{where['taken']}, {where['cores']} × {where['cpu']}:\n\n{markdown(_HEADS, rows)}")
