@@ -7,7 +7,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from service.api.cors import NO_ORIGINS, Headers, Origins
 from service.common.forwarded_for import NO_PROXIES, Proxies
 from service.domain.limits import make_rate_headers
-from service.operations.accounting import SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
+from service.operations.accounting import NOBODY, SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
 
 _HEADER = b"x-request-id"
 
@@ -45,7 +45,8 @@ def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_OR
                 rates = [] if b"ratelimit" in names else _encode_rates(state.get("rates", ""))
                 message["headers"] = [*safe, *own, *rates, *cors, (_HEADER, request_id.encode())]
                 route = f"{scope['method']} {scope.get('path_template', '')}"  # paths contain codes and ids
-                answers.note(route, message["status"], state.get("outcome", ""), request_id, began_s)
+                workspace = caller.workspace if (caller := state.get("caller")) else NOBODY
+                answers.note(workspace, route, message["status"], state.get("outcome", ""), request_id, began_s)
             await send(message)
 
         await app(scope, receive, send_more)

@@ -6,8 +6,6 @@ STATUSES = 600
 """Cells 0 to 599: the number of answers with that HTTP status."""
 CPU_US, OPEN, PID, IN_FLIGHT = range(STATUSES, STATUSES + 4)
 """Cells for CPU time in µs, open connections, the pid (0: no process), and requests in flight."""
-FIRST_COUNTER = IN_FLIGHT + 1
-"""First cell of the counters of operations and refusals. `service/operations/accounting.py` defines their order."""
 _CELLS = 1024
 _CELL_BYTES = 8
 

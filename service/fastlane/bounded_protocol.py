@@ -12,7 +12,7 @@ from service.domain.errors import Refusal, malformed
 from service.fastlane.joined_writes import JoiningTransport
 from service.fastlane.request_heads import find_head, read_head, refused_start
 from service.fastlane.response_bytes import Heads
-from service.operations.accounting import answers, new_request_id, now_s
+from service.operations.accounting import NOBODY, answers, new_request_id, now_s
 
 HEAD_S, BODY_S = 5.0, 10.0
 """For a head, from its first byte; for a hot body, or the next PROGRESS_BYTES of another body."""
@@ -193,7 +193,7 @@ class Bounded(HttpToolsProtocol):
         request_id = new_request_id()
         self._joined.flush()
         self._raw.write(self._heads.refusal(refusal, request_id, True))
-        answers.note("-", refusal.outcome.status, refusal.code, request_id, now_s())
+        answers.note(NOBODY, "-", refusal.outcome.status, refusal.code, request_id, now_s())
         self._linger()
 
     def _end(self) -> None:

@@ -28,7 +28,7 @@ from service.fastlane.routes import (
     Shape,
     match_shape,
 )
-from service.operations.accounting import answers, new_request_id, now_s
+from service.operations.accounting import NOBODY, answers, new_request_id, now_s
 from service.operations.base import Command, Rendered, Reply
 from service.operations.run import Raw, begin, finish, finish_refused, needs_facts
 from service.operations.table import Row
@@ -188,7 +188,8 @@ class Protocol(Bounded):
         self._refused(Refusal("internal"))
 
     def _answer(self, answer: bytes, status: int, outcome: str, closes: bool) -> None:
-        answers.note(self._row.route, status, outcome, self._request_id, self._began_s)
+        workspace = self._caller.workspace if self._caller else NOBODY
+        answers.note(workspace, self._row.route, status, outcome, self._request_id, self._began_s)
         self.server_state.total_requests += 1
         if self._state != WAITING:  # the client is gone
             return

@@ -1,9 +1,11 @@
-"""Request ids, and counts of responses for /metrics and the log, on every path through the service."""
+"""Request ids, and counts of responses for /metrics, the log and the console's history, on every path."""
 
 import asyncio
 import re
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import structlog
 import uuid_utils
@@ -11,8 +13,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from service.common.tally import FIRST_COUNTER, STATUSES, Tally
-from service.domain.outcomes import BY_CODE
+from service.common.durations import find_bound
+from service.common.tally import STATUSES, Tally
 from service.operations.table import ROWS
 
 LINE_S = 1.0
@@ -23,9 +25,13 @@ _USUAL = (200, 201, 204, 400, 401, 403, 404, 409, 422, 503)
 _SUCCESSES = (200, 201)
 _UNLOGGED = ("GET /health/", "GET /metrics")
 
+NOBODY = 0
+"""The workspace of a request without valid credentials."""
+TIMED_EACH = 32
+"""Of so many equal responses of a second, one is timed and counts for all."""
+_UNTIMED = TIMED_EACH - 1
 _DONE = {row.route: row.done for row in ROWS if row.done}
-_CELLS = {name: FIRST_COUNTER + index for index, name in enumerate([*dict.fromkeys(_DONE.values()), *BY_CODE])}
-"""The shared counters of successes and of refusals by code."""
+_HOT = frozenset(row.route for row in ROWS)
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match
 
@@ -48,16 +54,29 @@ def new_request_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+@dataclass(slots=True)
+class Traffic:
+    """The responses to a workspace's requests within some seconds."""
+
+    counts: Counter[str] = field(default_factory=Counter[str])
+    """Successful operations by their row's `done`, and refusals by code."""
+    times: Counter[int] = field(default_factory=Counter[int])
+    """Response times of hot operations, by the bounds of service/common/durations.py."""
+
+
 class Answers(Collector):
-    """Counts responses: by status for /metrics, by route and outcome for one log line a second.
+    """Counts responses: by status for /metrics; by workspace, route and outcome for the console's history and for one
+    log line a second.
 
     The line has one request of that second as a sample. Each 5xx response has its own line. A prometheus counter takes
-    1 µs for each `inc`, more than this class.
+    1 µs for each `inc`, more than this class. Of equal responses within a second the first is timed, and then each
+    32nd, so that a busy process reads the clock seldom.
     """
 
     def __init__(self) -> None:
         self.share(Tally())
-        self._by_outcome: dict[tuple[str, str | int], int] = {}
+        self._by_outcome: dict[tuple[int, str, str | int], int] = {}
+        self._traffic: defaultdict[int, Traffic] = defaultdict(Traffic)
         self._sample: dict[str, object] = {}
         self._failures = 0
 
@@ -65,42 +84,58 @@ class Answers(Collector):
         """Count in this tally from now on, and report the sums of all processes that share it."""
         self._tally, self._by_status = tally, tally.own
 
-    def note(self, route: str, status: int, outcome: str, request_id: str, began_s: float) -> None:
+    def note(self, workspace: int, route: str, status: int, outcome: str, request_id: str, began_s: float) -> None:
         """Count a response. Call within an event loop.
 
-        `route` is method and path without codes and ids, `outcome` a refusal's code or '', `began_s` a time by now_s.
+        `workspace` is the caller's, or NOBODY, `route` method and path without codes and ids, `outcome` a refusal's
+        code or '', `began_s` a time by now_s.
         """
         self._by_status[status] += 1
-        name = (route, outcome or status)
+        name = (workspace, route, outcome or status)
         counts = self._by_outcome
-        if name in counts:
-            counts[name] += 1
-        elif route.startswith(_UNLOGGED):
-            return
+        try:
+            count = counts[name] = counts[name] + 1
+        except KeyError:
+            self._note_first(name, status, request_id, began_s)
         else:
-            if not counts:
-                asyncio.get_running_loop().call_later(LINE_S, self.write)
-                self._sample = _log_fields(route, status, request_id, began_s)
-            counts[name] = 1
-        if status >= 500:
+            if not count & _UNTIMED:
+                self._time(workspace, route, began_s, TIMED_EACH)
+        if status >= 500 and not route.startswith(_UNLOGGED):
             self._failures += 1
             if self._failures <= MAX_FAILURES:
                 log.warning("answered", **_log_fields(route, status, request_id, began_s), outcome=outcome)
 
+    def _note_first(self, name: tuple[int, str, str | int], status: int, request_id: str, began_s: float) -> None:
+        """Count the first response of this name in this second."""
+        workspace, route, _ = name
+        if route.startswith(_UNLOGGED):
+            return
+        if not self._by_outcome:
+            asyncio.get_running_loop().call_later(LINE_S, self.write)
+            self._sample = _log_fields(route, status, request_id, began_s)
+        self._by_outcome[name] = 1
+        self._time(workspace, route, began_s, 1)
+
+    def _time(self, workspace: int, route: str, began_s: float, weight: int) -> None:
+        if workspace != NOBODY and route in _HOT:
+            self._traffic[workspace].times[find_bound(now_s() - began_s)] += weight
+
     def write(self) -> None:
-        """Log the last second, and add it to the shared counters."""
+        """Log the last second, and add it to the traffic of each workspace."""
         if self._by_outcome:
-            for (route, outcome), count in self._by_outcome.items():
+            counts = Counter[str]()
+            for (workspace, route, outcome), count in self._by_outcome.items():
+                counts[f"{route} {outcome}"] += count
                 name = _DONE.get(route) if outcome in _SUCCESSES else outcome
-                if name in _CELLS:
-                    self._tally.own[_CELLS[name]] += count
-            counts = {f"{route} {outcome}": count for (route, outcome), count in self._by_outcome.items()}
-            log.info("answers", counts=counts, sample=self._sample)
+                if workspace != NOBODY and isinstance(name, str):
+                    self._traffic[workspace].counts[name] += count
+            log.info("answers", counts=dict(counts), sample=self._sample)
         self._by_outcome, self._failures = {}, 0
 
-    def totals(self) -> dict[str, int]:
-        """The non-zero counters of all processes, without the last second."""
-        return {name: count for name, cell in _CELLS.items() if (count := self._tally.total(cell))}
+    def take_traffic(self) -> dict[int, Traffic]:
+        """The traffic by workspace since the last call, without the last second."""
+        taken, self._traffic = self._traffic, defaultdict(Traffic)
+        return taken
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily("scrip_http_answers", "Answers by status.", labels=["status"])

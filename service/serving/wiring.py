@@ -24,6 +24,7 @@ from service.hot.projection import RedisProjector
 from service.hot.replica_poll import ReplicaPoll
 from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
+from service.operations.accounting import answers
 from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
@@ -31,6 +32,7 @@ from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.replica import Replica
+from service.record.samples import Counts, Sampler, Times, add_traffic
 from service.record.versions import BEAT_S, WrongNumber, forget_process, renew_process
 from service.serving.jwks import JwksRefresher
 
@@ -73,8 +75,10 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     ]
     poller = _PostgresPoller(context)
     await poller.poll()
+    sampler = Sampler(pool, _take_traffic, add_traffic)
     tasks = [
         asyncio.create_task(poller.run()),
+        asyncio.create_task(sampler.run()),
         asyncio.create_task(_watch_scripts(context)),
         asyncio.create_task(ReplicaPoll(settings.redis_url, decider).run()),
         asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
@@ -87,10 +91,16 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await forget_process(pool, poller.process)
+        await sampler.end()
         await recorded.close()
         await links.stop()
         await replica.close()
         await pool.close()
+
+
+def _take_traffic() -> dict[int, tuple[Counts, Times]]:
+    """This process's traffic by workspace since the last call."""
+    return {workspace: (traffic.counts, traffic.times) for workspace, traffic in answers.take_traffic().items()}
 
 
 async def _connect_replica(settings: Settings) -> asyncpg.Pool | None:

@@ -11,6 +11,7 @@ from service.record.facts.event_writer import prune_keys
 from service.record.facts.history_pages import prune_notices
 from service.record.pool import wait_out_outage
 from service.record.queries import query
+from service.record.samples import prune_samples
 from service.record.versions import forget_processes
 
 EVERY_S = 600.0
@@ -25,7 +26,7 @@ async def clean_up(pool: asyncpg.Pool) -> None:
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
             await pool.execute(query("prune_workers"))
             await forget_processes(pool)
-            for prune in (prune_keys, prune_webhooks, prune_jobs, prune_changes, prune_notices):
+            for prune in (prune_keys, prune_webhooks, prune_jobs, prune_changes, prune_notices, prune_samples):
                 for _ in range(MAX_BATCHES):
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
                         break

@@ -22,11 +22,7 @@ from service.hot.redis_server import Fenced, Server, UnfitRedis
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.record import pool as postgres
 from service.record.partitions.openings import order_rebuild, rebuild_order, was_rebuilt_for
-from service.record.partitions.partition_rows import (
-    LeaseLost,
-    Partition,
-    read_partition,
-)
+from service.record.partitions.partition_rows import LeaseLost, Partition, read_partition
 from service.worker import metrics
 from service.worker.book_retirer import BookRetirer
 from service.worker.code_changer import changer_of
@@ -36,6 +32,7 @@ from service.worker.epoch_turn import Unverified, turn_if_wanted, watch_turns
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.old_server import FencingWatch, OldServerMayRun
+from service.worker.open_partitions import OpenPartitions
 from service.worker.opening import Opening, has_forgotten_more
 from service.worker.opening_turns import OpeningTurns
 from service.worker.order_forgetter import OrderForgetter
@@ -79,6 +76,7 @@ class Shared:
         self.loaded = loaded
         self.openings, self.moving = OpeningTurns(), asyncio.Semaphore(1)
         self.redis = SharedRedis(settings.redis_url or "")
+        self.open_partitions = OpenPartitions()
 
 
 class PartitionWorker:
@@ -107,7 +105,7 @@ class PartitionWorker:
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
-        self._moving = shared.moving
+        self._moving, self._open_partitions = shared.moving, shared.open_partitions
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._must_look = False
@@ -182,6 +180,7 @@ class PartitionWorker:
                 self._task = "keeping"
                 await self._failures.clear("opening")
                 metrics.follow(self._partition, flusher)
+                self._open_partitions.add(self._partition, flusher)
                 tasks = [
                     losing,
                     group.create_task(flusher.run()),
@@ -212,6 +211,7 @@ class PartitionWorker:
             raise first from None
         finally:
             self._lease.is_steady = False
+            self._open_partitions.remove(self._partition)
             outbox.close()
 
     async def _run_behind_openings(self, task: str, begin: Callable[[], Awaitable[None]]) -> None:

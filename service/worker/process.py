@@ -15,6 +15,7 @@ from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import ensure_partitions
 from service.record.partitions.standby_rows import check_visible
+from service.record.samples import Sampler, add_backlog
 from service.record.versions import WrongNumber
 from service.worker import metrics
 from service.worker.housekeeping import clean_up
@@ -62,10 +63,13 @@ async def work(settings: Settings) -> None:
         keeper = LeaseKeeper(renewing, holder)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         shared = Shared(settings, pool, keeper, loaded)
+        sampler = Sampler(pool, shared.open_partitions.take_backlog, add_backlog)
+        sampling = asyncio.create_task(supervisor.run("sampling", sampler.run))
         await work_on_partitions(shared, stopping)
         shared.redis.close()
         keeping.cancel()
         housekeeping.cancel()
+        sampling.cancel()
         beating.cancel()
         ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)
         with contextlib.suppress(*postgres.ERRORS):

@@ -65,7 +65,8 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
 
 
 async def test_the_overview_is_live(operator: Operator, service: Service) -> None:
-    """The overview updates without a reload: stock, refusals by reason, and the figures of each plot."""
+    """The overview updates without a reload: stock, and after a step of ten seconds charts and refusals by reason. The
+    charts have an hour or a day, also after a reload, and a table each."""
     name = new_id("book")
     await expect(operator.page.get_by_text("Valkey 9")).to_be_visible()
     glance = operator.page.locator(".facts")
@@ -80,10 +81,19 @@ async def test_the_overview_is_live(operator: Operator, service: Service) -> Non
     refused(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "x"}), 409, "coupon_locked")
     await expect(row.nth(4)).to_have_text("1")
     await expect(row.nth(5)).to_have_text("1")
-    await expect(operator.row("coupon_locked")).to_be_visible()
     for summary in await operator.page.get_by_text("As a table").all():
         await summary.click()
-    await expect(operator.page.get_by_role("region", name="Successful requests per second")).to_contain_text("Locks")
+    of_locks = operator.page.get_by_role("region", name="Successful requests per second: highest of 5 minutes")
+    await expect(of_locks).to_contain_text("Locks")
+    await expect(operator.row("coupon_locked")).to_be_visible(timeout=30_000)
+    chart = operator.page.get_by_role("img", name="Refusals per second: Last hour. Refusals ")
+    await expect(chart).to_be_visible()
+    await operator.button("Last day").press("Enter")
+    await expect(operator.button("Last day")).to_have_attribute("aria-pressed", "true")
+    await expect(
+        operator.page.get_by_role("region", name="Response time in ms: highest of 120 minutes")
+    ).to_be_visible()
+    assert operator.page.url.endswith("#/?span=day")
     assert len([url for url in operator.asked if url.endswith("/console")]) == 1
     await operator.button("Reconcile now").click()
     await operator.confirm("Reconcile now", "compares all of the workspace's data", "Reconcile")

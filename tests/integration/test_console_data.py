@@ -36,17 +36,10 @@ def redeem(service: Service, code: str, user: str, order: str, **headers: str) -
 
 
 def test_the_overview(service: Service) -> None:
-    """The overview has the state of Redis, Postgres and each book, and counts successes and refusals."""
-
-    def read() -> dict[str, Any]:
-        return ok(service.operate.get(f"{DATA}/overview"))
-
-    before = read()["totals"]
+    """The overview has the state of Redis, Postgres and each book."""
     book = service.book(new_code(), code := new_code(), name="Seen at a glance")
     ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "ann"}), 201)
-    refused(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "bob"}), 409, "coupon_locked")
-    now = until(lambda: (new := read())["totals"].get("coupon_locked", 0) > before.get("coupon_locked", 0) and new)
-    assert now["totals"]["locked"] > before.get("locked", 0)
+    now = ok(service.operate.get(f"{DATA}/overview"))
     state = {"connected": True, "gate": "open", "maxBytes": 0, "replicas": 0, "fsynced": True}
     assert state.items() <= now["redis"].items()
     assert now["redis"]["server"].startswith("Valkey ")
@@ -56,6 +49,34 @@ def test_the_overview(service: Service) -> None:
     (row,) = [row for row in now["books"] if row["bookId"] == book]
     assert (row["name"], row["counts"]["available"], row["counts"]["locked"]) == ("Seen at a glance", 1, 1)
     assert row["counts"] == service.stats(book)
+
+
+def test_the_charts(service: Service) -> None:
+    """Successes, refusals and response times of a workspace are in its charts after a step, and not in another's; the
+    backlog needs the scope `operate`."""
+
+    def read(client: Any, span: str = "hour") -> dict[str, Any]:
+        return ok(client.get(f"{DATA}/charts", params={"span": span}))
+
+    def count(charts: dict[str, Any], reason: str) -> int:
+        return sum(row["count"] for row in charts["reasons"] if row["code"] == reason)
+
+    before, rivals = read(service.operate), count(read(service.rival_manage), "coupon_locked")
+    service.book(code := new_code())
+    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "ann"}), 201)
+    refused(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "bob"}), 409, "coupon_locked")
+    expected = count(before, "coupon_locked") + 1
+    now = until(lambda: count(new := read(service.operate), "coupon_locked") >= expected and new, patience_s=30)
+    last = {name: values[-1] for name, values in now["done"].items()} | {"refused": now["refused"][-1]}
+    assert last["locked"] >= 1
+    assert last["refused"] >= 1
+    assert now["p99Ms"][-1] >= now["p50Ms"][-1] > 0
+    until(lambda: read(service.operate)["backlog"][-1] is not None, patience_s=30)
+    assert count(read(service.rival_manage), "coupon_locked") == rivals
+    assert read(service.manage)["backlog"] is None
+    day = read(service.operate, "day")
+    assert (len(now["refused"]), now["step"]) == (360, 10_000)
+    assert (len(day["refused"]), day["step"]) == (288, 300_000)
 
 
 def test_a_code_s_timeline(service: Service) -> None:
@@ -205,6 +226,7 @@ def test_lists_over_all_books(service: Service) -> None:
     ("path", "keys"),
     [
         ("overview", {"manage", "operate"}),
+        ("charts", {"manage", "operate"}),
         ("jobs", {"manage", "operate"}),
         ("redemptions", {"manage"}),
         ("search?q=x", {"manage"}),
@@ -244,6 +266,7 @@ def test_the_scopes_of_the_data(service: Service, path: str, keys: set[str]) -> 
         ("redemptions?bookId=x", 400, "malformed"),
         ("redemptions?since=1969-01-01T00:00:00Z", 422, "invalid"),
         ("overview?more=1", 400, "malformed"),
+        ("charts?span=week", 422, "invalid"),
     ],
 )
 def test_bad_requests(service: Service, path: str, status: int, code: str) -> None:

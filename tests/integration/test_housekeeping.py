@@ -1,6 +1,7 @@
-"""The worker deletes old jobs and notices, a bounded number at a time."""
+"""The worker deletes old jobs, notices and samples, a bounded number at a time."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -8,6 +9,7 @@ from uuid_utils.compat import uuid7
 
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats.events import StockNotice
+from service.record import samples
 from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
@@ -70,6 +72,44 @@ async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> 
     assert await prune_notices(office.pool, 10) == 0
     await office.pass_s((KEEP_DAYS + 1) * 86400)
     assert await prune_notices(office.pool, 10) == 1
+
+
+async def test_expired_samples_are_forgotten(pool: asyncpg.Pool) -> None:
+    """Samples of ten seconds are deleted after an hour, those of five minutes after a day, some at a time."""
+    now_s = int(time.time())
+    for age_s in (7300, 4000, 60):
+        await samples.add_traffic(pool, now_s - age_s, {1: ({"locked": 1}, {})})
+        await samples.add_backlog(pool, now_s - age_s, [samples.Backlog(0, 1, 1)])
+    assert [await samples.prune_samples(pool, 1) for _ in range(3)] == [1, 1, 0]
+    for step_s, left in ((10, 1), (300, 3)):
+        span = (step_s, now_s - 2 * 86_400, now_s + 1)
+        assert len(await samples.read_traffic(pool, 1, *span)) == left
+        assert len(await samples.read_backlog(pool, 0, *span)) == left
+    await samples.add_traffic(pool, now_s - 90_000, {1: ({}, {})})
+    await _clean_up(pool, lambda: _is_sampled_since(pool, now_s - 90_000 + 600))
+
+
+async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
+    """Counts of a step are the sums of all processes' in both tables; the backlog is the highest; a step in which only
+    another workspace had requests is empty, and none is a gap."""
+    mine = {1: ({"locked": 2, "recovering": 1}, {1000: 2})}
+    for at_s, traffic in (
+        (600, mine),
+        (600, {1: ({"locked": 5}, {1000: 1, 2000: 7})}),
+        (610, {2: ({"locked": 9}, {})}),
+    ):
+        await samples.add_traffic(pool, at_s, traffic)
+    for at_s, events in ((600, 7), (600, 3), (890, 5)):
+        await samples.add_backlog(pool, at_s, [samples.Backlog(3, events, events * 2)])
+    summed = samples.StoredTraffic(600, {"locked": 7, "recovering": 1}, {1000: 3, 2000: 7})
+    assert await samples.read_traffic(pool, 1, 10, 0, 900) == [summed, samples.StoredTraffic(610, {}, {})]
+    assert await samples.read_traffic(pool, 1, 300, 0, 900) == [summed]
+    assert await samples.read_backlog(pool, 3, 10, 0, 900) == [(600, 7, 14), (890, 5, 10)]
+    assert await samples.read_backlog(pool, 3, 300, 0, 900) == [(600, 7, 14)]
+
+
+async def _is_sampled_since(pool: asyncpg.Pool, at_s: int) -> bool:
+    return await pool.fetchval("SELECT min(at) > to_timestamp($1::bigint) FROM sampled_steps", at_s)
 
 
 async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:

@@ -1,4 +1,4 @@
-"""Accounting of answers: counts for /metrics, and one line a second that names no code, id or key."""
+"""Accounting of answers: counts for /metrics and the history, and one line a second that names no code, id or key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.operations.accounting import MAX_FAILURES, Answers, now_s
+from service.operations.accounting import MAX_FAILURES, NOBODY, TIMED_EACH, Answers, now_s
 
 _LOCK = "POST /v1/coupons/lock/{code}"
 
@@ -17,8 +17,16 @@ def lines() -> Iterator[list[Any]]:
         yield captured
 
 
-def _note(answers: Answers, status: int, outcome: str = "", route: str = _LOCK, request_id: str = "r") -> None:
-    answers.note(route, status, outcome, request_id, now_s())
+def _note(
+    answers: Answers,
+    status: int,
+    outcome: str = "",
+    route: str = _LOCK,
+    request_id: str = "r",
+    workspace: int = 1,
+    took_s: float = 0,
+) -> None:
+    answers.note(workspace, route, status, outcome, request_id, now_s() - took_s)
 
 
 async def test_a_line_a_second(lines: list[Any]) -> None:
@@ -64,3 +72,32 @@ async def test_health_is_not_logged(lines: list[Any]) -> None:
     (family,) = answers.collect()
     assert family.samples[0].name == "scrip_http_answers_total"
     assert {sample.labels["status"]: sample.value for sample in family.samples}["503"] == 3
+
+
+async def test_the_traffic_of_a_workspace() -> None:
+    """Traffic counts each workspace's successes and refusals by name, and nothing of requests without credentials."""
+    answers = Answers()
+    for workspace, locks in ((1, 3), (2, 5)):
+        for _ in range(locks):
+            _note(answers, 201, workspace=workspace)
+        _note(answers, 409, "coupon_locked", workspace=workspace)
+        _note(answers, 200, route="GET /v1/books", workspace=workspace)
+    _note(answers, 401, "unauthenticated", workspace=NOBODY)
+    assert answers.take_traffic()[1].counts == {}  # the last second is not in it
+    answers.write()
+    traffic = answers.take_traffic()
+    assert {workspace: dict(one.counts) for workspace, one in traffic.items()} == {
+        1: {"locked": 3, "coupon_locked": 1},
+        2: {"locked": 5, "coupon_locked": 1},
+    }
+    assert answers.take_traffic() == {}
+
+
+async def test_the_times_of_responses() -> None:
+    """Of equal responses of hot operations the first counts once, and one of 32 for all 32; other routes are not."""
+    answers = Answers()
+    _note(answers, 201, took_s=0.004)
+    for _ in range(TIMED_EACH - 1):
+        _note(answers, 201, took_s=0.04)
+    _note(answers, 200, route="GET /v1/books", took_s=3)
+    assert answers.take_traffic()[1].times == {5000: 1, 50_000: TIMED_EACH}

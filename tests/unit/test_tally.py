@@ -7,7 +7,7 @@ from typing import IO
 import pytest
 
 from service.common.tally import CPU_US, PID, Tally
-from service.operations.accounting import Answers, now_s
+from service.operations.accounting import NOBODY, Answers, now_s
 from service.serving.resource_usage import ResourceUsage
 
 
@@ -30,8 +30,8 @@ async def test_a_sum(file: IO[bytes]) -> None:
     for block in (0, 1, 1):
         processes.append(Answers())
         processes[-1].share(Tally(3, block, file.fileno()))
-        processes[-1].note("GET /v1/books", 200, "", "r", now_s())
-        processes[-1].note("GET /v1/books", 418, "", "r", now_s())
+        processes[-1].note(NOBODY, "GET /v1/books", 200, "", "r", now_s())
+        processes[-1].note(NOBODY, "GET /v1/books", 418, "", "r", now_s())
     assert [_counts(answers)["200"] for answers in processes] == [3, 3, 3]
     assert [_counts(answers)["418"] for answers in processes] == [3, 3, 3]
     assert _counts(processes[0])["503"] == 0

@@ -242,9 +242,9 @@ class _Sale:
             rendered = finish(command, reply, context.decider.durability(self._caller.partition))
         except Refusal as refusal:
             self._refused[refusal.code] += 1
-            answers.note(row.route, refusal.outcome.status, refusal.code, "flash-sale", began_s)
+            answers.note(self._caller.workspace, row.route, refusal.outcome.status, refusal.code, "flash-sale", began_s)
             raise
-        answers.note(row.route, rendered.status, "", "flash-sale", began_s)
+        answers.note(self._caller.workspace, row.route, rendered.status, "", "flash-sale", began_s)
         return rendered.body or b""
 
     async def _proof(self) -> Proof:

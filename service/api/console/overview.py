@@ -20,7 +20,6 @@ from service.formats import page_cursors
 from service.hot.connection import Broken
 from service.hot.fitness import check_server
 from service.hot.workspace_state import BookCounts
-from service.operations.accounting import answers
 from service.operations.views import Job
 from service.record.config.book_rows import page_books
 from service.record.config.job_rows import JobRow, page_jobs
@@ -73,10 +72,9 @@ class PostgresNow(Answer):
 
 
 class Overview(Answer):
-    """The overview. `totals` counts the results of all API processes since they started, by outcome."""
+    """The overview."""
 
     at: int
-    totals: dict[str, int]
     redis: RedisNow
     postgres: PostgresNow
     books: list[BookNow]
@@ -123,7 +121,6 @@ class Overviews(Controller):
         )
         return Overview(
             at=time.time_ns() // 1_000_000,
-            totals=answers.totals(),
             redis=redis,
             postgres=postgres,
             books=books,

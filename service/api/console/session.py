@@ -13,6 +13,7 @@ from litestar.datastructures import Cookie
 from service.access.caller import SCOPES
 from service.api.auth import OPEN, SESSION_COOKIE, authenticate, check_origin, csrf_token, set_actor
 from service.api.configuration_writes import SETTLE_S
+from service.api.console.charts import History
 from service.api.console.flash_sale import Sales, is_demo
 from service.api.console.overview import Overviews
 from service.api.console.pages import asset_router, html_page, with_page_headers
@@ -108,7 +109,7 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
 def console_pages() -> Router:
     """The route `/console`: page, files, sessions and data. The handlers of sessions authenticate by themselves."""
     sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
-    data = Router("/data", route_handlers=[Overviews, Timelines, Sales], after_request=private)
+    data = Router("/data", route_handlers=[Overviews, History, Timelines, Sales], after_request=private)
     handlers = [console, asset_router("console"), sessions, data, receiver_router()]
     return Router("/console", route_handlers=handlers, after_request=with_page_headers)
 

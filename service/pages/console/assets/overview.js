@@ -1,14 +1,12 @@
 // Everything at one glance, asked for every second while the page can be seen.
 
 import { post } from "./api.js";
-import { ask, badge, bookBadge, bytes, card, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
-import { bar, Plot, stock, stockWords } from "./plot.js";
+import { charts } from "./charts.js";
+import { ask, badge, bookBadge, bytes, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
+import { stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
 const RECONCILED_MS = 2000;
-const GOOD = new Set(["assigned", "locked", "redeemed", "purchased"]);
-
-const rate = (now, before, name, s) => Math.max(0, ((now[name] ?? 0) - (before[name] ?? 0)) / s);
 
 function reconciled(consistency, none) {
   if (!consistency) return ["–", none];
@@ -65,19 +63,6 @@ function low({ counts, lowStockThreshold }) {
   return lowStockThreshold && counts.available < lowStockThreshold ? badge("low", "warn") : null;
 }
 
-function refusals(totals, before, s) {
-  const rows = Object.keys(totals).filter((name) => !GOOD.has(name))
-    .map((name) => ({ name, total: totals[name], now: before ? rate(totals, before, name, s) : 0 }))
-    .sort((a, b) => b.total - a.total);
-  const most = Math.max(1, ...rows.map(({ total }) => total));
-  return table("Refusals by reason", [
-    { name: "Reason", of: ({ name }) => h("span", { class: "code" }, name) },
-    { name: "Share", class: "bars", of: ({ total }) => bar({ no: total }, most) },
-    { name: "Per second", number: true, of: ({ now }) => number(Math.round(now)) },
-    { name: "Since start", number: true, of: ({ total }) => number(total) },
-  ], rows, "No refusals since start.");
-}
-
 async function reconcile() {
   const repair = input({ name: "repair", type: "checkbox" });
   const job = await ask("Reconcile now", [
@@ -87,40 +72,25 @@ async function reconcile() {
   if (job) toast("The comparison has begun; see Jobs.");
 }
 
-export async function show(main, _, page) {
-  const traffic = new Plot("Successful requests per second", [{ name: "Redemptions" }, { name: "Locks" }]);
-  const refused = new Plot("Refusals per second", [{ name: "Refusals" }]);
-  const behind = new Plot("Events not recorded yet", [{ name: "Events" }]);
+export async function show(main, { query }, page) {
+  const history = charts(page, query);
   const glance = h("div");
   const alarm = h("div", { role: "alert" });
   const books = h("div");
-  const reasons = h("div");
   fill(main,
-    head("Overview", "Live; paused in a background tab. Charts and refusals count all workspaces.",
+    head("Overview", "Live; paused in a background tab.",
       page.may("operate") && h("button", { type: "button", onclick: reconcile }, "Reconcile now")),
-    alarm, glance,
-    h("div", { class: "cards" }, traffic.element, refused.element, behind.element),
-    h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books),
-    card("Refusals by reason", reasons));
-  let before = null;
+    alarm, glance, history.element,
+    h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books));
   let consistency = null;
 
   const look = async () => {
     const now = await page.get("/console/data/overview");
-    const s = before ? (now.at - before.at) / 1000 : 1;
-    const rates = (name) => (before ? rate(now.totals, before.totals, name, s) : 0);
-    const bad = Object.keys(now.totals).filter((name) => !GOOD.has(name));
-    if (before) {
-      traffic.add(now.at, [rates("redeemed") + rates("purchased"), rates("locked")]);
-      refused.add(now.at, [bad.reduce((sum, name) => sum + rates(name), 0)]);
-      if (consistency) behind.add(now.at, [consistency.lagEvents]);
-    }
     fill(alarm, ...alarms(now, consistency));
     fill(glance, facts(now, consistency, page.may("operate")));
     refill(books, stocks(now.books, now.moreBooks));
-    refill(reasons, refusals(now.totals, before?.totals, s));
-    before = now;
   };
+  history.begin();
   if (page.may("operate")) page.every(RECONCILED_MS, async () => { consistency = await page.get("/v1/ops/consistency"); });
   await page.every(ASK_MS, look);
 }

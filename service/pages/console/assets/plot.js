@@ -1,14 +1,17 @@
-// Line charts over time, each with its figures as a table.
+// Line charts over time, each with its figures as a table. What has no value is a gap, with a shade behind it.
 
-import { fill, h, number, table, when } from "./dom.js";
+import { fill, h, number, table, zone } from "./dom.js";
 
 const WIDTH = 480; // until it is laid out
 const HEIGHT = 144;
 const EDGE = { left: 44, right: 8, top: 10, bottom: 20 };
 const ROWS = 12;
-const LEAST_S = 60;
+const MARK_PX = 90; // for each time below a chart, at least
+const MINUTE_MS = 60_000;
 
-const round = (value) => (value >= 100 ? Math.round(value) : Math.round(value * 10) / 10);
+export const round = (value) => (value == null || value >= 100 ? value && Math.round(value) : Math.round(value * 10) / 10);
+const shown = (value) => number(round(value));
+const highest = (values) => values.reduce((top, value) => (value != null && (top == null || value > top) ? value : top), null);
 
 function ceiling(value) {
   if (value <= 1) return 1;
@@ -16,17 +19,83 @@ function ceiling(value) {
   return [1, 2, 5, 10].find((step) => step * power >= value) * power;
 }
 
-// `series` are { name, unit }; points are added as { at (ms), values }, at most `most` are kept.
-export class Plot {
-  constructor(title, series, { most = 120, capacity = null, seconds = null } = {}) {
-    Object.assign(this, { title, series, most, capacity, seconds, points: [], drawn: 0 });
-    this.element = h("section", { class: "card" });
-    this.drawing = h("div");
+// The hour and minute of a time.
+function clock(ms) {
+  const at = new Date(ms);
+  return `${String(at.getHours()).padStart(2, "0")}:${String(at.getMinutes()).padStart(2, "0")}`;
+}
+
+// Stretches of points that pass a test, as [first, last] places.
+function stretches(points, passes) {
+  const made = [];
+  points.forEach((point, place) => {
+    if (!passes(point)) return;
+    if (made.at(-1)?.[1] === place - 1) made.at(-1)[1] = place;
+    else made.push([place, place]);
+  });
+  return made;
+}
+
+class Chart {
+  // `series` are { name, drawn: whether it has a line, tone: its color }; points are { at (ms), values }.
+  constructor(title, series) {
+    Object.assign(this, { title, series, points: [], width: 0 });
+    this.drawing = h("div", { class: "drawing" });
     this.legend = h("ul", { class: "legend" });
-    this.behind = h("details", { ontoggle: () => this.#list() }, h("summary", {}, "As a table"), h("div"));
-    this.element.append(h("header", {}, h("h2", {}, title), this.legend), this.drawing, this.behind);
+    this.behind = h("details", { ontoggle: () => this.list() }, h("summary", {}, "As a table"), h("div"));
+    this.element = h("section", { class: "card" }, h("header", {}, h("h2", {}, title), this.legend), this.drawing, this.behind);
+    new ResizeObserver(() => this.drawing.clientWidth !== this.width && this.draw()).observe(this.drawing);
+  }
+
+  // Draw what is between two times; `marks` are the texts below, from left to right.
+  drawBetween(from, until, marks, label, capacity = null) {
+    const { points, series } = this;
+    const wide = (this.width = this.drawing.clientWidth) || WIDTH;
+    const lines = series.flatMap(({ drawn = true }, which) => (drawn ? [which] : []));
+    const top = ceiling(Math.max(capacity ?? 0, 0, ...points.flatMap(({ values }) => lines.map((which) => values[which] ?? 0))));
+    const inner = { width: wide - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
+    const x = (at) => EDGE.left + ((at - from) / (until - from)) * inner.width;
+    const y = (value) => EDGE.top + inner.height * (1 - value / top);
+    const level = (value, name) => h("line", { class: name, x1: EDGE.left, x2: wide - EDGE.right, y1: y(value), y2: y(value) });
+    const grid = [0, top / 2, top].map((value) => [
+      level(value, "grid"), h("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, shown(value)),
+    ]);
+    const end = (place) => points[place + 1]?.at ?? until;
+    const gaps = stretches(points, ({ values }) => lines.every((which) => values[which] == null)).map(([first, last]) =>
+      h("rect", { class: "gap", x: x(points[first].at), y: EDGE.top, width: x(end(last)) - x(points[first].at), height: inner.height }));
+    const place = ({ at, values }, which) => `${x(at).toFixed(1)},${y(values[which]).toFixed(1)}`;
+    const drawn = lines.flatMap((which) => stretches(points, ({ values }) => values[which] != null).map(([first, last]) =>
+      // one point alone is a dot: a line from it to itself
+      h("polyline", { class: this.#tone(which), points: [...points.slice(first, last + 1), points[last]].map((point) => place(point, which)).join(" ") })));
+    const fit = [marks, marks.filter((_, number) => number % 2 === 0), [marks[0], marks.at(-1)]].find((some) => some.length * MARK_PX <= inner.width || some.length <= 2);
+    const below = fit.map((text, number) => h("text", {
+      x: EDGE.left + (inner.width * number) / (fit.length - 1), y: HEIGHT - 4, "text-anchor": ["start", "end"][[0, fit.length - 1].indexOf(number)] ?? "middle",
+    }, text));
+    fill(this.drawing,
+      h("svg", { class: "plot", viewBox: `0 0 ${wide} ${HEIGHT}`, role: "img", "aria-label": `${this.title}: ${label}` },
+        gaps, grid, capacity != null && level(capacity, "capacity"), drawn, below));
+    fill(this.legend, series.map(({ name, drawn: hasLine = true }, which) =>
+      h("li", {}, hasLine && h("svg", { viewBox: "0 0 16 10", "aria-hidden": "true" }, h("line", { class: this.#tone(which), x1: 0, x2: 16, y1: 5, y2: 5 })),
+        `${name} `, h("b", {}, shown(points.at(-1)?.values[which])))));
+    this.list();
+  }
+
+  #tone(which) {
+    return `s${this.series[which].tone ?? which + 1}`;
+  }
+
+  listRows(caption, time, rows) {
+    const columns = this.series.map(({ name }, which) => ({ name, number: true, of: ({ values }) => shown(values[which]) }));
+    fill(this.behind.lastChild, table(caption, [time, ...columns], rows, "No figures yet."));
+  }
+}
+
+// Points that come one by one, over seconds from the first; at most `most` are kept.
+export class Plot extends Chart {
+  constructor(title, series, { most, seconds, capacity = null }) {
+    super(title, series);
+    Object.assign(this, { most, seconds, capacity });
     this.draw();
-    new ResizeObserver(() => this.drawing.clientWidth !== this.drawn && this.draw()).observe(this.drawing);
   }
 
   add(at, values) {
@@ -36,47 +105,52 @@ export class Plot {
   }
 
   draw() {
-    const { points, series } = this;
-    const last = points.at(-1);
-    const wide = (this.drawn = this.drawing.clientWidth) || WIDTH;
-    const span = Math.max((last?.at ?? 0) - (points[0]?.at ?? 0), (this.seconds ?? LEAST_S) * 1000);
-    const first = this.seconds ? points[0]?.at ?? 0 : (last?.at ?? 0) - span; // what is live ends at the right
-    const top = ceiling(Math.max(this.capacity ?? 0, ...points.flatMap(({ values }) => values), 0));
-    const inner = { width: wide - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
-    const x = (at) => EDGE.left + ((at - first) / span) * inner.width;
-    const y = (value) => EDGE.top + inner.height * (1 - value / top);
-    const grid = [0, top / 2, top].map((value) => [
-      h("line", { class: "grid", x1: EDGE.left, x2: wide - EDGE.right, y1: y(value), y2: y(value) }),
-      h("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, number(round(value))),
-    ]);
-    const lines = series.map((_, which) =>
-      h("polyline", {
-        class: `s${which + 1}`,
-        points: points.map(({ at, values }) => `${x(at).toFixed(1)},${y(values[which]).toFixed(1)}`).join(" "),
-      }));
-    const capacity = this.capacity != null &&
-      h("line", { class: "capacity", x1: EDGE.left, x2: wide - EDGE.right, y1: y(this.capacity), y2: y(this.capacity) });
-    const now = series.map(({ name }, which) => `${name} ${number(round(last?.values[which] ?? 0))}`).join(", ");
-    const length = Math.round(span / 1000);
-    fill(this.drawing,
-      h("svg", { class: "plot", viewBox: `0 0 ${wide} ${HEIGHT}`, role: "img", "aria-label": `${this.title}: ${now}` },
-        grid, capacity, lines,
-        h("text", { x: EDGE.left, y: HEIGHT - 4 }, this.seconds ? "0 s" : `${length} s ago`),
-        h("text", { x: wide - EDGE.right, y: HEIGHT - 4, "text-anchor": "end" }, this.seconds ? `${length} s` : "now")));
-    fill(this.legend, series.map(({ name }, which) =>
-      h("li", {}, h("svg", { viewBox: "0 0 16 10", "aria-hidden": "true" }, h("line", { class: `s${which + 1}`, x1: 0, x2: 16, y1: 5, y2: 5 })),
-        `${name} `, h("b", {}, number(round(last?.values[which] ?? 0))))));
-    this.#list();
+    const first = this.points[0]?.at ?? 0;
+    const last = this.points.at(-1);
+    const span = Math.max((last?.at ?? 0) - first, this.seconds * 1000);
+    const now = this.series.map(({ name }, which) => `${name} ${shown(last?.values[which] ?? 0)}`).join(", ");
+    this.drawBetween(first, first + span, ["0 s", `${Math.round(span / 1000)} s`], now, this.capacity);
   }
 
-  #list() {
+  list() {
     if (!this.behind.open) return;
     const step = Math.max(1, Math.floor(this.points.length / ROWS));
     const rows = this.points.filter((_, place) => (this.points.length - 1 - place) % step === 0).reverse();
     const start = this.points[0]?.at ?? 0;
-    const time = { name: this.seconds ? "Seconds" : "Time", of: ({ at }) => (this.seconds ? round((at - start) / 1000) : when(new Date(at).toISOString())) };
-    const columns = this.series.map(({ name }, which) => ({ name, number: true, of: ({ values }) => number(round(values[which])) }));
-    fill(this.behind.lastChild, table(this.title, [time, ...columns], rows, "No figures yet."));
+    this.listRows(this.title, { name: "Seconds", of: ({ at }) => round((at - start) / 1000) }, rows);
+  }
+}
+
+// A span of time that ends about now; all points come at once.
+export class History extends Chart {
+  show(points, step, label) {
+    Object.assign(this, { points, step, label });
+    this.draw();
+  }
+
+  draw() {
+    const { points, series } = this;
+    if (points.length === 0) return;
+    const from = points[0].at;
+    const until = points.at(-1).at + this.step;
+    const marks = [0, 1, 2, 3, 4].map((part) => clock(from + (part * (until - from)) / 4));
+    marks[4] += ` ${zone(new Date(until))}`;
+    const figures = series.map(({ name }, which) =>
+      `${name} ${shown(points.at(-1).values[which])}, highest ${shown(highest(points.map(({ values }) => values[which])))}`);
+    this.drawBetween(from, until, marks, `${this.label}. ${figures.join("; ")}`);
+  }
+
+  // The highest values of each twelfth.
+  list() {
+    if (!this.behind.open || this.points.length === 0) return;
+    const many = Math.ceil(this.points.length / ROWS);
+    const rows = [];
+    for (let from = 0; from < this.points.length; from += many) {
+      const some = this.points.slice(from, from + many);
+      rows.unshift({ at: some[0].at, values: this.series.map((_, which) => highest(some.map(({ values }) => values[which]))) });
+    }
+    const minutes = (many * this.step) / MINUTE_MS;
+    this.listRows(`${this.title}: highest of ${minutes} minutes`, { name: `From (${zone(new Date())})`, of: ({ at }) => clock(at) }, rows);
   }
 }
 

@@ -1,0 +1,113 @@
+"""The history of the console's overview: an hour or a day of the workspace's traffic, and its partition's backlog."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Any, Literal
+
+from litestar import Controller, Request, get
+
+from service.api.console.overview import FOR_OPERATORS
+from service.api.reading import unpack_request
+from service.common.durations import quantile_ms
+from service.domain import field_types
+from service.domain.field_types import Answer
+from service.domain.outcomes import BY_CODE
+from service.operations.table import ROWS
+from service.record.samples import KEEP_S, StoredBacklog, StoredTraffic, read_backlog, read_traffic
+
+Span = Literal["hour", "day"]
+
+SETTLE_S = 2
+"""After a step's end, until processes have written their samples of it."""
+_STEPS: dict[Span, int] = {"hour": 10, "day": 300}
+_DONE = frozenset(row.done for row in ROWS if row.done)
+
+
+class Wanted(field_types.Request):
+    """How far back the history goes."""
+
+    span: Span = "hour"
+
+
+class Refused(Answer):
+    """A refusal's code and status, and how many requests of the span got it."""
+
+    code: str
+    status: int
+    count: int
+
+
+class Charts(Answer):
+    """Values by step, oldest first, from `since` on; None where nothing was sampled. `done` has counts of successful
+    operations by name; `refused` counts responses with 4xx, `failed` those with 5xx. `backlog` and `oldest_ms` are the
+    highest of a step; without the scope `operate` they are None."""
+
+    since: int
+    """In ms, like `step`."""
+    step: int
+    done: dict[str, list[int | None]]
+    refused: list[int | None]
+    failed: list[int | None]
+    p50_ms: list[float | None]
+    p99_ms: list[float | None]
+    backlog: list[int | None] | None
+    oldest_ms: list[int | None] | None
+    reasons: list[Refused]
+    """All refusals and failures, the most frequent first."""
+
+
+class History(Controller):
+    path = "/"
+
+    @get("/charts", include_in_schema=False, opt=FOR_OPERATORS)
+    async def charts(self, request: Request[Any, Any, Any]) -> Charts:
+        """The workspace's charts of an hour or a day."""
+        caller, context, params = unpack_request(request, Wanted)
+        steps = complete_steps(time.time(), params.span)
+        where = (steps.step, steps.start, steps.stop)
+        traffic = await read_traffic(context.pool, caller.workspace, *where)
+        backlog = None
+        if "operate" in caller.scopes:
+            backlog = await read_backlog(context.pool, caller.partition, *where)
+        return draw(steps, traffic, backlog)
+
+
+def complete_steps(now_s: float, span: Span) -> range:
+    """The beginnings, in s, of the steps of a span that are complete and kept."""
+    step = _STEPS[span]
+    stop = int(now_s - SETTLE_S) // step * step
+    return range(stop - KEEP_S[step], stop, step)
+
+
+def draw(steps: range, traffic: Iterable[StoredTraffic], backlog: Iterable[StoredBacklog] | None) -> Charts:
+    """The charts of what was stored of these steps."""
+    by_step = {row.at_s: row for row in traffic}
+    rows = [by_step.get(at_s) for at_s in steps]
+    reasons = Counter[str]()
+    for row in rows:
+        reasons.update({} if row is None else {name: n for name, n in row.counts.items() if name not in _DONE})
+    failures = {name for name in reasons if _status(name) >= 500}
+    behind = None if backlog is None else {row.at_s: row for row in backlog}
+    return Charts(
+        since=steps.start * 1000,
+        step=steps.step * 1000,
+        done={name: [_count(row, {name}) for row in rows] for name in _DONE},
+        refused=[_count(row, reasons.keys() - failures) for row in rows],
+        failed=[_count(row, failures) for row in rows],
+        p50_ms=[row and quantile_ms(row.times, 0.5) for row in rows],
+        p99_ms=[row and quantile_ms(row.times, 0.99) for row in rows],
+        backlog=None if behind is None else [(row := behind.get(at_s)) and row.events for at_s in steps],
+        oldest_ms=None if behind is None else [(row := behind.get(at_s)) and row.oldest_ms for at_s in steps],
+        reasons=[Refused(code=name, status=_status(name), count=count) for name, count in reasons.most_common()],
+    )
+
+
+def _count(row: StoredTraffic | None, names: AbstractSet[str]) -> int | None:
+    return None if row is None else sum(count for name, count in row.counts.items() if name in names)
+
+
+def _status(code: str) -> int:
+    """A refusal's status. Another version may have stored a code that this one does not know."""
+    return BY_CODE[code].status if code in BY_CODE else 400

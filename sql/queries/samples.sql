@@ -1,0 +1,61 @@
+-- name: add_backlog
+-- Store the unrecorded events of partitions in both steps; the highest of a step stays.
+-- $1 at_s bigint  $2 partitions int[]  $3 events bigint[]  $4 oldest_ms bigint[]
+INSERT INTO backlog_samples AS old (partition, step_s, at, events, oldest_ms)
+SELECT partition, step_s, to_timestamp($1::bigint / step_s * step_s), events, oldest_ms
+FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS sample (partition, events, oldest_ms)
+CROSS JOIN (VALUES (10), (300)) AS steps (step_s) ORDER BY 1, 2
+ON CONFLICT (partition, step_s, at) DO UPDATE SET
+  events = greatest(old.events, excluded.events), oldest_ms = greatest(old.oldest_ms, excluded.oldest_ms);
+
+-- name: add_sampled_steps
+-- Store that an API process counted in both steps.
+-- $1 at_s bigint
+INSERT INTO sampled_steps (step_s, at)
+SELECT step_s, to_timestamp($1::bigint / step_s * step_s) FROM (VALUES (10), (300)) AS steps (step_s) ORDER BY 1
+ON CONFLICT DO NOTHING;
+
+-- name: add_traffic
+-- Add a process's counts and response times of workspaces to both steps.
+-- $1 at_s bigint  $2 workspaces int[]  $3 counts text[]  $4 times text[]
+INSERT INTO traffic_samples AS old (workspace, step_s, at, counts, times)
+SELECT workspace, step_s, to_timestamp($1::bigint / step_s * step_s), counts::jsonb, times::jsonb
+FROM unnest($2::int[], $3::text[], $4::text[]) AS sample (workspace, counts, times)
+CROSS JOIN (VALUES (10), (300)) AS steps (step_s) ORDER BY 1, 2
+ON CONFLICT (workspace, step_s, at) DO UPDATE SET
+  counts = add_counts(old.counts, excluded.counts), times = add_counts(old.times, excluded.times);
+
+-- name: prune_backlog_samples
+-- Delete a bounded number of expired samples of one step.
+-- $1 step_s int  $2 keep_s int  $3 limit int
+DELETE FROM backlog_samples WHERE (partition, step_s, at) IN (
+  SELECT partition, step_s, at FROM backlog_samples WHERE step_s = $1 AND at < now() - $2 * interval '1 second' LIMIT $3
+);
+
+-- name: prune_sampled_steps
+-- Delete a bounded number of expired steps.
+-- $1 step_s int  $2 keep_s int  $3 limit int
+DELETE FROM sampled_steps WHERE (step_s, at) IN (
+  SELECT step_s, at FROM sampled_steps WHERE step_s = $1 AND at < now() - $2 * interval '1 second' LIMIT $3
+);
+
+-- name: prune_traffic_samples
+-- Delete a bounded number of expired samples of one step.
+-- $1 step_s int  $2 keep_s int  $3 limit int
+DELETE FROM traffic_samples WHERE (workspace, step_s, at) IN (
+  SELECT workspace, step_s, at FROM traffic_samples WHERE step_s = $1 AND at < now() - $2 * interval '1 second' LIMIT $3
+);
+
+-- name: read_backlog_samples
+-- A partition's samples of steps that begin from one time on and before another, in order.
+-- $1 partition int  $2 step_s int  $3 since_s bigint  $4 until_s bigint
+SELECT extract(epoch FROM at)::bigint AS at_s, events, oldest_ms FROM backlog_samples
+WHERE partition = $1 AND step_s = $2 AND at >= to_timestamp($3::bigint) AND at < to_timestamp($4::bigint) ORDER BY at;
+
+-- name: read_traffic_samples
+-- A workspace's samples of steps that begin from one time on and before another, in order. A step in which only others
+-- had requests has empty objects; one in which no process counted has no row.
+-- $1 workspace int  $2 step_s int  $3 since_s bigint  $4 until_s bigint
+SELECT extract(epoch FROM at)::bigint AS at_s, coalesce(counts, '{}') AS counts, coalesce(times, '{}') AS times
+FROM sampled_steps LEFT JOIN (SELECT * FROM traffic_samples WHERE workspace = $1) AS own USING (step_s, at)
+WHERE step_s = $2 AND at >= to_timestamp($3::bigint) AND at < to_timestamp($4::bigint) ORDER BY at;
