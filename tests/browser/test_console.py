@@ -184,8 +184,10 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await page.get_by_label("A file").set_input_files(files=[table])  # type: ignore[list-item]
     await operator.button("Check file").click()
     await expect(page.get_by_text('The header has no column code ("Kunde"')).to_be_visible()
+    await page.route(re.compile("columns=-%2Ccode%2C-"), lambda route: None)  # a check that a newer one ends
     await page.get_by_label("Gutschein").select_option("Code")
-    await page.get_by_label("Kunde").select_option("User")
+    async with page.expect_event("requestfailed"):
+        await page.get_by_label("Kunde").select_option("User")
     await expect(operator.row("=no code")).to_contain_text("4")
     assert service.stats(book)["codes"] == 1
     async with page.expect_download() as saving:
@@ -249,26 +251,6 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(operator.heading(f"{titled} 2026")).to_be_visible()
     await operator.search("nothing has this name")
     await expect(page.get_by_text("Nothing found:")).to_be_visible()
-
-
-async def test_a_held_code(operator: Operator, service: Service) -> None:
-    """A hold is released without the shopper's token, and the code is then assigned to a user."""
-    page, code, holder, user = operator.page, new_code(), new_id(), new_id()
-    service.book(code, name="Held")
-    body = {"userId": holder, "orderId": new_id("order")}
-    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)
-    await operator.open_page(f"code/{code}", code)
-    await expect(page.get_by_role("link", name="Held", exact=True)).to_be_visible()
-    await expect(operator.button("Assign to a user")).to_have_count(0)
-    await operator.button("Release the hold").click()
-    await operator.confirm("Release the hold", f"{holder} no longer holds {code}", "Release the hold")
-    await expect(page.get_by_text("no one", exact=True)).to_be_visible()
-    assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
-    await operator.button("Assign to a user").click()
-    await page.get_by_role("dialog").get_by_label("User").fill(user)
-    await operator.confirm("Assign to a user", "Only this user", "Assign to a user")
-    await expect(operator.button("Unassign")).to_be_visible()
-    assert ok(service.manage.get(f"/v1/coupons/{code}"))["userId"] == user
 
 
 async def test_a_second_search_wins(operator: Operator, service: Service) -> None:
