@@ -1,7 +1,7 @@
 // Adding codes to a book by an upload: check the file, map its columns, then upload it.
 
 import { ask as request, at } from "./api.js";
-import { download, field, fill, h, input, number, pairs, plural, select, table, tell, toast } from "./dom.js";
+import { busy, download, field, fill, h, input, number, pairs, plural, select, table, tell, toast } from "./dom.js";
 
 const UPLOAD_MS = 3_600_000;
 const SHOWN = 20;
@@ -61,16 +61,17 @@ export function uploading(book, place, done) {
   const result = h("div", { role: "status", class: "card", hidden: true });
   const go = h("button", { type: "button", class: "primary", disabled: true }, "Upload");
   const check = h("button", { type: "button" }, "Check file");
+  let checking = new AbortController(); // of the last check
   let options = {}; // how the file is read, where it was not detected
 
   // A pasted list is a code a line, unless it looks like a table.
   const isList = () => !file.files[0] && !/[,;\t|]|^code$/i.test(lines.value.trim().split("\n", 1)[0].trim());
-  const send = (address, query) => {
+  const send = (address, query, signal) => {
     const body = file.files[0] ?? new Blob([lines.value]);
     if (body.size === 0) throw new Error("Choose a file, or enter codes.");
     const csv = !isList();
     return request("POST", at(address, { ...query, ...(csv && options), unknownColumns: csv && !options.columns ? "ignore" : null }),
-      { body, type: csv ? "text/csv" : "text/plain", timeoutMs: UPLOAD_MS });
+      { body, type: csv ? "text/csv" : "text/plain", timeoutMs: UPLOAD_MS, signal });
   };
   const save = async () => {
     try {
@@ -85,10 +86,15 @@ export function uploading(book, place, done) {
     await run(true);
     result.querySelectorAll("select")[place]?.focus({ preventScroll: true });
   };
+  // A newer check ends the one before, whose answer is about another reading of the file.
   const run = async (dryRun) => {
-    check.disabled = go.disabled = true;
+    checking.abort();
+    checking = new AbortController();
+    const signal = dryRun ? checking.signal : null;
+    const others = dryRun ? [check] : [check, ...result.querySelectorAll("select")];
+    go.disabled = true;
     try {
-      const answer = await (await send(path, { dryRun: dryRun ? true : null })).json();
+      const answer = await busy(others, async () => (await send(path, { dryRun: dryRun ? true : null }, signal)).json());
       result.hidden = false;
       const { file: layout } = answer;
       fill(result, dryRun && layout && renderLayout(layout, again), !layout?.problem && renderCounts(answer, dryRun, save));
@@ -97,14 +103,14 @@ export function uploading(book, place, done) {
       else {
         toast(`${plural(answer.added, "code")} added to ${book.name}.`);
         if (answer.invalid === 0) done();
+        else check.focus();
       }
     } catch (error) {
-      tell(error);
-    } finally {
-      check.disabled = false;
+      if (!signal?.aborted) tell(error);
     }
   };
   for (const control of [file, lines]) control.addEventListener("input", () => {
+    checking.abort();
     options = {};
     go.disabled = result.hidden = true;
   });

@@ -24,6 +24,8 @@ const HIDDEN = [
   ...["code", "user", "order", "key", "request"].map((path) => ({ path, module: "timeline" })),
 ];
 
+const CONTROLS = "a[href], button:enabled, input:enabled, select, textarea, summary";
+const STOPS = { rows: "tbody tr, .timeline li", parts: "form, .tabs, .card" };
 const by = (id) => document.getElementById(id);
 let session = null;
 let current = null; // the AbortController of the current page
@@ -167,13 +169,27 @@ addEventListener("signed-out", () => {
 // ---- keyboard
 
 function help() {
-  const rows = [["/", "Search"], ["?", "This help"], ...PAGES.filter(allowed).map(({ key, name }) => [`g ${key}`, name])];
+  const rows = [["/", "Search"], ["?", "This help"], ["j k", "Next row, previous row"], ["n p", "Next part of the page, previous part"], ["Ctrl Enter", "Send the form"], ...PAGES.filter(allowed).map(({ key, name }) => [`g ${key}`, name])];
   ask("Keyboard shortcuts", h("dl", { class: "pairs" }, rows.map(([keys, name]) => [
     h("dt", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "])), h("dd", {}, name),
   ])), null, async () => null);
 }
 
+// Focus the first control of the next or previous row or part of the page.
+function walk(kind, following) {
+  const from = document.activeElement;
+  const where = following ? Node.DOCUMENT_POSITION_FOLLOWING : Node.DOCUMENT_POSITION_PRECEDING;
+  const stops = [...by("main").querySelectorAll(STOPS[kind])]
+    .filter((stop) => stop.querySelector(CONTROLS) && !stop.contains(from) && from.compareDocumentPosition(stop) & where);
+  stops.at(following ? 0 : -1)?.querySelector(CONTROLS).focus();
+}
+
 addEventListener("keydown", (event) => {
+  const { form } = event.target;
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && form?.querySelector("button:not([type=button])")) {
+    event.preventDefault();
+    return form.requestSubmit();
+  }
   if (!session || event.ctrlKey || event.metaKey || event.altKey || by("dialog").open) return;
   if (event.target.matches("input:not([type=checkbox]), textarea, select")) {
     if (event.key === "Escape") event.target.blur();
@@ -184,6 +200,8 @@ addEventListener("keydown", (event) => {
   if (page && allowed(page)) location.hash = `#/${page.path}`;
   else if (event.key === "/") by("search").focus();
   else if (event.key === "?") help();
+  else if ("jk".includes(event.key)) walk("rows", event.key === "j");
+  else if ("np".includes(event.key)) walk("parts", event.key === "n");
   else return;
   event.preventDefault();
 });

@@ -49,9 +49,9 @@ export async function edit(book, session) {
   };
   const content = h("div", { class: "form" },
     h("div", { class: "wide" }, field("Name", name)), h("div", { class: "wide" }, field("Description", description)),
+    discount,
     field("Status", status), field("Tags", tags, "Separated by commas."),
     field("Valid from", from, inZone()), field("Valid until", until, inZone()),
-    discount,
     Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
     field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),
     field("Code pattern", pattern, "# is a random character."),

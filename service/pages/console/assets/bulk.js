@@ -2,7 +2,7 @@
 // does it as a job.
 
 import { post } from "./api.js";
-import { ask, field, fill, h, input, plural, select, tell, toast } from "./dom.js";
+import { ask, busy, field, fill, h, input, plural, select, tell, toast } from "./dom.js";
 import { follow } from "./following.js";
 
 // Name, meaning, and the request.
@@ -43,18 +43,11 @@ async function begin(which, filter, { matching, isComplete }, { book, page, work
 // The column to pick by, and the buttons; `around` is { book, page, work, again, status }.
 export function changing(around) {
   const picked = new Set();
-  const start = async (button, which, filter) => {
-    button.disabled = true;
-    try {
-      const counted = await post(`${changeOf(around.book)}?dryRun=true`, { action: "switchOff", filter }, { signal: around.page.signal });
-      if (counted.matching === 0) toast("No codes match.");
-      else await begin(which, filter, counted, around);
-    } catch (error) {
-      tell(error);
-    } finally {
-      button.disabled = false;
-    }
-  };
+  const start = (button, which, filter) => busy([button], async () => {
+    const counted = await post(`${changeOf(around.book)}?dryRun=true`, { action: "switchOff", filter }, { signal: around.page.signal });
+    if (counted.matching === 0) toast("No codes match.");
+    else await begin(which, filter, counted, around);
+  }).catch(tell);
   const { status } = around;
   const some = h("button", { type: "button", disabled: true, onclick: () => start(some, "off", { codes: [...picked] }) });
   const all = h("button", { type: "button", onclick: () => start(all, status === "inactive" ? "on" : "off", status ? { status: [status] } : {}) },

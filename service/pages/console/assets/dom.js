@@ -149,19 +149,12 @@ export function table(caption, columns, rows, empty = "Nothing here yet.") {
 export async function listing(place, caption, columns, load, empty) {
   const items = [];
   let next = null;
-  const more = h("button", { type: "button", onclick: () => go().catch(tell) }, "Show more");
+  const more = h("button", { type: "button", onclick: () => busy([more], go).catch(tell) }, "Show more");
   async function go() {
-    more.disabled = true;
-    try {
-      const page = await load(next);
-      items.push(...page.items);
-      next = page.nextCursor;
-      const had = document.activeElement === more;
-      fill(place, table(caption, columns, items, empty), next && h("p", {}, more));
-      if (had && next) more.focus();
-    } finally {
-      more.disabled = false;
-    }
+    const page = await load(next);
+    items.push(...page.items);
+    next = page.nextCursor;
+    fill(place, table(caption, columns, items, empty), next && h("p", {}, more));
   }
   await go();
   return items;
@@ -194,6 +187,18 @@ export function select(options, value, attributes = {}) {
 }
 
 // ---- telling and asking
+
+// Disable the buttons while it runs. A disabled button loses the focus: it gets it back, unless something else has it by then.
+export async function busy(buttons, act) {
+  const focused = document.activeElement;
+  for (const button of buttons) button.disabled = true;
+  try {
+    return await act();
+  } finally {
+    for (const button of buttons) button.disabled = false;
+    if (document.activeElement === document.body) focused.focus({ preventScroll: true });
+  }
+}
 
 export function toast(text, kind = "good") {
   const made = h("p", { class: `toast ${kind}` }, text);
@@ -259,15 +264,12 @@ export function ask(title, content, label, act, { danger = false, kept = false }
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       if (go.disabled) return;
-      go.disabled = true;
       error.textContent = showErrors(form, null);
       try {
-        result = (await act(form)) ?? true;
+        result = (await busy([go], () => act(form))) ?? true;
         dialog.close();
       } catch (problem) {
         error.textContent = showErrors(form, problem);
-      } finally {
-        go.disabled = false;
       }
     });
     fill(dialog, form);
