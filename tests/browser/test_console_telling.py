@@ -1,5 +1,6 @@
 """The console's pages of webhooks with their deliveries, and of the audit."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -46,6 +47,12 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         await expect(row.nth(2)).to_have_text("delivered")
         await expect(row.nth(3)).to_have_text("1")
         (got,) = receiver.got
+        await row.nth(1).get_by_role("button").click()
+        shown = await dialog.get_by_role("region", name="Body").inner_text()
+        assert json.loads(shown) == json.loads(got.body)
+        await expect(dialog).to_contain_text(f"webhook-id: {got.headers['webhook-id']}")
+        assert got.headers["webhook-signature"] not in await page.content()
+        await operator.button("Cancel").click()
         assert Webhook(secret).verify(got.body, got.headers)["data"]["code"] == code
 
         receiver.judge = lambda got: 503
@@ -56,7 +63,7 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         await expect(row.nth(4)).to_contain_text(re.compile(r"next .*\d\d:\d\d:\d\d"))
         await operator.picture("console-deliveries")
         receiver.judge = lambda got: 204
-        again = operator.row("webhook.test").get_by_role("button")
+        again = operator.row("webhook.test").get_by_role("button", name="again")
         await again.focus()
         await again.press("Enter")
         await expect(row.nth(2)).to_have_text("delivered")
