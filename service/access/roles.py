@@ -25,7 +25,7 @@ ROLES: Mapping[str, frozenset[str]] = {
             "listKeys createKey rotateKey patchKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
             "startReconcile getJob "
             "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
-            "listDeliveries redeliver listAudit exportAudit"
+            "listDeliveries getDelivery redeliver listAudit exportAudit"
         ).split()
     ),
 }

@@ -20,6 +20,8 @@ BODY_S = 1.0
 MAX_RESPONSE = 64 << 10
 IDLE_CONNECTIONS = 8
 IDLE_S = 20.0
+HEADERS = {"User-Agent": "Scrip", "Content-Type": "application/json"}
+"""Of every request, beside its event's own."""
 _READ = 16 << 10
 _MAX_TRIED = 2
 """Addresses of a name to try."""
@@ -242,8 +244,7 @@ def _addresses(host: str, port: int) -> list[str]:
 def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
     lines = {
         "Host": target.authority,
-        "User-Agent": "Scrip",
-        "Content-Type": "application/json",
+        **HEADERS,
         "Content-Length": str(len(body)),
         **headers,
     }

@@ -145,6 +145,14 @@ FROM stock_notices s JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, s
 LEFT JOIN books b ON b.workspace = s.workspace AND b.book = s.book
 WHERE partition = $1;
 
+-- name: read_due
+-- A delivery of a webhook, as the sender has it.
+-- $1 webhook int  $2 delivery_id uuid
+SELECT
+  position, webhook, event_id, event, happened_at, epoch, seq, about, data::text AS data, attempts,
+  coalesce(extract(epoch FROM now() - first_attempt_at), 0)::float8 AS age_s
+FROM webhook_deliveries WHERE webhook = $1 AND delivery_id = $2;
+
 -- name: redemptions_by_id
 -- These redemptions, of any workspace.
 -- $1 redemptions uuid[]

@@ -1,5 +1,6 @@
-"""The console's pages of webhooks with their deliveries, and of the audit."""
+"""The console's pages of webhooks with their deliveries, of the settings and of the audit."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -46,6 +47,12 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         await expect(row.nth(2)).to_have_text("delivered")
         await expect(row.nth(3)).to_have_text("1")
         (got,) = receiver.got
+        await row.nth(1).get_by_role("button").click()
+        shown = await dialog.get_by_role("region", name="Body").inner_text()
+        assert json.loads(shown) == json.loads(got.body)
+        await expect(dialog).to_contain_text(f"webhook-id: {got.headers['webhook-id']}")
+        assert got.headers["webhook-signature"] not in await page.content()
+        await operator.button("Cancel").click()
         assert Webhook(secret).verify(got.body, got.headers)["data"]["code"] == code
 
         receiver.judge = lambda got: 503
@@ -56,7 +63,7 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         await expect(row.nth(4)).to_contain_text(re.compile(r"next .*\d\d:\d\d:\d\d"))
         await operator.picture("console-deliveries")
         receiver.judge = lambda got: 204
-        again = operator.row("webhook.test").get_by_role("button")
+        again = operator.row("webhook.test").get_by_role("button", name="again")
         await again.focus()
         await again.press("Enter")
         await expect(row.nth(2)).to_have_text("delivered")
@@ -122,6 +129,33 @@ async def test_the_test_receiver(operator: Operator, service: Service) -> None:
     await operator.confirm("Delete the webhook?", "/console/receiver/410", "Delete webhook")
     for status in ("200", "500", "x"):
         assert service.anonymous.post(f"/console/receiver/{status}", json={}).status_code == 404
+
+
+async def test_the_settings(operator: Operator, service: Service) -> None:
+    """The workspace's settings are shown and changed; a mistake is shown beside its field, and an empty one resets."""
+    page = operator.page
+    await operator.open_page("settings", "Settings")
+    main = operator["main"]
+    await expect(main).to_contain_text(re.compile(r"Name\s*demo.*Mode\s*live.*Idempotency-Keys\s*24 hours", re.DOTALL))
+    await operator.button("Change").click()
+    hours, percent = page.get_by_label("Hours an Idempotency-Key"), page.get_by_label("Held share of what is left")
+    await hours.fill("25")
+    await percent.fill("101")
+    await operator.button("Save").click()
+    await expect(percent).to_have_accessible_description(re.compile("^Must be at most 100"))
+    await percent.fill("90")
+    await operator.button("Save").click()
+    await operator.expect_message("The settings are changed.")
+    await expect(main).to_contain_text(re.compile(r"25 hours.*Held share of what is left \(%\)\s*90", re.DOTALL))
+    changed = ok(service.operate.get("/v1/workspace"))
+    assert (changed["idempotencyHours"], changed["limits"]["books"]["lockedPercent"]) == (25, 90)
+    await operator.button("Change").click()
+    await hours.fill("")
+    await percent.fill("")
+    await operator.button("Save").click()
+    await expect(main).to_contain_text("24 hours")
+    reset = ok(service.operate.get("/v1/workspace"))
+    assert (reset["idempotencyHours"], reset["limits"]) == (24, None)
 
 
 async def test_the_audit(operator: Operator, service: Service) -> None:

@@ -136,6 +136,8 @@ ROWS = (
     Row("POST /v1/webhooks/{webhookId}/test", "operate", "/v1/webhooks/{webhook1}/test", {}, another="not_found"),
     Row("GET /v1/webhooks/{webhookId}/deliveries", "operate", "/v1/webhooks/{webhook1}/deliveries",
         another="not_found"),
+    Row("GET /v1/webhooks/{webhookId}/deliveries/{deliveryId}", "operate",
+        "/v1/webhooks/{webhook1}/deliveries/{delivery}", another="not_found"),
     Row("POST /v1/webhooks/{webhookId}/deliveries/{deliveryId}/redeliver", "operate",
         "/v1/webhooks/{webhook1}/deliveries/{delivery}/redeliver", {}, another="not_found"),
     Row("DELETE /v1/webhooks/{webhookId}", "operate", "/v1/webhooks/{webhook2}", another="not_found"),

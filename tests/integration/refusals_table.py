@@ -228,7 +228,8 @@ OTHERS = (
     *(Case("not_found", "DELETE", f"/v1/keys/{name}") for name in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/webhooks/{NOBODYS}{rest}", body) for method, rest, body in (
         ("GET", "", None), ("PATCH", "", {"status": "inactive"}), ("DELETE", "", None), ("POST", "/rotate", {}),
-        ("POST", "/test", {}), ("GET", "/deliveries", None), ("POST", f"/deliveries/{NOBODYS}/redeliver", {}))),
+        ("POST", "/test", {}), ("GET", "/deliveries", None),
+        ("GET", f"/deliveries/{NOBODYS}", None), ("POST", f"/deliveries/{NOBODYS}/redeliver", {}))),
     *(Case("not_found", "POST", f"/v1/keys/{name}/rotate", {}) for name in (NOBODYS, "x")),
     *(Case("not_found", "PATCH", f"/v1/keys/{name}", {"limits": None}) for name in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/users/a%20b{rest}", body) for method, rest, body in (

@@ -216,6 +216,9 @@ def test_lists_over_all_books(service: Service) -> None:
     assert not {item["redemptionId"] for item in theirs} & set(made)
     book = service.book()
     jobs = [ok(service.manage.post(f"/v1/books/{book}/codes/generate", json={"count": 1}), 202)["jobId"] for _ in "ab"]
+    jobs.append(ok(service.admin.post(f"/v1/books/{book}/codes/change", json={"action": "switchOn"}), 202)["jobId"])
+    orders = {job["jobId"]: (job["actor"], job["keyName"]) for job in ok(service.operate.get(f"{DATA}/jobs"))["items"]}
+    assert [orders[job] for job in jobs] == [("key", "manage"), ("key", "manage"), ("key", "admin")]
     listed_jobs = (job["jobId"] for page in pages(service.operate, f"{DATA}/jobs", limit=1) for job in page)
     ours = (job for job in listed_jobs if job in jobs)  # others may come meanwhile, of books that are kept in stock
     assert [next(ours) for _ in jobs] == jobs[::-1]

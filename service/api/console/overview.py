@@ -3,7 +3,7 @@
 import asyncio
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from litestar import Controller, Request, Response, get
@@ -22,6 +22,7 @@ from service.hot.fitness import check_server
 from service.hot.workspace_state import BookCounts
 from service.operations.views import Job
 from service.record.config.book_rows import page_books
+from service.record.config.change_history import ChangeActor, read_job_actors
 from service.record.config.job_rows import JobRow, page_jobs
 from service.record.config.object_names import ObjectName, read_names
 from service.record.facts.history_pages import RedemptionFilter, redemptions_of_workspace
@@ -96,10 +97,13 @@ class ListRedemptions(Listing, kw_only=True):
 
 
 class ListedJob(Job, kw_only=True):
-    """A job with the id and name of its book; None for a job of the whole workspace."""
+    """A job with the id and name of its book; None for a job of the whole workspace. `actor` ordered it: a key with a
+    name, the command line, or the service; None if it is not known."""
 
     book_id: UUID | None
     book_name: str | None
+    actor: Literal["key", "command", "service"] | None
+    key_name: str | None
 
 
 class JobPage(Answer):
@@ -134,8 +138,10 @@ class Overviews(Controller):
         (before,) = page_cursors.JOBS.decode(params.cursor) or (_LAST_ID,)
         rows = await page_jobs(context.pool, caller.workspace, params.limit + 1, before)
         next_cursor = page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
-        names = await read_names(context.pool, caller.workspace, {row.job_id for row in rows})
-        items = [_render_job(row, names.get(row.job_id)) for row in rows[: params.limit]]
+        ids = {row.job_id for row in rows}
+        names = await read_names(context.pool, caller.workspace, ids)
+        actors = await read_job_actors(context.pool, caller.workspace, ids)
+        items = [_render_job(row, names.get(row.job_id), actors.get(row.job_id)) for row in rows[: params.limit]]
         return JobPage(items=items, next_cursor=next_cursor)
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
@@ -151,8 +157,9 @@ class Overviews(Controller):
         return await list_redemptions_over_books(context, caller, params, partial(redemptions_of_workspace, wanted))
 
 
-def _render_job(row: JobRow, named: ObjectName | None) -> ListedJob:
-    return ListedJob.from_row(row, book_id=named and named.book_id, book_name=named and named.name)
+def _render_job(row: JobRow, named: ObjectName | None, actor: ChangeActor | None) -> ListedJob:
+    book = {"book_id": named and named.book_id, "book_name": named and named.name}
+    return ListedJob.from_row(row, **book, actor=actor and actor.kind, key_name=actor and actor.key_name)
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 from msgspec import UNSET
@@ -25,8 +26,12 @@ from service.domain.webhook_protocol import (
     generate_secret,
 )
 from service.formats import page_cursors
+from service.operations.document_parts import REDEMPTION
 from service.record.config import webhook_rows
-from service.record.config.webhook_rows import WebhookRow
+from service.record.config.webhook_rows import DeliveryRow, WebhookRow
+from service.record.facts.delivery_rows import read_due
+from service.worker.webhook_http import HEADERS
+from service.worker.webhook_payloads import render_bodies
 
 DEFAULT_OVERLAP_S = 86_400
 
@@ -55,6 +60,13 @@ _DELIVERY = {
     "lastAttemptAt": "2026-11-20T09:15:06.012Z",
     "nextAttemptAt": "2026-11-20T09:15:36.012Z",
 }
+_PAYLOAD = {
+    "headers": {"User-Agent": "Scrip", "Content-Type": "application/json", "webhook-id": _DELIVERY["eventId"]},
+    "bodyBytes": 471,
+    "body": {"type": "coupon.redeemed", "timestamp": "2026-11-20T09:15:00.456Z", "data": REDEMPTION},
+}
+MAX_BODY_BYTES = 64 << 10
+"""A larger body is not shown."""
 
 WebhookId = Annotated[str, PathParameter(name="webhookId", description="The webhook's id.")]
 DeliveryId = Annotated[str, PathParameter(name="deliveryId", description="The delivery's id.")]
@@ -102,6 +114,21 @@ class Delivery(Answer, kw_only=True):
     created_at: Timestamp
     last_attempt_at: Timestamp | None
     next_attempt_at: Timestamp | None
+
+
+class Payload(Answer, kw_only=True):
+    """What an attempt sends. The body is made of the recorded facts: null if they are deleted or archived, or if it is
+    larger than 64 KiB. Each attempt adds `webhook-timestamp` and `webhook-signature`."""
+
+    headers: dict[str, str]
+    body_bytes: int | None
+    body: dict[str, Any] | None
+
+
+class SentDelivery(Delivery, kw_only=True):
+    """A delivery with what is sent."""
+
+    payload: Payload
 
 
 class DeliveryPage(Answer, kw_only=True):
@@ -247,6 +274,22 @@ class Webhooks(Controller):
         next_cursor = page_cursors.DELIVERIES.encode_next(rows, params.limit, lambda row: (row.position,))
         return DeliveryPage(items=[Delivery.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
 
+    @get(
+        "/{webhookId:str}/deliveries/{deliveryId:str}",
+        **describe(
+            "getDelivery", "Read a delivery", "Webhooks", refusals="not_found", answer=_DELIVERY | {"payload": _PAYLOAD}
+        ),
+    )
+    async def delivery(
+        self, request: Request[Any, Any, Any], webhook_id: WebhookId, delivery_id: DeliveryId
+    ) -> SentDelivery:
+        """A delivery with what is sent. Scope `operate`."""
+        caller, context, _ = unpack_request(request)
+        wanted = parse_id(delivery_id, "not_found")
+        webhook = (await _read_row(context, caller, webhook_id)).webhook
+        row = await webhook_rows.read_delivery(context.pool, webhook, wanted)
+        return SentDelivery.from_row(row, payload=await _read_payload(context, caller.partition, row, webhook))
+
     @post(
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",
         status_code=202,
@@ -275,6 +318,16 @@ class Webhooks(Controller):
 
 async def _read_row(context: Context, caller: Caller, webhook_id: str) -> WebhookRow:
     return await webhook_rows.read_webhook(context.pool, caller.workspace, parse_id(webhook_id, "not_found"))
+
+
+async def _read_payload(context: Context, partition: int, row: DeliveryRow, webhook: int) -> Payload:
+    headers = {**HEADERS, "webhook-id": row.event_id}
+    due = await read_due(context.pool, webhook, row.delivery_id)
+    body = due and (await render_bodies(context.pool, partition, [due])).get(due.position)
+    if not body:
+        return Payload(headers=headers, body_bytes=None, body=None)
+    shown = msgspec.json.decode(body) if len(body) <= MAX_BODY_BYTES else None
+    return Payload(headers=headers, body_bytes=len(body), body=shown)
 
 
 def _check_url(context: Context, url: str) -> None:

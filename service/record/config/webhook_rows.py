@@ -134,10 +134,15 @@ async def page_deliveries(database: Database, webhook: int, limit: int, before: 
     ]
 
 
+async def read_delivery(database: Database, webhook: int, delivery_id: UUID) -> DeliveryRow:
+    """Raises Refusal `not_found`."""
+    return _row_of(DeliveryRow, await database.fetchrow(query("read_delivery"), webhook, delivery_id))
+
+
 async def redeliver(database: Database, webhook: int, delivery_id: UUID) -> DeliveryRow:
     """Send the delivery once more. Raises Refusal `not_found`."""
     await database.execute(query("redeliver"), webhook, delivery_id)
-    return _row_of(DeliveryRow, await database.fetchrow(query("read_delivery"), webhook, delivery_id))
+    return await read_delivery(database, webhook, delivery_id)
 
 
 async def prune_webhooks(database: Database, limit: int) -> int:

@@ -112,6 +112,12 @@ async def claim(
     return sorted(dues, key=lambda due: due.position)
 
 
+async def read_due(database: Database, webhook: int, delivery_id: UUID) -> Due | None:
+    """A delivery as the sender has it, due or not; None if the webhook does not have it any more."""
+    record = await database.fetchrow(query("read_due"), webhook, delivery_id)
+    return None if record is None else Due(**dict(record))
+
+
 async def release(database: Database, token: UUID, positions: Sequence[int]) -> None:
     await database.execute(query("release_deliveries"), token, positions)
 

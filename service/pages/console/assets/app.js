@@ -15,6 +15,7 @@ const PAGES = [
   { path: "jobs", name: "Jobs", module: "jobs", scopes: ["manage", "operate"], key: "j" },
   { path: "keys", name: "Keys", module: "keys", scopes: ["operate"], key: "k" },
   { path: "audit", name: "Audit", module: "audit", scopes: ["operate"], key: "a" },
+  { path: "settings", name: "Settings", module: "settings", scopes: ["operate"], key: "s" },
   { path: "sale", name: "Flash sale", module: "sale", scopes: ["manage"], key: "f", demo: true },
 ];
 const HIDDEN = [

@@ -1,7 +1,7 @@
 // The audit log, filtered by actor, action and time.
 
 import { at } from "./api.js";
-import { badge, field, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
+import { actorOf, badge, field, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
 
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
   "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed", "key.changed",
@@ -16,9 +16,9 @@ const utc = (control) => (control.value ? new Date(control.value).toISOString() 
 const text = (value) => (typeof value === "string" ? value : Array.isArray(value) ? value.map(text).join(", ") || "none" : JSON.stringify(value));
 
 function describeActor(entry, query) {
-  if (entry.actor !== "key") return ACTORS[entry.actor].toLowerCase();
+  if (entry.actor !== "key") return actorOf(entry);
   const theirs = at("#/audit", { ...Object.fromEntries(query), actor: null, keyId: entry.keyId });
-  return [h("a", { href: theirs }, entry.keyName ?? entry.keyId), entry.ipAddress && h("div", { class: "hint" }, entry.ipAddress)];
+  return [h("a", { href: theirs }, actorOf(entry)), entry.ipAddress && h("div", { class: "hint" }, entry.ipAddress)];
 }
 
 // The object by its name, else by its id.

@@ -1,6 +1,6 @@
 // Entries of a code's timeline that are no events of the record: its holds, its end, and the changes by operators.
 
-import { h, order, plural, spelled, user, when } from "./dom.js";
+import { actorOf, h, order, plural, spelled, user, when } from "./dom.js";
 
 const TIMES = new Set(["expiresAt", "validFrom", "validUntil"]);
 const DONE = { active: "Switched on", inactive: "Switched off" };
@@ -28,10 +28,7 @@ function endOf({ expiresAt, status }) {
   return [new Date(expiresAt) > Date.now() ? entry(expiresAt, "next", is("Expires")) : entry(expiresAt, "warn", is("Expired"))];
 }
 
-const by = ({ actor, keyName, keyId }) => {
-  if (actor === "key") return ` by the key ${keyName ?? keyId}`;
-  return actor === "command" ? " by the command line" : actor === "service" ? " by the service" : "";
-};
+const by = (change) => (change.actor ? ` by ${change.actor === "key" ? "the key " : ""}${actorOf(change)}` : "");
 
 const value = (name, of) => (of == null ? "none" : TIMES.has(name) ? when(of) : typeof of === "string" ? of : JSON.stringify(of));
 

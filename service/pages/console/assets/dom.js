@@ -116,6 +116,11 @@ export const code = (text) => h("a", { class: "code", href: `#/code/${encodeURIC
 export const user = (text) => (text ? h("a", { href: `#/user/${encodeURIComponent(text)}` }, text) : "–");
 export const order = (text) => (text ? h("a", { href: `#/order/${encodeURIComponent(text)}` }, text) : "–");
 
+// Who made a change, as the audit names it; null if that is not known.
+export function actorOf({ actor, keyName, keyId }) {
+  return { key: keyName ?? keyId, command: "the command line", service: "the service" }[actor] ?? null;
+}
+
 // ---- parts of pages
 
 export function head(title, more = null, ...actions) {

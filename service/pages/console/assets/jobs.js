@@ -1,7 +1,7 @@
 // Jobs and their progress.
 
 import { at } from "./api.js";
-import { badge, fill, h, head, number, refill, table, when } from "./dom.js";
+import { actorOf, badge, fill, h, head, number, refill, table, when } from "./dom.js";
 import { controls, outcome } from "./following.js";
 
 const LOOK_MS = 1000;
@@ -19,7 +19,7 @@ export async function show(main, _, page) {
     const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
     refill(place, table("Jobs", [
       { name: "Started", of: (job) => when(job.startedAt) },
-      { name: "Kind", of: (job) => job.kind },
+      { name: "Kind", class: "long", of: (job) => [job.kind, actorOf(job) && h("div", { class: "hint" }, `by ${actorOf(job)}`)] },
       { name: "Book", class: "long", of: (job) => (job.bookId ? h("a", { href: `#/book/${job.bookId}` }, job.bookName) : "–") },
       { name: "Status", of: (job) => badge(job.status) },
       { name: "Progress", class: "bars", of: (job) => h("progress", { max: Math.max(job.requested, 1), value: job.done, "aria-label": `${job.done} of ${job.requested}` }) },

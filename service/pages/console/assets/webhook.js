@@ -1,7 +1,7 @@
 // One webhook: its deliveries, live; test event, new secret, activation.
 
-import { at, patch, post, remove } from "./api.js";
-import { ask, badge, card, field, fill, h, head, input, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
+import { at, get, patch, post, remove } from "./api.js";
+import { ask, badge, bytes, card, field, fill, h, head, input, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
 import { form, state } from "./webhooks.js";
 
 const LOOK_MS = 1000;
@@ -11,10 +11,29 @@ export const OVERLAPS = [["0", "no time"], ["3600", "an hour"], ["86400", "a day
 
 const lastAnswer = ({ lastStatus, lastError }) => lastError ?? (lastStatus && `status ${lastStatus}`);
 
-function columns(again) {
+// What a delivery sends, with its last attempt. Resolves to whether it is sent again.
+async function inspect(path, { deliveryId }) {
+  const { payload, ...row } = await get(`${path}/deliveries/${deliveryId}`);
+  const { headers, body, bodyBytes } = payload;
+  const missing = bodyBytes === null ? "What it is about is deleted or archived." : `It has ${bytes(bodyBytes)}, too much to show.`;
+  const text = `${Object.entries(headers).map(([name, value]) => `${name}: ${value}\n`).join("")}webhook-timestamp, webhook-signature: made anew for each attempt`;
+  return ask(`Delivery of ${row.event}`, [
+    pairs([
+      ["Status", badge(row.status)], ["Attempts", number(row.attempts)], ["Last attempt", when(row.lastAttemptAt)],
+      ["Last answer", lastAnswer(row) ?? "–"], row.nextAttemptAt && ["Next attempt", when(row.nextAttemptAt)],
+      ["Created", when(row.createdAt)],
+    ]),
+    h("h3", {}, "Headers"), h("pre", { tabindex: 0 }, text),
+    h("h3", {}, "Body"), body ? h("pre", { class: "tall", tabindex: 0, role: "region", "aria-label": "Body" }, JSON.stringify(body, null, 2)) : h("p", { class: "soft" }, missing),
+    body && h("p", { class: "hint" }, `${bytes(bodyBytes)} as sent, without spaces, from the facts as they are recorded now.`),
+  ], "Send again", () => post(`${path}/deliveries/${deliveryId}/redeliver`, {}));
+}
+
+function columns(show, again) {
   return [
     { name: "Created", of: (row) => when(row.createdAt) },
-    { name: "Event", class: "long", of: (row) => [row.event, h("div", { class: "hint" }, row.eventId)] },
+    { name: "Event", class: "long", of: (row) => [
+      h("button", { type: "button", class: "link", "aria-label": `Show ${row.event} ${row.eventId}`, onclick: () => show(row) }, row.event), h("div", { class: "hint" }, row.eventId)] },
     { name: "Status", of: (row) => badge(row.status) },
     { name: "Attempts", number: true, of: (row) => number(row.attempts) },
     { name: "Last attempt", of: (row) => [when(row.lastAttemptAt), h("div", { class: "hint" }, lastAnswer(row)),
@@ -77,6 +96,7 @@ export async function show(main, { names: [webhookId] }, page) {
     await post(`${path}/deliveries/${row.deliveryId}/redeliver`, {});
     toast(`${row.eventId} is sent again.`);
   })();
+  const show = (row) => act(async () => { if (await inspect(path, row)) toast(`${row.eventId} is sent again.`); })();
   const tried = act(async () => {
     const made = await post(`${path}/test`, {});
     toast(webhook.status === "active" ? `${made.eventId} is sent.` : `${made.eventId} is sent once the webhook is switched on.`);
@@ -97,7 +117,7 @@ export async function show(main, { names: [webhookId] }, page) {
       ["Description", webhook.description || "–"], ["Id", h("span", { class: "code" }, webhook.webhookId)],
       ["Created", when(webhook.createdAt)], ["Changed", when(webhook.updatedAt)],
     ]));
-    refill(deliveries, table("Deliveries", columns(again), items, "No deliveries yet. Send a test event to check that it is reachable."),
+    refill(deliveries, table("Deliveries", columns(show, again), items, "No deliveries yet. Send a test event to check that it is reachable."),
       nextCursor && limit < MOST && h("p", {}, button("Show more", act(async () => { limit = Math.min(limit * 2, MOST); }))));
   }
 
