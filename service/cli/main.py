@@ -1,6 +1,7 @@
 """The entry point of `scrip`. Commands import their modules only when they run, so that `scrip --help` is fast."""
 
 import asyncio
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -108,6 +109,7 @@ def worker() -> None:
     It also writes the configuration that is in Postgres to Redis. Any number of workers may run; they share the work.
     REDIS_URL and DATABASE_URL must be set.
     """
+    gc.disable()  # until its modules are imported: garbage collections would take a tenth of the start
     settings = _load_settings_with_servers()
     from service.worker.process import run
 

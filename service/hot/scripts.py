@@ -6,7 +6,6 @@ All partitions and epochs share the texts; a call's last argument is the epoch (
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
@@ -69,13 +68,14 @@ _comment = re.compile(
 @cache
 def _body(name: str) -> str:
     """A script with its includes and steps, and with outcomes as numbers, without comments and unused functions."""
-    text = _expand((LUA_DIR / f"{name.removesuffix('+')}.lua").read_text())
+    text = _expand(_read("", name.removesuffix("+")))
     if name.endswith("+"):
         before, after = _read("includes", "limits").split("-- @script\n")
         text = "\n".join([_expand(before), text, _expand(after)])
     return _outcome.sub(lambda match: str(_NUMBERS[match[1]]), _without_unused(text))
 
 
+@cache
 def _read(folder: str, name: str) -> str:
     return (LUA_DIR / folder / f"{name}.lua").read_text()
 
@@ -104,24 +104,23 @@ def _expand(source: str) -> str:
 
 
 def _without_unused(text: str) -> str:
-    """Remove functions that the text doesn't call: Lua creates every function in each run."""
+    """Remove functions that the text doesn't call, by others or itself: Lua creates every function in each run."""
     functions = list(_function.finditer(text))
-    own = {function: _count_words(function[0]) for function in functions}
-    words, used = Counter(_word.findall(text)), functions
-    while unused := [function for function in used if words[function[1]] == own[function][function[1]]]:
-        used = [function for function in used if function not in unused]
-        for function in unused:
-            words.subtract(own[function])
+    named = {function[1]: _words(function[0]) for function in functions}
+    used, reached = set[str](), named.keys() & _word.findall(_function.sub("", text))
+    while reached:
+        used |= reached
+        reached = named.keys() & frozenset[str]().union(*(named[name] for name in reached)) - used
     for function in reversed(functions):
-        if function not in used:
+        if function[1] not in used:
             text = text[: function.start()] + text[function.end() + 1 :]
     return text
 
 
 @cache
-def _count_words(function: str) -> Counter[str]:
-    """The words of a function, which many scripts have; not to be changed."""
-    return Counter(_word.findall(function))
+def _words(function: str) -> frozenset[str]:
+    """The words of a function, which many scripts have."""
+    return frozenset(_word.findall(function))
 
 
 def _strip(source: str) -> str:

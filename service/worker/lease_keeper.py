@@ -78,7 +78,8 @@ class LeaseKeeper:
     """The leases of one worker process. Every half second:
 
     1. One statement renews this worker's row, and with it all of its leases, for two seconds. It returns who has which,
-       and which tasks have work. If another worker's row expires before the next one, it is sent at that moment.
+       and which tasks have work. It ends workers whose session in Postgres has ended. If another worker's row expires
+       before the next statement, that is sent at that moment.
     2. A partition with another fence than this worker's is lost: the work on it ends.
     3. Free leases go to the workers with the fewest, of those that have lived for five seconds if there are some: one
        that has just started is slow. All workers compute the same; only one of them can take a lease. A lease that

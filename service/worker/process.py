@@ -13,7 +13,7 @@ import structlog
 from service.common.config import Settings
 from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
-from service.record.partitions.partition_rows import ensure_partitions
+from service.record.partitions.partition_rows import ensure_partitions, name_holder, name_session
 from service.record.partitions.standby_rows import check_visible
 from service.record.samples import Sampler, add_backlog
 from service.record.versions import WrongNumber
@@ -42,11 +42,12 @@ async def work(settings: Settings) -> None:
     if not connecting.done():
         connecting.cancel()
         return
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    is_pooled = postgres.is_pooled(settings.database_url)
+    holder = name_holder(f"{socket.gethostname()}:{os.getpid()}", secrets.token_hex(4), has_session=not is_pooled)
     async with (
         await connecting as pool,
         # A connection of its own: nothing that the worker does delays the renewal of its leases.
-        await postgres.connect_when_there(settings.database_url, name="scrip-worker", max_size=1) as renewing,
+        await postgres.connect_when_there(settings.database_url, name=name_session(holder), max_size=1) as renewing,
     ):
         partitions = await ensure_partitions(pool, settings.partitions)
         if settings.partitions not in (None, partitions):
@@ -56,6 +57,7 @@ async def work(settings: Settings) -> None:
         loaded = LoadedScripts(pool)
         await loaded.refresh()
         metrics.serve(settings.host, settings.metrics_port)
+        log.info("started", holder=holder)
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         beating = asyncio.create_task(supervisor.run("beating", loaded.run))
@@ -88,4 +90,5 @@ def run(settings: Settings) -> None:
     # A batch of the outbox is some ten thousand live lists. Collecting cycles after every 700 cost 1.2 µs an event.
     gc.freeze()
     gc.set_threshold(100_000)
+    gc.enable()
     uvloop.run(work(settings))

@@ -144,13 +144,22 @@ DELETE FROM workers WHERE holder = $1;
 
 -- name: renew_leases
 -- Renew all leases of a worker. Returns a row for each living worker, and one for each partition; for those of this
--- worker also the tasks for which there is work.
+-- worker also the tasks for which there is work. Deletes the row of another whose named session has ended, if that worker
+-- has renewed it since this session began: so a restart or a failover of Postgres ends no worker.
 -- $1 holder text  $2 ttl_ms int
 WITH renewed AS (
   INSERT INTO workers AS old (holder, alive_until) VALUES ($1, clock_timestamp() + $2 * interval '1 ms')
   ON CONFLICT (holder) DO UPDATE SET
     alive_since = CASE WHEN old.alive_until > clock_timestamp() THEN old.alive_since ELSE clock_timestamp() END,
     alive_until = excluded.alive_until
+), ended AS (
+  DELETE FROM workers
+  WHERE holder <> $1 AND holder ~ '@[0-9a-f]+$' AND alive_until > clock_timestamp()
+    AND alive_until - $2 * interval '1 ms' > (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
+    AND NOT EXISTS (
+      SELECT FROM pg_stat_activity WHERE application_name = 'scrip-worker' || substring(holder FROM '@[0-9a-f]+$')
+    )
+  RETURNING holder
 ), waiting AS (
   SELECT partition, kind FROM jobs JOIN workspaces USING (workspace)
   WHERE status = 'running' AND (lease_until IS NULL OR lease_until < now())
@@ -163,7 +172,7 @@ SELECT
   NULL AS id, NULL AS fence, holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s,
   extract(epoch FROM alive_until - clock_timestamp())::float8 AS left_s,
   NULL AS config_version, NULL AS confirmed, NULL AS due
-FROM workers WHERE alive_until > clock_timestamp()
+FROM workers WHERE alive_until > clock_timestamp() AND holder NOT IN (SELECT holder FROM ended)
 UNION ALL
 SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
   CASE WHEN EXISTS (SELECT FROM rebuild_orders WHERE partition = id) THEN 'rebuilding' END,

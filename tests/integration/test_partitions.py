@@ -17,6 +17,8 @@ from service.record.partitions.partition_rows import (
     confirm_open,
     ensure_partitions,
     enter_epoch,
+    name_holder,
+    name_session,
     read_partition,
     read_partitions,
     release_lease,
@@ -24,7 +26,9 @@ from service.record.partitions.partition_rows import (
     renew_leases,
     take_lease,
 )
+from service.record.pool import connect
 from tests.integration.record_fixtures import Record, assigned
+from tests.integration.waiting import until
 
 
 @pytest.fixture
@@ -44,6 +48,38 @@ async def test_a_database_keeps_its_number_of_partitions(pool: asyncpg.Pool):
     assert await ensure_partitions(pool, None) == DEFAULT_PARTITIONS == 16
     assert await ensure_partitions(pool, None, default=1) == 16
     assert len(await read_partitions(pool)) == 16
+
+
+@pytest.mark.parametrize("has_session", [True, False])
+@pytest.mark.parametrize("was_seen", [True, False])
+async def test_a_lease_ends_with_its_session(
+    pool: asyncpg.Pool, database_url: str, has_session: bool, was_seen: bool
+) -> None:
+    """The lease of a worker whose session has ended can be taken before it expires, if the worker renewed it since the
+    reader's session began: before that, Postgres may have restarted. Without a session of its own it expires."""
+    dying, reader = (name_holder("host:1", token, has_session=has_session) for token in ("a1", "b2"))
+    own = await connect(database_url, name=name_session(dying), max_size=1)
+    before = await connect(database_url, max_size=1)
+    await renew_leases(own, dying, 60_000)
+    after = await connect(database_url, max_size=1)
+    database = before if was_seen else after
+    assert await take_lease(pool, 0, dying)
+    await renew_leases(database, reader, 60_000)
+    assert (await renew_leases(database, reader, 60_000)).workers.keys() == {dying, reader}
+    assert await take_lease(pool, 0, reader) is None
+    pid = await own.fetchval("SELECT pg_backend_pid()")
+    await own.close()
+    await until(lambda: _has_ended(pool, pid))
+    is_ended = has_session and was_seen
+    living = (await renew_leases(database, reader, 60_000)).workers.keys()
+    assert living == ({reader} if is_ended else {dying, reader})
+    assert (await take_lease(pool, 0, reader) is not None) is is_ended
+    await before.close()
+    await after.close()
+
+
+async def _has_ended(pool: asyncpg.Pool, pid: int) -> bool:
+    return not await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid)
 
 
 async def test_a_lease_has_one_owner(pool: asyncpg.Pool):

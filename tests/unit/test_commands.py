@@ -1,6 +1,8 @@
 """The commands' help texts."""
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,3 +44,19 @@ def test_the_example_of_a_command(
         _, parsed, words = parsed.resolve_command(click.Context(parsed), words)
     assert parsed
     assert parsed.make_context("scrip", words)
+
+
+_LOADED = """
+import sys
+import service.cli.main, service.worker.process, service.common.logs
+print(*{".".join(name.split(".")[: 2 if name.startswith("service.") else 1]) for name in sys.modules})
+"""
+
+
+def test_a_worker_starts_with_few_modules() -> None:
+    """A worker imports nothing of the API and its libraries: its start is much of the time for which partitions are
+    closed if all workers are killed at once."""
+    loaded = subprocess.run([sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True).stdout.split()
+    api = {f"service.{name}" for name in ("api", "doctor", "embedded", "fastlane", "serving")}
+    assert not {*loaded} & {*api, "cryptography", "httpx", "jwt", "litestar", "psutil", "redis", "uvicorn"}
+    assert {"asyncpg", "service.worker"} <= {*loaded}

@@ -1,5 +1,6 @@
 """Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
 
+import re
 from datetime import datetime
 from typing import Literal
 
@@ -122,6 +123,18 @@ class Leases(msgspec.Struct, frozen=True):
     partitions: dict[int, LeaseRow]
     left_s: dict[str, float]
     """By worker, after how many seconds its row expires."""
+
+
+def name_holder(place: str, token: str, *, has_session: bool) -> str:
+    """A worker's name in its leases. With `has_session` these end with the session that `name_session` names; the token
+    is of hexadecimal digits."""
+    return f"{place}:{'@' if has_session else ''}{token}"
+
+
+def name_session(holder: str) -> str:
+    """The name of the session in which a holder of leases renews them."""
+    name = re.search(r"@[0-9a-f]+$", holder)
+    return f"scrip-worker{name[0] if name else ''}"
 
 
 async def renew_leases(database: Database, holder: str, ttl_ms: int) -> Leases:
