@@ -108,6 +108,13 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
   ORDER BY flush_lsn DESC NULLS LAST OFFSET $2::int - 1 LIMIT 1
 ) FROM partitions WHERE id = $1;
 
+-- name: read_partition_states
+-- All partitions, in order: whether each is open, since when that has not changed, whether it waits until no process can
+-- use its last server, and whether a living worker has its lease.
+SELECT id, state = 'open' AS is_open, state_since AS since, waits_until IS NOT NULL AS is_waiting,
+  EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS has_worker
+FROM partitions WHERE removed_at IS NULL ORDER BY id;
+
 -- name: read_partitions
 -- All partitions, in order: from 0 on, without a gap.
 SELECT

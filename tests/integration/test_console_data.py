@@ -46,6 +46,11 @@ def test_the_overview(service: Service) -> None:
     assert now["redis"]["usedBytes"] > 0
     assert now["postgres"]["version"]
     assert now["postgres"]["bytes"] > 0
+    own = now["workers"]["shown"][0]
+    assert (own["id"], own["state"], own["hasWorker"]) == (service.partition, "open", True)
+    assert own["since"]
+    assert 0 < now["workers"]["open"] <= now["workers"]["partitions"]
+    assert ok(service.manage.get(f"{DATA}/overview"))["workers"] is None
     (row,) = [row for row in now["books"] if row["bookId"] == book]
     assert (row["name"], row["counts"]["available"], row["counts"]["locked"]) == ("Seen at a glance", 1, 1)
     assert row["counts"] == service.stats(book)

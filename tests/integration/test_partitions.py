@@ -20,6 +20,7 @@ from service.record.partitions.partition_rows import (
     name_holder,
     name_session,
     read_partition,
+    read_partition_states,
     read_partitions,
     release_lease,
     remove_worker,
@@ -131,13 +132,20 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     assert await confirm_open(pool, 0, fence, epoch, now)
     row = await read_partition(pool, 0)
     assert (row.state, row.epoch, row.nonce, row.cursor, row.cursor_digest) == ("open", epoch, "a", (epoch, 0), b"a")
+    (opened, other) = await read_partition_states(pool)
+    assert (opened.is_open, opened.has_worker, other.since, other.has_worker) == (True, False, None, False)
+    assert opened.since
     later = await take_lease(pool, 0, "later")
     assert later is not None
+    assert (await read_partition_states(pool))[0] == opened
     with pytest.raises(LeaseLost):
         await begin_epoch(pool, 0, fence, "b")
     next_epoch = await begin_epoch(pool, 0, later, "b")
     assert next_epoch > epoch
     assert (await read_partition(pool, 0)).state == "closed"
+    closed = (await read_partition_states(pool))[0]
+    assert closed.since
+    assert (closed.is_open, closed.since > opened.since) == (False, True)
     assert not await confirm_open(pool, 0, later, epoch, now)
     assert not await enter_epoch(pool, 0, fence, EventId(epoch, 0), next_epoch, b"b")
     assert not await enter_epoch(pool, 0, later, EventId(epoch, 1), next_epoch, b"b")

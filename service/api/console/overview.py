@@ -26,10 +26,11 @@ from service.record.config.change_history import ChangeActor, read_job_actors
 from service.record.config.job_rows import JobRow, page_jobs
 from service.record.config.object_names import ObjectName, read_names
 from service.record.facts.history_pages import RedemptionFilter, redemptions_of_workspace
+from service.record.partitions.partition_rows import PartitionState, read_partition_states
 from service.record.pool import ERRORS
 from service.record.postgres_server import read_server
 
-MAX_BOOKS = 50
+MAX_BOOKS = MAX_PARTITIONS = 50
 ASK_S = 1.0
 FOR_OPERATORS = {"roles": ("manage", "operate")}
 FOR_MANAGERS = {"roles": ("manage",)}
@@ -72,12 +73,32 @@ class PostgresNow(Answer):
     connections: int = 0
 
 
+class PartitionNow(Answer):
+    """A partition. A partition that is `waiting` is closed until no process can use its last server."""
+
+    id: int
+    state: Literal["open", "closed", "waiting"]
+    since: Timestamp | None
+    """Since when it is open or closed; None if unknown."""
+    has_worker: bool
+    """Whether a living worker has its lease: else nothing is recorded."""
+
+
+class Workers(Answer):
+    """How many partitions exist and are open; and the workspace's, then others that are not open or have no worker."""
+
+    partitions: int
+    open: int
+    shown: list[PartitionNow]
+
+
 class Overview(Answer):
-    """The overview."""
+    """The overview. `workers` is None while Postgres is unavailable, and without the scope `operate`."""
 
     at: int
     redis: RedisNow
     postgres: PostgresNow
+    workers: Workers | None
     books: list[BookNow]
     more_books: bool
 
@@ -120,13 +141,14 @@ class Overviews(Controller):
     async def overview(self, request: Request[Any, Any, Any]) -> Overview:
         """The overview. Without Postgres it has no books."""
         caller, context, _ = unpack_request(request)
-        redis, postgres, (books, more) = await asyncio.gather(
-            _redis(context, caller), _postgres(context), _books(context, caller)
+        redis, postgres, workers, (books, more) = await asyncio.gather(
+            _redis(context, caller), _postgres(context), _workers(context, caller), _books(context, caller)
         )
         return Overview(
             at=time.time_ns() // 1_000_000,
             redis=redis,
             postgres=postgres,
+            workers=workers,
             books=books,
             more_books=more,
         )
@@ -182,6 +204,27 @@ async def _postgres(context: Context) -> PostgresNow:
     except ERRORS:
         return PostgresNow()
     return PostgresNow.from_row(server)
+
+
+async def _workers(context: Context, caller: Caller) -> Workers | None:
+    """Other partitions are those of other workspaces: nothing is shown of them but what /health/ready tells anyone, and
+    since when."""
+    if "operate" not in caller.scopes:
+        return None
+    try:
+        async with asyncio.timeout(ASK_S):
+            rows = await read_partition_states(context.pool)
+    except ERRORS:
+        return None
+    own = [row for row in rows if row.id == caller.partition]
+    idle = [row for row in rows if row.id != caller.partition and not (row.is_open and row.has_worker)]
+    shown = [_render_partition(row) for row in (own + idle)[:MAX_PARTITIONS]]
+    return Workers(partitions=len(rows), open=sum(row.is_open for row in rows), shown=shown)
+
+
+def _render_partition(row: PartitionState) -> PartitionNow:
+    state = "open" if row.is_open else "waiting" if row.is_waiting else "closed"
+    return PartitionNow.from_row(row, state=state)
 
 
 async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:

@@ -68,6 +68,18 @@ class Partition(msgspec.Struct, frozen=True):
         return seq + 1 if epoch > self.cursor_epoch else 0
 
 
+class PartitionState(msgspec.Struct, frozen=True):
+    """Whether a partition is open, and whether a living worker has its lease."""
+
+    id: int
+    is_open: bool
+    since: datetime | None
+    """Since when it is open or closed; None if that has not changed since this is stored."""
+    is_waiting: bool
+    """Whether it stays closed until no process can use its last server."""
+    has_worker: bool
+
+
 async def ensure_partitions(database: Database, wanted: int | None, default: int = DEFAULT_PARTITIONS) -> int:
     """Insert missing rows, and return the number of partitions. A new database gets `wanted`, or `default`. Raises
     UnusableRecord."""
@@ -96,6 +108,10 @@ async def recorded_partitions(database: Database) -> int | None:
 
 async def read_partitions(database: Database) -> list[Partition]:
     return [Partition(**row) for row in await database.fetch(query("read_partitions"))]
+
+
+async def read_partition_states(database: Database) -> list[PartitionState]:
+    return [PartitionState(*row) for row in await database.fetch(query("read_partition_states"))]
 
 
 async def read_partition(database: Database, partition: int) -> Partition:

@@ -62,7 +62,7 @@ export function charts(page, query) {
   } }, name));
   const press = () => buttons.forEach((button) => button.setAttribute("aria-pressed", String(button.value === span)));
   press();
-  const element = h("section", { class: "charts", "aria-label": "Charts" },
+  const element = h("section", { class: "charts stack", "aria-label": "Charts" },
     h("div", { class: "row spread" },
       h("div", { class: "row", role: "group", "aria-label": "Span of the charts" }, buttons),
       h("p", { class: "hint" }, "Figures of this workspace. Shaded: no figures.")),

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { charts } from "./charts.js";
-import { ask, badge, bookBadge, bytes, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
+import { ask, badge, bookBadge, bytes, card, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
 import { stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
@@ -31,6 +31,23 @@ function facts(overview, consistency, may) {
   ];
   return h("dl", { class: "facts" }, rows.map(([name, value, more]) =>
     h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
+}
+
+// The workspace's partition with what it has not recorded, and those that are not open or have no worker.
+function partitions({ partitions: all, open, shown }, consistency) {
+  const own = ({ id }) => id === shown[0].id;
+  return [
+    h("p", {}, `${number(open)} of ${plural(all, "partition")} ${open === 1 ? "is" : "are"} open.`,
+      all > 1 && ` Partition ${shown[0]?.id} has this workspace. Others are listed if they are not open, or have no worker.`),
+    table("Partitions", [
+      { name: "Partition", of: ({ id }) => id },
+      { name: "State", of: ({ state }) => badge(state, { open: "good" }[state] ?? "bad") },
+      { name: "Worker", of: ({ hasWorker }) => (hasWorker ? "runs" : badge("none", "bad")) },
+      { name: "Not recorded", number: true, of: (row) => (own(row) ? number(consistency?.lagEvents) : "–") },
+      { name: "Oldest", number: true, of: (row) => (own(row) && consistency ? `${consistency.lagSeconds.toFixed(2)} s` : "–") },
+      { name: "State since", of: ({ since }) => when(since) },
+    ], shown),
+  ];
 }
 
 function stocks(books, more) {
@@ -77,10 +94,12 @@ export async function show(main, { query }, page) {
   const glance = h("div");
   const alarm = h("div", { role: "alert" });
   const books = h("div");
+  const worker = h("div", { class: "stack" });
   fill(main,
     head("Overview", "Live; paused in a background tab.",
       page.may("operate") && h("button", { type: "button", onclick: reconcile }, "Reconcile now")),
     alarm, glance, history.element,
+    page.may("operate") && card("Worker", worker),
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books));
   let consistency = null;
 
@@ -88,6 +107,7 @@ export async function show(main, { query }, page) {
     const now = await page.get("/console/data/overview");
     fill(alarm, ...alarms(now, consistency));
     fill(glance, facts(now, consistency, page.may("operate")));
+    if (now.workers) refill(worker, partitions(now.workers, consistency));
     refill(books, stocks(now.books, now.moreBooks));
   };
   history.begin();
@@ -95,13 +115,14 @@ export async function show(main, { query }, page) {
   await page.every(ASK_MS, look);
 }
 
-function alarms({ redis, postgres }, consistency) {
+function alarms({ redis, postgres, workers }, consistency) {
   const texts = [];
   if (!redis.connected) texts.push("Redis can't be reached: every checkout gets 503.");
   else if (redis.gate === "") texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
   if (redis.gate === "full") texts.push("Postgres is behind: locks and assignments are refused until it has caught up.");
   if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
   if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
+  if (workers?.shown[0]?.hasWorker === false) texts.push("No worker records this workspace's partition: what is decided waits in Redis. Start one: scrip worker.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {
     texts.push(`The worker's ${task} has failed ${number(failures)} times since ${when(since).textContent}, last because of ${reason}.`);
   }
