@@ -44,7 +44,7 @@ MOST_CHANGED = 20_000
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.2
 CLOSED_S = 15.0
 """The longest wait while a workspace is closed or about to be, for a record that lags; then the attempt is undone."""
-PROBES, PROMPT_S = 20, 0.2
+PROBES, PROMPT_S = 5, 0.5
 STANDBYS_S = 10.0
 POLL_S = 0.01
 PROGRESS_S = 0.5
@@ -162,8 +162,11 @@ class WorkspaceMover:
             await asyncio.sleep(PAUSE_S)
 
     async def _attempt(self, move: Move, here: Partition, target: Partition, renewing: asyncio.Task[None]) -> None:
-        """Steps 1 to 6."""
-        await moves.begin_move(self._pool, move, self._fence)
+        """Steps 1 to 6. Raises Waiting if it can't begin."""
+        try:
+            await moves.begin_move(self._pool, move, self._fence)
+        except Refusal as refusal:
+            raise Waiting(f"partition {move.source} is closed, or Postgres has restarted") from refusal
         self._log.info("moving", workspace=move.workspace, target=move.target)
         await self._project_here(move)
         async with (

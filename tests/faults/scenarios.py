@@ -148,6 +148,9 @@ SCENARIOS: dict[str, Scenario] = {
     "a workspace moves to another partition": Scenario(
         move_faults.workspace_moved, replicated=False, codes=2000, rounds=10
     ),
+    "a workspace moves to another node of a cluster": Scenario(
+        move_faults.workspace_moved, may_lose=ANSWERED, clustered=True, codes=2000, rounds=5
+    ),
     "the number of partitions changes": Scenario(
         resize_faults.partitions_resized, replicated=False, codes=3000, rounds=5
     ),
