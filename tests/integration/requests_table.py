@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from uuid_utils.compat import uuid7
 
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -300,7 +301,7 @@ FROM books WHERE book_id = $1"""
 
 def make_paused_change(service: Service, book: str) -> str:
     """A job that changes codes of a book, and is paused."""
-    job = str(uuid4())
+    job = str(uuid7())
     asyncio.run(service.fetch(PAUSED_CHANGE, book, job))
     return job
 
