@@ -262,7 +262,7 @@ def _parts(codes: list[str], size: int) -> Iterable[list[str]]:
 def measure(codes: int, rate: float, works: Collection[str], kills: bool) -> tuple[list[Row], list[str]]:
     """A row for each piece of work, on a service of its own with a shopper of this rate; and what was lost or twice."""
     with own_service() as service:
-        bulk, shopped = Bulk(service), new_codes(int(rate * PATIENCE_S))
+        bulk, shopped = Bulk(service), new_codes(int(rate * PATIENCE_S * (2 if kills else 1)))
         book = asyncio.run(ground_of(service.url).book(shopped))
         with Steady(service.url, shopped, rate, kills) as steady:
             faults = asyncio.run(bulk.go(codes, works, kills))

@@ -9,15 +9,17 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.book_requests import Time, check_time
 from service.domain.errors import BadField
-from service.domain.field_types import END, Answer, Request, canonicalize_code
+from service.domain.field_types import END, Answer, Request, UserId, canonicalize_code
 from service.domain.times import Timestamp
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
 """A code's status, apart from locks."""
-Action = Literal["switchOff", "switchOn", "expire", "setExpiry", "release"]
+Action = Literal["switchOff", "switchOn", "expire", "setExpiry", "assign", "release"]
 
 MAX_NAMED = 1_000
-"""Codes that a request may name."""
+"""Codes that a request may name, and users to whom it may assign some."""
+_NEEDED: dict[str, Status] = {"assign": "available", "release": "assigned"}
+"""The status of the codes that an action changes."""
 _PREFIX = r"^[A-Za-z0-9_-]{1,64}" + END
 
 
@@ -70,11 +72,16 @@ class ChangeCodes(Request, kw_only=True):
         Action,
         msgspec.Meta(
             description="`switchOff`, `switchOn`: as `status` in the change of one coupon. `expire`: end them now. "
-            "`setExpiry`: give them the end `expiresAt`, or none. `release`: take them from their users."
+            "`setExpiry`: give them the end `expiresAt`, or none. `assign`: give each of `users` one of them. "
+            "`release`: take them from their users."
         ),
     ]
     expires_at: Annotated[
         Time | UnsetType | None, msgspec.Meta(description="For `setExpiry`; null removes the codes' own end.")
+    ] = UNSET
+    users: Annotated[
+        list[UserId] | UnsetType,
+        msgspec.Meta(description=f"For `assign`: the users who get a code each, at most {MAX_NAMED:,}."),
     ] = UNSET
     filter: CodeFilter | None = None
 
@@ -84,11 +91,18 @@ class ChangeCodes(Request, kw_only=True):
             raise BadField("expiresAt", needs)
         if isinstance(self.expires_at, datetime):
             check_time("expiresAt", self.expires_at)
+        if (self.action == "assign") == (self.users is UNSET):
+            raise BadField("users", "is required for assign" if self.users is UNSET else "is only for assign")
+        if self.users is not UNSET:
+            if not 1 <= len(self.users) <= MAX_NAMED:
+                raise BadField("users", f"must have 1 to {MAX_NAMED:,} users; send several requests for more")
+            self.users = list(dict.fromkeys(self.users))
         chosen = self.filter or CodeFilter()
-        if self.action == "release" and not chosen.codes:
-            if chosen.status not in (None, ["assigned"]):
-                raise BadField("filter.status", "must be assigned for release, or be left out")
-            chosen.status = ["assigned"]
+        needed = _NEEDED.get(self.action)
+        if needed is not None and not chosen.codes:
+            if chosen.status not in (None, [needed]):
+                raise BadField("filter.status", f"must be {needed} for {self.action}, or be left out")
+            chosen.status = [needed]
         self.filter = chosen
 
 

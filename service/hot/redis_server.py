@@ -181,10 +181,15 @@ class Server:
         reply = await self._connection.call(*scripts.call("many", (self.gate,), args))
         if isinstance(reply, hiredis.ReplyError):
             raise _failure("many", reply)
-        for one in reply:
-            if isinstance(one, hiredis.ReplyError) and kind_of(one) not in ("ERR", "WRONGTYPE"):
-                raise _failure("many", one)  # a full server, or one that is not ours
-        return [None if isinstance(one, hiredis.ReplyError) else one[0] for one in reply]
+        return [None if one is None else one[0] for one in _replies("many", reply)]
+
+    async def run_each(
+        self, scripts: Scripts, script: str, runs: Sequence[tuple[Sequence[str], Sequence[str]]]
+    ) -> list[Reply | None]:
+        """Run a script of requests with each (names, args), in one write; return the replies, also of refusals, None if
+        the script failed. Raises Fenced and ScriptFailed as run."""
+        calls = [self._connection.call(*scripts.call(script, names, args)) for names, args in runs]
+        return _replies(script, await asyncio.gather(*calls))
 
     async def must_log(self) -> bool:
         """Whether all writes must be logged: the server has an append-only file, or may have one, and does not let this
@@ -301,6 +306,14 @@ class Server:
                 yield page[start : start + PAGE_KEYS]
             if int(at) == 0:
                 return
+
+
+def _replies(script: str, replies: Sequence[Any]) -> list[Reply | None]:
+    """The replies of requests, None if the script failed. Raises Fenced and ScriptFailed for errors of the server."""
+    for one in replies:
+        if isinstance(one, hiredis.ReplyError) and kind_of(one) not in ("ERR", "WRONGTYPE"):
+            raise _failure(script, one)  # a full server, or one that is not ours
+    return [None if isinstance(one, hiredis.ReplyError) else one for one in replies]
 
 
 def _failure(script: str, error: hiredis.ReplyError) -> Exception:

@@ -20,13 +20,15 @@ from service.formats.change_results import CodeResult, PendingCodes
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
-from service.operations.base import Call, Command
+from service.operations.base import Call, Command, Reply
 from service.operations.unassign import UNASSIGN, UnassignRequest
-from service.record.config import code_changes
+from service.record.config import code_changes, job_users
 from service.record.config.code_changes import Progress, TakenChange
 from service.record.config.job_rows import LostLease
+from service.record.config.job_users import DecidedUser
 from service.record.config.retirements import bring_back
 from service.record.pool import wait_out_outage
+from service.worker.code_assigner import Assign, assign_page
 from service.worker.lease_keeper import Lease
 from service.worker.projection_catchup import runner_of
 from service.worker.projector import log_skipped_code, project_version
@@ -60,8 +62,15 @@ def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeCha
         await pace.rest()
         return outcomes
 
+    async def assign(commands: Sequence[Command]) -> Sequence[Reply | None]:
+        with pace:
+            runs = [(command.keys, command.args) for command in commands]
+            replies = await server.run_each(scripts, "assign_code", runs)
+        await pace.rest()
+        return replies
+
     projector = RedisProjector(runner_of(server, scripts), log_skipped_code, CODES_A_RUN, pace)
-    return CodeChanger(pool, projector, server.partition, decide)
+    return CodeChanger(pool, projector, server.partition, decide, assign)
 
 
 class CodeChanger:
@@ -75,13 +84,17 @@ class CodeChanger:
     4. Release: store the codes in the job, run the script of the single request for each, then store results and
        progress in one transaction. A worker that continues runs the scripts of the stored codes again: a code that is
        no longer assigned was released by the worker that died.
-    5. Mark the job as done; or as failed if its book's facts are in files.
+    5. Assign: as 4, with the users who have no code yet; the job ends when each has one, or no code is left.
+    6. Mark the job as done; or as failed if its book's facts are in files.
 
     A job that was paused or cancelled stops after the codes that are being changed.
     """
 
-    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, decide: Decide) -> None:
-        self._pool, self._projector, self._partition, self._decide_all = pool, projector, partition, decide
+    def __init__(
+        self, pool: asyncpg.Pool, projector: Projector, partition: int, decide: Decide, assign: Assign
+    ) -> None:
+        self._pool, self._projector, self._partition = pool, projector, partition
+        self._decide_all, self._assign_all = decide, assign
 
     async def run(self, lease: Lease) -> None:
         while True:
@@ -118,8 +131,11 @@ class CodeChanger:
     async def _work(self, job: TakenChange, token: UUID) -> bool:
         """Change codes until none is left, or the turn ends; return whether none is left. Raises LostLease."""
         await bring_back(self._pool, job.workspace, job.book)
-        decides, before, ends = job.change.action == "release", job.before, time.monotonic() + TURN_S
-        if job.pending is not None:
+        action, before, ends = job.change.action, job.before, time.monotonic() + TURN_S
+        decides = action in ("assign", "release")
+        if job.pending is not None and action == "assign":
+            before = await self._assign(job, token, job.pending)
+        elif job.pending is not None:
             before = await self._decide(job, token, job.pending, is_repeat=True)
         async with SerialRunner() as projecting:
             while before > 0:
@@ -128,6 +144,9 @@ class CodeChanger:
                 page = await code_changes.find_codes(self._pool, *about)
                 if page.codes and decides:
                     await code_changes.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
+                if action == "assign":
+                    before = await self._assign(job, token, page)
+                elif page.codes and decides:
                     before = await self._decide(job, token, page)
                 elif page.codes:
                     before = await self._configure(job, token, page, projecting)
@@ -155,6 +174,20 @@ class CodeChanger:
             outcomes = await self._decide_all(commands)
             results += [_release_of(code, outcome, is_repeat) for code, outcome in zip(some, outcomes, strict=True)]
         return await self._store(job, token, Progress(page.examined, page.last, results))
+
+    async def _assign(self, job: TakenChange, token: UUID, page: PendingCodes) -> int:
+        """Assign a page's codes to users; return the cursor after them, 0 if each user is decided."""
+        users = await job_users.read_undecided(self._pool, job.job_id)
+        decided = await assign_page(job, users, page.codes, self._assign_all)
+        if page.last == 0:
+            known = {one.number for one in decided}
+            decided += [
+                DecidedUser(one.number, "refused", reason="out_of_stock") for one in users if one.number not in known
+            ]
+        last = page.last if len(decided) < len(users) else 0
+        async with self._pool.acquire() as connection, connection.transaction():
+            status = await job_users.store_decided(connection, job, token, last, decided, LEASE_S)
+        return _go_on(job, status, last)
 
     async def _store(self, job: TakenChange, token: UUID, progress: Progress) -> int:
         async with self._pool.acquire() as connection, connection.transaction():

@@ -8,6 +8,14 @@ UPDATE code_changes SET
 WHERE job_id = $1 AND lease_token = $2
 RETURNING status;
 
+-- name: assigned_users
+-- What became of the users of a job so far: code, result, status before and after, reason, user.
+-- $1 job_id uuid
+SELECT
+  coalesce(code, ''), result, CASE result WHEN 'changed' THEN 'available' WHEN 'unchanged' THEN 'assigned' ELSE '' END,
+  CASE result WHEN 'refused' THEN '' ELSE 'assigned' END, coalesce(reason, ''), user_id
+FROM code_change_users WHERE job_id = $1 AND result IS NOT NULL ORDER BY number;
+
 -- name: change_codes
 -- Set the switch or the expiry of a book's codes that have another. Returns all of these codes as they were, whether they
 -- differ from that, and how many were changed. The planner often has no statistics of new codes. So each code is looked
@@ -38,6 +46,14 @@ FROM old ORDER BY position DESC;
 SELECT count(*) FROM (
   SELECT FROM code_changes WHERE workspace = $1 AND status IN ('running', 'paused') LIMIT $2
 ) AS unfinished;
+
+-- name: decide_users
+-- Store what became of some users of a job.
+-- $1 job_id uuid  $2 numbers int[]  $3 results text[]  $4 codes text[]  $5 reasons text[]
+UPDATE code_change_users AS users SET
+  result = decided.result, code = nullif(decided.code, ''), reason = nullif(decided.reason, '')
+FROM unnest($2::int[], $3::text[], $4::text[], $5::text[]) AS decided (number, result, code, reason)
+WHERE users.job_id = $1 AND users.number = decided.number;
 
 -- name: end_change
 -- Store the end of a change, and notify the webhooks. Returns its counts, or no row as keep_pending.
@@ -74,6 +90,12 @@ RETURNING job_id, requested;
 -- Store what became of some codes.
 -- $1 job_id uuid  $2 position bigint  $3 lines bytea
 INSERT INTO code_change_results (job_id, position, lines) VALUES ($1, $2, $3);
+
+-- name: insert_change_users
+-- Insert the users to whom a job assigns codes, in the request's order.
+-- $1 job_id uuid  $2 workspace int  $3 users text[]
+INSERT INTO code_change_users (job_id, workspace, number, user_id)
+SELECT $1, $2, number - 1, user_id FROM unnest($3::text[]) WITH ORDINALITY AS users (user_id, number);
 
 -- name: keep_pending
 -- Store the codes that scripts will decide next, and renew the lease. Returns no row if another worker has the change, or
@@ -151,3 +173,8 @@ WHERE job_id = (
   ORDER BY lease_until NULLS FIRST, job_id LIMIT 1 FOR UPDATE OF code_changes SKIP LOCKED
 )
 RETURNING job_id, workspace, book, parameters, before, pending;
+
+-- name: undecided_users
+-- The users of a job who have no code yet.
+-- $1 job_id uuid
+SELECT number, user_id FROM code_change_users WHERE job_id = $1 AND result IS NULL ORDER BY number;

@@ -47,6 +47,17 @@ WITH theirs AS (
 )
 UPDATE open_assignments AS open SET user_id = $3 FROM theirs WHERE workspace = $1 AND open.code = theirs.code;
 
+-- name: erase_change_users
+-- Replace the user in a bounded number of the jobs that assign codes, ordered before the deletion. What was not decided
+-- for the user is refused.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int
+UPDATE code_change_users SET
+  user_id = $3, reason = CASE WHEN result IS NULL THEN 'user_deleted' ELSE reason END, result = coalesce(result, 'refused')
+WHERE (job_id, number) IN (
+  SELECT job_id, number FROM code_change_users
+  WHERE workspace = $1 AND user_id = $2 AND 'deleted-' || job_id < $3 COLLATE "C" LIMIT $4
+);
+
 -- name: erase_ended_assignments
 -- Replace the user in a bounded number of assignments that were taken back during the deletion, under the pseudonym.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int

@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from tests.browser.operator import Operator
 from tests.integration.requests_table import PAUSED_CHANGE
-from tests.service_fixture import Service, new_code, ok
+from tests.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CODES = 60
@@ -53,6 +53,20 @@ async def test_all_that_a_filter_shows(operator: Operator, service: Service) -> 
             assert all(end > now.isoformat() for end in ends)
         elif action != "expire":
             assert set(ends) == {None}
+
+
+async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service: Service) -> None:
+    """Each line is a user, who gets a code; the button counts them."""
+    code, user = new_code(), new_id()
+    book = service.book(code, name="Given at once")
+    await operator.open_page(f"book/{book}", "Given at once")
+    await operator.button("Change all codes").click()
+    dialog = operator.page.get_by_role("dialog", name="Change codes", exact=True)
+    await dialog.get_by_label("What to do").select_option("assign")
+    await dialog.get_by_label("Users, one a line").fill(f"{user}\n{new_id()}\n{user}\n")
+    await operator.confirm("Change codes", "It touches 1 code of Given at once.", "Assign to 2 users")
+    await operator.expect_message("1 code is assigned. 1 refused.")
+    assert ok(service.checkout.get(f"/v1/coupons/{code}"))["userId"] == user
 
 
 async def test_it_is_paused_and_cancelled(operator: Operator, service: Service) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from uuid_utils.compat import uuid7
 
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -73,6 +74,7 @@ CHARSET = Kind(_but(str), ("", "A", "AA", "aA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 TAGS = Kind(_but(list, also=([1], [None])), ([""], ["x" * 101], ["a\n"], ["x"] * 21))
 CODES = Kind(_but(list, also=([1], ["GOOD-1", None], [["GOOD-1"]])))
 NAMED_CODES = Kind(CODES.malformed, ([], ["a b"], ["LOCK"], ["GOOD-1"] * 1001))
+NAMED_USERS = Kind(CODES.malformed, ([], ["a b"], ["é"], [""], ["u"] * 1001))
 STATUSES = Kind(_but(list, also=([1], [None])), ([], ["locked"], [""]))
 PREFIX = Kind(_but(str), ("", "x" * 65, "a b", "é", "a\n"))
 CHANGE = Kind(_but(str), ("", "delete"))
@@ -219,6 +221,9 @@ REQUESTS = (
     _asked("POST", "/v1/books/{book}/codes/change", "manage", {"action": "setExpiry", "expiresAt": None, "filter": {}},
            "action", fields={"expiresAt": TIME, "filter.status": STATUSES, "filter.prefix": PREFIX,
                              "filter.createdFrom": TIME, "filter.createdUntil": TIME}),
+    _asked("POST", "/v1/books/{book}/codes/change", "manage",
+           {"action": "assign", "users": ["u"], "filter": {"codes": ["NONE"]}}, "action", fields={"users": NAMED_USERS},
+           never_null=frozenset({"users"})),
     *(_asked("POST", f"/v1/jobs/{{job}}/{verb}", "manage", {}, fields={}) for verb in ("pause", "resume", "cancel")),
     _asked("POST", "/v1/coupons/user-specific", "manage", {"userId": "u"} | _FLAT_DISCOUNT, "userId", fields=_SINGLE),
     _asked("POST", "/v1/coupons/time-specific", "manage", _WINDOW | _FLAT_DISCOUNT, " ".join(_WINDOW), fields=_SINGLE),
@@ -296,7 +301,7 @@ FROM books WHERE book_id = $1"""
 
 def make_paused_change(service: Service, book: str) -> str:
     """A job that changes codes of a book, and is paused."""
-    job = str(uuid4())
+    job = str(uuid7())
     asyncio.run(service.fetch(PAUSED_CHANGE, book, job))
     return job
 

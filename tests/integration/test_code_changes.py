@@ -21,9 +21,9 @@ from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE, OK
 from service.operations.base import Command
-from service.record.config import code_changes, code_rows, job_rows
+from service.record.config import code_changes, code_rows, job_rows, job_users
 from service.record.pool import Connection
-from service.worker import code_changer
+from service.worker import code_assigner, code_changer
 from service.worker.code_changer import CodeChanger
 from tests.integration.record_fixtures import make_book
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
@@ -35,6 +35,9 @@ class Redis:
     def __init__(self) -> None:
         self.codes_: dict[str, CodeRow] = {}
         self.assigned: set[str] = set()
+        self.owners: dict[str, str] = {}
+        self.kept: dict[str, str] = {}
+        """By the key of an answer, the code that was assigned."""
         self.interrupt: Callable[[int], Awaitable[None]] | None = None
         self.works = 0
 
@@ -59,6 +62,20 @@ class Redis:
         await self._begin()
         return outcomes
 
+    async def assign(self, commands: Sequence[Command]) -> list[Any]:
+        replies = [self._assign(command.keys[2], command.args[1], command.args[3]) for command in commands]
+        await self._begin()
+        return replies
+
+    def _assign(self, key: str, code: str, user: str) -> list[Any]:
+        if key not in self.kept:
+            if user == "full":
+                return [BY_CODE["user_coupon_limit"].number]
+            if code in self.owners:
+                return [BY_CODE["coupon_assigned_to_other"].number]
+            self.owners[code], self.kept[key] = user, code
+        return [OK, f"{UUID(int=1)} {self.kept[key]} assigned 0 1 {user} 1 - - - - - - - -", "", 0]
+
 
 class Shop:
     """A book with 100 codes, ten to a page."""
@@ -73,7 +90,7 @@ class Shop:
             return await code_changes.create_change(connection, self.book, request, self.workspace, 1_800_000_000_000)
 
     async def work(self) -> bool:
-        return await CodeChanger(self.pool, self.redis, 0, self.redis.release).run_one()
+        return await CodeChanger(self.pool, self.redis, 0, self.redis.release, self.redis.assign).run_one()
 
     async def job(self, job_id: UUID) -> job_rows.JobRow:
         return await job_rows.read_job(self.pool, self.workspace.workspace, job_id)
@@ -168,6 +185,46 @@ async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
         code: ["refused", "", "", "coupon_not_assigned"] for code in ("CODE-99", "CODE-00")
     }
     assert shop.redis.assigned == set()
+
+
+async def test_an_assignment_is_repeated_without_a_second_code(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a worker dies after Redis decided, the next one finds which code each user has got, and gives no second one.
+    A code that was taken meanwhile is passed over; a user who may have no more is refused."""
+    monkeypatch.setattr(code_assigner, "ASSIGNED_A_CALL", 4)
+    free = [f"FREE-{number:02}" for number in range(24)]
+    await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, [CodeLine(one) for one in free])
+    users = [f"user-{number}" for number in range(20)]
+    shop.redis.owners = {"FREE-23": "shopper", "FREE-20": "shopper"}
+
+    async def fail(work: int) -> None:
+        if work in (2, 5):
+            shop.redis.owners["FREE-10"] = "shopper"
+            raise ConnectionResetError
+
+    shop.redis.interrupt = fail
+    job_id = await shop.order("assign", users=[users[0], "full", *users[1:], users[0]])
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError):
+            await shop.work()
+    assert await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.requested, job.done) == ("done", 21, 21)
+    assert (job.change.changed, job.change.unchanged, job.change.refused) == (20, 0, 1)
+    results = await job_users.read_assigned(shop.pool, job_id)
+    assert [one.user_id for one in results] == [users[0], "full", *users[1:]]
+    assert {one.code: one.user_id for one in results if one.result == "changed"} == {
+        code: user for code, user in shop.redis.owners.items() if user != "shopper"
+    }
+    assert (results[1].code, results[1].result, results[1].reason) == ("", "refused", "user_coupon_limit")
+    assert len(shop.redis.owners) == 23
+
+    last = await shop.order("assign", users=["late-1", "late-2"])
+    assert await shop.work()
+    assert sorted(tuple(one)[:5] for one in await job_users.read_assigned(shop.pool, last)) == [
+        ("", "refused", "", "", "out_of_stock"),
+        ("FREE-00", "changed", "available", "assigned", ""),
+    ]
 
 
 @pytest.mark.parametrize("action", ["switchOff", "release"])
@@ -285,6 +342,31 @@ def test_a_book_is_switched_off_and_released_as_code_by_code(service: Service) -
     assert (stats["codes"], stats["available"], stats["inactive"], stats["locked"]) == (5, 3, 0, 1)
     actions = [row["action"] for row in ok(service.operate.get("/v1/audit", params={"limit": 20}))["items"]]
     assert (actions.count("codes.changeOrdered"), actions.count("codes.changed")) == (4, 4)
+
+
+def test_users_get_a_code_each(service: Service) -> None:
+    """Over HTTP: a job gives each user an available code; a deleted user is no longer in its results."""
+    codes, used = [new_code(), new_code()], new_code()
+    book, first, second, late = service.book(*codes, used, maxCodesPerUser=1), new_id(), new_id(), new_id()
+    ok(service.checkout.post(f"/v1/coupons/assign/{used}", json={"userId": first}), 201)
+    job, results = change(service, book, action="assign", users=[first, second, late, new_id()])
+    assert (job["status"], job["requested"], job["done"]) == ("done", 4, 4)
+    assert (job["change"]["changed"], job["change"]["refused"]) == (2, 2)
+    assert [(row["result"], row["reason"], row["user_id"]) for row in results[:3]] == [
+        ("refused", "user_code_limit", first),
+        ("changed", "", second),
+        ("changed", "", late),
+    ]
+    assert results[3]["reason"] == "out_of_stock"
+    assert {row["code"] for row in results} == {*codes, ""}
+    assert ok(service.checkout.get(f"/v1/coupons/{results[1]['code']}"))["userId"] == second
+    assert service.manage.delete(f"/v1/users/{second}").status_code == 204
+    text = service.manage.get(f"/v1/jobs/{job['jobId']}/results.csv").text
+    assert second not in text
+    assert "deleted-" in text
+    for body in ({"users": []}, {}, {"users": ["a"] * 1001}, {"users": ["a"], "filter": {"status": ["assigned"]}}):
+        answer = service.manage.post(f"/v1/books/{book}/codes/change", json={"action": "assign"} | body)
+        refused(answer, 422, "invalid")
 
 
 async def test_the_judge_of_the_bench_finds_what_is_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,10 @@ class CodeChanges(Controller):
 
         `requested` and `done` count the codes that are examined; `change` counts those that match. A worker changes
         thousands of codes a second. `GET /v1/jobs/{jobId}/results.csv` has the result of each code.
+
+        `assign` gives each user one available code, as the request for a single coupon would, with the same limits:
+        `requested` and `done` count users, and the results name each with the code. If no code is left for a user, the
+        user is refused with `out_of_stock`.
         """
         caller, context, params = unpack_request(request, Change)
         body, payload = await read_json_body(request, ChangeCodes)

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from asyncpg import Pool
 from litestar import Controller, Request, Response, get, post
@@ -17,7 +16,8 @@ from service.domain.webhook_protocol import Nothing
 from service.formats.change_results import CodeResult
 from service.operations.views import Job
 from service.record.config import code_changes
-from service.record.config.job_rows import read_job
+from service.record.config.job_rows import JobRow, read_job
+from service.record.config.job_users import AssignedCode, read_assigned
 
 EXAMPLE = {
     "jobId": "019aa0b2-7c1e-7d3a-9d55-0c8d2f6f1a77",
@@ -98,12 +98,13 @@ class Jobs(Controller):
     )
     async def results(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[str]:
         """The result of each matching code so far, as CSV: `changed`, `unchanged` or `refused`, with the switch, end or
-        status before and after, or the code of the refusal. Only jobs that change codes have results.
+        status before and after, or the code of the refusal. Only jobs that change codes have results; those of the
+        action `assign` are one for each user, with the column `user_id`.
 
         Scope `manage`."""
         caller, context, _ = unpack_request(request)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
-        return CsvFile(context.export_slots, _result_lines(context.pool, job.job_id), f"results-{job.job_id}.csv", {})
+        return CsvFile(context.export_slots, _result_lines(context.pool, job), f"results-{job.job_id}.csv", {})
 
 
 async def _set_status(
@@ -121,8 +122,11 @@ async def _set_status(
     return await run_once(request, caller, body, act)
 
 
-async def _result_lines(pool: Pool, job_id: UUID) -> AsyncIterator[bytes]:
+async def _result_lines(pool: Pool, job: JobRow) -> AsyncIterator[bytes]:
+    if job.change is not None and job.change.action == "assign":
+        yield encode_csv_rows([AssignedCode._fields, *await read_assigned(pool, job.job_id)])
+        return
     yield encode_csv_rows([CodeResult._fields])
-    async for page in code_changes.read_results(pool, job_id):
+    async for page in code_changes.read_results(pool, job.job_id):
         for start in range(0, len(page), PIECE):
             yield encode_csv_rows(page[start : start + PIECE])

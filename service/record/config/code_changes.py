@@ -17,6 +17,7 @@ from service.domain.times import from_ms, to_ms
 from service.formats.change_results import (
     CodeResult,
     PendingCodes,
+    Result,
     pack_pending,
     pack_results,
     unpack_pending,
@@ -76,9 +77,11 @@ async def create_change(
     chosen = order.filter or CodeFilter()
     expires_at = None if expires_ms is None else from_ms(expires_ms)
     change = CodeChange(action=order.action, filter=chosen, expires_at=expires_at)
-    named = None if chosen.codes is None else len(chosen.codes)
-    values = (uuid7(), book.workspace, book.book, encode_json(change), named)
+    named = order.users or chosen.codes
+    values = (uuid7(), book.workspace, book.book, encode_json(change), None if named is None else len(named))
     record = cast("Record", await connection.fetchrow(query("insert_change"), *values))
+    if order.users:
+        await connection.execute(query("insert_change_users"), record["job_id"], book.workspace, order.users)
     shown = msgspec.to_builtins(_without_codes(change))
     ordered = {"jobId": record["job_id"], **shown, "requested": record["requested"]}
     await write_audit(connection, book.workspace, "codes.changeOrdered", book.book_id, after=ordered)
@@ -182,7 +185,7 @@ async def configure_codes(
                 changes = _changes(active, None if expires_at is None else to_ms(expires_at))
                 new = msgspec.structs.replace(old, version=version, **changes)
                 rows.append(new)
-            result: Literal["changed", "unchanged"] = "changed" if record["is_changed"] else "unchanged"
+            result: Result = "changed" if record["is_changed"] else "unchanged"
             results.append(CodeResult(old.code, result, *(_show(row, active) for row in (old, new))))
         results += missing_codes(job, page)
         status = await store_progress(connection, job, token, Progress(page.examined, page.last, results), lease_s)
@@ -212,14 +215,22 @@ async def store_progress(
 ) -> str:
     """Store a page's results and the job's progress, in the caller's transaction, and return the job's status. Raises
     LostLease."""
-    counts = [sum(one.result == kind for one in progress.results) for kind in ("changed", "unchanged", "refused")]
-    args = (job.job_id, token, lease_s, progress.examined, *counts, progress.last)
-    status = await connection.fetchval(query("advance_change"), *args)
-    if status is None:
-        raise LostLease(job.job_id)
+    results: list[Result] = [one.result for one in progress.results]
+    status = await advance(connection, job, token, progress.last, progress.examined, results, lease_s)
     if progress.results:
         lines = pack_results(progress.results)
         await connection.execute(query("insert_change_results"), job.job_id, progress.last, lines)
+    return status
+
+
+async def advance(
+    connection: Connection, job: TakenChange, token: UUID, last: int, done: int, results: Sequence[Result], lease_s: int
+) -> str:
+    """Add to the job's counts, move its cursor, and return its status. Raises LostLease."""
+    counts = [results.count(kind) for kind in ("changed", "unchanged", "refused")]
+    status = await connection.fetchval(query("advance_change"), job.job_id, token, lease_s, done, *counts, last)
+    if status is None:
+        raise LostLease(job.job_id)
     return status
 
 

@@ -127,6 +127,7 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     await _update_all(database, "erase_owner", *args, erasure.position)
     await _update_all(database, "erase_redemptions", *args, *up_to)
     await _update_all(database, "erase_archived", *args, *up_to)
+    await _update_all(database, "erase_change_users", *args)
     await _erase_quarantined(database, erasure, last)
     await database.execute(query("erase_audit"), *args)
 

@@ -12,31 +12,37 @@ const ACTIONS = {
   expire: ["Expire", "They can't be used any more from now on. Another end lets them be used again.", () => ({ action: "expire" })],
   until: ["Set the end of", "They can be used until then, if their book can.", (time) => ({ action: "setExpiry", expiresAt: new Date(time).toISOString() })],
   endless: ["Take the end from", "They can be used as long as their book.", () => ({ action: "setExpiry", expiresAt: null })],
+  assign: ["Assign", "Each user gets one of those that are available.", (_, users) => ({ action: "assign", users })],
   release: ["Release", "Those that are assigned are taken from their users, unless a use is locked or spent.", () => ({ action: "release" })],
 };
+
+// The status that an action needs.
+const NEEDED = { assign: "available", release: "assigned" };
 
 const changeOf = (book) => `/v1/books/${book.bookId}/codes/change`;
 
 async function begin(which, filter, { matching, isComplete }, { book, page, work, again }) {
   const { status } = filter;
-  const offered = Object.entries(ACTIONS).filter(([key]) => key !== "release" || !status || status[0] === "assigned");
+  const offered = Object.entries(ACTIONS).filter(([key]) => !NEEDED[key] || !status || status[0] === NEEDED[key]);
   const chosen = select(offered.map(([key, [name]]) => [key, name]), which);
   const time = input({ type: "datetime-local", step: 1, required: true });
+  const lines = h("textarea", { required: true, spellcheck: "false", rows: 4, oninput: (event) => paint(event) });
   const meaning = h("p", {});
-  const ends = h("div");
+  const more = h("div");
+  const users = () => [...new Set(lines.value.split(/\s+/).filter(Boolean))];
   const many = `${isComplete ? "" : "at least "}${plural(matching, "code")}`;
-  const label = () => `${ACTIONS[chosen.value][0]} ${many}`;
+  const label = () => (chosen.value === "assign" ? `Assign to ${plural(users().length, "user")}` : `${ACTIONS[chosen.value][0]} ${many}`);
   const paint = (event) => {
     meaning.textContent = ACTIONS[chosen.value][1];
-    fill(ends, chosen.value === "until" && field("They end", time));
+    if (event?.target !== lines) fill(more, chosen.value === "until" && field("They end", time), chosen.value === "assign" && field("Users, one a line", lines));
     if (event) event.target.form.querySelector(".actions button:last-child").textContent = label();
   };
   chosen.addEventListener("change", paint);
   paint();
   const job = await ask("Change codes", [
     h("p", {}, `It touches ${many} of ${book.name}${status ? `, all that are ${status[0]}` : ""}.`),
-    field("What to do", chosen), ends, meaning,
-  ], label(), () => post(changeOf(book), { ...ACTIONS[chosen.value][2](time.value), filter }), { danger: true });
+    field("What to do", chosen), more, meaning,
+  ], label(), () => post(changeOf(book), { ...ACTIONS[chosen.value][2](time.value, users()), filter }), { danger: true });
   if (job) follow(job, page, work, again);
 }
 

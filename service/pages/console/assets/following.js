@@ -4,7 +4,7 @@ import { get, post } from "./api.js";
 import { badge, h, number, plural, refill, tell, toast } from "./dom.js";
 
 const LOOK_MS = 500;
-const DONE = { switchOff: "switched off", switchOn: "switched on", expire: "expired", release: "released" };
+const DONE = { switchOff: "switched off", switchOn: "switched on", expire: "expired", assign: "assigned", release: "released" };
 
 export const isUnfinished = (job) => job.status === "running" || job.status === "paused";
 
@@ -39,7 +39,8 @@ export function follow(job, page, place, ended = () => {}) {
     const { changed, unchanged, refused } = job.change ?? {};
     refill(place, h("div", { class: "card", role: "group", "aria-label": label },
       h("div", { class: "row spread" },
-        h("span", { role: "status" }, `${number(job.done)} of ${plural(job.requested, "code")}`, job.change && " examined"),
+        h("span", { role: "status" }, job.change?.action === "assign" ? `${number(job.done)} of ${plural(job.requested, "user")}`
+          : [`${number(job.done)} of ${plural(job.requested, "code")}`, job.change && " examined"]),
         h("span", { class: "row" }, badge(job.status), controls(job, look))),
       h("progress", { max: 1, value: job.requested ? job.done / job.requested : 1, "aria-label": bar }),
       job.change && h("p", { class: "hint" }, `${number(changed)} changed, ${number(unchanged)} had been so before, ${number(refused)} refused. `,
