@@ -6,6 +6,8 @@ STATUSES = 600
 """Cells 0 to 599: the number of answers with that HTTP status."""
 CPU_US, OPEN, PID, IN_FLIGHT = range(STATUSES, STATUSES + 4)
 """Cells for CPU time in µs, open connections, the pid (0: no process), and requests in flight."""
+TIME_US = IN_FLIGHT + 1
+"""Cell for the sum of response times in µs; the next cells count them by class (service/common/durations.py)."""
 _CELLS = 1024
 _CELL_BYTES = 8
 

@@ -6,15 +6,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import structlog
 import uuid_utils
 from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.common.durations import find_bound
-from service.common.tally import STATUSES, Tally
+from service.common.durations import BOUNDS_US, find_bound
+from service.common.tally import STATUSES, TIME_US, Tally
 from service.operations.table import ROWS
 
 LINE_S = 1.0
@@ -32,6 +33,7 @@ TIMED_EACH = 32
 _UNTIMED = TIMED_EACH - 1
 _DONE = {row.route: row.done for row in ROWS if row.done}
 _HOT = frozenset(row.route for row in ROWS)
+_TIME_CELLS = {bound: TIME_US + 1 + place for place, bound in enumerate(BOUNDS_US)}
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match
 
@@ -118,7 +120,11 @@ class Answers(Collector):
 
     def _time(self, workspace: int, route: str, began_s: float, weight: int) -> None:
         if workspace != NOBODY and route in _HOT:
-            self._traffic[workspace].times[find_bound(now_s() - began_s)] += weight
+            took_s = now_s() - began_s
+            bound = find_bound(took_s)
+            self._traffic[workspace].times[bound] += weight
+            self._tally.own[_TIME_CELLS[bound]] += weight
+            self._tally.own[TIME_US] += round(took_s * 1e6) * weight
 
     def write(self) -> None:
         """Log the last second, and add it to the traffic of each workspace."""
@@ -137,12 +143,24 @@ class Answers(Collector):
         taken, self._traffic = self._traffic, defaultdict(Traffic)
         return taken
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         family = CounterMetricFamily("scrip_http_answers", "Answers by status.", labels=["status"])
         for status in range(STATUSES):
             if (count := self._tally.total(status)) or status in _USUAL:
                 family.add_metric([str(status)], count)
         yield family
+        yield self._collect_times()
+
+    def _collect_times(self) -> HistogramMetricFamily:
+        counts = accumulate(self._tally.total(cell) for cell in _TIME_CELLS.values())
+        buckets = [(f"{bound / 1e6:g}", float(count)) for bound, count in zip(BOUNDS_US, counts, strict=True)]
+        buckets[-1] = ("+Inf", buckets[-1][1])  # the last class has what took longer, too
+        return HistogramMetricFamily(
+            "scrip_operation_duration_seconds",
+            "Response times of hot operations, of which one in 32 is timed for all.",
+            buckets=buckets,
+            sum_value=self._tally.total(TIME_US) / 1e6,
+        )
 
 
 def _log_fields(route: str, status: int, request_id: str, began_s: float) -> dict[str, object]:
