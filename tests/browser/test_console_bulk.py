@@ -70,11 +70,19 @@ async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service
 
 
 async def test_it_is_paused_and_cancelled(operator: Operator, service: Service) -> None:
-    """A job that changes codes is cancelled on its book's page, or resumed under Jobs, which says what it has done."""
+    """A job that changes codes is cancelled on its book's page, or resumed under Jobs, which says what it has done. The
+    live list of jobs leaves the focus in its row."""
     book = service.book(new_code(), name="Stopped midway")
     first, second = str(uuid7()), str(uuid7())
     for job in (first, second):
         await service.fetch(PAUSED_CHANGE, book, job)
+    await operator.open_page("jobs", "Jobs")
+    resume = operator.row("paused").nth(1).get_by_role("button", name="Resume")
+    await resume.focus()
+    for _ in range(2):
+        async with operator.page.expect_response("**/console/data/jobs?*"):
+            pass
+    await expect(resume).to_be_focused()
     await operator.open_page(f"book/{book}?job={first}", "Stopped midway")
     card = operator.page.get_by_role("group", name="Changing codes")
     await expect(card.get_by_role("progressbar", name="Examined")).to_be_visible()

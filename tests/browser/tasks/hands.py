@@ -18,6 +18,7 @@ WIDTH, HEIGHT = 1024, 768
 _MOST_TABS = 80
 _PATIENCE_S = 10.0
 _POLL_S = 0.05
+_LOOKS = 20
 _SCROLL_S = 0.15
 _NAME = "e => (e.getAttribute('aria-label') ?? e.labels?.[0]?.textContent ?? e.textContent).trim().slice(0, 40)"
 _IS_FOCUSED = "e => e === document.activeElement"
@@ -158,11 +159,19 @@ class Keyboard(Hands):
         await self._type(self.operator["search"], text)
         await self._key("Enter")
 
+    async def _is_focus_lost(self) -> bool:
+        """Whether nothing has the focus, also after the page had time to set it."""
+        for _ in range(_LOOKS):
+            if not await self.page.evaluate(_IS_LOST):
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
     async def _reach(self, target: Locator) -> None:
         """Press Tab, Shift+Tab or keys that jump, until the target has the focus."""
         await expect(target).to_be_enabled()
         name = await target.evaluate(_NAME)
-        if self.steps and await self.page.evaluate(_IS_LOST):
+        if self.steps and await self._is_focus_lost():
             self.remark(f"the focus is lost before “{name}”")
         for _ in range(_MOST_TABS):
             key = await target.evaluate(_NEXT_KEY, self.jumps)

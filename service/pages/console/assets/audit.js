@@ -77,6 +77,7 @@ export async function show(main, { query }, page) {
     { name: "Action", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
     { name: "Object", class: "long", of: what },
     { name: "Change", class: "long change", of: change },
-    { name: "Request", class: "long", of: (entry) => (entry.requestId ? [h("span", { class: "code" }, entry.requestId), entry.userAgent && h("div", { class: "hint" }, entry.userAgent)] : "–") },
+    { name: "Request", of: ({ requestId, userAgent }) => (requestId ? h("details", {}, h("summary", { class: "code" }, `…${requestId.slice(-12)}`),
+      h("div", { class: "code" }, requestId), h("div", { class: "hint" }, userAgent)) : "–") },
   ], (cursor) => page.get(at("/v1/audit", { limit: 50, cursor, ...asked })), "No entries match.");
 }

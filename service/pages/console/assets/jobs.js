@@ -22,9 +22,10 @@ export async function show(main, _, page) {
       { name: "Kind", class: "long", of: (job) => [job.kind, actorOf(job) && h("div", { class: "hint" }, `by ${actorOf(job)}`)] },
       { name: "Book", class: "long", of: (job) => (job.bookId ? h("a", { href: `#/book/${job.bookId}` }, job.bookName) : "–") },
       { name: "Status", of: (job) => badge(job.status) },
-      { name: "Progress", class: "bars", of: (job) => h("progress", { max: Math.max(job.requested, 1), value: job.done, "aria-label": `${job.done} of ${job.requested}` }) },
-      { name: "Done", number: true, of: (job) => number(job.done) },
-      { name: "Of", number: true, of: (job) => number(job.requested) },
+      { name: "Progress", class: "bars", of: (job) => {
+        const text = `${number(job.done)} of ${number(job.requested)}`;
+        return [h("progress", { max: Math.max(job.requested, 1), value: job.done, "aria-label": text }), h("div", { class: "hint" }, text)];
+      } },
       { name: "Took", number: true, of: took },
       { name: "Result", class: "long", of: (job) => [job.change && outcome(job), ...job.errors].filter(Boolean).join(" ") },
       { name: "Actions", hidden: true, of: (job) => h("span", { class: "row" }, controls(job, look)) },
