@@ -13,6 +13,8 @@ import redis
 from service.hot import scripts
 from service.hot.connection import connect
 from service.hot.replica_poll import CHANNEL
+from service.record import pool as postgres
+from service.record.partitions.partition_rows import name_holder, name_session, remove_worker, renew_leases
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
 from tests.service_fixture import Service, database, new_id, ok, until
@@ -186,6 +188,20 @@ def test_everything_works(run: Restricted) -> None:
     log = run.output.read_text()  # it has each refusal that a process receives
     assert "InsufficientPrivilege" not in log
     assert "NOPERM" not in log
+
+
+async def test_a_worker_sees_the_sessions_of_others(run: Restricted) -> None:
+    """The worker's role reads that a worker has the session with which its leases end; without it they end."""
+    database_url = run.urls["worker"]["DATABASE_URL"]
+    reader, other = (name_holder("tests", token, has_session=True) for token in ("a1", "b2"))
+    async with await postgres.connect(database_url, max_size=1) as connection:
+        await renew_leases(connection, reader, 2000)
+        await asyncio.sleep(1)  # the worker renews its row
+        await renew_leases(connection, other, 60_000)  # has no such session
+        living = (await renew_leases(connection, reader, 2000)).workers.keys()
+        assert other not in living
+        assert [holder for holder in living - {reader} if name_session(holder) != "scrip-worker"]
+        await remove_worker(connection, reader)
 
 
 async def test_tls_and_passwords_are_checked(run: Restricted, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from service.record.migrations import migrate
+from service.record.partitions.partition_rows import name_session, read_partitions, renew_leases
 from service.record.pool import UnboundSession, connect, connect_once, is_pooled
 from service.record.sessions import BOUNDS_S
 from tests.pgbouncer import POOL_SIZE
@@ -65,6 +66,15 @@ def test_everything_is_recorded_and_compared(run: Restricted, pooled: Service) -
     compared = _scrip(run, "reconcile")
     assert compared.returncode == 0, compared.stdout + compared.stderr
     assert "Nothing differs" in compared.stdout
+
+
+async def test_leases_end_with_no_session(run: Restricted) -> None:
+    """The sessions are the pooler's: a worker's name names none, and another worker leaves it its leases."""
+    async with await connect(run.urls["worker"]["DATABASE_URL"]) as pool:
+        (holder,) = {row.lease_holder for row in await read_partitions(pool)}
+        assert holder
+        assert name_session(holder) == "scrip-worker"
+        assert holder in (await renew_leases(pool, "tests", 1)).workers
 
 
 def test_a_lost_redis_is_rebuilt(pooled: Service) -> None:
