@@ -51,7 +51,7 @@ async def find_faults(
     stats = await ground.stats(book_id)
     counted = stats["available" if is_active else "inactive"]
     faults.append(f"Redis counts {counted:,} of {len(codes):,} codes." if counted != len(codes) else "")
-    faults.append(await _drift(ground))
+    faults.append(await find_drift(ground))
     return [fault for fault in faults if fault]
 
 
@@ -93,7 +93,7 @@ async def _wrong_in_redis(redis: Redis, prefix: str, codes: Collection[str], is_
     return wrong
 
 
-async def _drift(ground: Ground) -> str:
+async def find_drift(ground: Ground) -> str:
     """What the service's own comparison of both stores finds, as a sentence; '' for nothing."""
     job, waited_s = (await ground.barrage.one("POST", "/v1/ops/reconcile", {})).body, 0.0
     while job["status"] == "running" and waited_s < PATIENCE_S:

@@ -21,20 +21,21 @@ MAX_NAMED = 1_000
 _NEEDED: dict[str, Status] = {"assign": "available", "release": "assigned"}
 """The status of the codes that an action changes."""
 _PREFIX = r"^[A-Za-z0-9_-]{1,64}" + END
+_NAMED = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_NAMED})
 
 
 class CodeFilter(Request, kw_only=True, omit_defaults=True):
     """Which codes of the book: those that match all of it; without any, all."""
 
     status: Annotated[
-        list[Status] | None,
+        Annotated[list[Status], msgspec.Meta(extra_json_schema={"minItems": 1})] | None,
         msgspec.Meta(description="Codes of one of these statuses, as lists show it; a lock does not change it."),
     ] = None
     prefix: Annotated[str, msgspec.Meta(pattern=_PREFIX, description="Codes that begin so, in any case.")] | None = None
     created_from: Annotated[Time | None, msgspec.Meta(description="Codes added at this time or later.")] = None
     created_until: Annotated[Time | None, msgspec.Meta(description="Codes added before this time.")] = None
     codes: Annotated[
-        list[str] | None,
+        Annotated[list[str], _NAMED] | None,
         msgspec.Meta(
             description=f"These codes, at most {MAX_NAMED:,}; without any other filter.", examples=[["VIP-1"]]
         ),
@@ -80,7 +81,7 @@ class ChangeCodes(Request, kw_only=True):
         Time | UnsetType | None, msgspec.Meta(description="For `setExpiry`; null removes the codes' own end.")
     ] = UNSET
     users: Annotated[
-        list[UserId] | UnsetType,
+        Annotated[list[UserId], _NAMED] | UnsetType,
         msgspec.Meta(description=f"For `assign`: the users who get a code each, at most {MAX_NAMED:,}."),
     ] = UNSET
     filter: CodeFilter | None = None

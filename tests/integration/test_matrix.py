@@ -36,8 +36,10 @@ SELECT md5(string_agg(line, ',' ORDER BY line)) FROM (
 _RUNNING = "SELECT FROM jobs JOIN workspaces USING (workspace) WHERE status = 'running' AND workspaces.name = $1"
 _TABLES = """
 SELECT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_name, table_schema)
-WHERE column_name = 'workspace' AND table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY table_name
+WHERE column_name = 'workspace' AND table_schema = 'public' AND table_type = 'BASE TABLE'
+  AND table_name <> 'traffic_samples' ORDER BY table_name
 """
+"""All but the samples: these count refusals, too."""
 
 
 class World(NamedTuple):

@@ -51,7 +51,9 @@ _EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidde
 
 _TABLES = """
 SELECT relname FROM pg_class
-WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY relname"""
+WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace
+  AND relname NOT IN ('sampled_steps', 'traffic_samples', 'backlog_samples') ORDER BY relname"""
+"""All but the samples: these count refusals, too."""
 _ROWS = "SELECT '{0}' AS name, count(*) AS rows, md5(string_agg({1}, ',' ORDER BY {1})) AS digest FROM {2} t"
 _WRITTEN = "t.xmin::text"
 """The transaction that wrote a row: another one after any change."""

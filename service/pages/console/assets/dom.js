@@ -19,7 +19,7 @@ export function fill(place, ...children) {
   place.replaceChildren(...children.flat(9).filter((child) => child !== false && child != null));
 }
 
-const row = (one) => one.closest("tr")?.cells[0].innerHTML;
+const row = (one) => one.closest("tr")?.cells[0].textContent;
 const same = (one, other) => one.tagName === other.tagName && one.href === other.href && one.textContent === other.textContent &&
   one.getAttribute("aria-label") === other.getAttribute("aria-label") && row(one) === row(other);
 
