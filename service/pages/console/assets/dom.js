@@ -19,9 +19,9 @@ export function fill(place, ...children) {
   place.replaceChildren(...children.flat(9).filter((child) => child !== false && child != null));
 }
 
-const row = (one) => one.closest("tr")?.cells[0].textContent;
+const rowStart = (one) => one.closest("tr")?.cells[0] ?? h("td");
 const same = (one, other) => one.tagName === other.tagName && one.href === other.href && one.textContent === other.textContent &&
-  one.getAttribute("aria-label") === other.getAttribute("aria-label") && row(one) === row(other);
+  one.getAttribute("aria-label") === other.getAttribute("aria-label") && rowStart(one).isEqualNode(rowStart(other));
 
 // Fill it anew, as what is live does: focus stays on what looks the same, a table as far aside as it was moved; nothing is
 // taken away under a pressed button.
