@@ -205,3 +205,13 @@ async def test_a_connection_that_is_refused_is_closed() -> None:
             with pytest.raises(OSError, match="WRONGPASS"):
                 await connect(server.url.replace("://", "://:x@"), "tests")
         await until(lambda: all(reader.at_eof() for reader in server.readers))
+
+
+async def test_a_connection_that_breaks_as_it_begins() -> None:
+    """A server that closes a connection before its first reply counts as away: a worker tries again."""
+    async with serving(lambda _: None) as server:
+        url = server.url.replace("://", "://:x@")
+        with pytest.raises(OSError, match="closed the connection"):
+            await connect(url, "tests")
+        await SharedRedis(url).until_reached(0, 0.3)
+        assert len(server.commands) > 2
