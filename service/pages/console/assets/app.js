@@ -80,6 +80,7 @@ async function route() {
   current?.abort();
   current = new AbortController();
   const { signal } = current;
+  const focused = document.activeElement;
   if (!("kept" in by("dialog").dataset)) by("dialog").close();
   by("nav").classList.remove("open");
   by("menu").setAttribute("aria-expanded", "false");
@@ -103,7 +104,8 @@ async function route() {
   }
   if (!signal.aborted) {
     scrollTo(0, 0);
-    main.querySelector("h1")?.focus();
+    // If the user has moved the focus meanwhile, as to the search, it stays there.
+    if ([focused, document.body].includes(document.activeElement)) main.querySelector("h1")?.focus();
   }
 }
 
