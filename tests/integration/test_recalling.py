@@ -108,7 +108,7 @@ def test_an_order_that_was_rolled_back_is_known_for_good(patient: Service) -> No
     refused(patient.manage.post(back, json={}), 409, "already_rolled_back")  # before it is recorded, too
     forget(patient)
     with patient.redis() as client:
-        assert [name for name in client.scan_iter(match="*:o:*") if client.hexists(name, order)] == []
+        assert [name for name in client.scan_iter(match="*:o:*", _type="HASH") if client.hexists(name, order)] == []
     refused(patient.manage.post(back, json={}), 409, "already_rolled_back")
     refused(patient.manage.post(f"/v1/orders/{new_id()}/rollback", json={}), 404, "order_not_found")
     with patient.run.asleep("worker"):
