@@ -156,7 +156,7 @@ class Bulk:
         self.steps: list[Step] = []
 
     async def step(self, name: str, rows: int, work: Awaitable[object], killed: Collection[str] = ()) -> None:
-        """Measure one piece of work; the CPU and memory of processes that are `killed` meanwhile are left out."""
+        """Measure one piece of work, without the CPU and memory of the processes that it has `killed`."""
         pids, parts = self._run.facts["pids"], [part for part in WEIGHED if part not in killed]
         meter, began = Meter(self._run), time.monotonic()
         with Watch(of_processes({part: pids[part] for part in parts})) as memory:

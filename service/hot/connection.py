@@ -310,11 +310,10 @@ async def _open(
         for command in [("AUTH", *credentials), *commands] if credentials else commands:
             if isinstance(reply := await connection.call(*command), hiredis.ReplyError):
                 raise OSError(f"Redis refused the connection: {reply}")
-    except Broken as error:
+    except BaseException as error:
         connection.close()
-        raise ConnectionResetError("Redis closed the connection") from error
-    except BaseException:
-        connection.close()
+        if isinstance(error, Broken):
+            raise ConnectionResetError("Redis closed the connection") from error
         raise
     return connection
 

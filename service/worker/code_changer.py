@@ -131,11 +131,9 @@ class CodeChanger:
     async def _work(self, job: TakenChange, token: UUID) -> bool:
         """Change codes until none is left, or the turn ends; return whether none is left. Raises LostLease."""
         await bring_back(self._pool, job.workspace, job.book)
-        action, before, ends = job.change.action, job.before, time.monotonic() + TURN_S
-        decides = action in ("assign", "release")
-        if job.pending is not None and action == "assign":
-            before = await self._assign(job, token, job.pending)
-        elif job.pending is not None:
+        before, ends = job.before, time.monotonic() + TURN_S
+        decides = job.change.action in ("assign", "release")
+        if job.pending is not None:
             before = await self._decide(job, token, job.pending, is_repeat=True)
         async with SerialRunner() as projecting:
             while before > 0:
@@ -144,36 +142,38 @@ class CodeChanger:
                 page = await code_changes.find_codes(self._pool, *about)
                 if page.codes and decides:
                     await code_changes.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
-                if action == "assign":
-                    before = await self._assign(job, token, page)
-                elif page.codes and decides:
+                if decides:
                     before = await self._decide(job, token, page)
-                elif page.codes:
-                    before = await self._configure(job, token, page, projecting)
                 else:
-                    results = code_changes.missing_codes(job, page)
-                    before = await self._store(job, token, Progress(page.examined, page.last, results))
+                    before = await self._configure(job, token, page, projecting)
                 if time.monotonic() >= ends:
                     break
         return before == 0
 
     async def _configure(self, job: TakenChange, token: UUID, page: PendingCodes, projecting: SerialRunner) -> int:
         """Change the switch or expiry of a page's codes; return the cursor after them."""
+        if not page.codes:
+            return await self._store(job, token, page, [])
         status, version, rows = await code_changes.configure_codes(self._pool, job, token, page, LEASE_S)
         about = (job.workspace, self._partition, version, rows)
         await projecting.put(partial(project_version, self._projector, *about))
         return _go_on(job, status, page.last)
 
     async def _decide(self, job: TakenChange, token: UUID, page: PendingCodes, is_repeat: bool = False) -> int:
+        if job.change.action == "assign":
+            return await self._assign(job, token, page)
+        return await self._release(job, token, page, is_repeat)
+
+    async def _release(self, job: TakenChange, token: UUID, page: PendingCodes, is_repeat: bool) -> int:
         """Release a page's codes; return the cursor after them."""
         call = Call(Caller(None, job.workspace, UUID(int=0), job.partition, "live", frozenset({"manage"})))
-        results = code_changes.missing_codes(job, page)
+        results = list[CodeResult]()
         for start in range(0, len(page.codes), DECIDED_A_CALL):
             some = page.codes[start : start + DECIDED_A_CALL]
             commands = [UNASSIGN.prepare(call, code, UnassignRequest()) for code in some]
             outcomes = await self._decide_all(commands)
             results += [_release_of(code, outcome, is_repeat) for code, outcome in zip(some, outcomes, strict=True)]
-        return await self._store(job, token, Progress(page.examined, page.last, results))
+        return await self._store(job, token, page, results)
 
     async def _assign(self, job: TakenChange, token: UUID, page: PendingCodes) -> int:
         """Assign a page's codes to users; return the cursor after them, 0 if each user is decided."""
@@ -189,10 +189,11 @@ class CodeChanger:
             status = await job_users.store_decided(connection, job, token, last, decided, LEASE_S)
         return _go_on(job, status, last)
 
-    async def _store(self, job: TakenChange, token: UUID, progress: Progress) -> int:
+    async def _store(self, job: TakenChange, token: UUID, page: PendingCodes, results: Sequence[CodeResult]) -> int:
+        progress = Progress(page.examined, page.last, [*code_changes.missing_codes(job, page), *results])
         async with self._pool.acquire() as connection, connection.transaction():
             status = await code_changes.store_progress(connection, job, token, progress, LEASE_S)
-        return _go_on(job, status, progress.last)
+        return _go_on(job, status, page.last)
 
 
 def _go_on(job: TakenChange, status: str, last: int) -> int:

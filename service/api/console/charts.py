@@ -41,8 +41,8 @@ class Refused(Answer):
 
 class Charts(Answer):
     """Values by step, oldest first, from `since` on; None where nothing was sampled. `done` has counts of successful
-    operations by name; `refused` counts responses with 4xx, `failed` those with 5xx. `backlog` and `oldest_ms` are the
-    highest of a step; without the scope `operate` they are None."""
+    operations by name; `refused` counts responses with 4xx, `failed` those with 5xx. `backlog` and `oldest_ms` are
+    each step's highest values, or None if the caller lacks the scope `operate`."""
 
     since: int
     """In ms, like `step`."""
