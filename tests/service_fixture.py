@@ -43,6 +43,11 @@ async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
+OBSERVED = ["backlog_samples", "lock_notes", "sampled_steps", "traffic_samples"]
+"""Tables of what processes observe. They are written a while after requests, also refused ones: no test compares
+them."""
+
+
 class Service:
     """A `scrip run`, ready, and its clients: `service.manage` sends the key `demo_manage`."""
 

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -85,13 +86,13 @@ class Round(NamedTuple):
 class Bench:
     """A server's protocols and its link, with nothing around them; call within an event loop."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, notes_locks: bool) -> None:
         self.redis = Connection()
         self.redis.connection_made(Sink())  # type: ignore[arg-type]
         decider, keyring = Decider(Connected(self.redis)), Keyring()
         decider.learn(0, 1, "nonce")
         one = UUID(int=1)
-        caller = Caller(one, 1, one, 0, "live", frozenset(["checkout"]))
+        caller = Caller(one, 1, one, 0, "live", frozenset(["checkout"]), notes_locks=notes_locks)
         keyring.replace({hashlib.sha256(TOKEN.encode()).digest(): caller})
         keyring.confirm(time.monotonic())
         config = uvicorn.Config(_elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
@@ -172,10 +173,10 @@ def _reply(text: str, last: str) -> bytes:
     return f"*4\r\n:0\r\n${len(text)}\r\n{text}\r\n${len(last)}\r\n{last}\r\n:0\r\n".encode()
 
 
-async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
+async def measure(turns: list[Round], requests: int, *, notes_locks: bool = False) -> tuple[float, float]:
     """CPU of one lock, and of one redemption, in µs."""
     connections = len(turns[0].requests)
-    bench = Bench(connections)
+    bench = Bench(connections, notes_locks)
     for batch in turns[:4]:
         await bench.turn(batch)
     before, asked, took_s = bench.written(), 0, ([], [])
@@ -192,10 +193,10 @@ async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
     return lock, redeem
 
 
-async def count(turns: list[Round], counter: InstructionCounter) -> tuple[float, float]:
+async def count(turns: list[Round], counter: InstructionCounter, *, notes_locks: bool = False) -> tuple[float, float]:
     """Instructions of one lock, and of one redemption."""
     connections = len(turns[0].requests)
-    bench, counted = Bench(connections), []
+    bench, counted = Bench(connections, notes_locks), []
     for batch in turns[:4]:
         await bench.turn(batch)
     gc.collect()
@@ -220,32 +221,31 @@ def add_options(options: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Print µs of CPU a request and, if asked, instructions; plain and full."""
     if chosen.profile:
-        for name, is_full in _SHAPES.items():
+        for name, (is_full, _) in _SHAPES.items():
             turns = rounds(is_full, chosen.connections)
             profile = cProfile.Profile()
             profile.runcall(uvloop.run, measure(turns, chosen.requests // 4))
             print(f"{name}:")
             pstats.Stats(profile).sort_stats("tottime").print_stats(chosen.profile)
         return 0
-    _print("µs of CPU", chosen.connections, lambda turns: measure(turns, chosen.requests))
+    _print("µs of CPU", chosen.connections, partial(measure, requests=chosen.requests))
     return _run_under_callgrind(chosen.connections) if chosen.count else 0
 
 
 def print_counts(out: Path, connections: int) -> None:
     """Print instructions a request. This process runs under callgrind, which writes to `out`."""
     counter = InstructionCounter(os.getpid(), out)
-    _print("instructions", connections, lambda turns: count(turns, counter))
+    _print("instructions", connections, partial(count, counter=counter))
 
 
-_SHAPES = {"plain": False, "full": True}
+_SHAPES = {"plain": (False, False), "plain, with a history of locks": (False, True), "full": (True, False)}
+"""Whether requests are full, and whether locks are noted."""
 
 
-def _print(
-    unit: str, connections: int, figures: Callable[[list[Round]], Coroutine[Any, Any, tuple[float, float]]]
-) -> None:
+def _print(unit: str, connections: int, figures: Callable[..., Coroutine[Any, Any, tuple[float, float]]]) -> None:
     lines: list[list[str]] = []
-    for name, is_full in _SHAPES.items():
-        lock, redeem = uvloop.run(figures(rounds(is_full, connections)))
+    for name, (is_full, notes_locks) in _SHAPES.items():
+        lock, redeem = uvloop.run(figures(rounds(is_full, connections), notes_locks=notes_locks))
         lines.append([name, *(f"{figure:,.2f}" for figure in (lock, redeem, (lock + redeem) / 2))])
     print(markdown([f"{unit} a request", "lock", "redeem", "mean"], lines), flush=True)
 

@@ -27,6 +27,8 @@ class Caller:
     """The user of a user token; the token may act for this user only. None for other credentials."""
     limits: str = ""
     """The limits of its requests, as encode_key_limits in service/domain/limits.py returns them; '' for no limits."""
+    notes_locks: bool = False
+    """Whether its process notes locks for the workspace's history of locks."""
     prefix: str = field(init=False)
     gate: str = field(init=False)
     outbox: str = field(init=False)

@@ -166,6 +166,8 @@ class Settings(BaseSettings):
     """Time of day in UTC (`03:30`) at which the worker compares Redis with Postgres. Empty: never."""
     retire_days: int = Field(default=400, ge=0, le=36_500)
     """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
+    lock_history_days: int = Field(default=7, ge=1, le=400)
+    """Days for which Postgres stores notes of locks, of workspaces with `lockHistory`. Only the worker reads it."""
     metrics_port: Port | None = None
     """Port of the worker's metrics. None: not served."""
     join_refusals: bool = True

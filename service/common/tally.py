@@ -9,6 +9,8 @@ CPU_US, OPEN, PID, IN_FLIGHT = range(STATUSES, STATUSES + 4)
 TIME_US = IN_FLIGHT + 1
 """Cell for the sum of response times in µs; the next cells count them by class (service/common/durations.py)."""
 _CELLS = 1024
+DROPPED_NOTES = _CELLS - 1
+"""Cell for notes of locks that were dropped. The last cell: the others stay where earlier versions have them."""
 _CELL_BYTES = 8
 
 

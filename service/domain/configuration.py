@@ -34,6 +34,8 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_ms: int = 0
     """Offset of a test workspace's clock from the server's."""
     limits: WorkspaceLimits | None = None
+    lock_history: bool = False
+    """Whether API processes note locks in Postgres. Redis does not store it."""
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):

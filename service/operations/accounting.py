@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 from service.common.durations import BOUNDS_US, find_bound
-from service.common.tally import STATUSES, TIME_US, Tally
+from service.common.tally import DROPPED_NOTES, STATUSES, TIME_US, Tally
 from service.operations.table import ROWS
 
 LINE_S = 1.0
@@ -138,6 +138,10 @@ class Answers(Collector):
             log.info("answers", counts=dict(counts), sample=self._sample)
         self._by_outcome, self._failures = {}, 0
 
+    def note_dropped(self, notes: int) -> None:
+        """Count notes of locks that were dropped."""
+        self._tally.own[DROPPED_NOTES] += notes
+
     def take_traffic(self) -> dict[int, Traffic]:
         """The traffic by workspace since the last call, without the last second."""
         taken, self._traffic = self._traffic, defaultdict(Traffic)
@@ -149,6 +153,9 @@ class Answers(Collector):
             if (count := self._tally.total(status)) or status in _USUAL:
                 family.add_metric([str(status)], count)
         yield family
+        dropped = CounterMetricFamily("scrip_lock_notes_dropped", "Notes of locks that were not written to Postgres.")
+        dropped.add_metric([], self._tally.total(DROPPED_NOTES))
+        yield dropped
         yield self._collect_times()
 
     def _collect_times(self) -> HistogramMetricFamily:

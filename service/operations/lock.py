@@ -21,6 +21,7 @@ from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, parse_code
 from service.operations.coupon_view import Time
+from service.operations.lock_notes import lock_notes
 
 TOKENS_DRAWN = 64
 _drawn: list[str] = []
@@ -90,7 +91,8 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     bucket, user, o = key_names.bucket_text(code), encode_field(request.user_id), call.caller.keys.orders
     names = (*call.coupon_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token())
-    return Command("lock", names, args, _render)
+    render = lock_notes.note_lock(call.caller.workspace, _render) if call.caller.notes_locks else _render
+    return Command("lock", names, args, render)
 
 
 def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
@@ -98,14 +100,20 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     bucket = key_names.bucket_text(code)
     owner = encode_field(call.caller.user)
     args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), owner)
-    return Command("extend", call.coupon_keys(code, bucket), args, _render_extended)
+    render = _render_extended
+    if call.caller.notes_locks:
+        render = lock_notes.note_lock(call.caller.workspace, render)
+    return Command("extend", call.coupon_keys(code, bucket), args, render)
 
 
 def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
     code = parse_code(code)
     bucket = key_names.bucket_text(code)
-    args = (call.fingerprint, code, bucket, request.lock_token, encode_field(call.caller.user))
-    return Command("unlock", call.coupon_keys(code, bucket), args, _render_unlocked)
+    user, render = encode_field(call.caller.user), _render_unlocked
+    args = (call.fingerprint, code, bucket, request.lock_token, user)
+    if call.caller.notes_locks:
+        render = lock_notes.note_release(call.caller.workspace, (code, request.lock_token, user), render)
+    return Command("unlock", call.coupon_keys(code, bucket), args, render)
 
 
 def _body(payload: str) -> bytes:

@@ -56,8 +56,8 @@ class StoredBacklog(NamedTuple):
 class Sampler(Generic[Sample]):
     """Stores a process's samples.
 
-    1. At the end of each step of ten seconds, take a sample.
-    2. Write it, after those that wait. While Postgres is away they wait, the last MAX_WAITING of them.
+    1. At the end of each step, take a sample.
+    2. Write it, after those that wait. While Postgres is away they wait, the last `max_waiting` of them.
     """
 
     def __init__(
@@ -65,23 +65,31 @@ class Sampler(Generic[Sample]):
         pool: asyncpg.Pool,
         take: Callable[[], Sample],
         write: Callable[[asyncpg.Pool, int, Sample], Awaitable[None]],
+        step_s: int = STEP_S,
+        max_waiting: int = MAX_WAITING,
+        drop: Callable[[Sample], None] | None = None,
     ) -> None:
         """`take` returns what was counted since its last call, or the state now; `write` gets it with the step's
-        beginning."""
-        self._pool, self._take, self._write = pool, take, write
-        self._waiting: deque[tuple[int, Sample]] = deque(maxlen=MAX_WAITING)
+        beginning; `drop` gets the oldest of too many."""
+        self._pool, self._take, self._write, self._drop = pool, take, write, drop
+        self._step_s, self._max_waiting = step_s, max_waiting
+        self._waiting: deque[tuple[int, Sample]] = deque()
         self._is_failing = False
 
     async def run(self) -> None:
         while True:
             now_s = time.time()
-            at_s = int(now_s) // STEP_S * STEP_S
-            await asyncio.sleep(at_s + STEP_S - now_s)
+            at_s = int(now_s) // self._step_s * self._step_s
+            await asyncio.sleep(at_s + self._step_s - now_s)
             await self.sample(at_s)
 
     async def sample(self, at_s: int) -> None:
         """Take and write the sample of a step."""
         self._waiting.append((at_s, self._take()))
+        if len(self._waiting) > self._max_waiting:
+            _, oldest = self._waiting.popleft()
+            if self._drop:
+                self._drop(oldest)
         try:
             while self._waiting:
                 async with asyncio.timeout(WRITE_TIMEOUT_S):
@@ -95,7 +103,7 @@ class Sampler(Generic[Sample]):
 
     async def end(self) -> None:
         """Write what was counted since the last step ended."""
-        await self.sample(int(time.time()) // STEP_S * STEP_S)
+        await self.sample(int(time.time()) // self._step_s * self._step_s)
 
 
 async def add_traffic(pool: asyncpg.Pool, at_s: int, traffic: Mapping[int, tuple[Counts, Times]]) -> None:

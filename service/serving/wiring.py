@@ -25,11 +25,13 @@ from service.hot.replica_poll import ReplicaPoll
 from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
 from service.operations.accounting import answers
+from service.operations.lock_notes import lock_notes
 from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
 from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.recorded_wait import Recorded
+from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
@@ -76,9 +78,11 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     poller = _PostgresPoller(context)
     await poller.poll()
     sampler = Sampler(pool, _take_traffic, add_traffic)
+    noting = Sampler(pool, _take_lock_notes, add_lock_notes, STEP_S, MAX_STEPS, lock_notes.drop)
     tasks = [
         asyncio.create_task(poller.run()),
         asyncio.create_task(sampler.run()),
+        asyncio.create_task(noting.run()),
         asyncio.create_task(_watch_scripts(context)),
         asyncio.create_task(ReplicaPoll(settings.redis_url, decider).run()),
         asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
@@ -91,7 +95,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await forget_process(pool, poller.process)
-        await sampler.end()
+        await asyncio.gather(sampler.end(), noting.end())
         await recorded.close()
         await links.stop()
         await replica.close()
@@ -101,6 +105,12 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
 def _take_traffic() -> dict[int, tuple[Counts, Times]]:
     """This process's traffic by workspace since the last call."""
     return {workspace: (traffic.counts, traffic.times) for workspace, traffic in answers.take_traffic().items()}
+
+
+def _take_lock_notes() -> Sequence[LockNote]:
+    """This process's notes of locks since the last call."""
+    answers.note_dropped(lock_notes.take_dropped())
+    return lock_notes.take()
 
 
 async def _connect_replica(settings: Settings) -> asyncpg.Pool | None:
@@ -120,7 +130,8 @@ async def _read_bearer(context: Context, workspace: str) -> Caller | None:
         return None
     row = await read_workspace(context.pool, number)
     limits = await limits_of_users(context.pool, row)
-    return Caller(None, number, row.workspace_id, row.partition, row.mode, frozenset(), limits=limits)
+    place = (number, row.workspace_id, row.partition, row.mode)
+    return Caller(None, *place, frozenset(), limits=limits, notes_locks=row.lock_history)
 
 
 async def _watch_scripts(context: Context) -> None:

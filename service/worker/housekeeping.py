@@ -1,6 +1,7 @@
 """Housekeeping in Postgres: create partitions for the next months' facts, and delete expired rows."""
 
 import asyncio
+from functools import partial
 
 import asyncpg
 
@@ -9,6 +10,7 @@ from service.record.config.job_rows import prune_jobs
 from service.record.config.webhook_rows import prune_webhooks
 from service.record.facts.event_writer import prune_keys
 from service.record.facts.history_pages import prune_notices
+from service.record.lock_history import prune_lock_notes
 from service.record.pool import wait_out_outage
 from service.record.queries import query
 from service.record.samples import prune_samples
@@ -19,14 +21,17 @@ MONTHS_AHEAD = 2
 BATCH_ROWS, MAX_BATCHES = 10_000, 1_000
 
 
-async def clean_up(pool: asyncpg.Pool) -> None:
+async def clean_up(pool: asyncpg.Pool, lock_history_days: int) -> None:
     """Run every ten minutes. Several workers may run it at once: each step takes its own locks."""
     while True:
         with wait_out_outage():
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
             await pool.execute(query("prune_workers"))
             await forget_processes(pool)
-            for prune in (prune_keys, prune_webhooks, prune_jobs, prune_changes, prune_notices, prune_samples):
+            prune_locks = partial(prune_lock_notes, lock_history_days)
+            for prune in (
+                prune_keys, prune_webhooks, prune_jobs, prune_changes, prune_notices, prune_samples, prune_locks,
+            ):  # fmt: skip
                 for _ in range(MAX_BATCHES):
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
                         break

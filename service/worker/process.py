@@ -59,7 +59,9 @@ async def work(settings: Settings) -> None:
         metrics.serve(settings.host, settings.metrics_port)
         log.info("started", holder=holder)
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
-        housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
+        housekeeping = asyncio.create_task(
+            supervisor.run("housekeeping", lambda: clean_up(pool, settings.lock_history_days))
+        )
         beating = asyncio.create_task(supervisor.run("beating", loaded.run))
         beating.add_done_callback(lambda _: stopping.set())
         keeper = LeaseKeeper(renewing, holder)

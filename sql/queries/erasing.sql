@@ -5,7 +5,7 @@
 INSERT INTO erasures AS old (workspace, partition, user_id, pseudonym, version, epoch, seq, position)
 VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce(pg_sequence_last_value(pg_get_serial_sequence('codes', 'position')), 0))
 ON CONFLICT (workspace, user_id) WHERE user_id IS NOT NULL DO UPDATE SET
-  version = excluded.version, position = excluded.position,
+  version = excluded.version, position = excluded.position, ordered_at = now(),
   epoch = greatest(old.epoch, excluded.epoch),
   seq = CASE WHEN (old.epoch, old.seq) > (excluded.epoch, excluded.seq) THEN old.seq ELSE excluded.seq END
 RETURNING pseudonym;

@@ -44,7 +44,7 @@ ORDER BY position DESC LIMIT $3;
 -- name: read_callers
 -- Every valid key with its workspace, its limits, and whether a book limits misses.
 SELECT
-    secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at, keys.limits,
+    secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at, keys.limits, lock_history,
     workspaces.limits AS workspace_limits, EXISTS (
         SELECT FROM books
         WHERE books.workspace = workspaces.workspace AND books.limits ->> 'missesPerMinute' IS NOT NULL

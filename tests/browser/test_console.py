@@ -11,19 +11,6 @@ from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# `answer()` answers the next search for this code at once, without a wait for the network.
-_HOLD = """
-code => {
-  const real = window.fetch;
-  const matches = { ok: true, status: 200, json: async () => ({ matches: [{ kind: "code", name: code }] }) };
-  window.asked = new Promise((sent) => {
-    window.fetch = (path, options) => path.endsWith(`/search?q=${code}`)
-      ? new Promise((resolve) => { window.answer = () => resolve(matches); sent(); })
-      : real(path, options);
-  });
-}
-"""
-
 
 async def test_signing_in(browser: Browser, service: Service) -> None:
     """Without an operator's key the console shows nothing; a session ends at sign-out and with its key."""
@@ -224,87 +211,6 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await expect(operator.row("switched off")).to_have_count(2)
     assert service.stats(book)["inactive"] == 2
     await expect(page.locator(".facts")).to_contain_text(re.compile(r"Switched off\s*2"))
-
-
-async def test_a_timeline(operator: Operator, service: Service) -> None:
-    """A search opens the timeline of a code, redemption, user, key, request or order; an order is rolled back there."""
-    page, code, user, order = operator.page, new_code(), new_id(), new_id("order")
-    service.book(code, discount={"type": "fixed", "value": 3})
-    body, key = {"userId": user, "orderId": order, "orderValue": 20}, new_id("once")
-    path, once = f"/v1/coupons/redeem/{code}", {"Idempotency-Key": key}
-    response = service.checkout.post(path, json=body, headers=once)
-    made, request = ok(response, 201)["redemptionId"], response.headers["X-Request-Id"]
-    await page.keyboard.press("/")
-    await page.keyboard.type(code.lower())
-    await page.keyboard.press("Enter")
-    await expect(operator.heading(code)).to_be_focused()
-    await expect(page.get_by_text("Redis and Postgres agree.")).to_be_visible()
-    await expect(page.get_by_text("coupon_redeemed")).to_be_visible()
-    await expect(page.get_by_text("20.00 USD, 3.00 USD off")).to_be_visible()
-    await expect(page.locator(".timeline time").first).to_have_text(re.compile(r"^[0-9-]{10} [0-9:]{8} UTC$"))
-    await expect(page.get_by_text("No, it would be refused:")).to_be_visible()
-    await operator.picture("console-timeline")
-    for name, title in ((made, code), (user, user), (key, key), (request, request), (order, order)):
-        await operator.search(name)
-        await expect(operator.heading(title)).to_be_visible()
-        await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
-        await expect(page.get_by_text("searched for")).to_have_count(int(name == made))
-    await operator.button("Roll back the order").click()
-    await page.get_by_label("Reason").fill("sent back")
-    await operator.confirm("Roll back 1 redemption of this order?", "its use back", "Roll back 1 redemption")
-    await expect(page.get_by_text("“sent back”")).to_be_visible()
-    await operator.open_page(f"code/{code}", code)
-    await expect(page.get_by_text("Yes. 3.00 USD off, 97.00 USD to pay.")).to_be_visible()
-    titled = new_id("Summer")
-    service.book(name=f"{titled} 2026")
-    await operator.search(titled.lower())
-    await expect(operator.heading(f"{titled} 2026")).to_be_visible()
-    await operator.search("nothing has this name")
-    await expect(page.get_by_text("Nothing found:")).to_be_visible()
-
-
-async def test_a_held_code(operator: Operator, service: Service) -> None:
-    """A hold is released without the shopper's token, and the code is then assigned to a user. The timeline has the
-    present hold, and who switched the code off."""
-    page, code, holder, user = operator.page, new_code(), new_id(), new_id()
-    service.book(code, name="Held")
-    body = {"userId": holder, "orderId": new_id("order")}
-    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)
-    await operator.open_page(f"code/{code}", code)
-    await expect(page.get_by_role("link", name="Held", exact=True)).to_be_visible()
-    await expect(operator.button("Assign to a user")).to_have_count(0)
-    events = page.locator(".timeline li")
-    await expect(events.filter(has_text="Hold ends")).to_contain_text(holder)
-    await expect(events.filter(has_text="Held by")).to_contain_text(f"{holder} for {body['orderId']}")
-    await operator.button("Release the hold").click()
-    await operator.confirm("Release the hold", f"{holder} no longer holds {code}", "Release the hold")
-    await expect(page.get_by_text("no one", exact=True)).to_be_visible()
-    assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
-    await expect(events).to_have_count(1)
-    await operator.button("Switch off").click()
-    await operator.confirm("Switch off", "No one can lock", "Switch off")
-    await expect(events.first).to_contain_text("Switched off by the key admin")
-    await operator.button("Switch on").click()
-    await operator.confirm("Switch on", "can be used again", "Switch on")
-    await operator.button("Assign to a user").click()
-    await page.get_by_role("dialog").get_by_label("User").fill(user)
-    await operator.confirm("Assign to a user", "Only this user", "Assign to a user")
-    await expect(operator.button("Unassign")).to_be_visible()
-    assert ok(service.manage.get(f"/v1/coupons/{code}"))["userId"] == user
-
-
-async def test_a_second_search_wins(operator: Operator, service: Service) -> None:
-    """A response to the first search that arrives after a second search began does not change the page."""
-    page, code, user = operator.page, new_code(), new_id()
-    service.book(code)
-    ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}), 201)
-    await page.evaluate(_HOLD, code)
-    await operator.search(code)
-    await page.evaluate("asked")
-    await page.evaluate("user => { answer(); location.hash = `#/search/${user}` }", user)
-    await expect(operator.heading(user)).to_be_visible()
-    await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
-    assert page.url.endswith(f"#/user/{user}")
 
 
 async def test_rolling_back_many(operator: Operator, service: Service) -> None:

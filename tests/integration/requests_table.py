@@ -248,7 +248,8 @@ REQUESTS = (
     _asked("POST", "/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver", "operate", {}, fields={}),
     _asked("PATCH", "/v1/workspace", "operate", {},
            fields={"currency": CURRENCY, "couponsPerOrder": _number(100), "orderDays": _number(4000),
-                   "maxCoupons": COUNT, "giftBookId": GIFT_BOOK, "idempotencyHours": _number(8760), "limits": OBJECT}),
+                   "maxCoupons": COUNT, "giftBookId": GIFT_BOOK, "idempotencyHours": _number(8760), "limits": OBJECT,
+                   "lockHistory": SWITCH}),
     _asked("PATCH", "/v1/workspace", "operate", {"limits": {"keys": {}, "books": {}}},
            fields={f"limits.{name}": kind for name, kind in _KEY_LIMITS.items()}
            | {f"limits.books.{name}": kind for name, kind in _BOOK_LIMITS.items()}),

@@ -1,6 +1,7 @@
 """Erasing a user step by step: with the worker killed at each, traffic in between, and Redis rebuilt."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
+from service.record.lock_history import LockNote, add_lock_notes
 from service.record.partitions.partition_rows import read_partition
 from service.worker import restorer, user_eraser, write_behind
 from service.worker.projection_catchup import projector_of
@@ -29,7 +31,11 @@ from tests.integration.opening_fixtures import Dying, Life, Place
 from tests.integration.record_fixtures import take_partition
 from tests.integration.waiting import until
 
-TABLES = "assignments unassignments redemptions rollbacks codes users idempotency_keys quarantine erasures".split()
+_FACTS = "assignments unassignments redemptions rollbacks".split()
+TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures lock_notes".split()]
+_NOTE_LOCK = """
+INSERT INTO lock_notes (workspace, code, at, lock_digest, user_id, until) VALUES ($1, 'A0-1', now(), 1, $2, now())
+"""
 
 
 record = Place.record
@@ -124,6 +130,8 @@ async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
         user = f"zoe{left}-"
         await live(place, user, left)
         await place.do(lock.LOCK, f"A{left}-1", f"l-{left}", userId=user)
+        await place.pool.execute(_NOTE_LOCK, place.caller.workspace, user)
+        late = LockNote(place.caller.workspace, "A0-1", 1, user, None, 4_000_000_000_000, time.monotonic())
         pseudonym = await begin(place, user)
         await project(place)
         try:
@@ -135,11 +143,14 @@ async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
         assert await begin(place, user) == pseudonym or done
         await erase(place)
         assert await is_erased(place.pool, place.caller.workspace, pseudonym)
+        await add_lock_notes(place.pool, 0, [late])  # by a process that was slow
         assert await traces(place, user) == []
         owned = await place.pool.fetchval("SELECT owner_id FROM codes WHERE code = $1", f"A{left}-MINE")
         assert owned == pseudonym
         left += 1
     assert left > 20
+    noted = await place.pool.fetch("SELECT DISTINCT user_id FROM lock_notes WHERE user_id LIKE 'deleted-%'")
+    assert len(noted) == left
     assert await place.pool.fetch("SELECT * FROM quarantine") == []
 
 

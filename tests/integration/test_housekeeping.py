@@ -9,10 +9,11 @@ from uuid_utils.compat import uuid7
 
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats.events import StockNotice
-from service.record import samples
+from service.record import lock_history, samples
 from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
+from service.record.lock_history import LockNote
 from service.worker.housekeeping import clean_up
 from tests.integration.record_fixtures import NOW_MS
 from tests.integration.waiting import until
@@ -108,13 +109,33 @@ async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
     assert await samples.read_backlog(pool, 3, 300, 0, 900) == [(600, 7, 14)]
 
 
+async def test_old_notes_of_locks_are_forgotten(pool: asyncpg.Pool) -> None:
+    """Notes of locks are deleted after so many days, some at a time; a repeated answer of a lock that has ended is not
+    noted."""
+    async with pool.acquire() as connection:
+        workspace = (await create_workspace(connection, "shop")).workspace
+    locks = [LockNote(workspace, "CODE-1", lock, f"u-{lock}", None, ms, time.monotonic()) for lock, ms in
+             enumerate([NOW_MS + 900_000] * 4 + [NOW_MS - 900_000])]  # fmt: skip
+    await lock_history.add_lock_notes(pool, 0, locks)
+    await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days' WHERE lock_digest < 3")
+    assert [await lock_history.prune_lock_notes(8, pool, 2) for _ in range(3)] == [2, 1, 0]
+    (left,) = (await lock_history.read_lock_history(pool, workspace, "CODE-1")).locks
+    assert (left.user_id, left.until_ms) == ("u-3", NOW_MS + 900_000)
+    await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days'")
+    await _clean_up(pool, lambda: _are_notes_gone(pool))
+
+
+async def _are_notes_gone(pool: asyncpg.Pool) -> bool:
+    return not await pool.fetch("SELECT FROM lock_notes")
+
+
 async def _is_sampled_since(pool: asyncpg.Pool, at_s: int) -> bool:
     return await pool.fetchval("SELECT min(at) > to_timestamp($1::bigint) FROM sampled_steps", at_s)
 
 
 async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:
     """Run the worker's housekeeping until the tables are clean."""
-    cleaning = asyncio.create_task(clean_up(pool))
+    cleaning = asyncio.create_task(clean_up(pool, 7))
     try:
         await until(is_clean)
     finally:

@@ -24,7 +24,7 @@ from tests.integration.matrix_table import ANYONE, ROWS, Row, make_place
 from tests.integration.requests_table import Place, filled
 from tests.integration.serving import Served
 from tests.schema import check_answer
-from tests.service_fixture import Service, database, new_id, ok, refused, until
+from tests.service_fixture import OBSERVED, Service, database, new_id, ok, refused, until
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
 
 _STATE = """
@@ -37,9 +37,8 @@ _RUNNING = "SELECT FROM jobs JOIN workspaces USING (workspace) WHERE status = 'r
 _TABLES = """
 SELECT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_name, table_schema)
 WHERE column_name = 'workspace' AND table_schema = 'public' AND table_type = 'BASE TABLE'
-  AND table_name <> 'traffic_samples' ORDER BY table_name
+  AND table_name <> ALL ($1) ORDER BY table_name
 """
-"""All but the samples: these count refusals, too."""
 
 
 class World(NamedTuple):
@@ -70,7 +69,7 @@ class World(NamedTuple):
             number = await workspace_named(connection, self.workspace)
             assert number is not None
             row = await read_workspace(connection, number)
-            tables = [record["table_name"] for record in await connection.fetch(_TABLES)]
+            tables = [record["table_name"] for record in await connection.fetch(_TABLES, OBSERVED)]
             rows = {name: await connection.fetchval(_STATE.format(table=name), number) for name in tables}
         prefix = key_names.prefix(row.partition, number).encode()
         held = {name: value for name, value in self.service.held().items() if name.startswith(prefix)}

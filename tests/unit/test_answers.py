@@ -69,7 +69,7 @@ async def test_health_is_not_logged(lines: list[Any]) -> None:
         _note(answers, 503, route=route)
     answers.write()
     assert lines == []
-    family, _ = answers.collect()
+    family, *_ = answers.collect()
     assert family.samples[0].name == "scrip_http_answers_total"
     assert {sample.labels["status"]: sample.value for sample in family.samples}["503"] == 3
 
@@ -101,7 +101,7 @@ async def test_the_times_of_responses() -> None:
         _note(answers, 201, took_s=0.04)
     _note(answers, 200, route="GET /v1/books", took_s=3)
     assert answers.take_traffic()[1].times == {5000: 1, 50_000: TIMED_EACH}
-    _, family = answers.collect()
+    *_, family = answers.collect()
     counts = {sample.labels.get("le", sample.name): sample.value for sample in family.samples}
     assert [counts[bound] for bound in ("0.003", "0.005", "0.03", "0.05", "+Inf")] == [0, 1, 1, 33, 33]
     assert counts["scrip_operation_duration_seconds_sum"] == pytest.approx(0.004 + 0.04 * TIMED_EACH, rel=0.1)

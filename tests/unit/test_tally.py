@@ -20,7 +20,7 @@ def file() -> Iterator[IO[bytes]]:
 
 
 def _counts(answers: Answers) -> dict[str, float]:
-    family, _ = answers.collect()
+    family, *_ = answers.collect()
     return {sample.labels["status"]: sample.value for sample in family.samples}
 
 

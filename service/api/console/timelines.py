@@ -36,6 +36,7 @@ from service.record.facts.timeline_queries import (
     is_known,
     recorded_code,
 )
+from service.record.lock_history import find_past, read_lock_history
 
 Kind = Literal["code", "user", "order", "redemption", "key", "request", "book", "job"]
 _EVENTS: dict[str, Literal["assigned", "unassigned", "redeemed", "rolledBack"]] = {
@@ -132,6 +133,24 @@ class Holds(Answer):
     first: list[HeldBy]
 
 
+class PastHold(Answer):
+    """A lock that has ended, as noted. `ended_at` is None if it ended in an unknown way before its deadline."""
+
+    user_id: str
+    order_id: str | None
+    since: str
+    until: str
+    ended: Literal["redeemed", "released", "expired", "unknown"]
+    ended_at: str | None
+
+
+class PastHolds(Answer):
+    """The newest past holds, at most 20. `notes_locks`: whether the workspace has `lockHistory` on."""
+
+    notes_locks: bool
+    newest: list[PastHold]
+
+
 class CodeChange(Answer):
     """A change of the code alone, by its book, or by a job. `actor` and the key are None if they are not known any
     more. Of the code alone: of any code of the book that is masked alike."""
@@ -155,13 +174,14 @@ class CodeChanges(Answer):
 class Timeline(Answer):
     """Events, newest first. `recorded`: whether all events up to the request are included. `archived_to`: the newest
     month whose facts are in files; a timeline of more than one code leaves them out. `holds` is a code's, None while
-    Redis is unavailable."""
+    Redis is unavailable; `past_holds` is a code's."""
 
     events: list[Event]
     recorded: bool
     archived_to: str | None
     postgres: RecordedCode | None = None
     holds: Holds | None = None
+    past_holds: PastHolds | None = None
 
 
 class Timelines(Controller):
@@ -214,7 +234,7 @@ class Timelines(Controller):
             read = partial(events_of, pool, caller.workspace, params.kind, name)
             if params.kind == "code":
                 body.postgres = await _read_recorded(pool, caller.workspace, name)
-                body.holds = await _read_holds(context, caller, name)
+                body.holds, body.past_holds = await _read_holds(context, caller, name)
         events, body.archived_to = await with_archived_to(pool, caller.workspace, read)
         body.events = [_render_event(event) for event in events]
         return body
@@ -254,12 +274,16 @@ async def _read_recorded(pool: Any, workspace: int, code: str) -> RecordedCode |
     return RecordedCode.from_row(row, added_at=from_ms(added_ms))
 
 
-async def _read_holds(context: Context, caller: Caller, code: str) -> Holds | None:
-    try:
+async def _read_holds(context: Context, caller: Caller, code: str) -> tuple[Holds | None, PastHolds]:
+    """The live locks, and those that have ended: noted before the live ones were read, and not among them."""
+    history, holds, live = await read_lock_history(context.pool, caller.workspace, code), None, None
+    with suppress(Refusal):
         locks = await context.hot.coupon_locks(caller, code)
-    except Refusal:
-        return None
-    return Holds(total=locks.total, first=list(map(HeldBy.from_row, locks.first)))
+        holds = Holds(total=locks.total, first=list(map(HeldBy.from_row, locks.first)))
+        if locks.total == len(locks.first):
+            live = [(lock.user_id, lock.order_id) for lock in locks.first]
+    past = list(map(PastHold.from_row, find_past(history, live)))
+    return holds, PastHolds(notes_locks=caller.notes_locks, newest=past)
 
 
 def _render_change(entry: CodeHistoryEntry) -> CodeChange:

@@ -32,6 +32,7 @@ _NULL = {
     "gift_book_id": None,
     "idempotency_hours": 24,
     "limits": None,
+    "lock_history": False,
 }
 _EXAMPLE = {
     "workspaceId": "019aa0b2-5d10-7e0b-9f3c-2a6f0c9d4b21",
@@ -52,6 +53,7 @@ _EXAMPLE = {
         },
         "books": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 80},
     },
+    "lockHistory": False,
 }
 
 
@@ -89,6 +91,14 @@ class PatchWorkspace(field_types.Request, kw_only=True):
         msgspec.Meta(description="Default limits of keys and books. Replaces all; null means no limits."),
     ] = UNSET
 
+    lock_history: Annotated[
+        bool | UnsetType | None,
+        msgspec.Meta(
+            description="Whether the console shows a code's past locks; null means false. They are stored for some "
+            "days, for explanation alone: the last second of a process that is killed may be missing."
+        ),
+    ] = UNSET
+
     def __post_init__(self) -> None:
         if isinstance(self.currency, str):
             check_currency("currency", self.currency)
@@ -107,6 +117,7 @@ class Workspace(Answer, kw_only=True):
     gift_book_id: UUID | None
     idempotency_hours: int
     limits: WorkspaceLimits | None
+    lock_history: bool
 
 
 class Settings(Controller):
@@ -142,6 +153,6 @@ class Settings(Controller):
                 changes[name] = default if value is None else value
         row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)
         await change.project(row.version, context.projector.workspace(row))
-        if "limits" in changes:
+        if not changes.keys().isdisjoint(("limits", "lock_history")):  # each process has them with its keys
             await asyncio.sleep(SETTLE_S)
         return Workspace.from_row(row)

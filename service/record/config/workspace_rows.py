@@ -72,9 +72,9 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
             check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.digits)
         await check_gift_book(connection, workspace, row.gift_book_id)
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
-        stored = (*values, row.clock_offset_ms, encode_json(row.limits), row.order_days)
+        stored = (*values, row.clock_offset_ms, encode_json(row.limits), row.order_days, row.lock_history)
         await connection.execute(query("update_workspace"), workspace, version, *stored)
-        if "limits" in changes:
+        if not changes.keys().isdisjoint(("limits", "lock_history")):
             await connection.execute(query("bump_keys_version"))
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
@@ -90,6 +90,7 @@ def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
         "idempotencyHours": row.idempotency_hours,
         "clockOffsetMs": row.clock_offset_ms,
         "limits": row.limits,
+        "lockHistory": row.lock_history,
     }
 
 

@@ -1,6 +1,7 @@
 // Entries of a code's timeline that are no events of the record: its holds, its end, and the changes by operators.
 
-import { actorOf, h, order, plural, spelled, user, when } from "./dom.js";
+import { named, post } from "./api.js";
+import { actorOf, ask, h, order, plural, spelled, user, when } from "./dom.js";
 
 const TIMES = new Set(["expiresAt", "validFrom", "validUntil"]);
 const DONE = { active: "Switched on", inactive: "Switched off" };
@@ -8,16 +9,45 @@ const DONE = { active: "Switched on", inactive: "Switched off" };
 const entry = (time, kind, ...content) => ({ at: time, item: h("li", { class: kind }, when(time), h("div", {}, content)) });
 const is = (text) => h("strong", {}, text);
 
-// The present holds, from their begin, and when they end.
-function holdsOf({ holds }) {
+const holderOf = ({ userId, orderId }) => [user(userId), orderId && [" for ", order(orderId)]];
+
+// Ask, and release a hold; return whether that was done. A repeated lock returns the token. If the hold has ended meanwhile,
+// a new one is made and released.
+export function askToRelease(code, { userId, orderId }) {
+  const text = `${userId} no longer holds ${code}${orderId ? ` for ${orderId}` : ""}, and others can use it.`;
+  return ask("Release the hold", h("p", {}, text), "Release the hold", async () => {
+    const { lockToken } = await post(named("/v1/coupons/lock/*", code), { userId, orderId });
+    await post(named("/v1/coupons/unlock/*", code), { lockToken });
+  }, { danger: true });
+}
+
+// The present holds, from their begin, and when they end. `release` is called with a hold; none without it.
+function holdsOf({ holds }, release) {
   if (!holds) return [];
   const left = holds.total - holds.first.length;
   return holds.first.flatMap((hold, place) => {
-    const holder = () => [user(hold.userId), hold.orderId && [" for ", order(hold.orderId)]];
+    const label = `Release the hold of ${hold.userId}${hold.orderId ? ` for ${hold.orderId}` : ""}`;
+    const button = release && h("button", { type: "button", "aria-label": label, onclick: () => release(hold) }, "Release");
     return [
-      entry(hold.since, "warn", is("Held"), " by ", holder()),
-      entry(hold.until, "next", is("Hold ends"), " of ", holder(), h("p", { class: "hint" }, "Unless it is renewed, used or released before.",
+      entry(hold.since, "warn", is("Held"), " by ", holderOf(hold), button),
+      entry(hold.until, "next", is("Hold ends"), " of ", holderOf(hold), h("p", { class: "hint" }, "Unless it is renewed, used or released before.",
         left > 0 && place === holds.first.length - 1 && ` ${plural(left, "hold")} more end later.`)),
+    ];
+  });
+}
+
+const ENDS = { released: "Hold released", expired: "Hold expired" };
+
+// Past holds: their begin with how they ended, and their end, unless it is a redemption, which has an entry of its own.
+function pastHoldsOf({ pastHolds }) {
+  return (pastHolds?.newest ?? []).flatMap((hold) => {
+    const { ended, endedAt, since, until } = hold;
+    const end = ended === "unknown"
+      ? ["Ended in an unknown way before ", when(until), "."]
+      : [{ redeemed: "Redeemed ", released: "Released ", expired: "Expired " }[ended], when(endedAt), "."];
+    return [
+      entry(since, "", is("Was held"), " by ", holderOf(hold), h("p", { class: "hint" }, end)),
+      ...(ENDS[ended] ? [entry(endedAt, "", is(ENDS[ended]), " of ", holderOf(hold))] : []),
     ];
   });
 }
@@ -46,11 +76,11 @@ const describe = (change) => entry(change.at, "warn", title(change), change.scop
   change.scope === "job" && h("p", { class: "hint" }, "As one of many codes, by a ", h("a", { href: "#/jobs" }, "job"), ". The time is that of its order."),
   change.scope === "code" && h("p", { class: "hint" }, "This code, or another of the book with the same last characters: the audit stores no others."));
 
-// All entries, in no order.
-export function entriesOf(redis, timeline, changes) {
+// All entries, in no order. `release` is called with a present hold that is to be released; null: it can't be.
+export function entriesOf(redis, timeline, changes, release) {
   const added = timeline.postgres?.addedAt;
   return [
-    ...holdsOf(timeline), ...endOf(redis), ...changes.map(describe),
+    ...holdsOf(timeline, release), ...pastHoldsOf(timeline), ...endOf(redis), ...changes.map(describe),
     ...(added ? [entry(added, "", is("Added"), " by upload or generation")] : []),
   ];
 }

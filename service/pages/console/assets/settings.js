@@ -19,6 +19,7 @@ const LIMITS = {
     missesPerMinute: "Tries of others' codes per minute", locksPerUser: "Holds of a user at one time", lockedPercent: "Held share of what is left (%)",
   }],
 };
+const HISTORY = "The timeline of a code then shows its past holds, for explanation, not for accounting. Each lock costs a row in Postgres.";
 const UNLIMITED = { addressMissesPerMinute: "no limit, but 100 for a key with the scope public" };
 
 const limitOf = ({ limits }, kind, name) => limits?.[kind]?.[name] ?? null;
@@ -45,8 +46,10 @@ async function edit(was, books) {
   const numbers = Object.entries(NUMBERS).map(([name, [label, hint]]) => [name, numeric(name, was[name]), label, hint]);
   const limits = Object.entries(LIMITS).flatMap(([kind, [, , names]]) => Object.entries(names).map(([name, label]) =>
     [kind, name, numeric(`limits.${kind}.${name}`, limitOf(was, kind, name)), label]));
+  const history = input({ name: "lockHistory", type: "checkbox", checked: was.lockHistory });
   const read = () => {
     const fields = { currency: currency.value.trim().toUpperCase(), giftBookId: gift.value.trim() || null };
+    fields.lockHistory = history.checked;
     for (const [name, control] of numbers) fields[name] = whole(control);
     const changed = Object.entries(fields).filter(([name, value]) => value !== was[name]);
     if (limits.some(([kind, name, control]) => whole(control) !== limitOf(was, kind, name))) {
@@ -60,6 +63,7 @@ async function edit(was, books) {
     field("Currency", currency, "ISO 4217, such as EUR. Of amounts without one of their own."),
     field("Gift of a checkout", gift, `A book, unless the redeemed code's book names another.${books?.length === BOOKS ? ` The newest ${BOOKS}.` : ""}`),
     numbers.map(([, control, label, hint]) => field(label, control, hint)),
+    field("Keep a history of holds", history, HISTORY),
     Object.entries(LIMITS).map(([kind, [title]]) => [
       h("h3", { class: "wide" }, title), limits.filter(([of]) => of === kind).map(([, name, control, label]) => field(label, control, `Empty: ${UNLIMITED[name] ?? "no limit"}.`)),
     ])), "Save", () => patch("/v1/workspace", read()));
@@ -91,6 +95,7 @@ export async function show(main, _, page) {
         ["Coupons per user", settings.maxCoupons === null ? "no limit" : number(settings.maxCoupons)],
         ["Orders remembered", plural(settings.orderDays, "day")],
         ["Idempotency-Keys", plural(settings.idempotencyHours, "hour")],
+        ["History of holds", settings.lockHistory ? "on" : "off"],
         ["Gift of a checkout", giftBookId ? h("a", { href: `#/book/${giftBookId}` }, gift?.name ?? giftBookId) : "none"],
       ])),
       Object.entries(LIMITS).map(([kind, [title, hint, names]]) => card(title, pairs(Object.entries(names).map(([name, label]) => {

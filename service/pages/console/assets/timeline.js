@@ -3,7 +3,7 @@
 
 import { at, get, named, patch, post, remove } from "./api.js";
 import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
-import { entriesOf } from "./codeevents.js";
+import { askToRelease, entriesOf } from "./codeevents.js";
 import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
 
@@ -48,7 +48,9 @@ function history(timeline, marked, more = [], note = null) {
 
 // ---- a code
 
-const PAST_HOLDS = h("p", { class: "hint" }, "Redis stores the present holds alone: those that have ended are not listed.");
+const noteOf = ({ pastHolds }) => h("p", { class: "hint" }, pastHolds?.notesLocks
+  ? "Past holds: the newest 20. They are for explanation, not for accounting: the last second of a process that was killed may be missing."
+  : "Past holds are not stored. A history of them can be turned on in the settings.");
 
 function verdict(redis, postgres, recorded) {
   if (!postgres) return h("p", { class: "banner bad" }, "The code is not in Postgres.");
@@ -111,19 +113,15 @@ function asking(name, currency, page) {
 
 const expiry = ({ expiresAt }) => (expiresAt ? [` · ${new Date(expiresAt) > Date.now() ? "expires" : "expired"} `, when(expiresAt)] : " · no end");
 
-// The buttons of what can be done with a code now.
-function actionsOf(coupon, page) {
+// The buttons of what can be done with a code now. Of several holds, each is released in the timeline.
+function actionsOf(coupon, holds, page) {
   const { code: name, lock, userId, redemptions, status } = coupon;
   const button = (title, content, act, danger = true) => h("button", { type: "button", onclick: async () => {
     if (await ask(title, content, title, act, { danger })) again();
   } }, title);
   const buttons = [];
-  if (lock && page.may("checkout")) {
-    // A repeated lock returns the token. If the hold has ended meanwhile, a new one is made and released.
-    buttons.push(button("Release the hold", h("p", {}, `${lock.userId} no longer holds ${name}${lock.orderId ? ` for ${lock.orderId}` : ""}, and others can use it.`), async () => {
-      const { lockToken } = await post(named("/v1/coupons/lock/*", name), { userId: lock.userId, orderId: lock.orderId });
-      await post(named("/v1/coupons/unlock/*", name), { lockToken });
-    }));
+  if (lock && !(holds?.total > 1) && page.may("checkout")) {
+    buttons.push(h("button", { type: "button", onclick: async () => { if (await askToRelease(name, lock)) again(); } }, "Release the hold"));
   }
   if (status === "available" && !lock && page.may("checkout")) {
     const control = input({ name: "userId", required: true, maxlength: 100 });
@@ -150,11 +148,12 @@ async function showCode(main, name, query, page) {
   const compared = h("div", { class: "card" });
   const past = h("div");
   const actions = h("div", { class: "row" });
+  const release = page.may("checkout") ? async (hold) => { if (await askToRelease(redis.code, hold)) again(); } : null;
   const paint = () => {
-    refill(actions, actionsOf(redis, page));
+    refill(actions, actionsOf(redis, timeline.holds, page));
     fill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
     if (!past.contains(document.activeElement)) {
-      fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes), PAST_HOLDS));
+      fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes, release), noteOf(timeline)));
     }
   };
   fill(main,

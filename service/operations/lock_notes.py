@@ -1,0 +1,84 @@
+"""Notes of locks and releases, for workspaces with `lockHistory` (docs/decisions/0071-past-holds.md)."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from service.domain.field_types import decode_field, decode_id
+from service.operations.base import Render, Rendered, Reply
+from service.record.lock_history import LockNote, digest_token
+
+MAX_NOTES = 5000
+"""Notes that a process keeps until it writes them, once a second. Of more, the oldest are dropped."""
+
+log = structlog.get_logger()
+
+
+_Note = tuple[int, float, str]
+"""The workspace, the time by time.monotonic, and what was answered."""
+
+
+class LockNotes:
+    """Collects what scripts answered. A request only appends the text of its answer; `take` parses all of a second."""
+
+    def __init__(self) -> None:
+        self._notes: deque[_Note] = deque(maxlen=MAX_NOTES)
+        self._dropped = 0
+        self._is_dropping = False
+
+    def note_lock(self, workspace: int, render: Render) -> Render:
+        """Render the reply of a lock or an extension, and note it."""
+
+        def render_noted(reply: Reply, durability: str) -> Rendered:
+            self._append(workspace, reply[1])
+            return render(reply, durability)
+
+        return render_noted
+
+    def note_release(self, workspace: int, release: tuple[str, str, str], render: Render) -> Render:
+        """Render the reply of a release, and note it: the code, the token, and the user who alone may release it, '-'
+        for anyone. The script's reply is the same if it released nothing."""
+
+        def render_noted(reply: Reply, durability: str) -> Rendered:
+            self._append(workspace, " ".join(release))
+            return render(reply, durability)
+
+        return render_noted
+
+    def _append(self, workspace: int, text: str) -> None:
+        if len(self._notes) == MAX_NOTES:
+            self._dropped += 1
+        self._notes.append((workspace, time.monotonic(), text))
+
+    def take(self) -> Sequence[LockNote]:
+        """The notes since the last call."""
+        taken, self._notes = self._notes, deque(maxlen=MAX_NOTES)
+        return [_parse(*note) for note in taken]
+
+    def drop(self, notes: Sequence[LockNote]) -> None:
+        """Count notes that were taken and won't be written."""
+        self._dropped += len(notes)
+
+    def take_dropped(self) -> int:
+        """How many notes were dropped since the last call. Logs when that begins."""
+        dropped, self._dropped = self._dropped, 0
+        if dropped and not self._is_dropping:
+            remedy = "The history of locks has a gap. scrip_lock_notes_dropped_total counts; see why Postgres is slow."
+            log.warning("lock_notes_dropped", count=dropped, remedy=remedy)
+        self._is_dropping = dropped > 0
+        return dropped
+
+
+def _parse(workspace: int, noted_s: float, text: str) -> LockNote:
+    """The note of a lock's payload, as lua/lock.lua replies it, or of a release."""
+    fields = text.split(" ")
+    if len(fields) == 3:
+        code, token, user = fields
+        return LockNote(workspace, code, digest_token(token), decode_field(user), None, None, noted_s)
+    _, code, user, order, token, until = fields
+    return LockNote(workspace, code, digest_token(token), decode_id(user), decode_field(order), int(until), noted_s)
+
+
+lock_notes = LockNotes()

@@ -1,0 +1,135 @@
+"""The history of locks: notes in a bounded buffer, and what they tell of past locks."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from service.operations.base import Rendered
+from service.operations.lock_notes import MAX_NOTES, LockNotes
+from service.record import lock_history
+from service.record.lock_history import (
+    LockHistory,
+    LockNote,
+    NotedLock,
+    PastLock,
+    StoredNote,
+    combine,
+    digest_token,
+    find_past,
+)
+from service.record.samples import Sampler
+
+_RENDERED = Rendered(204, None)
+
+
+def _note(notes: LockNotes, payload: str) -> None:
+    """Render a reply with this payload."""
+    assert notes.note_lock(7, lambda reply, durability: _RENDERED)([0, payload, "", 0], "fsynced") is _RENDERED
+
+
+def test_answers_are_noted() -> None:
+    """A note has what a lock or a release says, without the token: ids are decoded, and '-' is none."""
+    notes = LockNotes()
+    _note(notes, "book CODE-1 %- - secret 5000")
+    _note(notes, "book CODE-1 ann A-1 secret 9000")
+    for user in ("-", "ann"):
+        notes.note_release(8, ("CODE-1", "secret", user), lambda reply, durability: _RENDERED)([0, "", "", 0], "")
+    taken = notes.take()
+    digest = digest_token("secret")
+    assert [note[:-1] for note in taken] == [
+        (7, "CODE-1", digest, "-", None, 5000),
+        (7, "CODE-1", digest, "ann", "A-1", 9000),
+        (8, "CODE-1", digest, None, None, None),
+        (8, "CODE-1", digest, "ann", None, None),
+    ]
+    assert notes.take() == []
+    assert "secret" not in str(taken)
+    assert -(2**63) <= digest < 2**63
+
+
+def test_a_full_buffer_drops_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than MAX_NOTES in a second the newest stay; what is dropped is counted, and logged when that begins."""
+    logged: list[Any] = []
+    monkeypatch.setattr(
+        "service.operations.lock_notes.log.warning", lambda name, **fields: logged.append((name, fields["count"]))
+    )
+    notes = LockNotes()
+    for _ in range(2):
+        for number in range(MAX_NOTES + 3):
+            _note(notes, f"book CODE-{number} ann - secret 5000")
+        assert notes.take_dropped() == 3
+        assert [note.code for note in notes.take()][:: MAX_NOTES - 1] == ["CODE-3", f"CODE-{MAX_NOTES + 2}"]
+    assert logged == [("lock_notes_dropped", 3)]
+    assert notes.take_dropped() == 0
+    notes.drop([cast("LockNote", None)] * 4)
+    assert notes.take_dropped() == 4
+    assert len(logged) == 2
+
+
+async def test_notes_wait_for_postgres_and_are_written_at_the_end() -> None:
+    """While Postgres is away the notes of the last MAX_STEPS steps wait, older ones are dropped; the end writes all."""
+    notes, written, is_away = LockNotes(), list[str](), True
+
+    async def write(_: Any, __: int, some: Sequence[LockNote]) -> None:
+        if is_away:
+            raise OSError
+        written.extend(note.code for note in some)
+
+    bounds = (lock_history.STEP_S, lock_history.MAX_STEPS)
+    sampler = Sampler(cast("Any", None), notes.take, write, *bounds, notes.drop)
+    for step in range(lock_history.MAX_STEPS + 2):
+        _note(notes, f"book CODE-{step} ann - secret 5000")
+        await sampler.sample(step)
+    assert (notes.take_dropped(), written) == (2, [])
+    is_away = False
+    _note(notes, "book LAST-1 ann - secret 5000")
+    await sampler.end()
+    assert notes.take_dropped() == 1  # the last step is one more
+    assert written == [*(f"CODE-{step}" for step in range(3, lock_history.MAX_STEPS + 2)), "LAST-1"]
+
+
+def test_notes_of_a_lock_are_combined() -> None:
+    """A lock begins with its first note, ends at its latest deadline, and is released by the first release that may do
+    it; notes may be there twice, in any order. A release alone tells nothing."""
+    notes = [
+        StoredNote(1, None, None, 70, None, 100),
+        StoredNote(1, "eve", None, 50, None, 100),  # of a user's own token: not hers
+        StoredNote(1, "ann", "A-1", 20, 900, 100),
+        StoredNote(1, None, None, 60, None, 100),
+        StoredNote(1, "ann", "A-1", 10, 500, 100),
+        StoredNote(1, "ann", "A-1", 10, 500, 100),
+        StoredNote(2, None, None, 80, None, 100),
+        StoredNote(3, "bob", None, 30, 90, 100),
+    ]
+    expected = [NotedLock("bob", None, 30, 90, None), NotedLock("ann", "A-1", 10, 900, 60)]
+    assert combine(notes) == combine(reversed(notes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("released", "redeemed", "ended", "at"),
+    [
+        (None, None, "expired", 50),
+        (40, None, "released", 40),
+        (60, None, "expired", 50),  # releases nothing
+        (None, 30, "redeemed", 30),
+        (40, 30, "redeemed", 30),
+        (20, 30, "released", 20),
+    ],
+)
+def test_how_a_lock_ended(released: int | None, redeemed: int | None, ended: Any, at: int) -> None:
+    """The earliest of redemption, release and deadline ended a lock."""
+    lock = NotedLock("ann", None, 10, 50, released, redeemed)
+    assert find_past(LockHistory([lock], 100), []) == [PastLock("ann", None, 10, 50, ended, at)]
+
+
+def test_live_locks_are_not_past() -> None:
+    """Of a holder's locks before their deadline the newest is the live one; others ended in an unknown way. Without
+    Redis none of them is listed."""
+    newest, older = NotedLock("ann", "A-1", 30, 900, None), NotedLock("ann", "A-1", 10, 800, None)
+    history = LockHistory([newest, older, NotedLock("bob", None, 5, 50, None)], 100)
+    gone = [PastLock("ann", "A-1", at, until, "unknown", None) for at, until in ((30, 900), (10, 800))]
+    expired = PastLock("bob", None, 5, 50, "expired", 50)
+    assert find_past(history, []) == [*gone, expired]
+    assert find_past(history, [("ann", "A-1"), ("bob", None)]) == [gone[1], expired]
+    assert find_past(history, None) == [expired]
