@@ -78,5 +78,9 @@ GRANT UPDATE (subject, before, after, ip, user_agent) ON audit TO scrip_worker;
 ALTER FUNCTION ensure_fact_partitions(int) SECURITY DEFINER SET search_path = public, pg_temp;
 REVOKE EXECUTE ON FUNCTION ensure_fact_partitions(int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_fact_partitions(int) TO scrip_worker;
+-- The same for statistics, which only the owner may refresh.
+ALTER FUNCTION analyze_grown_tables(bigint, int) SECURITY DEFINER SET search_path = public, pg_temp;
+REVOKE EXECUTE ON FUNCTION analyze_grown_tables(bigint, int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION analyze_grown_tables(bigint, int) TO scrip_worker;
 
 COMMIT;

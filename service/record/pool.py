@@ -22,6 +22,8 @@ MIN_VERSION = 14
 LONG_S = 600.0
 LONG = {"statement_timeout": f"{LONG_S:g}s"}
 """For statements that read much: comparisons and rebuilds."""
+FRESH_PLAN = {"plan_cache_mode": "force_custom_plan"}
+"""For statements with long lists: a plan that was made while a table was small may compare each row with each name."""
 _POOLED = "pgbouncer=true"
 _FITNESS = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),

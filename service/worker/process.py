@@ -18,7 +18,7 @@ from service.record.partitions.standby_rows import check_visible
 from service.record.samples import Sampler, add_backlog
 from service.record.versions import WrongNumber
 from service.worker import metrics
-from service.worker.housekeeping import clean_up
+from service.worker.housekeeping import clean_up, refresh_statistics
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_tasks import work_on_partitions
 from service.worker.partition_worker import CONNECTIONS, Shared
@@ -62,6 +62,7 @@ async def work(settings: Settings) -> None:
         housekeeping = asyncio.create_task(
             supervisor.run("housekeeping", lambda: clean_up(pool, settings.lock_history_days))
         )
+        refreshing = asyncio.create_task(supervisor.run("statistics", lambda: refresh_statistics(pool)))
         beating = asyncio.create_task(supervisor.run("beating", loaded.run))
         beating.add_done_callback(lambda _: stopping.set())
         keeper = LeaseKeeper(renewing, holder)
@@ -73,6 +74,7 @@ async def work(settings: Settings) -> None:
         shared.redis.close()
         keeping.cancel()
         housekeeping.cancel()
+        refreshing.cancel()
         sampling.cancel()
         beating.cancel()
         ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)

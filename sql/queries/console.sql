@@ -1,7 +1,10 @@
 -- name: find_known_codes
--- Those of these codes that the workspace has.
+-- Those of these codes that the workspace has: each looked up by the primary key, as in change_codes.
 -- $1 workspace int  $2 codes text[]
-SELECT code FROM codes WHERE workspace = $1 AND code = ANY ($2);
+SELECT code FROM unnest($2::text[]) AS named (name) CROSS JOIN LATERAL (
+  SELECT code FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1
+) AS one
+WHERE code = name;
 
 -- name: page_jobs
 -- A workspace's jobs, newest first, before one.

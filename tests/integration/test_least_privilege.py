@@ -15,6 +15,7 @@ from service.hot.connection import connect
 from service.hot.replica_poll import CHANNEL
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import name_holder, name_session, remove_worker, renew_leases
+from service.record.queries import query
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
 from tests.service_fixture import Service, database, new_id, ok, until
@@ -119,7 +120,8 @@ _FORBIDDEN = {
         "INSERT INTO workspaces (name) VALUES ('x')", "DELETE FROM books", "DELETE FROM codes",
         "TRUNCATE redemptions", "DROP TABLE books", "ALTER TABLE books ADD x int", "CREATE TABLE x (y int)",
         "SELECT ensure_fact_partitions(1)", "SELECT nextval('epochs')", "DELETE FROM migrations",
-        "SELECT pg_read_file('/etc/passwd')", "COPY books TO PROGRAM 'id'", "CREATE ROLE x", "SET ROLE postgres",
+        "SELECT analyze_grown_tables(0, 1)", "SELECT pg_read_file('/etc/passwd')", "COPY books TO PROGRAM 'id'",
+        "CREATE ROLE x", "SET ROLE postgres",
         "ALTER ROLE scrip_api SUPERUSER", "SELECT pg_ls_dir('/')", "UPDATE script_versions SET templates = '{}'",
         "INSERT INTO script_versions VALUES ('x', '{}')", "UPDATE formats SET number = 2",
         "INSERT INTO archived_months (month) VALUES ('2025-01-01')", "UPDATE archived_codes SET uses = 0",
@@ -149,6 +151,12 @@ async def test_statements_that_are_refused(run: Restricted, name: str) -> None:
         for statement in _FORBIDDEN[name]:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
+
+
+async def test_a_worker_refreshes_statistics(run: Restricted) -> None:
+    """The worker's role refreshes the statistics of grown tables, which only their owner may do."""
+    async with database(run.urls["worker"]["DATABASE_URL"]) as connection:
+        assert await connection.fetchval(query("analyze_grown_tables"), 8192, 2) == 2
 
 
 async def test_every_table_is_named(run: Restricted) -> None:

@@ -93,28 +93,62 @@ async def test_facts_in_order_are_merged_from_indexes(filled: asyncpg.Pool, name
     assert not any(node.get("Rows Removed by Filter") for node in facts)
 
 
-async def test_codes_are_changed_by_a_lookup_each_before_their_statistics_are_known(pool: asyncpg.Pool) -> None:
-    """A change of codes that were just uploaded reads each by the primary key and no other row, though the planner
-    expects none of this workspace."""
+async def test_a_plan_is_made_anew_when_a_table_has_grown(pool: asyncpg.Pool) -> None:
+    """A cached plan that was made for a small table reads it whole, until statistics are refreshed: once for each
+    doubling, and not by two processes at once."""
+    fill = """INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
+    SELECT 1, 'key-' || n, 'r', 0, 1, n, now(), 'x' FROM generate_series($1::int, $2) n"""
+    refresh = (query("analyze_grown_tables"), 1 << 20, 4)
+    async with pool.acquire() as connection, pool.acquire() as other:
+        await connection.execute("ALTER TABLE idempotency_keys SET (autovacuum_enabled = off)")
+        await connection.execute(fill, 1, 20)
+        await connection.execute("ANALYZE idempotency_keys")
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        await connection.execute(f"PREPARE looked (int[], text[]) AS {query('kept_entries')}")
+        assert await _rows_read(connection, "looked (ARRAY[1], ARRAY['key-7'])") == 20
+        await connection.execute(fill, 21, ROWS)
+        assert await _rows_read(connection, "looked (ARRAY[1], ARRAY['key-7'])") == ROWS
+        async with other.transaction():
+            assert await other.fetchval(*refresh) == 1
+            assert await connection.fetchval(*refresh) == 0
+        assert await connection.fetchval(*refresh) == 0
+        assert await _rows_read(connection, "looked (ARRAY[1], ARRAY['key-7'])") == 1
+        await connection.execute(fill, ROWS + 1, 3 * ROWS)
+        assert await connection.fetchval(*refresh) == 1
+        await connection.execute("DEALLOCATE looked")
+        await connection.execute("RESET plan_cache_mode")
+
+
+async def _rows_read(connection: asyncpg.Connection, statement: str) -> int:
+    """How many rows of a table the prepared statement reads."""
+    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {statement}")
+    assert plan
+    scans = [node for node in _nodes(msgspec.json.decode(plan)[0]["Plan"]) if node.get("Relation Name")]
+    return sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in scans)
+
+
+@pytest.mark.parametrize("name", ["change_codes", "find_known_codes"])
+async def test_codes_are_looked_up_before_their_statistics_are_known(pool: asyncpg.Pool, name: str) -> None:
+    """A change or a check of codes that were just uploaded reads each by the primary key and no other row, though the
+    planner expects none of this workspace."""
     fill = """INSERT INTO codes (workspace, book, partition, version, code)
     SELECT $1, $1, 0, 1, 'CODE-' || n FROM generate_series(1, 1000) n RETURNING code"""
     async with pool.acquire() as connection:
         await connection.execute(fill, 1)
         await connection.execute("ANALYZE codes")
         codes = [code for (code,) in await connection.fetch(fill, 2)]
-        for mode, is_active in (("force_custom_plan", False), ("force_generic_plan", True)):
-            await connection.execute(f"SET plan_cache_mode = {mode}")
-            explain = "EXPLAIN (ANALYZE, FORMAT JSON) " + query("change_codes")
-            plan = await connection.fetchval(explain, 2, 2, codes, 2, is_active, False, None)
-            nodes = list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
-            scans = [(node["Node Type"], node.get("Index Name")) for node in nodes if "Scan" in node["Node Type"]]
-            assert ("Index Scan", "codes_pkey") in scans
-            assert not {"Seq Scan", "Bitmap Heap Scan"} & {kind for kind, _ in scans}
-            assert {name for _, name in scans if name} == {"codes_pkey"}
-            assert not any(key.startswith("Rows Removed") and node[key] for node in nodes for key in node)
-            (updated,) = (node for node in nodes if node["Node Type"] == "ModifyTable")
-            assert updated["Actual Rows"] == len(codes)
-        await connection.execute("RESET plan_cache_mode")
+        args = (2, 2, codes, 2, False, False, None) if name == "change_codes" else (2, codes)
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query(name)}", *args)
+        assert plan
+        nodes = list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
+        scans = [(node["Node Type"], node.get("Index Name")) for node in nodes if "Scan" in node["Node Type"]]
+        assert not {"Seq Scan", "Bitmap Heap Scan"} & {kind for kind, _ in scans}
+        assert {name for _, name in scans if name} == {"codes_pkey"}
+        assert not any(key.startswith("Rows Removed") and node[key] for node in nodes for key in node)
+        (read,) = (node for node in nodes if node.get("Index Name"))
+        assert read["Actual Rows"] * read["Actual Loops"] == len(codes)
+        updated = [node["Actual Rows"] for node in nodes if node["Node Type"] == "ModifyTable"]
+        assert updated == [len(codes)] * (name == "change_codes")
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

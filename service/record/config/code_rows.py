@@ -14,7 +14,7 @@ from service.domain.times import from_ms, to_datetime, to_ms
 from service.record.config.audit_log import write_audit
 from service.record.config.retirements import bring_back, bring_code_back
 from service.record.partitions.partition_rows import bump_config_version
-from service.record.pool import Connection, Database
+from service.record.pool import FRESH_PLAN, Connection, set_locally
 from service.record.queries import query
 
 
@@ -66,9 +66,11 @@ async def insert_codes(
     ]
 
 
-async def find_known_codes(database: Database, workspace: int, codes: Sequence[str]) -> set[str]:
+async def find_known_codes(pool: Pool, workspace: int, codes: Sequence[str]) -> set[str]:
     """Those of these codes that the workspace has."""
-    return {record["code"] for record in await database.fetch(query("find_known_codes"), workspace, codes)}
+    async with pool.acquire() as connection, connection.transaction():
+        await set_locally(connection, FRESH_PLAN)
+        return {record["code"] for record in await connection.fetch(query("find_known_codes"), workspace, codes)}
 
 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:

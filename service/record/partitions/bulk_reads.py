@@ -14,7 +14,7 @@ from service.common.packed_runs import PackedRuns
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions import comparisons
 from service.record.partitions.partition_rows import read_partition
-from service.record.pool import ERRORS, Connection, error_name, is_away, long_transaction, set_locally
+from service.record.pool import ERRORS, FRESH_PLAN, Connection, error_name, is_away, long_transaction, set_locally
 from service.record.queries import query
 
 Rows = AsyncGenerator[list[Any], None]
@@ -28,8 +28,7 @@ BUCKETS_A_RUN = 1024
 WAIT_S = 60.0
 """How long a read on a replica is repeated until it succeeds."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0
-# A plan for these names: a general one may compare each row with each name.
-_PAGE = {"jit": "off", "plan_cache_mode": "force_custom_plan"}
+_PAGE = FRESH_PLAN | {"jit": "off"}
 # Replaying cancels what it must not wait for longer.
 _CANCELLED = (asyncpg.DeadlockDetectedError, asyncpg.InFailedSQLTransactionError)
 
