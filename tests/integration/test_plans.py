@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from service.record.facts.fact_reader import IN_ORDER
-from service.record.pool import set_locally
+from service.record.pool import Connection, set_locally
 from service.record.queries import query
 
 ROWS, MONTHS = 20_000, 6
@@ -119,7 +119,7 @@ async def test_a_plan_is_made_anew_when_a_table_has_grown(pool: asyncpg.Pool) ->
         await connection.execute("RESET plan_cache_mode")
 
 
-async def _rows_read(connection: asyncpg.Connection, statement: str) -> int:
+async def _rows_read(connection: Connection, statement: str) -> int:
     """How many rows of a table the prepared statement reads."""
     plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {statement}")
     assert plan
