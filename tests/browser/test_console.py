@@ -183,9 +183,11 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await expect(page.get_by_text('The header has no column code ("Kunde"')).to_be_visible()
     await page.route(re.compile("columns=-%2Ccode%2C-"), lambda route: None)  # a check that a newer one ends
     await page.get_by_label("Gutschein").select_option("Code")
+    await expect(progress := page.get_by_role("progressbar", name="Sent and read")).to_be_visible()
     async with page.expect_event("requestfailed"):
         await page.get_by_label("Kunde").select_option("User")
     await expect(operator.row("=no code")).to_contain_text("4")
+    await expect(progress).to_be_hidden()
     assert service.stats(book)["codes"] == 1
     async with page.expect_download() as saving:
         await operator.button("Save the rejected lines").click()

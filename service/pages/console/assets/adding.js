@@ -59,6 +59,7 @@ export function uploading(book, place, done) {
   const file = input({ type: "file", accept: ".csv,.tsv,.txt,text/csv,text/plain" });
   const lines = h("textarea", { spellcheck: "false", rows: 4 });
   const result = h("div", { role: "status", class: "card", hidden: true });
+  const sent = h("progress", { max: 1, class: "idle", "aria-label": "Sent and read" });
   const go = h("button", { type: "button", class: "primary", disabled: true }, "Upload");
   const check = h("button", { type: "button" }, "Check file");
   let checking = new AbortController(); // of the last check
@@ -66,13 +67,21 @@ export function uploading(book, place, done) {
 
   // A pasted list is a code a line, unless it looks like a table.
   const isList = () => !file.files[0] && !/[,;\t|]|^code$/i.test(lines.value.trim().split("\n", 1)[0].trim());
-  const send = (address, query, signal) => {
+  const send = async (address, query, signal) => {
     const body = file.files[0] ?? new Blob([lines.value]);
     if (body.size === 0) throw new Error("Choose a file, or enter codes.");
     const csv = !isList();
-    return request("POST", at(address, { ...query, ...(csv && options), unknownColumns: csv && !options.columns ? "ignore" : null }),
-      { body, type: csv ? "text/csv" : "text/plain", timeoutMs: UPLOAD_MS, signal });
+    const unknownColumns = csv && !options.columns ? "ignore" : null;
+    sent.classList.remove("idle");
+    try {
+      return await request("POST", at(address, { ...query, ...(csv && options), unknownColumns }),
+        { body, type: csv ? "text/csv" : "text/plain", timeoutMs: UPLOAD_MS, signal, onSent: showSent });
+    } finally {
+      if (!signal?.aborted) sent.classList.add("idle");
+    }
   };
+  // The server reads the file as it comes. After the last part the bar has no value until the response.
+  const showSent = (share) => (share < 1 ? (sent.value = share) : sent.removeAttribute("value"));
   const save = async () => {
     try {
       download(`rejected-${book.bookId}.csv`, await (await send(`${path}/rejected.csv`, {})).text());
@@ -113,6 +122,7 @@ export function uploading(book, place, done) {
     checking.abort();
     options = {};
     go.disabled = result.hidden = true;
+    sent.classList.add("idle");
   });
   check.addEventListener("click", () => run(true));
   go.addEventListener("click", () => run(false));
@@ -123,6 +133,6 @@ export function uploading(book, place, done) {
       field("A file", file, "CSV of up to 1 GiB with a column of codes, and perhaps users, expiries and redemptions."),
       field("Or codes, one a line", lines)),
     h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => fill(place) }, "Close")),
-    result));
+    sent, result));
   place.querySelector("h2").focus();
 }

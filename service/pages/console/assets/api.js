@@ -15,21 +15,40 @@ export function useToken(csrfToken) {
   token = csrfToken;
 }
 
-// Returns the response's JSON; throws a Problem for a refusal. `type` is the media type of a text body.
-export async function ask(method, path, { body, type, headers = {}, signal, timeoutMs = TIMEOUT_MS } = {}) {
+// A fetch that calls `onSent` with the share of the body that was sent. fetch itself does not report it.
+function fetchWatched(path, { method, headers, body, signal }, onSent) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, path);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.responseType = "blob";
+    request.upload.addEventListener("progress", ({ loaded, total }) => onSent(loaded / total));
+    request.addEventListener("load", () => resolve(new Response(request.response, {
+      status: request.status,
+      headers: request.getAllResponseHeaders().trim().split("\r\n").map((line) => line.split(": ")),
+    })));
+    for (const name of ["error", "abort"]) request.addEventListener(name, () => reject(new TypeError(name)));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(body);
+  });
+}
+
+// Returns the response; throws a Problem for a refusal. `type` is the media type of a text body.
+export async function ask(method, path, { body, type, headers = {}, signal, timeoutMs = TIMEOUT_MS, onSent } = {}) {
   const sent = { Accept: "application/json", ...headers };
   if (method !== "GET") sent["X-CSRF-Token"] = token;
   if (body !== undefined) sent["Content-Type"] = type ?? "application/json";
   const signals = [AbortSignal.timeout(timeoutMs), signal].filter(Boolean);
   let response;
   try {
-    response = await fetch(path, {
+    const options = {
       method,
       headers: sent,
       body: body === undefined ? undefined : type ? body : JSON.stringify(body),
       cache: "no-store",
       signal: AbortSignal.any(signals),
-    });
+    };
+    response = await (onSent ? fetchWatched(path, options, onSent) : fetch(path, options));
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Problem(0, {});
