@@ -10,7 +10,7 @@ from service.domain.field_types import decode_field, decode_id
 from service.operations.base import Render, Rendered, Reply
 from service.record.lock_history import LockNote, digest_token
 
-MAX_NOTES = 5000
+MAX_NOTES = 10_000
 """Notes that a process keeps until it writes them, once a second. Of more, the oldest are dropped."""
 
 log = structlog.get_logger()

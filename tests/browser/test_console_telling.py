@@ -138,24 +138,31 @@ async def test_the_settings(operator: Operator, service: Service) -> None:
     main = operator["main"]
     await expect(main).to_contain_text(re.compile(r"Name\s*demo.*Mode\s*live.*Idempotency-Keys\s*24 hours", re.DOTALL))
     await operator.button("Change").click()
+    history = page.get_by_label("Keep a history of holds")
     hours, percent = page.get_by_label("Hours an Idempotency-Key"), page.get_by_label("Held share of what is left")
     await hours.fill("25")
     await percent.fill("101")
+    await expect(history).to_be_checked()
+    await history.uncheck()
     await operator.button("Save").click()
     await expect(percent).to_have_accessible_description(re.compile("^Must be at most 100"))
     await percent.fill("90")
     await operator.button("Save").click()
     await operator.expect_message("The settings are changed.")
-    await expect(main).to_contain_text(re.compile(r"25 hours.*Held share of what is left \(%\)\s*90", re.DOTALL))
+    await expect(main).to_contain_text(
+        re.compile(r"25 hours.*History of holds\s*off.*Held share of what is left \(%\)\s*90", re.DOTALL)
+    )
     changed = ok(service.operate.get("/v1/workspace"))
     assert (changed["idempotencyHours"], changed["limits"]["books"]["lockedPercent"]) == (25, 90)
+    assert not changed["lockHistory"]
     await operator.button("Change").click()
     await hours.fill("")
     await percent.fill("")
+    await history.check()
     await operator.button("Save").click()
     await expect(main).to_contain_text("24 hours")
     reset = ok(service.operate.get("/v1/workspace"))
-    assert (reset["idempotencyHours"], reset["limits"]) == (24, None)
+    assert (reset["idempotencyHours"], reset["limits"], reset["lockHistory"]) == (24, None, True)
 
 
 async def test_the_audit(operator: Operator, service: Service) -> None:

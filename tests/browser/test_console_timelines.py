@@ -106,6 +106,7 @@ async def test_each_hold_is_released_by_itself(operator: Operator, service: Serv
     events = page.locator(".timeline li")
     await expect(events.filter(has_text="Hold ends")).to_have_count(2)
     await expect(operator.button("Release the hold")).to_have_count(0)
+    await operator.picture("console-holds")
     await operator.button(f"Release the hold of {users[1]}").click()
     await operator.confirm("Release the hold", f"{users[1]} no longer holds {code}", "Release the hold")
     await expect(events.filter(has_text="Hold ends")).to_have_count(1)

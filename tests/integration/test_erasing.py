@@ -1,5 +1,6 @@
 """Erasing a user step by step: with the worker killed at each, traffic in between, and Redis rebuilt."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from service.record.config.user_rows import patch_user
 from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
 from service.record.lock_history import LockNote, add_lock_notes
 from service.record.partitions.partition_rows import read_partition
+from service.record.queries import query
 from service.worker import restorer, user_eraser, write_behind
 from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser, NotYet
@@ -152,6 +154,28 @@ async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
     noted = await place.pool.fetch("SELECT DISTINCT user_id FROM lock_notes WHERE user_id LIKE 'deleted-%'")
     assert len(noted) == left
     assert await place.pool.fetch("SELECT * FROM quarantine") == []
+
+
+async def test_notes_of_locks_that_are_being_stored(place: Place) -> None:
+    """A deletion waits until notes are stored whose process could not know of it; a repeated order counts anew."""
+    await stock(place, 1)
+    ordered = set[Any]()
+    for _ in range(2):
+        await begin(place, "zoe0-")
+        ordered.add(await place.pool.fetchval("SELECT ordered_at FROM erasures"))
+    assert len(ordered) == 2
+    await project(place)
+    async with place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("begin_lock_notes"))
+        erasing = asyncio.create_task(erase(place))
+        await until(lambda: _is_waiting(place))
+        await connection.execute(_NOTE_LOCK, place.caller.workspace, "zoe0-")
+    await erasing
+    assert await traces(place, "zoe0-") == []
+
+
+async def _is_waiting(place: Place) -> bool:
+    return bool(await place.pool.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
 
 
 async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:

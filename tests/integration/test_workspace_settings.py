@@ -100,13 +100,15 @@ class Holding:
         return response.json() if response.content else {}
 
     def past(self, code: str) -> list[tuple[Any, ...]]:
-        """Holder, order and end of the code's past holds, the newest first."""
+        """Holder, order and end of the code's past holds, the newest first, and the seconds to the deadline in tens."""
         timeline = ok(self.client.get("/console/data/timeline", params={"kind": "code", "name": code}))
-        newest = timeline["pastHolds"]["newest"]
-        for hold in newest:
-            assert hold["since"] <= hold["until"]
-            assert (hold["endedAt"] is None) is (hold["ended"] == "unknown")
-        return [(hold["userId"], hold["orderId"], hold["ended"]) for hold in newest]
+        holds: list[tuple[Any, ...]] = []
+        for hold in timeline["pastHolds"]["newest"]:
+            since, until_, ended_at = (datetime.fromisoformat(hold[name]) for name in ("since", "until", "endedAt"))
+            assert since <= ended_at <= until_
+            tens = round((until_ - since).total_seconds(), -1)
+            holds.append((hold["userId"], hold["orderId"], hold["ended"], tens))
+        return holds
 
 
 def test_the_history_of_locks(service: Service) -> None:
@@ -120,24 +122,25 @@ def test_the_history_of_locks(service: Service) -> None:
     once = {"Idempotency-Key": "once"}
     for _ in range(2):  # the second answer is the first one's
         token = place.ask("lock", code, 201, once, userId="ann", orderId="A-1")["lockToken"]
-    place.ask("extend", code, lockToken=token, lockSeconds=900)
+    place.ask("extend", code, lockToken=token, lockSeconds=400)
     place.ask("unlock", code, 204, lockToken=token)
-    batch = {"operations": [{"op": "lock", "code": code, "userId": "bob", "orderId": "B-1"}]}
+    batch = {"operations": [{"op": "lock", "code": code, "userId": "bob", "orderId": "B-1", "lockSeconds": 200}]}
     (result,) = ok(place.client.post("/v1/batch", json=batch))["results"]
     place.ask("redeem", code, 201, userId="bob", orderId="B-1", lockToken=result["body"]["lockToken"])
     place.ask("unlock", code, 204, lockToken=result["body"]["lockToken"])  # releases nothing
     place.ask("unlock", code, 204, lockToken="of-no-lock")
-    place.ask("lock", code, 201, userId="eve", lockSeconds=60)
+    place.ask("lock", code, 201, userId="eve", lockSeconds=50)
     place.ask("lock", code, 200, {"Prefer": "wait=1"}, userId="eve", lockSeconds=90)  # by Litestar
     place.ask("lock", code, 201, userId="zoe", lockSeconds=900)
-    ended = [("bob", "B-1", "redeemed"), ("ann", "A-1", "released")]
+    ended = [("bob", "B-1", "redeemed", 200), ("ann", "A-1", "released", 400)]
     until(lambda: place.past(code) == ended)
     later = datetime.now(UTC) + timedelta(seconds=100)
     ok(place.client.post("/v1/test/clock", json={"now": later.strftime("%Y-%m-%dT%H:%M:%SZ")}))
-    until(lambda: place.past(code) == [("eve", None, "expired"), *ended])
+    until(lambda: place.past(code) == [("eve", None, "expired", 90), *ended])
     assert place.past(other) == []
     ok(place.client.patch("/v1/workspace", json={"lockHistory": None}))
     place.ask("unlock", other, 204, lockToken=place.ask("lock", other, 201, userId="off")["lockToken"])
     ok(place.client.patch("/v1/workspace", json={"lockHistory": True}))
-    place.ask("unlock", other, 204, lockToken=place.ask("lock", other, 201, userId="on")["lockToken"])
-    until(lambda: place.past(other) == [("on", None, "released")])
+    token = place.ask("lock", other, 201, userId="on", lockSeconds=100)["lockToken"]
+    place.ask("unlock", other, 204, lockToken=token)
+    until(lambda: place.past(other) == [("on", None, "released", 100)])

@@ -29,7 +29,7 @@ function holdsOf({ holds }, release) {
     const label = `Release the hold of ${hold.userId}${hold.orderId ? ` for ${hold.orderId}` : ""}`;
     const button = release && h("button", { type: "button", "aria-label": label, onclick: () => release(hold) }, "Release");
     return [
-      entry(hold.since, "warn", is("Held"), " by ", holderOf(hold), button),
+      entry(hold.since, "warn", is("Held"), " by ", holderOf(hold), " ", button),
       entry(hold.until, "next", is("Hold ends"), " of ", holderOf(hold), h("p", { class: "hint" }, "Unless it is renewed, used or released before.",
         left > 0 && place === holds.first.length - 1 && ` ${plural(left, "hold")} more end later.`)),
     ];
