@@ -76,7 +76,7 @@ function versus(redis, postgres) {
     ])),
     card("In Postgres", postgres ? pairs([
       ["Status", statusBadge(postgres.status)], ["Redemptions", uses(postgres)], ["Assigned to", user(postgres.userId)],
-      ["Held by", h("span", { class: "soft" }, "locks are in Redis only")], ["Last redeemed by", user(postgres.redeemedBy)], ["Expires", when(postgres.expiresAt)],
+      ["Held by", h("span", { class: "soft" }, "live locks are in Redis")], ["Last redeemed by", user(postgres.redeemedBy)], ["Expires", when(postgres.expiresAt)],
     ]) : h("p", {}, "Not found.")));
 }
 
