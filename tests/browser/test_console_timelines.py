@@ -78,10 +78,8 @@ async def test_a_held_code(operator: Operator, service: Service) -> None:
     await operator.confirm("Release the hold", f"{holder} no longer holds {code}", "Release the hold")
     await expect(page.get_by_text("no one", exact=True)).to_be_visible()
     assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
-    await expect(events.filter(has_text="Was held by")).to_contain_text(
-        re.compile(f"{holder} for {body['orderId']}.*Released ")
-    )
-    await expect(events.filter(has_text="Hold released")).to_contain_text(holder)
+    for text in ("Was held by", "Hold released: "):
+        await expect(events.filter(has_text=text)).to_contain_text(f"{holder} for {body['orderId']}")
     await expect(page.get_by_text("for explanation, not for accounting")).to_be_visible()
     await operator.picture("console-past-holds")
     await operator.button("Switch off").click()

@@ -38,18 +38,13 @@ function holdsOf({ holds }, release) {
 
 const ENDS = { released: "Hold released", expired: "Hold expired" };
 
-// Past holds: their begin with how they ended, and their end, unless it is a redemption, which has an entry of its own.
+// Past holds, and their ends: a redemption has an entry of its own.
 function pastHoldsOf({ pastHolds }) {
-  return (pastHolds?.newest ?? []).flatMap((hold) => {
-    const { ended, endedAt, since, until } = hold;
-    const end = ended === "unknown"
-      ? ["Ended in an unknown way before ", when(until), "."]
-      : [{ redeemed: "Redeemed ", released: "Released ", expired: "Expired " }[ended], when(endedAt), "."];
-    return [
-      entry(since, "", is("Was held"), " by ", holderOf(hold), h("p", { class: "hint" }, end)),
-      ...(ENDS[ended] ? [entry(endedAt, "", is(ENDS[ended]), " of ", holderOf(hold))] : []),
-    ];
-  });
+  return (pastHolds?.newest ?? []).flatMap((hold) => [
+    entry(hold.since, "", is("Was held"), " by ", holderOf(hold), hold.ended === "unknown" &&
+      h("p", { class: "hint" }, "It ended before ", when(hold.until), "; it is not known how.")),
+    ...(ENDS[hold.ended] ? [entry(hold.endedAt, "", is(ENDS[hold.ended]), ": ", holderOf(hold))] : []),
+  ]);
 }
 
 // When the code expires, or has expired; nothing for one that is used up.
