@@ -109,6 +109,10 @@ SELECT EXISTS (SELECT FROM moves WHERE state IN ('ordered', 'running'));
 -- Whether users are being deleted.
 SELECT EXISTS (SELECT FROM erasures WHERE user_id IS NOT NULL);
 
+-- name: keep_months
+-- Let no month of facts leave until the transaction ends: leaving locks the tables in the order of fact_tables().
+LOCK TABLE assignments IN ACCESS SHARE MODE;
+
 -- name: lock_deletions_and_moves
 -- Let no user be deleted until the transaction ends, and no workspace be moved.
 LOCK TABLE erasures, moves IN SHARE MODE;

@@ -6,9 +6,11 @@ from datetime import UTC, date, datetime
 from typing import TypeVar
 from uuid import UUID
 
+from asyncpg import Pool
+
 from service.domain.errors import Refusal
 from service.formats.month_archive import month_name
-from service.record.pool import Database
+from service.record.pool import Connection, Database
 from service.record.queries import query
 
 MAX_MONTHS = 24
@@ -43,20 +45,22 @@ async def check_redemption(database: Database, workspace: int, redemption_id: UU
 
 
 @asynccontextmanager
-async def whole_book(database: Database, workspace: int, book: int) -> AsyncIterator[None]:
-    """Read facts of a book. Raises Refusal `book_archived` if some were in files before or after the reads: a month
-    may leave or return at any time."""
-    await check_book(database, workspace, book)
-    yield
-    await check_book(database, workspace, book)
+async def whole_book(pool: Pool, workspace: int, book: int) -> AsyncIterator[Connection]:
+    """A transaction for reads of a book's facts, during which no month leaves. Raises Refusal `book_archived` if some
+    facts are in files."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("keep_months"))
+        await check_book(connection, workspace, book)
+        yield connection
 
 
 @asynccontextmanager
-async def whole_code(database: Database, workspace: int, code: str) -> AsyncIterator[None]:
+async def whole_code(pool: Pool, workspace: int, code: str) -> AsyncIterator[Connection]:
     """As whole_book, for the book of a code."""
-    await check_code(database, workspace, code)
-    yield
-    await check_code(database, workspace, code)
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("keep_months"))
+        await check_code(connection, workspace, code)
+        yield connection
 
 
 async def read_archived_to(database: Database, workspace: int) -> str | None:

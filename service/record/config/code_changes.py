@@ -109,14 +109,12 @@ async def set_status(
         return job
 
 
-async def count_matching(
-    database: Database, book: BookRow, chosen: CodeFilter, seconds: float
-) -> tuple[int, bool, list[str]]:
+async def count_matching(pool: Pool, book: BookRow, chosen: CodeFilter, seconds: float) -> tuple[int, bool, list[str]]:
     """How many codes match a filter, whether all codes were counted in this time, and the newest examples."""
     deadline, matching, examples = time.monotonic() + seconds, 0, list[str]()
     before = 2**63 - 1
     while True:
-        page = await find_codes(database, book.workspace, book.book, chosen, before, COUNT_PAGE)
+        page = await find_codes(pool, book.workspace, book.book, chosen, before, COUNT_PAGE)
         matching += len(page.codes)
         examples += page.codes[: EXAMPLES - len(examples)]
         if chosen.codes is not None or page.examined < COUNT_PAGE:
@@ -127,18 +125,18 @@ async def count_matching(
 
 
 async def find_codes(
-    database: Database, workspace: int, book: int, chosen: CodeFilter, before: int, limit: int
+    pool: Pool, workspace: int, book: int, chosen: CodeFilter, before: int, limit: int
 ) -> PendingCodes:
     """Of the book's newest codes below a position, those that match; `last` is 0 if there are no more. Raises Refusal
     `book_archived`."""
     if chosen.codes is not None:
-        found = await database.fetch(query("find_codes_of_book"), workspace, book, chosen.codes)
+        found = await pool.fetch(query("find_codes_of_book"), workspace, book, chosen.codes)
         return PendingCodes(len(chosen.codes), 0, [record["code"] for record in found])
     args = (workspace, book, before, limit, chosen.prefix, chosen.created_from, chosen.created_until)
-    page = cast("Record", await database.fetchrow(query("page_codes_to_change"), *args))
+    page = cast("Record", await pool.fetchrow(query("page_codes_to_change"), *args))
     codes = page["codes"]
     if codes and chosen.status:
-        listed = await listed_codes(database, workspace, book, limit, before)
+        listed = await listed_codes(pool, workspace, book, limit, before)
         statuses, matching = set(chosen.status), set(codes)
         codes = [row.code for row in listed if row.status in statuses and row.code in matching]
     return PendingCodes(page["examined"], page["last"] or 0, codes)

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 import msgspec
+from asyncpg import Pool
 
 from service.domain.code_change_requests import Status
 from service.record.config.archived_books import whole_book
@@ -46,14 +47,14 @@ async def find_code(database: Database, workspace: int, code: str) -> CodePlace 
     return None if row is None else CodePlace(*row)
 
 
-async def listed_codes(database: Database, workspace: int, book: int, limit: int, before: int) -> list[ListedCode]:
+async def listed_codes(pool: Pool, workspace: int, book: int, limit: int, before: int) -> list[ListedCode]:
     """The newest codes of a book before a position. Raises Refusal `book_archived`."""
-    async with whole_book(database, workspace, book):
+    async with whole_book(pool, workspace, book) as database:
         return [ListedCode(*row) for row in await database.fetch(query("listed_codes"), workspace, book, limit, before)]
 
 
 async def page_codes(
-    database: Database, workspace: int, book: int, limit: int, before: int, status: Status | None
+    pool: Pool, workspace: int, book: int, limit: int, before: int, status: Status | None
 ) -> tuple[list[ListedCode], int | None]:
     """A page of codes before a position, and the position for the next page.
 
@@ -61,11 +62,11 @@ async def page_codes(
     last.
     """
     if status is None:
-        rows = await listed_codes(database, workspace, book, limit + 1, before)
+        rows = await listed_codes(pool, workspace, book, limit + 1, before)
         return rows[:limit], rows[limit - 1].position if len(rows) > limit else None
     codes: list[ListedCode] = []
     for _ in range(MAX_STEPS):
-        rows = await listed_codes(database, workspace, book, STEP, before)
+        rows = await listed_codes(pool, workspace, book, STEP, before)
         for row in rows:
             if row.status == status:
                 if len(codes) == limit:

@@ -6,6 +6,7 @@ from typing import Generic, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
+from asyncpg import Pool
 
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats import page_cursors
@@ -72,18 +73,18 @@ async def _redemptions(
 
 
 async def redemptions_of_book(
-    database: Database, workspace: int, book: int, limit: int, cursor: str | None
+    pool: Pool, workspace: int, book: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
     """A book's redemptions. Raises Refusal `book_archived`, or if the cursor is invalid."""
-    async with whole_book(database, workspace, book):
+    async with whole_book(pool, workspace, book) as database:
         return await _redemptions("redemptions_of_book", database, workspace, book, limit, cursor)
 
 
 async def redemptions_of_code(
-    database: Database, workspace: int, code: str, limit: int, cursor: str | None
+    pool: Pool, workspace: int, code: str, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
     """A code's redemptions. Raises Refusal `book_archived`, or if the cursor is invalid."""
-    async with whole_code(database, workspace, code):
+    async with whole_code(pool, workspace, code) as database:
         return await _redemptions("redemptions_of_code", database, workspace, code, limit, cursor)
 
 
@@ -128,12 +129,10 @@ class StockNotice(msgspec.Struct, frozen=True):
     at_ms: int
 
 
-async def notices_of_book(
-    database: Database, workspace: int, book: int, limit: int, cursor: str | None
-) -> Page[StockNotice]:
+async def notices_of_book(pool: Pool, workspace: int, book: int, limit: int, cursor: str | None) -> Page[StockNotice]:
     """The book's stock notices. Raises Refusal `book_archived`, or if the cursor is invalid."""
     last = page_cursors.NOTICES.decode(cursor) or _LAST_EVENT
-    async with whole_book(database, workspace, book):
+    async with whole_book(pool, workspace, book) as database:
         rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
     notices = [StockNotice(*row) for row in rows]
     return Page(notices[:limit], page_cursors.NOTICES.encode_next(notices, limit, lambda one: (one.epoch, one.seq)))

@@ -4,6 +4,7 @@ from typing import Literal
 from uuid import UUID
 
 import msgspec
+from asyncpg import Pool
 
 from service.record.config.archived_books import whole_code
 from service.record.config.code_pages import ListedCode, find_code, listed_codes
@@ -49,13 +50,13 @@ class Sold(msgspec.Struct, frozen=True):
     orders: int
 
 
-async def events_of(database: Database, workspace: int, kind: Kind, name: str) -> list[TimelineEvent]:
+async def events_of(pool: Pool, workspace: int, kind: Kind, name: str) -> list[TimelineEvent]:
     """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS; without those of archived
     months. Raises Refusal `book_archived` for a code."""
     if kind == "code":
-        async with whole_code(database, workspace, name):
+        async with whole_code(pool, workspace, name) as database:
             return _events(await database.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
-    return _events(await database.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
+    return _events(await pool.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
 
 
 async def events_around(database: Database, workspace: int, request_id: UUID) -> list[TimelineEvent]:
@@ -74,12 +75,12 @@ async def codes_with_prefix(database: Database, workspace: int, prefix: str, lim
     return [row["code"] for row in await database.fetch(query("codes_with_prefix"), workspace, prefix, limit)]
 
 
-async def recorded_code(database: Database, workspace: int, code: str) -> tuple[ListedCode, int] | None:
+async def recorded_code(pool: Pool, workspace: int, code: str) -> tuple[ListedCode, int] | None:
     """A code as recorded, and when it was created, in ms since 1970."""
-    place = await find_code(database, workspace, code)
+    place = await find_code(pool, workspace, code)
     if place is None:
         return None
-    rows = await listed_codes(database, workspace, place.book, 1, place.position + 1)
+    rows = await listed_codes(pool, workspace, place.book, 1, place.position + 1)
     return rows[0], place.created_at_ms
 
 
