@@ -22,6 +22,7 @@ from loadtests.harness.servers import free_port
 from loadtests.harness.workspaces import make_workspace
 from service.embedded import demo
 from service.formats.key_names import partition_of
+from tests.commands import scrip
 from tests.restricted import restricted
 
 PATIENCE_S = 120.0
@@ -157,9 +158,16 @@ class Service:
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """The service that all tests share that don't break it."""
+    """The service that all tests share that don't break it. In the end both its stores must agree."""
     with shared_service() as shared:
         yield shared
+        assert_no_drift(shared)
+
+
+def assert_no_drift(service: Service) -> None:
+    """Assert that Redis and Postgres agree, once no other comparison is running."""
+    result = until(lambda: (ended := scrip("reconcile", **service.urls)).exit_code != 2 and ended)
+    assert result.exit_code == 0, f"a test has left differences:\n{result.output}"
 
 
 @contextmanager

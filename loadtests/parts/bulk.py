@@ -5,9 +5,10 @@ redeems at a steady rate. Of each: how long it took, CPU for each code and in al
 process, and the latencies of the shopper's redeems meanwhile, each counted from when it was due. It fails where a count
 is not what it should be.
 
-With --kill the worker and the API are killed once each while the codes are switched on again. The shopper repeats what
-was not answered. In the end each code must be as the jobs left it, in both stores and once in their results, and each
-redemption recorded once; otherwise the exit code is 1."""
+With --kill the worker and the API are killed once each while the codes are switched on again, and several times while
+jobs assign codes to users. The shopper repeats what was not answered. In the end each code must be as the jobs left it,
+in both stores and once in their results, each user must have one code, and each redemption must be recorded once;
+otherwise the exit code is 1."""
 
 import argparse
 import asyncio
@@ -21,9 +22,9 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
-from loadtests.changed import find_faults, find_lost_redemptions
+from loadtests.changed import find_assignment_faults, find_faults, find_lost_redemptions
 from loadtests.figures import Row, percentiles, say, table
-from loadtests.ground import new_codes
+from loadtests.ground import new_codes, new_id
 from loadtests.harness.running import Run
 from loadtests.own import Meter, own_service
 from loadtests.subject import ground_of, redeem, sent, upload
@@ -44,6 +45,11 @@ CONNECTIONS = 10
 SINGLES = 10_000
 BATCHES = 20
 BATCH = 1_000
+USERS, ASSIGN_JOBS = 1_000, 12
+"""Users of a job that assigns codes, and how many such jobs are ordered at once."""
+KILLED_ASSIGNING = ("worker", "api", "worker", "worker")
+ASSIGNING_POLL_S = 0.01
+"""A job assigns its codes in some tenths of a second."""
 
 
 class Step(NamedTuple):
@@ -193,14 +199,54 @@ class Bulk:
             assert time.monotonic() < deadline, job
             await asyncio.sleep(POLL_S)
             if left and job["done"] >= job["requested"] * (1 - len(left) / (len(killed) + 1)):
-                (pid,) = self._run.facts["pids"][left[0]]
-                os.kill(pid, signal.SIGKILL)
-                say(f"killed the {left.pop(0)} at {job['done']:,} codes")
-            answer = await _until_answered(self.ground.barrage, Ask("GET", f"/v1/jobs/{job['jobId']}"))
-            assert answer.status == 200, answer
-            job = answer.body
+                self._kill(left.pop(0), job["done"])
+            job = await self._read(f"/v1/jobs/{job['jobId']}")
         assert (job["status"], left) == ("done", []), (job, left)
         return job
+
+    async def assign(self, book: str, jobs: Collection[Collection[str]]) -> list[str]:
+        """Order a job for each of these lists of users; return their ids when all are done. Parts are killed after
+        equal shares of the users, each in the middle of a list."""
+        path, ids = f"/v1/books/{book}/codes/change", list[str]()
+        for users in jobs:
+            answer = await self.ground.barrage.one("POST", path, {"action": "assign", "users": list(users)})
+            ids.append(answer.body["jobId"])
+        total, deadline = sum(map(len, jobs)), time.monotonic() + PATIENCE_S
+        for place, part in enumerate(KILLED_ASSIGNING, 1):
+            due, assigned = total * place // (len(KILLED_ASSIGNING) + 1), 0
+            while assigned < due or assigned % USERS == 0:
+                assert time.monotonic() < deadline, assigned
+                await asyncio.sleep(ASSIGNING_POLL_S)
+                assigned = (await self._read(f"/v1/books/{book}/stats"))["assigned"]
+            self._kill(part, assigned)
+        for job_id in ids:
+            while (job := await self._read(f"/v1/jobs/{job_id}"))["status"] == "running":
+                assert time.monotonic() < deadline, job
+                await asyncio.sleep(POLL_S)
+            assert (job["status"], job["done"]) == ("done", USERS), job
+        return ids
+
+    def _kill(self, part: str, done: int) -> None:
+        (pid,) = self._run.facts["pids"][part]
+        os.kill(pid, signal.SIGKILL)
+        say(f"killed the {part} at {done:,} codes")
+
+    async def _read(self, path: str) -> dict[str, Any]:
+        answer = await _until_answered(self.ground.barrage, Ask("GET", path))
+        assert answer.status == 200, answer
+        return answer.body
+
+    async def _assign_and_judge(self) -> list[str]:
+        """Assign while parts are killed, with codes left for users who would get a second one; return the faults."""
+        name, total = "assign, worker and API killed", USERS * ASSIGN_JOBS
+        jobs = [[new_id() for _ in range(USERS)] for _ in range(ASSIGN_JOBS)]
+        codes = new_codes(total + USERS)
+        book = await self.ground.book(codes)
+        assigning = asyncio.ensure_future(self.assign(book, jobs))
+        await self.step(name, total, assigning, KILLED_ASSIGNING)
+        users = {user for job in jobs for user in job}
+        found = await find_assignment_faults(self._run, self.ground, book, set(codes), users, assigning.result())
+        return [f"{name}: {fault}" for fault in found]
 
     def export(self, book: str, rows: int) -> None:
         """Read all of a book's codes."""
@@ -242,6 +288,8 @@ class Bulk:
                 if kills:
                     judged = (self._run, self.ground, uploaded, set(lines), changing.result(), action == "switchOn")
                     faults += [f"{name}: {fault}" for fault in await find_faults(*judged)]
+        if "change" in works and kills:
+            faults += await self._assign_and_judge()
         if "export" in works and "upload" in works:
             await self.step("export", codes, asyncio.to_thread(self.export, uploaded, codes))
         if "batch" in works:

@@ -116,9 +116,11 @@ def test_an_answer_of_the_previous_version(service: Service) -> None:
         body = json.dumps({"results": [{"status": 201, "body": {"userId": "x"}}] * count}).encode()
         with service.redis() as client:
             (name,) = client.scan_iter(f"*:i:{key}", count=10_000)
-            head = client.get(name).rsplit(" ", 1)[0]
-            client.set(name, f"{head} {compress_body(body)}", keepttl=True)
-        assert ask(service, key, operations).content == body
+            kept = client.get(name)
+            client.set(name, f"{kept.rsplit(' ', 1)[0]} {compress_body(body)}", keepttl=True)
+            answer = ask(service, key, operations)
+            client.set(name, kept, keepttl=True)  # as Postgres has it: other tests compare both stores
+        assert answer.content == body
 
 
 def test_without_postgres_it_is_unavailable(patient: Service) -> None:

@@ -11,9 +11,6 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from loadtests import changed
-from loadtests.ground import Ground
-from loadtests.subject import ground_of
 from service.domain.code_change_requests import ChangeCodes
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
@@ -368,26 +365,3 @@ def test_users_get_a_code_each(service: Service) -> None:
     for body in ({"users": []}, {}, {"users": ["a"] * 1001}, {"users": ["a"], "filter": {"status": ["assigned"]}}):
         answer = service.manage.post(f"/v1/books/{book}/codes/change", json={"action": "assign"} | body)
         refused(answer, 422, "invalid")
-
-
-async def test_the_judge_of_the_bench_finds_what_is_lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`bench bulk --kill` accepts what a job has changed, and finds codes that it did not, in each place."""
-    monkeypatch.setattr(changed, "RECORDED_S", 0.0)
-    first, second, other = (new_code() for _ in range(3))
-    book = service.book(first, second)
-    job, _ = change(service, book, action="switchOff")
-    with ground_of(service.run.url).barrage as barrage:
-        about = (service.run, Ground(barrage, 1), book)
-        drift = await changed.find_drift(about[1])  # what other tests have left
-        assert await changed.find_faults(*about, {first, second}, job["jobId"], False) == [drift] * bool(drift)
-        faults = await changed.find_faults(*about, {first, second, other}, job["jobId"], True)
-    assert [fault.partition(", such as")[0] for fault in faults if fault != drift] == [
-        "1 codes in the results are missing",
-        "1 codes in Postgres are missing or unknown",
-        "2 codes in Postgres are not changed",
-        "2 codes in Redis are not changed",
-        "Redis counts 0 of 3 codes.",
-    ]
-    assert await changed.find_lost_redemptions(service.run, book, {first}) == [
-        f"1 codes redeemed are not recorded, such as {first}."
-    ]
