@@ -78,6 +78,7 @@ class Answers(Collector):
     def __init__(self) -> None:
         self.share(Tally())
         self._by_outcome: dict[tuple[int, str, str | int], int] = {}
+        self._times: defaultdict[int, Counter[int]] = defaultdict(Counter)
         self._traffic: defaultdict[int, Traffic] = defaultdict(Traffic)
         self._sample: dict[str, object] = {}
         self._failures = 0
@@ -122,7 +123,7 @@ class Answers(Collector):
         if workspace != NOBODY and route in _HOT:
             took_s = now_s() - began_s
             bound = find_bound(took_s)
-            self._traffic[workspace].times[bound] += weight
+            self._times[workspace][bound] += weight
             self._tally.own[_TIME_CELLS[bound]] += weight
             self._tally.own[TIME_US] += round(took_s * 1e6) * weight
 
@@ -135,8 +136,10 @@ class Answers(Collector):
                 name = _DONE.get(route) if outcome in _SUCCESSES else outcome
                 if workspace != NOBODY and isinstance(name, str):
                     self._traffic[workspace].counts[name] += count
+            for workspace, times in self._times.items():
+                self._traffic[workspace].times.update(times)
             log.info("answers", counts=dict(counts), sample=self._sample)
-        self._by_outcome, self._failures = {}, 0
+        self._by_outcome, self._times, self._failures = {}, defaultdict(Counter), 0
 
     def note_dropped(self, notes: int) -> None:
         """Count notes of locks that were dropped."""

@@ -95,6 +95,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await forget_process(pool, poller.process)
+        answers.write()
         await asyncio.gather(sampler.end(), noting.end())
         await recorded.close()
         await links.stop()
