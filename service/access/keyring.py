@@ -121,13 +121,9 @@ class Keyring:
         self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
         scopes = " or ".join(role for role in roles if role in SCOPES)
         own = (
-            f"The key has the scope {' and '.join(sorted(caller.scopes))}"
-            if caller.user is None
-            else "This is a user token"
+            f"this one has {', '.join(sorted(caller.scopes))}" if caller.user is None else "a user token can't send it"
         )
-        raise Refusal(
-            "forbidden", f"{own}; this request needs an API key with the scope {scopes}. Send one that has it."
-        )
+        raise Refusal("forbidden", f"This request needs an API key with the scope {scopes}; {own}. Send such a key.")
 
     def _count_rejection(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:
         source = (workspace, key_id, digest, code)
