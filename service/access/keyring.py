@@ -16,6 +16,9 @@ MAX_AGE_S = 600.0
 MAX_ENTRIES = 1024
 """Of each cache and counter table of a keyring."""
 _SEND_KEY = "Send a valid API key or token as `Authorization: Bearer …`."
+_NO_KEY = "The API key in `Authorization` does not exist, has expired, or was revoked."
+_NO_SESSION = "The console session has ended, or its key was revoked. Sign in again."
+_NEW_KEY = "Copy it again, or create a key with `scrip keys create` or on the console's page Keys."
 
 
 def digest_session_secret(secret: str) -> bytes:
@@ -70,7 +73,7 @@ class Keyring:
         """The caller of a console session. Raises Refusal as authenticate does."""
         if now_s > self._outdated_at_s:
             raise _refuse_outdated()
-        caller = self._find_live(digest_session_secret(secret))
+        caller = self._find_live(digest_session_secret(secret), _NO_SESSION)
         return caller if not caller.scopes.isdisjoint(roles) else self._reject_forbidden(caller, roles)
 
     def take_rejections(self) -> list[RejectionCount]:
@@ -96,19 +99,20 @@ class Keyring:
             except Refusal as refusal:
                 self._count_rejection(None, None, None, refusal.code)
                 raise
-        caller = self._find_live(hashlib.sha256(secret.strip().encode("utf-8", "replace")).digest())
+        digest = hashlib.sha256(secret.strip().encode("utf-8", "replace")).digest()
+        caller = self._find_live(digest, f"{_NO_KEY} {_NEW_KEY}")
         if caller.expires_ms is None:
             if len(self._by_header) >= MAX_ENTRIES:
                 self._by_header.clear()
             self._by_header[authorization] = caller
         return caller
 
-    def _find_live(self, digest: bytes) -> Caller:
+    def _find_live(self, digest: bytes, refusal: str) -> Caller:
         caller = self._callers.get(digest)
         now_ms = int(time.time() * 1000)
         if caller is None or (caller.expires_ms is not None and caller.expires_ms <= now_ms):
             self._count_rejection(None, None, digest, "unauthenticated")
-            raise Refusal("unauthenticated", f"The credential doesn't exist, has expired, or was revoked. {_SEND_KEY}")
+            raise Refusal("unauthenticated", refusal)
         if caller.key_id is not None:
             self._used_ms[caller.key_id] = now_ms
         return caller
@@ -116,8 +120,10 @@ class Keyring:
     def _reject_forbidden(self, caller: Caller, roles: tuple[str, ...]) -> NoReturn:
         self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
         scopes = " or ".join(role for role in roles if role in SCOPES)
-        own = f"this one has {', '.join(sorted(caller.scopes))}" if caller.user is None else "a user's token is none"
-        raise Refusal("forbidden", f"This request needs a key with the scope {scopes}; {own}.")
+        own = (
+            f"this one has {', '.join(sorted(caller.scopes))}" if caller.user is None else "a user token can't send it"
+        )
+        raise Refusal("forbidden", f"This request needs an API key with the scope {scopes}; {own}. Send such a key.")
 
     def _count_rejection(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:
         source = (workspace, key_id, digest, code)

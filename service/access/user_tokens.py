@@ -38,6 +38,9 @@ _ALGORITHMS: dict[tuple[str, str | None], str] = {
 _TYPES = frozenset(("jwt", "at+jwt", "application/at+jwt"))
 _ERRORS = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
 
+_ASK_AGAIN = "Get a new token from its issuer, and send it as `Authorization: Bearer …`."
+_UNUSABLE = "can't be verified: it is not a JWT that its issuer signed for this service"
+
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
@@ -105,6 +108,10 @@ class Issuer:
         """Whether a token has named an unknown key since the keys were read: the issuer may have new keys."""
 
 
+class _BadToken(ValueError):
+    """A token that is refused; the text says why, to its sender."""
+
+
 class Tokens:
     """Authenticates user tokens, and caches the verified ones."""
 
@@ -125,14 +132,14 @@ class Tokens:
         if caller is None:
             try:
                 caller = self._verify(token, now_s)
-            except _ERRORS:
-                raise Refusal("unauthenticated") from None
+            except _ERRORS as error:
+                raise _refuse(str(error) if isinstance(error, _BadToken) else _UNUSABLE) from None
             if len(self._verified) >= MAX_VERIFIED:
                 self._verified.clear()
             self._verified[digest] = caller
         if caller.expires_ms is None or caller.expires_ms <= now_s * 1000:
             self._verified.pop(digest, None)
-            raise Refusal("unauthenticated")
+            raise _refuse("has expired")
         return caller
 
     def _verify(self, token: str, now_s: float) -> Caller:
@@ -144,9 +151,9 @@ class Tokens:
         if header.typ.lower() not in _TYPES or header.crit is not msgspec.UNSET:
             raise ValueError("not an access token")
         claims = _claims.decode(_decode_base64url(payload))
-        issuer = self._find_issuer(claims)
         if claims.exp <= now_s:
-            raise ValueError("expired")
+            raise _BadToken("has expired")
+        issuer = self._find_issuer(claims)
         if issuer.keys is None:
             raise Refusal.temporary("unavailable")
         key = issuer.keys.get(header.kid)
@@ -160,10 +167,13 @@ class Tokens:
         return replace(issuer.bearer, user=claims.sub, scopes=roles, expires_ms=int(claims.exp * 1000))
 
     def _find_issuer(self, claims: Claims) -> Issuer:
-        """Raises ValueError for an unknown issuer or audience."""
+        """Raises _BadToken for an unknown issuer or audience."""
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
-        (issuer,) = [one for one in self.issuers if one.issuer == claims.iss and one.audience in audiences]
-        return issuer
+        match [one for one in self.issuers if one.issuer == claims.iss and one.audience in audiences]:
+            case [issuer]:
+                return issuer
+            case _:
+                raise _BadToken("has an `iss` and `aud` that this service does not accept")
 
 
 def parse_jwks(data: bytes) -> dict[str, Key]:
@@ -224,6 +234,10 @@ def _check_signature(token: str, key: Key, issuer: Issuer) -> None:
         )  # fmt: skip
     except PyJWTError as error:
         raise ValueError("refused") from error
+
+
+def _refuse(reason: str) -> Refusal:
+    return Refusal("unauthenticated", f"The user token {reason}. {_ASK_AGAIN}")
 
 
 _header = msgspec.json.Decoder(Header)

@@ -6,6 +6,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
+from service.api.similar_address import find_similar
 from service.domain.errors import Refusal
 from service.operations.problem_document import MEDIA_TYPE, problem, problem_headers
 
@@ -42,7 +43,12 @@ def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Respon
         return fail(request, error)
     given = {name.lower(): value for name, value in (error.headers or {}).items()}
     allowed = ", ".join(sorted(given["allow"].split(", "))) if "allow" in given else ""
-    detail = f"This address accepts {allowed}, not {request.method[:20]}." if allowed else ""
+    detail = ""
+    if allowed:
+        methods = allowed.replace("OPTIONS, ", "")
+        detail = f"This address accepts {methods}, not {request.method[:20]}. Repeat the request with that method."
+    elif code == "not_found" and (meant := find_similar(request)):
+        detail = f"This address does not exist; perhaps `{meant}` is meant. `/schema` lists all addresses and methods."
     answer = refuse(request, Refusal(code, detail))
     if allowed:
         answer.headers["Allow"] = allowed

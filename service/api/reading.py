@@ -58,7 +58,9 @@ def parse_media_type(headers: Headers) -> str:
 def refuse_media_type(kind: str, accepted: str) -> Refusal:
     """The Refusal of a body of this media type."""
     what = f"the `Content-Type` {kind[:100]}" if kind.isprintable() and kind else "no `Content-Type`"
-    return Refusal("unsupported_media_type", f"The request has {what}; this address accepts {accepted}.")
+    return Refusal(
+        "unsupported_media_type", f"The request has {what}; this address accepts {accepted}. Send the body as that."
+    )
 
 
 async def read_chunks(
@@ -86,7 +88,9 @@ async def read_chunks(
 
 def _refuse_large(declared: str, max_bytes: int) -> Refusal:
     size = f"{int(declared[:20]):,}" if declared else f"more than {max_bytes:,}"
-    return Refusal("too_large", f"The body has {size} bytes; this address accepts at most {max_bytes:,}.")
+    return Refusal(
+        "too_large", f"The body has {size} bytes; this address accepts at most {max_bytes:,}. Send less at once."
+    )
 
 
 async def read_json_bytes(

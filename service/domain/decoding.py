@@ -22,7 +22,8 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, every: bool = True) 
     except RecursionError:
         raise malformed("body", "is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = f"is not JSON in UTF-8 ({error})"[:200] if body.strip() else "is empty; send a JSON object"
+        what = str(error).removeprefix("JSON is malformed: ")
+        reason = f"is not valid JSON in UTF-8: {what}"[:200] if body.strip() else "is empty; send a JSON object"
         raise malformed("body", reason) from None
 
 

@@ -31,7 +31,7 @@ def _row(number: int | None, code: str, status: int, sentence: str, remedy: str)
 # fmt: off
 _ROWS = (
     _row(10, "coupon_not_found", 404, "The coupon does not exist.",
-         "Check the spelling; codes are compared in any case, within one workspace."),
+         "Check the spelling (upper or lower case makes no difference), and that the key is of the code's workspace."),
     _row(11, "coupon_inactive", 409, "The coupon is not active.",
          "An operator can switch it on: `PATCH /v1/coupons/{code}` with the status `active`."),
     _row(12, "book_inactive", 409, "The coupon's book is not active.",
@@ -79,9 +79,9 @@ _ROWS = (
     _row(33, "order_not_found", 404, "No coupon has been redeemed for this order.",
          "Check the `orderId`; orders older than the workspace's `orderDays` are forgotten."),
     _row(34, "book_not_found", 404, "The book does not exist.",
-         "`GET /v1/books` lists the books of this workspace."),
+         "`GET /v1/books` lists the books of the key's workspace; live and test workspaces have separate books."),
     _row(35, "idempotency_key_reused", 422, "The Idempotency-Key was used with a different request.",
-         "Repeat a request unchanged, and send a new key with every other one."),
+         "Send a new Idempotency-Key with this request, or repeat the first request unchanged."),
     _row(36, "request_in_progress", 409, "A request with this Idempotency-Key is still in progress.",
          "Repeat the request shortly: it then gets the response of the first one."),
     _row(38, "rate_limited", 429, "Too many requests; wait before the next one.",

@@ -17,6 +17,7 @@ Parts = TypeVarTuple("Parts")
 
 MAX_CHARACTERS = 500
 
+_SEND_NEXT = "send the `nextCursor` of this list, or no cursor for its first page"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -53,9 +54,9 @@ class Cursor(Generic[*Parts]):
             packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
             name, *place = self._decoder.decode(packed)
         except (ValueError, binascii.Error, msgspec.DecodeError):
-            raise malformed("cursor", "is not one that this list gave") from None
+            raise malformed("cursor", f"is not one that this list gave; {_SEND_NEXT}") from None
         if name != self._name:
-            raise malformed("cursor", "belongs to another list")
+            raise malformed("cursor", f"belongs to another list; {_SEND_NEXT}")
         return tuple(place)
 
     def encode_next(self, rows: Sequence[Row], limit: int, place: Callable[[Row], tuple[*Parts]]) -> str | None:

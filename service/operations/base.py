@@ -152,5 +152,8 @@ def parse_code(text: str) -> str:
     """The canonical code. Refusal `coupon_not_found` if the text can't be one."""
     code = canonicalize_code(text)
     if code is None:
-        raise Refusal("coupon_not_found")
+        raise Refusal(
+            "coupon_not_found",
+            f"No coupon has this code: a code has 4 to 64 of A-Z a-z 0-9 - _, and this one has {len(text)} characters.",
+        )
     return code

@@ -14,7 +14,7 @@ from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 
 BookId = Annotated[str, msgspec.Meta(description="The book's id.")]
-Code = Annotated[str, msgspec.Meta(description="The coupon's code, in any case.", examples=["SUMMER-7QX2"])]
+Code = Annotated[str, msgspec.Meta(description="The coupon's code, in upper or lower case.", examples=["SUMMER-7QX2"])]
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "locked", "assigned", "available"]
 Durability = Literal["accepted", "fsynced", "recorded"]
 

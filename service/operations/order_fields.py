@@ -1,6 +1,7 @@
 """An order's value, currency and items: request fields → script arguments."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Annotated, Protocol
 
 import msgspec
@@ -11,6 +12,8 @@ from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_curre
 from service.operations.usual_requests import UsualAmount
 
 MAX_ITEMS = 1_000
+_QUOTED = 40
+"""Characters of an amount that a refusal repeats."""
 
 Currency = Annotated[
     str,
@@ -64,20 +67,28 @@ def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
         allowed = CURRENCY_DIGITS[currency] if currency else 4
         value_text, digits = "-", 0
         if value is not None:
-            value_e4 = to_e4("orderValue", value, allowed)
+            value_e4 = _parse_amount("orderValue", value, allowed)
             value_text, digits = str(value_e4), count_digits(value_e4)
         if not order.items:
             return value_text, str(digits), "-"
         skus: dict[str, dict[int, int]] = {}
         for index, item in enumerate(order.items):
             check_text(f"items[{index}].sku", item.sku, 1, 255)
-            price_e4 = to_e4(f"items[{index}].unitPrice", item.unit_price, allowed)
+            price_e4 = _parse_amount(f"items[{index}].unitPrice", item.unit_price, allowed)
             digits = max(digits, count_digits(price_e4))
             units = skus.setdefault(item.sku, {})
             units[price_e4] = units.get(price_e4, 0) + item.quantity
         return value_text, str(digits), _encode_items(skus.values())
     except BadField as bad:
         raise refusal_from_field(bad) from None
+
+
+def _parse_amount(field: str, amount: Decimal, digits: int) -> int:
+    """As to_e4; a refusal also has what was sent."""
+    try:
+        return to_e4(field, amount, digits)
+    except BadField as bad:
+        raise BadField(field, f"{bad.reason}, but is {str(amount)[:_QUOTED]}", bad.malformed) from None
 
 
 def _encode_items(skus: Iterable[dict[int, int]]) -> str:

@@ -86,7 +86,7 @@ async def test_a_purchase_and_its_gift(shopper: Shopper, service: Service) -> No
     await shopper.picture("checkout-held")
 
     await shopper["pay"].click()
-    await shopper.assert_texts(receipt_code=code, receipt_discount="$26.38", receipt_total="$105.52", gift_code=gift)
+    await shopper.assert_texts(receipt_code=code, receipt_discount="−$26.38", receipt_total="$105.52", gift_code=gift)
     await expect(shopper["receipt-title"]).to_be_focused()
     assert read_coupon(service, code)["status"] == "redeemed"
     assert read_coupon(service, gift)["userId"] == shopper.user

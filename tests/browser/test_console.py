@@ -19,7 +19,7 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
     await expect(operator["frame"]).to_be_hidden()
     await expect(operator["key"]).to_be_focused()
     assert operator.errors == []
-    for key, message in (("wrong", "This key does not exist"), ("demo_checkout", "This request needs a key")):
+    for key, message in (("wrong", "This key does not exist"), ("demo_checkout", "This request needs an API key")):
         await operator["key"].fill(key)
         await operator["key"].press("Enter")
         await expect(operator["sign-in-error"]).to_contain_text(message)
@@ -208,7 +208,7 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     for code in new:
         await page.get_by_label(f"Pick {code}").check()
     await operator.button("Change 2 picked codes").click()
-    await operator.confirm("Change codes", "It touches 2 codes of Uploaded to.", "Switch off 2 codes")
+    await operator.confirm("Change codes", "This changes 2 codes of Uploaded to.", "Switch off 2 codes")
     await operator.expect_message("2 codes are switched off.")
     await expect(operator.row("switched off")).to_have_count(2)
     assert service.stats(book)["inactive"] == 2

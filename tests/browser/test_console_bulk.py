@@ -42,7 +42,7 @@ async def test_all_that_a_filter_shows(operator: Operator, service: Service) -> 
             await dialog.get_by_label("What to do").select_option(action)
         if action == "until":
             await dialog.get_by_label("They end").fill(f"{now + timedelta(days=90):%Y-%m-%dT%H:%M:%S}")
-        question = f"It touches {CODES} codes of Changed at once, all that are {status}."
+        question = f"This changes {CODES} codes of Changed at once, all that are {status}."
         await operator.confirm("Change codes", question, f"{label} {CODES} codes")
         await operator.expect_message(f"{CODES} codes are {message}.")
         after = _read_codes(service, book)
@@ -64,7 +64,7 @@ async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service
     dialog = operator.page.get_by_role("dialog", name="Change codes", exact=True)
     await dialog.get_by_label("What to do").select_option("assign")
     await dialog.get_by_label("Users, one a line").fill(f"{user}\n{new_id()}\n{user}\n")
-    await operator.confirm("Change codes", "It touches 1 code of Given at once.", "Assign to 2 users")
+    await operator.confirm("Change codes", "This changes 1 code of Given at once.", "Assign to 2 users")
     await operator.expect_message("1 code is assigned. 1 refused.")
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["userId"] == user
 

@@ -48,7 +48,7 @@ _REDEEM, _USER = "POST /v1/coupons/redeem/{code}", {"userId": "ann"}
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 MISTAKES = (
-    Mistake("A wrong key", _REDEEM, 401, "unauthenticated", "valid API key", _USER, key="sk_live_nothing"),
+    Mistake("A wrong key", _REDEEM, 401, "unauthenticated", "create a key with", _USER, key="sk_live_nothing"),
     Mistake(
         "The key in another header", _REDEEM, 401, "unauthenticated", "Authorization: Bearer", _USER,
         {"X-Api-Key": "demo_checkout"}, key=None,
@@ -57,21 +57,33 @@ MISTAKES = (
         "The key without `Bearer`", _REDEEM, 401, "unauthenticated", "Authorization: Bearer", _USER,
         {"Authorization": "demo_checkout"}, key=None,
     ),
-    Mistake("An expired user token", _REDEEM, 401, "unauthenticated", "token", _USER, key=_EXPIRED),
-    Mistake("A key without the scope", _REDEEM, 403, "forbidden", "checkout", _USER, key="demo_public"),
     Mistake(
-        "A test workspace's key for a live book", "GET /v1/books/{book}", 404, "book_not_found", "book",
+        "An expired user token", _REDEEM, 401, "unauthenticated", "has expired. Get a new token", _USER,
+        key=_EXPIRED,
+    ),
+    Mistake(
+        "A key without the scope", _REDEEM, 403, "forbidden", "an API key with the scope checkout", _USER,
+        key="demo_public",
+    ),
+    Mistake(
+        "A test workspace's key for a live book", "GET /v1/books/{book}", 404, "book_not_found", "test workspaces",
         key="trial_admin",
     ),
-    Mistake("The verb after the code", "POST /v1/coupons/{code}/redeem", 404, "not_found", "address", _USER),
-    Mistake("An address without /v1", "GET /books", 404, "not_found", "address"),
-    Mistake("GET instead of POST", "GET /v1/coupons/redeem/{code}", 405, "method_not_allowed", "method"),
-    Mistake("A code that is too long", "POST /v1/coupons/redeem/" + "A" * 65, 404, "coupon_not_found", "coupon", _USER),
     Mistake(
-        "A form instead of JSON", _REDEEM, 415, "unsupported_media_type", "accepts application/json",
+        "The verb after the code", "POST /v1/coupons/{code}/redeem", 404, "not_found",
+        "perhaps `POST /v1/coupons/redeem/{code}`", _USER,
+    ),
+    Mistake("An address without /v1", "GET /books", 404, "not_found", "perhaps `GET /v1/books`"),
+    Mistake("GET instead of POST", "GET /v1/coupons/redeem/{code}", 405, "method_not_allowed", "accepts POST, not GET"),
+    Mistake(
+        "A code that is too long", "POST /v1/coupons/redeem/" + "A" * 65, 404, "coupon_not_found",
+        "65 characters", _USER,
+    ),
+    Mistake(
+        "A form instead of JSON", _REDEEM, 415, "unsupported_media_type", "Send the body as that",
         "userId=ann", _FORM,
     ),
-    Mistake("A trailing comma", _REDEEM, 400, "malformed", "JSON", '{"userId": "ann",}'),
+    Mistake("A trailing comma", _REDEEM, 400, "malformed", "valid JSON in UTF-8: trailing comma", '{"userId": "ann",}'),
     Mistake("A required field is missing", _REDEEM, 400, "malformed", "userId: is required", {"orderId": "A-1"}),
     Mistake("A field in snake_case", _REDEEM, 400, "malformed", "user_id: is not a field", {"user_id": "ann"}),
     Mistake("A user id with a space", _REDEEM, 422, "invalid", "without space", {"userId": "Ann Lee"}),
@@ -79,10 +91,11 @@ MISTAKES = (
         "An amount with its currency", _REDEEM, 400, "malformed", "such as 25.00", _USER | {"orderValue": "25.00 USD"}
     ),
     Mistake(
-        "A float of too many digits", "POST /v1/coupons/redeem/{priced}", 422, "invalid", "digits",
+        "A float of too many digits", "POST /v1/coupons/redeem/{priced}", 422, "invalid",
+        "at most 4 digits after the point, but is 0.3",
         _USER | {"orderValue": 0.1 + 0.2},
     ),
-    Mistake("A negative amount", _REDEEM, 422, "invalid", "orderValue", _USER | {"orderValue": -1}),
+    Mistake("A negative amount", _REDEEM, 422, "invalid", "0 or more, but is -1", _USER | {"orderValue": -1}),
     Mistake(
         "No amount for a discount", "POST /v1/coupons/redeem/{priced}", 422, "order_value_required",
         "send the order's value", _USER,
@@ -92,10 +105,13 @@ MISTAKES = (
         {"name": "Sale", "validUntil": "2036-12-01T00:00:00"},
     ),
     Mistake("A limit of 100,000", "GET /v1/books?limit=100000", 422, "invalid", "at most 1000"),
-    Mistake("The cursor of another list", "GET /v1/users?cursor={cursor}", 400, "malformed", "cursor"),
+    Mistake(
+        "The cursor of another list", "GET /v1/users?cursor={cursor}", 400, "malformed",
+        "`nextCursor` of this list",
+    ),
     Mistake(
         "An Idempotency-Key with another body", "POST /v1/coupons/lock/{second}", 422, "idempotency_key_reused",
-        "different request", {"userId": "bob"}, {"Idempotency-Key": "{key}"},
+        "new Idempotency-Key", {"userId": "bob"}, {"Idempotency-Key": "{key}"},
     ),
     Mistake(
         "An order that has used a coupon", _REDEEM, 409, "order_already_used", "order",
@@ -104,6 +120,7 @@ MISTAKES = (
     Mistake("A used coupon", "POST /v1/coupons/redeem/{used}", 409, "coupon_redeemed", "already been used", _USER),
     Mistake("Another checkout's coupon", "POST /v1/coupons/redeem/{held}", 409, "coupon_locked", "locked", _USER),
     Mistake(
-        "A body above 64 KiB", _REDEEM, 413, "too_large", "too large", _USER | {"metadata": {"note": "x" * (64 << 10)}}
+        "A body above 64 KiB", _REDEEM, 413, "too_large", "at most 65,536",
+        _USER | {"metadata": {"note": "x" * (64 << 10)}}
     ),
 )  # fmt: skip

@@ -77,14 +77,15 @@ def test_what_a_refusal_says(service: Service, place: Place) -> None:
     book, json_ = f"/v1/books/{place['book']}", {"Content-Type": "application/json"}
     large = b'{"userId":"u"' + b" " * (64 << 10) + b"}"
     for response, code, text in (
-        (service.manage.put(book), "method_not_allowed", "This address accepts GET, OPTIONS, PATCH, not PUT."),
+        (service.manage.put(book), "method_not_allowed", "This address accepts GET, PATCH, not PUT."),
         (service.checkout.post("/v1/coupons/redeem/CODE-1", content=large, headers=json_), "too_large",
          "The body has 65,550 bytes; this address accepts at most 65,536."),
         (service.checkout.post("/v1/coupons/redeem/CODE-1", content=b"{}", headers={"Content-Type": "text/xml"}),
          "unsupported_media_type", "the `Content-Type` text/xml; this address accepts application/json."),
         (service.anonymous.get(book), "unauthenticated", "The request has no `Authorization` header."),
-        (service.client("wrong").get(book), "unauthenticated", "The credential doesn't exist, has expired, or was"),
-        (service.manage.get("/v1/book"), "not_found", "`/schema` lists all addresses and methods."),
+        (service.client("wrong").get(book), "unauthenticated", "The API key in `Authorization` does not exist,"),
+        (service.manage.get("/v1/book"), "not_found", "perhaps `GET /v1/books` is meant."),
+        (service.manage.get("/v1/nothing/here"), "not_found", "`/schema` lists all addresses and methods."),
         (service.manage.get("/v1/books?Limit=3"), "malformed", "Limit is not a field of this request; perhaps limit"),
     ):  # fmt: skip
         problem = refused(response, response.status_code, code)

@@ -26,7 +26,7 @@ from service.operations.redeem import Validation
 from service.operations.table import READ, VALIDATE
 from service.record.config.code_rows import patch_coupon
 
-Code = Annotated[str, PathParameter(name="code", description="The coupon's code, in any case.")]
+Code = Annotated[str, PathParameter(name="code", description="The coupon's code, in upper or lower case.")]
 
 
 class ValidateQuery(field_types.Request, kw_only=True):

@@ -12,7 +12,7 @@ from service.api.reading import parse_query
 from service.operations.table import ROWS, Row
 
 NAMES = {
-    "code": "The coupon's code, in any case.",
+    "code": "The coupon's code, in upper or lower case.",
     "orderId": "The order's id, which the client chose.",
     "redemptionId": "The redemption's id.",
     "userId": "The user's id, which the client chose.",

@@ -20,6 +20,7 @@ export function itemsOf({ quantities }) {
   return bought.map(({ sku, cents }) => ({ sku, quantity: quantities[sku], unitPrice: decimal(cents) }));
 }
 
+// The buttons are for the mouse: by keyboard the arrows change the input, and Tab leads to the next one.
 function makeRow({ sku, name, cents }, { change, order, leave }) {
   const made = document.getElementById("article").content.cloneNode(true);
   const [input, fewer, more] = ["input", ".fewer", ".more"].map((selector) => made.querySelector(selector));

@@ -259,6 +259,9 @@ async function copy() {
 
 // ---- rendering
 
+// What is subtracted, with its sign.
+const lessOf = (discount) => (discount ? `−${dollars(discount)}` : dollars(0));
+
 // What a click on a button of its own can do again needs no `again`.
 function say(text = "", kind = "", code = "", again = null, label = "Try again") {
   retry = again;
@@ -303,7 +306,7 @@ function render() {
   const value = valueOf(order);
   const discount = coupon ? coupon.discount : 0;
   at("value").textContent = dollars(value);
-  at("discount").textContent = discount === null ? "…" : discount ? `−${dollars(discount)}` : dollars(0);
+  at("discount").textContent = discount === null ? "…" : lessOf(discount);
   at("total").textContent = discount === null ? "…" : dollars(value - discount);
   at("pay").disabled = busy || (sent === null && (appraising || discount === null || value === 0));
   at("pay").textContent = sent !== null ? "Try again" : discount === null || isPending(order) ? "Pay" : `Pay ${dollars(value - discount)}`;
@@ -315,7 +318,7 @@ function render() {
 function renderReceipt(id, { code, discount, total, gift }) {
   at("receipt-order").textContent = id;
   at("receipt-code").textContent = code ?? "none";
-  at("receipt-discount").textContent = dollars(cents(discount));
+  at("receipt-discount").textContent = lessOf(cents(discount));
   at("receipt-total").textContent = dollars(cents(total));
   at("gift").hidden = at("use-gift").hidden = !gift;
   if (!gift) return;

@@ -26,6 +26,7 @@ const HIDDEN = [
 ];
 
 const CONTROLS = "a[href], button:enabled, input:enabled, select, textarea, summary";
+const FIRST = "[data-first]:enabled"; // what a row is for, where that is not its first control
 const STOPS = { rows: "tbody tr, .timeline li", parts: "form, .tabs, .card" };
 const by = (id) => document.getElementById(id);
 let session = null;
@@ -178,13 +179,14 @@ function help() {
   ])), null, async () => null);
 }
 
-// Focus the first control of the next or previous row or part of the page.
+// Focus the main or first control of the next or previous row or part of the page.
 function walk(kind, following) {
   const from = document.activeElement;
   const where = following ? Node.DOCUMENT_POSITION_FOLLOWING : Node.DOCUMENT_POSITION_PRECEDING;
   const stops = [...by("main").querySelectorAll(STOPS[kind])]
     .filter((stop) => stop.querySelector(CONTROLS) && !stop.contains(from) && from.compareDocumentPosition(stop) & where);
-  stops.at(following ? 0 : -1)?.querySelector(CONTROLS).focus();
+  const stop = stops.at(following ? 0 : -1);
+  (stop?.querySelector(FIRST) ?? stop?.querySelector(CONTROLS))?.focus();
 }
 
 addEventListener("keydown", (event) => {

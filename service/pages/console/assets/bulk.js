@@ -40,7 +40,7 @@ async function begin(which, filter, { matching, isComplete }, { book, page, work
   chosen.addEventListener("change", paint);
   paint();
   const job = await ask("Change codes", [
-    h("p", {}, `It touches ${many} of ${book.name}${status ? `, all that are ${status[0]}` : ""}.`),
+    h("p", {}, `This changes ${many} of ${book.name}${status ? `, all that are ${status[0]}` : ""}.`),
     field("What to do", chosen), more, meaning,
   ], label(), () => post(changeOf(book), { ...ACTIONS[chosen.value][2](time.value, users()), filter }), { danger: true });
   if (job) follow(job, page, work, again);

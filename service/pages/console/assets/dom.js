@@ -73,8 +73,11 @@ export function local(iso) {
   return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
 
+// An amount as the API writes it, "1234.50", with its thousands apart.
 export function money(amount, currency) {
-  return amount == null ? "–" : `${amount} ${currency ?? ""}`.trim();
+  if (amount == null) return "–";
+  const [units, ...rest] = amount.split(".");
+  return `${[units.replace(/\B(?=(\d{3})+$)/g, ","), ...rest].join(".")} ${currency ?? ""}`.trim();
 }
 
 // Amounts { amount, currency } added up for each currency, in words.

@@ -20,7 +20,7 @@ export function outcome(job) {
 export function controls(job, changed) {
   if (!job.change) return [];
   const path = `/v1/jobs/${job.jobId}`;
-  const button = (label, verb) => h("button", { type: "button", class: "quiet", onclick: (event) => {
+  const button = (label, verb) => h("button", { type: "button", "data-first": verb !== "cancel", onclick: (event) => {
     event.target.disabled = true;
     post(`${path}/${verb}`, {}).then(changed).catch(tell);
   } }, label);

@@ -2,14 +2,15 @@
 
 import { at } from "./api.js";
 import { actorOf, badge, fill, h, head, number, refill, table, when } from "./dom.js";
-import { controls, outcome } from "./following.js";
+import { controls, isUnfinished, outcome } from "./following.js";
 
 const LOOK_MS = 1000;
 const SHOWN = 50;
 
 function took(job) {
   const ms = (job.finishedAt ? new Date(job.finishedAt) : new Date()) - new Date(job.startedAt);
-  return `${(Math.max(ms, 0) / 1000).toFixed(1)} s`;
+  const seconds = Math.max(ms, 0) / 1000;
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${number(Math.floor(seconds / 60))} min ${Math.floor(seconds % 60)} s`;
 }
 
 export async function show(main, _, page) {
@@ -27,7 +28,7 @@ export async function show(main, _, page) {
         return [h("progress", { max: Math.max(job.requested, 1), value: job.done, "aria-label": text }), h("div", { class: "hint" }, text)];
       } },
       { name: "Took", number: true, of: took },
-      { name: "Result", class: "long", of: (job) => [job.change && outcome(job), ...job.errors].filter(Boolean).join(" ") },
+      { name: "Result", class: "long", of: (job) => [job.change && (job.change.changed > 0 || !isUnfinished(job)) && outcome(job), ...job.errors].filter(Boolean).join(" ") },
       { name: "Actions", hidden: true, of: (job) => h("span", { class: "row" }, controls(job, look)) },
     ], items, "No jobs yet."));
   };

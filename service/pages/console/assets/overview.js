@@ -54,7 +54,7 @@ function stocks(books, more) {
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
     { name: "State", hidden: true, of: (book) => state(book) },
-    { name: stockWords(), class: "bars", of: ({ counts }) => counts && stock(counts) },
+    { name: "Stock", hidden: true, class: "bars", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
     { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
@@ -63,7 +63,7 @@ function stocks(books, more) {
     { name: "Discounts given", number: true, of: ({ counts, currency }) => money(counts?.discountTotal, currency) },
   ];
   return [
-    table("Stock of each book", columns, books, "No books yet."),
+    books.length > 0 && h("div", { class: "hint" }, stockWords()), table("Stock of each book", columns, books, "No books yet."),
     more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
   ];
 }

@@ -29,11 +29,14 @@ async function inspect(path, { deliveryId }) {
   ], "Send again", () => post(`${path}/deliveries/${deliveryId}/redeliver`, {}));
 }
 
+// `coupon.redeemed`, which a narrow column breaks after the point.
+const breakable = (event) => event.split(".").flatMap((part, at) => (at ? [".", h("wbr"), part] : [part]));
+
 function columns(show, again) {
   return [
     { name: "Created", of: (row) => when(row.createdAt) },
     { name: "Event", class: "long", of: (row) => [
-      h("button", { type: "button", class: "link", "aria-label": `Show ${row.event} ${row.eventId}`, onclick: () => show(row) }, row.event), h("div", { class: "hint" }, row.eventId)] },
+      h("button", { type: "button", class: "link", "aria-label": `Show ${row.event} ${row.eventId}`, onclick: () => show(row) }, breakable(row.event)), h("div", { class: "hint" }, row.eventId)] },
     { name: "Status", of: (row) => badge(row.status) },
     { name: "Attempts", number: true, of: (row) => number(row.attempts) },
     { name: "Last attempt", of: (row) => [when(row.lastAttemptAt), h("div", { class: "hint" }, lastAnswer(row)),
