@@ -91,8 +91,8 @@ class Keyring:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer":
             self._count_rejection(None, None, None, "unauthenticated")
-            missing = "has no `Authorization` header" if not authorization else "has another scheme than `Bearer`"
-            raise Refusal("unauthenticated", f"The request {missing}. {_SEND_KEY}")
+            missing = "does not begin with `Bearer`" if authorization else "is missing"
+            raise Refusal("unauthenticated", f"The header `Authorization` {missing}. {_SEND_KEY}")
         if secret.count(".") == 2:  # no key has a dot
             try:
                 return self.tokens.authenticate(secret.strip())

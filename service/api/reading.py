@@ -58,9 +58,8 @@ def parse_media_type(headers: Headers) -> str:
 def refuse_media_type(kind: str, accepted: str) -> Refusal:
     """The Refusal of a body of this media type."""
     what = f"the `Content-Type` {kind[:100]}" if kind.isprintable() and kind else "no `Content-Type`"
-    return Refusal(
-        "unsupported_media_type", f"The request has {what}; this address accepts {accepted}. Send the body as that."
-    )
+    accepts = f"this address accepts {accepted}. Send the body in that format."
+    return Refusal("unsupported_media_type", f"The request has {what}; {accepts}")
 
 
 async def read_chunks(

@@ -140,7 +140,8 @@ async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
 
 
 async def test_the_cart_changes(shopper: Shopper, service: Service) -> None:
-    """The discount follows the cart; a cart below the code's least value can be paid without the code alone."""
+    """The discount follows the cart; a cart below the code's least value can be paid without the code alone. By
+    keyboard the arrows change a quantity, and Tab goes to the next one."""
     code = service.coupon(discount=TWENTY | {"minOrderValue": 100})
     await shopper.apply(code)
     await shopper.page.get_by_label("One less: Coffee beans").click()
@@ -148,7 +149,11 @@ async def test_the_cart_changes(shopper: Shopper, service: Service) -> None:
         message_text="The cart's value is too low for this code. order_value_too_low", discount="…"
     )
     await expect(shopper["pay"]).to_be_disabled()
-    await shopper.page.get_by_label("How many: Porcelain cup").fill("10")
+    cups = shopper.page.get_by_label("How many: Porcelain cup")
+    await cups.fill("9")
+    await cups.press("ArrowUp")
+    await cups.press("Tab")
+    await expect(shopper.page.get_by_label("How many: Filter papers")).to_be_focused()
     await shopper.assert_texts(value="$215.90", discount="−$43.18", total="$172.72", message_text="")
     await shopper["remove"].click()
     await shopper.assert_texts(message_text=f"{code} is available again.", discount="$0.00", total="$215.90")

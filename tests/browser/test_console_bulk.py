@@ -71,14 +71,17 @@ async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service
 
 async def test_it_is_paused_and_cancelled(operator: Operator, service: Service) -> None:
     """A job that changes codes is cancelled on its book's page, or resumed under Jobs, which says what it has done. The
-    live list of jobs leaves the focus in its row."""
+    live list of jobs leaves the focus in its row, and the key j goes to what a row is for."""
     book = service.book(new_code(), name="Stopped midway")
     first, second = str(uuid7()), str(uuid7())
     for job in (first, second):
         await service.fetch(PAUSED_CHANGE, book, job)
     await operator.open_page("jobs", "Jobs")
     resume = operator.row("paused").nth(1).get_by_role("button", name="Resume")
-    await resume.focus()
+    await expect(resume).to_be_visible()
+    for _ in range(2):
+        await operator.page.keyboard.press("j")
+    await expect(resume).to_be_focused()
     for _ in range(2):
         async with operator.page.expect_response("**/console/data/jobs?*"):
             pass

@@ -80,7 +80,7 @@ MISTAKES = (
         "65 characters", _USER,
     ),
     Mistake(
-        "A form instead of JSON", _REDEEM, 415, "unsupported_media_type", "Send the body as that",
+        "A form instead of JSON", _REDEEM, 415, "unsupported_media_type", "Send the body in that format",
         "userId=ann", _FORM,
     ),
     Mistake("A trailing comma", _REDEEM, 400, "malformed", "valid JSON in UTF-8: trailing comma", '{"userId": "ann",}'),

@@ -82,7 +82,7 @@ def test_what_a_refusal_says(service: Service, place: Place) -> None:
          "The body has 65,550 bytes; this address accepts at most 65,536."),
         (service.checkout.post("/v1/coupons/redeem/CODE-1", content=b"{}", headers={"Content-Type": "text/xml"}),
          "unsupported_media_type", "the `Content-Type` text/xml; this address accepts application/json."),
-        (service.anonymous.get(book), "unauthenticated", "The request has no `Authorization` header."),
+        (service.anonymous.get(book), "unauthenticated", "The header `Authorization` is missing."),
         (service.client("wrong").get(book), "unauthenticated", "The API key in `Authorization` does not exist,"),
         (service.manage.get("/v1/book"), "not_found", "perhaps `GET /v1/books` is meant."),
         (service.manage.get("/v1/nothing/here"), "not_found", "`/schema` lists all addresses and methods."),

@@ -1,7 +1,7 @@
 // One book: its counts, settings, codes and redemptions, and adding codes.
 
 import { at, patch, post } from "./api.js";
-import { ask, badge, bookBadge, card, code, field, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
+import { ask, badge, bookBadge, code, field, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
 import { currencyOf, describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
@@ -20,7 +20,7 @@ function counts(stats, currency) {
     ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]];
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
-      h("div", {}, h("dt", {}, "Discounts given"), h("dd", {}, money(stats.discountTotal, currency)))),
+      h("div", {}, h("dt", {}, "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),
     h("div", { class: "hint" }, stockWords()), stock(stats),
   ];
 }
@@ -78,9 +78,9 @@ const parts = {
   },
   async settings(place, book, page) {
     const any = (value) => (value === null ? "no limit" : number(value));
-    fill(place, card("Settings", pairs([
+    fill(place, pairs([
       ["Description", book.description || "–"], ["Discount", describe(book.discount, page.session)],
-      ["Valid", [when(book.validFrom), " to ", when(book.validUntil)]],
+      ["Valid from", when(book.validFrom)], ["Valid until", when(book.validUntil)],
       ["Redemptions per code", any(book.maxRedemptionsPerCode)], ["Redemptions per user", any(book.maxRedemptionsPerUser)],
       ["Redemptions in total", any(book.maxRedemptions)], ["Codes per user", any(book.maxCodesPerUser)],
       ["Requires", [book.requireAssignment && "assignment", book.requireLock && "a lock"].filter(Boolean).join(" and ") || "nothing"],
@@ -90,7 +90,7 @@ const parts = {
       ["Gift", book.giftBookId ? h("a", { href: `#/book/${book.giftBookId}` }, "a code of this book") : "–"],
       ["Tags", book.tags.join(", ") || "–"], ["Id", h("span", { class: "code" }, book.bookId)],
       ["Created", when(book.createdAt)], ["Changed", when(book.updatedAt)],
-    ])));
+    ]));
   },
 };
 
