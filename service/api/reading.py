@@ -143,11 +143,11 @@ def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) 
     return params
 
 
-def parse_id(text: str, refusal: str) -> UUID:
+def parse_id(text: str, refusal: str, detail: str = "") -> UUID:
     """The UUID in a path. Raises the Refusal (such as `book_not_found`) if the text is not a UUID."""
     parsed = parse_uuid(text)
     if parsed is None:
-        raise Refusal(refusal)
+        raise Refusal(refusal, detail)
     return parsed
 
 

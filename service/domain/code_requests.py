@@ -11,7 +11,15 @@ from service.domain.book_requests import MAX_CODES, Time, check_time
 from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
 from service.domain.csv_layout import BOM, DELIMITERS, MAX_RECORD_BYTES, SAMPLE_BYTES, CsvOptions, Layout, detect_layout
 from service.domain.errors import BadField, malformed
-from service.domain.field_types import MAX_INT, RESERVED_CODES, Answer, Request, canonicalize_code, is_caller_id
+from service.domain.field_types import (
+    ID_CHARACTERS,
+    MAX_INT,
+    RESERVED_CODES,
+    Answer,
+    Request,
+    canonicalize_code,
+    is_caller_id,
+)
 from service.domain.times import to_ms
 
 CHUNK = 5_000
@@ -285,7 +293,7 @@ def _parse_fields(
 
 def _parse_owner(text: str | None) -> str | None:
     if text is not None and not is_caller_id(text):
-        raise BadField("userId", "must have 1 to 100 printable ASCII characters without space, / \\ ? # %")
+        raise BadField("userId", f"must have {ID_CHARACTERS}")
     return text
 
 

@@ -14,6 +14,8 @@ END = r"$(?![\s\S])"  # the end of the string: `$` alone also matches before a l
 
 CODE_PATTERN = r"^[A-Za-z0-9_-]{4,64}" + END
 ID_PATTERN = r"^(?!\.\.?" + END + r""")[!"$&'()*+,\-.0-9:;<=>@A-Z\[\]^_`a-z{|}~]{1,100}""" + END
+ID_CHARACTERS = "1 to 100 printable ASCII characters without space, / \\ ? # %"
+"""ID_PATTERN in words."""
 
 RESERVED_CODES = frozenset(
     "LOCK REDEEM ASSIGN UNASSIGN UNLOCK EXTEND VALIDATE CODES GENERATE ACTIVE USER-SPECIFIC TIME-SPECIFIC".split()

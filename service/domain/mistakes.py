@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect
 
 from service.domain.errors import BadField, FieldError, Refusal, refuse_fields
-from service.domain.field_types import CODE_PATTERN, ID_PATTERN
+from service.domain.field_types import CODE_PATTERN, ID_CHARACTERS, ID_PATTERN
 from service.domain.plain_texts import check_texts, describe_type
 
 MAX_BYTES = 16 * 1024
@@ -52,7 +52,7 @@ _REASONS = {
 }
 _PATTERN_REASONS = {
     repr(CODE_PATTERN): "must have 4 to 64 of the characters A-Z a-z 0-9 - _",
-    repr(ID_PATTERN): "must have 1 to 100 printable ASCII characters without space, / \\ ? # %",
+    repr(ID_PATTERN): f"must have {ID_CHARACTERS}",
 }
 _COMPARISONS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _expected_pattern = re.compile(r"Expected `str` matching regex (.*)", re.DOTALL).fullmatch

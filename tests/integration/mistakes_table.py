@@ -123,4 +123,5 @@ MISTAKES = (
         "A body above 64 KiB", _REDEEM, 413, "too_large", "at most 65,536",
         _USER | {"metadata": {"note": "x" * (64 << 10)}}
     ),
+    Mistake("The id of something else", "GET /v1/webhooks/{book}", 404, "not_found", "`GET /v1/webhooks` lists them"),
 )  # fmt: skip

@@ -21,6 +21,7 @@ from service.domain.limits import KeyLimits
 from service.domain.times import Timestamp, to_datetime, to_ms
 from service.formats import page_cursors
 from service.record.config.key_rows import (
+    NO_KEY,
     KeyRow,
     create_key,
     generate_secret,
@@ -175,7 +176,7 @@ class Keys(Controller):
 
         async def act() -> ActionResult[NewKey]:
             secret = generate_secret(caller.mode)
-            replaced = parse_id(key_id, "not_found")
+            replaced = parse_id(key_id, "not_found", NO_KEY)
             overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
             row = await rotate_key(context.pool, caller.workspace, replaced, secret, overlap_s)
             return await _make_result(row, secret)
@@ -210,7 +211,7 @@ class Keys(Controller):
         """Set a key's limits. They apply in every process after this response. Scope `operate`."""
         caller, context, _ = unpack_request(request)
         _, payload = await read_json_body(request, PatchKey)
-        row = await limit_key(context.pool, caller.workspace, parse_id(key_id, "not_found"), payload.limits)
+        row = await limit_key(context.pool, caller.workspace, parse_id(key_id, "not_found", NO_KEY), payload.limits)
         await asyncio.sleep(SETTLE_S)
         return Key.from_row(row)
 
@@ -219,8 +220,8 @@ class Keys(Controller):
         """Revoke a key. No process accepts it after this response. Scope `operate`."""
         caller, context, _ = unpack_request(request)
         async with context.pool.acquire() as connection:
-            if not await revoke_key(connection, caller.workspace, parse_id(key_id, "not_found")):
-                raise Refusal("not_found")
+            if not await revoke_key(connection, caller.workspace, parse_id(key_id, "not_found", NO_KEY)):
+                raise Refusal("not_found", NO_KEY)
         await asyncio.sleep(SETTLE_S)
 
 

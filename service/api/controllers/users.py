@@ -18,7 +18,7 @@ from service.api.reading import Listing, decode_position, read_json_body, unpack
 from service.domain import field_types
 from service.domain.configuration import UserRow
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, Count, UserId, encode_metadata, is_caller_id
+from service.domain.field_types import ID_CHARACTERS, Answer, Count, UserId, encode_metadata, is_caller_id
 from service.domain.times import Timestamp, from_ms
 from service.formats import page_cursors
 from service.record.config.user_rows import create_user, page_users, patch_user, read_user
@@ -187,7 +187,7 @@ def check_user(caller: Caller, user_id: str) -> None:
     """Raise Refusal `not_found` for an invalid user id, `forbidden` if the caller's token is of another user."""
     resolve_user(caller, user_id)
     if not is_caller_id(user_id):
-        raise Refusal("not_found")
+        raise Refusal("not_found", f"No user has this id: a user id has {ID_CHARACTERS}.")
 
 
 async def _wait_erased(context: Context, caller: Caller, pseudonym: str) -> None:

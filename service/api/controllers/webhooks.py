@@ -18,6 +18,8 @@ from service.domain.field_types import Answer
 from service.domain.times import Timestamp
 from service.domain.webhook_addresses import BadAddress, parse_target
 from service.domain.webhook_protocol import (
+    NO_DELIVERY,
+    NO_WEBHOOK,
     CreateWebhook,
     Nothing,
     PatchWebhook,
@@ -197,7 +199,7 @@ class Webhooks(Controller):
         """Change the given fields. An inactive webhook receives nothing. If it is reactivated within 14 days, it
         receives all events since then, else only later ones. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        webhook = parse_id(webhook_id, "not_found")
+        webhook = parse_id(webhook_id, "not_found", NO_WEBHOOK)
         _, payload = await read_json_body(request, PatchWebhook)
         if payload.url is not UNSET:
             _check_url(context, payload.url)
@@ -211,8 +213,10 @@ class Webhooks(Controller):
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
         """Delete a webhook and its pending deliveries. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        if not await webhook_rows.delete_webhook(context.pool, caller.workspace, parse_id(webhook_id, "not_found")):
-            raise Refusal("not_found")
+        if not await webhook_rows.delete_webhook(
+            context.pool, caller.workspace, parse_id(webhook_id, "not_found", NO_WEBHOOK)
+        ):
+            raise Refusal("not_found", NO_WEBHOOK)
 
     @post(
         "/{webhookId:str}/rotate",
@@ -226,7 +230,7 @@ class Webhooks(Controller):
         """Create a new secret; only this response contains it. For `overlapSeconds` each delivery also has a signature
         by the old secret. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        webhook = parse_id(webhook_id, "not_found")
+        webhook = parse_id(webhook_id, "not_found", NO_WEBHOOK)
         body, payload = await read_json_body(request, RotateSecret)
         overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
 
@@ -285,7 +289,7 @@ class Webhooks(Controller):
     ) -> SentDelivery:
         """A delivery with what is sent. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        wanted = parse_id(delivery_id, "not_found")
+        wanted = parse_id(delivery_id, "not_found", NO_DELIVERY)
         webhook = (await _read_row(context, caller, webhook_id)).webhook
         row = await webhook_rows.read_delivery(context.pool, webhook, wanted)
         return SentDelivery.from_row(row, payload=await _read_payload(context, caller.partition, row, webhook))
@@ -305,7 +309,7 @@ class Webhooks(Controller):
 
         Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        wanted = parse_id(delivery_id, "not_found")
+        wanted = parse_id(delivery_id, "not_found", NO_DELIVERY)
         body, _ = await read_json_body(request, Nothing)
 
         async def act() -> ActionResult[Delivery]:
@@ -317,7 +321,9 @@ class Webhooks(Controller):
 
 
 async def _read_row(context: Context, caller: Caller, webhook_id: str) -> WebhookRow:
-    return await webhook_rows.read_webhook(context.pool, caller.workspace, parse_id(webhook_id, "not_found"))
+    return await webhook_rows.read_webhook(
+        context.pool, caller.workspace, parse_id(webhook_id, "not_found", NO_WEBHOOK)
+    )
 
 
 async def _read_payload(context: Context, partition: int, row: DeliveryRow, webhook: int) -> Payload:

@@ -24,6 +24,7 @@ from service.record.queries import query
 
 MAX_KEYS = 1000
 """Of one workspace; every process has all keys in memory."""
+NO_KEY = "No key of this workspace has this id. `GET /v1/keys` lists them."
 _PREFIX_LENGTH = 16
 
 
@@ -90,7 +91,7 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
         await connection.execute(query("bump_keys_version"))
         old = await connection.fetchrow(query("read_key"), workspace, key_id)
         if old is None:
-            raise Refusal("not_found")
+            raise Refusal("not_found", NO_KEY)
         if old["replaced"]:
             raise invalid("keyId", "was rotated before: rotate the key that took its place")
         await connection.execute(query("end_key"), key_id, overlap_s)
@@ -109,7 +110,7 @@ async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits 
         await connection.execute(query("bump_keys_version"))  # first: its row lock serializes changes
         old = await connection.fetchrow(query("read_key"), workspace, key_id)
         if old is None:
-            raise Refusal("not_found")
+            raise Refusal("not_found", NO_KEY)
         record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_json(limits))
         before = limits_from(old["limits"], KeyLimits)
         await write_audit(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})

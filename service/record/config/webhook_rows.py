@@ -9,7 +9,7 @@ import msgspec
 from asyncpg import Pool, Record
 
 from service.domain.errors import Refusal, invalid
-from service.domain.webhook_protocol import KEEP_DAYS, MAX_WEBHOOKS
+from service.domain.webhook_protocol import KEEP_DAYS, MAX_WEBHOOKS, NO_DELIVERY, NO_WEBHOOK
 from service.record.config.audit_log import write_audit
 from service.record.config.stored_json import encode_json
 from service.record.pool import Connection, Database
@@ -159,5 +159,5 @@ def _to_audit(row: WebhookRow) -> dict[str, Any]:
 
 def _row_of(kind: type[T], record: Record | None) -> T:
     if record is None:
-        raise Refusal("not_found")
+        raise Refusal("not_found", NO_WEBHOOK if kind is WebhookRow else NO_DELIVERY)
     return kind(**dict(record))
