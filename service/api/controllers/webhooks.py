@@ -199,7 +199,7 @@ class Webhooks(Controller):
         """Change the given fields. An inactive webhook receives nothing. If it is reactivated within 14 days, it
         receives all events since then, else only later ones. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        webhook = parse_id(webhook_id, "not_found", NO_WEBHOOK)
+        webhook = _parse_id(webhook_id)
         _, payload = await read_json_body(request, PatchWebhook)
         if payload.url is not UNSET:
             _check_url(context, payload.url)
@@ -213,9 +213,7 @@ class Webhooks(Controller):
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
         """Delete a webhook and its pending deliveries. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        if not await webhook_rows.delete_webhook(
-            context.pool, caller.workspace, parse_id(webhook_id, "not_found", NO_WEBHOOK)
-        ):
+        if not await webhook_rows.delete_webhook(context.pool, caller.workspace, _parse_id(webhook_id)):
             raise Refusal("not_found", NO_WEBHOOK)
 
     @post(
@@ -230,7 +228,7 @@ class Webhooks(Controller):
         """Create a new secret; only this response contains it. For `overlapSeconds` each delivery also has a signature
         by the old secret. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        webhook = parse_id(webhook_id, "not_found", NO_WEBHOOK)
+        webhook = _parse_id(webhook_id)
         body, payload = await read_json_body(request, RotateSecret)
         overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
 
@@ -321,9 +319,11 @@ class Webhooks(Controller):
 
 
 async def _read_row(context: Context, caller: Caller, webhook_id: str) -> WebhookRow:
-    return await webhook_rows.read_webhook(
-        context.pool, caller.workspace, parse_id(webhook_id, "not_found", NO_WEBHOOK)
-    )
+    return await webhook_rows.read_webhook(context.pool, caller.workspace, _parse_id(webhook_id))
+
+
+def _parse_id(webhook_id: str) -> UUID:
+    return parse_id(webhook_id, "not_found", NO_WEBHOOK)
 
 
 async def _read_payload(context: Context, partition: int, row: DeliveryRow, webhook: int) -> Payload:
