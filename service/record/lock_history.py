@@ -164,10 +164,12 @@ def find_past(history: LockHistory, live: Collection[tuple[str, str | None]] | N
 
 def _find_end(lock: NotedLock, now_ms: int) -> tuple[End, int | None]:
     """How a lock ended, and when: the earliest of a redemption, a release and its deadline; unknown if it is not over
-    by these. A release after a redemption or the deadline has released nothing."""
+    by these. A release after a redemption or the deadline has released nothing; the clocks tell the order of a release
+    and a redemption only if the release is earlier by CLOCKS_MS."""
     ends: list[tuple[End, int]] = [("expired", lock.until_ms)] if lock.until_ms <= now_ms else []
-    if lock.released_ms is not None and lock.released_ms < lock.until_ms:
-        ends.append(("released", lock.released_ms))
     if lock.redeemed_ms is not None:
         ends.append(("redeemed", lock.redeemed_ms))
+    before_ms = lock.until_ms if lock.redeemed_ms is None else lock.redeemed_ms - CLOCKS_MS
+    if lock.released_ms is not None and lock.released_ms < min(before_ms, lock.until_ms):
+        ends.append(("released", lock.released_ms))
     return min(ends, key=lambda end: end[1], default=("unknown", None))

@@ -109,18 +109,20 @@ def test_notes_of_a_lock_are_combined() -> None:
 @pytest.mark.parametrize(
     ("released", "redeemed", "ended", "at"),
     [
-        (None, None, "expired", 50),
-        (40, None, "released", 40),
-        (60, None, "expired", 50),  # releases nothing
-        (None, 30, "redeemed", 30),
-        (40, 30, "redeemed", 30),
-        (20, 30, "released", 20),
+        (None, None, "expired", 50_000),
+        (40_000, None, "released", 40_000),
+        (60_000, None, "expired", 50_000),  # releases nothing
+        (None, 30_000, "redeemed", 30_000),
+        (40_000, 30_000, "redeemed", 30_000),
+        (29_100, 30_000, "redeemed", 30_000),  # clocks differ
+        (20_000, 30_000, "released", 20_000),
     ],
 )
 def test_how_a_lock_ended(released: int | None, redeemed: int | None, ended: Any, at: int) -> None:
-    """The earliest of redemption, release and deadline ended a lock."""
-    lock = NotedLock("ann", None, 10, 50, released, redeemed)
-    assert find_past(LockHistory([lock], 100), []) == [PastLock("ann", None, 10, 50, ended, at)]
+    """The earliest of redemption, release and deadline ended a lock; a redemption, if a release is at the same time."""
+    lock = NotedLock("ann", None, 10_000, 50_000, released, redeemed)
+    past = PastLock("ann", None, 10_000, 50_000, ended, at)
+    assert find_past(LockHistory([lock], 100_000), []) == [past]
 
 
 def test_live_locks_are_not_past() -> None:
