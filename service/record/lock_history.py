@@ -75,7 +75,7 @@ class LockHistory(NamedTuple):
 
 
 class PastLock(NamedTuple):
-    """A lock that has ended. `ended_at_ms` is None if it is not known when it ended, before its deadline."""
+    """A lock that has ended. `ended_at_ms` is None for an unknown end, before its deadline."""
 
     user_id: str
     order_id: str | None
@@ -95,8 +95,8 @@ async def add_lock_notes(pool: Pool, _: int, notes: Sequence[LockNote]) -> None:
     if not notes:
         return
     async with pool.acquire() as connection, connection.transaction():
+        now_s = time.monotonic()  # ages are those at the transaction's beginning, also if the next statement waits
         await connection.execute(query("begin_lock_notes"))
-        now_s = time.monotonic()
         for start in range(0, len(notes), NOTES_AT_ONCE):
             *columns, noted = map(list, zip(*notes[start : start + NOTES_AT_ONCE], strict=True))
             ages_ms = [round((now_s - at_s) * 1000) for at_s in noted]
@@ -130,12 +130,12 @@ def combine(notes: Iterable[StoredNote]) -> list[NotedLock]:
     for note in notes:
         by_digest[note.digest].append(note)
     locks = []
-    for some in by_digest.values():
-        held = [note for note in some if note.until_ms is not None]
+    for of_lock in by_digest.values():
+        held = [note for note in of_lock if note.until_ms is not None]
         if not held:
             continue
         user = held[0].user_id
-        releases = [note.at_ms for note in some if note.until_ms is None and note.user_id in (None, user)]
+        releases = [note.at_ms for note in of_lock if note.until_ms is None and note.user_id in (None, user)]
         locks.append(
             NotedLock(
                 user or "", held[0].order_id, min(note.at_ms for note in held),
