@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.harness.running import Run
+from loadtests.harness.running import PATIENCE_S, Run
 from loadtests.harness.servers import free_port
 
 ROOT = Path(__file__).parents[1]
@@ -44,12 +44,12 @@ def running(data_dir: Path, tree: Path = ROOT) -> Iterator[Run]:
 def _stop_noting_locks(url: str) -> None:
     """Turn `lockHistory` off, unless this is a tree of before it."""
     address, key = f"{url}/v1/workspace", {"Authorization": "Bearer demo_admin", "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(address, headers=key)) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=key), timeout=PATIENCE_S) as answer:
         has_history = json.load(answer).get("lockHistory")
     if has_history:
         body = json.dumps({"lockHistory": False}).encode()
         change = urllib.request.Request(address, body, key, method="PATCH")
-        urllib.request.urlopen(change).close()
+        urllib.request.urlopen(change, timeout=PATIENCE_S).close()
 
 
 class Meter:

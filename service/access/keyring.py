@@ -121,7 +121,7 @@ class Keyring:
         self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
         scopes = " or ".join(role for role in roles if role in SCOPES)
         own = (
-            f"this one has {', '.join(sorted(caller.scopes))}" if caller.user is None else "a user token can't send it"
+            f"this one has {', '.join(sorted(caller.scopes))}" if caller.user is None else "a user token has no scopes"
         )
         raise Refusal("forbidden", f"This request needs an API key with the scope {scopes}; {own}. Send such a key.")
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.book_requests import Time, check_time
 from service.domain.errors import BadField
-from service.domain.field_types import END, Answer, Request, UserId, canonicalize_code
+from service.domain.field_types import CODE_CHARACTERS, END, Answer, Request, UserId, canonicalize_code
 from service.domain.times import Timestamp
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
@@ -62,7 +62,7 @@ class CodeFilter(Request, kw_only=True, omit_defaults=True):
         named = list(map(canonicalize_code, codes))
         for position, code in enumerate(named):
             if code is None:
-                raise BadField(f"filter.codes[{position}]", "must have 4 to 64 of A-Z a-z 0-9 - _")
+                raise BadField(f"filter.codes[{position}]", f"must have {CODE_CHARACTERS}")
         self.codes = list(dict.fromkeys(filter(None, named)))
 
 

@@ -12,6 +12,7 @@ from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, norm
 from service.domain.csv_layout import BOM, DELIMITERS, MAX_RECORD_BYTES, SAMPLE_BYTES, CsvOptions, Layout, detect_layout
 from service.domain.errors import BadField, malformed
 from service.domain.field_types import (
+    CODE_CHARACTERS,
     ID_CHARACTERS,
     MAX_INT,
     RESERVED_CODES,
@@ -279,7 +280,7 @@ def _parse_fields(
             raise BadField("line", f"must have {len(columns)} fields")
         if code is None:
             reserved = cell.upper() in RESERVED_CODES
-            raise BadField("code", "is a reserved word" if reserved else "must have 4 to 64 of A-Z a-z 0-9 - _")
+            raise BadField("code", "is a reserved word" if reserved else f"must have {CODE_CHARACTERS}")
         if len(fields) == 1 == len(columns):
             return CodeLine(code)
         if len(fields) != len(columns):

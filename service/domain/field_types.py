@@ -13,6 +13,8 @@ from service.domain.times import from_ms, to_ms
 END = r"$(?![\s\S])"  # the end of the string: `$` alone also matches before a last newline, and ECMA has no \Z
 
 CODE_PATTERN = r"^[A-Za-z0-9_-]{4,64}" + END
+CODE_CHARACTERS = "4 to 64 of A-Z a-z 0-9 - _"
+"""CODE_PATTERN in words."""
 ID_PATTERN = r"^(?!\.\.?" + END + r""")[!"$&'()*+,\-.0-9:;<=>@A-Z\[\]^_`a-z{|}~]{1,100}""" + END
 ID_CHARACTERS = "1 to 100 printable ASCII characters without space, / \\ ? # %"
 """ID_PATTERN in words."""

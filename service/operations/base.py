@@ -12,7 +12,7 @@ import msgspec
 from service.access.caller import Caller, resolve_user
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.field_types import UserId, canonicalize_code
+from service.domain.field_types import CODE_CHARACTERS, UserId, canonicalize_code
 from service.formats.events import RequestPart
 from service.operations.usual_requests import decode_usual, usual_struct
 
@@ -154,6 +154,6 @@ def parse_code(text: str) -> str:
     if code is None:
         raise Refusal(
             "coupon_not_found",
-            f"No coupon has this code: a code has 4 to 64 of A-Z a-z 0-9 - _, and this one has {len(text)} characters.",
+            f"No coupon has this code: a code has {CODE_CHARACTERS}, and this one has {len(text)} characters.",
         )
     return code

@@ -100,9 +100,8 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     bucket = key_names.bucket_text(code)
     owner = encode_field(call.caller.user)
     args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), owner)
-    render = _render_extended
-    if call.caller.notes_locks:
-        render = lock_notes.note_lock(call.caller.workspace, render)
+    caller = call.caller
+    render = lock_notes.note_lock(caller.workspace, _render_extended) if caller.notes_locks else _render_extended
     return Command("extend", call.coupon_keys(code, bucket), args, render)
 
 

@@ -140,12 +140,12 @@ class CodeChanger:
                 size = DECIDED if decides else CONFIGURED
                 about = (job.workspace, job.book, job.change.filter, before, size)
                 page = await code_changes.find_codes(self._pool, *about)
-                if page.codes and decides:
-                    await code_changes.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
-                if decides:
-                    before = await self._decide(job, token, page)
-                else:
+                if not decides:
                     before = await self._configure(job, token, page, projecting)
+                else:
+                    if page.codes:
+                        await code_changes.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
+                    before = await self._decide(job, token, page)
                 if time.monotonic() >= ends:
                     break
         return before == 0
@@ -160,6 +160,7 @@ class CodeChanger:
         return _go_on(job, status, page.last)
 
     async def _decide(self, job: TakenChange, token: UUID, page: PendingCodes, is_repeat: bool = False) -> int:
+        """Let scripts decide a page's codes; return the cursor after them."""
         if job.change.action == "assign":
             return await self._assign(job, token, page)
         return await self._release(job, token, page, is_repeat)

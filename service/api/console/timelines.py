@@ -134,7 +134,7 @@ class Holds(Answer):
 
 
 class PastHold(Answer):
-    """A lock that has ended, as noted. `ended_at` is None if it ended in an unknown way before its deadline."""
+    """A lock that has ended, as noted. `ended_at` is None for an unknown end, before its deadline."""
 
     user_id: str
     order_id: str | None

@@ -48,8 +48,7 @@ async def check_redemption(database: Database, workspace: int, redemption_id: UU
 async def whole_book(pool: Pool, workspace: int, book: int) -> AsyncIterator[Connection]:
     """A transaction for reads of a book's facts, during which no month leaves. Raises Refusal `book_archived` if some
     facts are in files."""
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("keep_months"))
+    async with _keep_months(pool) as connection:
         await check_book(connection, workspace, book)
         yield connection
 
@@ -57,9 +56,16 @@ async def whole_book(pool: Pool, workspace: int, book: int) -> AsyncIterator[Con
 @asynccontextmanager
 async def whole_code(pool: Pool, workspace: int, code: str) -> AsyncIterator[Connection]:
     """As whole_book, for the book of a code."""
+    async with _keep_months(pool) as connection:
+        await check_code(connection, workspace, code)
+        yield connection
+
+
+@asynccontextmanager
+async def _keep_months(pool: Pool) -> AsyncIterator[Connection]:
+    """A transaction during which no month of facts leaves."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("keep_months"))
-        await check_code(connection, workspace, code)
         yield connection
 
 

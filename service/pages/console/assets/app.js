@@ -105,7 +105,7 @@ async function route() {
   }
   if (!signal.aborted) {
     scrollTo(0, 0);
-    // If the user has moved the focus meanwhile, as to the search, it stays there.
+    // If the user has moved the focus while the page loaded, as to the search, it stays there.
     if ([focused, document.body].includes(document.activeElement)) main.querySelector("h1")?.focus();
   }
 }

@@ -11,8 +11,8 @@ const is = (text) => h("strong", {}, text);
 
 const holderOf = ({ userId, orderId }) => [user(userId), orderId && [" for ", order(orderId)]];
 
-// Ask, and release a hold; return whether that was done. A repeated lock returns the token. If the hold has ended meanwhile,
-// a new one is made and released.
+// Ask, and release a hold; return whether that was done. A repeated lock returns the token. If the hold has just ended, a
+// new one is made and released.
 export function askToRelease(code, { userId, orderId }) {
   const text = `${userId} no longer holds ${code}${orderId ? ` for ${orderId}` : ""}, and others can use it.`;
   return ask("Release the hold", h("p", {}, text), "Release the hold", async () => {

@@ -114,14 +114,14 @@ function asking(name, currency, page) {
 const expiry = ({ expiresAt }) => (expiresAt ? [` · ${new Date(expiresAt) > Date.now() ? "expires" : "expired"} `, when(expiresAt)] : " · no end");
 
 // The buttons of what can be done with a code now. Of several holds, each is released in the timeline.
-function actionsOf(coupon, holds, page) {
+function actionsOf(coupon, holds, release, page) {
   const { code: name, lock, userId, redemptions, status } = coupon;
   const button = (title, content, act, danger = true) => h("button", { type: "button", onclick: async () => {
     if (await ask(title, content, title, act, { danger })) again();
   } }, title);
   const buttons = [];
-  if (lock && !(holds?.total > 1) && page.may("checkout")) {
-    buttons.push(h("button", { type: "button", onclick: async () => { if (await askToRelease(name, lock)) again(); } }, "Release the hold"));
+  if (lock && release && !(holds?.total > 1)) {
+    buttons.push(h("button", { type: "button", onclick: () => release(lock) }, "Release the hold"));
   }
   if (status === "available" && !lock && page.may("checkout")) {
     const control = input({ name: "userId", required: true, maxlength: 100 });
@@ -150,7 +150,7 @@ async function showCode(main, name, query, page) {
   const actions = h("div", { class: "row" });
   const release = page.may("checkout") ? async (hold) => { if (await askToRelease(redis.code, hold)) again(); } : null;
   const paint = () => {
-    refill(actions, actionsOf(redis, timeline.holds, page));
+    refill(actions, actionsOf(redis, timeline.holds, release, page));
     fill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
     if (!past.contains(document.activeElement)) {
       fill(past, history(timeline, query.get("redemption"), entriesOf(redis, timeline, changes, release), noteOf(timeline)));
