@@ -1,6 +1,6 @@
 """Authentication by API key, console session or user token, from memory: no request waits for Postgres.
 
-service/serving/wiring.py reads the keys again five times a second."""
+service/serving/wiring.py reads the keys again five times a second, and at a notice of a change."""
 
 import hashlib
 import time

@@ -1,15 +1,22 @@
 """Changes of configuration: written to Postgres, then to Redis; the response follows after both."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Coroutine
+from datetime import timedelta
 from typing import Any
 
 from service.api.context import Context
 from service.domain.errors import Refusal
+from service.record.config.key_rows import read_version
+from service.record.pool import ERRORS
+from service.record.versions import BEAT_S, read_processes
 
 SETTLE_S = 0.9
-"""After this time every process has read the keys and their limits again."""
+"""After this time every process that reaches Postgres has read the keys and their limits again by itself."""
+ALIVE = timedelta(seconds=3 * BEAT_S)
+"""Nothing waits for a process that has not renewed its row for this long."""
 MAX_AGE_S = 3.0
 """From the beginning of a change until it is written to Redis. It is less than the time that a worker waits before it
 compares Redis with a restarted Postgres (service/worker/projection_catchup.py), which may be restored without it."""
@@ -24,6 +31,19 @@ def check_open(context: Context, partition: int) -> None:
         raise Refusal.temporary("recovering")
     if not context.decider.link(partition).connected:
         raise Refusal.temporary("unavailable")
+
+
+async def settle_keys(context: Context) -> None:
+    """Wait until every API process has read the keys and limits that this one has just committed: some 10 ms, and
+    SETTLE_S if a process does not report it."""
+    settled_at = time.monotonic() + SETTLE_S
+    with contextlib.suppress(*ERRORS):  # the change is committed
+        version = await read_version(context.pool)
+        context.key_notices.announce_change()
+        readers = await read_processes(context.pool, "api", ALIVE)
+        if await context.key_notices.until_read(version, readers, settled_at - time.monotonic()):
+            return
+    await asyncio.sleep(settled_at - time.monotonic())
 
 
 class Change:

@@ -10,6 +10,7 @@ from service.access.keyring import Keyring
 from service.api.csv_stream import ExportSlots
 from service.common.config import Settings
 from service.hot.decider import Decider
+from service.hot.key_notices import KeyNotices
 from service.hot.projection import RedisProjector
 from service.hot.workspace_state import Workspace
 from service.record.facts.recorded_wait import Recorded
@@ -27,6 +28,7 @@ class Context:
     projector: RedisProjector
     recorded: Recorded
     replica: Replica
+    key_notices: KeyNotices
     keyring: Keyring = field(default_factory=Keyring)
     export_slots: ExportSlots = field(default_factory=ExportSlots)
     partitions: range = range(0)

@@ -11,6 +11,7 @@ from service.common.redis_address import parse_redis_address
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
 from service.hot.connection import Connection, connect
+from service.hot.push_connection import PushConnection
 from service.hot.redis_server import Server
 from service.hot.scripts import MOVING, PROJECTION, SERVING, Scripts
 
@@ -31,7 +32,7 @@ class ChangesLost(Exception):
     """Redis no longer names the changed keys."""
 
 
-class _Changes(Connection):
+class _Changes(PushConnection):
     """A connection on which Redis names the keys that change."""
 
     def __init__(self) -> None:
@@ -40,22 +41,11 @@ class _Changes(Connection):
         self.all_changed = False
         self.came = asyncio.Event()
 
-    def data_received(self, data: bytes) -> None:
-        self._came += 1
-        self._reader.feed(data)
-        while (reply := self._reader.gets()) is not False:
-            if isinstance(reply, hiredis.PushNotification):
-                self._take(reply)
-            else:
-                on_reply, requests = self._waiting.popleft()
-                self.waiting -= requests
-                on_reply(reply)
-
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.came.set()
 
-    def _take(self, push: Sequence[Any]) -> None:
+    def take_push(self, push: Sequence[Any]) -> None:
         if push[0] == b"invalidate":
             if push[1] is None:  # FLUSHALL
                 self.all_changed = True

@@ -81,6 +81,13 @@ async def renew_process(
     return row["needed"]
 
 
+async def read_processes(
+    database: Database, kind: Literal["api", "worker"], living: timedelta = LIVING
+) -> Collection[UUID]:
+    """The processes of a kind that have renewed their rows within this time."""
+    return [row["id"] for row in await database.fetch(query("read_processes"), kind, living)]
+
+
 async def forget_process(database: Database, process: UUID) -> None:
     """Store that this process ends. Without Postgres its row expires."""
     with contextlib.suppress(*ERRORS):

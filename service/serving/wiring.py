@@ -19,6 +19,7 @@ from service.domain.errors import Refusal
 from service.hot.cluster_links import make_links
 from service.hot.committee_poll import CommitteePoll
 from service.hot.decider import Decider
+from service.hot.key_notices import KeyNotices
 from service.hot.link import Link
 from service.hot.projection import RedisProjector
 from service.hot.replica_poll import ReplicaPoll
@@ -66,7 +67,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     recorded = Recorded(pool)
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider, settings.kept_bytes)
-    context = Context(settings, pool, decider, workspace, RedisProjector(decider.run), recorded, replica)
+    notices = KeyNotices(settings.redis_url, decider)
+    context = Context(settings, pool, decider, workspace, RedisProjector(decider.run), recorded, replica, notices)
     context.export_slots = ExportSlots(max(1, MAX_EXPORTS // settings.api_processes))
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
@@ -81,6 +83,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     noting = Sampler(pool, _take_lock_notes, add_lock_notes, STEP_S, MAX_STEPS, lock_notes.drop)
     tasks = [
         asyncio.create_task(poller.run()),
+        asyncio.create_task(notices.run()),
         asyncio.create_task(sampler.run()),
         asyncio.create_task(noting.run()),
         asyncio.create_task(_watch_scripts(context)),
@@ -156,7 +159,8 @@ async def _watch_scripts(context: Context) -> None:
 
 
 class _PostgresPoller:
-    """Polls Postgres five times a second for valid keys and open epochs, and stores that this process runs.
+    """Polls Postgres five times a second, and at a notice of changed keys, for valid keys and open epochs, and stores
+    that this process runs.
 
     While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas
     that do not confirm the epoch (docs/decisions/0047).
@@ -167,12 +171,13 @@ class _PostgresPoller:
         self._context = context
         self._keys_version = -1
         self._touch_at = self._note_refused_at = self._beat_at = 0.0
+        self._took_s = 0.0
         self.process = uuid4()
 
     async def run(self) -> None:
         is_unavailable = False
         while True:
-            await asyncio.sleep(POLL_S)
+            await self._until_due()
             try:
                 async with asyncio.timeout(POLL_TIMEOUT_S):
                     await self.poll()
@@ -185,12 +190,25 @@ class _PostgresPoller:
                 log.critical("stopping", reason=str(wrong))
                 signal.raise_signal(signal.SIGTERM)
 
+    async def _until_due(self) -> None:
+        """Wait POLL_S, or for a notice; not for one while the last poll took more than a fifth of the time since."""
+        rest_s = min(4 * self._took_s, POLL_S)
+        await asyncio.sleep(rest_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S - rest_s):
+                await self._context.key_notices.changed.wait()
+
     async def poll(self) -> None:
         """Update keys and epochs once, and write that this process runs, key usage and refused requests. Raises the
         pool's errors, and WrongNumber if a version that does not fit this one has migrated the database."""
         context = self._context
         made, polled_at = Link.made, time.monotonic()
-        if await read_version(context.pool) != self._keys_version:
+        if polled_at > self._beat_at:  # before the first reading of keys: from then on, changes of keys wait for it
+            self._beat_at = polled_at + BEAT_S
+            await renew_process(context.pool, self.process, "api", version())
+        is_noticed, notices = context.key_notices.changed.is_set(), context.key_notices
+        notices.changed.clear()
+        if is_new := await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
             for issuer in context.keyring.tokens.issuers:
@@ -200,10 +218,10 @@ class _PostgresPoller:
         for issuer in context.keyring.tokens.issuers:
             if issuer.bearer is None:
                 issuer.bearer = await _read_bearer(context, issuer.workspace)
+        if is_new or is_noticed:
+            notices.announce_reading(self.process, self._keys_version)
         self._take_over(await read_partitions(context.pool), made, polled_at)
-        if (now := time.monotonic()) > self._beat_at:
-            self._beat_at = now + BEAT_S
-            await renew_process(context.pool, self.process, "api", version())
+        self._took_s = (now := time.monotonic()) - polled_at
         if now > self._touch_at and (used := context.keyring.take_uses()):
             self._touch_at = now + USAGE_INTERVAL_S
             await touch_keys(context.pool, used)

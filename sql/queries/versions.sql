@@ -25,6 +25,11 @@ INSERT INTO formats (number) VALUES ($1) ON CONFLICT (one) DO UPDATE SET number 
 -- The number of formats.
 SELECT number FROM formats;
 
+-- name: read_processes
+-- The processes of a kind that run.
+-- $1 kind text  $2 living interval
+SELECT id FROM processes WHERE kind = $1 AND seen_at > now() - $2::interval;
+
 -- name: read_scripts
 -- A version's templates. Returns no row if none are stored.
 -- $1 version text

@@ -10,9 +10,8 @@ import asyncpg
 import pytest
 import redis
 
-from service.hot import scripts
+from service.hot import key_notices, replica_poll, scripts
 from service.hot.connection import connect
-from service.hot.replica_poll import CHANNEL
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import name_holder, name_session, remove_worker, renew_leases
 from service.record.queries import query
@@ -32,8 +31,8 @@ _RUN = {
 """The scripts that each process runs."""
 _SENT = {
     "api": set(
-        "evalsha script|exists client|setname cluster|nodes config|get info ping publish wait time get xrange "
-        "xrevrange".split()
+        "evalsha script|exists client|setname cluster|nodes config|get info ping publish subscribe wait time get "
+        "xrange xrevrange".split()
     ),
     "worker": set(
         "exists evalsha script|exists script|load eval client|setname cluster|nodes config|get info ping get mget scan "
@@ -42,7 +41,7 @@ _SENT = {
     ),
 }
 """The commands that each process sends itself; the doctor and reconciling use the worker's user, too."""
-_CHANNELS = {"api": [f"&{CHANNEL}"], "worker": []}
+_CHANNELS = {"api": [f"&{replica_poll.CHANNEL}", f"&{key_notices.CHANNEL}"], "worker": []}
 _TABLE = re.compile(r"\b[a-z_]+\b")
 
 

@@ -1,6 +1,5 @@
 """The console's page and its sessions. The page uses the same API as any client."""
 
-import asyncio
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from litestar.datastructures import Cookie
 
 from service.access.caller import SCOPES
 from service.api.auth import OPEN, SESSION_COOKIE, authenticate, check_origin, csrf_token, set_actor
-from service.api.configuration_writes import SETTLE_S
+from service.api.configuration_writes import settle_keys
 from service.api.console.charts import History
 from service.api.console.flash_sale import Sales, is_demo
 from service.api.console.overview import Overviews
@@ -73,7 +72,7 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
         raise Refusal("forbidden", "Sign in with an API key, not with a user token.")
     set_actor(request, caller)
     secret, _ = await begin_session(context.pool, caller.workspace, caller.key_id)
-    await asyncio.sleep(SETTLE_S)
+    await settle_keys(context)
     answer = Response(await _session(context, secret), status_code=201)
     answer.set_cookie(_cookie(request, secret))
     return answer
@@ -99,8 +98,9 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
         raise Refusal("malformed", "Only a session can sign out: send no Authorization header.")
     caller = authenticate(request, SCOPES)
     set_actor(request, caller)
-    await end_session(request.app.state.context.pool, caller.workspace, request.cookies[SESSION_COOKIE])
-    await asyncio.sleep(SETTLE_S)
+    context: Context = request.app.state.context
+    await end_session(context.pool, caller.workspace, request.cookies[SESSION_COOKIE])
+    await settle_keys(context)
     answer: Response[None] = Response(None, status_code=204)
     answer.set_cookie(_cookie(request, "", max_age=0))
     return answer

@@ -1,6 +1,5 @@
 """Books: making, listing, reading and changing them."""
 
-import asyncio
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,7 +8,7 @@ from litestar import Controller, Request, Response, get, patch, post
 from litestar.params import PathParameter
 
 from service.access.caller import Caller
-from service.api.configuration_writes import SETTLE_S, Change
+from service.api.configuration_writes import Change, settle_keys
 from service.api.context import Context
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
@@ -111,7 +110,7 @@ class Books(Controller):
             row, job_id = await create_book(context.pool, caller.workspace, caller.partition, payload)
             await change.project(row.version, context.projector.book(row))
             if row.limits:
-                await asyncio.sleep(SETTLE_S)
+                await settle_keys(context)
             made = book_requests.render_book(row, msgspec.UNSET if job_id is None else job_id)
             return ActionResult(status=201, body=made, location=f"/v1/books/{row.book_id}")
 
@@ -173,7 +172,7 @@ class Books(Controller):
         row = await patch_book(context.pool, caller.workspace, caller.partition, parsed, payload)
         await change.project(row.version, context.projector.book(row))
         if payload.limits is not msgspec.UNSET:
-            await asyncio.sleep(SETTLE_S)
+            await settle_keys(context)
         return book_requests.render_book(row)
 
 

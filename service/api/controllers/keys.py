@@ -1,6 +1,5 @@
 """API keys."""
 
-import asyncio
 import time
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,7 +8,8 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 
-from service.api.configuration_writes import SETTLE_S
+from service.api.configuration_writes import settle_keys
+from service.api.context import Context
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
@@ -150,7 +150,7 @@ class Keys(Controller):
                     expires_at,
                     limits=payload.limits,
                 )
-            return await _make_result(row, secret)
+            return await _make_result(context, row, secret)
 
         return await run_once(request, caller, body, act)
 
@@ -179,7 +179,7 @@ class Keys(Controller):
             replaced = parse_id(key_id, "not_found", NO_KEY)
             overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
             row = await rotate_key(context.pool, caller.workspace, replaced, secret, overlap_s)
-            return await _make_result(row, secret)
+            return await _make_result(context, row, secret)
 
         return await run_once(request, caller, body, act)
 
@@ -212,7 +212,7 @@ class Keys(Controller):
         caller, context, _ = unpack_request(request)
         _, payload = await read_json_body(request, PatchKey)
         row = await limit_key(context.pool, caller.workspace, parse_id(key_id, "not_found", NO_KEY), payload.limits)
-        await asyncio.sleep(SETTLE_S)
+        await settle_keys(context)
         return Key.from_row(row)
 
     @delete("/{keyId:str}", **describe("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
@@ -222,12 +222,12 @@ class Keys(Controller):
         async with context.pool.acquire() as connection:
             if not await revoke_key(connection, caller.workspace, parse_id(key_id, "not_found", NO_KEY)):
                 raise Refusal("not_found", NO_KEY)
-        await asyncio.sleep(SETTLE_S)
+        await settle_keys(context)
 
 
-async def _make_result(row: KeyRow, secret: str) -> ActionResult[NewKey]:
+async def _make_result(context: Context, row: KeyRow, secret: str) -> ActionResult[NewKey]:
     """The result with the new key, after every process has read it."""
-    await asyncio.sleep(SETTLE_S)
+    await settle_keys(context)
     return ActionResult(
         status=201,
         body=NewKey.from_row(row, secret=secret),

@@ -1,6 +1,5 @@
 """The workspace's settings."""
 
-import asyncio
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -8,7 +7,7 @@ import msgspec
 from litestar import Controller, Request, get, patch
 from msgspec import UNSET, UnsetType
 
-from service.api.configuration_writes import SETTLE_S, Change
+from service.api.configuration_writes import Change, settle_keys
 from service.api.documented import describe
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
@@ -154,5 +153,5 @@ class Settings(Controller):
         row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)
         await change.project(row.version, context.projector.workspace(row))
         if not changes.keys().isdisjoint(("limits", "lock_history")):  # each process has them with its keys
-            await asyncio.sleep(SETTLE_S)
+            await settle_keys(context)
         return Workspace.from_row(row)

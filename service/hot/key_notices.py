@@ -1,0 +1,119 @@
+"""Messages among API processes about changes of keys and limits, on a channel of Redis (docs/decisions/0073)."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+from typing import Any
+from uuid import UUID
+
+import hiredis
+import structlog
+
+from service.domain.errors import Refusal
+from service.hot.connection import Broken, connect
+from service.hot.decider import Decider
+from service.hot.push_connection import PushConnection
+
+CHANNEL = "scrip:keys"
+PAUSE_S = 0.5
+"""Before a new connection."""
+LOOK_S = 0.2
+"""Between two comparisons of the subscription with the process's other connection."""
+
+log = structlog.get_logger()
+
+
+class _Subscription(PushConnection):
+    """Hands over the text of each message."""
+
+    def __init__(self, take_message: Callable[[str], None]) -> None:
+        super().__init__()
+        self._take_message = take_message
+
+    def take_push(self, push: Any) -> None:
+        if push[0] == "message":
+            self._take_message(push[2])
+
+
+class KeyNotices:
+    """One for each API process.
+
+    1. A process that has changed keys in Postgres sends an empty message. `changed` is then set in every process.
+    2. Each process reads the keys and sends its id and the version that it has read.
+    3. The first process waits until every living process has read its version.
+
+    All messages may get lost: processes also read the keys five times a second, and waiting has a bound. They go
+    through the server of partition 0; a cluster's nodes pass messages on to each other.
+    """
+
+    def __init__(self, redis_url: str, decider: Decider) -> None:
+        self.changed = asyncio.Event()
+        self._url, self._decider = redis_url, decider
+        self._versions: dict[str, int] = {}
+        """By process, the version that it has read."""
+        self._heard = asyncio.Event()
+
+    def announce_change(self) -> None:
+        """Make every process read the keys."""
+        self.changed.set()
+        self._publish("")
+
+    def announce_reading(self, process: UUID, version: int) -> None:
+        """Report that this process has read the keys of this version."""
+        self._publish(f"{process} {version}")
+
+    async def until_read(self, version: int, processes: Collection[UUID], timeout_s: float) -> bool:
+        """Wait until these processes have read this version, or a later one. Returns whether they have."""
+        living = {str(process) for process in processes}
+        self._versions = {process: read for process, read in self._versions.items() if process in living}
+        try:
+            async with asyncio.timeout(timeout_s):
+                while any(self._versions.get(process, -1) < version for process in living):
+                    self._heard.clear()
+                    await self._heard.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Follow the channel."""
+        last = ""
+        while True:
+            try:
+                await self._follow()
+            except (OSError, Broken, hiredis.ReplyError) as error:
+                if last != (last := type(error).__name__):
+                    log.warning("key_notices_unavailable", error=last)
+            await asyncio.sleep(PAUSE_S)
+
+    async def _follow(self) -> None:
+        """Subscribe until the connection breaks, or the process's other connection leads to another server: a server
+        that no longer replies, or was replaced, may keep a subscription open."""
+        generation = self._decider.link(0).generation
+        connection = await connect(self._url, "scrip-api", make=lambda: _Subscription(self._take_message))
+        try:
+            reply = await connection.call("SUBSCRIBE", CHANNEL)
+            if isinstance(reply, hiredis.ReplyError):
+                raise reply
+            while True:
+                await asyncio.sleep(LOOK_S)
+                if connection.lost or self._decider.link(0).generation != generation:
+                    return
+        finally:
+            connection.close()
+
+    def _take_message(self, message: str) -> None:
+        process, _, version = message.partition(" ")
+        if version.isdecimal():
+            self._versions[process] = int(version)
+            self._heard.set()
+        else:
+            self.changed.set()
+
+    def _publish(self, message: str) -> None:
+        with contextlib.suppress(Refusal):  # without a connection, other processes read the keys by themselves
+            self._decider.link(0).send(_ignore, ("PUBLISH", CHANNEL, message))
+
+
+def _ignore(reply: Any) -> None:
+    """The number of subscribers, which a cluster's node does not know, or an error, which the link reports."""

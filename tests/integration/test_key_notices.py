@@ -1,0 +1,73 @@
+"""A change of keys or limits applies in every API process after its answer, without waiting for their next reading."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.api import configuration_writes
+from service.hot.key_notices import CHANNEL
+from service.serving import wiring
+from tests.integration.serving import Served
+from tests.service_fixture import Service, new_id, ok, refused, until
+
+_NEVER_S = 3600.0
+
+
+@pytest.fixture
+def other(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a second API process, which reads the keys only at notices, once it has subscribed."""
+    with patient.redis() as redis:
+        before = dict(redis.pubsub_numsub(CHANNEL))[CHANNEL]
+        monkeypatch.setattr(wiring, "POLL_S", _NEVER_S)
+        served = Served(patient, tmp_path)
+        try:
+            until(lambda: dict(redis.pubsub_numsub(CHANNEL))[CHANNEL] > before)
+            yield f"http://127.0.0.1:{served.port}"
+        finally:
+            served.end()
+
+
+def create(client: httpx.Client, url: str = "") -> tuple[str, dict[str, str]]:
+    """Create a key; return its id and the header with its secret."""
+    made = ok(client.post(f"{url}/v1/keys", json={"name": new_id("key"), "scopes": ["checkout"]}), 201)
+    return made["keyId"], {"Authorization": f"Bearer {made['secret']}"}
+
+
+def test_another_process_changed_keys(patient: Service, other: str) -> None:
+    """A key that one process creates works in another, and no longer once it is revoked."""
+    key, header = create(patient.operate)
+    user = f"{other}/v1/users/{new_id()}"
+    until(lambda: httpx.get(user, headers=header).is_success)
+    assert patient.operate.delete(f"/v1/keys/{key}").status_code == 204
+    refused(until(lambda: (got := httpx.get(user, headers=header)).status_code == 401 and got), 401, "unauthenticated")
+
+
+def test_the_answer_waits_for_other_processes(patient: Service, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer comes as soon as every process has reported that it has read the key, and not before."""
+    monkeypatch.setattr(configuration_writes, "SETTLE_S", _NEVER_S)
+    for _ in range(5):
+        _, header = create(patient.operate, other)
+        assert httpx.get(f"{patient.run.url}/v1/users/{new_id()}", headers=header).is_success
+    with patient.run.asleep("api"), pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{other}/v1/keys", json={"name": "k", "scopes": ["checkout"]}, headers=patient.operate.headers, timeout=2
+        )
+
+
+def test_a_process_that_is_asleep(patient: Service, other: str) -> None:
+    """A process that reports nothing delays the answer, and does not prevent it."""
+    with patient.run.asleep("api"):
+        _, header = create(patient.operate, other)
+        assert httpx.get(f"{other}/v1/users/{new_id()}", headers=header).is_success
+
+
+def test_a_lost_subscription(patient: Service, other: str) -> None:
+    """A process whose subscription breaks subscribes again."""
+    with patient.redis() as redis:
+        before = redis.client_kill_filter(_type="pubsub")
+        assert before >= 2
+        until(lambda: dict(redis.pubsub_numsub(CHANNEL))[CHANNEL] >= before)
+    _, header = create(patient.operate)
+    until(lambda: httpx.get(f"{other}/v1/users/{new_id()}", headers=header).is_success)
