@@ -206,14 +206,31 @@ SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation()
 FROM partitions JOIN config_versions ON partition = id WHERE removed_at IS NULL;
 
 -- name: take_lease
--- Take a free lease with a new fence. The fence is random: a sequence would repeat its numbers after a restore of
--- Postgres to an earlier time.
+-- Take a free lease with a new fence, and release the jobs that the last holder's tasks had: if it still runs, it stores
+-- nothing more of them. A job that a transaction has locked keeps its lease until that ends. The fence is random: a
+-- sequence would repeat its numbers after a restore of Postgres to an earlier time.
 -- $1 partition int  $2 holder text
-UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
-WHERE id = $1 AND removed_at IS NULL AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
-  SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
-))
-RETURNING fence;
+WITH taken AS (
+  UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
+  WHERE id = $1 AND removed_at IS NULL AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
+    SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
+  ))
+  RETURNING id, fence
+), released_jobs AS (
+  UPDATE jobs SET lease_token = NULL, lease_until = NULL
+  WHERE job_id IN (
+    SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN taken ON taken.id = workspaces.partition
+    WHERE status = 'running' AND kind = 'generate' AND lease_until > now() FOR UPDATE OF jobs SKIP LOCKED
+  )
+), released_changes AS (
+  UPDATE code_changes SET lease_token = NULL, lease_until = now()
+  WHERE job_id IN (
+    SELECT job_id FROM code_changes JOIN workspaces USING (workspace) JOIN taken ON taken.id = workspaces.partition
+    WHERE (status = 'running' OR pending IS NOT NULL) AND lease_until > now()
+    FOR UPDATE OF code_changes SKIP LOCKED
+  )
+)
+SELECT fence FROM taken;
 
 -- name: written_position
 -- The position of the WAL behind every commit that is visible.

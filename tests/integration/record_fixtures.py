@@ -81,9 +81,9 @@ async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> Boo
     return (await create_book(pool, row.workspace, row.partition, request))[0]
 
 
-async def take_partition(pool: asyncpg.Pool) -> int:
-    """Take the lease of partition 0 as a new worker; return its fence."""
-    fence = await take_lease(pool, 0, uuid4().hex)
+async def take_partition(pool: asyncpg.Pool, partition: int = 0) -> int:
+    """Take the lease of a partition as a new worker; return its fence."""
+    fence = await take_lease(pool, partition, uuid4().hex)
     assert fence is not None
     return fence
 

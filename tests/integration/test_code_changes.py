@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -22,7 +22,7 @@ from service.record.config import code_changes, code_rows, job_rows, job_users
 from service.record.pool import Connection
 from service.worker import code_assigner, code_changer
 from service.worker.code_changer import CodeChanger
-from tests.integration.record_fixtures import make_book
+from tests.integration.record_fixtures import make_book, take_partition
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 
 
@@ -182,6 +182,19 @@ async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
         code: ["refused", "", "", "coupon_not_assigned"] for code in ("CODE-99", "CODE-00")
     }
     assert shop.redis.assigned == set()
+
+
+async def test_the_next_holder_of_a_partition_has_its_jobs(shop: Shop) -> None:
+    """Who takes a partition's lease continues its jobs at once; the last holder can store nothing more of them."""
+    job_id, stale = await shop.order("release"), uuid4()
+    taken = await code_changes.take_change(shop.pool, 0, stale, 3600)
+    assert taken is not None
+    assert not await shop.work()
+    await take_partition(shop.pool)
+    with pytest.raises(job_rows.LostLease):
+        await code_changes.end_change(shop.pool, job_id, stale)
+    assert await shop.work()
+    assert (await shop.job(job_id)).status == "done"
 
 
 async def test_an_assignment_is_repeated_without_a_second_code(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

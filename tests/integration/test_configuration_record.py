@@ -15,7 +15,7 @@ from service.domain.errors import Refusal
 from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
 from service.worker import code_generator
 from service.worker.code_generator import Generator
-from tests.integration.record_fixtures import make_book
+from tests.integration.record_fixtures import make_book, take_partition
 
 
 class Memory:
@@ -229,6 +229,37 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
     with pytest.raises(job_rows.LostLease):
         await Generator(pool, Memory(), 0)._write(job, stale, 10)
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
+
+
+@pytest.mark.parametrize("partitions", [2])
+async def test_the_next_holder_of_a_partition_has_its_jobs(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Who takes a partition's lease takes its jobs at once, whatever is left of their leases; the last holder can store
+    nothing more of them. A job of another partition stays with its worker."""
+    home = workspace.partition
+    await book_rows.create_book(
+        pool, workspace.workspace, home, convert({"name": "Sale", "totalCodes": 10}, CreateBook)
+    )
+    stale = uuid4()
+    job = await job_rows.take_job(pool, home, stale, 3600, "generate")
+    assert job is not None
+    await take_partition(pool, 1 - home)
+    assert await job_rows.take_job(pool, home, uuid4(), 3600, "generate") is None
+    await take_partition(pool, home)
+    with pytest.raises(job_rows.LostLease):
+        await Generator(pool, Memory(), home)._write(job, stale, 10)
+    again = await job_rows.take_job(pool, home, uuid4(), 3600, "generate")
+    assert again is not None
+    assert again.job_id == job.job_id
+
+
+async def test_a_locked_job_does_not_delay_a_lease(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A partition's lease does not wait for a transaction that has locked a job; the job's lease expires."""
+    await book_rows.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
+    assert await job_rows.take_job(pool, 0, uuid4(), 3600, "generate")
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE jobs SET done = 1")
+        await take_partition(pool)
+    assert await job_rows.take_job(pool, 0, uuid4(), 3600, "generate") is None
 
 
 async def test_a_job_without_new_codes_fails(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
