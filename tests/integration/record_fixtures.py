@@ -1,7 +1,6 @@
 """A partition in Postgres with an epoch, and events to record in it."""
 
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -23,7 +22,8 @@ from service.record.facts.fact_reader import fact_pages
 from service.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
 from service.record.pool import connect
 
-NOW_MS = int(time.time() * 1000)
+EVENT_MS = 1_600_000_000_000
+"""When facts happened: long ago, so that no test of them depends on the clock."""
 
 
 class Record:
@@ -96,11 +96,11 @@ async def kept(pool: asyncpg.Pool) -> Record:
     return Record(pool, fence, epoch)
 
 
-def assigned(code: str = "CODE", user: str = "user", at_ms: int = NOW_MS, **more: Any) -> Assigned:
+def assigned(code: str = "CODE", user: str = "user", at_ms: int = EVENT_MS, **more: Any) -> Assigned:
     return Assigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
 
 
-def unassigned(code: str = "CODE", user: str = "user", at_ms: int = NOW_MS, **more: Any) -> Unassigned:
+def unassigned(code: str = "CODE", user: str = "user", at_ms: int = EVENT_MS, **more: Any) -> Unassigned:
     return Unassigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
 
 
@@ -109,7 +109,7 @@ def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
         "workspace": 1,
         "book": 2,
         "user": "user",
-        "at_ms": NOW_MS,
+        "at_ms": EVENT_MS,
         "order": None,
         "redemption_id": str(uuid_utils.uuid7()),
         "value_e4": 1_000_000,
@@ -124,7 +124,7 @@ def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
 
 def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:
     same = {name: getattr(use, name) for name in ("workspace", "book", "code", "user", "order", "redemption_id")}
-    return RolledBack(epoch=0, seq=0, **same, at_ms=NOW_MS + 5, restore=restore, **more)
+    return RolledBack(epoch=0, seq=0, **same, at_ms=EVENT_MS + 5, restore=restore, **more)
 
 
 async def make_workspace(pool: asyncpg.Pool) -> UUID:

@@ -7,7 +7,7 @@ import msgspec
 
 from service.formats.events import RequestPart
 from service.record.facts import history_pages
-from tests.integration.record_fixtures import NOW_MS, Record, assigned, make_workspace, redeemed, rolled_back
+from tests.integration.record_fixtures import EVENT_MS, Record, assigned, make_workspace, redeemed, rolled_back
 
 
 async def test_histories_are_paged(kept: Record):
@@ -40,10 +40,10 @@ async def test_one_redemption(kept: Record):
     redemption = await history_pages.redemption(kept.pool, 1, UUID(use.redemption_id))
     assert redemption is not None
     assert (redemption.book_id, redemption.value_e4, redemption.discount_e4) == (book_id, 1_000_000, 250_000)
-    assert (redemption.redeemed_at_ms, redemption.rolled_back_at_ms, redemption.metadata) == (NOW_MS, None, '{"a":1}')
+    assert (redemption.redeemed_at_ms, redemption.rolled_back_at_ms, redemption.metadata) == (EVENT_MS, None, '{"a":1}')
     await kept.write(rolled_back(use))
     again = await history_pages.redemption(kept.pool, 1, UUID(use.redemption_id))
-    assert again == msgspec.structs.replace(redemption, rolled_back_at_ms=NOW_MS + 5)
+    assert again == msgspec.structs.replace(redemption, rolled_back_at_ms=EVENT_MS + 5)
     assert await history_pages.redemption(kept.pool, 2, UUID(use.redemption_id)) is None
 
 

@@ -15,11 +15,11 @@ from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.record.lock_history import LockNote
 from service.worker.housekeeping import clean_up
-from tests.integration.record_fixtures import NOW_MS
+from tests.integration.record_fixtures import EVENT_MS
 from tests.integration.waiting import until
 from tests.integration.webhook_fixtures import Office, Receiver
 
-_LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=NOW_MS)
+_LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=EVENT_MS)
 
 _MAKE = """
 INSERT INTO jobs (job_id, workspace, kind, parameters, requested, status, finished_at)
@@ -114,13 +114,14 @@ async def test_old_notes_of_locks_are_forgotten(pool: asyncpg.Pool) -> None:
     noted."""
     async with pool.acquire() as connection:
         workspace = (await create_workspace(connection, "shop")).workspace
+    now_ms = int(time.time() * 1000)
     locks = [LockNote(workspace, "CODE-1", lock, f"u-{lock}", None, ms, time.monotonic()) for lock, ms in
-             enumerate([NOW_MS + 900_000] * 4 + [NOW_MS - 900_000])]  # fmt: skip
+             enumerate([now_ms + 900_000] * 4 + [now_ms - 900_000])]  # fmt: skip
     await lock_history.add_lock_notes(pool, 0, locks)
     await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days' WHERE lock_digest < 3")
     assert [await lock_history.prune_lock_notes(8, pool, 2) for _ in range(3)] == [2, 1, 0]
     (left,) = (await lock_history.read_lock_history(pool, workspace, "CODE-1")).locks
-    assert (left.user_id, left.until_ms) == ("u-3", NOW_MS + 900_000)
+    assert (left.user_id, left.until_ms) == ("u-3", now_ms + 900_000)
     await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days'")
     await _clean_up(pool, lambda: _are_notes_gone(pool))
 

@@ -1,6 +1,7 @@
 """Migrations, on a real Postgres."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from service.common.resources import SQL_DIR
 from service.formats.events import StockNotice, redemption_id
 from service.record.migrations import MigrationError, migrate, read_migrations
 from tests.integration.record_fixtures import (
-    NOW_MS,
     Record,
     assigned,
     make_workspace,
@@ -90,15 +90,21 @@ def test_gaps_are_errors(tmp_path: Path, names: str):
 
 async def test_months_are_made_ahead(kept: Record):
     """Each month gets one partition of each table, and a fact goes to its month's; a rollback to its redemption's."""
-    pool, use = kept.pool, redeemed("CODE")
+    pool, now_ms = kept.pool, int(time.time() * 1000)
+    use = redeemed("CODE", redemption_id=redemption_id(1, 1, now_ms), at_ms=now_ms)
     assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 5
     assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 0
-    later = NOW_MS + 40 * 86_400_000
-    notice = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=NOW_MS)
+    later = now_ms + 40 * 86_400_000
+    notice = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=now_ms)
     await kept.write(
-        assigned("A"), assigned("B", at_ms=later), unassigned("A", at_ms=later), use, rolled_back(use), notice
+        assigned("A", at_ms=now_ms),
+        assigned("B", at_ms=later),
+        unassigned("A", at_ms=later),
+        use,
+        rolled_back(use),
+        notice,
     )
-    this, that = (datetime.fromtimestamp(ms / 1000, UTC).strftime("_%Y_%m") for ms in (NOW_MS, later))
+    this, that = (datetime.fromtimestamp(ms / 1000, UTC).strftime("_%Y_%m") for ms in (now_ms, later))
     assert await _placed(pool) == {
         *("assignments" + month for month in (this, that)), "unassignments" + that, "redemptions" + this,
         "rollbacks" + this, "stock_notices" + this,
@@ -108,9 +114,12 @@ async def test_months_are_made_ahead(kept: Record):
 async def test_facts_outside_of_all_months_move(kept: Record):
     """Facts of months without a partition are in the default ones. They move when their month's partition is created,
     which a reader of the table delays."""
-    later = NOW_MS + 400 * 86_400_000
+    now_ms = int(time.time() * 1000)
+    later = now_ms + 400 * 86_400_000
     use = redeemed("CODE", redemption_id=redemption_id(1, 1, later), order="o")
-    await kept.write(assigned(), assigned("B", at_ms=later), unassigned("B", at_ms=later), use, rolled_back(use))
+    await kept.write(
+        assigned(at_ms=now_ms), assigned("B", at_ms=later), unassigned("B", at_ms=later), use, rolled_back(use)
+    )
     tables = ("assignments", "unassignments", "redemptions", "rollbacks")
     assert {f"{table}_default" for table in tables} < await _placed(kept.pool)
     facts = await kept.facts()

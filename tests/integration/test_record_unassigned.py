@@ -12,7 +12,7 @@ from service.formats.key_names import bucket
 from service.record.facts import event_writer, history_pages
 from tests.integration.flush_fixtures import MakeFlusher, Shop
 from tests.integration.record_fixtures import (
-    NOW_MS,
+    EVENT_MS,
     Record,
     assigned,
     make_workspace,
@@ -22,11 +22,11 @@ from tests.integration.record_fixtures import (
 )
 
 STORY: list[Event] = [
-    assigned(user="ann", at_ms=NOW_MS),
-    unassigned(user="ann", at_ms=NOW_MS + 1, request=RequestPart(ip="::1", ua="x\ty")),
-    assigned(user="bob", at_ms=NOW_MS + 2),
-    unassigned(user="bob", at_ms=NOW_MS + 3),
-    assigned(user="ann", at_ms=NOW_MS + 4),
+    assigned(user="ann", at_ms=EVENT_MS),
+    unassigned(user="ann", at_ms=EVENT_MS + 1, request=RequestPart(ip="::1", ua="x\ty")),
+    assigned(user="bob", at_ms=EVENT_MS + 2),
+    unassigned(user="bob", at_ms=EVENT_MS + 3),
+    assigned(user="ann", at_ms=EVENT_MS + 4),
 ]
 
 

@@ -7,7 +7,7 @@ from service.formats.events import Answered, RequestPart
 from service.record.facts import event_writer
 from service.record.facts.event_writer import prune_keys
 from service.record.facts.fact_reader import key_pages
-from tests.integration.record_fixtures import NOW_MS, Record, make_workspace, redeemed, rolled_back
+from tests.integration.record_fixtures import EVENT_MS, Record, make_workspace, redeemed, rolled_back
 
 
 async def test_an_idempotency_key_is_kept_with_its_change(kept: Record):
@@ -37,13 +37,13 @@ async def test_an_expired_key_can_be_used_again(kept: Record):
     keyed = {"request": RequestPart(key="k", op="redeem"), "kept": "old"}
     hour = 3_600_000
     await kept.write(redeemed("CODE-1", **keyed))
-    for again in (redeemed("CODE-2", **keyed, at_ms=NOW_MS + hour - 1), rolled_back(redeemed(), **keyed)):
+    for again in (redeemed("CODE-2", **keyed, at_ms=EVENT_MS + hour - 1), rolled_back(redeemed(), **keyed)):
         with pytest.raises(event_writer.KeyReused):
             await kept.write(again)
-    await kept.write(redeemed("CODE-2", **keyed | {"kept": "new"}, at_ms=NOW_MS + hour))
+    await kept.write(redeemed("CODE-2", **keyed | {"kept": "new"}, at_ms=EVENT_MS + hour))
     assert await kept.pool.fetchval("SELECT entry FROM idempotency_keys WHERE seq = 2") == "new"
     await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '1 hour'")
-    await kept.write(redeemed("CODE-3", **keyed, at_ms=NOW_MS + hour))
+    await kept.write(redeemed("CODE-3", **keyed, at_ms=EVENT_MS + hour))
     with pytest.raises(event_writer.Undecided):
         await kept.write(redeemed("A", **keyed), redeemed("B", **keyed))
 
@@ -51,7 +51,7 @@ async def test_an_expired_key_can_be_used_again(kept: Record):
 async def test_an_answer_off_the_hot_path_is_kept(kept: Record):
     """An event of an answer alone records its key and no fact."""
     await kept.write(
-        Answered(epoch=0, seq=0, workspace=1, at_ms=NOW_MS, request=RequestPart(key="k"), kept="f 0 201 x")
+        Answered(epoch=0, seq=0, workspace=1, at_ms=EVENT_MS, request=RequestPart(key="k"), kept="f 0 201 x")
     )
     assert await kept.pool.fetchval("SELECT entry FROM idempotency_keys") == "f 0 201 x"
 

@@ -4,12 +4,12 @@ from service.formats.event_id import EventId
 from service.formats.events import encode_event, redemption_id
 from service.record.facts.quarantine import quarantine_lost_event
 from service.record.facts.redemption_records import records_of
-from tests.integration.record_fixtures import NOW_MS, Record, redeemed
+from tests.integration.record_fixtures import EVENT_MS, Record, redeemed
 
 
 async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> None:
     """Event id and redemption id return the same record, in its workspace alone; an id of another time returns none."""
-    own_id = redemption_id(kept.epoch, 1, NOW_MS)
+    own_id = redemption_id(kept.epoch, 1, EVENT_MS)
     assert await kept.write(redeemed("CODE-1", redemption_id=own_id))
     names = [event, _, other, unknown] = [f"{kept.epoch}-1", own_id, redemption_id(kept.epoch, 1, 1), f"{kept.epoch}-2"]
     records = dict(await records_of(kept.pool, 0, 1, names))
@@ -21,7 +21,7 @@ async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> 
 
 async def test_a_redemption_in_quarantine_is_read_too(kept: Record) -> None:
     """A redemption in quarantine is returned for the same ids and no others; not if it was lost with its Redis."""
-    own_id, other = (redemption_id(kept.epoch, 9, at_ms) for at_ms in (NOW_MS, 1))
+    own_id, other = (redemption_id(kept.epoch, 9, at_ms) for at_ms in (EVENT_MS, 1))
     event_text = encode_event(redeemed("CODE-1", redemption_id=own_id)).encode()
     assert await quarantine_lost_event(kept.pool, 0, EventId(kept.epoch, 9), event_text, b"{}")
     event = f"{kept.epoch}-9"

@@ -16,7 +16,7 @@ from service.record.config.job_rows import finish_job
 from service.record.config.webhook_rows import notify_webhooks, patch_webhook, redeliver, rotate_secret
 from service.record.facts import delivery_rows
 from service.worker.webhook_endpoint import AT_ONCE
-from tests.integration.record_fixtures import NOW_MS, assigned, redeemed, rolled_back, unassigned
+from tests.integration.record_fixtures import EVENT_MS, assigned, redeemed, rolled_back, unassigned
 from tests.integration.waiting import until
 from tests.integration.webhook_fixtures import Got, Office, Receiver
 
@@ -58,7 +58,7 @@ async def test_what_is_told(office: Office, receiver: Receiver) -> None:
 async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None:
     """Stock notices, ended jobs and events of a committed transaction are sent; those of a rolled back one are not."""
     await office.webhook(receiver.url())
-    notice: dict[str, Any] = {"epoch": 0, "seq": 0, "workspace": 1, "book": 2, "what": "codes", "at_ms": NOW_MS}
+    notice: dict[str, Any] = {"epoch": 0, "seq": 0, "workspace": 1, "book": 2, "what": "codes", "at_ms": EVENT_MS}
     await office.kept.write(
         StockNotice(notice="low", left=3, **notice),
         StockNotice(notice="out", left=0, **notice),
