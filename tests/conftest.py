@@ -1,7 +1,10 @@
 """What all tests share."""
 
+import gc
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
@@ -28,6 +31,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort slow files to the front; within a file the order stays."""
     rank = {f"test_{name}": place for place, name in enumerate(_LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+class _Complaints(logging.Handler):
+    """Keeps what asyncio reports of tasks and exceptions that nothing awaited."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture(scope="session")
+def _complaints() -> Iterator[_Complaints]:
+    complaints = _Complaints()
+    logging.getLogger("asyncio").addHandler(complaints)
+    yield complaints
+    gc.collect()
+    assert complaints.texts == []
+
+
+@pytest.fixture(autouse=True)
+def _no_task_is_left(_complaints: _Complaints) -> Iterator[None]:
+    """Fail a test if it, or one before it, left a task that was never awaited: what such a task does, or is reported of
+    it, changes other tests."""
+    yield
+    texts, _complaints.texts = _complaints.texts, []
+    assert texts == []
 
 
 def require(name: str) -> str:
