@@ -4,11 +4,14 @@ import gc
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.progress import ProgressDisplay
 
 settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -25,6 +28,12 @@ _LONG = (
     "erasing_keys races_over_http deployment disk fencing_model replay versions old_knowledge keep_free"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """On a terminal, show what several processes run and what is left, unless more or less was asked for."""
+    if sys.stdout.isatty() and config.getoption("numprocesses", None) and config.get_verbosity() == 0:
+        config.pluginmanager.register(ProgressDisplay())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
