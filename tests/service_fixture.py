@@ -1,4 +1,4 @@
-"""One running `scrip run` for all tests of the API, clients for its keys, and what it holds."""
+"""One running `scrip run` for all tests of the API, clients for its keys, and what a workspace of it holds."""
 
 import asyncio
 import json
@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -20,8 +19,8 @@ import redis
 from loadtests.harness.running import PARTITIONS, Run, data_folder
 from loadtests.harness.servers import free_port
 from loadtests.harness.workspaces import make_workspace
-from service.embedded import demo
-from service.formats.key_names import partition_of
+from service.access.caller import SCOPES
+from service.formats import key_names
 from tests.commands import scrip
 from tests.restricted import restricted
 
@@ -29,8 +28,6 @@ PATIENCE_S = 120.0
 """When a test gives up: many times the usual, since the machine may be busy."""
 _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
-_PAGE = 1000
-"""Keys that one command reads: a command for each takes ten times as long."""
 _WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota", "key_quota"}
 
 
@@ -44,20 +41,43 @@ async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-OBSERVED = ["backlog_samples", "lock_notes", "sampled_steps", "traffic_samples"]
-"""Tables of what processes observe. They are written a while after requests, also refused ones: no test compares
-them."""
+_OBSERVED = ["lock_notes", "reconciled", "traffic_samples"]
+"""Tables of what processes observe. They are written a while after requests, also refused ones, and by comparisons of a
+whole partition: no test compares them."""
+_OF_WORKSPACES = """
+SELECT relname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+WHERE attname = 'workspace' AND relkind IN ('r', 'p') AND NOT relispartition
+  AND relnamespace = 'public'::regnamespace AND relname <> ALL ($1)
+"""
+_OF_PARTS = {
+    "code_change_results": "JOIN code_changes USING (job_id)",
+    "sessions": "JOIN keys USING (key_id)",
+    "webhook_deliveries": "JOIN webhooks USING (webhook)",
+}
+"""Tables whose rows name their workspace in another table."""
+_ROWS = """
+SELECT '{0}', md5(string_agg({1}, ',' ORDER BY {1})) FROM {0} AS t {2}
+WHERE workspace = $1 AND to_jsonb(t) ->> 'action' IS DISTINCT FROM 'attempts.refused'
+"""
+"""A background task counts refused attempts in the audit."""
+_WRITTEN, _USED = "t.xmin::text", "(to_jsonb(t) - 'last_used_at')::text"
+"""The transaction that wrote a row, which is another one after any change; a key without what a background task
+writes."""
 
 
 class Service:
-    """A `scrip run`, ready, and its clients: `service.manage` sends the key `demo_manage`."""
+    """A `scrip run`, ready, and the clients of one of its workspaces: `service.manage` sends the key `demo_manage`.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._clients: dict[str, httpx.Client] = {}
-        self.anonymous = httpx.Client(base_url=run.url, timeout=30, verify=False)
-        self.public, self.checkout, self.manage, self.operate, self.admin = map(
-            self.client, ("demo_public", "demo_checkout", "demo_manage", "demo_operate", "demo_admin")
+    Other tests and background tasks change `demo` and both stores. A test that compares or lists all of a workspace, or
+    changes its settings, makes a workspace of its own, or its file does.
+    """
+
+    def __init__(self, run: Run, workspace: str = "demo", clients: dict[str, httpx.Client] | None = None) -> None:
+        self.run, self.workspace = run, workspace
+        self._clients = {} if clients is None else clients
+        self.anonymous = self.client("")
+        self.public, self.checkout, self.manage, self.operate, self.admin = (
+            self.client(f"{workspace}_{key}") for key in (*SCOPES, "admin")
         )
         self.rival_checkout, self.rival_manage = self.client("rival_checkout"), self.client("rival_manage")
         self.trial = self.client("trial_admin")
@@ -66,7 +86,7 @@ class Service:
     def client(self, key: str) -> httpx.Client:
         """Return a client that sends this key. Without `verify=False` it would read all certificates: 50 ms of CPU."""
         if key not in self._clients:
-            headers = {"Authorization": f"Bearer {key}"}
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
             self._clients[key] = httpx.Client(base_url=self.run.url, headers=headers, timeout=30, verify=False)
         return self._clients[key]
 
@@ -75,10 +95,25 @@ class Service:
         """How many partitions its database has."""
         return self._wait_for(self.fetch("SELECT count(*) FROM partitions"))[0][0]
 
+    @cached_property
+    def _place(self) -> tuple[int, int]:
+        place = "SELECT partition, workspace FROM workspaces WHERE name = $1"
+        return tuple(self._wait_for(self.fetch(place, self.workspace))[0])
+
     @property
     def partition(self) -> int:
-        """The partition of the workspace `demo`."""
-        return partition_of(str(demo.IDS["demo"]), self.partitions)
+        """The partition of its workspace."""
+        return self._place[0]
+
+    @property
+    def number(self) -> int:
+        """The number of its workspace."""
+        return self._place[1]
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of its workspace's keys in Redis."""
+        return key_names.prefix(*self._place)
 
     @property
     def urls(self) -> dict[str, str]:
@@ -86,7 +121,7 @@ class Service:
         return {"REDIS_URL": self.run.facts["redisUrl"], "DATABASE_URL": self.run.facts["databaseUrl"]}
 
     def close(self) -> None:
-        for client in (self.anonymous, *self._clients.values()):
+        for client in self._clients.values():
             client.close()
 
     def redis(self) -> Any:
@@ -98,18 +133,18 @@ class Service:
         async with database(self.run.facts["databaseUrl"]) as connection:
             return await connection.fetch(sql, *args)
 
-    def make_workspace(self, name: str, mode: Literal["live", "test"], partition: int | None = None) -> httpx.Client:
-        """Make a workspace, in this partition, and a key `<name>_admin` with all scopes; return its client once the API
-        knows it."""
+    def make_workspace(self, name: str, mode: Literal["live", "test"], partition: int | None = None) -> "Service":
+        """Make a workspace, in this partition, with keys as those of `demo`. Return the same service with its clients,
+        once the API knows the keys."""
 
         async def make() -> None:
             async with database(self.run.facts["databaseUrl"]) as connection:
                 await make_workspace(connection, name, mode, partition)
 
         self._wait_for(make())
-        client = self.client(f"{name}_admin")
-        until(lambda: client.get("/v1/users/nobody").is_success)
-        return client
+        made = Service(self.run, name, self._clients)
+        until(lambda: made.admin.get("/v1/users/nobody").is_success)
+        return made
 
     def _wait_for(self, running: Coroutine[Any, Any, Any]) -> Any:
         with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
@@ -138,22 +173,25 @@ class Service:
         """Read a book's statistics."""
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
 
-    def held(self) -> dict[bytes, Any]:
-        """Read all keys of Redis, except limits' counters, which expire; of the outbox its last entry."""
-        values: dict[bytes, Any] = {}
+    def held(self) -> dict[str, Any]:
+        """Read what Redis and Postgres hold of its workspace, once everything is recorded: its keys, except limits'
+        counters, which expire, and a digest of its rows of each table."""
+        self.recorded()
         with redis.Redis.from_url(self.run.facts["redisUrl"]) as client:
-            everything = sorted(name for name in client.scan_iter(count=5000) if b":q:" not in name)
-            outboxes = [name for name in everything if name.endswith(b":outbox")]
-            names = [name for name in everything if name not in outboxes]
-            for start in range(0, len(names), _PAGE):
-                page = names[start : start + _PAGE]
-                values |= dict(zip(page, client.eval(_DUMPED, len(page), *page), strict=True))
-            values |= {name: client.xrevrange(name, count=1) for name in outboxes}
-        return values
+            counters = key_names.rate(self.prefix, "", "")[:-1].encode()
+            names = [name for name in client.scan_iter(f"{self.prefix}*", count=5000) if not name.startswith(counters)]
+            dumped: Any = client.eval(_DUMPED, len(names), *names)
+        held = dict(zip([name.decode() for name in names], dumped, strict=True)) | self._wait_for(self._read_rows())
+        assert all(held[one] for one in (key_names.book(self.prefix, 1), f"books of {self.workspace}"))
+        return held
 
-    def digest(self) -> str:
-        """Compute a digest of what Redis holds."""
-        return blake2b(repr(self.held()).encode(), digest_size=16).hexdigest()
+    async def _read_rows(self) -> dict[str, Any]:
+        async with database(self.run.facts["databaseUrl"]) as connection:
+            tables = {name: "" for (name,) in await connection.fetch(_OF_WORKSPACES, _OBSERVED)} | _OF_PARTS
+            sql = " UNION ALL ".join(
+                _ROWS.format(name, _USED if name == "keys" else _WRITTEN, joined) for name, joined in tables.items()
+            )
+            return {f"{name} of {self.workspace}": digest for name, digest in await connection.fetch(sql, self.number)}
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from service.record.config.workspace_rows import create_workspace
 async def make_workspace(
     connection: Any, name: str, mode: Literal["live", "test"], partition: int | None = None
 ) -> None:
-    """Make a workspace, in this partition, and a key `<name>_admin` with all scopes."""
+    """Make a workspace, in this partition, and its keys: `<name>_<scope>` with each scope, `<name>_admin` with all."""
     while True:  # its random id chooses the partition
         transaction = connection.transaction()
         await transaction.start()
@@ -18,5 +18,6 @@ async def make_workspace(
         if partition in (None, row.partition):
             break
         await transaction.rollback()
-    await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
+    for key, scopes in ({scope: [scope] for scope in SCOPES} | {"admin": list(SCOPES)}).items():
+        await create_key(connection, row.workspace, key, scopes, f"{name}_{key}")
     await transaction.commit()

@@ -9,11 +9,12 @@ from tests.service_fixture import Service
 class Operator(Watched):
     def __init__(self, page: Page, service: Service) -> None:
         super().__init__(page, service.run.url)
+        self._key = f"{service.workspace}_admin"
 
-    async def sign_in(self, key: str = "demo_admin") -> "Operator":
-        """Sign in, and wait for the overview."""
+    async def sign_in(self, key: str = "") -> "Operator":
+        """Sign in, with a key of all scopes unless another is given, and wait for the overview."""
         await self.page.goto(f"{self.url}/console")
-        await self["key"].fill(key)
+        await self["key"].fill(key or self._key)
         await self.button("Sign in").click()
         await expect(self["frame"]).to_be_visible()
         return self

@@ -15,6 +15,12 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CODES = 60
 
 
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own, whose list of jobs it reads."""
+    return service.make_workspace(new_id("bulk"), "live")
+
+
 def _read_codes(service: Service, book: str) -> dict[str, dict[str, Any]]:
     rows = ok(service.manage.get(f"/v1/books/{book}/codes", params={"limit": 1000}))["items"]
     return {row["code"]: row for row in rows}

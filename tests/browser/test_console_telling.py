@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 from standardwebhooks import Webhook
 
 from service.domain.webhook_protocol import EVENTS
@@ -131,12 +131,15 @@ async def test_the_test_receiver(operator: Operator, service: Service) -> None:
         assert service.anonymous.post(f"/console/receiver/{status}", json={}).status_code == 404
 
 
-async def test_the_settings(operator: Operator, service: Service) -> None:
+async def test_the_settings(browser: Browser, service: Service) -> None:
     """The workspace's settings are shown and changed; a mistake is shown beside its field, and an empty one resets."""
-    page = operator.page
+    service = service.make_workspace(new_id("settings"), "live")
+    ok(service.operate.patch("/v1/workspace", json={"lockHistory": True}))
+    operator = await Operator(page := await browser.new_page(), service).sign_in()
     await operator.open_page("settings", "Settings")
     main = operator["main"]
-    await expect(main).to_contain_text(re.compile(r"Name\s*demo.*Mode\s*live.*Idempotency-Keys\s*24 hours", re.DOTALL))
+    shown = rf"Name\s*{service.workspace}.*Mode\s*live.*Idempotency-Keys\s*24 hours"
+    await expect(main).to_contain_text(re.compile(shown, re.DOTALL))
     await operator.button("Change").click()
     history = page.get_by_label("Keep a history of holds")
     hours, percent = page.get_by_label("Hours an Idempotency-Key"), page.get_by_label("Held share of what is left")
@@ -163,6 +166,7 @@ async def test_the_settings(operator: Operator, service: Service) -> None:
     await expect(main).to_contain_text("24 hours")
     reset = ok(service.operate.get("/v1/workspace"))
     assert (reset["idempotencyHours"], reset["limits"], reset["lockHistory"]) == (24, None, True)
+    operator.assert_no_errors()
 
 
 async def test_the_audit(operator: Operator, service: Service) -> None:

@@ -16,7 +16,7 @@ import click
 import structlog
 
 from service.formats.coupon_state import Class
-from tests.drifts.comparing import compared, demo_workspace
+from tests.drifts.comparing import compared
 from tests.drifts.load import Load
 from tests.drifts.rounds import KINDS, run_round
 from tests.drifts.subject import World, tags
@@ -34,7 +34,7 @@ MOST_WRONG = 30
 async def drifts(service: Service, sold: str, wanted: int, seed: int) -> list[str]:
     """Make so many, each kind about as often, in a mixed order; print a table; what is wrong."""
     chance = random.Random(seed)
-    world = World(service, await demo_workspace(service), tags(chance.randrange(1000))).open(sold)
+    world = World(service, tags(chance.randrange(1000))).open(sold)
     names = [name for _ in range(-(-wanted // len(KINDS))) for name in chance.sample(list(KINDS), len(KINDS))][:wanted]
     made, reported, wrong, rounds = Counter[Class](), Counter[Class](), list[str](), 0
     began = time.monotonic()

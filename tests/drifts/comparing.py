@@ -1,4 +1,4 @@
-"""A comparison of the partition of a service's `demo`, in this process."""
+"""A comparison of the partition of a service's workspace, in this process."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,8 +37,3 @@ async def compared(
 def compare(service: Service, *, repair: bool = False) -> tuple[Outcome, Differences]:
     """As compared, where there is no loop."""
     return asyncio.run(compared(service, repair=repair))
-
-
-async def demo_workspace(service: Service) -> int:
-    """The number of the workspace that the clients' keys are of."""
-    return (await service.fetch("SELECT workspace FROM workspaces WHERE name = 'demo'"))[0][0]

@@ -1,6 +1,5 @@
 """What a drift is, and what it happens to: a book of its own, and what was done with its coupons."""
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -9,7 +8,6 @@ from typing import Any, NamedTuple
 from service.access.actor import mask
 from service.formats import key_names
 from service.formats.coupon_state import Class
-from tests.drifts.comparing import demo_workspace
 from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -29,7 +27,6 @@ class World:
     """A workspace in which things come to differ."""
 
     service: Service
-    workspace: int
     tags: Iterator[str]
     refuge: int = 0
     """The number of a book to which things are moved."""
@@ -38,7 +35,7 @@ class World:
 
     def key(self, rest: str) -> str:
         """A key of the workspace's."""
-        return key_names.prefix(self.service.partition, self.workspace) + rest
+        return self.service.prefix + rest
 
     def open(self, sold: str = "") -> "World":
         """Make the refuge; `sold` is the id of a book that is being sold."""
@@ -86,7 +83,7 @@ class Subject:
             "orders": map(key_names.bucket, self.orders),
         }  # fmt: skip
         named = {f"{kind}{at}": value for kind, values in lists.items() for at, value in enumerate(values)}
-        numbers = {"workspace": self.world.workspace, "book": self.book, "refuge": self.world.refuge}
+        numbers = {"workspace": self.world.service.number, "book": self.book, "refuge": self.world.refuge}
         return named | numbers | {"w": self.world.key("")}
 
     def thing(self, name: str) -> str:
@@ -212,9 +209,9 @@ def make(world: World, state: str) -> Subject:
     return subject
 
 
-def populated(service: Service, first: int = 1) -> World:
-    """A workspace with a bit of everything in it, all of it recorded; its names are numbered from `first`."""
-    world = World(service, asyncio.run(demo_workspace(service)), tags(first)).open()
+def populated(service: Service) -> World:
+    """A workspace with a bit of everything in it, all of it recorded."""
+    world = World(service, tags(1)).open()
     for state in STATES.keys() - {"sold"}:
         make(world, state)
     service.recorded()

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -68,15 +68,11 @@ def _make_a_key(service: Service) -> httpx.Response:
     return service.operate.post("/v1/keys", json={"name": "unlucky", "scopes": ["public"]})
 
 
-_FIRST = count(1, 1000)
-"""Names of a shop: no two of a service have the same."""
-
-
 class Shop:
     """A service with something in every state, a request that was answered under a key, and a lock."""
 
     def __init__(self, service: Service) -> None:
-        self._used = make(populated(service, next(_FIRST)), "used")
+        self._used = make(populated(service), "used")
         self._body = {"userId": new_id(), "orderId": new_id("order"), "orderValue": "33.33"}
         self._key, self._holder = uuid4().hex, {"userId": new_id(), "orderId": new_id("order")}
         self._answer = self._redeem(service, service.coupon())
@@ -108,9 +104,9 @@ class Shop:
 
 async def test_redis_forgets_everything(patient: Service) -> None:
     """FLUSHALL: 503 `recovering`, never 404, until all is rebuilt from Postgres; only locks are gone."""
-    service, url = patient, patient.run.facts["redisUrl"]
+    service = await asyncio.to_thread(patient.make_workspace, new_id("forgotten"), "live")
     shop, code = await asyncio.to_thread(Shop, service), service.coupon()
-    before = await everything(url)
+    before = await _everything(service)
     shop.lock(service)
 
     with service.redis() as client:
@@ -124,9 +120,15 @@ async def test_redis_forgets_everything(patient: Service) -> None:
     assert refusals == {"recovering"}
 
     await asyncio.to_thread(service.run.until_ready)  # the other partitions, too
-    assert await everything(url) == before
+    assert await _everything(service) == before
     refused(shop.redeem_locked(service), 409, "lock_lost")
     shop.assert_answers_stand(service)
+
+
+async def _everything(service: Service) -> dict[str, Any]:
+    """Everything of the service's workspace: others have locks, which are gone, too."""
+    held = await everything(service.run.facts["redisUrl"])
+    return {name: value for name, value in held.items() if name.startswith(service.prefix)}
 
 
 async def test_the_api_is_killed_while_uploading(patient: Service) -> None:

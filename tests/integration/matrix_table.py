@@ -5,10 +5,8 @@ A route that isn't here fails tests/integration/test_matrix.py.
 
 from typing import Any, NamedTuple
 
-import httpx
-
 from tests.integration.requests_table import Place, make_paused_change
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.service_fixture import Service, new_code, new_id, ok, until
 
 ANYONE = ""
 
@@ -148,16 +146,17 @@ ROWS = (
 )  # fmt: skip
 
 
-def make_place(service: Service, admin: httpx.Client) -> Place:
-    """Make what the requests need, in the workspace of this client."""
+def make_place(service: Service) -> Place:
+    """Make what the requests need."""
+    admin = service.admin
     place = {name: new_id() for name in ("ann", "zed", "nobody")}
     place |= {name: new_id("order") for name in ("order", "order2", "order3", "used_order")}
     names = [*(f"free{number}" for number in range(1, 8)), "assigned", "locked", "used", "undone"]
     place |= {name: new_code() for name in (*names, "new1", "new2")}
     spare = [new_code() for _ in range(5)]
-    place["book"] = service.book(*(place[name] for name in names), *spare, client=admin)
+    place["book"] = service.book(*(place[name] for name in names), *spare)
     for discount in _DISCOUNTS:
-        service.book(client=admin, discount=discount, tags=["x"], metadata={"a": [1]}, limits={"lockedPercent": 50})
+        service.book(discount=discount, tags=["x"], metadata={"a": [1]}, limits={"lockedPercent": 50})
     ok(admin.post("/v1/users", json={"userId": place["ann"], "metadata": {"note": "anns"}}), 201)
     ok(admin.post("/v1/users", json={"userId": place["zed"]}), 201)
     ok(admin.post(f"/v1/coupons/assign/{place['assigned']}", json={"userId": place["ann"]}), 201)
@@ -168,6 +167,7 @@ def make_place(service: Service, admin: httpx.Client) -> Place:
     undone = ok(admin.post(f"/v1/coupons/redeem/{place['undone']}", json={"userId": place["ann"]}), 201)
     place["redemption"] = undone["redemptionId"]
     place["job"] = ok(admin.post(f"/v1/books/{place['book']}/codes/generate", json={"count": 1}), 202)["jobId"]
+    until(lambda: ok(admin.get(f"/v1/jobs/{place['job']}"))["status"] == "done")
     for name in ("change1", "change2"):
         place[name] = make_paused_change(service, place["book"])
     for name in ("key1", "key2"):

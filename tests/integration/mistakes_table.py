@@ -23,7 +23,7 @@ class Mistake(NamedTuple):
     """Words of the title, the detail or a reason, from which the developer knows what to change."""
     body: dict[str, Any] | str | None = None
     headers: dict[str, str] = {}  # noqa: RUF012, never changed
-    key: str | None = "demo_admin"
+    key: str | None = "{own}_admin"
     """Sent as `Authorization: Bearer`; None is without."""
 
 
@@ -40,7 +40,7 @@ def make_place(service: Service) -> Place:
     cursor = ok(service.manage.get("/v1/books?limit=1"))["nextCursor"]
     return {
         "book": book, "code": free, "second": second, "used": used, "held": held, "priced": priced, "user": user,
-        "order": order, "key": key, "cursor": cursor,
+        "order": order, "key": key, "cursor": cursor, "own": service.workspace,
     }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ MISTAKES = (
     ),
     Mistake(
         "A key without the scope", _REDEEM, 403, "forbidden", "an API key with the scope checkout", _USER,
-        key="demo_public",
+        key="{own}_public",
     ),
     Mistake(
         "A test workspace's key for a live book", "GET /v1/books/{book}", 404, "book_not_found", "test workspaces",

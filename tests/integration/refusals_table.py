@@ -19,7 +19,7 @@ class Case(NamedTuple):
     body: dict[str, Any] | bytes | None = None
     field: str | None = None
     kind: str = "application/json"
-    key: str = "demo_admin"
+    key: str = "{own}_admin"
 
     @property
     def id(self) -> str:
@@ -27,11 +27,11 @@ class Case(NamedTuple):
         return f"{self.code}: {self.method} {self.path} {text}".strip()
 
 
-def make_place(service: Service) -> Place:
-    """Make what each refusal needs, for the users ann and bob."""
+def make_place(service: Service, rival: Service) -> Place:
+    """Make what each refusal needs, for the users ann and bob; and a book of another workspace."""
     place = {name: new_id() for name in ("ann", "bob", "full", "fresh")}
     place |= {name: new_id("order") for name in ("taken", "undone", "given", "new")}
-    place |= {"rivals": ok(service.rival_manage.post("/v1/books", json={"name": "Theirs"}), 201)["bookId"]}
+    place |= {"rivals": rival.book(), "own": service.workspace}
     _make_books(service, place)
     _use(service, place)
     _lock(service, place)
@@ -243,8 +243,8 @@ OTHERS = (
         ("user-specific", {"userId": "{ann}"}), ("generate", {}), ("time-specific", {
             "validFrom": "2026-01-01T00:00:00Z", "validUntil": "2036-01-01T00:00:00Z", "maxUsesPerUser": 1}))),
     Case("forbidden", "POST", "/v1/test/clock", {"now": "2030-01-01T00:00:00Z"}),
-    Case("forbidden", "POST", "/v1/checkout", {"userId": "{ann}"}, key="demo_public"),
-    Case("forbidden", "PATCH", "/v1/workspace", {"couponsPerOrder": 2}, key="demo_manage"),
+    Case("forbidden", "POST", "/v1/checkout", {"userId": "{ann}"}, key="{own}_public"),
+    Case("forbidden", "PATCH", "/v1/workspace", {"couponsPerOrder": 2}, key="{own}_manage"),
     Case("unauthenticated", "POST", "/v1/checkout", {"userId": "{ann}"}, key="nobodys"),
     Case("unauthenticated", "PATCH", "/v1/workspace", {"couponsPerOrder": 2}, key="nobodys"),
     Case("too_large", "POST", "/v1/coupons/redeem/{free}", b" " * 65_537),

@@ -17,7 +17,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, pages, refused,
 @pytest.fixture(scope="module")
 def admin(service: Service) -> httpx.Client:
     """The client of a test workspace of this module's own."""
-    client = service.make_workspace(new_id("audited"), "test")
+    client = service.make_workspace(new_id("audited"), "test").admin
     client.headers["User-Agent"] = "audit-test/1"
     return client
 

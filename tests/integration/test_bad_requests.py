@@ -16,7 +16,7 @@ import pytest
 
 from service.domain.outcomes import BY_CODE
 from tests.integration.requests_table import REQUESTS, Asked, Place, filled, make_place, send, unchanged
-from tests.service_fixture import Service, ok, refused
+from tests.service_fixture import Service, new_id, ok, refused
 
 _MISSING = object()
 _JSON = {"Content-Type": "application/json"}
@@ -30,6 +30,12 @@ _NOT_CODES = ("ABC", "x" * 65, "a%20bc", "abcd%0a", "%00abc", "%ff%fe%fd%fc", "a
 
 
 @pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own."""
+    return service.make_workspace(new_id("bad"), "test")
+
+
+@pytest.fixture(scope="module")
 def place(service: Service) -> Place:
     """A book with a free code, a redeemed one, and its order."""
     return make_place(service)
@@ -38,7 +44,7 @@ def place(service: Service) -> Place:
 @pytest.fixture(scope="module", autouse=True)
 def nothing_changes(service: Service, place: Place) -> Iterator[None]:
     """All refusals of this file together change nothing."""
-    with unchanged(service, place["book"]):
+    with unchanged(service):
         yield
 
 

@@ -66,6 +66,7 @@ def make_operations(service: Service, owner: str) -> tuple[list[Any], str]:
 
 def test_a_repeat_gets_the_first_answer(patient: Service) -> None:
     """A repeat gets the same bytes after the outbox was trimmed, settings changed, all rolled back, Redis rebuilt."""
+    patient = patient.make_workspace(new_id("repeats"), "live")
     key, owner = uuid4().hex, new_id()
     operations, book = make_operations(patient, owner)
     first = ask(patient, key, operations, Prefer="durability=recorded")

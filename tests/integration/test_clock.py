@@ -24,7 +24,7 @@ _WITHIN = "2040-01-15T00:00:00Z"
 class Lab:
     def __init__(self, service: Service, name: str) -> None:
         self.service, self.name = service, name
-        self.client = service.make_workspace(name, "test")
+        self.client = service.make_workspace(name, "test").admin
 
     def set(self, now: str | None, **headers: str) -> str:
         """Set the clock; return its time."""

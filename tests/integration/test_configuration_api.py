@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
+
+
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own, whose settings it changes and whose lists it reads."""
+    return service.make_workspace(new_id("configured"), "live")
 
 
 def make_book(service: Service, **fields: Any) -> dict[str, Any]:

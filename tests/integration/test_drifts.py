@@ -6,7 +6,6 @@ import pytest
 
 from service.formats.coupon_state import Class
 from service.record.partitions import bulk_reads
-from tests.drifts.comparing import demo_workspace
 from tests.drifts.rounds import KINDS, run_round
 from tests.drifts.subject import World, tags
 from tests.drifts.traffic import traffic
@@ -23,7 +22,7 @@ async def test_each_is_named(own_service: Callable[[], Service], monkeypatch: py
         standby_of(service.run.facts["databaseUrl"]) as url,
         traffic(service, 2000, change_every_s=0.5) as crowd,
     ):
-        world = World(service, await demo_workspace(service), tags(1)).open(crowd.books["sale"][0].book_id)
+        world = World(service, tags(1)).open(crowd.books["sale"][0].book_id)
         report = await run_round(world, list(KINDS), replica_url=url)
     assert crowd.ledger.succeeded > 20
     assert (report.wrong, report.reported) == ([], report.made)

@@ -11,15 +11,12 @@ from tests.integration.fastlane_requests import BOOKS, codes_of, shapes, stories
 from tests.integration.serving import Served, Wire, without_ids
 from tests.service_fixture import Service, ok
 
-LASTING = {"lockSeconds": 3000, "maxLockSeconds": 3600}
-"""No lock ends while other tests compare what Redis holds."""
-
 
 class Side:
     """A workspace with the books, behind a server with the fast lane or without."""
 
     def __init__(self, service: Service, served: Served, name: str) -> None:
-        self.served, admin = served, service.make_workspace(name, "live")
+        self.served, admin = served, service.make_workspace(name, "live").admin
         self._values = {"key": f"{name}_admin", "token": "none"}
         self._values["book"] = service.book(client=admin)
         for scope in ("public", "operate"):
@@ -27,7 +24,7 @@ class Side:
             self._values[scope] = ok(made, 201)["secret"]
         self._values["rival"] = "rival_checkout"
         for book, rules in BOOKS.items():
-            self._values[book] = service.book(*codes_of(book), client=admin, **LASTING | rules)
+            self._values[book] = service.book(*codes_of(book), client=admin, **rules)
         self._wire: Wire | None = None
 
     def send(self, request: bytes, cuts: list[int]) -> None:

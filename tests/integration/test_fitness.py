@@ -1,6 +1,7 @@
 """Servers that may lose or forget data decide nothing, from the first connection on and while they run."""
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,17 @@ async def test_an_unfit_server_never_gets_a_request() -> None:
 
 
 @pytest.fixture
-def shop(patient: Service) -> tuple[Service, Any, list[str]]:
-    """A service whose servers a test may break, its Redis, and codes, the first assigned to ann."""
+def shop(patient: Service) -> Iterator[tuple[Service, Any, list[str]]]:
+    """A service whose servers a test may break, its Redis, whose settings are put back, and codes, the first assigned
+    to ann."""
     codes = [new_code() for _ in range(200)]
     patient.book(*codes)
     ok(patient.checkout.post(f"/v1/coupons/assign/{codes[0]}", json={"userId": "ann"}), 201)
-    return patient, patient.redis(), codes
+    with patient.redis() as client:
+        before = client.config_get("maxmemory", "maxmemory-policy", "appendfsync", "no-appendfsync-on-rewrite")
+        yield patient, client, codes
+        for name, value in before.items():
+            client.config_set(name, value)
 
 
 def _refused(answer: httpx.Response) -> bool:

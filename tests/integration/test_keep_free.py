@@ -3,7 +3,15 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.service_fixture import Service, new_id, ok, until
+
+
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own, for whose books the worker orders jobs."""
+    return service.make_workspace(new_id("stocks"), "live")
 
 
 def wait_for_stock(service: Service, book: str, free: int, codes: int) -> None:

@@ -6,20 +6,23 @@ from typing import Any
 import httpx
 import pytest
 
+from service.formats import key_names
 from service.hot.connection import Broken
 from service.hot.workspace_state import Workspace
 from service.worker import versions
 from tests.integration.opening_fixtures import Place
 from tests.integration.serving import Served
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_id, ok, refused, until
 
 
 def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path) -> None:
     """With the workspace's stored answers at SCRIP_KEPT_BYTES, a request with a new key gets `key_quota` and changes
     nothing; requests without a key, repeats, and hot requests with a key are answered."""
-    admin = service.make_workspace(new_id("budget"), "live")
+    own = service.make_workspace(new_id("budget"), "live")
     served = Served(service, tmp_path, kept_bytes=1 << 20)
-    client = httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers=admin.headers, timeout=30, verify=False)
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{served.port}", headers=own.admin.headers, timeout=30, verify=False
+    )
 
     def post(path: str, key: str, **body: Any) -> httpx.Response:
         return client.post(path, json=body, headers={"Idempotency-Key": key} if key else {})
@@ -29,14 +32,12 @@ def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path) -
         one = new_id("one")
         first = ok(post("/v1/books", one, name="one"), 201)
         with service.redis() as redis:
-            (entry,) = redis.scan_iter(f"*:i:{one}")
-            stored = entry.replace(f"i:{one}", "y")
+            entry, stored = key_names.answer(own.prefix, one), key_names.kept_bytes(own.prefix)
             (hour,) = redis.hkeys(stored)
             assert int(redis.hget(stored, hour)) == len(redis.get(entry))
             redis.hincrby(stored, hour, 1 << 20)
-        code = new_code()
-        service.book(code, client=admin)
-        before = service.digest()
+        code = own.coupon()
+        before = own.held()
         problem = post("/v1/books", "refused", name="refused")
         refused(problem, 429, "key_quota")
         assert 0 < int(problem.headers["Retry-After"]) <= 25 * 3600
@@ -44,7 +45,7 @@ def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path) -
         refused(post("/v1/batch", "b", operations=operations), 429, "key_quota")
         again = post("/v1/books", one, name="one")
         assert (ok(again, 201), again.headers["Idempotency-Replayed"]) == (first, "true")
-        assert service.digest() == before
+        assert own.held() == before
         ok(post("/v1/books", "", name="two"), 201)
         ok(post(f"/v1/coupons/lock/{code}", "hot", userId="u"), 201)
     finally:

@@ -14,9 +14,15 @@ WAYS = pytest.mark.parametrize("way", [{}, BY_LITESTAR], ids=["fast lane", "Lite
 
 
 @pytest.fixture(scope="module")
-def shop(service: Service) -> httpx.Client:
-    """A client of a workspace for this module alone."""
+def service(service: Service) -> Service:
+    """A workspace of this file's own."""
     return service.make_workspace(new_id("limited"), "live")
+
+
+@pytest.fixture(scope="module")
+def shop(service: Service) -> httpx.Client:
+    """A client with all scopes."""
+    return service.admin
 
 
 def key_of(service: Service, shop: httpx.Client, *scopes: str, **limits: int) -> httpx.Client:
@@ -35,7 +41,7 @@ def ask(client: httpx.Client, verb: str, code: str, way: dict[str, str], **body:
 def test_requests_are_limited(service: Service, shop: httpx.Client, way: dict[str, str]) -> None:
     """Each response has the remaining requests; beyond the limit every route returns 429 with Retry-After."""
     code = new_code()
-    service.book(code, client=shop)
+    service.book(code)
     client = key_of(service, shop, "checkout", "manage", requestsPerMinute=4)
     answer = ask(client, "lock", code, way, userId="ann")
     ok(answer, 201)
@@ -48,7 +54,7 @@ def test_requests_are_limited(service: Service, shop: httpx.Client, way: dict[st
     answer = client.get("/v1/books/none")
     refused(answer, 404, "book_not_found")
     assert answer.headers["RateLimit"].startswith('"requests";r=0;')
-    before = service.digest()
+    before = service.held()
     for answer in (
         ask(client, "redeem", code, way, userId="ann"),
         client.get("/v1/books"),
@@ -57,14 +63,14 @@ def test_requests_are_limited(service: Service, shop: httpx.Client, way: dict[st
         refused(answer, 429, "rate_limited")
         assert 0 < int(answer.headers["Retry-After"]) <= 60
         assert answer.headers["RateLimit"].startswith('"requests";r=0;')
-    assert service.digest() == before
+    assert service.held() == before
     assert "RateLimit" not in shop.get("/v1/books").headers
 
 
 def test_misses_are_limited(service: Service, shop: httpx.Client) -> None:
     """After two misses a request of the key gets `too_many_misses`, for an existing coupon too."""
     code = new_code()
-    service.book(code, client=shop)
+    service.book(code)
     client = key_of(service, shop, "checkout", missesPerMinute=2)
     for _ in range(2):
         refused(ask(client, "redeem", new_code(), {}, userId="eve"), 404, "coupon_not_found")
@@ -78,7 +84,7 @@ def test_public_guesses_are_limited(service: Service, shop: httpx.Client, way: d
     """An address with a public key may miss 100 times a minute by default; before that, responses for any reason differ
     only in what remains."""
     codes = [new_code() for _ in range(4)]
-    service.book(*codes, client=shop)
+    service.book(*codes)
     ok(ask(shop, "redeem", codes[0], {}, userId="bob"), 201)
     ok(ask(shop, "assign", codes[1], {}, userId="bob"), 201)
     ok(shop.patch(f"/v1/coupons/{codes[2]}", json={"status": "inactive"}))
@@ -100,7 +106,7 @@ def test_public_guesses_are_limited(service: Service, shop: httpx.Client, way: d
 def test_locks_are_limited(service: Service, shop: httpx.Client) -> None:
     """A lock beyond the book's limit for a user gets `lock_quota`, until the limit is removed."""
     codes = [new_code(), new_code()]
-    book = service.book(*codes, client=shop, limits={"locksPerUser": 1})
+    book = service.book(*codes, limits={"locksPerUser": 1})
     ok(ask(shop, "lock", codes[0], {}, userId="ann"), 201)
     answer = ask(shop, "lock", codes[1], {}, userId="ann")
     refused(answer, 429, "lock_quota")
@@ -112,7 +118,7 @@ def test_locks_are_limited(service: Service, shop: httpx.Client) -> None:
 def test_each_of_a_batch_counts(service: Service, shop: httpx.Client) -> None:
     """Each operation of a batch counts: with three requests left, three of five are decided."""
     codes = [new_code() for _ in range(5)]
-    service.book(*codes, client=shop)
+    service.book(*codes)
     client = key_of(service, shop, "checkout", requestsPerMinute=3)
     answer = client.post(
         "/v1/batch", json={"operations": [{"op": "lock", "code": code, "userId": "ann"} for code in codes]}

@@ -3,10 +3,18 @@
 import base64
 import json
 
+import pytest
+
 from service.formats import page_cursors
 from tests.service_fixture import Service, new_code, new_id, ok
 
 _UNDOCUMENTED = {"/console/data/jobs", "/console/data/redemptions"}
+
+
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own, which keeps its webhook."""
+    return service.make_workspace(new_id("cursors"), "live")
 
 
 def _list_paths(service: Service) -> set[str]:

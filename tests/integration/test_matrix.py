@@ -17,38 +17,22 @@ import pytest
 from service.access.caller import SCOPES
 from service.common.config import JwtIssuer
 from service.domain.times import to_datetime
-from service.formats import key_names
 from service.record.config.key_rows import create_key, revoke_key
-from service.record.config.workspace_rows import read_workspace, workspace_named
 from tests.integration.matrix_table import ANYONE, ROWS, Row, make_place
 from tests.integration.requests_table import Place, filled
 from tests.integration.serving import Served
 from tests.schema import check_answer
-from tests.service_fixture import OBSERVED, Service, database, new_id, ok, refused, until
+from tests.service_fixture import Service, database, new_id, refused, until
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
-
-_STATE = """
-SELECT md5(string_agg(line, ',' ORDER BY line)) FROM (
-    SELECT (to_jsonb(row) - 'last_used_at')::text AS line FROM {table} AS row
-    WHERE workspace = $1 AND to_jsonb(row) ->> 'action' IS DISTINCT FROM 'attempts.refused'
-) AS rows
-"""
-_RUNNING = "SELECT FROM jobs JOIN workspaces USING (workspace) WHERE status = 'running' AND workspaces.name = $1"
-_TABLES = """
-SELECT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_name, table_schema)
-WHERE column_name = 'workspace' AND table_schema = 'public' AND table_type = 'BASE TABLE'
-  AND table_name <> ALL ($1) ORDER BY table_name
-"""
 
 
 class World(NamedTuple):
     """A server with an issuer, two workspaces, and the objects in the first."""
 
     service: Service
+    rival: Service
     url: str
     idp: Idp
-    workspace: str
-    rival: str
     place: Place
     document: dict[str, Any]
 
@@ -60,73 +44,45 @@ class World(NamedTuple):
         check_answer(answer, row.route, self.document)
         return answer
 
-    def state(self) -> list[Any]:
-        """The first workspace's data in Redis and in Postgres."""
-        return asyncio.run(self._state())
-
-    async def _state(self) -> list[Any]:
-        async with database(self.service.run.facts["databaseUrl"]) as connection:
-            number = await workspace_named(connection, self.workspace)
-            assert number is not None
-            row = await read_workspace(connection, number)
-            tables = [record["table_name"] for record in await connection.fetch(_TABLES, OBSERVED)]
-            rows = {name: await connection.fetchval(_STATE.format(table=name), number) for name in tables}
-        prefix = key_names.prefix(row.partition, number).encode()
-        held = {name: value for name, value in self.service.held().items() if name.startswith(prefix)}
-        assert len(held) > 10
-        assert sum(value is not None for value in rows.values()) > 5
-        return [held, rows]
-
-    def settled(self) -> list[Any]:
-        """The state, once everything is recorded."""
-        admin = {"Authorization": f"Bearer {self.workspace}_admin"}
-        until(lambda: not asyncio.run(self.service.fetch(_RUNNING, self.workspace)))
-        until(lambda: ok(_client.get(f"{self.url}/v1/ops/consistency", headers=admin))["lagEvents"] == 0)
-        return self.state()
-
 
 _client = httpx.Client(timeout=60, verify=False)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])
 def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
-    """Two new test workspaces, a key for each scope in both, and a server that accepts users' tokens."""
-    folder, idp, names = tmp_path_factory.mktemp("idp"), Idp(), (new_id("own"), new_id("rival"))
+    """Two new test workspaces, and a server that accepts users' tokens."""
+    folder, idp = tmp_path_factory.mktemp("idp"), Idp()
     (folder / "jwks.json").write_bytes(idp.jwks())
-    admin, _ = (service.make_workspace(name, "test") for name in names)
-    asyncio.run(_make_keys(service, names))
+    own, rival = (service.make_workspace(new_id(name), "test") for name in ("own", "rival"))
+    asyncio.run(_make_ended_keys(own))
     issuers = tuple(
-        JwtIssuer(issuer=ISSUER, audience=audience, workspace=name, jwks=str(folder / "jwks.json"))
-        for audience, name in zip((AUDIENCE, "rival"), names, strict=True)
+        JwtIssuer(issuer=ISSUER, audience=audience, workspace=of.workspace, jwks=str(folder / "jwks.json"))
+        for audience, of in ((AUDIENCE, own), ("rival", rival))
     )
     server = Served(service, Path(folder), hot=request.param, jwt_issuers=issuers)
     try:
         document = service.anonymous.get("/schema/openapi.json").json()
-        made = World(service, f"http://127.0.0.1:{server.port}", idp, *names, make_place(service, admin), document)
+        made = World(own, rival, f"http://127.0.0.1:{server.port}", idp, make_place(own), document)
         ready = Row("GET /v1/users/{userId}", "", "/v1/users/{ann}")
         until(lambda: made.ask(ready, f"Bearer {idp.token(sub=made.place['ann'])}").is_success)
-        until(lambda: made.ask(ready, f"Bearer {names[1]}_checkout").is_success)
+        until(lambda: made.ask(ready, f"Bearer {rival.workspace}_checkout").is_success)
         yield made
     finally:
         server.end()
 
 
-async def _make_keys(service: Service, names: tuple[str, str]) -> None:
-    async with database(service.run.facts["databaseUrl"]) as connection:
-        for name in names:
-            number = await workspace_named(connection, name)
-            assert number is not None
-            for scope in SCOPES:
-                await create_key(connection, number, scope, [scope], f"{name}_{scope}")
-            row = await create_key(connection, number, "revoked", list(SCOPES), f"{name}_revoked")
-            await revoke_key(connection, number, row.key_id)
-            ended = to_datetime(int(time.time() * 1000) - 1000)
-            await create_key(connection, number, "ended", list(SCOPES), f"{name}_ended", ended)
+async def _make_ended_keys(own: Service) -> None:
+    """Make a revoked key and an expired one."""
+    async with database(own.run.facts["databaseUrl"]) as connection:
+        row = await create_key(connection, own.number, "revoked", list(SCOPES), f"{own.workspace}_revoked")
+        await revoke_key(connection, own.number, row.key_id)
+        ended = to_datetime(int(time.time() * 1000) - 1000)
+        await create_key(connection, own.number, "ended", list(SCOPES), f"{own.workspace}_ended", ended)
 
 
 def _bad_credentials(world: World) -> Iterator[str | bytes | None]:
     """Invalid, revoked and expired credentials."""
-    name, idp, ann = world.workspace, world.idp, world.place["ann"]
+    name, idp, ann = world.service.workspace, world.idp, world.place["ann"]
     good = idp.token(sub=ann)
     yield from (None, "", "Bearer", f"Basic {name}_admin", f"{name}_admin", f"Bearer {name}_admi", "Bearer *")
     yield from (f"Bearer {name}_admin2", f"Bearer {name}_ADMIN", f"Bearer {name}_revoked", f"Bearer {name}_ended")
@@ -171,7 +127,7 @@ def test_every_operation_is_listed(service: Service) -> None:
 
 def test_refused_credentials(world: World) -> None:
     """A bad credential, another scope, workspace or user gets nothing, learns nothing and changes nothing."""
-    before, asked = world.settled(), 0
+    before, asked = world.service.held(), 0
     bad = list(_bad_credentials(world))
     stranger = f"Bearer {world.idp.token(sub=new_id())}"
     namesake = f"Bearer {world.idp.token(sub=world.place['ann'], aud='rival')}"
@@ -183,13 +139,13 @@ def test_refused_credentials(world: World) -> None:
             assert refused(answer, 401, "unauthenticated"), (row.route, credential)
             _check_secrets(world, row, answer)
         scopes = row.scopes.split()
-        for name in (world.workspace, world.rival):
+        for of in (world.service, world.rival):
             for scope in set(SCOPES) - set(scopes):
-                answer = world.ask(row, f"Bearer {name}_{scope}")
-                assert refused(answer, 403, "forbidden"), (row.route, name, scope)
+                answer = world.ask(row, f"Bearer {of.workspace}_{scope}")
+                assert refused(answer, 403, "forbidden"), (row.route, of.workspace, scope)
                 _check_secrets(world, row, answer)
         for scope in set(SCOPES) & set(scopes):
-            _ask_rival(world, row, f"Bearer {world.rival}_{scope}")
+            _ask_rival(world, row, f"Bearer {world.rival.workspace}_{scope}")
         answer = world.ask(row, stranger)
         assert answer.status_code == (row.other if "user" in scopes else 403), (row.route, answer.text)
         _check_secrets(world, row, answer)
@@ -200,7 +156,7 @@ def test_refused_credentials(world: World) -> None:
         else:
             refused(world.ask(row, namesake), 403, "forbidden")
         asked += len(bad) + 2 * len(SCOPES) - len(set(SCOPES) & set(scopes)) + 2
-    assert world.state() == before
+    assert world.service.held() == before
     assert asked > 1500
 
 
@@ -219,7 +175,7 @@ def _ask_rival(world: World, row: Row, credential: str) -> None:
 
 def test_accepted_credentials(world: World) -> None:
     """The same requests succeed with a good credential, with the documented answers."""
-    place, name = world.place, world.workspace
+    place, name = world.place, world.service.workspace
     ann = f"Bearer {world.idp.token(sub=place['ann'])}"
     for row in ROWS:
         scopes = row.scopes.split()

@@ -8,14 +8,20 @@ import pytest
 
 from tests.integration.mistakes_table import MISTAKES, Mistake, make_place
 from tests.integration.requests_table import Place, unchanged
-from tests.service_fixture import Service, refused
+from tests.service_fixture import Service, new_id, refused
+
+
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own."""
+    return service.make_workspace(new_id("mistakes"), "live")
 
 
 @pytest.fixture(scope="module")
 def place(service: Service) -> Iterator[Place]:
     """What the mistakes are about; all of them together change nothing."""
     made = make_place(service)
-    with unchanged(service, made["book"]):
+    with unchanged(service):
         yield made
 
 
@@ -29,7 +35,7 @@ def _fill(value: Any, place: Place) -> Any:
 def test_a_mistake(service: Service, place: Place, mistake: Mistake) -> None:
     """The refusal of a likely mistake has its status and code, and the words that lead to the remedy."""
     method, _, path = mistake.request.format_map(place).partition(" ")
-    client = service.anonymous if mistake.key is None else service.client(mistake.key)
+    client = service.anonymous if mistake.key is None else service.client(mistake.key.format_map(place))
     body = mistake.body if isinstance(mistake.body, str) else json.dumps(_fill(mistake.body, place))
     headers = {"Content-Type": "application/json"} | _fill(mistake.headers, place)
     content = None if mistake.body is None else body

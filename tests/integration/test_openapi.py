@@ -30,6 +30,12 @@ _CHANGING_NOTHING = {"POST /v1/coupons/validate", "POST /v1/books/{bookId}/codes
 
 
 @pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own, whose settings it changes."""
+    return service.make_workspace(new_id("openapi"), "test")
+
+
+@pytest.fixture(scope="module")
 def document(service: Service) -> Document:
     """The document as it is served."""
     answer = service.anonymous.get("/schema/openapi.json")

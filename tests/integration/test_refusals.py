@@ -11,16 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from service.api.hot_path import fingerprint
 from service.domain.outcomes import BY_CODE
-from tests.integration import waiting
+from service.formats import key_names
 from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, make_place
-from tests.integration.requests_table import REQUESTS, Place, filled
+from tests.integration.requests_table import REQUESTS, filled
 from tests.schema import check_answer
-from tests.service_fixture import OBSERVED, Service, new_id, ok, refused, shared_service, until
+from tests.service_fixture import Service, new_id, ok, refused, until
 
 ELSEWHERE = {
     "recovering": "tests/faults/test_opening.py",
@@ -49,79 +48,37 @@ _EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidde
                "unsupported_media_type", "invalid", "idempotency_key_reused", "request_in_progress"}  # fmt: skip
 """What nearly every route may answer: other tests, and those of keys below, request them all."""
 
-_TABLES = """
-SELECT relname FROM pg_class
-WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace
-  AND relname <> ALL ($1) ORDER BY relname"""
-_ROWS = "SELECT '{0}' AS name, count(*) AS rows, md5(string_agg({1}, ',' ORDER BY {1})) AS digest FROM {2} t"
-_WRITTEN = "t.xmin::text"
-"""The transaction that wrote a row: another one after any change."""
-_MOVING = {
-    "keys": "(to_jsonb(t) - 'last_used_at')::text",
-    "workers": "holder",
-    "processes": "id::text",
-    "audit": "t::text",
-}
-"""Rows without the columns that a background task writes."""
-_FROM = {"audit": "(SELECT * FROM audit WHERE action <> 'attempts.refused')"}
-"""A background task counts refused attempts there."""
-
 
 class Stage:
-    """A service of its own with a situation for each refusal, and all that it holds."""
+    """A workspace with a situation for each refusal, and all that it holds."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, rival: Service) -> None:
         self.service = service
-        self.place: Place = {}
-        self._sql = ""
-        self._before: dict[Any, Any] = {}
+        self.place = make_place(service, rival)
         self.document = service.anonymous.get("/schema/openapi.json").json()
         self._operations = [(method.upper(), path) for path, item in self.document["paths"].items() for method in item]
+        self.settle()
 
-    async def make(self) -> "Stage":
-        """Make the situations, and wait until Postgres has them."""
-        self.place = make_place(self.service)
-        names = [row["relname"] for row in await self.service.fetch(_TABLES, OBSERVED)]
-        assert {"books", "codes", "redemptions", "assignments", "config_versions", "jobs"} <= {*names}
-        self._sql = " UNION ALL ".join(
-            _ROWS.format(name, _MOVING.get(name, _WRITTEN), _FROM.get(name, name)) for name in names
-        )
-        await waiting.until(self._is_entered)
-        await self.settle()
-        return self
+    def settle(self) -> None:
+        """Store what both stores hold."""
+        self._before = self.service.held()
 
-    async def _is_entered(self) -> bool:
-        """Whether the worker has entered its partition among those that are compared: a second after its start."""
-        return bool(await self.service.fetch("SELECT FROM reconciling"))
-
-    async def settle(self) -> None:
-        """Store what both stores hold, once Postgres has all of it."""
-        until(lambda: "Scrip-Lag-Seconds" not in self.service.manage.get(f"/v1/users/{new_id()}/redemptions").headers)
-        self._before = await self.held()
-
-    async def held(self) -> dict[Any, Any]:
-        """All keys of Redis and all tables of Postgres."""
-        tables = {row["name"]: (row["rows"], row["digest"]) for row in await self.service.fetch(self._sql)}
-        return {**self.service.held(), **tables}
-
-    async def unchanged(self) -> None:
+    def unchanged(self) -> None:
         """Assert that nothing changed since the last call."""
-        before, self._before = self._before, await self.held()
+        before, self._before = self._before, self.service.held()
         names = before.keys() | self._before.keys()
         assert [name for name in names if before.get(name) != self._before.get(name)] == []
 
-    def entry(self, key: str) -> bytes:
+    def entry(self, key: str) -> str:
         """The name under which Redis keeps an Idempotency-Key."""
-        known = self.place["key"].encode()
-        (name,) = (name for name in self._before if isinstance(name, bytes) and name.endswith(b":i:" + known))
-        return name.removesuffix(known) + key.encode()
+        return key_names.answer(self.service.prefix, key)
 
     def send(self, case: Case, key: str = "") -> httpx.Response:
         """The case's request, with this Idempotency-Key; the answer is one that the OpenAPI document describes."""
         headers = {"Content-Type": case.kind} | ({"Idempotency-Key": key} if key else {})
         body = case.body if isinstance(case.body, bytes) else json.dumps(filled(case.body, self.place)).encode()
         content = None if case.body is None or case.method == "GET" else body
-        client = self.service.client(case.key)
+        client = self.service.client(filled(case.key, self.place))
         answer = client.request(case.method, filled(case.path, self.place), content=content, headers=headers)
         if operation := self.operation(case):
             check_answer(answer, operation, self.document)
@@ -137,25 +94,27 @@ class Stage:
         return f"{case.method} {min(matches, key=lambda path: path.count('{'))}" if matches else ""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage() -> Any:
-    """A service that does nothing but refuse."""
-    with shared_service() as service:
-        yield await Stage(service).make()
+@pytest.fixture(scope="module")
+def stage(service: Service) -> Iterator[Stage]:
+    """Two workspaces of this file's own, which do nothing but refuse. None of the requests changes the second."""
+    own, rival = (service.make_workspace(new_id("refuses"), "live") for _ in range(2))
+    stage, before = Stage(own, rival), rival.held()
+    yield stage
+    assert rival.held() == before
 
 
 @pytest.mark.parametrize("case", [*CASES, *NONSENSE], ids=lambda case: case.id)
-async def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
+def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
     """A refusal has its status, code and field, also under an Idempotency-Key, and changes neither store."""
     status = BY_CODE[case.code].status
     refused(stage.send(case), status, case.code, case.field)
     if case.method == "POST":
         for _ in range(2):
             refused(stage.send(case, "of-a-refusal"), status, case.code, case.field)
-    await stage.unchanged()
+    stage.unchanged()
 
 
-async def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
+def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
     """Each refusal of the hot path is the same in a batch, and hundreds of them change nothing."""
     ops = re.compile(r"/v1/coupons/(assign|lock|extend|unlock|redeem)(?:/(.*))?").fullmatch
     matching = [(case, match) for case in HOT if (match := ops(case.path))]
@@ -167,41 +126,42 @@ async def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
     refusals = [(result["status"], result["body"]["code"]) for result in results]
     assert refusals == [(BY_CODE[case.code].status, case.code) for case, _ in matching]
     assert len(refusals) > 50
-    await stage.unchanged()
+    stage.unchanged()
 
 
-async def test_a_key_that_was_used_for_another_request(stage: Stage) -> None:
+def test_a_key_that_was_used_for_another_request(stage: Stage) -> None:
     """Every route that takes an Idempotency-Key refuses the key of another request."""
     cases = list(_keyed(stage))
     for case in cases:
         refused(stage.send(case, stage.place["key"]), 422, "idempotency_key_reused")
     assert len(cases) > 20
-    await stage.unchanged()
+    stage.unchanged()
 
 
-async def test_a_key_whose_request_is_running(stage: Stage) -> None:
+def test_a_key_whose_request_is_running(stage: Stage) -> None:
     """While an upload runs, the same request under its key is `request_in_progress`; after it, a replay."""
     key, (address, _, port) = new_id("key"), stage.service.run.url.removeprefix("http://").partition(":")
     path, text = f"/v1/books/{stage.place['empty_book']}/codes", b"no code\nnor this\n"
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer demo_admin\r\nContent-Type: text/plain\r\n"
-        f"Idempotency-Key: {key}\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {stage.place['own']}_admin\r\n"
+        f"Content-Type: text/plain\r\nIdempotency-Key: {key}\r\nConnection: close\r\n"
+        f"Content-Length: {len(text)}\r\n\r\n"
     )
     again = Case("request_in_progress", "POST", path, text, kind="text/plain")
-    with socket.create_connection((address, int(port)), timeout=10) as connection:
+    with stage.service.redis() as redis, socket.create_connection((address, int(port)), timeout=10) as connection:
         connection.sendall(head.encode() + text[:9])
-        until(lambda: stage.entry(key) in stage.service.held())
-        during = await stage.held()
+        until(lambda: redis.exists(stage.entry(key)))
+        during = stage.service.held()
         refused(stage.send(again, key), 409, "request_in_progress")
-        assert await stage.held() == during
+        assert stage.service.held() == during
         connection.sendall(text[9:])
         assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 200 ")
     answer = stage.send(again, key)
     assert (ok(answer)["invalid"], answer.headers["Idempotency-Replayed"]) == (2, "true")
-    await stage.settle()
+    stage.settle()
 
 
-async def test_a_key_that_is_claimed(stage: Stage) -> None:
+def test_a_key_that_is_claimed(stage: Stage) -> None:
     """Every route that takes an Idempotency-Key refuses one whose same request is running."""
     key = new_id("key")
     with stage.service.redis() as redis:
@@ -209,19 +169,19 @@ async def test_a_key_that_is_claimed(stage: Stage) -> None:
             path, body = filled(case.path, stage.place), json.dumps(filled(case.body, stage.place)).encode()
             asked: Any = SimpleNamespace(scope={"method": "POST", "path": path, "query_string": b""})
             ends_ms = int(time.time() * 1000) + 60_000
-            redis.set(stage.entry(key).decode(), f"{fingerprint(asked, body)} c {ends_ms}")
-            during = await stage.held()
+            redis.set(stage.entry(key), f"{fingerprint(asked, body)} c {ends_ms}")
+            during = stage.service.held()
             refused(stage.send(case, key), 409, "request_in_progress")
-            assert await stage.held() == during
-        redis.delete(stage.entry(key).decode())
-    await stage.unchanged()
+            assert stage.service.held() == during
+        redis.delete(stage.entry(key))
+    stage.unchanged()
 
 
-async def test_where_a_key_is_not_taken(stage: Stage) -> None:
+def test_where_a_key_is_not_taken(stage: Stage) -> None:
     """Validate ignores an Idempotency-Key, also one of another request."""
     case = Case("", "POST", "/v1/coupons/validate", {"code": "{free}"})
     assert ok(stage.send(case, stage.place["key"]))["valid"]
-    await stage.unchanged()
+    stage.unchanged()
 
 
 def _keyed(stage: Stage) -> Iterator[Case]:

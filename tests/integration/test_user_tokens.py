@@ -24,6 +24,12 @@ class World(NamedTuple):
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30, verify=False)
 
 
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own."""
+    return service.make_workspace(new_id("tokens"), "live")
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])
 def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
     """A server beside the shared one, on the same stores."""
@@ -31,7 +37,7 @@ def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: A
     (folder / "jwks.json").write_bytes(idp.jwks())
     issuers = tuple(
         JwtIssuer(issuer=ISSUER, audience=audience, workspace=workspace, jwks=str(folder / "jwks.json"))
-        for audience, workspace in ((AUDIENCE, "demo"), ("rival", "rival"))
+        for audience, workspace in ((AUDIENCE, service.workspace), ("rival", "rival"))
     )
     server = Served(service, folder, hot=request.param, jwt_issuers=issuers)
     try:
@@ -83,7 +89,7 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
     ok(checkout.post(f"/v1/coupons/redeem/{open_}", json={"userId": ann, "orderId": new_id("order")}), 201)
     lock = ok(checkout.post(f"/v1/coupons/lock/{open_}", json={"userId": ann}), 201)
     owned = ok(checkout.post(f"/v1/coupons/lock/{anns}", json={"userId": ann}), 201)
-    before = service.digest()
+    before = service.held()
     with world.make_client(bob) as client:
         body = {"userId": ann, "orderId": new_id("order"), "orderValue": 5}
         for answer in (
@@ -117,7 +123,7 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
         refused(client.post(f"/v1/coupons/assign/{anns}", json={}), 409, "coupon_assigned_to_other")
         texts = [client.post("/v1/coupons/validate", json={"code": code}).text for code in (anns, open_)]
         texts.append(client.get(f"/v1/coupons/{open_}").text)
-        assert service.digest() == before
+        assert service.held() == before
         texts.append(client.post(f"/v1/coupons/assign/{open_}", json={}).text)
         for text in texts:
             assert ann not in text, text

@@ -23,7 +23,7 @@ _HOUR_MS = 3_600_000
 class Shop:
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.client = service.make_workspace(f"shop-{uuid4().hex}", "live")
+        self.client = service.make_workspace(f"shop-{uuid4().hex}", "live").admin
 
     def patch(self, **changes: object) -> dict[str, object]:
         """Change settings; return all of them."""
@@ -88,7 +88,7 @@ class Holding:
     """Codes of a test workspace, each with any number of uses, and their timelines."""
 
     def __init__(self, service: Service) -> None:
-        self.client = service.make_workspace(f"holding-{uuid4().hex}", "test")
+        self.client = service.make_workspace(f"holding-{uuid4().hex}", "test").admin
         self.codes = [new_code(), new_code()]
         service.book(*self.codes, client=self.client, maxRedemptionsPerCode=None)
 
