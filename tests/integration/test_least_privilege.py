@@ -170,13 +170,15 @@ async def test_every_table_is_named(run: Restricted) -> None:
 
 
 def test_everything_works(run: Restricted) -> None:
-    """Every route, a generation, a deletion of a user and a rebuild work with these rights."""
+    """Every route, a key's limits, a generation, a deletion of a user and a rebuild work with these rights."""
     service = Service(run)
     try:
         flock = Flock(service, 200)
         flock._upload()
         flock._every_route()
         flock._live(flock.codes[100:])
+        key = ok(service.operate.post("/v1/keys", json={"name": "k", "scopes": ["checkout"]}), 201)["keyId"]
+        ok(service.operate.patch(f"/v1/keys/{key}", json={"limits": {"requestsPerMinute": 60}}))
         book = service.book(totalCodes=20, keepFree=30, codePattern="LEAST-########")
         until(lambda: service.stats(book)["available"] == 30)
         user = new_id()
