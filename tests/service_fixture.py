@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -24,9 +23,8 @@ from service.embedded import demo
 from service.formats.key_names import partition_of
 from tests.commands import scrip
 from tests.restricted import restricted
+from tests.waiting import until
 
-PATIENCE_S = 120.0
-"""When a test gives up: many times the usual, since the machine may be busy."""
 _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
 _PAGE = 1000
@@ -309,15 +307,6 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
     if field is not None:
         assert (problem["param"], problem["errors"][0]["field"]) == (field, field), answer
     return problem
-
-
-def until(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """Wait until `reached` returns something true; return it."""
-    deadline = time.monotonic() + patience_s
-    while not (result := reached()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.03)
-    return result
 
 
 def pages(client: httpx.Client, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:

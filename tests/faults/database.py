@@ -18,7 +18,7 @@ from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
 from service.worker.versions import migrate_version
 from tests.faults.disk import Disk, Preloads
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 
 
@@ -105,7 +105,7 @@ class Database:
         """Start it on what is there, and wait until it answers."""
         if self._server.child.pid is None:
             await self._server.start()
-        await until(self._answers, "Postgres")
+        await wait_until(self._answers, "Postgres")
 
     def signal(self, which: signal.Signals) -> None:
         """Send all of its processes a signal."""

@@ -15,7 +15,7 @@ from service.formats import key_names
 from service.formats.gate_text import parse_gate
 from service.record.partitions.openings import order_rebuild
 from service.worker.old_server import CUT_OFF_S
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
 
 CODE = "KEPT-1"
@@ -83,7 +83,7 @@ async def _woken_primary(stage: Stage, tree: Path) -> None:
         async def is_ready() -> bool:
             return (await client.get(f"{url}/health/ready")).json()["failing"] == []
 
-        await until(is_ready, "the API that will be cut off")
+        await wait_until(is_ready, "the API that will be cut off")
     node, epoch = stage.cluster.primary_of(HOME), (await stage.row()).epoch
     stage.database.front.hold()
     reader = _Reader(stage, url, CODE)
@@ -131,7 +131,7 @@ async def _cut_off(stage: Stage) -> None:
         async def is_ready() -> bool:
             return (await client.get(f"{url}/health/ready")).json()["failing"] == []
 
-        await until(is_ready, "the API that will be cut off")
+        await wait_until(is_ready, "the API that will be cut off")
     reader, epoch = _Reader(stage, url, CODE), (await stage.row()).epoch
     stage.database.front.hold()
     await asyncio.sleep(AWAY_S)
@@ -143,7 +143,7 @@ async def _cut_off(stage: Stage) -> None:
         gate = parse_gate(str(await stage.primary.client.get(key_names.gate(HOME)) or ""))
         return gate.state == "open" and int(gate.epoch) > epoch
 
-    await until(is_open, "the promoted replica's gate")
+    await wait_until(is_open, "the promoted replica's gate")
     open_at = time.monotonic()
     await asyncio.sleep(2.0)
     looks = await reader.end()
@@ -179,14 +179,14 @@ async def _with_an_unknown_server(stage: Stage) -> None:
         query = "SELECT extract(epoch FROM waits_until - clock_timestamp())::float8 FROM partitions WHERE id = $1"
         return await stage.pool.fetchval(query, HOME) or 0.0
 
-    assert CUT_OFF_S / 2 < await until(waits, "the wait") <= CUT_OFF_S
+    assert CUT_OFF_S / 2 < await wait_until(waits, "the wait") <= CUT_OFF_S
 
     async def reasons() -> bool:
         async with httpx.AsyncClient(timeout=5) as client:
             report = (await client.get(f"{stage.urls[0]}/health/ready")).json()
         return {one["reason"] for one in report["partitions"]} == {"waiting_for_old_redis"}
 
-    await until(reasons, "the reason in /health/ready")
+    await wait_until(reasons, "the reason in /health/ready")
     assert (await stage.row()).epoch == epoch
     await order_rebuild(stage.pool, HOME, "a test ordered it", old_is_off=True)
     await stage.until_reopened(epoch)

@@ -22,7 +22,7 @@ from service.record.config.user_rows import patch_user
 from service.record.config.workspace_rows import read_workspace, workspace_named
 from tests.drifts.subject import make, populated
 from tests.faults.rebuilding import everything
-from tests.faults.waiting import until_recorded, wait
+from tests.faults.recorded import until_recorded, wait
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 
@@ -209,13 +209,13 @@ async def test_configuration_that_was_never_projected(patient: Service) -> None:
     service, user, codes = patient, new_id(), [new_code() for _ in range(3)]
     book = service.book(codes[0])
     await _write(service, book, [CodeLine(codes[1]), CodeLine(codes[2], owner_id=user)], user)
-    wait(lambda: service.stats(book)["codes"] == 3, 5)
+    wait(lambda: service.stats(book)["codes"] == 3)
     assert ok(service.checkout.get(f"/v1/coupons/{codes[2]}"))["userId"] == user
 
     def full() -> bool:
         return service.checkout.post(f"/v1/coupons/assign/{codes[1]}", json={"userId": user}).status_code == 422
 
-    wait(full, 5)
+    wait(full)
     ok(service.checkout.post(f"/v1/coupons/redeem/{codes[0]}", json={"userId": "u"}), 201)
     refused(service.checkout.post(f"/v1/coupons/redeem/{codes[1]}", json={"userId": "u"}), 409, "out_of_stock")
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import asyncpg
 import httpx
 
-from tests.faults.waiting import wait
+from tests.faults.recorded import wait
 from tests.service_fixture import Service, database, new_id, ok
 
 KEPT = 30_000
@@ -96,9 +96,9 @@ async def kill_while_made(service: Service, book: str, postgres: asyncpg.Connect
     assert buyers.wrong == []
     assert buyers.bought > 0
 
-    wait(lambda: service.stats(book)["available"] >= KEPT, PATIENCE_S)
+    wait(lambda: service.stats(book)["available"] >= KEPT)
     beacon = service.book(keepFree=1)
-    wait(lambda: service.stats(beacon)["available"] == 1, PATIENCE_S)
+    wait(lambda: service.stats(beacon)["available"] == 1)
     stats = service.stats(book)
     assert (stats["available"], stats["codes"], stats["assigned"]) == (KEPT, KEPT + buyers.bought, buyers.bought)
     assert await codes() == KEPT + buyers.bought

@@ -20,7 +20,7 @@ from service.reconcile.comparison import reconcile
 from service.record.partitions import bulk_reads
 from service.record.partitions import comparisons as record
 from tests.commands import scrip
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.stage import ROOT, Stage
 from tests.service_fixture import new_code
@@ -63,7 +63,7 @@ async def _until(reached: Callable[[], bool]) -> None:
     async def check() -> bool:
         return reached()
 
-    await until(check, "the buyers")
+    await wait_until(check, "the buyers")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -94,7 +94,7 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
     async def ready() -> bool:
         return (await client.get("/health/ready")).status_code == 200
 
-    await until(ready, "the reader")
+    await wait_until(ready, "the reader")
     book = (await client.post("/v1/books", json={"name": "Read"})).json()["bookId"]
     paths = [f"/v1/books/{book}/redemptions", f"/v1/books/{book}/codes.csv", "/v1/audit"]
     await client.post(f"/v1/books/{book}/codes", json={"codes": ["READ-1", "READ-2"]})
@@ -118,7 +118,7 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
         response = await client.get(paths[0])
         return LAG not in response.headers and len(response.json()["items"]) == 2
 
-    await until(caught_up, "the replica")
+    await wait_until(caught_up, "the replica")
     door.stop()
     for path in paths:
         response = await client.get(path)
@@ -267,7 +267,7 @@ async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) 
         async def is_trimmed() -> bool:
             return await redis.xlen(key_names.outbox(HOME)) == 1
 
-        await until(is_trimmed, "an outbox without what the standby has")
+        await wait_until(is_trimmed, "an outbox without what the standby has")
     await _promote_under_load(stage)
 
 
@@ -312,4 +312,4 @@ async def _recorded_at_primary(stage: Stage, least: int) -> set[str]:
         rows = await stage.pool.fetch("SELECT redemption_id FROM redemptions")
         return {str(row[0]) for row in rows} if len(rows) >= least else set()
 
-    return await until(recorded, "the record")
+    return await wait_until(recorded, "the record")

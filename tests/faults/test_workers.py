@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from tests.faults.waiting import until_recorded, wait
+from tests.faults.recorded import until_recorded, wait
 from tests.service_fixture import Service, new_code, ok, refused
 
 
@@ -28,7 +28,7 @@ async def test_a_gap_in_the_outbox(own_service: Callable[[], Service]) -> None:
         left = client.xrange("{p0}:outbox")
         os.kill(worker, signal.SIGCONT)
 
-        alarms = wait(lambda: len(lines := _alarms(service)) >= 2 and lines, 25)
+        alarms = wait(lambda: len(lines := _alarms(service)) >= 2 and lines)
         assert all("comes" in alarm for alarm in alarms)
         assert client.xrange("{p0}:outbox") == left
     rows = await service.fetch("SELECT code FROM redemptions WHERE code = ANY($1)", codes)

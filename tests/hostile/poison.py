@@ -159,7 +159,7 @@ class Plant:
         assert answer.status_code in (200, 201, 403), answer.text
 
     def _recorded(self) -> None:
-        until(lambda: ok(self.service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0, 600)
+        until(lambda: ok(self.service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0, patience_s=600)
 
     def _rebuild(self) -> None:
         began = time.monotonic()

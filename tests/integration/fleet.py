@@ -29,7 +29,7 @@ from service.worker.partition_tasks import work_on_partitions
 from service.worker.partition_worker import CONNECTIONS, Shared
 from service.worker.versions import LoadedScripts
 from tests.integration.record_fixtures import make_book
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 CODES = 1000
 
@@ -116,7 +116,7 @@ class Fleet:
             is_open = all(row.state == "open" and row.lease_live for row in rows) and steady == self.partitions
             return is_open and sorted(held) == sorted(shares)
 
-        await until(is_shared)
+        await wait_until(is_shared)
 
     async def learn(self) -> None:
         for row in await read_partitions(self.pool):

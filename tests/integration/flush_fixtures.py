@@ -18,7 +18,7 @@ from service.hot.outbox import Outbox
 from service.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
 from service.worker.write_behind import Flusher
 from tests.integration.record_fixtures import read_facts, take_partition
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
@@ -114,7 +114,7 @@ async def caught_up(shop: Shop, flusher: Flusher) -> None:
         return (await shop.cursor()) == (shop.epoch, len(shop.appended))
 
     async with running(flusher):
-        await until(all_recorded)
+        await wait_until(all_recorded)
 
 
 async def sell_slowly(shop: Shop, count: int) -> None:

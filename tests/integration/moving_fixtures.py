@@ -22,7 +22,7 @@ from service.record.partitions.moves import Move, order_move, read_move
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
 from tests.integration.fleet import Fleet
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 class Shop:
@@ -95,8 +95,8 @@ class Shop:
             assert move.state != "failed"
             return move.state == "done"
 
-        await until(is_done)
-        await until(self._follows(target))
+        await wait_until(is_done)
+        await wait_until(self._follows(target))
         move = await read_move(self.fleet.pool, workspace)
         assert move
         return move
@@ -163,7 +163,7 @@ async def rebuild(fleet: Fleet, *partitions: int) -> None:
             row = await read_partition(fleet.pool, partition)
             return row.state == "open" and row.epoch > before
 
-        await until(is_open)
+        await wait_until(is_open)
 
 
 class Stop:

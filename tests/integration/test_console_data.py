@@ -76,12 +76,12 @@ def test_the_charts(service: Service) -> None:
     ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "ann"}), 201)
     refused(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "bob"}), 409, "coupon_locked")
     expected = count(before, "coupon_locked") + 1
-    now = until(lambda: count(new := read_after_a_while(), "coupon_locked") >= expected and new, patience_s=30)
+    now = until(lambda: count(new := read_after_a_while(), "coupon_locked") >= expected and new)
     last = {name: values[-1] for name, values in now["done"].items()} | {"refused": now["refused"][-1]}
     assert last["locked"] >= 1
     assert last["refused"] >= 1
     assert now["p99Ms"][-1] >= now["p50Ms"][-1] > 0
-    until(lambda: read_after_a_while()["backlog"][-1] is not None, patience_s=30)
+    until(lambda: read_after_a_while()["backlog"][-1] is not None)
     assert count(read(service.rival_manage), "coupon_locked") == rivals
     assert read(service.manage)["backlog"] is None
     day = read(service.operate, "day")

@@ -14,7 +14,8 @@ from service.record.facts import event_writer
 from service.record.partitions.partition_rows import begin_epoch, read_partition
 from service.worker import write_behind
 from service.worker.write_behind import Flusher
-from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded, running, until
+from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded, running
+from tests.waiting import wait_until
 
 
 async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFlusher):
@@ -24,7 +25,7 @@ async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFl
         for count in (1, 20, 300):
             await shop.sell(count)
             await asyncio.sleep(0.05)
-        await until(lambda: has_recorded(flusher, len(shop.appended)))
+        await wait_until(lambda: has_recorded(flusher, len(shop.appended)))
     assert await shop.facts() == shop.appended
     assert await shop.cursor() == (shop.epoch, 321)
     assert (flusher.recorded, flusher.pending, flusher.lag_seconds, flusher.quarantined) == (321, 0, 0.0, 0)
@@ -121,7 +122,7 @@ async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
             else:
                 await shop.redis.client_kill_filter(_type="normal", skipme=True)
                 await shop.redis.connection_pool.disconnect()  # its own others among them
-        await until(lambda: has_recorded(flusher, len(shop.appended)))
+        await wait_until(lambda: has_recorded(flusher, len(shop.appended)))
     await other.close()
     await shop.pool.expire_connections()  # the test's own may be among the broken
     assert await shop.facts() == shop.appended

@@ -16,8 +16,8 @@ from tests.integration.flush_fixtures import (
     redeemed,
     running,
     sell_slowly,
-    until,
 )
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("missing", [1, 5, 10])
@@ -38,7 +38,7 @@ async def test_a_lost_anchor_stops_the_record(shop: Shop, make_flusher: MakeFlus
     await shop.sell(10)
     flusher = await make_flusher()
     async with running(flusher) as task:
-        await until(lambda: has_recorded(flusher, 10))
+        await wait_until(lambda: has_recorded(flusher, 10))
         if kind == "shorter":
             await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
         else:
@@ -76,7 +76,7 @@ async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flus
         tasks.append(asyncio.create_task((await make_flusher()).run()))
         await asyncio.sleep(0.05)
     await selling
-    await until(lambda: _at(shop, (shop.epoch, 2000)))
+    await wait_until(lambda: _at(shop, (shop.epoch, 2000)))
     running = set(tasks)
     async with asyncio.timeout(60):
         while len(running) > 1:

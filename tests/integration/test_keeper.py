@@ -28,7 +28,7 @@ from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.restocker import Restocker
 from service.worker.versions import LoadedScripts
 from tests.integration.opening_fixtures import Place
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 async def test_an_order_doesnt_stop_what_carries_it_out(
@@ -103,11 +103,11 @@ async def test_the_pulse_of_an_idle_server_shows_a_loss(
     monkeypatch.setattr(PartitionWorker, "_background", lambda *_: {})  # other tasks would notice it, too
     keeper = make_keeper(place, database_url)
     async with running(keeper):
-        await until(lambda: keeper._task == "keeping")
+        await wait_until(lambda: keeper._task == "keeping")
         await asyncio.sleep(3 * worker.GATE_POLL_S)  # the first look is over
         epoch = (await read_partition(place.pool, 0)).epoch
         await place.redis.execute_command(*loss.split())
-        await until(lambda: _is_open_after(place, epoch), seconds=25)
+        await wait_until(lambda: _is_open_after(place, epoch))
 
 
 async def _is_open_after(place: Place, epoch: int) -> bool:
@@ -138,7 +138,7 @@ async def test_a_failing_task_leaves_the_others_alone(
     monkeypatch.setattr(Restocker, "run", fails)
     with capture_logs() as logs:
         async with running(make_keeper(place, database_url)):
-            await until(has_failed)
+            await wait_until(has_failed)
             (failing,) = await read_failing(place.pool, 0)
             assert (failing.task, failing.reason) == ("restocking", "ValueError")
             assert _metric("scrip_task_failing", "restocking") == 1
@@ -146,12 +146,16 @@ async def test_a_failing_task_leaves_the_others_alone(
             epoch = (await read_partition(place.pool, 0)).epoch
             await place.learn()
             await place.do(redeem.REDEEM, "CODE-70", userId="ann")
-            await until(lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')"))
+            await wait_until(
+                lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')")
+            )
             await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-9")])
-            await until(lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9"))
+            await wait_until(
+                lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9")
+            )
             assert (await read_partition(place.pool, 0)).epoch == epoch
             is_wrong = False
-            await until(is_well)
+            await wait_until(is_well)
             assert _metric("scrip_task_failing", "restocking") == 0
     assert "SECRET" not in str([{**entry, "exc_info": None} for entry in logs])
 
@@ -185,7 +189,7 @@ async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
         return not await rebuild_order(place.pool, 0) and (await read_partition(place.pool, 0)).state == "open"
 
     async with running(keeper):
-        await until(is_rebuilt)
+        await wait_until(is_rebuilt)
 
 
 @contextlib.asynccontextmanager

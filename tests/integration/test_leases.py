@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from service.worker import lease_keeper
 from tests.integration.fleet import Fleet
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def test_leases_follow_the_workers(fleet: Fleet) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await trading
     assert len(redeemed) > 20
-    await until(lambda: _is_recorded(fleet, redeemed))
+    await wait_until(lambda: _is_recorded(fleet, redeemed))
     assert await fleet.pool.fetch("SELECT epoch FROM partitions ORDER BY id") == epochs
     assert await fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
 

@@ -29,7 +29,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.record.pool import connect
 from tests.integration.record_fixtures import Record, assigned
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def test_a_lease_ends_with_its_session(
     assert await take_lease(pool, 0, reader) is None
     pid = await own.fetchval("SELECT pg_backend_pid()")
     await own.close()
-    await until(lambda: _has_ended(pool, pid))
+    await wait_until(lambda: _has_ended(pool, pid))
     is_ended = has_session and was_seen
     living = (await renew_leases(database, reader, 60_000)).workers.keys()
     assert living == ({reader} if is_ended else {dying, reader})

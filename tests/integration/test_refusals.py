@@ -15,12 +15,12 @@ import pytest_asyncio
 
 from service.api.hot_path import fingerprint
 from service.domain.outcomes import BY_CODE
-from tests.integration import waiting
 from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, make_place
 from tests.integration.requests_table import REQUESTS, Place, filled
 from tests.schema import check_answer
 from tests.service_fixture import OBSERVED, Service, new_id, ok, refused, shared_service, until
+from tests.waiting import wait_until
 
 ELSEWHERE = {
     "recovering": "tests/faults/test_opening.py",
@@ -86,7 +86,7 @@ class Stage:
         self._sql = " UNION ALL ".join(
             _ROWS.format(name, _MOVING.get(name, _WRITTEN), _FROM.get(name, name)) for name in names
         )
-        await waiting.until(self._is_entered)
+        await wait_until(self._is_entered)
         await self.settle()
         return self
 

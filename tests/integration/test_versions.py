@@ -27,7 +27,7 @@ from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.integration.opening_fixtures import Place
 from tests.integration.record_fixtures import take_partition
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 def make_version(name: str) -> dict[str, str]:
@@ -66,7 +66,7 @@ async def working(place: Place, database_url: str, others: LoadedScripts | None 
     keeper = PartitionWorker(Shared(settings, place.pool, leases, others or LoadedScripts(place.pool)), 0)
     keeping = asyncio.create_task(keeper.run(stopping))
     try:
-        await until(lambda: keeper._task == "keeping")
+        await wait_until(lambda: keeper._task == "keeping")
         yield
     finally:
         stopping.set()
@@ -145,11 +145,11 @@ async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, databa
         epoch = (await read_partition(place.pool, 0)).epoch
         await store_scripts(place.pool, "newest", NEWEST)
         await others.refresh()
-        await until(lambda: has(place, NEWEST))
+        await wait_until(lambda: has(place, NEWEST))
         assert not await has(place, OTHER)
         await renew_process(place.pool, uuid4(), "api", "other")
         await others.refresh()
-        await until(lambda: has(place, OTHER))
+        await wait_until(lambda: has(place, OTHER))
         assert (await read_partition(place.pool, 0)).epoch == epoch
 
 
@@ -187,7 +187,7 @@ async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
         assert not context.can_decide
         async with connected(place) as server:
             await server.load(await compose(place, templates()))
-        await until(lambda: context.can_decide)
+        await wait_until(lambda: context.can_decide)
     finally:
         watching.cancel()
 

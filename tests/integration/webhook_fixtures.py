@@ -16,9 +16,8 @@ from service.record.config.webhook_rows import WebhookRow
 from service.worker.lease_keeper import Lease
 from service.worker.webhook_sender import Sender
 from tests.integration.record_fixtures import Record, make_workspace
-from tests.integration.waiting import until
 
-__all__ = ["Got", "Office", "Receiver", "office", "receiver", "until"]
+__all__ = ["Got", "Office", "Receiver", "office", "receiver"]
 
 
 class Got(NamedTuple):
