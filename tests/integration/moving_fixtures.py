@@ -22,7 +22,7 @@ from service.record.partitions.moves import Move, order_move, read_move
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
 from tests.integration.fleet import Fleet
-from tests.waiting import wait_until
+from tests.waiting import elapse, wait_until
 
 
 class Shop:
@@ -35,7 +35,8 @@ class Shop:
 
     async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
         """Run an operation until it is not refused as `recovering`; return its answer's body."""
-        while True:
+
+        async def answer() -> Any:
             command = operation.prepare(
                 Call(self.caller, key, "f" if key else "-"), code, convert(body, operation.request)
             )
@@ -45,9 +46,10 @@ class Shop:
                 if refusal.code != "recovering":
                     raise
                 self.refused += 1
-                await asyncio.sleep(0.005)
-            else:
-                return command.render(reply, "recorded").body
+                return None
+            return command.render(reply, "recorded")
+
+        return (await wait_until(answer, "an answer that is not `recovering`")).body
 
     async def refusal(self, operation: Operation, code: str, /, **body: Any) -> str:
         """The code with which an operation is refused; '' if it is not."""
@@ -65,7 +67,7 @@ class Shop:
             if row["partition"] != self.caller.partition:
                 about = (row["workspace"], row["workspace_id"], row["partition"])
                 self.caller = Caller(uuid4(), *about, "live", self.caller.scopes)
-            await asyncio.sleep(0.05)
+            await elapse(0.05, "the pace of an API process")
 
     async def keys(self, partition: int) -> dict[str, Any]:
         """The workspace's keys in a partition, without the partition's prefix."""
@@ -146,7 +148,7 @@ async def buy(shop: Shop, bought: list[str], *, may_lose_lock: bool = False) -> 
                     raise
             else:
                 bought.append(code)
-        await asyncio.sleep(0.02)
+        await elapse(0.02, "the pace of the load")
 
 
 async def is_recorded(shop: Shop, bought: list[str]) -> bool:

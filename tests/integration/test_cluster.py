@@ -29,7 +29,7 @@ from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
 from tests.integration.fleet import Fleet, start_fleet
-from tests.waiting import wait_until
+from tests.waiting import elapse, wait_until
 
 PARTITIONS, CODES = 4, 600
 
@@ -98,7 +98,7 @@ class Shops:
     async def _learn(self) -> None:
         while True:
             await self.fleet.learn()
-            await asyncio.sleep(0.1)
+            await elapse(0.1, "the pace of an API process")
 
     async def _buy(self, partition: int) -> None:
         """Two at once, which go out as one call (lua/many.lua)."""
@@ -106,7 +106,7 @@ class Shops:
             if self._is_closing:
                 return
             await asyncio.gather(*(self._redeem(partition, f"CODE-{number + more}") for more in range(2)))
-            await asyncio.sleep(0.1)
+            await elapse(0.1, "the pace of the load")
 
     async def _redeem(self, partition: int, code: str) -> None:
         sold = self.fleet.callers[partition].workspace, code
@@ -120,7 +120,7 @@ class Shops:
                 if refusal.code == "outcome_unknown":
                     self.unknown.add(sold)
                     return
-            await asyncio.sleep(0.02)
+            await elapse(0.02, "the pace of the load")
 
     async def until_sold(self, partition: int, more: int = 5) -> None:
         """Wait until the partition has sold so many more."""

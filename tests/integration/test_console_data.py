@@ -1,7 +1,6 @@
 """The console's own routes: the overview, searching, timelines, a flash sale, a dry run of an upload."""
 
 import json
-import time
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -64,10 +63,6 @@ def test_the_charts(service: Service) -> None:
     def read(client: Any, span: str = "hour") -> dict[str, Any]:
         return ok(client.get(f"{DATA}/charts", params={"span": span}))
 
-    def read_after_a_while() -> dict[str, Any]:
-        time.sleep(0.3)  # until a step of ten seconds has ended
-        return read(service.operate)
-
     def count(charts: dict[str, Any], reason: str) -> int:
         return sum(row["count"] for row in charts["reasons"] if row["code"] == reason)
 
@@ -75,13 +70,13 @@ def test_the_charts(service: Service) -> None:
     service.book(code := new_code())
     ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "ann"}), 201)
     refused(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "bob"}), 409, "coupon_locked")
-    expected = count(before, "coupon_locked") + 1
-    now = until(lambda: count(new := read_after_a_while(), "coupon_locked") >= expected and new)
+    expected = count(before, "coupon_locked") + 1  # once a step of ten seconds has ended
+    now = until(lambda: count(new := read(service.operate), "coupon_locked") >= expected and new)
     last = {name: values[-1] for name, values in now["done"].items()} | {"refused": now["refused"][-1]}
     assert last["locked"] >= 1
     assert last["refused"] >= 1
     assert now["p99Ms"][-1] >= now["p50Ms"][-1] > 0
-    until(lambda: read_after_a_while()["backlog"][-1] is not None)
+    until(lambda: read(service.operate)["backlog"][-1] is not None)
     assert count(read(service.rival_manage), "coupon_locked") == rivals
     assert read(service.manage)["backlog"] is None
     day = read(service.operate, "day")

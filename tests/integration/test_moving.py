@@ -25,7 +25,7 @@ from service.worker.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
 from tests.integration.fleet import Fleet
 from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild, running
-from tests.waiting import wait_until
+from tests.waiting import elapse, wait_until
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, st
         command = redeem.REDEEM.prepare(Call(caller, "", "-"), f"CODE-{number}", body)
         await decide(fleet.decider, fleet.pool, caller, command)
         done.append((caller.workspace, f"CODE-{number}"))
-        await asyncio.sleep(0.01)
+        await elapse(0.01, "the pace of the load")
 
 
 async def test_nothing_is_closed_while_no_event_is_recorded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

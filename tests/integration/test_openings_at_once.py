@@ -14,7 +14,7 @@ from service.worker.opening_turns import OPENINGS_AT_ONCE
 from service.worker.restorer import Restorer
 from tests.integration.fleet import Fleet
 from tests.integration.test_connection import connected
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_all_partitions_are_rebuilt_at_once(
         nonlocal holding, most
         holding += 1
         most = max(most, holding)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await is_expected.wait()  # with a connection to Postgres
         try:
             return await redoes(*args)

@@ -19,7 +19,7 @@ from loadtests.harness.running import PATIENCE_S, Run
 from loadtests.harness.servers import free_port
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
 from tests.service_fixture import Service, new_id, ok, refused, shared_service, until
-from tests.waiting import wait_until
+from tests.waiting import elapse, wait_until
 
 _CLIENTS = 16
 
@@ -212,7 +212,7 @@ async def test_killed_before_it_accepts(service: Service, clients: list[httpx.Cl
         async with httpx.AsyncClient(base_url=service.run.url, timeout=60, verify=False) as client:
             requests = [asyncio.create_task(client.get("/health/live")) for _ in range(_CLIENTS * 2)]
             await wait_until(lambda: sum(one.done() for one in requests) >= _CLIENTS // 2)
-            await asyncio.sleep(0.2)
+            await elapse(0.2, "the other process answers what it has")
             assert not all(one.done() for one in requests)
             os.kill(killed, signal.SIGKILL)
             assert {answer.status_code for answer in await asyncio.gather(*requests)} == {200}

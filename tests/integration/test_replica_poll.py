@@ -18,6 +18,7 @@ from service.hot.fitness import ask_replication
 from service.hot.replica_poll import ask_replica
 from tests.conftest import require
 from tests.faults.nodes import Node, wait_until
+from tests.waiting import elapse
 
 
 class Pair:
@@ -82,10 +83,10 @@ async def test_a_replica_confirms_while_it_follows(pair: Pair) -> None:
 
     assert pair.primary.process
     os.kill(pair.primary.process.pid, signal.SIGSTOP)
-    await asyncio.sleep(1.5)  # acknowledgements come once a second
+    await elapse(1.5, "acknowledgements come once a second")
     await pair.replica.lead()
     asking = asyncio.ensure_future(pair.is_confirmed())
-    await asyncio.sleep(0.1)
+    await wait_until(lambda: pair.connection.waiting, "a question in the primary's socket")
     os.kill(pair.primary.process.pid, signal.SIGCONT)
     assert not await asking
     assert not await pair.is_confirmed()

@@ -13,9 +13,8 @@ import pytest
 
 from service.serving import supervisor
 from service.serving.supervisor import Processes, bind_sockets
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 60.0
 _STAND_IN = """#!{python}
 import os, pathlib, signal, socket, sys
 words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
