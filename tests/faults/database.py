@@ -1,6 +1,5 @@
 """A Postgres that fails on purpose, behind one address."""
 
-import asyncio
 import contextlib
 import os
 import random
@@ -120,8 +119,7 @@ class Database:
         self.signal(signal.SIGKILL)
         if self._server.child.pid is not None:
             await self._server.child.wait()
-        while any(_lives(pid) for pid in pids):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not any(_lives(pid) for pid in pids), "the end of Postgres's processes")
 
     async def add_standby(self) -> None:
         """Start a standby, asynchronous, which receives the record by `link`."""

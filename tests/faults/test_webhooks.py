@@ -9,7 +9,7 @@ from collections.abc import Callable
 from service.worker.webhook_endpoint import AT_ONCE, WAITING
 from tests.integration.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, ok
-from tests.waiting import wait_until
+from tests.waiting import elapse, wait_until
 
 _KILLS = 2
 
@@ -26,7 +26,7 @@ async def test_a_killed_sender(own_service: Callable[[], Service]) -> None:
         selling = asyncio.create_task(asyncio.to_thread(_used_and_back, service, codes))
         for number in range(1, _KILLS + 1):
             await wait_until(lambda: len(receiver.got) >= number * 30)  # noqa: B023
-            await asyncio.sleep(0.15 * number)  # deliveries go out eight at a time: not always between two eights
+            await elapse(0.15 * number, "deliveries go out eight at a time: not always between two eights")
             (worker,) = service.run.facts["pids"]["worker"]
             os.kill(worker, signal.SIGKILL)
             # What it had taken is the next one's after a minute: let that be over.
