@@ -4,12 +4,12 @@ import contextlib
 import os
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from loadtests.harness.servers import free_port
 from tests.conftest import require
+from tests.waiting import until
 
 POOL_SIZE = 3
 """Sessions of each role: fewer than each process has connections, so that these change sessions all the time."""
@@ -39,11 +39,8 @@ default_pool_size = {POOL_SIZE}
     with (folder / "pgbouncer.log").open("wb") as log:
         process = subprocess.Popen([program, *account, settings], stdout=log, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 30
-        while not _answers(port):
-            assert process.poll() is None, (folder / "pgbouncer.log").read_text()
-            assert time.monotonic() < deadline, (folder / "pgbouncer.log").read_text()
-            time.sleep(0.02)
+        until(lambda: process.poll() is not None or _answers(port), "PgBouncer")
+        assert process.poll() is None, (folder / "pgbouncer.log").read_text()
         yield port
     finally:
         process.terminate()

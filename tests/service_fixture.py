@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -23,9 +22,8 @@ from service.access.caller import SCOPES
 from service.formats import key_names
 from tests.commands import scrip
 from tests.restricted import restricted
+from tests.waiting import until
 
-PATIENCE_S = 120.0
-"""When a test gives up: many times the usual, since the machine may be busy."""
 _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
 _WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota", "key_quota"}
@@ -347,15 +345,6 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
     if field is not None:
         assert (problem["param"], problem["errors"][0]["field"]) == (field, field), answer
     return problem
-
-
-def until(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """Wait until `reached` returns something true; return it."""
-    deadline = time.monotonic() + patience_s
-    while not (result := reached()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.03)
-    return result
 
 
 def pages(client: httpx.Client, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:

@@ -41,7 +41,7 @@ class ClusterNode:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._command)
-        wait_until(lambda: self.run("PING") == "PONG", "a node")
+        _until(lambda: self.run("PING") == "PONG", "a node")
 
     def kill(self) -> None:
         if self.process:
@@ -103,12 +103,12 @@ class Cluster:
             node.run("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
         for node in others:
             first.meet(node)
-        wait_until(
+        _until(
             lambda: all(one.info("cluster")["cluster_known_nodes"] == str(len(self.nodes)) for one in self.nodes),
             "nodes that know each other",
         )
         for replica, primary in zip(replicas, primaries, strict=False):
-            wait_until(lambda r=replica, p=primary: r.run("CLUSTER", "REPLICATE", p.node_id) == "OK", "a replica")
+            _until(lambda r=replica, p=primary: r.run("CLUSTER", "REPLICATE", p.node_id) == "OK", "a replica")
         self.wait_for_health()
 
     def wait_for_health(self) -> None:
@@ -128,7 +128,7 @@ class Cluster:
         def all_agree() -> bool:
             return sum(node.leads for node in self.nodes) == self._primaries and all(map(is_healthy, self.nodes))
 
-        wait_until(all_agree, "a healthy cluster")
+        _until(all_agree, "a healthy cluster")
 
     def heal(self) -> None:
         """Start nodes that died; those that were replaced become replicas."""
@@ -153,7 +153,7 @@ class Cluster:
         """Move a partition's slot by CLUSTER MIGRATESLOTS of Valkey 9, and wait until it has moved."""
         slot = slot_of(partition)
         self.primary_of(partition).run("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.node_id)
-        wait_until(lambda: self.primary_of(partition) is to, "a slot that moves")
+        _until(lambda: self.primary_of(partition) is to, "a slot that moves")
 
     def begin_move(self, partition: int, to: ClusterNode) -> ClusterNode:
         """Begin to move a partition's slot key by key; the node that has it."""
@@ -172,7 +172,7 @@ class Cluster:
     def end_move(self, partition: int, source: ClusterNode, to: ClusterNode) -> None:
         for node in (to, source):
             node.run("CLUSTER", "SETSLOT", slot_of(partition), "NODE", to.node_id)
-        wait_until(lambda: self.primary_of(partition) is to, "a slot that moves")
+        _until(lambda: self.primary_of(partition) is to, "a slot that moves")
 
     def empty(self) -> None:
         """Remove all keys and scripts."""
@@ -182,7 +182,7 @@ class Cluster:
                 node.run("SCRIPT", "FLUSH")
 
 
-def wait_until(is_reached: Callable[[], bool], what: str) -> None:
+def _until(is_reached: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while True:
         with contextlib.suppress(RedisError, LookupError):

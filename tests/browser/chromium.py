@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, async_playwright, expect
 
+from tests.waiting import PATIENCE_S
+
 _QUIET = [
     *"--no-sandbox --disable-gpu --disable-background-networking --disable-component-update".split(),
     *"--disable-default-apps --disable-domain-reliability --disable-sync".split(),
@@ -14,14 +16,12 @@ _QUIET = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 """Without these Chromium itself calls other hosts, and starts processes that nothing uses."""
-PATIENCE_MS = 30_000
-"""Many times what any step takes, since the machine may be busy."""
 
 
 @asynccontextmanager
 async def launched(path: str) -> AsyncIterator[Browser]:
     """Chromium, started from this path; it ends with the block."""
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_S * 1000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=_QUIET)
         yield browser

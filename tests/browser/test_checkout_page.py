@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Request, Route, expect
 
 from tests.browser.watched import Look, Watched
 from tests.service_fixture import Service, new_code, new_id, ok
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -206,7 +207,7 @@ async def test_requests_and_answers(shopper: Shopper, service: Service) -> None:
     command, answer = await exchanges.nth(1).locator("pre").all_inner_texts()
     assert json.loads(answer)["userId"] == "o'hara"
     ran = await asyncio.create_subprocess_exec("bash", "-c", command, stdout=subprocess.PIPE)
-    output, _ = await asyncio.wait_for(ran.communicate(), 30)
+    output, _ = await asyncio.wait_for(ran.communicate(), PATIENCE_S)
     assert json.loads(output)["lockToken"] == json.loads(answer)["lockToken"]
     await shopper.picture("checkout-requests")
 

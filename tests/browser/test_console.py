@@ -72,7 +72,7 @@ async def test_the_overview_is_live(operator: Operator, service: Service) -> Non
         await summary.click()
     of_locks = operator.page.get_by_role("region", name="Successful requests per second: highest of 5 minutes")
     await expect(of_locks).to_contain_text("Locks")
-    await expect(operator.row("coupon_locked")).to_be_visible(timeout=30_000)
+    await expect(operator.row("coupon_locked")).to_be_visible()
     chart = operator.page.get_by_role("img", name="Refusals per second: Last hour. Refusals ")
     await expect(chart).to_be_visible()
     await operator.button("Last day").press("Enter")

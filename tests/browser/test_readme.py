@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from playwright.async_api import Browser, expect
 from loadtests.harness.running import data_folder, is_ready
 from loadtests.harness.servers import free_port
 from tests.browser.watched import Watched
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _ROOT = Path(__file__).parents[2]
 README = (_ROOT / "README.md").read_text()
-_READY_S = 120
 
 
 def _clone(clone: Path) -> Path:
@@ -49,16 +48,13 @@ def url() -> Iterator[str]:
             )  # fmt: skip
         url = f"http://127.0.0.1:{port}"
         try:
-            deadline = time.monotonic() + _READY_S
-            while not is_ready(url):
-                assert run.poll() is None, (folder / "output").read_text()
-                assert time.monotonic() < deadline, (folder / "output").read_text()
-                time.sleep(0.1)
+            until(lambda: run.poll() is not None or is_ready(url), "make run")
+            assert run.poll() is None, (folder / "output").read_text()
             yield url
         finally:
             if run.poll() is None:
                 os.killpg(run.pid, signal.SIGINT)
-            run.wait(_READY_S)
+            run.wait(PATIENCE_S)
 
 
 async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str) -> None:

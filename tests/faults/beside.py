@@ -11,7 +11,7 @@ import httpx
 
 from loadtests.harness.running import HOME, PARTITIONS
 from loadtests.harness.workspaces import make_workspace
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
 from tests.service_fixture import new_code
 
@@ -40,11 +40,13 @@ class _Shop:
         async with self._stage.pool.acquire() as connection:
             await make_workspace(connection, self._name, "live", self.partition)
         for client in self._clients:
-            await until(lambda client=client: self._is_known(client), "a workspace")
+            await wait_until(lambda client=client: self._is_known(client), "a workspace")
         client = self._clients[0]
         book = {"name": "Sale", "maxRedemptionsPerCode": None}
-        made = await until(lambda: self._post(client, "/v1/books", book), "a book")
-        await until(lambda: self._post(client, f"/v1/books/{made['bookId']}/codes", {"codes": [self._code]}), "a code")
+        made = await wait_until(lambda: self._post(client, "/v1/books", book), "a book")
+        await wait_until(
+            lambda: self._post(client, f"/v1/books/{made['bookId']}/codes", {"codes": [self._code]}), "a code"
+        )
 
     async def _post(self, client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> Any:
         """None if it is refused: the API may have just started."""
@@ -71,7 +73,7 @@ class _Shop:
         async def sold_more() -> bool:
             return self.sold > sold
 
-        await until(sold_more, f"a sale in partition {self.partition}")
+        await wait_until(sold_more, f"a sale in partition {self.partition}")
 
     async def is_recorded(self) -> bool:
         """Whether Postgres has what was sold, perhaps what has no known outcome, and at most the one request more whose
@@ -124,7 +126,7 @@ async def selling_beside(stage: Stage, wrong: list[str], urls: Sequence[str] = (
             for task in selling:
                 task.cancel()
         for shop in shops:
-            await until(shop.is_recorded, "the record of another partition")
+            await wait_until(shop.is_recorded, "the record of another partition")
             wrong += shop.refused[:5]
     finally:
         for shop in shops:

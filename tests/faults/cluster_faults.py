@@ -11,7 +11,7 @@ from loadtests.harness.running import HOME
 from service.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
 from tests.faults.looking import Drill
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
 
 WORKERS = 2
@@ -144,4 +144,4 @@ async def _until_reopened(stage: Stage, partition: int, epoch: int) -> None:
         row = (await read_partitions(stage.pool))[partition]
         return row.epoch > epoch and row.state == "open"
 
-    await until(reopened, f"a new epoch of partition {partition}")
+    await wait_until(reopened, f"a new epoch of partition {partition}")

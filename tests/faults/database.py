@@ -1,6 +1,5 @@
 """A Postgres that fails on purpose, behind one address."""
 
-import asyncio
 import contextlib
 import os
 import random
@@ -18,7 +17,7 @@ from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
 from service.worker.versions import migrate_version
 from tests.faults.disk import Disk, Preloads
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 
 
@@ -105,7 +104,7 @@ class Database:
         """Start it on what is there, and wait until it answers."""
         if self._server.child.pid is None:
             await self._server.start()
-        await until(self._answers, "Postgres")
+        await wait_until(self._answers, "Postgres")
 
     def signal(self, which: signal.Signals) -> None:
         """Send all of its processes a signal."""
@@ -120,8 +119,7 @@ class Database:
         self.signal(signal.SIGKILL)
         if self._server.child.pid is not None:
             await self._server.child.wait()
-        while any(_lives(pid) for pid in pids):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await wait_until(lambda: not any(_lives(pid) for pid in pids), "the end of Postgres's processes")
 
     async def add_standby(self) -> None:
         """Start a standby, asynchronous, which receives the record by `link`."""

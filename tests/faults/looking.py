@@ -14,8 +14,8 @@ from loadtests.ledger import Entry, Ledger, now_ms
 from loadtests.plan import make_few_books, new_mark
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
 from service.record.pool import ERRORS as POSTGRES_ERRORS
-from tests.faults.nodes import PATIENCE_S
 from tests.faults.stage import KEY, Stage
+from tests.waiting import PATIENCE_S
 
 CODES = 700
 LOOK_S = 0.01

@@ -5,14 +5,16 @@ import random
 import signal
 from collections.abc import Sequence
 
-from loadtests.harness.cluster import wait_until
+from redis.exceptions import RedisError
+
 from loadtests.harness.running import HOME, PARTITIONS
 from service.formats import key_names
 from service.record.partitions.moves import order_move, read_move
 from tests.faults.looking import Drill
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.process_faults import until_live
 from tests.faults.stage import Stage
+from tests.waiting import until
 
 VICTIMS = ("", "", "", "", "worker", "API", "Redis", "Postgres")
 """What is killed at any moment of a move; nothing in half of them."""
@@ -39,7 +41,7 @@ async def workspace_moved(stage: Stage, drill: Drill, dice: random.Random) -> No
             assert move is None or move.state != "failed", move
             return move is not None and move.state == "done"
 
-        await until(is_done, "a move", MOVED_S)
+        await wait_until(is_done, "a move", MOVED_S)
         names = await _names(stage, source, key_names.prefix(source, workspace))
         if names - {key_names.left(key_names.prefix(source, workspace))}:
             drill.wrong.append(f"left behind in partition {source}: {sorted(names)[:5]}")
@@ -67,7 +69,8 @@ async def kill(stage: Stage, victim: str, dice: random.Random, partitions: Seque
         partition = dice.choice(partitions)
         node = stage.cluster.primary_of(partition)
         node.kill()
-        await asyncio.to_thread(wait_until, lambda: stage.cluster.primary_of(partition) is not node, "a failover")
+        away = (RedisError, LookupError)
+        await asyncio.to_thread(until, lambda: stage.cluster.primary_of(partition) is not node, "a failover", away=away)
         await stage.heal()
     elif victim == "Redis":
         await stage.primary.kill()

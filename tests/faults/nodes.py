@@ -1,13 +1,11 @@
 """A Redis or Valkey that fails on purpose."""
 
 import asyncio
-import contextlib
 import os
 import random
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,27 +20,17 @@ from redis.exceptions import RedisError
 from loadtests.harness.running import HOME
 from loadtests.harness.servers import free_port
 from service.formats import key_names
+from tests import waiting
 from tests.faults.disk import Clock, Disk, Preloads
 from tests.faults.proxy import Forwarder
 
 Sync = Literal["always", "everysec", "nothing"]
 """What a server keeps on its disk."""
 
-PATIENCE_S = 90.0
 _AWAY = (OSError, RedisError, httpx.TransportError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-
-async def until(
-    reached: Callable[[], Awaitable[Any]], what: str, patience_s: float = PATIENCE_S, pause_s: float = 0.01
-) -> Any:
-    """What `reached` says once that is true; while something can't be reached it isn't."""
-    deadline = asyncio.get_running_loop().time() + patience_s
-    while True:
-        with contextlib.suppress(*_AWAY):
-            if value := await reached():
-                return value
-        assert asyncio.get_running_loop().time() < deadline, f"waited too long for {what}"
-        await asyncio.sleep(pause_s)
+wait_until = partial(waiting.wait_until, away=_AWAY)
+"""While something can't be reached, what is waited for is not there."""
 
 
 class Node:
@@ -84,10 +72,10 @@ class Node:
             --maxmemory-policy noeviction --logfile {self.folder / "log"}""".split()
         command = [self._binary, *options, "--save", ""]
         self.process = subprocess.Popen(command, env=self._env)  # noqa: ASYNC220, it is quick
-        await until(self.client.ping, "a server")
+        await wait_until(self.client.ping, "a server")
         if not aof and self._sync != "nothing":
             await self.client.config_set("appendonly", "yes")
-            await until(self._rewritten, "its first AOF")
+            await wait_until(self._rewritten, "its first AOF")
             (self.folder / "dump.rdb").unlink()
         return self
 
@@ -117,9 +105,9 @@ class Node:
 
     async def save(self) -> Path:
         """A copy of what it holds now."""
-        await until(self._idle, "a fork")
+        await wait_until(self._idle, "a fork")
         await self.client.bgsave()
-        await until(self._idle, "a dump")
+        await wait_until(self._idle, "a dump")
         return (self.folder / "dump.rdb").rename(self.folder / "kept.rdb")
 
     async def load(self, dump: Path) -> None:
@@ -140,7 +128,7 @@ class Node:
     async def follow(self, primary: "Node") -> None:
         """Be a replica of it; returns once it has everything."""
         await self._replicaof("127.0.0.1", str(primary.link.port))
-        await until(self._followed, "a replica")
+        await wait_until(self._followed, "a replica")
 
     async def lead(self) -> None:
         """Be a primary."""
@@ -157,7 +145,7 @@ class Node:
 
     async def _replicaof(self, *where: str) -> None:
         """Once it takes commands: a replica may be loading what it was sent."""
-        await until(partial(self.client.execute_command, "REPLICAOF", *where), "a server that follows")
+        await wait_until(partial(self.client.execute_command, "REPLICAOF", *where), "a server that follows")
 
     async def _idle(self) -> bool:
         info = await self.client.info("persistence")

@@ -15,7 +15,7 @@ from service.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
 from tests.faults.database import Database
 from tests.faults.looking import Drill
-from tests.faults.nodes import Node, until
+from tests.faults.nodes import Node, wait_until
 from tests.faults.stage import Process, Stage
 
 KILLS = 3
@@ -58,7 +58,7 @@ async def until_live(stage: Stage, number: int) -> None:
         async def live() -> bool:
             return (await client.get(f"{stage.urls[number]}/health/live")).status_code == 200
 
-        await until(live, "an API", pause_s=0.05)
+        await wait_until(live, "an API")
 
 
 async def workers_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -78,13 +78,13 @@ async def each_worker_killed(stage: Stage, drill: Drill, dice: random.Random) ->
     unanswered = drill.ledger.unanswered.total()
     async with selling_beside(stage, drill.wrong):
         for worker in stage.workers:
-            await until(partial(_held_by, stage, WORKERS), "leases of each worker")
+            await wait_until(partial(_held_by, stage, WORKERS), "leases of each worker")
             await drill.until_more(20)
             await asyncio.sleep(dice.uniform(0, 0.5))
             await drill.begin_fault()
             await worker.signal(signal.SIGKILL)
             if dice.random() < 0.5:
-                await until(partial(_held_by, stage, WORKERS - 1), "others with its leases")
+                await wait_until(partial(_held_by, stage, WORKERS - 1), "others with its leases")
             worker.start()
     if drill.ledger.unanswered.total() > unanswered:
         drill.wrong.append(f"refused when a worker was killed: {dict(drill.ledger.unanswered)}")
@@ -176,7 +176,7 @@ async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:
             await stage.pool.execute(_END_LEASE, fence)
             return (await stage.row()).fence != fence
 
-        await until(taken, "another worker")
+        await wait_until(taken, "another worker")
         await asyncio.sleep(dice.uniform(0, 1.0))
 
 
@@ -201,7 +201,7 @@ async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Rando
             row = await stage.row()
             return row.fence != fence and row.state == "open"
 
-        await until(taken, "another worker")
+        await wait_until(taken, "another worker")
         await drill.until_more(20)
     finally:
         await sleeper.signal(signal.SIGCONT)
@@ -228,6 +228,8 @@ async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
         following = f"{(await stage.row()).epoch}-*"
         await drill.begin_fault()
         await client.execute_command("XADD", outbox, "NOMKSTREAM", following, "d", "R 1 2 three", "r", "{}")
-        await until(partial(client.eval, _REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back")
+        await wait_until(
+            partial(client.eval, _REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back"
+        )
         await drill.begin_fault()
         drill.poisoned += 2

@@ -10,7 +10,7 @@ from functools import partial
 from loadtests.harness.running import HOME
 from service.formats import key_names
 from tests.faults.looking import Drill
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
 
 UNWATCHED_S = 3.0
@@ -110,7 +110,7 @@ async def recovering_worker_killed(stage: Stage, drill: Drill, dice: random.Rand
     epoch = (await stage.row()).epoch
     await dice.choice((emptied, _promoted))(stage, drill, dice)
     for _ in range(dice.randint(1, 3)):
-        await until(partial(_begun, stage, epoch), "an opening")
+        await wait_until(partial(_begun, stage, epoch), "an opening")
         await asyncio.sleep(dice.uniform(0, 1.0))
         epoch = (await stage.row()).epoch
         await drill.begin_fault()
@@ -125,7 +125,7 @@ async def killed_while_rebuilt(stage: Stage, drill: Drill, dice: random.Random) 
     epoch = (await stage.row()).epoch
     await emptied(stage, drill, dice)
     for _ in range(dice.randint(1, 2)):
-        await until(partial(_begun, stage, epoch), "an opening")
+        await wait_until(partial(_begun, stage, epoch), "an opening")
         epoch = (await stage.row()).epoch
         await asyncio.sleep(dice.uniform(0, 1.0))
         await drill.begin_fault()
@@ -155,7 +155,7 @@ async def anchor_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     drill.outboxes.append(await stage.primary.outbox())
     assert await stage.primary.client.xdel(key_names.outbox(HOME), str((await stage.row()).cursor)) == 1
     await stage.start_worker(wait_for_lease=False)
-    await until(partial(_begun, stage, epoch), "an opening")
+    await wait_until(partial(_begun, stage, epoch), "an opening")
     await stage.until_reopened(epoch)
 
 

@@ -11,7 +11,7 @@ from service.record.partitions.partition_rows import read_partitions
 from service.record.partitions.resizes import read_placements
 from tests.faults.looking import Drill
 from tests.faults.move_faults import kill
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
 
 VICTIMS = ("", "", "", "", "", "command", "worker", "API", "Redis", "Postgres")
@@ -85,4 +85,4 @@ async def _return_home(stage: Stage) -> None:
         assert move is None or move.state != "failed", move
         return move is not None and move.state == "done"
 
-    await until(is_done, "the move back", 300)
+    await wait_until(is_done, "the move back", 300)

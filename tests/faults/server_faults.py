@@ -14,9 +14,10 @@ from redis.exceptions import RedisError
 
 from loadtests.ledger import now_ms
 from tests.faults.looking import Drill
-from tests.faults.nodes import PATIENCE_S, until
+from tests.faults.nodes import wait_until
 from tests.faults.process_faults import KILLS
 from tests.faults.stage import Stage
+from tests.waiting import PATIENCE_S
 
 _THERE = "SELECT redemption_id FROM redemptions WHERE redemption_id = ANY($1)"
 _SPARE_BYTES = 65_536
@@ -146,7 +147,7 @@ async def _all_recorded(stage: Stage, drill: Drill) -> None:
     async def there() -> set[UUID]:
         return {row["redemption_id"] for row in await stage.pool.fetch(_THERE, list(recorded))} | {UUID(int=0)}
 
-    if lost := recorded - await until(there, "Postgres"):
+    if lost := recorded - await wait_until(there, "Postgres"):
         drill.wrong.append(f"{len(lost)} answered as recorded, and lost: {list(lost)[:3]}")
 
 

@@ -23,9 +23,9 @@ from service.record import pool as postgres
 from service.record.partitions.partition_rows import Partition, ensure_partitions, read_partition
 from tests.faults.database import Database
 from tests.faults.disk import Clock, Preloads
-from tests.faults.nodes import Node, Sync, until
+from tests.faults.nodes import Node, Sync, wait_until
 from tests.faults.proxy import Forwarder
-from tests.faults.waiting import settled
+from tests.faults.recorded import settled
 
 APIS = 2
 CLUSTERED_PARTITIONS = 4
@@ -275,7 +275,7 @@ class Stage:
                         return False
                 return True
 
-            await until(ready, "the service", pause_s=0.05)
+            await wait_until(ready, "the service")
 
     async def until_fenced(self, fencing: Fencing) -> None:
         """An epoch with this fencing is open."""
@@ -284,7 +284,7 @@ class Stage:
             row = await self.row()
             return row.state == "open" and parse_nonce(row.nonce).fencing == fencing
 
-        await until(is_fenced, f"the fencing {fencing}")
+        await wait_until(is_fenced, f"the fencing {fencing}")
 
     async def until_reopened(self, epoch: int) -> None:
         """Another epoch than this one is open."""
@@ -293,7 +293,7 @@ class Stage:
             row = await self.row()
             return row.epoch > epoch and row.state == "open"
 
-        await until(reopened, "a new epoch")
+        await wait_until(reopened, "a new epoch")
 
     async def kill_worker(self, wait_for_lease: bool) -> None:
         """Kill it, and start another. Its lease ends by itself in two seconds; else it is ended now."""
@@ -330,7 +330,7 @@ class Stage:
 
     async def until_replaced(self) -> None:
         """The sentinels have made the replica the primary."""
-        await until(self.replica.leads, "a failover")
+        await wait_until(self.replica.leads, "a failover")
         self.primary, self.replica = self.replica, self.primary
 
     async def heal(self) -> None:

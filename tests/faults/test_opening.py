@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,8 +21,9 @@ from service.record.config.user_rows import patch_user
 from service.record.config.workspace_rows import read_workspace, workspace_named
 from tests.drifts.subject import make, populated
 from tests.faults.rebuilding import everything
-from tests.faults.waiting import until_recorded, wait
+from tests.faults.recorded import until_recorded, wait
 from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.waiting import wait_until
 
 
 def _kill(service: Service, part: str) -> int:
@@ -112,11 +112,16 @@ async def test_redis_forgets_everything(patient: Service) -> None:
     with service.redis() as client:
         client.flushall()
     refusals: set[str] = set()
-    while not (answer := service.checkout.get(f"/v1/coupons/{code}")).is_success:
+
+    def is_found() -> bool:
+        if (answer := service.checkout.get(f"/v1/coupons/{code}")).is_success:
+            return True
         refusals.add(refused(answer, 503, "recovering")["code"])
         validated = service.checkout.post("/v1/coupons/validate", json={"code": code})
         assert validated.status_code == 503 or "coupon_not_found" not in validated.json()["reasons"]
-        await asyncio.sleep(0.01)
+        return False
+
+    await wait_until(is_found, "the rebuilt code")
     assert refusals == {"recovering"}
 
     await asyncio.to_thread(service.run.until_ready)  # the other partitions, too
@@ -142,8 +147,9 @@ async def test_the_api_is_killed_while_uploading(patient: Service) -> None:
 
     def lines() -> Iterator[bytes]:
         for start in range(0, len(codes), 1000):
+            if start == 20_000:
+                killer.join()
             yield "\n".join([*codes[start : start + 1000], ""]).encode()
-            time.sleep(0.05)
 
     def kill() -> None:
         with stats_client:
@@ -211,13 +217,13 @@ async def test_configuration_that_was_never_projected(patient: Service) -> None:
     service, user, codes = patient, new_id(), [new_code() for _ in range(3)]
     book = service.book(codes[0])
     await _write(service, book, [CodeLine(codes[1]), CodeLine(codes[2], owner_id=user)], user)
-    wait(lambda: service.stats(book)["codes"] == 3, 5)
+    wait(lambda: service.stats(book)["codes"] == 3)
     assert ok(service.checkout.get(f"/v1/coupons/{codes[2]}"))["userId"] == user
 
     def full() -> bool:
         return service.checkout.post(f"/v1/coupons/assign/{codes[1]}", json={"userId": user}).status_code == 422
 
-    wait(full, 5)
+    wait(full)
     ok(service.checkout.post(f"/v1/coupons/redeem/{codes[0]}", json={"userId": "u"}), 201)
     refused(service.checkout.post(f"/v1/coupons/redeem/{codes[1]}", json={"userId": "u"}), 409, "out_of_stock")
 

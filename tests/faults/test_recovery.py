@@ -16,7 +16,7 @@ import pytest_asyncio
 from loadtests.harness.running import data_folder
 from loadtests.harness.servers import VALKEY
 from tests.conftest import require
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import Stage
@@ -77,7 +77,7 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
         codes = [f"LEFT-{number}" for number in range(40)]
         await client.post(f"{other}/v1/books/{book}/codes", json={"codes": codes})
         for url in (left, other):
-            await until(partial(_answers, 200, client.get, f"{url}/v1/coupons/{codes[0]}"), "the first code")
+            await wait_until(partial(_answers, 200, client.get, f"{url}/v1/coupons/{codes[0]}"), "the first code")
         epoch = (await stage.row()).epoch
         await stage.apis[0].signal(signal.SIGSTOP)
         asked = [client.post(f"{left}/v1/coupons/redeem/{code}", json={"userId": "ann"}) for code in codes]
@@ -87,7 +87,7 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
             stage.switch(side=False)
             await stage.until_reopened(epoch)
             sold = partial(_answers, 201, client.post, f"{other}/v1/coupons/redeem/{codes[0]}", json={"userId": "bob"})
-            await until(sold, "the new primary")
+            await wait_until(sold, "the new primary")
         finally:
             await stage.apis[0].signal(signal.SIGCONT)
         refusals = [answer.json().get("code", answer.status_code) for answer in await waiting]

@@ -1,21 +1,20 @@
 """Workers that die while a book's stock is made up: whatever they leave, exactly the stock is there in the end."""
 
-import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Self
 
 import asyncpg
 import httpx
 
-from tests.faults.waiting import wait
+from tests.faults.recorded import wait
 from tests.service_fixture import Service, database, new_id, ok
+from tests.waiting import wait_until
 
 KEPT = 30_000
 """Six transactions of codes, so that a kill meets the job half done."""
-PATIENCE_S = 120.0
 
 
 class Buyers:
@@ -48,12 +47,6 @@ class Buyers:
                     self.wrong.append(answer.text)
 
 
-async def _until(reached: Callable[[], Awaitable[Any]]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not await reached():  # noqa: ASYNC110, it is Postgres that knows
-            await asyncio.sleep(0.02)
-
-
 async def test_workers_die_while_codes_are_made(own_service: Callable[[], Service]) -> None:
     """Workers killed between a job's transactions, while taking over, and once the last codes are recorded, with
     buyers going on: the jobs ask together for exactly the codes that are there, and exactly the stock is free."""
@@ -82,22 +75,22 @@ async def kill_while_made(service: Service, book: str, postgres: asyncpg.Connect
         return await fence() != last  # fences are random
 
     with Buyers(service, book) as buyers:
-        await _until(lambda: more_than(0))
+        await wait_until(lambda: more_than(0))
         last = await fence()
         kill()
         left = await codes()
         assert 0 < left < KEPT
-        await _until(lambda: taken_after(last))
+        await wait_until(lambda: taken_after(last))
         kill()
-        await _until(lambda: more_than(KEPT - 1))
+        await wait_until(lambda: more_than(KEPT - 1))
         kill()
-        await _until(lambda: more_than(KEPT))
+        await wait_until(lambda: more_than(KEPT))
     assert buyers.wrong == []
     assert buyers.bought > 0
 
-    wait(lambda: service.stats(book)["available"] >= KEPT, PATIENCE_S)
+    wait(lambda: service.stats(book)["available"] >= KEPT)
     beacon = service.book(keepFree=1)
-    wait(lambda: service.stats(beacon)["available"] == 1, PATIENCE_S)
+    wait(lambda: service.stats(beacon)["available"] == 1)
     stats = service.stats(book)
     assert (stats["available"], stats["codes"], stats["assigned"]) == (KEPT, KEPT + buyers.bought, buyers.bought)
     assert await codes() == KEPT + buyers.bought
@@ -112,6 +105,6 @@ async def kill_while_made(service: Service, book: str, postgres: asyncpg.Connect
     async def ended() -> bool:
         return {job["status"] for job in await jobs()} == {"done"}
 
-    await _until(ended)  # a worker may have died with all codes made, and the job left to finish
+    await wait_until(ended)  # a worker may have died with all codes made, and the job left to finish
     assert sum(job["requested"] for job in await jobs()) == KEPT + buyers.bought
     assert ok(service.operate.get("/v1/ops/consistency"))["state"] == "open"

@@ -1,7 +1,7 @@
 """A standby of Postgres serves reads, and takes the primary's place while it is behind."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -20,10 +20,11 @@ from service.reconcile.comparison import reconcile
 from service.record.partitions import bulk_reads
 from service.record.partitions import comparisons as record
 from tests.commands import scrip
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.stage import ROOT, Stage
 from tests.service_fixture import new_code
+from tests.waiting import elapse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,18 +53,11 @@ class _Buyers:
                 self.redeemed.append(response.json()["redemptionId"])
             else:
                 self.refused.append(response.text)
-            await asyncio.sleep(0.02)
+            await elapse(0.02, "the pace of the load")
 
     async def until_more(self, many: int) -> None:
         goal = len(self.redeemed) + many
-        await _until(lambda: len(self.redeemed) >= goal)
-
-
-async def _until(reached: Callable[[], bool]) -> None:
-    async def check() -> bool:
-        return reached()
-
-    await until(check, "the buyers")
+        await wait_until(lambda: len(self.redeemed) >= goal, "the buyers")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -94,7 +88,7 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
     async def ready() -> bool:
         return (await client.get("/health/ready")).status_code == 200
 
-    await until(ready, "the reader")
+    await wait_until(ready, "the reader")
     book = (await client.post("/v1/books", json={"name": "Read"})).json()["bookId"]
     paths = [f"/v1/books/{book}/redemptions", f"/v1/books/{book}/codes.csv", "/v1/audit"]
     await client.post(f"/v1/books/{book}/codes", json={"codes": ["READ-1", "READ-2"]})
@@ -118,7 +112,7 @@ async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forw
         response = await client.get(paths[0])
         return LAG not in response.headers and len(response.json()["items"]) == 2
 
-    await until(caught_up, "the replica")
+    await wait_until(caught_up, "the replica")
     door.stop()
     for path in paths:
         response = await client.get(path)
@@ -206,9 +200,11 @@ async def test_a_replica_that_is_behind_is_waited_for(
         with pytest.raises(bulk_reads.ReplicaBehind):
             await comparing.differing()
         monkeypatch.setattr(bulk_reads, "WAIT_S", 60.0)
+        asked, query = [], bulk_reads.query
+        monkeypatch.setattr(bulk_reads, "query", lambda name: asked.append(name) or query(name))
         waiting = asyncio.create_task(comparing.differing())
-        done, _ = await asyncio.wait([waiting], timeout=1.0)
-        assert not done
+        await wait_until(lambda: asked.count("has_applied") > 3, "questions to the replica")
+        assert not waiting.done()
     finally:
         stage.database.link.flow()
     assert await waiting == {}
@@ -237,14 +233,21 @@ async def test_a_replica_that_dies_ends_the_comparison(
 ) -> None:
     """While a comparison reads, its connections break: it goes on over new ones. Without the replica it ends, says so,
     and leaves its turn to the next one."""
-    _slow(monkeypatch, 0.5)
-    comparison = asyncio.create_task(comparing.differing())
-    await asyncio.sleep(0.4)
+    sleeping = "FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"
+
+    async def begin() -> asyncio.Task[dict[Class, int]]:
+        with monkeypatch.context() as patch:
+            _slow(patch, 3600)
+            comparison = asyncio.create_task(comparing.differing())
+            await wait_until(lambda: stage.database.standby_rows(f"SELECT {sleeping}"), "a page that is read")
+        return comparison
+
+    comparison = await begin()
     comparing.door.cut()
+    await stage.database.standby_rows(f"SELECT pg_terminate_backend(pid, 60_000) {sleeping}")
     assert await comparison == {}
     monkeypatch.setattr(bulk_reads, "WAIT_S", 0.5)
-    comparison = asyncio.create_task(comparing.differing())
-    await asyncio.sleep(0.4)
+    comparison = await begin()
     comparing.door.stop()
     with pytest.raises(bulk_reads.ReplicaAway):
         await comparison
@@ -267,7 +270,7 @@ async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) 
         async def is_trimmed() -> bool:
             return await redis.xlen(key_names.outbox(HOME)) == 1
 
-        await until(is_trimmed, "an outbox without what the standby has")
+        await wait_until(is_trimmed, "an outbox without what the standby has")
     await _promote_under_load(stage)
 
 
@@ -281,7 +284,7 @@ async def _promote_under_load(stage: Stage) -> None:
         stage.database.link.hold()
         await buyers.until_more(250)
         lost = await _recorded_at_primary(stage, 300)
-        await asyncio.sleep(1.5)  # the age from which entries are dropped
+        await elapse(1.5, "the age from which entries are dropped")
         await buyers.until_more(20)
         await stage.database.kill()
         await buyers.until_more(30)
@@ -312,4 +315,4 @@ async def _recorded_at_primary(stage: Stage, least: int) -> set[str]:
         rows = await stage.pool.fetch("SELECT redemption_id FROM redemptions")
         return {str(row[0]) for row in rows} if len(rows) >= least else set()
 
-    return await until(recorded, "the record")
+    return await wait_until(recorded, "the record")

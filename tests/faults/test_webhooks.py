@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from service.worker.webhook_endpoint import AT_ONCE, WAITING
-from tests.integration.webhook_fixtures import Receiver, until
+from tests.integration.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, ok
+from tests.waiting import elapse, wait_until
 
 _KILLS = 2
 
@@ -24,15 +25,15 @@ async def test_a_killed_sender(own_service: Callable[[], Service]) -> None:
         await asyncio.to_thread(lambda: ok(service.admin.post("/v1/webhooks", json=hook), 201))
         selling = asyncio.create_task(asyncio.to_thread(_used_and_back, service, codes))
         for number in range(1, _KILLS + 1):
-            await until(lambda: len(receiver.got) >= number * 30, 60)  # noqa: B023
-            await asyncio.sleep(0.15 * number)  # deliveries go out eight at a time: not always between two eights
+            await wait_until(lambda: len(receiver.got) >= number * 30)  # noqa: B023
+            await elapse(0.15 * number, "deliveries go out eight at a time: not always between two eights")
             (worker,) = service.run.facts["pids"]["worker"]
             os.kill(worker, signal.SIGKILL)
             # What it had taken is the next one's after a minute: let that be over.
             await service.fetch("UPDATE webhook_deliveries SET claimed_until = claimed_until - interval '1 minute'")
             await asyncio.to_thread(service.run.until_replaced, "worker", worker)
         await selling
-        await until(lambda: len({got.headers["webhook-id"] for got in receiver.got}) == 2 * len(codes), 60)
+        await wait_until(lambda: len({got.headers["webhook-id"] for got in receiver.got}) == 2 * len(codes))
 
         arrived: dict[str, list[str]] = defaultdict(list)
         ids: dict[tuple[str, str], set[str]] = defaultdict(set)

@@ -12,7 +12,7 @@ from loadtests.harness.running import PARTITIONS
 from loadtests.harness.trees import Change, changed
 from service.formats.number import NUMBER
 from tests.faults.looking import Drill
-from tests.faults.nodes import until
+from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
 
 WORKERS = 2
@@ -49,15 +49,15 @@ async def _replace(stage: Stage, drill: Drill, dice: random.Random, tree: Path, 
         if old in stage.workers:
             earlier = await _workers(stage)
             new = stage.start_worker_beside(old, tree)
-            await until(lambda earlier=earlier: _has_other_workers(stage, earlier), "the new worker")
+            await wait_until(lambda earlier=earlier: _has_other_workers(stage, earlier), "the new worker")
         else:
             new, url = stage.start_api_beside(old, tree)
             if migrates and old is processes[0]:
-                await until(
+                await wait_until(
                     lambda url=url: _fails(url, ["scripts_missing"] * PARTITIONS), "a version that is not migrated"
                 )
                 await _migrate(stage, tree)
-            await until(lambda url=url: _fails(url, []), "the new API's scripts")
+            await wait_until(lambda url=url: _fails(url, []), "the new API's scripts")
             drill.move(stage.apis.index(old), url)
             await drill.until_more(10)
         await stage.end_replaced(old, new)

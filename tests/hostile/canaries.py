@@ -20,7 +20,8 @@ import redis
 
 from loadtests.own import own_service
 from service.formats.key_names import bucket
-from tests.service_fixture import Service, ok, until
+from tests.service_fixture import Service, ok
+from tests.waiting import until
 
 MARK = "CNRY"
 _CANARY = re.compile(rb"(?i)CNRY[-A-Z0-9]{3,}")

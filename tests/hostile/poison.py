@@ -30,7 +30,8 @@ from loadtests.own import own_service
 from service.domain.field_types import canonicalize_code, is_caller_id
 from service.formats import key_names
 from tests.drifts.comparing import compare
-from tests.service_fixture import Service, ok, until
+from tests.service_fixture import Service, ok
+from tests.waiting import until
 
 A_BATCH, AT_ONCE = 1000, 16
 LOCKED, DELETED, KEYS = 0.005, 20, 50
@@ -159,7 +160,7 @@ class Plant:
         assert answer.status_code in (200, 201, 403), answer.text
 
     def _recorded(self) -> None:
-        until(lambda: ok(self.service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0, 600)
+        until(lambda: ok(self.service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0, patience_s=600)
 
     def _rebuild(self) -> None:
         began = time.monotonic()

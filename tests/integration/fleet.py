@@ -29,7 +29,7 @@ from service.worker.partition_tasks import work_on_partitions
 from service.worker.partition_worker import CONNECTIONS, Shared
 from service.worker.versions import LoadedScripts
 from tests.integration.record_fixtures import make_book
-from tests.integration.waiting import until
+from tests.waiting import elapse, wait_until
 
 CODES = 1000
 
@@ -116,7 +116,7 @@ class Fleet:
             is_open = all(row.state == "open" and row.lease_live for row in rows) and steady == self.partitions
             return is_open and sorted(held) == sorted(shares)
 
-        await until(is_shared)
+        await wait_until(is_shared)
 
     async def learn(self) -> None:
         for row in await read_partitions(self.pool):
@@ -134,7 +134,7 @@ class Fleet:
         """Redeem one code after another, in each partition in turn, until cancelled."""
         for partition in itertools.cycle(range(self.partitions)):
             redeemed.append((self.callers[partition].workspace, await self.redeem(partition)))
-            await asyncio.sleep(0.005)
+            await elapse(0.005, "the pace of the load")
 
     async def recorded(self) -> list[tuple[int, str]]:
         rows = await self.pool.fetch("SELECT workspace, code FROM redemptions")

@@ -18,7 +18,7 @@ from service.hot.outbox import Outbox
 from service.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
 from service.worker.write_behind import Flusher
 from tests.integration.record_fixtures import read_facts, take_partition
-from tests.integration.waiting import until
+from tests.waiting import elapse, wait_until
 
 OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
@@ -114,13 +114,25 @@ async def caught_up(shop: Shop, flusher: Flusher) -> None:
         return (await shop.cursor()) == (shop.epoch, len(shop.appended))
 
     async with running(flusher):
-        await until(all_recorded)
+        await wait_until(all_recorded)
 
 
-async def sell_slowly(shop: Shop, count: int) -> None:
-    for _ in range(count // 100):
-        await shop.sell(100)
-        await asyncio.sleep(0.005)
+@contextlib.asynccontextmanager
+async def selling(shop: Shop) -> AsyncIterator[None]:
+    """Sell in the background while the block runs."""
+    ended = asyncio.Event()
+
+    async def sell() -> None:
+        while not ended.is_set():
+            await shop.sell(50)
+            await elapse(0.005, "the pace of the load")
+
+    task = asyncio.create_task(sell())
+    try:
+        yield
+    finally:
+        ended.set()
+        await task
 
 
 async def has_recorded(flusher: Flusher, recorded: int) -> bool:

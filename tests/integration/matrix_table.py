@@ -6,7 +6,8 @@ A route that isn't here fails tests/integration/test_matrix.py.
 from typing import Any, NamedTuple
 
 from tests.integration.requests_table import Place, make_paused_change
-from tests.service_fixture import Service, new_code, new_id, ok, until
+from tests.service_fixture import Service, new_code, new_id, ok
+from tests.waiting import until
 
 ANYONE = ""
 

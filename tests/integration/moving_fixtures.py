@@ -22,7 +22,7 @@ from service.record.partitions.moves import Move, order_move, read_move
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
 from tests.integration.fleet import Fleet
-from tests.integration.waiting import until
+from tests.waiting import elapse, wait_until
 
 
 class Shop:
@@ -35,7 +35,8 @@ class Shop:
 
     async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
         """Run an operation until it is not refused as `recovering`; return its answer's body."""
-        while True:
+
+        async def answer() -> Any:
             command = operation.prepare(
                 Call(self.caller, key, "f" if key else "-"), code, convert(body, operation.request)
             )
@@ -45,9 +46,10 @@ class Shop:
                 if refusal.code != "recovering":
                     raise
                 self.refused += 1
-                await asyncio.sleep(0.005)
-            else:
-                return command.render(reply, "recorded").body
+                return None
+            return command.render(reply, "recorded")
+
+        return (await wait_until(answer, "an answer that is not `recovering`")).body
 
     async def refusal(self, operation: Operation, code: str, /, **body: Any) -> str:
         """The code with which an operation is refused; '' if it is not."""
@@ -65,7 +67,7 @@ class Shop:
             if row["partition"] != self.caller.partition:
                 about = (row["workspace"], row["workspace_id"], row["partition"])
                 self.caller = Caller(uuid4(), *about, "live", self.caller.scopes)
-            await asyncio.sleep(0.05)
+            await elapse(0.05, "the pace of an API process")
 
     async def keys(self, partition: int) -> dict[str, Any]:
         """The workspace's keys in a partition, without the partition's prefix."""
@@ -95,8 +97,8 @@ class Shop:
             assert move.state != "failed"
             return move.state == "done"
 
-        await until(is_done)
-        await until(self._follows(target))
+        await wait_until(is_done)
+        await wait_until(self._follows(target))
         move = await read_move(self.fleet.pool, workspace)
         assert move
         return move
@@ -146,7 +148,7 @@ async def buy(shop: Shop, bought: list[str], *, may_lose_lock: bool = False) -> 
                     raise
             else:
                 bought.append(code)
-        await asyncio.sleep(0.02)
+        await elapse(0.02, "the pace of the load")
 
 
 async def is_recorded(shop: Shop, bought: list[str]) -> bool:
@@ -163,7 +165,7 @@ async def rebuild(fleet: Fleet, *partitions: int) -> None:
             row = await read_partition(fleet.pool, partition)
             return row.state == "open" and row.epoch > before
 
-        await until(is_open)
+        await wait_until(is_open)
 
 
 class Stop:

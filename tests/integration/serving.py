@@ -10,7 +10,8 @@ import uvicorn
 
 from service.common.config import Settings
 from service.serving.server import make_server_config
-from tests.service_fixture import Service, until
+from tests.service_fixture import Service
+from tests.waiting import until
 
 _CHANGES = (
     (rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", b"<id>"),

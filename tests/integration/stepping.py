@@ -19,10 +19,10 @@ from service.worker.versions import LoadedScripts
 from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening_fixtures import Place
 from tests.integration.record_fixtures import take_partition
+from tests.waiting import PATIENCE_S
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)
 """How a worker may end after another one took its lease."""
-END_S = 30
 LOAD = "SCRIPT LOAD"
 _STATEMENTS = ("execute", "fetch", "fetchrow", "fetchval", "copy_to_table")
 _END_TRANSACTIONS = """
@@ -73,7 +73,7 @@ class Sleeper:
         """Begin the job, and wait until it stops or is done. Raises what the job raises."""
         self._job = job
         standing = asyncio.create_task(self._stands.wait())
-        await asyncio.wait((job, standing), timeout=END_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((job, standing), timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
         standing.cancel()
         assert job.done() or self.stands, self.made
         if job.done():
@@ -82,7 +82,7 @@ class Sleeper:
     async def wake(self) -> None:
         """Let it go on to its end."""
         self._wakes.set()
-        await asyncio.wait((self._job,), timeout=END_S)
+        await asyncio.wait((self._job,), timeout=PATIENCE_S)
         assert self._job.done(), self.made
         with contextlib.suppress(*ENDS):
             await self._job

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from service.access.actor import mask
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

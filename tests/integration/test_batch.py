@@ -16,8 +16,8 @@ from service.hot.decider import Decider
 from service.hot.link import Link
 from tests.integration.serving import without_ids
 from tests.integration.test_connection import serving
-from tests.integration.waiting import until
 from tests.service_fixture import Service, database, dumps, new_code, new_id, ok, refused
+from tests.waiting import wait_until
 
 _JSON = {"Content-Type": "application/json"}
 _FIVE = {"maxRedemptionsPerCode": 5}
@@ -233,7 +233,7 @@ async def test_a_connection_that_breaks(service: Service) -> None:
         assert await _codes(decider, 5) == [[0, 1], [0, 2], [0, 3], "outcome_unknown", "outcome_unknown"]
         assert len(server.chunks) == before + 1
         assert await decider.run_all(0, []) == []
-        await until(lambda: link.connected)
+        await wait_until(lambda: link.connected)
         assert decider.moment(0) != moment
         assert await _codes(decider, 1) == ["recovering"]
         await link.stop()

@@ -10,7 +10,8 @@ import httpx
 
 from service.formats.idempotency_entry import compress_body
 from tests.integration.test_recalling import forget
-from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused
+from tests.waiting import until
 
 Operation = dict[str, Any]
 SIZE = 200

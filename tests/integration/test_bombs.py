@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from tests.service_fixture import PATIENCE_S, Service, refused
+from tests.service_fixture import Service, refused
+from tests.waiting import PATIENCE_S
 
 _JSON = {"Content-Type": "application/json"}
 _HOT, _COLD = "/v1/coupons/lock/NO-SUCH-CODE", "/v1/books"

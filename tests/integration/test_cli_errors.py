@@ -13,6 +13,7 @@ from loadtests.harness.servers import free_port
 from service.record.partitions.partition_rows import ensure_partitions
 from tests.commands import scrip
 from tests.service_fixture import database
+from tests.waiting import PATIENCE_S
 
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (
@@ -101,7 +102,7 @@ def test_a_signal_ends_the_wait_for_postgres() -> None:
         assert api.stdout
         assert b"waiting_for_postgres" in api.stdout.readline()
         api.terminate()
-        assert api.wait(20) == 0
+        assert api.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("arguments", ["rebuild", "worker", "api", "migrate"])

@@ -29,7 +29,7 @@ from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
 from tests.integration.fleet import Fleet, start_fleet
-from tests.integration.waiting import until
+from tests.waiting import elapse, wait_until
 
 PARTITIONS, CODES = 4, 600
 
@@ -98,7 +98,7 @@ class Shops:
     async def _learn(self) -> None:
         while True:
             await self.fleet.learn()
-            await asyncio.sleep(0.1)
+            await elapse(0.1, "the pace of an API process")
 
     async def _buy(self, partition: int) -> None:
         """Two at once, which go out as one call (lua/many.lua)."""
@@ -106,7 +106,7 @@ class Shops:
             if self._is_closing:
                 return
             await asyncio.gather(*(self._redeem(partition, f"CODE-{number + more}") for more in range(2)))
-            await asyncio.sleep(0.1)
+            await elapse(0.1, "the pace of the load")
 
     async def _redeem(self, partition: int, code: str) -> None:
         sold = self.fleet.callers[partition].workspace, code
@@ -120,7 +120,7 @@ class Shops:
                 if refusal.code == "outcome_unknown":
                     self.unknown.add(sold)
                     return
-            await asyncio.sleep(0.02)
+            await elapse(0.02, "the pace of the load")
 
     async def until_sold(self, partition: int, more: int = 5) -> None:
         """Wait until the partition has sold so many more."""
@@ -130,7 +130,7 @@ class Shops:
             return sum(sold[0] == workspace for sold in self.redeemed)
 
         goal = count() + more
-        await until(lambda: count() >= goal)
+        await wait_until(lambda: count() >= goal)
 
     async def close(self) -> None:
         self._is_closing = True
@@ -151,7 +151,7 @@ class Shops:
         async def is_recorded() -> bool:
             return set(self.redeemed) - may_lack <= set(await self.fleet.recorded())
 
-        await until(is_recorded)
+        await wait_until(is_recorded)
         recorded = await self.fleet.recorded()
         assert len(recorded) == len(set(recorded))
         assert set(recorded) <= set(self.redeemed) | self.unknown
@@ -214,7 +214,7 @@ async def test_a_workspace_moves_to_another_node(cluster: Cluster, shops: Shops)
     workspace = fleet.callers[0].workspace
     for source, destination in ((0, target), (target, 0)):
         assert await order_move(fleet.pool, workspace, source, destination)
-        await until(lambda: _has_moved(fleet.pool, workspace))
+        await wait_until(lambda: _has_moved(fleet.pool, workspace))
         names = cluster.primary_of(source).run("KEYS", f"{key_names.prefix(source, workspace)}*")
         assert set(names) <= {key_names.left(key_names.prefix(source, workspace))}
         fleet.callers[0] = _placed(fleet.callers[0], destination)
@@ -251,7 +251,7 @@ async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> Non
     with pytest.raises(Fenced, match="TRYAGAIN"):  # though no key that it reads is missing
         await worker.repair([])
     connection.close()
-    await until(lambda: shops.refused[0])
+    await wait_until(lambda: shops.refused[0])
     sold = list(shops.redeemed)
     while await asyncio.to_thread(cluster.move_keys, 0, source, target, 100):
         pass

@@ -19,11 +19,11 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE, OK
 from service.operations.base import Command
 from service.record.config import code_changes, code_rows, job_rows, job_users
-from service.record.pool import Connection
 from service.worker import code_assigner, code_changer
 from service.worker.code_changer import CodeChanger
 from tests.integration.record_fixtures import make_book, take_partition
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.waiting import until, wait_until
 
 
 class Redis:
@@ -135,15 +135,6 @@ async def test_a_change_goes_on_after_each_interruption(shop: Shop) -> None:
     assert not await shop.work()
 
 
-async def _until_one_waits(connection: Connection) -> None:
-    """Until another connection waits for a lock."""
-    for _ in range(3000):
-        if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("no connection waits for a lock")
-
-
 async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: Shop) -> None:
     """A row that another transaction changes at this moment is not counted as changed without being so."""
     job_id = await shop.order("switchOff")
@@ -151,7 +142,8 @@ async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: S
         async with deleting.transaction():
             await deleting.execute("UPDATE codes SET owner_id = 'erased' WHERE code = 'CODE-95'")
             working = asyncio.create_task(shop.work())
-            await _until_one_waits(deleting)
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await wait_until(lambda: deleting.fetchval(waiting), "a connection that waits for a lock")
         with contextlib.suppress(Refusal):  # whether Postgres follows the row to its new place depends on its version
             await working
     assert (await shop.job(job_id)).status == "done" or await shop.work()

@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

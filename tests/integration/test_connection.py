@@ -12,7 +12,7 @@ from service.hot import connection as hot
 from service.hot import link as links
 from service.hot.connection import Broken, Connection, connect
 from service.hot.link import Link
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 Answer = Callable[[list[str]], bytes | None]
 
@@ -114,7 +114,7 @@ async def test_a_lost_reply_is_an_unknown_outcome_and_nothing_is_sent_twice() ->
         await link.start()
         with pytest.raises(Broken):
             await link.call("EVALSHA", "digest", "1", "key", "once")
-        await until(lambda: link.connected and len(server.writers) > 1)
+        await wait_until(lambda: link.connected and len(server.writers) > 1)
         assert [command for command in server.commands if command[0] == "EVALSHA"] == [
             ["EVALSHA", "digest", "1", "key", "once"]
         ]
@@ -148,7 +148,7 @@ async def test_without_a_connection_nothing_waits() -> None:
         await link.call("ECHO", "x")
     again = Server(echo)
     listening = await asyncio.start_server(again.serve, "127.0.0.1", port)
-    await until(lambda: link.connected)
+    await wait_until(lambda: link.connected)
     assert await link.call("ECHO", "x") == "x"
     await link.stop()
     listening.close()
@@ -188,7 +188,7 @@ async def test_a_long_reply_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -
             connection._look()
             came = connection._came
             server.writers[0].write(piece)
-            await until(lambda came=came: connection._came != came)
+            await wait_until(lambda came=came: connection._came != came)
             connection._look()
         assert not connection.lost
         server.writers[0].write(b"\r\n")

@@ -12,7 +12,8 @@ import pytest
 from loadtests.harness.servers import free_port
 from tests.commands import scrip
 from tests.deployed import Deployed, container, deployed, manifests
-from tests.service_fixture import ok, until
+from tests.service_fixture import ok
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

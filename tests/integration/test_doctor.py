@@ -20,7 +20,8 @@ from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import FailingTask
 from tests.commands import scrip
 from tests.drifts.comparing import compare
-from tests.service_fixture import Service, database, is_well, new_code, ok, until
+from tests.service_fixture import Service, database, is_well, new_code, ok
+from tests.waiting import until
 
 _ROOT = Path(__file__).parents[2]
 _NOWHERE = "127.0.0.1:1"

@@ -31,7 +31,7 @@ from service.worker.write_behind import Flusher
 from tests.integration.flush_fixtures import has_recorded, running
 from tests.integration.opening_fixtures import Dying, Life, Place
 from tests.integration.record_fixtures import take_partition
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 _FACTS = "assignments unassignments redemptions rollbacks".split()
 TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures lock_notes".split()]
@@ -168,7 +168,7 @@ async def test_notes_of_locks_that_are_being_stored(place: Place) -> None:
     async with place.pool.acquire() as connection, connection.transaction():
         await connection.execute(query("begin_lock_notes"))
         erasing = asyncio.create_task(erase(place))
-        await until(lambda: _is_waiting(place))
+        await wait_until(lambda: _is_waiting(place))
         await connection.execute(_NOTE_LOCK, place.caller.workspace, "zoe0-")
     await erasing
     assert await traces(place, "zoe0-") == []
@@ -343,12 +343,12 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, m
 
     before = await length()
     async with running(flusher):
-        await until(lambda: has_recorded(flusher, before - 1))
+        await wait_until(lambda: has_recorded(flusher, before - 1))
         for _ in range(3):
             await flusher.start()
         assert await length() == before
         monkeypatch.setattr(write_behind, "KEEP_S", -1)
-        await until(quiet)
+        await wait_until(quiet)
     left: Any = await place.redis.xrange(outbox(0))
     ((_, fields),) = left
     assert fields[b"d"].startswith(b"K ")

@@ -16,7 +16,7 @@ from service.api.csv_stream import MAX_EXPORTS, CsvFile, ExportSlots
 from service.api.request_middleware import around
 from service.domain.errors import Refusal
 from service.fastlane.protocol import Protocol
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 PIECE = b"x" * 99_998 + b"\r\n"
 
@@ -57,7 +57,7 @@ async def port(source: Source) -> AsyncIterator[int]:
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
+    await wait_until(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
     await serving
@@ -113,20 +113,20 @@ async def test_clients_that_go_away(source: Source, port: int) -> None:
     """Beyond MAX_EXPORTS files at once a request is refused until a client leaves."""
     source.length = 1000
     clients = [await _asleep(port) for _ in range(MAX_EXPORTS)]
-    await until(lambda: source.slots.running == MAX_EXPORTS and source.sent >= MAX_EXPORTS)
+    await wait_until(lambda: source.slots.running == MAX_EXPORTS and source.sent >= MAX_EXPORTS)
     refused = await _file(port)
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert int(refused.headers["Retry-After"]) >= 2
     assert source.ended == 0
     assert source.sent < source.length
     clients.pop().close()
-    await until(lambda: source.slots.running == MAX_EXPORTS - 1)
+    await wait_until(lambda: source.slots.running == MAX_EXPORTS - 1)
     assert source.sent < source.length
     source.length = 5
     assert (await _file(port)).content == PIECE * 5
     for client in clients:
         client.close()
-    await until(lambda: source.slots.running == 0)
+    await wait_until(lambda: source.slots.running == 0)
     assert source.ended == MAX_EXPORTS + 1
 
 
@@ -135,8 +135,8 @@ async def test_a_client_asleep(source: Source, port: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(csv_stream, "STALLED_S", 0.3)
     source.length = 1000
     client = await _asleep(port)
-    await until(lambda: source.slots.running == 1)
-    await until(lambda: source.slots.running == 0)
+    await wait_until(lambda: source.slots.running == 1)
+    await wait_until(lambda: source.slots.running == 0)
     assert source.ended == 1
     assert source.sent < source.length
     taken, loop = bytearray(), asyncio.get_running_loop()

@@ -10,7 +10,8 @@ import pytest
 from service.record.config import code_pages
 from service.record.config.code_pages import FIRST, Status, listed_codes, page_codes
 from tests.integration.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.waiting import until
 
 _HEAD = ["code", "status", "userId", "assignedAt", "redemptions", "maxRedemptions", "expiresAt", "redeemedBy",
          "redeemedAt"]  # fmt: skip

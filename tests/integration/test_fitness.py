@@ -12,9 +12,9 @@ import redis
 from loadtests.harness.servers import VALKEY, started
 from service.formats import key_names
 from service.hot.link import Link
-from tests.integration import waiting
 from tests.integration.test_connection import echo, serving
-from tests.service_fixture import PATIENCE_S, Service, new_code, ok, refused, until
+from tests.service_fixture import Service, new_code, ok, refused
+from tests.waiting import PATIENCE_S, until, wait_until
 
 
 async def test_a_server_that_becomes_unfit(tmp_path: Path) -> None:
@@ -29,10 +29,10 @@ async def test_a_server_that_becomes_unfit(tmp_path: Path) -> None:
                 link.send(replies.append, ("ECHO", "x"))
                 sent += 1
                 await asyncio.sleep(0)
-        await waiting.until(lambda: len(replies) == sent)
+        await wait_until(lambda: len(replies) == sent)
         assert set(replies) == {"x"}
         client.replicaof("NO", "ONE")
-        await waiting.until(lambda: link.connected)
+        await wait_until(lambda: link.connected)
         await link.stop()
 
 
@@ -153,7 +153,7 @@ async def test_a_postgres_that_becomes_unfit(shop: tuple[Service, Any, list[str]
         await service.fetch(f"ALTER SYSTEM SET full_page_writes = {value}")
         await service.fetch("SELECT pg_reload_conf()")
         until_set = "SELECT FROM pg_settings WHERE name = 'full_page_writes' AND setting = $1"
-        await waiting.until(lambda: service.fetch(until_set, value))
+        await wait_until(lambda: service.fetch(until_set, value))
         ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scrip-%'"
         await service.fetch(ours)
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -14,7 +13,9 @@ from service.record.facts import event_writer
 from service.record.partitions.partition_rows import begin_epoch, read_partition
 from service.worker import write_behind
 from service.worker.write_behind import Flusher
-from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded, running, until
+from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded, running
+from tests.service_fixture import database
+from tests.waiting import PATIENCE_S, wait_until
 
 
 async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFlusher):
@@ -23,8 +24,7 @@ async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFl
     async with running(flusher):
         for count in (1, 20, 300):
             await shop.sell(count)
-            await asyncio.sleep(0.05)
-        await until(lambda: has_recorded(flusher, len(shop.appended)))
+            await wait_until(lambda: has_recorded(flusher, len(shop.appended)))
     assert await shop.facts() == shop.appended
     assert await shop.cursor() == (shop.epoch, 321)
     assert (flusher.recorded, flusher.pending, flusher.lag_seconds, flusher.quarantined) == (321, 0, 0.0, 0)
@@ -90,14 +90,15 @@ async def test_a_commit_in_doubt(
 
 async def test_a_commit_that_arrives_late(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
     """A lost transaction that commits after the cursor was read again makes the worker start over."""
-    original, late = write_behind.record, []
+    original, calls = write_behind.record, []
 
     async def lost_first(connection: Any, *args: Any) -> bool:
-        if not late:
-            other = await asyncpg.connect(shop.database_url)
-            late.append(asyncio.create_task(_slowly(original, other, args)))
+        calls.append(args)
+        if len(calls) == 1:
             raise ConnectionResetError
-        await asyncio.wait_for(late[0], 5)
+        if len(calls) == 2:  # the cursor was read again
+            async with database(shop.database_url) as other:
+                assert await original(other, *calls[0])
         return await original(connection, *args)
 
     monkeypatch.setattr(write_behind, "record", lost_first)
@@ -113,7 +114,6 @@ async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
     async with running(flusher):
         for i in range(10):
             await shop.sell(30)
-            await asyncio.sleep(0.03)
             if i % 2:
                 await other.fetch(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'scrip'"
@@ -121,7 +121,7 @@ async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
             else:
                 await shop.redis.client_kill_filter(_type="normal", skipme=True)
                 await shop.redis.connection_pool.disconnect()  # its own others among them
-        await until(lambda: has_recorded(flusher, len(shop.appended)))
+            await wait_until(lambda: has_recorded(flusher, len(shop.appended)))
     await other.close()
     await shop.pool.expire_connections()  # the test's own may be among the broken
     assert await shop.facts() == shop.appended
@@ -144,18 +144,20 @@ async def test_random_cancels(shop: Shop, make_flusher: MakeFlusher):
 
 async def test_a_cancellation_that_is_swallowed(make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
     """A cancelled worker ends, even if a library swallows the cancellation."""
+    begun = asyncio.Event()
 
     async def swallow(_flusher: Flusher) -> int:
+        begun.set()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(10)
+            await asyncio.Event().wait()
         return 1
 
     monkeypatch.setattr(Flusher, "step", swallow)
     task = asyncio.create_task((await make_flusher()).run())
-    await asyncio.sleep(0.1)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(asyncio.shield(task), 2)
+        await asyncio.wait_for(asyncio.shield(task), PATIENCE_S)
 
 
 async def test_draining_into_a_new_epoch(shop: Shop, make_flusher: MakeFlusher):
@@ -213,11 +215,3 @@ def test_the_gate_follows_what_is_pending(pending: list[int], states: str):
         flusher._tail = EventId(0, events)
         letters += flusher.gate_state()[0].upper()
     assert letters == states
-
-
-async def _slowly(
-    original: Callable[..., Awaitable[bool]], connection: asyncpg.Connection, args: tuple[Any, ...]
-) -> None:
-    await asyncio.sleep(0.2)
-    assert await original(connection, *args)
-    await connection.close()

@@ -15,9 +15,9 @@ from tests.integration.flush_fixtures import (
     has_recorded,
     redeemed,
     running,
-    sell_slowly,
-    until,
+    selling,
 )
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.mark.parametrize("missing", [1, 5, 10])
@@ -33,12 +33,16 @@ async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, mis
 
 
 @pytest.mark.parametrize("kind", ["emptied", "shorter", "another"])
-async def test_a_lost_anchor_stops_the_record(shop: Shop, make_flusher: MakeFlusher, kind: str):
+async def test_a_lost_anchor_stops_the_record(
+    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, kind: str
+):
     """Of a Redis that is empty, lost its last events, or has others under the same ids, nothing is recorded."""
+    monkeypatch.setattr(write_behind, "BLOCK_MS", 20)
+    monkeypatch.setattr(write_behind, "CHECK_S", 0)
     await shop.sell(10)
     flusher = await make_flusher()
     async with running(flusher) as task:
-        await until(lambda: has_recorded(flusher, 10))
+        await wait_until(lambda: has_recorded(flusher, 10))
         if kind == "shorter":
             await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
         else:
@@ -47,7 +51,7 @@ async def test_a_lost_anchor_stops_the_record(shop: Shop, make_flusher: MakeFlus
             await shop.fence(shop.epoch)
             await shop.sell(20)
         with pytest.raises(AnchorLost):
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, PATIENCE_S)
     assert await shop.facts() == shop.appended[:10]
 
 
@@ -70,15 +74,15 @@ async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
 
 async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flusher: MakeFlusher):
     """Workers that take the lease from each other under traffic record each event once; those that lost it end."""
-    selling = asyncio.create_task(sell_slowly(shop, 2000))
     tasks = []
-    for _ in range(8):
-        tasks.append(asyncio.create_task((await make_flusher()).run()))
-        await asyncio.sleep(0.05)
-    await selling
-    await until(lambda: _at(shop, (shop.epoch, 2000)))
+    async with selling(shop):
+        for _ in range(8):
+            flusher = await make_flusher()
+            tasks.append(asyncio.create_task(flusher.run()))
+            await wait_until(lambda flusher=flusher: flusher.recorded)
+    await wait_until(lambda: _at(shop, (shop.epoch, len(shop.appended))))
     running = set(tasks)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while len(running) > 1:
             _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     (last,) = running

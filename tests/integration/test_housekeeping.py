@@ -16,8 +16,8 @@ from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.record.lock_history import LockNote
 from service.worker.housekeeping import clean_up
 from tests.integration.record_fixtures import EVENT_MS
-from tests.integration.waiting import until
 from tests.integration.webhook_fixtures import Office, Receiver
+from tests.waiting import wait_until
 
 _LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=EVENT_MS)
 
@@ -59,7 +59,7 @@ async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> 
     await _notice(office, 2, KEEP_NOTICES_DAYS + 1)
     assert await prune_notices(office.pool, 10) == 0
     office.send()
-    await until(lambda: office.statuses_are(delivered=2))
+    await wait_until(lambda: office.statuses_are(delivered=2))
     await office.stop()
     assert await prune_notices(office.pool, 10) == 0
     oldest, _ = await office.deliveries()
@@ -138,7 +138,7 @@ async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]])
     """Run the worker's housekeeping until the tables are clean."""
     cleaning = asyncio.create_task(clean_up(pool, 7))
     try:
-        await until(is_clean)
+        await wait_until(is_clean)
     finally:
         cleaning.cancel()
 

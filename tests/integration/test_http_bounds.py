@@ -10,7 +10,8 @@ import pytest
 
 from service.fastlane import bounded_protocol
 from tests.integration.serving import Served, Wire
-from tests.service_fixture import Service, until
+from tests.service_fixture import Service
+from tests.waiting import until
 
 _LOCK = b'{"userId":"u","orderId":"o"}'
 

@@ -1,7 +1,8 @@
 """A restored Postgres takes no configuration before Redis was compared with it."""
 
 from service.formats import key_names
-from tests.service_fixture import Service, new_code, ok, until
+from tests.service_fixture import Service, new_code, ok
+from tests.waiting import until
 
 
 def _is_open(service: Service) -> bool:

@@ -13,6 +13,7 @@ from service.serving import jwks
 from service.serving.jwks import JwksRefresher
 from tests.tokens import AUDIENCE, ISSUER, Idp
 from tests.unit.test_tokens import BEARER
+from tests.waiting import PATIENCE_S, elapse
 
 IDP = Idp()
 
@@ -43,7 +44,7 @@ async def _serving(answer: Callable[[], bytes], *, slowly_s: float = 0.0) -> Asy
             for start in range(0, len(data), 1 << 16):
                 writer.write(data[start : start + (1 << 16)])
                 await writer.drain()
-                await asyncio.sleep(slowly_s)
+                await elapse(slowly_s, "the pace of a slow server")
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -115,7 +116,7 @@ async def test_an_address_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -
     big = _ok(b" " * (MAX_JWKS_BYTES - 1000))
     async with _serving(lambda: big, slowly_s=1.0) as (address, _):
         tokens, refresher = _make_refresher(address)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await refresher.refresh()
         assert tokens.issuers[0].keys is None
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.service_fixture import Service, new_id, ok, until
+from tests.service_fixture import Service, new_id, ok
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

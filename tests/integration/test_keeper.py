@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import hiredis
@@ -26,9 +27,10 @@ from service.worker.lease_keeper import Lease, LeaseKeeper
 from service.worker.opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.restocker import Restocker
+from service.worker.server_watch import ServerWatch
 from service.worker.versions import LoadedScripts
 from tests.integration.opening_fixtures import Place
-from tests.integration.waiting import until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 async def test_an_order_doesnt_stop_what_carries_it_out(
@@ -88,7 +90,7 @@ async def test_a_server_that_is_away_is_asked_again_soon(
     """An error of a server that is away is retried soon, and is no failure of the task."""
     keeper = make_keeper(place, database_url)
     for _ in range(5):
-        async with asyncio.timeout(10 * worker.RETRY_S):
+        async with asyncio.timeout(PATIENCE_S):
             assert await keeper._pause_after(away) <= worker.RETRY_S
     assert await read_failing(place.pool, 0) == []
 
@@ -101,13 +103,27 @@ async def test_the_pulse_of_an_idle_server_shows_a_loss(
     monkeypatch.setattr(worker, "IDLE_LOOK_S", 1_000.0)
     monkeypatch.setattr(write_behind, "CHECK_S", 1_000.0)
     monkeypatch.setattr(PartitionWorker, "_background", lambda *_: {})  # other tasks would notice it, too
-    keeper = make_keeper(place, database_url)
-    async with running(keeper):
-        await until(lambda: keeper._task == "keeping")
-        await asyncio.sleep(3 * worker.GATE_POLL_S)  # the first look is over
+    monkeypatch.setattr(worker, "FITNESS_POLL_S", 0.05)
+    asked: Counter[str] = Counter()
+    for name in ("look", "pulse"):
+        monkeypatch.setattr(ServerWatch, name, _counting(name, asked))
+    async with running(make_keeper(place, database_url)):
+        await wait_until(lambda: asked["look"] and asked["pulse"] > 1, "a first look, and an idle server")
         epoch = (await read_partition(place.pool, 0)).epoch
         await place.redis.execute_command(*loss.split())
-        await until(lambda: _is_open_after(place, epoch), seconds=25)
+        await wait_until(lambda: _is_open_after(place, epoch))
+
+
+def _counting(name: str, asked: Counter[str]) -> Callable[..., Awaitable[Any]]:
+    """The method of ServerWatch, whose results are counted."""
+    ask = getattr(ServerWatch, name)
+
+    async def count(*args: Any) -> Any:
+        result = await ask(*args)
+        asked[name] += 1
+        return result
+
+    return count
 
 
 async def _is_open_after(place: Place, epoch: int) -> bool:
@@ -138,7 +154,7 @@ async def test_a_failing_task_leaves_the_others_alone(
     monkeypatch.setattr(Restocker, "run", fails)
     with capture_logs() as logs:
         async with running(make_keeper(place, database_url)):
-            await until(has_failed)
+            await wait_until(has_failed)
             (failing,) = await read_failing(place.pool, 0)
             assert (failing.task, failing.reason) == ("restocking", "ValueError")
             assert _metric("scrip_task_failing", "restocking") == 1
@@ -146,12 +162,16 @@ async def test_a_failing_task_leaves_the_others_alone(
             epoch = (await read_partition(place.pool, 0)).epoch
             await place.learn()
             await place.do(redeem.REDEEM, "CODE-70", userId="ann")
-            await until(lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')"))
+            await wait_until(
+                lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')")
+            )
             await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-9")])
-            await until(lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9"))
+            await wait_until(
+                lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9")
+            )
             assert (await read_partition(place.pool, 0)).epoch == epoch
             is_wrong = False
-            await until(is_well)
+            await wait_until(is_well)
             assert _metric("scrip_task_failing", "restocking") == 0
     assert "SECRET" not in str([{**entry, "exc_info": None} for entry in logs])
 
@@ -185,7 +205,7 @@ async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
         return not await rebuild_order(place.pool, 0) and (await read_partition(place.pool, 0)).state == "open"
 
     async with running(keeper):
-        await until(is_rebuilt)
+        await wait_until(is_rebuilt)
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,8 @@ from service.hot.workspace_state import Workspace
 from service.worker import versions
 from tests.integration.opening_fixtures import Place
 from tests.integration.serving import Served
-from tests.service_fixture import Service, new_id, ok, refused, until
+from tests.service_fixture import Service, new_id, ok, refused
+from tests.waiting import until
 
 
 def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from service.api import configuration_writes
 from service.hot.key_notices import CHANNEL
 from service.serving import wiring
 from tests.integration.serving import Served
-from tests.service_fixture import Service, new_id, ok, refused, until
+from tests.service_fixture import Service, new_id, ok, refused
+from tests.waiting import until
 
 _NEVER_S = 3600.0
 

@@ -22,7 +22,8 @@ from service.embedded.exposure import check_host, check_keys
 from service.record.config import key_rows
 from service.record.config.workspace_rows import create_workspace
 from tests.integration.serving import Served
-from tests.service_fixture import Service, database, new_id, ok, refused, until, without_postgres
+from tests.service_fixture import Service, database, new_id, ok, refused, without_postgres
+from tests.waiting import until
 
 
 def _make(service: Service, **fields: Any) -> dict[str, Any]:

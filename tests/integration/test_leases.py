@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from service.worker import lease_keeper
 from tests.integration.fleet import Fleet
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ async def test_leases_follow_the_workers(fleet: Fleet) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await trading
     assert len(redeemed) > 20
-    await until(lambda: _is_recorded(fleet, redeemed))
+    await wait_until(lambda: _is_recorded(fleet, redeemed))
     assert await fleet.pool.fetch("SELECT epoch FROM partitions ORDER BY id") == epochs
     assert await fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
 
@@ -52,8 +52,15 @@ async def test_even_leases_stay(fleet: Fleet) -> None:
     await fleet.start("c")
     await fleet.until_shared(2, 1, 1)
     fences = await fleet.pool.fetch("SELECT fence FROM partitions ORDER BY id")
-    await asyncio.sleep(1)
+    await until_read(fleet, 10)
     assert await fleet.pool.fetch("SELECT fence FROM partitions ORDER BY id") == fences
+
+
+async def until_read(fleet: Fleet, times: int) -> None:
+    """Wait until each worker has read the leases so many times more."""
+    keepers = [worker.keeper for worker in fleet.workers.values()]
+    goals = [keeper._readings + times + 1 for keeper in keepers]  # the last is sent when those before it were read
+    await wait_until(lambda: all(keeper._readings >= goal for keeper, goal in zip(keepers, goals, strict=True)))
 
 
 async def _is_recorded(fleet: Fleet, redeemed: list[tuple[int, str]]) -> bool:
@@ -74,11 +81,15 @@ async def test_idle_partitions_share_their_polls(fleet: Fleet, redis: Redis, mon
     await fleet.start("a")
     await fleet.until_shared(4)
     await fleet.link.stop()
-    await asyncio.sleep(3)  # the last tasks find that there is nothing to do
     monkeypatch.setattr(lease_keeper, "RENEW_S", 0.5)
     monkeypatch.setattr(asyncpg.Connection, "_do_execute", count)
-    await redis.config_resetstat()
-    await asyncio.sleep(4)
-    commands = {name: row["calls"] for name, row in (await redis.info("commandstats")).items()}
-    assert sum(commands.values()) < 4 * 20, commands  # 126 a second without sharing
-    assert sum(statements.values()) < 4 * 8, statements  # 77 a second
+
+    async def is_idle() -> bool:
+        """Whether a while takes few commands, as it does once the last tasks have found that nothing is to do."""
+        await redis.config_resetstat()
+        statements.clear()
+        await until_read(fleet, 4)
+        commands = sum(row["calls"] for row in (await redis.info("commandstats")).values())
+        return commands < 2 * 20 and statements.total() < 2 * 8  # without sharing 126 and 77 a second
+
+    await wait_until(is_idle, "few polls")

@@ -17,8 +17,9 @@ from service.record.partitions.partition_rows import name_holder, name_session, 
 from service.record.queries import query
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
-from tests.service_fixture import Service, database, new_id, ok, until
+from tests.service_fixture import Service, database, new_id, ok
 from tests.tls import Authority, door
+from tests.waiting import until, wait_until
 
 _API = [*scripts.SERVING, *scripts.PROJECTION]
 _RUN = {
@@ -205,7 +206,11 @@ async def test_a_worker_sees_the_sessions_of_others(run: Restricted) -> None:
     reader, other = (name_holder("tests", token, has_session=True) for token in ("a1", "b2"))
     async with await postgres.connect(database_url, max_size=1) as connection:
         await renew_leases(connection, reader, 2000)
-        await asyncio.sleep(1)  # the worker renews its row
+        renewed = (
+            "SELECT count(*) FROM workers, pg_stat_activity "
+            "WHERE pid = pg_backend_pid() AND holder <> $1 AND alive_until - interval '2 s' > backend_start"
+        )
+        await wait_until(lambda: connection.fetchval(renewed, reader), "the worker's next renewal")
         await renew_leases(connection, other, 60_000)  # has no such session
         living = (await renew_leases(connection, reader, 2000)).workers.keys()
         assert other not in living

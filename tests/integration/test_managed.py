@@ -22,8 +22,8 @@ from service.hot.link import Link
 from service.operations import redeem
 from service.record.partitions.openings import order_rebuild
 from tests.integration.opening_fixtures import Dying, Place
-from tests.integration.waiting import until
 from tests.restricted import VENDORS, vendor_rights
+from tests.waiting import wait_until
 
 _SHOWS_SETTINGS = {"oci"}
 
@@ -44,9 +44,9 @@ async def valkey_url(vendor: str, valkey_url: str) -> AsyncIterator[str]:
             return not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]
 
         await admin.flushall()
-        await until(is_rewritten)
+        await wait_until(is_rewritten)
         await admin.bgrewriteaof()
-        await until(is_rewritten)
+        await wait_until(is_rewritten)
         await admin.acl_setuser(vendor, reset=True)  # type: ignore[no-untyped-call]
         await admin.execute_command("ACL", "SETUSER", vendor, "on", ">hunter2", *vendor_rights(vendor))
         yield valkey_url.replace("://", f"://{vendor}:hunter2@")
@@ -75,7 +75,7 @@ async def test_the_core_flow(vendor: str, place: Place, database_url: str, data_
     _copy_file(data_dir, tmp_path)
     with started(VALKEY, tmp_path, "--appendonly", "yes") as url:
         copy = Place(place.pool, Redis.from_url(url), place.outbox, url, place.link, place.decider, place.caller)
-        await until(lambda: _is_loaded(copy.redis))
+        await wait_until(lambda: _is_loaded(copy.redis))
         assert await copy.everything() == before
         await copy.redis.aclose()
 

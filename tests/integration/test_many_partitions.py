@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.conftest import leave_out
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until, without_postgres
+from tests.service_fixture import Service, new_code, new_id, ok, refused, without_postgres
+from tests.waiting import until
 
 PARTITIONS = range(4)
 READY = {"status": "ready", "failing": [], "partitions": []}

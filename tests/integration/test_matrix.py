@@ -22,8 +22,9 @@ from tests.integration.matrix_table import ANYONE, ROWS, Row, make_place
 from tests.integration.requests_table import Place, filled
 from tests.integration.serving import Served
 from tests.schema import check_answer
-from tests.service_fixture import Service, database, new_id, refused, until
+from tests.service_fixture import Service, database, new_id, refused
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
+from tests.waiting import until
 
 
 class World(NamedTuple):

@@ -5,7 +5,8 @@ from click.testing import Result
 
 from tests.commands import scrip
 from tests.conftest import leave_out
-from tests.service_fixture import Service, new_code, ok, until
+from tests.service_fixture import Service, new_code, ok
+from tests.waiting import until
 
 
 def _move(service: Service, *options: str) -> Result:

@@ -25,7 +25,7 @@ from service.worker.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
 from tests.integration.fleet import Fleet
 from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild, running
-from tests.integration.waiting import until
+from tests.waiting import elapse, wait_until
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ async def test_everything_moves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> 
     free."""
     monkeypatch.setattr(moves, "PLACED_ROWS", 1)
     answers = await _trade(shop)
-    await until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE key = 'k4'"))
+    await wait_until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE key = 'k4'"))
     old, before = shop.caller, await shop.keys(0)
     async with shop.fleet.pool.acquire() as connection, connection.transaction():
         held = await connection.fetch(f"{_PLACED} FOR UPDATE")
         moving = asyncio.create_task(shop.move(1))
-        await until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE partition = 1"))
+        await wait_until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE partition = 1"))
         assert await connection.fetch(_PLACED) == held
         assert len(await events_of(shop.fleet.pool, old.workspace, "code", "CODE-3")) == 1
         assert len(await events_of(shop.fleet.pool, old.workspace, "user", "cat")) == 1
@@ -96,10 +96,10 @@ async def test_gifts_caps_holds_and_quarantined_codes_move(shop: Shop) -> None:
     fleet, workspace = shop.fleet, shop.caller.workspace
     await create_user(fleet.pool, workspace, 0, "full", 1, {})
     version = (await read_partition(fleet.pool, 0)).config_version
-    await until(lambda: _has_version(shop, version))
+    await wait_until(lambda: _has_version(shop, version))
     await fleet.pool.execute("INSERT INTO single_uses VALUES ($1, 'CODE-8', gen_random_uuid())", workspace)
     await shop.do(redeem.REDEEM, "CODE-8", userId="ann")
-    await until(lambda: fleet.pool.fetchval("SELECT count(*) FROM quarantine"))
+    await wait_until(lambda: fleet.pool.fetchval("SELECT count(*) FROM quarantine"))
     await shop.do(assign.ASSIGN_CODE, "CODE-7", userId="full")
     locked = msgspec.json.decode(await shop.do(lock.LOCK, "CODE-9", userId="ann", lockSeconds=300))
     book_id = str(await fleet.pool.fetchval("SELECT book_id FROM books WHERE workspace = $1", workspace))
@@ -149,11 +149,11 @@ async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch)
                 moving = asyncio.create_task(shop.move(target))
                 await stop.is_reached.wait()
                 so_far = len(bought)
-                await until(lambda so_far=so_far: len(bought) > so_far + 2)  # changes that only the closing copies
+                await wait_until(lambda so_far=so_far: len(bought) > so_far + 2)  # changes that only the closing copies
                 stop.go_on()
                 await moving
             so_far = len(bought)
-            await until(lambda so_far=so_far: len(bought) > so_far + 5)
+            await wait_until(lambda so_far=so_far: len(bought) > so_far + 5)
     assert len(neighbours) > 50
     await _stop_and_compare(shop, buying, bought)
 
@@ -176,7 +176,7 @@ async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, st
         command = redeem.REDEEM.prepare(Call(caller, "", "-"), f"CODE-{number}", body)
         await decide(fleet.decider, fleet.pool, caller, command)
         done.append((caller.workspace, f"CODE-{number}"))
-        await asyncio.sleep(0.01)
+        await elapse(0.01, "the pace of the load")
 
 
 async def test_nothing_is_closed_while_no_event_is_recorded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ async def test_nothing_is_closed_while_no_event_is_recorded(shop: Shop, monkeypa
     monkeypatch.setattr(Flusher, "step", wait_for_records)
     events = await shop.redis.xlen(key_names.outbox(1))
     stop.go_on()
-    await until(lambda: _has_more(shop, events))
+    await wait_until(lambda: _has_more(shop, events))
     for number in range(10, 40):
         await shop.do(lock.LOCK, f"CODE-{number}", userId="bob", lockSeconds=300)
     assert shop.refused == 0
@@ -233,7 +233,7 @@ async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.Monke
             await shop.fleet.start(f"next-{number}")
             await moving
         so_far = len(bought)
-        await until(lambda so_far=so_far: len(bought) > so_far)
+        await wait_until(lambda so_far=so_far: len(bought) > so_far)
     await _stop_and_compare(shop, buying, bought)
 
 
@@ -264,7 +264,7 @@ async def test_a_lost_move_is_found(shop: Shop) -> None:
     kept = await shop.keys(1)
     epochs = [row.epoch for row in await read_partitions(shop.fleet.pool)]
     await _put_back(shop, lost)
-    await until(lambda: _are_open(shop.fleet, epochs))
+    await wait_until(lambda: _are_open(shop.fleet, epochs))
     await shop.do(redeem.REDEEM, "CODE-7", userId="ann")
     after = await shop.keys(1)
     assert set(kept) - set(after) <= {"i:k2", "c:CODE-2", "l:1:u"}, "locks and their answers are lost"
@@ -295,7 +295,7 @@ async def _stop_and_compare(shop: Shop, buying: "asyncio.Task[None]", bought: li
     """End the purchases; compare the record with them, and Redis with a rebuilt one."""
     shop.is_closing = True
     await buying
-    await until(lambda: is_recorded(shop, bought))
+    await wait_until(lambda: is_recorded(shop, bought))
     here = shop.caller.partition
     rows = await shop.fleet.pool.fetch("SELECT DISTINCT partition FROM redemptions")
     assert [row["partition"] for row in rows] == [here]

@@ -16,7 +16,8 @@ from service.formats import key_names
 from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.hostile.poison import Plant, poisoned
-from tests.service_fixture import Service, new_code, ok, shared_service, until
+from tests.service_fixture import Service, new_code, ok, shared_service
+from tests.waiting import until
 
 HARD = (
     "a:d:b", "a:d:5", "x:l:1:u", "{p0}:gate", "{p0}:w1:d:7", "w1:l:1:p", ":", "::", "*", "[a-z]*", "-", "l:1:x:u",

@@ -25,8 +25,8 @@ from service.operations import coupon_view, redeem, rollback
 from service.record import pool as postgres
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partition, take_lease
-from tests.integration.flush_fixtures import until
 from tests.integration.opening_fixtures import Place
+from tests.waiting import wait_until
 
 
 async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:
@@ -88,7 +88,7 @@ async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: P
     async def is_connected() -> bool:
         return place.link.generation > before
 
-    await until(is_connected)
+    await wait_until(is_connected)
     with pytest.raises(Refusal, match="recovering"):
         await place.do(coupon_view.READ, "CODE-9")
     await place.learn()

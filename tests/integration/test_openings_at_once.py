@@ -14,7 +14,7 @@ from service.worker.opening_turns import OPENINGS_AT_ONCE
 from service.worker.restorer import Restorer
 from tests.integration.fleet import Fleet
 from tests.integration.test_connection import connected
-from tests.integration.waiting import until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_all_partitions_are_rebuilt_at_once(
         nonlocal holding, most
         holding += 1
         most = max(most, holding)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await is_expected.wait()  # with a connection to Postgres
         try:
             return await redoes(*args)
@@ -47,7 +47,7 @@ async def test_all_partitions_are_rebuilt_at_once(
     await fleet.until_shared(9)
     await fleet.learn()
     redeemed = [await fleet.redeem(partition) for partition in range(fleet.partitions)]
-    await until(lambda: _are_recorded(fleet, redeemed))
+    await wait_until(lambda: _are_recorded(fleet, redeemed))
     before = {row.id: row.epoch for row in await read_partitions(fleet.pool)}
     monkeypatch.setattr(Restorer, "_redo_facts", redo)
 
@@ -60,14 +60,14 @@ async def test_all_partitions_are_rebuilt_at_once(
             await order_rebuild(fleet.pool, partition, "a test")
     else:
         await redis.flushall()
-    await until(is_closed)
+    await wait_until(is_closed)
     is_expected.set()
 
     async def is_rebuilt() -> bool:
         rows = await read_partitions(fleet.pool)
         return all(row.epoch > before[row.id] and row.state == "open" for row in rows)
 
-    await until(is_rebuilt)
+    await wait_until(is_rebuilt)
     assert most == OPENINGS_AT_ONCE
     assert await fleet.pool.fetch("SELECT task, reason FROM failing_tasks") == []
     await fleet.learn()
@@ -81,7 +81,7 @@ async def test_a_rewrite_that_is_under_way(joins: bool) -> None:
     async with connected(lambda _: b"+Background append only file rewriting started\r\n") as (server, connection):
         server.info = state.format(1).encode()
         rewriting = asyncio.create_task(Server(connection, 0).rewrite_file(joins=joins))
-        await until(lambda: any(b"INFO" in chunk for chunk in server.chunks))
+        await wait_until(lambda: any(b"INFO" in chunk for chunk in server.chunks))
         server.info = state.format(0).encode()
         assert await rewriting
         assert server.commands == ([] if joins else [["BGREWRITEAOF"]])

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from service.formats import key_names
 from service.hot.connection import Broken
 from service.hot.outbox import Outbox
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 LONG_MS = 600_000
 
@@ -69,4 +69,4 @@ async def _blocked(redis: Redis) -> None:
     async def is_blocked() -> bool:
         return bool((await redis.info("clients"))["blocked_clients"])
 
-    await until(is_blocked)
+    await wait_until(is_blocked)

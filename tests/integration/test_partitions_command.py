@@ -7,7 +7,8 @@ import msgspec
 from click.testing import Result
 
 from tests.commands import scrip
-from tests.service_fixture import Service, database, until
+from tests.service_fixture import Service, database
+from tests.waiting import until
 
 
 def _partitions(service: Service, *words: str) -> Result:

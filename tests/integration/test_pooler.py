@@ -14,7 +14,8 @@ from service.record.pool import UnboundSession, connect, connect_once, is_pooled
 from service.record.sessions import BOUNDS_S
 from tests.pgbouncer import POOL_SIZE
 from tests.restricted import ROOT, Restricted, restricted
-from tests.service_fixture import Service, database, new_code, new_id, ok, until
+from tests.service_fixture import Service, database, new_code, new_id, ok
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

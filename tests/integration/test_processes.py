@@ -17,9 +17,9 @@ import pytest
 
 from loadtests.harness.running import PATIENCE_S, Run
 from loadtests.harness.servers import free_port
-from tests.integration import waiting
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
-from tests.service_fixture import Service, new_id, ok, refused, shared_service, until
+from tests.service_fixture import Service, new_id, ok, refused, shared_service
+from tests.waiting import elapse, until, wait_until
 
 _CLIENTS = 16
 
@@ -66,7 +66,7 @@ class Load:
     async def wait_for_more(self) -> None:
         """Wait for 20 more responses for each buyer."""
         enough = self.statuses.total() + _CLIENTS * 20
-        await waiting.until(lambda: self.statuses.total() >= enough)
+        await wait_until(lambda: self.statuses.total() >= enough)
 
     async def _buy(self) -> None:
         while not self._ending:
@@ -216,15 +216,15 @@ async def test_killed_before_it_accepts(service: Service, clients: list[httpx.Cl
     try:
         async with httpx.AsyncClient(base_url=service.run.url, timeout=60, verify=False) as client:
             requests = [asyncio.create_task(client.get("/health/live")) for _ in range(_CLIENTS * 2)]
-            await waiting.until(lambda: sum(one.done() for one in requests) >= _CLIENTS // 2)
-            await asyncio.sleep(0.2)
+            await wait_until(lambda: sum(one.done() for one in requests) >= _CLIENTS // 2)
+            await elapse(0.2, "the other process answers what it has")
             assert not all(one.done() for one in requests)
             os.kill(killed, signal.SIGKILL)
             assert {answer.status_code for answer in await asyncio.gather(*requests)} == {200}
     finally:
         with suppress(ProcessLookupError):
             os.kill(killed, signal.SIGKILL)
-    await waiting.until(lambda: _one_new(service, killed))
+    await wait_until(lambda: _one_new(service, killed))
     await asyncio.to_thread(until, lambda: all(_answers(service, pid) for pid in _pids(service)))
     assert other in _pids(service)
 

@@ -19,8 +19,8 @@ from service.hot.link import Link
 from service.replay.check import read_redis
 from service.worker.server_watch import SharedRedis
 from tests.integration.test_connection import Server, ignore, serving
-from tests.integration.waiting import until
-from tests.service_fixture import PATIENCE_S, new_id
+from tests.service_fixture import new_id
+from tests.waiting import PATIENCE_S, wait_until
 
 _PRIMARY = b"role:master"
 
@@ -102,9 +102,9 @@ async def test_a_primary_that_was_replaced_loses_its_clients() -> None:
         await link.start()
         generation = link.generation
         one.names(new, 2)
-        await until(lambda: len(new.writers) == 1)
-        await until(lambda: link.generation == generation + 1)
-        await until(lambda: all(reader.at_eof() for reader in old.readers))
+        await wait_until(lambda: len(new.writers) == 1)
+        await wait_until(lambda: link.generation == generation + 1)
+        await wait_until(lambda: all(reader.at_eof() for reader in old.readers))
         await link.stop()
 
 
@@ -118,7 +118,7 @@ async def test_a_silent_primary_is_left_at_once(monkeypatch: pytest.MonkeyPatch)
         await link.start()
         one.names(new, 2)
         link.send(replies.append, ("ECHO", "x"))
-        await until(lambda: len(new.writers) == 1)
+        await wait_until(lambda: len(new.writers) == 1)
         assert isinstance(replies[0], Broken)
         await link.stop()
 
@@ -129,11 +129,11 @@ async def test_a_new_connection_to_a_primary_that_hangs(monkeypatch: pytest.Monk
     async with serving(ignore) as old, serving(ignore) as new, _sentinels(1) as ((one,), url):
         one.names(old, 1)
         connecting = asyncio.create_task(connect(f"{url}?db=5", "tests"))
-        await until(lambda: old.commands == [["SELECT", "5"]])
+        await wait_until(lambda: old.commands == [["SELECT", "5"]])
         one.names(new, 2)
-        await until(connecting.done)
+        await wait_until(connecting.done)
         assert isinstance(connecting.exception(), TimeoutError)
-        await until(lambda: all(reader.at_eof() for reader in old.readers))
+        await wait_until(lambda: all(reader.at_eof() for reader in old.readers))
 
 
 async def test_partitions_share_each_attempt() -> None:
@@ -143,7 +143,7 @@ async def test_partitions_share_each_attempt() -> None:
         (watch, *others) = await asyncio.gather(*(shared.watch(0) for _ in range(16)))
         assert all(other is watch for other in others)
         watch.connection.close()
-        await until(lambda: not shared.has_reached(0))
+        await wait_until(lambda: not shared.has_reached(0))
         await asyncio.gather(*(shared.until_reached(0, PATIENCE_S) for _ in range(16)))
         assert (shared.has_reached(0), len(server.writers)) == (True, 2)
         shared.close()
@@ -204,7 +204,7 @@ async def test_a_connection_that_is_refused_is_closed() -> None:
         for _ in range(3):
             with pytest.raises(OSError, match="WRONGPASS"):
                 await connect(server.url.replace("://", "://:x@"), "tests")
-        await until(lambda: all(reader.at_eof() for reader in server.readers))
+        await wait_until(lambda: all(reader.at_eof() for reader in server.readers))
 
 
 async def test_a_connection_that_breaks_as_it_begins() -> None:

@@ -9,15 +9,16 @@ from click.testing import Result
 from service.cli import recovery
 from service.formats import key_names
 from tests.commands import scrip
-from tests.service_fixture import Service, new_code, new_id, ok, until
+from tests.service_fixture import Service, new_code, new_id, ok
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
 def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run the command on a service."""
-    monkeypatch.setattr(recovery, "START_TIMEOUT_S", 6.0)
+    """Run the command on a service. It waits `start_s` for a worker to start."""
 
-    def run(service: Service, *options: str) -> Result:
+    def run(service: Service, *options: str, start_s: float = PATIENCE_S) -> Result:
+        monkeypatch.setattr(recovery, "START_TIMEOUT_S", start_s)
         return scrip("rebuild", *options, DATABASE_URL=service.run.facts["databaseUrl"])
 
     return run
@@ -67,7 +68,7 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
         client.xdel(key_names.outbox(patient.partition), lost)
     until(lambda: patient.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": "u"}).status_code == 503)
 
-    refusal = rebuild(patient)
+    refusal = rebuild(patient, start_s=6)
     assert (refusal.exit_code, "--accept-loss" in refusal.output) == (1, True)
     ended = rebuild(patient, "--accept-loss")
     assert ended.exit_code == 0, ended.output
@@ -83,7 +84,7 @@ async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]
     """Without a worker the command says so; the order stays until it is cancelled."""
     with patient.run.asleep("worker"):
         await patient.fetch("DELETE FROM workers")
-        ended = rebuild(patient)
+        ended = rebuild(patient, start_s=1)
         assert ended.exit_code == 1
         assert "Start one" in ended.output
         assert len(await patient.fetch("SELECT 1 FROM rebuild_orders")) == patient.partitions

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from service.formats import key_names
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.waiting import until
 
 
 def forget(service: Service) -> None:

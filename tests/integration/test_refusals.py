@@ -19,7 +19,8 @@ from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, make_place
 from tests.integration.requests_table import REQUESTS, filled
 from tests.schema import check_answer
-from tests.service_fixture import Service, new_id, ok, refused, until
+from tests.service_fixture import Service, new_id, ok, refused
+from tests.waiting import until
 
 ELSEWHERE = {
     "recovering": "tests/faults/test_opening.py",

@@ -17,7 +17,8 @@ from service.hot.fencing import Confirmed, choose_nonce
 from service.hot.fitness import ask_replication
 from service.hot.replica_poll import ask_replica
 from tests.conftest import require
-from tests.faults.nodes import Node, until
+from tests.faults.nodes import Node, wait_until
+from tests.waiting import elapse
 
 
 class Pair:
@@ -52,7 +53,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await replica.follow(primary)
         connection = await connect(f"redis://127.0.0.1:{primary.port}/0", "tests")
         one = Pair(primary, replica, connection)
-        await until(one_is_online(one), "an online replica")
+        await wait_until(one_is_online(one), "an online replica")
         await one.open()
         yield one
     finally:
@@ -74,18 +75,18 @@ def one_is_online(pair: Pair):
 async def test_a_replica_confirms_while_it_follows(pair: Pair) -> None:
     """A replica that follows confirms; one that hangs does not, and does again when it goes on. A promoted one does
     not, even if acknowledgements wait in the socket of a primary that was stopped meanwhile."""
-    await until(pair.is_confirmed, "a confirmation")
+    await wait_until(pair.is_confirmed, "a confirmation")
     pair.replica.signal(signal.SIGSTOP)
     assert not await pair.is_confirmed()
     pair.replica.signal(signal.SIGCONT)
-    await until(pair.is_confirmed, "the replica")
+    await wait_until(pair.is_confirmed, "the replica")
 
     assert pair.primary.process
     os.kill(pair.primary.process.pid, signal.SIGSTOP)
-    await asyncio.sleep(1.5)  # acknowledgements come once a second
+    await elapse(1.5, "acknowledgements come once a second")
     await pair.replica.lead()
     asking = asyncio.ensure_future(pair.is_confirmed())
-    await asyncio.sleep(0.1)
+    await wait_until(lambda: pair.connection.waiting, "a question in the primary's socket")
     os.kill(pair.primary.process.pid, signal.SIGCONT)
     assert not await asking
     assert not await pair.is_confirmed()
@@ -106,5 +107,5 @@ async def test_a_second_replica_ends_the_confirmations(pair: Pair, tmp_path: Pat
     finally:
         await second.close()
     pair.confirmed = seen
-    await until(one_is_online(pair), "the first replica alone")
+    await wait_until(one_is_online(pair), "the first replica alone")
     assert not await pair.is_confirmed()

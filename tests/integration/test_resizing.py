@@ -19,7 +19,7 @@ from service.record.partitions.partition_rows import read_partitions
 from service.worker import partition_removal
 from tests.integration.fleet import Fleet
 from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -75,15 +75,15 @@ async def test_partitions_come_and_go(shop: Shop, redis: Redis, capsys: pytest.C
     for removed in (1, 2, 3):
         assert await _keys(redis, removed) == set()
     so_far = len(bought)
-    await until(lambda: len(bought) > so_far)
+    await wait_until(lambda: len(bought) > so_far)
 
     await _resize(fleet, 2)
     assert await _is_even(fleet, 2)
     so_far = len(bought)
-    await until(lambda: len(bought) > so_far)
+    await wait_until(lambda: len(bought) > so_far)
     shop.is_closing = True
     await buying
-    await until(lambda: is_recorded(shop, bought))
+    await wait_until(lambda: is_recorded(shop, bought))
     assert await fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
     output = capsys.readouterr().out
     assert "There are 4 partitions. " in output
@@ -114,7 +114,7 @@ async def test_a_worker_dies_during_a_removal(
         await asyncio.gather(resizing, return_exceptions=True)
     await fleet.pool.execute("DELETE FROM workers")  # as it expires
     await fleet.start("b")
-    await until(lambda: _are_open(fleet, 2))
+    await wait_until(lambda: _are_open(fleet, 2))
     await _resize(fleet, 2)
     assert await _keys(redis, 2) == set()
     assert await _is_even(fleet, 2)
@@ -132,10 +132,10 @@ async def test_a_partition_is_wanted_again_while_it_is_removed(shop: Shop, monke
     async with fleet.pool.acquire() as connection:
         assert await resizes.claim_resize(connection, 3, uuid4()), "the killed command has ended its claim"
     stop.go_on()
-    await until(lambda: _are_open(fleet, 3))
+    await wait_until(lambda: _are_open(fleet, 3))
     await fleet.learn()
     assert await order_move(fleet.pool, shop.caller.workspace, 0, 2)
-    await until(lambda: shop.caller.partition == 2)
+    await wait_until(lambda: shop.caller.partition == 2)
 
 
 async def test_two_commands_at_once(shop: Shop) -> None:

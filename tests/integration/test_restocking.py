@@ -19,7 +19,7 @@ from service.record.partitions.partition_rows import bump_config_version
 from service.worker import restocker
 from service.worker.restocker import Restocker
 from tests.integration.record_fixtures import make_book
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 async def make_kept_book(
@@ -117,7 +117,7 @@ async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, worksp
         async with connection.transaction():
             await write_chunk(connection, job, token, 50)
             order = asyncio.create_task(stock.order_missing(pool, kept, 0, 0))
-            await until(lambda: pool.fetch(waits))
+            await wait_until(lambda: pool.fetch(waits))
             assert not order.done()
         assert await order is None
     assert await list_running(pool) == [50]

@@ -13,7 +13,8 @@ import pytest
 
 from loadtests.harness.running import Run, data_folder
 from loadtests.harness.servers import free_port
-from tests.service_fixture import Service, until
+from tests.service_fixture import Service
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_id, ok, refused, until
+from tests.service_fixture import Service, new_id, ok, refused
+from tests.waiting import until
 
 ADDRESS = "/console/session"
 

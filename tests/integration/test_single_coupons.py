@@ -17,7 +17,8 @@ from service.record.config import single_coupon_rows, workspace_rows
 from service.record.config.code_rows import insert_codes
 from service.record.config.single_coupon_rows import MAX_DRAWS, create_single, page_active
 from service.record.pool import connect
-from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.waiting import until
 
 _KINDS = ("user-specific", "time-specific", "generate")
 

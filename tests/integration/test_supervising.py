@@ -13,9 +13,8 @@ import pytest
 
 from service.serving import supervisor
 from service.serving.supervisor import Processes, bind_sockets
-from tests.integration.waiting import until
+from tests.waiting import PATIENCE_S, wait_until
 
-PATIENCE_S = 60.0
 _STAND_IN = """#!{python}
 import os, pathlib, signal, socket, sys
 words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
@@ -73,7 +72,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         working = asyncio.create_task(running.run(again))
         site = Site(running, again, listeners[0].getsockname()[1], tmp_path)
         try:
-            await until(lambda: listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            await wait_until(lambda: listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
             yield site
         finally:
             working.cancel()
@@ -91,7 +90,7 @@ async def test_the_emptier_one_first(site: Site) -> None:
     await asyncio.gather(*(site.connect() for _ in range(20)))
     killed, other = site.pids
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: len(site.pids) == 2 and killed not in site.pids and _count_ready(site) == 2)
+    await wait_until(lambda: len(site.pids) == 2 and killed not in site.pids and _count_ready(site) == 2)
     answered = [await site.connect() for _ in range(10)]
     assert answered.count(other) == 0
 
@@ -101,13 +100,13 @@ async def test_a_replacement_that_fails(site: Site) -> None:
     old = site.pids
     (site.folder / "broken").touch()
     site.again.set()
-    await until(lambda: site.starts == 3 and len(site.processes.all) == 2)
+    await wait_until(lambda: site.starts == 3 and len(site.processes.all) == 2)
     assert site.pids == old
     assert {await site.connect() for _ in range(4)} == set(old)
 
     (site.folder / "broken").unlink()
     site.again.set()
-    await until(lambda: len(site.pids) == 2 and not {*old} & {*site.pids})
+    await wait_until(lambda: len(site.pids) == 2 and not {*old} & {*site.pids})
     assert {await site.connect() for _ in range(4)} == set(site.pids)
 
 
@@ -116,7 +115,7 @@ async def test_a_process_that_is_not_ready(site: Site) -> None:
     (site.folder / "slow").touch()
     killed, other = site.pids
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: killed not in site.pids and all(process.is_started for process in site.processes.all))
+    await wait_until(lambda: killed not in site.pids and all(process.is_started for process in site.processes.all))
     assert {await site.connect() for _ in range(6)} == {other}
 
 
@@ -126,9 +125,9 @@ async def test_all_are_killed(site: Site) -> None:
     killed = site.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    await until(lambda: not site.pids)
+    await wait_until(lambda: not site.pids)
     waiting = [asyncio.create_task(site.connect()) for _ in range(5)]
-    await until(lambda: site.processes.waiting)
+    await wait_until(lambda: site.processes.waiting)
     (site.folder / "broken").unlink()
     assert not set(await asyncio.gather(*waiting)) & set(killed)
 
@@ -139,7 +138,7 @@ async def test_one_gets_sigterm(site: Site) -> None:
     ended, other = site.pids
     os.kill(ended, signal.SIGTERM)
     assert set(await asyncio.gather(*connections)) <= {ended, other}
-    await until(lambda: ended not in site.pids and _count_ready(site) == 2)
+    await wait_until(lambda: ended not in site.pids and _count_ready(site) == 2)
 
 
 def _count_ready(site: Site) -> int:

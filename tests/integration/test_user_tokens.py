@@ -9,8 +9,9 @@ import pytest
 
 from service.common.config import JwtIssuer
 from tests.integration.serving import Served
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.tokens import AUDIENCE, ISSUER, Idp
+from tests.waiting import until
 
 
 class World(NamedTuple):

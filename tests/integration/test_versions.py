@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from service.api.context import Context
 from service.common.config import Settings
@@ -20,14 +21,16 @@ from service.record import migrations, versions
 from service.record.partitions.partition_rows import check_partitions, ensure_partitions, read_partition
 from service.record.versions import WrongNumber, renew_process, store_scripts, stored_versions
 from service.serving.wiring import _watch_scripts
+from service.worker import versions as worker_versions
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
+from tests.integration.moving_fixtures import running
 from tests.integration.opening_fixtures import Place
 from tests.integration.record_fixtures import take_partition
-from tests.integration.waiting import until
+from tests.waiting import wait_until
 
 
 def make_version(name: str) -> dict[str, str]:
@@ -66,7 +69,7 @@ async def working(place: Place, database_url: str, others: LoadedScripts | None 
     keeper = PartitionWorker(Shared(settings, place.pool, leases, others or LoadedScripts(place.pool)), 0)
     keeping = asyncio.create_task(keeper.run(stopping))
     try:
-        await until(lambda: keeper._task == "keeping")
+        await wait_until(lambda: keeper._task == "keeping")
         yield
     finally:
         stopping.set()
@@ -145,23 +148,31 @@ async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, databa
         epoch = (await read_partition(place.pool, 0)).epoch
         await store_scripts(place.pool, "newest", NEWEST)
         await others.refresh()
-        await until(lambda: has(place, NEWEST))
+        await wait_until(lambda: has(place, NEWEST))
         assert not await has(place, OTHER)
         await renew_process(place.pool, uuid4(), "api", "other")
         await others.refresh()
-        await until(lambda: has(place, OTHER))
+        await wait_until(lambda: has(place, OTHER))
         assert (await read_partition(place.pool, 0)).epoch == epoch
 
 
-async def test_a_redis_that_lost_its_scripts_gets_no_others(place: Place) -> None:
+async def test_a_redis_that_lost_its_scripts_gets_no_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker loads another version's scripts only while Redis has the worker's own."""
     await store_scripts(place.pool, "other", OTHER)
     others = LoadedScripts(place.pool)
     await others.refresh()
     await place.redis.script_flush()
-    async with connected(place) as server:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(others.keep_loaded(server, await compose(place, templates())), 0.2)
+    looks, look = [], Server.has
+
+    async def count(server: Server, scripts: Scripts) -> bool:
+        looks.append(has_scripts := await look(server, scripts))
+        return has_scripts
+
+    monkeypatch.setattr(Server, "has", count)
+    monkeypatch.setattr(worker_versions, "LOOK_S", 0.01)
+    async with connected(place) as server, running(others.keep_loaded(server, await compose(place, templates()))):
+        await wait_until(lambda: len(looks) > 1, "a second look")
+    assert not any(looks)
     assert not await has(place, OTHER)
 
 
@@ -181,15 +192,13 @@ async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
     context: Any = Context(Settings(), place.pool, place.decider, *[None] * 5)  # type: ignore[arg-type]
     context.open_partitions = frozenset({0})
     await place.redis.script_flush()
-    watching = asyncio.create_task(_watch_scripts(context))
-    try:
-        await asyncio.sleep(0.3)
-        assert not context.can_decide
-        async with connected(place) as server:
-            await server.load(await compose(place, templates()))
-        await until(lambda: context.can_decide)
-    finally:
-        watching.cancel()
+    with capture_logs() as logs:
+        async with running(_watch_scripts(context)):
+            await wait_until(lambda: any(line["event"] == "scripts_not_loaded" for line in logs))
+            assert not context.can_decide
+            async with connected(place) as server:
+                await server.load(await compose(place, templates()))
+            await wait_until(lambda: context.can_decide)
 
 
 @pytest.mark.parametrize(

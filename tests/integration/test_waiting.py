@@ -9,6 +9,9 @@ from service.record.facts import recorded_wait
 from service.record.facts.recorded_wait import AnswerScope, Recorded
 from service.record.partitions.partition_rows import begin_epoch, enter_epoch
 from tests.integration.record_fixtures import Record, assigned
+from tests.waiting import PATIENCE_S, wait_until
+
+LONG_MS = round(PATIENCE_S * 1000)
 
 
 @pytest.fixture
@@ -19,8 +22,8 @@ def partitions() -> int:
 async def test_waiting_until_recorded(kept: Record):
     """A wait ends with True once the event is recorded, not before, and with False at its deadline."""
     recorded = Recorded(kept.pool)
-    waits = [asyncio.create_task(recorded.wait(0, kept.epoch, seq, 5000)) for seq in (3, 1, 2)]
-    await asyncio.sleep(0.05)
+    waits = [asyncio.create_task(recorded.wait(0, kept.epoch, seq, LONG_MS)) for seq in (3, 1, 2)]
+    assert await recorded.wait(0, kept.epoch, 0, LONG_MS)  # by a reading after which they still wait
     assert not any(wait.done() for wait in waits)
     await kept.write(assigned("CODE-1"), assigned("CODE-2"))
     assert await waits[1]
@@ -30,9 +33,8 @@ async def test_waiting_until_recorded(kept: Record):
     assert await waits[0]
     assert not await recorded.wait(0, kept.epoch, 4, 30)
     assert not await recorded.wait(1, kept.epoch, 1, 30)
-    await asyncio.sleep(0.05)
     assert recorded._poller is not None
-    assert recorded._poller.done()
+    await wait_until(recorded._poller.done)
 
 
 async def test_waiting_for_an_event_of_a_closed_epoch(kept: Record):
@@ -42,9 +44,9 @@ async def test_waiting_for_an_event_of_a_closed_epoch(kept: Record):
     assert await enter_epoch(kept.pool, 0, kept.fence, EventId(kept.epoch, 2), epoch, b"b")
     recorded = Recorded(kept.pool)
     waits = [
-        recorded.wait(0, kept.epoch, 2, 1000),
-        recorded.wait(0, kept.epoch, 3, 1000),
-        recorded.wait(0, epoch, 0, 1000),
+        recorded.wait(0, kept.epoch, 2, LONG_MS),
+        recorded.wait(0, kept.epoch, 3, LONG_MS),
+        recorded.wait(0, epoch, 0, LONG_MS),
     ]
     assert await asyncio.gather(*waits) == [True, False, True]
 
@@ -55,8 +57,8 @@ async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch)
     recorded = Recorded(kept.pool)
     first = [asyncio.create_task(recorded.wait(0, kept.epoch, 1, 200)) for _ in range(2)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(0.1):
-        assert not await recorded.wait(0, kept.epoch, 1, 10_000)
+    async with asyncio.timeout(PATIENCE_S):
+        assert not await recorded.wait(0, kept.epoch, 1, 2 * LONG_MS)
     kept.pool.terminate()
     assert await asyncio.gather(*first) == [False, False]
     assert not await recorded.wait(0, kept.epoch, 1, 50)
@@ -93,9 +95,9 @@ async def test_an_event_in_quarantine_is_not_recorded(
     await kept.write(assigned("CODE-1"), assigned("CODE-2"))
     await kept.pool.execute(_INSERT, kept.epoch, 1, "test", event)
     waiting = Recorded(kept.pool)
-    assert await waiting.wait(0, kept.epoch, 2, 1000)
+    assert await waiting.wait(0, kept.epoch, 2, LONG_MS)
     about = AnswerScope((kept.epoch, after), coupons)
-    assert await waiting.wait_recorded(0, (kept.epoch, 2), 1000, 1, about) is recorded
+    assert await waiting.wait_recorded(0, (kept.epoch, 2), LONG_MS, 1, about) is recorded
 
 
 @pytest.mark.parametrize("reason", ["lost with its Redis: never recorded", "not redone: code_missing"])
@@ -104,7 +106,7 @@ async def test_other_reasons_of_quarantine_are_recorded(kept: Record, reason: st
     await kept.write(assigned("CODE-1"))
     await kept.pool.execute(_INSERT, kept.epoch, 1, reason, _SOLD)
     about = AnswerScope((kept.epoch, 0), [("CODE-1", "ann")])
-    assert await Recorded(kept.pool).wait_recorded(0, (kept.epoch, 1), 1000, 1, about)
+    assert await Recorded(kept.pool).wait_recorded(0, (kept.epoch, 1), LONG_MS, 1, about)
 
 
 async def test_an_unreadable_quarantine_is_not_recorded(kept: Record, monkeypatch: pytest.MonkeyPatch):
@@ -118,4 +120,4 @@ async def test_an_unreadable_quarantine_is_not_recorded(kept: Record, monkeypatc
         raise ConnectionResetError
 
     monkeypatch.setattr(recorded_wait, "is_quarantined", fails)
-    assert not await waiting.wait_recorded(0, (kept.epoch, 1), 1000, 1, about)
+    assert not await waiting.wait_recorded(0, (kept.epoch, 1), LONG_MS, 1, about)

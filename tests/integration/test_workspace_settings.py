@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.service_fixture import Service, new_code, ok, refused, until
+from tests.service_fixture import Service, new_code, ok, refused
+from tests.waiting import until
 
 _DEFAULTS = {
     "currency": "USD",

@@ -4,21 +4,24 @@ import asyncio
 import contextlib
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from service.domain.webhook_protocol import EVENTS, generate_secret
 from service.record.config import webhook_rows
 from service.record.config.webhook_rows import WebhookRow
+from service.worker import webhook_sender
 from service.worker.lease_keeper import Lease
 from service.worker.webhook_sender import Sender
 from tests.integration.record_fixtures import Record, make_workspace
-from tests.integration.waiting import until
+from tests.waiting import elapse, wait_until
 
-__all__ = ["Got", "Office", "Receiver", "office", "receiver", "until"]
+__all__ = ["Got", "Office", "Receiver", "office", "receiver"]
 
 
 class Got(NamedTuple):
@@ -75,7 +78,7 @@ class Receiver:
                 self.under_way += 1
                 self.most_under_way = max(self.most_under_way, self.under_way)
                 status = self.judge(got)
-                await asyncio.sleep(self.delay_s(got))
+                await elapse(self.delay_s(got), "a receiver that takes its time")
                 self.under_way -= 1
                 if not status:
                     break
@@ -84,11 +87,27 @@ class Receiver:
         writer.close()
 
 
+class _Sender(Sender):
+    """Counts its turns that read the webhooks."""
+
+    readings = 0
+
+    async def turn(self) -> None:
+        is_reading = time.monotonic() >= self._next_read_at
+        await super().turn()
+        self.readings += is_reading
+
+    @property
+    def is_idle(self) -> bool:
+        return not any(endpoint.in_flight or endpoint.ready for endpoint in self._endpoints.values())
+
+
 class Office:
     """A workspace with a book, webhooks of it, and senders."""
 
     def __init__(self, kept: Record, book_id: str) -> None:
         self.kept, self.pool, self.book_id = kept, kept.pool, book_id
+        self._senders: list[_Sender] = []
         self._running: list[asyncio.Task[None]] = []
 
     async def webhook(self, url: str, *events: str, secret: bytes | None = None) -> WebhookRow:
@@ -97,17 +116,24 @@ class Office:
 
     def send(self, fence: int | None = None) -> asyncio.Task[None]:
         """Start a sender; it ends with the test."""
-        sender = Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
+        sender = _Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
+        self._senders.append(sender)
         lease = Lease()
         lease.due = frozenset({"sending"})
         self._running.append(asyncio.create_task(sender.run(lease)))
         return self._running[-1]
+
+    async def until_idle(self) -> None:
+        """Wait until each sender has read what there is to send, and sent what is due."""
+        goals = {sender: sender.readings + 2 for sender in self._senders}  # one may be under way
+        await wait_until(lambda: all(sender.readings >= goal and sender.is_idle for sender, goal in goals.items()))
 
     async def stop(self) -> None:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         self._running.clear()
+        self._senders.clear()
 
     async def pass_s(self, seconds: float) -> None:
         """Move all times of webhooks and deliveries into the past."""
@@ -143,8 +169,9 @@ class Office:
 
 
 @pytest_asyncio.fixture
-async def office(kept: Record) -> AsyncIterator[Office]:
+async def office(kept: Record, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Office]:
     """The only workspace of the partition."""
+    monkeypatch.setattr(webhook_sender, "POLL_S", 0.05)
     office = Office(kept, str(await make_workspace(kept.pool)))
     yield office
     await office.stop()

@@ -11,6 +11,7 @@ from service.formats.event_id import EventId
 from service.hot.outbox import Outbox
 from service.worker import write_behind
 from service.worker.write_behind import Flusher
+from tests.waiting import PATIENCE_S
 
 
 class _Refusing:
@@ -35,6 +36,6 @@ async def test_a_slot_that_left_its_node(monkeypatch: pytest.MonkeyPatch, redire
     monkeypatch.setattr(write_behind, "read_partition", read_partition)
     outbox = _Refusing("BUSY a script runs", redirection)
     with pytest.raises(hiredis.ReplyError, match=redirection.partition(" ")[0]):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await Flusher(cast("Outbox", outbox), cast("Any", None), 0, 1).run()
     assert not outbox.errors

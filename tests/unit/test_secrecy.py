@@ -14,6 +14,7 @@ from service.common.config import Settings
 from service.common.tracebacks import format_traceback
 from service.doctor.server_logs import judge_postgres_logs, judge_redis_logs
 from service.domain.errors import Refusal
+from tests.waiting import wait_until
 
 SECRET = "CNRY-7XK2-M4PQ"
 
@@ -78,7 +79,7 @@ async def test_asyncio_shows_no_value(capsys: pytest.CaptureFixture[str]) -> Non
 
     loop.call_soon(fail, SECRET)
     task = loop.create_task(wait(SECRET), name="task")
-    await asyncio.sleep(0.01)
+    await wait_until(task.done)
     del task
     logging.getLogger("asyncio").error("Executing <Task result=%r> took 1 s", SECRET)
     text = capsys.readouterr().err

@@ -5,6 +5,7 @@ import signal
 
 from service.common.config import Settings
 from service.serving.server import Server, make_server_config
+from tests.waiting import PATIENCE_S, elapse
 
 
 async def test_a_signal_ends_a_start_that_waits() -> None:
@@ -13,10 +14,10 @@ async def test_a_signal_ends_a_start_that_waits() -> None:
     server = Server(make_server_config(nowhere, port=0))
     before = asyncio.all_tasks()
     serving = asyncio.create_task(server._serve())
-    await asyncio.sleep(0.1)  # the application waits for Postgres now, or will
+    await elapse(0.1, "the application waits for Postgres now, or will")
     server.handle_exit(signal.SIGTERM, None)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await serving
     assert not server.started
     for task in asyncio.all_tasks() - before:

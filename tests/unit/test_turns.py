@@ -241,7 +241,7 @@ async def test_stopping_waits_for_the_requests_of_the_turn() -> None:
     client.start("extend", "a")
     client.start("extend", "b")
     stopping = asyncio.ensure_future(client.link.stop())
-    await asyncio.sleep(0.03)
+    assert await client.sent() == [["many", "a", "b"]]
     assert not client.wire.aborted
     client.connection.data_received(b"*2\r\n*1\r\n:0\r\n*1\r\n:0\r\n")
     await stopping

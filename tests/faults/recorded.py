@@ -1,27 +1,15 @@
 """Waiting for a service that fails and recovers."""
 
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
 
 from tests.service_fixture import Service, ok
+from tests.waiting import until
 
-PATIENCE_S = 120.0
-
-
-def wait(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """What `reached` says once that is true; while the service can't be reached it isn't."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            if value := reached():
-                return value
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
+wait = partial(until, away=(httpx.TransportError,))
+"""While the service can't be reached, what is waited for is not there."""
 
 
 def until_recorded(service: Service) -> None:

@@ -1,0 +1,50 @@
+"""Waiting: for a state, and for a time only where no state can be waited for."""
+
+import asyncio
+import contextlib
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_S = 120.0
+"""When a test gives up: many times the usual, since the machine may be busy."""
+_POLL_S = 0.02
+
+Away = tuple[type[Exception], ...]
+"""Errors that mean: not yet."""
+
+
+def until(reached: Callable[[], Any], what: str = "a state", patience_s: float = PATIENCE_S, *, away: Away = ()) -> Any:
+    """Wait until `reached` returns something true; return it."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        with contextlib.suppress(*away):
+            if result := reached():
+                return result
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
+        time.sleep(_POLL_S)
+
+
+async def wait_until(
+    reached: Callable[[], Any], what: str = "a state", patience_s: float = PATIENCE_S, *, away: Away = ()
+) -> Any:
+    """As until, on the test's own loop; what `reached` returns is awaited if it is awaitable."""
+    try:
+        async with asyncio.timeout(patience_s):
+            while True:
+                with contextlib.suppress(*away):
+                    result = reached()
+                    if inspect.isawaitable(result):
+                        result = await result
+                    if result:
+                        return result
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError as error:
+        raise AssertionError(f"waited {patience_s:.0f} s for {what}") from error
+
+
+async def elapse(seconds: float, reason: str) -> None:
+    """Let time pass: for tests that show that nothing happens, for the pace of a load, for a server that is slow. On a
+    busy machine more time passes: that may make such a test weaker, but never red."""
+    await asyncio.sleep(seconds)
