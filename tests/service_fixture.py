@@ -282,13 +282,14 @@ async def without_postgres(service: Service) -> AsyncIterator[None]:
 
 
 def is_well(service: Service) -> bool:
-    """Whether the service decides, has recorded everything, and takes changes."""
+    """Whether the service decides, has recorded everything, and takes changes in all partitions."""
     if not service.run.ready():
         return False
     response = service.operate.get("/v1/ops/consistency")
     if not response.is_success or (response.json()["state"], response.json()["lagEvents"]) != ("open", 0):
         return False
-    return service.manage.patch("/v1/users/well", json={}).is_success  # a Postgres that was compared takes changes
+    unconfirmed = "SELECT FROM partitions WHERE removed_at IS NULL AND incarnation <> incarnation()"
+    return not service._wait_for(service.fetch(unconfirmed))  # a Postgres that was compared takes changes
 
 
 @pytest.fixture
