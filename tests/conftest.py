@@ -19,13 +19,15 @@ settings.load_profile("untimed")
 pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
-    "faults recovery moving interleavings load refusals fencing schemathesis reconcile archiving committee_model "
-    "console restocking matrix erasing retiring reconcile_turns doctor standby webhook_sending forgetting cluster "
-    "opening least_privilege names drifts planted run model readme bench opening_steps secrets cli_errors "
-    "last_moment fastlane_equal console_bulk console_looks schema_page processes console_telling openings_at_once "
-    "managed keys workers checkout_page bad_requests leases keeper quarantined setting_aside many openapi webhooks "
-    "flush_refused sentinels many_partitions wrong_type move_command limited pooler rebuild_command sessions "
-    "erasing_keys races_over_http deployment disk fencing_model replay versions old_knowledge keep_free"
+    "faults recovery interleavings load moving fencing schemathesis opening console processes doctor console_looks "
+    "run names refusals reconcile_turns cluster reconcile opening_steps archiving console_telling matrix secrets "
+    "checkout_page resizing console_bulk restocking committee_model workers erasing_keys standby managed retiring "
+    "fastlane_equal many_partitions keep_free schema_page webhook_sending fencing_model console_data leases "
+    "forgetting drifts model console_timelines pooler bench openings_at_once keys readme sentinels bad_requests "
+    "webhooks keeper erasing rebuild_command fitness cli_errors last_moment key_notices wrong_type quarantined "
+    "least_privilege batch_keys many sessions audit replica_poll deployment workspace_settings setting_aside clock "
+    "mending versions mutants_table delete_user replay single_coupons list_cursors recalling exports old_knowledge "
+    "races_over_http code_changes words"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""
 

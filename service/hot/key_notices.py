@@ -60,7 +60,9 @@ class KeyNotices:
 
     def announce_reading(self, process: UUID, version: int) -> None:
         """Report that this process has read the keys of this version."""
-        self._publish(f"{process} {version}")
+        report = f"{process} {version}"
+        self._take_message(report)  # this process does not need Redis to learn it
+        self._publish(report)
 
     async def until_read(self, version: int, processes: Collection[UUID], timeout_s: float) -> bool:
         """Wait until these processes have read this version, or a later one. Returns whether they have."""
