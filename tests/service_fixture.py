@@ -20,6 +20,7 @@ from loadtests.harness.servers import free_port
 from loadtests.harness.workspaces import make_workspace
 from service.access.caller import SCOPES
 from service.formats import key_names
+from service.hot.key_notices import CHANNEL
 from tests.commands import scrip
 from tests.restricted import restricted
 from tests.waiting import until
@@ -140,6 +141,8 @@ class Service:
                 await make_workspace(connection, name, mode, partition)
 
         self._wait_for(make())
+        with self.redis() as client:
+            client.publish(CHANNEL, "")
         made = Service(self.run, name, self._clients)
         until(lambda: made.admin.get("/v1/users/nobody").is_success)
         return made
