@@ -81,9 +81,7 @@ async def renew_process(
     return row["needed"]
 
 
-async def read_processes(
-    database: Database, kind: Literal["api", "worker"], living: timedelta = LIVING
-) -> Collection[UUID]:
+async def read_processes(database: Database, kind: Literal["api", "worker"], living: timedelta) -> Collection[UUID]:
     """The processes of a kind that have renewed their rows within this time."""
     return [row["id"] for row in await database.fetch(query("read_processes"), kind, living)]
 

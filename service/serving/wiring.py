@@ -191,7 +191,7 @@ class _PostgresPoller:
                 signal.raise_signal(signal.SIGTERM)
 
     async def _until_due(self) -> None:
-        """Wait POLL_S, or for a notice; not for one while the last poll took more than a fifth of the time since."""
+        """Wait POLL_S, or for a notice, but at least four times as long as the last poll took."""
         rest_s = min(4 * self._took_s, POLL_S)
         await asyncio.sleep(rest_s)
         with contextlib.suppress(TimeoutError):
@@ -206,7 +206,8 @@ class _PostgresPoller:
         if polled_at > self._beat_at:  # before the first reading of keys: from then on, changes of keys wait for it
             self._beat_at = polled_at + BEAT_S
             await renew_process(context.pool, self.process, "api", version())
-        is_noticed, notices = context.key_notices.changed.is_set(), context.key_notices
+        notices = context.key_notices
+        is_noticed = notices.changed.is_set()
         notices.changed.clear()
         if is_new := await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)

@@ -76,8 +76,8 @@ def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeCha
 class CodeChanger:
     """One for each open partition.
 
-    1. Take a job without a live lease; several take turns of ten seconds. A worker that takes a partition's lease ends
-       those of its jobs, and continues them.
+    1. Take a job without a live lease; several take turns of ten seconds. Taking a partition's lease ends those
+       of its jobs, so its next holder continues them at once.
     2. Find the next codes that match its filter, from the newest to the oldest.
     3. Switch or expiry: in one transaction, draw the next configuration version, change the codes, store the result of
        each, advance the job and renew its lease. Project the codes into Redis while the next are changed. If the

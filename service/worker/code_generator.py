@@ -33,8 +33,8 @@ log = structlog.get_logger()
 class Generator:
     """One for each open partition.
 
-    1. Take a job without a live lease. A worker that takes a partition's lease ends those of its jobs, and continues
-       them.
+    1. Take a job without a live lease. Taking a partition's lease ends those of its jobs, so its next holder
+       continues them at once.
     2. Draw the missing codes, at most 5,000 at a time.
     3. In one transaction: draw the next configuration version, insert the new codes, advance the job and renew its
        lease. A worker that has lost the lease commits nothing.

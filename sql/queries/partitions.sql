@@ -206,9 +206,10 @@ SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation()
 FROM partitions JOIN config_versions ON partition = id WHERE removed_at IS NULL;
 
 -- name: take_lease
--- Take a free lease with a new fence, and release the jobs that the last holder's tasks had: if it still runs, it stores
--- nothing more of them. A job that a transaction has locked keeps its lease until that ends. The fence is random: a
--- sequence would repeat its numbers after a restore of Postgres to an earlier time.
+-- Take a free lease with a new fence, and end the leases of the partition's jobs: if the last holder still runs, it
+-- stores no more results of them. A job that another transaction has locked is left out, so that nothing waits for it:
+-- its lease expires. The fence is random: a sequence would repeat its numbers after a restore of Postgres to an earlier
+-- time.
 -- $1 partition int  $2 holder text
 WITH taken AS (
   UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2

@@ -177,7 +177,7 @@ async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
 
 
 async def test_the_next_holder_of_a_partition_has_its_jobs(shop: Shop) -> None:
-    """Who takes a partition's lease continues its jobs at once; the last holder can store nothing more of them."""
+    """The next holder of a partition's lease continues its jobs at once; the last one can store no more results."""
     job_id, stale = await shop.order("release"), uuid4()
     taken = await code_changes.take_change(shop.pool, 0, stale, 3600)
     assert taken is not None

@@ -233,8 +233,8 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
 
 @pytest.mark.parametrize("partitions", [2])
 async def test_the_next_holder_of_a_partition_has_its_jobs(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """Who takes a partition's lease takes its jobs at once, whatever is left of their leases; the last holder can store
-    nothing more of them. A job of another partition stays with its worker."""
+    """The next holder of a partition's lease takes its jobs at once, whatever is left of their leases; the last one can
+    store no more results. A job of another partition stays with its worker."""
     home = workspace.partition
     await book_rows.create_book(
         pool, workspace.workspace, home, convert({"name": "Sale", "totalCodes": 10}, CreateBook)
