@@ -59,6 +59,12 @@ class Stream:
         return self._digest.hexdigest().encode()
 
 
+def read_key(request: Request[Any, Any, Any]) -> str | None:
+    """The request's Idempotency-Key; None without one. Refusal `malformed` if it is invalid."""
+    key = request.headers.get("idempotency-key")
+    return None if key is None else check_key(key)
+
+
 async def run_once(
     request: Request[Any, Any, Any],
     caller: Caller,
@@ -73,10 +79,10 @@ async def run_once(
     instead. `restore` makes the body from the stored bytes, which may be a reference. `user` is the user id in the
     request: the stored response does not contain it, so that it stays as it is when the user is deleted.
     """
-    if "idempotency-key" not in request.headers:
+    key = read_key(request)
+    if key is None:
         return _response(await act())
     hot = request.app.state.context.hot
-    key = check_key(request.headers["idempotency-key"])
     fingerprint_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
     known = await hot.claim(caller, key, fingerprint_)
     if known is not None:

@@ -340,6 +340,10 @@ def test_a_book_is_switched_off_and_released_as_code_by_code(service: Service) -
     job, _ = change(service, book, action="expire", filter={"codes": [free]})
     assert ok(service.checkout.get(f"/v1/coupons/{free}"))["status"] == "expired"
     refused(service.manage.post(f"/v1/jobs/{job['jobId']}/pause", json={}), 409, "job_ended")
+    for text, rule in (("lock", "is a reserved word"), ("", "must have 4 to 64 of")):
+        named = {"action": "release", "filter": {"codes": [free, text]}}
+        answer = service.manage.post(f"/v1/books/{book}/codes/change", json=named)
+        assert rule in refused(answer, 422, "invalid", "filter.codes[1]")["errors"][0]["reason"]
     stats = service.stats(book)
     assert (stats["codes"], stats["available"], stats["inactive"], stats["locked"]) == (5, 3, 0, 1)
     entries = ok(service.operate.get("/v1/audit", params={"limit": 100}))["items"]

@@ -10,7 +10,7 @@ from service.api.controllers import jobs
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
 from service.api.documented import describe
-from service.api.idempotency import ActionResult, run_once
+from service.api.idempotency import ActionResult, read_key, run_once
 from service.api.reading import parse_id, read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.code_change_requests import ChangeCodes, CodeFilter, MatchingCodes
@@ -71,6 +71,7 @@ class CodeChanges(Controller):
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
         await wait_recorded(context, caller)
         if params.dry_run:
+            read_key(request)
             chosen = payload.filter or CodeFilter()
             count, is_complete, examples = await code_changes.count_matching(context.pool, book, chosen, COUNT_S)
             result = MatchingCodes(matching=count, is_complete=is_complete, examples=examples)

@@ -21,7 +21,7 @@ from service.api.controllers.histories import wait_recorded
 from service.api.csv_rows import MEDIA_TYPE
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe
-from service.api.idempotency import ActionResult, Stream, run_once
+from service.api.idempotency import ActionResult, Stream, read_key, run_once
 from service.api.reading import (
     UPLOAD_BYTES,
     Listing,
@@ -163,6 +163,7 @@ class Codes(Controller):
         caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)
         if params.dry_run:
+            read_key(request)
             return await _check_upload(request, caller, kind, book_id, params)
         if kind == "application/json":
             body, payload = await read_json_body(request, UploadCodes)
