@@ -1,4 +1,4 @@
-"""A bench's pictures: SVG, and PNG where Debian's Chromium is there to make them."""
+"""A bench's pictures: SVG, and PNG where Debian's headless Chromium is there to make them."""
 
 import shutil
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from loadtests.figures import NINES, Row
 from loadtests.plots import HEIGHT, WIDTH, Series, Ticks, write
 
-_QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=2")
+_QUIET = ("--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=2")
 _PATIENCE_S = 60
 
 
@@ -50,7 +50,7 @@ def _value(one: Row, name: str) -> float:
 
 def _write(path: Path, title: str, series: Sequence[Series], ticks: Ticks = ()) -> None:
     drawn = path.with_suffix(".svg")
-    if write(drawn, title, series, ticks) and (chromium := shutil.which("chromium")):
+    if write(drawn, title, series, ticks) and (chromium := shutil.which("chromium-headless-shell")):
         size = (f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={path.with_suffix('.png')}")
         command = [chromium, *_QUIET, *size, drawn.absolute().as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=_PATIENCE_S)

@@ -1,4 +1,4 @@
-"""Debian's Chromium, which calls no other host."""
+"""Debian's Chromium without windows, which calls no other host and takes half the CPU of the one with windows."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

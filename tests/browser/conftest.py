@@ -14,7 +14,7 @@ from tests.service_fixture import Service
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
     """Debian's Chromium, started once, since its start takes longer than most tests."""
-    async with launched(require("chromium")) as browser:
+    async with launched(require("chromium-headless-shell")) as browser:
         yield browser
 
 

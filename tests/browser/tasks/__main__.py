@@ -16,8 +16,8 @@ if __name__ == "__main__":
     parser.add_argument("--only", default="", metavar="TEXT", help="tasks whose name contains this text")
     parser.add_argument("--by", choices=[*WAYS], action="append", help="one way alone")
     asked = parser.parse_args()
-    if not (chromium := shutil.which("chromium")):
-        sys.exit("chromium is not installed.")
+    if not (chromium := shutil.which("chromium-headless-shell")):
+        sys.exit("chromium-headless-shell is not installed.")
     chosen = {name: task for name, task in TASKS.items() if asked.only.lower() in name.lower()}
     with shared_service() as service:
         good = asyncio.run(run_tasks(service, chosen, chromium, asked.by or [*WAYS]))
