@@ -64,8 +64,8 @@ class Histories:
                 self._user_of[assigned["code"]] = assigned["userId"]
         for entry, is_lost in asked:
             self._enter(entry, is_lost)
-        if looks:
-            self.coupons[looks[0].response.get("code", "")] += _turns(looks)
+        if seen := [look for look in looks if not look.code]:
+            self.coupons[seen[0].response["code"]] += _turns(seen)
 
     def unexplained(self) -> Iterator[str]:
         """Things whose history isn't linearizable."""
@@ -175,9 +175,8 @@ def _operation(entry: Entry, what: str, about: tuple[Any, ...], outcome: str) ->
     return Operation(entry.asked_ms, entry.answered_ms if known else math.inf, what, about, outcome, certain=known)
 
 
-def _turns(looks: Sequence[Look]) -> list[Operation]:
+def _turns(seen: Sequence[Look]) -> list[Operation]:
     """Of successive reads with one status, the first and the last."""
-    seen = [look for look in looks if not look.code]
     status = [str(look.response.get("status")) for look in seen]
     kept = [
         place

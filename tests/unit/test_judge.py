@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.histories import Histories
+from loadtests.histories import Histories, Look
 from loadtests.ledger import Entry
 from loadtests.plan import BOOK_USES, CODE_USES, HOLD_S, STOCK, USER_CODES, USER_USES, Book
 from loadtests.rules import RULES
@@ -332,3 +332,14 @@ def test_a_history_that_no_order_explains_is_found() -> None:
     world.entries.pop()
     world.entries[0].asked_ms, world.entries[0].answered_ms = -2.0, -1.0
     assert [one.partition(":")[0] for one in unexplained(world)] == ["coupon SALE-1"]
+
+
+def test_looks_belong_to_the_coupon_that_they_show() -> None:
+    """A reader's history is that of the coupon in its successful responses, also if its first look was refused."""
+    refused = Look(0.0, 1.0, "outcome_unknown", {"code": "outcome_unknown"})
+    looks = [refused, Look(10.0, 1.0, "", {"code": "SALE-1", "status": "redeemed"})]
+    books = {book.book_id: book for book in BOOKS}
+    histories = Histories(World().entries, books, (), 1, locks_end=False, looks=looks)
+    assert list(histories.unexplained()) == []
+    assert "outcome_unknown" not in histories.coupons
+    assert list(Histories([], {}, (), 1, locks_end=False, looks=[refused]).unexplained()) == []
