@@ -88,13 +88,16 @@ class Receiver:
 
 
 class _Sender(Sender):
-    """Counts its turns that read the webhooks."""
+    """Counts its turns that read the webhooks. `pass_s` writes all rows between turns, as it and a turn could deadlock;
+    then a worker would start its sender again."""
 
     readings = 0
+    turning: asyncio.Lock
 
     async def turn(self) -> None:
         is_reading = time.monotonic() >= self._next_read_at
-        await super().turn()
+        async with self.turning:
+            await super().turn()
         self.readings += is_reading
 
     @property
@@ -108,6 +111,7 @@ class Office:
     def __init__(self, kept: Record, book_id: str) -> None:
         self.kept, self.pool, self.book_id = kept, kept.pool, book_id
         self._senders: list[_Sender] = []
+        self._turning = asyncio.Lock()
         self._running: list[asyncio.Task[None]] = []
 
     async def webhook(self, url: str, *events: str, secret: bytes | None = None) -> WebhookRow:
@@ -117,6 +121,7 @@ class Office:
     def send(self, fence: int | None = None) -> asyncio.Task[None]:
         """Start a sender; it ends with the test."""
         sender = _Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
+        sender.turning = self._turning
         self._senders.append(sender)
         lease = Lease()
         lease.due = frozenset({"sending"})
@@ -131,9 +136,10 @@ class Office:
     async def stop(self) -> None:
         for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        ends = await asyncio.gather(*self._running, return_exceptions=True)
         self._running.clear()
         self._senders.clear()
+        assert [end for end in ends if not isinstance(end, asyncio.CancelledError)] == []
 
     async def pass_s(self, seconds: float) -> None:
         """Move all times of webhooks and deliveries into the past."""
@@ -142,10 +148,8 @@ class Office:
             ("webhook_deliveries", "first_attempt_at last_attempt_at next_attempt_at claimed_until created_at"),
         ):
             moved = ", ".join(f"{name} = {name} - $1 * interval '1 second'" for name in times.split())
-            while True:
-                with contextlib.suppress(asyncpg.DeadlockDetectedError):  # the sender writes the same rows
-                    await self.pool.execute(f"UPDATE {table} SET {moved}", seconds)
-                    break
+            async with self._turning:
+                await self.pool.execute(f"UPDATE {table} SET {moved}", seconds)
 
     async def deliveries(self) -> list[asyncpg.Record]:
         return await self.pool.fetch("SELECT * FROM webhook_deliveries ORDER BY position")
