@@ -41,7 +41,7 @@ DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 
 """Users, new users a second, and seconds."""
 SPARE_S = 60
 """What locust may take beyond the load to end."""
-QUIT_S = 10
+QUIT_S = 60
 """How long locust's other processes may outlive its first."""
 UPDATE_S = 1.0
 """How often the progress is shown."""

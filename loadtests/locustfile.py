@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gevent
-from locust import LoadTestShape, User, events, task
+from locust import LoadTestShape, User, events, runners, task
 from locust.env import Environment
 from locust.exception import StopUser
-from locust.runners import MasterRunner
 
 from loadtests import visits
 from loadtests.buyers import Crowd
@@ -26,6 +25,8 @@ MANAGE_S = 2.0
 """The average time between two changes by the merchant."""
 RECORDED = 0.02
 """The share of requests that wait until they are recorded."""
+runners.HEARTBEAT_LIVENESS = 60
+"""A process counts as lost after so many seconds without a heartbeat: locust's 3 are too few on a busy machine."""
 
 
 class _ReportingLedger(Ledger):
@@ -136,7 +137,7 @@ class Shape(LoadTestShape):
 @events.test_start.add_listener
 def begin(environment: Environment, **_: Any) -> None:
     """Start the loop, in each process that has users."""
-    if not isinstance(environment.runner, MasterRunner):
+    if not isinstance(environment.runner, runners.MasterRunner):
         folder, number = Path(os.environ[FOLDER]), getattr(environment.runner, "worker_index", 0)
         Shopper.bridge = Bridge(read_plan(folder), folder, os.environ[TOKEN], number)
 
@@ -144,7 +145,7 @@ def begin(environment: Environment, **_: Any) -> None:
 @events.test_stop.add_listener
 def end(environment: Environment, **_: Any) -> None:
     """End the loop."""
-    if not isinstance(environment.runner, MasterRunner):
+    if not isinstance(environment.runner, runners.MasterRunner):
         Shopper.bridge.close()
 
 
