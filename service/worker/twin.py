@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import hiredis
@@ -13,7 +13,6 @@ from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
 from service.formats.directory_entry import NOT_FREE
 from service.formats.event_id import START
 from service.formats.idempotency_entry import parse_entry
-from service.formats.key_names import parse_key
 from service.formats.mending_mark import WHOLE
 from service.formats.order_entries import is_nothing
 from service.hot.connection import Connection
@@ -43,6 +42,13 @@ WRONG_TYPE = "wrong type"
 
 class BuildRejected(Exception):
     """The target can't be used; the message begins with a stable code."""
+
+
+class _Named(NamedTuple):
+    """A key's kind and name."""
+
+    kind: str
+    name: str
 
 
 class Side(msgspec.Struct):
@@ -131,81 +137,72 @@ class _Twin:
     async def compare(self) -> Compared:
         await self._apply_new()
         sides = {kind: (Side(), Side()) for kind in KINDS.values()}
-        unlike: set[str] = set()
-        async for names in self._names(self._live):
-            for name, here, there in zip(names, *await self._read(names), strict=True):
-                _add(sides, name, here, there)
+        unlike: set[_Named] = set()
+        async for keys in self._keys(self._live):
+            for key, here, there in zip(keys, *await self._read(keys), strict=True):
+                _add(sides, key, here, there)
                 if here != there:
-                    unlike.add(name)
-        async for names in self._names(self._built):
-            here = await _read(self._live, names)
-            missing = [name for name, value in zip(names, here, strict=True) if value is None]
-            for name, there in zip(missing, await _read(self._built, missing), strict=True):
+                    unlike.add(key)
+        async for keys in self._keys(self._built):
+            here = await _read(self._live, keys)
+            missing = [key for key, value in zip(keys, here, strict=True) if value is None]
+            for key, there in zip(missing, await _read(self._built, missing), strict=True):
                 if there is not None:
-                    _add(sides, name, None, there)
-                    unlike.add(name)
+                    _add(sides, key, None, there)
+                    unlike.add(key)
             if len(unlike) > MAX_UNLIKE:
                 raise BuildRejected(f"too_much_differs: more than {MAX_UNLIKE:,} keys.")
         still, moving = await self._compare_again(unlike)
         counted: dict[str, int] = {}
-        for name in still:
-            counted[_kind(name)] = counted.get(_kind(name), 0) + 1
+        for key in still:
+            counted[KINDS[key.kind]] = counted.get(KINDS[key.kind], 0) + 1
         live, built = ({kind: pair[side] for kind, pair in sides.items()} for side in (0, 1))
         return Compared(live, built, counted, moving)
 
-    async def _compare_again(self, unlike: set[str]) -> tuple[set[str], int]:
+    async def _compare_again(self, unlike: set[_Named]) -> tuple[set[_Named], int]:
         """The keys that still differ, and how many moved each time."""
-        still: set[str] = set()
+        still: set[_Named] = set()
         for _ in range(ROUNDS):
             if not unlike:
                 break
-            names = sorted(unlike)
-            before, _ = await self._read(names)
+            keys = sorted(unlike)
+            before, _ = await self._read(keys)
             await asyncio.sleep(PAUSE_S)
             await self._apply_new()
-            after, there = await self._read(names)
-            values = list(zip(names, before, after, there, strict=True))
-            still |= {name for name, was, now, other in values if was == now != other}
-            unlike = {name for name, was, now, _ in values if was != now}
+            after, there = await self._read(keys)
+            values = list(zip(keys, before, after, there, strict=True))
+            still |= {key for key, was, now, other in values if was == now != other}
+            unlike = {key for key, was, now, _ in values if was != now}
         return still, len(unlike)
 
-    async def _names(self, server: Server) -> AsyncIterator[list[str]]:
+    async def _keys(self, server: Server) -> AsyncIterator[list[_Named]]:
         async for page in server.walk_keys(KINDS):
-            yield [key.name for key in page]
+            yield [_Named(key.kind, key.name) for key in page]
 
-    async def _read(self, names: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    async def _read(self, keys: Sequence[_Named]) -> tuple[list[Any], list[Any]]:
         """Both sides' values."""
-        return await _read(self._live, names), await _read(self._built, names)
+        return await _read(self._live, keys), await _read(self._built, keys)
 
 
-def _letter(name: str) -> str:
-    key = parse_key(name)
-    return key.kind if key else ""
-
-
-def _kind(name: str) -> str:
-    return KINDS[_letter(name)]
-
-
-def _add(sides: dict[str, tuple[Side, Side]], name: str, *values: Any) -> None:
-    for side, value in zip(sides[_kind(name)], values, strict=True):
+def _add(sides: dict[str, tuple[Side, Side]], key: _Named, *values: Any) -> None:
+    for side, value in zip(sides[KINDS[key.kind]], values, strict=True):
         if value is not None:
-            side.add(name, value)
+            side.add(key.name, value)
 
 
-async def _read(server: Server, names: Sequence[str]) -> list[Any]:
+async def _read(server: Server, keys: Sequence[_Named]) -> list[Any]:
     """The keys' values, reduced to what follows from the record."""
     values: list[Any] = []
-    for start in range(0, len(names), 500):
-        page = names[start : start + 500]
-        replies = await server.commands([_reading(name) for name in page])
-        values += [_reduce(name, _check(reply)) for name, reply in zip(page, replies, strict=True)]
+    for start in range(0, len(keys), 500):
+        page = keys[start : start + 500]
+        replies = await server.commands([_reading(key) for key in page])
+        values += [_reduce(key.kind, _check(reply)) for key, reply in zip(page, replies, strict=True)]
     return values
 
 
-def _reading(name: str) -> tuple[Any, ...]:
-    verb, *more = _READ[_letter(name)]
-    return verb, name, *more
+def _reading(key: _Named) -> tuple[Any, ...]:
+    verb, *more = _READ[key.kind]
+    return verb, key.name, *more
 
 
 def _check(reply: Any) -> Any:
@@ -216,20 +213,19 @@ def _check(reply: Any) -> Any:
     return WRONG_TYPE
 
 
-def _reduce(name: str, value: Any) -> Any:
+def _reduce(kind: str, value: Any) -> Any:
     """Remove what the record can't tell: locks, the limit of a code that was locked and never used, zero counts,
     keys of requests without an event. None if nothing remains."""
-    letter = _letter(name)
     if not value:
         return None
-    if letter in "wb" or value == WRONG_TYPE:
+    if kind in "wb" or value == WRONG_TYPE:
         return value
-    if letter == "c":
+    if kind == "c":
         return _reduce_record(value)
-    if letter == "i":
+    if kind == "i":
         return value if parse_entry(value).names_events else None
     pairs = zip(value[::2], value[1::2], strict=True)
-    if letter == "d":
+    if kind == "d":
         return sorted((code, entry.removesuffix(NOT_FREE)) for code, entry in pairs)
     return sorted(pair for pair in pairs if pair[0] != "touched" and not is_nothing(pair[1])) or None
 

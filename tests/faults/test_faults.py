@@ -29,9 +29,7 @@ async def stage() -> AsyncIterator[Stage]:
     "fault",
     [
         "SIGKILL of Redis",
-        "SIGKILL of Redis within calls of many requests",
         "SIGKILL of Redis and the worker at once",
-        "SIGKILL of the APIs",
         "SIGKILL of the worker",
         "SIGKILL of Postgres",
         "SIGSTOP of each process",
@@ -40,11 +38,14 @@ async def stage() -> AsyncIterator[Stage]:
         "SCRIPT FLUSH",
         "Redis's power lost, appendfsync always",
         "Postgres's power lost",
-        "Redis's replies lost",
         "Postgres's replies lost",
         "the processes' clocks stepped",
         "maxmemory",
         "events that can't be recorded",
+        # Each round compares all that the stage holds by then, so those with thousands of requests come last.
+        "SIGKILL of the APIs",
+        "Redis's replies lost",
+        "SIGKILL of Redis within calls of many requests",
     ],
 )
 async def test_what_was_answered_stands_once(stage: Stage, fault: str) -> None:
