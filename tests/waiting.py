@@ -1,4 +1,4 @@
-"""Waiting: for a state, and for a time only where no state can be waited for."""
+"""Waiting: for a state, for the ends of tasks, and for a time only where no state can be waited for."""
 
 import asyncio
 import contextlib
@@ -42,6 +42,15 @@ async def wait_until(
                 await asyncio.sleep(_POLL_S)
     except TimeoutError as error:
         raise AssertionError(f"waited {patience_s:.0f} s for {what}") from error
+
+
+async def cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait until they have ended. Raises what one had died of: others may have waited for its work."""
+    for task in tasks:
+        task.cancel()
+    for end in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(end, Exception):
+            raise end
 
 
 async def elapse(seconds: float, reason: str) -> None:

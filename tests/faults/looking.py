@@ -15,7 +15,7 @@ from loadtests.plan import make_few_books, new_mark
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
 from service.record.pool import ERRORS as POSTGRES_ERRORS
 from tests.faults.stage import KEY, Stage
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, cancel
 
 CODES = 700
 LOOK_S = 0.01
@@ -82,9 +82,7 @@ class Drill:
                 await asyncio.gather(*tasks)
         finally:
             self._ended = True
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
 
     def move(self, api: int, url: str) -> None:
         """Send to this address what went to an API."""

@@ -17,7 +17,7 @@ from service.record.partitions.openings import order_rebuild
 from service.worker.old_server import CUT_OFF_S
 from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
-from tests.waiting import PATIENCE_S, elapse
+from tests.waiting import PATIENCE_S, cancel, elapse
 
 CODE = "KEPT-1"
 AWAY_S, _OUTLIVED = 4.0, "an epoch that nobody confirms is fresh for less"
@@ -52,8 +52,7 @@ class _Reader:
         return [code for _, code in self.looks[begin:]]
 
     async def end(self) -> list[tuple[float, str]]:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await cancel(self._task)
         return self.looks
 
 

@@ -29,7 +29,7 @@ from service.worker.partition_tasks import work_on_partitions
 from service.worker.partition_worker import CONNECTIONS, Shared
 from service.worker.versions import LoadedScripts
 from tests.integration.record_fixtures import make_book
-from tests.waiting import elapse, wait_until
+from tests.waiting import cancel, elapse, wait_until
 
 CODES = 1000
 
@@ -47,9 +47,7 @@ class Worker:
 
     async def kill(self) -> None:
         """End all of its tasks; it releases nothing."""
-        for task in (self._working, self._keeping):
-            task.cancel()
-        await asyncio.gather(self._working, self._keeping, return_exceptions=True)
+        await cancel(self._working, self._keeping)
         await self._close()
 
     async def stop(self) -> None:

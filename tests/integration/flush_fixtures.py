@@ -18,7 +18,7 @@ from service.hot.outbox import Outbox
 from service.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
 from service.worker.write_behind import Flusher
 from tests.integration.record_fixtures import read_facts, take_partition
-from tests.waiting import elapse, wait_until
+from tests.waiting import cancel, elapse, wait_until
 
 OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
@@ -100,13 +100,13 @@ async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher
 
 
 @contextlib.asynccontextmanager
-async def running(flusher: Flusher) -> AsyncIterator[asyncio.Task[None]]:
+async def running(flusher: Flusher) -> AsyncIterator[None]:
+    """Run it beside the block; raise what it died of."""
     task = asyncio.create_task(flusher.run())
     try:
-        yield task
+        yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel(task)
 
 
 async def caught_up(shop: Shop, flusher: Flusher) -> None:

@@ -1,7 +1,6 @@
 """A workspace whose clients go on while it moves, and points at which a worker stops."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,7 +21,7 @@ from service.record.partitions.moves import Move, order_move, read_move
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
 from tests.integration.fleet import Fleet
-from tests.waiting import elapse, wait_until
+from tests.waiting import cancel, elapse, wait_until
 
 
 class Shop:
@@ -117,9 +116,7 @@ async def running(task: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        beside.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beside
+        await cancel(beside)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from service.worker.versions import LoadedScripts
 from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening_fixtures import Place
 from tests.integration.record_fixtures import take_partition
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, cancel
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)
 """How a worker may end after another one took its lease."""
@@ -90,8 +90,7 @@ class Sleeper:
     async def kill(self) -> None:
         """Cancel it where it stopped; commands of its cleanup, such as a rollback, don't stop."""
         self._wakes.set()
-        self._job.cancel()
-        await asyncio.gather(self._job, return_exceptions=True)
+        await cancel(self._job)
 
 
 class _SteppedConnection:

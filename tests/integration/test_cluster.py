@@ -29,7 +29,7 @@ from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
 from tests.integration.fleet import Fleet, start_fleet
-from tests.waiting import elapse, wait_until
+from tests.waiting import cancel, elapse, wait_until
 
 PARTITIONS, CODES = 4, 600
 
@@ -136,8 +136,7 @@ class Shops:
         self._is_closing = True
         *buying, learning = self._tasks
         await asyncio.gather(*buying)
-        learning.cancel()
-        await asyncio.gather(learning, return_exceptions=True)
+        await cancel(learning)
 
     def newest(self, partitions: set[int]) -> set[tuple[int, str]]:
         """The last two that each of these partitions has sold: a replica may lack them."""

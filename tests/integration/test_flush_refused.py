@@ -14,7 +14,6 @@ from tests.integration.flush_fixtures import (
     caught_up,
     has_recorded,
     redeemed,
-    running,
     selling,
 )
 from tests.waiting import PATIENCE_S, wait_until
@@ -41,17 +40,17 @@ async def test_a_lost_anchor_stops_the_record(
     monkeypatch.setattr(write_behind, "CHECK_S", 0)
     await shop.sell(10)
     flusher = await make_flusher()
-    async with running(flusher) as task:
-        await wait_until(lambda: has_recorded(flusher, 10))
-        if kind == "shorter":
-            await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
-        else:
-            await shop.redis.delete(OUTBOX)
-        if kind == "another":
-            await shop.fence(shop.epoch)
-            await shop.sell(20)
-        with pytest.raises(AnchorLost):
-            await asyncio.wait_for(task, PATIENCE_S)
+    task = asyncio.create_task(flusher.run())
+    await wait_until(lambda: has_recorded(flusher, 10))
+    if kind == "shorter":
+        await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
+    else:
+        await shop.redis.delete(OUTBOX)
+    if kind == "another":
+        await shop.fence(shop.epoch)
+        await shop.sell(20)
+    with pytest.raises(AnchorLost):
+        await asyncio.wait_for(task, PATIENCE_S)
     assert await shop.facts() == shop.appended[:10]
 
 

@@ -1,7 +1,6 @@
 """Leases are spread over the workers, while requests are decided."""
 
 import asyncio
-import contextlib
 from collections import Counter
 from typing import Any
 
@@ -11,7 +10,7 @@ from redis.asyncio import Redis
 
 from service.worker import lease_keeper
 from tests.integration.fleet import Fleet
-from tests.waiting import wait_until
+from tests.waiting import cancel, wait_until
 
 
 @pytest.fixture
@@ -36,9 +35,7 @@ async def test_leases_follow_the_workers(fleet: Fleet) -> None:
     await fleet.until_shared(2, 2)
     await fleet.stop("a")
     await fleet.until_shared(4)
-    trading.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await trading
+    await cancel(trading)
     assert len(redeemed) > 20
     await wait_until(lambda: _is_recorded(fleet, redeemed))
     assert await fleet.pool.fetch("SELECT epoch FROM partitions ORDER BY id") == epochs

@@ -19,7 +19,7 @@ from service.record.partitions.partition_rows import read_partitions
 from service.worker import partition_removal
 from tests.integration.fleet import Fleet
 from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop
-from tests.waiting import wait_until
+from tests.waiting import cancel, wait_until
 
 
 @pytest.fixture
@@ -110,8 +110,7 @@ async def test_a_worker_dies_during_a_removal(
         resizing = asyncio.create_task(_resize(fleet, 2))
         await stop.is_reached.wait()
         await fleet.kill("a")
-        resizing.cancel()
-        await asyncio.gather(resizing, return_exceptions=True)
+        await cancel(resizing)
     await fleet.pool.execute("DELETE FROM workers")  # as it expires
     await fleet.start("b")
     await wait_until(lambda: _are_open(fleet, 2))
@@ -127,8 +126,7 @@ async def test_a_partition_is_wanted_again_while_it_is_removed(shop: Shop, monke
     stop = Stop(monkeypatch, partition_removal, "mark_removed", after=False)
     resizing = asyncio.create_task(_resize(fleet, 2))
     await stop.is_reached.wait()
-    resizing.cancel()
-    await asyncio.gather(resizing, return_exceptions=True)
+    await cancel(resizing)
     async with fleet.pool.acquire() as connection:
         assert await resizes.claim_resize(connection, 3, uuid4()), "the killed command has ended its claim"
     stop.go_on()

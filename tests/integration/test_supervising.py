@@ -13,7 +13,7 @@ import pytest
 
 from service.serving import supervisor
 from service.serving.supervisor import Processes, bind_sockets
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import PATIENCE_S, cancel, wait_until
 
 _STAND_IN = """#!{python}
 import os, pathlib, signal, socket, sys
@@ -75,8 +75,8 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
             await wait_until(lambda: listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
             yield site
         finally:
-            working.cancel()
-            await asyncio.gather(working, running.stop(), return_exceptions=True)
+            await cancel(working)
+            await running.stop()
 
 
 async def test_even(site: Site) -> None:

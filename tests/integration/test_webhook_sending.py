@@ -1,6 +1,5 @@
 """Webhooks get every recorded event, in order for each coupon, also while receivers fail."""
 
-import asyncio
 import random
 from collections import Counter, defaultdict
 from typing import Any
@@ -19,7 +18,7 @@ from service.worker import webhook_http
 from service.worker.webhook_endpoint import AT_ONCE
 from tests.integration.record_fixtures import EVENT_MS, assigned, redeemed, rolled_back, unassigned
 from tests.integration.webhook_fixtures import Got, Office, Receiver
-from tests.waiting import wait_until
+from tests.waiting import cancel, wait_until
 
 DAY_S = 86_400
 
@@ -280,8 +279,7 @@ async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
     receiver.delay_s = lambda got: 30.0
     await office.pass_s(60)
     await wait_until(lambda: len(receiver.got) == 5 + AT_ONCE)
-    first.cancel()
-    await asyncio.gather(first, return_exceptions=True)
+    await cancel(first)
     receiver.delay_s = lambda got: 0.0
     office.send()
     await wait_until(lambda: office.statuses_are(delivered=20))

@@ -19,7 +19,7 @@ from service.worker import webhook_sender
 from service.worker.lease_keeper import Lease
 from service.worker.webhook_sender import Sender
 from tests.integration.record_fixtures import Record, make_workspace
-from tests.waiting import elapse, wait_until
+from tests.waiting import cancel, elapse, wait_until
 
 __all__ = ["Got", "Office", "Receiver", "office", "receiver"]
 
@@ -134,12 +134,9 @@ class Office:
         await wait_until(lambda: all(sender.readings >= goal and sender.is_idle for sender, goal in goals.items()))
 
     async def stop(self) -> None:
-        for task in self._running:
-            task.cancel()
-        ends = await asyncio.gather(*self._running, return_exceptions=True)
+        await cancel(*self._running)
         self._running.clear()
         self._senders.clear()
-        assert [end for end in ends if not isinstance(end, asyncio.CancelledError)] == []
 
     async def pass_s(self, seconds: float) -> None:
         """Move all times of webhooks and deliveries into the past."""

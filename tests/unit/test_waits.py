@@ -1,4 +1,4 @@
-"""Tests wait for states."""
+"""Tests wait for states, and see how tasks end."""
 
 import re
 from pathlib import Path
@@ -21,3 +21,11 @@ def test_no_test_waits_for_a_time() -> None:
         if _fixed_wait.search(line)
     ]
     assert waits == []
+
+
+def test_no_task_dies_unseen() -> None:
+    """Tests end tasks with `cancel` of tests/waiting.py, which raises what one had died of: a test that waits for the
+    work of a dead task would just say that it waited."""
+    at_home = {TESTS / "waiting.py", Path(__file__)}
+    modules = [path for path in TESTS.rglob("*.py") if path not in at_home]
+    assert [path.name for path in modules if "return_exceptions" in path.read_text("utf-8")] == []
