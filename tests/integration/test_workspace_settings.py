@@ -106,8 +106,9 @@ class Holding:
         timeline = ok(self.client.get("/console/data/timeline", params={"kind": "code", "name": code}))
         holds: list[tuple[Any, ...]] = []
         for hold in timeline["pastHolds"]["newest"]:
-            since, until_, ended_at = (datetime.fromisoformat(hold[name]) for name in ("since", "until", "endedAt"))
-            assert since <= ended_at <= until_
+            since, until_ = (datetime.fromisoformat(hold[name]) for name in ("since", "until"))
+            if hold["endedAt"]:  # None until the end is noted, too
+                assert since <= datetime.fromisoformat(hold["endedAt"]) <= until_
             hundreds = round((until_ - since).total_seconds(), -2)
             holds.append((hold["userId"], hold["orderId"], hold["ended"], hundreds))
         return holds
