@@ -90,7 +90,8 @@ class Sleeper:
     async def kill(self) -> None:
         """Cancel it where it stopped; commands of its cleanup, such as a rollback, don't stop."""
         self._wakes.set()
-        await cancel(self._job)
+        with contextlib.suppress(*ENDS):
+            await cancel(self._job)
 
 
 class _SteppedConnection:
