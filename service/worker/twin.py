@@ -1,9 +1,9 @@
 """A second Redis, built from the record alone, and compared with the live one by kind of key."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 import hiredis
@@ -13,6 +13,7 @@ from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
 from service.formats.directory_entry import NOT_FREE
 from service.formats.event_id import START
 from service.formats.idempotency_entry import parse_entry
+from service.formats.key_names import Key
 from service.formats.mending_mark import WHOLE
 from service.formats.order_entries import is_nothing
 from service.hot.connection import Connection
@@ -42,13 +43,6 @@ WRONG_TYPE = "wrong type"
 
 class BuildRejected(Exception):
     """The target can't be used; the message begins with a stable code."""
-
-
-class _Named(NamedTuple):
-    """A key's kind and name."""
-
-    kind: str
-    name: str
 
 
 class Side(msgspec.Struct):
@@ -137,13 +131,13 @@ class _Twin:
     async def compare(self) -> Compared:
         await self._apply_new()
         sides = {kind: (Side(), Side()) for kind in KINDS.values()}
-        unlike: set[_Named] = set()
-        async for keys in self._keys(self._live):
+        unlike: set[Key] = set()
+        async for keys in self._live.walk_keys(KINDS):
             for key, here, there in zip(keys, *await self._read(keys), strict=True):
                 _add(sides, key, here, there)
                 if here != there:
                     unlike.add(key)
-        async for keys in self._keys(self._built):
+        async for keys in self._built.walk_keys(KINDS):
             here = await _read(self._live, keys)
             missing = [key for key, value in zip(keys, here, strict=True) if value is None]
             for key, there in zip(missing, await _read(self._built, missing), strict=True):
@@ -159,9 +153,9 @@ class _Twin:
         live, built = ({kind: pair[side] for kind, pair in sides.items()} for side in (0, 1))
         return Compared(live, built, counted, moving)
 
-    async def _compare_again(self, unlike: set[_Named]) -> tuple[set[_Named], int]:
+    async def _compare_again(self, unlike: set[Key]) -> tuple[set[Key], int]:
         """The keys that still differ, and how many moved each time."""
-        still: set[_Named] = set()
+        still: set[Key] = set()
         for _ in range(ROUNDS):
             if not unlike:
                 break
@@ -175,22 +169,18 @@ class _Twin:
             unlike = {key for key, was, now, _ in values if was != now}
         return still, len(unlike)
 
-    async def _keys(self, server: Server) -> AsyncIterator[list[_Named]]:
-        async for page in server.walk_keys(KINDS):
-            yield [_Named(key.kind, key.name) for key in page]
-
-    async def _read(self, keys: Sequence[_Named]) -> tuple[list[Any], list[Any]]:
+    async def _read(self, keys: Sequence[Key]) -> tuple[list[Any], list[Any]]:
         """Both sides' values."""
         return await _read(self._live, keys), await _read(self._built, keys)
 
 
-def _add(sides: dict[str, tuple[Side, Side]], key: _Named, *values: Any) -> None:
+def _add(sides: dict[str, tuple[Side, Side]], key: Key, *values: Any) -> None:
     for side, value in zip(sides[KINDS[key.kind]], values, strict=True):
         if value is not None:
             side.add(key.name, value)
 
 
-async def _read(server: Server, keys: Sequence[_Named]) -> list[Any]:
+async def _read(server: Server, keys: Sequence[Key]) -> list[Any]:
     """The keys' values, reduced to what follows from the record."""
     values: list[Any] = []
     for start in range(0, len(keys), 500):
@@ -200,7 +190,7 @@ async def _read(server: Server, keys: Sequence[_Named]) -> list[Any]:
     return values
 
 
-def _reading(key: _Named) -> tuple[Any, ...]:
+def _reading(key: Key) -> tuple[Any, ...]:
     verb, *more = _READ[key.kind]
     return verb, key.name, *more
 
