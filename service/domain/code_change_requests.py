@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.book_requests import Time, check_time
 from service.domain.errors import BadField
-from service.domain.field_types import CODE_PATTERN, END, Answer, Request, UserId, canonicalize_code
+from service.domain.field_types import END, Answer, CodeText, Request, UserId, canonicalize_code
 from service.domain.times import Timestamp
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
@@ -21,7 +21,6 @@ MAX_NAMED = 1_000
 _NEEDED: dict[str, Status] = {"assign": "available", "release": "assigned"}
 """The status of the codes that an action changes."""
 _PREFIX = r"^[A-Za-z0-9_-]{1,64}" + END
-_Code = Annotated[str, msgspec.Meta(pattern=CODE_PATTERN)]
 _NAMED = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_NAMED})
 
 
@@ -36,7 +35,7 @@ class CodeFilter(Request, kw_only=True, omit_defaults=True):
     created_from: Annotated[Time | None, msgspec.Meta(description="Codes added at this time or later.")] = None
     created_until: Annotated[Time | None, msgspec.Meta(description="Codes added before this time.")] = None
     codes: Annotated[
-        Annotated[list[_Code], _NAMED] | None,
+        Annotated[list[CodeText], _NAMED] | None,
         msgspec.Meta(
             description=f"These codes, at most {MAX_NAMED:,}; without any other filter.", examples=[["VIP-1"]]
         ),

@@ -27,6 +27,7 @@ MAX_INT = 2**31 - 1
 PRINTABLE = r"^(?: |[^\p{C}\p{Z}])*$"
 """What check_text accepts, for JSON Schema only: Python's re does not support these classes."""
 
+CodeText = Annotated[str, msgspec.Meta(pattern=CODE_PATTERN)]
 UserId = Annotated[
     str, msgspec.Meta(pattern=ID_PATTERN, description="A user id that the client chose.", examples=["user-42"])
 ]

@@ -10,7 +10,7 @@ from service.domain.book_requests import CreateBook, Time
 from service.domain.code_requests import CodeLine
 from service.domain.discounts import FixedDiscount, PercentageDiscount, PlainType
 from service.domain.errors import BadField, Refusal, invalid
-from service.domain.field_types import CODE_PATTERN, Count, Request, UserId, canonicalize_code, text_schema
+from service.domain.field_types import CodeText, Count, Request, UserId, canonicalize_code, text_schema
 from service.domain.money import CURRENCIES, Money, PositiveMoney
 
 Kind = Literal["user-specific", "time-specific", "generated"]
@@ -37,7 +37,7 @@ class SingleCoupon(Request, kw_only=True):
     valid_until: Time | None = None
     max_uses_per_user: Count | None = None
     code: Annotated[
-        Annotated[str, msgspec.Meta(pattern=CODE_PATTERN)] | None,
+        CodeText | None,
         msgspec.Meta(description="Default: a random code.", examples=["WELCOME-42"]),
     ] = None
     max_total_uses: Annotated[Count | None, msgspec.Meta(description="Default: 1.")] = None
