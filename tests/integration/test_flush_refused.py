@@ -41,16 +41,19 @@ async def test_a_lost_anchor_stops_the_record(
     await shop.sell(10)
     flusher = await make_flusher()
     task = asyncio.create_task(flusher.run())
-    await wait_until(lambda: has_recorded(flusher, 10))
-    if kind == "shorter":
-        await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
-    else:
-        await shop.redis.delete(OUTBOX)
-    if kind == "another":
-        await shop.fence(shop.epoch)
-        await shop.sell(20)
-    with pytest.raises(AnchorLost):
-        await asyncio.wait_for(task, PATIENCE_S)
+    try:
+        await wait_until(lambda: has_recorded(flusher, 10))
+        if kind == "shorter":
+            await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
+        else:
+            await shop.redis.delete(OUTBOX)
+        if kind == "another":
+            await shop.fence(shop.epoch)
+            await shop.sell(20)
+        with pytest.raises(AnchorLost):
+            await asyncio.wait_for(task, PATIENCE_S)
+    finally:
+        task.cancel()
     assert await shop.facts() == shop.appended[:10]
 
 

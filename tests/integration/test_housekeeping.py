@@ -17,7 +17,7 @@ from service.record.lock_history import LockNote
 from service.worker.housekeeping import clean_up
 from tests.integration.record_fixtures import EVENT_MS
 from tests.integration.webhook_fixtures import Office, Receiver
-from tests.waiting import wait_until
+from tests.waiting import cancel, wait_until
 
 _LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=EVENT_MS)
 
@@ -140,7 +140,7 @@ async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]])
     try:
         await wait_until(is_clean)
     finally:
-        cleaning.cancel()
+        await cancel(cleaning)
 
 
 async def _notice(office: Office, count: int, days: int) -> None:

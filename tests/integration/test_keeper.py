@@ -30,7 +30,7 @@ from service.worker.restocker import Restocker
 from service.worker.server_watch import ServerWatch
 from service.worker.versions import LoadedScripts
 from tests.integration.opening_fixtures import Place
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import PATIENCE_S, cancel, wait_until
 
 
 async def test_an_order_doesnt_stop_what_carries_it_out(
@@ -219,5 +219,5 @@ async def running(keeper: PartitionWorker) -> AsyncIterator[None]:
     finally:
         stopping.set()
         await keeping
-        renewing.cancel()
+        await cancel(renewing)
         keeper._redis.close()

@@ -107,7 +107,7 @@ class Holding:
         holds: list[tuple[Any, ...]] = []
         for hold in timeline["pastHolds"]["newest"]:
             since, until_ = (datetime.fromisoformat(hold[name]) for name in ("since", "until"))
-            if hold["endedAt"]:  # None until the end is noted, too
+            if hold["ended"] != "unknown":  # as it is until the end is noted
                 assert since <= datetime.fromisoformat(hold["endedAt"]) <= until_
             hundreds = round((until_ - since).total_seconds(), -2)
             holds.append((hold["userId"], hold["orderId"], hold["ended"], hundreds))
