@@ -23,7 +23,7 @@ from service.formats import key_names
 from service.hot.key_notices import CHANNEL
 from tests.commands import scrip
 from tests.restricted import restricted
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
@@ -169,6 +169,15 @@ class Service:
     def recorded(self) -> None:
         """Wait until everything that was answered is recorded."""
         until(lambda: ok(self.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+
+    async def projected(self) -> None:
+        """Wait until Redis notes all configuration of Postgres as there. A change that another one overtook is there at
+        once, and noted by a worker within seconds."""
+        versions = await self.fetch("SELECT partition, version FROM config_versions")
+        with self.redis() as client:
+            await wait_until(
+                lambda: all(int(client.get(key_names.config(p)) or 0) >= version for p, version in versions)
+            )
 
     def stats(self, book_id: str) -> dict[str, Any]:
         """Read a book's statistics."""

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -13,16 +13,15 @@ from service.formats.coupon_state import Class
 from tests.drifts import in_postgres, in_redis
 from tests.drifts.comparing import compared
 from tests.drifts.subject import Kind, Subject, World, make
+from tests.waiting import wait_until
 
 KINDS: dict[str, Kind] = in_redis.KINDS | in_postgres.KINDS
 AT_ONCE = 4
 TRIES = 4
 """While the merchant goes on changing things a comparison may come to no word about a book's counters; another does."""
-RECORDED_S = 60.0
 _PARAMETER = re.compile(r"(?<!:):(\w+)")
 """`::` is a cast."""
 
-_VERSION = "SELECT version FROM config_versions WHERE partition = $1"
 _CURSOR = "SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1"
 
 Named = dict[str, set[Class]]
@@ -108,19 +107,18 @@ async def _subjects(world: World, names: Sequence[str]) -> list[Subject]:
 
 
 async def _recorded(world: World) -> None:
-    """Wait until all that Redis has decided by now is recorded, and all that the merchant has said by now is seen: what
+    """Wait until all that Redis has decided by now is recorded, and it has all that the merchant has said by now: what
     is on its way would make up for a drift."""
     service, mine = world.service, world.service.partition
     with service.redis() as redis:
         entries: Any = redis.xrevrange(key_names.outbox(mine), count=1)
-        tail = tuple(map(int, entries[0][0].split("-")))
-        version = (await service.fetch(_VERSION, mine))[0][0]
-        async with asyncio.timeout(RECORDED_S):
-            while True:
-                row = (await service.fetch(_CURSOR, mine))[0]
-                if tuple(row) >= tail and int(cast("Any", redis.get(key_names.config(mine)))) >= version:
-                    return
-                await asyncio.sleep(0.05)
+    tail = tuple(map(int, entries[0][0].split("-")))
+
+    async def is_recorded() -> bool:
+        return tuple((await service.fetch(_CURSOR, mine))[0]) >= tail
+
+    await wait_until(is_recorded, "the record")
+    await service.projected()
 
 
 def _less(these: Named, those: Named) -> Named:

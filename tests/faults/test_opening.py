@@ -248,6 +248,7 @@ async def test_a_restart(own_service: Callable[[], Service]) -> None:
     service = await asyncio.to_thread(own_service)
     shop = await asyncio.to_thread(Shop, service)
     shop.lock(service)
+    await service.projected()
     before = await everything(service.run.facts["redisUrl"])
     service.run.end()
     service = await asyncio.to_thread(own_service)
