@@ -5,6 +5,7 @@ import asyncio
 import signal
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -30,12 +31,19 @@ _SOON = Change("service/worker/old_server.py", "STEADY_S = 10.0", "STEADY_S = 1.
 
 
 class _Reader:
-    """Reads a coupon again and again from one API: when each request was sent, and '' or the code of its refusal."""
+    """Reads a coupon again and again from one API, within its block: when each request was sent, and '' or the code of
+    its refusal."""
 
     def __init__(self, stage: Stage, url: str, code: str) -> None:
         self._headers, self._url = stage.headers, f"{url}/v1/coupons/{code}"
         self.looks: list[tuple[float, str]] = []
+
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await cancel(self._task)
 
     async def _run(self) -> None:
         async with httpx.AsyncClient(headers=self._headers, timeout=PATIENCE_S) as client:
@@ -45,15 +53,16 @@ class _Reader:
                 self.looks.append((sent_at, response.json().get("code") if response.is_error else ""))
                 await elapse(0.01, "the pace of the load")
 
-    async def until_more(self, looks: int) -> list[str]:
-        """Wait for so many more responses, and return their codes."""
+    async def until_more(self, looks: int) -> None:
+        """Wait for so many more responses."""
         begin = len(self.looks)
         await wait_until(lambda: len(self.looks) >= begin + looks, "responses")
-        return [code for _, code in self.looks[begin:]]
 
-    async def end(self) -> list[tuple[float, str]]:
-        await cancel(self._task)
-        return self.looks
+    async def until_served(self) -> None:
+        """Wait for a response to a request that is sent from now on and not refused. A process that stood still refuses
+        until its epoch is confirmed again."""
+        begin = time.monotonic()
+        await wait_until(lambda: any(sent_at > begin and not code for sent_at, code in self.looks), "a coupon")
 
 
 async def test_a_replica_that_confirms_the_epoch() -> None:
@@ -91,17 +100,16 @@ async def _woken_primary(stage: Stage, tree: Path) -> None:
         await wait_until(is_ready, "the API that will be cut off")
     node, epoch = stage.cluster.primary_of(HOME), (await stage.row()).epoch
     stage.database.front.hold()
-    reader = _Reader(stage, url, CODE)
-    await elapse(AWAY_S, _OUTLIVED)
-    assert "" in await reader.until_more(10), "it was closed before"
-    stopped_at = time.monotonic()
-    node.signal(signal.SIGSTOP)
-    await stage.until_reopened(epoch)
-    node.signal(signal.SIGCONT)
-    await reader.until_more(2)  # one may have been sent before the stop
-    await elapse(1.0, "answers that wait in the sockets would come")
-    looks = await reader.end()
-    late = [code for at, code in looks if at > stopped_at]
+    async with _Reader(stage, url, CODE) as reader:
+        await elapse(AWAY_S, _OUTLIVED)
+        await reader.until_served()
+        stopped_at = time.monotonic()
+        node.signal(signal.SIGSTOP)
+        await stage.until_reopened(epoch)
+        node.signal(signal.SIGCONT)
+        await reader.until_more(2)  # one may have been sent before the stop
+        await elapse(1.0, "answers that wait in the sockets would come")
+    late = [code for at, code in reader.looks if at > stopped_at]
     assert late, "no request waited in the primary's socket"
     assert "" not in late
     stage.database.front.flow()
@@ -116,14 +124,13 @@ async def _add_code(stage: Stage) -> None:
 
 async def _without_postgres(stage: Stage) -> None:
     """Postgres is away: no request of the hot path is refused."""
-    reader = _Reader(stage, stage.urls[0], CODE)
-    await reader.until_more(5)
-    await stage.database.kill()
-    await elapse(AWAY_S, _OUTLIVED)
-    await reader.until_more(5)
-    looks = await reader.end()
+    async with _Reader(stage, stage.urls[0], CODE) as reader:
+        await reader.until_more(5)
+        await stage.database.kill()
+        await elapse(AWAY_S, _OUTLIVED)
+        await reader.until_more(5)
     await stage.database.start_again()
-    assert {code for _, code in looks} == {""}
+    assert {code for _, code in reader.looks} == {""}
     await stage.until_ready()
 
 
@@ -138,23 +145,23 @@ async def _cut_off(stage: Stage) -> None:
             return (await client.get(f"{url}/health/ready")).json()["failing"] == []
 
         await wait_until(is_ready, "the API that will be cut off")
-    reader, epoch = _Reader(stage, url, CODE), (await stage.row()).epoch
-    stage.database.front.hold()
-    await elapse(AWAY_S, _OUTLIVED)
-    assert "" in await reader.until_more(10), "it was closed before"
-    stage.primary.link.hold()
-    await stage.replica.lead()
-    stage.switch(side=False)
+    epoch = (await stage.row()).epoch
 
     async def is_open() -> bool:
         gate = parse_gate(str(await stage.primary.client.get(key_names.gate(HOME)) or ""))
         return gate.state == "open" and int(gate.epoch) > epoch
 
-    await wait_until(is_open, "the promoted replica's gate")
-    open_at = time.monotonic()
-    await elapse(2.0, "an answer of the old primary would come")
-    looks = await reader.end()
-    assert [look for look in looks if look[0] > open_at and not look[1]] == []
+    stage.database.front.hold()
+    async with _Reader(stage, url, CODE) as reader:
+        await elapse(AWAY_S, _OUTLIVED)
+        await reader.until_served()
+        stage.primary.link.hold()
+        await stage.replica.lead()
+        stage.switch(side=False)
+        await wait_until(is_open, "the promoted replica's gate")
+        open_at = time.monotonic()
+        await elapse(2.0, "an answer of the old primary would come")
+    assert [look for look in reader.looks if look[0] > open_at and not look[1]] == []
     await stage.until_fenced("postgres")
     stage.database.front.flow()
     await api.close()
