@@ -12,10 +12,12 @@ _QUIET = [
     *"--disable-default-apps --disable-domain-reliability --disable-sync".split(),
     *"--no-default-browser-check --no-first-run --no-pings".split(),
     "--in-process-gpu",
+    "--disable-software-rasterizer",
     "--disable-features=SpareRendererForSitePerProcess",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-"""Without these Chromium itself calls other hosts, and starts processes that nothing uses."""
+"""Without these Chromium itself calls other hosts, and starts processes that nothing uses. Its software rasterizer sets
+a variable of the environment in a thread while other threads read variables, which crashes it at times."""
 
 
 @asynccontextmanager
