@@ -171,8 +171,8 @@ class Service:
         until(lambda: ok(self.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
 
     async def projected(self) -> None:
-        """Wait until Redis notes all configuration of Postgres as there. A change that another one overtook is there at
-        once, and noted by a worker within seconds."""
+        """Wait until Redis counts every change of configuration in Postgres. A change that a later one has overtaken
+        takes effect at once, but a worker counts it only within seconds."""
         versions = await self.fetch("SELECT partition, version FROM config_versions")
         with self.redis() as client:
             await wait_until(

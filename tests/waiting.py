@@ -45,7 +45,7 @@ async def wait_until(
 
 
 async def cancel(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait until they have ended. Raises what one had died of: others may have waited for its work."""
+    """Cancel tasks and wait until they have ended. Raises the error of a task that had failed before."""
     for task in tasks:
         task.cancel()
     for end in await asyncio.gather(*tasks, return_exceptions=True):

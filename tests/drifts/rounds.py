@@ -107,8 +107,8 @@ async def _subjects(world: World, names: Sequence[str]) -> list[Subject]:
 
 
 async def _recorded(world: World) -> None:
-    """Wait until all that Redis has decided by now is recorded, and it has all that the merchant has said by now: what
-    is on its way would make up for a drift."""
+    """Wait until Postgres has recorded what Redis has decided so far, and Redis has the configuration so far: a late
+    write would undo a drift."""
     service, mine = world.service, world.service.partition
     with service.redis() as redis:
         entries: Any = redis.xrevrange(key_names.outbox(mine), count=1)

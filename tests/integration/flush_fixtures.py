@@ -101,7 +101,7 @@ async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher
 
 @contextlib.asynccontextmanager
 async def running(flusher: Flusher) -> AsyncIterator[None]:
-    """Run it beside the block; raise what it died of."""
+    """Run the flusher during the block. Raises the flusher's error."""
     task = asyncio.create_task(flusher.run())
     try:
         yield

@@ -24,8 +24,8 @@ def test_no_test_waits_for_a_time() -> None:
 
 
 def test_no_task_dies_unseen() -> None:
-    """Tests end tasks with `cancel` of tests/waiting.py, which raises what one had died of: a test that waits for the
-    work of a dead task would just say that it waited."""
+    """Tests end tasks with `cancel` of tests/waiting.py, which raises the error of a task that had failed before: else
+    a test that waits for the task's work would only report that it waited."""
     at_home = {TESTS / "waiting.py", Path(__file__)}
     modules = [path for path in TESTS.rglob("*.py") if path not in at_home]
     assert [path.name for path in modules if "return_exceptions" in path.read_text("utf-8")] == []
