@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
+import psutil
 import pytest
 import redis
 
@@ -32,8 +33,9 @@ _WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quot
 
 @asynccontextmanager
 async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to Postgres, which ends with the block."""
-    connection = await asyncpg.connect(url)
+    """A connection to Postgres, which ends with the block. It may hold a transaction as long as a test waits: Postgres
+    ends those of other connections to a service's database after 8 s without a statement."""
+    connection = await asyncpg.connect(url, server_settings={"idle_in_transaction_session_timeout": "0"})
     try:
         yield connection
     finally:
@@ -284,13 +286,23 @@ def patient(ward: Ward) -> Iterator[Service]:
 
 @asynccontextmanager
 async def without_postgres(service: Service) -> AsyncIterator[None]:
-    """Inside the block Postgres accepts no connection, and has closed the service's."""
+    """Inside the block Postgres accepts no connection, and has closed the service's, also those that were starting."""
+    own = "SELECT pid FROM pg_stat_activity WHERE backend_type <> 'client backend' OR pid = pg_backend_pid()"
     async with database(service.run.facts["databaseUrl"]) as connection:
         with service.run.asleep("postgres"):
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scrip-%'"
-            )
+            kept = {pid for (pid,) in await connection.fetch(own)}
+            (postgres,) = map(psutil.Process, service.run.facts["pids"]["postgres"])
+            await wait_until(lambda: _have_ended(postgres, kept), "the ends of the service's connections")
             yield
+
+
+def _have_ended(postgres: psutil.Process, kept: set[int]) -> bool:
+    """Whether Postgres has no processes but those to be kept; ask others to end. A connection that is still starting
+    has a process, but no name yet in pg_stat_activity."""
+    others = [one for one in postgres.children() if one.pid not in kept and one.status() != psutil.STATUS_ZOMBIE]
+    for process in others:
+        process.terminate()
+    return not others
 
 
 def is_well(service: Service) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 PATIENCE_S = 120.0
@@ -51,6 +51,16 @@ async def cancel(*tasks: asyncio.Future[Any]) -> None:
     for end in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(end, Exception):
             raise end
+
+
+@contextlib.asynccontextmanager
+async def running(work: Coroutine[Any, Any, Any]) -> AsyncIterator[None]:
+    """Run a coroutine beside the block, and cancel it at the end. Raises its error if it had failed before."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        await cancel(task)
 
 
 async def elapse(seconds: float, reason: str) -> None:

@@ -18,7 +18,7 @@ from service.hot.outbox import Outbox
 from service.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
 from service.worker.write_behind import Flusher
 from tests.integration.record_fixtures import read_facts, take_partition
-from tests.waiting import cancel, elapse, wait_until
+from tests.waiting import elapse, running, wait_until
 
 OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
@@ -99,21 +99,11 @@ async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher
         outbox.close()
 
 
-@contextlib.asynccontextmanager
-async def running(flusher: Flusher) -> AsyncIterator[None]:
-    """Run the flusher during the block. Raises the flusher's error."""
-    task = asyncio.create_task(flusher.run())
-    try:
-        yield
-    finally:
-        await cancel(task)
-
-
 async def caught_up(shop: Shop, flusher: Flusher) -> None:
     async def all_recorded() -> bool:
         return (await shop.cursor()) == (shop.epoch, len(shop.appended))
 
-    async with running(flusher):
+    async with running(flusher.run()):
         await wait_until(all_recorded)
 
 

@@ -21,7 +21,7 @@ from service.record.partitions.moves import Move, order_move, read_move
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
 from tests.integration.fleet import Fleet
-from tests.waiting import cancel, elapse, wait_until
+from tests.waiting import elapse, running, wait_until
 
 
 class Shop:
@@ -107,16 +107,6 @@ class Shop:
             return self.caller.partition == target
 
         return follows
-
-
-@asynccontextmanager
-async def running(task: Any) -> AsyncIterator[None]:
-    """Run a coroutine beside the block."""
-    beside = asyncio.create_task(task)
-    try:
-        yield
-    finally:
-        await cancel(beside)
 
 
 @asynccontextmanager

@@ -28,10 +28,10 @@ from service.worker import restorer, user_eraser, write_behind
 from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser, NotYet
 from service.worker.write_behind import Flusher
-from tests.integration.flush_fixtures import has_recorded, running
+from tests.integration.flush_fixtures import has_recorded
 from tests.integration.opening_fixtures import Dying, Life, Place
 from tests.integration.record_fixtures import take_partition
-from tests.waiting import wait_until
+from tests.waiting import running, wait_until
 
 _FACTS = "assignments unassignments redemptions rollbacks".split()
 TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures lock_notes".split()]
@@ -342,7 +342,7 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, m
         return await length() == 1
 
     before = await length()
-    async with running(flusher):
+    async with running(flusher.run()):
         await wait_until(lambda: has_recorded(flusher, before - 1))
         for _ in range(3):
             await flusher.start()

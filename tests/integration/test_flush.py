@@ -13,15 +13,15 @@ from service.record.facts import event_writer
 from service.record.partitions.partition_rows import begin_epoch, read_partition
 from service.worker import write_behind
 from service.worker.write_behind import Flusher
-from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded, running
+from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded
 from tests.service_fixture import database
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import PATIENCE_S, running, wait_until
 
 
 async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFlusher):
     """Postgres has each event of the outbox once and in order, with the cursor at the last."""
     flusher = await make_flusher()
-    async with running(flusher):
+    async with running(flusher.run()):
         for count in (1, 20, 300):
             await shop.sell(count)
             await wait_until(lambda: has_recorded(flusher, len(shop.appended)))
@@ -111,7 +111,7 @@ async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
     """Broken connections to both servers delay the record and change nothing in it."""
     flusher = await make_flusher()
     other = await asyncpg.connect(shop.database_url)
-    async with running(flusher):
+    async with running(flusher.run()):
         for i in range(10):
             await shop.sell(30)
             if i % 2:

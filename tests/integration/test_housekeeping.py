@@ -1,6 +1,5 @@
 """The worker deletes old jobs, notices and samples, a bounded number at a time."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -17,7 +16,7 @@ from service.record.lock_history import LockNote
 from service.worker.housekeeping import clean_up
 from tests.integration.record_fixtures import EVENT_MS
 from tests.integration.webhook_fixtures import Office, Receiver
-from tests.waiting import cancel, wait_until
+from tests.waiting import running, wait_until
 
 _LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=EVENT_MS)
 
@@ -136,11 +135,8 @@ async def _is_sampled_since(pool: asyncpg.Pool, at_s: int) -> bool:
 
 async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:
     """Run the worker's housekeeping until the tables are clean."""
-    cleaning = asyncio.create_task(clean_up(pool, 7))
-    try:
+    async with running(clean_up(pool, 7)):
         await wait_until(is_clean)
-    finally:
-        await cancel(cleaning)
 
 
 async def _notice(office: Office, count: int, days: int) -> None:

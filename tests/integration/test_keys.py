@@ -45,7 +45,7 @@ async def test_keys_that_postgres_has_not_confirmed(
 ) -> None:
     """A process that has not reached Postgres for MAX_AGE_S is not ready and accepts no key, by the fast lane or by
     Litestar; once Postgres replies, it accepts them again."""
-    monkeypatch.setattr(keyring, "MAX_AGE_S", 3.0)
+    monkeypatch.setattr(keyring, "MAX_AGE_S", 10.0)
     code = patient.coupon(maxRedemptionsPerCode=None)
     served = Served(patient, tmp_path)
     headers = {"Authorization": "Bearer demo_admin"}

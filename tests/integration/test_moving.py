@@ -24,8 +24,8 @@ from service.record.partitions.partition_rows import read_partition, read_partit
 from service.worker.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
 from tests.integration.fleet import Fleet
-from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild, running
-from tests.waiting import elapse, wait_until
+from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild
+from tests.waiting import elapse, running, wait_until
 
 
 @pytest.fixture

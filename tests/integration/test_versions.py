@@ -27,10 +27,9 @@ from service.worker.opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
-from tests.integration.moving_fixtures import running
 from tests.integration.opening_fixtures import Place
 from tests.integration.record_fixtures import take_partition
-from tests.waiting import wait_until
+from tests.waiting import running, wait_until
 
 
 def make_version(name: str) -> dict[str, str]:
