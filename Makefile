@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test suites lint types format bench load faults fuzz lock clean mutants audit checkov
+.PHONY: help run test bytecode suites lint types format bench load faults fuzz lock clean mutants audit checkov
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,13 @@ run: $(RUNTIME) ## start Scrip with servers of its own on 127.0.0.1:8000 (ARGS="
 test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: export PYTHONDONTWRITEBYTECODE :=
 # Types are checked beside the tests, which wait often; pyright with two threads would take half as much CPU again.
-test: $(READY) $(if $(SUITE),,lint $(if $(CI),checkov)) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
+test: $(READY) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync $(if $(SUITE),,lint $(if $(CI),checkov)) bytecode
 	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites
+
+# pytest compiles a new clone's tests in ten seconds: here once, not in each of four processes. `suites` reports errors.
+bytecode: $(READY)
+	@$(BIN)/pytest tests/$(SUITE) --collect-only -q > /dev/null 2>&1 || true
 
 suites: $(READY)
 	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder

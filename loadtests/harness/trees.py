@@ -23,11 +23,12 @@ class Change(NamedTuple):
 
 
 def copied(root: Path, tree: Path, names: Sequence[str] = COPIED) -> None:
-    """Copy these files and folders of a tree into a new one."""
+    """Copy these files and folders of a tree into a new one, with their bytecode: its processes compile only what is
+    changed. Bytecode that a process is just writing has the ending `.pyc.<number>`."""
     tree.mkdir(parents=True)
     for name in names:
         if (root / name).is_dir():
-            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("results", "*.pyc.*"))
         else:
             shutil.copy(root / name, tree / name)
 

@@ -81,7 +81,7 @@ async def new_database(postgres_url: str) -> AsyncIterator[Callable[..., Awaitab
     async def make(template: str = "template1") -> str:
         name = f"test_{next(_numbers)}"
         names.append(name)
-        await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY WAL_LOG")
+        await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         return _at(postgres_url, name)
 
     yield make
