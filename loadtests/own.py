@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.harness.running import PATIENCE_S, Run
+from loadtests.harness.running import Run
 from loadtests.harness.servers import free_port
+from loadtests.harness.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}

@@ -25,6 +25,7 @@ from loadtests.harness.servers import VALKEY, free_port, started
 from service.embedded.postgres import Postgres
 from tests.conftest import require
 from tests.tls import Certificate, door
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -209,4 +210,4 @@ async def _create_database(url: str, env: Mapping[str, str]) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait(30)
+    process.wait(PATIENCE_S)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loadtests.harness.servers import free_port
 from tests.conftest import require
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 POOL_SIZE = 3
 """Sessions of each role: fewer than each process has connections, so that these change sessions all the time."""
@@ -44,7 +44,7 @@ default_pool_size = {POOL_SIZE}
         yield port
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_S)
 
 
 def _answers(port: int) -> bool:

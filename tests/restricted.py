@@ -23,6 +23,7 @@ from service.record.migrations import migrate
 from service.record.roles import ensure_role, grant_privileges
 from tests.pgbouncer import pgbouncer
 from tests.tls import Authority, door
+from tests.waiting import PATIENCE_S
 
 VENDORS = {
     "elasticache": "bgrewriteaof bgsave config debug migrate replicaof save slaveof shutdown sync",
@@ -89,7 +90,7 @@ class Restricted(Run):
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            process.wait(30)
+            process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager

@@ -3,27 +3,12 @@
 import asyncio
 import contextlib
 import inspect
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-PATIENCE_S = 120.0
-"""When a test gives up: many times the usual, since the machine may be busy."""
-_POLL_S = 0.02
+from loadtests.harness.waiting import PATIENCE_S, POLL_S, Away, until
 
-Away = tuple[type[Exception], ...]
-"""Errors that mean: not yet."""
-
-
-def until(reached: Callable[[], Any], what: str = "a state", patience_s: float = PATIENCE_S, *, away: Away = ()) -> Any:
-    """Wait until `reached` returns something true; return it."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        with contextlib.suppress(*away):
-            if result := reached():
-                return result
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
-        time.sleep(_POLL_S)
+__all__ = ["PATIENCE_S", "cancel", "elapse", "running", "until", "wait_until"]
 
 
 async def wait_until(
@@ -39,7 +24,7 @@ async def wait_until(
                         result = await result
                     if result:
                         return result
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(POLL_S)
     except TimeoutError as error:
         raise AssertionError(f"waited {patience_s:.0f} s for {what}") from error
 

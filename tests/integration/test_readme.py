@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.service_fixture import Service
+from tests.waiting import PATIENCE_S
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 EXAMPLE = re.compile(r"```sh\n(curl .*?)```\n\n```json\n(.*?)```", re.DOTALL)
@@ -30,6 +31,6 @@ def test_the_examples(own_service: Callable[[], Service]) -> None:
     assert len(examples) == 4
     for command, expected in examples:
         line = command.replace("http://127.0.0.1:8000", url)
-        shell = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=30)
+        shell = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=PATIENCE_S)
         response = json.loads(shell.stdout)
         assert matches(json.loads(expected), response), response

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.operator import Operator
+from tests.waiting import PATIENCE_S
 
 WIDTH, HEIGHT = 1024, 768
 _MOST_TABS = 80
-_PATIENCE_S = 10.0
 _POLL_S = 0.05
 _LOOKS = 20
 _SCROLL_S = 0.15
@@ -222,7 +222,7 @@ class Mouse(Hands):
     async def _see(self, target: Locator) -> dict[str, Any]:
         """The target's centre, once it can be clicked there."""
         await expect(target).to_be_enabled()
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             at = await target.evaluate(_CENTRE)
             if at["hit"]:
