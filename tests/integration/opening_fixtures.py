@@ -170,8 +170,6 @@ async def place(
     """An open partition in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
     monkeypatch.setattr(opening, "LAG_SETTLE_S", 0)
-    monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
-    monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)
     book = await make_book(pool, workspace, name="b", maxRedemptionsPerUser=9)
     many = await make_book(pool, workspace, name="m", maxRedemptionsPerCode=5)
     few = await make_book(pool, workspace, name="f", lowStockThreshold=3)
@@ -185,6 +183,8 @@ async def place(
     outbox = Outbox(valkey_url, 0)
     place = Place(pool, redis, outbox, valkey_url, link, Decider(link), caller)
     await place.reopen()
+    monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)
     await place.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
     for n in range(2, 8):
         await place.do(redeem.REDEEM, f"CODE-{n}", f"key-{n}", userId="ann", orderId=f"o{n}", orderValue="10.00")
