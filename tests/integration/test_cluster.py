@@ -29,7 +29,7 @@ from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
 from tests.integration.fleet import Fleet, start_fleet
-from tests.waiting import cancel, elapse, wait_until
+from tests.waiting import PATIENCE_S, cancel, elapse, wait_until
 
 PARTITIONS, CODES = 4, 600
 
@@ -71,7 +71,7 @@ async def shops(
 
     This process is the worker as well, and the machine is busy: Postgres may confirm an epoch late.
     """
-    monkeypatch.setitem(FRESH_S, "postgres", 10.0)
+    monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)
     async with start_fleet(pool, database_url, cluster.url, partitions, monkeypatch, CODES) as fleet:
         await fleet.start("a")
         await fleet.until_shared(partitions)

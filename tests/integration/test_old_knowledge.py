@@ -26,7 +26,7 @@ from service.record import pool as postgres
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partition, take_lease
 from tests.integration.opening_fixtures import Place
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:
@@ -135,6 +135,7 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With replicas the epoch from Postgres must be younger than FRESH_S, at the request and at its reply."""
+    monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)  # half a second is short on a busy machine
     epoch, nonce = await _followed(place)
     place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - FRESH_S["postgres"])
     with pytest.raises(Refusal, match="recovering"):
@@ -153,8 +154,9 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
             await place.do(coupon_view.READ, "CODE-9")
 
 
-async def test_a_script_looks_at_the_servers_history(place: Place) -> None:
+async def test_a_script_looks_at_the_servers_history(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scripts reject a primary whose replication history has changed, though its gate and scripts are the same."""
+    monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)
     epoch, nonce = await _followed(place, "f" * 40)
     place.decider = decider.Decider(_Link(place, lambda: None, ""))  # type: ignore[arg-type]
     place.decider.learn(0, epoch, nonce)
