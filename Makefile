@@ -21,12 +21,12 @@ test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: export PYTHONDONTWRITEBYTECODE :=
 # Types are checked beside the tests, which wait often; pyright with two threads would take half as much CPU again.
 test: $(READY) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync $(if $(SUITE),,lint $(if $(CI),checkov)) bytecode
+	@$(if $(SUITE),,$(MAKE) --no-print-directory --jobs 2 --output-sync lint $(if $(CI),checkov) bytecode)
 	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites
 
 # pytest compiles a new clone's tests in ten seconds: here once, not in each of four processes. `suites` reports errors.
 bytecode: $(READY)
-	@$(BIN)/pytest tests/$(SUITE) --collect-only -q > /dev/null 2>&1 || true
+	@$(BIN)/pytest --collect-only -q > /dev/null 2>&1 || true
 
 suites: $(READY)
 	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
