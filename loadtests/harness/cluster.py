@@ -5,7 +5,6 @@ import itertools
 import signal
 import subprocess
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +110,7 @@ class Cluster:
             away=_AWAY,
         )
         for replica, primary in zip(replicas, primaries, strict=False):
-            replicates = partial(replica.run, "CLUSTER", "REPLICATE", primary.node_id)
-            until(lambda asks=replicates: asks() == "OK", "a replica", away=_AWAY)
+            until(lambda r=replica, p=primary: r.run("CLUSTER", "REPLICATE", p.node_id) == "OK", "replicas", away=_AWAY)
         self.wait_for_health()
 
     def wait_for_health(self) -> None:

@@ -73,8 +73,8 @@ class _Reader:
 
         async def is_outlived() -> bool:
             await self.until_served()
-            await take_away()
             begin = time.monotonic()
+            await take_away()
             await elapse(AWAY_S, _OUTLIVED)
             await self.until_more(2)
             if {code for sent_at, code in self.looks if sent_at > begin} == {""}:
@@ -172,7 +172,6 @@ async def _cut_off(stage: Stage) -> None:
             return (await client.get(f"{url}/health/ready")).json()["failing"] == []
 
         await wait_until(is_ready, "the API that will be cut off")
-
     async with _Reader(stage, url, CODE) as reader:
         await _cut_off_from_postgres(stage, reader)
         epoch = (await stage.row()).epoch
