@@ -1,8 +1,9 @@
 """The objects that handlers use; service/serving/wiring.py makes one Context per process."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 
@@ -35,8 +36,8 @@ class Context:
     """All partitions in Postgres; none until a worker has created them."""
     open_partitions: frozenset[int] = frozenset()
     """The partitions whose Redis is verified, by the table of partitions in Postgres."""
-    waiting_partitions: frozenset[int] = frozenset()
-    """Those that a worker may not open yet (service/worker/old_server.py)."""
+    kept_closed: Mapping[int, Literal["waiting_for_old_redis", "postgres_older"]] = field(default_factory=dict)
+    """Those that a worker may not open yet, and why (service/worker/old_server.py, older_postgres.py)."""
     loaded_partitions: frozenset[int] = frozenset()
     """Those whose Redis has this version's scripts."""
     readiness_check: asyncio.Task[Any] | None = None

@@ -13,12 +13,19 @@ CHECK_S = 1.0
 """Time for each server to reply to a check."""
 
 Fault = Literal[
-    "keys_outdated", "redis_unavailable", "closed", "waiting_for_old_redis", "scripts_missing", "unverified"
+    "keys_outdated",
+    "redis_unavailable",
+    "closed",
+    "postgres_older",
+    "waiting_for_old_redis",
+    "scripts_missing",
+    "unverified",
 ]
 """Why a partition is not served: API keys have not been read from Postgres for too long; Redis can't be reached; a
-worker must open the partition; a worker waits because processes without Postgres may still use the last Redis
-(docs/decisions/0047); Redis has no scripts of this version, as long as its `scrip migrate` has not run; Redis
-is not the server that a worker verified, or has lost its gate. Programs compare these texts: never change one."""
+worker must open the partition; Postgres lacks what Redis has (docs/decisions/0074); a worker waits because processes
+without Postgres may still use the last Redis (docs/decisions/0047); Redis has no scripts of this version, as long as
+its `scrip migrate` has not run; Redis is not the server that a worker verified, or has lost its gate. Programs compare
+these texts: never change one."""
 
 _STATES: dict[str, Literal["open", "behind"]] = {"open": "open", "behind": "behind", "full": "behind"}
 """By the gate's text."""
@@ -83,7 +90,7 @@ async def state_of(context: Context, partition: int) -> Literal["open", "behind"
     if not context.decider.link(partition).connected:
         return "redis_unavailable"
     if partition not in context.open_partitions:
-        return "waiting_for_old_redis" if partition in context.waiting_partitions else "closed"
+        return context.kept_closed.get(partition, "closed")
     if partition not in context.loaded_partitions:
         return "scripts_missing"
     try:

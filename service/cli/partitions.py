@@ -68,6 +68,7 @@ async def _list_partitions(settings: "Settings", as_json: bool) -> None:
             "owner": row.lease_holder if row.lease_live else None,
             "workspaces": workspaces.get(row.id, 0),
             "backlog": row.unrecorded(tails[row.id]) if row.id in tails else None,
+            "lacks": row.lacks,
         }
         for row in rows
     ]
@@ -80,5 +81,8 @@ async def _list_partitions(settings: "Settings", as_json: bool) -> None:
             [["?" if row[name] is None else row[name] for name in _COLUMNS] for row in listed],
         )
     )
+    for row in rows:
+        if row.lacks:
+            click.echo(f"Partition {row.id} stays closed. {row.lacks}. `scrip doctor` says what to do.")
     if len(rows) > (wanted or 0):
         click.echo(f"Partitions from {wanted} on are to be removed: `scrip partitions resize {wanted}` continues.")

@@ -19,6 +19,10 @@ _SLOW = "Find out what slows down Postgres or the worker."
 _WRONG_PAIR = (
     "Check that REDIS_URL and DATABASE_URL belong together, and that neither was restored from a backup alone."
 )
+_OLDER = (
+    "Bring the newer Postgres back: then a worker opens the partition by itself. If it is gone, `scrip rebuild "
+    "--accept-loss` rebuilds Redis from this one: what Postgres lacks is lost, and sold codes are free again."
+)
 _FIX_TASK = "Find the cause in the worker's log, and fix the cause."
 _GATES: dict[str, tuple[State, str, str]] = {
     "open": ("ok", "all requests are decided", ""),
@@ -30,7 +34,9 @@ _GATES: dict[str, tuple[State, str, str]] = {
 
 def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
     """Judge what Postgres stores: epoch, lease, quarantine, recovery, failing tasks."""
-    if row.state == "open":
+    if row.lacks:
+        yield Check("epoch", "bad", row.lacks, _OLDER)
+    elif row.state == "open":
         yield Check("epoch", "ok", f"{row.epoch}, open")
     elif row.epoch:
         yield Check("epoch", "bad", f"{row.epoch}, not opened yet", _WAIT)

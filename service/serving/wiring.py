@@ -243,4 +243,8 @@ class _PostgresPoller:
             context.decider.forget(removed)
         context.partitions = range(len(partitions))
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
-        context.waiting_partitions = frozenset(row.id for row in partitions if row.waits_until)
+        context.kept_closed = {
+            row.id: "postgres_older" if row.lacks else "waiting_for_old_redis"
+            for row in partitions
+            if row.lacks or row.waits_until
+        }

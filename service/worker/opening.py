@@ -23,7 +23,6 @@ from service.hot.scripts import MENDING, Scripts
 from service.record.config.retirements import read_step, returning_books
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at, events_in_order
-from service.record.facts.forgotten_orders import read_orders_since
 from service.record.facts.quarantine import quarantine_lost_event
 from service.record.partitions.moves import moved_after
 from service.record.partitions.openings import (
@@ -44,6 +43,7 @@ from service.record.partitions.partition_rows import (
     read_partition,
 )
 from service.worker.old_server import OldServer, claim_of
+from service.worker.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
 from service.worker.restorer import Restorer
 from service.worker.unappliable_events import UnappliableEvents
 from service.worker.versions import LoadedScripts
@@ -91,15 +91,16 @@ class Restored(NamedTuple):
 class Opening:
     """Opens one partition under its lease, on one connection. `begin` does steps 1 and 2, `restore` 3 and 4.
 
-    1. Close the partition, unless its last epoch may still be used elsewhere (service/worker/old_server.py). Find or
-       load the texts of scripts, and draw a new epoch. The lease's earlier owner can't commit from here on.
+    1. Close the partition, and stop if Postgres lacks what Redis has (service/worker/older_postgres.py), or if the last
+       epoch may still be used elsewhere (service/worker/old_server.py). Find or load the texts of scripts, and draw a
+       new epoch. The lease's earlier owner can't commit from here on.
     2. Fence Redis: the gate is closed, and older epochs can't write.
     3. Record the outbox up to the fence. If the anchor is in the outbox, Redis has everything that is recorded.
     4. If the anchor is missing (docs/decisions/0013): give a Redis that is a true prefix of the record the
        configuration and facts that it lacks. Clear and rebuild any other, after its unrecorded events went into
-       quarantine. Rebuild it also after an interrupted rebuild, with another layout, with configuration newer than
-       Postgres's, with a key of a wrong type, or if an operator orders it. Quarantine the events that can't be applied
-       again (docs/decisions/0030), and block the codes of quarantined events.
+       quarantine. Rebuild it also after an interrupted rebuild, with another layout or a key of a wrong type, or if an
+       operator orders it. Quarantine the events that can't be applied again (docs/decisions/0030), and block the codes
+       of quarantined events.
     5. Wait until all processes know that the partition is closed: until then they may use its last epoch, and project
        configuration, on another server. Then project the configuration that Redis lacks. Remove the settings of
        workspaces that moved to another partition: Redis may have lost the moment of their leaving.
@@ -131,9 +132,9 @@ class Opening:
         """Whether one of the partition's own keys had a wrong type."""
 
     async def run(self) -> Scripts:
-        """Open, and return the new epoch's scripts. Raises LeaseLost, OldServerMayRun, Fenced, UnfitRedis, Broken,
-        OutboxGap, CursorMoved. If a key has a wrong type, order a rebuild and raise Fenced: the next opening removes
-        all keys."""
+        """Open, and return the new epoch's scripts. Raises LeaseLost, PostgresOlder, OldServerMayRun, Fenced,
+        UnfitRedis, Broken, OutboxGap, CursorMoved. If a key has a wrong type, order a rebuild and raise Fenced: the
+        next opening removes all keys."""
         begun = await self.begin()
         restored = await self.restore(begun)
         await begun.until_settled()
@@ -161,6 +162,7 @@ class Opening:
         server = self._server
         fitness = await server.check()
         report = await server.report() if fitness.replication.is_clustered else None
+        await self._reject_older_postgres()
         must_outlast = await self._old_server.check(self._fence, fitness.replication, report)
         await close_partition(self._pool, self._partition, self._fence)
         settled_at = time.monotonic() + (LAG_SETTLE_S if must_outlast else SETTLE_S)
@@ -177,6 +179,14 @@ class Opening:
             await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
         return Begun(epoch, chosen, fitness.may_be_torn, report, settled_at)
+
+    async def _reject_older_postgres(self) -> None:
+        """Raise PostgresOlder, with the partition closed, unless an operator accepts the loss."""
+        surplus = await find_surplus(self._server, self._pool)
+        ordered = await rebuild_order(self._pool, self._partition)
+        if surplus and not (ordered and ordered.accept_loss):
+            await close_partition(self._pool, self._partition, self._fence, str(surplus))
+            raise PostgresOlder(str(surplus))
 
     async def _has_other_layout(self, newest_epoch: int) -> bool:
         return newest_epoch > 0 and not await self._server.is_of_this_layout()
@@ -233,9 +243,7 @@ class Opening:
             or (ordered and ordered.reason)
             or (newest > row.config_version and "Postgres is older")
             or (await self._has_other_books() and "it has other books than Postgres says")
-            or (
-                await has_forgotten_more(self._server, self._pool) and "it has forgotten orders that Postgres remembers"
-            )
+            or (await has_forgotten_more(self._server, self._pool) and FORGOTTEN)
         )
         lost = ""
         try:
@@ -248,6 +256,7 @@ class Opening:
             lost = str(gap)
         if not whole and not lost:
             return
+        await self._reject_older_postgres()  # again, as Redis decided until it was fenced
         reached, skipped = parse_mending_mark(mark)
         returning = await returning_books(self._pool, self._partition)
         if not whole and returning:
@@ -383,13 +392,6 @@ class Opening:
                 entered = await enter_epoch(connection, self._partition, self._fence, row.cursor, epoch, digest, 1)
         if not entered:
             raise LeaseLost(f"partition {self._partition}: the cursor is no longer at {row.cursor}")
-
-
-async def has_forgotten_more(server: Server, pool: asyncpg.Pool) -> bool:
-    """Whether Redis has forgotten orders that Postgres remembers, because Postgres has lost its end."""
-    since = await read_orders_since(pool, server.partition)
-    here = await server.orders_since()
-    return any(since_ms > since.get(workspace, 0) for workspace, since_ms in here.items())
 
 
 def _normalize(at: EventId, fields: dict[str, str], entry: str) -> str:

@@ -32,12 +32,13 @@ from service.worker.epoch_turn import Unverified, turn_if_wanted, watch_turns
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.old_server import FencingWatch, OldServerMayRun
+from service.worker.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
 from service.worker.open_partitions import OpenPartitions
-from service.worker.opening import Opening, has_forgotten_more
+from service.worker.opening import Opening
 from service.worker.opening_turns import OpeningTurns
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.partition_removal import remove_partition
-from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
+from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.restocker import Restocker
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
@@ -56,6 +57,8 @@ RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 ALARM_S = 10.0
 FITNESS_POLL_S = 1.0
 UNFIT_S = 2.0
+OLDER_S = 2.0
+"""Between two looks whether the newer Postgres is back."""
 OLD_SERVER_S = 2.0
 """Between two looks for a proof that the last server is off."""
 DRAIN_S = 5.0
@@ -157,6 +160,10 @@ class PartitionWorker:
         if isinstance(error, OldServerMayRun):
             self._log.error("waiting_for_old_redis", reason=str(error))
             return OLD_SERVER_S
+        if isinstance(error, PostgresOlder):
+            self._log.error("postgres_older", reason=str(error), next_try_s=OLDER_S)
+            await self._failures.store(self._task, error, OLDER_S)
+            return OLDER_S
         if redis.is_away(error) or postgres.is_away(error):
             of_redis = isinstance(error, redis.ERRORS)
             self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
@@ -300,8 +307,7 @@ class PartitionWorker:
         if not await server.has(scripts):
             self._log.info("taking_over", epoch=row.epoch, reason="the last worker was of another version")
             await server.load(scripts)
-        is_ahead_of_postgres = await is_ahead(projector_of(server, scripts), self._pool, self._partition)
-        return not is_ahead_of_postgres and not await has_forgotten_more(server, self._pool)
+        return not (await find_surplus(server, self._pool) or await has_forgotten_more(server, self._pool))
 
     async def _watch_lease(self) -> None:
         await self._lease.is_lost.wait()

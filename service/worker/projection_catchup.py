@@ -40,13 +40,6 @@ def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
     return RedisProjector(runner_of(server, scripts), log_skipped_code)
 
 
-async def is_ahead(projector: RedisProjector, pool: asyncpg.Pool, partition: int) -> bool:
-    """Whether Redis has configuration that Postgres lacks, because Postgres was restored to an earlier time. Redis
-    would ignore new changes, whose versions are lower."""
-    _, newest = await projector.versions(partition)
-    return newest > (await read_partition(pool, partition)).config_version
-
-
 class ProjectionCatchUp:
     """One for each open partition. Once a second, until Redis has everything; then after each change:
 

@@ -23,6 +23,9 @@ CREATE TABLE partitions (
   opened_nonce text NOT NULL DEFAULT '',
   waits_until timestamptz,
 
+  -- What Redis has and this Postgres lacks, in words, while the partition stays closed for that reason.
+  lacks text,
+
   -- The cursor: the last recorded event, and its entry's digest (the anchor; null before the first epoch). During an
   -- opening the cursor is still in an older epoch, whose last events are being recorded.
   cursor_epoch bigint NOT NULL DEFAULT 0,
@@ -44,7 +47,8 @@ CREATE TABLE partitions (
   retirements bigint NOT NULL DEFAULT 0,
 
   CHECK (cursor_epoch <= epoch),
-  CHECK (state = 'closed' OR cursor_epoch = epoch)
+  CHECK (state = 'closed' OR cursor_epoch = epoch),
+  CHECK (state = 'closed' OR lacks IS NULL)
 ) WITH (fillfactor = 50);
 
 -- The worker processes. One update of its row renews all leases of a worker, without waiting for a partition's row.

@@ -34,6 +34,13 @@ SELECT * FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY ki
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
+-- name: facts_of_event
+-- The facts of an event as facts_at, also if its workspace has moved to another partition since.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 workspace int
+SELECT * FROM facts
+WHERE partition = ANY (ARRAY[$1, (SELECT partition FROM workspaces WHERE workspace = $4)]) AND epoch = $2 AND seq = $3
+ORDER BY kind DESC;
+
 -- name: facts_to_redo
 -- As facts_in_order, without facts of retired books. Of those that are returning from Postgres, only these.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 workspaces int[]  $5 books int[]

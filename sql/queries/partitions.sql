@@ -22,9 +22,10 @@ WHERE id = $1 AND fence = $2
 RETURNING extract(epoch FROM waits_until - clock_timestamp())::float8;
 
 -- name: close_partition
--- Close a partition. Returns no row if the fence has changed.
--- $1 partition int  $2 fence bigint
-UPDATE partitions SET state = 'closed' WHERE id = $1 AND fence = $2 RETURNING id;
+-- Close a partition, and store what this Postgres lacks of what Redis has, or null. Returns no row if the fence has
+-- changed.
+-- $1 partition int  $2 fence bigint  $3 lacks text
+UPDATE partitions SET state = 'closed', lacks = $3 WHERE id = $1 AND fence = $2 RETURNING id;
 
 -- name: confirm_incarnation
 -- Store that Redis has no configuration that this Postgres lacks. Returns no row if the fence has changed or Postgres
@@ -110,15 +111,17 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
 
 -- name: read_partition_states
 -- All partitions, in order: whether each is open, since when that has not changed, whether it waits until no process can
--- use its last server, and whether a living worker has its lease.
+-- use its last server, what Postgres lacks of what Redis has, and whether a living worker has its lease.
 SELECT id, state = 'open' AS is_open, state_since AS since, waits_until IS NOT NULL AS is_waiting,
+  lacks,
   EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS has_worker
 FROM partitions WHERE removed_at IS NULL ORDER BY id;
 
 -- name: read_partitions
 -- All partitions, in order: from 0 on, without a gap.
 SELECT
-  id, epoch, nonce, state, opened_nonce, waits_until, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence, lease_holder,
+  id, epoch, nonce, state, opened_nonce, waits_until, lacks, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence,
+  lease_holder,
   EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
   version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed

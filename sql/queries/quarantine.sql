@@ -3,6 +3,11 @@
 -- $1 partition int  $2 lost_reason text
 SELECT count(*) FILTER (WHERE reason <> $2), count(*) FILTER (WHERE reason = $2) FROM quarantine WHERE partition = $1;
 
+-- name: has_quarantined
+-- Whether an event with this content is in quarantine, of any partition.
+-- $1 epoch bigint  $2 seq bigint  $3 decided bytea
+SELECT EXISTS (SELECT FROM quarantine WHERE epoch = $1 AND seq = $2 AND d = $3);
+
 -- name: is_quarantined
 -- Whether an event of a workspace up to one was refused: any after another event, or one about one of these codes by
 -- its user ('' for any). An unreadable event counts for every workspace; a stock notice for none.

@@ -1,6 +1,7 @@
 """A restored Postgres takes no configuration before Redis was compared with it."""
 
 from service.formats import key_names
+from tests.commands import scrip
 from tests.service_fixture import Service, new_code, ok
 from tests.waiting import until
 
@@ -10,7 +11,8 @@ def _is_open(service: Service) -> bool:
 
 
 async def test_changes_that_a_restored_postgres_lost(patient: Service) -> None:
-    """Redis drops an acknowledged change that the restored Postgres lost, though a later one has its version again."""
+    """If the restored Postgres lost an acknowledged change, the partition stays closed and says so. Once an operator
+    accepts the loss, Redis drops the change, though a later one has its version again."""
     code, other = new_code(), new_code()
     book, second = patient.book(code), patient.book(other)
     mine = patient.partition
@@ -24,10 +26,29 @@ async def test_changes_that_a_restored_postgres_lost(patient: Service) -> None:
     await patient.fetch("UPDATE config_versions SET version = $1 WHERE partition = $2", before["version"], mine)
     await patient.fetch("UPDATE books SET status = 'active', version = $1 WHERE book_id = $2", rows[0]["version"], book)
     await patient.fetch("VACUUM FULL config_versions")  # changes the incarnation, as a restart of Postgres does
+    until(lambda: _reason(patient) == "postgres_older")
+    refused = patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "recovering")
+    assert "it lacks 1 changes of configuration" in scrip("partitions", **_stores(patient)).output
+    assert "Bring the newer Postgres back" in scrip("doctor", **_stores(patient)).output
+    failing = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
+    assert [(one["task"], one["reason"]) for one in failing] == [("opening", "PostgresOlder")]
+
+    await patient.fetch("INSERT INTO rebuild_orders (partition, accept_loss) VALUES ($1, true)", mine)
     until(lambda: patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"}).is_success)
     until(lambda: _is_open(patient))
-    recoveries = await patient.fetch("SELECT reason FROM recoveries WHERE partition = $1 ORDER BY epoch", mine)
-    assert recoveries[-1]["reason"] == "Postgres is older"
     until(lambda: patient.manage.patch(f"/v1/books/{second}", json={"status": "inactive"}).is_success)
     refused = patient.checkout.post(f"/v1/coupons/redeem/{other}", json={"userId": "ann"})
     assert refused.json()["code"] == "book_inactive"
+
+
+def _stores(service: Service) -> dict[str, str]:
+    return {
+        name: service.run.facts[fact] for name, fact in (("DATABASE_URL", "databaseUrl"), ("REDIS_URL", "redisUrl"))
+    }
+
+
+def _reason(service: Service) -> str | None:
+    """Why the service's partition is not served."""
+    partitions = service.checkout.get("/health/ready").json()["partitions"]
+    return next((one["reason"] for one in partitions if one["partition"] == service.partition), None)

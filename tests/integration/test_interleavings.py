@@ -24,7 +24,7 @@ from service.worker import restorer, versions, write_behind
 from tests.integration.opening_fixtures import Place
 from tests.integration.stepping import Workers, open_partition, record
 
-MAX_STEPS = 150
+MAX_STEPS = 170
 """More than an opening has."""
 
 

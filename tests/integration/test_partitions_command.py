@@ -29,7 +29,7 @@ async def test_the_partitions_are_listed(patient: Service) -> None:
     assert header == ["PARTITION", "STATE", "EPOCH", "OWNER", "WORKSPACES", "BACKLOG"]
     listed = _list(patient)
     assert listed["number"] == patient.partitions == len(rows)
-    assert [[str(value) for value in row.values()] for row in listed["partitions"]] == rows
+    assert [[str(row[name.lower()]) for name in header] for row in listed["partitions"]] == rows
     ((workspaces,),) = await patient.fetch("SELECT count(*) FROM workspaces")
     assert sum(row["workspaces"] for row in listed["partitions"]) == workspaces
     assert {(row["state"], row["backlog"]) for row in listed["partitions"]} == {("open", 0)}

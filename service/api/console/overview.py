@@ -74,12 +74,15 @@ class PostgresNow(Answer):
 
 
 class PartitionNow(Answer):
-    """A partition. A partition that is `waiting` is closed until no process can use its last server."""
+    """A partition. One that is `waiting` is closed until no process can use its last server; one that is `older`, until
+    an operator decides what happens to what Redis has and Postgres lacks."""
 
     id: int
-    state: Literal["open", "closed", "waiting"]
+    state: Literal["open", "closed", "waiting", "older"]
     since: Timestamp | None
     """Since when it is open or closed; None if unknown."""
+    lacks: str | None
+    """What Redis has and Postgres lacks, in words, if the workspace's own partition is `older`."""
     has_worker: bool
     """Whether a living worker has its lease: else nothing is recorded."""
 
@@ -218,13 +221,14 @@ async def _workers(context: Context, caller: Caller) -> Workers | None:
         return None
     own = [row for row in rows if row.id == caller.partition]
     idle = [row for row in rows if row.id != caller.partition and not (row.is_open and row.has_worker)]
-    shown = [_render_partition(row) for row in (own + idle)[:MAX_PARTITIONS]]
+    shown = [_render_partition(row, is_own=row in own) for row in (own + idle)[:MAX_PARTITIONS]]
     return Workers(partitions=len(rows), open=sum(row.is_open for row in rows), shown=shown)
 
 
-def _render_partition(row: PartitionState) -> PartitionNow:
-    state = "open" if row.is_open else "waiting" if row.is_waiting else "closed"
-    return PartitionNow.from_row(row, state=state)
+def _render_partition(row: PartitionState, *, is_own: bool) -> PartitionNow:
+    closed = "older" if row.lacks else "waiting" if row.is_waiting else "closed"
+    state = "open" if row.is_open else closed
+    return PartitionNow.from_row(row, state=state, lacks=row.lacks if is_own else None)
 
 
 async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:

@@ -60,9 +60,10 @@ class Operating(Controller):
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
         """Returns 503 if this process serves no partition. Requests of a partition in `partitions` are refused with
         503, all others are served. Reasons: `redis_unavailable`, `closed` (a worker must open it),
-        `waiting_for_old_redis` (a worker waits until no process can use the last Redis), `scripts_missing` (Redis has
-        no scripts of this version: run its `scrip migrate`), `unverified` (Redis is not what a worker verified),
-        `keys_outdated` (no Postgres for 10 minutes). No credentials."""
+        `postgres_older` (Postgres lacks what Redis has: an operator must decide), `waiting_for_old_redis` (a worker
+        waits until no process can use the last Redis), `scripts_missing` (Redis has no scripts of this version: run its
+        `scrip migrate`), `unverified` (Redis is not what a worker verified), `keys_outdated` (no Postgres for 10
+        minutes). No credentials."""
         ready = await check_readiness(request.app.state.context)
         if ready.status == "ready":
             return Response(ready)

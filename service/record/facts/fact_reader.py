@@ -101,6 +101,17 @@ async def decided_at(database: Database, partition: int, epoch: int, seq: int) -
     return encode_event(event_of([fact_of(row) for row in rows])) if rows else None
 
 
+async def is_recorded(database: Database, partition: int, event: Fact) -> bool:
+    """Whether this very event is recorded or quarantined. Since then its user may have been deleted, and its workspace
+    may have moved."""
+    rows = await database.fetch(query("facts_of_event"), partition, *event.id, event.workspace)
+    if not rows:
+        decided = encode_event(event).encode()
+        return bool(await database.fetchval(query("has_quarantined"), *event.id, decided))
+    ours, theirs = ((type(one), one.workspace, one.book, one.code, one.at_ms) for one in (event, fact_of(rows[0])))
+    return ours == theirs
+
+
 def event_of(facts: list[Fact]) -> Fact:
     """The event of these facts: one fact, or a checkout's redemption and gift."""
     first = facts[0]

@@ -41,6 +41,8 @@ class Partition(msgspec.Struct, frozen=True):
     """Of the last epoch that was open."""
     waits_until: datetime | None
     """Until when the partition stays closed, because processes without Postgres may still use that epoch."""
+    lacks: str | None
+    """What Redis has and this Postgres lacks, if the partition stays closed for that reason."""
     cursor_epoch: int
     cursor_seq: int
     cursor_digest: bytes | None
@@ -77,6 +79,8 @@ class PartitionState(msgspec.Struct, frozen=True):
     """Since when it is open or closed; None if that has not changed since this is stored."""
     is_waiting: bool
     """Whether it stays closed until no process can use its last server."""
+    lacks: str | None
+    """As in Partition."""
     has_worker: bool
 
 
@@ -200,9 +204,9 @@ async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str
     return epoch
 
 
-async def close_partition(database: Database, partition: int, fence: int) -> None:
-    """Close the partition before its next epoch is drawn. Raises LeaseLost."""
-    if await database.fetchval(query("close_partition"), partition, fence) is None:
+async def close_partition(database: Database, partition: int, fence: int, lacks: str | None = None) -> None:
+    """Close the partition before its next epoch is drawn; `lacks` as in Partition. Raises LeaseLost."""
+    if await database.fetchval(query("close_partition"), partition, fence, lacks) is None:
         raise LeaseLost(f"partition {partition}: fence {fence} may not close it")
 
 

@@ -121,6 +121,7 @@ function alarms({ redis, postgres, workers }, consistency) {
   else if (redis.gate === "") texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
   if (redis.gate === "full") texts.push("Postgres is behind: locks and assignments are refused until it has caught up.");
   if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
+  if (workers?.shown[0]?.lacks) texts.push(`${workers.shown[0].lacks}. Every checkout gets 503, and Redis stays as it is. Bring the newer Postgres back; "scrip doctor" lists the other ways.`);
   if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
   if (workers?.shown[0]?.hasWorker === false) texts.push("No worker records this workspace's partition: what is decided waits in Redis. Start one: scrip worker.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {

@@ -1,0 +1,166 @@
+"""Whether Postgres is older than Redis: restored, or promoted too early (docs/decisions/0074)."""
+
+from typing import NamedTuple
+
+import asyncpg
+import hiredis
+
+from service.formats import key_names
+from service.formats.event_id import EventId, parse_event_id
+from service.formats.events import Event, Fact, MalformedEvent, entry_digest, parse
+from service.hot.decider import is_wrong_type
+from service.hot.redis_server import Server
+from service.record.config.retirements import read_step
+from service.record.facts.fact_reader import is_recorded
+from service.record.facts.forgotten_orders import read_orders_since
+from service.record.partitions.openings import was_recovered
+from service.record.partitions.partition_rows import Partition, read_partition
+
+MAX_COMPARED = 100
+"""Entries that are compared with the record, from the outbox's first on."""
+
+_Entry = tuple[EventId, dict[str, str]]
+
+
+class Surplus(NamedTuple):
+    """What Redis has and Postgres lacks; 0 for nothing, or if it is not known."""
+
+    events: int = 0
+    """At least so many."""
+    seconds: float = 0
+    """From the last recording to Redis's last event."""
+    versions: int = 0
+    """Changes of configuration."""
+    steps: int = 0
+    """Retirements and returns of books."""
+    epoch: int = 0
+    """Redis's epoch, if Postgres never drew it."""
+
+    def __str__(self) -> str:
+        lacks = [
+            f"{self.events} events or more ({self.seconds:.0f} s)" if self.events else "",
+            f"{self.versions} changes of configuration" if self.versions else "",
+            f"{self.steps} retirements of books" if self.steps else "",
+            f"epoch {self.epoch}" if self.epoch else "",
+        ]
+        return f"Postgres is older than Redis: it lacks {', '.join(filter(None, lacks))}"
+
+
+class PostgresOlder(Exception):
+    """Postgres lacks what Redis has, so that Redis must not be rebuilt from it."""
+
+
+async def find_surplus(server: Server, pool: asyncpg.Pool) -> Surplus | None:
+    """What Redis has and Postgres lacks, apart from unrecorded events of which none is missing. Changes nothing."""
+    partition = server.partition
+    epoch = await server.newest_epoch()
+    names = (key_names.config(partition), key_names.newest(partition), key_names.retired(partition))
+    config, newest, retired = map(int, (text or 0 for text in await server.command("MGET", *names)))
+    row = await read_partition(pool, partition)  # later than Redis, so that what is written meanwhile is not missing
+    step, is_moving = await read_step(pool, partition)
+    surplus = Surplus(
+        versions=max(0, config - row.config_version, newest - row.config_version),
+        steps=max(0, retired - step - is_moving),
+    )
+    try:
+        surplus = await _OutboxEnd(server, pool, row).add_events(surplus, epoch)
+    except hiredis.ReplyError as error:
+        if not is_wrong_type(error):  # such an outbox has no events
+            raise
+    return surplus if any(surplus) else None
+
+
+async def has_forgotten_more(server: Server, pool: asyncpg.Pool) -> bool:
+    """Whether Redis has forgotten orders that Postgres remembers, because Postgres has lost its end. Nothing is lost if
+    Redis gets them back."""
+    since = await read_orders_since(pool, server.partition)
+    here = await server.orders_since()
+    return any(since_ms > since.get(workspace, 0) for workspace, since_ms in here.items())
+
+
+class _OutboxEnd:
+    """Whether every event that Postgres lacks is in the outbox.
+
+    1. That is so if the outbox has an entry that is recorded: the anchor, or any before it. Unrecorded events follow
+       it, and the outbox is never trimmed beyond the recorded ones.
+    2. But it is not if Redis was restored since, by a recovery that Postgres does not know: then Redis has facts that
+       the outbox never had.
+    """
+
+    def __init__(self, server: Server, pool: asyncpg.Pool, row: Partition) -> None:
+        self._server, self._pool, self._row = server, pool, row
+
+    async def add_events(self, surplus: Surplus, epoch: int) -> Surplus:
+        """Add what Postgres lacks and the outbox, too. `epoch` is Redis's newest."""
+        has_anchor = await self._has_anchor()
+        first = [] if has_anchor else await self._entries("-", MAX_COMPARED)
+        has_facts = any(fields.get("d", "")[:1] in ("A", "U", "R", "B") for _, fields in first)
+        # All before the anchor is of this Postgres.
+        is_unknown = await self._has_unknown_recovery(after=self._row.cursor.epoch if has_anchor else -1)
+        if not is_unknown and (has_anchor or (has_facts and await self._has_recorded(first))):
+            return surplus
+        last = await self._last_event()
+        if is_unknown or has_facts or (last and last.id > self._row.cursor):
+            return surplus._replace(events=self._count(last), seconds=self._seconds(last))
+        return surplus._replace(epoch=epoch) if epoch > self._row.epoch else surplus
+
+    async def _entries(self, start: str, count: int) -> list[_Entry]:
+        page = await self._server.command("XRANGE", self._server.outbox, start, "+", "COUNT", count)
+        return [(parse_event_id(name), dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in page]
+
+    async def _has_anchor(self) -> bool:
+        at = self._row.cursor
+        entries = await self._entries(str(at), 1)
+        return bool(entries) and entries[0][0] == at and _digest(*entries[0]) == self._row.cursor_digest
+
+    async def _has_recorded(self, entries: list[_Entry]) -> bool:
+        """Whether any of these entries is recorded."""
+        for entry in entries:
+            event = _parse(*entry)
+            if isinstance(event, Fact) and await is_recorded(self._pool, self._row.id, event):
+                return True
+        return False
+
+    async def _has_unknown_recovery(self, after: int) -> bool:
+        """Whether the last recovery, of an epoch after this one, is not of this Postgres. If it is, Redis was then as
+        this Postgres said. A recovery's entry is the second of its epoch."""
+        end = "+"
+        while page := await self._server.command("XREVRANGE", self._server.outbox, end, "-", "COUNT", 1):
+            epoch = parse_event_id(page[0][0]).epoch
+            if epoch <= after:
+                return False
+            for at, fields in await self._entries(f"{epoch}-1", 1):
+                mark, _, nonce = fields.get("d", "").partition(" ")
+                if at == (epoch, 1) and mark == "M":
+                    return not await was_recovered(self._pool, self._row.id, epoch, nonce)
+            end = f"({epoch}-0"
+        return False
+
+    async def _last_event(self) -> Event | None:
+        """The last event that is neither an epoch's first nor a recovery's end."""
+        async for name, fields in self._server.entries_backwards():
+            if fields.get("d", "")[:1] not in ("O", "M"):
+                at = parse_event_id(name)
+                return _parse(at, fields) or Event(epoch=at.epoch, seq=at.seq)
+        return None
+
+    def _count(self, last: Event | None) -> int:
+        if last is None:
+            return 1
+        cursor = self._row.cursor
+        return max(1, last.seq - (cursor.seq if cursor.epoch == last.epoch else 0))
+
+    def _seconds(self, last: Event | None) -> float:
+        at_ms, recorded = getattr(last, "at_ms", None), self._row.recorded_at
+        return max(0.0, at_ms / 1000 - recorded.timestamp()) if at_ms and recorded else 0.0
+
+
+def _parse(at: EventId, fields: dict[str, str]) -> Event | None:
+    try:
+        return parse(*at, fields["d"].encode(), fields["r"].encode())
+    except (MalformedEvent, KeyError):
+        return None
+
+
+def _digest(at: EventId, fields: dict[str, str]) -> bytes:
+    return entry_digest(bytes(at), *(text.encode() for text in fields.values()))
