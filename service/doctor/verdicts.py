@@ -9,7 +9,7 @@ from service.doctor.partition_reader import KeyTypes, RecordState, RedisState
 from service.doctor.report import Check, State
 from service.formats.event_id import EventId
 from service.formats.gate_text import parse_gate
-from service.record.facts.quarantine import Quarantine
+from service.record.facts.quarantine import Cause, Quarantine
 from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition
 from service.record.partitions.standby_rows import Flushed
@@ -24,6 +24,11 @@ _OLDER = (
     "--accept-loss` rebuilds Redis from this one: what Postgres lacks is lost, and sold codes are free again."
 )
 _FIX_TASK = "Find the cause in the worker's log, and fix the cause."
+_CAUSES: dict[Cause, str] = {
+    "refused": "events that Postgres refused to record",
+    "not_redone": "recorded events that Redis could not apply again",
+    "unrecorded": "events that were not recorded before Redis was rebuilt",
+}
 _GATES: dict[str, tuple[State, str, str]] = {
     "open": ("ok", "all requests are decided", ""),
     "full": ("warning", "no locks and assigns: the record lags behind", _SLOW),
@@ -48,10 +53,6 @@ def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
         says = f"of {row.lease_holder}, expired" if row.lease_holder else "held by no worker"
         yield Check("lease", "bad", says, "Start `scrip worker`, or find out why it hangs.")
     yield _judge_quarantine(record.quarantine)
-    if lost := record.quarantine.aside:
-        says = f"{lost} events that Redis had lost are set aside"
-        advice = "Compare the table quarantine with your sales. Delete a row once it is resolved."
-        yield Check("set aside", "warning", says, advice)
     yield _judge_recovery(record)
     yield _judge_tasks(record.failing)
 
@@ -133,13 +134,14 @@ def _judge_anchor(row: Partition, redis: RedisState) -> Check:
 
 
 def _judge_quarantine(quarantine: Quarantine) -> Check:
-    if not quarantine.refused:
+    if not quarantine.counts:
         return Check("quarantine", "ok", "empty")
+    counts = ", ".join(f"{number} {_CAUSES[cause]}" for cause, number in sorted(quarantine.counts.items()))
     newest = ", ".join(f"{EventId(event.epoch, event.seq)} ({event.reason})" for event in quarantine.newest)
     return Check(
         "quarantine",
         "bad",
-        f"{quarantine.refused} events could not be recorded, or not applied again; the newest: {newest}",
+        f"{counts}; the newest: {newest}",
         "Read the table quarantine, correct the effect of each event and delete its row. Then run "
         "`scrip reconcile --repair`: a rebuild blocks the codes of these events.",
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
 from uuid import UUID
@@ -193,6 +193,22 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
         raise
     except (ValueError, msgspec.DecodeError) as error:
         raise _unreadable(error) from error
+
+
+def parse_entry(at: EventId, fields: Mapping[str, str]) -> Event | None:
+    """The event of an entry's fields as text; None if it is malformed."""
+    try:
+        return parse(*at, fields["d"].encode(), fields["r"].encode())
+    except (MalformedEvent, KeyError):
+        return None
+
+
+def is_same_event(one: Event | None, other: Event | None) -> bool:
+    """Whether both are the same fact of one code. The user may differ, who may have been deleted since."""
+    if not isinstance(one, Fact) or not isinstance(other, Fact) or type(one) is not type(other):
+        return False
+    ours, theirs = ((fact.id, fact.workspace, fact.book, fact.code, fact.at_ms) for fact in (one, other))
+    return ours == theirs
 
 
 def check_characters(decided: bytes) -> None:

@@ -46,11 +46,5 @@ def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes |
     return " ".join(words).encode()
 
 
-def is_same_but_user(one: str, other: str) -> bool:
-    """Whether two fields `d` are equal except for the user, who may have been deleted."""
-    ours, theirs = one.split(" "), other.split(" ")
-    return ours[:_USER] == theirs[:_USER] and ours[_USER + 1 :] == theirs[_USER + 1 :]
-
-
 def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -7,7 +7,7 @@ import asyncpg
 from service.formats.coupon_state import About
 from service.formats.event_id import START
 from service.formats.quarantined_event import read_names
-from service.record.facts.quarantine import page_live
+from service.record.facts.quarantine import page_quarantine
 
 MAX_NAMED = 100_000
 """Beyond this, everything of the workspace counts as named."""
@@ -23,7 +23,7 @@ class QuarantineExclusions:
 
     async def read_on(self) -> None:
         """Read the events since the last call."""
-        async for page in page_live(self._pool, self._partition, self._after):
+        async for page in page_quarantine(self._pool, self._partition, self._after):
             for at, d in page:
                 self._after = at
                 if len(self._named) < MAX_NAMED:

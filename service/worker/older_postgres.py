@@ -7,7 +7,7 @@ import hiredis
 
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
-from service.formats.events import Event, Fact, MalformedEvent, entry_digest, parse
+from service.formats.events import Event, Fact, entry_digest, parse_entry
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.record.config.retirements import read_step
@@ -116,7 +116,7 @@ class _OutboxEnd:
     async def _has_recorded(self, entries: list[_Entry]) -> bool:
         """Whether any of these entries is recorded."""
         for entry in entries:
-            event = _parse(*entry)
+            event = parse_entry(*entry)
             if isinstance(event, Fact) and await is_recorded(self._pool, self._row.id, event):
                 return True
         return False
@@ -141,7 +141,7 @@ class _OutboxEnd:
         async for name, fields in self._server.entries_backwards():
             if fields.get("d", "")[:1] not in ("O", "M"):
                 at = parse_event_id(name)
-                return _parse(at, fields) or Event(epoch=at.epoch, seq=at.seq)
+                return parse_entry(at, fields) or Event(epoch=at.epoch, seq=at.seq)
         return None
 
     def _count(self, last: Event | None) -> int:
@@ -153,13 +153,6 @@ class _OutboxEnd:
     def _seconds(self, last: Event | None) -> float:
         at_ms, recorded = getattr(last, "at_ms", None), self._row.recorded_at
         return max(0.0, at_ms / 1000 - recorded.timestamp()) if at_ms and recorded else 0.0
-
-
-def _parse(at: EventId, fields: dict[str, str]) -> Event | None:
-    try:
-        return parse(*at, fields["d"].encode(), fields["r"].encode())
-    except (MalformedEvent, KeyError):
-        return None
 
 
 def _digest(at: EventId, fields: dict[str, str]) -> bytes:

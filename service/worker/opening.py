@@ -12,9 +12,8 @@ import structlog
 
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, START, EventId, parse_event_id
-from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
+from service.formats.events import Event, Fact, Opened, encode_event, entry_digest, is_same_event, parse_entry
 from service.formats.mending_mark import WHOLE, parse_mending_mark
-from service.formats.quarantined_event import is_same_but_user
 from service.hot.cluster import Report
 from service.hot.fencing import Nonce, Setting
 from service.hot.fitness import UnfitRedis
@@ -22,8 +21,8 @@ from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, Scripts
 from service.record.config.retirements import read_step, returning_books
 from service.record.facts.event_writer import record
-from service.record.facts.fact_reader import decided_at, events_in_order
-from service.record.facts.quarantine import quarantine_lost_event
+from service.record.facts.fact_reader import decided_at, events_in_order, is_recorded
+from service.record.facts.quarantine import quarantine_unrecorded
 from service.record.partitions.moves import moved_after
 from service.record.partitions.openings import (
     begin_recovery,
@@ -290,9 +289,8 @@ class Opening:
             if (entry := fields.get("d", "")).startswith("M "):  # Redis was whole when it was appended
                 is_ours = await was_recovered(self._pool, self._partition, at[0], entry[2:])
                 return at if is_ours else None
-            try:
-                event = parse(*at, entry.encode(), fields["r"].encode())
-            except (MalformedEvent, KeyError):
+            event = parse_entry(at, fields)
+            if event is None:
                 return None
             if isinstance(event, Opened):
                 continue  # this opening's, or that of one which restored nothing
@@ -315,7 +313,7 @@ class Opening:
         """Rebuild everything. The mark stands from before the first removal until the gate is about to open. The
         append-only file is rewritten once, at the end; if the server refuses that, everything is logged instead."""
         self._log.log(INFO if reason == FIRST_START else WARNING, "rebuilding", reason=reason)
-        await self._quarantine_unrecorded(epoch)
+        await self._quarantine_unrecorded(epoch, reason)
         await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "whole", reason, START, 0)
         await restorer.mark(WHOLE)
         await self._server.trim(epoch)  # entries may be of another history, and scripts read redemptions there
@@ -348,8 +346,8 @@ class Opening:
             rewriting.cancel()
             await asyncio.gather(rewriting, return_exceptions=True)
 
-    async def _quarantine_unrecorded(self, epoch: int) -> None:
-        """Quarantine the outbox's events that the record lacks and now can't take."""
+    async def _quarantine_unrecorded(self, epoch: int, reason: str) -> None:
+        """Quarantine the outbox's events that the record lacks and now can't take. `reason`: of the rebuild."""
         cursor, quarantined = (await read_partition(self._pool, self._partition)).cursor, 0
         first = await self._first_event(epoch)
         before = EventId(first.epoch, first.seq - 1)
@@ -364,11 +362,16 @@ class Opening:
                     continue
                 while fact and fact.id < at:
                     fact = await anext(recorded, None)
-                if not fact or fact.id != at or not is_same_but_user(encode_event(fact), _normalize(at, fields, entry)):
+                event = parse_entry(at, fields)
+                if not is_same_event(event, fact) and not await self._is_recorded(event):
                     d, r = entry.encode(), fields.get("r", "").encode()
-                    quarantined += await quarantine_lost_event(self._pool, self._partition, at, d, r)
+                    quarantined += await quarantine_unrecorded(self._pool, self._partition, at, reason, d, r)
         if quarantined:
             self._log.error("events_set_aside", events=quarantined)
+
+    async def _is_recorded(self, event: Event | None) -> bool:
+        """Whether an event is recorded elsewhere, as its workspace has moved to another partition."""
+        return isinstance(event, Fact) and await is_recorded(self._pool, self._partition, event)
 
     async def _first_event(self, epoch: int) -> EventId:
         """The outbox's first event that is no mark; if there is none, the epoch's own."""
@@ -392,11 +395,3 @@ class Opening:
                 entered = await enter_epoch(connection, self._partition, self._fence, row.cursor, epoch, digest, 1)
         if not entered:
             raise LeaseLost(f"partition {self._partition}: the cursor is no longer at {row.cursor}")
-
-
-def _normalize(at: EventId, fields: dict[str, str], entry: str) -> str:
-    """The entry in the current format, as older versions wrote others."""
-    try:
-        return encode_event(parse(*at, entry.encode(), fields.get("r", "").encode()))
-    except MalformedEvent:
-        return entry

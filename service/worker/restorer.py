@@ -32,7 +32,7 @@ from service.record.config.changes import changes_since
 from service.record.config.retirements import Book, page_retired_books, read_step
 from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
 from service.record.facts.forgotten_orders import read_orders_since
-from service.record.facts.quarantine import page_live
+from service.record.facts.quarantine import page_quarantine
 from service.record.partitions.moves import workspaces_elsewhere
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection
@@ -218,7 +218,7 @@ class Restorer:
     async def block_codes(self, *, whole: bool) -> None:
         """Block the codes of quarantined events: they may have been used. With `whole`, call fill_pools afterwards."""
         with self._timed("block"):
-            async for page in page_live(self._pool, self._partition):
+            async for page in page_quarantine(self._pool, self._partition):
                 codes = [
                     (name.workspace, key_names.bucket(name.code), name.code) for _, d in page for name in read_names(d)
                 ]

@@ -298,11 +298,13 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_recorded ON idempotency_keys USING brin (recorded_at);
 
--- Quarantined events, as they were decided. Each is an alarm.
+-- Quarantined events, as they were decided. Each is an alarm. Cause: Postgres refused to record it; it is recorded, and
+-- Redis could not apply it again; Redis was rebuilt before it was recorded.
 CREATE TABLE quarantine (
   partition int,
   epoch bigint,
   seq bigint,
+  cause text NOT NULL CHECK (cause IN ('refused', 'not_redone', 'unrecorded')),
   reason text NOT NULL,
   d bytea NOT NULL,
   r bytea NOT NULL,

@@ -123,4 +123,4 @@ WHERE old.at <= excluded.at - interval '1 hour' OR old.recorded_at <= now() - in
 -- name: store_quarantined
 -- Quarantine an event that the record refused.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 reason text  $5 d bytea  $6 r bytea
-INSERT INTO quarantine (partition, epoch, seq, reason, d, r) VALUES ($1, $2, $3, $4, $5, $6);
+INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r) VALUES ($1, $2, $3, 'refused', $4, $5, $6);

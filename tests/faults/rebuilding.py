@@ -14,12 +14,17 @@ from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
 _IDLE = "0 - - 0 - - - - - - - - - -"
 
 
+def live_url(stage: Stage) -> str:
+    """The address of the service's Redis, without a proxy in between."""
+    return stage.cluster.url if stage.is_clustered else f"redis://127.0.0.1:{stage.primary.port}/0"
+
+
 async def unlike_rebuilt(stage: Stage) -> list[str]:
     """What Redis holds otherwise than one that `scrip rebuild --into` builds, by its own word and key by key, but for
     locks' keys; at most ten of it."""
     folder = stage.folder / "scratch"
     folder.mkdir(exist_ok=True)
-    live = stage.cluster.url if stage.is_clustered else f"redis://127.0.0.1:{stage.primary.port}/0"
+    live = live_url(stage)
     with started(Path(stage.binary), folder) as url:
         compared = await build(url, live, stage.pool)
         running, rebuilt = await everything(live), await everything(url)

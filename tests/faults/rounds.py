@@ -90,7 +90,7 @@ async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random,
     unanswered = ledger.unanswered.copy()
     locks_end = (await stage.row()).epoch != before or scenario.moves_clocks
     verdict = await judge(one, scenario.may_lose, scenario.alarms, locks_end=locks_end)
-    verdict.quarantined = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
+    verdict.quarantined += await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
     if verdict.quarantined != one.poisoned and not scenario.quarantines:
         verdict.wrong.append(f"{verdict.quarantined} events in quarantine, not {one.poisoned}")
     recoveries = [row["kind"] for row in await stage.pool.fetch(_RECOVERIES, HOME, before)]

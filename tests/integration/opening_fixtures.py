@@ -15,13 +15,14 @@ from service.api.recall import decide
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import WorkspaceRow
 from service.domain.decoding import convert
+from service.domain.errors import Refusal
 from service.hot.connection import Broken, connect
 from service.hot.decider import Decider, Reply
 from service.hot.link import Link
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
-from service.operations import assign, checkout, gift, redeem, rollback, unassign
+from service.operations import assign, checkout, coupon_view, gift, redeem, rollback, unassign
 from service.operations.base import Call, Operation
 from service.record.config.code_rows import add_codes
 from service.record.partitions.partition_rows import read_partition
@@ -161,6 +162,27 @@ class Place:
             name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
             for name, kind, value in keys
         }
+
+
+async def assert_blocked(place: Place, *codes: str) -> None:
+    for code in codes:
+        with pytest.raises(Refusal, match="coupon_inactive"):
+            await place.do(redeem.REDEEM, code, userId="bob")
+        with pytest.raises(Refusal, match="coupon_inactive"):
+            await place.do(assign.ASSIGN_CODE, code, userId="bob")
+        assert b'"inactive"' in await place.do(coupon_view.READ, code)
+
+
+def without(held: dict[bytes, Any], *codes: bytes) -> dict[bytes, Any]:
+    """What Redis holds, without these codes, and without orders, users and counters."""
+    kept: dict[bytes, Any] = {}
+    for name, value in held.items():
+        if name.split(b":")[-1] not in codes and name.split(b":")[2] not in (b"n", b"f", b"o", b"u"):
+            fields = (
+                {field: value[field] for field in value if field not in codes} if isinstance(value, dict) else value
+            )
+            kept[name] = fields
+    return {name: value for name, value in kept.items() if value != {}}
 
 
 @pytest_asyncio.fixture

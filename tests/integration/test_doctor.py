@@ -244,7 +244,7 @@ def test_a_stopped_worker(patient: Service) -> None:
 
 
 async def test_an_event_in_quarantine(patient: Service) -> None:
-    """A quarantined event is bad, with its id and reason but without its text; one lost with its Redis is a warning."""
+    """A quarantined event is bad, with its id and reason but without its text."""
     code = new_code()
     with patient.redis() as client:
         epoch = client.get("{p0}:gate").split()[0]
@@ -254,9 +254,13 @@ async def test_an_event_in_quarantine(patient: Service) -> None:
     assert (report.code, report.bad()) == (1, {"quarantine"})
     assert f"{entry} (MalformedEvent" in report.checks["quarantine"]["says"]
     assert code not in report.text
-    await patient.fetch("UPDATE quarantine SET reason = 'lost with its Redis: never recorded'")
-    report = _doctor(patient)
-    assert (report.code, report.checks["set aside"]["state"]) == (0, "warning")
+    for cause, says in (
+        ("refused", "1 events that Postgres refused to record"),
+        ("not_redone", "1 recorded events that Redis could not apply again"),
+        ("unrecorded", "1 events that were not recorded before Redis was rebuilt"),
+    ):
+        await patient.fetch("UPDATE quarantine SET cause = $1", cause)
+        assert says in _doctor(patient).checks["quarantine"]["says"]
     await patient.fetch("DELETE FROM quarantine")
 
 

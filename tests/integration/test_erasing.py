@@ -312,7 +312,7 @@ async def test_quarantined_events_are_erased(place: Place) -> None:
     ]
     for seq, (d, r) in enumerate(rows):
         await place.pool.execute(
-            "INSERT INTO quarantine (partition, epoch, seq, reason, d, r) VALUES (0, 0, $1, 'r', $2, $3)",
+            "INSERT INTO quarantine VALUES (0, 0, $1, 'refused', 'r', $2, $3)",
             *(seq, d.encode(), r.encode()),
         )
     gone = await begin(place, "zoe")

@@ -269,6 +269,7 @@ async def test_a_lost_move_is_found(shop: Shop) -> None:
     after = await shop.keys(1)
     assert set(kept) - set(after) <= {"i:k2", "c:CODE-2", "l:1:u"}, "locks and their answers are lost"
     assert "w" not in await shop.keys(0)
+    assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
 
 
 async def _dump(shop: Shop) -> dict[bytes, Any]:

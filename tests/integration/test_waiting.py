@@ -65,7 +65,7 @@ async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch)
     await recorded.close()
 
 
-_INSERT = "INSERT INTO quarantine VALUES (0, $1, $2, $3, $4, '{}')"
+_INSERT = "INSERT INTO quarantine VALUES (0, $1, $2, $3, 'test', $4, '{}')"
 _SOLD = b"R 1 2 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 5 6 1 7 3 GIFT-1 8"
 
 
@@ -93,18 +93,18 @@ async def test_an_event_in_quarantine_is_not_recorded(
     """The cursor passes an event in quarantine. It makes an answer unrecorded if it is after the request's start, about
     its codes or their users, in its workspace."""
     await kept.write(assigned("CODE-1"), assigned("CODE-2"))
-    await kept.pool.execute(_INSERT, kept.epoch, 1, "test", event)
+    await kept.pool.execute(_INSERT, kept.epoch, 1, "refused", event)
     waiting = Recorded(kept.pool)
     assert await waiting.wait(0, kept.epoch, 2, LONG_MS)
     about = AnswerScope((kept.epoch, after), coupons)
     assert await waiting.wait_recorded(0, (kept.epoch, 2), LONG_MS, 1, about) is recorded
 
 
-@pytest.mark.parametrize("reason", ["lost with its Redis: never recorded", "not redone: code_missing"])
-async def test_other_reasons_of_quarantine_are_recorded(kept: Record, reason: str):
+@pytest.mark.parametrize("cause", ["unrecorded", "not_redone"])
+async def test_other_causes_of_quarantine_are_recorded(kept: Record, cause: str):
     """An event of a lost Redis, or one that can't be applied again, does not make an answer unrecorded."""
     await kept.write(assigned("CODE-1"))
-    await kept.pool.execute(_INSERT, kept.epoch, 1, reason, _SOLD)
+    await kept.pool.execute(_INSERT, kept.epoch, 1, cause, _SOLD)
     about = AnswerScope((kept.epoch, 0), [("CODE-1", "ann")])
     assert await Recorded(kept.pool).wait_recorded(0, (kept.epoch, 1), LONG_MS, 1, about)
 

@@ -85,7 +85,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             if after < (1, 1):
                 yield [((1, place), d) for place, d in enumerate(events, 1)]
 
-        monkeypatch.setattr(quarantine_exclusions, "page_live", in_quarantine)
+        monkeypatch.setattr(quarantine_exclusions, "page_quarantine", in_quarantine)
         waits, states = list(erasing), list[str]()
         monkeypatch.setattr(examination, "read_partition", recorded)
         monkeypatch.setattr(examination, "has_deletions_after", being_erased)

@@ -9,7 +9,16 @@ import msgspec
 
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats.event_id import START, EventId
-from service.formats.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, encode_event
+from service.formats.events import (
+    Assigned,
+    Fact,
+    Redeemed,
+    RequestPart,
+    RolledBack,
+    Unassigned,
+    encode_event,
+    is_same_event,
+)
 from service.record.config.retirements import Book, read_history_start, to_arrays
 from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
@@ -108,8 +117,7 @@ async def is_recorded(database: Database, partition: int, event: Fact) -> bool:
     if not rows:
         decided = encode_event(event).encode()
         return bool(await database.fetchval(query("has_quarantined"), *event.id, decided))
-    ours, theirs = ((type(one), one.workspace, one.book, one.code, one.at_ms) for one in (event, fact_of(rows[0])))
-    return ours == theirs
+    return is_same_event(event, fact_of(rows[0]))
 
 
 def event_of(facts: list[Fact]) -> Fact:
