@@ -16,13 +16,13 @@ from service.cli.main import main
 
 def scrip(*words: str, **env: str) -> Result:
     """Run `scrip` with these words and settings, on another thread: a test may have a loop on its own."""
-    with _kept_logging(), ThreadPoolExecutor(1) as aside:
+    with kept_logging(), ThreadPoolExecutor(1) as aside:
         return aside.submit(CliRunner().invoke, main, words, env=env).result()
 
 
 @contextmanager
-def _kept_logging() -> Iterator[None]:
-    """Restore what a command configures for its process: other tests read logs, too."""
+def kept_logging() -> Iterator[None]:
+    """Restore what a command or logs.configure sets for its process: other tests read logs, too."""
     configure, root, hook = structlog.configure, logging.getLogger(), sys.excepthook
     handlers, level = root.handlers[:], root.level
     loggers = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]

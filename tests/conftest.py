@@ -38,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(ProgressDisplay())
 
 
+os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock would run beside a test's own
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort slow files to the front; within a file the order stays."""
     rank = {f"test_{name}": place for place, name in enumerate(_LONG)}

@@ -9,6 +9,7 @@ import asyncpg
 
 from service.access.keyring import Keyring
 from service.api.csv_stream import ExportSlots
+from service.api.partition_watch import PartitionWatch
 from service.common.config import Settings
 from service.hot.decider import Decider
 from service.hot.key_notices import KeyNotices
@@ -30,6 +31,7 @@ class Context:
     recorded: Recorded
     replica: Replica
     key_notices: KeyNotices
+    watch: PartitionWatch
     keyring: Keyring = field(default_factory=Keyring)
     export_slots: ExportSlots = field(default_factory=ExportSlots)
     partitions: range = range(0)

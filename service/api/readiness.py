@@ -40,7 +40,8 @@ class UnservedPartition(Answer):
 
 class Ready(Answer):
     """Whether the process serves at least one partition. `failing` names the failing parts, also of a ready process:
-    `redis` (of a cluster, any node), `postgres`, `partition 0`, or `partitions` if no worker has created any.
+    `redis` (of a cluster, any node), `postgres`, `partition 0`, `worker of partition 0` if no living worker has its
+    lease for ten seconds, or `partitions` if no worker has created any.
     `partitions` has the reason for each partition that is not served."""
 
     status: Literal["ready", "not_ready"]
@@ -70,6 +71,7 @@ async def _check(context: Context) -> Ready:
     failing += [] if is_postgres_there else ["postgres"]
     failing += [] if partitions else ["partitions"]
     failing += [f"partition {one.partition}" for one in unserved]
+    failing += [f"worker of partition {partition}" for partition in sorted(context.watch.without_worker())]
     status = "not_ready" if len(unserved) == len(partitions) else "ready"
     return Ready(status=status, failing=failing, partitions=unserved)
 

@@ -160,10 +160,13 @@ class Settings(BaseSettings):
     partitions: int | None = Field(default=None, ge=1, le=1024)
     """Number of partitions of a new database. None: 16, or 1 from `scrip run`. `scrip partitions resize` changes the
     number of an existing one."""
+    max_unrecorded_s: int = Field(default=900, ge=10, le=86_400)
+    """Age in seconds of the oldest event that is not recorded at which all changes are refused; locks and assignments
+    are at 80 % of it."""
     standbys: int = Field(default=0, ge=0, le=16)
     """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
-    reconcile_at: Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")] = ""
-    """Time of day in UTC (`03:30`) at which the worker compares Redis with Postgres. Empty: never."""
+    reconcile_at: Annotated[str, Field(pattern=r"^(off|([01][0-9]|2[0-3]):[0-5][0-9])$")] = "03:30"
+    """Time of day in UTC at which the worker compares Redis with Postgres. `off`: never."""
     retire_days: int = Field(default=400, ge=0, le=36_500)
     """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
     lock_history_days: int = Field(default=7, ge=1, le=400)

@@ -24,7 +24,7 @@ from service.hot.link import Link
 from service.hot.missing_codes import MissingCodes
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.hot.sold_out import MAX_HINTS, SoldOut
-from service.hot.turns import Turn
+from service.hot.turns import RestrictedTurn, Turn
 
 Reply = list[Any]
 
@@ -50,6 +50,8 @@ class Decider:
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, Mapping[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
+        self._refused: dict[int, frozenset[str]] = {}
+        """Scripts that are refused `behind`."""
         self._turned: dict[int, int] = {}
         """By partition, the epoch that turned into the current one while the partition was open."""
         self._nonces: dict[int, Nonce] = {}
@@ -111,6 +113,10 @@ class Decider:
         for partition, confirmed in self._confirmed.items():
             self._confirmed[partition] = confirmed.by_node(sent_at, now, report.claim(slot_of(partition)))
 
+    def restrict(self, partition: int, refused: frozenset[str]) -> None:
+        """Refuse these scripts `behind` from the next turn on."""
+        self._refused[partition] = refused
+
     def forget(self, partition: int) -> None:
         """Refuse all requests of this partition until `learn` is called. Those of this turn still go out."""
         self._turns.pop(partition, None)
@@ -158,7 +164,9 @@ class Decider:
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
-        turn = self._turns[partition] = Turn(self.link(partition), self.epoch(partition), digests, self._sold_out)
+        about = (self.link(partition), self.epoch(partition), digests, self._sold_out)
+        refused = self._refused.get(partition)
+        turn = self._turns[partition] = RestrictedTurn(*about, refused) if refused else Turn(*about)
 
         def end() -> None:
             if self._turns.get(partition) is turn:
@@ -248,6 +256,10 @@ class Decider:
         """Whether Redis has this version's scripts of the current epoch. Raises Refusal."""
         digests = self._digests.get(partition, {}).values()
         return bool(digests) and all(await self._read(partition, "SCRIPT", "EXISTS", *digests))
+
+    async def outbox_length(self, partition: int) -> int:
+        """The number of entries in the outbox."""
+        return await self._read(partition, "XLEN", key_names.outbox(partition))
 
     async def tail(self, partition: int) -> EventId:
         """The last event in the outbox; NO_EVENT for none."""

@@ -25,6 +25,14 @@ HOT = [
     *"book_stats coupon_locks user_coupons claim answered records".split(),
 ]
 """Scripts of requests."""
+_gates = re.compile(r"^local .*\bpasses_full, passes_behind\b.* = (?:.*, )?(true|false), (true|false)\b", re.MULTILINE)
+_PASSES = {path.stem: match for path in LUA_DIR.glob("*.lua") if (match := _gates.search(path.read_text()))}
+REFUSED: dict[str, frozenset[str]] = {
+    "open": frozenset(),
+    "full": frozenset(name for name, match in _PASSES.items() if match[1] == "false"),
+    "behind": frozenset(name for name, match in _PASSES.items() if match[2] == "false"),
+}
+"""The scripts of requests that a gate's state refuses, by what their texts say."""
 SERVING = [*HOT, *LIMITED, "many"]
 ERASING = "erase_user heads sweep_locks".split()
 """Scripts that delete users from an open Redis."""

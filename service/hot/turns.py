@@ -3,7 +3,7 @@
 They go out as one call of lua/many.lua, which decides each on its own. A single request goes out as its own script.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -140,3 +140,21 @@ class Turn:
             on_reply(own)
         if undecided:
             self._send(undecided)
+
+
+class RestrictedTurn(Turn):
+    """Refuses some scripts, as their gate would: too much is unrecorded, and no worker has set the gate."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(
+        self, link: Link, epoch: int, digests: Mapping[str, str], sold_out: SoldOut, refused: Collection[str]
+    ) -> None:
+        super().__init__(link, epoch, digests, sold_out)
+        self._refused = refused
+
+    def add(self, on_reply: OnReply, script: str, names: Sequence[str], args: Sequence[Any]) -> None:
+        """Raises Refusal `behind`, too."""
+        if script.removesuffix("+") in self._refused:
+            raise Refusal.temporary("behind")
+        super().add(on_reply, script, names, args)

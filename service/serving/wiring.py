@@ -14,6 +14,7 @@ from service.access.caller import Caller
 from service.access.user_tokens import Issuer, Tokens
 from service.api.context import Context
 from service.api.csv_stream import MAX_EXPORTS, ExportSlots
+from service.api.partition_watch import PartitionWatch
 from service.common.config import Settings
 from service.domain.errors import Refusal
 from service.hot.cluster_links import make_links
@@ -31,6 +32,7 @@ from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
 from service.record.config.workspace_rows import read_workspace, workspace_named
+from service.record.facts.quarantine import count_quarantines
 from service.record.facts.recorded_wait import Recorded
 from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
 from service.record.partitions.partition_rows import Partition, read_partitions
@@ -38,6 +40,7 @@ from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
 from service.record.versions import BEAT_S, WrongNumber, forget_process, renew_process
 from service.serving.jwks import JwksRefresher
+from service.serving.partition_metrics import partition_metrics
 
 MAX_CONNECTIONS = 10
 """Postgres connections of all API processes together; each process has at least two."""
@@ -47,6 +50,8 @@ POLL_S = 0.2
 """Must stay well below 0.5 s: a recovery waits that long for all processes to learn its epoch."""
 POLL_TIMEOUT_S = 2.0
 USAGE_INTERVAL_S = 10.0
+COUNT_S = 5.0
+"""How often the events in quarantine are counted."""
 """Interval at which the last use of keys and refused requests are written to Postgres."""
 
 _REMEDY = "Run `scrip migrate` of this version; a worker then loads its scripts within seconds."
@@ -68,7 +73,10 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider, settings.kept_bytes)
     notices = KeyNotices(settings.redis_url, decider)
-    context = Context(settings, pool, decider, workspace, RedisProjector(decider.run), recorded, replica, notices)
+    watch = PartitionWatch(decider, settings.max_unrecorded_s)
+    context = Context(
+        *(settings, pool, decider, workspace, RedisProjector(decider.run), recorded, replica, notices, watch)
+    )
     context.export_slots = ExportSlots(max(1, MAX_EXPORTS // settings.api_processes))
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
@@ -86,14 +94,17 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         asyncio.create_task(notices.run()),
         asyncio.create_task(sampler.run()),
         asyncio.create_task(noting.run()),
+        asyncio.create_task(watch.run()),
         asyncio.create_task(_watch_scripts(context)),
         asyncio.create_task(ReplicaPoll(settings.redis_url, decider).run()),
         asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
         *(asyncio.create_task(one.run()) for one in refreshers),
     ]
+    partition_metrics.context = context
     try:
         yield context
     finally:
+        partition_metrics.context = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -170,7 +181,7 @@ class _PostgresPoller:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._keys_version = -1
-        self._touch_at = self._note_refused_at = self._beat_at = 0.0
+        self._touch_at = self._note_refused_at = self._beat_at = self._count_at = 0.0
         self._took_s = 0.0
         self.process = uuid4()
 
@@ -223,6 +234,9 @@ class _PostgresPoller:
             notices.announce_reading(self.process, self._keys_version)
         self._take_over(await read_partitions(context.pool), made, polled_at)
         self._took_s = (now := time.monotonic()) - polled_at
+        if now > self._count_at:
+            self._count_at = now + COUNT_S
+            context.watch.take_quarantined(await count_quarantines(context.pool))
         if now > self._touch_at and (used := context.keyring.take_uses()):
             self._touch_at = now + USAGE_INTERVAL_S
             await touch_keys(context.pool, used)
@@ -234,6 +248,7 @@ class _PostgresPoller:
     def _take_over(self, partitions: Sequence[Partition], made: int, polled_at: float) -> None:
         """Use the epochs of all partitions. Others may have been created or removed."""
         context = self._context
+        context.watch.take_rows(partitions)
         for row in partitions:
             if row.state == "open":
                 context.decider.learn(row.id, row.epoch, row.nonce, made, polled_at)

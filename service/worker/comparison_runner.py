@@ -14,6 +14,7 @@ from service.record.pool import wait_out_outage
 from service.worker import metrics
 from service.worker.lease_keeper import Lease
 
+OFF = "off"
 POLL_S = 10.0
 RETRY_S = 10.0
 STOP_S = 5.0
@@ -42,7 +43,7 @@ class ComparisonRunner:
                 if not is_scheduled:
                     await record.start_schedule(self._pool, self._partition)
                     is_scheduled = True
-                turn = last_turn(datetime.now(UTC), self._at) if self._at else None
+                turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
                 work = await record.read_work(self._pool, self._partition, turn)
                 metrics.show_drift(self._partition, work.left_over, work.oldest)
             if work and (work.job or work.turn) and await self._compare("--job" if work.job else "--turn") != 0:

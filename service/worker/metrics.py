@@ -9,12 +9,9 @@ from prometheus_client import Counter, Gauge, start_http_server
 from service.formats.coupon_state import Class
 from service.worker.write_behind import Flusher
 
-_PENDING = Gauge("scrip_outbox_pending_events", "Events in the outbox that are not recorded.", ["partition"])
 _HELD = Gauge("scrip_outbox_held_events", "Events in the outbox, if SCRIP_STANDBYS is set, else 0.", ["partition"])
-_LAG = Gauge("scrip_outbox_lag_seconds", "No event older than this is unrecorded.", ["partition"])
 _RATE = Gauge("scrip_recorded_events_per_second", "Recorded, over the last ten seconds.", ["partition"])
 _RECORDED = Gauge("scrip_recorded_events", "Recorded by this worker since it took the partition.", ["partition"])
-_QUARANTINED = Gauge("scrip_quarantined_events", "Put into quarantine by this worker; each is an alarm.", ["partition"])
 _TASK_FAILING = Gauge("scrip_task_failing", "1 while a task fails and is begun anew.", ["partition", "task"])
 _TASK_FAILURES = Counter("scrip_task_failures", "How often a task has failed.", ["partition", "task"])
 _DRIFT = Gauge("scrip_drift", "What differs by class, as the last comparisons left it.", ["partition", "drift"])
@@ -31,9 +28,12 @@ def clear_task_failure(partition: int, task: str) -> None:
 
 
 def show_drift(partition: int, left: Mapping[str, int], oldest: datetime | None) -> None:
+    """Without `oldest` nothing was compared yet: then there is nothing to show."""
+    if oldest is None:
+        return
     for class_ in get_args(Class):
         _DRIFT.labels(str(partition), class_).set(left.get(class_, 0))
-    _RECONCILED.labels(str(partition)).set(oldest.timestamp() if oldest else 0)
+    _RECONCILED.labels(str(partition)).set(oldest.timestamp())
 
 
 _WEBHOOKS_PENDING = Gauge("scrip_webhook_pending_deliveries", "Deliveries that wait or are tried again.", ["partition"])
@@ -47,14 +47,14 @@ class Webhooks:
 
     def __init__(self, partition: int) -> None:
         label = str(partition)
-        self._pending, self._oldest = _WEBHOOKS_PENDING.labels(label), _WEBHOOKS_OLDEST.labels(label)
+        self._partition = label
         self._delivered = _WEBHOOK_ATTEMPTS.labels(label, "delivered")
         self._failed = _WEBHOOK_ATTEMPTS.labels(label, "failed")
         self.switched_off = _WEBHOOKS_OFF.labels(label).inc
 
     def set_pending(self, deliveries: int, oldest_s: float) -> None:
-        self._pending.set(deliveries)
-        self._oldest.set(oldest_s)
+        _WEBHOOKS_PENDING.labels(self._partition).set(deliveries)
+        _WEBHOOKS_OLDEST.labels(self._partition).set(oldest_s)
 
     def count_attempt(self, delivered: bool) -> None:
         (self._delivered if delivered else self._failed).inc()
@@ -63,12 +63,15 @@ class Webhooks:
 def follow(partition: int, flusher: Flusher) -> None:
     """Read the partition's metrics from this flusher from now on."""
     label = str(partition)
-    _PENDING.labels(label).set_function(lambda: flusher.pending)
     _HELD.labels(label).set_function(lambda: flusher.held)
-    _LAG.labels(label).set_function(lambda: flusher.lag_seconds)
     _RATE.labels(label).set_function(lambda: flusher.events_per_second)
     _RECORDED.labels(label).set_function(lambda: flusher.recorded)
-    _QUARANTINED.labels(label).set_function(lambda: flusher.quarantined)
+
+
+def unfollow(partition: int) -> None:
+    """Remove the partition's gauges: from now on they are another worker's."""
+    for gauge in (_HELD, _RATE, _RECORDED, _RECONCILED, _TASK_FAILING, _DRIFT, _WEBHOOKS_PENDING, _WEBHOOKS_OLDEST):
+        gauge.remove_by_labels({"partition": str(partition)})
 
 
 def serve(host: str, port: int | None) -> None:

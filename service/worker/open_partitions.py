@@ -20,4 +20,5 @@ class OpenPartitions:
     def take_backlog(self) -> list[Backlog]:
         """What each partition has not recorded, now."""
         flushers = sorted(self._flushers.items())
-        return [Backlog(number, one.pending, round(one.lag_seconds * 1000)) for number, one in flushers]
+        backlogs = [(number, flusher.unrecorded) for number, flusher in flushers]
+        return [Backlog(number, one.events, round(one.seconds * 1000)) for number, one in backlogs]

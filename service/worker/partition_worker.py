@@ -102,7 +102,7 @@ class PartitionWorker:
     def __init__(self, shared: Shared, partition: int) -> None:
         settings, pool, keeper = shared.settings, shared.pool, shared.keeper
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
-        self._retire_days = settings.retire_days
+        self._retire_days, self._max_unrecorded_s = settings.retire_days, settings.max_unrecorded_s
         self._fencing: Setting = settings.redis_fencing
         self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition = pool, partition
@@ -133,6 +133,7 @@ class PartitionWorker:
                     await self._under_lease(fence, stopping)
             except LeaseLost as lost:
                 self._log.warning("lease_lost", reason=str(lost))
+                metrics.unfollow(self._partition)
             except (Unverified, Fenced, AnchorLost, CursorMoved) as unverified:
                 self._log.warning("unverified", reason=str(unverified) or type(unverified).__name__)
                 pause_s = 0.0
@@ -150,6 +151,7 @@ class PartitionWorker:
             if fence is not None and pause_s > LEASE_S and self._keeper.has_others:
                 with contextlib.suppress(*postgres.ERRORS):
                     await self._keeper.release(self._pool, self._partition, fence)
+                metrics.unfollow(self._partition)
                 await pause(pause_s, stopping, self._lease.is_named)
             else:
                 await pause(pause_s, stopping)
@@ -177,7 +179,7 @@ class PartitionWorker:
 
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
-        flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys)
+        flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys, self._max_unrecorded_s)
         watch = await self._redis.watch(self._partition)
         server = Server(watch.connection, self._partition)
         try:
@@ -219,6 +221,7 @@ class PartitionWorker:
         finally:
             self._lease.is_steady = False
             self._open_partitions.remove(self._partition)
+            metrics.unfollow(self._partition)
             outbox.close()
 
     async def _run_behind_openings(self, task: str, begin: Callable[[], Awaitable[None]]) -> None:
@@ -347,7 +350,7 @@ class PartitionWorker:
             if self._standbys:
                 flusher.held = await server.command("XLEN", server.outbox)
             if (state := flusher.gate_state()) != gate.state:
-                self._log.warning("gate", state=state, pending=flusher.pending)
+                self._log.warning("gate", state=state, unrecorded=flusher.unrecorded.events)
                 await server.move_gate(look.gate, str(gate._replace(state=state)))
 
     def _check_fencing(self, fencing: FencingWatch, server: Replication) -> None:

@@ -255,7 +255,6 @@ class Sender:
         """Give the next sender the claims of what is not sent."""
         endpoints = list(self._endpoints.values())
         self._endpoints.clear()
-        self._metrics.set_pending(0, 0.0)
         try:
             async with asyncio.timeout(FINISH_S + LEAVE_S):
                 tasks = [task for endpoint in endpoints for task in endpoint.in_flight]

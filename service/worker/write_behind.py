@@ -1,12 +1,12 @@
 """Move the outbox into Postgres."""
 
 import asyncio
+import math
 import random
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal
 
 import asyncpg
 import structlog
@@ -15,6 +15,7 @@ from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import Entry, MalformedEvent, entry_digest
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
+from service.hot.unrecorded import State, Unrecorded
 from service.record.facts.event_writer import KeyReused, NotAssigned, RejectedEvent, Undecided, record
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
 from service.record.pool import error_name
@@ -37,12 +38,8 @@ KEEP_EVENTS = 100_000
 # One bad event is the event's fault. So many in a row are the program's, and quarantine would hide it.
 MAX_REFUSED_IN_A_ROW = 100
 
-BEHIND_EVENTS = 1_000_000
-FULL_EVENTS = 800_000
-REOPEN_AT = 0.9
 _RATE_WINDOW_S = 10
 
-GateState = Literal["open", "full", "behind"]
 # Errors of the event itself. Others are retried.
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 _log = structlog.get_logger(__name__)
@@ -84,7 +81,15 @@ class Flusher:
     6. Raise LeaseLost if the fence has changed, OutboxGap if events are missing.
     """
 
-    def __init__(self, outbox: Outbox, pool: asyncpg.Pool, partition: int, fence: int, standbys: int = 0) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        pool: asyncpg.Pool,
+        partition: int,
+        fence: int,
+        standbys: int = 0,
+        max_unrecorded_s: float = math.inf,
+    ) -> None:
         self._outbox = outbox
         self._standbys = Standbys(pool, partition, standbys)
         self._pool = pool
@@ -93,15 +98,12 @@ class Flusher:
         self._log = _log.bind(partition=partition)
         self._cursor: EventId = NO_EVENT
         self._digest: bytes | None = None
-        self._tail: EventId = NO_EVENT
-        self._tails: deque[tuple[float, EventId]] = deque(maxlen=10_000)
-        self._caught_up_at = time.monotonic()
+        self.unrecorded = Unrecorded(max_unrecorded_s)
         self._marks: deque[tuple[float, int, EventId]] = deque()
         self._old: EventId = NO_EVENT
         """Entries before this one are old, or too many."""
         self._trimmed = self._trimmed_exactly = NO_EVENT
         self._refused_in_a_row = 0
-        self._gate: GateState = "open"
         self._closed = False
         self.turns_to = 0
         """An epoch that begins while the partition is open (lua/turn.lua)."""
@@ -110,23 +112,11 @@ class Flusher:
         self.is_idle = False
         """Whether everything is recorded, and it waits for an entry."""
         self.recorded = 0
-        self.quarantined = 0
 
     @property
     def cursor(self) -> EventId:
         """The last recorded event."""
         return self._cursor
-
-    @property
-    def pending(self) -> int:
-        """Unrecorded events in the outbox, as of its last reading."""
-        (epoch, seq), (cursor_epoch, cursor_seq) = self._tail, self._cursor
-        return max(0, seq - cursor_seq) if epoch == cursor_epoch else seq + 1 if epoch > cursor_epoch else 0
-
-    @property
-    def lag_seconds(self) -> float:
-        """An upper bound for the age of the oldest unrecorded event; 0 if there is none."""
-        return time.monotonic() - self._caught_up_at if self.pending else 0.0
 
     @property
     def events_per_second(self) -> float:
@@ -138,14 +128,9 @@ class Flusher:
             total += events
         return total / _RATE_WINDOW_S
 
-    def gate_state(self) -> GateState:
-        """The gate's state for the number of events that Postgres or its standbys lack. To open again, that must be a
-        tenth below the bound."""
-        behind = BEHIND_EVENTS * (REOPEN_AT if self._gate == "behind" else 1)
-        full = FULL_EVENTS * (REOPEN_AT if self._gate != "open" else 1)
-        lacking = max(self.pending, self.held - KEEP_EVENTS)
-        self._gate = "behind" if lacking >= behind else "full" if lacking >= full else "open"
-        return self._gate
+    def gate_state(self) -> State:
+        """The gate's state for the events that Postgres or its standbys lack."""
+        return self.unrecorded.state(self.held - KEEP_EVENTS)
 
     async def run(self) -> None:
         """Record until cancelled. Raises LeaseLost, OutboxGap, TooManyRefused, and a node's redirection."""
@@ -199,6 +184,7 @@ class Flusher:
             self._marks.clear()
             self._old = min(self._old, row.cursor)
         self._cursor, self._digest, self._closed = row.cursor, row.cursor_digest, row.state != "open"
+        self.unrecorded.see_cursor(row.cursor)
         if not self._marks:
             self._marks.append((time.monotonic(), 0, self._cursor))
 
@@ -235,7 +221,7 @@ class Flusher:
 
     def observe_tail(self, tail: str) -> None:
         """Take over the outbox's last id, which nothing else reads while Postgres is away."""
-        self._set_tail(parse_event_id(tail) if tail else NO_EVENT)
+        self.unrecorded.see_tail(parse_event_id(tail) if tail else NO_EVENT)
 
     async def _read(self) -> Read:
         """The entries after the anchor. Raises AnchorLost."""
@@ -247,9 +233,9 @@ class Flusher:
             raise AnchorLost(f"{self._cursor} is not the entry that was recorded")
         if len(entries) > BATCH_EVENTS:
             last = await self._outbox.last()
-            self._set_tail(_parse(last) if last else NO_EVENT)
+            self.unrecorded.see_tail(_parse(last) if last else NO_EVENT)
         else:
-            self._set_tail(_parse(entries[-1][0]))
+            self.unrecorded.see_tail(_parse(entries[-1][0]))
         return entries[1:]
 
     async def _record(self, first: int, batch: Read) -> None:
@@ -273,7 +259,6 @@ class Flusher:
         d, r, _ = _values(entry[1])
         await self._commit(first, entry, [], [RejectedEvent(first, _reason(error), d, r)])
         self._refused_in_a_row += 1
-        self.quarantined += 1
         self._log.error("event put into quarantine", event_id=entry[0].decode(), reason=_reason(error))
 
     async def _commit(
@@ -301,7 +286,7 @@ class Flusher:
         self._cursor, self._digest = cursor, digest
         self.recorded += events
         self._marks.append((time.monotonic(), events, cursor))
-        self._update_lag()
+        self.unrecorded.see_cursor(cursor)
 
     async def _trim(self) -> None:
         """Remove entries that are old, or too many; the anchor stays, and what too few standbys have."""
@@ -321,15 +306,6 @@ class Flusher:
         if self._trimmed_exactly != self._cursor == flushed and self._marks[-1][0] < time.monotonic() - KEEP_S:
             await self._outbox.trim(bytes(self._cursor), exactly=True)
             self._trimmed = self._trimmed_exactly = self._cursor
-
-    def _set_tail(self, tail: EventId) -> None:
-        self._tail = tail
-        self._tails.append((time.monotonic(), tail))
-        self._update_lag()
-
-    def _update_lag(self) -> None:
-        while self._tails and self._tails[0][1] <= self._cursor:
-            self._caught_up_at = self._tails.popleft()[0]
 
 
 def _values(fields: Fields) -> tuple[bytes, bytes, bytes | None]:

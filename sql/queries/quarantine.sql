@@ -3,6 +3,10 @@
 -- $1 partition int
 SELECT cause, count(*) FROM quarantine WHERE partition = $1 GROUP BY cause;
 
+-- name: count_quarantines
+-- How many events are in quarantine, by partition and cause.
+SELECT partition, cause, count(*) FROM quarantine GROUP BY partition, cause;
+
 -- name: has_quarantined
 -- Whether an event with this content is in quarantine, of any partition.
 -- $1 epoch bigint  $2 seq bigint  $3 decided bytea

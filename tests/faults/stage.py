@@ -173,7 +173,7 @@ class Stage:
         # With replicas what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
         self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
-        self.env["SCRIP_REDIS_FENCING"] = self.fencing
+        self.env |= {"SCRIP_REDIS_FENCING": self.fencing, "SCRIP_RECONCILE_AT": "off"}
         self.add_worker()
         for front in [self.side, *[self.front] * (APIS - 1)]:
             api, url = self._start_api(self._tree, front)

@@ -143,7 +143,6 @@ async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
         "UniqueViolationError single_uses_pkey",
         "UniqueViolationError order_uses_pkey",
     ]
-    assert flusher.quarantined == len(poison)
 
 
 @pytest.mark.parametrize("fields", [{"d": "K 1 5"}, {"d": "K 1 5", "r": "{}", "i": "f 0 @x", "more": ""}])

@@ -33,7 +33,7 @@ _RUN = {
 _SENT = {
     "api": set(
         "evalsha script|exists client|setname cluster|nodes config|get info ping publish subscribe wait time get "
-        "xrange xrevrange".split()
+        "xlen xrange xrevrange".split()
     ),
     "worker": set(
         "exists evalsha script|exists script|load eval client|setname cluster|nodes config|get info ping get mget scan "

@@ -188,7 +188,7 @@ async def test_versions_that_nothing_needs_are_deleted(place: Place) -> None:
 
 async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
     """An API process can't decide until Redis has its version's scripts."""
-    context: Any = Context(Settings(), place.pool, place.decider, *[None] * 5)  # type: ignore[arg-type]
+    context: Any = Context(Settings(), place.pool, place.decider, *[None] * 6)  # type: ignore[arg-type]
     context.open_partitions = frozenset({0})
     await place.redis.script_flush()
     with capture_logs() as logs:

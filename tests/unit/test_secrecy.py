@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Iterator
 
 import asyncpg
 import hiredis
@@ -14,9 +15,16 @@ from service.common.config import Settings
 from service.common.tracebacks import format_traceback
 from service.doctor.server_logs import judge_postgres_logs, judge_redis_logs
 from service.domain.errors import Refusal
+from tests.commands import kept_logging
 from tests.waiting import wait_until
 
 SECRET = "CNRY-7XK2-M4PQ"
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    with kept_logging():
+        yield
 
 
 def _raised(error: BaseException, cause: BaseException | None = None) -> BaseException:

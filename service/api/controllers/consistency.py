@@ -42,7 +42,8 @@ _JOB = jobs.EXAMPLE | {"kind": "reconcile", "requested": 1000000, "done": 0}
 
 class FailingTask(Answer):
     """A task of the partition's worker that fails and restarts: `opening` (then the state is `recovering`), or a
-    background task. `reason` is the type of the last error."""
+    background task. `reason` is the type of the last error. `worker`: no living worker has had the partition's lease
+    for ten seconds, so that nothing is recorded."""
 
     task: str
     failures: int
@@ -99,7 +100,10 @@ class ConsistencyChecks(Controller):
             last_reconciled_at=last and from_ms(to_ms(last.when)),
             reconciled_to=last and str(last.at),
             drift=last.left if last else {},
-            failing=[FailingTask.from_row(row) for row in await read_failing(context.pool, caller.partition)],
+            failing=[
+                *_missing_worker(context, caller.partition),
+                *(FailingTask.from_row(row) for row in await read_failing(context.pool, caller.partition)),
+            ],
         )
 
     @post(
@@ -130,6 +134,13 @@ class ConsistencyChecks(Controller):
             return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
         return await run_once(request, caller, body, act)
+
+
+def _missing_worker(context: Context, partition: int) -> list[FailingTask]:
+    since = context.watch.without_worker().get(partition)
+    if since is None:
+        return []
+    return [FailingTask(task="worker", failures=1, reason="NoLiveLease", since=from_ms(round(since * 1000)))]
 
 
 async def lag_s(context: Context, row: Partition) -> float:

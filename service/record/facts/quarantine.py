@@ -94,6 +94,12 @@ async def refused_redemption(database: Database, partition: int, event: EventId)
     return redeemed if isinstance(redeemed, Redeemed) else None
 
 
+async def count_quarantines(database: Database) -> dict[tuple[int, Cause], int]:
+    """The number of events by partition and cause."""
+    rows = await database.fetch(query("count_quarantines"))
+    return {(row["partition"], row["cause"]): row["count"] for row in rows}
+
+
 async def read_quarantine(database: Database, partition: int, newest: int) -> Quarantine:
     """The partition's counts, and so many of the newest events."""
     counts = await database.fetch(query("count_quarantine"), partition)

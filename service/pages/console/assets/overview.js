@@ -125,6 +125,7 @@ function alarms({ redis, postgres, workers }, consistency) {
   if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
   if (workers?.shown[0]?.hasWorker === false) texts.push("No worker records this workspace's partition: what is decided waits in Redis. Start one: scrip worker.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {
+    if (task === "worker") continue;
     texts.push(`The worker's ${task} has failed ${number(failures)} times since ${when(since).textContent}, last because of ${reason}.`);
   }
   return texts.map((text) => h("p", { class: "banner bad" }, text));

@@ -1,0 +1,74 @@
+"""What this process sees of each partition's worker and unrecorded events, by itself: there may be no worker."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import get_args
+
+from service.domain.errors import Refusal
+from service.formats.event_id import NO_EVENT, EventId
+from service.hot.decider import Decider
+from service.hot.scripts import REFUSED
+from service.hot.unrecorded import Unrecorded
+from service.record.facts.quarantine import Cause
+from service.record.partitions.partition_rows import Partition
+
+LOOK_S = 1.0
+MISSING_S = 10.0
+"""A partition without a live lease for so long lacks a worker; a restart or a handover takes less."""
+
+
+class PartitionWatch:
+    """All partitions.
+
+    1. The poller of Postgres hands in the rows of partitions: cursors and leases.
+    2. Once a second, the outbox's end of each open partition is read, and compared with the cursor.
+    3. If too much is unrecorded, the requests are refused that the gate would refuse.
+    """
+
+    def __init__(self, decider: Decider, max_unrecorded_s: float) -> None:
+        self._decider, self._max_s = decider, max_unrecorded_s
+        self._open: dict[int, EventId] = {}
+        """The cursors of open partitions."""
+        self._unrecorded: dict[int, Unrecorded] = {}
+        self._idle_since: dict[int, tuple[float, float]] = {}
+        """Since when a partition has no live lease, by both clocks."""
+
+        self.quarantined: dict[tuple[int, Cause], int] = {}
+        """The number of events in quarantine by partition and cause, 0 for none."""
+
+    def take_rows(self, rows: Sequence[Partition]) -> None:
+        self._open = {row.id: row.cursor for row in rows if row.state == "open"}
+        self._unrecorded = {row.id: self._unrecorded.get(row.id) or Unrecorded(self._max_s) for row in rows}
+        now = time.monotonic(), time.time()
+        self._idle_since = {row.id: self._idle_since.get(row.id, now) for row in rows if not row.lease_live}
+
+    def take_quarantined(self, counts: Mapping[tuple[int, Cause], int]) -> None:
+        self.quarantined = {
+            (partition, cause): counts.get((partition, cause), 0)
+            for partition in self._unrecorded
+            for cause in get_args(Cause)
+        }
+
+    def without_worker(self) -> dict[int, float]:
+        """The partitions that lack a worker, and since when (time.time)."""
+        now = time.monotonic()
+        return {partition: at for partition, (since, at) in self._idle_since.items() if now - since >= MISSING_S}
+
+    def unrecorded(self) -> dict[int, Unrecorded]:
+        """By partition."""
+        return self._unrecorded
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.gather(*(self._look(partition) for partition in self._open))
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self, partition: int) -> None:
+        with suppress(Refusal):  # Redis is away, and decides nothing
+            length, tail = await asyncio.gather(self._decider.outbox_length(partition), self._decider.tail(partition))
+            unrecorded = self._unrecorded[partition]
+            unrecorded.see_tail(tail, length)
+            unrecorded.see_cursor(self._open.get(partition, NO_EVENT))
+            self._decider.restrict(partition, REFUSED[unrecorded.state()])

@@ -1,0 +1,91 @@
+"""A partition without a worker: every API process sees it by itself, and refuses what would never be recorded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.api import partition_watch
+from service.hot import unrecorded
+from tests.integration.serving import Served
+from tests.service_fixture import Service, new_code, new_id, ok
+from tests.waiting import PATIENCE_S, until
+
+
+@pytest.fixture
+def alone(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+    """A client of an API process whose worker sleeps, with small bounds."""
+    monkeypatch.setattr(unrecorded, "FULL_EVENTS", 4)
+    monkeypatch.setattr(unrecorded, "BEHIND_EVENTS", 6)
+    until(lambda: _lag(patient) == 0)
+    served = Served(patient, tmp_path)
+    try:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{served.port}", headers=patient.checkout.headers, timeout=PATIENCE_S
+        ) as client:
+            until(lambda: client.get("/health/ready").is_success)
+            yield client
+    finally:
+        served.end()
+
+
+def _lag(service: Service) -> int:
+    return ok(service.operate.get("/v1/ops/consistency"))["lagEvents"]
+
+
+def _redeem(client: httpx.Client, code: str) -> tuple[int, str]:
+    answer = client.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()})
+    return answer.status_code, "" if answer.is_success else answer.json()["code"]
+
+
+def test_the_bound_holds_without_a_worker(patient: Service, alone: httpx.Client) -> None:
+    """At 80 % of the bound the process refuses locks, at the bound all changes, and reads go on; once a worker has
+    recorded them, everything is served again."""
+    codes = [new_code() for _ in range(9)]
+    patient.book(*codes)
+    with patient.run.asleep("worker"):
+        for code in codes[:4]:
+            assert _redeem(alone, code) == (201, "")
+        until(lambda: alone.post(f"/v1/coupons/lock/{codes[8]}", json={"userId": "u"}).status_code == 503)
+        refused = alone.post(f"/v1/coupons/lock/{codes[8]}", json={"userId": "u"})
+        assert (refused.json()["code"], "retry-after" in refused.headers) == ("behind", True)
+        for code in codes[4:6]:
+            assert _redeem(alone, code) == (201, "")
+        until(lambda: _redeem(alone, codes[6]) == (503, "behind"))
+        assert alone.get(f"/v1/coupons/{codes[0]}").is_success
+    until(lambda: _redeem(alone, codes[7]) == (201, ""))
+    until(lambda: alone.post(f"/v1/coupons/lock/{codes[8]}", json={"userId": "u"}).is_success)
+
+
+def test_a_missing_worker_is_named(patient: Service, alone: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a live lease, readiness, consistency and metrics name the worker; with one they no longer do."""
+    mine, shown = f"worker of partition {patient.partition}", f'scrip_worker_missing{{partition="{patient.partition}"}}'
+    monkeypatch.setattr(partition_watch, "MISSING_S", 0.5)
+
+    def failing() -> list[str]:
+        ready = alone.get("/health/ready")
+        return ready.json()["failing"] if ready.is_success else []
+
+    assert mine not in failing()
+    with patient.run.asleep("worker"):
+        until(lambda: mine in failing())
+        tasks = alone.get("/v1/ops/consistency", headers=patient.operate.headers).json()["failing"]
+        assert [(one["task"], one["reason"]) for one in tasks] == [("worker", "NoLiveLease")]
+        assert f"{shown} 1.0" in alone.get("/metrics").text
+    until(lambda: mine not in failing())
+    assert f"{shown} 0.0" in alone.get("/metrics").text
+
+
+async def test_quarantine_is_counted_from_its_table(patient: Service, alone: httpx.Client) -> None:
+    """The metric has every cause of every partition, whoever put the events there, and falls when they are gone."""
+
+    def shows(cause: str, events: int) -> bool:
+        name = f'scrip_quarantined_events{{cause="{cause}",partition="{patient.partition}"}} {events}.0'
+        return name in alone.get("/metrics").text
+
+    until(lambda: shows("unrecorded", 0))
+    await patient.fetch("INSERT INTO quarantine VALUES ($1, 1, 1, 'unrecorded', 'test', 'x', 'x')", patient.partition)
+    until(lambda: shows("unrecorded", 1) and shows("refused", 0))
+    await patient.fetch("DELETE FROM quarantine")
+    until(lambda: shows("unrecorded", 0))
