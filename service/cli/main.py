@@ -14,6 +14,7 @@ from service.cli.demo import demo
 from service.cli.failures import Commands, check_record
 from service.cli.moving import move
 from service.cli.partitions import partitions
+from service.cli.quarantine import quarantine
 from service.cli.reconcile import reconcile
 from service.cli.recovery import rebuild
 from service.common.redis_address import MAX_PORT
@@ -43,6 +44,7 @@ main.add_command(demo)
 main.add_command(keys)
 main.add_command(move)
 main.add_command(partitions)
+main.add_command(quarantine)
 main.add_command(rebuild)
 main.add_command(reconcile)
 main.add_command(replay)

@@ -142,8 +142,8 @@ def _judge_quarantine(quarantine: Quarantine) -> Check:
         "quarantine",
         "bad",
         f"{counts}; the newest: {newest}",
-        "Read the table quarantine, correct the effect of each event and delete its row. Then run "
-        "`scrip reconcile --repair`: a rebuild blocks the codes of these events.",
+        "`scrip quarantine list` shows them, and `scrip quarantine show` explains what to do with one. A rebuild of "
+        "Redis blocks their codes until then.",
     )
 
 

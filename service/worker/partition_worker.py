@@ -39,6 +39,7 @@ from service.worker.opening_turns import OpeningTurns
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.partition_removal import remove_partition
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
+from service.worker.quarantine_settler import QuarantineSettler
 from service.worker.restocker import Restocker
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
@@ -247,6 +248,7 @@ class PartitionWorker:
             "moving": lambda: WorkspaceMover(
                 self._redis_url, pool, server, scripts, fence, erasing, self._moving, self._standbys
             ).run(lease),
+            "settling": lambda: QuarantineSettler(pool, partition, fence).run(lease),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
         }

@@ -12,13 +12,12 @@ import asyncpg
 import structlog
 
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
-from service.formats.events import Entry, MalformedEvent, entry_digest
+from service.formats.events import Entry, entry_digest
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
 from service.hot.unrecorded import State, Unrecorded
-from service.record.facts.event_writer import KeyReused, NotAssigned, RejectedEvent, Undecided, record
+from service.record.facts.event_writer import REFUSED, RejectedEvent, record, refusal_reason
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
-from service.record.pool import error_name
 from service.worker.standbys import Standbys
 
 BATCH_EVENTS = 5000
@@ -40,8 +39,6 @@ MAX_REFUSED_IN_A_ROW = 100
 
 _RATE_WINDOW_S = 10
 
-# Errors of the event itself. Others are retried.
-_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 _log = structlog.get_logger(__name__)
 
 
@@ -151,7 +148,7 @@ class Flusher:
             except _TRANSIENT as error:
                 if redis.is_redirected(error):  # an idle partition has no other way to notice it soon
                     raise
-                self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
+                self._log.warning("recording pauses", reason=refusal_reason(error), seconds=round(backoff_s, 2))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
@@ -244,7 +241,7 @@ class Flusher:
             entries = [(seq, *_values(fields)) for seq, (_, fields) in enumerate(batch, first)]
             await self._commit(first + len(batch) - 1, batch[-1], entries)
             self._refused_in_a_row = 0
-        except _REFUSED as error:
+        except REFUSED as error:
             await self._refused(first, batch, error)
 
     async def _refused(self, first: int, batch: Read, error: Exception) -> None:
@@ -254,12 +251,14 @@ class Flusher:
             await self._record(first + middle, batch[middle:])
             return
         if self._refused_in_a_row >= MAX_REFUSED_IN_A_ROW:
-            raise TooManyRefused(f"{self._refused_in_a_row} events in a row, the last for {_reason(error)}") from error
+            raise TooManyRefused(
+                f"{self._refused_in_a_row} events in a row, the last for {refusal_reason(error)}"
+            ) from error
         (entry,) = batch
         d, r, _ = _values(entry[1])
-        await self._commit(first, entry, [], [RejectedEvent(first, _reason(error), d, r)])
+        await self._commit(first, entry, [], [RejectedEvent(first, refusal_reason(error), d, r)])
         self._refused_in_a_row += 1
-        self._log.error("event put into quarantine", event_id=entry[0].decode(), reason=_reason(error))
+        self._log.error("event put into quarantine", event_id=entry[0].decode(), reason=refusal_reason(error))
 
     async def _commit(
         self, to: int, last: tuple[bytes, Fields], entries: Sequence[Entry], quarantined: Sequence[RejectedEvent] = ()
@@ -340,9 +339,3 @@ def _is_cancelled() -> bool:
 
 def _parse(entry_id: bytes) -> EventId:
     return parse_event_id(entry_id.decode())
-
-
-def _reason(error: Exception) -> str:
-    """The reason without row values, which may be codes."""
-    is_ours = isinstance(error, MalformedEvent | Undecided | KeyReused | NotAssigned)
-    return f"{type(error).__name__} {error}" if is_ours else error_name(error)

@@ -298,8 +298,9 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_recorded ON idempotency_keys USING brin (recorded_at);
 
--- Quarantined events, as they were decided. Each is an alarm. Cause: Postgres refused to record it; it is recorded, and
--- Redis could not apply it again; Redis was rebuilt before it was recorded.
+-- Quarantined events, as they were decided. Each is an alarm until an operator has resolved it. Cause: Postgres refused to
+-- record it; it is recorded, and Redis could not apply it again; Redis was rebuilt before it was recorded. `ordered` is
+-- what an operator wants a worker to do with it, `failure` why that failed, `resolution` what was done.
 CREATE TABLE quarantine (
   partition int,
   epoch bigint,
@@ -309,5 +310,11 @@ CREATE TABLE quarantine (
   d bytea NOT NULL,
   r bytea NOT NULL,
   at timestamptz NOT NULL DEFAULT now(),
+  ordered text CHECK (ordered IN ('retry', 'settle', 'release')),
+  failure text,
+  resolution text CHECK (resolution IN ('retry', 'settle', 'release')),
+  resolved_at timestamptz,
+  CHECK ((resolution IS NULL) = (resolved_at IS NULL) AND (ordered IS NULL OR resolution IS NULL)),
   PRIMARY KEY (partition, epoch, seq)
 );
+CREATE INDEX quarantine_live ON quarantine (partition, epoch, seq) WHERE resolution IS NULL;

@@ -186,6 +186,7 @@ FROM workers WHERE alive_until > clock_timestamp() AND holder NOT IN (SELECT hol
 UNION ALL
 SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
   CASE WHEN EXISTS (SELECT FROM rebuild_orders WHERE partition = id) THEN 'rebuilding' END,
+  CASE WHEN EXISTS (SELECT FROM quarantine WHERE partition = id AND ordered IS NOT NULL AND resolution IS NULL) THEN 'settling' END,
   CASE WHEN EXISTS (SELECT FROM erasures WHERE partition = id AND user_id IS NOT NULL) THEN 'erasing' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'generate') THEN 'generating' END,
   CASE WHEN EXISTS (SELECT FROM waiting WHERE partition = id AND kind = 'reconcile') THEN 'reconciling' END,

@@ -1,14 +1,14 @@
 -- name: count_quarantine
--- How many events of a partition are in quarantine, by cause.
+-- How many unresolved events of a partition are in quarantine, by cause.
 -- $1 partition int
-SELECT cause, count(*) FROM quarantine WHERE partition = $1 GROUP BY cause;
+SELECT cause, count(*) FROM quarantine WHERE partition = $1 AND resolution IS NULL GROUP BY cause;
 
 -- name: count_quarantines
--- How many events are in quarantine, by partition and cause.
-SELECT partition, cause, count(*) FROM quarantine GROUP BY partition, cause;
+-- How many unresolved events are in quarantine, by partition and cause.
+SELECT partition, cause, count(*) FROM quarantine WHERE resolution IS NULL GROUP BY partition, cause;
 
 -- name: has_quarantined
--- Whether an event with this content is in quarantine, of any partition.
+-- Whether an event with this content is, or was, in quarantine, of any partition.
 -- $1 epoch bigint  $2 seq bigint  $3 decided bytea
 SELECT EXISTS (SELECT FROM quarantine WHERE epoch = $1 AND seq = $2 AND d = $3);
 
@@ -19,7 +19,7 @@ SELECT EXISTS (SELECT FROM quarantine WHERE epoch = $1 AND seq = $2 AND d = $3);
 -- $7 codes text[]  $8 users text[]
 SELECT EXISTS (
   SELECT FROM quarantine
-  WHERE partition = $1 AND cause = 'refused' AND (epoch, seq) <= ($5, $6)
+  WHERE partition = $1 AND resolution IS NULL AND cause = 'refused' AND (epoch, seq) <= ($5, $6)
     AND CASE
       WHEN substring(d FOR 2) = 'S '::bytea THEN false
       WHEN encode(d, 'escape') ~ '^[A-Z] [0-9]+ ' AND position(convert_to(' ' || $2::int || ' ', 'UTF8') IN d) <> 2 THEN false
@@ -32,15 +32,36 @@ SELECT EXISTS (
     END
 );
 
+-- name: list_quarantine
+-- Unresolved events after one, in order, of a partition or all.
+-- $1 partition int  $2 after_epoch bigint  $3 after_seq bigint  $4 limit int
+SELECT partition, epoch, seq, cause, reason, d, r, at, ordered, failure, resolution, resolved_at FROM quarantine
+WHERE resolution IS NULL AND ($1::int IS NULL OR partition = $1) AND (epoch, seq) > ($2, $3)
+ORDER BY epoch, seq LIMIT $4;
+
 -- name: newest_in_quarantine
--- The newest events in quarantine, without their content.
+-- The newest unresolved events in quarantine, without their content.
 -- $1 partition int  $2 limit int
-SELECT epoch, seq, cause, reason, at FROM quarantine WHERE partition = $1 ORDER BY epoch DESC, seq DESC LIMIT $2;
+SELECT epoch, seq, cause, reason, at FROM quarantine WHERE partition = $1 AND resolution IS NULL
+ORDER BY epoch DESC, seq DESC LIMIT $2;
+
+-- name: order_resolution
+-- Order what a worker does with an unresolved event.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 choice text
+UPDATE quarantine SET ordered = $4, failure = NULL
+WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL RETURNING partition;
+
+-- name: ordered_resolutions
+-- The partition's first events for which something is ordered.
+-- $1 partition int  $2 limit int
+SELECT partition, epoch, seq, cause, reason, d, r, at, ordered, failure, resolution, resolved_at FROM quarantine
+WHERE partition = $1 AND ordered IS NOT NULL ORDER BY epoch, seq LIMIT $2;
 
 -- name: page_quarantine
--- A partition's quarantined events in order, after one.
+-- A partition's unresolved events in order, after one.
 -- $1 partition int  $2 after_epoch bigint  $3 after_seq bigint  $4 limit int
-SELECT epoch, seq, d FROM quarantine WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT $4;
+SELECT epoch, seq, d FROM quarantine WHERE partition = $1 AND resolution IS NULL AND (epoch, seq) > ($2, $3)
+ORDER BY epoch, seq LIMIT $4;
 
 -- name: quarantine_recorded
 -- Quarantine recorded events that can't be applied again, each once; return the new ones.
@@ -56,8 +77,26 @@ ON CONFLICT DO NOTHING RETURNING epoch, seq;
 INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r) VALUES ($1, $2, $3, 'unrecorded', $4, $5, $6)
 ON CONFLICT DO NOTHING;
 
+-- name: quarantined_named
+-- The events of this id, of every partition.
+-- $1 epoch bigint  $2 seq bigint
+SELECT partition, epoch, seq, cause, reason, d, r, at, ordered, failure, resolution, resolved_at FROM quarantine
+WHERE epoch = $1 AND seq = $2 ORDER BY partition;
+
 -- name: refused_redemption
 -- A redemption in quarantine that stands in Redis.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT d, r FROM quarantine
-WHERE partition = $1 AND epoch = $2 AND seq = $3 AND cause <> 'unrecorded' AND substring(d FOR 2) = 'R '::bytea;
+WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL AND cause <> 'unrecorded'
+  AND substring(d FOR 2) = 'R '::bytea;
+
+-- name: reject_resolution
+-- Store why what was ordered failed.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 failure text
+UPDATE quarantine SET ordered = NULL, failure = $4 WHERE partition = $1 AND epoch = $2 AND seq = $3;
+
+-- name: resolve_quarantined
+-- Store that what was ordered is done. Returns no row if the order has changed.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 choice text
+UPDATE quarantine SET ordered = NULL, failure = NULL, resolution = $4, resolved_at = clock_timestamp()
+WHERE partition = $1 AND epoch = $2 AND seq = $3 AND ordered = $4 RETURNING partition;

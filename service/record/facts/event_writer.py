@@ -8,11 +8,13 @@ import asyncpg
 
 from service.domain.field_types import decode_id
 from service.domain.times import from_ms
+from service.formats.event_id import EventId
 from service.formats.events import (
     Answered,
     Assigned,
     Entry,
     Fact,
+    MalformedEvent,
     RequestPart,
     RolledBack,
     StockNotice,
@@ -23,7 +25,7 @@ from service.formats.events import (
     read_redemption,
     redemption_id,
 )
-from service.record.pool import Connection, Database
+from service.record.pool import Connection, Database, error_name
 from service.record.queries import query
 
 # The columns in the order of the rows below. COPY takes text, built by hand from the outbox: that costs Python a third
@@ -54,6 +56,16 @@ class KeyReused(ValueError):
 
 class NotAssigned(ValueError):
     """An unrecorded assignment was taken back."""
+
+
+REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+"""Errors of the event itself. Others are retried."""
+
+
+def refusal_reason(error: Exception) -> str:
+    """The reason without row values, which may be codes."""
+    is_ours = isinstance(error, MalformedEvent | Undecided | KeyReused | NotAssigned)
+    return f"{type(error).__name__} {error}" if is_ours else error_name(error)
 
 
 class RejectedEvent(NamedTuple):
@@ -99,6 +111,11 @@ async def record(
         if getattr(error, "constraint_name", None) != "idempotency_keys_pkey":
             raise
         return await write(new_keys=False)
+
+
+async def record_late(connection: Connection, partition: int, at: EventId, d: bytes, r: bytes) -> None:
+    """Write one event of an older time, in the caller's transaction; the cursor stays. Raises REFUSED."""
+    await _Batch(partition, at.epoch, [(at.seq, d, r, None)]).write(connection, new_keys=True)
 
 
 async def prune_keys(database: Database, limit: int) -> int:

@@ -1,0 +1,236 @@
+"""`scrip quarantine`: list, explain and resolve quarantined events."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from service.cli.failures import Commands, connect_to_record
+from service.cli.tables import render_table
+from service.common.running_service import find_service
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from service.common.config import Settings
+    from service.record.facts.quarantine_resolutions import Choice, Quarantined
+
+MAX_LISTED = 1000
+WAIT_S, POLL_S = 30.0, 0.2
+"""Time for a worker to do what was ordered."""
+
+_CAUSES = {
+    "refused": "Postgres refused to record it",
+    "not_redone": "it is recorded, and Redis could not apply it again",
+    "unrecorded": "Redis was rebuilt before it was recorded",
+}
+_CHOICES = {
+    "retry": "records the event as it was decided. Postgres may refuse it (again)",
+    "settle": "switches the code off, so that it is not sold any more. Nothing is recorded",
+    "release": "drops the event: the code gets the state that Postgres has",
+}
+_NOT_RECORDED = "There is nothing to release: the event is recorded. Roll the redemption back, or unassign the code."
+
+
+@click.group(cls=Commands, epilog="Example: scrip quarantine show 5-1207")
+def quarantine() -> None:
+    """Events that an operator must decide about.
+
+    The codes of these events are blocked after the next rebuild of Redis, because it is unknown whether they were used.
+    `list` shows the events and `show` explains one. `retry`, `settle` and `release` resolve one: a worker does it, and
+    then repairs Redis from Postgres. All three are in the audit.
+    """
+
+
+@quarantine.command(name="list", epilog="Example: scrip quarantine list --partition 3")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_events(partition: int | None, as_json: bool) -> None:
+    """List unresolved events, the oldest first, at most 1,000."""
+    from service.common import config
+
+    asyncio.run(_list(config.load(), partition, as_json))
+
+
+@quarantine.command(epilog="Example: scrip quarantine show 5-1207")
+@click.argument("event")
+def show(event: str) -> None:
+    """Explain an event, and what to do with it.
+
+    It shows what happened, what Postgres and Redis have now, and what each choice does.
+    """
+    from service.common import config
+
+    asyncio.run(_show(config.load(), event))
+
+
+@quarantine.command(epilog="Example: scrip quarantine retry 5-1207")
+@click.argument("event")
+def retry(event: str) -> None:
+    """Record the event as it was decided."""
+    _resolve(event, "retry")
+
+
+@quarantine.command(epilog="Example: scrip quarantine settle 5-1207")
+@click.argument("event")
+def settle(event: str) -> None:
+    """Switch the event's codes off: they are not sold any more."""
+    _resolve(event, "settle")
+
+
+@quarantine.command(epilog="Example: scrip quarantine release 5-1207")
+@click.argument("event")
+def release(event: str) -> None:
+    """Drop the event: its codes get the state that Postgres has."""
+    _resolve(event, "release")
+
+
+async def _list(settings: "Settings", partition: int | None, as_json: bool) -> None:
+    import msgspec
+
+    from service.record.facts.quarantine_resolutions import list_quarantine
+
+    async with connect_to_record(settings) as connection:
+        events = await list_quarantine(connection, partition, MAX_LISTED)
+        listed = [await _outline(connection, event) for event in events]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(listed), indent=2))
+    elif listed:
+        names = ("event", "partition", "at", "cause", "what", "workspace", "code", "ordered", "failure")
+        click.echo(
+            render_table([name.upper() for name in names], [[row[name] or "-" for name in names] for row in listed])
+        )
+    else:
+        click.echo("No event waits for a decision.")
+
+
+async def _outline(connection: "asyncpg.Connection", event: "Quarantined") -> dict[str, Any]:
+    from service.access.actor import mask
+    from service.cli.quarantine_report import kind_of
+
+    named = await _named(connection, event)
+    return {
+        "event": str(event.id),
+        "partition": str(event.partition),
+        "at": f"{event.at:%Y-%m-%d %H:%M:%S}",
+        "cause": event.cause,
+        "reason": event.reason,
+        "what": kind_of(event),
+        "workspace": named[0][0] if named else None,
+        "code": mask(named[0][1].code) if named else None,
+        "ordered": event.ordered,
+        "failure": event.failure,
+    }
+
+
+async def _named(connection: "asyncpg.Connection", event: "Quarantined") -> list[tuple[str, Any]]:
+    """The event's workspace, by name, and the code, book, user and order of each of its codes."""
+    from service.domain.errors import Refusal
+    from service.formats.quarantined_event import read_names
+    from service.record.config.workspace_rows import read_workspace
+
+    named = []
+    for one in read_names(event.d):
+        try:
+            workspace = (await read_workspace(connection, one.workspace)).name
+        except (Refusal, LookupError):
+            workspace = str(one.workspace)
+        named.append((workspace, one))
+    return named
+
+
+async def _find(connection: "asyncpg.Connection", text: str) -> "Quarantined":
+    """Raises ClickException."""
+    from service.formats.event_id import parse_event_id
+    from service.record.facts.quarantine_resolutions import find_quarantined
+
+    try:
+        at = parse_event_id(text)
+    except ValueError:
+        raise click.ClickException(f"{text!r} is no event. Events look like 5-1207; `list` shows them.") from None
+    found = await find_quarantined(connection, at)
+    live = [event for event in found if event.resolution is None]
+    if not found:
+        raise click.ClickException(f"Event {text} is not in quarantine. `scrip quarantine list` shows all.")
+    return (live or found)[0]
+
+
+async def _show(settings: "Settings", text: str) -> None:
+    from service.cli.quarantine_report import describe, describe_held, describe_recorded
+
+    async with connect_to_record(settings) as connection:
+        event = await _find(connection, text)
+        lines = [
+            f"Event {event.id} of partition {event.partition}, in quarantine since {event.at:%Y-%m-%d %H:%M:%S} UTC.",
+            f"Cause: {_CAUSES[event.cause]} ({event.reason}).",
+            f"What happened: {describe(event)}",
+        ]
+        for workspace, one in await _named(connection, event):
+            lines.append(f"Code {one.code} of workspace {workspace}:")
+            lines.append(f"  Postgres: {await describe_recorded(connection, event.partition, one)}")
+            lines.append(f"  Redis:    {await describe_held(find_service(settings).redis_url, event.partition, one)}")
+    if event.resolution:
+        lines.append(f"Resolved: {event.resolution}, {event.resolved_at:%Y-%m-%d %H:%M:%S} UTC.")
+    else:
+        if event.failure:
+            lines.append(f"The last try failed: {event.failure}.")
+        lines.append("Choices:")
+        lines += [f"  {choice:<8} {_CHOICES[choice]}." for choice in _choices(event)]
+    click.echo("\n".join(lines))
+
+
+def _choices(event: "Quarantined") -> list["Choice"]:
+    """What can be done: an unreadable event can only be dropped, and a recorded one cannot."""
+    from service.cli.quarantine_report import kind_of
+    from service.record.facts.quarantine_resolutions import Choice
+
+    if kind_of(event) in ("unreadable", "answered", "stock notice"):
+        return ["release"]
+    return [choice for choice in get_args(Choice) if not (choice == "release" and event.cause == "not_redone")]
+
+
+def _resolve(text: str, choice: "Choice") -> None:
+    from service.common import config
+
+    asyncio.run(_order(config.load(), text, choice))
+
+
+async def _order(settings: "Settings", text: str, choice: "Choice") -> None:
+    """Order it, audited, and wait until a worker has done it. Raises ClickException."""
+    from service.access.actor import Actor, current_actor
+    from service.formats.quarantined_event import read_names
+    from service.record.config.audit_log import write_audit
+    from service.record.facts.quarantine_resolutions import order_resolution
+
+    current_actor.set(Actor("command"))
+    async with connect_to_record(settings) as connection:
+        event = await _find(connection, text)
+        if event.resolution:
+            raise click.ClickException(f"Event {text} is resolved already: {event.resolution}.")
+        if choice not in _choices(event):
+            remedy = _NOT_RECORDED if event.cause == "not_redone" else "It can only be released."
+            raise click.ClickException(f"{choice} is not possible for event {text}. {remedy}")
+        async with connection.transaction():
+            await order_resolution(connection, event, choice)
+            for workspace in {name.workspace for name in read_names(event.d)}:
+                after = {"cause": event.cause, "reason": event.reason}
+                await write_audit(connection, workspace, f"quarantine.{choice}", event.id, after=after)
+        await _wait(connection, text, choice)
+
+
+async def _wait(connection: "asyncpg.Connection", text: str, choice: "Choice") -> None:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        event = await _find(connection, text)
+        if event.resolution:
+            click.echo(f"Event {text} is resolved: {choice}. A comparison repairs its codes in Redis now.")
+            return
+        if event.failure:
+            raise click.ClickException(f"Event {text} stays in quarantine: {event.failure}.")
+        if time.monotonic() > deadline:
+            raise click.ClickException(
+                f"No worker has done it yet. The order stays: a worker does it once it runs, and once no comparison of "
+                f"the workspace is under way. `scrip quarantine show {text}` shows whether it is done."
+            )
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,194 @@
+"""`scrip quarantine`: an operator sees what a quarantined event means, and resolves it."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from service.formats.event_id import EventId
+from service.formats.events import Redeemed, encode_event
+from tests.commands import scrip
+from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.waiting import until
+
+_AT_MS = 1_800_000_000_000
+_numbers = count(10**9)
+
+
+@pytest.fixture
+def service(patient: Service) -> Iterator[Service]:
+    yield patient
+    _fetch(patient, "DELETE FROM quarantine")
+
+
+def _fetch(service: Service, sql: str, *args: Any) -> list[Any]:
+    return asyncio.run(service.fetch(sql, *args))
+
+
+def _run(service: Service, *words: str) -> Result:
+    return scrip("quarantine", *words, **service.urls)
+
+
+def _redeem(service: Service, code: str, user: str, order: str) -> Any:
+    return service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user, "orderId": order})
+
+
+def _listed(service: Service) -> dict[str, Any]:
+    (event,) = json.loads(_run(service, "list", "--json").output)
+    return event
+
+
+def _refuse(service: Service, code: str, user: str, order: str) -> str:
+    """Redeem a code of which Postgres has another use, and return the quarantined event."""
+    _fetch(service, "INSERT INTO single_uses SELECT workspace, $1, gen_random_uuid() FROM workspaces", code)
+    ok(_redeem(service, code, user, order), 201)
+    until(lambda: _fetch(service, "SELECT FROM quarantine"))
+    return _listed(service)["event"]
+
+
+def _insert(service: Service, cause: str, decided: str) -> str:
+    """Put an event of an old epoch into quarantine; return its id."""
+    at = EventId(1, next(_numbers))
+    insert = (
+        "INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r) VALUES ($1, $2, $3, $4, 't', $5, '{}')"
+    )
+    _fetch(service, insert, service.partition, *at, cause, decided.encode())
+    return str(at)
+
+
+def _set_aside(service: Service, code: str, order: str = "") -> str:
+    """Let a redemption be set aside with a Redis that is rebuilt, so that its code is blocked; return the event."""
+    (row,) = _fetch(service, "SELECT workspace, book FROM codes WHERE code = $1", code)
+    about: dict[str, Any] = {"workspace": row["workspace"], "book": row["book"], "code": code, "user": "ann"}
+    sold: dict[str, Any] = {"order": order or new_id("order"), "value_e4": 30_000, "currency": "USD", "digits": 2}
+    spent: dict[str, Any] = {"discount_e4": 0, "slot": 1, "max_uses": 1, "redemption_id": "-", "at_ms": _AT_MS}
+    event = _insert(service, "unrecorded", encode_event(Redeemed(epoch=0, seq=0, **about, **sold, **spent)))
+    _rebuild(service)
+    until(lambda: _status(service, code) == "inactive")
+    return event
+
+
+def _rebuild(service: Service) -> None:
+    assert scrip("rebuild", "--partition", str(service.partition), **service.urls).exit_code == 0
+    until(lambda: service.checkout.get("/v1/users/nobody").is_success)
+
+
+def _status(service: Service, code: str) -> str:
+    return ok(service.checkout.get(f"/v1/coupons/{code}"))["status"]
+
+
+def test_a_refused_sale_is_recorded_later(service: Service) -> None:
+    """`show` explains the event and both stores; `retry` says why Postgres refuses it, and once the cause is gone it
+    records the sale under its own id."""
+    code, user, order = new_code(), new_id(), new_id("order")
+    book = service.book(code)
+    event = _refuse(service, code, user, order)
+    assert code not in _run(service, "list").output
+    shown = _run(service, "show", event).output
+    for text in (
+        "Postgres refused to record it (UniqueViolationError",
+        code,
+        user,
+        order,
+        "Redis:    active, used up",
+        "release",
+    ):
+        assert text in shown
+    again = _run(service, "retry", event)
+    assert (again.exit_code, "UniqueViolationError single_uses_pkey" in again.output) == (1, True)
+    assert _listed(service)["failure"] == "UniqueViolationError single_uses_pkey"
+
+    _fetch(service, "DELETE FROM single_uses WHERE code = $1", code)
+    done = _run(service, "retry", event)
+    assert done.exit_code == 0, done.output
+    assert _run(service, "list").output == "No event waits for a decision.\n"
+    ((name,),) = _fetch(service, "SELECT epoch || '-' || seq FROM redemptions WHERE code = $1", code)
+    assert name == event
+    until(lambda: not _fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
+    assert _status(service, code) == "redeemed"
+    assert service.stats(book)["redemptions"] == 1
+    assert scrip("reconcile", "--partition", str(service.partition), **service.urls).exit_code == 0
+    rows = _fetch(service, "SELECT actor, action FROM audit WHERE subject = $1 ORDER BY position", event)
+    assert [tuple(row) for row in rows] == [("command", "quarantine.retry")] * 2
+    assert "resolved already: retry" in _run(service, "release", event).output
+
+
+def test_a_code_that_was_set_aside_is_released(service: Service) -> None:
+    """After `release` the code has the state of Postgres, and is sold again; the same event is not set aside again."""
+    code = new_code()
+    service.book(code)
+    event = _set_aside(service, code)
+    assert "Redis:    blocked, 0 uses" in _run(service, "show", event).output
+    assert _run(service, "release", event).exit_code == 0
+    until(lambda: _status(service, code) == "available")
+    ok(_redeem(service, code, "bob", new_id("order")), 201)
+    _rebuild(service)
+    until(lambda: _status(service, code) == "redeemed")
+
+
+def test_a_code_that_was_set_aside_is_recorded(service: Service) -> None:
+    """After `retry` the sale is recorded: both stores have it, with its order and its user's count."""
+    code, order = new_code(), new_id("order")
+    service.book(code)
+    event = _set_aside(service, code, order)
+    done = _run(service, "retry", event)
+    assert done.exit_code == 0, done.output
+    until(lambda: _status(service, code) == "redeemed")
+    until(lambda: not _fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
+    refused(_redeem(service, code, "bob", new_id("order")), 409, "coupon_redeemed")
+    refused(_redeem(service, _other_code(service, code), "ann", order), 409, "order_already_used")
+    assert scrip("reconcile", "--partition", str(service.partition), **service.urls).exit_code == 0
+
+
+def _other_code(service: Service, code: str) -> str:
+    """Another code of a code's book."""
+    (row,) = _fetch(service, "SELECT book_id FROM codes JOIN books USING (workspace, book) WHERE code = $1", code)
+    other = new_code()
+    ok(service.manage.post(f"/v1/books/{row['book_id']}/codes", json={"codes": [other]}))
+    return other
+
+
+def test_a_code_is_kept_out_of_sale(service: Service) -> None:
+    """After `settle` the code is switched off in both stores, also after the next rebuild."""
+    code = new_code()
+    service.book(code)
+    event = _set_aside(service, code)
+    assert _run(service, "settle", event).exit_code == 0
+    until(lambda: not _fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
+    refused(_redeem(service, code, "bob", new_id("order")), 409, "coupon_inactive")
+    assert _fetch(service, "SELECT active FROM codes WHERE code = $1", code)[0]["active"] is False
+    assert "switched off" in _run(service, "show", event).output
+    assert ok(service.manage.patch(f"/v1/coupons/{code}", json={"status": "active"}))["status"] == "available"
+
+
+@pytest.mark.parametrize(
+    ("cause", "decided", "choice", "says"),
+    [
+        ("refused", "Z nonsense", "retry", "It can only be released."),
+        ("not_redone", "R 1 1 CODE-1 ann - - - - 2 0 1800000000000 0 5 6 1 7", "release", "the event is recorded"),
+    ],
+)
+def test_what_is_not_possible(service: Service, cause: str, decided: str, choice: str, says: str) -> None:
+    """An unreadable event can only be released, and a recorded one can't be."""
+    event = _insert(service, cause, decided)
+    done = _run(service, choice, event)
+    assert (done.exit_code, says in done.output) == (1, True)
+    if cause == "refused":
+        assert _run(service, "release", event).exit_code == 0
+    for words, why in ((("show", "1-1"), "is not in quarantine"), (("show", "x"), "Events look like 5-1207")):
+        done = _run(service, *words)
+        assert (done.exit_code, why in done.output) == (1, True)
+
+
+def test_without_a_worker(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a worker the command says that the order stays; the worker that comes executes it."""
+    monkeypatch.setattr("service.cli.quarantine.WAIT_S", 0.5)
+    with service.run.asleep("worker"):
+        done = _run(service, "release", _insert(service, "refused", "Z"))
+        assert (done.exit_code, "The order stays" in done.output) == (1, True)
+        assert _listed(service)["ordered"] == "release"
+    until(lambda: "No event waits" in _run(service, "list").output)
