@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import get_args
 
+import structlog
+
 from service.domain.errors import Refusal
 from service.formats.event_id import NO_EVENT, EventId
 from service.hot.decider import Decider
@@ -13,6 +15,8 @@ from service.hot.scripts import REFUSED
 from service.hot.unrecorded import Unrecorded
 from service.record.facts.quarantine import Cause
 from service.record.partitions.partition_rows import Partition
+
+log = structlog.get_logger()
 
 LOOK_S = 1.0
 MISSING_S = 10.0
@@ -61,7 +65,11 @@ class PartitionWatch:
         return self._unrecorded
 
     async def run(self) -> None:
+        missing = frozenset[int]()
         while True:
+            was, missing = missing, frozenset(self.without_worker())
+            if new := sorted(missing - was):
+                log.error("worker_missing", partitions=new, remedy="Start `scrip worker`, or find out why it hangs.")
             await asyncio.gather(*(self._look(partition) for partition in self._open))
             await asyncio.sleep(LOOK_S)
 

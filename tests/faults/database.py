@@ -33,13 +33,14 @@ class _Server(Postgres):
         child.env |= self._more
         return child
 
-    async def copy(self, primary: str) -> None:
-        """Make its data a standby's, of the server at this address."""
+    async def copy(self, primary: str, *, as_standby: bool = True) -> None:
+        """Make its data a copy of the server's at this address, which it follows as a standby."""
         if self._account is not None:
             self._allow_traversal()
         self._folder.mkdir(mode=0o700)
         self._change_owner(self._folder)
-        options = ("-D", str(self._folder), "-d", primary, "--write-recovery-conf", "--checkpoint=fast")
+        options = ("-D", str(self._folder), "-d", primary, "--checkpoint=fast")
+        options += ("--write-recovery-conf",) if as_standby else ()
         copying = self._make_child("pg_basebackup", *options)
         await copying.start()
         assert await copying.wait() == 0, copying.read_log_tail()
@@ -84,6 +85,8 @@ class Database:
         """Where the service comes in, and where the standby does."""
         self._standby: _Server | None = None
         self._killed: list[_Server] = []
+        """What is not in use: killed, or a copy."""
+        self._backups = 0
         self.url = ""
         """Of the database, past the front."""
         self.front_url = ""
@@ -151,6 +154,28 @@ class Database:
         self._server, self._standby = self._standby, None
         self._socket.unlink(missing_ok=True)
         self._socket.symlink_to(_socket_of(self._server.url))
+
+    async def back_up(self) -> None:
+        """Copy all of its data, for `restore`."""
+        self._backups += 1
+        folder = self._folder.with_name(f"{self._folder.name}-{self._backups}")
+        folder.mkdir()
+        backup = _Server(folder, self._keep_fd, {})
+        await self.link.start()
+        await backup.copy(f"host=127.0.0.1 port={self.link.port} user=postgres", as_standby=False)
+        self._killed.append(backup)
+
+    async def restore(self) -> None:
+        """Put the other one of it and the last copy in its place, at the same addresses."""
+        await self.kill()
+        other = self._killed.pop()
+        self._killed.append(self._server)
+        self._server = other
+        self._socket.unlink(missing_ok=True)
+        socket = _socket_of(other.url)
+        if socket != self._socket:
+            self._socket.symlink_to(socket)
+        await self.start_again()
 
     async def lose_power(self, dice: random.Random) -> int:
         """Kill it, and take back what had not reached the disk; how many writes that was."""
