@@ -234,7 +234,7 @@ class PartitionWorker:
         pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
         lease, erasing = self._lease, asyncio.Lock()
         return {
-            "catching_up": lambda: ProjectionCatchUp(projector, pool, partition, fence).run(lease),
+            "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(lease),
             "generating": lambda: Generator(pool, projector, partition).run(lease),
             "changing": lambda: changer_of(pool, server, scripts).run(lease),
             "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),

@@ -16,6 +16,7 @@ from service.record.config.changes import changes_since
 from service.record.partitions.partition_rows import confirm_incarnation, read_partition
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
+from service.worker.older_postgres import find_surplus
 from service.worker.projector import log_skipped_code, project
 from service.worker.write_behind import AnchorLost
 
@@ -43,14 +44,16 @@ def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
 class ProjectionCatchUp:
     """One for each open partition. Once a second, until Redis has everything; then after each change:
 
-    1. If Redis is ahead of Postgres, stop: the partition must be opened anew.
+    1. If Redis is ahead of Postgres, stop: the partition must be opened anew. After a restart of Postgres, which may
+       have been restored, look also at events (service/worker/older_postgres.py).
     2. Project what was missing a second ago already.
     3. If Postgres has restarted more than COMPARE_AFTER_S ago, no process still projects what it wrote before.
        Confirm that Redis is not ahead, so that Postgres takes changes again.
     """
 
-    def __init__(self, projector: RedisProjector, pool: asyncpg.Pool, partition: int, fence: int) -> None:
-        self._projector, self._pool, self._partition, self._fence = projector, pool, partition, fence
+    def __init__(self, server: Server, projector: RedisProjector, pool: asyncpg.Pool, fence: int) -> None:
+        self._server, self._projector, self._pool, self._fence = server, projector, pool, fence
+        self._partition = server.partition
         self._missing = 0
         self._unconfirmed: tuple[str, float] = ("", 0.0)
         """An unconfirmed Postgres, and when this worker first read it."""
@@ -71,6 +74,8 @@ class ProjectionCatchUp:
         row = await read_partition(self._pool, self._partition)
         if newest > row.config_version:
             raise AnchorLost("Postgres was restored: Redis has newer configuration")
+        if not row.confirmed and (surplus := await find_surplus(self._server, self._pool)):
+            raise AnchorLost(str(surplus))
         if seen < self._missing:
             log.info("catching_up", partition=self._partition, versions=row.config_version - seen)
             async for change in changes_since(self._pool, self._partition, seen):
