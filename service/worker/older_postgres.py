@@ -38,9 +38,9 @@ class Surplus(NamedTuple):
 
     def __str__(self) -> str:
         lacks = [
-            f"{self.events} events or more ({self.seconds:.0f} s)" if self.events else "",
-            f"{self.versions} changes of configuration" if self.versions else "",
-            f"{self.steps} retirements of books" if self.steps else "",
+            f"{_plural(self.events, 'event')} or more ({self.seconds:.0f} s)" if self.events else "",
+            _plural(self.versions, "configuration change") if self.versions else "",
+            _plural(self.steps, "book retirement") if self.steps else "",
             f"epoch {self.epoch}" if self.epoch else "",
         ]
         return f"Postgres is older than Redis: it lacks {', '.join(filter(None, lacks))}"
@@ -153,6 +153,10 @@ class _OutboxEnd:
     def _seconds(self, last: Event | None) -> float:
         at_ms, recorded = getattr(last, "at_ms", None), self._row.recorded_at
         return max(0.0, at_ms / 1000 - recorded.timestamp()) if at_ms and recorded else 0.0
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _digest(at: EventId, fields: dict[str, str]) -> bytes:

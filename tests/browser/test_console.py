@@ -319,3 +319,21 @@ async def test_the_service_is_away(operator: Operator) -> None:
     await operator.picture("console-stale")
     await operator.page.unroute("**/console/data/overview")
     await expect(alarm).to_be_hidden()
+
+
+async def test_an_older_postgres(browser: Browser, patient: Service) -> None:
+    """The overview shows what Postgres lacks while the partition stays closed for that reason, and that there is no
+    worker."""
+    operator = await Operator(await browser.new_page(), patient).sign_in()
+    lacks = "Postgres is older than Redis: it lacks 12 events or more (300 s)"
+    closed = "UPDATE partitions SET state = 'closed', lacks = $2 WHERE id = $1"
+    with patient.run.asleep("worker"):
+        await patient.fetch(closed, patient.partition, lacks)
+        banner = operator.page.locator(".banner", has_text=lacks)
+        await expect(banner).to_contain_text("Bring the newer Postgres back")
+        await expect(operator.page.get_by_role("cell", name="older", exact=True)).to_be_visible()
+        await expect(operator.page.locator(".banner", has_text="No worker records")).to_be_visible()
+        await operator.picture("console-older-postgres")
+        await patient.fetch("UPDATE partitions SET state = 'open', lacks = NULL WHERE id = $1", patient.partition)
+    await expect(banner).to_be_hidden()
+    operator.assert_no_errors()

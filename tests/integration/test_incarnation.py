@@ -29,7 +29,7 @@ async def test_changes_that_a_restored_postgres_lost(patient: Service) -> None:
     until(lambda: _reason(patient) == "postgres_older")
     refused = patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"})
     assert (refused.status_code, refused.json()["code"]) == (503, "recovering")
-    assert "it lacks 1 changes of configuration" in scrip("partitions", **_stores(patient)).output
+    assert "it lacks 1 configuration change" in scrip("partitions", **_stores(patient)).output
     assert "Bring the newer Postgres back" in scrip("doctor", **_stores(patient)).output
     failing = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
     assert [(one["task"], one["reason"]) for one in failing] == [("opening", "PostgresOlder")]

@@ -101,10 +101,10 @@ async def _a_retired_book(place: Place) -> None:
     [
         (_more_sales, "3 events or more"),
         (_an_upload, "4 events or more"),
-        (_a_recovery, "1 events or more"),
-        (_a_rebuild, "1 events or more"),
-        (_configuration, "1 changes of configuration"),
-        (_a_retired_book, "1 retirements of books"),
+        (_a_recovery, "1 event or more"),
+        (_a_rebuild, "1 event or more"),
+        (_configuration, "1 configuration change"),
+        (_a_retired_book, "1 book retirement"),
     ],
 )
 async def test_redis_stays_as_it_is(
