@@ -118,7 +118,7 @@ export async function show(main, { query }, page) {
 function alarms({ redis, postgres, workers }, consistency) {
   const texts = [];
   if (!redis.connected) texts.push("Redis can't be reached: every checkout gets 503.");
-  else if (redis.gate === "") texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
+  else if (redis.gate === "" && !workers?.shown[0]?.lacks) texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
   if (redis.gate === "full") texts.push("Postgres is behind: locks and assignments are refused until it has caught up.");
   if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
   if (workers?.shown[0]?.lacks) texts.push(`${workers.shown[0].lacks}. Every checkout gets 503, and Redis stays as it is. Bring the newer Postgres back; "scrip doctor" lists the other ways.`);
