@@ -19,6 +19,7 @@ from service.formats.events import (
     encode_event,
     encode_request,
     entry_digest,
+    is_same_event,
     parse,
     read_redemption_id,
     redemption_id,
@@ -160,3 +161,15 @@ def test_digests_tell_entries_apart():
     """Entries with other ids, other values, or the same bytes cut elsewhere have other digests."""
     entries = [(b"1-1", b"a", b"b"), (b"1-2", b"a", b"b"), (b"1-1", b"ab", b""), (b"1-1", b"", b"ab"), (b"1-1", b"a")]
     assert len({entry_digest(*entry) for entry in entries}) == len(entries)
+
+
+def test_the_same_event_of_a_deleted_user() -> None:
+    """An event is the same though its user was deleted since, but not with another code, time, number or kind."""
+    event = parse(5, 7, R, b"{}")
+    assert isinstance(event, Redeemed)
+    assert is_same_event(event, msgspec.structs.replace(event, user="a-pseudonym"))
+    changes: list[dict[str, object]] = [{"code": "CODE-2"}, {"at_ms": 1}, {"seq": 8}, {"book": 4}]
+    assert not any(is_same_event(event, msgspec.structs.replace(event, **change)) for change in changes)
+    about = {name: getattr(event, name) for name in ("epoch", "seq", "workspace", "book", "code", "user", "at_ms")}
+    assert not is_same_event(event, Assigned(**about))
+    assert not is_same_event(event, None)
