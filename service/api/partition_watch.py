@@ -11,7 +11,7 @@ import structlog
 from service.domain.errors import Refusal
 from service.formats.event_id import NO_EVENT, EventId
 from service.hot.decider import Decider
-from service.hot.scripts import REFUSED
+from service.hot.scripts import REFUSED_BY_STATE
 from service.hot.unrecorded import Unrecorded
 from service.record.facts.quarantine import Cause
 from service.record.partitions.partition_rows import Partition
@@ -79,4 +79,4 @@ class PartitionWatch:
             unrecorded = self._unrecorded[partition]
             unrecorded.see_tail(tail, length)
             unrecorded.see_cursor(self._open.get(partition, NO_EVENT))
-            self._decider.restrict(partition, REFUSED[unrecorded.state()])
+            self._decider.restrict(partition, REFUSED_BY_STATE[unrecorded.state()])

@@ -7,14 +7,13 @@ from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.coupon_record import IDLE, parse_coupon_record
 from service.formats.directory_entry import parse_directory_entry
-from service.formats.event_id import EventId
+from service.formats.event_id import END
 from service.formats.events import Fact, Redeemed, RolledBack, parse_entry
 from service.formats.quarantined_event import Named
 from service.hot.connection import Broken, connect
 from service.record.facts.quarantine_resolutions import Quarantined
 from service.record.partitions.comparisons import codes
 
-_LATEST = EventId(2**62, 0)
 _OFF = {"1": "switched off", "2": "blocked", "3": "switched off and blocked"}
 
 
@@ -45,7 +44,7 @@ def describe(event: Quarantined) -> str:
 
 async def describe_recorded(connection: asyncpg.Connection, partition: int, one: Named) -> str:
     """The code's state in Postgres."""
-    found = (await codes(connection, partition, one.workspace, _LATEST, [one.code])).get(one.code)
+    found = (await codes(connection, partition, one.workspace, END, [one.code])).get(one.code)
     if found is None:
         return "no such code, or its book is retired"
     uses = "unused" if found.max is None else f"{found.uses} of {found.max or 'any number of'} uses"

@@ -27,7 +27,7 @@ HOT = [
 """Scripts of requests."""
 _gates = re.compile(r"^local .*\bpasses_full, passes_behind\b.* = (?:.*, )?(true|false), (true|false)\b", re.MULTILINE)
 _PASSES = {path.stem: match for path in LUA_DIR.glob("*.lua") if (match := _gates.search(path.read_text()))}
-REFUSED: dict[str, frozenset[str]] = {
+REFUSED_BY_STATE: dict[str, frozenset[str]] = {
     "open": frozenset(),
     "full": frozenset(name for name, match in _PASSES.items() if match[1] == "false"),
     "behind": frozenset(name for name, match in _PASSES.items() if match[2] == "false"),

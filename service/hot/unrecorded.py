@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import Literal
 
-from service.formats.event_id import NO_EVENT, EventId
+from service.formats.event_id import NO_EVENT, EventId, count_after
 
 BEHIND_EVENTS = 1_000_000
 FULL_EVENTS = 800_000
@@ -33,8 +33,7 @@ class Unrecorded:
     @property
     def events(self) -> int:
         """Unrecorded events in the outbox, as of its last reading."""
-        (epoch, seq), (cursor_epoch, cursor_seq) = self._tail, self._cursor
-        events = max(0, seq - cursor_seq) if epoch == cursor_epoch else seq + 1 if epoch > cursor_epoch else 0
+        events = count_after(self._cursor, self._tail)
         return events if self._length is None else min(events, self._length)
 
     @property

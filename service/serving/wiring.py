@@ -50,9 +50,9 @@ POLL_S = 0.2
 """Must stay well below 0.5 s: a recovery waits that long for all processes to learn its epoch."""
 POLL_TIMEOUT_S = 2.0
 USAGE_INTERVAL_S = 10.0
+"""Interval at which the last use of keys and refused requests are written to Postgres."""
 COUNT_S = 5.0
 """How often the events in quarantine are counted."""
-"""Interval at which the last use of keys and refused requests are written to Postgres."""
 
 _REMEDY = "Run `scrip migrate` of this version; a worker then loads its scripts within seconds."
 

@@ -7,7 +7,7 @@ import hiredis
 
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
-from service.formats.events import Event, Fact, entry_digest, parse_entry
+from service.formats.events import Event, entry_digest, parse_entry
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.record.config.retirements import read_step
@@ -116,8 +116,7 @@ class _OutboxEnd:
     async def _has_recorded(self, entries: list[_Entry]) -> bool:
         """Whether any of these entries is recorded."""
         for entry in entries:
-            event = parse_entry(*entry)
-            if isinstance(event, Fact) and await is_recorded(self._pool, self._row.id, event):
+            if await is_recorded(self._pool, self._row.id, parse_entry(*entry)):
                 return True
         return False
 

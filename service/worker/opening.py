@@ -12,7 +12,7 @@ import structlog
 
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, START, EventId, parse_event_id
-from service.formats.events import Event, Fact, Opened, encode_event, entry_digest, is_same_event, parse_entry
+from service.formats.events import Fact, Opened, encode_event, entry_digest, is_same_event, parse_entry
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.hot.cluster import Report
 from service.hot.fencing import Nonce, Setting
@@ -362,16 +362,12 @@ class Opening:
                     continue
                 while fact and fact.id < at:
                     fact = await anext(recorded, None)
-                event = parse_entry(at, fields)
-                if not is_same_event(event, fact) and not await self._is_recorded(event):
+                event = parse_entry(at, fields)  # its workspace may have moved, and its fact with it
+                if not is_same_event(event, fact) and not await is_recorded(self._pool, self._partition, event):
                     d, r = entry.encode(), fields.get("r", "").encode()
                     quarantined += await quarantine_unrecorded(self._pool, self._partition, at, reason, d, r)
         if quarantined:
             self._log.error("events_set_aside", events=quarantined)
-
-    async def _is_recorded(self, event: Event | None) -> bool:
-        """Whether an event is recorded elsewhere, as its workspace has moved to another partition."""
-        return isinstance(event, Fact) and await is_recorded(self._pool, self._partition, event)
 
     async def _first_event(self, epoch: int) -> EventId:
         """The outbox's first event that is no mark; if there is none, the epoch's own."""

@@ -7,7 +7,7 @@ from service.domain.errors import Refusal
 from service.formats.quarantined_event import read_names
 from service.record.config.code_rows import patch_coupon
 from service.record.config.job_rows import create_reconciling
-from service.record.facts.event_writer import REFUSED, record_late, refusal_reason
+from service.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
 from service.record.facts.quarantine_resolutions import Quarantined, ordered_resolutions, reject, resolve
 from service.record.partitions.comparisons import is_reconciling
 from service.record.partitions.partition_rows import keep_lease
@@ -50,7 +50,7 @@ class QuarantineSettler:
             async with self._pool.acquire() as connection, connection.transaction():
                 await keep_lease(connection, self._partition, self._fence)
                 await self._resolve(connection, event, workspace)
-        except REFUSED as error:
+        except EVENT_ERRORS as error:
             await reject(self._pool, event, refusal_reason(error))
             log.error("event_refused_again", event_id=str(event.id), reason=refusal_reason(error))
             return

@@ -18,7 +18,7 @@ from service.domain.configuration import CodeRow
 from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_state import Write
-from service.formats.event_id import START, EventId
+from service.formats.event_id import END, START, EventId
 from service.formats.events import Assigned, Fact, Redeemed, RolledBack, encode_event
 from service.formats.idempotency_entry import with_event
 from service.formats.mending_mark import WHOLE
@@ -51,8 +51,6 @@ MAX_SKIPPED = 1000
 """Answers that can't be restored; more are no single answer's fault."""
 VERSIONS_AT_ONCE = 8
 PROGRESS_S = 0.5
-END = EventId(2**62, 0)
-"""Later than every event."""
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from service.formats.events import Entry, entry_digest
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
 from service.hot.unrecorded import State, Unrecorded
-from service.record.facts.event_writer import REFUSED, RejectedEvent, record, refusal_reason
+from service.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, record, refusal_reason
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
 from service.worker.standbys import Standbys
 
@@ -241,7 +241,7 @@ class Flusher:
             entries = [(seq, *_values(fields)) for seq, (_, fields) in enumerate(batch, first)]
             await self._commit(first + len(batch) - 1, batch[-1], entries)
             self._refused_in_a_row = 0
-        except REFUSED as error:
+        except EVENT_ERRORS as error:
             await self._refused(first, batch, error)
 
     async def _refused(self, first: int, batch: Read, error: Exception) -> None:

@@ -58,7 +58,7 @@ class NotAssigned(ValueError):
     """An unrecorded assignment was taken back."""
 
 
-REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+EVENT_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 """Errors of the event itself. Others are retried."""
 
 
@@ -114,7 +114,7 @@ async def record(
 
 
 async def record_late(connection: Connection, partition: int, at: EventId, d: bytes, r: bytes) -> None:
-    """Write one event of an older time, in the caller's transaction; the cursor stays. Raises REFUSED."""
+    """Write one event of an older time, in the caller's transaction; the cursor stays. Raises EVENT_ERRORS."""
     await _Batch(partition, at.epoch, [(at.seq, d, r, None)]).write(connection, new_keys=True)
 
 

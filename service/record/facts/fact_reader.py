@@ -11,6 +11,7 @@ from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats.event_id import START, EventId
 from service.formats.events import (
     Assigned,
+    Event,
     Fact,
     Redeemed,
     RequestPart,
@@ -110,9 +111,11 @@ async def decided_at(database: Database, partition: int, epoch: int, seq: int) -
     return encode_event(event_of([fact_of(row) for row in rows])) if rows else None
 
 
-async def is_recorded(database: Database, partition: int, event: Fact) -> bool:
-    """Whether this very event is recorded or quarantined. Since then its user may have been deleted, and its workspace
-    may have moved."""
+async def is_recorded(database: Database, partition: int, event: Event | None) -> bool:
+    """Whether this very fact is recorded or quarantined; False for any other event. Since then its user may have been
+    deleted, and its workspace may have moved."""
+    if not isinstance(event, Fact):
+        return False
     rows = await database.fetch(query("facts_of_event"), partition, *event.id, event.workspace)
     if not rows:
         decided = encode_event(event).encode()

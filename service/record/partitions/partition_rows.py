@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from service.domain.errors import Refusal
-from service.formats.event_id import EventId
+from service.formats.event_id import EventId, count_after
 from service.record.pool import Connection, Database
 from service.record.queries import query
 from service.record.versions import UnusableRecord, check_number
@@ -64,10 +64,7 @@ class Partition(msgspec.Struct, frozen=True):
 
     def unrecorded(self, tail: EventId) -> int:
         """The number of unrecorded events, if this is the outbox's last."""
-        epoch, seq = tail
-        if epoch == self.cursor_epoch:
-            return max(0, seq - self.cursor_seq)
-        return seq + 1 if epoch > self.cursor_epoch else 0
+        return count_after(self.cursor, tail)
 
 
 class PartitionState(msgspec.Struct, frozen=True):
