@@ -15,8 +15,9 @@ from service.cli.failures import Commands, check_record
 from service.cli.moving import move
 from service.cli.partitions import partitions
 from service.cli.quarantine import quarantine
+from service.cli.rebuild import rebuild
 from service.cli.reconcile import reconcile
-from service.cli.recovery import rebuild
+from service.cli.recover import recover
 from service.common.redis_address import MAX_PORT
 from service.common.running_service import Unusable, find_service
 from service.replay.command import replay
@@ -47,6 +48,7 @@ main.add_command(partitions)
 main.add_command(quarantine)
 main.add_command(rebuild)
 main.add_command(reconcile)
+main.add_command(recover)
 main.add_command(replay)
 main.add_command(workspaces)
 

@@ -83,6 +83,6 @@ async def _list_partitions(settings: "Settings", as_json: bool) -> None:
     )
     for row in rows:
         if row.lacks:
-            click.echo(f"Partition {row.id} stays closed. {row.lacks}. `scrip doctor` says what to do.")
+            click.echo(f"Partition {row.id} stays closed. {row.lacks}. `scrip recover` shows what to do.")
     if len(rows) > (wanted or 0):
         click.echo(f"Partitions from {wanted} on are to be removed: `scrip partitions resize {wanted}` continues.")

@@ -34,6 +34,12 @@ def parse_coupon_record(text: str) -> CouponRecord | None:
     return CouponRecord(*text.split(" ", 8)) if text.count(" ") == 13 else None
 
 
+def is_blocked(record: str | None) -> bool:
+    """Whether a coupon's record says that an event of it is in quarantine."""
+    parsed = parse_coupon_record(record) if record else None
+    return parsed is not None and parsed.off in ("2", "3")
+
+
 def is_locked(record: str | None) -> bool:
     """Whether a coupon's record has a lock, live or expired."""
     return record is not None and not record.endswith(UNLOCKED)

@@ -70,6 +70,8 @@ class RecordedCode(NamedTuple):
     standing: str | None
     stand: int
     special: bool
+    is_blocked: bool = False
+    """Whether an event of it is in quarantine, and Redis blocks it for that."""
 
     @property
     def used_up(self) -> bool:
@@ -98,13 +100,13 @@ class RecordedCode(NamedTuple):
 
     @property
     def _is_available(self) -> bool:
-        return not self.used_up and self.active and self.owner is None
+        return not self.used_up and self.active and not self.is_blocked and self.owner is None
 
 
 def entry_of(code: RecordedCode) -> tuple[str, str | None]:
     """The directory's entry and the coupon's record, if it has one, in a rebuilt Redis."""
     book = str(code.book)
-    if code.owner is None and not code.special:
+    if code.owner is None and not code.special and not code.is_blocked:
         if code.uses == 0 and code.max is None:
             return str(DirectoryEntry(book, True)), None
         if code.uses == 1 == code.max and code.last:
@@ -155,7 +157,7 @@ def _record(code: RecordedCode) -> CouponRecord:
         assigned_at=_format_number(code.at_ms),
         uses=str(code.uses),
         max_uses=_format_number(code.max),
-        off="-" if code.active else "1",
+        off=str((not code.active) + 2 * code.is_blocked or "-"),
         expires_at=_format_number(code.expires_ms),
         last=code.last or "-",
     )

@@ -23,6 +23,7 @@ KEYS_A_READ = 500
 MAX_AGE_MIN = 58
 """As in keys_in_order of sql/queries/reconciling.sql."""
 COUNTERS = "codes assigned redeemed exhausted inactive redemptions rolledBack discount users taken".split()
+_OF_BLOCKED = ("inactive", "assigned")
 
 
 class Books(Kind):
@@ -36,6 +37,7 @@ class Books(Kind):
         self._one_pass = asyncio.Lock()
 
     async def compare(self) -> None:
+        await self._examiner.read_quarantine()
         books, suspects = await record.books_numbers(self._pool, self._workspace), list[int]()
         for start in range(0, len(books), self.at_once):
             suspects += await self._find_unlike(books[start : start + self.at_once])
@@ -69,8 +71,10 @@ class Books(Kind):
         off = {
             counter: counts.get(counter, 0) - int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)
         }
-        writes = [Write("n", key_names.counters(self._w, thing), name, None, str(by)) for name, by in off.items() if by]
         about = (About("book", str(thing)),)
+        if self._examiner.is_quarantined(*about):  # blocked codes count as inactive, and only Redis knows them
+            off |= dict.fromkeys(_OF_BLOCKED, 0)
+        writes = [Write("n", key_names.counters(self._w, thing), name, None, str(by)) for name, by in off.items() if by]
         return Difference(("book_counts",), f"book {thing}", writes, about=about) if writes else None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.access.actor import mask
 from service.formats import key_names
-from service.formats.coupon_record import is_locked
+from service.formats.coupon_record import is_blocked, is_locked
 from service.formats.coupon_state import About, Class, Difference, RecordedCode, Write, entry_of, unlike
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import EventId
@@ -138,6 +138,7 @@ class Coupons(Kind):
         return items
 
     async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
+        await self._examiner.read_quarantine()
         expected = await record.codes(self._pool, self._partition, self._workspace, at, things)
         self._books |= {code: str(recorded.book) for code, recorded in expected.items()}
         return expected
@@ -155,6 +156,8 @@ class Coupons(Kind):
             return Difference(("code_surplus",), name, removal, unsafe, about)
         if one.version > seen.config:
             return LATER
+        if is_blocked(text) and self._examiner.is_quarantined(*about):
+            one = one._replace(is_blocked=True)
         if entry is None:
             writes = self._write(one, None, text, stands, values[4:])
             return Difference(("code_missing",), name, writes, unsafe, about)

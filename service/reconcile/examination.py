@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from service.formats import key_names
-from service.formats.coupon_state import Class, Difference
+from service.formats.coupon_state import About, Class, Difference
 from service.formats.event_id import NO_EVENT, EventId
 from service.hot.inspection import WRONG, Item, Looker, Seen
 from service.reconcile.quarantine_exclusions import QuarantineExclusions
@@ -164,8 +164,8 @@ class Examiner:
     async def _settle(self, difference: Difference) -> bool:
         """Report the difference, and repair it on request; False if the values have changed meanwhile."""
         state = "found"
-        await self._exclusions.read_on()
-        if self._exclusions.names(difference.about):
+        await self.read_quarantine()
+        if self.is_quarantined(*difference.about):
             difference = difference._replace(unsafe="an event of it is in quarantine")
         if self.repair and not difference.unsafe:
             if not await self.looker.repair(difference.writes):
@@ -173,6 +173,14 @@ class Examiner:
             state = "mended"
         self.count_and_report(difference, state)
         return True
+
+    async def read_quarantine(self) -> None:
+        """Read the events that have come since the last call."""
+        await self._exclusions.read_on()
+
+    def is_quarantined(self, *about: About) -> bool:
+        """Whether any of these is named by an event in quarantine that was read."""
+        return self._exclusions.names(about)
 
     def count_and_report(self, difference: Difference, state: str) -> None:
         """Count a difference, and report it if it is among the first."""

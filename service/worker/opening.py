@@ -12,7 +12,7 @@ import structlog
 
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, START, EventId, parse_event_id
-from service.formats.events import Fact, Opened, encode_event, entry_digest, is_same_event, parse_entry
+from service.formats.events import Fact, Opened, encode_event, entry_digest, parse_entry
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.hot.cluster import Report
 from service.hot.fencing import Nonce, Setting
@@ -21,10 +21,12 @@ from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, Scripts
 from service.record.config.retirements import read_step, returning_books
 from service.record.facts.event_writer import record
-from service.record.facts.fact_reader import decided_at, events_in_order, is_recorded
-from service.record.facts.quarantine import quarantine_unrecorded
+from service.record.facts.fact_reader import decided_at
+from service.record.facts.quarantine import UnrecordedEvent, quarantine_unrecorded
+from service.record.facts.surplus_rows import draw_epoch
 from service.record.partitions.moves import moved_after
 from service.record.partitions.openings import (
+    SurplusChoice,
     begin_recovery,
     finish_recovery,
     has_deletions_after,
@@ -44,7 +46,9 @@ from service.record.partitions.partition_rows import (
 from service.worker.old_server import OldServer, claim_of
 from service.worker.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
 from service.worker.restorer import Restorer
+from service.worker.surplus_carrier import SurplusCarrier
 from service.worker.unappliable_events import UnappliableEvents
+from service.worker.unrecorded_events import first_event, unrecorded_events
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
@@ -56,8 +60,6 @@ replica or nodes may have confirmed that epoch, it takes LAG_SETTLE_S from when 
 WRONG_TYPE = "a key holds another type than its kind's"
 FIRST_START = "the first start: Redis and the record have no event"
 FORGOTTEN = "it has forgotten orders that Postgres remembers"
-
-_MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
 
 log = structlog.get_logger()
 
@@ -129,6 +131,8 @@ class Opening:
         """Whether the keys in Redis have another layout."""
         self._had_wrong_type = False
         """Whether one of the partition's own keys had a wrong type."""
+        self._minted = 0
+        """An epoch for events that only Redis's state tells of; 0 if none are to be recorded."""
 
     async def run(self) -> Scripts:
         """Open, and return the new epoch's scripts. Raises LeaseLost, PostgresOlder, OldServerMayRun, Fenced,
@@ -167,6 +171,9 @@ class Opening:
         settled_at = time.monotonic() + (LAG_SETTLE_S if must_outlast else SETTLE_S)
         chosen = await self._loaded.begin(server, self._fencing, fitness.replication, report)
         newest = await server.newest_epoch()
+        ordered = await rebuild_order(self._pool, self._partition)
+        if ordered and ordered.surplus == "apply":
+            self._minted = await draw_epoch(self._pool)
         self._is_old = await self._has_other_layout(newest)
         epoch = await begin_epoch(self._pool, self._partition, self._fence, str(chosen), newest)
         self._log.info("opening", epoch=epoch, fencing=chosen.fencing)
@@ -183,7 +190,7 @@ class Opening:
         """Raise PostgresOlder, with the partition closed, unless an operator accepts the loss."""
         surplus = await find_surplus(self._server, self._pool)
         ordered = await rebuild_order(self._pool, self._partition)
-        if surplus and not (ordered and ordered.accept_loss):
+        if surplus and not (ordered and ordered.surplus):
             await close_partition(self._pool, self._partition, self._fence, str(surplus))
             raise PostgresOlder(str(surplus))
 
@@ -248,9 +255,9 @@ class Opening:
         try:
             await self._flusher.drain(epoch)
         except AnchorLost as anchor:
-            lost = FIRST_START if await self._is_first_start(epoch, row) else str(anchor)
+            lost = FIRST_START if await self._is_first_start(row) else str(anchor)
         except OutboxGap as gap:
-            if not (ordered and ordered.accept_loss):
+            if not (ordered and ordered.surplus):
                 raise
             lost = str(gap)
         if not whole and not lost:
@@ -265,15 +272,17 @@ class Opening:
             after, whole = None, "a workspace that moved here may have been lost"
         if after is None or await has_deletions_after(self._pool, self._partition, after):
             restorer.returning = returning
-            await self._rebuild(restorer, epoch, whole or lost)
+            # Once a rebuild has begun, nothing is left to choose.
+            choice = ordered.surplus if ordered and mark != WHOLE else None
+            await self._rebuild(restorer, epoch, whole or lost, choice)
         else:
             await UnappliableEvents(self._pool, self._partition).quarantine_named(skipped)  # by a worker that died
             await self._redo(restorer, epoch, lost, after, seen)
         await restorer.append_recovery_entry()
         await self._enter(epoch, restorer.scripts.nonce, row.incarnation)
 
-    async def _is_first_start(self, epoch: int, row: Partition) -> bool:
-        return row.cursor == NO_EVENT and await self._first_event(epoch) == (epoch, 0)
+    async def _is_first_start(self, row: Partition) -> bool:
+        return row.cursor == NO_EVENT and await first_event(self._server) is None
 
     async def _has_other_books(self) -> bool:
         """Whether Redis has lost, or is ahead with, a book's retirement or return (docs/decisions/0048)."""
@@ -309,12 +318,15 @@ class Opening:
         self._log.info("redone", events=await restorer.redo(after, keep_mark=False))
         await restorer.block_codes(whole=False)
 
-    async def _rebuild(self, restorer: Restorer, epoch: int, reason: str) -> None:
+    async def _rebuild(self, restorer: Restorer, epoch: int, reason: str, choice: SurplusChoice | None) -> None:
         """Rebuild everything. The mark stands from before the first removal until the gate is about to open. The
         append-only file is rewritten once, at the end; if the server refuses that, everything is logged instead."""
         self._log.log(INFO if reason == FIRST_START else WARNING, "rebuilding", reason=reason)
-        await self._quarantine_unrecorded(epoch, reason)
         await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "whole", reason, START, 0)
+        if choice == "apply":
+            await self._carry_over(epoch)
+        else:
+            await self._quarantine_unrecorded(epoch, reason, is_dropped=choice == "discard")
         await restorer.mark(WHOLE)
         await self._server.trim(epoch)  # entries may be of another history, and scripts read redemptions there
         await restorer.clear()
@@ -346,35 +358,22 @@ class Opening:
             rewriting.cancel()
             await asyncio.gather(rewriting, return_exceptions=True)
 
-    async def _quarantine_unrecorded(self, epoch: int, reason: str) -> None:
-        """Quarantine the outbox's events that the record lacks and now can't take. `reason`: of the rebuild."""
-        cursor, quarantined = (await read_partition(self._pool, self._partition)).cursor, 0
-        first = await self._first_event(epoch)
-        before = EventId(first.epoch, first.seq - 1)
-        async with (
-            self._pool.acquire() as connection,
-            aclosing(events_in_order(connection, self._partition, after=before)) as recorded,
-        ):
-            fact = await anext(recorded, None)
-            async for entry_id, fields in self._server.entries():
-                at, entry = parse_event_id(entry_id), fields.get("d", "")
-                if at >= (epoch, 0) or entry[:1] in _MARKS or (at <= cursor and entry[:1] not in _FACTS):
-                    continue
-                while fact and fact.id < at:
-                    fact = await anext(recorded, None)
-                event = parse_entry(at, fields)  # its workspace may have moved, and its fact with it
-                if not is_same_event(event, fact) and not await is_recorded(self._pool, self._partition, event):
-                    d, r = entry.encode(), fields.get("r", "").encode()
-                    quarantined += await quarantine_unrecorded(self._pool, self._partition, at, reason, d, r)
-        if quarantined:
-            self._log.error("events_set_aside", events=quarantined)
+    async def _carry_over(self, epoch: int) -> None:
+        if not self._minted:
+            raise Fenced("a recovery was ordered while the partition was opened")
+        kept = await SurplusCarrier(self._server, self._pool, self._fence).carry_over(EventId(epoch, 0), self._minted)
+        self._log.warning("surplus_kept", **kept.counts())
 
-    async def _first_event(self, epoch: int) -> EventId:
-        """The outbox's first event that is no mark; if there is none, the epoch's own."""
-        async for entry_id, fields in self._server.entries():
-            if fields.get("d", "")[:1] not in _MARKS:
-                return parse_event_id(entry_id)
-        return EventId(epoch, 0)
+    async def _quarantine_unrecorded(self, epoch: int, reason: str, *, is_dropped: bool = False) -> None:
+        """Quarantine the outbox's events that the record lacks and now can't take. `reason`: of the rebuild. With
+        `is_dropped`, an operator has decided that they never happened."""
+        quarantined = 0
+        async with aclosing(unrecorded_events(self._server, self._pool, EventId(epoch, 0))) as pages:
+            async for page in pages:
+                events = [UnrecordedEvent(one.at, one.d, one.r) for one in page]
+                quarantined += await quarantine_unrecorded(self._pool, self._partition, reason, events, is_dropped)
+        if quarantined:
+            self._log.error("events_dropped" if is_dropped else "events_set_aside", events=quarantined)
 
     async def _enter(self, epoch: int, nonce: str, incarnation: str) -> None:
         """Move the cursor to the entry that ends the recovery. Only a whole Redis may be recorded from: until here,

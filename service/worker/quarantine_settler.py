@@ -66,6 +66,6 @@ class QuarantineSettler:
 
     async def _resolve(self, connection: Connection, event: Quarantined, workspace: int | None) -> None:
         if event.ordered == "retry" and event.cause != "not_redone":
-            await record_late(connection, event.partition, event.id, event.d, event.r)
+            await record_late(connection, event.partition, event.epoch, [(event.seq, event.d, event.r, None)])
         if await resolve(connection, event) and workspace is not None:
             await create_reconciling(connection, workspace, repair=True)

@@ -97,11 +97,11 @@ CREATE TABLE recoveries (
   PRIMARY KEY (partition, epoch)
 );
 
--- Orders to rebuild a partition's Redis; with `accept_loss` even if unrecorded events are missing; with `old_is_off` an
--- operator says that the server of the last open epoch no longer runs.
+-- Orders to rebuild a partition's Redis. `surplus` says what becomes of what Redis has and this Postgres lacks; without it
+-- such a Redis is not rebuilt. With `old_is_off` an operator says that the server of the last open epoch no longer runs.
 CREATE TABLE rebuild_orders (
   partition int PRIMARY KEY,
-  accept_loss boolean NOT NULL,
+  surplus text CHECK (surplus IN ('apply', 'discard')),
   old_is_off boolean NOT NULL DEFAULT false,
   ordered_at timestamptz NOT NULL DEFAULT now(),
   reason text NOT NULL DEFAULT ''

@@ -72,9 +72,11 @@ FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) AS new (epoch, 
 ON CONFLICT DO NOTHING RETURNING epoch, seq;
 
 -- name: quarantine_unrecorded
--- Quarantine an event that was not recorded before Redis was rebuilt, once.
--- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 reason text  $5 d bytea  $6 r bytea
-INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r) VALUES ($1, $2, $3, 'unrecorded', $4, $5, $6)
+-- Quarantine events that were not recorded before Redis was rebuilt, each once. What an operator has dropped is released.
+-- $1 partition int  $2 reason text  $3 is_dropped boolean  $4 epochs bigint[]  $5 seqs bigint[]  $6 d bytea[]  $7 r bytea[]
+INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r, resolution, resolved_at)
+SELECT $1, epoch, seq, 'unrecorded', $2, d, r, CASE WHEN $3 THEN 'release' END, CASE WHEN $3 THEN now() END
+FROM unnest($4::bigint[], $5::bigint[], $6::bytea[], $7::bytea[]) AS event (epoch, seq, d, r)
 ON CONFLICT DO NOTHING;
 
 -- name: quarantined_named

@@ -8,7 +8,9 @@ from loadtests.harness.running import HOME, PARTITIONS
 from loadtests.harness.servers import started
 from service.formats import key_names
 from service.hot.connection import connect, read_nodes
+from service.record.partitions.partition_rows import read_partitions
 from service.worker.twin import build
+from tests.faults.nodes import wait_until
 from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
 
 _IDLE = "0 - - 0 - - - - - - - - - -"
@@ -19,12 +21,31 @@ def live_url(stage: Stage) -> str:
     return stage.cluster.url if stage.is_clustered else f"redis://127.0.0.1:{stage.primary.port}/0"
 
 
+async def _until_configured(stage: Stage) -> None:
+    """Wait until Redis has all configuration. If a change's API process died, or a later change was faster, the worker
+    looks after it within seconds."""
+
+    async def has_all() -> bool:
+        for row in await read_partitions(stage.pool):
+            connection = await connect(live_url(stage), "tests", partition=row.id)
+            try:
+                here = await connection.call("GET", key_names.config(row.id))
+            finally:
+                connection.close()
+            if int(here or 0) < row.config_version:
+                return False
+        return True
+
+    await wait_until(has_all, "the configuration")
+
+
 async def unlike_rebuilt(stage: Stage) -> list[str]:
     """What Redis holds otherwise than one that `scrip rebuild --into` builds, by its own word and key by key, but for
     locks' keys; at most ten of it."""
     folder = stage.folder / "scratch"
     folder.mkdir(exist_ok=True)
     live = live_url(stage)
+    await _until_configured(stage)
     with started(Path(stage.binary), folder) as url:
         compared = await build(url, live, stage.pool)
         running, rebuilt = await everything(live), await everything(url)

@@ -209,10 +209,13 @@ class Stage:
 
     def _process(self, command: str, tree: Path, front: Forwarder, **env: str) -> Process:
         name = f"{command}{len(self._started)}"
-        own = self.env | {"REDIS_URL": self._named or f"redis://127.0.0.1:{front.port}/0"} | env
+        own = self._env_of(front) | env
         clock = self.preloads.clock(name) if self.preloads else None
         self._started.append(Process(command, tree, own, self.folder / f"{name}.log", clock))
         return self._started[-1]
+
+    def _env_of(self, front: Forwarder) -> dict[str, str]:
+        return self.env | {"REDIS_URL": self._named or f"redis://127.0.0.1:{front.port}/0"}
 
     @property
     def processes(self) -> list[Process]:
@@ -224,8 +227,15 @@ class Stage:
         pipe = asyncio.subprocess.PIPE
         argv = (sys.executable, "-m", "service", *words)
         return await asyncio.create_subprocess_exec(
-            *argv, cwd=self._tree, env=self.env, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+            *argv, cwd=self._tree, env=self._env_of(self.front), stdout=pipe, stderr=asyncio.subprocess.STDOUT
         )
+
+    async def command(self, *words: str) -> str:
+        """Run a command of the tree, which must succeed; return what it says."""
+        running = await self.start_command(*words)
+        output, _ = await running.communicate()
+        assert running.returncode == 0, output.decode()
+        return output.decode()
 
     async def close(self) -> None:
         """End everything."""

@@ -1,8 +1,10 @@
 """A partition with some traffic behind it, opened by workers that may die at any command."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -16,6 +18,7 @@ from service.domain.code_requests import CodeLine
 from service.domain.configuration import WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
+from service.formats import key_names
 from service.hot.connection import Broken, connect
 from service.hot.decider import Decider, Reply
 from service.hot.link import Link
@@ -24,6 +27,7 @@ from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.operations import assign, checkout, coupon_view, gift, redeem, rollback, unassign
 from service.operations.base import Call, Operation
+from service.record import pool as postgres
 from service.record.config.code_rows import add_codes
 from service.record.partitions.partition_rows import read_partition
 from service.worker import opening, restorer
@@ -48,6 +52,10 @@ for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
   if kind == 'zset' then keys[#keys + 1] = { name, kind, redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') } end
 end
 return keys"""
+
+
+NewDatabase = Callable[..., Awaitable[str]]
+"""Makes a database, of a template; returns its address."""
 
 
 class Life:
@@ -162,6 +170,30 @@ class Place:
             name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
             for name, kind, value in keys
         }
+
+
+async def back_up(place: Place, database_url: str, new_database: NewDatabase) -> str:
+    """The address of a copy of the place's Postgres as it is now."""
+    await place.pool.close()
+    copy = await new_database(urlsplit(database_url).path[1:])
+    place.pool = await postgres.connect(database_url)
+    return copy
+
+
+@asynccontextmanager
+async def restored(place: Place, copy: str) -> AsyncIterator[None]:
+    """Use the older Postgres within the block, and the newer one again afterwards."""
+    newer = place.pool
+    async with await postgres.connect(copy) as place.pool:
+        yield
+    place.pool = newer
+
+
+async def trim(place: Place) -> None:
+    """Remove all recorded entries from the outbox but the anchor, as the worker does while it is idle."""
+    await place.redis.xtrim(
+        key_names.outbox(0), minid=str((await read_partition(place.pool, 0)).cursor), approximate=False
+    )
 
 
 async def assert_blocked(place: Place, *codes: str) -> None:

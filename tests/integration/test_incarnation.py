@@ -34,7 +34,7 @@ async def test_changes_that_a_restored_postgres_lost(patient: Service) -> None:
     failing = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
     assert [(one["task"], one["reason"]) for one in failing] == [("opening", "PostgresOlder")]
 
-    await patient.fetch("INSERT INTO rebuild_orders (partition, accept_loss) VALUES ($1, true)", mine)
+    await patient.fetch("INSERT INTO rebuild_orders (partition, surplus) VALUES ($1, 'discard')", mine)
     until(lambda: patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"}).is_success)
     until(lambda: _is_open(patient))
     until(lambda: patient.manage.patch(f"/v1/books/{second}", json={"status": "inactive"}).is_success)

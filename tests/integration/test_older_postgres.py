@@ -1,8 +1,6 @@
 """A Postgres that is older than Redis never replaces what Redis has (docs/decisions/0074-older-postgres.md)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -11,14 +9,12 @@ from service.domain.code_requests import CodeLine
 from service.domain.errors import Refusal
 from service.formats import key_names
 from service.operations import redeem
-from service.record import pool as postgres
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
 from service.worker.older_postgres import PostgresOlder
-from tests.integration.opening_fixtures import Place
+from tests.integration.opening_fixtures import NewDatabase, Place, back_up, restored, trim
 
-NewDatabase = Callable[..., Awaitable[str]]
 _OUTBOX = key_names.outbox(0)
 
 
@@ -28,23 +24,6 @@ async def _pool_closed(place: Place) -> AsyncIterator[None]:
     await place.pool.close()
 
 
-async def _back_up(place: Place, database_url: str, new_database: NewDatabase) -> str:
-    """The address of a copy of the place's Postgres as it is now."""
-    await place.pool.close()
-    copy = await new_database(urlsplit(database_url).path[1:])
-    place.pool = await postgres.connect(database_url)
-    return copy
-
-
-@asynccontextmanager
-async def _restored(place: Place, copy: str) -> AsyncIterator[None]:
-    """Use the older Postgres within the block, and the newer one again afterwards."""
-    newer = place.pool
-    async with await postgres.connect(copy) as place.pool:
-        yield
-    place.pool = newer
-
-
 async def _sell(place: Place, codes: int = 3) -> None:
     """Redeem codes, and record that."""
     for n in range(40, 40 + codes):
@@ -52,14 +31,9 @@ async def _sell(place: Place, codes: int = 3) -> None:
     await place.record()
 
 
-async def _trim(place: Place) -> None:
-    """Remove all recorded entries from the outbox but the anchor, as the worker does while it is idle."""
-    await place.redis.xtrim(_OUTBOX, minid=str((await read_partition(place.pool, 0)).cursor), approximate=False)
-
-
 async def _more_sales(place: Place) -> None:
     await _sell(place)
-    await _trim(place)
+    await trim(place)
 
 
 async def _an_upload(place: Place) -> None:
@@ -70,7 +44,7 @@ async def _an_upload(place: Place) -> None:
         _OUTBOX, {"d": f"K {place.caller.workspace} 1800000000000", "r": "{}"}, id=f"{row.epoch}-{row.cursor_seq + 1}"
     )
     await place.record()
-    await _trim(place)
+    await trim(place)
 
 
 async def _a_recovery(place: Place) -> None:
@@ -116,10 +90,10 @@ async def test_redis_stays_as_it_is(
 ) -> None:
     """If Postgres lacks anything that Redis has, the opening changes nothing in Redis, the partition stays closed, and
     says what is missing. With the newer Postgres it opens again, and nothing was lost."""
-    older = await _back_up(place, database_url, new_database)
+    older = await back_up(place, database_url, new_database)
     await change(place)
     before = await place.snapshot()
-    async with _restored(place, older):
+    async with restored(place, older):
         for _ in range(2):
             with pytest.raises(PostgresOlder, match=lacks):
                 await place.open()
@@ -137,13 +111,13 @@ async def test_redis_stays_as_it_is(
 
 async def test_what_is_in_the_outbox_is_recorded(place: Place, database_url: str, new_database: NewDatabase) -> None:
     """If the outbox reaches back to the older Postgres, the opening records the rest, also of epochs that it lost."""
-    older = await _back_up(place, database_url, new_database)
+    older = await back_up(place, database_url, new_database)
     await _sell(place)
     await place.reopen()
     await place.do(redeem.REDEEM, "CODE-50", userId="ann")
     await place.record()
     whole = await place.everything()
-    async with _restored(place, older):
+    async with restored(place, older):
         await place.reopen()
         assert await place.everything() == whole
         codes = "SELECT code FROM redemptions WHERE code IN ('CODE-40', 'CODE-41', 'CODE-42', 'CODE-50') ORDER BY code"
@@ -154,35 +128,35 @@ async def test_what_is_in_the_outbox_is_recorded(place: Place, database_url: str
 
 async def test_both_restored_to_different_times(place: Place, database_url: str, new_database: NewDatabase) -> None:
     """A Redis that was restored, too, stays as it is if the older Postgres lacks any of its events."""
-    older = await _back_up(place, database_url, new_database)
+    older = await back_up(place, database_url, new_database)
     await _more_sales(place)
-    restored = await place.snapshot()
+    older_redis = await place.snapshot()
     await place.do(redeem.REDEEM, "CODE-50", userId="ann")
     await place.record()
-    await place.put_back(restored)
-    async with _restored(place, older):
+    await place.put_back(older_redis)
+    async with restored(place, older):
         with pytest.raises(PostgresOlder, match="3 events or more"):
             await place.open()
 
 
 async def test_an_empty_redis_has_nothing_to_lose(place: Place, database_url: str, new_database: NewDatabase) -> None:
     """An older Postgres beside an empty Redis opens."""
-    older = await _back_up(place, database_url, new_database)
+    older = await back_up(place, database_url, new_database)
     await _sell(place)
     await place.redis.flushall()
-    async with _restored(place, older):
+    async with restored(place, older):
         await place.open()
 
 
 async def test_an_operator_accepts_the_loss(place: Place, database_url: str, new_database: NewDatabase) -> None:
     """By order Redis is rebuilt from the older Postgres."""
-    older = await _back_up(place, database_url, new_database)
+    older = await back_up(place, database_url, new_database)
     await _more_sales(place)
-    async with _restored(place, older):
+    async with restored(place, older):
         await order_rebuild(place.pool, 0, "an operator ordered it")
         with pytest.raises(PostgresOlder):
             await place.open()
-        await order_rebuild(place.pool, 0, "an operator ordered it", accept_loss=True)
+        await order_rebuild(place.pool, 0, "an operator ordered it", "discard")
         await place.reopen()
         assert (await read_partition(place.pool, 0)).lacks is None
         await place.do(redeem.REDEEM, "CODE-40", userId="bob")

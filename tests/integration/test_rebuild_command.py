@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from service.cli import recovery
+from service.cli import rebuild as rebuild_module
 from service.formats import key_names
 from tests.commands import scrip
 from tests.service_fixture import Service, new_code, new_id, ok
@@ -18,7 +18,7 @@ def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on a service. It waits `start_s` for a worker to start."""
 
     def run(service: Service, *options: str, start_s: float = PATIENCE_S) -> Result:
-        monkeypatch.setattr(recovery, "START_TIMEOUT_S", start_s)
+        monkeypatch.setattr(rebuild_module, "START_TIMEOUT_S", start_s)
         return scrip("rebuild", *options, DATABASE_URL=service.run.facts["databaseUrl"])
 
     return run
@@ -55,9 +55,9 @@ async def test_everything_is_built_again(patient: Service, rebuild: Callable[...
     assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []
 
 
-async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., Result]) -> None:
-    """Where an answered event was lost before it was recorded, a rebuild needs `--accept-loss`; later events go into
-    quarantine, and their codes are blocked."""
+async def test_a_gap_needs_a_choice(patient: Service, rebuild: Callable[..., Result]) -> None:
+    """Where an answered event was lost before it was recorded, a rebuild needs a choice. `scrip recover --apply` blocks
+    that event's code, and records later events."""
     codes = [new_code() for _ in range(3)]
     book = patient.book(*codes)
     with patient.run.asleep("worker"), patient.redis() as client:
@@ -69,14 +69,15 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
     until(lambda: patient.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": "u"}).status_code == 503)
 
     refusal = rebuild(patient, start_s=6)
-    assert (refusal.exit_code, "--accept-loss" in refusal.output) == (1, True)
-    ended = rebuild(patient, "--accept-loss")
+    assert (refusal.exit_code, "scrip recover" in refusal.output) == (1, True)
+    stores = {"DATABASE_URL": patient.run.facts["databaseUrl"], "REDIS_URL": patient.run.facts["redisUrl"]}
+    ended = scrip("recover", "--apply", **stores)
     assert ended.exit_code == 0, ended.output
     until(lambda: patient.checkout.get(f"/v1/coupons/{codes[0]}").is_success)
     seen = [ok(patient.checkout.get(f"/v1/coupons/{code}"))["status"] for code in codes]
-    assert seen == ["redeemed", "available", "inactive"]
-    kept = await patient.fetch("SELECT d FROM quarantine")
-    assert any(codes[2].encode() in row["d"] for row in kept)
+    assert seen == ["redeemed", "inactive", "redeemed"]
+    (kept,) = await patient.fetch("SELECT d FROM quarantine")
+    assert codes[1].encode() in kept["d"]
     assert (await _recovery(patient))["kind"] == "whole"
     await patient.fetch("DELETE FROM quarantine")
     assert rebuild(patient).exit_code == 0  # other tests compare the stores

@@ -2,7 +2,7 @@
 
 from service.formats.event_id import EventId
 from service.formats.events import encode_event, redemption_id
-from service.record.facts.quarantine import quarantine_unrecorded
+from service.record.facts.quarantine import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.redemption_records import records_of
 from tests.integration.record_fixtures import EVENT_MS, Record, redeemed
 
@@ -23,7 +23,8 @@ async def test_a_redemption_in_quarantine_is_read_too(kept: Record) -> None:
     """A redemption in quarantine is returned for the same ids and no others; not if Redis was rebuilt since."""
     own_id, other = (redemption_id(kept.epoch, 9, at_ms) for at_ms in (EVENT_MS, 1))
     event_text = encode_event(redeemed("CODE-1", redemption_id=own_id)).encode()
-    assert await quarantine_unrecorded(kept.pool, 0, EventId(kept.epoch, 9), "test", event_text, b"{}")
+    unrecorded = UnrecordedEvent(EventId(kept.epoch, 9), event_text, b"{}")
+    assert await quarantine_unrecorded(kept.pool, 0, "test", [unrecorded]) == 1
     event = f"{kept.epoch}-9"
     assert dict(await records_of(kept.pool, 0, 1, [event, own_id])) == {own_id: ""}
     await kept.pool.execute("UPDATE quarantine SET cause = 'refused'")

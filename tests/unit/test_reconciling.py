@@ -23,7 +23,7 @@ UNLOCKED = " - - - - - -"
 GIFT = Field("g", 1, "A-1", code="CODE-1")
 SEVERAL = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)
-HERE = SimpleNamespace(workspace=1, partition=0, looker=None, pool=None)
+HERE = SimpleNamespace(workspace=1, partition=0, looker=None, pool=None, is_quarantined=lambda *_: False)
 
 
 class Sometimes:
@@ -282,6 +282,15 @@ def test_books_count_what_they_are_off() -> None:
     assert books.find_difference(7, ({}, 6), SEEN, values) == LATER
     assert books.find_difference(7, ({}, 5), SEEN._replace(config=4), values) == LATER
     assert books.find_difference(7, ({}, 5), SEEN._replace(newest=6), values) == LATER
+
+
+def test_blocked_codes_are_no_difference() -> None:
+    """Of a book that quarantine names, the counters that a blocked code changes are not compared."""
+    books = Books(cast("Any", SimpleNamespace(**vars(HERE) | {"is_quarantined": lambda *_: True})))
+    values = ["3", "1", None, None, "2", None, None, None, None, None]
+    assert books.find_difference(7, ({7: {"codes": 3, "assigned": 2}}, 5), SEEN, values) is None
+    difference = cast("Any", books.find_difference(7, ({7: {"codes": 4, "assigned": 2}}, 5), SEEN, values))
+    assert [(write.member, write.to) for write in difference.writes] == [("codes", "1")]
 
 
 def test_settings_and_keys() -> None:

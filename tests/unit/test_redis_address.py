@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from service.cli.recovery import rebuild
+from service.cli.rebuild import rebuild
 from service.common import config
 from service.common.redis_address import Host, Login, parse_redis_address
 from service.replay.command import replay

@@ -8,7 +8,6 @@ import asyncpg
 
 from service.domain.field_types import decode_id
 from service.domain.times import from_ms
-from service.formats.event_id import EventId
 from service.formats.events import (
     Answered,
     Assigned,
@@ -113,9 +112,9 @@ async def record(
         return await write(new_keys=False)
 
 
-async def record_late(connection: Connection, partition: int, at: EventId, d: bytes, r: bytes) -> None:
-    """Write one event of an older time, in the caller's transaction; the cursor stays. Raises EVENT_ERRORS."""
-    await _Batch(partition, at.epoch, [(at.seq, d, r, None)]).write(connection, new_keys=True)
+async def record_late(connection: Connection, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
+    """Write events of an older time, in the caller's transaction; the cursor stays. Raises EVENT_ERRORS."""
+    await _Batch(partition, epoch, entries).write(connection, new_keys=False)
 
 
 async def prune_keys(database: Database, limit: int) -> int:
@@ -230,6 +229,8 @@ class _Batch:
     async def _store_keys(self, connection: Connection) -> None:
         """The statement checks whether an existing key may be used again."""
         rows = [(seq, int(w), *rest) for seq, w, *rest in self._keys.values()]
+        if not rows:
+            return
         stored = await connection.execute(query("store_keys"), self._partition, self._epoch, *zip(*rows, strict=True))
         if stored != f"INSERT 0 {len(rows)}":
             raise KeyReused("an idempotency key was used twice within an hour")

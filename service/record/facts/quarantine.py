@@ -27,6 +27,14 @@ class SkippedEvent(NamedTuple):
     d: str
 
 
+class UnrecordedEvent(NamedTuple):
+    """An event that was not recorded before Redis was rebuilt, as it is in the outbox; or as far as it is known."""
+
+    at: EventId
+    d: bytes
+    r: bytes = b""
+
+
 class QuarantinedEvent(msgspec.Struct, frozen=True):
     """One event, without its content, which names a code."""
 
@@ -45,10 +53,16 @@ class Quarantine(msgspec.Struct, frozen=True):
 
 
 async def quarantine_unrecorded(
-    database: Database, partition: int, at: EventId, reason: str, d: bytes, r: bytes
-) -> bool:
-    """Store an event that was not recorded before Redis was rebuilt for this reason, once; return whether it is new."""
-    return await database.execute(query("quarantine_unrecorded"), partition, *at, reason, d, r) == "INSERT 0 1"
+    database: Database, partition: int, reason: str, events: Sequence[UnrecordedEvent], is_dropped: bool = False
+) -> int:
+    """Store events that were not recorded before Redis was rebuilt for this reason, each once; return how many are new.
+    Those that an operator has dropped block nothing."""
+    if not events:
+        return 0
+    epochs, seqs = [event.at.epoch for event in events], [event.at.seq for event in events]
+    entries = [event.d for event in events], [event.r for event in events]
+    done = await database.execute(query("quarantine_unrecorded"), partition, reason, is_dropped, epochs, seqs, *entries)
+    return int(done.split()[2])
 
 
 async def quarantine_recorded(database: Database, partition: int, events: Sequence[SkippedEvent]) -> set[EventId]:

@@ -11,6 +11,9 @@ from service.record.queries import query
 
 Kind = Literal["tail", "whole"]
 
+SurplusChoice = Literal["apply", "discard"]
+"""Carry over into Postgres what only Redis has, or drop it."""
+
 
 class Recovery(msgspec.Struct, frozen=True):
     """How an epoch's Redis was restored: `done` of roughly `total` facts and codes."""
@@ -25,10 +28,11 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 class RebuildOrder(msgspec.Struct, frozen=True):
-    """Why a partition must be rebuilt; with `accept_loss` even if unrecorded events are missing."""
+    """Why a partition must be rebuilt."""
 
     reason: str
-    accept_loss: bool
+    surplus: SurplusChoice | None
+    """What becomes of what Redis has and Postgres lacks. Without it, such a Redis is not rebuilt."""
     old_is_off: bool
     """Whether an operator says that the server of the last open epoch no longer runs."""
 
@@ -67,10 +71,14 @@ async def read_recoveries(database: Database, partition: int, limit: int) -> lis
 
 
 async def order_rebuild(
-    database: Database, partition: int, reason: str, accept_loss: bool = False, old_is_off: bool = False
+    database: Database,
+    partition: int,
+    reason: str,
+    surplus: SurplusChoice | None = None,
+    old_is_off: bool = False,
 ) -> None:
     """Order a rebuild of the partition; the options are those of RebuildOrder."""
-    await database.execute(query("order_rebuild"), partition, reason, accept_loss, old_is_off)
+    await database.execute(query("order_rebuild"), partition, reason, surplus, old_is_off)
 
 
 async def cancel_rebuild(database: Database, partition: int) -> None:

@@ -25,7 +25,6 @@ POLL_S = 0.2
 
 @click.command(epilog="Example: scrip rebuild --partition 3")
 @click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
-@click.option("--accept-loss", is_flag=True, help="Rebuild even if unrecorded events are lost.")
 @click.option("--old-redis-is-off", is_flag=True, help="Do not wait: the Redis that was used last no longer runs.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has started.")
 @click.option(
@@ -34,11 +33,12 @@ POLL_S = 0.2
     callback=check_redis_option,
     help="Build another, empty Redis instead, and compare it with the current one.",
 )
-def rebuild(partition: int | None, accept_loss: bool, old_redis_is_off: bool, cancel: bool, into: str | None) -> None:
+def rebuild(partition: int | None, old_redis_is_off: bool, cancel: bool, into: str | None) -> None:
     """Rebuild Redis completely from Postgres.
 
     The command orders the rebuild and shows its progress; a worker runs it. Until it is done, requests of the partition
-    are answered 503 `recovering`. Events that are not recorded yet are recorded first. Locks are lost.
+    are answered 503 `recovering`. Events that are not recorded yet are recorded first. Locks are lost. If Redis has
+    more than that, `scrip recover` decides what becomes of it.
 
     With --into, the current Redis does not change and requests go on. The same code builds the other Redis up to a cut.
     Then both are compared by kind of key. Exits with 0 if they are equal, 1 if they differ, 2 if the comparison fails.
@@ -49,33 +49,38 @@ def rebuild(partition: int | None, accept_loss: bool, old_redis_is_off: bool, ca
     if into is not None:
         from service.cli.reconcile import build_twin
 
-        if partition is not None or accept_loss or old_redis_is_off or cancel:
+        if partition is not None or old_redis_is_off or cancel:
             raise click.UsageError("--into can't be combined with other options.")
         sys.exit(asyncio.run(build_twin(settings, into)))
-    asyncio.run(_rebuild_partitions(settings, partition, accept_loss, old_redis_is_off, cancel))
+    asyncio.run(_rebuild_partitions(settings, partition, old_redis_is_off, cancel))
 
 
-async def _rebuild_partitions(
-    settings: "Settings", only: int | None, accept_loss: bool, old_is_off: bool, cancel: bool
-) -> None:
+async def _rebuild_partitions(settings: "Settings", only: int | None, old_is_off: bool, cancel: bool) -> None:
     from service.record.partitions.openings import cancel_rebuild, order_rebuild
-    from service.record.partitions.partition_rows import read_partitions
 
     async with connect_to_record(settings) as connection:
-        rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
-        if not rows:
-            raise Unusable(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
+        rows = await find_partitions(connection, only)
         for row in rows:
             if cancel:
                 await cancel_rebuild(connection, row.id)
             else:
-                await order_rebuild(connection, row.id, "an operator ordered it", accept_loss, old_is_off)
+                await order_rebuild(connection, row.id, "an operator ordered it", None, old_is_off)
         if not cancel:
             for row in rows:
-                await _show_progress(connection, row)
+                await show_progress(connection, row)
 
 
-async def _show_progress(connection: "asyncpg.Connection", before: "Partition") -> None:
+async def find_partitions(connection: "asyncpg.Connection", only: int | None) -> "list[Partition]":
+    """This partition, or all. Raises Unusable."""
+    from service.record.partitions.partition_rows import read_partitions
+
+    rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
+    if not rows:
+        raise Unusable(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
+    return rows
+
+
+async def show_progress(connection: "asyncpg.Connection", before: "Partition") -> None:
     """Show a progress bar until the partition is open again. Raises ClickException if no worker starts in time."""
     from service.record.partitions.openings import read_recoveries, rebuild_order
     from service.record.partitions.partition_rows import read_partition
@@ -105,6 +110,6 @@ def _explain_no_start(row: "Partition") -> str:
     if not row.lease_live:
         return f"No worker holds partition {row.id}. Start one (`scrip worker`). {hint}"
     return (
-        f"The worker has not started on partition {row.id}. Its log and `scrip doctor` name the reason. If answered "
-        f"events were lost before they were recorded, --accept-loss continues without them. {hint}"
+        f"The worker has not started on partition {row.id}. Its log and `scrip doctor` name the reason. If Redis has "
+        f"more than Postgres, `scrip recover` shows it. {hint}"
     )

@@ -1,0 +1,160 @@
+"""`scrip recover`: decide what becomes of what Redis has and an older Postgres lacks."""
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from service.cli.failures import connect_to_record
+from service.cli.rebuild import find_partitions, show_progress
+from service.cli.tables import render_table
+from service.common.running_service import find_service
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from service.common.config import Settings
+    from service.record.partitions.openings import SurplusChoice
+    from service.record.partitions.partition_rows import Partition
+    from service.worker.surplus_survey import Report
+
+_ROWS = {
+    "recorded": ("events in the outbox", "recorded", "dropped"),
+    "assigned": ("assignments, no longer in the outbox", "recorded", "dropped"),
+    "blocked": ("codes that were sold by lost events", "blocked", "free again"),
+    "orders": ("orders of such codes", "kept with the code", "dropped"),
+    "users": ("counts of users that are higher", "as in Postgres", "as in Postgres"),
+    "returned": ("uses and assignments given back", "as in Postgres", "as in Postgres"),
+    "unknown_codes": ("codes that Postgres does not have", "not sold any more", "not sold any more"),
+    "unknown_books": ("books that Postgres does not have", "not sold any more", "not sold any more"),
+    "absent_books": ("books of which Redis has no code", "switched off", "on sale"),
+}
+
+
+@click.command(epilog="Example: scrip recover --plan")
+@click.option("--plan", "choice", flag_value="plan", default=True, help="Only show what would be done; the default.")
+@click.option("--apply", "choice", flag_value="apply", help="Carry over into Postgres what Redis has.")
+@click.option("--discard", "choice", flag_value="discard", help="Drop what only Redis has: sold codes are free again.")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all that need it.")
+@click.option("--yes", is_flag=True, help="Discard without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as a JSON array.")
+def recover(choice: Literal["plan", "apply", "discard"], partition: int | None, yes: bool, as_json: bool) -> None:
+    """Recover from a Postgres that is older than Redis.
+
+    Such a partition stays closed. If the newer Postgres can be brought back, do that: the partition opens by itself,
+    and nothing is lost. If it is gone, choose.
+
+    --apply records what is still in the outbox. Codes that were sold by events that nobody has any more are blocked:
+    `scrip quarantine` settles or releases each. --discard drops all that, and frees the codes. Both rebuild Redis from
+    Postgres, and are in the audit. Also use it if unrecorded events were lost (`OutboxGap` in `scrip doctor`).
+    """
+    from service.common import config
+
+    if as_json and choice != "plan":
+        raise click.UsageError("--json belongs to --plan.")
+    asyncio.run(_recover(config.load(), choice, partition, yes, as_json))
+
+
+async def _recover(settings: "Settings", choice: str, only: int | None, yes: bool, as_json: bool) -> None:
+    async with connect_to_record(settings) as connection:
+        plans = [plan for row in await find_partitions(connection, only) if (plan := await _plan(settings, row, only))]
+        if as_json:
+            _print_json([_outline(*plan) for plan in plans])
+            return
+        if not plans:
+            click.echo("Postgres has everything that Redis has.")
+            return
+        for row, lacks, report in plans:
+            _print_plan(row, lacks, report)
+        if choice == "plan":
+            return
+        freed = sum(report.freed for _, _, report in plans)
+        if choice == "discard" and not yes:
+            click.confirm(f"Discard, and free {freed} sold or assigned codes?", abort=True)
+        for row, lacks, report in plans:
+            await _order(connection, row.id, "apply" if choice == "apply" else "discard", lacks, report)
+        for row, _, _ in plans:
+            await show_progress(connection, row)
+    if choice == "apply":
+        click.echo("`scrip quarantine list` shows what waits for a decision.")
+
+
+async def _plan(settings: "Settings", row: "Partition", only: int | None) -> "tuple[Partition, str, Report] | None":
+    """What Redis has of the partition and Postgres lacks; None if it is nothing, or only what the worker records. A
+    partition that is named is read in any case."""
+    from service.hot.connection import connect
+    from service.hot.redis_server import Server
+    from service.record import pool as postgres
+    from service.record.partitions.failing_tasks import read_failing
+    from service.worker.older_postgres import find_surplus
+    from service.worker.surplus_survey import SurplusSurvey
+
+    service = find_service(settings, "REDIS_URL", "DATABASE_URL")
+    async with await postgres.connect(service.database_url, name="scrip command", max_size=2) as pool:
+        connection = await connect(service.redis_url, "scrip-command", partition=row.id)
+        try:
+            server = Server(connection, row.id)
+            surplus = await find_surplus(server, pool)
+            has_gap = any(task.reason == "OutboxGap" for task in await read_failing(pool, row.id))
+            if not surplus and not has_gap and only is None:
+                return None
+            survey = SurplusSurvey(server, pool)
+            for pages in (survey.outbox(), survey.codes()):
+                async with aclosing(pages):
+                    async for _ in pages:
+                        pass
+        finally:
+            connection.close()
+    lost = "Events were lost before they were recorded" if has_gap else "Postgres has everything but the outbox's end"
+    return row, str(surplus or lost), survey.report
+
+
+def _print_plan(row: "Partition", lacks: str, report: "Report") -> None:
+    from service.access.actor import mask
+
+    counts = report.counts()
+    lines = [(what, counts[name], *done) for name, (what, *done) in _ROWS.items() if counts[name]]
+    click.echo(f"Partition {row.id}: {lacks}.")
+    if row.state == "open":
+        click.echo("It is open: the figures are of this moment.")
+    if lines:
+        click.echo(render_table(["REDIS HAS", "NUMBER", "--apply", "--discard"], lines))
+    click.echo(f"--discard frees {report.freed} sold or assigned codes.")
+    for workspace, code in report.listed[:10]:
+        click.echo(f"  blocked by --apply: {mask(code)} of workspace {workspace}")
+
+
+def _outline(row: "Partition", lacks: str, report: "Report") -> dict[str, Any]:
+    from service.access.actor import mask
+
+    return {
+        "partition": row.id,
+        "state": row.state,
+        "lacks": lacks,
+        **report.counts(),
+        "unknown_books": report.unknown_books,
+        "absent_books": [book.book_id for book in report.absent_books],
+        "blocked_codes": [{"workspace": workspace, "code": mask(code)} for workspace, code in report.listed],
+    }
+
+
+def _print_json(plans: list[dict[str, Any]]) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(plans), indent=2))
+
+
+async def _order(
+    connection: "asyncpg.Connection", partition: int, choice: "SurplusChoice", lacks: str, report: "Report"
+) -> None:
+    from service.access.actor import Actor, current_actor
+    from service.record.config.audit_log import write_audit
+    from service.record.facts.surplus_rows import read_workspaces
+    from service.record.partitions.openings import order_rebuild
+
+    current_actor.set(Actor("command"))
+    async with connection.transaction():
+        await order_rebuild(connection, partition, f"an operator chose to {choice}: {lacks}", choice)
+        for workspace in await read_workspaces(connection, partition):
+            await write_audit(connection, workspace, f"recovery.{choice}", partition, after=report.counts())

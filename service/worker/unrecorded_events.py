@@ -1,0 +1,79 @@
+"""The outbox's events that the record lacks."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+import asyncpg
+
+from service.formats.event_id import END, EventId, parse_event_id
+from service.formats.events import Event, Fact, is_same_event, parse_entry
+from service.hot.redis_server import Server
+from service.record.facts.fact_reader import events_in_order
+from service.record.facts.surplus_rows import NamedEvent, known_events
+from service.record.partitions.partition_rows import read_partition
+
+PAGE_EVENTS = 500
+
+_MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
+
+
+class OutboxEvent(NamedTuple):
+    """An entry of the outbox; `event` is None if it can't be read."""
+
+    at: EventId
+    event: Event | None
+    d: bytes
+    r: bytes
+    kept: bytes | None
+
+
+async def unrecorded_events(
+    server: Server, pool: asyncpg.Pool, before: EventId = END
+) -> AsyncGenerator[list[OutboxEvent], None]:
+    """Pages of the outbox's events before one that are neither recorded nor in quarantine. Close it."""
+    cursor, suspects = (await read_partition(pool, server.partition)).cursor, list[OutboxEvent]()
+    first = await first_event(server)
+    if first is None:
+        return
+    after = EventId(first.epoch, first.seq - 1)
+    async with (
+        pool.acquire() as connection,
+        aclosing(events_in_order(connection, server.partition, after=after)) as recorded,
+    ):
+        fact = await anext(recorded, None)
+        async for entry_id, fields in server.entries():
+            at, kind = parse_event_id(entry_id), fields.get("d", "")[:1]
+            if at >= before or kind in _MARKS or (at <= cursor and kind not in _FACTS):
+                continue
+            while fact and fact.id < at:
+                fact = await anext(recorded, None)
+            event = parse_entry(at, fields)
+            if is_same_event(event, fact):
+                continue
+            d, r, kept = (fields[name].encode() if name in fields else None for name in "dri")
+            suspects.append(OutboxEvent(at, event, d or b"", r or b"", kept))
+            if len(suspects) == PAGE_EVENTS:
+                yield await _without_known(pool, server.partition, suspects)
+                suspects = []
+    if suspects:
+        yield await _without_known(pool, server.partition, suspects)
+
+
+async def first_event(server: Server) -> EventId | None:
+    """The outbox's first event that is no mark."""
+    async for entry_id, fields in server.entries():
+        if fields.get("d", "")[:1] not in _MARKS:
+            return parse_event_id(entry_id)
+    return None
+
+
+async def _without_known(pool: asyncpg.Pool, partition: int, events: Sequence[OutboxEvent]) -> list[OutboxEvent]:
+    """Without facts whose workspace has moved, or that are in quarantine already."""
+    facts = [
+        NamedEvent(one.at, fact.workspace, fact.code, fact.at_ms, one.d)
+        for one in events
+        if isinstance(fact := one.event, Fact)
+    ]
+    known = await known_events(pool, partition, facts)
+    return [one for one in events if one.at not in known]
