@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -30,7 +31,20 @@ _CHOICES = {
     "settle": "switches the code off, so that it is not sold any more. Nothing is recorded",
     "release": "drops the event: the code gets the state that Postgres has",
 }
+_LATER = "The order stays: a worker does it once it runs, and once no comparison of the workspace is under way."
 _NOT_RECORDED = "There is nothing to release: the event is recorded. Roll the redemption back, or unassign the code."
+
+
+def _of_some_events(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of a command that resolves an event, or all."""
+    for add in (
+        click.option("--yes", is_flag=True, help="With --all: do not ask."),
+        click.option("--partition", type=click.IntRange(0), help="With --all: only of this partition."),
+        click.option("--all", "every", is_flag=True, help="All events for which it is possible."),
+        click.argument("event", required=False),
+    ):
+        command = add(command)
+    return command
 
 
 @click.group(cls=Commands, epilog="Example: scrip quarantine show 5-1207")
@@ -66,24 +80,24 @@ def show(event: str) -> None:
 
 
 @quarantine.command(epilog="Example: scrip quarantine retry 5-1207")
-@click.argument("event")
-def retry(event: str) -> None:
+@_of_some_events
+def retry(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
     """Record the event as it was decided."""
-    _resolve(event, "retry")
+    _resolve("retry", event, every, partition, yes)
 
 
 @quarantine.command(epilog="Example: scrip quarantine settle 5-1207")
-@click.argument("event")
-def settle(event: str) -> None:
+@_of_some_events
+def settle(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
     """Switch the event's codes off: they are not sold any more."""
-    _resolve(event, "settle")
+    _resolve("settle", event, every, partition, yes)
 
 
 @quarantine.command(epilog="Example: scrip quarantine release 5-1207")
-@click.argument("event")
-def release(event: str) -> None:
+@_of_some_events
+def release(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
     """Drop the event: its codes get the state that Postgres has."""
-    _resolve(event, "release")
+    _resolve("release", event, every, partition, yes)
 
 
 async def _list(settings: "Settings", partition: int | None, as_json: bool) -> None:
@@ -190,10 +204,43 @@ def _choices(event: "Quarantined") -> list["Choice"]:
     return [choice for choice in get_args(Choice) if not (choice == "release" and event.cause == "not_redone")]
 
 
-def _resolve(text: str, choice: "Choice") -> None:
+def _resolve(choice: "Choice", event: str | None, every: bool, partition: int | None, yes: bool) -> None:
     from service.common import config
 
-    asyncio.run(_order(config.load(), text, choice))
+    if (event is None) != every:
+        raise click.UsageError("Name an event, or --all.")
+    if event is not None:
+        asyncio.run(_order(config.load(), event, choice))
+        return
+    if not yes:
+        click.confirm(f"{choice} all events in quarantine?", abort=True)
+    asyncio.run(_order_all(config.load(), partition, choice))
+
+
+async def _order_all(settings: "Settings", partition: int | None, choice: "Choice") -> None:
+    """Order it for all events, audited, and follow the workers. Raises ClickException."""
+    from service.access.actor import Actor, current_actor
+    from service.record.config.audit_log import write_audit
+    from service.record.facts.quarantine_resolutions import count_ordered, order_resolutions
+
+    current_actor.set(Actor("command"))
+    async with connect_to_record(settings) as connection:
+        async with connection.transaction():
+            ordered = await order_resolutions(connection, partition, choice)
+            for workspace, events in ordered.items():
+                if workspace:
+                    await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
+        total = sum(ordered.values())
+        deadline, label = time.monotonic() + WAIT_S, f"{total} events"
+        with click.progressbar(length=max(total, 1), label=label) as bar:
+            while left := await count_ordered(connection, partition):
+                if total - left > bar.pos:
+                    bar.update(total - left - bar.pos)
+                    deadline = time.monotonic() + WAIT_S
+                if time.monotonic() > deadline:
+                    raise click.ClickException(f"No worker has done the rest yet. {_LATER}")
+                await asyncio.sleep(POLL_S)
+    click.echo("Comparisons repair the codes in Redis now. `scrip quarantine list` shows what is left.")
 
 
 async def _order(settings: "Settings", text: str, choice: "Choice") -> None:
@@ -230,7 +277,6 @@ async def _wait(connection: "asyncpg.Connection", text: str, choice: "Choice") -
             raise click.ClickException(f"Event {text} stays in quarantine: {event.failure}.")
         if time.monotonic() > deadline:
             raise click.ClickException(
-                f"No worker has done it yet. The order stays: a worker does it once it runs, and once no comparison of "
-                f"the workspace is under way. `scrip quarantine show {text}` shows whether it is done."
+                f"No worker has done it yet. {_LATER} `scrip quarantine show {text}` shows whether it is done."
             )
         await asyncio.sleep(POLL_S)

@@ -1,5 +1,7 @@
 """Do what operators order for quarantined events."""
 
+from collections.abc import Sequence
+
 import asyncpg
 import structlog
 
@@ -14,20 +16,21 @@ from service.record.partitions.partition_rows import keep_lease
 from service.record.pool import Connection, wait_out_outage
 from service.worker.lease_keeper import Lease
 
-AT_ONCE = 100
+AT_ONCE = 100_000
+RETRIES_AT_ONCE = 100
+"""Events that are recorded in one transaction, which locks the partition's row."""
 
 log = structlog.get_logger()
 
 
 class QuarantineSettler:
-    """One for each open partition.
+    """One for each open partition. For all events of a workspace for which something is ordered:
 
-    1. Take the events for which something is ordered.
-    2. `retry`: record the event as it was decided, under its own id. `settle`: switch its codes off. `release`: do
-       nothing.
-    3. Mark it as resolved, and order a comparison of its workspace that repairs Redis from Postgres, all in one
-       transaction. Until the comparison has read them, the event's codes stay blocked.
-    4. If Postgres refuses the event again, store why; the event stays in quarantine.
+    1. `settle`: switch their codes off. `release`: do nothing.
+    2. `retry`: record each event as it was decided, under its own id.
+    3. Mark them as resolved, and order a comparison of the workspace that repairs Redis from Postgres, in one
+       transaction with 2. Until the comparison has read them, the events' codes stay blocked.
+    4. If Postgres refuses an event again, store why; the event stays in quarantine.
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int, fence: int) -> None:
@@ -37,24 +40,44 @@ class QuarantineSettler:
         while True:
             await lease.until_due("settling")
             with wait_out_outage(log):
+                by_workspace: dict[int | None, list[Quarantined]] = {}
                 for event in await ordered_resolutions(self._pool, self._partition, AT_ONCE):
-                    await self._settle(event)
+                    workspace = next((name.workspace for name in read_names(event.d)), None)
+                    by_workspace.setdefault(workspace, []).append(event)
+                for workspace, events in by_workspace.items():
+                    await self._settle(workspace, events)
 
-    async def _settle(self, event: Quarantined) -> None:
-        workspace = next((name.workspace for name in read_names(event.d)), None)
+    async def _settle(self, workspace: int | None, events: Sequence[Quarantined]) -> None:
         if workspace is not None and await is_reconciling(self._pool, workspace):
-            return  # it may have read the codes already; the order is found again
-        try:
+            return  # it may have read the codes already; the orders are found again
+        for event in events:
             if event.ordered == "settle":
                 await self._switch_off(event)
-            async with self._pool.acquire() as connection, connection.transaction():
-                await keep_lease(connection, self._partition, self._fence)
-                await self._resolve(connection, event, workspace)
+        retried = [event for event in events if event.ordered == "retry"][:RETRIES_AT_ONCE]
+        async with self._pool.acquire() as connection, connection.transaction():
+            await keep_lease(connection, self._partition, self._fence)
+            reasons = [await self._record(connection, event) for event in retried]
+            done = [event for event in events if event.ordered != "retry"]
+            done += [event for event, reason in zip(retried, reasons, strict=True) if not reason]
+            resolved = await resolve(connection, self._partition, done)
+            if resolved and workspace is not None:
+                await create_reconciling(connection, workspace, repair=True)
+        for event, reason in zip(retried, reasons, strict=True):
+            if reason:
+                await reject(self._pool, event, reason)
+                log.error("event_refused_again", event_id=str(event.id), reason=reason)
+        log.info("events_resolved", partition=self._partition, events=resolved)
+
+    async def _record(self, connection: Connection, event: Quarantined) -> str:
+        """Record the event, unless it is recorded; return why Postgres refuses it, or ''."""
+        if event.cause == "not_redone":
+            return ""
+        try:
+            async with connection.transaction():
+                await record_late(connection, event.partition, event.epoch, [(event.seq, event.d, event.r, None)])
         except EVENT_ERRORS as error:
-            await reject(self._pool, event, refusal_reason(error))
-            log.error("event_refused_again", event_id=str(event.id), reason=refusal_reason(error))
-            return
-        log.info("event_resolved", event_id=str(event.id), resolution=event.ordered)
+            return refusal_reason(error)
+        return ""
 
     async def _switch_off(self, event: Quarantined) -> None:
         for name in read_names(event.d):
@@ -63,9 +86,3 @@ class QuarantineSettler:
             except Refusal as refusal:
                 if refusal.code != "coupon_not_found":
                     raise
-
-    async def _resolve(self, connection: Connection, event: Quarantined, workspace: int | None) -> None:
-        if event.ordered == "retry" and event.cause != "not_redone":
-            await record_late(connection, event.partition, event.epoch, [(event.seq, event.d, event.r, None)])
-        if await resolve(connection, event) and workspace is not None:
-            await create_reconciling(connection, workspace, repair=True)

@@ -1,3 +1,8 @@
+-- name: count_ordered
+-- The number of unresolved events for which something is ordered, of a partition or all.
+-- $1 partition int
+SELECT count(*) FROM quarantine WHERE resolution IS NULL AND ordered IS NOT NULL AND ($1::int IS NULL OR partition = $1);
+
 -- name: count_quarantine
 -- How many unresolved events of a partition are in quarantine, by cause.
 -- $1 partition int
@@ -51,6 +56,18 @@ ORDER BY epoch DESC, seq DESC LIMIT $2;
 UPDATE quarantine SET ordered = $4, failure = NULL
 WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL RETURNING partition;
 
+-- name: order_resolutions
+-- Order it for all unresolved events for which it is possible, of a partition or all, but for those with another order.
+-- Returns their number by workspace. An unreadable event can only be released, and one that is recorded can't be.
+-- $1 partition int  $2 choice text
+WITH ordered AS (
+  UPDATE quarantine SET ordered = $2, failure = NULL
+  WHERE resolution IS NULL AND ordered IS NULL AND ($1::int IS NULL OR partition = $1)
+    AND CASE WHEN $2 = 'release' THEN cause <> 'not_redone' ELSE encode(d, 'escape') ~ '^[AURB] [0-9]{1,9} ' END
+  RETURNING CASE WHEN encode(d, 'escape') ~ '^[A-Z] [0-9]{1,9} ' THEN split_part(encode(d, 'escape'), ' ', 2)::int ELSE 0 END AS workspace
+)
+SELECT workspace, count(*) AS events FROM ordered GROUP BY workspace ORDER BY workspace;
+
 -- name: ordered_resolutions
 -- The partition's first events for which something is ordered.
 -- $1 partition int  $2 limit int
@@ -98,7 +115,8 @@ WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL AND caus
 UPDATE quarantine SET ordered = NULL, failure = $4 WHERE partition = $1 AND epoch = $2 AND seq = $3;
 
 -- name: resolve_quarantined
--- Store that what was ordered is done. Returns no row if the order has changed.
--- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 choice text
-UPDATE quarantine SET ordered = NULL, failure = NULL, resolution = $4, resolved_at = clock_timestamp()
-WHERE partition = $1 AND epoch = $2 AND seq = $3 AND ordered = $4 RETURNING partition;
+-- Store that what was ordered is done, unless the order has changed.
+-- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]  $4 choices text[]
+UPDATE quarantine SET ordered = NULL, failure = NULL, resolution = choice, resolved_at = clock_timestamp()
+FROM unnest($2::bigint[], $3::bigint[], $4::text[]) AS done (epoch, seq, choice)
+WHERE partition = $1 AND quarantine.epoch = done.epoch AND quarantine.seq = done.seq AND ordered = choice;

@@ -192,3 +192,23 @@ def test_without_a_worker(service: Service, monkeypatch: pytest.MonkeyPatch) -> 
         assert (done.exit_code, "The order stays" in done.output) == (1, True)
         assert _listed(service)["ordered"] == "release"
     until(lambda: "No event waits" in _run(service, "list").output)
+
+
+def test_all_at_once(service: Service) -> None:
+    """`--all` resolves every event for which the choice is possible, in one go, and asks first."""
+    codes, book = [new_code() for _ in range(3)], service.book
+    book(*codes)
+    workspace = _fetch(service, "SELECT workspace FROM workspaces WHERE partition = $1 LIMIT 1", service.partition)
+    number = workspace[0]["workspace"]
+    for code in codes:
+        _insert(service, "unrecorded", f"R {number} 1 {code}")
+    notice = _insert(service, "unrecorded", f"S {number} 1 out codes 0 {_AT_MS}")
+    assert _run(service, "settle", "--all").exit_code == 1
+    assert _run(service, "settle").exit_code == 2
+    settled = _run(service, "settle", "--all", "--yes", "--partition", str(service.partition))
+    assert settled.exit_code == 0, settled.output
+    assert [event["event"] for event in json.loads(_run(service, "list", "--json").output)] == [notice]
+    audited = _fetch(service, "SELECT after FROM audit WHERE action = 'quarantine.settle' AND subject = 'all'")
+    assert json.loads(audited[-1]["after"]) == {"events": 3}
+    until(lambda: _run(service, "release", "--all", "--yes").exit_code == 0)
+    assert json.loads(_run(service, "list", "--json").output) == []

@@ -1,5 +1,6 @@
 """What operators decide about quarantined events, and what a worker did with them."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -62,9 +63,24 @@ async def ordered_resolutions(database: Database, partition: int, limit: int) ->
     return [Quarantined(*row) for row in await database.fetch(query("ordered_resolutions"), partition, limit)]
 
 
-async def resolve(connection: Connection, event: Quarantined) -> bool:
-    """Store that what was ordered is done. False if the order has changed."""
-    return await connection.fetchval(query("resolve_quarantined"), *event.key, event.ordered) is not None
+async def order_resolutions(connection: Connection, partition: int | None, choice: Choice) -> dict[int, int]:
+    """Order it for all unresolved events, of a partition or of all, for which it is possible. Return their number by
+    workspace."""
+    rows = await connection.fetch(query("order_resolutions"), partition, choice)
+    return {row["workspace"]: row["events"] for row in rows}
+
+
+async def count_ordered(database: Database, partition: int | None) -> int:
+    """The number of events for which something is ordered."""
+    return int(await database.fetchval(query("count_ordered"), partition) or 0)
+
+
+async def resolve(connection: Connection, partition: int, events: Sequence[Quarantined]) -> int:
+    """Store that what was ordered is done, and return of how many events; not of those whose order has changed."""
+    epochs, seqs = [event.epoch for event in events], [event.seq for event in events]
+    ordered = [event.ordered for event in events]
+    done = await connection.execute(query("resolve_quarantined"), partition, epochs, seqs, ordered)
+    return int(done.split()[1])
 
 
 async def reject(database: Database, event: Quarantined, failure: str) -> None:
