@@ -34,9 +34,14 @@ class PartitionMetrics(Collector):
             pending.add_metric([str(partition)], unrecorded.events)
             lag.add_metric([str(partition)], unrecorded.seconds)
         quarantined = _family("scrip_quarantined_events", "Events in quarantine; each is an alarm.", "cause")
-        for (partition, cause), events in context.watch.quarantined.items():
+        for (partition, cause), events in watch.quarantined.items():
             quarantined.add_metric([str(partition), cause], events)
-        yield from (closed, missing, pending, lag, quarantined)
+        blocked = _family("scrip_blocked_codes", "Codes that events in quarantine name: they are, or will be, blocked.")
+        archived = _family("scrip_archived_codes", "Codes of archived books, which no comparison covers.")
+        for partition, left_out in watch.left_out.items():
+            blocked.add_metric([str(partition)], left_out.blocked)
+            archived.add_metric([str(partition)], left_out.archived)
+        yield from (closed, missing, pending, lag, quarantined, blocked, archived)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -32,7 +32,7 @@ from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
 from service.record.config.workspace_rows import read_workspace, workspace_named
-from service.record.facts.quarantine import count_quarantines
+from service.record.facts.quarantine import count_left_out, count_quarantines
 from service.record.facts.recorded_wait import Recorded
 from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
 from service.record.partitions.partition_rows import Partition, read_partitions
@@ -53,6 +53,8 @@ USAGE_INTERVAL_S = 10.0
 """Interval at which the last use of keys and refused requests are written to Postgres."""
 COUNT_S = 5.0
 """How often the events in quarantine are counted."""
+COUNT_CODES_S = 30.0
+"""How often codes are counted that are blocked or archived."""
 
 _REMEDY = "Run `scrip migrate` of this version; a worker then loads its scripts within seconds."
 
@@ -181,7 +183,8 @@ class _PostgresPoller:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._keys_version = -1
-        self._touch_at = self._note_refused_at = self._beat_at = self._count_at = 0.0
+        self._touch_at = self._note_refused_at = self._beat_at = 0.0
+        self._count_at = self._count_codes_at = 0.0
         self._took_s = 0.0
         self.process = uuid4()
 
@@ -209,6 +212,15 @@ class _PostgresPoller:
             async with asyncio.timeout(POLL_S - rest_s):
                 await self._context.key_notices.changed.wait()
 
+    async def _count(self, now: float) -> None:
+        watch, pool = self._context.watch, self._context.pool
+        if now > self._count_at:
+            self._count_at = now + COUNT_S
+            watch.take_quarantined(await count_quarantines(pool))
+        if now > self._count_codes_at:
+            self._count_codes_at = now + COUNT_CODES_S
+            watch.left_out = await count_left_out(pool)
+
     async def poll(self) -> None:
         """Update keys and epochs once, and write that this process runs, key usage and refused requests. Raises the
         pool's errors, and WrongNumber if a version that does not fit this one has migrated the database."""
@@ -234,9 +246,7 @@ class _PostgresPoller:
             notices.announce_reading(self.process, self._keys_version)
         self._take_over(await read_partitions(context.pool), made, polled_at)
         self._took_s = (now := time.monotonic()) - polled_at
-        if now > self._count_at:
-            self._count_at = now + COUNT_S
-            context.watch.take_quarantined(await count_quarantines(context.pool))
+        await self._count(now)
         if now > self._touch_at and (used := context.keyring.take_uses()):
             self._touch_at = now + USAGE_INTERVAL_S
             await touch_keys(context.pool, used)

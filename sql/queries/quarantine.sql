@@ -1,3 +1,14 @@
+-- name: count_left_out
+-- By partition, how many codes the events in quarantine name, and how many are in archived books.
+SELECT id AS partition, (
+  SELECT count(DISTINCT (split_part(encode(d, 'escape'), ' ', 2), split_part(encode(d, 'escape'), ' ', 4)))
+  FROM quarantine WHERE partition = id AND resolution IS NULL AND encode(d, 'escape') ~ '^[AURB] '
+) AS blocked, (
+  SELECT coalesce(sum(code_count), 0)::bigint FROM books JOIN workspaces USING (workspace)
+  WHERE workspaces.partition = id AND archived_months IS NOT NULL
+) AS archived
+FROM partitions WHERE removed_at IS NULL ORDER BY id;
+
 -- name: count_ordered
 -- The number of unresolved events for which something is ordered, of a partition or all.
 -- $1 partition int

@@ -8,6 +8,7 @@ import pytest
 
 from service.api import partition_watch
 from service.hot import unrecorded
+from service.serving import wiring
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_code, new_id, ok
 from tests.waiting import PATIENCE_S, until
@@ -77,15 +78,24 @@ def test_a_missing_worker_is_named(patient: Service, alone: httpx.Client, monkey
     assert f"{shown} 0.0" in alone.get("/metrics").text
 
 
-async def test_quarantine_is_counted_from_its_table(patient: Service, alone: httpx.Client) -> None:
+async def test_quarantine_is_counted_from_its_table(
+    patient: Service, alone: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The metric has every cause of every partition, whoever put the events there, and falls when they are gone."""
 
     def shows(cause: str, events: int) -> bool:
         name = f'scrip_quarantined_events{{cause="{cause}",partition="{patient.partition}"}} {events}.0'
         return name in alone.get("/metrics").text
 
+    def counts(kind: str, codes: int) -> bool:
+        return f'scrip_{kind}_codes{{partition="{patient.partition}"}} {codes}.0' in alone.get("/metrics").text
+
+    monkeypatch.setattr(wiring, "COUNT_CODES_S", 0.1)
     until(lambda: shows("unrecorded", 0))
-    await patient.fetch("INSERT INTO quarantine VALUES ($1, 1, 1, 'unrecorded', 'test', 'x', 'x')", patient.partition)
-    until(lambda: shows("unrecorded", 1) and shows("refused", 0))
+    for number, decided in enumerate(("x", "R 1 1 CODE-1", "U 1 1 CODE-1 ann 1 1", "A 1 1 CODE-2 ann 1 1")):
+        insert = "INSERT INTO quarantine VALUES ($1, 1, $2, 'unrecorded', 'test', $3, 'x')"
+        await patient.fetch(insert, patient.partition, number, decided.encode())
+    until(lambda: shows("unrecorded", 4) and shows("refused", 0))
+    until(lambda: counts("blocked", 2) and counts("archived", 0))
     await patient.fetch("DELETE FROM quarantine")
     until(lambda: shows("unrecorded", 0))

@@ -35,6 +35,14 @@ class UnrecordedEvent(NamedTuple):
     r: bytes = b""
 
 
+class LeftOut(NamedTuple):
+    """How many codes a comparison can't judge: those that quarantined events name, which Redis blocks from its next
+    rebuild on, and those of archived books."""
+
+    blocked: int
+    archived: int
+
+
 class QuarantinedEvent(msgspec.Struct, frozen=True):
     """One event, without its content, which names a code."""
 
@@ -112,6 +120,14 @@ async def count_quarantines(database: Database) -> dict[tuple[int, Cause], int]:
     """The number of events by partition and cause."""
     rows = await database.fetch(query("count_quarantines"))
     return {(row["partition"], row["cause"]): row["count"] for row in rows}
+
+
+async def count_left_out(database: Database) -> dict[int, LeftOut]:
+    """The codes that are left out, by partition."""
+    return {
+        row["partition"]: LeftOut(row["blocked"], row["archived"])
+        for row in await database.fetch(query("count_left_out"))
+    }
 
 
 async def read_quarantine(database: Database, partition: int, newest: int) -> Quarantine:
