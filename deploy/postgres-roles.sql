@@ -21,6 +21,7 @@ GRANT INSERT, UPDATE ON books, codes, users, erasures TO scrip_api;
 GRANT INSERT ON keys, jobs TO scrip_api;
 GRANT INSERT, UPDATE ON code_changes TO scrip_api;
 GRANT INSERT ON code_change_users TO scrip_api;
+GRANT UPDATE (ordered, failure) ON quarantine TO scrip_api;
 GRANT UPDATE (revoked_at, expires_at, last_used_at, limits) ON keys TO scrip_api;
 GRANT UPDATE ON workspaces, config_versions, keys_version TO scrip_api;
 GRANT DELETE ON users TO scrip_api;
@@ -39,7 +40,7 @@ GRANT UPDATE ON
   partitions, config_versions, jobs, code_changes, code_change_users, recoveries, rebuild_orders, idempotency_keys, reconciling,
   reconciled, failing_tasks, workers
   TO scrip_worker;
-GRANT UPDATE (code_count, retirement, retired_counts, returned_at) ON books TO scrip_worker;
+GRANT UPDATE (code_count, retirement, retired_counts, returned_at, status, updated_at) ON books TO scrip_worker;
 GRANT UPDATE (orders_since, partition, version, moved_epoch, moved_seq) ON workspaces TO scrip_worker;
 GRANT UPDATE ON moves TO scrip_worker;
 -- Before a worker removes a partition it locks the number of partitions. It can't change the number.

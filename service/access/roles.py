@@ -23,7 +23,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "operate": frozenset(
         (
             "listKeys createKey rotateKey patchKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
-            "startReconcile getJob "
+            "startReconcile listQuarantine resolveQuarantined getJob "
             "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
             "listDeliveries getDelivery redeliver listAudit exportAudit"
         ).split()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -121,7 +121,7 @@ async def _list(settings: "Settings", partition: int | None, as_json: bool) -> N
 
 async def _outline(connection: "asyncpg.Connection", event: "Quarantined") -> dict[str, Any]:
     from service.access.actor import mask
-    from service.cli.quarantine_report import kind_of
+    from service.formats.quarantined_event import kind_of
 
     named = await _named(connection, event)
     return {
@@ -130,7 +130,7 @@ async def _outline(connection: "asyncpg.Connection", event: "Quarantined") -> di
         "at": f"{event.at:%Y-%m-%d %H:%M:%S}",
         "cause": event.cause,
         "reason": event.reason,
-        "what": kind_of(event),
+        "what": kind_of(event.d),
         "workspace": named[0][0] if named else None,
         "code": mask(named[0][1].code) if named else None,
         "ordered": event.ordered,
@@ -171,18 +171,21 @@ async def _find(connection: "asyncpg.Connection", text: str) -> "Quarantined":
 
 
 async def _show(settings: "Settings", text: str) -> None:
-    from service.cli.quarantine_report import describe, describe_held, describe_recorded
+    from service.cli.quarantine_report import describe_held
+    from service.formats.quarantined_event import describe
+    from service.record.facts.quarantine_resolutions import choices_of, describe_recorded
 
     async with connect_to_record(settings) as connection:
         event = await _find(connection, text)
         lines = [
             f"Event {event.id} of partition {event.partition}, in quarantine since {event.at:%Y-%m-%d %H:%M:%S} UTC.",
             f"Cause: {_CAUSES[event.cause]} ({event.reason}).",
-            f"What happened: {describe(event)}",
+            f"What happened: {describe(event.id, event.d, event.r)}",
         ]
         for workspace, one in await _named(connection, event):
             lines.append(f"Code {one.code} of workspace {workspace}:")
-            lines.append(f"  Postgres: {await describe_recorded(connection, event.partition, one)}")
+            recorded = await describe_recorded(connection, event.partition, one.workspace, [one.code])
+            lines.append(f"  Postgres: {recorded[one.code]}")
             lines.append(f"  Redis:    {await describe_held(find_service(settings).redis_url, event.partition, one)}")
     if event.resolution:
         lines.append(f"Resolved: {event.resolution}, {event.resolved_at:%Y-%m-%d %H:%M:%S} UTC.")
@@ -190,18 +193,8 @@ async def _show(settings: "Settings", text: str) -> None:
         if event.failure:
             lines.append(f"The last try failed: {event.failure}.")
         lines.append("Choices:")
-        lines += [f"  {choice:<8} {_CHOICES[choice]}." for choice in _choices(event)]
+        lines += [f"  {choice:<8} {_CHOICES[choice]}." for choice in choices_of(event)]
     click.echo("\n".join(lines))
-
-
-def _choices(event: "Quarantined") -> list["Choice"]:
-    """What can be done: an unreadable event can only be dropped, and a recorded one cannot."""
-    from service.cli.quarantine_report import kind_of
-    from service.record.facts.quarantine_resolutions import Choice
-
-    if kind_of(event) in ("unreadable", "answered", "stock notice"):
-        return ["release"]
-    return [choice for choice in get_args(Choice) if not (choice == "release" and event.cause == "not_redone")]
 
 
 def _resolve(choice: "Choice", event: str | None, every: bool, partition: int | None, yes: bool) -> None:
@@ -248,14 +241,14 @@ async def _order(settings: "Settings", text: str, choice: "Choice") -> None:
     from service.access.actor import Actor, current_actor
     from service.formats.quarantined_event import read_names
     from service.record.config.audit_log import write_audit
-    from service.record.facts.quarantine_resolutions import order_resolution
+    from service.record.facts.quarantine_resolutions import choices_of, order_resolution
 
     current_actor.set(Actor("command"))
     async with connect_to_record(settings) as connection:
         event = await _find(connection, text)
         if event.resolution:
             raise click.ClickException(f"Event {text} is resolved already: {event.resolution}.")
-        if choice not in _choices(event):
+        if choice not in choices_of(event):
             remedy = _NOT_RECORDED if event.cause == "not_redone" else "It can only be released."
             raise click.ClickException(f"{choice} is not possible for event {text}. {remedy}")
         async with connection.transaction():

@@ -1,8 +1,13 @@
-"""The code, user and order of a quarantined event, whose field `d` may be invalid."""
+"""What a quarantined event says. Its field `d` may be invalid, or have only what is known of the event."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from service.domain.field_types import encode_field
+from service.domain.field_types import decode_field, encode_field
+from service.domain.times import from_ms
+from service.formats.event_id import EventId
+from service.formats.events import Fact, Redeemed, RolledBack, parse_entry
+
+Kind = Literal["assigned", "unassigned", "redeemed", "rolled_back", "stock_notice", "answered", "unreadable"]
 
 _KINDS = frozenset("AURB")
 _USER = 4
@@ -35,6 +40,40 @@ def read_names(d: bytes) -> list[Named]:
         pairs.append((words[-3], words[-2]))
     named = [(_number(book), code) for book, code in pairs]
     return [Named(number, book, code, user, order) for book, code in named if book is not None and code]
+
+
+def kind_of(d: bytes) -> Kind:
+    """What happened."""
+    kinds: dict[bytes, Kind] = {
+        b"A ": "assigned", b"U ": "unassigned", b"R ": "redeemed", b"B ": "rolled_back", b"S ": "stock_notice",
+        b"K ": "answered",
+    }  # fmt: skip
+    return kinds.get(d[:2], "unreadable")
+
+
+def describe(at: EventId, d: bytes, r: bytes) -> str:
+    """The event in a sentence."""
+    kind = kind_of(d).replace("_", " ")
+    fact = parse_entry(at, {"d": d.decode("utf-8", "replace"), "r": r.decode("utf-8", "replace") or "{}"})
+    if not isinstance(fact, Fact):
+        return f"{kind}{''.join(map(_describe_names, read_names(d)))}."
+    text = f"{kind}, code {fact.code} by user {fact.user}"
+    if isinstance(fact, Redeemed):
+        text += f" in order {fact.order}" if fact.order else ""
+        if fact.value_e4 is not None:
+            text += f", order value {fact.value_e4 / 10_000:.{fact.digits}f} {fact.currency or ''}".rstrip()
+            text += f", discount {fact.discount_e4 / 10_000:.{fact.digits}f}"
+        text += f", redemption {fact.redemption_id}"
+        text += f", with code {fact.gift.code} as a gift" if fact.gift else ""
+    elif isinstance(fact, RolledBack):
+        text += f", redemption {fact.redemption_id}, {'with' if fact.restore else 'without'} giving the use back"
+    return f"{text}, at {from_ms(fact.at_ms)}."
+
+
+def _describe_names(names: Named) -> str:
+    """What is known of an event that is not whole."""
+    user, order = (decode_field(field) if field else None for field in (names.user, names.order))
+    return f", code {names.code}{f' by user {user}' if user else ''}{f' in order {order}' if order else ''}"
 
 
 def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes | None:

@@ -30,6 +30,7 @@ from service.api.controllers.keys import Keys
 from service.api.controllers.notices import Notices
 from service.api.controllers.options import offer_all_methods
 from service.api.controllers.problem_types import ProblemTypes
+from service.api.controllers.quarantine import QuarantineEvents
 from service.api.controllers.single_coupons import SingleCoupons
 from service.api.controllers.users import Users
 from service.api.controllers.webhooks import Webhooks
@@ -66,7 +67,7 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, ProblemTypes, ConsistencyChecks),
+            *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents),
             *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Notices, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             *make_handlers(),

@@ -91,6 +91,14 @@ WHERE partition = $1 AND ordered IS NOT NULL ORDER BY epoch, seq LIMIT $2;
 SELECT epoch, seq, d FROM quarantine WHERE partition = $1 AND resolution IS NULL AND (epoch, seq) > ($2, $3)
 ORDER BY epoch, seq LIMIT $4;
 
+-- name: quarantine_of_workspace
+-- A workspace's unresolved events before one, the newest first.
+-- $1 partition int  $2 workspace int  $3 before_epoch bigint  $4 before_seq bigint  $5 limit int
+SELECT partition, epoch, seq, cause, reason, d, r, at, ordered, failure, resolution, resolved_at FROM quarantine
+WHERE partition = $1 AND resolution IS NULL AND (epoch, seq) < ($3, $4)
+  AND encode(d, 'escape') ~ ('^[A-Z] ' || $2::int || ' ')
+ORDER BY epoch DESC, seq DESC LIMIT $5;
+
 -- name: quarantine_recorded
 -- Quarantine recorded events that can't be applied again, each once; return the new ones.
 -- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]  $4 reasons text[]  $5 decided bytea[]

@@ -5,7 +5,7 @@ A route that isn't here fails tests/integration/test_matrix.py.
 
 from typing import Any, NamedTuple
 
-from tests.integration.requests_table import Place, make_paused_change
+from tests.integration.requests_table import Place, make_paused_change, make_quarantined
 from tests.service_fixture import Service, new_code, new_id, ok
 from tests.waiting import until
 
@@ -59,6 +59,9 @@ ROWS = (
     Row("GET /health/ready", ANYONE),
     Row("GET /v1/ops/consistency", "operate", another=""),
     Row("POST /v1/ops/reconcile", "operate", body={}, another=""),
+    Row("GET /v1/ops/quarantine", "operate", another=""),
+    Row("POST /v1/ops/quarantine/{eventId}", "operate", "/v1/ops/quarantine/{event}", {"choice": "retry"},
+        another="event_not_found"),
     Row("GET /v1/audit", "operate", another=""),
     Row("GET /v1/audit.csv", "operate", another=""),
     Row("GET /v1/books", "manage", another=""),
@@ -177,4 +180,5 @@ def make_place(service: Service) -> Place:
         place[name] = ok(admin.post("/v1/webhooks", json=_LISTENS), 201)["webhookId"]
         ok(admin.patch(f"/v1/webhooks/{place[name]}", json={"status": "inactive"}))  # or failures would change it
     place["delivery"] = ok(admin.post(f"/v1/webhooks/{place['webhook1']}/test", json={}), 202)["deliveryId"]
+    place["event"] = make_quarantined(service)
     return place

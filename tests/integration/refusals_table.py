@@ -36,7 +36,7 @@ def make_place(service: Service, rival: Service) -> Place:
     _use(service, place)
     _lock(service, place)
     aliases = {"book": "free_book", "code": "free", "user": "ann", "order": "taken", "redemption": "rolled"}
-    return place | {name: place[of] for name, of in aliases.items()}
+    return place | {name: place[of] for name, of in aliases.items()} | {"event": "1-1"}
 
 
 def _make_books(service: Service, place: Place) -> None:
@@ -224,6 +224,7 @@ OTHERS = (
     Case("coupon_not_found", "PATCH", "/v1/coupons/NO-SUCH-CODE", {"status": "inactive"}),
     *(Case("job_not_found", "GET", f"/v1/jobs/{name}") for name in (NOBODYS, "x", "{free_book}")),
     Case("job_not_found", "GET", f"/v1/jobs/{NOBODYS}/results.csv"),
+    *(Case("event_not_found", "POST", f"/v1/ops/quarantine/{at}", {"choice": "retry"}) for at in ("1-1", "x", NOBODYS)),
     *(Case("job_not_found", "POST", f"/v1/jobs/{NOBODYS}/{verb}", {}) for verb in ("pause", "resume", "cancel")),
     *(Case("not_found", "DELETE", f"/v1/keys/{name}") for name in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/webhooks/{NOBODYS}{rest}", body) for method, rest, body in (

@@ -80,6 +80,7 @@ PREFIX = Kind(_but(str), ("", "x" * 65, "a b", "é", "a\n"))
 CHANGE = Kind(_but(str), ("", "delete"))
 ITEMS = Kind(_but(list, also=([1], [None])), ([{"sku": "a", "quantity": 1, "unitPrice": 1}] * 1001,))
 EVENTS = Kind(_but(list, also=([1], [None])), ([], ["coupon.sold"], ["coupon.redeemed"] * 2, [""]))
+CHOICE = Kind(_but(str), ("", "drop"))
 HOOK_STATUS = Kind(_but(str), ("", "ACTIVE", "deleted"))
 HOOK_URL = Kind(
     _but(str),
@@ -233,6 +234,7 @@ REQUESTS = (
            fields={"userId": ID, "maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
     _asked("PATCH", "/v1/users/{user}", "manage", {}, fields={"maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
     _asked("POST", "/v1/ops/reconcile", "operate", {}, fields={"repair": SWITCH}),
+    _asked("POST", "/v1/ops/quarantine/{event}", "operate", {"choice": "retry"}, "choice", fields={"choice": CHOICE}),
     _asked("POST", "/v1/keys", "operate", {"name": "k", "scopes": ["public"]}, "name scopes",
            fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME, "limits": OBJECT}),
     _asked("PATCH", "/v1/keys/{key}", "operate", {"limits": None}, fields={"limits": OBJECT}),
@@ -300,11 +302,23 @@ def make_paused_change(service: Service, book: str) -> str:
     return job
 
 
+QUARANTINED = """
+INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r) VALUES ($1, 1, $2, 'unrecorded', '', $3, '{}')
+ON CONFLICT DO NOTHING"""
+
+
+def make_quarantined(service: Service) -> str:
+    """An event in quarantine of which too little is known to record it, so that it stays; return its id."""
+    decided = f"R {service.number} 1 {new_code()}".encode()
+    asyncio.run(service.fetch(QUARANTINED, service.partition, service.number, decided))
+    return f"1-{service.number}"
+
+
 def make_place(service: Service) -> Place:
     """A book with a free code, one that was redeemed, and its order."""
     code, used, order, user = new_code(), new_code(), new_id("order"), new_id()
     book = service.book(code, used)
     redeemed = service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user, "orderId": order})
     redemption = ok(redeemed, 201)["redemptionId"]
-    unknown = {name: str(uuid4()) for name in ("key", "webhook", "delivery", "job")}
+    unknown = {name: str(uuid4()) for name in ("key", "webhook", "delivery", "job", "event")}
     return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption} | unknown

@@ -70,6 +70,7 @@ def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: A
         yield made
     finally:
         server.end()
+        asyncio.run(own.fetch("DELETE FROM quarantine"))
 
 
 async def _make_ended_keys(own: Service) -> None:

@@ -1,5 +1,6 @@
 """The OpenAPI document: complete, valid, and consistent with the service's responses."""
 
+import asyncio
 import json
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from tests.integration.requests_table import (
     filled,
     make_paused_change,
     make_place,
+    make_quarantined,
     send,
 )
 from tests.schema import check, resolved
@@ -151,6 +153,7 @@ def test_refusals_are_named(document: Document) -> None:
             ("{code}", "coupon_not_found"),
             ("{bookId}", "book_not_found"),
             ("{jobId}", "job_not_found"),
+            ("{eventId}", "event_not_found"),
             ("{redemptionId}", "redemption_not_found"),
             ("{orderId}", "order_not_found"),
         ):
@@ -185,7 +188,7 @@ def test_it_has_every_route(document: Document) -> None:
 def test_good_bodies_fit(document: Document) -> None:
     """The good bodies that tests send fit the schemas of their requests."""
     for asked in REQUESTS:
-        path = re.sub(r"\{(book|redemption|order|user|key|webhook|delivery|job)\}", r"{\1Id}", asked.path)
+        path = re.sub(r"\{(book|redemption|order|user|key|webhook|delivery|job|event)\}", r"{\1Id}", asked.path)
         operation = document["paths"][path][asked.method.lower()]
         check(asked.good, operation["requestBody"]["content"]["application/json"]["schema"], document)
 
@@ -210,6 +213,8 @@ def test_null_is_left_out(service: Service, asked: Asked) -> None:
         body = _with_null(body, name.split("."))
     answer = send(service, asked, place, json.dumps(body).encode())
     assert answer.is_success, answer.text
+    if "{event}" in asked.path:
+        asyncio.run(service.fetch("DELETE FROM quarantine"))
     if "/webhooks" in asked.path:
         for item in ok(service.operate.get("/v1/webhooks"))["items"]:
             if item["url"] == "https://nobody.invalid/":
@@ -220,6 +225,8 @@ def _make_for(service: Service, path: str, place: Place) -> Place:
     """What a path names besides the place: a webhook with a delivery, or a paused job."""
     if "{job}" in path:
         return {"job": make_paused_change(service, place["book"])}
+    if "{event}" in path:
+        return {"event": make_quarantined(service)}
     if "/webhooks" not in path:
         return {}
     fields = {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]}

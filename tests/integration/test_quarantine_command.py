@@ -212,3 +212,29 @@ def test_all_at_once(service: Service) -> None:
     assert json.loads(audited[-1]["after"]) == {"events": 3}
     until(lambda: _run(service, "release", "--all", "--yes").exit_code == 0)
     assert json.loads(_run(service, "list", "--json").output) == []
+
+
+def test_the_api_lists_and_resolves(service: Service) -> None:
+    """An operator's key gets its own workspace's events in words, and orders what is possible."""
+    code = new_code()
+    service.book(code)
+    row = _fetch(service, "SELECT workspace FROM codes WHERE code = $1", code)
+    lost = _insert(service, "unrecorded", f"R {row[0]['workspace']} 1 {code}  order-7")
+    recorded = _insert(service, "not_redone", f"R {row[0]['workspace']} 1 {code}")
+    _insert(service, "unrecorded", f"R {row[0]['workspace'] + 1} 1 {code}")
+    page = ok(service.operate.get("/v1/ops/quarantine", params={"limit": 1}))
+    assert [item["eventId"] for item in page["items"]] == [recorded]
+    (item,) = ok(service.operate.get("/v1/ops/quarantine", params={"cursor": page["nextCursor"]}))["items"]
+    assert item == {
+        "eventId": lost, "kind": "redeemed", "cause": "unrecorded", "reason": "t", "since": item["since"],
+        "text": f"redeemed, code {code} in order order-7.", "code": code, "userId": None, "orderId": "order-7",
+        "recorded": "active, unused", "ordered": None, "failure": None, "choices": ["retry", "settle", "release"],
+    }  # fmt: skip
+    answer = service.operate.post(f"/v1/ops/quarantine/{recorded}", json={"choice": "release"})
+    assert refused(answer, 409, "choice_not_possible")
+    ordered = ok(service.operate.post(f"/v1/ops/quarantine/{lost}", json={"choice": "settle"}), 202)
+    assert ordered["ordered"] == "settle"
+    until(lambda: lost not in service.operate.get("/v1/ops/quarantine").text)
+    answer = service.operate.post(f"/v1/ops/quarantine/{lost}", json={"choice": "settle"})
+    assert refused(answer, 404, "event_not_found")
+    until(lambda: ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "inactive")

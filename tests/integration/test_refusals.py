@@ -31,6 +31,7 @@ ELSEWHERE = {
     "request_timeout": "tests/integration/test_http_bounds.py",
     "headers_too_large": "tests/integration/test_http_bounds.py",
     "reconcile_running": "tests/integration/test_reconcile.py",
+    "choice_not_possible": "tests/integration/test_quarantine_command.py",
     "rate_limited": "tests/integration/test_limited.py",
     "too_many_misses": "tests/integration/test_limited.py",
     "lock_quota": "tests/integration/test_limited.py",

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
-from service.formats.event_id import START, EventId
+from service.formats.coupon_state import RecordedCode
+from service.formats.event_id import END, START, EventId
+from service.formats.quarantined_event import read_names
 from service.record.facts.quarantine import Cause
+from service.record.partitions.comparisons import codes
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -86,3 +89,30 @@ async def resolve(connection: Connection, partition: int, events: Sequence[Quara
 async def reject(database: Database, event: Quarantined, failure: str) -> None:
     """Store why what was ordered failed."""
     await database.execute(query("reject_resolution"), *event.key, failure)
+
+
+def choices_of(event: Quarantined) -> list[Choice]:
+    """What can be ordered: an event that is no fact can only be dropped, and one that is recorded can't be."""
+    if not read_names(event.d):
+        return ["release"]
+    return [choice for choice in get_args(Choice) if not (choice == "release" and event.cause == "not_redone")]
+
+
+async def page_of_workspace(
+    database: Database, partition: int, workspace: int, before: EventId, limit: int
+) -> list[Quarantined]:
+    """A workspace's unresolved events before one, the newest first."""
+    args = (partition, workspace, *before, limit)
+    return [Quarantined(*row) for row in await database.fetch(query("quarantine_of_workspace"), *args)]
+
+
+async def describe_recorded(database: Database, partition: int, workspace: int, names: Sequence[str]) -> dict[str, str]:
+    """The state in Postgres of each of these codes, in words."""
+    found = await codes(database, partition, workspace, END, names)
+    return {name: _describe(found[name]) if name in found else "no such code, or its book is retired" for name in names}
+
+
+def _describe(one: RecordedCode) -> str:
+    uses = "unused" if one.max is None else f"{one.uses} of {one.max or 'any number of'} uses"
+    parts = ["active" if one.active else "switched off", uses, one.owner and f"assigned to {one.owner}"]
+    return ", ".join(part for part in (*parts, one.last and f"last redeemed by event {one.last}") if part)

@@ -1,0 +1,173 @@
+"""Events in quarantine: what happened, and what is to become of each."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, Response, get, post
+from litestar.params import PathParameter
+
+from service.access.caller import Caller
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import Listing, read_json_body, unpack_request
+from service.domain import field_types
+from service.domain.errors import Refusal
+from service.domain.field_types import Answer, decode_field
+from service.domain.times import Timestamp, from_ms, to_ms
+from service.formats import page_cursors
+from service.formats.event_id import END, EventId, parse_event_id
+from service.formats.quarantined_event import Kind, kind_of, read_names
+from service.formats.quarantined_event import describe as describe_event
+from service.record.config.audit_log import write_audit
+from service.record.facts.quarantine import Cause
+from service.record.facts.quarantine_resolutions import (
+    Choice,
+    Quarantined,
+    choices_of,
+    describe_recorded,
+    order_resolution,
+    page_of_workspace,
+)
+from service.record.pool import Database
+
+EventName = Annotated[str, PathParameter(name="eventId", description="The event's id.")]
+
+_EXAMPLE = {
+    "eventId": "5-1207",
+    "kind": "redeemed",
+    "cause": "refused",
+    "reason": "UniqueViolationError",
+    "since": "2026-11-20T09:15:30.456Z",
+    "text": "redeemed, code SUMMER-7F3K by user ann in order A-1, at 2026-11-20T09:15:30.123Z.",
+    "code": "SUMMER-7F3K",
+    "userId": "ann",
+    "orderId": "A-1",
+    "recorded": "active, 1 of 1 uses, last redeemed by event 5-1100",
+    "ordered": None,
+    "failure": None,
+    "choices": ["retry", "settle", "release"],
+}
+
+
+class QuarantinedEvent(Answer, kw_only=True):
+    """An event that an operator must decide about. Its code is blocked after the next rebuild of Redis.
+
+    `cause`: `refused`, Postgres did not take it; `not_redone`, it is recorded, and Redis could not apply it again;
+    `unrecorded`, Redis was rebuilt before it was recorded. `reason` says more. `text` says what happened, as far as it
+    is known. `recorded` is the code's state in Postgres. `ordered` is what a worker is to do, and `failure` why it
+    failed last. `choices` are possible."""
+
+    event_id: str
+    kind: Kind
+    cause: Cause
+    reason: str
+    since: Timestamp
+    text: str
+    code: str | None
+    user_id: str | None
+    order_id: str | None
+    recorded: str | None
+    ordered: Choice | None
+    failure: str | None
+    choices: list[Choice]
+
+
+class QuarantinePage(Answer):
+    """A page of events, newest first."""
+
+    items: list[QuarantinedEvent]
+    next_cursor: str | None
+
+
+class ResolveQuarantined(field_types.Request, kw_only=True):
+    """What a worker does with the event."""
+
+    choice: Annotated[
+        Choice,
+        msgspec.Meta(
+            description="`retry`: record the event as it was decided. `settle`: switch its code off. "
+            "`release`: drop the event, so that its code gets the state that Postgres has."
+        ),
+    ]
+
+
+class QuarantineEvents(Controller):
+    path = "/v1/ops/quarantine"
+
+    @get(
+        **describe("listQuarantine", "List events in quarantine", "Operators", query=Listing,
+                     answer={"items": [_EXAMPLE], "nextCursor": None}),
+    )  # fmt: skip
+    async def page(self, request: Request[Any, Any, Any]) -> QuarantinePage:
+        """The workspace's events that wait for a decision, newest first. Scope `operate`."""
+        caller, context, params = unpack_request(request, Listing)
+        place = page_cursors.QUARANTINE.decode(params.cursor)
+        before = EventId(*place) if place else END
+        events = await page_of_workspace(context.pool, caller.partition, caller.workspace, before, params.limit + 1)
+        next_cursor = page_cursors.QUARANTINE.encode_next(events, params.limit, lambda one: one.id)
+        items = await _render(context.pool, caller, events[: params.limit])
+        return QuarantinePage(items=items, next_cursor=next_cursor)
+
+    @post(
+        "/{eventId:str}",
+        status_code=202,
+        **describe("resolveQuarantined", "Resolve an event in quarantine", "Operators", body=ResolveQuarantined,
+                     example={"choice": "settle"}, answer=_EXAMPLE | {"ordered": "settle"},
+                     refusals="event_not_found choice_not_possible", idempotent=True),
+    )  # fmt: skip
+    async def resolve(self, request: Request[Any, Any, Any], event_id: EventName) -> Response[QuarantinedEvent]:
+        """Order what a worker does with the event. When it is done, the event is no longer listed, and a comparison
+        repairs the workspace's data in Redis. Audited. Scope `operate`."""
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, ResolveQuarantined)
+
+        async def act() -> ActionResult[QuarantinedEvent]:
+            async with context.pool.acquire() as connection, connection.transaction():
+                event = await _find(connection, caller, event_id)
+                if payload.choice not in choices_of(event):
+                    raise Refusal("choice_not_possible")
+                await order_resolution(connection, event, payload.choice)
+                after = {"cause": event.cause, "reason": event.reason}
+                await write_audit(connection, caller.workspace, f"quarantine.{payload.choice}", event.id, after=after)
+                (item,) = await _render(connection, caller, [await _find(connection, caller, event_id)])
+            return ActionResult(status=202, body=item)
+
+        return await run_once(request, caller, body, act)
+
+
+async def _find(connection: Database, caller: Caller, event_id: str) -> Quarantined:
+    """Raises Refusal `event_not_found`."""
+    try:
+        at = parse_event_id(event_id)
+    except ValueError:
+        raise Refusal("event_not_found") from None
+    before = EventId(at.epoch, at.seq + 1)
+    events = await page_of_workspace(connection, caller.partition, caller.workspace, before, 1)
+    if not events or events[0].id != at:
+        raise Refusal("event_not_found")
+    return events[0]
+
+
+async def _render(database: Database, caller: Caller, events: Sequence[Quarantined]) -> list[QuarantinedEvent]:
+    named = [next(iter(read_names(event.d)), None) for event in events]
+    codes = sorted({one.code for one in named if one})
+    recorded = await describe_recorded(database, caller.partition, caller.workspace, codes)
+    return [
+        QuarantinedEvent(
+            event_id=str(event.id),
+            kind=kind_of(event.d),
+            cause=event.cause,
+            reason=event.reason,
+            since=from_ms(to_ms(event.at)),
+            text=describe_event(event.id, event.d, event.r),
+            code=one.code if one else None,
+            user_id=decode_field(one.user) if one and one.user else None,
+            order_id=decode_field(one.order) if one and one.order else None,
+            recorded=recorded[one.code] if one else None,
+            ordered=event.ordered,
+            failure=event.failure,
+            choices=choices_of(event),
+        )
+        for event, one in zip(events, named, strict=True)
+    ]
