@@ -1,5 +1,6 @@
 """The console in Chromium: sign-in, live figures, and what operators do."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -336,4 +337,25 @@ async def test_an_older_postgres(browser: Browser, patient: Service) -> None:
         await operator.picture("console-older-postgres")
         await patient.fetch("UPDATE partitions SET state = 'open', lacks = NULL WHERE id = $1", patient.partition)
     await expect(banner).to_be_hidden()
+    operator.assert_no_errors()
+
+
+async def test_an_event_in_quarantine(browser: Browser, patient: Service) -> None:
+    """The overview tells what happened to an event in quarantine, and a decision is done by a worker."""
+    code, row = new_code(), "INSERT INTO quarantine VALUES ($1, 1, 7, 'unrecorded', 'only Redis knew of it', $2, '{}')"
+    await asyncio.to_thread(patient.book, code)
+    (found,) = await patient.fetch("SELECT workspace FROM codes WHERE code = $1", code)
+    await patient.fetch(row, patient.partition, f"R {found['workspace']} 1 {code}  order-7".encode())
+    operator = await Operator(await browser.new_page(), patient).sign_in()
+    event = operator.row("1-7")
+    await expect(event).to_contain_text("Redis was rebuilt before it was recorded")
+    await expect(event).to_contain_text(code)
+    await operator.picture("console-quarantine")
+    await event.get_by_role("button", name="Switch off").click()
+    dialog = operator.page.get_by_role("dialog")
+    await expect(dialog).to_contain_text(f"redeemed, code {code} in order order-7.")
+    await dialog.get_by_role("button", name="Switch off").click()
+    await expect(event).to_be_hidden()
+    await expect(operator.page.get_by_role("heading", name="Quarantine")).to_be_hidden()
+    await patient.fetch("DELETE FROM quarantine")
     operator.assert_no_errors()

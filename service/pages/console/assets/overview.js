@@ -4,9 +4,10 @@ import { post } from "./api.js";
 import { charts } from "./charts.js";
 import { ask, badge, bookBadge, bytes, card, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
 import { stock, stockWords } from "./plot.js";
+import { quarantine } from "./quarantine.js";
 
 const ASK_MS = 1000;
-const RECONCILED_MS = 2000;
+const OPERATORS_MS = 2000;
 
 function reconciled(consistency, none) {
   if (!consistency) return ["–", none];
@@ -95,10 +96,11 @@ export async function show(main, { query }, page) {
   const alarm = h("div", { role: "alert" });
   const books = h("div");
   const worker = h("div", { class: "stack" });
+  const undecided = quarantine(page);
   fill(main,
     head("Overview", "Live; paused in a background tab.",
       page.may("operate") && h("button", { type: "button", onclick: reconcile }, "Reconcile now")),
-    alarm, glance, history.element,
+    alarm, glance, undecided.element, history.element,
     page.may("operate") && card("Worker", worker),
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books));
   let consistency = null;
@@ -111,7 +113,10 @@ export async function show(main, { query }, page) {
     refill(books, stocks(now.books, now.moreBooks));
   };
   history.begin();
-  if (page.may("operate")) page.every(RECONCILED_MS, async () => { consistency = await page.get("/v1/ops/consistency"); });
+  if (page.may("operate")) {
+    page.every(OPERATORS_MS, async () => { consistency = await page.get("/v1/ops/consistency"); });
+    page.every(OPERATORS_MS, undecided.look);
+  }
   await page.every(ASK_MS, look);
 }
 
@@ -121,7 +126,7 @@ function alarms({ redis, postgres, workers }, consistency) {
   else if (redis.gate === "" && !workers?.shown[0]?.lacks) texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
   if (redis.gate === "full") texts.push("Postgres is behind: locks and assignments are refused until it has caught up.");
   if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
-  if (workers?.shown[0]?.lacks) texts.push(`${workers.shown[0].lacks}. Every checkout gets 503, and Redis stays as it is. Bring the newer Postgres back; "scrip doctor" lists the other ways.`);
+  if (workers?.shown[0]?.lacks) texts.push(`${workers.shown[0].lacks}. Every checkout gets 503, and Redis stays as it is. Bring the newer Postgres back. If it is gone, "scrip recover" shows the other ways.`);
   if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
   if (workers?.shown[0]?.hasWorker === false) texts.push("No worker records this workspace's partition: what is decided waits in Redis. Start one: scrip worker.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {
