@@ -249,7 +249,8 @@ async def _order(settings: "Settings", text: str, choice: "Choice") -> None:
         if event.resolution:
             raise click.ClickException(f"Event {text} is resolved already: {event.resolution}.")
         if choice not in choices_of(event):
-            remedy = _NOT_RECORDED if event.cause == "not_redone" else "It can only be released."
+            possible = f"Possible: {', '.join(choices_of(event))}."
+            remedy = _NOT_RECORDED if event.cause == "not_redone" else possible
             raise click.ClickException(f"{choice} is not possible for event {text}. {remedy}")
         async with connection.transaction():
             await order_resolution(connection, event, choice)

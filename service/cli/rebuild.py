@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.record.partitions.partition_rows import Partition
 
 START_TIMEOUT_S = 20.0
-"""Time for a worker to start: it polls every 2.5 s, and the lease of a dead worker lasts 10 s."""
+"""Time for a worker to begin: the lease of a dead one lasts 2 s, and openings have turns."""
 POLL_S = 0.2
 
 

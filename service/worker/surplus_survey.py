@@ -324,8 +324,8 @@ class SurplusSurvey:
         """The redemptions of a code with several uses that may be missing."""
         events: list[EventId] = []
         while True:
-            limit = ("LIMIT", len(events), STANDING_A_RUN)
-            page = await self._server.command("ZRANGEBYSCORE", key, self._floor.epoch * 16, "+inf", *limit)
+            since = (self._floor.epoch * 16, "+inf", "BYSCORE", "LIMIT", len(events), STANDING_A_RUN)
+            page = await self._server.command("ZRANGE", key, *since)
             events += map(parse_event_id, page)
             if len(page) < STANDING_A_RUN:
                 return events
@@ -369,8 +369,8 @@ class SurplusSurvey:
             book for book in recorded if book.code_count and not seen[book.workspace, book.book]
         ]
         async for keys in self._server.walk_keys(("x",)):
-            for names in await self._server.commands([("HKEYS", key.name) for key in keys]):
-                self.report.unknown_books += [name for name in names if name not in ids]
+            for flat in await self._server.commands([("HGETALL", key.name) for key in keys]):
+                self.report.unknown_books += [name for name in flat[::2] if name not in ids]
 
     def _changes_of(self, code: _Code) -> _Changes:
         return self._changes.get(code) or _Changes()

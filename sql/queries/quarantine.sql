@@ -69,12 +69,17 @@ WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL RETURNIN
 
 -- name: order_resolutions
 -- Order it for all unresolved events for which it is possible, of a partition or all, but for those with another order.
--- Returns their number by workspace. An unreadable event can only be released, and one that is recorded can't be.
+-- Returns their number by workspace. What is recorded can't be released. Only an event that names a code can be settled,
+-- and only one of which enough is known can be recorded.
 -- $1 partition int  $2 choice text
 WITH ordered AS (
   UPDATE quarantine SET ordered = $2, failure = NULL
   WHERE resolution IS NULL AND ordered IS NULL AND ($1::int IS NULL OR partition = $1)
-    AND CASE WHEN $2 = 'release' THEN cause <> 'not_redone' ELSE encode(d, 'escape') ~ '^[AURB] [0-9]{1,9} ' END
+    AND CASE $2
+      WHEN 'release' THEN cause <> 'not_redone'
+      WHEN 'settle' THEN encode(d, 'escape') ~ '^[AURB] [0-9]{1,9} '
+      ELSE encode(d, 'escape') ~ '^[AURB] [0-9]{1,9}( [^ ]+){5,}$'
+    END
   RETURNING CASE WHEN encode(d, 'escape') ~ '^[A-Z] [0-9]{1,9} ' THEN split_part(encode(d, 'escape'), ' ', 2)::int ELSE 0 END AS workspace
 )
 SELECT workspace, count(*) AS events FROM ordered GROUP BY workspace ORDER BY workspace;

@@ -60,7 +60,7 @@ ROWS = (
     Row("GET /v1/ops/consistency", "operate", another=""),
     Row("POST /v1/ops/reconcile", "operate", body={}, another=""),
     Row("GET /v1/ops/quarantine", "operate", another=""),
-    Row("POST /v1/ops/quarantine/{eventId}", "operate", "/v1/ops/quarantine/{event}", {"choice": "retry"},
+    Row("POST /v1/ops/quarantine/{eventId}", "operate", "/v1/ops/quarantine/{event}", {"choice": "settle"},
         another="event_not_found"),
     Row("GET /v1/audit", "operate", another=""),
     Row("GET /v1/audit.csv", "operate", another=""),

@@ -234,7 +234,7 @@ REQUESTS = (
            fields={"userId": ID, "maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
     _asked("PATCH", "/v1/users/{user}", "manage", {}, fields={"maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
     _asked("POST", "/v1/ops/reconcile", "operate", {}, fields={"repair": SWITCH}),
-    _asked("POST", "/v1/ops/quarantine/{event}", "operate", {"choice": "retry"}, "choice", fields={"choice": CHOICE}),
+    _asked("POST", "/v1/ops/quarantine/{event}", "operate", {"choice": "settle"}, "choice", fields={"choice": CHOICE}),
     _asked("POST", "/v1/keys", "operate", {"name": "k", "scopes": ["public"]}, "name scopes",
            fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME, "limits": OBJECT}),
     _asked("PATCH", "/v1/keys/{key}", "operate", {"limits": None}, fields={"limits": OBJECT}),

@@ -15,6 +15,7 @@ from service.hot.connection import connect
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import name_holder, name_session, remove_worker, renew_leases
 from service.record.queries import query
+from tests.commands import scrip
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
 from tests.service_fixture import Service, database, new_id, ok
@@ -171,7 +172,8 @@ async def test_every_table_is_named(run: Restricted) -> None:
 
 
 def test_everything_works(run: Restricted) -> None:
-    """Every route, a key's limits, a generation, a deletion of a user and a rebuild work with these rights."""
+    """Every route, a key's limits, a generation, a deletion of a user, a rebuild and a recovery work with these
+    rights."""
     service = Service(run)
     try:
         flock = Flock(service, 200)
@@ -192,6 +194,9 @@ def test_everything_works(run: Restricted) -> None:
             until(lambda: client.get("{p0}:gate"))
         until(lambda: service.checkout.get("/v1/users/nobody").is_success)
         assert ok(service.checkout.get(f"/v1/coupons/{flock.codes[-1]}"))["redemptions"] == 1
+        recovered = scrip("recover", "--apply", "--partition", str(service.partition), **run.urls["worker"])
+        assert recovered.exit_code == 0, recovered.output
+        until(lambda: service.checkout.get("/v1/users/nobody").is_success)
         assert flock.bodies == []
     finally:
         service.close()

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 
 from service.formats.coupon_state import RecordedCode
 from service.formats.event_id import END, START, EventId
+from service.formats.events import parse_entry
 from service.formats.quarantined_event import read_names
 from service.record.facts.quarantine import Cause
 from service.record.partitions.comparisons import codes
@@ -92,10 +93,14 @@ async def reject(database: Database, event: Quarantined, failure: str) -> None:
 
 
 def choices_of(event: Quarantined) -> list[Choice]:
-    """What can be ordered: an event that is no fact can only be dropped, and one that is recorded can't be."""
+    """What can be ordered. Nothing can be recorded of which too little is known, and what is recorded can't be
+    dropped. An event that names no code can only be dropped."""
     if not read_names(event.d):
         return ["release"]
-    return [choice for choice in get_args(Choice) if not (choice == "release" and event.cause == "not_redone")]
+    if event.cause == "not_redone":
+        return ["retry", "settle"]
+    is_whole = parse_entry(event.id, {"d": event.d.decode("utf-8", "replace"), "r": "{}"}) is not None
+    return ["retry", "settle", "release"] if is_whole else ["settle", "release"]
 
 
 async def page_of_workspace(
