@@ -25,6 +25,7 @@ from service.formats.events import (
     encode_event,
     read_redemption_id,
 )
+from service.formats.key_names import Key
 from service.formats.order_entries import parse_gift, parse_places
 from service.formats.quarantined_event import read_names
 from service.hot.redis_server import Server
@@ -153,8 +154,6 @@ class SurplusSurvey:
             async for page in pages:
                 facts = [one.event for one in page if isinstance(one.event, Fact)]
                 gifts = [fact.gift for fact in facts if isinstance(fact, Redeemed) and fact.gift]
-                for fact in facts:
-                    await self.home(fact.workspace)
                 recorded = await self._read([(fact.workspace, fact.code) for fact in [*facts, *gifts]])
                 known = await self._known_redemptions(facts)
                 yield [Recordable(one, self._take(one, recorded, known)) for one in page]
@@ -170,7 +169,7 @@ class SurplusSurvey:
             self._blocked |= {(name.workspace, name.code) for _, d in page for name in read_names(d)}
         await self._read_orders()
         seen: Counter[tuple[int, int]] = Counter()
-        async for keys in self._server.walk_keys(("d",)):
+        async for keys in self._walk("d"):
             replies = await self._server.commands([("HGETALL", key.name) for key in keys])
             entries = [
                 (key.workspace, code, entry)
@@ -181,6 +180,14 @@ class SurplusSurvey:
                 yield await self._examine(entries[start : start + CODES_A_RUN], seen)
         await self._compare_books(seen)
 
+    async def _walk(self, kinds: str) -> AsyncGenerator[list[Key], None]:
+        """Pages of the keys of these kinds, each key once."""
+        seen: set[Key] = set()
+        async for page in self._server.walk_keys(kinds):
+            keys = [key for key in dict.fromkeys(page) if key not in seen]
+            seen.update(keys)
+            yield keys
+
     async def home(self, workspace: int) -> int | None:
         """The workspace's partition by the record; None if the record does not have it."""
         if workspace not in self._homes:
@@ -188,14 +195,15 @@ class SurplusSurvey:
         return self._homes[workspace]
 
     async def _read(self, codes: Sequence[_Code]) -> dict[_Code, RecordedCode]:
-        """The codes as they are recorded."""
+        """The codes as they are recorded. Afterwards the homes of their workspaces are known."""
         by_workspace: defaultdict[int, set[str]] = defaultdict(set)
         for workspace, code in codes:
             by_workspace[workspace].add(code)
         found: dict[_Code, RecordedCode] = {}
         for workspace, names in by_workspace.items():
-            at = (self._pool, self._partition, workspace, END, sorted(names))
-            found |= {(workspace, code): one for code, one in (await read_codes(*at)).items()}
+            home = await self.home(workspace)
+            at = (self._partition if home is None else home, workspace, END, sorted(names))
+            found |= {(workspace, code): one for code, one in (await read_codes(self._pool, *at)).items()}
         return found
 
     async def _known_redemptions(self, facts: Sequence[Fact]) -> set[EventId]:
@@ -254,7 +262,7 @@ class SurplusSurvey:
 
     async def _read_orders(self) -> None:
         """Read the orders of redemptions that may be missing, and compare users' counts."""
-        async for keys in self._server.walk_keys(("o", "g")):
+        async for keys in self._walk("og"):
             replies = await self._server.commands([("HGETALL", key.name) for key in keys])
             counts: defaultdict[int, dict[tuple[str, int], int]] = defaultdict(dict)
             for key, flat in zip(keys, replies, strict=True):
@@ -276,8 +284,6 @@ class SurplusSurvey:
     async def _examine(self, entries: Sequence[tuple[int, str, str]], seen: Counter[tuple[int, int]]) -> list[Sold]:
         here = await self._read_here(entries)
         recorded = await self._read(list(here))
-        for workspace in {workspace for workspace, _ in here}:
-            await self.home(workspace)
         suspects = [
             NamedEvent(at, *code)
             for code, one in here.items()
@@ -368,7 +374,7 @@ class SurplusSurvey:
         self.report.absent_books += [
             book for book in recorded if book.code_count and not seen[book.workspace, book.book]
         ]
-        async for keys in self._server.walk_keys(("x",)):
+        async for keys in self._walk("x"):
             for flat in await self._server.commands([("HGETALL", key.name) for key in keys]):
                 self.report.unknown_books += [name for name in flat[::2] if name not in ids]
 
