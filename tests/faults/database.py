@@ -86,7 +86,7 @@ class Database:
         self._standby: _Server | None = None
         self._killed: list[_Server] = []
         """What is not in use: killed, or a copy."""
-        self._backups = 0
+        self._copies = 0
         self.url = ""
         """Of the database, past the front."""
         self.front_url = ""
@@ -126,8 +126,14 @@ class Database:
 
     async def add_standby(self) -> None:
         """Start a standby, asynchronous, which receives the record by `link`."""
-        folder = self._folder.with_name(f"{self._folder.name}-standby")
+        self._copies += 1
+        folder = self._folder.with_name(f"{self._folder.name}-standby{self._copies}")
         self._standby = await start_standby(folder, self._keep_fd, self.link)
+
+    async def add_late_standby(self) -> None:
+        """Start a standby that receives nothing from now on."""
+        await self.add_standby()
+        self.link.hold()
 
     @property
     def standby_socket(self) -> Path:
@@ -149,6 +155,7 @@ class Database:
         """The standby takes the killed primary's place, without what it has not received, at the same addresses."""
         assert self._standby
         self.link.stop()
+        self.link.flow()
         await self.standby_rows("SELECT pg_promote()")
         self._killed.append(self._server)
         self._server, self._standby = self._standby, None
@@ -157,12 +164,13 @@ class Database:
 
     async def back_up(self) -> None:
         """Copy all of its data, for `restore`."""
-        self._backups += 1
-        folder = self._folder.with_name(f"{self._folder.name}-{self._backups}")
+        self._copies += 1
+        folder = self._folder.with_name(f"{self._folder.name}-{self._copies}")
         folder.mkdir()
         backup = _Server(folder, self._keep_fd, {})
         await self.link.start()
         await backup.copy(f"host=127.0.0.1 port={self.link.port} user=postgres", as_standby=False)
+        self.link.stop()
         self._killed.append(backup)
 
     async def restore(self) -> None:

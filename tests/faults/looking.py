@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import cycle
 from uuid import UUID
 
-from loadtests.buyers import Crowd
+from loadtests.buyers import HASTY_PAUSE_S, Crowd
 from loadtests.ground import Ground
 from loadtests.histories import Look
 from loadtests.ledger import Entry, Ledger, now_ms
-from loadtests.plan import make_few_books, new_mark
+from loadtests.plan import Book, make_few_books, new_mark
+from loadtests.visits import Merchant
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
 from service.record.pool import ERRORS as POSTGRES_ERRORS
 from tests.faults.stage import KEY, Stage
@@ -25,6 +26,21 @@ SETTLED_MS = 500
 _IS_THERE = "SELECT EXISTS (SELECT FROM redemptions WHERE redemption_id = $1)"
 
 
+class RestingCrowd(Crowd):
+    """Buyers, and a merchant who rests while another has `merchant`."""
+
+    def __init__(self, ledger: Ledger, books: Sequence[Book], mark: str) -> None:
+        super().__init__(ledger, books, mark, may_lose=True)
+        self.merchant = asyncio.Lock()
+
+    async def manage(self, pause_s: float = HASTY_PAUSE_S) -> None:
+        while not self.ended:
+            async with self.merchant:
+                if not self.paused:
+                    await Merchant(self, "Merchant").change()
+            await asyncio.sleep(self.random.uniform(0, 2 * pause_s))
+
+
 class Drill:
     """The load on a stage's service, and the faults that are injected meanwhile.
 
@@ -32,7 +48,7 @@ class Drill:
     2. Two readers: one reads a coupon in Redis, one lists of books and of redemptions in Postgres.
     """
 
-    def __init__(self, stage: Stage, ledger: Ledger, crowd: Crowd, before: Ground) -> None:
+    def __init__(self, stage: Stage, ledger: Ledger, crowd: RestingCrowd, before: Ground) -> None:
         self.stage, self.ledger, self.crowd, self.on = stage, ledger, crowd, before
         self.books = [book for books in crowd.books.values() for book in books]
         self.wrong: list[str] = []
@@ -44,6 +60,8 @@ class Drill:
         """How many requests were in flight at each fault."""
         self.lost_writes = 0
         """Writes that a loss of power undid."""
+        self.may_lose: set[str] = set()
+        """What responses may be lost, beside the scenario's, by their durability."""
         self.closed_ms: list[tuple[float, float]] = []
         """Times at which no operation may have succeeded."""
         self.poisoned = 0
@@ -162,4 +180,4 @@ async def drill(stage: Stage, seed: int, codes: int = CODES, recorded: float = 0
     with Ledger(urls, KEY, hasty=True, keep=False) as making:
         books = await make_few_books(making, mark, codes)
     with Barrage(urls[0], KEY) as barrage, Ledger(urls, KEY, seed=seed, recorded=recorded, hasty=True) as ledger:
-        yield Drill(stage, ledger, Crowd(ledger, books, mark, may_lose=True), Ground(barrage, 1))
+        yield Drill(stage, ledger, RestingCrowd(ledger, books, mark), Ground(barrage, 1))

@@ -117,6 +117,21 @@ class Node:
         dump.rename(self.folder / "dump.rdb")  # noqa: ASYNC240, it is quick
         await self.start()
 
+    async def copy_files(self) -> Path:
+        """A copy of its data folder, made while it writes."""
+        await wait_until(self._idle, "a fork")
+        copy = self.folder.with_name(f"{self.folder.name}-copy")
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.folder / "appendonlydir", copy)
+        return copy
+
+    async def start_on(self, copy: Path) -> None:
+        """Stop it, and start it on a copy of its data folder."""
+        await self.kill()
+        shutil.rmtree(self.folder / "appendonlydir")
+        shutil.copytree(copy, self.folder / "appendonlydir")
+        await self.start()
+
     def cut_within_transaction(self) -> None:
         """Take the end of its AOF, from amid the command that ends what its last script wrote. Not while it runs."""
         os.truncate(self._file, self._file.read_bytes().rindex(b"*1\r\n$4\r\nEXEC") + 6)

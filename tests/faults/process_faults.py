@@ -201,7 +201,12 @@ async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Rando
             row = await stage.row()
             return row.fence != fence and row.state == "open"
 
-        await wait_until(taken, "another worker")
+        try:
+            await wait_until(taken, "another worker")
+        except AssertionError as never:
+            other = next(worker for worker in stage.workers if worker is not sleeper)
+            log = other.output.read_text().splitlines()[-5:]
+            raise AssertionError(f"{never}: {await stage.row()}, and it logged {log}") from None
         await drill.until_more(20)
     finally:
         await sleeper.signal(signal.SIGCONT)

@@ -89,7 +89,7 @@ async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random,
     await stage.until_ready()
     unanswered = ledger.unanswered.copy()
     locks_end = (await stage.row()).epoch != before or scenario.moves_clocks
-    verdict = await judge(one, scenario.may_lose, scenario.alarms, locks_end=locks_end)
+    verdict = await judge(one, scenario.may_lose | one.may_lose, scenario.alarms, locks_end=locks_end)
     verdict.quarantined += await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
     if verdict.quarantined != one.poisoned and not scenario.quarantines:
         verdict.wrong.append(f"{verdict.quarantined} events in quarantine, not {one.poisoned}")

@@ -12,6 +12,7 @@ from tests.faults import (
     process_faults,
     redis_faults,
     resize_faults,
+    restore_faults,
     server_faults,
     upgrading,
 )
@@ -65,6 +66,12 @@ class Scenario(NamedTuple):
         if (self.powered or self.moves_clocks) and not Preloads.possible():
             return "no C compiler"
         return "only root can mount disks" if self.small_disks and os.geteuid() != 0 else ""
+
+
+def _restore(inject: Fault) -> Scenario:
+    return Scenario(
+        inject, quarantines=True, replicated=False, changes=restore_faults.KEEPS_LITTLE, codes=1500, rounds=10
+    )
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -158,6 +165,10 @@ SCENARIOS: dict[str, Scenario] = {
     "an old dump is loaded while the worker sleeps": Scenario(
         redis_faults.old_dump_unwatched, may_lose=ANSWERED, replicated=False
     ),
+    "Postgres restored from a base back-up": _restore(restore_faults.postgres_restored),
+    "a standby promoted that lacks more than the outbox": _restore(restore_faults.standby_promoted),
+    "Redis restored from an older file": _restore(restore_faults.redis_restored),
+    "Redis and Postgres restored to different times": _restore(restore_faults.both_restored),
     "a restart without persistence": Scenario(redis_faults.started_empty, "nothing", ANSWERED),
     "SIGKILL of the recovering worker": Scenario(redis_faults.recovering_worker_killed, may_lose=ANSWERED),
     "SIGKILL of Redis while it is rebuilt": Scenario(redis_faults.killed_while_rebuilt, may_lose=ANSWERED),

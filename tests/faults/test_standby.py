@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from loadtests.harness.running import HOME, data_folder
 from loadtests.harness.servers import VALKEY
-from loadtests.harness.trees import Change, changed
+from loadtests.harness.trees import changed
 from service.api.controllers.histories import LAG
 from service.formats import key_names
 from service.formats.coupon_state import Class
@@ -22,6 +22,7 @@ from service.record.partitions import comparisons as record
 from tests.commands import scrip
 from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
+from tests.faults.restore_faults import KEEPS_LITTLE
 from tests.faults.stage import ROOT, Stage
 from tests.service_fixture import new_code
 from tests.waiting import elapse
@@ -29,11 +30,6 @@ from tests.waiting import elapse
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CODES = 3000
-_FEW = (
-    Change("service/worker/write_behind.py", "KEEP_EVENTS = 100_000", "KEEP_EVENTS = 20"),
-    Change("service/worker/write_behind.py", "KEEP_S = 120", "KEEP_S = 1"),
-)
-"""So that the outbox would soon drop what is recorded."""
 
 
 class _Buyers:
@@ -64,7 +60,7 @@ class _Buyers:
 async def stage() -> AsyncIterator[Stage]:
     """The service with a Postgres and its asynchronous standby."""
     with data_folder() as folder:
-        tree = changed(_FEW, ROOT, folder / "tree")
+        tree = changed(KEEPS_LITTLE, ROOT, folder / "tree")
         async with Stage(VALKEY, folder / "stage", "always", replicated=False, tree=tree, standbys=1) as stage:
             await stage.database.add_standby()
             yield stage

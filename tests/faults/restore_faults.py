@@ -1,0 +1,247 @@
+"""Servers that are replaced by older copies of themselves (docs/decisions/0074-older-postgres.md, 0077-recover.md)."""
+
+import asyncio
+import math
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import httpx
+import msgspec
+
+from loadtests.harness.running import HOME
+from loadtests.harness.trees import Change
+from loadtests.ledger import Entry, now_ms
+from service.formats.event_id import parse_event_id
+from service.formats.quarantined_event import read_names
+from service.reconcile.comparison import reconcile
+from tests.faults.looking import Drill
+from tests.faults.nodes import wait_until
+from tests.faults.rebuilding import live_url
+from tests.faults.redis_faults import UNWATCHED_S
+from tests.faults.stage import Stage
+
+KEEPS_LITTLE = (
+    Change("service/worker/write_behind.py", "KEEP_EVENTS = 100_000", "KEEP_EVENTS = 20"),
+    Change("service/worker/write_behind.py", "KEEP_S = 120", "KEEP_S = 1"),
+)
+"""So that the outbox soon drops what is recorded, as after minutes."""
+SHOWS_S = 15.0
+"""Within this time readiness must show that Postgres is older."""
+ASKED_AGAIN = 60
+"""How many sold codes are requested again."""
+_ANSWERED = {"accepted", "fsynced"}
+_REFUSALS = {"coupon_redeemed", "coupon_inactive", "recovering", "unavailable", "outcome_unknown"}
+"""What a sold code may be answered."""
+
+Sold = Mapping[str, Mapping[str, str]]
+"""Redemptions as they were answered, by their ids."""
+
+
+async def postgres_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """Postgres is replaced by a base back-up that lacks more than the outbox has."""
+    await _replace_postgres(stage, drill, dice, stage.database.back_up, stage.database.restore)
+
+
+async def standby_promoted(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """Postgres dies, and its standby takes its place, which lacks more than the outbox has."""
+
+    async def promote() -> None:
+        await stage.database.kill()
+        await stage.database.promote()
+
+    await _replace_postgres(stage, drill, dice, stage.database.add_late_standby, promote)
+
+
+async def redis_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """Redis is stopped, and started on an older copy of its files: the worker restores it from Postgres."""
+    files = await stage.primary.copy_files()
+    await drill.until_more(dice.randrange(20, 120))
+    epoch = (await stage.row()).epoch
+    async with _worker_away(stage, dice):
+        await drill.begin_fault()
+        recorded = await _recorded(stage)
+        await stage.primary.start_on(files)
+    drill.may_lose |= _ANSWERED
+    await stage.until_reopened(epoch)
+    await _sell_again(stage, drill, _sold(drill, recorded=recorded))
+
+
+async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """Redis and Postgres are stopped, and started on copies of different times; either copy is the older one. If it is
+    Redis's, what was answered after Postgres's copy is in neither."""
+    since_ms, recorded = now_ms(), await _recorded(stage)
+    if is_postgres_older := dice.random() < 0.5:
+        await stage.database.back_up()
+        await _until_trimmed(stage)
+        file_ms, files = now_ms(), await stage.primary.copy_files()
+    else:
+        file_ms, files = now_ms(), await stage.primary.copy_files()
+        await drill.until_more(dice.randrange(20, 80))
+        since_ms, recorded = now_ms(), await _recorded(stage)
+        await stage.database.back_up()
+    await drill.until_more(dice.randrange(20, 80))
+    epoch = (await stage.row()).epoch
+    async with drill.crowd.merchant:
+        async with _worker_away(stage, dice):
+            await drill.begin_fault()
+            await asyncio.gather(stage.primary.kill(), stage.database.kill())
+            killed_ms = now_ms()
+            restores = [partial(stage.primary.start_on, files), stage.database.restore]
+            dice.shuffle(restores)
+            for restore in restores:
+                await restore()
+        if is_postgres_older:
+            await _recover(stage, drill, dice, since_ms, file_ms)
+            return
+        await stage.until_reopened(epoch)
+        await _accept_loss(stage, drill, since_ms, killed_ms, _sold(drill, recorded=recorded))
+
+
+async def _replace_postgres(
+    stage: Stage,
+    drill: Drill,
+    dice: random.Random,
+    copy: Callable[[], Awaitable[None]],
+    replace: Callable[[], Awaitable[None]],
+) -> None:
+    since_ms = now_ms()
+    await copy()
+    await _until_trimmed(stage)
+    if dice.random() < 0.3:  # then the copy lacks an epoch, too
+        epoch = (await stage.row()).epoch
+        await stage.primary.client.script_flush()
+        await stage.until_reopened(epoch)
+    async with drill.crowd.merchant:
+        async with _worker_away(stage, dice):
+            await drill.begin_fault(20)
+            await replace()
+        await _recover(stage, drill, dice, since_ms)
+
+
+async def _recover(
+    stage: Stage, drill: Drill, dice: random.Random, since_ms: float, until_ms: float = math.inf
+) -> None:
+    """Postgres has nothing since a time, and Redis has everything until another: readiness shows it, and nothing is
+    sold again. Then the newer Postgres comes back, or an operator carries over what Redis has."""
+    began = time.monotonic()
+    await wait_until(partial(_has_reason, stage, "postgres_older"), "the reason postgres_older")
+    if (took_s := time.monotonic() - began) > SHOWS_S:
+        drill.wrong.append(f"silent: an older Postgres was shown after {took_s:.1f} s")
+    await _sell_again(stage, drill, _sold(drill, until_ms))
+    await asyncio.sleep(dice.uniform(0, UNWATCHED_S))
+    epoch = (await stage.row()).epoch
+    if dice.random() < 0.5:
+        await stage.database.restore()
+        if until_ms < math.inf:
+            drill.may_lose |= _ANSWERED
+            await stage.until_reopened(epoch)
+        await wait_until(partial(_has_reason, stage, ""), "an open partition")
+        # Partitions that lacked nothing may have been opened beside the older Postgres: the newer lacks their epochs.
+        await stage.command("recover", "--apply")
+        return
+    sold, closed_ms = _sold(drill, until_ms), now_ms()
+    await stage.command("recover", "--apply")
+    await stage.until_reopened(epoch)
+    drill.crowd.paused = True  # it takes long beside a load
+    compared = await reconcile(live_url(stage), stage.pool, HOME, repair=False)
+    drill.crowd.paused = False
+    if compared.left:
+        drill.wrong.append(f"Redis differs after the recovery: {dict(compared.left)}")
+    await _accept_loss(stage, drill, since_ms, closed_ms, sold)
+
+
+async def _accept_loss(stage: Stage, drill: Drill, since_ms: float, until_ms: float, sold: Sold) -> None:
+    """Check that each of these sales is recorded, or its code blocked. Then take out of the ledger what answers of this
+    time can't tell: books that the merchant changed, and the keys and redemptions of assignments, which were carried
+    over without these."""
+    recorded = await _recorded(stage)
+    blocked = {name.code for row in await stage.pool.fetch("SELECT d FROM quarantine") for name in read_names(row["d"])}
+    if lost := [one["code"] for name, one in sold.items() if name not in recorded and one["code"] not in blocked]:
+        drill.wrong.append(f"{len(lost)} sold, neither recorded nor blocked: {lost[:5]}")
+    await _sell_again(stage, drill, sold)
+    drill.may_lose |= _ANSWERED | {"recorded"}
+    of_merchant = [entry for entry in drill.ledger.entries if entry.buyer == "Merchant"]
+    changed = {_book(entry) for entry in of_merchant if entry.answered_ms > since_ms}
+    drill.ledger.entries[:] = [
+        _without_key(entry, recorded) if entry.assignment and since_ms < entry.answered_ms < until_ms else entry
+        for entry in drill.ledger.entries
+        if entry.buyer != "Merchant" or _book(entry) not in changed
+    ]
+
+
+def _book(entry: Entry) -> str:
+    return entry.book_id or entry.response.get("bookId", "")
+
+
+def _without_key(entry: Entry, recorded: Collection[str]) -> Entry:
+    response = entry.response
+    if entry.op == "checkout" and entry.redemption and entry.redemption["redemptionId"] not in recorded:
+        response = response | {"redemption": None}
+    return msgspec.structs.replace(entry, key="", response=response)
+
+
+def _sold(drill: Drill, until_ms: float = math.inf, recorded: Collection[str] | None = None) -> Sold:
+    """What was sold until a time, or is recorded: codes of one use that nobody gives back."""
+    books = {book.book_id for book in drill.books if book.per_code == 1}
+    sales = [
+        sale
+        for entry in drill.ledger.entries
+        if (sale := entry.redemption) and entry.answered_ms < until_ms and entry.buyer != "Returner"
+        if entry.book_id in books
+    ]
+    return {one["redemptionId"]: one for one in sales if recorded is None or one["redemptionId"] in recorded}
+
+
+async def _sell_again(stage: Stage, drill: Drill, sold: Sold) -> None:
+    """Redeem sold codes again, for their users, outside of the ledger: each is refused."""
+    chosen = random.Random(0).sample(sorted(sold), min(ASKED_AGAIN, len(sold)))
+    async with httpx.AsyncClient(headers=stage.headers, timeout=10, verify=False) as client:
+        for number, name in enumerate(chosen):
+            code, body = sold[name]["code"], {"userId": sold[name]["userId"], "orderValue": "20.00"}
+            url = stage.urls[number % len(stage.urls)]
+            response = await client.post(f"{url}/v1/coupons/redeem/{code}", json=body)
+            if response.status_code == 201:
+                drill.wrong.append(f"sold twice: {code}")
+            elif response.json()["code"] not in _REFUSALS:
+                drill.wrong.append(f"a sold code was answered {response.text[:300]}")
+
+
+@asynccontextmanager
+async def _worker_away(stage: Stage, dice: random.Random) -> AsyncIterator[None]:
+    """In every other round no worker runs meanwhile, and up to some seconds longer."""
+    is_away = dice.random() < 0.5
+    if is_away:
+        await stage.worker.signal(signal.SIGKILL)
+    yield
+    if is_away:
+        await asyncio.sleep(dice.uniform(0, UNWATCHED_S))
+        await stage.start_worker(wait_for_lease=False)
+
+
+async def _recorded(stage: Stage) -> set[str]:
+    """The redemptions in Postgres."""
+    return {str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")}
+
+
+async def _until_trimmed(stage: Stage) -> None:
+    """Wait until the outbox begins after what is recorded now."""
+    cursor = (await stage.row()).cursor
+
+    async def is_trimmed() -> bool:
+        return parse_event_id(next(iter(await stage.primary.outbox()))) > cursor
+
+    await wait_until(is_trimmed, "a trimmed outbox")
+
+
+async def _has_reason(stage: Stage, reason: str) -> bool:
+    """Whether all APIs give this reason why the partition is not served; '' for none."""
+    async with httpx.AsyncClient(timeout=10, verify=False) as client:
+        for url in stage.urls:
+            partitions = (await client.get(f"{url}/health/ready")).json()["partitions"]
+            if next((one["reason"] for one in partitions if one["partition"] == HOME), "") != reason:
+                return False
+    return True
