@@ -46,7 +46,7 @@ from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor,
 from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
 from service.worker.versions import LoadedScripts
-from service.worker.waiting import pause, wait_for_any
+from service.worker.waiting import is_cancelled, pause, wait_for_any
 from service.worker.webhook_sender import Sender
 from service.worker.workspace_mover import WorkspaceMover
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
@@ -214,6 +214,8 @@ class PartitionWorker:
             await self._drain(flusher)
             await self._keeper.release(self._pool, self._partition, fence)
         except BaseExceptionGroup as group_error:
+            if is_cancelled():
+                raise asyncio.CancelledError from None
             first = leaves(group_error)[0]  # the others were cancelled, or failed because of it
             if isinstance(first, UnfitRedis):
                 await self._move_gate(server, "closed")

@@ -4,6 +4,13 @@ import asyncio
 import contextlib
 
 
+def is_cancelled() -> bool:
+    """Whether this task is being cancelled, though nothing raised CancelledError: before Python 3.12, a library's
+    `asyncio.wait_for` may swallow it, and so does a TaskGroup of which a task has failed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def pause(seconds: float, *ends: asyncio.Event) -> None:
     """Wait so long, or for the first of these."""
     with contextlib.suppress(TimeoutError):

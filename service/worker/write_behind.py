@@ -19,6 +19,7 @@ from service.hot.unrecorded import State, Unrecorded
 from service.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, record, refusal_reason
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
 from service.worker.standbys import Standbys
+from service.worker.waiting import is_cancelled
 
 BATCH_EVENTS = 5000
 BLOCK_MS = 1800
@@ -137,7 +138,7 @@ class Flusher:
                 await self.start()
                 if self._closed:  # Postgres was restored to a time during an opening
                     raise LeaseLost(f"partition {self._partition} is not open")
-                while not _is_cancelled():
+                while not is_cancelled():
                     events = await self._step_or_start()
                     backoff_s = FIRST_BACKOFF_S
                     if events == 0:
@@ -156,7 +157,7 @@ class Flusher:
         """Wait for an entry, but not longer than CHECK_S."""
         until, self.is_idle = time.monotonic() + CHECK_S, True
         try:
-            while not (_is_cancelled() or await self._outbox.has_more(bytes(self._cursor), BLOCK_MS)):
+            while not (is_cancelled() or await self._outbox.has_more(bytes(self._cursor), BLOCK_MS)):
                 await self._trim_exactly()
                 if time.monotonic() >= until:
                     await self.start()  # checks the lease
@@ -329,12 +330,6 @@ def _consecutive(entries: Read, epoch: int, seq: int) -> int:
     return bisect_left(
         range(len(entries)), True, key=lambda index: entries[index][0] != bytes(EventId(epoch, seq + 1 + index))
     )
-
-
-def _is_cancelled() -> bool:
-    """Whether a cancellation was swallowed, as a library's `asyncio.wait_for` may do before Python 3.12."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _parse(entry_id: bytes) -> EventId:

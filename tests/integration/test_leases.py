@@ -8,9 +8,11 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
+from service.hot.connection import Broken
 from service.worker import lease_keeper
+from service.worker.partition_worker import PartitionWorker
 from tests.integration.fleet import Fleet
-from tests.waiting import cancel, wait_until
+from tests.waiting import PATIENCE_S, cancel, wait_until
 
 
 @pytest.fixture
@@ -51,6 +53,25 @@ async def test_even_leases_stay(fleet: Fleet) -> None:
     fences = await fleet.pool.fetch("SELECT fence FROM partitions ORDER BY id")
     await until_read(fleet, 10)
     assert await fleet.pool.fetch("SELECT fence FROM partitions ORDER BY id") == fences
+
+
+async def test_a_worker_ends_though_a_task_fails(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is cancelled ends, even if one of its tasks fails while it is."""
+
+    async def watch_lease(_: PartitionWorker) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise Broken
+
+    monkeypatch.setattr(PartitionWorker, "_watch_lease", watch_lease)
+    worker = await fleet.start("a")
+    await fleet.until_shared(4)
+    ending = asyncio.create_task(fleet.kill("a"))
+    done, _ = await asyncio.wait([ending], timeout=PATIENCE_S)
+    worker._stopping.set()
+    await ending
+    assert done
 
 
 async def until_read(fleet: Fleet, times: int) -> None:
