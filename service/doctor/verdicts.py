@@ -20,8 +20,8 @@ _WRONG_PAIR = (
     "Check that REDIS_URL and DATABASE_URL belong together, and that neither was restored from a backup alone."
 )
 _OLDER = (
-    "Bring the newer Postgres back: then a worker opens the partition by itself. If it is gone, `scrip recover` shows "
-    "what Redis has and Postgres lacks, and what can become of it."
+    "Bring the newer Postgres back: then a worker opens the partition by itself. If it is gone, or another partition "
+    "was open on this one, `scrip recover` shows what Redis has and Postgres lacks, and what can become of it."
 )
 _FIX_TASK = "Find the cause in the worker's log, and fix the cause."
 _CAUSES: dict[Cause, str] = {

@@ -152,8 +152,9 @@ class Database:
             await connection.close()
 
     async def promote(self) -> None:
-        """The standby takes the killed primary's place, without what it has not received, at the same addresses."""
+        """The primary dies, and the standby takes its place and addresses, without what it has not received."""
         assert self._standby
+        await self.kill()
         self.link.stop()
         self.link.flow()
         await self.standby_rows("SELECT pg_promote()")

@@ -31,14 +31,15 @@ KEEPS_LITTLE = (
 """So that the outbox soon drops what is recorded, as after minutes."""
 SHOWS_S = 15.0
 """Within this time readiness must show that Postgres is older."""
-ASKED_AGAIN = 60
+ASKED_AGAIN = 100
 """How many sold codes are requested again."""
 _ANSWERED = {"accepted", "fsynced"}
 _REFUSALS = {"coupon_redeemed", "coupon_inactive", "recovering", "unavailable", "outcome_unknown"}
 """What a sold code may be answered."""
 
-Sold = Mapping[str, Mapping[str, str]]
-"""Redemptions as they were answered, by their ids."""
+Doing = Callable[[], Awaitable[None]]
+Sold = Mapping[str, Entry]
+"""Responses by their redemptions."""
 
 
 async def postgres_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -48,17 +49,12 @@ async def postgres_restored(stage: Stage, drill: Drill, dice: random.Random) -> 
 
 async def standby_promoted(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres dies, and its standby takes its place, which lacks more than the outbox has."""
-
-    async def promote() -> None:
-        await stage.database.kill()
-        await stage.database.promote()
-
-    await _replace_postgres(stage, drill, dice, stage.database.add_late_standby, promote)
+    await _replace_postgres(stage, drill, dice, stage.database.add_late_standby, stage.database.promote)
 
 
 async def redis_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis is stopped, and started on an older copy of its files: the worker restores it from Postgres."""
-    files = await stage.primary.copy_files()
+    file_ms, files = now_ms(), await stage.primary.copy_files()
     await drill.until_more(dice.randrange(20, 120))
     epoch = (await stage.row()).epoch
     async with _worker_away(stage, dice):
@@ -67,7 +63,7 @@ async def redis_restored(stage: Stage, drill: Drill, dice: random.Random) -> Non
         await stage.primary.start_on(files)
     drill.may_lose |= _ANSWERED
     await stage.until_reopened(epoch)
-    await _sell_again(stage, drill, _sold(drill, recorded=recorded))
+    await _sell_again(stage, drill, _sold_and_recorded(drill, recorded), file_ms)
 
 
 async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -98,16 +94,12 @@ async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None
             await _recover(stage, drill, dice, since_ms, file_ms)
             return
         await stage.until_reopened(epoch)
-        await _accept_loss(stage, drill, since_ms, killed_ms, _sold(drill, recorded=recorded))
+        sold = _sold_and_recorded(drill, recorded)
+        await _sell_again(stage, drill, sold, file_ms)
+        await _accept_loss(stage, drill, since_ms, killed_ms, sold)
 
 
-async def _replace_postgres(
-    stage: Stage,
-    drill: Drill,
-    dice: random.Random,
-    copy: Callable[[], Awaitable[None]],
-    replace: Callable[[], Awaitable[None]],
-) -> None:
+async def _replace_postgres(stage: Stage, drill: Drill, dice: random.Random, copy: Doing, replace: Doing) -> None:
     since_ms = now_ms()
     await copy()
     await _until_trimmed(stage)
@@ -131,7 +123,7 @@ async def _recover(
     await wait_until(partial(_has_reason, stage, "postgres_older"), "the reason postgres_older")
     if (took_s := time.monotonic() - began) > SHOWS_S:
         drill.wrong.append(f"silent: an older Postgres was shown after {took_s:.1f} s")
-    await _sell_again(stage, drill, _sold(drill, until_ms))
+    await _sell_again(stage, drill, _sold(drill, until_ms), since_ms)
     await asyncio.sleep(dice.uniform(0, UNWATCHED_S))
     epoch = (await stage.row()).epoch
     if dice.random() < 0.5:
@@ -160,15 +152,16 @@ async def _accept_loss(stage: Stage, drill: Drill, since_ms: float, until_ms: fl
     over without these."""
     recorded = await _recorded(stage)
     blocked = {name.code for row in await stage.pool.fetch("SELECT d FROM quarantine") for name in read_names(row["d"])}
-    if lost := [one["code"] for name, one in sold.items() if name not in recorded and one["code"] not in blocked]:
-        drill.wrong.append(f"{len(lost)} sold, neither recorded nor blocked: {lost[:5]}")
-    await _sell_again(stage, drill, sold)
+    if free := [one.code for name, one in sold.items() if name not in recorded and one.code not in blocked]:
+        drill.wrong.append(f"{len(free)} sold, neither recorded nor blocked: {free[:5]}")
+    await _sell_again(stage, drill, sold, since_ms)
     drill.may_lose |= _ANSWERED | {"recorded"}
-    of_merchant = [entry for entry in drill.ledger.entries if entry.buyer == "Merchant"]
-    changed = {_book(entry) for entry in of_merchant if entry.answered_ms > since_ms}
-    drill.ledger.entries[:] = [
-        _without_key(entry, recorded) if entry.assignment and since_ms < entry.answered_ms < until_ms else entry
-        for entry in drill.ledger.entries
+    entries = drill.ledger.entries
+    since = {id(entry) for entry in entries if since_ms < entry.answered_ms < until_ms}
+    changed = {_book(entry) for entry in entries if entry.buyer == "Merchant" and id(entry) in since}
+    entries[:] = [
+        _without_key(entry, recorded) if entry.assignment and id(entry) in since else entry
+        for entry in entries
         if entry.buyer != "Merchant" or _book(entry) not in changed
     ]
 
@@ -178,34 +171,35 @@ def _book(entry: Entry) -> str:
 
 
 def _without_key(entry: Entry, recorded: Collection[str]) -> Entry:
-    response = entry.response
-    if entry.op == "checkout" and entry.redemption and entry.redemption["redemptionId"] not in recorded:
-        response = response | {"redemption": None}
-    return msgspec.structs.replace(entry, key="", response=response)
+    redemption = entry.redemption
+    is_lost = entry.op == "checkout" and redemption and redemption["redemptionId"] not in recorded
+    return msgspec.structs.replace(entry, key="", response=entry.response | ({"redemption": None} if is_lost else {}))
 
 
-def _sold(drill: Drill, until_ms: float = math.inf, recorded: Collection[str] | None = None) -> Sold:
-    """What was sold until a time, or is recorded: codes of one use that nobody gives back."""
-    books = {book.book_id for book in drill.books if book.per_code == 1}
-    sales = [
-        sale
+def _sold(drill: Drill, until_ms: float = math.inf) -> Sold:
+    """What was sold until a time, but for what is given back, and for the merchant's books."""
+    return {
+        redemption["redemptionId"]: entry
         for entry in drill.ledger.entries
-        if (sale := entry.redemption) and entry.answered_ms < until_ms and entry.buyer != "Returner"
-        if entry.book_id in books
-    ]
-    return {one["redemptionId"]: one for one in sales if recorded is None or one["redemptionId"] in recorded}
+        if (redemption := entry.redemption) and entry.answered_ms < until_ms
+        if entry.buyer not in ("Returner", "Merchant")
+    }
 
 
-async def _sell_again(stage: Stage, drill: Drill, sold: Sold) -> None:
-    """Redeem sold codes again, for their users, outside of the ledger: each is refused."""
-    chosen = random.Random(0).sample(sorted(sold), min(ASKED_AGAIN, len(sold)))
+def _sold_and_recorded(drill: Drill, recorded: Collection[str]) -> Sold:
+    return {name: entry for name, entry in _sold(drill).items() if name in recorded}
+
+
+async def _sell_again(stage: Stage, drill: Drill, sold: Sold, since_ms: float) -> None:
+    """Redeem codes of one use that were sold since then, again, outside of the ledger: each is refused."""
+    single = {book.book_id for book in drill.books if book.per_code == 1}
+    entries = [entry for entry in sold.values() if entry.answered_ms > since_ms and entry.book_id in single]
     async with httpx.AsyncClient(headers=stage.headers, timeout=10, verify=False) as client:
-        for number, name in enumerate(chosen):
-            code, body = sold[name]["code"], {"userId": sold[name]["userId"], "orderValue": "20.00"}
-            url = stage.urls[number % len(stage.urls)]
-            response = await client.post(f"{url}/v1/coupons/redeem/{code}", json=body)
+        for number, entry in enumerate(random.Random(0).sample(entries, min(ASKED_AGAIN, len(entries)))):
+            url = f"{stage.urls[number % len(stage.urls)]}/v1/coupons/redeem/{entry.code}"
+            response = await client.post(url, json={"userId": entry.user, "orderValue": "20.00"})
             if response.status_code == 201:
-                drill.wrong.append(f"sold twice: {code}")
+                drill.wrong.append(f"sold twice: {entry.code}")
             elif response.json()["code"] not in _REFUSALS:
                 drill.wrong.append(f"a sold code was answered {response.text[:300]}")
 
@@ -230,11 +224,8 @@ async def _recorded(stage: Stage) -> set[str]:
 async def _until_trimmed(stage: Stage) -> None:
     """Wait until the outbox begins after what is recorded now."""
     cursor = (await stage.row()).cursor
-
-    async def is_trimmed() -> bool:
-        return parse_event_id(next(iter(await stage.primary.outbox()))) > cursor
-
-    await wait_until(is_trimmed, "a trimmed outbox")
+    while parse_event_id(next(iter(await stage.primary.outbox()))) <= cursor:  # noqa: ASYNC110, the load goes on
+        await asyncio.sleep(0.02)
 
 
 async def _has_reason(stage: Stage, reason: str) -> bool:
@@ -242,6 +233,6 @@ async def _has_reason(stage: Stage, reason: str) -> bool:
     async with httpx.AsyncClient(timeout=10, verify=False) as client:
         for url in stage.urls:
             partitions = (await client.get(f"{url}/health/ready")).json()["partitions"]
-            if next((one["reason"] for one in partitions if one["partition"] == HOME), "") != reason:
+            if {one["partition"]: one["reason"] for one in partitions}.get(HOME, "") != reason:
                 return False
     return True
