@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.failures import Commands, connect_to_record
-from service.cli.tables import render_table
+from service.cli.tables import render_json, render_table
 from service.common.running_service import find_service
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ def resize(number: int, dry_run: bool) -> None:
 
 
 async def _list_partitions(settings: "Settings", as_json: bool) -> None:
-    import msgspec
-
     from service.hot.outbox_tails import read_tails
     from service.record.partitions.partition_rows import read_partitions, recorded_partitions
     from service.record.partitions.resizes import count_workspaces
@@ -73,7 +71,7 @@ async def _list_partitions(settings: "Settings", as_json: bool) -> None:
         for row in rows
     ]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode({"number": wanted, "partitions": listed}), indent=2))
+        click.echo(render_json({"number": wanted, "partitions": listed}))
         return
     click.echo(
         render_table(

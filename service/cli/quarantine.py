@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.failures import Commands, connect_to_record
-from service.cli.tables import render_table
+from service.cli.tables import render_json, render_table
 from service.common.running_service import find_service
 
 if TYPE_CHECKING:
@@ -101,15 +101,13 @@ def release(event: str | None, every: bool, partition: int | None, yes: bool) ->
 
 
 async def _list(settings: "Settings", partition: int | None, as_json: bool) -> None:
-    import msgspec
-
     from service.record.facts.quarantine_resolutions import list_quarantine
 
     async with connect_to_record(settings) as connection:
         events = await list_quarantine(connection, partition, MAX_LISTED)
         listed = [await _outline(connection, event) for event in events]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(listed), indent=2))
+        click.echo(render_json(listed))
     elif listed:
         names = ("event", "partition", "at", "cause", "what", "workspace", "code", "ordered", "failure")
         click.echo(

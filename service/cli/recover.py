@@ -8,7 +8,7 @@ import click
 
 from service.cli.failures import connect_to_record
 from service.cli.rebuild import find_partitions, show_progress
-from service.cli.tables import render_table
+from service.cli.tables import render_json, render_table
 from service.common.running_service import find_service
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def _recover(settings: "Settings", choice: str, only: int | None, yes: boo
     async with connect_to_record(settings) as connection:
         plans = [plan for row in await find_partitions(connection, only) if (plan := await _plan(settings, row, only))]
         if as_json:
-            _print_json([_outline(*plan) for plan in plans])
+            click.echo(render_json([_outline(*plan) for plan in plans]))
             return
         if not plans:
             click.echo("Postgres has everything that Redis has.")
@@ -137,12 +137,6 @@ def _outline(row: "Partition", lacks: str, report: "Report") -> dict[str, Any]:
         "absent_books": [book.book_id for book in report.absent_books],
         "blocked_codes": [{"workspace": workspace, "code": mask(code)} for workspace, code in report.listed],
     }
-
-
-def _print_json(plans: list[dict[str, Any]]) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(plans), indent=2))
 
 
 async def _order(

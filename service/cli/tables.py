@@ -1,6 +1,7 @@
-"""Tables on the terminal: a line of headers, then a line for each row."""
+"""What commands print: tables, with a line of headers and a line for each row; and JSON."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -10,3 +11,10 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> st
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def render_json(value: Any) -> str:
+    """The value as JSON, indented."""
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

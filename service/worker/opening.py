@@ -26,6 +26,7 @@ from service.record.facts.quarantine import UnrecordedEvent, quarantine_unrecord
 from service.record.facts.surplus_rows import draw_epoch
 from service.record.partitions.moves import moved_after
 from service.record.partitions.openings import (
+    RebuildOrder,
     SurplusChoice,
     begin_recovery,
     finish_recovery,
@@ -165,13 +166,12 @@ class Opening:
         server = self._server
         fitness = await server.check()
         report = await server.report() if fitness.replication.is_clustered else None
-        await self._reject_older_postgres()
+        ordered = await self._reject_older_postgres()
         must_outlast = await self._old_server.check(self._fence, fitness.replication, report)
         await close_partition(self._pool, self._partition, self._fence)
         settled_at = time.monotonic() + (LAG_SETTLE_S if must_outlast else SETTLE_S)
         chosen = await self._loaded.begin(server, self._fencing, fitness.replication, report)
         newest = await server.newest_epoch()
-        ordered = await rebuild_order(self._pool, self._partition)
         if ordered and ordered.surplus == "apply":
             self._minted = await draw_epoch(self._pool)
         self._is_old = await self._has_other_layout(newest)
@@ -186,13 +186,15 @@ class Opening:
         await server.fence(epoch)
         return Begun(epoch, chosen, fitness.may_be_torn, report, settled_at)
 
-    async def _reject_older_postgres(self) -> None:
-        """Raise PostgresOlder, with the partition closed, unless an operator accepts the loss."""
+    async def _reject_older_postgres(self) -> RebuildOrder | None:
+        """Raise PostgresOlder, with the partition closed, unless an operator has chosen what becomes of what Redis has;
+        return the order."""
         surplus = await find_surplus(self._server, self._pool)
         ordered = await rebuild_order(self._pool, self._partition)
         if surplus and not (ordered and ordered.surplus):
             await close_partition(self._pool, self._partition, self._fence, str(surplus))
             raise PostgresOlder(str(surplus))
+        return ordered
 
     async def _has_other_layout(self, newest_epoch: int) -> bool:
         return newest_epoch > 0 and not await self._server.is_of_this_layout()

@@ -49,11 +49,10 @@ SELECT EXISTS (
 );
 
 -- name: list_quarantine
--- Unresolved events after one, in order, of a partition or all.
--- $1 partition int  $2 after_epoch bigint  $3 after_seq bigint  $4 limit int
+-- The first unresolved events, of a partition or all.
+-- $1 partition int  $2 limit int
 SELECT partition, epoch, seq, cause, reason, d, r, at, ordered, failure, resolution, resolved_at FROM quarantine
-WHERE resolution IS NULL AND ($1::int IS NULL OR partition = $1) AND (epoch, seq) > ($2, $3)
-ORDER BY epoch, seq LIMIT $4;
+WHERE resolution IS NULL AND ($1::int IS NULL OR partition = $1) ORDER BY epoch, seq LIMIT $2;
 
 -- name: newest_in_quarantine
 -- The newest unresolved events in quarantine, without their content.

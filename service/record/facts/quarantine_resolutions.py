@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from service.formats.coupon_state import RecordedCode
-from service.formats.event_id import END, START, EventId
+from service.formats.event_id import END, EventId
 from service.formats.events import parse_entry
 from service.formats.quarantined_event import read_names
 from service.record.facts.quarantine import Cause
@@ -45,11 +45,9 @@ class Quarantined(msgspec.Struct, frozen=True):
         return self.partition, self.epoch, self.seq
 
 
-async def list_quarantine(
-    database: Database, partition: int | None, limit: int, after: EventId = START
-) -> list[Quarantined]:
-    """The first unresolved events after one, of a partition or of all."""
-    return [Quarantined(*row) for row in await database.fetch(query("list_quarantine"), partition, *after, limit)]
+async def list_quarantine(database: Database, partition: int | None, limit: int) -> list[Quarantined]:
+    """The first unresolved events, of a partition or of all."""
+    return [Quarantined(*row) for row in await database.fetch(query("list_quarantine"), partition, limit)]
 
 
 async def find_quarantined(database: Database, at: EventId) -> list[Quarantined]:
