@@ -1,5 +1,6 @@
 """A workspace's settings over HTTP: each is read back as it was set, and governs the next request."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -137,6 +138,8 @@ def test_the_history_of_locks(service: Service) -> None:
     place.ask("lock", code, 201, userId="zoe", lockSeconds=900)
     ended = [("bob", "B-1", "redeemed", 200), ("ann", "A-1", "released", 400)]
     until(lambda: place.past(code) == ended)
+    sql = "SELECT count(DISTINCT (user_id, until)) FROM lock_notes WHERE code = $1 AND user_id IN ('eve', 'zoe')"
+    until(lambda: asyncio.run(service.fetch(sql, code))[0][0] == 3)  # the clock passes no deadline before it is noted
     later = datetime.now(UTC) + timedelta(seconds=400)
     ok(place.client.post("/v1/test/clock", json={"now": later.strftime("%Y-%m-%dT%H:%M:%SZ")}))
     until(lambda: place.past(code) == [("eve", None, "expired", 300), *ended])
