@@ -24,6 +24,9 @@ LONG = {"statement_timeout": f"{LONG_S:g}s"}
 """For statements that read much: comparisons and rebuilds."""
 FRESH_PLAN = {"plan_cache_mode": "force_custom_plan"}
 """For statements with long lists: a plan that was made while a table was small may compare each row with each name."""
+IN_ORDER = {"enable_sort": "off"}
+"""For rows in the order of an index: a sort would read all of them first. The planner prefers one where it expects few,
+and expects none of a new workspace."""
 _POOLED = "pgbouncer=true"
 _FITNESS = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),

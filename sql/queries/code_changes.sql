@@ -19,8 +19,9 @@ FROM code_change_users WHERE job_id = $1 AND result IS NOT NULL ORDER BY number;
 -- name: change_codes
 -- Set the switch or the expiry of a book's codes that have another. Returns all of these codes as they were, whether they
 -- differ from that, and how many were changed. The planner often has no statistics of new codes. So each code is looked
--- up by the primary key, the only index in this order, and changed at its place: any join may compare all with all. A
--- row that the deletion of a user changes at the same time is not at its place: then fewer are changed than differ.
+-- up by the primary key, the only index in this order, without sorts, and changed at its place: any join may compare all
+-- with all. A row that the deletion of a user changes at the same time is not at its place: then fewer are changed than
+-- differ.
 -- $1 workspace int  $2 book int  $3 codes text[]  $4 version bigint  $5 active boolean  $6 has_expiry boolean
 -- $7 expires_at timestamptz
 WITH old AS (

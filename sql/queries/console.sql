@@ -1,5 +1,5 @@
 -- name: find_known_codes
--- Those of these codes that the workspace has: each looked up by the primary key, as in change_codes.
+-- Those of these codes that the workspace has: each looked up by the primary key, without sorts, as in change_codes.
 -- $1 workspace int  $2 codes text[]
 SELECT code FROM unnest($2::text[]) AS named (name) CROSS JOIN LATERAL (
   SELECT code FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1

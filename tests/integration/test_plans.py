@@ -8,8 +8,8 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from service.record.facts.fact_reader import IN_ORDER
-from service.record.pool import Connection, set_locally
+from service.record.config.code_rows import BY_CODE
+from service.record.pool import IN_ORDER, Connection, set_locally
 from service.record.queries import query
 
 ROWS, MONTHS = 20_000, 6
@@ -127,16 +127,21 @@ async def _rows_read(connection: Connection, statement: str) -> int:
     return sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in scans)
 
 
+@pytest.mark.parametrize("others", [1000, 55_000])
 @pytest.mark.parametrize("name", ["change_codes", "find_known_codes"])
-async def test_codes_are_looked_up_before_their_statistics_are_known(pool: asyncpg.Pool, name: str) -> None:
+async def test_codes_are_looked_up_before_their_statistics_are_known(
+    pool: asyncpg.Pool, name: str, others: int
+) -> None:
     """A change or a check of codes that were just uploaded reads each by the primary key and no other row, though the
-    planner expects none of this workspace."""
+    planner expects none of this workspace. With so many codes of others the primary key has one level more than other
+    indexes, so that these cost less."""
     fill = """INSERT INTO codes (workspace, book, partition, version, code)
-    SELECT $1, $1, 0, 1, 'CODE-' || n FROM generate_series(1, 1000) n RETURNING code"""
-    async with pool.acquire() as connection:
-        await connection.execute(fill, 1)
+    SELECT $1, $1, 0, 1, upper(substr(md5(n::text), 1, 12)) FROM generate_series(1, $2::int) n RETURNING code"""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(fill, 1, others)
         await connection.execute("ANALYZE codes")
-        codes = [code for (code,) in await connection.fetch(fill, 2)]
+        codes = [code for (code,) in await connection.fetch(fill, 2, 1000)]
+        await set_locally(connection, BY_CODE)
         args = (2, 2, codes, 2, False, False, None) if name == "change_codes" else (2, codes)
         plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query(name)}", *args)
         assert plan

@@ -30,7 +30,7 @@ from service.record.config.code_pages import listed_codes
 from service.record.config.job_rows import KEEP_DAYS, JobRow, LostLease, read_job
 from service.record.config.stored_json import encode_json
 from service.record.partitions.partition_rows import bump_config_version
-from service.record.pool import FRESH_PLAN, Connection, Database, set_locally
+from service.record.pool import Connection, Database, set_locally
 from service.record.queries import query
 
 MAX_UNFINISHED = 100
@@ -166,7 +166,7 @@ async def configure_codes(
     and the changed rows. Raises LostLease, and Refusal `unavailable` if the book first has to return to Redis, or the
     deletion of a user changes one of the rows at this moment."""
     async with pool.acquire() as connection, connection.transaction():
-        await set_locally(connection, FRESH_PLAN)
+        await set_locally(connection, code_rows.BY_CODE)
         version = await bump_config_version(connection, job.partition, job.workspace)
         if await connection.fetchval(query("lock_retirement"), job.workspace, job.book):
             raise Refusal.temporary("unavailable")

@@ -14,8 +14,11 @@ from service.domain.times import from_ms, to_datetime, to_ms
 from service.record.config.audit_log import write_audit
 from service.record.config.retirements import bring_back, bring_code_back
 from service.record.partitions.partition_rows import bump_config_version
-from service.record.pool import FRESH_PLAN, Connection, set_locally
+from service.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.record.queries import query
+
+BY_CODE = FRESH_PLAN | IN_ORDER
+"""For queries that look up a list of codes."""
 
 
 async def add_codes(
@@ -69,7 +72,7 @@ async def insert_codes(
 async def find_known_codes(pool: Pool, workspace: int, codes: Sequence[str]) -> set[str]:
     """Those of these codes that the workspace has."""
     async with pool.acquire() as connection, connection.transaction():
-        await set_locally(connection, FRESH_PLAN)
+        await set_locally(connection, BY_CODE)
         return {record["code"] for record in await connection.fetch(query("find_known_codes"), workspace, codes)}
 
 

@@ -21,11 +21,9 @@ from service.formats.events import (
     is_same_event,
 )
 from service.record.config.retirements import Book, read_history_start, to_arrays
-from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
+from service.record.pool import IN_ORDER, LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 
-IN_ORDER = {"enable_sort": "off"}
-"""Facts in order are a merge of the months' indexes. A sort would read all of them first, into files."""
 _WITHOUT_RETIRED = "facts_to_redo"
 
 
