@@ -19,15 +19,15 @@ settings.load_profile("untimed")
 pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
-    "faults recovery interleavings load moving fencing schemathesis opening console processes doctor console_looks "
-    "run names refusals reconcile_turns cluster reconcile opening_steps archiving console_telling matrix secrets "
-    "checkout_page resizing console_bulk restocking committee_model workers erasing_keys standby managed retiring "
-    "fastlane_equal many_partitions keep_free schema_page webhook_sending fencing_model console_data leases "
-    "forgetting drifts model console_timelines pooler bench openings_at_once keys readme sentinels bad_requests "
-    "webhooks keeper erasing rebuild_command fitness cli_errors last_moment key_notices wrong_type quarantined "
-    "least_privilege batch_keys many sessions audit replica_poll deployment workspace_settings setting_aside clock "
-    "mending versions mutants_table delete_user replay single_coupons list_cursors recalling exports old_knowledge "
-    "races_over_http code_changes words"
+    "faults interleavings recovery schemathesis load moving console fencing opening doctor restore run matrix model "
+    "processes refusals names archiving committee_model console_looks webhook_sending reconcile reconcile_turns "
+    "cluster secrets quarantine_command standby missing_worker forgetting opening_steps retiring pooler bad_requests "
+    "bench least_privilege restocking resizing drifts keys many fencing_model quarantined many_partitions workers "
+    "fastlane_equal planted readme wrong_type checkout_page console_telling bounds schema_page money fitness costs "
+    "managed leases sentinels console_bulk properties erasing setting_aside versions console_data races_over_http "
+    "usual_requests keep_free webhooks lock replay mending batch_keys delete_user openings_at_once cli_errors clock "
+    "console_timelines rebuild_command keeper tokens deployment bombs audit configuration_record erasing_keys gate "
+    "disk mutants_table key_notices checkout"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""
 

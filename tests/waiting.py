@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import inspect
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from loadtests.harness.waiting import PATIENCE_S, POLL_S, Away, until
+from loadtests.harness.waiting import PATIENCE_S, Away, find_pause, until
 
 __all__ = ["PATIENCE_S", "cancel", "elapse", "running", "until", "wait_until"]
 
@@ -15,6 +16,7 @@ async def wait_until(
     reached: Callable[[], Any], what: str = "a state", patience_s: float = PATIENCE_S, *, away: Away = ()
 ) -> Any:
     """As until, on the test's own loop; what `reached` returns is awaited if it is awaitable."""
+    began = time.monotonic()
     try:
         async with asyncio.timeout(patience_s):
             while True:
@@ -24,7 +26,7 @@ async def wait_until(
                         result = await result
                     if result:
                         return result
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(find_pause(time.monotonic() - began))
     except TimeoutError as error:
         raise AssertionError(f"waited {patience_s:.0f} s for {what}") from error
 
