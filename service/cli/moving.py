@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli import orders
 from service.cli.failures import connect_to_record
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from service.domain.configuration import WorkspaceRow
     from service.record.partitions.moves import Move
     from service.record.partitions.partition_rows import Partition
-
-START_TIMEOUT_S = 20.0
-"""Time for the workers to begin: the target may first begin a new epoch."""
-POLL_S = 0.2
 
 
 @click.command(epilog="Example: scrip move shop 3 --dry-run")
@@ -146,7 +143,7 @@ async def follow_move(connection: "asyncpg.Connection", name: str, number: int) 
     withdrawn, or doesn't begin in time."""
     from service.record.partitions.moves import read_move
 
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + orders.WORKER_S
     while True:
         move = await read_move(connection, number)
         if move is None:
@@ -160,7 +157,7 @@ async def follow_move(connection: "asyncpg.Connection", name: str, number: int) 
         yield move
         if move.state == "done":
             return
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(orders.POLL_S)
 
 
 async def _explain_no_start(connection: "asyncpg.Connection", move: "Move") -> str:

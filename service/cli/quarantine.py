@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli import orders
 from service.cli.failures import Commands, connect_to_record
 from service.cli.tables import render_json, render_table
 from service.common.running_service import find_service
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from service.record.facts.quarantine_resolutions import Choice, Quarantined
 
 MAX_LISTED = 1000
-WAIT_S, POLL_S = 30.0, 0.2
-"""Time for a worker to do what was ordered."""
 
 _CAUSES = {
     "refused": "Postgres refused to record it",
@@ -222,15 +221,15 @@ async def _order_all(settings: "Settings", partition: int | None, choice: "Choic
                 if workspace:
                     await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
         total = sum(ordered.values())
-        deadline, label = time.monotonic() + WAIT_S, f"{total} events"
+        deadline, label = time.monotonic() + orders.WORKER_S, f"{total} events"
         with click.progressbar(length=max(total, 1), label=label) as bar:
             while left := await count_ordered(connection, partition):
                 if total - left > bar.pos:
                     bar.update(total - left - bar.pos)
-                    deadline = time.monotonic() + WAIT_S
+                    deadline = time.monotonic() + orders.WORKER_S
                 if time.monotonic() > deadline:
                     raise click.ClickException(f"No worker has done the rest yet. {_LATER}")
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(orders.POLL_S)
     click.echo("Comparisons repair the codes in Redis now. `scrip quarantine list` shows what is left.")
 
 
@@ -259,7 +258,7 @@ async def _order(settings: "Settings", text: str, choice: "Choice") -> None:
 
 
 async def _wait(connection: "asyncpg.Connection", text: str, choice: "Choice") -> None:
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + orders.WORKER_S
     while True:
         event = await _find(connection, text)
         if event.resolution:
@@ -271,4 +270,4 @@ async def _wait(connection: "asyncpg.Connection", text: str, choice: "Choice") -
             raise click.ClickException(
                 f"No worker has done it yet. {_LATER} `scrip quarantine show {text}` shows whether it is done."
             )
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(orders.POLL_S)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli import orders
 from service.cli.failures import connect_to_record
 from service.common.redis_address import check_redis_option
 from service.common.running_service import Unusable
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
     from service.common.config import Settings
     from service.record.partitions.partition_rows import Partition
-
-START_TIMEOUT_S = 20.0
-"""Time for a worker to begin: the lease of a dead one lasts 2 s, and openings have turns."""
-POLL_S = 0.2
 
 
 @click.command(epilog="Example: scrip rebuild --partition 3")
@@ -85,7 +82,7 @@ async def show_progress(connection: "asyncpg.Connection", before: "Partition") -
     from service.record.partitions.openings import read_recoveries, rebuild_order
     from service.record.partitions.partition_rows import read_partition
 
-    deadline, bar = time.monotonic() + START_TIMEOUT_S, None
+    deadline, bar = time.monotonic() + orders.WORKER_S, None
     with contextlib.ExitStack() as stack:
         while True:
             row = await read_partition(connection, before.id)
@@ -100,7 +97,7 @@ async def show_progress(connection: "asyncpg.Connection", before: "Partition") -
                 break
             if not recovery and time.monotonic() > deadline:
                 raise click.ClickException(_explain_no_start(row))
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(orders.POLL_S)
     facts = f"{recovery.total} facts and codes" if recovery else "nothing"
     click.echo(f"Partition {before.id} is open again, in epoch {row.epoch}: {facts} written.")
 

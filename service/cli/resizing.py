@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 
 import click
 
+from service.cli import orders
 from service.cli.failures import connect_to_record
-from service.cli.moving import POLL_S, check_movable, follow_move, order
+from service.cli.moving import check_movable, follow_move, order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +174,7 @@ class _Resize:
 
     async def _pause(self) -> None:
         await self._renew()
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(orders.POLL_S)
 
     async def _renew(self) -> None:
         """Renew the claim when it is due."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from service.cli import rebuild as rebuild_module
+from service.cli import orders
 from service.formats import key_names
 from tests.commands import scrip
 from tests.service_fixture import Service, new_code, new_id, ok
@@ -18,8 +18,9 @@ def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on a service. It waits `start_s` for a worker to start."""
 
     def run(service: Service, *options: str, start_s: float = PATIENCE_S) -> Result:
-        monkeypatch.setattr(rebuild_module, "START_TIMEOUT_S", start_s)
-        return scrip("rebuild", *options, DATABASE_URL=service.run.facts["databaseUrl"])
+        with monkeypatch.context() as patched:
+            patched.setattr(orders, "WORKER_S", start_s)
+            return scrip("rebuild", *options, **service.urls)
 
     return run
 
@@ -70,8 +71,7 @@ async def test_a_gap_needs_a_choice(patient: Service, rebuild: Callable[..., Res
 
     refusal = rebuild(patient, start_s=6)
     assert (refusal.exit_code, "scrip recover" in refusal.output) == (1, True)
-    stores = {"DATABASE_URL": patient.run.facts["databaseUrl"], "REDIS_URL": patient.run.facts["redisUrl"]}
-    ended = scrip("recover", "--apply", **stores)
+    ended = scrip("recover", "--apply", **patient.urls)
     assert ended.exit_code == 0, ended.output
     until(lambda: patient.checkout.get(f"/v1/coupons/{codes[0]}").is_success)
     seen = [ok(patient.checkout.get(f"/v1/coupons/{code}"))["status"] for code in codes]
