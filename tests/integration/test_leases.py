@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import generate_latest
 from redis.asyncio import Redis
 
 from service.hot.connection import Broken
@@ -13,6 +14,8 @@ from service.worker import lease_keeper
 from service.worker.partition_worker import PartitionWorker
 from tests.integration.fleet import Fleet
 from tests.waiting import PATIENCE_S, cancel, wait_until
+
+_GAUGE = b'scrip_outbox_held_events{partition="0"}'
 
 
 @pytest.fixture
@@ -53,6 +56,15 @@ async def test_even_leases_stay(fleet: Fleet) -> None:
     fences = await fleet.pool.fetch("SELECT fence FROM partitions ORDER BY id")
     await until_read(fleet, 10)
     assert await fleet.pool.fetch("SELECT fence FROM partitions ORDER BY id") == fences
+
+
+async def test_a_worker_that_has_ended_shows_nothing(fleet: Fleet) -> None:
+    """With its leases a worker gives up their gauges."""
+    await fleet.start("a")
+    await fleet.until_shared(4)
+    await wait_until(lambda: _GAUGE in generate_latest())
+    await fleet.stop("a")
+    assert _GAUGE not in generate_latest()
 
 
 async def test_a_worker_ends_though_a_task_fails(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
