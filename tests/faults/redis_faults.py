@@ -157,6 +157,7 @@ async def anchor_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     await stage.start_worker(wait_for_lease=False)
     await wait_until(partial(_begun, stage, epoch), "an opening")
     await stage.until_reopened(epoch)
+    await drill.until_more(60)  # all before may be lost
 
 
 async def scripts_flushed(stage: Stage, drill: Drill, dice: random.Random) -> None:
