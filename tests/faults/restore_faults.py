@@ -15,7 +15,7 @@ import msgspec
 from loadtests.harness.running import HOME
 from loadtests.harness.trees import Change
 from loadtests.ledger import Entry, now_ms
-from service.formats.event_id import parse_event_id
+from service.formats.event_id import EventId, parse_event_id
 from service.formats.quarantined_event import read_names
 from service.reconcile.comparison import reconcile
 from tests.faults.looking import Drill
@@ -223,9 +223,11 @@ async def _recorded(stage: Stage) -> set[str]:
 
 async def _until_trimmed(stage: Stage) -> None:
     """Wait until the outbox begins after what is recorded now."""
-    cursor = (await stage.row()).cursor
-    while parse_event_id(next(iter(await stage.primary.outbox()))) <= cursor:  # noqa: ASYNC110, the load goes on
-        await asyncio.sleep(0.02)
+    await wait_until(partial(_begins_after, stage, (await stage.row()).cursor), "a trimmed outbox")
+
+
+async def _begins_after(stage: Stage, cursor: EventId) -> bool:
+    return parse_event_id(next(iter(await stage.primary.outbox()))) > cursor
 
 
 async def _has_reason(stage: Stage, reason: str) -> bool:
