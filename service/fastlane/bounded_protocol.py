@@ -1,6 +1,7 @@
 """uvicorn's protocol with bounds in size and time on requests, and in time on responses."""
 
 import asyncio
+import select
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade
@@ -21,6 +22,10 @@ WRITE_S = 30.0
 """For a client to read a part of its response."""
 LINGER_S = 2.0
 """How long to discard a refused client's data: an immediate close would reset the connection before it reads why."""
+DISCARD_S = 0.02
+"""Between two reads of such data, so that a client that goes on sending costs little."""
+LAST_BYTES = 1 << 20
+"""A connection ends with a request whose body is longer, so that no early response leaves much to be read."""
 DRAIN_S = 0.5
 """How long an idle connection stays open at shutdown, for a request in flight."""
 LOOK_S = 1.0
@@ -34,6 +39,15 @@ HEAD, BODY, PASSING, WAITING, LINGERING = range(5)
 for the response; discarding data after a refusal."""
 
 _FOREVER = float("inf")
+
+
+def has_left(transport: asyncio.Transport) -> bool:
+    """Whether the client has closed the connection, even if data that it sent before is still to be read."""
+    if transport.is_closing():
+        return True
+    ends = select.poll()
+    ends.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(ends.poll(0))
 
 
 class Bounded(HttpToolsProtocol):
@@ -105,6 +119,8 @@ class Bounded(HttpToolsProtocol):
         while data:
             state = self._state
             if state == LINGERING:
+                self.flow.pause_reading()
+                self.loop.call_later(DISCARD_S, self.flow.resume_reading)
                 return
             if state == WAITING or (state == HEAD and self.flow.write_paused):
                 self._keep(data)
@@ -272,7 +288,8 @@ class Bounded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
-        if self._ending or self._left is None:
+        self.scope.setdefault("state", {})["transport"] = self._raw
+        if self._ending or self._left is None or self._left > LAST_BYTES:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
