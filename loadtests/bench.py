@@ -22,6 +22,7 @@ PARTS = (
     "bounds",
     "moves",
     "nodes",
+    "tenants",
 )
 
 

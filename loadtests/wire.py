@@ -105,6 +105,11 @@ class Wire:
         await self.send(self.pack(ask))
         return await self.answer()
 
+    def abort(self) -> None:
+        """End the connection, and discard what is not sent."""
+        if self._streams:
+            self._streams[1].transport.abort()
+
     def close(self) -> None:
         """End the connection."""
         if self._streams:

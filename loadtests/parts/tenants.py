@@ -1,0 +1,355 @@
+"""What ten honest tenants notice of another's bulk work.
+
+A service of its own with two partitions. Shoppers of ten workspaces assign coupons at a steady rate, alone and then
+beside each work of an eleventh workspace. Of each: percentiles of the honest responses, counted from when a request was
+due, and their errors; the responses to the works; the most memory of API and worker; the API's CPU in the second that
+begins a second after the greedy clients have gone."""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from loadtests import generator
+from loadtests.figures import machine, markdown, say
+from loadtests.generator import Histogram, Load
+from loadtests.ground import Ground
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
+from loadtests.harness.workspaces import make_workspace
+from loadtests.own import ROOT, Meter
+from loadtests.subject import opened
+from loadtests.watch import Watch, of_processes
+from loadtests.wire import ERRORS, Ask, Barrage, Wire
+
+HONEST, CONNECTIONS = 10, 16
+GREEDY = "greedy"
+AT_ONCE = 10
+LARGE, WAITING_S = 1_000_000, 900.0
+PIECE_BYTES, TEXT_BYTES, JSON_BYTES = 1 << 16, 1 << 30, 16 << 20
+REJECTED_LINES = 260_000
+WEBHOOKS, IDLE = 50, 2_000
+USERS, ASSIGN_JOBS = 1_000, 100
+POLL_S = 0.2
+_HEADS = ("beside", "p50, ms", "p99, ms", "longest", "errors", "its responses", "API, MiB", "worker, MiB", "CPU after")
+
+
+class Place(NamedTuple):
+    """Where the greedy tenant works: the service, its own books."""
+
+    run: Run
+    ground: Ground
+    empty: str
+    large: str
+
+
+Work = Callable[[Place], Coroutine[Any, Any, object]]
+
+
+async def _stream(place: Place, path: str, kind: str, size: int, piece: bytes) -> str:
+    """Send a body of `size` bytes, as fast as it is taken, until it is answered; the response's label."""
+    url = place.run.url
+    wire = Wire(url, f"{GREEDY}_admin")
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: greedy\r\nAuthorization: Bearer {GREEDY}_admin\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: {size}\r\n\r\n"
+    )
+    answered = None
+    try:
+        await wire.send(head.encode())
+        answered = asyncio.ensure_future(wire.answer())
+        for start in range(0, size, len(piece)):
+            await wire.send(piece[: size - start])
+            if answered.done():
+                break
+        return (await answered).label
+    except ERRORS as error:
+        return type(error).__name__
+    finally:
+        if answered:
+            answered.cancel()
+            await asyncio.gather(answered, return_exceptions=True)
+        wire.abort()
+
+
+def _streams(path: str, kind: str, size: int, make: Callable[[int], bytes]) -> Work:
+    """Bodies on ten connections, one after the other on each."""
+
+    async def work(place: Place) -> None:
+        piece = make(size)
+
+        async def send() -> None:
+            while True:
+                counts[await _stream(place, path.format(place.empty), kind, size, piece)] += 1
+                await asyncio.sleep(0.001)
+
+        counts = _counts(place)
+        await asyncio.gather(*(send() for _ in range(AT_ONCE)))
+
+    return work
+
+
+_SEEN: dict[int, Counter[str]] = {}
+
+
+def _counts(place: Place) -> Counter[str]:
+    return _SEEN.setdefault(id(place.run), Counter())
+
+
+def _short_lines(_: int) -> bytes:
+    return b"!\n" * (PIECE_BYTES // 2)
+
+
+def _codes(size: int) -> bytes:
+    """A JSON body of exactly this size."""
+    body = b'{"codes":[' + b'"ab",' * ((size - 16) // 5)
+    return body + b'"' + b"a" * (size - len(body) - 4) + b'"]}'
+
+
+async def _end_of(place: Place, path: str, body: dict[str, Any]) -> None:
+    """Order a job and wait until it is done."""
+    job = (await place.ground.barrage.one("POST", path, body)).body
+    deadline = time.monotonic() + WAITING_S
+    while (job := (await place.ground.barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body)["status"] == "running":
+        assert time.monotonic() < deadline, job
+        await asyncio.sleep(POLL_S)
+    _counts(place)[job["status"]] += 1
+
+
+async def _generate(place: Place) -> None:
+    await _end_of(place, f"/v1/books/{await place.ground.book()}/codes/generate", {"count": LARGE})
+
+
+async def _switch(place: Place) -> None:
+    for action in ("switchOff", "switchOn"):
+        await _end_of(place, f"/v1/books/{place.large}/codes/change", {"action": action})
+
+
+async def _assign(place: Place) -> None:
+    path = f"/v1/books/{place.large}/codes/change"
+
+    async def order() -> None:
+        await _end_of(place, path, {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]})
+
+    await asyncio.gather(*(order() for _ in range(ASSIGN_JOBS)))
+
+
+async def _ask_repeatedly(place: Place, paths: Sequence[str]) -> None:
+    counts = _counts(place)
+
+    async def ask(barrage: Barrage) -> None:
+        while True:
+            for path in paths:
+                try:
+                    counts[(await barrage.ask(Ask("GET", path))).label] += 1
+                except (TimeoutError, *ERRORS) as error:
+                    counts[type(error).__name__] += 1
+                await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(ask(Barrage(place.run.url, f"{GREEDY}_admin")) for _ in range(AT_ONCE)))
+
+
+async def _export(place: Place) -> None:
+    await _ask_repeatedly(place, [f"/v1/books/{place.large}/codes.csv"])
+
+
+async def _report(place: Place) -> None:
+    await _ask_repeatedly(place, [f"/v1/books/{place.large}/codes?limit=1000", "/v1/audit?limit=1000", "/v1/audit.csv"])
+
+
+async def _command(place: Place, *words: str) -> None:
+    env = os.environ | {"DATABASE_URL": place.run.facts["databaseUrl"], "REDIS_URL": place.run.facts["redisUrl"]}
+    devnull = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service", *words, cwd=place.run.tree, env=env, stdout=devnull, stderr=devnull
+    )
+    try:
+        _counts(place)[f"exit {await process.wait()}"] += 1
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+async def _compare(place: Place) -> None:
+    await _command(place, "reconcile", "--workspace", GREEDY)
+
+
+async def _move(place: Place) -> None:
+    for partition in ("1", "0"):
+        await _command(place, "move", GREEDY, partition)
+
+
+async def _hanging_webhooks(place: Place) -> None:
+    """Webhooks whose receiver accepts and never answers, and what they are told of."""
+    server = await asyncio.start_server(lambda *_: asyncio.sleep(WAITING_S), "127.0.0.1", 0)
+    port, events = server.sockets[0].getsockname()[1], ["coupon.assigned"]
+    ids = []
+    try:
+        for number in range(WEBHOOKS):
+            body = {"url": f"http://127.0.0.1:{port}/{number}", "events": events}
+            ids.append((await place.ground.barrage.one("POST", "/v1/webhooks", body)).body["webhookId"])
+        while True:
+            await _end_of(
+                place, f"/v1/books/{place.large}/codes/change",
+                {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]},
+            )  # fmt: skip
+    finally:
+        server.close()
+        for webhook in ids:
+            await place.ground.barrage.ask(Ask("PATCH", f"/v1/webhooks/{webhook}", {"status": "inactive"}))
+
+
+async def _idle(place: Place) -> None:
+    host, port = place.run.url.removeprefix("http://").split(":")
+    made = [await asyncio.open_connection(host, int(port)) for _ in range(IDLE)]
+    try:
+        await asyncio.sleep(WAITING_S)
+    finally:
+        for _, writer in made:
+            writer.close()
+
+
+_UPLOAD, _CHECK = "/v1/books/{}/codes", "/v1/books/{}/codes/rejected.csv"
+WORKS: dict[str, Work] = {
+    "nothing": lambda _: asyncio.sleep(WAITING_S),
+    "uploads": _streams(_UPLOAD, "text/plain", TEXT_BYTES, _short_lines),
+    "dry-runs": _streams(_UPLOAD + "?dryRun=true", "text/plain", TEXT_BYTES, _short_lines),
+    "json": _streams(_UPLOAD, "application/json", JSON_BYTES, _codes),
+    "rejected": _streams(_CHECK, "text/plain", 2 * REJECTED_LINES, _short_lines),
+    "generate": _generate,
+    "switch": _switch,
+    "export": _export,
+    "lists": _report,
+    "comparison": _compare,
+    "move": _move,
+    "webhooks": _hanging_webhooks,
+    "idle": _idle,
+    "assigns": _assign,
+}
+
+
+class Honest:
+    """Ten workspaces with a book each, whose shoppers assign."""
+
+    def __init__(self, run: Run, rate: int) -> None:
+        self._run, self._rate, self._rounds = run, rate, 0
+        self._books: list[str] = []
+
+    async def stock(self, codes: int) -> None:
+        for number in range(HONEST):
+            barrage = Barrage(self._run.url, f"honest{number}_admin")
+            with barrage:
+                book = await Ground(barrage, 1).book()
+                await _end_of(
+                    Place(self._run, Ground(barrage, 1), "", ""), f"/v1/books/{book}/codes/generate", {"count": codes}
+                )
+            self._books.append(book)
+
+    async def shop(self, seconds: int) -> Load:
+        """Assign for so long; what came of it."""
+        self._rounds += 1
+        count = self._rate * seconds // HONEST
+        loads = await asyncio.gather(
+            *(
+                generator.drive(
+                    self._run.url, f"honest{number}_checkout", "opening", seconds=seconds + 30, count=count,
+                    connections=CONNECTIONS, within_ms=seconds * 1000, book=book, refusal="none",
+                    run=f"{self._rounds}-{number}",
+                )
+                for number, book in enumerate(self._books)
+            )
+        )  # fmt: skip
+        return _sum_up(loads)
+
+
+def _sum_up(loads: Sequence[Load]) -> Load:
+    answers, buckets = Counter[str](), Counter[int]()
+    for load in loads:
+        answers.update(load.answers)
+        for most, many in load.latency_us["all"].buckets:
+            buckets[most] += many
+    longest = max(load.latency_us["all"].max for load in loads)
+    every = Histogram(sum(buckets.values()), longest, sorted(buckets.items()))
+    wrong = sum(load.unexpected + load.unanswered + load.unasked for load in loads)
+    first = loads[0]
+    return Load(
+        wrong == 0, first.seconds, 0.0, 0, 0, 0, wrong, 0, 0, 0, dict(answers), {"all": every}, first.timeline_ms, [],
+    )  # fmt: skip
+
+
+async def measure(run: Run, chosen: argparse.Namespace) -> list[Sequence[str]]:
+    """Each work, one after the other."""
+    rows: list[Sequence[str]] = []
+    async with opened(run) as subject:
+        for name in [*(f"honest{number}" for number in range(HONEST)), GREEDY]:
+            await make_workspace(subject.postgres, name, "live", None if name == GREEDY else 0)
+        await asyncio.sleep(1)
+        place = await _prepare(run, chosen)
+        honest = Honest(run, chosen.rate)
+        await honest.stock(chosen.rate * chosen.seconds * (len(chosen.works) + 1) // HONEST + 1000)
+        await honest.shop(2)
+        for name in chosen.works:
+            rows.append(await _beside(name, place, honest, chosen.seconds))
+            say(" | ".join(rows[-1]))
+    return rows
+
+
+async def _prepare(run: Run, chosen: argparse.Namespace) -> Place:
+    ground = Ground(Barrage(run.url, f"{GREEDY}_admin"), 1)
+    place = Place(run, ground, await ground.book(), await ground.book())
+    if {"switch", "export", "lists", "comparison", "move", "webhooks", "assigns"} & set(chosen.works):
+        await _end_of(place, f"/v1/books/{place.large}/codes/generate", {"count": chosen.codes})
+    return place
+
+
+async def _beside(name: str, place: Place, honest: Honest, seconds: int) -> Sequence[str]:
+    _counts(place).clear()
+    pids = place.run.facts["pids"]
+    with Watch(of_processes({part: pids[part] for part in ("api", "worker")}), pause_s=0.05) as memory:
+        working = asyncio.create_task(WORKS[name](place))
+        await asyncio.sleep(1)
+        load = await honest.shop(seconds)
+        working.cancel()
+        (ended,) = await asyncio.gather(working, return_exceptions=True)
+        if isinstance(ended, Exception):
+            _counts(place)[f"{type(ended).__name__}: {ended}"[:200]] += 1
+        await asyncio.sleep(1)
+        meter = Meter(place.run)
+        await asyncio.sleep(1)
+        spent = meter.spent_s()
+    every = load.latency_us["all"]
+    times = [f"{every.at_us(share) / 1000:.1f}" for share in (0.5, 0.99)]
+    seen = ", ".join(f"{label} × {many:,}" for label, many in sorted(_counts(place).items()))
+    errors = {label: many for label, many in load.answers.items() if not label.endswith(" 201")}
+    return [
+        name, *times, f"{every.max / 1000:.0f}", str(errors or load.unanswered), seen,
+        f"{memory.most('api'):.0f}", f"{memory.most('worker'):.0f}", f"{spent['api']:.2f} s",
+    ]  # fmt: skip
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """What to do beside them, how many requests, and of which tree."""
+    options.add_argument("--works", nargs="+", choices=WORKS, default=[*WORKS], help="of the eleventh tenant")
+    options.add_argument("--rate", type=int, default=2_000, help="assignments a second of all ten")
+    options.add_argument("--seconds", type=int, default=10, help="beside each work")
+    options.add_argument("--codes", type=int, default=LARGE, help="of the eleventh tenant's large book")
+    options.add_argument("--tree", type=Path, default=ROOT, help="whose service it is")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory(prefix="scrip-tenants-", ignore_cleanup_errors=True) as folder:
+        service = Run(Path(folder) / "data", free_port(), chosen.tree, partitions=2)
+        try:
+            rows = asyncio.run(measure(service.until_ready(), chosen))
+        finally:
+            service.end()
+    where = machine()
+    print(f"{where['taken']}, {where['cores']} × {where['cpu']}:\n\n{markdown(_HEADS, rows)}")
