@@ -8,7 +8,7 @@ from typing import Any, Literal
 import asyncpg
 
 from service.access.keyring import Keyring
-from service.api.csv_stream import ExportSlots
+from service.api.bulk import Bulk
 from service.api.partition_watch import PartitionWatch
 from service.common.config import Settings
 from service.hot.decider import Decider
@@ -33,7 +33,7 @@ class Context:
     key_notices: KeyNotices
     watch: PartitionWatch
     keyring: Keyring = field(default_factory=Keyring)
-    export_slots: ExportSlots = field(default_factory=ExportSlots)
+    bulk: Bulk = field(default_factory=Bulk)
     partitions: range = range(0)
     """All partitions in Postgres; none until a worker has created them."""
     open_partitions: frozenset[int] = frozenset()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
@@ -10,35 +10,13 @@ from litestar import Request, Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from service.api.bulk import Bulk
 from service.api.csv_rows import MEDIA_TYPE
-from service.domain.errors import Refusal
 
-MAX_EXPORTS = 4
-"""Exports at one time, shared out among the processes of an address: they share the event loop with requests."""
 STALLED_S = 60.0
 """A client that accepts no data for this time is disconnected, so that it does not block another export."""
 
 log = structlog.get_logger()
-
-
-class ExportSlots:
-    """Limits the concurrent exports of this process."""
-
-    def __init__(self, most: int = MAX_EXPORTS) -> None:
-        self.running, self._most = 0, most
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Occupy a slot within the `with` block. Raises Refusal `unavailable` if no slot is free."""
-        if self.running >= self._most:
-            raise Refusal.temporary(
-                "unavailable", "The limit of concurrent exports is reached; try again shortly.", 2000, 6000
-            )
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
 
 
 class CsvFile(Response[str]):
@@ -51,26 +29,26 @@ class CsvFile(Response[str]):
     """
 
     def __init__(
-        self, slots: ExportSlots, pieces: AsyncIterator[bytes], filename: str, headers: dict[str, str]
+        self, bulk: Bulk, workspace: int, pieces: AsyncIterator[bytes], filename: str, headers: dict[str, str]
     ) -> None:
         disposition = {"Content-Disposition": f'attachment; filename="{filename}"'}
         super().__init__("", headers=headers | disposition, media_type=MEDIA_TYPE)
-        self._slots, self._pieces = slots, pieces
+        self._bulk, self._workspace, self._pieces = bulk, workspace, pieces
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # type: ignore[override]
         """The ASGI response for Litestar."""
-        return _Sending(self._slots, self._pieces, headers=self.headers, media_type=MEDIA_TYPE)
+        return _Sending(self._bulk, self._workspace, self._pieces, headers=self.headers, media_type=MEDIA_TYPE)
 
 
 class _Sending(ASGIResponse):
     _should_set_content_length = False
 
-    def __init__(self, slots: ExportSlots, pieces: AsyncIterator[bytes], **options: Any) -> None:
+    def __init__(self, bulk: Bulk, workspace: int, pieces: AsyncIterator[bytes], **options: Any) -> None:
         super().__init__(**options)
-        self._slots, self._pieces = slots, pieces
+        self._bulk, self._workspace, self._pieces = bulk, workspace, pieces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._slots.one():
+        with self._bulk.exports.one(self._workspace):
             sending = asyncio.create_task(self._send(send), name="export")
             disconnected = asyncio.create_task(_wait_disconnected(receive), name="export-client")
             try:
@@ -96,7 +74,7 @@ class _Sending(ASGIResponse):
                 except TimeoutError:
                     log.info("export_stalled")
                     return
-                await asyncio.sleep(0)
+                await self._bulk.turns.take(self._workspace)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

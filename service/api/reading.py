@@ -1,6 +1,7 @@
 """Reading requests: media types, bodies up to a size, queries, ids and cursors."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -17,13 +18,16 @@ from service.domain import field_types
 from service.domain.decoding import convert_query, decode
 from service.domain.errors import Refusal, invalid, malformed
 from service.domain.field_types import parse_uuid
+from service.fastlane.bounded_protocol import has_left
 from service.formats.page_cursors import Cursor
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
 
 BATCH_BYTES = 1 << 20
-JSON_BYTES = 16 << 20
+JSON_BYTES = 1 << 20
+SMALL_BYTES = 64 << 10
+UPLOAD_JSON_BYTES = 16 << 20
 UPLOAD_BYTES = 1 << 30
 
 _MAX_PARAMETERS = 64
@@ -85,6 +89,13 @@ async def read_chunks(
             return
 
 
+def check_client(request: Request[Any, Any, Any]) -> None:
+    """Raise Refusal `malformed` if the client has gone, even if a part of the body that it sent before is not read."""
+    transport = request.scope["state"].get("transport")
+    if transport is not None and has_left(transport):
+        raise malformed("body", "is incomplete, since the connection broke")
+
+
 def _refuse_large(declared: str, max_bytes: int) -> Refusal:
     size = f"{int(declared[:20]):,}" if declared else f"more than {max_bytes:,}"
     return Refusal(
@@ -100,7 +111,13 @@ async def read_json_bytes(
     kind = parse_media_type(headers)
     if kind != "application/json":
         raise refuse_media_type(kind, "application/json")
-    return b"".join([part async for part in read_chunks(request, max_bytes, headers)])
+    declared = headers.get("content-length", "")
+    if max_bytes <= SMALL_BYTES or (declared.isdecimal() and int(declared[:20]) <= SMALL_BYTES):
+        slot: AbstractContextManager[None] = nullcontext()
+    else:
+        slot = request.app.state.context.bulk.bodies.one(get_caller(request).workspace)
+    with slot:
+        return b"".join([part async for part in read_chunks(request, max_bytes, headers)])
 
 
 async def read_json_body(

@@ -8,11 +8,12 @@ from service.api.context import Context
 from service.api.csv_rows import encode_csv_rows
 from service.domain.code_requests import CHUNK, MAX_ERRORS, BadCode, CodeLine, Lines, RejectedLine, Uploaded
 from service.domain.errors import Refusal
+from service.domain.json_codes import JsonCodes
 from service.record.config.code_rows import find_known_codes
 
-MAX_REJECTED_BYTES = 16 << 20
+MAX_REJECTED_BYTES = 2 << 20
 """Of the file of rejected lines, which stays in memory until the whole upload has been read."""
-_BUCKETS, _BUCKET_CODES = 256, 16_384
+_BUCKETS, _BUCKET_CODES = 256, 1_536
 _HEADER = ("line", "reason", "text")
 _CUT_OFF = "More lines are rejected; correct these lines first."
 
@@ -20,7 +21,7 @@ Parsed = AsyncIterator[Iterable[CodeLine | RejectedLine]]
 
 
 class DistinctCounter:
-    """Counts distinct codes in at most 32 MiB: exactly up to 4 million, beyond that within about 0.1 %.
+    """Counts distinct codes in at most 3 MiB: exactly up to 300,000, beyond that within about 0.5 %.
 
     1. A code's hash chooses a bucket, which keeps the hash.
     2. A full bucket drops the hashes that it has twice.
@@ -92,26 +93,25 @@ async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uplo
     return result
 
 
-async def explain_refusal(refusal: Refusal, lines: Lines | None, rest: AsyncIterator[bytes]) -> Uploaded:
+async def explain_refusal(refusal: Refusal, parser: Lines | JsonCodes, rest: AsyncIterator[bytes]) -> Uploaded:
     """The result of the dry run of a file that an upload refuses whole: `file` has the problem. Raises the refusal if
     it is about something else. Reads the rest of the file, since some clients look for no response before that."""
-    if lines is None or lines.layout is None or lines.layout.problem is None:
+    if parser.layout is None or parser.layout.problem is None:
         raise refusal
     async for _ in rest:
         await asyncio.sleep(0)
     return Uploaded(added=0, duplicates=0, invalid=0, errors=[])
 
 
-async def collect_rejected(parsed: Parsed) -> list[bytes]:
-    """The rejected lines as pieces of a CSV file with number, reason and text. A file of more than 16 MiB ends with a
-    line that says so."""
-    pieces, size = [encode_csv_rows([_HEADER])], 0
+async def collect_rejected(parsed: Parsed) -> bytes:
+    """The rejected lines as a CSV file with number, reason and text. A file of more than 2 MiB ends with a line that
+    says so."""
+    file = bytearray(encode_csv_rows([_HEADER]))
     async for part in parsed:
         rows = [(line.line, line.reason, line.text) for line in part if isinstance(line, RejectedLine)]
-        if not rows or size > MAX_REJECTED_BYTES:
+        if not rows or len(file) > MAX_REJECTED_BYTES:
             continue
-        pieces.append(encode_csv_rows(rows))
-        size += len(pieces[-1])
-        if size > MAX_REJECTED_BYTES:
-            pieces.append(encode_csv_rows([(None, _CUT_OFF, None)]))
-    return pieces
+        file += encode_csv_rows(rows)
+        if len(file) > MAX_REJECTED_BYTES:
+            file += encode_csv_rows([(None, _CUT_OFF, None)])
+    return bytes(file)

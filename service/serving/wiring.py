@@ -12,8 +12,8 @@ import structlog
 
 from service.access.caller import Caller
 from service.access.user_tokens import Issuer, Tokens
+from service.api.bulk import Bulk
 from service.api.context import Context
-from service.api.csv_stream import MAX_EXPORTS, ExportSlots
 from service.api.partition_watch import PartitionWatch
 from service.common.config import Settings
 from service.domain.errors import Refusal
@@ -79,7 +79,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     context = Context(
         *(settings, pool, decider, workspace, RedisProjector(decider.run), recorded, replica, notices, watch)
     )
-    context.export_slots = ExportSlots(max(1, MAX_EXPORTS // settings.api_processes))
+    context.bulk = Bulk(settings.api_processes)
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
     )

@@ -12,7 +12,8 @@ import uvicorn
 from litestar import Litestar, Request, Response, get
 
 from service.api import csv_stream, problems
-from service.api.csv_stream import MAX_EXPORTS, CsvFile, ExportSlots
+from service.api.bulk import MAX_EXPORTS, Bulk
+from service.api.csv_stream import CsvFile
 from service.api.request_middleware import around
 from service.domain.errors import Refusal
 from service.fastlane.protocol import Protocol
@@ -25,7 +26,9 @@ class Source:
     """A file in pieces, and counters of how it was read."""
 
     def __init__(self) -> None:
-        self.slots = ExportSlots()
+        self.bulk = Bulk()
+        self.slots = self.bulk.exports
+        self.workspace = 0
         self.sent, self.ended, self.fails_at, self.length = 0, 0, -1, 200
         self.error: Exception = RuntimeError("broken")
 
@@ -49,7 +52,8 @@ def source() -> Source:
 async def port(source: Source) -> AsyncIterator[int]:
     @get("/file", media_type="text/csv")
     async def file(request: Request[Any, Any, Any]) -> Response[str]:
-        return CsvFile(source.slots, source.pieces(), "file.csv", {"Scrip-Lag-Seconds": "3"})
+        source.workspace += 1
+        return CsvFile(source.bulk, source.workspace, source.pieces(), "file.csv", {"Scrip-Lag-Seconds": "3"})
 
     app = Litestar([file], exception_handlers=problems.HANDLERS, logging_config=None)
     config = uvicorn.Config(

@@ -169,6 +169,8 @@ def test_a_key_that_is_claimed(stage: Stage) -> None:
     with stage.service.redis() as redis:
         for case in _keyed(stage):
             path, body = filled(case.path, stage.place), json.dumps(filled(case.body, stage.place)).encode()
+            if case.path == "/v1/books/{book}/codes":  # the body of an upload is a stream
+                body = b""
             asked: Any = SimpleNamespace(scope={"method": "POST", "path": path, "query_string": b""})
             ends_ms = int(time.time() * 1000) + 60_000
             redis.set(stage.entry(key), f"{fingerprint(asked, body)} c {ends_ms}")

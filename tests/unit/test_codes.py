@@ -2,24 +2,32 @@
 
 import csv
 import io
+import json
+import re
+from collections.abc import Iterable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.code_requests import CodeLine, Lines, RejectedLine, parse_list
+from service.domain.code_requests import LINES, CodeLine, Lines, RejectedLine, UploadCodes, parse_list
 from service.domain.csv_layout import CsvOptions
+from service.domain.decoding import decode
 from service.domain.errors import Refusal
+from service.domain.json_codes import MAX_ITEM_BYTES, JsonCodes
 
 _words = st.text(st.sampled_from('ABab09-_",\r\n x'), max_size=12)
 
 
 def parse(data: bytes, *, as_csv: bool = True, step: int = 1 << 20) -> list[CodeLine | RejectedLine]:
     """The lines of an upload that arrives in parts of `step` bytes."""
-    lines, results = Lines(as_csv), []
-    for start in range(0, len(data), step):
-        results += lines.feed(data[start : start + step])
-    return results + lines.close()
+    return read_pieces(Lines(as_csv), (data[start : start + step] for start in range(0, len(data), step)))
+
+
+def read_pieces(parser: Lines | JsonCodes, pieces: Iterable[bytes]) -> list[CodeLine | RejectedLine]:
+    results = [line for piece in pieces for some in parser.feed(piece) for line in some]
+    return results + [line for some in parser.close() for line in some]
 
 
 def bad(lines: list[CodeLine | RejectedLine]) -> list[int]:
@@ -39,9 +47,8 @@ def test_csv() -> None:
 def test_columns_in_another_order() -> None:
     """Columns are parsed by their fields, an ignored one not at all; a line that lacks the code's column is bad."""
     options = CsvOptions(unknown_columns="ignore")
-    lines = Lines(csv=True, options=options)
     data = b'Customer ID;Note;Voucher code\r\nu,1;a;abcd\r\n;"x;y\nz";EFGH\r\nbad\r\nu 1;;IJKL'
-    assert lines.feed(data) + lines.close() == [
+    assert read_pieces(Lines(csv=True, options=options), [data]) == [
         CodeLine("ABCD", "u,1"),
         CodeLine("EFGH"),
         RejectedLine(5, "", "line: must have 3 fields", "bad"),
@@ -132,11 +139,11 @@ def test_a_quote_that_never_ends_costs_one_line() -> None:
 def test_an_endless_line_takes_no_memory() -> None:
     """A line without end takes less than 2 KiB of memory."""
     lines = Lines(csv=True)
-    lines.feed(b"code\n")
+    assert not any(lines.feed(b"code\n"))
     for _ in range(64):
-        assert lines.feed(b"x" * 65536) == []
+        assert not any(lines.feed(b"x" * 65536))
         assert len(lines._rest) < 2048
-    results = lines.feed(b"\nABCD\n") + lines.close()
+    results = read_pieces(lines, [b"\nABCD\n"])
     assert (good(results), bad(results)) == (["ABCD"], [2])
 
 
@@ -176,3 +183,67 @@ def test_json_codes_are_numbered_from_1() -> None:
 def test_lines_at_once_are_read_as_one_by_one(codes: list[str], end: str, step: int) -> None:
     """However the bytes are cut, each line gives the same result as on its own."""
     assert parse(end.join(codes).encode(), as_csv=False, step=step) == list(parse_list(codes))
+
+
+@pytest.mark.parametrize("line", [b"!\n", b"ab,user 1\n", b'"\n'])
+def test_bad_lines_come_in_small_pieces(line: bytes) -> None:
+    """However many lines are fed at once, a piece has at most LINES of them."""
+    lines = Lines(csv=line != b"!\n")
+    pieces = [*lines.feed(b"code,userId\n" + line * 5_000), *lines.close()]
+    assert sum(map(len, pieces)) >= 2_500
+    assert max(map(len, pieces)) <= 2 * LINES
+
+
+def _read_json(body: bytes, step: int) -> list[CodeLine | RejectedLine] | list[str]:
+    """The codes of a JSON upload that arrives in parts, or what its refusal says, without positions."""
+    try:
+        return read_pieces(JsonCodes(), (body[start : start + step] for start in range(0, len(body), step)))
+    except Refusal as refusal:
+        return [re.sub(r" \(byte \d+\)", "", reason) for error in refusal.errors for reason in error]
+
+
+def _decode_json(body: bytes) -> list[CodeLine | RejectedLine] | list[str]:
+    try:
+        return list(parse_list(decode(msgspec.json.Decoder(UploadCodes), body).codes))
+    except Refusal as refusal:
+        return [re.sub(r" \(byte \d+\)", "", reason) for error in refusal.errors for reason in error]
+
+
+_JSON = """
+|[]|null|{}|{"codes":null}|{"codes":[]}|{"codes":[1]}|{"codes":["a",null]}|{"codes":["abcd",2,3]}|{"codes":["a",["b"]]}
+|{"codes":[{"code":"a"}]}|{"codes":["a",]}|{"codes":[,"a"]}|{"codes":["a",,"b"]}|{"codes":["a" "b"]}|{"codes":["a"],}
+|{"codes":["abcd"],"x":1}|{"codes":["abcd"]}x|{"codes":["abcd"|{"codes":["abcd","e\\
+|{"c\\u006fdes":["abcd"]}|{"codes":["\\ud800"]}|{"codes":["abcd","\\u0041BCD","\\"\\\\"]}
+| { "codes" : [ "abcd" , "efgh" ] }
+|{"x":1,"codes":["abcd"]}|{"codes":["\x01"]}|{"codes":["abcd","efgh"]}
+"""
+
+
+@pytest.mark.parametrize("body", [*_JSON.replace("\n", "").split("|"), *_JSON.strip().split("\n")])
+@pytest.mark.parametrize("step", [1, 2, 7, 1_000])
+def test_json_in_pieces(body: str, step: int) -> None:
+    """A JSON upload in pieces has the codes, or the refusal, of one that is decoded whole."""
+    assert _read_json(body.encode(), step) == _decode_json(body.encode())
+
+
+@given(st.lists(st.text(max_size=8)), st.integers(1, 20), st.booleans())
+def test_any_texts_in_json(codes: list[str], step: int, is_ascii: bool) -> None:
+    """Any list of texts gives the same lines in pieces as whole, escaped or not."""
+    body = json.dumps({"codes": codes}, ensure_ascii=is_ascii).encode()
+    assert _read_json(body, step) == list(parse_list(codes))
+
+
+def test_json_that_is_not_utf_8() -> None:
+    """The bytes of a list must be UTF-8."""
+    assert _read_json(b'{"codes":["abcd","\xff"]}', 100) == _decode_json(b'{"codes":["abcd","\xff"]}')
+
+
+def test_json_beyond_its_bounds() -> None:
+    """A list given twice, an endless item and an endless beginning or end are refused; what is kept is bounded."""
+    for again in (b"[]", b'["efgh"]', b"null"):
+        assert "codes" in _read_json(b'{"codes":["abcd"],"codes":%s}' % again, 100)
+    long = b"x" * (MAX_ITEM_BYTES * 2)
+    assert _read_json(b'{"codes":["abcd","' + long + b'"]}', 16_384) == ["codes[1]", "is longer than 65,536 bytes"]
+    assert _read_json(b" " * 2_000 + b'{"codes":["abcd"]}', 100) == ["body", 'must begin with {"codes": [']
+    after = ["body", "has more than 1,024 bytes after the list of codes"]
+    assert _read_json(b'{"codes":["abcd"]' + b" " * 2_000 + b"}", 100) == after

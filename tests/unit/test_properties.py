@@ -255,11 +255,10 @@ def test_uploads(parts: list[bytes], is_csv: bool) -> None:
     """An upload in any pieces gives the same lines as in one piece; only its header can refuse it whole."""
 
     def read(pieces: list[bytes]) -> list[CodeLine | RejectedLine] | str:
-        lines, results = Lines(is_csv), []
+        lines = Lines(is_csv)
         try:
-            for piece in pieces:
-                results += lines.feed(piece)
-            return results + lines.close()
+            results = [line for piece in pieces for some in lines.feed(piece) for line in some]
+            return results + [line for some in lines.close() for line in some]
         except (Refusal, BadField) as refused:
             return type(refused).__name__
 

@@ -119,7 +119,9 @@ class Audit(Controller):
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
         caller, context, _ = unpack_request(request)
         headers = await wait_for_replica(context)
-        return CsvFile(context.export_slots, _pieces(context.replica.pool, caller.workspace), "audit.csv", headers)
+        return CsvFile(
+            context.bulk, caller.workspace, _pieces(context.replica.pool, caller.workspace), "audit.csv", headers
+        )
 
 
 async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:

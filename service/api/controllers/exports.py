@@ -72,7 +72,9 @@ class Exports(Controller):
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
-        return CsvFile(context.export_slots, _codes(context.replica.pool, book), f"codes-{book.book_id}.csv", headers)
+        return CsvFile(
+            context.bulk, book.workspace, _codes(context.replica.pool, book), f"codes-{book.book_id}.csv", headers
+        )
 
     @get(
         "/books/{bookId:str}/redemptions.csv",
@@ -86,7 +88,7 @@ class Exports(Controller):
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
         rows = _redemptions(context.replica.pool, book)
-        return CsvFile(context.export_slots, rows, f"redemptions-{book.book_id}.csv", headers)
+        return CsvFile(context.bulk, book.workspace, rows, f"redemptions-{book.book_id}.csv", headers)
 
 
 async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, Context, dict[str, str]]:

@@ -104,7 +104,7 @@ class Jobs(Controller):
         Scope `manage`."""
         caller, context, _ = unpack_request(request)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
-        return CsvFile(context.export_slots, _result_lines(context.pool, job), f"results-{job.job_id}.csv", {})
+        return CsvFile(context.bulk, job.workspace, _result_lines(context.pool, job), f"results-{job.job_id}.csv", {})
 
 
 async def _set_status(

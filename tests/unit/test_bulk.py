@@ -1,0 +1,100 @@
+"""Bulk work beside the hot path: slots by workspace, and turns on the event loop."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from service.api import bulk
+from service.api.bulk import Bulk, Slots, Turns
+from service.domain.errors import Refusal
+
+
+def test_slots_of_a_workspace_and_of_all() -> None:
+    """A workspace has its slots, all workspaces together have theirs; what ends, however it ends, frees its slot."""
+    slots = Slots("uploads", 3, 2)
+    with slots.one(1), slots.one(1):
+        with pytest.raises(Refusal) as own, slots.one(1):
+            pass
+        assert own.value.code == "rate_limited"
+        assert own.value.retry_after_ms
+        with slots.one(2), pytest.raises(Refusal) as every, slots.one(3):
+            pass
+        assert every.value.code == "unavailable"
+        with pytest.raises(ZeroDivisionError), slots.one(2):
+            raise ZeroDivisionError
+        assert slots.running == 2
+    assert slots.running == 0
+    assert not slots._running
+
+
+def test_processes_share_out_slots() -> None:
+    """The processes of an address have together as many as one."""
+    bulk = Bulk(processes=8)
+    with bulk.uploads.one(1), pytest.raises(Refusal), bulk.uploads.one(1):
+        pass
+
+
+def _take_turns(wanted: dict[int, int], cancelled: int = 0) -> list[int]:
+    """The workspaces in the order of their turns; 0 for a round of the event loop."""
+    order = list[int]()
+
+    async def work(turns: Turns, workspace: int) -> None:
+        await turns.take(workspace)
+        order.append(workspace)
+
+    async def run() -> None:
+        turns = Turns()
+        tasks = [asyncio.create_task(work(turns, workspace)) for workspace, many in wanted.items() for _ in range(many)]
+        await asyncio.sleep(0)
+        for task in tasks[:cancelled]:
+            task.cancel()
+        while not all(task.done() for task in tasks):
+            order.append(0)
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    return order
+
+
+def test_one_turn_in_a_round() -> None:
+    """At most one piece runs in a round of the event loop."""
+    order = _take_turns({1: 20})
+    assert order.count(1) == 20
+    assert not any(order[place] and order[place + 1] for place in range(len(order) - 1))
+
+
+def test_workspaces_take_turns() -> None:
+    """A workspace with one request does not wait for all of another's."""
+    order = [workspace for workspace in _take_turns({1: 50, 2: 1, 3: 2}) if workspace]
+    assert order[:5] == [1, 2, 3, 1, 3]
+    assert order.count(1) == 50
+
+
+def test_a_cancelled_turn_is_passed_on() -> None:
+    """The next one gets the turn of a task that was cancelled."""
+    assert sorted(filter(None, _take_turns({1: 5, 2: 2}, cancelled=4))) == [1, 2, 2]
+
+
+def test_pauses_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a turn, bulk work pauses for twice its time; short pauses are saved up until a timer can wait for them."""
+    spent_s = iter([0.0, 0.0004, 1.0, 1.0004, 2.0, 2.0102])
+    pauses = list[float]()
+
+    async def run() -> None:
+        loop, turns = asyncio.get_running_loop(), Turns()
+
+        def call_later(delay_s: float, callback: Callable[[], None]) -> None:
+            pauses.append(delay_s)
+            loop.call_soon(callback)
+
+        monkeypatch.setattr(loop, "call_later", call_later)
+        for _ in range(3):
+            await turns.take(1)
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(bulk.time, "perf_counter", lambda: next(spent_s))
+    asyncio.run(run())
+    assert pauses == pytest.approx([0.0016, 0.0204])
