@@ -33,7 +33,7 @@ class _Progress:
 
 
 async def run_job(pool: asyncpg.Pool, partition: int, compare: Callable[..., Awaitable["Outcome"]]) -> int:
-    """Take the partition's oldest waiting comparison job and run it; a failure becomes the job's error. Return 1 if
+    """Take a waiting comparison job of the partition and run it; a failure becomes the job's error. Return 1 if
     the job must be retried, else 0."""
     token = uuid4()
     job = await job_rows.take_job(pool, partition, token, LEASE_S, "reconcile")

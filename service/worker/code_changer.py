@@ -29,13 +29,12 @@ from service.record.config.job_users import DecidedUser
 from service.record.config.retirements import bring_back
 from service.record.pool import wait_out_outage
 from service.worker.code_assigner import Assign, assign_page
+from service.worker.job_turns import TURN_S, JobTurns
 from service.worker.lease_keeper import Lease
 from service.worker.projection_catchup import runner_of
 from service.worker.projector import log_skipped_code, project_version
 
 LEASE_S = 10
-TURN_S = 10.0
-"""After this time the partition's next change has its turn."""
 CONFIGURED, DECIDED = 5_000, 1_000
 """Codes of a page: in one transaction, or between two notes of what scripts are deciding."""
 CODES_A_RUN = 50
@@ -76,8 +75,8 @@ def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeCha
 class CodeChanger:
     """One for each open partition.
 
-    1. Take a job without a live lease; several take turns of ten seconds. Taking a partition's lease ends those
-       of its jobs, so its next holder continues them at once.
+    1. Take a job without a live lease. Workspaces, and the jobs of each, take turns of a second. Taking a partition's
+       lease ends those of its jobs, so its next holder continues them at once.
     2. Find the next codes that match its filter, from the newest to the oldest.
     3. Switch or expiry: in one transaction, draw the next configuration version, change the codes, store the result of
        each, advance the job and renew its lease. Project the codes into Redis while the next are changed. If the
@@ -96,6 +95,7 @@ class CodeChanger:
     ) -> None:
         self._pool, self._projector, self._partition = pool, projector, partition
         self._decide_all, self._assign_all = decide, assign
+        self._turns = JobTurns()
 
     async def run(self, lease: Lease) -> None:
         while True:
@@ -111,9 +111,10 @@ class CodeChanger:
     async def run_one(self) -> bool:
         """Work on one job for its turn; return False if there was none."""
         token = uuid4()
-        job = await code_changes.take_change(self._pool, self._partition, token, LEASE_S)
+        job = await code_changes.take_change(self._pool, self._partition, token, LEASE_S, self._turns.served)
         if job is None:
             return False
+        self._turns.note(job.workspace)
         try:
             is_done = await self._work(job, token)
             if is_done:

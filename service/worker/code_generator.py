@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from functools import partial
 from typing import cast
 from uuid import UUID, uuid4
@@ -20,6 +21,7 @@ from service.record.config.job_rows import Generation, JobRow, LostLease
 from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import wait_out_outage
+from service.worker.job_turns import TURN_S, JobTurns
 from service.worker.lease_keeper import Lease
 from service.worker.projector import project_version
 
@@ -33,8 +35,8 @@ log = structlog.get_logger()
 class Generator:
     """One for each open partition.
 
-    1. Take a job without a live lease. Taking a partition's lease ends those of its jobs, so its next holder
-       continues them at once.
+    1. Take a job without a live lease. Workspaces take turns of a second; of a workspace the smallest job comes first.
+       Taking a partition's lease ends those of its jobs, so its next holder continues them at once.
     2. Draw the missing codes, at most 5,000 at a time.
     3. In one transaction: draw the next configuration version, insert the new codes, advance the job and renew its
        lease. A worker that has lost the lease commits nothing.
@@ -44,6 +46,7 @@ class Generator:
 
     def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int) -> None:
         self._pool, self._projector, self._partition = pool, projector, partition
+        self._turns = JobTurns()
 
     async def run(self, lease: Lease) -> None:
         while True:
@@ -57,25 +60,27 @@ class Generator:
                 await lease.until_due("generating")
 
     async def run_one(self) -> bool:
-        """Work on one job to its end; return False if there was none."""
+        """Work on one job for its turn; return False if there was none."""
         token = uuid4()
-        job = await job_rows.take_job(self._pool, self._partition, token, LEASE_S, "generate")
+        job = await job_rows.take_job(self._pool, self._partition, token, LEASE_S, "generate", self._turns.served)
         if job is None:
             return False
+        self._turns.note(job.workspace)
         try:
-            error = await self._generate(job, token)
-            await job_rows.finish_job(self._pool, job.job_id, token, [error] if error else [])
+            is_done, errors = await self._generate(job, token)
+            if is_done:
+                await job_rows.finish_job(self._pool, job.job_id, token, errors)
         except LostLease:
             log.warning("job_lease_lost", job_id=str(job.job_id))
-        except BaseException:
+        finally:
             with contextlib.suppress(Exception):  # the lease expires
                 await asyncio.shield(job_rows.release_job(self._pool, job.job_id, token))
-            raise
         return True
 
-    async def _generate(self, job: JobRow, token: UUID) -> str | None:
-        """Make all codes; return the reason if that is not possible."""
+    async def _generate(self, job: JobRow, token: UUID) -> tuple[bool, list[str]]:
+        """Make codes until all are made, or the turn ends; return whether the job is done, and why it failed."""
         done, empty, generation = job.done, 0, cast("Generation", job.parameters)
+        ends = time.monotonic() + TURN_S
         await bring_back(self._pool, job.workspace, generation.book)
         async with SerialRunner() as projecting:
             while done < job.requested:
@@ -85,8 +90,10 @@ class Generator:
                 done += len(rows)
                 empty = 0 if rows else empty + 1
                 if empty == MAX_EMPTY_DRAWS:
-                    return f"No more new codes can be found for the pattern {generation.code_pattern}."
-        return None
+                    return True, [f"No more new codes can be found for the pattern {generation.code_pattern}."]
+                if time.monotonic() >= ends and not empty:
+                    break
+        return done == job.requested, []
 
     async def _write(self, job: JobRow, token: UUID, count: int) -> tuple[int, list[CodeRow]]:
         generation = cast("Generation", job.parameters)

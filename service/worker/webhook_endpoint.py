@@ -35,7 +35,7 @@ class Endpoint:
         self._url = listener.url
         self._signing: list[bytes] = []
         self.webhook_id: UUID = listener.webhook_id
-        self.webhook = listener.webhook
+        self.webhook, self.workspace = listener.webhook, listener.workspace
         self.position: EventId = NO_EVENT
         """The last event of which deliveries were made."""
         self.pending = 0

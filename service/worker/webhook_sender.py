@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -29,8 +30,8 @@ RETRY_S = 2.0
 CLAIM_S = 60
 LEAST_LEFT_S = 25.0
 """An attempt starts only while its claim lasts longer than this: it takes up to 15 s."""
-MAX_READY = 1024
-"""Deliveries of a partition that are ready or in flight."""
+MAX_READY, MAX_READY_OF_ONE = 1024, 256
+"""Deliveries of a partition, and of one workspace, that are ready or in flight."""
 MAX_PENDING = 2000
 """Pending deliveries of a webhook; no more are made, as the facts stay in the record."""
 FACTS_AT_ONCE = 5000
@@ -60,7 +61,8 @@ class Sender:
        pending deliveries.
     3. Claim due deliveries for a minute. Of each coupon only the first is due: its next event waits until that one is
        delivered or given up.
-    4. Send up to eight at once to each webhook, and one to a failing one, so that no webhook delays another.
+    4. Send up to eight at once to each webhook, and one to a failing one, so that no webhook delays another. A
+       workspace has at most a quarter of what is ready or in flight.
     5. Store each result: delivered, retry after a pause, or given up after three days. If every attempt of three days
        failed, switch the webhook off instead; its deliveries wait until it is on again.
 
@@ -153,13 +155,16 @@ class Sender:
 
     async def _claim_due(self) -> None:
         """Step 3."""
-        claimed = len(self._claimed_positions())
+        claimed, of_workspace = len(self._claimed_positions()), Counter[int]()
+        for endpoint in self._endpoints.values():
+            of_workspace[endpoint.workspace] += len(_claimed_by(endpoint))
         rooms: dict[int, int] = {}
         for endpoint in self._endpoints.values():
-            room = min(endpoint.room, MAX_READY - claimed)
+            room = min(endpoint.room, MAX_READY - claimed, MAX_READY_OF_ONE - of_workspace[endpoint.workspace])
             if endpoint.may_have_due and room > 0:
                 rooms[endpoint.webhook] = room
                 claimed += room
+                of_workspace[endpoint.workspace] += room
         if not rooms:
             return
         until_s = time.monotonic() + CLAIM_S

@@ -163,15 +163,17 @@ WITH changed AS (
 SELECT job_id, CASE WHEN $3 = 'cancelled' THEN tell_webhooks($1, 'job.finished', job_id, NULL) END FROM changed;
 
 -- name: take_change
--- Lease a change of the partition that has no live lease: one that was not worked on yet, else the one that was left
--- longest ago. Of a cancelled one the codes that scripts were deciding are still to be stored.
--- $1 lease_token uuid  $2 lease_seconds int  $3 partition int
+-- Lease a change of the partition that has no live lease: of the workspace that was served longest ago, one that was not
+-- worked on yet, else the one that was left longest ago. Of a cancelled one the codes that scripts were deciding are
+-- still to be stored.
+-- $1 lease_token uuid  $2 lease_seconds int  $3 partition int  $4 served int[]
 UPDATE code_changes SET lease_token = $1, lease_until = now() + $2 * interval '1 second'
 WHERE job_id = (
   SELECT job_id FROM code_changes JOIN workspaces USING (workspace)
   WHERE partition = $3 AND (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
     AND (lease_until IS NULL OR lease_until <= now())
-  ORDER BY lease_until NULLS FIRST, job_id LIMIT 1 FOR UPDATE OF code_changes SKIP LOCKED
+  ORDER BY array_position($4::int[], workspace) NULLS FIRST, lease_until NULLS FIRST, job_id
+  LIMIT 1 FOR UPDATE OF code_changes SKIP LOCKED
 )
 RETURNING job_id, workspace, book, parameters, before, pending;
 

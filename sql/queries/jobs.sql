@@ -5,6 +5,13 @@ UPDATE jobs SET done = done + $3, lease_until = now() + $4 * interval '1 second'
 WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
 RETURNING done;
 
+-- name: count_unfinished_generations
+-- How many generations of a workspace have not ended, up to a bound.
+-- $1 workspace int  $2 limit int
+SELECT count(*) FROM (
+    SELECT FROM jobs WHERE workspace = $1 AND status = 'running' AND kind = 'generate' LIMIT $2
+) AS unfinished;
+
 -- name: finish_job
 -- Store a job's end, and notify the webhooks. Returns no row if another worker has the job.
 -- $1 job_id uuid  $2 lease_token uuid  $3 status text  $4 errors jsonb
@@ -51,13 +58,17 @@ WHERE workspace = $1 AND status = 'running' AND kind = 'generate' AND (parameter
 UPDATE jobs SET lease_token = NULL, lease_until = NULL WHERE job_id = $1 AND lease_token = $2;
 
 -- name: take_job
--- Lease the partition's oldest job of a kind without a live lease.
--- $1 lease_token uuid  $2 lease_seconds int  $3 partition int  $4 kind text
+-- Lease a job of a kind of the partition without a live lease: of the workspace that was served longest ago, the one
+-- with the fewest codes left. For each second that it waits, a job counts as 10,000 codes smaller.
+-- $1 lease_token uuid  $2 lease_seconds int  $3 partition int  $4 kind text  $5 served int[]
 UPDATE jobs SET lease_token = $1, lease_until = now() + $2 * interval '1 second'
 WHERE job_id = (
     SELECT job_id FROM jobs JOIN workspaces USING (workspace)
     WHERE partition = $3 AND kind = $4 AND status = 'running' AND (lease_until IS NULL OR lease_until < now())
-    ORDER BY job_id LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+    ORDER BY
+        array_position($5::int[], workspace) NULLS FIRST,
+        requested - done - 10000 * extract(epoch FROM now() - started_at), job_id
+    LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
 )
 RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
     (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition;

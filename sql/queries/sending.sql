@@ -50,7 +50,7 @@ FROM all_jobs WHERE job_id = ANY($1);
 -- changed.
 -- $1 partition int  $2 fence bigint  $3 count_to int
 SELECT
-  webhook, webhook_id, url, secret, CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret, epoch, seq,
+  webhook, workspace, webhook_id, url, secret, CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret, epoch, seq,
   cursor_epoch, cursor_seq, pending, due, oldest_s
 FROM (SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1 AND fence = $2) AS cursor
 CROSS JOIN webhooks

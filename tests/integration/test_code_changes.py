@@ -19,6 +19,7 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE, OK
 from service.operations.base import Command
 from service.record.config import code_changes, code_rows, job_rows, job_users
+from service.record.config.workspace_rows import create_workspace
 from service.worker import code_assigner, code_changer
 from service.worker.code_changer import CodeChanger
 from tests.integration.record_fixtures import make_book, take_partition
@@ -274,6 +275,22 @@ async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
         assert await shop.work()
         ended += [one for one in (long, short) if one not in ended and (await shop.job(one)).status == "done"]
     assert ended == [short, long]
+
+
+async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace's change does not wait for another's many, which were ordered before."""
+    monkeypatch.setattr(code_changer, "TURN_S", 0.0)
+    async with shop.pool.acquire() as connection:
+        other = await create_workspace(connection, "other")
+    rival = Shop(shop.pool, other, await make_book(shop.pool, other))
+    await code_rows.add_codes(shop.pool, other.workspace, 0, rival.book.book, [CodeLine("CODE-01")])
+    for _ in range(5):
+        await shop.order("switchOff")
+    job_id = await rival.order("switchOff")
+    changer = CodeChanger(shop.pool, shop.redis, 0, shop.redis.release, shop.redis.assign)
+    for _ in range(4):  # a page of each, and the rival's end
+        assert await changer.run_one()
+    assert (await rival.job(job_id)).status == "done"
 
 
 async def test_a_filter_names_the_codes(shop: Shop) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -13,6 +13,7 @@ from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
+from service.record.config.workspace_rows import create_workspace
 from service.worker import code_generator
 from service.worker.code_generator import Generator
 from tests.integration.record_fixtures import make_book, take_partition
@@ -213,6 +214,42 @@ async def test_workers_generate_exactly_so_many(
     assert await pool.fetchval("SELECT count(*) FROM codes WHERE book = $1", book.book) == 1234
     assert len(memory.codes_) == 1234 - 2 * 50
     assert not await Generator(pool, memory, 0).run_one()
+
+
+async def test_workspaces_take_turns(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workspace's codes don't wait for the end of another's jobs, nor a small job for a large one of its own. A
+    pattern that is used up ends its job, however short the turns are."""
+    monkeypatch.setattr(code_generator, "CHUNK", 50)
+    monkeypatch.setattr(code_generator, "TURN_S", 0.0)
+    async with pool.acquire() as connection:
+        other = await create_workspace(connection, "other")
+
+    async def order(owner: WorkspaceRow, count: int) -> UUID:
+        book = {"name": "Sale", "totalCodes": count}
+        return (await book_rows.create_book(pool, owner.workspace, 0, convert(book, CreateBook)))[1] or UUID(int=0)
+
+    jobs = [await order(workspace, count) for count in (1_000, 50, 50, 50)] + [await order(other, 100)]
+    generator = Generator(pool, Memory(), 0)
+    for _ in range(4):
+        await generator.run_one()
+    ended = await pool.fetch("SELECT job_id FROM jobs WHERE status = 'done' ORDER BY finished_at")
+    assert [record["job_id"] for record in ended] == [jobs[1], jobs[2], jobs[4]]
+    while await generator.run_one():
+        pass
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 1_250
+
+    monkeypatch.setattr(code_generator, "generate_codes", lambda *_: ["SAME-CODE"])
+    used_up = await order(other, 10)
+    while await generator.run_one():
+        pass
+    assert (await job_rows.read_job(pool, other.workspace, used_up)).status == "failed"
+    monkeypatch.setattr(job_rows, "MAX_UNFINISHED", 1)
+    await order(other, 1)
+    with pytest.raises(Refusal, match="too_many_jobs"):
+        await order(other, 1)
+    await order(workspace, 1)
 
 
 async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:

@@ -8,13 +8,20 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.domain.webhook_protocol import format_secret
+from service.domain.webhook_protocol import EVENTS, format_secret, generate_secret
 from service.formats.event_id import EventId
 from service.formats.events import Fact, Redeemed, StockNotice
 from service.record.config.job_rows import finish_job
-from service.record.config.webhook_rows import notify_webhooks, patch_webhook, redeliver, rotate_secret
+from service.record.config.webhook_rows import (
+    create_webhook,
+    notify_webhooks,
+    patch_webhook,
+    redeliver,
+    rotate_secret,
+)
+from service.record.config.workspace_rows import create_workspace
 from service.record.facts import delivery_rows
-from service.worker import webhook_http
+from service.worker import webhook_http, webhook_sender
 from service.worker.webhook_endpoint import AT_ONCE
 from tests.integration.record_fixtures import EVENT_MS, assigned, redeemed, rolled_back, unassigned
 from tests.integration.webhook_fixtures import Got, Office, Receiver
@@ -144,6 +151,31 @@ async def test_a_slow_receiver_holds_up_nobody(
         assert len(slow.got) == slow.most_under_way == AT_ONCE
         assert receiver.most_under_way <= AT_ONCE
         assert receiver.connections <= AT_ONCE * 2
+
+
+async def test_slow_receivers_of_a_workspace(
+    office: Office, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While many receivers of one workspace answer nothing, another workspace's gets its events."""
+    for name, most in (("MAX_READY", 16), ("MAX_READY_OF_ONE", 8)):
+        monkeypatch.setattr(webhook_sender, name, most)
+    monkeypatch.setattr(webhook_http, "RESPONSE_S", 3600)
+    async with Receiver().listening() as slow:
+        slow.delay_s = lambda got: 3600
+        for number in range(5):
+            await office.webhook(slow.url(f"/{number}"))
+        async with office.pool.acquire() as connection, connection.transaction():
+            other = (await create_workspace(connection, "other")).workspace
+            for number in range(20):
+                assert await notify_webhooks(connection, 1, "reconcile.drift", {"lost_code": number + 1}) == 5
+        await create_webhook(office.pool, other, receiver.url(), EVENTS, "", generate_secret())
+        office.send()
+        await wait_until(lambda: slow.under_way == 8)
+        async with office.pool.acquire() as connection:
+            assert await notify_webhooks(connection, other, "reconcile.drift", {"lost_code": 2}) == 1
+        await wait_until(lambda: len(receiver.got) == 1)
+        assert slow.most_under_way == 8
+        await office.stop()
 
 
 async def test_three_days(office: Office, receiver: Receiver) -> None:

@@ -95,7 +95,7 @@ class Books(Controller):
             body=CreateBook,
             example=_CREATE,
             answer=EXAMPLE,
-            refusals="pattern_too_small outcome_unknown",
+            refusals="pattern_too_small too_many_jobs outcome_unknown",
             idempotent=True,
             located=True,
         ),

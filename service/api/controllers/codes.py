@@ -261,7 +261,7 @@ class Codes(Controller):
             body=GenerateCodes,
             example={"count": 100000, "codePattern": "VIP-########"},
             answer=jobs.EXAMPLE,
-            refusals="book_not_found book_archived pattern_too_small",
+            refusals="book_not_found book_archived pattern_too_small too_many_jobs",
             idempotent=True,
             located=True,
         ),

@@ -142,9 +142,12 @@ async def find_codes(
     return PendingCodes(page["examined"], page["last"] or 0, codes)
 
 
-async def take_change(database: Database, partition: int, token: UUID, lease_s: int) -> TakenChange | None:
-    """Lease a change of the partition that has no live lease."""
-    record = await database.fetchrow(query("take_change"), token, lease_s, partition)
+async def take_change(
+    database: Database, partition: int, token: UUID, lease_s: int, served: Sequence[int] = ()
+) -> TakenChange | None:
+    """Lease a change of the partition that has no live lease. Of the workspaces in `served` the first is preferred, and
+    before them every other one."""
+    record = await database.fetchrow(query("take_change"), token, lease_s, partition, served)
     if record is None:
         return None
     pending = record["pending"]

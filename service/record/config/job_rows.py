@@ -22,6 +22,8 @@ from service.record.queries import query
 
 KEEP_DAYS = 90
 """How long an ended job can be read."""
+MAX_UNFINISHED = 10_000
+"""Generations of a workspace that have not ended: an import of books orders one for each."""
 
 
 class LostLease(Exception):
@@ -65,10 +67,13 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
 
 async def create_generation(connection: Connection, book: BookRow, count: int, pattern: str, charset: str) -> JobRow:
     """Create a job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`,
-    `book_archived`."""
+    `book_archived`, `too_many_jobs`."""
     existing = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
     await check_book(connection, book.workspace, book.book)
     outstanding = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
+    unfinished = await connection.fetchval(query("count_unfinished_generations"), book.workspace, MAX_UNFINISHED)
+    if cast("int", unfinished) >= MAX_UNFINISHED:
+        raise Refusal("too_many_jobs")
     if (existing + outstanding + count) * SPARSITY > count_possible_codes(pattern, charset):
         reason = f"needs {SPARSITY:,} possibilities for each code that the book would then have"
         raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
@@ -110,9 +115,12 @@ async def page_jobs(database: Database, workspace: int, limit: int, before: UUID
     return [job_of(record) for record in await database.fetch(query("page_jobs"), workspace, limit, before)]
 
 
-async def take_job(database: Database, partition: int, token: UUID, lease_s: int, kind: Kind) -> JobRow | None:
-    """Lease a job of the partition that has no live lease."""
-    record = await database.fetchrow(query("take_job"), token, lease_s, partition, kind)
+async def take_job(
+    database: Database, partition: int, token: UUID, lease_s: int, kind: Kind, served: Sequence[int] = ()
+) -> JobRow | None:
+    """Lease a job of the partition that has no live lease. Of the workspaces in `served` the first is preferred, and
+    before them every other one; then a small job."""
+    record = await database.fetchrow(query("take_job"), token, lease_s, partition, kind, served)
     return None if record is None else job_of(record)
 
 

@@ -37,7 +37,7 @@ async def order_missing(pool: Pool, book: StockedBook, codes: int, free: int) ->
 
     None, too, if Redis lacks recorded codes, which may be free. The book stays locked from the check to the order,
     so that two workers don't order the same codes: earlier orders are still outstanding, or recorded and then not in
-    the count. Raises Refusal `pattern_too_small`.
+    the count. Raises Refusal `pattern_too_small`, `too_many_jobs`.
     """
     async with pool.acquire() as connection, connection.transaction():
         record = await connection.fetchrow(query("lock_stocked_book"), *book.key)

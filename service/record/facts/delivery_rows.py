@@ -24,6 +24,7 @@ class Listener(msgspec.Struct, frozen=True):
     """An active webhook: its secrets, its position, the record's position, and its pending deliveries."""
 
     webhook: int
+    workspace: int
     webhook_id: UUID
     url: str
     secret: bytes
