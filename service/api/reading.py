@@ -17,7 +17,7 @@ from service.api.context import Context
 from service.domain import field_types
 from service.domain.decoding import convert_query, decode
 from service.domain.errors import Refusal, invalid, malformed
-from service.domain.field_types import parse_uuid
+from service.domain.uuids import parse_uuid
 from service.fastlane.bounded_protocol import has_left
 from service.formats.page_cursors import Cursor
 

@@ -9,6 +9,7 @@ import click
 
 from service.cli import orders
 from service.cli.failures import connect_to_record
+from service.cli.partitions import PARTITION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: scrip move shop 3 --dry-run")
 @click.argument("workspace")
-@click.argument("partition", type=click.IntRange(0))
+@click.argument("partition", type=PARTITION)
 @click.option("--dry-run", is_flag=True, help="Only check, and print the plan.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has begun.")
 def move(workspace: str, partition: int, dry_run: bool, cancel: bool) -> None:

@@ -12,6 +12,9 @@ from service.common.running_service import find_service
 if TYPE_CHECKING:
     from service.common.config import Settings
 
+_MOST = 1024
+PARTITION = click.IntRange(0, _MOST - 1)
+"""The type of a partition's number in a command."""
 _COLUMNS = ("partition", "state", "epoch", "owner", "workspaces", "backlog")
 
 
@@ -33,7 +36,7 @@ def partitions(context: click.Context, as_json: bool) -> None:
 
 
 @partitions.command(epilog="Example: scrip partitions resize 8 --dry-run")
-@click.argument("number", type=click.IntRange(1, 1024))
+@click.argument("number", type=click.IntRange(1, _MOST))
 @click.option("--dry-run", is_flag=True, help="Only check, and print the plan.")
 def resize(number: int, dry_run: bool) -> None:
     """Change the number of partitions while requests go on.

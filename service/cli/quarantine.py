@@ -9,6 +9,7 @@ import click
 
 from service.cli import orders
 from service.cli.failures import Commands, connect_to_record
+from service.cli.partitions import PARTITION
 from service.cli.tables import render_json, render_table
 from service.common.running_service import find_service
 
@@ -38,7 +39,7 @@ def _of_some_events(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments of a command that resolves an event, or all."""
     for add in (
         click.option("--yes", is_flag=True, help="With --all: do not ask."),
-        click.option("--partition", type=click.IntRange(0), help="With --all: only of this partition."),
+        click.option("--partition", type=PARTITION, help="With --all: only of this partition."),
         click.option("--all", "every", is_flag=True, help="All events for which it is possible."),
         click.argument("event", required=False),
     ):
@@ -57,7 +58,7 @@ def quarantine() -> None:
 
 
 @quarantine.command(name="list", epilog="Example: scrip quarantine list --partition 3")
-@click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
+@click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_events(partition: int | None, as_json: bool) -> None:
     """List unresolved events, the oldest first, at most 1,000."""
@@ -153,13 +154,12 @@ async def _named(connection: "asyncpg.Connection", event: "Quarantined") -> list
 
 async def _find(connection: "asyncpg.Connection", text: str) -> "Quarantined":
     """Raises ClickException."""
-    from service.formats.event_id import parse_event_id
+    from service.formats.event_id import parse_sent_id
     from service.record.facts.quarantine_resolutions import find_quarantined
 
-    try:
-        at = parse_event_id(text)
-    except ValueError:
-        raise click.ClickException(f"{text!r} is no event. Events look like 5-1207; `list` shows them.") from None
+    at = parse_sent_id(text)
+    if at is None:
+        raise click.ClickException(f"{text!r} is no event. Events look like 5-1207; `list` shows them.")
     found = await find_quarantined(connection, at)
     live = [event for event in found if event.resolution is None]
     if not found:

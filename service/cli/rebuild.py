@@ -10,6 +10,7 @@ import click
 
 from service.cli import orders
 from service.cli.failures import connect_to_record
+from service.cli.partitions import PARTITION
 from service.common.redis_address import check_redis_option
 from service.common.running_service import Unusable
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: scrip rebuild --partition 3")
-@click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
+@click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
 @click.option("--old-redis-is-off", is_flag=True, help="Do not wait: the Redis that was used last no longer runs.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has started.")
 @click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.partitions import PARTITION
 from service.common.running_service import Unusable, find_service
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Uncompared(Unusable):
 
 @click.command(epilog="Example: scrip reconcile --repair")
 @click.option("--repair", is_flag=True, help="Repair differences in Redis from Postgres.")
-@click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
+@click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
 @click.option("--job", is_flag=True, hidden=True, help="Run the partition's waiting job.")
 @click.option("--turn", is_flag=True, hidden=True, help="Run as the worker's scheduled comparison.")
 def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from service.cli.failures import connect_to_record
+from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions, show_progress
 from service.cli.tables import render_json, render_table
 from service.common.running_service import find_service
@@ -36,7 +37,7 @@ _ROWS = {
 @click.option("--plan", "choice", flag_value="plan", default=True, help="Only show what would be done; the default.")
 @click.option("--apply", "choice", flag_value="apply", help="Carry over into Postgres what Redis has.")
 @click.option("--discard", "choice", flag_value="discard", help="Drop what only Redis has: sold codes are free again.")
-@click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all that need it.")
+@click.option("--partition", type=PARTITION, help="Only this partition; default: all that need it.")
 @click.option("--yes", is_flag=True, help="Discard without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as a JSON array.")
 def recover(choice: Literal["plan", "apply", "discard"], partition: int | None, yes: bool, as_json: bool) -> None:

@@ -1,6 +1,5 @@
 """Books: request and response bodies, and the checks across a book's fields."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -23,23 +22,13 @@ from service.domain.errors import BadField, FieldError, Refusal, invalid
 from service.domain.field_types import Answer, Count, Request, check_text, encode_metadata, text_schema
 from service.domain.limits import BookLimits
 from service.domain.money import CURRENCY_DIGITS
-from service.domain.times import Timestamp, from_ms, to_ms
+from service.domain.times import Time, Timestamp, check_times, from_ms, to_ms
 
 MAX_CODES = 10_000_000
 METADATA_BYTES = 4096
 _MAX_TAGS, _TAG_LENGTH = 20, 100
-_LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 Status = Literal["active", "inactive", "archived"]
-Time = Annotated[
-    datetime,
-    msgspec.Meta(
-        tz=True,
-        description="RFC 3339, from 1970 to 9999.",
-        examples=["2026-11-27T00:00:00Z"],
-        extra_json_schema={"pattern": "^(?:19[7-9]|[2-9][0-9]{2})"},
-    ),
-]
 Tags = Annotated[
     list[Annotated[str, text_schema(1, _TAG_LENGTH)]], msgspec.Meta(extra_json_schema={"maxItems": _MAX_TAGS})
 ]
@@ -87,9 +76,7 @@ class _Fields(Request, kw_only=True):
     def __post_init__(self) -> None:
         check_text("description", self.description or None, 0, 2000)
         check_text("createdBy", _none_if_unset(self.created_by), 1, 255)
-        for field, time in (("validFrom", self.valid_from), ("validUntil", self.valid_until)):
-            if isinstance(time, datetime):
-                check_time(field, time)
+        check_times(self)
         if self.discount:
             make_discount_row(self.discount)
         if isinstance(self.code_pattern, str):
@@ -250,12 +237,6 @@ def render_book(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
     discount = None if row.discount is None else render_discount(row.discount, _digits(row))
     created_at, updated_at = from_ms(row.created_ms), from_ms(row.updated_ms)
     return Book.from_row(row, discount=discount, job_id=job_id, created_at=created_at, updated_at=updated_at)
-
-
-def check_time(field: str, time: datetime) -> None:
-    """Raise BadField unless the time, in UTC, is from 1970 to 9999."""
-    if not 0 <= to_ms(time) <= _LATEST_MS:
-        raise BadField(field, "must be from 1970 to 9999")
 
 
 def _none_if_unset(value: Any) -> Any:

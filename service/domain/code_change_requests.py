@@ -1,16 +1,14 @@
 """Requests to change many codes of a book as one job."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from service.domain.book_requests import Time, check_time
 from service.domain.errors import BadField
 from service.domain.field_types import END, Answer, CodeText, Request, UserId, canonicalize_code
-from service.domain.times import Timestamp
+from service.domain.times import Time, Timestamp, check_times
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
 """A code's status, apart from locks."""
@@ -44,9 +42,7 @@ class CodeFilter(Request, kw_only=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if self.status is not None and not self.status:
             raise BadField("filter.status", "must have a status, or be left out")
-        for field, time in (("createdFrom", self.created_from), ("createdUntil", self.created_until)):
-            if time is not None:
-                check_time(f"filter.{field}", time)
+        check_times(self, "filter.")
         if self.created_from and self.created_until and self.created_until <= self.created_from:
             raise BadField("filter.createdUntil", "must be after createdFrom")
         if self.prefix is not None:
@@ -90,8 +86,7 @@ class ChangeCodes(Request, kw_only=True):
         if (self.action == "setExpiry") == (self.expires_at is UNSET):
             needs = "is required for setExpiry" if self.expires_at is UNSET else "is only for setExpiry"
             raise BadField("expiresAt", needs)
-        if isinstance(self.expires_at, datetime):
-            check_time("expiresAt", self.expires_at)
+        check_times(self)
         if (self.action == "assign") == (self.users is UNSET):
             raise BadField("users", "is required for assign" if self.users is UNSET else "is only for assign")
         if self.users is not UNSET:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from service.domain.book_requests import MAX_CODES, Time, check_time
+from service.domain.book_requests import MAX_CODES
 from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
 from service.domain.csv_layout import BOM, DELIMITERS, MAX_RECORD_BYTES, SAMPLE_BYTES, CsvOptions, Layout, detect_layout
 from service.domain.errors import BadField, malformed
@@ -22,7 +22,7 @@ from service.domain.field_types import (
     canonicalize_code,
     is_caller_id,
 )
-from service.domain.times import to_ms
+from service.domain.times import Time, check_time, check_times, to_ms
 
 CHUNK = 5_000
 """Codes written in one transaction."""
@@ -76,8 +76,7 @@ class PatchCoupon(Request, kw_only=True):
     expires_at: Time | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        if self.expires_at:
-            check_time("expiresAt", self.expires_at)
+        check_times(self)
 
 
 class BadCode(Answer, kw_only=True):

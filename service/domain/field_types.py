@@ -3,7 +3,6 @@
 import re
 from datetime import datetime
 from typing import Annotated, Any, Self
-from uuid import UUID
 
 import msgspec
 
@@ -106,17 +105,6 @@ def quote_field(field: str) -> str:
 def is_caller_id(text: str) -> bool:
     """Whether the text is a valid userId or orderId."""
     return _is_id(text) is not None
-
-
-def parse_uuid(text: str) -> UUID | None:
-    """The UUID, or None if the text is not one in its usual form with hyphens."""
-    if len(text) != 36:
-        return None
-    try:
-        value = UUID(text)
-    except ValueError:
-        return None
-    return value if str(value) == text.lower() else None
 
 
 def text_schema(min_length: int, max_length: int, **meta: Any) -> msgspec.Meta:

@@ -6,12 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from service.domain.book_requests import CreateBook, Time
+from service.domain.book_requests import CreateBook
 from service.domain.code_requests import CodeLine
 from service.domain.discounts import FixedDiscount, PercentageDiscount, PlainType
 from service.domain.errors import BadField, Refusal, invalid
 from service.domain.field_types import CodeText, Count, Request, UserId, canonicalize_code, text_schema
 from service.domain.money import CURRENCIES, Money, PositiveMoney
+from service.domain.times import Time, check_times
 
 Kind = Literal["user-specific", "time-specific", "generated"]
 
@@ -55,6 +56,7 @@ class SingleCoupon(Request, kw_only=True):
     created_by: Annotated[str, text_schema(1, 255)] | None = None
 
     def __post_init__(self) -> None:
+        check_times(self)
         if self.code is not None:
             self.code = canonicalize_code(self.code)
             if self.code is None:

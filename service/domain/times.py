@@ -6,10 +6,26 @@ from typing import Annotated
 
 import msgspec
 
+from service.domain.errors import BadField
+
 Timestamp = Annotated[
     str, msgspec.Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-20T09:14:00.123Z"])
 ]
 """A time in a response."""
+
+Time = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description="RFC 3339, from 1970 to 9999.",
+        examples=["2026-11-27T00:00:00Z"],
+        extra_json_schema={"pattern": "^(?:19[7-9]|[2-9][0-9]{2})"},
+    ),
+]
+"""A time in a request. The struct calls check_times, since msgspec has no bounds for times."""
+
+LATEST_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z: the last time that datetime, Postgres and RFC 3339 all have."""
 
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -36,3 +52,17 @@ def to_datetime(ms: int) -> datetime:
     """The time in UTC."""
     second, rest = divmod(ms, 1000)
     return datetime.fromtimestamp(second, UTC).replace(microsecond=rest * 1000)
+
+
+def check_time(field: str, time: datetime) -> None:
+    """Raise BadField unless the time, in UTC, is from 1970 to 9999."""
+    if not 0 <= to_ms(time) <= LATEST_MS:
+        raise BadField(field, "must be from 1970 to 9999")
+
+
+def check_times(request: msgspec.Struct, path: str = "") -> None:
+    """check_time for each time among the fields of a request; `path` precedes their names."""
+    for name, encoded in zip(request.__struct_fields__, request.__struct_encode_fields__, strict=True):
+        time = getattr(request, name)
+        if isinstance(time, datetime):
+            check_time(path + encoded, time)

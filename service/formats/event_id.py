@@ -1,5 +1,6 @@
 """An event's id: epoch and number."""
 
+import re
 from typing import NamedTuple
 
 
@@ -23,11 +24,23 @@ START = EventId(-1, -1)
 END = EventId(2**62, 0)
 """Later than every event."""
 
+_MAX_SEQ = 2**62
+_is_sent = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII).fullmatch
+
 
 def parse_event_id(text: str) -> EventId:
     """The inverse of str. Raises ValueError."""
     epoch, seq = text.split("-")
     return EventId(int(epoch), int(seq))
+
+
+def parse_sent_id(text: str) -> EventId | None:
+    """The event id that a client or operator sent; None if it can't be an event's."""
+    match = _is_sent(text)
+    if match is None:
+        return None
+    event = EventId(int(match[1]), int(match[2]))
+    return event if event < END and event.seq <= _MAX_SEQ else None
 
 
 def count_after(cursor: EventId, tail: EventId) -> int:

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from service.domain.field_types import decode_field, decode_id, encode_field
+from service.domain.times import LATEST_MS
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.key_names import bucket
 
@@ -125,7 +126,6 @@ RedemptionWords = tuple[str, ...]
 """The fields of an `R` without the buckets; the last two are the gift's book and code, empty without one."""
 
 _INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
-_END_MS = 253_402_300_800_000  # the year 10000, which no datetime holds
 parse_request = msgspec.json.Decoder(RequestPart).decode
 parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
 _INT, _WORD = r"(-?\d+)", "([^ ]+)"
@@ -303,7 +303,7 @@ _READERS: dict[str, Callable[[list[str], _Common], Event]] = {
 def moment(text: str) -> int:
     """A time in milliseconds. Raises MalformedEvent if it is out of range, ValueError if it is not a number."""
     at_ms = int(text)
-    if not 0 <= at_ms < _END_MS:
+    if not 0 <= at_ms <= LATEST_MS:
         raise MalformedEvent("its time is out of range")
     return at_ms
 

@@ -2,8 +2,9 @@
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.field_types import Request, UserId, encode_field, parse_uuid
+from service.domain.field_types import Request, UserId, encode_field
 from service.domain.outcomes import REPEATED
+from service.domain.uuids import parse_uuid
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Render, Rendered, Reply, Texts, encode, parse_code

@@ -5,9 +5,10 @@ from typing import Annotated
 import msgspec
 
 from service.domain.errors import Refusal, invalid
-from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, parse_uuid
+from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field
 from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
+from service.domain.uuids import parse_uuid
 from service.formats import key_names
 from service.formats.redemption_record import parse_record
 from service.operations import document_parts as parts

@@ -2,7 +2,8 @@
 
 from service.access.caller import resolve_user
 from service.domain.errors import Refusal
-from service.domain.field_types import OrderId, Request, encode_field, is_caller_id, parse_uuid
+from service.domain.field_types import OrderId, Request, encode_field, is_caller_id
+from service.domain.uuids import parse_uuid
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.assign import make_render

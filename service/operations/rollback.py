@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 
 from service.domain.errors import BadField, Refusal, refusal_from_field
-from service.domain.field_types import Answer, Request, check_text, encode_field, is_caller_id, parse_uuid, text_schema
+from service.domain.field_types import Answer, Request, check_text, encode_field, is_caller_id, text_schema
+from service.domain.uuids import parse_uuid
 from service.formats import key_names
 from service.formats.events import event_of_redemption
 from service.operations import document_parts as parts

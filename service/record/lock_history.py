@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from typing import Literal, NamedTuple
-from uuid import UUID
 
 from asyncpg import Pool
 
+from service.domain.uuids import first_id
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -109,8 +109,8 @@ async def read_lock_history(database: Database, workspace: int, code: str) -> Lo
     locks = combine([StoredNote(*row) for row in rows])[:MAX_PAST]
     if not locks:
         return LockHistory()
-    firsts = [UUID(int=max(lock.since_ms - CLOCKS_MS, 0) << 80) for lock in locks]
-    lasts = [UUID(int=lock.until_ms << 80) for lock in locks]
+    firsts = [first_id(lock.since_ms - CLOCKS_MS) for lock in locks]
+    lasts = [first_id(lock.until_ms) for lock in locks]
     holders = [lock.user_id for lock in locks], [lock.order_id for lock in locks]
     redeemed = await database.fetch(query("first_redemptions"), workspace, code, *holders, firsts, lasts)
     return LockHistory(

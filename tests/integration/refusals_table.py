@@ -8,6 +8,8 @@ from tests.service_fixture import Service, new_code, new_id, ok
 
 NOBODYS = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 """An id without an object."""
+FAR = "ffffffff-ffff-7000-8000-000000000001"
+"""An id with a time after 9999, which no id of ours has."""
 
 
 class Case(NamedTuple):
@@ -197,7 +199,7 @@ HOT = (
     *_posts("/v1/coupons/unassign/{code}", *_MISSING, ("coupon_not_assigned", {"code": "{free}"}),
             ("coupon_locked", {"code": "{owned_held}"}), ("coupon_redeemed", {"code": "{owned_used}"}),
             ("coupon_exhausted", {"code": "{owned_spent}"})),
-    *(Case("redemption_not_found", "POST", f"/v1/redemptions/{name}/rollback", {}) for name in (NOBODYS, "x")),
+    *(Case("redemption_not_found", "POST", f"/v1/redemptions/{name}/rollback", {}) for name in (NOBODYS, FAR, "x")),
     Case("already_rolled_back", "POST", "/v1/redemptions/{rolled}/rollback", {}),
     Case("already_rolled_back", "POST", "/v1/redemptions/{rolled}/rollback", {"restore": False, "reason": "again"}),
     *(Case("order_not_found", "POST", f"/v1/orders/{name}/rollback", {}) for name in ("{new}", "a%20b")),
@@ -224,7 +226,8 @@ OTHERS = (
     Case("coupon_not_found", "PATCH", "/v1/coupons/NO-SUCH-CODE", {"status": "inactive"}),
     *(Case("job_not_found", "GET", f"/v1/jobs/{name}") for name in (NOBODYS, "x", "{free_book}")),
     Case("job_not_found", "GET", f"/v1/jobs/{NOBODYS}/results.csv"),
-    *(Case("event_not_found", "POST", f"/v1/ops/quarantine/{at}", {"choice": "retry"}) for at in ("1-1", "x", NOBODYS)),
+    *(Case("event_not_found", "POST", f"/v1/ops/quarantine/{at}", {"choice": "retry"})
+      for at in ("1-1", "x", NOBODYS, f"{2**64}-1", f"1-{2**63 - 1}")),
     *(Case("job_not_found", "POST", f"/v1/jobs/{NOBODYS}/{verb}", {}) for verb in ("pause", "resume", "cancel")),
     *(Case("not_found", "DELETE", f"/v1/keys/{name}") for name in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/webhooks/{NOBODYS}{rest}", body) for method, rest, body in (

@@ -263,6 +263,8 @@ def test_the_scopes_of_the_data(service: Service, path: str, keys: set[str]) -> 
         *((f"timeline?kind={kind}&name=a%00b", 422, "invalid") for kind in ("code", "user", "order", "key", "request")),
         ("timeline?kind=book&name=x", 422, "invalid"),
         ("timeline?kind=request&name=x", 404, "not_found"),
+        ("timeline?kind=request&name=e677d21f-dc00-7000-8000-000000000001", 404, "not_found"),
+        ("timeline?kind=request&name=ffffffff-ffff-7000-8000-000000000001", 404, "not_found"),
         ("timeline?kind=request&name=6ba7b810-9dad-11d1-80b4-00c04fd430c8", 404, "not_found"),
         ("timeline?kind=code&name=a%20b", 404, "coupon_not_found"),
         ("changes", 400, "malformed"),

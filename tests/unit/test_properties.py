@@ -23,8 +23,9 @@ from service.domain.code_patterns import check_pattern, normalize_charset
 from service.domain.code_requests import CodeLine, Lines, RejectedLine
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import canonicalize_code, decode_field, encode_field, is_caller_id, parse_uuid
+from service.domain.field_types import canonicalize_code, decode_field, encode_field, is_caller_id
 from service.domain.money import LIMIT, from_e4, is_plain, to_e4
+from service.domain.uuids import parse_uuid
 from service.formats import key_names
 from service.formats.events import MalformedEvent, parse
 from service.operations.assign import ASSIGN_ANY

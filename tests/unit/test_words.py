@@ -16,8 +16,8 @@ from service.domain.field_types import (
     check_text,
     encode_metadata,
     is_caller_id,
-    parse_uuid,
 )
+from service.domain.uuids import parse_uuid
 from service.formats import key_names
 
 CODE_CHARACTERS = set(string.ascii_letters + string.digits + "-_")

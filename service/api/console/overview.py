@@ -12,10 +12,11 @@ from service.access.caller import Caller
 from service.api.context import Context
 from service.api.controllers.histories import RedemptionPage, list_redemptions_over_books
 from service.api.reading import Listing, unpack_request
-from service.domain.book_requests import BookStats, Time, check_time
+from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, UserId
-from service.domain.times import Timestamp, to_ms
+from service.domain.times import Time, Timestamp, check_times, to_ms
+from service.domain.uuids import LAST_ID
 from service.formats import page_cursors
 from service.hot.connection import Broken
 from service.hot.fitness import check_server
@@ -35,7 +36,6 @@ ASK_S = 1.0
 FOR_OPERATORS = {"roles": ("manage", "operate")}
 FOR_MANAGERS = {"roles": ("manage",)}
 """The `opt` of handlers that are not in the OpenAPI document, and so have no operation id with roles."""
-_LAST_ID = UUID(int=2**128 - 1)
 
 
 class BookNow(Answer):
@@ -115,9 +115,7 @@ class ListRedemptions(Listing, kw_only=True):
     until: Time | None = None
 
     def __post_init__(self) -> None:
-        for name, bound in (("since", self.since), ("until", self.until)):
-            if bound:
-                check_time(name, bound)
+        check_times(self)
 
 
 class ListedJob(Job, kw_only=True):
@@ -160,7 +158,7 @@ class Overviews(Controller):
     async def jobs(self, request: Request[Any, Any, Any]) -> JobPage:
         """The workspace's jobs, newest first."""
         caller, context, params = unpack_request(request, Listing)
-        (before,) = page_cursors.JOBS.decode(params.cursor) or (_LAST_ID,)
+        (before,) = page_cursors.JOBS.decode(params.cursor) or (LAST_ID,)
         rows = await page_jobs(context.pool, caller.workspace, params.limit + 1, before)
         next_cursor = page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
         ids = {row.job_id for row in rows}

@@ -17,9 +17,10 @@ from service.api.controllers.histories import wait_recorded
 from service.api.reading import parse_query, unpack_request
 from service.domain import field_types
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, canonicalize_code, is_caller_id, parse_uuid
+from service.domain.field_types import Answer, canonicalize_code, is_caller_id
 from service.domain.money import from_e4
 from service.domain.times import Timestamp, from_ms
+from service.domain.uuids import parse_uuid, time_ms_of
 from service.formats.event_id import EventId
 from service.record.config.archived_books import with_archived_to
 from service.record.config.book_rows import page_books, read_book
@@ -45,7 +46,6 @@ _EVENTS: dict[str, Literal["assigned", "unassigned", "redeemed", "rolledBack"]] 
     "R": "redeemed",
     "B": "rolledBack",
 }
-_UUID7 = 7
 MAX_PARTIAL = 20
 """The most books, and the most codes, that a part of their name finds."""
 _PREFIX = re.compile(r"[A-Z0-9_-]{2,64}")
@@ -224,9 +224,10 @@ class Timelines(Controller):
         body = Timeline(events=[], recorded=not lag, archived_to=None)
         if params.kind == "request":
             parsed = parse_uuid(params.name)
-            if parsed is None or parsed.version != _UUID7:
+            at_ms = parsed and time_ms_of(parsed)
+            if at_ms is None:
                 raise Refusal("not_found")
-            read = partial(events_around, pool, caller.workspace, parsed)
+            read = partial(events_around, pool, caller.workspace, at_ms)
         else:
             name = canonicalize_code(params.name) if params.kind == "code" else params.name
             if name is None:
@@ -261,7 +262,7 @@ async def _find_by_id(context: Context, workspace: int, parsed: UUID) -> Match:
     with suppress(Refusal):
         await read_job(context.pool, workspace, parsed)
         return Match(kind="job", name=name)
-    if parsed.version != _UUID7:
+    if time_ms_of(parsed) is None:
         raise Refusal("not_found")
     return Match(kind="request", name=name)
 

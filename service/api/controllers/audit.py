@@ -13,9 +13,9 @@ from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe
 from service.api.reading import Listing, decode_position, unpack_request
-from service.domain.book_requests import Time, check_time
-from service.domain.field_types import Answer, check_text, parse_uuid, text_schema
-from service.domain.times import Timestamp, from_ms, to_ms
+from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.times import Time, Timestamp, check_times, from_ms, to_ms
+from service.domain.uuids import parse_uuid
 from service.formats import page_cursors
 from service.record.config.audit_log import AuditRow, page_audit
 from service.record.config.object_names import ObjectName, read_names
@@ -56,9 +56,7 @@ class ListAudit(Listing, kw_only=True):
 
     def __post_init__(self) -> None:
         check_text("action", self.action, 0, 100)
-        for name, time in (("since", self.since), ("until", self.until)):
-            if time:
-                check_time(name, time)
+        check_times(self)
 
 
 class Entry(Answer, kw_only=True):

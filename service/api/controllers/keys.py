@@ -14,11 +14,10 @@ from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import field_types
-from service.domain.book_requests import Time, check_time
 from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.limits import KeyLimits
-from service.domain.times import Timestamp, to_datetime, to_ms
+from service.domain.times import Time, Timestamp, check_times, to_datetime, to_ms
 from service.formats import page_cursors
 from service.record.config.key_rows import (
     NO_KEY,
@@ -69,10 +68,9 @@ class CreateKey(field_types.Request, kw_only=True):
         check_text("name", self.name, 1, 255)
         if not self.scopes or len(set(self.scopes)) != len(self.scopes):
             raise BadField("scopes", "must have at least one scope, and each scope once")
-        if self.expires_at is not None:
-            check_time("expiresAt", self.expires_at)
-            if self.expires_at.timestamp() <= time.time():
-                raise BadField("expiresAt", "must be in the future")
+        check_times(self)
+        if self.expires_at is not None and self.expires_at.timestamp() <= time.time():
+            raise BadField("expiresAt", "must be in the future")
 
 
 class PatchKey(field_types.Request, kw_only=True):

@@ -16,7 +16,7 @@ from service.domain.errors import Refusal
 from service.domain.field_types import Answer, decode_field
 from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats import page_cursors
-from service.formats.event_id import END, EventId, parse_event_id
+from service.formats.event_id import END, EventId, parse_sent_id
 from service.formats.quarantined_event import Kind, kind_of, read_names
 from service.formats.quarantined_event import describe as describe_event
 from service.record.config.audit_log import write_audit
@@ -138,10 +138,9 @@ class QuarantineEvents(Controller):
 
 async def _find(connection: Database, caller: Caller, event_id: str) -> Quarantined:
     """Raises Refusal `event_not_found`."""
-    try:
-        at = parse_event_id(event_id)
-    except ValueError:
-        raise Refusal("event_not_found") from None
+    at = parse_sent_id(event_id)
+    if at is None:
+        raise Refusal("event_not_found")
     before = EventId(at.epoch, at.seq + 1)
     events = await page_of_workspace(connection, caller.partition, caller.workspace, before, 1)
     if not events or events[0].id != at:

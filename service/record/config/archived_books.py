@@ -2,20 +2,21 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TypeVar
 from uuid import UUID
 
 from asyncpg import Pool
 
 from service.domain.errors import Refusal
+from service.domain.times import to_datetime
+from service.domain.uuids import time_ms_of
 from service.formats.month_archive import month_name
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
 MAX_MONTHS = 24
 """Months that a refusal names."""
-_V7 = 7
 
 T = TypeVar("T")
 
@@ -37,9 +38,10 @@ async def check_open(database: Database, workspace: int, book: int) -> None:
 
 async def check_redemption(database: Database, workspace: int, redemption_id: UUID) -> None:
     """Raises Refusal `book_archived` if an unknown redemption may be in files, by the month in its id."""
-    if redemption_id.version != _V7:
+    at_ms = time_ms_of(redemption_id)
+    if at_ms is None:
         return
-    month = datetime.fromtimestamp((redemption_id.int >> 80) / 1000, UTC).date().replace(day=1)
+    month = to_datetime(at_ms).date().replace(day=1)
     if await database.fetchval(query("has_archived_month"), workspace, month):
         _refuse([month])
 

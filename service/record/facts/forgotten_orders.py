@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 
+from service.domain.uuids import first_id
 from service.formats.event_id import EventId
 from service.record.partitions.partition_rows import keep_lease
 from service.record.pool import Database
@@ -67,8 +68,8 @@ async def page_places(
     database: Database, partition: int, period: Period, after: UUID | None, limit: int
 ) -> list[PastPlace]:
     """The next places from a period after a redemption's."""
-    after = after or _first_id(period.from_ms - SLACK_MS)
-    about = (partition, period.workspaces, period.from_ms, period.to_ms, after, _first_id(period.to_ms + SLACK_MS))
+    after = after or first_id(period.from_ms - SLACK_MS)
+    about = (partition, period.workspaces, period.from_ms, period.to_ms, after, first_id(period.to_ms + SLACK_MS))
     rows = await database.fetch(query("page_places_between"), *about, limit)
     return [PastPlace(w, order, own_id, EventId(*event)) for w, order, own_id, *event in rows]
 
@@ -106,8 +107,3 @@ async def advance(pool: asyncpg.Pool, partition: int, fence: int, period: Period
     async with pool.acquire() as connection, connection.transaction():
         await keep_lease(connection, partition, fence)
         await connection.execute(query("advance_orders_since"), period.workspaces, period.to_ms)
-
-
-def _first_id(at_ms: int) -> UUID:
-    """The smallest UUIDv7 of a moment."""
-    return UUID(int=max(0, at_ms) << 80)

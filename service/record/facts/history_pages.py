@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from asyncpg import Pool
 
+from service.domain.uuids import LAST_ID, first_id
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats import page_cursors
 from service.record.config.archived_books import whole_book, whole_code
@@ -18,7 +19,6 @@ T = TypeVar("T")
 
 KEEP_NOTICES_DAYS = 90
 
-_LAST_ID = UUID(int=2**128 - 1)
 _LAST_EVENT = (2**63 - 1, 2**63 - 1)
 _LAST_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -68,7 +68,7 @@ async def _redemptions(
     name: str, database: Database, workspace: int, of: int | str, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
     """Redemptions of a book, a code or a user. Raises Refusal if the cursor is invalid."""
-    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
+    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (LAST_ID,)
     return _redemption_page(await database.fetch(query(name), workspace, of, limit + 1, last), limit)
 
 
@@ -107,9 +107,9 @@ async def redemptions_of_workspace(
 ) -> Page[PastRedemption]:
     """Redemptions of all books, without those of archived months. Their ids begin with their times. Raises Refusal if
     the cursor is invalid."""
-    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
-    until = _LAST_ID if wanted.until_ms is None else UUID(int=wanted.until_ms << 80)
-    bounds = (min(last, until), UUID(int=(wanted.since_ms or 0) << 80), wanted.book_id)
+    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (LAST_ID,)
+    until = LAST_ID if wanted.until_ms is None else first_id(wanted.until_ms)
+    bounds = (min(last, until), first_id(wanted.since_ms or 0), wanted.book_id)
     if wanted.user_id is None:
         rows = await database.fetch(query("redemptions_of_workspace"), workspace, limit + 1, *bounds)
     else:

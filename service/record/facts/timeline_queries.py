@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 from asyncpg import Pool
 
+from service.domain.uuids import first_id, last_id
 from service.record.config.archived_books import whole_code
 from service.record.config.code_pages import ListedCode, find_code, listed_codes
 from service.record.pool import Database
@@ -59,10 +60,9 @@ async def events_of(pool: Pool, workspace: int, kind: Kind, name: str) -> list[T
     return _events(await pool.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
 
 
-async def events_around(database: Database, workspace: int, request_id: UUID) -> list[TimelineEvent]:
-    """Redemptions within a second of the time in a request's id (UUIDv7)."""
-    at_ms = request_id.int >> 80
-    first, last = UUID(int=max(at_ms - AROUND_MS, 0) << 80), UUID(int=(at_ms + AROUND_MS + 1 << 80) - 1)
+async def events_around(database: Database, workspace: int, at_ms: int) -> list[TimelineEvent]:
+    """Redemptions within a second of the time in a request's id."""
+    first, last = first_id(at_ms - AROUND_MS), last_id(at_ms + AROUND_MS)
     return _events(await database.fetch(query("events_around"), workspace, first, last, MAX_EVENTS))
 
 
