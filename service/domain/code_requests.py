@@ -34,7 +34,7 @@ _MAX_RECORD_LINES = 32
 _MAX_ECHO = 100
 """Characters of an invalid code that the response repeats."""
 
-_are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}\r?(?:\n[A-Za-z0-9_-]{4,64}\r?)*+").fullmatch
+_are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}(?:\n[A-Za-z0-9_-]{4,64})*+").fullmatch
 _fields = {
     delimiter: re.compile(rf'(?:"((?:[^"]|"")*)"|((?!")[^{re.escape(delimiter)}]*))({re.escape(delimiter)}|\Z)')
     for delimiter in DELIMITERS.values()
@@ -133,8 +133,8 @@ def parse_list(codes: Iterable[str], first: int = 1) -> Iterator[CodeLine | Reje
 class Lines:
     """Parses the lines of an upload as its bytes arrive, in bounded memory.
 
-    The first bytes of a CSV file show its layout. A quoted CSV field may contain line breaks. If it has no closing
-    quote, only its first line is invalid.
+    A line ends with LF, CR LF or CR. The first bytes of a CSV file show its layout. A quoted CSV field may contain line
+    breaks. If it has no closing quote, only its first line is invalid.
     """
 
     def __init__(self, csv: bool, options: CsvOptions | None = None) -> None:
@@ -147,6 +147,7 @@ class Lines:
         self._skips_header = False
         self._sample = b""
         self._rest = b""
+        self._return = b""
         self._number = 0
         self._held: list[tuple[int, bytes]] = []
 
@@ -157,6 +158,8 @@ class Lines:
             if len(self._sample) < SAMPLE_BYTES:
                 return
             data = self._detect_layout(is_whole=False)
+        if self._return or b"\r" in data:
+            data = self._unify_line_breaks(data)
         whole, line_break, rest = (self._rest + data).rpartition(b"\n")
         # Of a line that is too long, keep just enough to detect that.
         self._rest = rest[: MAX_RECORD_BYTES + len(BOM) + 2]
@@ -189,6 +192,12 @@ class Lines:
         self._skips_header = self.layout.has_header
         return data
 
+    def _unify_line_breaks(self, data: bytes) -> bytes:
+        """Each line break as LF. A CR at the end is kept back, since the LF of the same line break may follow it."""
+        data = self._return + data
+        self._return = b"\r" if data.endswith(b"\r") else b""
+        return data.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
     def _parse_plain_codes(self, lines: bytes) -> list[CodeLine | RejectedLine] | None:
         """All lines at once, with the result of _parse_lines. None unless every line is just a valid code."""
         if self._columns != ("code",) or self._skips_header or self._held or not _are_codes(lines):
@@ -204,7 +213,6 @@ class Lines:
         for raw in lines:
             self._number += 1
             line = raw.removeprefix(BOM) if self._number == 1 else raw
-            line = line.removesuffix(b"\r")
             parsed += self._parse_line(self._number, line)
         return parsed
 

@@ -68,6 +68,26 @@ def test_text() -> None:
     ]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("step", [1, 2, 5, 7, 1 << 20])
+def test_line_breaks(end: str, step: int) -> None:
+    """A line ends with LF, CR LF or CR, in both formats and however the bytes are cut; each break counts once."""
+    text = end.join(["AB12", "", "bad line", "CD34", '"EF56"', "GH78", ""])
+    for as_csv in (True, False):
+        lines = parse(text.encode(), as_csv=as_csv, step=step)
+        assert good(lines) == ["AB12", "CD34", *(["EF56"] if as_csv else []), "GH78"]
+        assert bad(lines) == ([3] if as_csv else [3, 5])
+    lines = parse(end.join(["code,userId", "ABCD,u", '"EF\rGH\r\nIJ",u', "KLMN,u,u", "OPQR,"]).encode(), step=step)
+    assert (good(lines), bad(lines)) == (["ABCD", "OPQR"], [3, 6])
+
+
+def test_mixed_line_breaks() -> None:
+    """One file may have all three; a CR before CR LF is a line break of its own."""
+    for step in range(1, 12):
+        lines = parse(b"AB12\rCD34\nEF56\r\nGH78\r\r\nx\n\rIJ90\r", as_csv=False, step=step)
+        assert (good(lines), bad(lines)) == (["AB12", "CD34", "EF56", "GH78", "IJ90"], [6])
+
+
 def test_text_that_is_not_utf_8() -> None:
     """A line that is not UTF-8 is a bad line."""
     assert parse(b"AB\xffCD\nEFGH", as_csv=False) == [
@@ -112,7 +132,6 @@ def test_bad_headers(header: bytes) -> None:
         b"\xffABCD,u,,",
         "ÄBCD,u,,".encode(),
         b"A" * 5000 + b",u,,",
-        b"AB\rCD,u,,",
         b"AB\x00CD,u,,",
     ],
 )
@@ -148,7 +167,9 @@ def test_an_endless_line_takes_no_memory() -> None:
 
 
 @given(
-    st.lists(st.lists(_words, min_size=2, max_size=2), max_size=20), st.integers(1, 50), st.sampled_from(["\n", "\r\n"])
+    st.lists(st.lists(_words, min_size=2, max_size=2), max_size=20),
+    st.integers(1, 50),
+    st.sampled_from(["\n", "\r\n", "\r"]),
 )
 def test_quoting_is_that_of_rfc_4180(rows: list[list[str]], step: int, end: str) -> None:
     """The parser restores every field that a CSV writer quotes, however the bytes are cut."""
@@ -177,7 +198,7 @@ def test_json_codes_are_numbered_from_1() -> None:
     st.lists(
         st.sampled_from(["abcd", "AB-1_", "LOCK", "lock", "abc", "A" * 64, "A" * 65, "AB CD", "ab,cd", "Äbcd", "é"])
     ),
-    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
     st.integers(1, 50),
 )
 def test_lines_at_once_are_read_as_one_by_one(codes: list[str], end: str, step: int) -> None:

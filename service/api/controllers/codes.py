@@ -165,9 +165,9 @@ class Codes(Controller):
         names (`Coupon code`, `customer_id`, `Valid until`); `columns` maps them instead. A file with unknown columns
         is refused, unless `unknownColumns` is `ignore`. `file` in the response shows how the file was read.
 
-        CSV and text may have up to 1 GiB, JSON 16 MiB. Invalid lines are reported; the other lines are added. If a body
-        breaks off or is no valid JSON, the codes before that stay added. A workspace has at most 8 uploads and dry runs
-        at once. Scope `manage`.
+        CSV and text may have up to 1 GiB, JSON 16 MiB. A line ends with LF, CR LF or CR. Invalid lines are reported; the
+        other lines are added. If a body breaks off or is no valid JSON, the codes before that stay added. A workspace
+        has at most 8 uploads and dry runs at once. Scope `manage`.
         """
         caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)
