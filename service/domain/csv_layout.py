@@ -44,7 +44,12 @@ class CsvOptions(Request, kw_only=True):
         Delimiter | None, msgspec.Meta(description="CSV only: the delimiter of the columns; default: detected.")
     ] = None
     header: Annotated[
-        bool | None, msgspec.Meta(description="CSV only: whether the first line is a header; default: detected.")
+        bool | None,
+        msgspec.Meta(
+            description="CSV only: whether the first line is a header; default: detected. With `columns`, a first "
+            "line with a possible code is a header only if the name of each column is one of its field's; a file whose "
+            "first line may be either is refused."
+        ),
     ] = None
     columns: Annotated[
         str | None,
@@ -164,25 +169,39 @@ def _map_columns(records: list[list[str]], options: CsvOptions) -> tuple[list[Fi
     """The field of each column, whether there is a header, and why the file is refused, if it is."""
     first = records[0]
     known: list[Field | None] = [_find_field(cell) for cell in first]
-    has_header = options.header
-    if has_header is None:
-        has_header = any(known) or not _looks_like_codes(records)
     if options.columns is not None:
         chosen: list[Field | None] = [
             None if text == IGNORED else cast("Field", text) for text in options.columns.split(",")
         ]
         if len(chosen) != len(first):
             unmapped: list[Field | None] = [None] * len(first)
+            has_header = any(known) if options.header is None else options.header
             return unmapped, has_header, f"has {len(first)} columns, but `columns` names {len(chosen)}"
-        is_unsure = options.header is None and has_header and not any(known)
-        if is_unsure and canonicalize_code(first[chosen.index("code")]):
-            return chosen, has_header, "may be a line with a code; send `header=true` or `header=false`"
-        return chosen, has_header, None
+        return chosen, *_find_header_above(chosen, known, records, options.header)
+    has_header = options.header
+    if has_header is None:
+        has_header = any(known) or not _looks_like_codes(records)
     if not has_header:
         if len(first) == 1:
             return ["code"], False, None
         return [None] * len(first), False, "is missing; name the fields of the columns in `columns`, or add a header"
     return known, True, _find_problem(first, known, options.unknown_columns)
+
+
+def _find_header_above(
+    chosen: list[Field | None], known: list[Field | None], records: list[list[str]], said: bool | None
+) -> tuple[bool, str | None]:
+    """Whether there is a header above columns that the client has named, and why the file is refused, if it is. A line
+    with a possible code is skipped only if the client said so, or if all its names are those of these fields."""
+    if said is not None:
+        return said, None
+    if all(field in (None, name) for field, name in zip(chosen, known, strict=True)):
+        return True, None
+    if not canonicalize_code(records[0][chosen.index("code")]):
+        return True, None
+    if _looks_like_codes(records):
+        return False, None
+    return True, "may be a line with a code; send `header=true` or `header=false`"
 
 
 def _looks_like_codes(records: list[list[str]]) -> bool:

@@ -75,7 +75,15 @@ def test_files_that_are_refused(text: str | bytes, problem: str) -> None:
         ("SALE-01,u1\nSALE-02,u2\n", {"columns": "code,userId"}, False, "code userId"),
         ("Gutschein;Kunde 1\nSALE-01;u1\n", {"columns": "-,code", "delimiter": "semicolon"}, True, "- code"),
         ("code,colour\n", {"columns": "code,-"}, True, "code -"),
-        ("code,user\n", {"columns": "userId,code"}, True, "userId code"),
+        ("code,user\n", {"columns": "userId,code", "header": True}, True, "userId code"),
+        ("user,code\nann,ABCD\n", {"columns": "userId,code"}, True, "userId code"),
+        ("Coupon code,user,x\nABCD,ann,\n", {"columns": "code,-,userId"}, True, "code - userId"),
+        ("VOUCHER\nABCD\n", {"columns": "code"}, True, "code"),
+        ("SALE-01,customer\nSALE-02,ann\n", {"columns": "code,userId"}, False, "code userId"),
+        ("SALE-01,user\n", {"columns": "code,userId"}, False, "code userId"),
+        ("customer,SALE-01\nann,SALE-02\n", {"columns": "userId,code"}, False, "userId code"),
+        ("SALE-01,code\nSALE-02,x\n", {"columns": "code,-"}, False, "code -"),
+        ("code,SALE-01\nx,SALE-02\n", {"columns": "-,code"}, False, "- code"),
         ("ABCD\nEFGH\n", {"header": False}, False, "code"),
         ("code\nEFGH\n", {"header": False}, False, "code"),
         ("a,b\tc\n", {"delimiter": "tab", "columns": "-,code", "header": False}, False, "- code"),
@@ -91,7 +99,15 @@ def test_what_the_client_says(text: str, options: dict[str, Any], has_header: bo
 def test_columns_that_do_not_fit() -> None:
     """Columns of another number are refused, and a first line that may be a header or a code."""
     assert detect("code,a\n", columns="code").problem == "has 2 columns, but `columns` names 1"
-    assert "may be a line with a code" in (detect("ABCD,x\nEFGH,y\n", columns="code,-").problem or "")
+    for text, columns in (
+        ("ABCD,x\nEFGH,y\n", "code,-"),
+        ("CODE,ann\nABCD,bob\n", "code,userId"),
+        ("PROMO,customer,1\nABCD,bob,2\n", "code,userId,maxRedemptions"),
+        ("ANNA,user\nOTTO,user\n", "code,-"),
+        ("code,user\n", "userId,code"),
+    ):
+        assert "may be a line with a code" in (detect(text, columns=columns).problem or "")
+        assert detect(text, columns=columns, header=False).problem is None
 
 
 @pytest.mark.parametrize("columns", ["", "-", "userId", "code,code", "code,colour", "code,userId,userId", "Code"])

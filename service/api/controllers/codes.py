@@ -163,7 +163,8 @@ class Codes(Controller):
         The delimiter of a CSV file (comma, semicolon, tab or pipe), a byte order mark and the header are detected from
         its first 16 KiB. Columns are found by their names in the header, in any order and case, or by common other
         names (`Coupon code`, `customer_id`, `Valid until`); `columns` maps them instead. A file with unknown columns
-        is refused, unless `unknownColumns` is `ignore`. `file` in the response shows how the file was read.
+        is refused, unless `unknownColumns` is `ignore`. `file` in the response shows how the file was read, and
+        `hasHeader` whether its first line was skipped.
 
         CSV and text may have up to 1 GiB, JSON 16 MiB. A line ends with LF, CR LF or CR. Invalid lines are reported; the
         other lines are added. If a body breaks off or is no valid JSON, the codes before that stay added. A workspace
