@@ -17,6 +17,7 @@ from service.api.context import Context
 from service.domain import field_types
 from service.domain.decoding import convert_query, decode
 from service.domain.errors import Refusal, invalid, malformed
+from service.domain.file_kinds import find_remedy
 from service.domain.uuids import parse_uuid
 from service.fastlane.bounded_protocol import has_left
 from service.formats.page_cursors import Cursor
@@ -31,6 +32,7 @@ UPLOAD_JSON_BYTES = 16 << 20
 UPLOAD_BYTES = 1 << 30
 
 _MAX_PARAMETERS = 64
+_CSV = "text/csv"
 
 _make_decoder = cache(msgspec.json.Decoder)
 
@@ -54,15 +56,18 @@ def parse_media_type(headers: Headers) -> str:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
             raise Refusal("unsupported_media_type", "Send the body in UTF-8.")
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Refusal("unsupported_media_type", "Send the body without a content coding.")
+    if (coding := headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        what = f"The request has the `Content-Encoding` {coding[:100]}. " if coding.isprintable() and coding else ""
+        raise Refusal("unsupported_media_type", f"{what}Decompress the body, and send it without a content coding.")
     return kind.strip().lower()
 
 
 def refuse_media_type(kind: str, accepted: str) -> Refusal:
     """The Refusal of a body of this media type."""
     what = f"the `Content-Type` {kind[:100]}" if kind.isprintable() and kind else "no `Content-Type`"
-    accepts = f"this address accepts {accepted}. Send the body in that format."
+    remedy = find_remedy(kind) if _CSV in accepted else None
+    send = f"If the body is a file, {remedy}, and send it as {_CSV}." if remedy else "Send the body in that format."
+    accepts = f"this address accepts {accepted}. {send}"
     return Refusal("unsupported_media_type", f"The request has {what}; {accepts}")
 
 

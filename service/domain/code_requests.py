@@ -22,6 +22,7 @@ from service.domain.field_types import (
     canonicalize_code,
     is_caller_id,
 )
+from service.domain.file_kinds import BEGIN_BYTES, explain_kind
 from service.domain.times import Time, check_time, check_times, to_ms
 
 CHUNK = 5_000
@@ -133,8 +134,8 @@ def parse_list(codes: Iterable[str], first: int = 1) -> Iterator[CodeLine | Reje
 class Lines:
     """Parses the lines of an upload as its bytes arrive, in bounded memory.
 
-    A line ends with LF, CR LF or CR. The first bytes of a CSV file show its layout. A quoted CSV field may contain line
-    breaks. If it has no closing quote, only its first line is invalid.
+    A line ends with LF, CR LF or CR. The first bytes show whether it is a text, and those of a CSV file its layout. A
+    quoted CSV field may contain line breaks. If it has no closing quote, only its first line is invalid.
     """
 
     def __init__(self, csv: bool, options: CsvOptions | None = None) -> None:
@@ -145,6 +146,7 @@ class Lines:
         self._delimiter = ","
         self._columns: tuple[str, ...] = ("code",)
         self._skips_header = False
+        self._begins = True
         self._sample = b""
         self._rest = b""
         self._return = b""
@@ -152,12 +154,13 @@ class Lines:
         self._held: list[tuple[int, bytes]] = []
 
     def feed(self, data: bytes) -> Iterator[list[CodeLine | RejectedLine]]:
-        """The lines that are complete now, some at a time. Raises Refusal `malformed` for a bad header."""
-        if self._csv and self.layout is None:
+        """The lines that are complete now, some at a time. Raises Refusal `malformed` for a bad header, or a file
+        that is no text."""
+        if self._begins:
             self._sample += data
-            if len(self._sample) < SAMPLE_BYTES:
+            if len(self._sample) < (SAMPLE_BYTES if self._csv else BEGIN_BYTES):
                 return
-            data = self._detect_layout(is_whole=False)
+            data = self._begin(is_whole=False)
         if self._return or b"\r" in data:
             data = self._unify_line_breaks(data)
         whole, line_break, rest = (self._rest + data).rpartition(b"\n")
@@ -175,15 +178,19 @@ class Lines:
 
     def close(self) -> Iterator[list[CodeLine | RejectedLine]]:
         """The remaining lines, at the end of the upload. Raises Refusal `malformed` for a bad header."""
-        if self._csv and self.layout is None:
-            yield from self.feed(self._detect_layout(is_whole=True))
+        if self._begins:
+            yield from self.feed(self._begin(is_whole=True))
         yield self._parse_lines([self._rest] if self._rest else [])
         while self._held:
             yield self._reject_first_held()
 
-    def _detect_layout(self, is_whole: bool) -> bytes:
-        """Detect the layout from the first bytes. Returns all bytes that have arrived."""
-        data, self._sample = self._sample, b""
+    def _begin(self, is_whole: bool) -> bytes:
+        """Check the first bytes, and detect a CSV file's layout from them. Returns all bytes that have arrived."""
+        data, self._sample, self._begins = self._sample, b"", False
+        if not self._csv:
+            if problem := explain_kind(data):
+                raise malformed("body", problem)
+            return data
         self.layout = detect_layout(data[:SAMPLE_BYTES], is_whole, self._options)
         if self.layout.problem:
             raise malformed("header", self.layout.problem)

@@ -9,12 +9,12 @@ import msgspec
 
 from service.domain.errors import BadField
 from service.domain.field_types import Answer, Request, canonicalize_code
+from service.domain.file_kinds import explain_kind
 
 SAMPLE_BYTES = 16 << 10
 """The first bytes of a file, from which its layout is detected."""
 MAX_RECORD_BYTES = 1_024
 BOM = b"\xef\xbb\xbf"
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _RECORDS = 50
 _MAX_NAME = 100
 """Characters of a column's name that the response repeats."""
@@ -107,8 +107,8 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
     """The layout of the file that begins with `sample`, or is it if `is_whole`."""
     has_bom = sample.startswith(BOM)
     delimiter: Delimiter = options.delimiter or "comma"
-    if sample.startswith(_UTF_16):
-        return _refuse_file(delimiter, has_bom, "is in UTF-16; save the file as CSV in UTF-8")
+    if problem := explain_kind(sample):
+        return _refuse_file(delimiter, has_bom, problem)
     text = sample.removeprefix(BOM).decode("utf-8", "replace")
     tables = {name: _split(text, is_whole, DELIMITERS[name]) for name in _list_candidates(options.delimiter)}
     delimiter = max(_list_candidates(options.delimiter), key=lambda name: _rate(tables[name]))

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from service.domain.errors import BadField, Refusal, malformed, refuse_fields
+from service.domain.file_kinds import name_kind
 from service.domain.mistakes import MAX_BYTES, describe_error, refuse_request
 from service.domain.plain_texts import amounts_of, check_amounts, check_texts, has_amounts
 
@@ -22,7 +23,8 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, every: bool = True) 
     except RecursionError:
         raise malformed("body", "is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        what = str(error).removeprefix("JSON is malformed: ")
+        kind = name_kind(body)
+        what = f"the body is {kind}" if kind else str(error).removeprefix("JSON is malformed: ")
         reason = f"is not valid JSON in UTF-8: {what}"[:200] if body.strip() else "is empty; send a JSON object"
         raise malformed("body", reason) from None
 

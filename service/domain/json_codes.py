@@ -9,6 +9,7 @@ import msgspec
 from service.domain.code_requests import LINES, CodeLine, RejectedLine, UploadCodes, parse_list
 from service.domain.decoding import decode
 from service.domain.errors import FieldError, Refusal, malformed, refuse_fields
+from service.domain.file_kinds import explain_kind
 
 MAX_ITEM_BYTES = 64 << 10
 """Of one item of the list."""
@@ -44,7 +45,7 @@ class JsonCodes:
             begin = _begin(self._rest)
             if begin is None:
                 if len(self._rest) > MAX_AROUND_BYTES:
-                    raise malformed("body", 'must begin with {"codes": [')
+                    raise malformed("body", explain_kind(self._rest) or 'must begin with {"codes": [')
                 return
             self._begins, self._rest = False, self._rest[begin.end() :]
         if self._lists:

@@ -1,6 +1,7 @@
 """Uploads: codes and bad lines, however the bytes are cut."""
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -94,6 +95,35 @@ def test_text_that_is_not_utf_8() -> None:
         RejectedLine(1, "AB\N{REPLACEMENT CHARACTER}CD", "is not UTF-8", "AB\N{REPLACEMENT CHARACTER}CD"),
         CodeLine("EFGH"),
     ]
+
+
+_FILES = (
+    ("an Excel workbook or a ZIP archive", b"PK\x03\x04\x14\x00\x06\x00\x08\x00\n\x00"),
+    ("an old Excel workbook", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00\x00\x00\x00"),
+    ("compressed with gzip", gzip.compress(b"code\nABCD\n" * 300, mtime=0)),
+    ("in UTF-16", b"\xff\xfe" + "code\nABCD\n".encode("utf-16-le")),
+    ("in UTF-16", b"\xfe\xff" + "code\nABCD\n".encode("utf-16-be")),
+)
+
+
+@pytest.mark.parametrize(("kind", "data"), _FILES)
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+def test_files_that_are_no_text(kind: str, data: bytes, step: int) -> None:
+    """A file that is no text is refused whole by what it is, as CSV, as text and as JSON, however it is cut."""
+    pieces = [data[start : start + step] for start in range(0, len(data), step)]
+    for parser in (Lines(csv=True), Lines(csv=False), JsonCodes()):
+        with pytest.raises(Refusal, match="malformed") as caught:
+            read_pieces(parser, pieces)
+        (error,) = caught.value.errors
+        assert error.field == ("header" if isinstance(parser, Lines) and parser.layout else "body")
+        assert f" is {kind}" in error.reason
+
+
+@pytest.mark.parametrize("data", [b"PK", b"PK12", b"AB", b"", b"PK-1\nPKPK-2\n", b"ABCD", b"ABCDE\nFGHI"])
+@pytest.mark.parametrize("step", [1, 3, 1 << 20])
+def test_short_texts_are_read(data: bytes, step: int) -> None:
+    """A text that is shorter than the beginnings of files is read, however it is cut."""
+    assert parse(data, as_csv=False, step=step) == list(parse_list(data.decode().split()))
 
 
 def test_a_bom_is_no_part_of_the_first_line() -> None:

@@ -166,9 +166,9 @@ class Codes(Controller):
         is refused, unless `unknownColumns` is `ignore`. `file` in the response shows how the file was read, and
         `hasHeader` whether its first line was skipped.
 
-        CSV and text may have up to 1 GiB, JSON 16 MiB. A line ends with LF, CR LF or CR. Invalid lines are reported; the
-        other lines are added. If a body breaks off or is no valid JSON, the codes before that stay added. A workspace
-        has at most 8 uploads and dry runs at once. Scope `manage`.
+        CSV and text may have up to 1 GiB, JSON 16 MiB, in UTF-8 without compression. A line ends with LF, CR LF or CR.
+        Invalid lines are reported; the other lines are added. If a body breaks off or is no valid JSON, the codes
+        before that stay added. A workspace has at most 8 uploads and dry runs at once. Scope `manage`.
         """
         caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)

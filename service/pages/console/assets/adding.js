@@ -26,7 +26,7 @@ function renderLayout({ delimiter, hasHeader, columns, problem }, again) {
   });
   return [
     problem && h("p", { class: "banner warn" },
-      `The header ${problem.split("; ")[0].replaceAll("`", "")}. ${columns.length ? "Choose below how to read the file." : ""}`),
+      `The header ${(columns.length ? problem.split("; ")[0] : problem).replaceAll("`", "")}. ${columns.length ? "Choose below how to read the file." : ""}`),
     columns.length > 0 && h("div", { class: "form" }, field("Columns are separated by", delimiters), field("The first line is", header)),
     columns.length > 0 && h("fieldset", {}, h("legend", {}, "Read the columns as"), h("div", { class: "form" },
       columns.map((column, place) => field(column.name || `Column ${place + 1}`, mapped[place], column.example && `such as ${column.example}`)))),
