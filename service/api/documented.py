@@ -27,6 +27,7 @@ from litestar.typing import FieldDefinition
 from service.access.caller import SCOPES
 from service.access.roles import list_roles
 from service.api.auth import OPEN
+from service.api.reading import may_be_empty
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.field_types import Answer
 from service.domain.outcomes import BY_CODE
@@ -165,6 +166,7 @@ def describe(
     if idempotent:
         codes += ["request_in_progress", "idempotency_key_reused"]
         codes += [] if hot else ["key_quota"]
+    optional = len(bodies) == 1 and all(map(may_be_empty, bodies.values()))
     responses: dict[Any, ResponseSpec] = {
         f"{_BODY}{media}": ResponseSpec(kind, generate_examples=False, media_type=media)
         for media, kind in bodies.items()
@@ -203,7 +205,7 @@ def describe(
         }
         content |= texts
         if content:
-            made.request_body = RequestBody(content=content, required=True)
+            made.request_body = RequestBody(content=content, required=not optional)
             _exemplify(content.get("application/json"), example)
         for status, response in declared.items():
             content = getattr(response, "content", None) or {}

@@ -26,7 +26,7 @@ async def perform(request: Request[Any, Any, Any], row: Row, name: str | None = 
     headers, caller = request.headers, get_caller(request)
     if request.scope["query_string"]:
         parse_query(request)  # raises Refusal: there are no parameters
-    body = await read_json_bytes(request, call_headers.MAX_BODY_BYTES, headers)
+    body = await read_json_bytes(request, row.operation.request, call_headers.MAX_BODY_BYTES, headers)
     wait_s = parse_preferred_wait_s(headers) if row.operation.durable else None
     wait = await Wait.begin(request.app.state.context, caller, wait_s)
     try:

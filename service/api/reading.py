@@ -108,14 +108,23 @@ def _refuse_large(declared: str, max_bytes: int) -> Refusal:
     )
 
 
+@cache
+def may_be_empty(kind: Any) -> bool:
+    """Whether a request may have no body, which then is `{}`: its body has no required field."""
+    return issubclass(kind, msgspec.Struct) and not any(field.required for field in msgspec.structs.fields(kind))
+
+
 async def read_json_bytes(
-    request: Request[Any, Any, Any], max_bytes: int = JSON_BYTES, headers: Headers | None = None
+    request: Request[Any, Any, Any], kind: Any, max_bytes: int = JSON_BYTES, headers: Headers | None = None
 ) -> bytes:
-    """The bytes of a JSON body. Raises Refusal `unsupported_media_type` for any other or no media type."""
+    """The bytes of a JSON body that is decoded as `kind`: `{}` for no body without a media type, if it may be empty.
+    Raises Refusal `unsupported_media_type` for any other or no media type."""
     headers = request.headers if headers is None else headers
-    kind = parse_media_type(headers)
-    if kind != "application/json":
-        raise refuse_media_type(kind, "application/json")
+    media_type = parse_media_type(headers)
+    if media_type != "application/json":
+        if not media_type and may_be_empty(kind) and not await _has_body(request, headers):
+            return b"{}"
+        raise refuse_media_type(media_type, "application/json")
     declared = headers.get("content-length", "")
     if max_bytes <= SMALL_BYTES or (declared.isdecimal() and int(declared[:20]) <= SMALL_BYTES):
         slot: AbstractContextManager[None] = nullcontext()
@@ -125,11 +134,17 @@ async def read_json_bytes(
         return b"".join([part async for part in read_chunks(request, max_bytes, headers)])
 
 
+async def _has_body(request: Request[Any, Any, Any], headers: Headers) -> bool:
+    async for _ in read_chunks(request, SMALL_BYTES, headers):
+        return True
+    return False
+
+
 async def read_json_body(
     request: Request[Any, Any, Any], kind: type[T], max_bytes: int = JSON_BYTES
 ) -> tuple[bytes, T]:
     """The bytes of a JSON body, and the struct in it."""
-    body = await read_json_bytes(request, max_bytes)
+    body = await read_json_bytes(request, kind, max_bytes)
     return body, decode(_make_decoder(kind), body)
 
 

@@ -108,7 +108,8 @@ def _make_openapi_config() -> OpenAPIConfig:
         version="1",
         description=(
             "Coupon redemption for flash sales. Requests and answers are JSON in UTF-8; a refusal is a problem "
-            "(RFC 9457) with a stable `code`, and changes nothing."
+            "(RFC 9457) with a stable `code`, and changes nothing. A request whose body has no required field may be "
+            "sent without a body and a `Content-Type`."
         ),
         license=License("MIT", identifier="MIT"),
         tags=_TAGS,

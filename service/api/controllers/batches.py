@@ -114,7 +114,7 @@ class Batches(Controller):
         `orderId`, so that it happens only once."""
         headers = request.headers
         caller, _, _ = unpack_request(request)
-        body = await read_json_bytes(request, BATCH_BYTES, headers)
+        body = await read_json_bytes(request, Batch, BATCH_BYTES, headers)
         operations = split(caller, body)
         wait_s = parse_preferred_wait_s(headers)
         call = call_without_body(request, caller, keyed=False)
