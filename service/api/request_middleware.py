@@ -10,16 +10,22 @@ from service.domain.limits import make_rate_headers
 from service.operations.accounting import NOBODY, SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
 
 _HEADER = b"x-request-id"
+_WITH_SLASH = frozenset((b"/", b"/checkout/", b"/console/", b"/schema/"))
+"""The root, and the pages, whose addresses people type: the paths that may end with a slash."""
+_NOWHERE = "/\0"
+"""A path without a route."""
 
 
 def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_ORIGINS) -> ASGIApp:
     """Add `X-Request-Id`, which is the client's if valid, and the SAFE_HEADERS that the response lacks. Take the
-    client's address from trusted proxies."""
+    client's address from trusted proxies. A path that is not exactly a route's is not found
+    (docs/decisions/0079-exact-paths.md)."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
+        _route_exactly(scope)
         sent, origin, forwarded = b"", None, []
         for name, value in scope["headers"]:
             if name == _HEADER and is_request_id(value):
@@ -52,6 +58,13 @@ def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_OR
         await app(scope, receive, send_more)
 
     return handle
+
+
+def _route_exactly(scope: HTTPScope) -> None:
+    """Litestar would also route a path with an empty segment, or a percent-encoded slash."""
+    path = scope["raw_path"]
+    if (path.endswith(b"/") and path not in _WITH_SLASH) or b"//" in path or (b"%" in path and b"%2f" in path.lower()):
+        scope["path"] = _NOWHERE
 
 
 def _encode_rates(rates: str) -> Headers:

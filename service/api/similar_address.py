@@ -1,6 +1,7 @@
 """The address of the API that a request with an unknown address may have meant."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from litestar import Request
 from litestar.routes import HTTPRoute
@@ -11,11 +12,12 @@ _MAX_CHARACTERS = 500
 
 
 def find_similar(request: Request[Any, Any, Any]) -> str | None:
-    """The method and address with the same words in another order, singular or plural, or after `/v1`; None if there is
-    none."""
-    path = request.scope["path"]
+    """The method and address with the same words in another order, singular or plural, with other slashes, or after
+    `/v1`; None if there is none."""
+    path = unquote(request.scope["raw_path"].decode("ascii"))
     if len(path) > _MAX_CHARACTERS:
         return None
+    path = "/" + "/".join(filter(None, path.split("/")))
     sent = [_simplify(part) for part in path.removeprefix(_PREFIX).split("/") if part]
     similar: dict[str, tuple[int, bool]] = {}
     for route in request.app.routes:

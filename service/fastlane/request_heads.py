@@ -31,12 +31,14 @@ class Head(NamedTuple):
 
 def read_head(data: bytes, match: "re.Match[bytes]") -> Head:
     """Check and parse the head that find_head matched. Refusal `malformed` or `headers_too_large`."""
-    method, _, minor, lines = match.groups()
+    method, target, minor, lines = match.groups()
     end = match.end()
     if end > MAX_HEAD_BYTES or lines.count(b"\n") > MAX_HEADERS:
         raise Refusal("headers_too_large")
     if method == b"CONNECT":
         raise malformed("method", "CONNECT is not offered")
+    if b"#" in target:  # uvicorn's parser would drop it and what follows
+        raise malformed("path", "must not have a `#`; percent-encode it as %23")
     values: dict[bytes, list[bytes]] = {}
     for line in lines.split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")

@@ -109,7 +109,8 @@ def _make_openapi_config() -> OpenAPIConfig:
         description=(
             "Coupon redemption for flash sales. Requests and answers are JSON in UTF-8; a refusal is a problem "
             "(RFC 9457) with a stable `code`, and changes nothing. A request whose body has no required field may be "
-            "sent without a body and a `Content-Type`."
+            "sent without a body and a `Content-Type`. A path is exact: one with a trailing `/`, "
+            "an empty segment or `%2F` is 404 `not_found`."
         ),
         license=License("MIT", identifier="MIT"),
         tags=_TAGS,
