@@ -69,7 +69,7 @@ faults: $(READY) ## inject faults into a service under load and judge every resp
 	  $(BIN)/python -m $$module $(ARGS); done
 
 # FUZZ="--seed 1", MALFORMED="--inputs 10000" and EXAMPLES=1000 are for the three in their order.
-fuzz: $(READY) ## send 20,000 requests made up from the OpenAPI document, a million malformed ones, and each parser 20,000 inputs
+fuzz: $(READY) ## send 20,000 requests made up from the OpenAPI document, a million malformed or at the ends of types, and each parser 20,000 inputs
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
 	@$(BIN)/python -m tests.hostile.malformed $(MALFORMED)
 	@SCRIP_FUZZ=$(or $(EXAMPLES),20000) $(BIN)/pytest tests/unit/test_properties.py -q

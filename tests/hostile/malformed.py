@@ -1,5 +1,6 @@
 """Malformed requests over raw sockets: good ones of every route with bytes put in, taken out and changed, in bodies and
-in heads: `python -m tests.hostile.malformed --inputs 1000000`, in `make fuzz`. None may be answered 5xx."""
+in heads, and with ids, times and numbers at the ends of their types in paths, queries and fields of bodies:
+`python -m tests.hostile.malformed --inputs 1000000`, in `make fuzz`. None may be answered 5xx."""
 
 import argparse
 import asyncio
@@ -9,17 +10,23 @@ import re
 import sys
 import time
 from collections import Counter
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import httpx
 import psutil
 
 from loadtests.own import own_service
 from loadtests.wire import Wire
+from tests import ends
 
 CONNECTIONS = 16
 IN_HEADS = 0.1
 """The share that may end a connection."""
+AT_ENDS = 0.3
+"""The share of the others that has an id, a time or a number at the end of its type, and is well formed."""
 PATIENCE_S = 30.0
+_PLACE = re.compile(r"\{(\w+)\}")
 _ID = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 _PLACES = {"code": "SUMMER-B", "userId": "alice", "orderId": "A-1", "event": "x"}
 _BODIES: tuple[object, ...] = (
@@ -47,7 +54,28 @@ _IN_HEADS = (
     b"X-Forwarded-For: ,,\r\n", b"Cookie: a=b\r\n",
 )  # fmt: skip
 
-Document = dict[str, dict[str, dict[str, object]]]
+_CONSOLE = {
+    "search": ("q",), "timeline": ("kind", "name"), "changes": ("code",), "jobs": ("cursor", "limit"),
+    "redemptions": ("bookId", "userId", "since", "until", "cursor", "limit"), "charts": ("span",),
+}  # fmt: skip
+"""Routes that the document lacks, and their parameters."""
+
+_is_lasting = re.compile(r"/v1/(workspace|webhooks|users|test/)").match
+"""Routes of settings, which a well-formed request would change for all requests after it."""
+_HEAVY = frozenset(("totalCodes", "count", "keepFree"))
+"""Fields with numbers of codes to generate."""
+
+Document = dict[str, Any]
+
+
+class Route(NamedTuple):
+    """An operation: its path with names, the parameters of its query, its body's fields, and an example of the body."""
+
+    method: str
+    path: str
+    parameters: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    example: dict[str, Any] | None = None
 
 
 class Maker:
@@ -56,33 +84,53 @@ class Maker:
     def __init__(self, document: Document, seed: int) -> None:
         self._draw = random.Random(seed)
         self._routes = [
-            (method.upper(), re.sub(r"\{(\w+)\}", lambda match: _PLACES.get(match[1], _ID), path))
+            _read_route(method.upper(), path, operation, document)
             for path, operations in document["paths"].items()
-            for method in operations
+            for method, operation in operations.items()
             if method in {"get", "post", "patch", "put"}
             and "/keys" not in path
             and not path.endswith(".csv")
             and path != "/health/ready"  # on a busy machine its answer may be 503
         ]
-        self._routes += [route for route in self._routes if re.search("lock|redeem|assign|validate", route[1])] * 3
+        self._routes += [route for route in self._routes if re.search("lock|redeem|assign|validate", route.path)] * 3
+        self._routes += [Route("GET", f"/console/data/{name}", names) for name, names in _CONSOLE.items()]
 
     def make(self) -> tuple[bytes, bool]:
         """A request, and whether it may end the connection."""
         draw = self._draw
-        method, path = draw.choice(self._routes)
-        body = b"" if method == "GET" else json.dumps(draw.choice(_BODIES)).encode()
+        route = draw.choice(self._routes)
         in_head = draw.random() < IN_HEADS
+        if not in_head and draw.random() < AT_ENDS and (route.method == "GET" or not _is_lasting(route.path)):
+            return self._make_at_ends(route), False
+        method, path = route.method, _PLACE.sub(lambda match: _PLACES.get(match[1], _ID), route.path)
+        body = b"" if method == "GET" else json.dumps(draw.choice(_BODIES)).encode()
         if body and not in_head:
             body = self._changed(body, _TOKENS)
         elif not body and not in_head:
             query = self._changed(b"limit=10&cursor=x&status=a&q=b", _IN_QUERIES)
             path += "?" + query.decode("latin-1")
         kind = draw.choice(("application/json",) * 20 + ("text/csv", "text/plain", "multipart/form-data", "x", ""))
-        head = (
-            f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\nContent-Type: {kind}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        ).encode()
+        head = _make_head(method, path, kind, body)
         return (self._changed(head, _IN_HEADS) if in_head else head) + body, in_head
+
+    def _make_at_ends(self, route: Route) -> bytes:
+        """A request of this route with an end of a type in its path, its query, or a field of its body."""
+        draw = self._draw
+        places = ["path"] * ("{" in route.path) + ["query"] * bool(route.parameters) + ["body"] * bool(route.fields)
+        at = draw.choice(places) if places else ""
+        path = _PLACE.sub(
+            lambda match: draw.choice(ends.TEXTS) if at == "path" else _PLACES.get(match[1], _ID), route.path
+        )
+        if at == "query":
+            named = draw.sample(route.parameters, k=draw.randint(1, len(route.parameters)))
+            path += "?" + urlencode({name: draw.choice((*ends.TEXTS, *ends.NUMBERS, "request")) for name in named})
+        body = b""
+        if route.method != "GET":
+            members = {name: value for name, value in (route.example or {}).items() if name not in _HEAVY}
+            if at == "body":
+                members[draw.choice(route.fields)] = draw.choice((*ends.TEXTS, *ends.NUMBERS, *ends.LAST_NUMBERS))
+            body = json.dumps(members).encode()
+        return _make_head(route.method, path, "application/json", body) + body
 
     def _bytes(self) -> bytes:
         return bytes(self._draw.choices(range(33, 127), k=self._draw.randint(0, 4)))
@@ -95,6 +143,25 @@ class Maker:
             new = draw.choice(tokens) if draw.random() < 0.7 else self._bytes()
             data = data[:start] + new + data[end:]
         return data
+
+
+def _read_route(method: str, path: str, operation: dict[str, Any], document: Document) -> Route:
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    schema = content.get("schema", {})
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    examples = [one["value"] for one in content.get("examples", {}).values()]
+    parameters = tuple(one["name"] for one in operation.get("parameters", ()) if one["in"] == "query")
+    example = content.get("example") or next(iter(examples), None)
+    fields = tuple(name for name in schema.get("properties", ()) if name not in _HEAVY)
+    return Route(method, path, parameters, fields, example)
+
+
+def _make_head(method: str, path: str, kind: str, body: bytes) -> bytes:
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\nContent-Type: {kind}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
 
 
 async def send_all(url: str, inputs: int, seed: int, document: Document) -> tuple[Counter[int], list[bytes]]:

@@ -5,19 +5,10 @@ import re
 
 import pytest
 
+from tests.ends import EVENTS, IDS
 from tests.integration.requests_table import REQUESTS, Place, filled, make_place, send
 from tests.service_fixture import Service, new_id
 
-IDS = (
-    "00000000-0000-0000-0000-000000000000",
-    "00000000-0000-7000-8000-000000000000",
-    "e677d21f-dbff-7fff-bfff-ffffffffffff",  # the last ms of 9999
-    "e677d21f-dc00-7000-8000-000000000001",  # the year 10000
-    "ffffffff-ffff-7000-8000-000000000001",
-    "ffffffff-ffff-7fff-bfff-ffffffffffff",
-    "ffffffff-ffff-ffff-ffff-ffffffffffff",
-)
-EVENTS = ("0-0", f"{2**62 - 1}-{2**62}", f"{2**63}-1", f"1-{2**63 - 1}", f"1-{2**63}", f"{10**300}-1", "1-1-1", "-1-1")
 _OURS = re.compile(r"\{(book|job|redemption|key|webhook|delivery)\}")
 _OUR_PARAMETERS = re.compile(r"\{(?:book|job|redemption|key|webhook|delivery)Id\}")
 

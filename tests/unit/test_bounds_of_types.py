@@ -2,8 +2,10 @@
 
 import importlib
 import pkgutil
+import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,20 +22,8 @@ from service.domain.field_types import Request
 from service.domain.times import LATEST_MS, Time, check_time, to_datetime, to_ms
 from service.domain.uuids import LAST_ID, first_id, last_id, parse_uuid, time_ms_of
 from service.formats.event_id import END, parse_event_id, parse_sent_id
-
-TOO_EARLY = (
-    "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00-23:59", "1969-12-31T23:59:59.999Z",
-    "1970-01-01T00:00:00+00:01", "1970-01-01T23:58:59.999+23:59",
-)  # fmt: skip
-TOO_LATE = ("9999-12-31T23:59:59.999999-00:01", "9999-12-31T23:59:59.999999-23:59", "9999-12-31T00:01:00-23:59")
-NO_TIMES = (
-    "10000-01-01T00:00:00Z", "+10000-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "-0001-01-01T00:00:00Z",
-    "9999-12-31T23:59:59.9999999Z", "9999-12-31T24:00:00Z", "2026-01-01T00:00:00+24:00", "253402300800000", "9" * 400,
-)  # fmt: skip
-TIMES = ("1970-01-01T00:00:00Z", "1970-01-01T23:59:00+23:59", "9999-12-31T23:59:59.999999Z",
-         "9999-12-31T23:59:59.999999+23:59", "9999-12-31T00:00:59.999999-23:59")  # fmt: skip
-
-NUMBERS = (2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**400, -1, -(2**63), -(2**64))
+from tests import ends
+from tests.ends import NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
 
 _FAR = tuple(
     str(UUID(int=at_ms << 80 | 7 << 76 | 8 << 60 | 1)) for at_ms in (LATEST_MS + 1, 2**48 - 1)
@@ -181,3 +171,11 @@ def test_every_whole_number_of_a_request_is_bounded(kind: type[Request], field: 
             assert -1 <= low <= high < 2**31
     for number in NUMBERS:
         assert field in _refused(kind, b'{"%s":%d}' % (field.encode(), number))
+
+
+def test_schemathesis_tries_the_ends() -> None:
+    """The dictionaries of `make fuzz` have the ids, events and times of tests/ends.py."""
+    config = Path(__file__).parents[1] / "schemathesis" / "schemathesis.toml"
+    dictionaries = tomllib.loads(config.read_text())["dictionaries"]
+    for name, texts in (("ids", ends.IDS), ("events", ends.EVENTS), ("times", ends.TIMES)):
+        assert dictionaries[name]["values"] == list(texts)
