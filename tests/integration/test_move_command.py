@@ -1,12 +1,15 @@
 """`scrip move`: an operator moves a workspace to another partition."""
 
+import asyncio
+
 import pytest
 from click.testing import Result
 
+from service.record.queries import query
 from tests.commands import scrip
 from tests.conftest import leave_out
-from tests.service_fixture import Service, new_code, ok
-from tests.waiting import until
+from tests.service_fixture import Service, database, new_code, ok
+from tests.waiting import until, wait_until
 
 
 def _move(service: Service, *options: str) -> Result:
@@ -53,3 +56,22 @@ def test_refusals_say_what_to_do(mover: Service) -> None:
     assert "`scrip workspaces list` shows all" in _move(mover, "nobody", "1").output
     assert f"the partitions 0 to {mover.partitions - 1}" in _move(mover, "mover", str(mover.partitions)).output
     assert "No move of mover waits" in _move(mover, "mover", "1", "--cancel").output
+
+
+async def test_a_user_is_deleted_while_the_workspace_moves(mover: Service) -> None:
+    """A deletion that waits for a move's commit is done in the new partition, without a refusal."""
+    mover.make_workspace("deleting", "live", 0)
+    client = mover.client("deleting_admin")
+    ((workspace, epoch),) = await mover.fetch(
+        "SELECT workspace, epoch FROM workspaces JOIN partitions ON id = partition WHERE name = 'deleting'"
+    )
+    async with database(mover.run.facts["databaseUrl"]) as connection, connection.transaction():
+        versions = await connection.fetch(query("lock_config_versions"), [0, 1])
+        answer = asyncio.create_task(asyncio.to_thread(client.delete, "/v1/users/ann"))
+        await wait_until(lambda: mover.fetch(_WAITING))
+        version = max(row["version"] for row in versions) + 1
+        await connection.execute(query("move_workspace"), workspace, 0, 1, version, epoch, 0, 0)
+    assert (await answer).status_code == 204
+
+
+_WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE config_versions%'"

@@ -173,13 +173,14 @@ class Users(Controller):
         requests with this id are of a new user. Scope `manage`."""
         caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
-        check_open(context, caller.partition)
-        last = await context.decider.tail(caller.partition)
-        if last.epoch < context.decider.epoch(caller.partition):
-            raise Refusal.temporary("recovering")
-        if not await context.recorded.wait(caller.partition, *last, BARRIER_MS):
-            raise Refusal.temporary("behind")
-        pseudonym = await begin_erasure(context.pool, caller.workspace, caller.partition, user_id, last)
+        try:
+            pseudonym = await _begin_erasure(context, caller, caller.partition, user_id)
+        except Refusal:
+            # The workspace may just have moved. The caller's partition is read again only for the next request.
+            partition = (await read_workspace(context.pool, caller.workspace)).partition
+            if partition == caller.partition:
+                raise
+            pseudonym = await _begin_erasure(context, caller, partition, user_id)
         await _wait_erased(context, caller, pseudonym)
 
 
@@ -188,6 +189,17 @@ def check_user(caller: Caller, user_id: str) -> None:
     resolve_user(caller, user_id)
     if not is_caller_id(user_id):
         raise Refusal("not_found", f"No user has this id: a user id has {ID_CHARACTERS}.")
+
+
+async def _begin_erasure(context: Context, caller: Caller, partition: int, user_id: str) -> str:
+    """Order the deletion once everything up to now is recorded; return the pseudonym. Raises Refusal."""
+    check_open(context, partition)
+    last = await context.decider.tail(partition)
+    if last.epoch < context.decider.epoch(partition):
+        raise Refusal.temporary("recovering")
+    if not await context.recorded.wait(partition, *last, BARRIER_MS):
+        raise Refusal.temporary("behind")
+    return await begin_erasure(context.pool, caller.workspace, partition, user_id, last)
 
 
 async def _wait_erased(context: Context, caller: Caller, pseudonym: str) -> None:
