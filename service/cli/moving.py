@@ -1,7 +1,6 @@
 """`scrip move`: order a worker to move a workspace to another partition."""
 
 import asyncio
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from service.record.partitions.moves import Move
     from service.record.partitions.partition_rows import Partition
 
+LINE_S = 2.0
+"""Between two lines of progress."""
+
 
 @click.command(epilog="Example: scrip move shop 3 --dry-run")
 @click.argument("workspace")
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 def move(workspace: str, partition: int, dry_run: bool, cancel: bool) -> None:
     """Move a workspace to another partition.
 
-    The command orders the move and shows its progress; a worker runs it. Requests go on: the workspace is closed (503
-    `recovering`) for a moment at the end, and no other workspace is. If anything dies meanwhile, the worker undoes or
-    finishes the move by itself. Running the command again shows a move that was ordered, or reports that it is done.
+    The command orders the move, and shows its progress and why an attempt has ended; a worker runs it. Requests go on:
+    the workspace is closed (503 `recovering`) for a moment at the end, and no other workspace is. While its keys change
+    faster than they are copied, it is also closed for parts of a second before. If anything dies meanwhile, the worker
+    undoes or finishes the move by itself. Running the command again shows a move that was ordered, or reports that it
+    is done.
     """
     from service.common import config
 
@@ -123,28 +127,47 @@ async def order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: i
 
 
 async def _show_progress(connection: "asyncpg.Connection", name: str, number: int) -> None:
-    """Show a progress bar until the move is done. Raises ClickException as follow_move."""
-    bar, last = None, None
-    with contextlib.ExitStack() as stack:
-        async for last in follow_move(connection, name, number):
-            if bar is None and last.attempts and last.state != "done":
-                bar = stack.enter_context(click.progressbar(length=max(last.total, 1), label=f"Moving {name}"))
-            if bar is not None:
-                bar.length = max(last.total, 1)
-                bar.update(min(last.done, bar.length) - bar.pos)
+    """Show the progress until the move is done. Raises ClickException as follow_move."""
+    last, progress = None, Progress()
+    async for last in follow_move(connection, name, number):
+        if line := progress.next_line(last, time.monotonic()):
+            click.echo(f"Moving {name}: {line}")
     if last:
         click.echo(
             f"{name} is in partition {last.target}. "
-            f"It was closed for {last.closed_ms} ms; {last.total} keys were copied."
+            f"It was closed for {last.closed_ms} ms; {last.done} keys were copied."
         )
+
+
+class Progress:
+    """What a move does, how many keys it copies a second, and how many are left."""
+
+    def __init__(self) -> None:
+        self._shown: tuple[str, str] | None = None
+        self._at, self._done = 0.0, 0
+
+    def next_line(self, move: "Move", now: float) -> str:
+        """The line to show now: at once if the worker does something else, and every LINE_S; '' for none."""
+        is_new = (move.state, move.reason) != self._shown
+        if move.state == "done" or not (move.reason or move.attempts) or not (is_new or now >= self._at + LINE_S):
+            return ""
+        rate = (move.done - self._done) / (now - self._at) if self._at and move.done >= self._done else 0.0
+        self._shown, self._at, self._done = (move.state, move.reason), now, move.done
+        if move.state == "clearing":
+            return "it has moved; the worker removes its old keys"
+        if move.state == "ordered" or not move.total:
+            return move.reason
+        left = max(0, move.total - move.done)
+        return f"{move.reason}; {move.done} keys are copied ({rate:.0f} a second), about {left} are left"
 
 
 async def follow_move(connection: "asyncpg.Connection", name: str, number: int) -> "AsyncGenerator[Move]":
     """Read a workspace's move five times a second, the last time when it is done. Raises ClickException if it fails, is
     withdrawn, or doesn't begin in time."""
     from service.record.partitions.moves import read_move
+    from service.record.partitions.partition_rows import read_partition
 
-    deadline = time.monotonic() + orders.WORKER_S
+    deadline, had_worker = time.monotonic() + orders.WORKER_S, True
     while True:
         move = await read_move(connection, number)
         if move is None:
@@ -158,6 +181,10 @@ async def follow_move(connection: "asyncpg.Connection", name: str, number: int) 
         yield move
         if move.state == "done":
             return
+        source = await read_partition(connection, move.source)
+        if had_worker and not source.lease_live:
+            click.echo(f"No worker holds partition {source.id} now. The move goes on when one does.", err=True)
+        had_worker = bool(source.lease_live)
         await asyncio.sleep(orders.POLL_S)
 
 
@@ -169,4 +196,5 @@ async def _explain_no_start(connection: "asyncpg.Connection", move: "Move") -> s
     for partition in (move.source, move.target):
         if not rows[partition].lease_live:
             return f"No worker holds partition {partition}. Start one (`scrip worker`). {hint}"
-    return f"The worker of partition {move.source} has not begun. Its log names the reason (`move_waits`). {hint}"
+    reason = move.reason or "its log names the reason (`move_waits`)"
+    return f"The worker of partition {move.source} has not begun: {reason}. {hint}"

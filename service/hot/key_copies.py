@@ -1,7 +1,7 @@
 """Copies of a workspace's keys in another partition, for a move between open partitions (docs/decisions/0055)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,8 @@ from service.hot.scripts import MOVING, PROJECTION, SERVING, Scripts
 
 KEYS_A_RUN = 100
 """Some hundred microseconds in Redis, and one fsync."""
-RUNS_AT_ONCE = 8
+RUNS_AT_ONCE = 32
+"""Under load each run waits milliseconds for the server, twice. Fewer at once copy less than what changes."""
 OWN_KINDS = frozenset("wm")
 """The settings, without which scripts refuse the workspace, and the mark of its leaving are not copied."""
 LEFT_MS = 86_400_000
@@ -74,6 +75,10 @@ class ChangedKeys:
         names, self._connection.names = self._connection.names, set()
         return sorted(names)
 
+    def forget(self, *names: str) -> None:
+        """Remove these names from those since the last call of `take`."""
+        self._connection.names.difference_update(names)
+
     async def until(self, *names: str) -> None:
         """Wait until these keys are among the changed ones: then all earlier changes are. Raises ChangesLost."""
         while not self._connection.names.issuperset(names):
@@ -119,16 +124,20 @@ class Copies:
         await self._server.load(self._scripts)
 
     async def names(self) -> AsyncIterator[list[str]]:
-        """Pages of the names of the workspace's keys, as Server.names."""
+        """Pages of the names of the workspace's keys, as Server.names, and large enough for RUNS_AT_ONCE."""
+        names: list[str] = []
         async for page in self._server.names(self.prefix):
-            yield [name.decode("utf-8", "replace") for name in page]
+            names += [name.decode("utf-8", "replace") for name in page]
+            if len(names) >= KEYS_A_RUN * RUNS_AT_ONCE:
+                yield names
+                names = []
+        yield names
 
     async def clear(self, but: frozenset[str] = frozenset()) -> None:
         """Remove the workspace's keys, except those of some kinds."""
-        async for page in self.names():
-            names = [name for name in page if self.kind_of(name) not in but]
-            for start in range(0, len(names), KEYS_A_RUN):
-                await self._run("clear", (self._gate,), names[start : start + KEYS_A_RUN])
+        async for names in self.names():
+            kept = [name for name in names if self.kind_of(name) not in but]
+            await _run_all(kept, lambda run: self._run("clear", (self._gate,), run))
 
     async def has_books(self) -> bool:
         """Whether the partition has any book of the workspace."""
@@ -141,9 +150,7 @@ class Copies:
     async def copy_from(self, source: "Copies", names: Sequence[str]) -> None:
         """Copy these keys of the source; remove those that it doesn't have."""
         kept = [name for name in names if source.kind_of(name) not in OWN_KINDS]
-        some = [kept[start : start + KEYS_A_RUN] for start in range(0, len(kept), KEYS_A_RUN)]
-        for start in range(0, len(some), RUNS_AT_ONCE):
-            await asyncio.gather(*(self._copy_run(source, run) for run in some[start : start + RUNS_AT_ONCE]))
+        await _run_all(kept, lambda run: self._copy_run(source, run))
 
     async def read(self, names: Sequence[str]) -> list[Any]:
         """The stored values of the first of these keys, each with its remaining life in ms."""
@@ -193,3 +200,14 @@ class Copies:
     def kind_of(self, name: str) -> str:
         """The kind of a key of the workspace."""
         return name.removeprefix(self.prefix).partition(":")[0]
+
+
+async def _run_all(names: Sequence[str], run: Callable[[Sequence[str]], Awaitable[Any]]) -> None:
+    """Run something for all of these names, KEYS_A_RUN in a run. A run begins as soon as another one ends."""
+    runs = iter([names[start : start + KEYS_A_RUN] for start in range(0, len(names), KEYS_A_RUN)])
+
+    async def take_runs() -> None:
+        for some in runs:
+            await run(some)
+
+    await asyncio.gather(*(take_runs() for _ in range(min(RUNS_AT_ONCE, -(-len(names) // KEYS_A_RUN)))))

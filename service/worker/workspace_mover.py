@@ -1,6 +1,7 @@
 """Move workspaces to other partitions while requests go on (docs/decisions/0055)."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,11 +25,12 @@ from service.record.config.workspace_rows import read_workspace
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions import moves
 from service.record.partitions.comparisons import LostTurn
-from service.record.partitions.moves import CannotMove, Move, Switch
+from service.record.partitions.moves import CannotMove, InChange, Move, Switch
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import Partition, read_partition
 from service.record.partitions.standby_rows import read_flushed
 from service.record.pool import wait_out_outage
+from service.worker.key_copier import KeyCopier
 from service.worker.lease_keeper import Lease
 from service.worker.projection_catchup import projector_of
 from service.worker.recorded_changes import RecordedChanges
@@ -37,17 +39,23 @@ from service.worker.task_supervisor import reason_of
 PAUSE_S, BUSY_S, UNDO_S = 1.0, 0.5, 0.02
 """An attempt that is interrupted is undone soon: it may have closed the workspace."""
 MOST_ATTEMPTS = 10
-ROUNDS, FEW_KEYS = 50, 500
-"""Changed keys are copied again until few are left, or that often: the rest follows while the workspace is closed."""
-MOST_CHANGED = 20_000
-"""Names of changed keys, some 3 MiB, before which these are copied while others are."""
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.2
 CLOSED_S = 15.0
 """The longest wait while a workspace is closed or about to be, for a record that lags; then the attempt is undone."""
-PROBES, PROMPT_S = 5, 0.5
+LOCKED_S = 5.0
+"""The same for Redis, while other changes of configuration wait."""
+LAST_COPY_S = 1.0
+"""For so long changed keys are copied while other changes of configuration wait, before the workspace is closed."""
+PROBES, PROMPT_S, PROBE_PAUSE_S = 10, 0.4, 0.1
+CHANGE_TRIES, YIELDS = 10, 5
+"""Rows are moved again if a user is to be deleted meanwhile, at most so often; the first times at once."""
+CHANGE_S = 30.0
+"""The longest wait for deletions of users, and for books that leave Redis or return."""
+CHASE_PAUSE_S = 0.1
 STANDBYS_S = 10.0
 POLL_S = 0.01
-PROGRESS_S = 0.5
+PROGRESS_S, KEEP_S = 0.5, 1.0
+INTERRUPTED = "interrupted: "
 
 _FAILED = (Fenced, Broken, OSError, hiredis.ReplyError, NotVerified, ChangesLost, CannotMove, LostTurn, Refusal)
 """What ends an attempt, besides Postgres's errors. If the source itself is no longer ours, its other tasks notice."""
@@ -65,13 +73,14 @@ class WorkspaceMover:
     """One for each open partition, for the workspaces that are to leave it. It moves one at a time:
 
     1. Wait until the target's epoch is newer than the source's (service/worker/partition_worker.py turns it), and have
-       the source's turn: no comparison, retirement or deletion of a user runs meanwhile. Give the settings a new
-       version, project them, and remove what an earlier attempt has left in the target.
+       the source's turn: no comparison or retirement runs meanwhile. Give the settings a new version, project them, and
+       remove what an earlier attempt has left in the target.
     2. Copy all keys, except the settings, without which no script decides. Redis names the keys that change meanwhile;
-       copy these again until few are left.
+       copy these again until that takes a moment (service/worker/key_copier.py).
     3. In one transaction of Postgres, move the facts, then codes and users, then what came since, and copy changed keys
-       meanwhile. Wait until events of both partitions are recorded soon. Then let changes of configuration in both
-       wait, until all earlier ones are in Redis.
+       meanwhile. If a user is to be deleted, roll back, let that go first, and repeat this step. Wait until events of
+       both partitions are recorded soon. Then let changes of configuration in both wait, until all earlier ones are in
+       Redis.
     4. Remove the settings from the source: the workspace is closed. Copy the last changed keys. Append an event after
        them in the target. Wait until the last events of both partitions are recorded.
     5. Move the last facts and the workspace's own row, if both partitions are still in the same epochs, and commit.
@@ -102,6 +111,7 @@ class WorkspaceMover:
         self._projector = projector_of(server, scripts)
         self._changes = RecordedChanges(pool, Looker.of(server, scripts), erasing)
         self._log = log.bind(source=server.partition)
+        self._stage, self._has_erasing = "", False
 
     async def run(self, lease: Lease) -> None:
         while True:
@@ -127,10 +137,15 @@ class WorkspaceMover:
                 await self._start(move)
         except Waiting as waiting:
             self._log.info("move_waits", workspace=move.workspace, target=move.target, reason=str(waiting))
+            await moves.note_reason(self._pool, move.workspace, f"waits: {waiting}")
             return PAUSE_S
         except (*_FAILED, *postgres.ERRORS) as error:
-            reason = str(error) if isinstance(error, CannotMove | NotVerified | ChangesLost) else reason_of(error)
+            # Rolling back on a lost connection raises another error than the first one.
+            cause = error.__context__ if isinstance(error.__context__, CannotMove) else error
+            reason = str(cause) if isinstance(cause, CannotMove | NotVerified | ChangesLost) else reason_of(error)
             self._log.warning("move_interrupted", workspace=move.workspace, target=move.target, reason=reason)
+            with wait_out_outage(self._log):
+                await moves.note_reason(self._pool, move.workspace, f"{INTERRUPTED}{reason}")
             return UNDO_S if move.state == "ordered" else PAUSE_S
         return BUSY_S
 
@@ -148,20 +163,15 @@ class WorkspaceMover:
         async with self._moving, self._changes.turn() as is_ours:
             if not is_ours:
                 raise Waiting("a comparison runs, or books or orders leave Redis")
-            renewing = asyncio.create_task(self._renew_turn())
-            try:
-                async with self._erasing:
-                    await self._attempt(move, here, target, renewing)
-            finally:
-                renewing.cancel()
-                await asyncio.gather(renewing, return_exceptions=True)
+            async with _beside(self._renew_turn()) as renewing:
+                await self._attempt(move, here, target, renewing)
 
     async def _renew_turn(self) -> None:
         while True:
             await self._changes.renew()
             await asyncio.sleep(PAUSE_S)
 
-    async def _attempt(self, move: Move, here: Partition, target: Partition, renewing: asyncio.Task[None]) -> None:
+    async def _attempt(self, move: Move, here: Partition, target: Partition, renewing: "asyncio.Future[None]") -> None:
         """Steps 1 to 6. Raises Waiting if it can't begin."""
         try:
             await moves.begin_move(self._pool, move, self._fence)
@@ -174,96 +184,155 @@ class WorkspaceMover:
             self._copies(move, target) as new,
             follow_changes(self._url, move.source, move.workspace) as changed,
         ):
-            await new.clear(frozenset("m"))
-            await self._copy_all(old, new, changed, move)
-            async with self._pool.acquire() as connection, connection.transaction():
-                switch = Switch(connection, move)
-                versions = await self._copy_during(self._move_rows(connection, switch, old, new), old, new, changed)
-                projected = RedisProjector(new.project)
-                await self._wait(lambda: _has_seen(self._projector, move.source, versions), CLOSED_S)
-                await self._wait(lambda: _has_seen(projected, move.target, versions), CLOSED_S)
-                await switch.move_new_facts()
-                await self._copy_changed(old, new, changed)
-                closed_at = time.monotonic()
-                async with asyncio.timeout(CLOSED_S):
-                    arrived = await self._close(old, new, changed, versions)
-                await switch.move_rest()
-                if renewing.done():
-                    raise CannotMove("another process has the partition's turn")
-                closed_ms = round((time.monotonic() - closed_at) * 1000)
-                await switch.move_workspace(self._fence, here.epoch, target.epoch, arrived, closed_ms)
+            copier = KeyCopier(old, new, changed, partial(self._paused, move, old, changed))
+            self._stage = "copies keys"
+            async with _beside(self._report(move, copier)):
+                await new.clear(frozenset("m"))
+                await copier.copy_all(await moves.estimate_keys(self._pool, move.workspace))
+                await copier.settle()
+                self._stage = "moves rows in Postgres, and copies changed keys"
+                closed_at = await self._switch(move, copier, here, target, renewing)
             await self._open(move, new)
             closed_ms = round((time.monotonic() - closed_at) * 1000)
         self._log.info("moved", workspace=move.workspace, target=move.target, closed_ms=closed_ms)
         await self._clear_source(move)
+
+    async def _switch(
+        self, move: Move, copier: KeyCopier, here: Partition, target: Partition, renewing: "asyncio.Future[None]"
+    ) -> float:
+        """Steps 3 to 5; return when the workspace was closed. A deletion of a user goes first."""
+        for number in range(CHANGE_TRIES):
+            copier.allow_pauses()
+            await self._until_unchanged(move, copier)
+            try:
+                async with self._without_erasing(), self._pool.acquire() as connection, connection.transaction():
+                    switch = Switch(connection, move)
+                    work = self._move_rows(connection, switch, copier)
+                    versions = await self._copy_during(work, switch, copier, move if number < YIELDS else None)
+                    await self._while_kept(self._prepare(move, copier, versions), switch)
+                    await switch.move_new_facts()
+                    await self._while_kept(copier.settle(LAST_COPY_S), switch)
+                    closed_at = time.monotonic()
+                    async with asyncio.timeout(CLOSED_S):
+                        arrived = await self._while_kept(self._close(copier, versions), switch)
+                    await switch.move_rest()
+                    if renewing.done():
+                        raise CannotMove("another process has the partition's turn")
+                    closed_ms = round((time.monotonic() - closed_at) * 1000)
+                    await switch.move_workspace(self._fence, here.epoch, target.epoch, arrived, closed_ms)
+                return closed_at
+            except InChange:
+                self._log.info("move_yields", workspace=move.workspace, target=move.target)
+        raise CannotMove("users are deleted, or books leave Redis or return, again and again")
+
+    @asynccontextmanager
+    async def _without_erasing(self) -> AsyncIterator[None]:
+        async with self._erasing:
+            self._has_erasing = True
+            try:
+                yield
+            finally:
+                self._has_erasing = False
+
+    async def _prepare(self, move: Move, copier: KeyCopier, versions: dict[int, int]) -> None:
+        """Wait until all changes of configuration are in Redis."""
+        projected = RedisProjector(copier.new.project)
+        await self._wait(lambda: _has_seen(self._projector, move.source, versions), LOCKED_S)
+        await self._wait(lambda: _has_seen(projected, move.target, versions), LOCKED_S)
+
+    async def _until_unchanged(self, move: Move, copier: KeyCopier) -> None:
+        """Let deletions of users end, and books leave Redis or return. Raises CannotMove."""
+        deadline = time.monotonic() + CHANGE_S
+        while await moves.is_in_change(self._pool, move.workspace):
+            if time.monotonic() > deadline:
+                raise CannotMove("a user of the workspace is being deleted, or a book leaves Redis or returns")
+            await copier.copy_changed()
+            await asyncio.sleep(CHASE_PAUSE_S)
+
+    async def _report(self, move: Move, copier: KeyCopier) -> None:
+        while True:
+            done = copier.copied
+            await moves.advance_move(self._pool, move.workspace, done, done + copier.left, self._stage)
+            await asyncio.sleep(PROGRESS_S)
+
+    @asynccontextmanager
+    async def _paused(self, move: Move, old: Copies, changed: ChangedKeys) -> AsyncIterator[None]:
+        """Close the workspace in the source, and open it again with settings that are newer than the mark. No user is
+        deleted meanwhile: that would fail as if the partition were closed."""
+        async with contextlib.nullcontext() if self._has_erasing else self._erasing:
+            await moves.reopen(self._pool, move, self._fence)
+            row = await read_workspace(self._pool, move.workspace)
+            self._log.info("move_pauses_requests", workspace=move.workspace, target=move.target)
+            changed.forget(*old.left_names)
+            try:
+                await old.leave(row.version - 1)
+                async with asyncio.timeout(PAUSE_S):
+                    await changed.until(*old.left_names)  # so that no later wait finds this mark
+                changed.forget(*old.left_names)
+                yield
+            finally:
+                await self._projector.workspace(row)
+                await self._projector.seen(move.source, row.version)
 
     async def _project_here(self, move: Move) -> None:
         row = await read_workspace(self._pool, move.workspace)
         await self._projector.workspace(row)
         await self._projector.seen(move.source, row.version)
 
-    async def _copy_all(self, old: Copies, new: Copies, changed: ChangedKeys, move: Move) -> None:
-        done, total = 0, await moves.estimate_keys(self._pool, move.workspace)
-        next_at = 0.0
-        async for names in old.names():
-            await new.copy_from(old, names)
-            done += len(names)
-            if changed.count > MOST_CHANGED:
-                await self._copy_changed(old, new, changed)
-            if (now := time.monotonic()) >= next_at:
-                next_at = now + PROGRESS_S
-                await moves.advance_move(self._pool, move.workspace, done, max(done, total))
-        await moves.advance_move(self._pool, move.workspace, done, done)
-
-    async def _copy_changed(self, old: Copies, new: Copies, changed: ChangedKeys) -> None:
-        for _ in range(ROUNDS):
-            names = changed.take()
-            await new.copy_from(old, names)
-            if len(names) <= FEW_KEYS:
-                return
-
-    async def _copy_during(self, work: Awaitable[_T], old: Copies, new: Copies, changed: ChangedKeys) -> _T:
-        """Copy changed keys while Postgres works, which may take minutes."""
-        working = asyncio.ensure_future(work)
-        try:
+    async def _copy_during(self, work: Awaitable[_T], switch: Switch, copier: KeyCopier, yielding: Move | None) -> _T:
+        """Copy changed keys while Postgres works, which may take minutes. Raises InChange, if it is to yield."""
+        async with _beside(work) as working:
             while not working.done():
-                await self._copy_changed(old, new, changed)
-                await asyncio.wait([working], timeout=BUSY_S)
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
-        return working.result()
+                switch.check()
+                await copier.copy_changed()
+                if yielding and await moves.is_in_change(self._pool, yielding.workspace):
+                    raise InChange
+                await asyncio.wait([working], timeout=CHASE_PAUSE_S)
+            return working.result()
 
-    async def _move_rows(
-        self, connection: postgres.Connection, switch: Switch, old: Copies, new: Copies
-    ) -> dict[int, int]:
+    async def _while_kept(self, work: Awaitable[_T], switch: Switch) -> _T:
+        """Do something else than the switch's statements; Postgres must not end its transaction as idle meanwhile."""
+        async with _beside(work) as working:
+            while not working.done():
+                if not (await asyncio.wait([working], timeout=KEEP_S))[0]:
+                    await switch.keep()
+            return working.result()
+
+    async def _move_rows(self, connection: postgres.Connection, switch: Switch, copier: KeyCopier) -> dict[int, int]:
         """Move facts, then codes and users, and lock the versions. A change that has a version may wait for a code's
-        row: then it goes first."""
+        row: then it goes first. A pause is a change, too, so none begins after this."""
         await switch.move_facts()
         for _ in range(LOCK_TRIES):
             try:
                 async with connection.transaction():
                     await switch.move_codes()
-                    await self._until_prompt(old, new)
+                    await self._until_prompt(switch, copier)
+                    await copier.forbid_pauses()
                     return await switch.lock()
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                copier.allow_pauses()
                 await asyncio.sleep(LOCK_PAUSE_S)
         raise CannotMove("other changes of configuration never end")
 
-    async def _until_prompt(self, old: Copies, new: Copies) -> None:
-        """Wait until new events of both partitions are recorded soon. They are not while a partition has no worker, or
-        its worker waits after an outage: the workspace would be closed as long. A record that always lags is accepted.
+    async def _until_prompt(self, switch: Switch, copier: KeyCopier) -> None:
+        """Wait until new events of both partitions are recorded soon, and the last keys copied. Events are not while a
+        partition has no worker, or its worker waits after an outage: the workspace would be closed as long. A record
+        that always lags is accepted.
         """
         for _ in range(PROBES):
+            await switch.catch_up()
             began = time.monotonic()
-            events = [(each.partition, await each.arrive()) for each in (old, new)]
+            events = [(each.partition, await each.arrive()) for each in (copier.old, copier.new)]
             for partition, event in events:
                 await self._wait(partial(self._is_recorded, partition, event), CLOSED_S)
-            if time.monotonic() - began < PROMPT_S:
+            if time.monotonic() - began + copier.round_s < PROMPT_S:
                 return
+            await asyncio.sleep(PROBE_PAUSE_S)
 
-    async def _close(self, old: Copies, new: Copies, changed: ChangedKeys, versions: dict[int, int]) -> EventId:
+    async def _close(self, copier: KeyCopier, versions: dict[int, int]) -> EventId:
         """Close the workspace, and complete the copies; return the event after them. Everything is recorded then."""
+        old, new, changed = copier.old, copier.new, copier.changed
+        changed.forget(*old.left_names)
         last = await old.leave(versions[old.partition])
         await changed.until(*old.left_names)
         await new.copy_from(old, changed.take())
@@ -315,10 +384,12 @@ class WorkspaceMover:
                 await order_rebuild(self._pool, move.source, "Postgres was restored to a time before a move")
         async with self._copies(move, await read_partition(self._pool, move.target)) as new:
             await new.clear(frozenset("m"))
+        # Without that text its worker has ended, or lost Postgres.
+        reason = move.reason if move.reason.startswith(INTERRUPTED) else f"{INTERRUPTED}its worker or Postgres was lost"
         if move.attempts < MOST_ATTEMPTS:
-            await moves.end_move(self._pool, move.workspace, "ordered")
+            await moves.end_move(self._pool, move.workspace, "ordered", reason)
         else:
-            reason = f"{move.attempts} attempts were interrupted; see the worker's log"
+            reason = f"{move.attempts} attempts ended early, the last one was {reason}"
             await moves.end_move(self._pool, move.workspace, "failed", reason)
         self._log.warning("move_undone", workspace=move.workspace, target=move.target, attempts=move.attempts)
 
@@ -347,3 +418,14 @@ class WorkspaceMover:
 
 async def _has_seen(projector: RedisProjector, partition: int, versions: dict[int, int]) -> bool:
     return await projector.last_seen(partition) >= versions[partition]
+
+
+@asynccontextmanager
+async def _beside(work: Awaitable[_T]) -> AsyncIterator["asyncio.Future[_T]"]:
+    """Run something meanwhile; cancel it at the end."""
+    working = asyncio.ensure_future(work)
+    try:
+        yield working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)

@@ -1,7 +1,7 @@
 -- name: advance_move
--- Store how many of a workspace's keys are copied.
--- $1 workspace int  $2 done bigint  $3 total bigint
-UPDATE moves SET done = $2, total = $3 WHERE workspace = $1;
+-- Store how many of a workspace's keys are copied, and what the worker does.
+-- $1 workspace int  $2 done bigint  $3 total bigint  $4 stage text
+UPDATE moves SET done = $2, total = $3, reason = $4 WHERE workspace = $1 AND state = 'running';
 
 -- name: begin_move
 -- Begin an attempt. Returns no row if the move is no longer ordered.
@@ -123,6 +123,11 @@ SELECT EXISTS (SELECT FROM workspaces WHERE partition = $1 AND (moved_epoch, mov
 -- $1 source int
 SELECT workspace, source, target, state, reason, attempts, total, done, closed_ms
 FROM moves WHERE source = $1 AND state IN ('ordered', 'running', 'clearing') ORDER BY state DESC, ordered_at LIMIT 1;
+
+-- name: note_reason_of_move
+-- Store why an unfinished move does not go on.
+-- $1 workspace int  $2 reason text
+UPDATE moves SET reason = $2 WHERE workspace = $1 AND state IN ('ordered', 'running') AND reason <> $2;
 
 -- name: order_move
 -- Order a move. Returns no row if the workspace is not in the source, a move of it is not finished, or the target is no

@@ -155,6 +155,21 @@ async def rebuild(fleet: Fleet, *partitions: int) -> None:
         await wait_until(is_open)
 
 
+async def stop_and_compare(shop: Shop, buying: asyncio.Task[None], bought: list[str]) -> None:
+    """End the purchases; compare the record with them, and Redis with a rebuilt one."""
+    shop.is_closing = True
+    await buying
+    await wait_until(lambda: is_recorded(shop, bought))
+    here = shop.caller.partition
+    rows = await shop.fleet.pool.fetch("SELECT DISTINCT partition FROM redemptions")
+    assert [row["partition"] for row in rows] == [here]
+    kept = await shop.keys(here)
+    assert "w" not in await shop.keys(1 - here)
+    await rebuild(shop.fleet, here)
+    assert await shop.keys(here) == {name: value for name, value in kept.items() if name != "m"}
+    assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
 class Stop:
     """Stops the first mover that comes to a point, until `go_on`."""
 

@@ -24,7 +24,7 @@ from service.record.partitions.partition_rows import read_partition, read_partit
 from service.worker.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
 from tests.integration.fleet import Fleet
-from tests.integration.moving_fixtures import Shop, Stop, buy, is_recorded, open_shop, rebuild
+from tests.integration.moving_fixtures import Shop, Stop, buy, open_shop, rebuild, stop_and_compare
 from tests.waiting import elapse, running, wait_until
 
 
@@ -155,7 +155,7 @@ async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch)
             so_far = len(bought)
             await wait_until(lambda so_far=so_far: len(bought) > so_far + 5)
     assert len(neighbours) > 50
-    await _stop_and_compare(shop, buying, bought)
+    await stop_and_compare(shop, buying, bought)
 
 
 async def _trade_again(shop: Shop, answers: dict[str, Any]) -> dict[str, Any]:
@@ -234,7 +234,7 @@ async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.Monke
             await moving
         so_far = len(bought)
         await wait_until(lambda so_far=so_far: len(bought) > so_far)
-    await _stop_and_compare(shop, buying, bought)
+    await stop_and_compare(shop, buying, bought)
 
 
 @pytest.mark.parametrize("partition", [0, 1])
@@ -252,7 +252,7 @@ async def test_a_partition_is_opened_during_a_move(shop: Shop, monkeypatch: pyte
     move = await read_move(shop.fleet.pool, shop.caller.workspace)
     assert move
     assert move.attempts > 1
-    await _stop_and_compare(shop, buying, bought)
+    await stop_and_compare(shop, buying, bought)
 
 
 async def test_a_lost_move_is_found(shop: Shop) -> None:
@@ -290,18 +290,3 @@ async def _are_open(fleet: Fleet, before: Sequence[int]) -> bool:
     """Whether all partitions are open in later epochs than these."""
     rows = await read_partitions(fleet.pool)
     return all(row.state == "open" and row.epoch > epoch for row, epoch in zip(rows, before, strict=True))
-
-
-async def _stop_and_compare(shop: Shop, buying: "asyncio.Task[None]", bought: list[str]) -> None:
-    """End the purchases; compare the record with them, and Redis with a rebuilt one."""
-    shop.is_closing = True
-    await buying
-    await wait_until(lambda: is_recorded(shop, bought))
-    here = shop.caller.partition
-    rows = await shop.fleet.pool.fetch("SELECT DISTINCT partition FROM redemptions")
-    assert [row["partition"] for row in rows] == [here]
-    kept = await shop.keys(here)
-    assert "w" not in await shop.keys(1 - here)
-    await rebuild(shop.fleet, here)
-    assert await shop.keys(here) == {name: value for name, value in kept.items() if name != "m"}
-    assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0

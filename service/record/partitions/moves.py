@@ -1,6 +1,7 @@
 """Moves of workspaces between partitions (docs/decisions/0055)."""
 
 import asyncio
+import time
 from typing import Literal, cast
 
 import asyncpg
@@ -18,6 +19,7 @@ _PREPARING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
 _CLOSING = {"statement_timeout": "25s", "lock_timeout": "300ms", "idle_in_transaction_session_timeout": "8s"}
 """While other changes of configuration wait, a process that hangs must not keep its locks. A change that waits for one
 of this transaction's rows goes first: the wait ends before Postgres looks for deadlocks."""
+QUICK_S, CATCH_UP_TRIES = 0.1, 20
 PLACED_ROWS = 2000
 """Some 20 ms in Postgres, for which the worker that records waits at most."""
 PLACE_TRIES, PLACE_PAUSE_S = 50, 0.1
@@ -28,6 +30,10 @@ class CannotMove(Exception):
     """Something else must happen first. The text says what."""
 
 
+class InChange(Exception):
+    """A user of the workspace is to be deleted, or a book leaves Redis or returns. That goes first."""
+
+
 class Move(msgspec.Struct, frozen=True):
     """The last move of a workspace."""
 
@@ -36,9 +42,11 @@ class Move(msgspec.Struct, frozen=True):
     target: int
     state: State
     reason: str
+    """What the worker does or waits for, or why the last attempt ended."""
     attempts: int
     total: int
     done: int
+    """Keys: copied, and in `total` those to be copied, too. A key that changes is copied again."""
     closed_ms: int | None
     """How long the workspace was closed, for the worker."""
 
@@ -83,8 +91,13 @@ async def estimate_keys(database: Database, workspace: int) -> int:
     return cast("int", await database.fetchval(query("estimate_keys"), workspace))
 
 
-async def advance_move(database: Database, workspace: int, done: int, total: int) -> None:
-    await database.execute(query("advance_move"), workspace, done, total)
+async def advance_move(database: Database, workspace: int, done: int, total: int, stage: str) -> None:
+    await database.execute(query("advance_move"), workspace, done, total, stage)
+
+
+async def note_reason(database: Database, workspace: int, reason: str) -> None:
+    """Store why an unfinished move does not go on."""
+    await database.execute(query("note_reason_of_move"), workspace, reason)
 
 
 async def end_move(database: Database, workspace: int, state: State, reason: str = "") -> None:
@@ -174,6 +187,28 @@ class Switch:
             await self._connection.execute(query(name), *self._where, *self._after, timeout=LONG_S)
         self._after = cursor
 
+    async def catch_up(self) -> None:
+        """Move new facts until that takes a moment."""
+        for _ in range(CATCH_UP_TRIES):
+            began = time.monotonic()
+            await self.move_new_facts()
+            if time.monotonic() - began < QUICK_S:
+                return
+
+    def check(self) -> None:
+        """Raises CannotMove if Postgres has ended the transaction."""
+        try:
+            is_closed = self._connection.is_closed()
+        except asyncpg.InterfaceError:  # the pool has taken it back
+            is_closed = True
+        if is_closed:
+            raise CannotMove("Postgres has ended the connection")
+
+    async def keep(self) -> None:
+        """Run a statement, so that Postgres does not end the transaction as idle. Raises CannotMove."""
+        self.check()
+        await self._connection.execute("SELECT 1")
+
     async def move_codes(self) -> None:
         """Move the codes and users up to now. Other changes of these wait until the end of the transaction."""
         await set_locally(self._connection, _PREPARING)
@@ -183,12 +218,12 @@ class Switch:
 
     async def lock(self) -> dict[int, int]:
         """Let other changes of configuration in both partitions wait until the end; return their versions. Raises
-        CannotMove."""
+        InChange."""
         await set_locally(self._connection, _CLOSING)
         both = [self._move.source, self._move.target]
         rows = await self._connection.fetch(query("lock_config_versions"), both)
         if await is_in_change(self._connection, self._move.workspace):
-            raise CannotMove("a user of the workspace is being deleted, or a book leaves Redis or returns")
+            raise InChange
         await self._move_codes(self._version)
         self._versions = dict(rows)
         await set_locally(self._connection, {"lock_timeout": "5s"})
