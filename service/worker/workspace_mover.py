@@ -214,8 +214,7 @@ class WorkspaceMover:
                     await self._while_kept(copier.settle(LAST_COPY_S), switch)
                     closed_at = time.monotonic()
                     async with asyncio.timeout(CLOSED_S):
-                        arrived = await self._while_kept(self._close(copier, versions), switch)
-                    await switch.move_rest()
+                        arrived = await self._close(copier, versions, switch)
                     if renewing.done():
                         raise CannotMove("another process has the partition's turn")
                     closed_ms = round((time.monotonic() - closed_at) * 1000)
@@ -329,15 +328,23 @@ class WorkspaceMover:
                 return
             await asyncio.sleep(PROBE_PAUSE_S)
 
-    async def _close(self, copier: KeyCopier, versions: dict[int, int]) -> EventId:
-        """Close the workspace, and complete the copies; return the event after them. Everything is recorded then."""
-        old, new, changed = copier.old, copier.new, copier.changed
-        changed.forget(*old.left_names)
+    async def _close(self, copier: KeyCopier, versions: dict[int, int], switch: Switch) -> EventId:
+        """Close the workspace, complete the copies, and meanwhile move the last facts; return the event after the
+        copies. Everything is recorded then."""
+        old = copier.old
+        copier.changed.forget(*old.left_names)
         last = await old.leave(versions[old.partition])
-        await changed.until(*old.left_names)
-        await new.copy_from(old, changed.take())
+        async with _beside(self._complete(copier)) as completing:
+            await self._while_kept(self._wait(lambda: self._is_recorded(old.partition, last), CLOSED_S), switch)
+            await switch.move_rest()
+            return await self._while_kept(completing, switch)
+
+    async def _complete(self, copier: KeyCopier) -> EventId:
+        """Copy the last changed keys of a closed workspace, and wait until the event after them is recorded."""
+        old, new = copier.old, copier.new
+        await copier.changed.until(*old.left_names)
+        await new.copy_from(old, copier.changed.take())
         arrived = await new.arrive()
-        await self._wait(lambda: self._is_recorded(old.partition, last), CLOSED_S)
         await self._wait(lambda: self._is_recorded(new.partition, arrived), CLOSED_S)
         return arrived
 

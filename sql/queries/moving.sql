@@ -53,40 +53,29 @@ SELECT partition, version FROM config_versions WHERE partition = ANY ($1) ORDER 
 SELECT id FROM partitions
 WHERE state = 'open' AND ((id = $1 AND fence = $2 AND epoch = $3) OR (id = $4 AND epoch = $5)) ORDER BY id FOR SHARE;
 
--- name: move_assignments
--- Move a workspace's assignments after an event to another partition.
--- $1 workspace int  $2 source int  $3 target int  $4 epoch bigint  $5 seq bigint
-UPDATE assignments SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5);
-
 -- name: move_codes
 -- Move a workspace's codes after a version to another partition.
 -- $1 workspace int  $2 source int  $3 target int  $4 version bigint
 UPDATE codes SET partition = $3 WHERE partition = $2 AND workspace = $1 AND version > $4;
 
--- name: move_notices
--- Move a workspace's stock notices after an event to another partition.
+-- name: move_facts
+-- Move a workspace's facts after an event to another partition, in one round trip.
 -- $1 workspace int  $2 source int  $3 target int  $4 epoch bigint  $5 seq bigint
-UPDATE stock_notices SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5);
+WITH assigned AS (
+  UPDATE assignments SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5)
+), noticed AS (
+  UPDATE stock_notices SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5)
+), redeemed AS (
+  UPDATE redemptions SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5)
+), rolled_back AS (
+  UPDATE rollbacks SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5)
+)
+UPDATE unassignments SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5);
 
 -- name: move_quarantined
 -- Move a workspace's quarantined events to another partition. The second word of an event is its workspace.
 -- $1 workspace int  $2 source int  $3 target int
 UPDATE quarantine SET partition = $3 WHERE partition = $2 AND split_part(encode(d, 'escape'), ' ', 2) = $1::int::text;
-
--- name: move_redemptions
--- Move a workspace's redemptions after an event to another partition.
--- $1 workspace int  $2 source int  $3 target int  $4 epoch bigint  $5 seq bigint
-UPDATE redemptions SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5);
-
--- name: move_rollbacks
--- Move a workspace's rollbacks after an event to another partition.
--- $1 workspace int  $2 source int  $3 target int  $4 epoch bigint  $5 seq bigint
-UPDATE rollbacks SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5);
-
--- name: move_unassignments
--- Move a workspace's unassignments after an event to another partition.
--- $1 workspace int  $2 source int  $3 target int  $4 epoch bigint  $5 seq bigint
-UPDATE unassignments SET partition = $3 WHERE partition = $2 AND workspace = $1 AND (epoch, seq) > ($4, $5);
 
 -- name: move_users
 -- Move a workspace's users after a version to another partition.

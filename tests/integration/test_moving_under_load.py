@@ -72,6 +72,7 @@ async def test_a_worker_dies_during_a_pause(shop: Shop, monkeypatch: pytest.Monk
     bought: list[str] = []
     buying = asyncio.create_task(buy(shop, bought))
     with monkeypatch.context() as patch:
+        Stop(patch, Switch, "move_codes", after=False)  # so that the keys of purchases are copied until a pause
         stop = Stop(patch, Copies, "leave", after=True)
         moving = asyncio.create_task(shop.move(1))
         await stop.is_reached.wait()

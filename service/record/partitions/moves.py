@@ -23,7 +23,6 @@ QUICK_S, CATCH_UP_TRIES = 0.1, 20
 PLACED_ROWS = 2000
 """Some 20 ms in Postgres, for which the worker that records waits at most."""
 PLACE_TRIES, PLACE_PAUSE_S = 50, 0.1
-_FACTS = ("move_assignments", "move_notices", "move_redemptions", "move_rollbacks", "move_unassignments")
 
 
 class CannotMove(Exception):
@@ -183,8 +182,7 @@ class Switch:
         cursor = (await read_partition(self._connection, self._move.source)).cursor
         if cursor == self._after:
             return
-        for name in _FACTS:
-            await self._connection.execute(query(name), *self._where, *self._after, timeout=LONG_S)
+        await self._connection.execute(query("move_facts"), *self._where, *self._after, timeout=LONG_S)
         self._after = cursor
 
     async def catch_up(self) -> None:
