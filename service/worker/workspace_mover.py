@@ -190,7 +190,8 @@ class WorkspaceMover:
                 await new.clear(frozenset("m"))
                 await copier.copy_all(await moves.estimate_keys(self._pool, move.workspace))
                 await copier.settle()
-                self._stage = "moves rows in Postgres, and copies changed keys"
+                self._stage = moves.SWITCHING
+                await self._store_progress(move, copier)
                 closed_at = await self._switch(move, copier, here, target, renewing)
             await self._open(move, new)
             closed_ms = round((time.monotonic() - closed_at) * 1000)
@@ -250,9 +251,12 @@ class WorkspaceMover:
 
     async def _report(self, move: Move, copier: KeyCopier) -> None:
         while True:
-            done = copier.copied
-            await moves.advance_move(self._pool, move.workspace, done, done + copier.left, self._stage)
+            await self._store_progress(move, copier)
             await asyncio.sleep(PROGRESS_S)
+
+    async def _store_progress(self, move: Move, copier: KeyCopier) -> None:
+        done = copier.copied
+        await moves.advance_move(self._pool, move.workspace, done, done + copier.left, self._stage)
 
     @asynccontextmanager
     async def _paused(self, move: Move, old: Copies, changed: ChangedKeys) -> AsyncIterator[None]:

@@ -41,6 +41,11 @@ SELECT EXISTS (SELECT FROM erasures WHERE workspace = $1 AND user_id IS NOT NULL
 -- $1 workspace int  $2 partition int
 SELECT EXISTS (SELECT FROM workspaces WHERE workspace = $1 AND partition = $2);
 
+-- name: is_switching
+-- Whether a move of the workspace is at this stage.
+-- $1 workspace int  $2 stage text
+SELECT EXISTS (SELECT FROM moves WHERE workspace = $1 AND state = 'running' AND reason = $2);
+
 -- name: lock_config_versions
 -- The configuration versions of two partitions, which stay as they are until the transaction ends.
 -- $1 partitions int[]

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 from click.testing import Result
 
+from service.record.partitions.moves import SWITCHING
 from service.record.queries import query
 from tests.commands import scrip
 from tests.conftest import leave_out
 from tests.service_fixture import Service, database, new_code, ok
-from tests.waiting import until, wait_until
+from tests.waiting import elapse, until, wait_until
 
 
 def _move(service: Service, *options: str) -> Result:
@@ -74,4 +75,21 @@ async def test_a_user_is_deleted_while_the_workspace_moves(mover: Service) -> No
     assert (await answer).status_code == 204
 
 
+async def test_a_deletion_waits_while_rows_are_moved(mover: Service) -> None:
+    """A user is deleted once the rows of a move have followed: before, they would have to be moved again."""
+    mover.make_workspace("switching", "live", 0)
+    client = mover.client("switching_admin")
+    ((workspace,),) = await mover.fetch("SELECT workspace FROM workspaces WHERE name = 'switching'")
+    async with database(mover.run.facts["databaseUrl"]) as connection:
+        await connection.execute(_SWITCHING, workspace, SWITCHING)
+        async with connection.transaction():
+            await connection.execute("SELECT FROM moves FOR UPDATE")  # so that the worker can't undo this attempt
+            answer = asyncio.create_task(asyncio.to_thread(client.delete, "/v1/users/ann"))
+            await elapse(0.5, "a deletion that waits")
+            assert await connection.fetch("SELECT FROM erasures WHERE workspace = $1", workspace) == []
+            await connection.execute("DELETE FROM moves WHERE workspace = $1", workspace)
+    assert (await answer).status_code == 204
+
+
+_SWITCHING = "INSERT INTO moves (workspace, source, target, state, reason) VALUES ($1, 0, 1, 'running', $2)"
 _WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE config_versions%'"

@@ -106,6 +106,18 @@ async def test_a_user_is_deleted_during_a_move(
     assert [tuple(row) for row in rows] == [(1, pseudonym)]
 
 
+async def test_other_processes_know_when_rows_are_moved(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deletions wait for this stage of a move, not for the copying of keys."""
+    stages = [Stop(monkeypatch, Copies, "copy_from", after=False), Stop(monkeypatch, Switch, "move_codes", after=False)]
+    moving = asyncio.create_task(shop.move(1))
+    for stage, is_switching in zip(stages, (False, True), strict=True):
+        await stage.is_reached.wait()
+        assert await moves.is_switching(shop.fleet.pool, shop.caller.workspace) is is_switching
+        stage.go_on()
+    await moving
+    assert not await moves.is_switching(shop.fleet.pool, shop.caller.workspace)
+
+
 async def test_a_slow_closing_keeps_its_transaction(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Postgres does not end the transaction as idle, although the last copies take longer than the bound."""
     monkeypatch.setattr(moves, "_CLOSING", moves._CLOSING | {"idle_in_transaction_session_timeout": "500ms"})

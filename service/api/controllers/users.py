@@ -24,10 +24,12 @@ from service.formats import page_cursors
 from service.record.config.user_rows import create_user, page_users, patch_user, read_user
 from service.record.config.workspace_rows import read_workspace
 from service.record.facts.user_deletion import begin_erasure, is_erased
+from service.record.partitions.moves import is_switching
 
 METADATA_BYTES = 4096
 BARRIER_MS = 2000
-ERASED_S = 10.0
+ERASED_S, MOVED_S = 25.0, 15.0
+"""For so long a deletion is waited for in all, and before it begins for the rows of a workspace that moves."""
 ASK_S = 0.05
 UserIdPath = Annotated[str, PathParameter(name="userId", description="The user's id, which the client chose.")]
 
@@ -173,6 +175,8 @@ class Users(Controller):
         requests with this id are of a new user. Scope `manage`."""
         caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
+        began = time.monotonic()
+        await _wait_for_rows(context, caller, began + MOVED_S)
         try:
             pseudonym = await _begin_erasure(context, caller, caller.partition, user_id)
         except Refusal:
@@ -181,7 +185,7 @@ class Users(Controller):
             if partition == caller.partition:
                 raise
             pseudonym = await _begin_erasure(context, caller, partition, user_id)
-        await _wait_erased(context, caller, pseudonym)
+        await _wait_erased(context, caller, pseudonym, began + ERASED_S)
 
 
 def check_user(caller: Caller, user_id: str) -> None:
@@ -189,6 +193,14 @@ def check_user(caller: Caller, user_id: str) -> None:
     resolve_user(caller, user_id)
     if not is_caller_id(user_id):
         raise Refusal("not_found", f"No user has this id: a user id has {ID_CHARACTERS}.")
+
+
+async def _wait_for_rows(context: Context, caller: Caller, deadline: float) -> None:
+    """Let a move of the workspace finish its rows, which would have to be moved again."""
+    for _ in range(round(MOVED_S / ASK_S)):
+        if time.monotonic() > deadline or not await is_switching(context.pool, caller.workspace):
+            return
+        await asyncio.sleep(ASK_S)
 
 
 async def _begin_erasure(context: Context, caller: Caller, partition: int, user_id: str) -> str:
@@ -202,10 +214,9 @@ async def _begin_erasure(context: Context, caller: Caller, partition: int, user_
     return await begin_erasure(context.pool, caller.workspace, partition, user_id, last)
 
 
-async def _wait_erased(context: Context, caller: Caller, pseudonym: str) -> None:
-    """Return when the worker has deleted the user's data. Raises Refusal `outcome_unknown` after ERASED_S; the worker
-    continues."""
-    deadline = time.monotonic() + ERASED_S
+async def _wait_erased(context: Context, caller: Caller, pseudonym: str, deadline: float) -> None:
+    """Return when the worker has deleted the user's data. Raises Refusal `outcome_unknown` after the deadline; the
+    worker continues."""
     while not await is_erased(context.pool, caller.workspace, pseudonym):
         if time.monotonic() > deadline:
             detail = "The deletion is still in progress; repeat the request to learn when it is complete."

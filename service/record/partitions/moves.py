@@ -20,6 +20,8 @@ _CLOSING = {"statement_timeout": "25s", "lock_timeout": "300ms", "idle_in_transa
 """While other changes of configuration wait, a process that hangs must not keep its locks. A change that waits for one
 of this transaction's rows goes first: the wait ends before Postgres looks for deadlocks."""
 QUICK_S, CATCH_UP_TRIES = 0.1, 20
+SWITCHING = "moves rows in Postgres, and copies changed keys"
+"""The stage of a move in which no deletion of a user should begin: it would wait, or the rows be moved again."""
 PLACED_ROWS = 2000
 """Some 20 ms in Postgres, for which the worker that records waits at most."""
 PLACE_TRIES, PLACE_PAUSE_S = 50, 0.1
@@ -83,6 +85,11 @@ async def has_books(database: Database, workspace: int) -> bool:
 async def is_in_change(database: Database, workspace: int) -> bool:
     """Whether a user of the workspace is being deleted, or a book moves between Redis and Postgres."""
     return bool(await database.fetchval(query("is_in_change"), workspace))
+
+
+async def is_switching(database: Database, workspace: int) -> bool:
+    """Whether a worker moves a workspace's rows now."""
+    return bool(await database.fetchval(query("is_switching"), workspace, SWITCHING))
 
 
 async def estimate_keys(database: Database, workspace: int) -> int:
