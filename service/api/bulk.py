@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 
+from service.common.pace import Pace
 from service.domain.errors import Refusal
 
 MAX_UPLOADS, UPLOADS_OF_ONE = 32, 8
@@ -13,6 +14,8 @@ MAX_UPLOADS, UPLOADS_OF_ONE = 32, 8
 MAX_EXPORTS, EXPORTS_OF_ONE = 8, 2
 MAX_BODIES, BODIES_OF_ONE = 64, 32
 """JSON bodies above 64 KiB that are being read."""
+AT_POSTGRES = 0.5
+"""For this share of the time uploads and dry runs together use a connection to Postgres."""
 PAUSE = 2.0
 """Bulk work pauses for this multiple of the time that it takes: it has at most a third of the event loop's time."""
 TIMER_S = 0.001
@@ -106,6 +109,7 @@ class Bulk:
             return Slots(what, max(1, most // processes), max(1, most_of_one // processes))
 
         self.turns = Turns()
+        self.at_postgres = Pace(AT_POSTGRES)
         self.uploads = make("uploads", MAX_UPLOADS, UPLOADS_OF_ONE)
         self.exports = make("exports", MAX_EXPORTS, EXPORTS_OF_ONE)
         self.bodies = make("large bodies", MAX_BODIES, BODIES_OF_ONE)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from service.api.context import Context
 from service.api.csv_rows import encode_csv_rows
-from service.domain.code_requests import CHUNK, MAX_ERRORS, BadCode, CodeLine, Lines, RejectedLine, Uploaded
+from service.domain.code_requests import MAX_ERRORS, UPLOADED, BadCode, CodeLine, Lines, RejectedLine, Uploaded
 from service.domain.errors import Refusal
 from service.domain.json_codes import JsonCodes
 from service.record.config.code_rows import find_known_codes
@@ -70,7 +70,8 @@ async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uplo
     batch: list[str] = []
 
     async def count_batch(codes: Sequence[str]) -> None:
-        known = await find_known_codes(context.pool, workspace, codes)
+        async with context.bulk.at_postgres.turn():
+            known = await find_known_codes(context.pool, workspace, codes)
         new.add(code for code in codes if code not in known)
 
     async for part in parsed:
@@ -82,7 +83,7 @@ async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uplo
             else:
                 valid += 1
                 batch.append(line.code)
-        if len(batch) >= CHUNK:
+        if len(batch) >= UPLOADED:
             await count_batch(batch)
             batch = []
     if batch:

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Self
 
 MAX_PAUSE_S = 1.0
@@ -14,6 +16,7 @@ class Pace:
     def __init__(self, share: float) -> None:
         self._rest_for_each_s = 1 / share - 1
         self._began = self._worked_s = 0.0
+        self._turn = asyncio.Lock()
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
@@ -25,3 +28,11 @@ class Pace:
     async def rest(self) -> None:
         worked_s, self._worked_s = self._worked_s, 0.0
         await asyncio.sleep(min(worked_s * self._rest_for_each_s, MAX_PAUSE_S))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A piece of work with its pause; several tasks work one after the other."""
+        async with self._turn:
+            with self:
+                yield
+            await self.rest()

@@ -25,8 +25,8 @@ from service.domain.field_types import (
 from service.domain.file_kinds import BEGIN_BYTES, explain_kind
 from service.domain.times import Time, check_time, check_times, to_ms
 
-CHUNK = 5_000
-"""Codes written in one transaction."""
+UPLOADED, GENERATED = 1_000, 5_000
+"""Codes written in one transaction: of an upload, whose encoding keeps requests waiting for 5 ms, or of a job."""
 LINES = 64
 """Parsed in one turn of the event loop unless each is just a valid code; about half a millisecond of work."""
 

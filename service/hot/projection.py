@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,9 @@ Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 CODES_A_RUN = 200
 """Bounds a run of put_codes that adds codes to about a millisecond."""
 RUNS_AT_ONCE = 4
-"""Bounds how long requests on the same connection wait."""
+"""While a partition opens, and nobody else uses its Redis."""
+SHARE, FEW_CODES = 0.5, 20
+"""Beside requests: one run at a time, for that share of the time, unless there are only so few codes."""
 
 
 class RedisProjector:
@@ -38,9 +41,9 @@ class RedisProjector:
         pace: Pace | None = None,
     ) -> None:
         """`left_out` gets each code that fails, and the others are written; without it a failure raises Refusal. With a
-        pace, codes are written at its share of the time."""
+        pace, lists of more than FEW_CODES are written one run at a time, at its share of the time."""
         self._run, self._left_out = run, left_out
-        self._codes_a_run, self._pace = codes_a_run, pace or Pace(1.0)
+        self._codes_a_run, self._pace = codes_a_run, pace
 
     async def workspace(self, row: WorkspaceRow) -> None:
         w = key_names.prefix(row.partition, row.workspace)
@@ -77,20 +80,20 @@ class RedisProjector:
             for start in range(0, len(some), self._codes_a_run)
         ]
         head = (version, "1" if whole else "")
-        for start in range(0, len(runs), RUNS_AT_ONCE):
-            # These go out in one write, and one fsync covers them.
-            going = [
-                self._run(partition, "put_codes", names, (book, *head, *_arguments(some)))
-                for book, some in runs[start : start + RUNS_AT_ONCE]
-            ]
-            with self._pace:
+        at_once = RUNS_AT_ONCE if self._pace is None else 1
+        for start in range(0, len(runs), at_once):
+            async with nullcontext() if self._pace is None or len(rows) <= FEW_CODES else self._pace.turn():
+                # These go out in one write, and one fsync covers them.
+                going = [
+                    self._run(partition, "put_codes", names, (book, *head, *_arguments(some)))
+                    for book, some in runs[start : start + at_once]
+                ]
                 replies = await asyncio.gather(*going)
-            for (_, some), reply in zip(runs[start : start + RUNS_AT_ONCE], replies, strict=True):
+            for (_, some), reply in zip(runs[start : start + at_once], replies, strict=True):
                 for position in reply[2:]:
                     if self._left_out is None:
                         raise Refusal.temporary("outcome_unknown")
                     self._left_out(some[int(position)])
-            await self._pace.rest()
 
     async def coupon(self, row: CodeRow) -> None:
         await self.codes(row.workspace, row.partition, row.version, [row])

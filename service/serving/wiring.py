@@ -16,13 +16,14 @@ from service.api.bulk import Bulk
 from service.api.context import Context
 from service.api.partition_watch import PartitionWatch
 from service.common.config import Settings
+from service.common.pace import Pace
 from service.domain.errors import Refusal
 from service.hot.cluster_links import make_links
 from service.hot.committee_poll import CommitteePoll
 from service.hot.decider import Decider
 from service.hot.key_notices import KeyNotices
 from service.hot.link import Link
-from service.hot.projection import RedisProjector
+from service.hot.projection import SHARE, RedisProjector
 from service.hot.replica_poll import ReplicaPoll
 from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
@@ -76,9 +77,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     workspace = Workspace(decider, settings.kept_bytes)
     notices = KeyNotices(settings.redis_url, decider)
     watch = PartitionWatch(decider, settings.max_unrecorded_s)
-    context = Context(
-        *(settings, pool, decider, workspace, RedisProjector(decider.run), recorded, replica, notices, watch)
-    )
+    projector = RedisProjector(decider.run, pace=Pace(SHARE))
+    context = Context(*(settings, pool, decider, workspace, projector, recorded, replica, notices, watch))
     context.bulk = Bulk(settings.api_processes)
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]

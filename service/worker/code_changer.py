@@ -17,7 +17,7 @@ from service.domain.configuration import Projector
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_NUMBER, OK
 from service.formats.change_results import CodeResult, PendingCodes
-from service.hot.projection import RedisProjector
+from service.hot.projection import SHARE, RedisProjector
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.operations.base import Call, Command, Reply
@@ -41,8 +41,6 @@ CODES_A_RUN = 50
 """Bounds a run of put_codes that changes codes to a millisecond."""
 DECIDED_A_CALL = 20
 """Bounds a call of many scripts to a millisecond."""
-SHARE = 0.5
-"""Of the time, how long Redis may work on a change, or keep it waiting."""
 
 Decide = Callable[[Sequence[Command]], Awaitable[Sequence[int | None]]]
 """Requests → the outcome of each, None if its script failed."""

@@ -12,7 +12,7 @@ import structlog
 
 from service.common.pipeline import SerialRunner
 from service.domain.code_patterns import generate_codes
-from service.domain.code_requests import CHUNK, CodeLine
+from service.domain.code_requests import GENERATED, CodeLine
 from service.domain.configuration import CodeRow, Projector
 from service.domain.errors import Refusal
 from service.record.config import job_rows
@@ -84,7 +84,7 @@ class Generator:
         await bring_back(self._pool, job.workspace, generation.book)
         async with SerialRunner() as projecting:
             while done < job.requested:
-                version, rows = await self._write(job, token, min(CHUNK, job.requested - done))
+                version, rows = await self._write(job, token, min(GENERATED, job.requested - done))
                 about = (job.workspace, self._partition, version, rows)
                 await projecting.put(partial(project_version, self._projector, *about))
                 done += len(rows)

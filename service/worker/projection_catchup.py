@@ -8,8 +8,9 @@ from typing import Any
 import asyncpg
 import structlog
 
+from service.common.pace import Pace
 from service.hot.decider import Reply
-from service.hot.projection import RedisProjector, Run
+from service.hot.projection import SHARE, RedisProjector, Run
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
@@ -38,7 +39,7 @@ def runner_of(server: Server, scripts: Scripts) -> Run:
 
 
 def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
-    return RedisProjector(runner_of(server, scripts), log_skipped_code)
+    return RedisProjector(runner_of(server, scripts), log_skipped_code, pace=Pace(SHARE))
 
 
 class ProjectionCatchUp:

@@ -194,7 +194,7 @@ async def test_workers_generate_exactly_so_many(
     pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers that fail in the middle and resume, side by side, make exactly the requested number of codes."""
-    monkeypatch.setattr(code_generator, "CHUNK", 50)
+    monkeypatch.setattr(code_generator, "GENERATED", 50)
     book, job_id = await book_rows.create_book(
         pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 1234}, CreateBook)
     )
@@ -221,7 +221,7 @@ async def test_workspaces_take_turns(
 ) -> None:
     """A workspace's codes don't wait for the end of another's jobs, nor a small job for a large one of its own. A
     pattern that is used up ends its job, however short the turns are."""
-    monkeypatch.setattr(code_generator, "CHUNK", 50)
+    monkeypatch.setattr(code_generator, "GENERATED", 50)
     monkeypatch.setattr(code_generator, "TURN_S", 0.0)
     async with pool.acquire() as connection:
         other = await create_workspace(connection, "other")

@@ -2,10 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from service.common import pace as paces
+from service.common.pace import Pace
 from service.domain.configuration import CodeRow
-from service.hot.projection import CODES_A_RUN, RUNS_AT_ONCE, RedisProjector
+from service.hot.projection import CODES_A_RUN, FEW_CODES, RUNS_AT_ONCE, RedisProjector
 
 
 def _rows(count: int) -> list[CodeRow]:
@@ -16,8 +21,10 @@ def _rows(count: int) -> list[CodeRow]:
     return [CodeRow(book=1 + number % 2, code=f"CODE-{number}", **shared) for number in range(count)]
 
 
-async def test_runs_are_bounded() -> None:
-    """A long list of codes is projected in runs of bounded size, of which a bounded number wait at once."""
+@pytest.mark.parametrize("pace", [None, Pace(1.0)])
+async def test_runs_are_bounded(pace: Pace | None) -> None:
+    """A long list of codes is projected in runs of bounded size, of which a bounded number wait at once; with a pace
+    one, whatever the number of lists."""
     sizes: list[int] = []
     going = most = 0
 
@@ -31,7 +38,45 @@ async def test_runs_are_bounded() -> None:
         sizes.append((len(args) - 3) // 3)
         return [0]
 
-    await RedisProjector(run).codes(1, 0, 7, _rows(5_000))
+    projector = RedisProjector(run, pace=pace)
+    await projector.codes(1, 0, 7, _rows(5_000))
     assert sum(sizes) == 5_000
     assert max(sizes) == CODES_A_RUN
-    assert most == RUNS_AT_ONCE
+    assert most == (1 if pace else RUNS_AT_ONCE)
+    most = 0
+    await asyncio.gather(*(projector.codes(1, 0, 7, _rows(FEW_CODES + 1)) for _ in range(3)))
+    assert most == (1 if pace else 6)
+
+
+async def test_few_codes_wait_for_no_turn() -> None:
+    """A short list is written at once, while a long one pauses."""
+    pace, wrote = Pace(0.5), list[int]()
+
+    async def run(_: int, __: str, ___: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        wrote.append((len(args) - 3) // 3)
+        return [0]
+
+    projector = RedisProjector(run, pace=pace)
+    async with pace.turn():
+        many = asyncio.create_task(projector.codes(1, 0, 7, _rows(FEW_CODES + 1)))
+        await projector.codes(1, 0, 7, _rows(1))
+        assert wrote == [1]
+    await many
+    assert sum(wrote) == 1 + FEW_CODES + 1
+
+
+async def test_each_turn_has_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several tasks work one after the other, at a share of the time."""
+    times, slept = iter([0.0, 1.0, 10.0, 12.0]), list[float]()
+
+    async def rest(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(paces, "MAX_PAUSE_S", 60.0)
+    monkeypatch.setattr(paces, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(paces, "asyncio", SimpleNamespace(sleep=rest, Lock=asyncio.Lock))
+    pace = Pace(0.25)
+    for _ in range(2):
+        async with pace.turn():
+            pass
+    assert slept == [3.0, 6.0]

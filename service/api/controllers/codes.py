@@ -35,8 +35,8 @@ from service.api.reading import (
 from service.common.pipeline import SerialRunner
 from service.domain.code_change_requests import Status
 from service.domain.code_requests import (
-    CHUNK,
     MAX_ERRORS,
+    UPLOADED,
     BadCode,
     CodeLine,
     GenerateCodes,
@@ -337,15 +337,16 @@ async def _add_once(
 
 
 async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -> Uploaded:
-    """Add the codes, 5,000 per transaction. Three chunks are in progress at a time: one is parsed, one is written to
+    """Add the codes, 1,000 per transaction. Three chunks are in progress at a time: one is parsed, one is written to
     Postgres, one to Redis."""
     result = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
     waiting: dict[str, CodeLine] = {}
     where = (book.workspace, book.partition)
 
     async def write(lines: list[CodeLine]) -> None:
-        change = Change(context, book.partition)
-        version, rows = await add_codes(context.pool, *where, book.book, lines)
+        async with context.bulk.at_postgres.turn():
+            change = Change(context, book.partition)
+            version, rows = await add_codes(context.pool, *where, book.book, lines)
         result.added += len(rows)
         result.duplicates += len(lines) - len(rows)
         has_duplicates = len(rows) < len(lines)
@@ -364,7 +365,7 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
                     result.duplicates += 1
                 else:
                     waiting[line.code] = line
-                    if len(waiting) == CHUNK:
+                    if len(waiting) == UPLOADED:
                         await writing.put(partial(write, list(waiting.values())))
                         waiting.clear()
         if waiting:
