@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ IDLE_S = 2.0
 """Well below the 5 s after which a server may close an idle connection."""
 ERRORS = (OSError, EOFError, asyncio.LimitOverrunError, ValueError)
 """A connection that ended, or a response that is not HTTP."""
+_DISCARD = struct.pack("ii", 1, 0)
+"""Else the system goes on to send what is buffered, some MiB, after the end of the process."""
 
 
 class Ask(NamedTuple):
@@ -106,9 +110,11 @@ class Wire:
         return await self.answer()
 
     def abort(self) -> None:
-        """End the connection, and discard what is not sent."""
+        """Reset the connection, and discard what is not sent."""
         if self._streams:
-            self._streams[1].transport.abort()
+            transport = self._streams[1].transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+            transport.abort()
 
     def close(self) -> None:
         """End the connection."""

@@ -38,6 +38,9 @@ REJECTED_LINES = 260_000
 WEBHOOKS, IDLE = 20, 2_000
 USERS, ASSIGN_JOBS = 1_000, 100
 POLL_S = 0.2
+IDLE_CPU_S, IDLE_S = 0.15, 120.0
+PAUSE_S = 0.02
+"""After each response. A client of this machine that does not pause takes a core from the service."""
 _HEADS = ("beside", "p50, ms", "p99, ms", "longest", "errors", "its responses", "API, MiB", "worker, MiB", "CPU after")
 
 
@@ -88,7 +91,7 @@ def _streams(path: str, kind: str, size: int, make: Callable[[int], bytes]) -> W
         async def send() -> None:
             while True:
                 counts[await _stream(place, path.format(place.empty), kind, size, piece)] += 1
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(PAUSE_S)
 
         counts = _counts(place)
         await asyncio.gather(*(send() for _ in range(AT_ONCE)))
@@ -105,6 +108,20 @@ def _counts(place: Place) -> Counter[str]:
 
 def _short_lines(_: int) -> bytes:
     return b"!\n" * (PIECE_BYTES // 2)
+
+
+async def _add_codes(place: Place) -> None:
+    """Uploads of 100,000 new codes each, on ten connections."""
+    path, counts = f"/v1/books/{place.empty}/codes", _counts(place)
+    lines = b"".join(b"*-%d\n" % number for number in range(100_000))
+
+    async def send() -> None:
+        while True:
+            body = lines.replace(b"*", uuid4().hex.encode())
+            counts[await _stream(place, path, "text/plain", len(body), body)] += 1
+            await asyncio.sleep(PAUSE_S)
+
+    await asyncio.gather(*(send() for _ in range(AT_ONCE)))
 
 
 def _codes(size: int) -> bytes:
@@ -151,7 +168,7 @@ async def _ask_repeatedly(place: Place, paths: Sequence[str]) -> None:
                     counts[(await barrage.ask(Ask("GET", path))).label] += 1
                 except (TimeoutError, *ERRORS) as error:
                     counts[type(error).__name__] += 1
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(PAUSE_S)
 
     await asyncio.gather(*(ask(Barrage(place.run.url, f"{GREEDY}_admin")) for _ in range(AT_ONCE)))
 
@@ -222,6 +239,7 @@ WORKS: dict[str, Work] = {
     "uploads": _streams(_UPLOAD, "text/plain", TEXT_BYTES, _short_lines),
     "dry-runs": _streams(_UPLOAD + "?dryRun=true", "text/plain", TEXT_BYTES, _short_lines),
     "json": _streams(_UPLOAD, "application/json", JSON_BYTES, _codes),
+    "new-codes": _add_codes,
     "rejected": _streams(_CHECK, "text/plain", 2 * REJECTED_LINES, _short_lines),
     "generate": _generate,
     "switch": _switch,
@@ -309,7 +327,17 @@ async def _prepare(run: Run, chosen: argparse.Namespace) -> Place:
     return place
 
 
+async def _until_idle(run: Run) -> None:
+    """Wait for the end of jobs that the work before has ordered."""
+    deadline, spent_s = time.monotonic() + IDLE_S, 1.0
+    while spent_s > IDLE_CPU_S and time.monotonic() < deadline:
+        meter = Meter(run)
+        await asyncio.sleep(1)
+        spent_s = sum(meter.spent_s().values())
+
+
 async def _beside(name: str, place: Place, honest: Honest, seconds: int) -> Sequence[str]:
+    await _until_idle(place.run)
     _counts(place).clear()
     pids = place.run.facts["pids"]
     with Watch(of_processes({part: pids[part] for part in ("api", "worker")}), pause_s=0.05) as memory:
