@@ -195,7 +195,8 @@ async def _command(place: Place, *words: str) -> None:
 
 
 async def _compare(place: Place) -> None:
-    await _command(place, "reconcile", "--workspace", GREEDY)
+    while True:
+        await _end_of(place, "/v1/ops/reconcile", {"repair": False})
 
 
 async def _move(place: Place) -> None:
