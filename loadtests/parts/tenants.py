@@ -45,12 +45,13 @@ _HEADS = ("beside", "p50, ms", "p99, ms", "longest", "errors", "its responses", 
 
 
 class Place(NamedTuple):
-    """Where the greedy tenant works: the service, its own books."""
+    """Where the greedy tenant works: the service, its own books; and the responses to it."""
 
     run: Run
     ground: Ground
     empty: str
     large: str
+    counts: Counter[str]
 
 
 Work = Callable[[Place], Coroutine[Any, Any, object]]
@@ -93,17 +94,10 @@ def _streams(path: str, kind: str, size: int, make: Callable[[int], bytes]) -> W
                 counts[await _stream(place, path.format(place.empty), kind, size, piece)] += 1
                 await asyncio.sleep(PAUSE_S)
 
-        counts = _counts(place)
+        counts = place.counts
         await asyncio.gather(*(send() for _ in range(AT_ONCE)))
 
     return work
-
-
-_SEEN: dict[int, Counter[str]] = {}
-
-
-def _counts(place: Place) -> Counter[str]:
-    return _SEEN.setdefault(id(place.run), Counter())
 
 
 def _short_lines(_: int) -> bytes:
@@ -112,7 +106,7 @@ def _short_lines(_: int) -> bytes:
 
 async def _add_codes(place: Place) -> None:
     """Uploads of 100,000 new codes each, on ten connections."""
-    path, counts = f"/v1/books/{place.empty}/codes", _counts(place)
+    path, counts = f"/v1/books/{place.empty}/codes", place.counts
     lines = b"".join(b"*-%d\n" % number for number in range(100_000))
 
     async def send() -> None:
@@ -130,36 +124,40 @@ def _codes(size: int) -> bytes:
     return body + b'"' + b"a" * (size - len(body) - 4) + b'"]}'
 
 
-async def _end_of(place: Place, path: str, body: dict[str, Any]) -> None:
-    """Order a job and wait until it is done."""
-    job = (await place.ground.barrage.one("POST", path, body)).body
+async def _run_job(barrage: Barrage, path: str, body: dict[str, Any]) -> str:
+    """Order a job and wait until it has ended; its status."""
+    job = (await barrage.one("POST", path, body)).body
     deadline = time.monotonic() + WAITING_S
-    while (job := (await place.ground.barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body)["status"] == "running":
+    while (job := (await barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body)["status"] == "running":
         assert time.monotonic() < deadline, job
         await asyncio.sleep(POLL_S)
-    _counts(place)[job["status"]] += 1
+    return job["status"]
+
+
+async def _count_job(place: Place, path: str, body: dict[str, Any]) -> None:
+    place.counts[await _run_job(place.ground.barrage, path, body)] += 1
 
 
 async def _generate(place: Place) -> None:
-    await _end_of(place, f"/v1/books/{await place.ground.book()}/codes/generate", {"count": LARGE})
+    await _count_job(place, f"/v1/books/{await place.ground.book()}/codes/generate", {"count": LARGE})
 
 
 async def _switch(place: Place) -> None:
     for action in ("switchOff", "switchOn"):
-        await _end_of(place, f"/v1/books/{place.large}/codes/change", {"action": action})
+        await _count_job(place, f"/v1/books/{place.large}/codes/change", {"action": action})
 
 
 async def _assign(place: Place) -> None:
     path = f"/v1/books/{place.large}/codes/change"
 
     async def order() -> None:
-        await _end_of(place, path, {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]})
+        await _count_job(place, path, {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]})
 
     await asyncio.gather(*(order() for _ in range(ASSIGN_JOBS)))
 
 
 async def _ask_repeatedly(place: Place, paths: Sequence[str]) -> None:
-    counts = _counts(place)
+    counts = place.counts
 
     async def ask(barrage: Barrage) -> None:
         while True:
@@ -188,7 +186,7 @@ async def _command(place: Place, *words: str) -> None:
         sys.executable, "-m", "service", *words, cwd=place.run.tree, env=env, stdout=devnull, stderr=devnull
     )
     try:
-        _counts(place)[f"exit {await process.wait()}"] += 1
+        place.counts[f"exit {await process.wait()}"] += 1
     finally:
         if process.returncode is None:
             process.kill()
@@ -196,7 +194,7 @@ async def _command(place: Place, *words: str) -> None:
 
 async def _compare(place: Place) -> None:
     while True:
-        await _end_of(place, "/v1/ops/reconcile", {"repair": False})
+        await _count_job(place, "/v1/ops/reconcile", {"repair": False})
 
 
 async def _move(place: Place) -> None:
@@ -214,7 +212,7 @@ async def _hanging_webhooks(place: Place) -> None:
             body = {"url": f"http://127.0.0.1:{port}/{number}", "events": events}
             ids.append((await place.ground.barrage.one("POST", "/v1/webhooks", body)).body["webhookId"])
         while True:
-            await _end_of(
+            await _count_job(
                 place, f"/v1/books/{place.large}/codes/change",
                 {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]},
             )  # fmt: skip
@@ -266,9 +264,7 @@ class Honest:
             barrage = Barrage(self._run.url, f"honest{number}_admin")
             with barrage:
                 book = await Ground(barrage, 1).book()
-                await _end_of(
-                    Place(self._run, Ground(barrage, 1), "", ""), f"/v1/books/{book}/codes/generate", {"count": codes}
-                )
+                await _run_job(barrage, f"/v1/books/{book}/codes/generate", {"count": codes})
             self._books.append(book)
 
     async def shop(self, seconds: int) -> Load:
@@ -322,9 +318,9 @@ async def measure(run: Run, chosen: argparse.Namespace) -> list[Sequence[str]]:
 
 async def _prepare(run: Run, chosen: argparse.Namespace) -> Place:
     ground = Ground(Barrage(run.url, f"{GREEDY}_admin"), 1)
-    place = Place(run, ground, await ground.book(), await ground.book())
+    place = Place(run, ground, await ground.book(), await ground.book(), Counter())
     if {"switch", "export", "lists", "comparison", "move", "webhooks", "assigns"} & set(chosen.works):
-        await _end_of(place, f"/v1/books/{place.large}/codes/generate", {"count": chosen.codes})
+        await _run_job(ground.barrage, f"/v1/books/{place.large}/codes/generate", {"count": chosen.codes})
     return place
 
 
@@ -339,7 +335,7 @@ async def _until_idle(run: Run) -> None:
 
 async def _beside(name: str, place: Place, honest: Honest, seconds: int) -> Sequence[str]:
     await _until_idle(place.run)
-    _counts(place).clear()
+    place.counts.clear()
     pids = place.run.facts["pids"]
     with Watch(of_processes({part: pids[part] for part in ("api", "worker")}), pause_s=0.05) as memory:
         working = asyncio.create_task(WORKS[name](place))
@@ -348,14 +344,14 @@ async def _beside(name: str, place: Place, honest: Honest, seconds: int) -> Sequ
         working.cancel()
         (ended,) = await asyncio.gather(working, return_exceptions=True)
         if isinstance(ended, Exception):
-            _counts(place)[f"{type(ended).__name__}: {ended}"[:200]] += 1
+            place.counts[f"{type(ended).__name__}: {ended}"[:200]] += 1
         await asyncio.sleep(1)
         meter = Meter(place.run)
         await asyncio.sleep(1)
         spent = meter.spent_s()
     every = load.latency_us["all"]
     times = [f"{every.at_us(share) / 1000:.1f}" for share in (0.5, 0.99)]
-    seen = ", ".join(f"{label} × {many:,}" for label, many in sorted(_counts(place).items()))
+    seen = ", ".join(f"{label} × {many:,}" for label, many in sorted(place.counts.items()))
     errors = {label: many for label, many in load.answers.items() if not label.endswith(" 201")}
     return [
         name, *times, f"{every.max / 1000:.0f}", str(errors or load.unanswered), seen,
