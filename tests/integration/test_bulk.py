@@ -2,11 +2,11 @@
 
 import contextlib
 import select
-import socket
 
 import pytest
 
 from service.api.bulk import UPLOADS_OF_ONE
+from tests.integration.serving import Wire
 from tests.service_fixture import Service, new_code, new_id, ok
 from tests.waiting import PATIENCE_S, until
 
@@ -18,16 +18,15 @@ def uploader(service: Service) -> Service:
     return service.make_workspace(new_id("uploads"), "live")
 
 
-def _begun(service: Service, path: str, body: bytes = b"") -> socket.socket:
+def _begin_upload(service: Service, path: str, body: bytes) -> Wire:
     """The connection of an upload of 1 GiB that has begun."""
-    host, _, port = service.run.url.removeprefix("http://").partition(":")
-    connection = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+    wire = Wire(int(service.run.url.rpartition(":")[2]))
     head = (
         f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {service.workspace}_admin\r\n"
         f"Content-Type: text/plain\r\nContent-Length: {1 << 30}\r\n\r\n"
     )
-    connection.sendall(head.encode() + body)
-    return connection
+    wire.send(head.encode() + body)
+    return wire
 
 
 @pytest.mark.parametrize("asked", ["", "?dryRun=true", "/rejected.csv"])
@@ -36,11 +35,10 @@ def test_uploads_of_a_workspace(service: Service, uploader: Service, asked: str)
     clients have gone, though they left lines to parse."""
     path = f"/v1/books/{uploader.book()}/codes"
     with contextlib.ExitStack() as uploads:
-        begun = [
-            uploads.enter_context(_begun(uploader, path + asked, b"!\n" * 50_000)) for _ in range(UPLOADS_OF_ONE + 1)
-        ]
-        (refused,), _, _ = select.select(begun, [], [], PATIENCE_S)
-        head = refused.makefile("rb").read().lower()
+        wires = [_begin_upload(uploader, path + asked, b"!\n" * 50_000) for _ in range(UPLOADS_OF_ONE + 1)]
+        by_socket = {uploads.enter_context(contextlib.closing(wire)).socket: wire for wire in wires}
+        (refused,), _, _ = select.select(by_socket, [], [], PATIENCE_S)
+        head = by_socket[refused].answer().lower()
         assert head.startswith(b"http/1.1 429 ")
         assert b"\r\nretry-after: " in head
         assert b"\r\nconnection: close\r\n" in head

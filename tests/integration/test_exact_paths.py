@@ -1,11 +1,11 @@
 """A path that is not exactly a route's is not found, whatever it would be after normalization."""
 
+import contextlib
 import re
-import socket
-from urllib.parse import urlsplit
 
 import pytest
 
+from tests.integration.serving import Wire
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 _PAGES = ("/console", "/checkout", "/schema")
@@ -73,10 +73,9 @@ def test_other_characters_may_be_encoded(service: Service) -> None:
 @pytest.mark.parametrize("target", ["/v1/books#", "/v1/books#x", "/#", "/v1/books?limit=1#x", "/v1/coupons/redeem/A#"])
 def test_fragments(service: Service, target: str) -> None:
     """A path or query with a `#`, which no HTTP client sends, is malformed."""
-    at = urlsplit(service.run.url)
-    with socket.create_connection((at.hostname, at.port), timeout=30) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        answer = connection.makefile("rb").read().decode()
+    with contextlib.closing(Wire(int(service.run.url.rpartition(":")[2]))) as wire:
+        wire.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = wire.answer().decode()
     assert answer.startswith("HTTP/1.1 400 ")
     assert '"code":"malformed"' in answer
     assert "percent-encode it as %23" in answer
