@@ -189,12 +189,12 @@ def _map_columns(records: list[list[str]], options: CsvOptions) -> tuple[list[Fi
 
 
 def _find_header_above(
-    chosen: list[Field | None], known: list[Field | None], records: list[list[str]], said: bool | None
+    chosen: list[Field | None], known: list[Field | None], records: list[list[str]], header: bool | None
 ) -> tuple[bool, str | None]:
     """Whether there is a header above columns that the client has named, and why the file is refused, if it is. A line
-    with a possible code is skipped only if the client said so, or if all its names are those of these fields."""
-    if said is not None:
-        return said, None
+    with a possible code is skipped only if `header` is true, or if all its names are those of these fields."""
+    if header is not None:
+        return header, None
     if all(field in (None, name) for field, name in zip(chosen, known, strict=True)):
         return True, None
     if not canonicalize_code(records[0][chosen.index("code")]):

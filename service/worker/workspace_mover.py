@@ -12,6 +12,7 @@ import asyncpg
 import hiredis
 import structlog
 
+from service.domain.configuration import WorkspaceRow
 from service.domain.errors import Refusal
 from service.formats.event_id import EventId
 from service.hot.connection import Broken, connect
@@ -274,13 +275,14 @@ class WorkspaceMover:
                 changed.forget(*old.left_names)
                 yield
             finally:
-                await self._projector.workspace(row)
-                await self._projector.seen(move.source, row.version)
+                await self._project(row)
 
     async def _project_here(self, move: Move) -> None:
-        row = await read_workspace(self._pool, move.workspace)
+        await self._project(await read_workspace(self._pool, move.workspace))
+
+    async def _project(self, row: WorkspaceRow) -> None:
         await self._projector.workspace(row)
-        await self._projector.seen(move.source, row.version)
+        await self._projector.seen(self._partition, row.version)
 
     async def _copy_during(self, work: Awaitable[_T], switch: Switch, copier: KeyCopier, yielding: Move | None) -> _T:
         """Copy changed keys while Postgres works, which may take minutes. Raises InChange, if it is to yield."""

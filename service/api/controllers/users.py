@@ -197,8 +197,8 @@ def check_user(caller: Caller, user_id: str) -> None:
 
 async def _wait_for_rows(context: Context, caller: Caller, deadline: float) -> None:
     """Let a move of the workspace finish its rows, which would have to be moved again."""
-    for _ in range(round(MOVED_S / ASK_S)):
-        if time.monotonic() > deadline or not await is_switching(context.pool, caller.workspace):
+    while await is_switching(context.pool, caller.workspace):
+        if time.monotonic() > deadline:
             return
         await asyncio.sleep(ASK_S)
 
