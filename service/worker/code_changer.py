@@ -35,7 +35,7 @@ from service.worker.projection_catchup import runner_of
 from service.worker.projector import log_skipped_code, project_version
 
 LEASE_S = 10
-CONFIGURED, DECIDED = 5_000, 1_000
+CONFIGURED, DECIDED = 5_000, 500
 """Codes of a page: in one transaction, or between two notes of what scripts are deciding."""
 CODES_A_RUN = 50
 """Bounds a run of put_codes that changes codes to a millisecond."""

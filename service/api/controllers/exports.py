@@ -25,7 +25,7 @@ from service.record.config.code_pages import FIRST, ListedCode, listed_codes
 from service.record.facts import history_pages
 from service.record.facts.history_pages import PastRedemption
 
-PAGE = 1000
+PAGE = 250
 """Rows per query."""
 PIECE = 100
 """Rows encoded between two turns of the event loop: about 0.5 ms of work."""
