@@ -228,7 +228,6 @@ def test_keys_of_another_type(patient: Service) -> None:
             assert (report.code, {"types", "anchor"} <= report.bad()) == (1, True)
             assert "outbox" in report.checks["types"]["says"]
     until(lambda: "whole" in _doctor(patient).checks["recovery"]["says"] and is_well(patient))
-    asyncio.run(patient.fetch("DELETE FROM failing_tasks"))  # which the worker would do in a minute
 
 
 def test_a_stopped_worker(patient: Service) -> None:
