@@ -71,6 +71,7 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
 
         await operator.button("Switch off").click()
         await operator.confirm("Switch the webhook off?", "for up to 14 days", "Switch off")
+        await expect(operator.button("Switch on")).to_be_visible()
         await operator.button("Send a test event").click()
         await operator.expect_message("once the webhook is switched on")
         waiting = operator.row("webhook.test").first.get_by_role("cell")
