@@ -135,8 +135,8 @@ async def _run_job(barrage: Barrage, path: str, body: dict[str, Any], poll_s: fl
     return job["status"]
 
 
-async def _count_job(place: Place, path: str, body: dict[str, Any]) -> None:
-    place.counts[await _run_job(place.ground.barrage, path, body)] += 1
+async def _count_job(place: Place, path: str, body: dict[str, Any], poll_s: float = POLL_S) -> None:
+    place.counts[await _run_job(place.ground.barrage, path, body, poll_s)] += 1
 
 
 async def _generate(place: Place) -> None:
@@ -153,7 +153,7 @@ async def _assign(place: Place) -> None:
 
     async def order() -> None:
         users = [uuid4().hex for _ in range(USERS)]
-        place.counts[await _run_job(place.ground.barrage, path, {"action": "assign", "users": users}, SELDOM_S)] += 1
+        await _count_job(place, path, {"action": "assign", "users": users}, SELDOM_S)
 
     await asyncio.gather(*(order() for _ in range(ASSIGN_JOBS)))
 
