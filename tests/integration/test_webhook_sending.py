@@ -94,12 +94,12 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
     assert data["reconcile.drift"] == {"lost_code": 2}
 
 
-MOST = 4
+MOST_REJECTED = 4
 """The pauses after more attempts take hours, and so many turns of the test."""
 
 
 class Picky:
-    """Rejects half of all attempts, of one event at most MOST, and stores events that come out of order."""
+    """Rejects half of all attempts, of one event at most MOST_REJECTED, and stores events that come out of order."""
 
     def __init__(self, facts: list[Fact]) -> None:
         self.order: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -114,7 +114,7 @@ class Picky:
         event, taken = (got.type, got.event["data"]["redemptionId"]), self.taken[got.code]
         if len(taken) == 6 or event != self.order[got.code][len(taken)]:
             self.wrong.append(event)
-        if self._rejected[event] < MOST and self._rng.random() < 0.5:
+        if self._rejected[event] < MOST_REJECTED and self._rng.random() < 0.5:
             self._rejected[event] += 1
             return self._rng.choice([0, 500, 302, 404, 429])
         taken.append(event)
