@@ -12,10 +12,10 @@ import asyncpg
 from redis.asyncio import Redis
 
 from loadtests.ground import Ground
-from loadtests.harness.running import Run
 from loadtests.subject import sent
 from service.formats import key_names
 from service.formats.coupon_record import IDLE, CouponRecord, parse_coupon_record
+from tests.harness.running import Run
 
 PAGE = 10_000
 POLL_S = 0.2

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from loadtests.harness.shop import Shop
 from service.embedded.valkey import Valkey
 from service.hot.connection import Connection, connect
 from service.hot.redis_server import Server
+from tests.harness.shop import Shop
 
 
 @dataclass

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
-from loadtests.harness.waiting import PATIENCE_S
+from tests.harness.running import Run
+from tests.harness.servers import free_port
+from tests.harness.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}

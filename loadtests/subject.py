@@ -16,10 +16,10 @@ from loadtests import generator
 from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
-from loadtests.harness.running import Run
 from loadtests.own import Meter
 from loadtests.sizes import compute_growth, read_sizes
 from loadtests.wire import Ask, Barrage
+from tests.harness.running import Run
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
 PATIENCE_S = 900.0

@@ -20,10 +20,10 @@ from typing import Any
 import asyncpg
 import yaml
 
-from loadtests.harness.running import data_folder
-from loadtests.harness.servers import VALKEY, free_port, started
 from service.embedded.postgres import Postgres
 from tests.conftest import require
+from tests.harness.running import data_folder
+from tests.harness.servers import VALKEY, free_port, started
 from tests.tls import Certificate, door
 from tests.waiting import PATIENCE_S
 

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from loadtests.harness.servers import free_port
 from tests.conftest import require
+from tests.harness.servers import free_port
 from tests.waiting import PATIENCE_S, until
 
 POOL_SIZE = 3

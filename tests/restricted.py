@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 import asyncpg
 
-from loadtests.harness.running import Run, data_folder
-from loadtests.harness.servers import VALKEY, free_port, started
 from service.embedded import demo
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
 from service.record.roles import ensure_role, grant_privileges
+from tests.harness.running import Run, data_folder
+from tests.harness.servers import VALKEY, free_port, started
 from tests.pgbouncer import pgbouncer
 from tests.tls import Authority, door
 from tests.waiting import PATIENCE_S

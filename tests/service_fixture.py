@@ -16,13 +16,13 @@ import psutil
 import pytest
 import redis
 
-from loadtests.harness.running import PARTITIONS, Run, data_folder
-from loadtests.harness.servers import free_port
-from loadtests.harness.workspaces import make_workspace
 from service.access.caller import SCOPES
 from service.formats import key_names
 from service.hot.key_notices import CHANNEL
 from tests.commands import scrip
+from tests.harness.running import PARTITIONS, Run, data_folder
+from tests.harness.servers import free_port
+from tests.harness.workspaces import make_workspace
 from tests.restricted import restricted
 from tests.waiting import until, wait_until
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from loadtests.harness.waiting import PATIENCE_S, Away, find_pause, until
+from tests.harness.waiting import PATIENCE_S, Away, find_pause, until
 
 __all__ = ["PATIENCE_S", "cancel", "elapse", "running", "until", "wait_until"]
 

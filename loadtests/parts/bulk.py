@@ -25,11 +25,11 @@ from uuid import uuid4
 from loadtests.changed import find_assignment_faults, find_faults, find_lost_redemptions
 from loadtests.figures import Row, percentiles, say, table
 from loadtests.ground import new_codes, new_id
-from loadtests.harness.running import Run
 from loadtests.own import Meter, own_service
 from loadtests.subject import ground_of, redeem, sent, upload
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import ERRORS, Answer, Ask, Barrage
+from tests.harness.running import Run
 
 WORKS = ("generate", "upload", "change", "export", "batch")
 WEIGHED = ("api", "worker", "redis")

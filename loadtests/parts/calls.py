@@ -16,8 +16,6 @@ from uuid import uuid4
 
 from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
 from loadtests.figures import markdown, say
-from loadtests.harness.premises import EPOCH, CallingLink
-from loadtests.harness.shop import Shop
 from loadtests.hot import Hot, own_valkey
 from service.domain.outcomes import BY_CODE
 from service.hot.scripts import SERVING, Scripts
@@ -26,6 +24,8 @@ from service.hot.turns import Turn
 from service.operations import assign, lock, redeem
 from service.operations.base import Call, Command
 from service.operations.call_headers import fingerprint
+from tests.harness.premises import EPOCH, CallingLink
+from tests.harness.shop import Shop
 
 SIZES = (1, 16, 64)
 REQUESTS, COUNTED_REQUESTS, ROUNDS = 25_600, 512, 3

@@ -16,13 +16,13 @@ import redis
 
 from loadtests.figures import say
 from loadtests.ground import new_codes, new_id
-from loadtests.harness.running import Run
 from loadtests.own import running
 from loadtests.parts.opening import until_recovered
 from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import Answer, Ask
 from service.formats.idempotency_entry import compress_body
+from tests.harness.running import Run
 
 LARGE_BYTES, LARGE = 900_000, 1_000
 MIDDLE_BYTES, MIDDLE = 52_000, 8_000

@@ -14,7 +14,6 @@ from uuid import uuid4
 import msgspec
 
 from loadtests.figures import markdown, say
-from loadtests.harness.servers import VALKEY, started
 from loadtests.hot import Hot
 from service.domain.code_patterns import generate_codes
 from service.embedded.valkey import build_allocator_env
@@ -23,6 +22,7 @@ from service.hot.connection import connect
 from service.operations.base import Call, Command
 from service.operations.lock import LockRequest, prepare_lock
 from service.operations.redeem import RedeemRequest, prepare_redeem
+from tests.harness.servers import VALKEY, started
 
 PATTERN, CHARSET = "####-####-####", "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 CHUNK = 5_000

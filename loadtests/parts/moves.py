@@ -23,12 +23,12 @@ from pathlib import Path
 from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.ground import new_codes, new_id
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
 from loadtests.own import ROOT, Meter
 from loadtests.subject import CHECKOUT, Subject, opened, redeem
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import Ask
+from tests.harness.running import Run
+from tests.harness.servers import free_port
 
 BATCH, BATCHES_AT_ONCE, AT_ONCE = 1_000, 4, 100
 USERS = 1_000_000

@@ -19,15 +19,15 @@ from typing import NamedTuple
 from loadtests import generator
 from loadtests.figures import markdown, say
 from loadtests.ground import Ground
-from loadtests.harness.cluster import Cluster, start_cluster
-from loadtests.harness.running import data_folder, is_ready
-from loadtests.harness.servers import VALKEY, free_port
-from loadtests.harness.workspaces import make_workspace
 from loadtests.own import ROOT, cpu_of
 from loadtests.wire import Barrage
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
 from service.record.pool import connect
+from tests.harness.cluster import Cluster, start_cluster
+from tests.harness.running import data_folder, is_ready
+from tests.harness.servers import VALKEY, free_port
+from tests.harness.workspaces import make_workspace
 
 PARTITIONS = 12
 PRIMARIES = (1, 3)

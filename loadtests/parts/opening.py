@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from loadtests.harness.running import Run
+from tests.harness.running import Run
 
 PATIENCE_S = 900.0
 POLL_S = 0.1

@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from loadtests.figures import Row
-from loadtests.harness.running import Run
 from loadtests.subject import ADMIN, CHECKOUT
+from tests.harness.running import Run
 
 NAMES = ["go", "fastify", "litestar-naive", "fastapi-naive", "litestar-postgres"]
 ROUNDS, CONNECTIONS = 3, 64

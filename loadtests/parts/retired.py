@@ -16,7 +16,6 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from loadtests.figures import markdown, say
-from loadtests.harness.running import data_folder
 from loadtests.own import cpu_of
 from loadtests.parts.past import write_past
 from service.domain.book_requests import CreateBook
@@ -36,6 +35,7 @@ from service.worker.book_retirer import BookRetirer
 from service.worker.opening import Opening
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
+from tests.harness.running import data_folder
 
 BOOKS = 4
 SETTLED_S = 3.0

@@ -18,8 +18,6 @@ from uuid import uuid4
 
 from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
 from loadtests.figures import markdown, say
-from loadtests.harness.premises import EPOCH
-from loadtests.harness.shop import Shop
 from loadtests.hot import Hot, own_valkey
 from service.formats.events import resolve_redemption_id
 from service.formats.redemption_record import parse_record
@@ -27,6 +25,8 @@ from service.hot.scripts import HOT, Scripts
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
 from service.operations.call_headers import fingerprint
+from tests.harness.premises import EPOCH
+from tests.harness.shop import Shop
 
 PIPELINE = 64
 CALLS, COUNTED_CALLS, ROUNDS = 50_000, 512, 3

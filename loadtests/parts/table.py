@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 
 from loadtests.figures import Row, keep, row, say
 from loadtests.generator import STRIDE, GeneratorError, build
-from loadtests.harness.running import Run
 from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
 from loadtests.pictures import draw
 from loadtests.sizes import compute_growth
 from loadtests.subject import Spent, Subject, opened
+from tests.harness.running import Run
 
 FULL_LOAD = 96
 """Connections."""

@@ -21,13 +21,13 @@ from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
 from loadtests.ground import Ground
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
-from loadtests.harness.workspaces import make_workspace
 from loadtests.own import ROOT, Meter
 from loadtests.subject import opened
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
+from tests.harness.running import Run
+from tests.harness.servers import free_port
+from tests.harness.workspaces import make_workspace
 
 HONEST, CONNECTIONS = 10, 16
 GREEDY = "greedy"

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadtests.figures import markdown
-from loadtests.harness.trees import Change, changed
 from loadtests.own import ROOT, own_service
 from loadtests.subject import ground_of
+from tests.harness.trees import Change, changed
 
 REQUESTS, BOUND_US = 200_000, 10.0
 Z = 2.576

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtests.harness.premises import EPOCH
-from loadtests.harness.shop import Shop
 from service.formats import key_names
 from service.hot.scripts import ERASING, MENDING, MOVING, RECONCILING, SERVING, Scripts
 from service.operations.base import Call, Operation
+from tests.harness.premises import EPOCH
+from tests.harness.shop import Shop
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 KEYED = 120

@@ -3,14 +3,14 @@
 from decimal import Decimal
 from typing import Any
 
-from loadtests.harness.colliding import colliding
-from loadtests.harness.premises import EPOCH
 from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
 from service.api.recall import AS_OF
 from service.domain.configuration import TierRow
 from service.formats import key_names
 from service.hot.fencing import Nonce
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from tests.harness.colliding import colliding
+from tests.harness.premises import EPOCH
 
 CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
 ORDERS = 100

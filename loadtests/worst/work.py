@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from loadtests.harness.colliding import colliding
-from loadtests.harness.premises import EPOCH
 from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
 from loadtests.worst.requests import CODE, ORDERS, USER
 from service.common.byte_runs import SMALL_BYTES
@@ -14,6 +12,8 @@ from service.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
 from service.reconcile.coupon_differences import Coupons
 from service.reconcile.user_differences import Users
 from service.worker.restorer import CODES_A_RUN, EVENTS_A_RUN
+from tests.harness.colliding import colliding
+from tests.harness.premises import EPOCH
 
 GONE = "deleted-1"
 

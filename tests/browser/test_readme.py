@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from loadtests.harness.running import data_folder, is_ready
-from loadtests.harness.servers import free_port
 from tests.browser.watched import Watched
+from tests.harness.running import data_folder, is_ready
+from tests.harness.servers import free_port
 from tests.waiting import PATIENCE_S, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

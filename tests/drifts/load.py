@@ -5,8 +5,8 @@ import time
 from typing import Any
 
 from loadtests import generator
-from loadtests.harness.running import Run
 from loadtests.subject import CHECKOUT, Stock, Subject, opened
+from tests.harness.running import Run
 
 CONNECTIONS = 8
 STOCK = 20_011

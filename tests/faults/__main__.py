@@ -16,11 +16,11 @@ from pathlib import Path
 
 import structlog
 
-from loadtests.harness.running import data_folder
-from loadtests.harness.servers import VALKEY
 from tests.faults.plants import PLANTS, SEEDS
 from tests.faults.rounds import COLUMNS, NeverBack, Round, line, run_round, stage_of
 from tests.faults.scenarios import SCENARIOS
+from tests.harness.running import data_folder
+from tests.harness.servers import VALKEY
 
 
 async def run_faults(asked: argparse.Namespace, binary: Path, names: list[str], folder: Path) -> bool:

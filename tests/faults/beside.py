@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 
-from loadtests.harness.running import HOME, PARTITIONS
-from loadtests.harness.workspaces import make_workspace
 from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
+from tests.harness.running import HOME, PARTITIONS
+from tests.harness.workspaces import make_workspace
 from tests.service_fixture import new_code
 
 PAUSE_S = 0.01

@@ -6,13 +6,13 @@ import random
 import signal
 from collections.abc import AsyncIterator, Collection
 
-from loadtests.harness.cluster import ClusterNode
-from loadtests.harness.running import HOME
 from service.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
+from tests.harness.cluster import ClusterNode
+from tests.harness.running import HOME
 
 WORKERS = 2
 

@@ -12,13 +12,13 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
-from loadtests.harness.running import data_folder
 from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
 from service.worker.versions import migrate_version
 from tests.faults.disk import Disk, Preloads
 from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
+from tests.harness.running import data_folder
 
 
 class _Server(Postgres):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from redis.exceptions import RedisError
 
-from loadtests.harness.running import HOME, PARTITIONS
 from service.formats import key_names
 from service.record.partitions.moves import order_move, read_move
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.process_faults import until_live
 from tests.faults.stage import Stage
+from tests.harness.running import HOME, PARTITIONS
 from tests.waiting import until
 
 VICTIMS = ("", "", "", "", "worker", "API", "Redis", "Postgres")

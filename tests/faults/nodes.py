@@ -17,12 +17,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from loadtests.harness.running import HOME
-from loadtests.harness.servers import free_port
 from service.formats import key_names
 from tests import waiting
 from tests.faults.disk import Clock, Disk, Preloads
 from tests.faults.proxy import Forwarder
+from tests.harness.running import HOME
+from tests.harness.servers import free_port
 
 Sync = Literal["always", "everysec", "nothing"]
 """What a server keeps on its disk."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from loadtests.harness.trees import Change
+from tests.harness.trees import Change
 
 SEEDS = 3
 """A mistake is found by then."""

@@ -9,7 +9,6 @@ from functools import partial
 
 import httpx
 
-from loadtests.harness.running import HOME, PARTITIONS
 from service.formats import key_names
 from service.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
@@ -17,6 +16,7 @@ from tests.faults.database import Database
 from tests.faults.looking import Drill
 from tests.faults.nodes import Node, wait_until
 from tests.faults.stage import Process, Stage
+from tests.harness.running import HOME, PARTITIONS
 
 KILLS = 3
 WORKERS = 3

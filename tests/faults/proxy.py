@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Self
 
-from loadtests.harness.servers import free_port
+from tests.harness.servers import free_port
 
 Target = int | Path
 """A port of this machine, or a Unix socket."""

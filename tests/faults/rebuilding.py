@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from loadtests.harness import dump
-from loadtests.harness.running import HOME, PARTITIONS
-from loadtests.harness.servers import started
 from service.formats import key_names
 from service.hot.connection import connect, read_nodes
 from service.record.partitions.partition_rows import read_partitions
 from service.worker.twin import build
 from tests.faults.nodes import wait_until
 from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
+from tests.harness import dump
+from tests.harness.running import HOME, PARTITIONS
+from tests.harness.servers import started
 
 _IDLE = "0 - - 0 - - - - - - - - - -"
 

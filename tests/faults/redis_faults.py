@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from loadtests.harness.running import HOME
 from service.formats import key_names
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
+from tests.harness.running import HOME
 
 UNWATCHED_S = 3.0
 """The APIs have found the server again by then. No other worker is there to take the leases."""

@@ -3,8 +3,6 @@
 import asyncio
 import random
 
-from loadtests.harness.running import HOME, PARTITIONS
-from loadtests.harness.workspaces import make_workspace
 from service.formats import key_names
 from service.record.partitions.moves import order_move, read_move
 from service.record.partitions.partition_rows import read_partitions
@@ -13,6 +11,8 @@ from tests.faults.looking import Drill
 from tests.faults.move_faults import kill
 from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
+from tests.harness.running import HOME, PARTITIONS
+from tests.harness.workspaces import make_workspace
 
 VICTIMS = ("", "", "", "", "", "command", "worker", "API", "Redis", "Postgres")
 """What is killed at any moment of a resize; nothing in half of them."""

@@ -12,8 +12,6 @@ from functools import partial
 import httpx
 import msgspec
 
-from loadtests.harness.running import HOME
-from loadtests.harness.trees import Change
 from loadtests.ledger import Entry, now_ms
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.quarantined_event import read_names
@@ -23,6 +21,8 @@ from tests.faults.nodes import wait_until
 from tests.faults.rebuilding import live_url
 from tests.faults.redis_faults import UNWATCHED_S
 from tests.faults.stage import Stage
+from tests.harness.running import HOME
+from tests.harness.trees import Change
 
 KEEPS_LITTLE = (
     Change("service/worker/write_behind.py", "KEEP_EVENTS = 100_000", "KEEP_EVENTS = 20"),

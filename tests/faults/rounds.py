@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests.harness.running import HOME
-from loadtests.harness.trees import Change, changed
 from loadtests.histories import Look
 from service.record.pool import ERRORS
 from tests.faults.judging import Verdict, judge, passed_limits
 from tests.faults.looking import CLOSED, Drill, drill
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import ROOT, Stage
+from tests.harness.running import HOME
+from tests.harness.trees import Change, changed
 
 COLUMNS = """fault | server | rounds | injected | in flight, mean | replies lost | writes lost | answers kept |
     lost accepted | lost fsynced | double | wrong | quarantined | closed s, median | longest |

@@ -4,7 +4,6 @@ import os
 from typing import NamedTuple
 
 from loadtests.buyers import BUYERS
-from loadtests.harness.trees import Change
 from service.hot.fencing import Fencing
 from tests.faults import (
     cluster_faults,
@@ -20,6 +19,7 @@ from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
 from tests.faults.redis_faults import Fault, and_back
+from tests.harness.trees import Change
 
 NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})

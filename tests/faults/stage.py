@@ -13,11 +13,6 @@ from typing import Self
 import asyncpg
 import httpx
 
-from loadtests.harness.cluster import Cluster, start_cluster
-from loadtests.harness.running import HOME, PARTITIONS
-from loadtests.harness.sentinels import start_sentinels
-from loadtests.harness.servers import free_port
-from loadtests.harness.workspaces import make_workspace
 from service.hot.fencing import Fencing, parse_nonce
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import Partition, ensure_partitions, read_partition
@@ -26,6 +21,11 @@ from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.recorded import settled
+from tests.harness.cluster import Cluster, start_cluster
+from tests.harness.running import HOME, PARTITIONS
+from tests.harness.sentinels import start_sentinels
+from tests.harness.servers import free_port
+from tests.harness.workspaces import make_workspace
 from tests.waiting import PATIENCE_S
 
 APIS = 2

@@ -10,15 +10,15 @@ from typing import Self
 
 import httpx
 
-from loadtests.harness.running import HOME, data_folder
-from loadtests.harness.servers import VALKEY
-from loadtests.harness.trees import Change, changed
 from service.formats import key_names
 from service.formats.gate_text import parse_gate
 from service.record.partitions.openings import order_rebuild
 from service.worker.old_server import CUT_OFF_S
 from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
+from tests.harness.running import HOME, data_folder
+from tests.harness.servers import VALKEY
+from tests.harness.trees import Change, changed
 from tests.waiting import PATIENCE_S, cancel, elapse
 
 CODE = "KEPT-1"

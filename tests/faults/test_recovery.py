@@ -13,13 +13,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from loadtests.harness.running import data_folder
-from loadtests.harness.servers import VALKEY
 from tests.conftest import require
 from tests.faults.nodes import wait_until
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import Stage
+from tests.harness.running import data_folder
+from tests.harness.servers import VALKEY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

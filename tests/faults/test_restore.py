@@ -11,15 +11,15 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from loadtests.harness.running import HOME, data_folder
-from loadtests.harness.servers import VALKEY
-from loadtests.harness.trees import changed
 from service.formats import key_names
 from tests.faults.nodes import wait_until
 from tests.faults.restore_faults import KEEPS_LITTLE, SHOWS_S
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import ROOT, Stage
+from tests.harness.running import HOME, data_folder
+from tests.harness.servers import VALKEY
+from tests.harness.trees import changed
 from tests.service_fixture import new_code
 from tests.waiting import elapse
 

@@ -1,11 +1,11 @@
 """A failover by a real sentinel. `make faults ARGS="--only sentinels"` does twenty with three sentinels, and with
 `--server redis` those of Redis."""
 
-from loadtests.harness.running import data_folder
-from loadtests.harness.servers import VALKEY
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import Stage
+from tests.harness.running import data_folder
+from tests.harness.servers import VALKEY
 
 
 async def test_the_service_follows_its_sentinels() -> None:

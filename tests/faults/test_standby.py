@@ -10,9 +10,6 @@ import pytest_asyncio
 import structlog
 from redis.asyncio import Redis
 
-from loadtests.harness.running import HOME, data_folder
-from loadtests.harness.servers import VALKEY
-from loadtests.harness.trees import changed
 from service.api.controllers.histories import LAG
 from service.formats import key_names
 from service.formats.coupon_state import Class
@@ -24,6 +21,9 @@ from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.restore_faults import KEEPS_LITTLE
 from tests.faults.stage import ROOT, Stage
+from tests.harness.running import HOME, data_folder
+from tests.harness.servers import VALKEY
+from tests.harness.trees import changed
 from tests.service_fixture import new_code
 from tests.waiting import elapse
 

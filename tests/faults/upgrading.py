@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from loadtests.harness.running import PARTITIONS
-from loadtests.harness.trees import Change, changed
 from service.formats.number import NUMBER
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
+from tests.harness.running import PARTITIONS
+from tests.harness.trees import Change, changed
 
 WORKERS = 2
 _NUMBER = Change("service/formats/number.py", f"\nNUMBER = {NUMBER}\n", f"\nNUMBER = {NUMBER + 1}\n")

@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from loadtests.harness.running import data_folder
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from service.record.sessions import BOUNDS_S
+from tests.harness.running import data_folder
 from tests.integration.archiving_fixtures import old_month, retired_month
 from tests.integration.fleet import fleet
 from tests.integration.flush_fixtures import make_flusher, shop

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.running import data_folder
-from loadtests.harness.servers import free_port
 from service.record.partitions.partition_rows import ensure_partitions
 from tests.commands import scrip
+from tests.harness.running import data_folder
+from tests.harness.servers import free_port
 from tests.service_fixture import database
 from tests.waiting import PATIENCE_S
 

@@ -11,8 +11,6 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from loadtests.harness.cluster import Cluster, start_cluster
-from loadtests.harness.servers import VALKEY
 from service.access.caller import Caller
 from service.doctor.checks import _examine, _judge_replicas
 from service.domain.errors import Refusal
@@ -28,6 +26,8 @@ from service.record.partitions.partition_rows import Partition, read_partitions
 from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
+from tests.harness.cluster import Cluster, start_cluster
+from tests.harness.servers import VALKEY
 from tests.integration.fleet import Fleet, start_fleet
 from tests.waiting import PATIENCE_S, cancel, elapse, wait_until
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from loadtests.harness.servers import free_port
 from tests.commands import scrip
 from tests.deployed import Deployed, container, deployed, manifests
+from tests.harness.servers import free_port
 from tests.service_fixture import ok
 from tests.waiting import until
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
-from loadtests.harness.running import Run, data_folder
-from loadtests.harness.servers import free_port
 from service.doctor import verdicts
 from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import FailingTask
 from tests.commands import scrip
 from tests.drifts.comparing import compare
+from tests.harness.running import Run, data_folder
+from tests.harness.servers import free_port
 from tests.service_fixture import Service, database, is_well, new_code, ok
 from tests.waiting import until
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 import redis
 
-from loadtests.harness.servers import VALKEY, started
 from service.formats import key_names
 from service.hot.link import Link
+from tests.harness.servers import VALKEY, started
 from tests.integration.test_connection import echo, serving
 from tests.service_fixture import Service, new_code, ok, refused
 from tests.waiting import PATIENCE_S, until, wait_until

@@ -12,7 +12,6 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
-from loadtests.harness.servers import VALKEY, started
 from service.common.config import Settings
 from service.doctor import checks
 from service.doctor.report import Check
@@ -21,6 +20,7 @@ from service.hot.fitness import Fitness
 from service.hot.link import Link
 from service.operations import redeem
 from service.record.partitions.openings import order_rebuild
+from tests.harness.servers import VALKEY, started
 from tests.integration.opening_fixtures import Dying, Place
 from tests.restricted import VENDORS, vendor_rights
 from tests.waiting import wait_until

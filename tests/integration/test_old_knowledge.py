@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 
-from loadtests.harness.premises import CallingLink
 from service.api import configuration_writes
 from service.api.context import Context
 from service.api.durability import is_recorded
@@ -25,6 +24,7 @@ from service.operations import coupon_view, redeem, rollback
 from service.record import pool as postgres
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partition, take_lease
+from tests.harness.premises import CallingLink
 from tests.integration.opening_fixtures import Place, assert_blocked, without
 from tests.waiting import PATIENCE_S, wait_until
 

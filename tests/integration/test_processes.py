@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from tests.harness.running import Run
+from tests.harness.servers import free_port
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
 from tests.service_fixture import Service, new_id, ok, refused, shared_service
 from tests.waiting import PATIENCE_S, elapse, until, wait_until

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import redis
 
-from loadtests.harness.sentinels import start_sentinels
-from loadtests.harness.servers import VALKEY, free_port, started
 from service.hot import connection as hot
 from service.hot import sentinels
 from service.hot.connection import Broken, connect
 from service.hot.link import Link
 from service.replay.check import read_redis
 from service.worker.server_watch import SharedRedis
+from tests.harness.sentinels import start_sentinels
+from tests.harness.servers import VALKEY, free_port, started
 from tests.integration.test_connection import Server, ignore, serving
 from tests.service_fixture import new_id
 from tests.waiting import PATIENCE_S, wait_until

@@ -14,7 +14,6 @@ import asyncpg
 import pytest
 from click.testing import Result
 
-from loadtests.harness.servers import VALKEY, started
 from service.reconcile.comparison import Busy
 from service.record.partitions import comparisons as record
 from tests.commands import scrip
@@ -22,6 +21,7 @@ from tests.drifts import in_redis
 from tests.drifts.comparing import compare
 from tests.drifts.rounds import drift
 from tests.drifts.subject import World, make, populated
+from tests.harness.servers import VALKEY, started
 from tests.service_fixture import Service, database, ok, refused, shared_service
 from tests.waiting import elapse, until, wait_until
 

@@ -10,8 +10,8 @@ import httpx
 import psutil
 import pytest
 
-from loadtests.harness.servers import free_port
 from tests.drifts.subject import World, populated
+from tests.harness.servers import free_port
 from tests.integration.webhook_fixtures import Receiver
 from tests.service_fixture import Service, ok
 from tests.waiting import until, wait_until

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from loadtests.harness.running import Run
 from service.replay import expectation, http_client
 from service.replay.command import replay
+from tests.harness.running import Run
 from tests.service_fixture import Service, new_code, ok
 from tests.unit.test_replay import ODD_ORDERS
 

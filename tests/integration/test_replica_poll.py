@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from loadtests.harness.servers import VALKEY
 from service.hot import fencing
 from service.hot.connection import Connection, connect
 from service.hot.fencing import Confirmed, choose_nonce
@@ -18,6 +17,7 @@ from service.hot.fitness import ask_replication
 from service.hot.replica_poll import ask_replica
 from tests.conftest import require
 from tests.faults.nodes import Node, wait_until
+from tests.harness.servers import VALKEY
 from tests.waiting import elapse
 
 

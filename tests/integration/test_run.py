@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loadtests.harness.running import Run, data_folder
-from loadtests.harness.servers import free_port
+from tests.harness.running import Run, data_folder
+from tests.harness.servers import free_port
 from tests.service_fixture import Service
 from tests.waiting import until
 

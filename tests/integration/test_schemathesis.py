@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.harness.running import Run
+from tests.harness.running import Run
 from tests.schemathesis.run import FuzzResult, fuzz
 from tests.service_fixture import shared_service
 

@@ -10,11 +10,11 @@ import fakeredis
 import pytest
 import redis
 
-from loadtests.harness.premises import FakeLink
-from loadtests.harness.servers import VALKEY, started
-from loadtests.harness.shop import Shop
 from service.hot.link import Link
 from tests.conftest import require
+from tests.harness.premises import FakeLink
+from tests.harness.servers import VALKEY, started
+from tests.harness.shop import Shop
 from tests.lua.general import general_texts
 
 S = TypeVar("S", bound=Shop)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from loadtests.harness.shop import Shop
 from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
 from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
 from service.formats.events import Assigned, Redeemed
 from service.formats.order_entries import Gift, Place, parse_places
+from tests.harness.shop import Shop
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.lua.outbox import Outbox, read_outbox
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from loadtests.harness.trees import copied
 from service.hot import scripts
+from tests.harness.trees import copied
 
 ROOT = Path(__file__).parents[2]
 USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))

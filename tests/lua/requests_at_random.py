@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from loadtests.harness.colliding import colliding
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.api.recall import AS_OF
 from service.domain.outcomes import RECALL
 from service.formats.events import resolve_redemption_id
 from service.formats.redemption_record import parse_record
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Command, Operation
+from tests.harness.colliding import colliding
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 USERS, USERS_AT_AN_OPENING, ORDERS, KEYS = 4, 9, 8, 20
 PERCENT = {"type": "percentage", "value_e4": 150_000, "max_amount_e4": 50_000, "currency": "USD", "digits": 2}

@@ -5,12 +5,12 @@ import json
 import pytest
 from uuid_utils import uuid7
 
-from loadtests.harness.colliding import colliding
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.hot.workspace_state import Workspace
+from tests.harness.colliding import colliding
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 
 async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> None:

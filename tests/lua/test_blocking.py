@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadtests.harness.shop import Shop
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
+from tests.harness.shop import Shop
 
 
 async def block(shop: Shop, *codes: str) -> int:

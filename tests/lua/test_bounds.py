@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.colliding import colliding
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.formats import key_names
+from tests.harness.colliding import colliding
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 DAY_MS = 86_400_000
 FAR_MS = 253_402_300_799_999

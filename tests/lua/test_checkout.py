@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.formats import key_names
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 TENTH: dict[str, Any] = {"type": "percentage", "value_e4": 100_000}
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.hot.workspace_state import CLAIM_MS, Workspace
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 _LAST_MS = 253_402_300_799_999
 _LAST = "9999-12-31T23:59:59.999Z"

@@ -1,9 +1,9 @@
 """The live locks of a coupon are listed, the first to end first, and reading them changes nothing."""
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.formats import key_names
 from service.hot.workspace_state import LiveLock, LiveLocks
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 NONE = LiveLocks(0, [])
 

@@ -1,6 +1,6 @@
 """`-`, which records have for none, is an id like any other."""
 
-from loadtests.harness.shop import Shop
+from tests.harness.shop import Shop
 
 
 async def test_a_user_named_dash_owns_what_it_is_assigned(shop: Shop) -> None:

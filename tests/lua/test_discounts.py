@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.shop import Shop
 from service.domain.configuration import DiscountRow, TierRow
 from service.hot.workspace_state import Workspace
+from tests.harness.shop import Shop
 
 TIERED = {
     "type": "tiered",

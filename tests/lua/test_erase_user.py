@@ -8,8 +8,6 @@ from typing import Any
 import msgspec
 import pytest_asyncio
 
-from loadtests.harness.premises import EPOCH, NOW_MS, STILL_CLOCK
-from loadtests.harness.shop import Shop, together
 from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
@@ -22,6 +20,8 @@ from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entr
 from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
 from service.hot.workspace_state import Workspace
+from tests.harness.premises import EPOCH, NOW_MS, STILL_CLOCK
+from tests.harness.shop import Shop, together
 from tests.lua.outbox import read_outbox
 
 GONE = "deleted-1"

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.premises import EPOCH
-from loadtests.harness.shop import Shop
 from service.formats import key_names
 from service.hot.fencing import Nonce
 from service.hot.scripts import HOT, PROJECTION
 from service.hot.workspace_state import Workspace
 from service.operations.fact_lookup import prepare_records
+from tests.harness.premises import EPOCH
+from tests.harness.shop import Shop
 
 Ask = Callable[[], Awaitable[Any]]
 FULL_REFUSES = {"lock", "assign_any", "assign_code", "gift"}

@@ -1,8 +1,8 @@
 """Gifts: a free coupon for an order, once."""
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.formats import key_names
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 from tests.lua.test_mending import redone
 
 

@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.access.caller import Caller
 from service.domain.errors import Refusal
 from service.domain.field_types import encode_field
@@ -14,6 +12,8 @@ from service.hot.workspace_state import CLAIM_MS, Workspace
 from service.operations import assign, checkout, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
 from service.operations.fact_lookup import prepare_records, read_records
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 
 async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]]]:

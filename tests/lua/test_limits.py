@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 RULES = pytest.mark.parametrize(
     ("rule", "refusal"),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 
 def at(ms: int) -> str:

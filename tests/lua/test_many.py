@@ -11,14 +11,14 @@ import hiredis
 import msgspec
 import pytest
 
-from loadtests.harness import premises, stocked
-from loadtests.harness.premises import EPOCH
-from loadtests.harness.shop import Shop
 from service.domain.errors import Refusal
 from service.formats import key_names
 from service.hot.decider import interpret_reply
 from service.operations import lock, redeem
 from service.operations.base import Call, Command
+from tests.harness import premises, stocked
+from tests.harness.premises import EPOCH
+from tests.harness.shop import Shop
 from tests.lua.conftest import shop_on
 from tests.lua.requests_at_random import Requests
 

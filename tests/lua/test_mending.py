@@ -5,11 +5,11 @@ from typing import Any
 import hiredis
 import pytest
 
-from loadtests.harness.premises import EPOCH, NOW_MS
-from loadtests.harness.shop import Shop
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
 from service.formats.events import redemption_id
+from tests.harness.premises import EPOCH, NOW_MS
+from tests.harness.shop import Shop
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:

@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.domain.errors import Refusal
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.hot.projection import RedisProjector
 from service.hot.workspace_state import Workspace
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 
 async def test_an_older_row_changes_nothing(still: Shop) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.shop import Shop, tally, together
 from service.domain.limits import BookLimits
+from tests.harness.shop import Shop, tally, together
 
 
 async def codes_of(shop: Shop, many: int, **rules: Any) -> list[str]:

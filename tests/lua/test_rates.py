@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadtests.harness.shop import Shop, tally, together
 from service.domain.limits import address_counter
 from service.operations import coupon_view, lock, redeem
+from tests.harness.shop import Shop, tally, together
 
 
 async def test_of_hundreds_at_once_as_many_pass_as_the_limit_says(shop: Shop) -> None:

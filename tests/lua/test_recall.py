@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadtests.harness.shop import Shop
 from service.formats.events import Redeemed
 from service.formats.redemption_record import record_text
+from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 from tests.lua.test_erase_user import GONE, Eraser
 

@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from loadtests.harness.dump import value
-from loadtests.harness.premises import EPOCH
-from loadtests.harness.shop import Shop
 from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.event_id import NO_EVENT
 from service.hot.inspection import WRONG, Item, Looker, Seen
 from service.hot.redis_server import Fenced
+from tests.harness.dump import value
+from tests.harness.premises import EPOCH
+from tests.harness.shop import Shop
 
 A, B, C = ("{p0}:reconciling:" + name for name in "abc")
 

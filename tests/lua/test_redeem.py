@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 from service.formats.event_id import parse_event_id
 from service.formats.events import Redeemed, redemption_id
 from service.formats.key_names import bucket
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 Lift = Callable[[], Awaitable[Any]]
 DISCOUNT = {"type": "fixed", "value_e4": 50_000, "min_order_value_e4": 100_000}

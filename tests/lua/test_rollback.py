@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from uuid_utils import uuid7
 
-from loadtests.harness.premises import EPOCH, NOW_MS
-from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.event_id import parse_event_id
 from service.formats.events import RequestPart, RolledBack, redemption_id
+from tests.harness.premises import EPOCH, NOW_MS
+from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 
 

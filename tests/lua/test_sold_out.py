@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop, together
 from service.domain.configuration import BookRow
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop, together
 
 SOLD_OUT, USED_UP = (409, "out_of_stock"), (409, "coupon_exhausted")
 CODE = "CODE-1"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop, together
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop, together
 
 
 async def test_low_and_out_are_noticed_once(still: Shop) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from loadtests.harness.premises import EPOCH, NOW_MS
-from loadtests.harness.shop import Shop, tally, together
 from service.domain.times import from_ms
 from service.formats.events import RequestPart, Unassigned
+from tests.harness.premises import EPOCH, NOW_MS
+from tests.harness.shop import Shop, tally, together
 from tests.lua.outbox import parse_entry
 
 

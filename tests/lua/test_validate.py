@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import msgspec
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop
 from service.access.caller import Caller
 from service.domain.errors import Refusal
 from service.operations.base import Call
 from service.operations.redeem import REDEEM, VALIDATE, answer_unknown_coupon
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import Shop
 
 
 def _unknown(caller: Caller) -> bytes:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from loadtests.harness.dump import everything
-from loadtests.harness.shop import Shop
 from service.domain.configuration import BookRow
 from service.formats import key_names
+from tests.harness.dump import everything
+from tests.harness.shop import Shop
 from tests.lua.conftest import shop_on
 
 Ask = Callable[[], Awaitable[Any]]

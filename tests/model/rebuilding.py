@@ -7,8 +7,6 @@ from typing import Any, cast
 
 import msgspec
 
-from loadtests.harness.premises import EPOCH
-from loadtests.harness.shop import Shop
 from service.domain.configuration import CodeRow
 from service.formats import key_names
 from service.formats.events import Fact, Redeemed, RolledBack
@@ -16,6 +14,8 @@ from service.formats.mending_mark import WHOLE
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
 from service.worker.restorer import Restorer
+from tests.harness.premises import EPOCH
+from tests.harness.shop import Shop
 from tests.lua.consistency import Coupon, Held
 from tests.lua.outbox import Outbox, parse_entry, read_outbox
 from tests.model.model import Model

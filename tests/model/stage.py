@@ -7,10 +7,10 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from loadtests.harness.premises import STILL_CLOCK, CallingLink
-from loadtests.harness.servers import VALKEY, started
-from loadtests.harness.shop import Shop
 from service.hot.link import Link
+from tests.harness.premises import STILL_CLOCK, CallingLink
+from tests.harness.servers import VALKEY, started
+from tests.harness.shop import Shop
 
 Plant = tuple[str, str]
 """What of a script's text to change, and into what."""

@@ -9,8 +9,6 @@ from zlib import crc32
 import msgspec
 from hypothesis.stateful import RuleBasedStateMachine
 
-from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import together
 from service.access.caller import Caller
 from service.domain.configuration import CodeRow
 from service.domain.limits import KeyLimits, address_counter, encode_key_limits
@@ -19,6 +17,8 @@ from service.formats.events import Answered, Assigned, Redeemed, RolledBack, Sto
 from service.hot.workspace_state import Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
+from tests.harness.premises import NOW_MS
+from tests.harness.shop import together
 from tests.lua.consistency import assert_consistent
 from tests.lua.outbox import parse_entry
 from tests.model import choices as pick

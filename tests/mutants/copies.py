@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from loadtests.harness.trees import COPIED, copied
+from tests.harness.trees import COPIED, copied
 from tests.mutants.witness import BROKEN
 from tests.mutants.written import Written
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from tests.harness.running import Run
+from tests.harness.servers import free_port
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 ALL_PHASES = ("examples", "coverage", "fuzzing", "stateful")

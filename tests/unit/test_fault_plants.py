@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.harness.trees import Change, changed
 from tests.faults.plants import PLANTS, Plant
 from tests.faults.scenarios import SCENARIOS
+from tests.harness.trees import Change, changed
 
 ROOT = Path(__file__).parents[2]
 

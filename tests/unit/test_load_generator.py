@@ -13,8 +13,8 @@ import pytest
 
 from loadtests import generator
 from loadtests.generator import GeneratorError, Histogram
-from loadtests.harness.servers import free_port
 from tests.conftest import require
+from tests.harness.servers import free_port
 
 PAIRS = {"prefix": "B-", "codes": 100, "count": 20, "connections": 4}
 _Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -5,11 +5,11 @@ from uuid import uuid4
 
 import msgspec
 
-from loadtests.harness.premises import EPOCH, Premises
 from service.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.domain.limits import BookLimits, WorkspaceLimits
 from service.formats import key_names
 from service.hot.scripts import PROJECTION, SERVING, Scripts
+from tests.harness.premises import EPOCH, Premises
 
 
 class Stocked(Premises):

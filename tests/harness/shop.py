@@ -7,8 +7,6 @@ from typing import Any
 
 import msgspec
 
-from loadtests.harness.premises import EPOCH, STILL_CLOCK
-from loadtests.harness.stocked import Stocked
 from service.domain.configuration import BookRow
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE
@@ -17,6 +15,8 @@ from service.hot.workspace_state import LiveLocks, Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Operation
 from service.operations.run import with_limits
+from tests.harness.premises import EPOCH, STILL_CLOCK
+from tests.harness.stocked import Stocked
 
 
 class Shop(Stocked):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loadtests.harness.waiting import PATIENCE_S, until
+from tests.harness.waiting import PATIENCE_S, until
 
 PARTITIONS = int(os.environ.get("SCRIP_TEST_PARTITIONS") or 4)
 """Of a service that tests share, or that gets faults. A service of one test alone has one, as `scrip run` makes it."""

