@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from tests.integration.requests_table import Place
+from tests.cases import Place
 from tests.service_fixture import Service, new_code, new_id, ok
 from tests.tokens import hmac_token
 

@@ -5,7 +5,7 @@ tests/unit/test_books.py and test_single.py have the rules of one request; test_
 
 from typing import Any
 
-from tests.integration.refusals_table import NOBODYS, Case
+from tests.cases import NOBODYS, Case
 
 _EARLY, _LATE = "2027-01-01T00:00:00Z", "2027-02-01T00:00:00Z"
 _SMALL = {"codePattern": "R-######", "charset": "0123456789"}

@@ -15,7 +15,9 @@ import httpx
 import pytest
 
 from service.domain.outcomes import BY_CODE
-from tests.integration.requests_table import REQUESTS, Asked, Place, filled, make_place, send, unchanged
+from tests.cases import Place, filled
+from tests.described import Asked
+from tests.integration.requests_table import REQUESTS, make_place, send, unchanged
 from tests.service_fixture import Service, new_id, ok, refused
 
 _MISSING = object()

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
+from tests.cases import Place, filled
 from tests.ends import EVENTS, IDS
-from tests.integration.requests_table import REQUESTS, Place, filled, make_place, send
+from tests.integration.requests_table import REQUESTS, make_place, send
 from tests.service_fixture import Service, new_id
 
 _OURS = re.compile(r"\{(book|job|redemption|key|webhook|delivery)\}")

@@ -5,7 +5,9 @@ import json
 import httpx
 import pytest
 
-from tests.integration.requests_table import REQUESTS, Asked, Place, filled, make_paused_change, make_place, send
+from tests.cases import Place, filled
+from tests.described import Asked
+from tests.integration.requests_table import REQUESTS, make_paused_change, make_place, send
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 _ASKED = list({(asked.method, asked.path): asked for asked in REQUESTS}.values())

@@ -18,8 +18,8 @@ from service.access.caller import SCOPES
 from service.common.config import JwtIssuer
 from service.domain.times import to_datetime
 from service.record.config.key_rows import create_key, revoke_key
+from tests.cases import Place, filled
 from tests.integration.matrix_table import ANYONE, ROWS, Row, make_place
-from tests.integration.requests_table import Place, filled
 from tests.integration.serving import Served
 from tests.schema import check_answer
 from tests.service_fixture import Service, database, new_id, refused

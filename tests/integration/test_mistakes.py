@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.cases import Place
 from tests.integration.mistakes_table import MISTAKES, Mistake, make_place
-from tests.integration.requests_table import Place, unchanged
+from tests.integration.requests_table import unchanged
 from tests.service_fixture import Service, new_id, refused
 
 

@@ -12,16 +12,9 @@ import pytest
 from service.common.config import Settings
 from service.domain.outcomes import BY_CODE
 from service.serving.app import create_app
-from tests.integration.requests_table import (
-    REQUESTS,
-    Asked,
-    Place,
-    filled,
-    make_paused_change,
-    make_place,
-    make_quarantined,
-    send,
-)
+from tests.cases import Place, filled
+from tests.described import Asked
+from tests.integration.requests_table import REQUESTS, make_paused_change, make_place, make_quarantined, send
 from tests.schema import check, resolved
 from tests.service_fixture import Service, new_code, new_id, ok
 

@@ -15,9 +15,10 @@ import pytest
 from service.api.hot_path import fingerprint
 from service.domain.outcomes import BY_CODE
 from service.formats import key_names
+from tests.cases import Case, filled
 from tests.integration.nonsense_table import NONSENSE
-from tests.integration.refusals_table import CASES, HOT, Case, make_place
-from tests.integration.requests_table import REQUESTS, filled
+from tests.integration.refusals_table import CASES, HOT, make_place
+from tests.integration.requests_table import REQUESTS
 from tests.schema import check_answer
 from tests.service_fixture import Service, new_id, ok, refused
 from tests.waiting import until

@@ -8,9 +8,70 @@ from uuid_utils import uuid7
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.hot.workspace_state import Workspace
+from service.operations import table
+from tests import kinds
+from tests.cases import ASSIGNED, MISSING, posts
+from tests.described import Ask, Description, Good
 from tests.harness.colliding import colliding
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
+
+
+async def _ask_assign_any(still: Shop) -> Ask:
+    book = await still.book("ASSIGN-ANY-1")
+    return lambda: still.assign_any(book, "ann")
+
+
+async def _ask_assign_code(still: Shop) -> Ask:
+    await still.book("ASSIGN-CODE-1")
+    return lambda: still.assign("ASSIGN-CODE-1", "ann")
+
+
+DESCRIBED = (
+    Description(
+        row=table.ASSIGN_ANY,
+        scopes="checkout user",
+        body={"bookId": "{book}", "userId": "{ann}"},
+        another="book_not_found",
+        goods=(
+            Good({"bookId": "{book}", "userId": "u"}, {"bookId": kinds.OWN_ID, "userId": kinds.ID}, "bookId userId"),
+        ),
+        refusals=posts(
+            "/v1/coupons/assign",
+            *ASSIGNED,
+            ("user_coupon_limit", {"bookId": "{many_book}", "userId": "{full}"}),
+            userId="{ann}",
+        ),
+        refused="full behind",
+        writes=True,
+        prepare_ask=_ask_assign_any,
+    ),
+    Description(
+        row=table.ASSIGN_CODE,
+        scopes="checkout user",
+        path="/v1/coupons/assign/{free2}",
+        body={"userId": "{ann}"},
+        another="coupon_not_found",
+        goods=(Good({"userId": "u"}, {"userId": kinds.ID}, "userId"),),
+        refusals=posts(
+            "/v1/coupons/assign/{code}",
+            *MISSING,
+            ("coupon_inactive", {"code": "{off}"}),
+            ("book_inactive", {"code": "{dark}"}),
+            ("expired", {"code": "{late}"}),
+            ("coupon_assigned_to_other", {"code": "{bobs}"}),
+            ("coupon_locked", {"code": "{held}"}),
+            ("coupon_redeemed", {"code": "{used}"}),
+            ("coupon_exhausted", {"code": "{spent}"}),
+            ("user_code_limit", {"code": "{one}"}),
+            ("user_coupon_limit", {"code": "{free}", "userId": "{full}"}),
+            userId="{ann}",
+        ),
+        refused="full behind",
+        writes=True,
+        prepare_ask=_ask_assign_code,
+    ),
+)
 
 
 async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> None:

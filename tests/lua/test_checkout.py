@@ -5,8 +5,54 @@ from typing import Any
 import pytest
 
 from service.formats import key_names
+from service.operations import table
+from tests import kinds
+from tests.cases import MISSING, NOBODYS, TOKENS, USES, VALUES, posts
+from tests.described import ITEM, LINE, ORDER, Ask, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
+
+
+async def _ask_checkout(still: Shop) -> Ask:
+    await still.book("CHECKOUT-1")
+    return lambda: still.checkout("ann", "CHECKOUT-1", code="CHECKOUT-1")
+
+
+_GOOD = {"userId": "u", "orderId": "o", "orderValue": 1}
+DESCRIBED = (
+    Description(
+        row=table.CHECKOUT,
+        scopes="checkout user",
+        body={"userId": "{ann}", "orderId": "{order2}", "orderValue": 5, "code": "{free6}"},
+        another="coupon_not_found",
+        goods=(
+            Good(
+                _GOOD,
+                {name: kind for name, kind in ORDER.items() if name != "metadata"}
+                | {"userId": kinds.ID, "code": kinds.ANY_CODE, "giftBookId": kinds.OWN_ID},
+                "userId orderId orderValue",
+            ),
+            Good(_GOOD | {"items": [ITEM]}, LINE, " ".join(LINE)),
+        ),
+        refusals=posts(
+            "/v1/checkout",
+            *MISSING,
+            *USES,
+            *TOKENS,
+            *VALUES,
+            ("book_not_found", {"giftBookId": NOBODYS}),
+            ("order_already_used", {"orderId": "{given}", "userId": "{bob}"}),
+            ("invalid", {"lockToken": "t", "field": "lockToken"}),
+            userId="{ann}",
+            orderId="{new}",
+            orderValue=100,
+        ),
+        refused="behind",
+        writes=True,
+        prepare_ask=_ask_checkout,
+    ),
+)
+
 
 TENTH: dict[str, Any] = {"type": "percentage", "value_e4": 100_000}
 

@@ -1,9 +1,49 @@
 """Gifts: a free coupon for an order, once."""
 
 from service.formats import key_names
+from service.operations import table
+from tests import kinds
+from tests.cases import ASSIGNED, posts
+from tests.described import Ask, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.test_mending import redone
+
+
+async def _ask_gift(still: Shop) -> Ask:
+    book = await still.book("GIFT-1")
+    return lambda: still.gift(book, "ann", "GIFT-1")
+
+
+_GIVEN = {"bookId": "{gifts_book}", "orderId": "{given}"}
+DESCRIBED = (
+    Description(
+        row=table.GIFT,
+        scopes="checkout user",
+        path="/v1/users/{ann}/gifts",
+        body={"bookId": "{book}", "orderId": "{order3}"},
+        another="book_not_found",
+        goods=(
+            Good(
+                {"bookId": "{book}", "orderId": "gift"}, {"bookId": kinds.OWN_ID, "orderId": kinds.ID}, "bookId orderId"
+            ),
+        ),
+        refusals=(
+            *posts(
+                "/v1/users/{ann}/gifts",
+                *ASSIGNED,
+                ("order_already_used", _GIVEN | {"bookId": "{free_book}"}),
+                orderId="{new}",
+            ),
+            *posts("/v1/users/{full}/gifts", ("user_coupon_limit", _GIVEN | {"orderId": "{new}"})),
+            *posts("/v1/users/{bob}/gifts", ("order_already_used", _GIVEN)),
+            *posts("/v1/users/a%20b/gifts", ("not_found", _GIVEN | {"orderId": "{new}"})),
+        ),
+        refused="full behind",
+        writes=True,
+        prepare_ask=_ask_gift,
+    ),
+)
 
 
 async def test_an_order_has_one_gift(still: Shop) -> None:

@@ -7,8 +7,79 @@ from dataclasses import replace
 import pytest
 
 from service.domain.times import from_ms
+from service.operations import table
+from tests import kinds
+from tests.cases import MISSING, USES, posts
+from tests.described import Ask, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
+
+
+async def _ask_lock(still: Shop) -> Ask:
+    await still.book("LOCK-1")
+    return lambda: still.lock("LOCK-1", "ann")
+
+
+async def _ask_extend(still: Shop) -> Ask:
+    await still.book("EXTEND-1")
+    _, lock = await still.lock("EXTEND-1", "ann")
+    return lambda: still.extend("EXTEND-1", lock["lockToken"], lockSeconds=900)
+
+
+async def _ask_unlock(still: Shop) -> Ask:
+    await still.book("UNLOCK-1")
+    _, lock = await still.lock("UNLOCK-1", "ann")
+    return lambda: still.unlock("UNLOCK-1", lock["lockToken"])
+
+
+DESCRIBED = (
+    Description(
+        row=table.LOCK,
+        scopes="checkout user",
+        path="/v1/coupons/lock/{free3}",
+        body={"userId": "{ann}"},
+        another="coupon_not_found",
+        goods=(Good({"userId": "u"}, {"userId": kinds.ID, "orderId": kinds.ID, "lockSeconds": kinds.COUNT}, "userId"),),
+        refusals=posts("/v1/coupons/lock/{code}", *MISSING, *USES, userId="{ann}", orderId="{new}"),
+        refused="full behind",
+        writes=False,
+        prepare_ask=_ask_lock,
+    ),
+    Description(
+        row=table.EXTEND,
+        scopes="checkout user",
+        path="/v1/coupons/extend/{locked}",
+        body={"lockToken": "{token}", "lockSeconds": 900},
+        another="coupon_not_found",
+        other=409,
+        goods=(Good({"lockToken": "t"}, {"lockToken": kinds.TOKEN, "lockSeconds": kinds.COUNT}, "lockToken"),),
+        refusals=posts(
+            "/v1/coupons/extend/{code}",
+            *MISSING,
+            ("coupon_inactive", {"code": "{held_off}", "lockToken": "{held_off_token}"}),
+            ("book_inactive", {"code": "{held_dark}", "lockToken": "{held_dark_token}"}),
+            ("lock_lost", {"code": "{free}"}),
+            ("lock_lost", {"code": "{held}"}),
+            ("lock_ceiling", {"code": "{ceiling}", "lockToken": "{ceiling_token}"}),
+            lockToken="never-was",
+        ),
+        refused="behind",
+        writes=False,
+        prepare_ask=_ask_extend,
+    ),
+    Description(
+        row=table.UNLOCK,
+        scopes="checkout user",
+        path="/v1/coupons/unlock/{locked}",
+        body={"lockToken": "{token}"},
+        another="coupon_not_found",
+        other=204,
+        goods=(Good({"lockToken": "t"}, {"lockToken": kinds.TOKEN}, "lockToken"),),
+        refusals=posts("/v1/coupons/unlock/{code}", *MISSING, lockToken="never-was"),
+        writes=False,
+        prepare_ask=_ask_unlock,
+    ),
+)
 
 
 def at(ms: int) -> str:

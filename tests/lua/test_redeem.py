@@ -9,9 +9,46 @@ from service.domain.times import from_ms
 from service.formats.event_id import parse_event_id
 from service.formats.events import Redeemed, redemption_id
 from service.formats.key_names import bucket
+from service.operations import table
+from tests import kinds
+from tests.cases import MISSING, TOKENS, USES, VALUES, posts
+from tests.described import ITEM, LINE, ORDER, Ask, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
+
+
+async def _ask_redeem(still: Shop) -> Ask:
+    await still.book("REDEEM-1")
+    return lambda: still.redeem("REDEEM-1", "ann")
+
+
+DESCRIBED = (
+    Description(
+        row=table.REDEEM,
+        scopes="checkout user",
+        path="/v1/coupons/redeem/{free4}",
+        body={"userId": "{ann}", "orderId": "{order}", "orderValue": 5},
+        another="coupon_not_found",
+        goods=(
+            Good({"userId": "u"}, {"userId": kinds.ID} | ORDER, "userId"),
+            Good({"userId": "u", "items": [ITEM]}, LINE, " ".join(LINE)),
+        ),
+        refusals=posts(
+            "/v1/coupons/redeem/{code}",
+            *MISSING,
+            *USES,
+            *TOKENS,
+            *VALUES,
+            ("order_value_required", {"code": "{priced}"}),
+            userId="{ann}",
+            orderId="{new}",
+        ),
+        refused="behind",
+        writes=True,
+        prepare_ask=_ask_redeem,
+    ),
+)
 
 
 async def test_a_redemption_answers_with_all_of_the_request(still: Shop, uses: int | None) -> None:

@@ -9,9 +9,64 @@ from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.event_id import parse_event_id
 from service.formats.events import RequestPart, RolledBack, redemption_id
+from service.operations import table
+from tests import kinds
+from tests.cases import FAR, NOBODYS, Case, posts
+from tests.described import Ask, Description, Good
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
+
+
+async def _ask_rollback(still: Shop) -> Ask:
+    await still.book("ROLLBACK-1")
+    _, redemption = await still.redeem("ROLLBACK-1", "ann")
+    return lambda: still.rollback(redemption["redemptionId"])
+
+
+async def _ask_rollback_order(still: Shop) -> Ask:
+    await still.book("ROLLBACK-ORDER-1")
+    await still.redeem("ROLLBACK-ORDER-1", "ann", orderId="ROLLED")
+    return lambda: still.rollback_order("ROLLED")
+
+
+_FIELDS = {"reason": kinds.text(0, 500), "restore": kinds.SWITCH}
+DESCRIBED = (
+    Description(
+        row=table.ROLLBACK,
+        scopes="manage",
+        path="/v1/redemptions/{redemption}/rollback",
+        body={},
+        another="redemption_not_found",
+        goods=(Good({}, _FIELDS),),
+        refusals=(
+            *(
+                Case("redemption_not_found", "POST", f"/v1/redemptions/{name}/rollback", {})
+                for name in (NOBODYS, FAR, "x")
+            ),
+            *posts("/v1/redemptions/{rolled}/rollback", ("already_rolled_back", {})),
+            *posts("/v1/redemptions/{rolled}/rollback", ("already_rolled_back", {"restore": False, "reason": "again"})),
+        ),
+        refused="behind",
+        writes=True,
+        prepare_ask=_ask_rollback,
+    ),
+    Description(
+        row=table.ROLLBACK_ORDER,
+        scopes="manage",
+        path="/v1/orders/{used_order}/rollback",
+        body={},
+        another="order_not_found",
+        goods=(Good({}, _FIELDS),),
+        refusals=(
+            *(Case("order_not_found", "POST", f"/v1/orders/{name}/rollback", {}) for name in ("{new}", "a%20b")),
+            *posts("/v1/orders/{undone}/rollback", ("already_rolled_back", {"restore": False})),
+        ),
+        refused="behind",
+        writes=True,
+        prepare_ask=_ask_rollback_order,
+    ),
+)
 
 
 @pytest.mark.parametrize("restore", [True, False])

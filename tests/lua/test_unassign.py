@@ -4,9 +4,41 @@ from typing import Any
 
 from service.domain.times import from_ms
 from service.formats.events import RequestPart, Unassigned
+from service.operations import table
+from tests.cases import MISSING, posts
+from tests.described import Ask, Description, Good
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop, tally, together
 from tests.lua.outbox import parse_entry
+
+
+async def _ask_unassign(still: Shop) -> Ask:
+    await still.book("UNASSIGN-1")
+    await still.assign("UNASSIGN-1", "bob")
+    return lambda: still.unassign("UNASSIGN-1")
+
+
+DESCRIBED = (
+    Description(
+        row=table.UNASSIGN,
+        scopes="manage",
+        path="/v1/coupons/unassign/{assigned}",
+        body={},
+        another="coupon_not_found",
+        goods=(Good({}),),
+        refusals=posts(
+            "/v1/coupons/unassign/{code}",
+            *MISSING,
+            ("coupon_not_assigned", {"code": "{free}"}),
+            ("coupon_locked", {"code": "{owned_held}"}),
+            ("coupon_redeemed", {"code": "{owned_used}"}),
+            ("coupon_exhausted", {"code": "{owned_spent}"}),
+        ),
+        refused="behind",
+        writes=True,
+        prepare_ask=_ask_unassign,
+    ),
+)
 
 
 async def test_an_assignment_is_taken_back_once(still: Shop, uses: int | None) -> None:

@@ -6,10 +6,46 @@ import msgspec
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
+from service.operations import table
 from service.operations.base import Call
 from service.operations.redeem import REDEEM, VALIDATE, answer_unknown_coupon
+from tests import kinds
+from tests.cases import Case
+from tests.described import ORDER, Ask, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
+
+
+async def _ask_validate(still: Shop) -> Ask:
+    await still.book("VALIDATE-1")
+    return lambda: still.validate("VALIDATE-1")
+
+
+async def _ask_read(still: Shop) -> Ask:
+    await still.book("COUPON-1")
+    return lambda: still.coupon("COUPON-1")
+
+
+DESCRIBED = (
+    Description(
+        row=table.VALIDATE,
+        scopes="public checkout user",
+        body={"code": "{free5}", "userId": "{ann}"},
+        another="",
+        goods=(Good({"code": "{code}"}, {"code": kinds.ANY_CODE, "userId": kinds.ID} | ORDER, "code"),),
+        writes=False,
+        prepare_ask=_ask_validate,
+    ),
+    Description(
+        row=table.READ,
+        scopes="checkout manage user",
+        path="/v1/coupons/{assigned}",
+        another="coupon_not_found",
+        refusals=tuple(Case("coupon_not_found", "GET", f"/v1/coupons/{name}") for name in ("NO-SUCH-CODE", "a.b")),
+        writes=False,
+        prepare_ask=_ask_read,
+    ),
+)
 
 
 def _unknown(caller: Caller) -> bytes:

@@ -10,15 +10,12 @@ from service.domain.decoding import decode
 from service.operations.assign import ASSIGN_ANY, ASSIGN_CODE
 from service.operations.base import Operation
 from service.operations.batch import AnyOperation, read, split
-from service.operations.lock import EXTEND, LOCK, UNLOCK
-from service.operations.redeem import REDEEM, VALIDATE
+from service.operations.redeem import REDEEM
+from service.operations.table import ROWS
 from tests.unit.fastlane_fixtures import caller
 from tests.unit.refusals import catch_refusal
 
-_SINGLE: dict[str, list[Operation]] = {
-    "assign": [ASSIGN_ANY, ASSIGN_CODE], "lock": [LOCK], "extend": [EXTEND], "unlock": [UNLOCK], "redeem": [REDEEM],
-    "validate": [VALIDATE],
-}  # fmt: skip
+_SINGLE = {row.batch: [row.operation] for row in ROWS if row.batch} | {"assign": [ASSIGN_ANY, ASSIGN_CODE]}
 
 
 def _read(text: str) -> tuple[Operation, str | None, Any]:

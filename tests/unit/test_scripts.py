@@ -3,6 +3,7 @@
 import hashlib
 import re
 import struct
+from collections import defaultdict
 from typing import Any, get_args
 from uuid import uuid4
 
@@ -30,9 +31,10 @@ from service.hot.scripts import (
     compose,
 )
 from service.hot.workspace_state import Workspace
-from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call
 from service.operations.fact_lookup import prepare_records
+from tests.cases import filled
+from tests.described import descriptions
 
 WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING, *MOVING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
@@ -70,24 +72,13 @@ def args_of(name: str) -> int | None:
 
 def _prepared() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     """The keys and arguments that each operation's prepare passes."""
-    asked: list[tuple[Any, str | None, dict[str, Any]]] = [
-        (lock.LOCK, "CODE-1", {"userId": "ann", "orderId": "A-1"}),
-        (lock.EXTEND, "CODE-1", {"lockToken": "t"}),
-        (lock.UNLOCK, "CODE-1", {"lockToken": "t"}),
-        (redeem.REDEEM, "CODE-1", {"userId": "ann"}),
-        (redeem.VALIDATE, None, {"code": "CODE-1"}),
-        (coupon_view.READ, "CODE-1", {}),
-        (assign.ASSIGN_ANY, None, {"bookId": ID, "userId": "ann"}),
-        (assign.ASSIGN_CODE, "CODE-1", {"userId": "ann"}),
-        (unassign.UNASSIGN, "CODE-1", {}),
-        (gift.GIFT, "ann", {"bookId": ID, "orderId": "A-1"}),
-        (checkout.CHECKOUT, None, {"userId": "ann", "orderId": "A-1", "orderValue": "5", "code": "CODE-1"}),
-        (rollback.ROLLBACK, ID, {}),
-        (rollback.ROLLBACK_ORDER, "A-1", {}),
-    ]
+    names = {"code": "CODE-1", "userId": "ann", "orderId": "A-1", "redemptionId": ID}
     commands = {}
-    for operation, code, body in asked:
-        command = operation.prepare(Call(CALLER, "key", "print"), code, msgspec.convert(body, operation.request))
+    for one in descriptions():
+        operation, in_path = one.row.operation, re.search(r"\{(\w+)\}", one.row.route)
+        body = filled(one.body or {}, defaultdict(lambda: "CODE-1", book=ID, ann="ann"))
+        request = msgspec.convert(body, operation.request, strict=False)
+        command = operation.prepare(Call(CALLER, "key", "print"), in_path and names[in_path[1]], request)
         commands[command.script] = (command.keys, command.args)
     command = prepare_records(CALLER, ["1-2"])
     return commands | {command.script: (command.keys, command.args)}

@@ -1,0 +1,91 @@
+"""Requests that are refused, as data; names such as `{held}` are replaced by those of `make_place` in
+tests/integration/refusals_table.py."""
+
+import copy
+from typing import Any, NamedTuple
+
+Place = dict[str, str]
+
+NOBODYS = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
+"""An id without an object."""
+FAR = "ffffffff-ffff-7000-8000-000000000001"
+"""An id with a time after 9999, which no id of ours has."""
+
+
+class Case(NamedTuple):
+    """A request and its refusal."""
+
+    code: str
+    method: str
+    path: str
+    body: dict[str, Any] | bytes | None = None
+    field: str | None = None
+    kind: str = "application/json"
+    key: str = "{own}_admin"
+
+    @property
+    def id(self) -> str:
+        text = "" if not self.body or self.method == "GET" else str(self.body)[:60].replace("[", "(").replace("]", ")")
+        return f"{self.code}: {self.method} {self.path} {text}".strip()
+
+
+def posts(path: str, *refusals: tuple[str, dict[str, Any]], **common: Any) -> tuple[Case, ...]:
+    """Cases of one address; `field` in a body is the one that the refusal names, `code` is moved into the path if that
+    has `{code}`."""
+    cases: list[Case] = []
+    for refusal, more in refusals:
+        body = copy.deepcopy(common) | more
+        at, field = path, body.pop("field", None)
+        if "{code}" in path:
+            at = path.replace("{code}", body.pop("code"))
+        cases.append(Case(refusal, "POST", at, body, field))
+    return tuple(cases)
+
+
+def filled(template: Any, place: Place) -> Any:
+    """The template with the place's names in it."""
+    if isinstance(template, str):
+        return template.format_map(place) if "{" in template else template
+    if isinstance(template, dict):
+        return {name: filled(value, place) for name, value in template.items()}
+    if isinstance(template, list):
+        return [filled(value, place) for value in template]
+    return template
+
+
+MISSING = ("coupon_not_found", {"code": "NO-SUCH-CODE"}), ("coupon_not_found", {"code": "a.b"})
+_WINDOW = (
+    ("coupon_inactive", {"code": "{off}"}),
+    ("book_inactive", {"code": "{dark}"}),
+    ("not_started", {"code": "{early}"}),
+    ("expired", {"code": "{late}"}),
+    ("expired", {"code": "{ended}"}),
+)
+USES = (
+    *_WINDOW,
+    ("coupon_not_assigned", {"code": "{unowned}"}),
+    ("coupon_assigned_to_other", {"code": "{bobs}"}),
+    ("coupon_locked", {"code": "{held}"}),
+    ("coupon_redeemed", {"code": "{used}"}),
+    ("coupon_exhausted", {"code": "{spent}"}),
+    ("user_redemption_limit", {"code": "{capped}"}),
+    ("out_of_stock", {"code": "{sold}"}),
+    ("order_already_used", {"code": "{free}", "orderId": "{taken}"}),
+)
+TOKENS = (
+    ("lock_lost", {"code": "{free}", "lockToken": "never-was"}),
+    ("lock_lost", {"code": "{held}", "lockToken": "{held_token}"}),
+    ("lock_required", {"code": "{must}"}),
+)
+VALUES = (
+    ("currency_mismatch", {"code": "{priced}", "orderValue": 20, "currency": "EUR"}),
+    ("order_value_too_low", {"code": "{priced}", "orderValue": "9.99"}),
+    ("invalid", {"code": "{free}", "orderValue": "1.001", "field": "orderValue"}),
+)
+ASSIGNED = (
+    ("book_inactive", {"bookId": "{dark_book}"}),
+    ("expired", {"bookId": "{late_book}"}),
+    ("user_code_limit", {"bookId": "{one_book}"}),
+    ("out_of_stock", {"bookId": "{empty_book}"}),
+    ("book_not_found", {"bookId": NOBODYS}),
+)

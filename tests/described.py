@@ -1,0 +1,106 @@
+"""Descriptions of requests, which the suites for all operations read.
+
+Each hot operation is described in its own file of tests/lua; tests/integration/requests_table.py has the other requests
+with a body.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from service.operations.table import Row
+from tests.cases import Case
+from tests.harness.shop import Shop
+from tests.kinds import CURRENCY, ID, ITEMS, MONEY, TOKEN, Kind, metadata, number, text
+
+Ask = Callable[[], Awaitable[Any]]
+Fields = dict[str, Kind]
+
+ORDER: Fields = {
+    "orderId": ID,
+    "orderValue": MONEY,
+    "currency": CURRENCY,
+    "lockToken": TOKEN,
+    "metadata": metadata(1 << 10),
+    "items": ITEMS,
+}
+ITEM = {"sku": "a", "quantity": 1, "unitPrice": "5.00"}
+LINE: Fields = {"items.0.sku": text(1, 255), "items.0.quantity": number(1_000_000), "items.0.unitPrice": MONEY}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request; `{book}` and the like in its path and body are replaced by names of a Place."""
+
+    method: str
+    path: str
+    scope: str
+    good: dict[str, Any]
+    fields: Fields
+    required: frozenset[str] = field(default_factory=frozenset)
+    never_null: frozenset[str] = field(default_factory=frozenset)
+    """Fields that may be left out, but not be null."""
+    hot: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class Good:
+    """A body whose fields may be as they are, and what each refuses."""
+
+    body: dict[str, Any]
+    fields: Fields = field(default_factory=dict)
+    required: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A hot operation, for the suites that test all of them."""
+
+    row: Row
+    scopes: str
+    """A key needs one of these; `user` is for users' tokens."""
+    path: str = ""
+    """An address that works, with names of the place of tests/integration/matrix_table.py; by default the route's."""
+    body: dict[str, Any] | None = None
+    """Its body, as the path; None for a GET."""
+    another: str
+    """The refusal of another workspace's key with the scope; '' for an answer about that workspace."""
+    other: int = 403
+    """The status for another user's token."""
+    goods: tuple[Good, ...] = ()
+    """Bodies in which tests/integration/test_bad_requests.py puts bad values."""
+    refusals: tuple[Case, ...] = ()
+    """How to reach each refusal that the OpenAPI document lists for it."""
+    refused: str = ""
+    """The states of the gate that refuse it: `full`, `behind`, or both."""
+    writes: bool
+    """Whether it writes an event."""
+    prepare_ask: Callable[[Shop], Awaitable[Ask]]
+    """Prepare a shop for a request that succeeds, and return it. Its codes begin with the script's name."""
+
+    @property
+    def asked(self) -> list[Asked]:
+        method, route = self.row.route.split(" ")
+        path, scope = re.sub(r"\{(\w+?)(?:Id)?\}", r"{\1}", route), self.scopes.split()[0]
+        return [
+            Asked(method, path, scope, good.body, good.fields, frozenset(good.required.split()), hot=True)
+            for good in self.goods
+        ]
+
+
+@cache
+def descriptions() -> tuple[Description, ...]:
+    """All hot operations, in the order of their files."""
+    found: list[Description] = []
+    for path in sorted(Path(__file__).parent.glob("lua/test_*.py")):
+        if "\nDESCRIBED = " in path.read_text():
+            found += import_module(f"tests.lua.{path.stem}").DESCRIBED
+    return tuple(found)
