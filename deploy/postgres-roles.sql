@@ -43,8 +43,6 @@ GRANT UPDATE ON
 GRANT UPDATE (code_count, retirement, retired_counts, returned_at, status, updated_at) ON books TO scrip_worker;
 GRANT UPDATE (orders_since, partition, version, moved_epoch, moved_seq) ON workspaces TO scrip_worker;
 GRANT UPDATE ON moves TO scrip_worker;
--- Before a worker removes a partition it locks the number of partitions. It can't change the number.
-GRANT UPDATE (one) ON settings TO scrip_worker;
 GRANT DELETE ON
   open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, code_changes, stock_notices,
   failing_tasks, workers

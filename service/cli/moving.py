@@ -11,7 +11,7 @@ from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator
 
     import asyncpg
 
@@ -74,7 +74,7 @@ async def _move(settings: "Settings", name: str, target: int, dry_run: bool, can
             )
             if dry_run:
                 return
-            await order(connection, row, target)
+            await _order(connection, row, target)
         elif dry_run:
             click.echo(f"The move of {name} to partition {target} is {last.state if last else ''}.")
             return
@@ -83,25 +83,16 @@ async def _move(settings: "Settings", name: str, target: int, dry_run: bool, can
 
 async def _check(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
     """Raises ClickException if the move can't be ordered."""
-    from service.record.partitions.partition_rows import read_partitions, recorded_partitions
-
-    rows, wanted = await read_partitions(connection), await recorded_partitions(connection)
-    if target >= min(len(rows), wanted or 0):
-        last = f"This database has the partitions 0 to {len(rows) - 1}."
-        if target < len(rows):
-            last = f"`scrip partitions resize {wanted}` removes the partitions from {wanted} on."
-        raise click.ClickException(f"There is no partition {target} to move to. {last}")
-    await check_movable(connection, rows, (row.partition, target))
-
-
-async def check_movable(
-    connection: "asyncpg.Connection", rows: "Sequence[Partition]", partitions: "Iterable[int]"
-) -> None:
-    """Raises ClickException if nothing can move between these partitions now. `rows` are all partitions."""
     from service.hot.scripts import version
     from service.record.partitions.moves import other_versions
+    from service.record.partitions.partition_rows import read_partitions
 
-    for partition in partitions:
+    rows = await read_partitions(connection)
+    if target >= len(rows):
+        raise click.ClickException(
+            f"There is no partition {target} to move to. This database has the partitions 0 to {len(rows) - 1}."
+        )
+    for partition in (row.partition, target):
         if not rows[partition].lease_live:
             raise click.ClickException(f"No worker holds partition {partition}. Start one (`scrip worker`), and retry.")
         if rows[partition].state != "open":
@@ -112,7 +103,7 @@ async def check_movable(
         raise click.ClickException("Processes of another version run. Finish the upgrade, and retry after a minute.")
 
 
-async def order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
+async def _order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
     """Order and audit a move. Raises ClickException if another command was faster."""
     from service.access.actor import Actor, current_actor
     from service.record.config.audit_log import write_audit
@@ -127,9 +118,9 @@ async def order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: i
 
 
 async def _show_progress(connection: "asyncpg.Connection", name: str, number: int) -> None:
-    """Show the progress until the move is done. Raises ClickException as follow_move."""
+    """Show the progress until the move is done. Raises ClickException as _follow_move."""
     last, progress = None, Progress()
-    async for last in follow_move(connection, name, number):
+    async for last in _follow_move(connection, name, number):
         if line := progress.next_line(last, time.monotonic()):
             click.echo(f"Moving {name}: {line}")
     if last:
@@ -161,7 +152,7 @@ class Progress:
         return f"{move.reason}; {move.done} keys are copied ({rate:.0f} a second), about {left} are left"
 
 
-async def follow_move(connection: "asyncpg.Connection", name: str, number: int) -> "AsyncGenerator[Move]":
+async def _follow_move(connection: "asyncpg.Connection", name: str, number: int) -> "AsyncGenerator[Move]":
     """Read a workspace's move five times a second, the last time when it is done. Raises ClickException if it fails, is
     withdrawn, or doesn't begin in time."""
     from service.record.partitions.moves import read_move

@@ -158,8 +158,7 @@ class Settings(BaseSettings):
     )
     """`console` on a terminal, `json` elsewhere."""
     partitions: int | None = Field(default=None, ge=1, le=1024)
-    """Number of partitions of a new database. None: 16, or 1 from `scrip run`. `scrip partitions resize` changes the
-    number of an existing one."""
+    """Number of partitions of a new database. None: 16, or 1 from `scrip run`."""
     max_unrecorded_s: int = Field(default=900, ge=10, le=86_400)
     """Age in seconds of the oldest event that is not recorded at which all changes are refused; locks and assignments
     are at 80 % of it."""

@@ -175,16 +175,13 @@ class _Examination:
         return rows
 
     async def _check_partition_count(self, connection: asyncpg.Connection) -> Check:
-        wanted, existing = await recorded_partitions(connection), len(await read_partitions(connection))
-        if wanted is None:
+        recorded = await recorded_partitions(connection)
+        if recorded is None:
             return Check("partitions", "bad", "the database has none yet", "Start `scrip worker`.")
-        if existing > wanted:
-            says = f"{existing}, of which {existing - wanted} are to be removed"
-            return Check("partitions", "warning", says, f"Run `scrip partitions resize {wanted}` until it is done.")
-        if self._settings.partitions not in (None, wanted):
-            says = f"{wanted}; SCRIP_PARTITIONS={self._settings.partitions} counts for a new database only"
+        if self._settings.partitions not in (None, recorded):
+            says = f"{recorded}; SCRIP_PARTITIONS={self._settings.partitions} counts for a new database only"
             return Check("partitions", "warning", says, "Unset SCRIP_PARTITIONS.")
-        return Check("partitions", "ok", f"{wanted}")
+        return Check("partitions", "ok", f"{recorded}")
 
     async def _check_partitions(self, record: asyncpg.Connection, rows: list[Partition]) -> None:
         states: dict[int, RedisState] = {}

@@ -256,7 +256,7 @@ class _PostgresPoller:
                 await record_rejections(connection, refused)
 
     def _take_over(self, partitions: Sequence[Partition], made: int, polled_at: float) -> None:
-        """Use the epochs of all partitions. Others may have been created or removed."""
+        """Use the epochs of all partitions."""
         context = self._context
         context.watch.take_rows(partitions)
         for row in partitions:
@@ -264,8 +264,6 @@ class _PostgresPoller:
                 context.decider.learn(row.id, row.epoch, row.nonce, made, polled_at)
             else:
                 context.decider.forget(row.id)
-        for removed in context.partitions[len(partitions) :]:
-            context.decider.forget(removed)
         context.partitions = range(len(partitions))
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")
         context.kept_closed = {

@@ -51,8 +51,6 @@ class Lease:
         """As `confirmed` in Partition."""
         self.due: frozenset[str] = frozenset()
         """The tasks for which Postgres has work."""
-        self.is_unneeded = asyncio.Event()
-        """The partition is to be removed, and no workspace is in it."""
         self._next = asyncio.Event()
 
     async def until_due(self, task: str) -> None:
@@ -69,7 +67,6 @@ class Lease:
     def observe(self, row: LeaseRow) -> None:
         """Take over what a reading says of the partition."""
         self.config_version, self.is_confirmed, self.due = row.config_version, row.confirmed, row.due
-        _set(self.is_unneeded, "removing" in row.due)
         self._next.set()
         self._next = asyncio.Event()
 
@@ -91,14 +88,10 @@ class LeaseKeeper:
     away, and the other has not renewed its own yet.
     """
 
-    def __init__(self, pool: asyncpg.Pool, holder: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, holder: str, partitions: int) -> None:
         """`pool` is used for nothing else that may take long."""
         self._pool, self.holder = pool, holder
-        self._leases: dict[int, Lease] = {}
-        self.partitions: list[int] = []
-        """All that the last reading had."""
-        self.has_read = asyncio.Event()
-        """There was a reading since the event was cleared."""
+        self._leases = [Lease() for _ in range(partitions)]
         self._readings = 0
         self._careful_until = 0.0
         self.has_others = False
@@ -106,7 +99,7 @@ class LeaseKeeper:
         self._pause_s = RENEW_S
 
     def __getitem__(self, partition: int) -> Lease:
-        return self._leases.setdefault(partition, Lease())
+        return self._leases[partition]
 
     async def run(self) -> None:
         while True:
@@ -167,10 +160,6 @@ class LeaseKeeper:
         free = [partition for partition, row in leases.partitions.items() if row.holder not in leases.workers]
         settled = {worker for worker, alive_s in leases.workers.items() if alive_s >= SETTLED_S}
         to_take = share_out(held, free, settled)
-        self.partitions = sorted(leases.partitions)
-        self.has_read.set()
-        for partition in self._leases.keys() - leases.partitions.keys():  # removed, or Postgres was restored
-            self._end_lease(self[partition])
         for partition, row in leases.partitions.items():
             lease = self[partition]
             if reading < lease.known_from:
@@ -186,20 +175,13 @@ class LeaseKeeper:
             _set(lease.is_due, is_named or (may_take and (to_take.get(partition) == self.holder or is_untaken)))
             if lease.fence not in (None, fence):
                 lease.is_lost.set()
-        is_moving = any(lease.is_leaving.is_set() and lease.fence is not None for lease in self._leases.values())
+        is_moving = any(lease.is_leaving.is_set() and lease.fence is not None for lease in self._leases)
         if not free and not is_moving:
             self._hand_over(held, settled)
 
-    def _end_lease(self, lease: Lease) -> None:
-        """There is no such partition."""
-        lease.is_due.clear()
-        lease.is_named.clear()
-        if lease.fence is not None:
-            lease.is_lost.set()
-
     def _hand_over(self, held: Mapping[str, int], settled: set[str]) -> None:
         giver, receiver = choose_handover(held, settled)
-        steady = sorted(partition for partition, lease in self._leases.items() if lease.is_steady)
+        steady = [partition for partition, lease in enumerate(self._leases) if lease.is_steady]
         if giver == self.holder and steady:
             lease = self[steady[-1]]
             lease.successor = receiver

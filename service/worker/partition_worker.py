@@ -37,7 +37,6 @@ from service.worker.open_partitions import OpenPartitions
 from service.worker.opening import Opening
 from service.worker.opening_turns import OpeningTurns
 from service.worker.order_forgetter import OrderForgetter
-from service.worker.partition_removal import remove_partition
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.quarantine_settler import QuarantineSettler
 from service.worker.restocker import Restocker
@@ -97,7 +96,6 @@ class PartitionWorker:
        is longer than a lease releases it, if there is another worker to try.
        service/worker/task_supervisor.py restarts the tasks that are not vital.
     6. On request, stop: record the rest of the outbox and release the lease. For a handover, name the successor.
-    7. If there are to be fewer partitions, and no workspace is left here, remove the partition.
     """
 
     def __init__(self, shared: Shared, partition: int) -> None:
@@ -205,12 +203,9 @@ class PartitionWorker:
                     ),
                 ]
                 self._lease.is_steady = True
-                await wait_for_any(stopping, self._lease.is_leaving, self._lease.is_unneeded)
+                await wait_for_any(stopping, self._lease.is_leaving)
                 for task in tasks:
                     task.cancel()
-            if self._lease.is_unneeded.is_set() and not stopping.is_set():
-                await remove_partition(self._pool, server, scripts, flusher, fence)
-                return
             await self._drain(flusher)
             await self._keeper.release(self._pool, self._partition, fence)
         except BaseExceptionGroup as group_error:

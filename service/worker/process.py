@@ -20,8 +20,7 @@ from service.record.versions import WrongNumber
 from service.worker import metrics
 from service.worker.housekeeping import clean_up, refresh_statistics
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.partition_tasks import work_on_partitions
-from service.worker.partition_worker import CONNECTIONS, Shared
+from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.task_supervisor import Supervisor, TaskFailures
 from service.worker.versions import LoadedScripts
 
@@ -65,12 +64,14 @@ async def work(settings: Settings) -> None:
         refreshing = asyncio.create_task(supervisor.run("statistics", lambda: refresh_statistics(pool)))
         beating = asyncio.create_task(supervisor.run("beating", loaded.run))
         beating.add_done_callback(lambda _: stopping.set())
-        keeper = LeaseKeeper(renewing, holder)
+        keeper = LeaseKeeper(renewing, holder, partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         shared = Shared(settings, pool, keeper, loaded)
         sampler = Sampler(pool, shared.open_partitions.take_backlog, add_backlog)
         sampling = asyncio.create_task(supervisor.run("sampling", sampler.run))
-        await work_on_partitions(shared, stopping)
+        async with asyncio.TaskGroup() as group:
+            for partition in range(partitions):
+                group.create_task(PartitionWorker(shared, partition).run(stopping))
         shared.redis.close()
         keeping.cancel()
         housekeeping.cancel()

@@ -124,12 +124,10 @@ FROM moves WHERE source = $1 AND state IN ('ordered', 'running', 'clearing') ORD
 UPDATE moves SET reason = $2 WHERE workspace = $1 AND state IN ('ordered', 'running') AND reason <> $2;
 
 -- name: order_move
--- Order a move. Returns no row if the workspace is not in the source, a move of it is not finished, or the target is no
--- partition or is to be removed.
+-- Order a move. Returns no row if the workspace is not in the source, or a move of it is not finished.
 -- $1 workspace int  $2 source int  $3 target int
 INSERT INTO moves AS old (workspace, source, target)
-SELECT workspace, partition, $3 FROM workspaces, (SELECT partitions AS wanted FROM settings FOR SHARE) AS fixed
-WHERE workspace = $1 AND partition = $2 AND $3 < wanted
+SELECT workspace, partition, $3 FROM workspaces WHERE workspace = $1 AND partition = $2
 ON CONFLICT (workspace) DO UPDATE SET
   source = excluded.source, target = excluded.target, state = 'ordered', reason = '', attempts = 0, total = 0, done = 0,
   closed_ms = NULL, ordered_at = now(), finished_at = NULL

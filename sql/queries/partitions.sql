@@ -40,6 +40,10 @@ UPDATE partitions SET incarnation = $3 WHERE id = $1 AND fence = $2 AND incarnat
 UPDATE partitions SET state = 'open', incarnation = $4, opened_nonce = nonce, waits_until = NULL
 WHERE id = $1 AND fence = $2 AND epoch = $3 AND cursor_epoch = $3 AND incarnation() = $4 RETURNING id;
 
+-- name: count_workspaces
+-- How many workspaces are in each partition.
+SELECT partition, count(*) AS workspaces FROM workspaces GROUP BY partition;
+
 -- name: enter_epoch
 -- Move the cursor to one of the first entries of a newer epoch, and store where the record of the old one ended.
 -- $1 partition int  $2 fence bigint  $3 from_epoch bigint  $4 from_seq bigint  $5 epoch bigint  $6 digest bytea
@@ -115,7 +119,7 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
 SELECT id, state = 'open' AS is_open, state_since AS since, waits_until IS NOT NULL AS is_waiting,
   lacks,
   EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS has_worker
-FROM partitions WHERE removed_at IS NULL ORDER BY id;
+FROM partitions ORDER BY id;
 
 -- name: read_partitions
 -- All partitions, in order: from 0 on, without a gap.
@@ -125,7 +129,7 @@ SELECT
   EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
   version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed
-FROM partitions JOIN config_versions ON partition = id WHERE removed_at IS NULL ORDER BY id;
+FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 
 -- name: read_replica
 -- The position of the WAL that this server has applied, or written if it is a primary; and the age in seconds of the last
@@ -137,10 +141,6 @@ SELECT
 -- name: read_settings
 -- The number of partitions.
 SELECT partitions FROM settings;
-
--- name: read_settings_to_place
--- The number of partitions. It stays so until the transaction ends.
-SELECT partitions FROM settings FOR SHARE;
 
 -- name: release_lease
 -- Release the lease, if it is still ours; to another worker, or to any.
@@ -200,14 +200,9 @@ SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation()
     WHERE target = partitions.id AND moves.state = 'ordered' AND leaving.epoch > partitions.epoch
   ) THEN 'turning' END,
   CASE WHEN EXISTS (SELECT FROM webhooks WHERE partition = id AND deleted_at IS NULL AND status = 'active')
-    THEN 'sending' END,
-  CASE WHEN id >= (SELECT settings.partitions FROM settings)
-    AND NOT EXISTS (SELECT FROM partitions AS later WHERE later.id > partitions.id AND later.removed_at IS NULL)
-    AND NOT EXISTS (SELECT FROM workspaces WHERE partition = id)
-    AND NOT EXISTS (SELECT FROM moves WHERE id IN (source, target) AND moves.state IN ('ordered', 'running', 'clearing'))
-    THEN 'removing' END
+    THEN 'sending' END
 ], NULL) ELSE '{}' END
-FROM partitions JOIN config_versions ON partition = id WHERE removed_at IS NULL;
+FROM partitions JOIN config_versions ON partition = id;
 
 -- name: take_lease
 -- Take a free lease with a new fence, and end the leases of the partition's jobs: if the last holder still runs, it
@@ -217,7 +212,7 @@ FROM partitions JOIN config_versions ON partition = id WHERE removed_at IS NULL;
 -- $1 partition int  $2 holder text
 WITH taken AS (
   UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
-  WHERE id = $1 AND removed_at IS NULL AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
+  WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
     SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
   ))
   RETURNING id, fence

@@ -7,7 +7,7 @@ SELECT id AS partition, (
   SELECT coalesce(sum(code_count), 0)::bigint FROM books JOIN workspaces USING (workspace)
   WHERE workspaces.partition = id AND archived_months IS NOT NULL
 ) AS archived
-FROM partitions WHERE removed_at IS NULL ORDER BY id;
+FROM partitions ORDER BY id;
 
 -- name: count_ordered
 -- The number of unresolved events for which something is ordered, of a partition or all.

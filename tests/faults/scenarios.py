@@ -10,7 +10,6 @@ from tests.faults import (
     move_faults,
     process_faults,
     redis_faults,
-    resize_faults,
     restore_faults,
     server_faults,
     upgrading,
@@ -157,9 +156,6 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "a workspace moves to another node of a cluster": Scenario(
         move_faults.workspace_moved, may_lose=ANSWERED, clustered=True, codes=2000, rounds=5
-    ),
-    "the number of partitions changes": Scenario(
-        resize_faults.partitions_resized, replicated=False, codes=3000, rounds=5
     ),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(

@@ -222,17 +222,12 @@ class Stage:
         """APIs and workers."""
         return [*self.apis, *self.workers]
 
-    async def start_command(self, *words: str) -> asyncio.subprocess.Process:
-        """Start a command of the tree; what it says goes to a pipe."""
-        pipe = asyncio.subprocess.PIPE
-        argv = (sys.executable, "-m", "service", *words)
-        return await asyncio.create_subprocess_exec(
-            *argv, cwd=self._tree, env=self._env_of(self.front), stdout=pipe, stderr=asyncio.subprocess.STDOUT
-        )
-
     async def command(self, *words: str) -> str:
         """Run a command of the tree, which must succeed; return what it says."""
-        running = await self.start_command(*words)
+        argv, pipe = (sys.executable, "-m", "service", *words), asyncio.subprocess.PIPE
+        running = await asyncio.create_subprocess_exec(
+            *argv, cwd=self._tree, env=self._env_of(self.front), stdout=pipe, stderr=asyncio.subprocess.STDOUT
+        )
         output, _ = await running.communicate()
         assert running.returncode == 0, output.decode()
         return output.decode()

@@ -25,8 +25,7 @@ from service.record.config.workspace_rows import create_workspace
 from service.record.partitions.partition_rows import read_partitions
 from service.worker import lease_keeper, opening
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.partition_tasks import work_on_partitions
-from service.worker.partition_worker import CONNECTIONS, Shared
+from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.versions import LoadedScripts
 from tests.integration.record_fixtures import make_book
 from tests.waiting import cancel, elapse, wait_until
@@ -39,11 +38,13 @@ class Worker:
 
     def __init__(self, fleet: "Fleet", name: str, pool: asyncpg.Pool, renewing: asyncpg.Pool) -> None:
         self.name, self._pool, self._renewing = name, pool, renewing
-        self.keeper = LeaseKeeper(renewing, name)
+        self.keeper = LeaseKeeper(renewing, name, fleet.partitions)
         self._stopping = asyncio.Event()
         self._keeping = asyncio.create_task(self.keeper.run())
         self._shared = Shared(fleet.settings, pool, self.keeper, LoadedScripts(pool))
-        self._working = asyncio.create_task(work_on_partitions(self._shared, self._stopping))
+        self._working = asyncio.gather(
+            *(PartitionWorker(self._shared, partition).run(self._stopping) for partition in range(fleet.partitions))
+        )
 
     async def kill(self) -> None:
         """End all of its tasks; it releases nothing."""

@@ -40,7 +40,7 @@ async def test_a_moved_cursor_starts_the_opening_again(
     monkeypatch.setattr(worker, "pause", pause)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    keeper = LeaseKeeper(place.pool, "tests")
+    keeper = LeaseKeeper(place.pool, "tests", 1)
     keeper[0].is_due.set()
     shared = worker.Shared(settings, place.pool, keeper, LoadedScripts(place.pool))
     await worker.PartitionWorker(shared, 0).run(stopping)

@@ -195,7 +195,9 @@ def _metric(name: str, task: str) -> float:
 def make_keeper(place: Place, database_url: str) -> PartitionWorker:
     """A worker's loop on the place's servers."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    return PartitionWorker(Shared(settings, place.pool, LeaseKeeper(place.pool, "tests"), LoadedScripts(place.pool)), 0)
+    return PartitionWorker(
+        Shared(settings, place.pool, LeaseKeeper(place.pool, "tests", 1), LoadedScripts(place.pool)), 0
+    )
 
 
 async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:

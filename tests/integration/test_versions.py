@@ -63,7 +63,7 @@ async def has(place: Place, texts: Mapping[str, str]) -> bool:
 async def working(place: Place, database_url: str, others: LoadedScripts | None = None) -> AsyncIterator[None]:
     """A worker runs meanwhile, and has opened the partition."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    leases, stopping = LeaseKeeper(place.pool, "tests"), asyncio.Event()
+    leases, stopping = LeaseKeeper(place.pool, "tests", 1), asyncio.Event()
     leases[0].is_due.set()
     keeper = PartitionWorker(Shared(settings, place.pool, leases, others or LoadedScripts(place.pool)), 0)
     keeping = asyncio.create_task(keeper.run(stopping))

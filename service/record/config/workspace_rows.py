@@ -32,7 +32,7 @@ async def create_workspace(
     workspace_id = workspace_id or uuid7()
     try:
         async with connection.transaction():
-            partitions = cast("int", await connection.fetchval(query("read_settings_to_place")))
+            partitions = cast("int", await connection.fetchval(query("read_settings")))
             partition = key_names.partition_of(str(workspace_id), partitions)
             values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
             workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))

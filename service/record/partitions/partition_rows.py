@@ -103,12 +103,17 @@ async def check_partitions(database: Database) -> int | None:
 
 
 async def recorded_partitions(database: Database) -> int | None:
-    """The number of partitions; None before a process has set it. While it shrinks, more of them exist."""
+    """The number of partitions; None before a process has set it."""
     return await database.fetchval(query("read_settings"))
 
 
 async def read_partitions(database: Database) -> list[Partition]:
     return [Partition(**row) for row in await database.fetch(query("read_partitions"))]
+
+
+async def count_workspaces(database: Database) -> dict[int, int]:
+    """The number of workspaces by partition, without those that have none."""
+    return dict(await database.fetch(query("count_workspaces")))
 
 
 async def read_partition_states(database: Database) -> list[PartitionState]:
