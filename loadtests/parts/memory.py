@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-import msgspec
-
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot
 from service.domain.code_patterns import generate_codes
@@ -125,7 +123,6 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--codes", type=int, default=1_000_000)
     options.add_argument("--spent", type=int, help="how many of them are locked or redeemed; all where not given")
     options.add_argument("--server", type=Path, help="the wheel's Valkey where not given")
-    options.add_argument("--keep", type=Path, metavar="FILE", help="store the figures for loadtests/scale.py")
 
 
 def run(chosen: argparse.Namespace) -> None:
@@ -134,6 +131,4 @@ def run(chosen: argparse.Namespace) -> None:
         os.environ |= build_allocator_env()
     with tempfile.TemporaryDirectory() as folder, started(chosen.server or VALKEY, Path(folder)) as url:
         costs = asyncio.run(measure(url, chosen.codes, min(chosen.spent or chosen.codes, chosen.codes)))
-    if chosen.keep:
-        chosen.keep.write_bytes(msgspec.json.format(msgspec.json.encode([cost._asdict() for cost in costs])))
     print(markdown(["each", "of", "bytes more", "µs of the server", "a second"], [cost.cells() for cost in costs]))
