@@ -31,10 +31,10 @@ class Behind:
             pass
 
     @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[list[tuple[float, float]]]:
-        """Of moments within: when each was (seconds from the beginning), and how long what the outbox had then took to
-        be recorded. It ends when everything is recorded; TimeoutError after two minutes."""
-        seen: list[tuple[float, float]] = []
+    async def watched(self) -> AsyncIterator[list[float]]:
+        """Of moments within: how many seconds what the outbox had then took to be recorded. It ends when everything is
+        recorded; TimeoutError after two minutes."""
+        seen: list[float] = []
         ended = asyncio.Event()
         watching = asyncio.create_task(self._watch(seen, ended))
         try:
@@ -47,8 +47,8 @@ class Behind:
         finally:
             watching.cancel()
 
-    async def _watch(self, seen: list[tuple[float, float]], ended: asyncio.Event) -> None:
-        began, last = time.monotonic(), False
+    async def _watch(self, seen: list[float], ended: asyncio.Event) -> None:
+        last = False
         waiting: deque[tuple[float, _Id]] = deque()
         while not last or waiting:
             if not last:
@@ -57,7 +57,7 @@ class Behind:
             cursor, now = await self._cursor(), time.monotonic()
             while waiting and waiting[0][1] <= cursor:
                 at, _ = waiting.popleft()
-                seen.append((at - began, now - at))
+                seen.append(now - at)
             await asyncio.sleep(POLL_S)
 
     async def _tail(self) -> _Id:
@@ -67,8 +67,3 @@ class Behind:
     async def _cursor(self) -> _Id:
         row: Any = await self._postgres.fetchrow(_CURSOR, self.partition)
         return row[0], row[1]
-
-
-def longest_s(seen: list[tuple[float, float]]) -> float:
-    """The longest that the record was behind."""
-    return max((lag for _, lag in seen), default=0.0)

@@ -17,8 +17,6 @@ from loadtests.own import PARTS
 from loadtests.subject import Spent
 
 SHARES = (0.5, 0.9, 0.99, 0.999)
-NINES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
-"""What a picture of latencies shows."""
 Part = Literal["pairs", "sustained", "opening", "bulk", "lag", "peers"]
 _HEADS = (
     "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "µs of API, Redis, worker, Postgres",
@@ -48,17 +46,11 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     """The part of a core that the load took itself."""
     machine_load: float | None = None
     note: str = ""
-    timeline: list[tuple[float, float]] = []
-    """Answers a second (seconds from the beginning, how many)."""
-    lags: list[tuple[float, float]] = []
-    tail_ms: list[float] = []
-    """The latency at each of NINES."""
 
 
 def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more: Any) -> Row:
     """What a load took, for each of its requests and of its redemptions."""
     load, histogram = spent.load, spent.load.latency_us["all"]
-    each_s = load.timeline_ms / 1000
     units = redemptions if unit == "pairs" else load.answered
     return Row(
         part=part,
@@ -72,9 +64,6 @@ def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more
         lag_s=spent.lag_s,
         generator_busy=load.cpu_seconds / load.seconds if load.seconds else 0.0,
         machine_load=spent.machine_load,
-        timeline=[(place * each_s, many / each_s) for place, many in enumerate(load.timeline[:-1])],
-        lags=spent.lags,
-        tail_ms=[histogram.at_us(share) / 1000 for share in NINES],
         **more,
     )
 

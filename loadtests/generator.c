@@ -31,8 +31,6 @@ enum {
     WORD_BYTES = 64,
     KINDS = 64,            /* answers that are told apart; any more count as the last */
     SPARE_S = 30,          /* how long answers are waited for after the time is over */
-    BIN_MS = 100,          /* of the timeline */
-    BINS = 36300,          /* an hour and what may come after it */
     SUB = 64,              /* buckets for each power of two: a latency is told to 1.6 % */
     BUCKETS = 26 * SUB + SUB,
     STRIDE = 7919,         /* a prime: codes are taken in this step, so that neighbours are far apart */
@@ -92,7 +90,6 @@ static uint64_t start_ns, last_ns, units, next_unit, finished, asked, answered, 
 static struct kind kinds[KINDS];
 static int kind_count;
 static struct histogram by_step[STEPS];
-static uint32_t timeline[BINS];
 
 static _Noreturn void fail(int status, const char *format, ...) {
     va_list values;
@@ -259,7 +256,7 @@ static void count_answer(enum step step, int status, const char *reason) {
 
 /* Judge a whole answer, and go on: to the redemption that follows a lock, or to the next pair or buyer. */
 static void take_answer(struct connection *c, int status, const char *body) {
-    uint64_t now = now_ns(), us = (now - c->began_ns) / 1000, bin = (now - start_ns) / (BIN_MS * 1000000u);
+    uint64_t now = now_ns(), us = (now - c->began_ns) / 1000;
     char reason[WORD_BYTES] = "", wanted[WORD_BYTES] = "";
     bool good = status == 201;
     read_field(body, "\"code\":\"", reason);
@@ -272,7 +269,6 @@ static void take_answer(struct connection *c, int status, const char *body) {
     unexpected += !good && !(opening && status == 409 && strcmp(reason, refusal) == 0);
     record(&by_step[c->step], us);
     record(&by_step[ALL], us);
-    timeline[bin < BINS ? bin : BINS - 1]++;
     answered++;
     last_ns = now;
     c->busy = false;
@@ -359,10 +355,7 @@ static int report(void) {
         print_histogram(step);
         if (step != ALL) printf(", ");
     }
-    printf("}, \"timelineMs\": %d, \"timeline\": [", BIN_MS);
-    uint64_t last = (last_ns - start_ns) / (BIN_MS * 1000000u);
-    for (uint64_t bin = 0; bin <= last && bin < BINS; bin++) printf("%s%u", bin ? ", " : "", timeline[bin]);
-    printf("]}\n");
+    printf("}}\n");
     return !good;
 }
 

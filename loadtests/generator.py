@@ -43,7 +43,7 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True, rename="camel"):
-    """What came of a load. `finished` are pairs, or buyers who got something; `timeline` counts answers."""
+    """What came of a load. `finished` are pairs, or buyers who got something."""
 
     good: bool
     """Whether each request had an answer, and one that should be."""
@@ -58,8 +58,6 @@ class Load(msgspec.Struct, frozen=True, rename="camel"):
     connections_lost: int
     answers: dict[str, int]
     latency_us: dict[str, Histogram]
-    timeline_ms: int
-    timeline: list[int]
 
     @property
     def wrong(self) -> str:

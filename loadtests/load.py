@@ -2,7 +2,7 @@
 
 It starts a service of its own, or takes one at `--url`, with the key in SCRIP_LOAD_TOKEN, which needs the scopes
 checkout, manage and operate. It makes books for the load and leaves them there, so that should be a workspace for
-tests. What locust reports, the ledger, plots and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
+tests. What locust reports, the ledger and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
 
 import argparse
 import asyncio
@@ -27,7 +27,6 @@ from loadtests.judge import Judge, Judgement
 from loadtests.ledger import Ledger, read_entries
 from loadtests.own import ROOT, own_service
 from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
-from loadtests.plots import draw
 from loadtests.progress import Progress
 from loadtests.summary import Spent, describe
 from loadtests.tables import Tables
@@ -50,7 +49,7 @@ UPDATE_S = 1.0
 def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[Spent, list[str]]:
     """Run locust; what it spent, and what grew in a soak's memory. RuntimeError if locust fails."""
     command = [sys.executable, "-m", "locust", "--headless", "-f", "loadtests/locustfile.py", "--host", plan.url]
-    command += ["--csv", folder / "load", "--csv-full-history", "--html", folder / REPORT, "--only-summary"]
+    command += ["--csv", folder / "load", "--html", folder / REPORT, "--only-summary"]
     command += ["--exit-code-on-error", "0", "--stop-timeout", str(round(2 * plan.pay_s + 4 * HOLD_S + 20))]
     if plan.processes > 1:
         port = str(_free_port())
@@ -139,7 +138,6 @@ def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
     spent, grown = drive(plan, folder, token, memory)
     say("Judging the answers.")
     judgement = asyncio.run(judge(folder, plan.url, token))
-    draw(folder)
     report = folder / REPORT
     lines = describe(judgement, [*map(str, judgement.wrong), *grown], read_tally(folder), report, spent)
     text = "\n".join(lines)

@@ -13,7 +13,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from loadtests import generator
-from loadtests.behind import Behind, longest_s
+from loadtests.behind import Behind
 from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
 from loadtests.own import Meter
@@ -59,8 +59,6 @@ class Spent(NamedTuple):
     load: Load
     cpu_s: dict[str, float]
     lag_s: float
-    lags: list[tuple[float, float]]
-    """How far behind it was (seconds from the beginning, seconds)."""
     machine_load: float
     grown_bytes: dict[str, float]
     """By how much each size of loadtests/sizes.py grew."""
@@ -114,7 +112,7 @@ class Subject:
         async with self.behind.watched() as lags:
             load = await generator.drive(self.run.url, CHECKOUT, mode, seconds=seconds, full=full, **options)
         cpu_s, machine_load = meter.spent_s(), os.getloadavg()[0]
-        return Spent(load, cpu_s, longest_s(lags), lags, machine_load, compute_growth(before, await self.sizes(), 1))
+        return Spent(load, cpu_s, max(lags, default=0.0), machine_load, compute_growth(before, await self.sizes(), 1))
 
 
 @contextlib.asynccontextmanager

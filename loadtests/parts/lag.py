@@ -19,7 +19,6 @@ from uuid import uuid4
 
 import hiredis
 
-from loadtests.behind import longest_s
 from loadtests.figures import Row, say, table
 from loadtests.ground import new_codes, new_id
 from loadtests.own import ROOT, Meter, own_service
@@ -138,7 +137,7 @@ class Recorded:
         async with self._subject.behind.watched() as lags:
             await asyncio.to_thread(self._feeder.ask, asked, rate * 2)
         seconds = time.monotonic() - began
-        self._add(f"{rate:,} a second", len(asked) // 2, seconds, meter.spent_s(), longest_s(lags), RECORDING)
+        self._add(f"{rate:,} a second", len(asked) // 2, seconds, meter.spent_s(), max(lags, default=0.0), RECORDING)
 
     def _add(
         self, phase: str, events: int, seconds: float, cpu_s: dict[str, float], lag_s: float,

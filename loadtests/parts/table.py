@@ -9,7 +9,7 @@ Each part starts a service of its own, with servers of its own, and loads it by 
 - bulk: a million codes generated, uploaded and exported, and batches, while a shopper redeems;
 - peers: a folder's `compare` beside us, where one is named.
 
-The table, all figures as JSON, and pictures are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an
+The table and all figures as JSON are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an
 answer was not what it should be, or a count differs."""
 
 import argparse
@@ -26,7 +26,6 @@ from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
-from loadtests.pictures import draw
 from loadtests.sizes import compute_growth
 from loadtests.subject import Spent, Subject, opened
 from tests.harness.running import Run
@@ -239,7 +238,6 @@ def run(chosen: argparse.Namespace) -> bool:
     failed = _failed(bench, chosen, folder)
     if bench.rows:
         written = keep(folder, bench.rows)
-        draw(folder, bench.rows)
         print(written, f"Kept in {folder}", sep="\n\n")
     if failed:
         say(failed)

@@ -295,10 +295,7 @@ def _sum_up(loads: Sequence[Load]) -> Load:
     longest = max(load.latency_us["all"].max for load in loads)
     every = Histogram(sum(buckets.values()), longest, sorted(buckets.items()))
     wrong = sum(load.unexpected + load.unanswered + load.unasked for load in loads)
-    first = loads[0]
-    return Load(
-        wrong == 0, first.seconds, 0.0, 0, 0, 0, wrong, 0, 0, 0, dict(answers), {"all": every}, first.timeline_ms, [],
-    )  # fmt: skip
+    return Load(wrong == 0, loads[0].seconds, 0.0, 0, 0, 0, wrong, 0, 0, 0, dict(answers), {"all": every})
 
 
 async def measure(run: Run, chosen: argparse.Namespace) -> list[Sequence[str]]:

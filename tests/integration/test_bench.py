@@ -1,7 +1,6 @@
 """The bench on real servers, small."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -33,7 +32,6 @@ async def test_pairs_are_locked_and_redeemed_once_each(subject: Subject, service
     assert (spent.load.good, spent.load.finished) == (True, 200)
     assert spent.load.answers == {"lock 201": 200, "redeem 201": 200}
     assert spent.load.latency_us["lock"].count == spent.load.latency_us["redeem"].count == 200
-    assert sum(spent.load.timeline) == 400
     assert await subject.redeemed(stock.book_id) == (200, 200, 200)
     assert service.stats(stock.book_id)["redemptions"] == 200
     assert all(spent.cpu_s[part] >= 0 for part in ("api", "redis", "worker", "postgres"))
@@ -61,13 +59,11 @@ async def test_at_an_opening_exactly_what_there_is_is_sold(subject: Subject, ser
 
 
 def test_the_command_prints_its_table_and_keeps_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`bench --only pairs`, on servers of its own, prints its table and stores it with figures and pictures."""
+    """`bench --only pairs`, on servers of its own, prints its table and stores it with all figures."""
     options = "--quick --only pairs --plain --codes 1000 --connections 4 32".split()
     assert bench.main([*options, "--results", str(tmp_path)]) == 0
     (folder,) = tmp_path.iterdir()
     table = (folder / "table.md").read_text()
     assert capsys.readouterr().out == f"{table}\nKept in {folder}\n"
     assert table.count("| plain pairs | 1,000 |") == 2
-    assert {path.name for path in folder.iterdir()} >= {"bench.json", "pairs.svg", "p50.svg", "p99.svg"}
-    pictures = {path.stem for path in folder.glob("*.png")}
-    assert pictures == ({"pairs", "p50", "p99"} if shutil.which("chromium-headless-shell") else set())
+    assert {path.name for path in folder.iterdir()} == {"table.md", "bench.json"}

@@ -16,9 +16,8 @@ HISTOGRAM = Histogram(4_000, 9_000, [(500, 2_000), (2_000, 1_970), (9_000, 30)])
 LOAD = Load(
     good=True, seconds=2.0, cpu_seconds=0.5, finished=2_000, asked=4_000, answered=4_000, unanswered=0, unasked=0,
     unexpected=0, connections_lost=0, answers={"lock 201": 2_000, "redeem 201": 2_000}, latency_us={"all": HISTOGRAM},
-    timeline_ms=100, timeline=[150, 250, 3],
 )  # fmt: skip
-SPENT = Spent(LOAD, CPU_S, 0.4, [(0.0, 0.1), (1.0, 0.4)], 1.5, {"redis": 300_000.0, "wal": 2_000_000.0})
+SPENT = Spent(LOAD, CPU_S, 0.4, 1.5, {"redis": 300_000.0, "wal": 2_000_000.0})
 
 
 def test_a_row_has_cpu_for_each_request_and_each_redemption() -> None:
@@ -28,7 +27,6 @@ def test_a_row_has_cpu_for_each_request_and_each_redemption() -> None:
     assert row.request_us == pytest.approx({"api": 50, "redis": 25, "worker": 15, "postgres": 10})
     assert row.redemption_us == pytest.approx({"api": 100, "redis": 50, "worker": 30, "postgres": 20})
     assert row.latency_ms == {"p50": 0.5, "p90": 2.0, "p99": 2.0, "p99.9": 9.0, "max": 9.0}
-    assert row.timeline == [(0.0, 1_500), (0.1, 2_500)], "without the last interval, which is not whole"
     assert (row.lag_s, row.generator_busy) == (0.4, 0.25)
     assert row.redemption_bytes == {"redis": 150, "wal": 1_000}
 
