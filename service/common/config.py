@@ -168,15 +168,8 @@ class Settings(BaseSettings):
     """Time of day in UTC at which the worker compares Redis with Postgres. `off`: never."""
     retire_days: int = Field(default=400, ge=0, le=36_500)
     """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
-    lock_history_days: int = Field(default=7, ge=1, le=400)
-    """Days for which Postgres stores notes of locks, of workspaces with `lockHistory`. Only the worker reads it."""
     metrics_port: Port | None = None
     """Port of the worker's metrics. None: not served."""
-    join_refusals: bool = True
-    """Whether one script call refuses all requests of a turn for what the process knows as sold out
-    (docs/decisions/0058)."""
-    kept_bytes: int = Field(default=64 << 20, ge=1 << 20, le=1 << 40)
-    """Size limit, per workspace, of the answers stored under Idempotency-Keys of requests off the hot path."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split_list)] = ()
     """Networks of proxies whose `X-Forwarded-For` is trusted."""
     jwt_issuers: Annotated[tuple[JwtIssuer, ...], NoDecode, BeforeValidator(_parse_json)] = ()

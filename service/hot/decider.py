@@ -23,7 +23,7 @@ from service.hot.fitness import Replication
 from service.hot.link import Link
 from service.hot.missing_codes import MissingCodes
 from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.hot.sold_out import MAX_HINTS, SoldOut
+from service.hot.sold_out import SoldOut
 from service.hot.turns import RestrictedTurn, Turn
 
 Reply = list[Any]
@@ -43,10 +43,10 @@ class Decider:
     fencing `lag` that of the server's only replica (docs/decisions/0047), with `cluster` that of nodes (0054).
     """
 
-    def __init__(self, links: Link | ClusterLinks, *, joins_refusals: bool = True) -> None:
+    def __init__(self, links: Link | ClusterLinks) -> None:
         self._links = links
         self.missing_codes = MissingCodes()
-        self._sold_out = SoldOut(MAX_HINTS if joins_refusals else 0)
+        self._sold_out = SoldOut()
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, Mapping[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}

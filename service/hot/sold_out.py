@@ -37,7 +37,7 @@ class SoldOut:
         outcome, hints = reply[0], self.hints
         if outcome in REFUSED:
             name = names[1] + args[1]
-            if name not in hints and self._limit:
+            if name not in hints:
                 if len(hints) >= self._limit:
                     del hints[next(iter(hints))]
                 hints[name] = None

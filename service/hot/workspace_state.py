@@ -16,7 +16,7 @@ from service.hot.decider import Decider
 CLAIM_MS = 60_000
 """The life of a claim that is not renewed."""
 KEPT_BYTES = 64 << 20
-"""The default bound of a workspace's stored answers off the hot path."""
+"""The bound of a workspace's stored answers off the hot path."""
 
 
 class BookCounts(BookStats):

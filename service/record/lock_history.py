@@ -21,6 +21,8 @@ MAX_STEPS = 10
 """Steps that a process keeps while Postgres is away."""
 NOTES_AT_ONCE = 1000
 """In one statement."""
+KEEP_DAYS = 7
+"""Notes are deleted after so many days."""
 MAX_READ = 200
 """Notes of a code that are read."""
 MAX_PAST = 20
@@ -119,9 +121,9 @@ async def read_lock_history(database: Database, workspace: int, code: str) -> Lo
     )
 
 
-async def prune_lock_notes(keep_days: int, database: Database, limit: int) -> int:
+async def prune_lock_notes(database: Database, limit: int) -> int:
     """Delete at most so many old notes; return their number."""
-    return int((await database.execute(query("prune_lock_notes"), keep_days, limit)).split()[1])
+    return int((await database.execute(query("prune_lock_notes"), KEEP_DAYS, limit)).split()[1])
 
 
 def combine(notes: Iterable[StoredNote]) -> list[NotedLock]:

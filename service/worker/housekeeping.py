@@ -1,7 +1,6 @@
 """Housekeeping in Postgres: create partitions for the next months' facts, delete expired rows, refresh statistics."""
 
 import asyncio
-from functools import partial
 
 import asyncpg
 
@@ -26,16 +25,15 @@ MOST_TABLES = 4
 """In one statement, for some 0.2 s each."""
 
 
-async def clean_up(pool: asyncpg.Pool, lock_history_days: int) -> None:
+async def clean_up(pool: asyncpg.Pool) -> None:
     """Run every ten minutes. Several workers may run it at once: each step takes its own locks."""
     while True:
         with wait_out_outage():
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
             await pool.execute(query("prune_workers"))
             await forget_processes(pool)
-            prune_locks = partial(prune_lock_notes, lock_history_days)
             for prune in (
-                prune_keys, prune_webhooks, prune_jobs, prune_changes, prune_notices, prune_samples, prune_locks,
+                prune_keys, prune_webhooks, prune_jobs, prune_changes, prune_notices, prune_samples, prune_lock_notes,
             ):  # fmt: skip
                 for _ in range(MAX_BATCHES):
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:

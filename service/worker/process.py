@@ -58,9 +58,7 @@ async def work(settings: Settings) -> None:
         metrics.serve(settings.host, settings.metrics_port)
         log.info("started", holder=holder)
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
-        housekeeping = asyncio.create_task(
-            supervisor.run("housekeeping", lambda: clean_up(pool, settings.lock_history_days))
-        )
+        housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         refreshing = asyncio.create_task(supervisor.run("statistics", lambda: refresh_statistics(pool)))
         beating = asyncio.create_task(supervisor.run("beating", loaded.run))
         beating.add_done_callback(lambda _: stopping.set())

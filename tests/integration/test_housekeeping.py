@@ -118,7 +118,7 @@ async def test_old_notes_of_locks_are_forgotten(pool: asyncpg.Pool) -> None:
              enumerate([now_ms + 900_000] * 4 + [now_ms - 900_000])]  # fmt: skip
     await lock_history.add_lock_notes(pool, 0, locks)
     await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days' WHERE lock_digest < 3")
-    assert [await lock_history.prune_lock_notes(8, pool, 2) for _ in range(3)] == [2, 1, 0]
+    assert [await lock_history.prune_lock_notes(pool, 2) for _ in range(3)] == [2, 1, 0]
     (left,) = (await lock_history.read_lock_history(pool, workspace, "CODE-1")).locks
     assert (left.user_id, left.until_ms) == ("u-3", now_ms + 900_000)
     await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days'")
@@ -135,7 +135,7 @@ async def _is_sampled_since(pool: asyncpg.Pool, at_s: int) -> bool:
 
 async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:
     """Run the worker's housekeeping until the tables are clean."""
-    async with running(clean_up(pool, 7)):
+    async with running(clean_up(pool)):
         await wait_until(is_clean)
 
 

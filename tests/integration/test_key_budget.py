@@ -1,5 +1,6 @@
 """The limit on the bytes of answers that a workspace stores under Idempotency-Keys."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from service.formats import key_names
 from service.hot.connection import Broken
 from service.hot.workspace_state import Workspace
+from service.serving import wiring
 from service.worker import versions
 from tests.integration.opening_fixtures import Place
 from tests.integration.serving import Served
@@ -16,11 +18,14 @@ from tests.service_fixture import Service, new_id, ok, refused
 from tests.waiting import until
 
 
-def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path) -> None:
-    """With the workspace's stored answers at SCRIP_KEPT_BYTES, a request with a new key gets `key_quota` and changes
+def test_a_request_is_refused_before_it_acts(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the workspace's stored answers at their bound, a request with a new key gets `key_quota` and changes
     nothing; requests without a key, repeats, and hot requests with a key are answered."""
     own = service.make_workspace(new_id("budget"), "live")
-    served = Served(service, tmp_path, kept_bytes=1 << 20)
+    monkeypatch.setattr(wiring, "Workspace", partial(Workspace, most_kept_bytes=1 << 20))
+    served = Served(service, tmp_path)
     client = httpx.Client(
         base_url=f"http://127.0.0.1:{served.port}", headers=own.admin.headers, timeout=30, verify=False
     )

@@ -27,29 +27,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert (settings.redis_url, settings.database_url, settings.metrics_port) == (None, None, None)
     assert settings.retire_days == 400
-    assert settings.lock_history_days == 7
     assert settings.data_dir == tmp_path / ".scrip"
     assert settings.standbys == 0
-    assert settings.join_refusals
-
-
-@pytest.mark.parametrize(("text", "joins"), [("false", False), ("sometimes", None)])
-def test_refusals_are_joined_or_not(text: str, joins: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Joining refusals is turned off by `false`, and by nothing that is not a boolean."""
-    monkeypatch.setenv("SCRIP_JOIN_REFUSALS", text)
-    if joins is None:
-        with pytest.raises(config.SettingsError, match="SCRIP_JOIN_REFUSALS"):
-            config.load()
-    else:
-        assert config.load().join_refusals is joins
-
-
-@pytest.mark.parametrize("days", ["0", "401"])
-def test_bad_days_of_the_history_of_locks(days: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes of locks are stored for 1 to 400 days."""
-    monkeypatch.setenv("SCRIP_LOCK_HISTORY_DAYS", days)
-    with pytest.raises(config.SettingsError, match="SCRIP_LOCK_HISTORY_DAYS"):
-        config.load()
 
 
 @pytest.mark.parametrize("standbys", ["-1", "17", "one"])

@@ -40,12 +40,12 @@ class Wire:
 class Client:
     """A decider on a connection without a network, and the answers to requests by their names."""
 
-    def __init__(self, *, joins_refusals: bool = True) -> None:
+    def __init__(self) -> None:
         self.wire, self.link = Wire(), Link("redis://unused", "tests")
         self.connection = Connection(lambda: setattr(self.link, "_connection", None))
         self.connection.connection_made(self.wire)  # type: ignore[arg-type]
         self.link._connection = self.connection
-        self.decider = Decider(self.link, joins_refusals=joins_refusals)
+        self.decider = Decider(self.link)
         self.decider.learn(0, 1, "nonce")
         self.answers: dict[str, Any] = {}
 
@@ -339,13 +339,8 @@ async def test_a_success_ends_the_hint(reply: bytes, form: list[str]) -> None:
     assert forms == ([["extend"], form] if form == ["assign_any"] else [form])
 
 
-async def test_hints_are_bounded_and_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest of too many hints goes; with the setting off there is none."""
-    off = Client(joins_refusals=False)
-    await _refuse(off)
-    _lock(off, "bob")
-    _lock(off, "cem")
-    assert await _forms(off) == [["many", "l", "l"]]
+def test_hints_are_bounded() -> None:
+    """The oldest of too many hints goes."""
     hints = sold_out.SoldOut(2)
     for code in "abc":
         hints.learn("lock", NAMES, ("-", code, *"12345"), [USED_UP])
