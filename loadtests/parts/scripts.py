@@ -19,7 +19,7 @@ from uuid import uuid4
 from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, own_valkey
-from service.formats.events import resolve_redemption_id
+from service.formats.events import redemption_id_of
 from service.formats.redemption_record import parse_record
 from service.hot.scripts import HOT, Scripts
 from service.operations import assign, lock, redeem, rollback
@@ -163,7 +163,7 @@ class Round:
 
 def _redemption_id(reply: list[str]) -> str:
     record = parse_record(reply[1])
-    return resolve_redemption_id(record.name, record.at_ms)
+    return redemption_id_of(record.event, record.at_ms)
 
 
 async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:

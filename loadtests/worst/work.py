@@ -162,7 +162,7 @@ async def redo(g: Ground, size: int) -> Run:
     for number in range(EVENTS_A_RUN + 1):
         order, user = f"A-{number}", f"u{number}"
         await g.link.call("HSET", f"{g.w}o:{key_names.bucket(order)}", order, full)
-        decided = f"R 1 1 {CODE} {user} {order} - 50000 USD 2 1 {now} 100"
+        decided = f"R 1 1 {CODE} {user} {order} 50000 USD 2 1 {now} 100"
         buckets = f"{key_names.bucket(CODE)} {key_names.bucket(order)} 0 {key_names.bucket(user)}"
         args += [f"{decided} {buckets}", f"{EPOCH}-{number + 1}", ""]
     return Run("redo", (g.caller.gate, key_names.mend(0)), (f"{EPOCH}-{EVENTS_A_RUN}", *args))

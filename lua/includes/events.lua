@@ -4,7 +4,7 @@
 --   M nonce                       all was mended up to here (lua/mended.lua)
 --   A w b code user at cb [order ob]
 --   U w b code user at cb
---   R w b code user order id value currency digits discount at slot cb ob max ub [b code cb of a checkout's gift]
+--   R w b code user order value currency digits discount at slot cb ob max ub [b code cb of a checkout's gift]
 --   B w b code user order id at restore cb ob
 --   S w b low|out codes|uses left at   (lua/includes/stock.lua)
 --   K w at
@@ -22,7 +22,6 @@ end
 
 -- The id that clients know a redemption by, which is made of its event.
 local function id_of(e)
-  if e.id ~= '-' then return e.id end
   local epoch, seq = string.match(e.event, '^(%d+)-(%d+)$')
   local low, limb = epoch % 16384, 4294967296
   local seq_high, at_high = math.floor(seq / limb), math.floor(e.at / 65536)
@@ -53,7 +52,7 @@ end
 -- Workspace, book, code, user, order, discount, time, slot, buckets of code and order, the code's limit, the user's bucket.
 local function read_redeemed(decided)
   return string.match(decided,
-    '^R (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+    '^R (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
 end
 
 -- What else an `A` says: time; order and its bucket, '' where it is nobody's gift.

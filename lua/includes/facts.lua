@@ -32,16 +32,16 @@ local function record_of(name)
   local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
   if not epoch or names_erased(epoch, seq) then return nil end
   local entry = redis.call('XRANGE', string.sub(KEYS[1], 1, -5) .. 'outbox', name, name)[1]
-  local decided = entry and string.match(entry[2][2], '^R' .. string.rep(' %S+', 16))
+  local decided = entry and string.match(entry[2][2], '^R' .. string.rep(' %S+', 15))
   return decided and name .. ' ' .. decided .. ' ' .. entry[2][4]
 end
 
 -- A record's table; without an event where it can't be read.
 local function read_record(record)
-  local event, w, book, code, user, order, id, discount, at, slot, bucket, order_bucket, user_bucket = string.match(record,
-    '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) ')
+  local event, w, book, code, user, order, discount, at, slot, bucket, order_bucket, user_bucket = string.match(record,
+    '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) ')
   return {
-    event = event, workspace = w, book = book, code = code, user = user, order = order, id = id, discount = discount,
+    event = event, workspace = w, book = book, code = code, user = user, order = order, discount = discount,
     at = at, slot = slot, bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket, record = record,
   }
 end

@@ -1,5 +1,5 @@
 -- A coupon as clients see it, one string, `coupon_view`: book_id code status uses max user assigned_at expires_at, its lock that
--- ends soonest (user order deadline), its last standing redemption (its id, or event, user order at). `lacking` has a redemption
+-- ends soonest (user order deadline), its last standing redemption (its event, user order at). `lacking` has a redemption
 -- whose facts only Postgres has.
 
 local coupon_view
@@ -28,7 +28,7 @@ do
   if c.last then
     -- @include facts
     local e = facts_of(c.last)
-    if e then last = (given(e.id) or e.event) .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. e.at end
+    if e then last = e.event .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. e.at end
   end
   coupon_view = book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. whole(c.uses) .. ' ' .. (max and whole(max) or '-') .. ' '
     .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. (ends_at and whole(ends_at) or '-') .. ' ' .. lock .. ' ' .. last

@@ -27,7 +27,7 @@ from service.formats.redemption_record import parse_record
 from service.formats.script_replies import COUPON_VIEW, user_indexes
 
 PLAIN, NAMING = "B", "U"
-_LAST = COUPON_VIEW.index("last_id")
+_LAST = COUPON_VIEW.index("last_event")
 """The index of a view's last redemption, of which only the event is stored."""
 _LEVEL = 6
 
@@ -44,7 +44,7 @@ class OwnIds(NamedTuple):
 
 
 class KeptReply(NamedTuple):
-    """A script's outcome and the parts of its reply; a redemption is '#' and its event or id."""
+    """A script's outcome and the parts of its reply; a redemption is '#' and its event."""
 
     outcome: int
     parts: list[str]
@@ -116,7 +116,7 @@ def reply_of(kept: KeptReply, ids: OwnIds, records: Mapping[str, tuple[str, str]
             if len(words) == 1:
                 return [kept.outcome, record, book_id, 0]
             redeemed = parse_record(record)
-            words[-1:] = [redeemed.name, redeemed.user, redeemed.order, redeemed.at_ms]
+            words[-1:] = [redeemed.event, redeemed.user, redeemed.order, redeemed.at_ms]
         reply.append(" ".join(words))
     return reply if len(reply) == 3 else [*reply, "", 0]
 
@@ -168,9 +168,7 @@ class _Events:
         self._last: EventId | None = None
 
     def short(self, name: str) -> str:
-        """The short form of an event; any other text unchanged."""
-        if (event := _parse_event(name)) is None:
-            return name
+        event = parse_event_id(name)
         last, self._last = self._last, event
         return f"+{event.seq - last.seq}" if last and event.epoch == last.epoch else name
 
@@ -181,10 +179,5 @@ class _Events:
             return part
         if self._last and name.startswith("+"):
             name = str(EventId(self._last.epoch, self._last.seq + int(name[1:])))
-        self._last = _parse_event(name) or self._last
+        self._last = parse_event_id(name)
         return f"{before}#{name}"
-
-
-def _parse_event(name: str) -> EventId | None:
-    """None for a redemption's id, which records of older versions have."""
-    return parse_event_id(name) if name.count("-") == 1 else None

@@ -86,7 +86,6 @@ class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
     """A use was spent; `slot` is its place in the order (0 without an order), `max_uses` the limit (0 for none)."""
 
     order: str | None
-    redemption_id: str
     value_e4: int | None
     currency: str | None
     digits: int
@@ -95,6 +94,10 @@ class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
     max_uses: int
     gift: Assigned | None = None
     """A checkout's gift, which Postgres records as an assignment."""
+
+    @property
+    def redemption_id(self) -> str:
+        return redemption_id(self.epoch, self.seq, self.at_ms)
 
 
 class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
@@ -131,8 +134,8 @@ parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
 _INT, _WORD = r"(-?\d+)", "([^ ]+)"
 # One match takes half the time of a split and seven conversions. Most events are redemptions.
 _redemption = re.compile(
-    rf"R {_INT} {_INT} {_WORD} {_WORD} {_WORD} {_WORD} (-|-?\d+) {_WORD} {_INT} {_INT} (\d{{1,15}}) {_INT} "
-    rf"[^ ]+ [^ ]+ {_INT}(?: \d+)?(?: {_INT} {_WORD} [^ ]+)?",
+    rf"R {_INT} {_INT} {_WORD} {_WORD} {_WORD} (-|-?\d+) {_WORD} {_INT} {_INT} (\d{{1,15}}) {_INT} "
+    rf"[^ ]+ [^ ]+ {_INT} \d+(?: {_INT} {_WORD} [^ ]+)?",
     re.ASCII,
 ).fullmatch
 
@@ -167,10 +170,10 @@ def event_of_redemption(redemption: UUID) -> str:
     return f"{(number >> 64 & 0xFFF) << 14 | (number >> 48 & 0x3FFF)}-{number & 0xFFFF_FFFF_FFFF}"
 
 
-def resolve_redemption_id(text: str, at_ms: str) -> str:
-    """The redemption's id from its id or its event."""
-    epoch, _, seq = text.partition("-")  # a UUID has more than one '-'
-    return f"{_first_parts(epoch, at_ms)}-{int(seq):012x}" if seq.isdecimal() else text
+def redemption_id_of(event: str, at_ms: str) -> str:
+    """As redemption_id, from the event's id as text."""
+    epoch, _, seq = event.partition("-")
+    return f"{_first_parts(epoch, at_ms)}-{int(seq):012x}"
 
 
 def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:
@@ -236,7 +239,7 @@ _Common = dict[str, Any]
 
 
 def _redeemed(words: RedemptionWords, common: _Common) -> Redeemed:
-    w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, max_uses, gift_book, gift_code = words
+    w, b, code, user, order, value, currency, digits, discount, at, slot, max_uses, gift_book, gift_code = words
     gift = None
     if gift_code:
         about = _fact(w, gift_book, gift_code, user, at)
@@ -245,7 +248,6 @@ def _redeemed(words: RedemptionWords, common: _Common) -> Redeemed:
         **common,
         **_fact(w, b, code, user, at),
         order=decode_field(order),
-        redemption_id=redemption_id(common["epoch"], common["seq"], int(at)) if own_id == "-" else own_id,
         value_e4=None if value == "-" else int(value),
         currency=None if currency == "-" else currency,
         digits=int(digits),
@@ -312,12 +314,10 @@ def encode_event(event: Event) -> str:
     """The field `d` of the event's entry."""
     match event:
         case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
-            user, order, own_id = encode_field(event.user), encode_field(event.order), event.redemption_id
-            if own_id == redemption_id(event.epoch, event.seq, at):
-                own_id = "-"
+            user, order = encode_field(event.user), encode_field(event.order)
             value = "-" if event.value_e4 is None else event.value_e4
             text = (
-                f"R {w} {b} {code} {user} {order} {own_id} {value} {event.currency or '-'} "
+                f"R {w} {b} {code} {user} {order} {value} {event.currency or '-'} "
                 f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} {event.max_uses} "
                 f"{bucket(user)}"
             )

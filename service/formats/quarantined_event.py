@@ -12,8 +12,8 @@ Kind = Literal["assigned", "unassigned", "redeemed", "rolled_back", "stock_notic
 _KINDS = frozenset("AURB")
 _USER = 4
 """The index of the user in each of these."""
-_GIFT_FROM = 16
-"""Fields of a redemption before its gift's; 17 with the user's bucket."""
+_WITH_GIFT = 19
+"""Fields of a redemption with a gift, whose book, code and bucket are the last three."""
 
 
 class Named(NamedTuple):
@@ -36,7 +36,7 @@ def read_names(d: bytes) -> list[Named]:
     at = 7 if kind == "A" else 5
     order = words[at] if kind != "U" and len(words) > at else ""
     pairs = [(words[2], words[3])]
-    if kind == "R" and len(words) in (_GIFT_FROM + 3, _GIFT_FROM + 4):
+    if kind == "R" and len(words) == _WITH_GIFT:
         pairs.append((words[-3], words[-2]))
     named = [(_number(book), code) for book, code in pairs]
     return [Named(number, book, code, user, order) for book, code in named if book is not None and code]

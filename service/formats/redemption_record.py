@@ -16,7 +16,6 @@ class RedemptionRecord(msgspec.Struct, gc=False):
     code: str
     user: str
     order: str
-    redemption_id: str
     value_e4: str
     currency: str
     digits: str
@@ -32,15 +31,10 @@ class RedemptionRecord(msgspec.Struct, gc=False):
     def __str__(self) -> str:
         return " ".join(msgspec.structs.astuple(self))
 
-    @property
-    def name(self) -> str:
-        """The redemption's own id in records of older versions, else its event."""
-        return self.event if self.redemption_id == "-" else self.redemption_id
-
 
 def parse_record(text: str) -> RedemptionRecord:
     """The inverse of str."""
-    return RedemptionRecord(*text.split(" ", 18))
+    return RedemptionRecord(*text.split(" ", 17))
 
 
 def record_text(redeemed: Redeemed) -> str:

@@ -5,9 +5,8 @@ lua/steps/view.lua, lua/lock.lua and lua/extend.lua write them.
 
 COUPON_VIEW = (
     "book_id code status uses max_uses user assigned_at ends_at lock_user lock_order lock_until "
-    "last_id last_user last_order last_at"
+    "last_event last_user last_order last_at"
 ).split()
-"""`last_id` is the last redemption's event, or its id from older versions."""
 LOCK_VIEW = "book_id code user order token until".split()
 
 _USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in (COUPON_VIEW, LOCK_VIEW)}

@@ -9,7 +9,7 @@ from service.domain.field_types import Answer, Request, decode_field, decode_id
 from service.domain.times import Timestamp as Time
 from service.domain.times import from_ms
 from service.formats import key_names
-from service.formats.events import resolve_redemption_id
+from service.formats.events import redemption_id_of
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 
@@ -69,16 +69,16 @@ def parse_view(view: str) -> dict[str, object]:
     """The fields of Coupon from a script's view (COUPON_VIEW in service/formats/script_replies.py)."""
     (
         book_id, code, status, uses, limit, user, assigned_at, ends_at,
-        lock_user, lock_order, lock_until, last_id, last_user, last_order, last_at,
+        lock_user, lock_order, lock_until, last_event, last_user, last_order, last_at,
     ) = view.split(" ")  # fmt: skip
     lock = last = None
     if lock_user != "-":
         lock = CouponLock(
             user_id=decode_id(lock_user), order_id=decode_field(lock_order), expires_at=from_ms(int(lock_until))
         )
-    if last_id != "-":
+    if last_event != "-":
         last = LastRedemption(
-            redemption_id=resolve_redemption_id(last_id, last_at),
+            redemption_id=redemption_id_of(last_event, last_at),
             user_id=decode_id(last_user),
             order_id=decode_field(last_order),
             redeemed_at=from_ms(int(last_at)),

@@ -32,7 +32,7 @@ WHERE workspace = $1 AND book = $2 AND archived_months IS NOT NULL AND (valid_un
 -- name: archived_redemption
 -- The last standing redemption of an archived book's code. Returns no row if none stands, or the book is not archived.
 -- $1 workspace int  $2 code text
-SELECT epoch, seq, book, user_id, order_id, redemption_id::text, ms_of(redeemed_at), archived_codes.max_redemptions
+SELECT epoch, seq, book, user_id, order_id, ms_of(redeemed_at), archived_codes.max_redemptions
 FROM archived_codes JOIN codes USING (workspace, code) WHERE workspace = $1 AND codes.code = $2 AND epoch IS NOT NULL;
 
 -- name: archived_to

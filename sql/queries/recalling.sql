@@ -14,9 +14,3 @@ SELECT EXISTS (
 -- for a month that was empty at planning.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT * FROM facts WHERE kind = 'R' AND partition = $1 AND epoch = $2 AND seq = $3;
-
--- name: redemption_by_id
--- A redemption, in any workspace.
--- $1 redemption uuid
-SELECT * FROM facts WHERE kind = 'R'
-  AND (partition, epoch, seq) = (SELECT partition, epoch, seq FROM redemptions WHERE redemption_id = $1);

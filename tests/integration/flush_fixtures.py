@@ -7,7 +7,6 @@ from typing import Any
 
 import asyncpg
 import pytest_asyncio
-import uuid_utils
 from redis.asyncio import Redis
 
 from service.formats import key_names
@@ -64,11 +63,10 @@ class Shop:
         self.epoch = epoch
 
 
-def redeemed(code: str, redemption_id: str = "", order: str = "-", discount_e4: int = 250_000) -> str:
+def redeemed(code: str, order: str = "-", discount_e4: int = 250_000) -> str:
     """Format the event of a redemption of a code with one use."""
-    own_id = redemption_id or uuid_utils.uuid7()
     return (
-        f"R 1 2 {code} user {order} {own_id} 1000000 USD 2 {discount_e4} 1794991234567 {int(order != '-')} "
+        f"R 1 2 {code} user {order} 1000000 USD 2 {discount_e4} 1794991234567 {int(order != '-')} "
         f"{bucket(code)} {bucket(order)} 1 {bucket('user')}"
     )
 

@@ -1,11 +1,13 @@
 """A partition in Postgres with an epoch, and events to record in it."""
 
 import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 import pytest
 import pytest_asyncio
 import uuid_utils
@@ -31,13 +33,26 @@ class Record:
 
     def __init__(self, pool: asyncpg.Pool, fence: int, epoch: int) -> None:
         self.pool, self.fence, self.epoch, self.seq = pool, fence, epoch, 0
+        self._ids: dict[str, str] = {}
+
+    def id_of(self, use: Redeemed) -> str:
+        """The id that a redemption was recorded with."""
+        return self._ids[use.redemption_id]
+
+    def _number(self, event: Event, seq: int) -> Event:
+        numbered = msgspec.structs.replace(event, epoch=self.epoch, seq=seq)
+        if isinstance(event, Redeemed) and isinstance(numbered, Redeemed):
+            self._ids[event.redemption_id] = numbered.redemption_id
+        if isinstance(numbered, RolledBack) and numbered.redemption_id in self._ids:
+            return msgspec.structs.replace(numbered, redemption_id=self._ids[numbered.redemption_id])
+        return numbered
 
     async def write(self, *events: Event) -> bool:
         """Number events and record them in one batch; False if not written."""
         entries = [
             (
                 self.seq + i,
-                encode_event(event).encode(),
+                encode_event(self._number(event, self.seq + i)).encode(),
                 encode_request(event.request),
                 event.kept.encode() if event.kept else None,
             )
@@ -104,14 +119,17 @@ def unassigned(code: str = "CODE", user: str = "user", at_ms: int = EVENT_MS, **
     return Unassigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
 
 
+_drafts = itertools.count(1)
+
+
 def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
+    """A redemption with an id of its own, until Record.write numbers it."""
     fields = {
         "workspace": 1,
         "book": 2,
         "user": "user",
         "at_ms": EVENT_MS,
         "order": None,
-        "redemption_id": str(uuid_utils.uuid7()),
         "value_e4": 1_000_000,
         "currency": "USD",
         "digits": 2,
@@ -119,7 +137,7 @@ def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
         "slot": 1 if more.get("order") else 0,
         "max_uses": 1,
     }
-    return Redeemed(epoch=0, seq=0, code=code, **fields | more)
+    return Redeemed(epoch=0, seq=next(_drafts), code=code, **fields | more)
 
 
 def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:

@@ -32,7 +32,7 @@ async def test_facts_come_back_as_they_were(kept: Record):
     assert await kept.write(*events[:2])
     assert await kept.write(*events[2:])
     facts = await kept.facts(batch=2)
-    of_first = {"redeemed": (kept.epoch, 2), "discount_e4": first.discount_e4}
+    of_first = {"redeemed": (kept.epoch, 2), "discount_e4": first.discount_e4, "redemption_id": kept.id_of(first)}
     events[2] = msgspec.structs.replace(events[2], **of_first)
     expected = [msgspec.structs.replace(event, epoch=kept.epoch, seq=i) for i, event in enumerate(events, 1)]
     plain = [msgspec.structs.replace(event, request=RequestPart()) for event in facts]
@@ -77,7 +77,6 @@ async def test_only_the_right_cursor_writes(kept: Record, wrong: str, by: int):
         {"currency": "DOLLAR"},
         {"order": "o", "slot": 0},
         {"value_e4": 10**15},
-        {"redemption_id": "none"},
         {"book": 2**31},
         {"request": RequestPart(metadata=msgspec.Raw(b"[1]"))},
         {"request": RequestPart(ua="\0")},

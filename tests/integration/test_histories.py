@@ -15,7 +15,7 @@ async def test_histories_are_paged(kept: Record):
     await make_workspace(kept.pool)
     uses = [redeemed(f"CODE-{i % 3}", max_uses=0, user=f"u{i % 2}", book=2 + i % 2) for i in range(30)]
     await kept.write(*uses, rolled_back(uses[4]))
-    ids = [UUID(use.redemption_id) for use in uses]
+    ids = [UUID(kept.id_of(use)) for use in uses]
     cases: list[tuple[Any, Any, list[UUID]]] = [
         (history_pages.redemptions_of_book, 2, ids[::2]),
         (history_pages.redemptions_of_user, "u1", ids[1::2]),
@@ -37,14 +37,14 @@ async def test_one_redemption(kept: Record):
     book_id = await make_workspace(kept.pool)
     use = redeemed(order="o", request=RequestPart(ip="::1", metadata=msgspec.Raw(b'{"a":1}')))
     await kept.write(use)
-    redemption = await history_pages.redemption(kept.pool, 1, UUID(use.redemption_id))
+    redemption = await history_pages.redemption(kept.pool, 1, UUID(kept.id_of(use)))
     assert redemption is not None
     assert (redemption.book_id, redemption.value_e4, redemption.discount_e4) == (book_id, 1_000_000, 250_000)
     assert (redemption.redeemed_at_ms, redemption.rolled_back_at_ms, redemption.metadata) == (EVENT_MS, None, '{"a":1}')
     await kept.write(rolled_back(use))
-    again = await history_pages.redemption(kept.pool, 1, UUID(use.redemption_id))
+    again = await history_pages.redemption(kept.pool, 1, UUID(kept.id_of(use)))
     assert again == msgspec.structs.replace(redemption, rolled_back_at_ms=EVENT_MS + 5)
-    assert await history_pages.redemption(kept.pool, 2, UUID(use.redemption_id)) is None
+    assert await history_pages.redemption(kept.pool, 2, UUID(kept.id_of(use))) is None
 
 
 async def test_coupons_of_a_user(kept: Record):

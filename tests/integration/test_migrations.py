@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from service.common.resources import SQL_DIR
-from service.formats.events import StockNotice, redemption_id
+from service.formats.events import StockNotice
 from service.record.migrations import MigrationError, migrate, read_migrations
 from tests.integration.record_fixtures import (
     Record,
@@ -91,7 +91,7 @@ def test_gaps_are_errors(tmp_path: Path, names: str):
 async def test_months_are_made_ahead(kept: Record):
     """Each month gets one partition of each table, and a fact goes to its month's; a rollback to its redemption's."""
     pool, now_ms = kept.pool, int(time.time() * 1000)
-    use = redeemed("CODE", redemption_id=redemption_id(1, 1, now_ms), at_ms=now_ms)
+    use = redeemed("CODE", at_ms=now_ms)
     assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 12 * 5
     assert await pool.fetchval("SELECT ensure_fact_partitions(14)") == 0
     later = now_ms + 40 * 86_400_000
@@ -116,7 +116,7 @@ async def test_facts_outside_of_all_months_move(kept: Record):
     which a reader of the table delays."""
     now_ms = int(time.time() * 1000)
     later = now_ms + 400 * 86_400_000
-    use = redeemed("CODE", redemption_id=redemption_id(1, 1, later), order="o")
+    use = redeemed("CODE", at_ms=later, order="o")
     await kept.write(
         assigned(at_ms=now_ms), assigned("B", at_ms=later), unassigned("B", at_ms=later), use, rolled_back(use)
     )

@@ -169,7 +169,7 @@ def test_a_code_is_kept_out_of_sale(service: Service) -> None:
     ("cause", "decided", "choice", "says"),
     [
         ("refused", "Z nonsense", "retry", "Possible: release."),
-        ("not_redone", "R 1 1 CODE-1 ann - - - - 2 0 1800000000000 0 5 6 1 7", "release", "the event is recorded"),
+        ("not_redone", "R 1 1 CODE-1 ann - - - 2 0 1800000000000 0 5 6 1 7", "release", "the event is recorded"),
     ],
 )
 def test_what_is_not_possible(service: Service, cause: str, decided: str, choice: str, says: str) -> None:

@@ -10,7 +10,7 @@ from tests.integration.record_fixtures import EVENT_MS, Record, redeemed
 async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> None:
     """Event id and redemption id return the same record, in its workspace alone; an id of another time returns none."""
     own_id = redemption_id(kept.epoch, 1, EVENT_MS)
-    assert await kept.write(redeemed("CODE-1", redemption_id=own_id))
+    assert await kept.write(redeemed("CODE-1"))
     names = [event, _, other, unknown] = [f"{kept.epoch}-1", own_id, redemption_id(kept.epoch, 1, 1), f"{kept.epoch}-2"]
     records = dict(await records_of(kept.pool, 0, 1, names))
     assert records[event] == records[own_id]
@@ -22,7 +22,7 @@ async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> 
 async def test_a_redemption_in_quarantine_is_read_too(kept: Record) -> None:
     """A redemption in quarantine is returned for the same ids and no others; not if Redis was rebuilt since."""
     own_id, other = (redemption_id(kept.epoch, 9, at_ms) for at_ms in (EVENT_MS, 1))
-    event_text = encode_event(redeemed("CODE-1", redemption_id=own_id)).encode()
+    event_text = encode_event(redeemed("CODE-1")).encode()
     unrecorded = UnrecordedEvent(EventId(kept.epoch, 9), event_text, b"{}")
     assert await quarantine_unrecorded(kept.pool, 0, "test", [unrecorded]) == 1
     event = f"{kept.epoch}-9"

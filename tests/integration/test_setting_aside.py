@@ -56,7 +56,7 @@ async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Plac
 
 async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> None:
     """All codes of a quarantined event are blocked; an unreadable event blocks none."""
-    event = "R 1 1 CODE-50 ann o50 - 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
+    event = "R 1 1 CODE-50 ann o50 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
     insert = "INSERT INTO quarantine VALUES (0, 1, $1, $2, 'test', $3, '{}')"
     await place.pool.execute(insert, 900, "refused", event.encode())
     for seq, garbage in enumerate(

@@ -66,7 +66,7 @@ async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch)
 
 
 _INSERT = "INSERT INTO quarantine VALUES (0, $1, $2, $3, 'test', $4, '{}')"
-_SOLD = b"R 1 2 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 5 6 1 7 3 GIFT-1 8"
+_SOLD = b"R 1 2 CODE-1 ann A-1 - USD 2 0 1800000000000 1 5 6 1 7 3 GIFT-1 8"
 
 
 @pytest.mark.parametrize(

@@ -127,25 +127,24 @@ def test_events_that_lua_writes(
     local book, gift = { number = number }, order ~= '-' and { order = order, bucket = ARGV[11] } or nil
     local its_digits, order_bucket, user_bucket, order_entry, discount_type = digits, ARGV[11], ARGV[12]
     -- @step redeemed_event
-    local e = { event = event, id = '-', at = at, workspace = '1', book = number, code = code, user = user,
+    local e = { event = event, at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), decided,
-      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e), id_of({ id = 'older' }) }"""
+      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
     args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
-    *texts, own_id, older = lua.run("outbox events", text, *args)
+    *texts, own_id = lua.run("outbox events", text, *args)
     assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
     assert assigned == events.Assigned(**fact, order=order)
     assert unassigned == events.Unassigned(**fact)
     assert redeemed == events.Redeemed(
-        **fact, order=order, redemption_id=own_id, value_e4=value, currency="USD", digits=digits, discount_e4=0,
+        **fact, order=order, value_e4=value, currency="USD", digits=digits, discount_e4=0,
         slot=0 if order is None else 1, max_uses=3,
     )  # fmt: skip
     assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
     assert answered == events.Answered(**about)
-    assert older == "older"
     assert own_id == events.redemption_id(event.epoch, event.seq, at)
     assert events.read_redemption_id(UUID(own_id)) == event
     again = events.parse(*event, f"{texts[2]} 4 GIFT-1 5".encode(), b"{}")
@@ -177,13 +176,13 @@ def test_stock_notices(lua: Lua, event: EventId, notice: str, what: str, left: i
 def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
     """A record that Postgres answers with is read by scripts with the same fields."""
     text = """local e = read_record(ARGV[1])
-    return { e.event, e.workspace, e.book, e.code, e.user, e.order, e.id, e.discount, e.at, e.slot, e.bucket,
+    return { e.event, e.workspace, e.book, e.code, e.user, e.order, e.discount, e.at, e.slot, e.bucket,
       e.order_bucket, e.user_bucket, e.record }"""
     record = record_text(event)
     parsed = parse_record(record)
     assert str(parsed) == record
     assert lua.run("facts", text, record) == [
-        parsed.event, parsed.workspace, parsed.book, parsed.code, parsed.user, parsed.order, parsed.redemption_id,
+        parsed.event, parsed.workspace, parsed.book, parsed.code, parsed.user, parsed.order,
         parsed.discount_e4, parsed.at_ms, parsed.slot, parsed.code_bucket, parsed.order_bucket,
         parsed.user_bucket, record,
     ]  # fmt: skip
@@ -372,22 +371,20 @@ def test_settings_of_workspaces(
 
 
 @ALL
-@given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS, st.sampled_from(["-", "own-id"]))
-def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId, own_id: str) -> None:
-    """A view's words are those that service/formats/script_replies.py names; a redemption's own id goes before its
-    event."""
+@given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS)
+def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) -> None:
+    """A view's words are those that service/formats/script_replies.py names."""
     text = """facts_from = 6
     local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]), ends = ARGV[6] } }
     return view(c, { id = 'book', till = 9 }, 0)"""
-    last_id = str(last) if own_id == "-" else own_id
-    facts = ("nonce:7/", str(last), f"{last} R 1 1 CODE bob A-1 {own_id} - - 2 0 77 1 1 1 1 1 {{}}")
+    facts = ("nonce:7/", str(last), f"{last} R 1 1 CODE bob A-1 - - 2 0 77 1 1 1 1 1 {{}}")
     args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, *facts)
     fields = dict(zip(COUPON_VIEW, lua.run("book coupon lacking view", text, *args).split(" "), strict=True))
     assert fields == {
         "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": encode_field(user),
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,
-        "lock_until": lock.deadline, "last_id": last_id, "last_user": "bob", "last_order": "A-1", "last_at": "77",
+        "lock_until": lock.deadline, "last_event": str(last), "last_user": "bob", "last_order": "A-1", "last_at": "77",
     }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def event(seq: int, decided: str) -> tuple[str, str, str]:
 
 
 ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
-REDEEMED = "R 1 1 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 {cb} {ob} %d {ub}"
+REDEEMED = "R 1 1 CODE-1 ann A-1 - USD 2 0 1800000000000 1 {cb} {ob} %d {ub}"
 UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
 ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {redemption_id(EPOCH, 2, NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
 
@@ -123,7 +123,7 @@ async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     ("is_assigned", "decided", "why"),
     [
         (False, "nonsense", "unreadable"),
-        (False, "R 1 1 CODE-1 ann A-1 - - USD 2 None 1800000000000 1 {cb} {ob} 1 {ub}", "unreadable"),
+        (False, "R 1 1 CODE-1 ann A-1 - USD 2 None 1800000000000 1 {cb} {ob} 1 {ub}", "unreadable"),
         (False, ASSIGNED.replace("1800000000000", "None"), "unreadable"),
         (False, UNASSIGNED.replace("180000000000%d", "None").replace("{user}", "ann"), "not_assigned"),
         (False, REDEEMED.replace(" 1 CODE", " 2 CODE") % 1, "other_book"),

@@ -77,7 +77,7 @@ async def test_a_redemption_answers_with_all_of_the_request(still: Shop, uses: i
     }
     event = await still.last_event()
     buckets, user = f"{bucket('CODE-1')} {bucket('A-1')}", bucket("ann")
-    assert event["d"] == f"R 1 1 CODE-1 ann A-1 - 999000 USD 2 0 {NOW_MS} 1 {buckets} {uses or 0} {user}"
+    assert event["d"] == f"R 1 1 CODE-1 ann A-1 999000 USD 2 0 {NOW_MS} 1 {buckets} {uses or 0} {user}"
     entry_id, _ = (await still.events())[-1]
     assert own_id == redemption_id(*parse_event_id(entry_id), NOW_MS)
     assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests", "metadata": {"till": [1, None, "ä b"]}}

@@ -22,7 +22,7 @@ events = some.builds(lambda epoch, seq: f"{epoch}-{seq}", some.integers(1, 3), s
 
 
 def record(event: str, user: str, order: str) -> str:
-    return f'{event} R 1 2 CODE {user} {order} - 1000 USD 2 200 1700000000000 1 7 8 1 9 {{"ip":"1.2.3.4"}}'
+    return f'{event} R 1 2 CODE {user} {order} 1000 USD 2 200 1700000000000 1 7 8 1 9 {{"ip":"1.2.3.4"}}'
 
 
 def view(code: str, owner: str, holder: str, last: str, user: str, order: str) -> str:

@@ -276,9 +276,9 @@ class _Batch:
 
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         words, request, answer = read_redemption(d, r, kept)
-        w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, max_uses, gift_book, gift = words
+        w, b, code, user, order, value, currency, digits, discount, at, slot, max_uses, gift_book, gift = words
         at, at_ms = _time(at), at
-        own_id = redemption_id(self._epoch, seq, int(at_ms)) if own_id == "-" else own_id
+        own_id = redemption_id(self._epoch, seq, int(at_ms))
         user, order = decode_id(user), _NULL if order == "-" else decode_id(order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters

@@ -143,7 +143,6 @@ def fact_of(row: asyncpg.Record) -> Fact:
             user=user,
             at_ms=at_ms,
             order=order,
-            redemption_id=redemption_id,
             value_e4=value_e4,
             currency=currency,
             digits=digits,

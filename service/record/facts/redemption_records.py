@@ -52,15 +52,18 @@ async def records_of(database: Database, partition: int, workspace: int, names: 
 
 
 async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
-    if row := await database.fetchrow(query("redemption_by_id"), redemption):
-        return _record(fact_of(row), workspace)
-    event = await refused_redemption(database, partition, read_redemption_id(redemption))
-    return _record(event, workspace) if event and event.redemption_id == str(redemption) else None
+    fact = await _redemption_at(database, partition, read_redemption_id(redemption))
+    is_same = isinstance(fact, Redeemed) and fact.redemption_id == str(redemption)
+    return _record(fact, workspace) if is_same else None
 
 
 async def _by_event(database: Database, partition: int, workspace: int, event: EventId) -> str | None:
+    return _record(await _redemption_at(database, partition, event), workspace)
+
+
+async def _redemption_at(database: Database, partition: int, event: EventId) -> Fact | None:
     row = await database.fetchrow(query("redemption_by_event"), partition, *event)
-    return _record(fact_of(row) if row else await refused_redemption(database, partition, event), workspace)
+    return fact_of(row) if row else await refused_redemption(database, partition, event)
 
 
 async def _archived_redemption(database: Database, workspace: int, code: str) -> list[tuple[str, str]]:
@@ -69,7 +72,7 @@ async def _archived_redemption(database: Database, workspace: int, code: str) ->
     row = await database.fetchrow(query("archived_redemption"), workspace, code)
     if row is None:
         return []
-    epoch, seq, book, user, order, redemption_id, at_ms, max_uses = row
+    epoch, seq, book, user, order, at_ms, max_uses = row
     kept = Redeemed(
         epoch=epoch,
         seq=seq,
@@ -79,7 +82,6 @@ async def _archived_redemption(database: Database, workspace: int, code: str) ->
         user=user,
         at_ms=at_ms,
         order=order,
-        redemption_id=redemption_id,
         value_e4=None,
         currency=None,
         digits=0,
