@@ -138,4 +138,6 @@ def _replace_in_json(value: Any, pseudonyms: Mapping[str, str]) -> Any:
     if isinstance(user, str) and user in pseudonyms:
         replaced["userId"] = pseudonyms[user]
         replaced |= {name: None for name in ("ipAddress", "userAgent") if name in replaced}
+        if "text" in value:  # of a quarantined event (service/formats/quarantined_event.py)
+            replaced["text"] = value["text"].replace(f" by user {user}", f" by user {pseudonyms[user]}", 1)
     return replaced

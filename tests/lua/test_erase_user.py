@@ -336,6 +336,7 @@ async def test_what_other_requests_were_answered(still: Shop, eraser: Eraser) ->
     """Users, batches (packed, too) and whatever names a user have the pseudonym, and nothing of its client."""
     workspace = Workspace(still.decider)
     one = {"userId": "ann", "ipAddress": "192.0.2.1", "userAgent": "x", "metadata": {"n": 1}, "orderId": "ann"}
+    one["text"] = "redeemed, code C by user ann in order ann."
     other = one | {"userId": "annie"}
     bodies = {
         "small": (201, one, "/v1/users/ann"),
@@ -349,6 +350,7 @@ async def test_what_other_requests_were_answered(still: Shop, eraser: Eraser) ->
         assert all(change.new != change.old for change in changes)
         await eraser.of().entries(changes)
     gone = one | {"userId": GONE, "ipAddress": None, "userAgent": None}
+    gone["text"] = f"redeemed, code C by user {GONE} in order ann."
     answer = await workspace.claim(still.caller, "small", "print")
     assert answer is not None
     assert (answer[0], msgspec.json.decode(answer[1]), answer[2]) == (201, gone, f"/v1/users/{GONE}")
