@@ -24,12 +24,11 @@ ORDER BY assigned_at, epoch, seq LIMIT $7;
 -- name: page_places_between
 -- Redemptions for these workspaces' orders from a period, in the order of their ids, after one, before another. Without
 -- retired books.
--- $1 partition int  $2 workspaces int[]  $3 from_ms bigint  $4 to_ms bigint  $5 after uuid  $6 before uuid  $7 limit int
+-- $1 partition int  $2 workspaces int[]  $3 after uuid  $4 before uuid  $5 limit int
 SELECT workspace, order_id, redemption_id, epoch, seq FROM redemptions
-WHERE redemption_id > $5 AND redemption_id < $6 AND partition = $1 AND workspace = ANY ($2) AND order_id IS NOT NULL
-  AND ms_of(redeemed_at) >= $3 AND ms_of(redeemed_at) < $4
+WHERE redemption_id > $3 AND redemption_id < $4 AND partition = $1 AND workspace = ANY ($2) AND order_id IS NOT NULL
   AND (workspace, book) NOT IN (SELECT workspace, book FROM books WHERE retirement = 'retired')
-ORDER BY redemption_id LIMIT $7;
+ORDER BY redemption_id LIMIT $5;
 
 -- name: read_orders_since
 -- Since when a partition's live workspaces remember orders, null if always; their creation; for how many days; and now.

@@ -12,9 +12,6 @@ from service.record.partitions.partition_rows import keep_lease
 from service.record.pool import Database
 from service.record.queries import query
 
-SLACK_MS = 600_000
-"""By so much the time in a redemption's id may differ from the redemption's own, in events of older versions."""
-
 
 class Memory(NamedTuple):
     """What a live workspace remembers: orders since a moment, 0 for all."""
@@ -68,9 +65,8 @@ async def page_places(
     database: Database, partition: int, period: Period, after: UUID | None, limit: int
 ) -> list[PastPlace]:
     """The next places from a period after a redemption's."""
-    after = after or first_id(period.from_ms - SLACK_MS)
-    about = (partition, period.workspaces, period.from_ms, period.to_ms, after, first_id(period.to_ms + SLACK_MS))
-    rows = await database.fetch(query("page_places_between"), *about, limit)
+    bounds = (after or first_id(period.from_ms), first_id(period.to_ms))
+    rows = await database.fetch(query("page_places_between"), partition, period.workspaces, *bounds, limit)
     return [PastPlace(w, order, own_id, EventId(*event)) for w, order, own_id, *event in rows]
 
 
