@@ -126,7 +126,7 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
 
 
 def rounds(full: bool, connections: int) -> list[Round]:
-    """Locks and redemptions in turn, as peers' load generators send them: with an order and its value; `full` with an
+    """Locks and redemptions in turn, as load generators send them: with an order and its value; `full` with an
     Idempotency-Key, of a book with a discount."""
     turns: list[Round] = []
     for number in range(BODIES):

@@ -2,11 +2,11 @@
 
 A service of its own with a full Postgres has two losses: everything (FLUSHALL), which is rebuilt whole, and the last
 events (the server's files of some moments before), which are applied again. It fails where Redis does not hold
-afterwards what it should. With --heavy instead: what a tenant may store that is large, and what an opening then takes.
-"""
+afterwards what it should."""
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from loadtests.figures import markdown, say
 from loadtests.ground import count, new_codes, new_id
 from loadtests.own import Meter, cpu_s, running
-from loadtests.parts import heavy
-from loadtests.parts.opening import PATIENCE_S, POLL_S, moment, until_recovered
 from loadtests.parts.past import some_of_past, write_past
 from loadtests.subject import Subject, opened, redeem
+from tests.harness.running import Run
 
+PATIENCE_S, POLL_S = 900.0, 0.1
 BOOKS = 10
 AT_ONCE = 250
 LOOKED_AT = 100
@@ -59,7 +59,7 @@ async def lose_everything(on: Subject, shop: Shop) -> list[str]:
     """FLUSHALL, until it is open again."""
     meter, since = Meter(on.run), datetime.now(UTC)
     await on.redis.flushall()
-    lines = await until_recovered(on.run, since)
+    lines = await _until_recovered(on.run, since)
     line = _line("everything", since, lines, meter.spent_s())
     await _check(on, shop)
     return line
@@ -87,14 +87,32 @@ async def redeem_tail(on: Subject, tail: int, shop: Shop) -> str:
 
 async def recover_tail(since: datetime, on: Subject, tail: int, shop: Shop, book: str) -> list[str]:
     """Until a service that was started at that moment is open."""
-    lines = await until_recovered(on.run, since)
-    began = next(moment(line) for line in lines if line["event"] == "opening")
+    lines = await _until_recovered(on.run, since)
+    began = next(_moment(line) for line in lines if line["event"] == "opening")
     # The processes are new: all of their CPU but what starting took.
     line = _line(f"the last {tail:,}", began, lines, cpu_s(on.run))
     stats = await on.ground.stats(book)
     assert (stats["codes"], stats["redeemed"], stats["available"]) == (tail, tail, 0), stats
     await _check(on, shop)
     return line
+
+
+async def _until_recovered(run: Run, since: datetime) -> list[dict[str, Any]]:
+    """Wait until requests are decided again after an opening that began after a moment; what the worker logged since
+    then."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        logged = [json.loads(line) for line in run.output.read_text().splitlines() if line.startswith("{")]
+        lines = [line for line in logged if line.get("process") == "worker" and _moment(line) >= since]
+        if any(line["event"] == "open" for line in lines) and run.ready():
+            return lines
+        await asyncio.sleep(POLL_S)
+    raise TimeoutError(f"not open after {PATIENCE_S:.0f} s")
+
+
+def _moment(line: dict[str, Any]) -> datetime:
+    """When it was logged."""
+    return datetime.fromisoformat(line["timestamp"])
 
 
 async def _at_rest(on: Subject) -> None:
@@ -152,14 +170,10 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--redemptions", type=int, help="of as many codes; all where not given")
     options.add_argument("--keyed", type=int, default=1, metavar="N", help="every Nth has an Idempotency-Key")
     options.add_argument("--tail", type=int, default=10_000, help="0 for none")
-    options.add_argument("--heavy", action="store_true", help="of what is large, one after the other, instead")
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the table."""
     os.environ["SCRIP_LOG_FORMAT"] = "json"
     with tempfile.TemporaryDirectory(prefix="scrip-recovery-", ignore_cleanup_errors=True) as folder:
-        if chosen.heavy:
-            print(markdown(heavy.HEADS, asyncio.run(heavy.measure(Path(folder) / "data"))))
-        else:
-            print(markdown(HEADS, asyncio.run(measure(Path(folder) / "data", chosen))))
+        print(markdown(HEADS, asyncio.run(measure(Path(folder) / "data", chosen))))

@@ -6,8 +6,7 @@ Each part starts a service of its own, with servers of its own, and loads it by 
   shop asks for (order, value, Idempotency-Key; a book with a discount and a limit for each user);
 - sustained: as many pairs as go for a minute, then whether each is in Postgres, and how far that was behind;
 - opening: 20,000 buyers within a second for 1,000 codes, and for 1,000 uses of one code;
-- bulk: a million codes generated, uploaded and exported, and batches, while a shopper redeems;
-- peers: a folder's `compare` beside us, where one is named.
+- bulk: a million codes generated, uploaded and exported, and batches, while a shopper redeems.
 
 The table and all figures as JSON are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an
 answer was not what it should be, or a count differs."""
@@ -25,7 +24,7 @@ from loadtests.figures import Row, keep, row, say
 from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
-from loadtests.parts import bulk, peers
+from loadtests.parts import bulk
 from loadtests.sizes import compute_growth
 from loadtests.subject import Spent, Subject, opened
 from tests.harness.running import Run
@@ -92,15 +91,6 @@ class Bench:
         parts = {"pairs": self._pairs, "sustained": self._sustained, "opening": self._opening, "bulk": self._bulk}
         for part in self.plan.parts:
             parts[part]()
-
-    def beside(self, folder: Path, names: list[str], kept: Path) -> None:
-        """Have other designs measured beside ours."""
-        for full in self.plan.shapes:
-            say(f"peers{', full' if full else ''}")
-            with own_service() as run:
-                file = kept / f"peers{'-full' if full else ''}.json"
-                for one in peers.compare(folder, names, run, full=full, pairs=self.plan.pairs, kept=file):
-                    self._add(one)
 
     def _pairs(self) -> None:
         for codes in self.plan.codes:
@@ -250,9 +240,7 @@ def _failed(bench: Bench, chosen: argparse.Namespace, folder: Path) -> str:
         build()
         folder.mkdir(parents=True)
         bench.run()
-        if chosen.peers:
-            bench.beside(chosen.peers, chosen.against, folder)
-    except (GeneratorError, Wrong, peers.PeersError, OSError, TimeoutError, RuntimeError, AssertionError) as error:
+    except (GeneratorError, Wrong, OSError, TimeoutError, RuntimeError, AssertionError) as error:
         return f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:
         return "Ended early."
@@ -272,8 +260,6 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--connections", nargs="+", type=bounded(int, 1, 9_000), metavar="N", help="1 8 64 256")
     options.add_argument("--seconds", type=bounded(int, 1, 3_000), help="60, at full load")
     options.add_argument("--buyers", type=bounded(int, OPENING_CODES, 1_000_000), help="20000, at an opening")
-    options.add_argument("--peers", type=Path, metavar="FOLDER", help="have its `compare` measure others beside us")
-    options.add_argument("--against", nargs="+", default=peers.NAMES, metavar="NAME", help="which of its others")
     options.add_argument("--results", type=Path, default=RESULTS, help="where the folder is made")
 
 
