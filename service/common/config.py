@@ -129,10 +129,8 @@ class Settings(BaseSettings):
     """URL of Postgres. None: the embedded Postgres."""
     redis_durability: Literal["always", "log"] | None = None
     """How a Redis that hides CONFIG makes a write durable before it replies: `always` syncs its file, `log` commits to
-    a vendor's transaction log. Not verified. None: responses of such a Redis are `accepted`."""
-    redis_fencing: Literal["postgres", "lag", "log", "cluster"] = "postgres"
-    """What guarantees that an old primary no longer answers, where Redis has replicas (docs/decisions/0047, 0054). Only
-    the worker reads it."""
+    a vendor's transaction log, whose only owner answers (docs/decisions/0047). Not verified. None: responses of such a
+    Redis are `accepted`."""
     database_read_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
         default=None, validation_alias="DATABASE_READ_URL", repr=False
     )

@@ -21,7 +21,7 @@ from service.formats import key_names
 from service.hot.cluster import Report as ClusterReport
 from service.hot.cluster import SlotMap
 from service.hot.connection import Broken, Connection, ask_report, connect, read_slots
-from service.hot.fencing import Setting, choose_nonce, only_replica
+from service.hot.fencing import choose_nonce
 from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
 from service.record import pool as postgres
@@ -132,9 +132,8 @@ class _Examination:
 
     async def _check_server(self, host: Host | None, redis: Connection) -> None:
         fitness = await Server(redis, 0).fitness()
-        declared, fencing = self._settings.redis_durability, self._settings.redis_fencing
         report = await ask_report(redis) if self._slots else None
-        self.checks += _judge_server(fitness, report, str(host or self._address), declared, fencing)
+        self.checks += _judge_server(fitness, report, str(host or self._address), self._settings.redis_durability)
         if host == self._host_of(0):
             self.checks.append(await check_computed_keys(redis))
         self.checks.append(await check_redis_logs(redis))
@@ -282,7 +281,7 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
 
 
 def _judge_server(
-    fitness: Fitness, report: ClusterReport | None, address: str, declared: str | None, fencing: Setting
+    fitness: Fitness, report: ClusterReport | None, address: str, declared: str | None
 ) -> Iterator[Check]:
     """Judge a Redis server: fitness, durability, memory, evictions, replicas. `report` is its own of its cluster."""
     says = f"{fitness.server} at {address}"
@@ -296,26 +295,19 @@ def _judge_server(
         says = f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions"
         advice = "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT."
         yield Check("evicted", "warning", says, advice)
-    yield _judge_replicas(fitness.replication, report, fencing)
+    yield _judge_replicas(fitness.replication, report, has_log=fitness.has_log(declared))
 
 
-def _judge_replicas(server: Replication, report: ClusterReport | None, fencing: Setting) -> Check:
-    """Judge what can be seen of the guarantee of SCRIP_REDIS_FENCING."""
-    says = f"{server.count}, fencing `{fencing}`"
+def _judge_replicas(server: Replication, report: ClusterReport | None, *, has_log: bool) -> Check:
+    """Judge what guarantees that an old primary no longer answers (docs/decisions/0047)."""
+    fencing = choose_nonce("", server, report, has_log=has_log).fencing
+    says = f"{server.count}, fencing `{fencing}`" if fencing else "none"
     if fencing == "log":
         return Check("replicas", "ok", f"{says}: declared, not verified")
-    if fencing == "cluster" and server.is_followed and choose_nonce("", fencing, server, report).fencing != fencing:
-        if server.is_clustered and (report is None or not server.history):
-            says, advice = f"{says}: Redis hides CLUSTER NODES or its history", "Set SCRIP_REDIS_FENCING=postgres."
-        else:
-            says = f"{says}: not a cluster with three primaries and three nodes that are there"
-            advice = "Without Postgres the hot path closes: see docs/deploy.md, or set SCRIP_REDIS_FENCING=postgres."
+    if fencing == "postgres" and server.is_clustered:
+        says += ": Redis hides CLUSTER NODES or its history, or has less than three primaries and nodes that are there"
+        advice = "Without Postgres the hot path closes: see docs/deploy.md."
         return Check("replicas", "warning", says, advice)
-    if fencing == "lag" and server.count and not only_replica(server):
-        if server.count != len(server.replicas) or not server.history:
-            return Check("replicas", "warning", f"{says}: Redis hides them", "Set SCRIP_REDIS_FENCING=postgres.")
-        advice = "Without Postgres the hot path closes until exactly one replica is online."
-        return Check("replicas", "warning", f"{says}: not exactly one is online", advice)
     return Check("replicas", "ok", says)
 
 

@@ -19,7 +19,6 @@ from service.hot.cluster import Report, slot_of
 from service.hot.cluster_links import ClusterLinks
 from service.hot.connection import Broken, OnReply
 from service.hot.fencing import Confirmed, Nonce, parse_nonce
-from service.hot.fitness import Replication
 from service.hot.link import Link
 from service.hot.missing_codes import MissingCodes
 from service.hot.scripts import PROJECTION, SERVING, Scripts
@@ -39,8 +38,8 @@ class Decider:
     """Runs a partition's scripts by digest. It never loads scripts, so a Redis that lost them stays closed.
 
     With replicas, a worker may have opened another server while this process was stopped or without Postgres. The
-    connection may still lead to the old server, so a confirmation of the epoch must be fresh: Postgres's, with the
-    fencing `lag` that of the server's only replica (docs/decisions/0047), with `cluster` that of nodes (0054).
+    connection may still lead to the old server, so a confirmation of the epoch must be fresh: Postgres's, or that of a
+    cluster's nodes (docs/decisions/0047, 0054).
     """
 
     def __init__(self, links: Link | ClusterLinks) -> None:
@@ -89,18 +88,6 @@ class Decider:
             self._confirmed[partition] = Confirmed(self._nonces[partition], asked_at)
         elif partition in self._confirmed:
             self._confirmed[partition] = self._confirmed[partition].by_postgres(asked_at)
-
-    @property
-    def has_replica_to_ask(self) -> bool:
-        """Whether a replica may confirm some epoch."""
-        return any(self._nonces[partition].fencing == "lag" for partition in self._epochs)
-
-    def confirm(self, sent_at: float, sent: Replication, server: Replication) -> bool:
-        """Let a replica confirm epochs, as in Confirmed.by_replica. Returns whether the server is that of any epoch."""
-        now = time.monotonic()
-        for partition, confirmed in self._confirmed.items():
-            self._confirmed[partition] = confirmed.by_replica(sent_at, now, sent, server)
-        return any(self._nonces[partition].history == server.history for partition in self._epochs)
 
     @property
     def committee(self) -> frozenset[str]:

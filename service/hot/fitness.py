@@ -18,8 +18,6 @@ _ASKED = (
     ("CONFIG", "GET", "*append*"),
 )
 
-_is_replica = re.compile(r"slave\d+").fullmatch
-
 Call = Callable[..., Awaitable[Any]]
 """Runs a command; returns hiredis's errors as replies."""
 
@@ -30,30 +28,15 @@ class UnfitRedis(Exception):
     """The server may lose decisions; the message states what to change."""
 
 
-class Replica(msgspec.Struct, frozen=True):
-    """A replica, as its primary reports it."""
-
-    address: str
-    """`host:port`, as the replica announces them."""
-    is_online: bool
-    offset: int
-    """How much of the primary's replication stream it has acknowledged."""
-
-
 class Replication(msgspec.Struct, frozen=True, kw_only=True):
     """`INFO replication` of a server. Hidden values are '' or 0."""
 
-    is_primary: bool
     history: str
     """The id of its data (`master_replid`)."""
     former: str
     """Of a server that was promoted, the id that it and its primary had; else ''."""
     count: int
     """The number of replicas."""
-    replicas: tuple[Replica, ...]
-    """Those that the server lists."""
-    offset: int
-    """The length of its replication stream."""
     is_clustered: bool
     """Whether it is a cluster's node."""
 
@@ -61,10 +44,6 @@ class Replication(msgspec.Struct, frozen=True, kw_only=True):
     def is_followed(self) -> bool:
         """Whether `history` may change at run time: it has replicas, was one, or is a cluster's node."""
         return self.count > 0 or self.former != "" or self.is_clustered
-
-    @property
-    def addresses(self) -> list[str]:
-        return [replica.address for replica in self.replicas]
 
 
 class Fitness(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +72,10 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     def is_fsynced(self, declared: str | None) -> bool:
         """Whether its replies are `fsynced`; a declaration counts only for what it hides."""
         return self.fsynced or (declared is not None and not self.shows_settings)
+
+    def has_log(self, declared: str | None) -> bool:
+        """Whether it commits to a log that one server alone owns; declared as in is_fsynced."""
+        return declared == "log" and not self.shows_settings
 
 
 async def check_server(call: Call) -> Fitness:
@@ -171,21 +154,11 @@ def read_info(reply: Any) -> dict[str, str]:
 def _read_replication(info: Mapping[str, str]) -> Replication:
     former = info.get("master_replid2", "")
     return Replication(
-        is_primary=info.get("role", "master") == "master",
         history=info.get("master_replid", ""),
         former=former if former.strip("0") else "",
         count=int(info.get("connected_slaves", 0)),
-        replicas=tuple(_read_replica(line) for name, line in info.items() if _is_replica(name)),
-        offset=int(info.get("master_repl_offset", 0)),
         is_clustered=info.get("cluster_enabled") == "1",
     )
-
-
-def _read_replica(line: str) -> Replica:
-    """A line's value, `ip=…,port=…,state=online,offset=…,lag=…`, perhaps with more fields."""
-    fields = dict(field.split("=", 1) for field in line.split(",") if "=" in field)
-    address = f"{fields.get('ip', '')}:{fields.get('port', '')}"
-    return Replica(address, fields.get("state") == "online", int(fields.get("offset", 0)))
 
 
 def _unfit(info: Mapping[str, str], settings: Mapping[str, str]) -> str | None:

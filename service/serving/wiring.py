@@ -24,7 +24,6 @@ from service.hot.decider import Decider
 from service.hot.key_notices import KeyNotices
 from service.hot.link import Link
 from service.hot.projection import SHARE, RedisProjector
-from service.hot.replica_poll import ReplicaPoll
 from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
 from service.operations.accounting import answers
@@ -98,7 +97,6 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         asyncio.create_task(noting.run()),
         asyncio.create_task(watch.run()),
         asyncio.create_task(_watch_scripts(context)),
-        asyncio.create_task(ReplicaPoll(settings.redis_url, decider).run()),
         asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
         *(asyncio.create_task(one.run()) for one in refreshers),
     ]

@@ -9,7 +9,7 @@ import asyncpg
 from service.access.keyring import MAX_AGE_S
 from service.hot.cluster import Claim, Report, slot_of
 from service.hot.connection import ask_reports
-from service.hot.fencing import Nonce, Setting, choose_nonce, parse_nonce
+from service.hot.fencing import Nonce, choose_nonce, parse_nonce
 from service.hot.fitness import Replication
 from service.record.partitions.openings import rebuild_order
 from service.record.partitions.partition_rows import close_for_wait, read_partition
@@ -18,7 +18,7 @@ CUT_OFF_S = MAX_AGE_S + 30
 """A process that does not reach Postgres refuses all keys after MAX_AGE_S; the rest is for requests under way."""
 
 STEADY_S = 10.0
-"""Replicas or nodes must come or go for so long before an epoch is opened anew with another fencing."""
+"""Nodes must come or go for so long before an epoch is opened anew with another fencing."""
 
 SPREAD_S, PAUSE_S = 1.0, 0.1
 """Time for a committee to learn of a failover, and between two readings of its reports."""
@@ -28,11 +28,9 @@ class OldServerMayRun(Exception):
     """Nothing proves that the server of the last open epoch no longer answers in it."""
 
     def __init__(self, last: Nonce, wait_s: float) -> None:
-        lacks = f"its replica {last.replica} neither follows this server nor is it"
-        if last.committee:
-            lacks = f"no majority of the nodes {' '.join(last.committee)} reports this server as the slot's owner"
         super().__init__(
-            f"the last Redis may still serve processes without Postgres: {lacks}. The partition opens when that has "
+            f"the last Redis may still serve processes without Postgres: no majority of the nodes "
+            f"{' '.join(last.committee)} reports this server as the slot's owner. The partition opens when that has "
             f"changed, in {wait_s:.0f} s, or by `scrip rebuild --old-redis-is-off`"
         )
 
@@ -48,11 +46,9 @@ class OldServer:
         the server's of its cluster. Raises OldServerMayRun and LeaseLost."""
         last = parse_nonce((await read_partition(self._pool, self._partition)).opened_nonce)
         is_same = last.history == server.history or (report is not None and last.node == report.reporter)
-        if last.fencing not in ("lag", "cluster") or is_same:  # the fence ends the epoch on its own server
+        if last.fencing != "cluster" or is_same:  # the fence ends the epoch on its own server
             return False
-        if last.fencing == "lag" and has_lost_replica(last, server):
-            return True
-        if last.fencing == "cluster" and report is not None and await self._has_left(last, report):
+        if report is not None and await self._has_left(last, report):
             return True
         order = await rebuild_order(self._pool, self._partition)
         if order is None or not order.old_is_off:
@@ -87,18 +83,12 @@ def has_lost_slot(last: Nonce, own: Claim, reports: Iterable[Claim]) -> bool:
     return is_other and last.is_majority(one.reporter for one in reports if one[1:] == own[1:])
 
 
-def has_lost_replica(last: Nonce, server: Replication) -> bool:
-    """Whether the replica of the last open epoch's server is this server, or follows it. From then on it confirms that
-    epoch to nobody."""
-    return last.history == server.former or last.replica in server.addresses
-
-
 class FencingWatch:
     """Notices that an open epoch no longer fits its server, or should get another fencing."""
 
-    def __init__(self, nonce: str, setting: Setting) -> None:
-        self._nonce = parse_nonce(nonce)
-        self._setting: Setting = setting
+    def __init__(self, nonce: str, *, has_log: bool) -> None:
+        """`has_log` is as in choose_nonce."""
+        self._nonce, self._has_log = parse_nonce(nonce), has_log
         self._other: Nonce | None = None
         self._since = 0.0
 
@@ -106,7 +96,7 @@ class FencingWatch:
         """Why the partition must be opened anew; '' if it need not. `report` is as in choose_nonce."""
         if not self._nonce.fits(server):
             return "this server's replication has changed since it was verified"
-        wanted = choose_nonce(self._nonce.random, self._setting, server, report, self._nonce)
+        wanted = choose_nonce(self._nonce.random, server, report, self._nonce, has_log=self._has_log)
         if wanted == self._nonce:
             self._other = None
         elif wanted != self._other:

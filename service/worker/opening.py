@@ -15,7 +15,7 @@ from service.formats.event_id import NO_EVENT, START, EventId, parse_event_id
 from service.formats.events import Fact, Opened, encode_event, entry_digest, parse_entry
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.hot.cluster import Report
-from service.hot.fencing import Nonce, Setting
+from service.hot.fencing import Nonce
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, Scripts
@@ -53,9 +53,9 @@ from service.worker.unrecorded_events import first_event, unrecorded_events
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
-SETTLE_S, LAG_SETTLE_S = 0.6, 1.6
+SETTLE_S, COMMITTEE_SETTLE_S = 0.6, 1.6
 """Processes learn within SETTLE_S that the partition is closed; then none uses its last epoch, on any server. If a
-replica or nodes may have confirmed that epoch, it takes LAG_SETTLE_S from when they ceased to. FRESH_S
+committee may have confirmed that epoch, it takes COMMITTEE_SETTLE_S from when it ceased to. FRESH_S
 (service/hot/fencing.py) is shorter."""
 
 WRONG_TYPE = "a key holds another type than its kind's"
@@ -120,9 +120,11 @@ class Opening:
         fence: int,
         loaded: LoadedScripts,
         redis_url: str = "",
-        fencing: Setting = "postgres",
+        *,
+        has_log: bool = False,
     ) -> None:
-        self._fencing: Setting = fencing
+        """`has_log` is as in choose_nonce."""
+        self._has_log = has_log
         self._old_server = OldServer(pool, server.partition, redis_url)
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
         self._loaded = loaded
@@ -169,16 +171,14 @@ class Opening:
         ordered = await self._reject_older_postgres()
         must_outlast = await self._old_server.check(self._fence, fitness.replication, report)
         await close_partition(self._pool, self._partition, self._fence)
-        settled_at = time.monotonic() + (LAG_SETTLE_S if must_outlast else SETTLE_S)
-        chosen = await self._loaded.begin(server, self._fencing, fitness.replication, report)
+        settled_at = time.monotonic() + (COMMITTEE_SETTLE_S if must_outlast else SETTLE_S)
+        chosen = await self._loaded.begin(server, fitness.replication, report, has_log=self._has_log)
         newest = await server.newest_epoch()
         if ordered and ordered.surplus == "apply":
             self._minted = await draw_epoch(self._pool)
         self._is_old = await self._has_other_layout(newest)
         epoch = await begin_epoch(self._pool, self._partition, self._fence, str(chosen), newest)
         self._log.info("opening", epoch=epoch, fencing=chosen.fencing)
-        if chosen.fencing not in ("", self._fencing):
-            self._log.warning("fencing_falls_back", wanted=self._fencing, fencing=chosen.fencing)
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
             self._had_wrong_type = True

@@ -14,7 +14,7 @@ from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.cluster import Report
 from service.hot.connection import Broken, connect
-from service.hot.fencing import Setting, choose_nonce, parse_nonce
+from service.hot.fencing import choose_nonce, parse_nonce
 from service.hot.fitness import Fitness, Replication
 from service.hot.inspection import Looker
 from service.hot.outbox import Outbox
@@ -102,7 +102,9 @@ class PartitionWorker:
         settings, pool, keeper = shared.settings, shared.pool, shared.keeper
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
         self._retire_days, self._max_unrecorded_s = settings.retire_days, settings.max_unrecorded_s
-        self._fencing: Setting = settings.redis_fencing
+        self._declared, self._has_log = settings.redis_durability, False
+        self._asks_report = False
+        """Whether a committee of a cluster's nodes may confirm epochs."""
         self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
@@ -113,7 +115,7 @@ class PartitionWorker:
         self._must_look = False
         """Whether the pulse of the server has shown that it may have lost something."""
         self._report: Report | None = None
-        """The server's of its cluster, with the fencing `cluster`."""
+        """The server's of its cluster."""
         self._failures = TaskFailures(pool, partition)
         self._supervisor = Supervisor(self._failures, fatal=_FATAL)
         self._backoff = Backoff(RETRY_S, LONGEST_RETRY_S)
@@ -280,20 +282,24 @@ class PartitionWorker:
 
     async def _open(self, server: Server, flusher: Flusher, fence: int) -> Scripts:
         """Return the scripts of the open epoch. Open a new epoch only if the current one is not verified."""
-        await self._check_fitness(server, await server.fitness())
-        self._report = await server.report() if self._fencing == "cluster" else None
+        fitness = await server.fitness()
+        await self._check_fitness(server, fitness)
+        self._has_log = fitness.has_log(self._declared)
+        self._asks_report = fitness.replication.is_clustered and not self._has_log
+        self._report = await server.report() if self._asks_report else None
         row = await read_partition(self._pool, self._partition)
         scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return await turn_if_wanted(self._pool, server, scripts, flusher)
-        opening = Opening(server, self._pool, flusher, fence, self._loaded, self._redis_url, self._fencing)
+        opening = Opening(server, self._pool, flusher, fence, self._loaded, self._redis_url, has_log=self._has_log)
         return await self._openings.open(opening)
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
         nonce = parse_nonce(row.nonce)
-        if choose_nonce(nonce.random, self._fencing, await server.replication(), self._report, nonce) != nonce:
+        replication = await server.replication()
+        if choose_nonce(nonce.random, replication, self._report, nonce, has_log=self._has_log) != nonce:
             return False
         if await rebuild_order(self._pool, self._partition):
             return False
@@ -327,7 +333,7 @@ class PartitionWorker:
         """Check the replication history, the gate and the scripts; move the gate with the number of unrecorded events.
         While the partition is idle, look at gate and scripts every ten seconds, or if the pulse is unusual. Raises
         Unverified."""
-        gate, fencing = parse_gate(""), FencingWatch(scripts.nonce, self._fencing)
+        gate, fencing = parse_gate(""), FencingWatch(scripts.nonce, has_log=self._has_log)
         while True:
             is_idle_turn = await until_turn(GATE_POLL_S, round(IDLE_LOOK_S / GATE_POLL_S))
             if flusher.is_idle and gate.state == "open" and not is_idle_turn and not self._must_look:
@@ -367,7 +373,7 @@ class PartitionWorker:
         last = await watch.pulse()
         while True:
             is_idle_turn = await until_turn(FITNESS_POLL_S, round(IDLE_LOOK_S / FITNESS_POLL_S))
-            if self._fencing == "cluster":
+            if self._asks_report:
                 self._report = await watch.report()
             if flusher.is_idle and not is_idle_turn:
                 pulse = await watch.pulse()

@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from service.hot.cluster import Report
-from service.hot.fencing import RANDOM_LENGTH, SHARED_LENGTH, Nonce, Setting, choose_nonce, parse_nonce
+from service.hot.fencing import RANDOM_LENGTH, SHARED_LENGTH, Nonce, choose_nonce, parse_nonce
 from service.hot.fitness import Replication
 from service.hot.redis_server import LOADS_AT_ONCE, Fenced, Server
 from service.hot.scripts import (
@@ -101,7 +101,7 @@ class LoadedScripts:
         await forget_process(self._pool, self._process)
 
     async def begin(
-        self, server: Server, setting: Setting, replication: Replication, report: Report | None = None
+        self, server: Server, replication: Replication, report: Report | None = None, *, has_log: bool = False
     ) -> Nonce:
         """Step 2: the nonce of a new epoch, for which the server has this version's scripts. Parameters are those of
         choose_nonce.
@@ -117,7 +117,7 @@ class LoadedScripts:
                 if serves_others := await self.has_any(server, _own(server.partition, 0, shared)):
                     random = shared[:SHARED_LENGTH] + random[SHARED_LENGTH:]
                     break
-            nonce = choose_nonce(random, setting, replication, report)
+            nonce = choose_nonce(random, replication, report, has_log=has_log)
             own = _own(server.partition, 0, nonce.shared)
             await server.load(own, LOADS_AT_ONCE if serves_others else len(own.texts))
             self._last_nonce = nonce

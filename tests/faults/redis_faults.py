@@ -225,12 +225,6 @@ async def failed_over(stage: Stage, drill: Drill, dice: random.Random) -> None:
             old.signal(signal.SIGCONT)
 
 
-async def failed_over_with_lag(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """As failed_over, while the replica confirms the epoch."""
-    await stage.until_fenced("lag")
-    await failed_over(stage, drill, dice)
-
-
 def and_back(*, follows: bool, requests: bool) -> Fault:
     async def inject(stage: Stage, drill: Drill, dice: random.Random) -> None:
         epoch = (await stage.row()).epoch

@@ -58,7 +58,7 @@ async def stage_of(
     servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks, "sentinels": scenario.sentinels}
     servers |= {"clustered": scenario.clustered}
     try:
-        async with Stage(binary, folder, scenario.sync, **servers, tree=tree, fencing=scenario.fencing) as stage:
+        async with Stage(binary, folder, scenario.sync, **servers, tree=tree) as stage:
             yield stage
     finally:
         shutil.rmtree(copy, ignore_errors=True)

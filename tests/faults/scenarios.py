@@ -4,7 +4,6 @@ import os
 from typing import NamedTuple
 
 from loadtests.buyers import BUYERS
-from service.hot.fencing import Fencing
 from tests.faults import (
     cluster_faults,
     move_faults,
@@ -42,7 +41,6 @@ class Scenario(NamedTuple):
     replicated: bool = True
     sentinels: int = 0
     """How many watch the servers. Processes find the primary by them, if there are some."""
-    fencing: Fencing = "postgres"
     clustered: bool = False
     """Whether Redis is a cluster of three primaries, with a replica each."""
     moves_clocks: bool = False
@@ -102,11 +100,8 @@ SCENARIOS: dict[str, Scenario] = {
     "Postgres's replies lost": Scenario(server_faults.postgres_cut, replicated=False),
     "replies late, connections cut": Scenario(process_faults.replies_late, replicated=False),
     "Postgres away": Scenario(server_faults.postgres_away, replicated=False, codes=2000),
-    "Postgres away for a minute, a replica": Scenario(
-        server_faults.postgres_away_for_a_minute, fencing="lag", codes=6000, rounds=1
-    ),
     "Postgres away for a minute, a cluster": Scenario(
-        server_faults.postgres_away_for_a_minute, fencing="cluster", clustered=True, codes=6000, rounds=1
+        server_faults.postgres_away_for_a_minute, clustered=True, codes=6000, rounds=1
     ),
     "Postgres away until the service is behind": Scenario(
         server_faults.postgres_away_until_behind, replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
@@ -130,19 +125,12 @@ SCENARIOS: dict[str, Scenario] = {
     "A→B→A, A follows B, without": Scenario(and_back(follows=True, requests=False), may_lose=ANSWERED),
     "A demoted for a moment, clients stay": Scenario(redis_faults.demoted_for_a_moment, may_lose=ANSWERED),
     "failover by sentinels": Scenario(redis_faults.failed_over, may_lose=ANSWERED, sentinels=3),
-    "failover by sentinels, with lag": Scenario(
-        redis_faults.failed_over_with_lag, may_lose=ANSWERED, sentinels=3, fencing="lag", rounds=5
-    ),
     "a cluster's primaries killed": Scenario(
         cluster_faults.primaries_killed, may_lose=ANSWERED, clustered=True, codes=2000, rounds=10
-    ),
-    "a cluster's primaries killed, with a committee": Scenario(
-        cluster_faults.primaries_killed, may_lose=ANSWERED, fencing="cluster", clustered=True, codes=2000, rounds=5
     ),
     "a cluster's primary lost, its APIs without Postgres": Scenario(
         cluster_faults.primary_lost_without_postgres,
         may_lose=ANSWERED,
-        fencing="cluster",
         clustered=True,
         codes=2000,
         rounds=10,

@@ -62,8 +62,8 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
 
 
 async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Postgres is stopped for a minute, beside a Redis with replicas: no lock, redemption or read is refused."""
-    await stage.until_fenced(stage.fencing)
+    """Postgres is stopped for a minute, beside a cluster of Redis: no lock, redemption or read is refused."""
+    await stage.until_fenced("cluster")
     begun = now_ms()
     await drill.begin_fault()
     await stage.database.kill()

@@ -87,8 +87,8 @@ class Stage:
     run a tree's code. The first API finds Redis by `side`, an address of its own. With preloads, power can be lost and
     clocks stepped. Without a replica the service needs no Postgres to decide. If sentinels watch the servers, processes
     find the primary by them, and not by `front` and `side`. With `clustered` three primaries with a replica each take
-    the place of all of these. With the fencing `cluster` the
-    APIs reach Postgres by its front, and the workers past it. All end with the block."""
+    the place of all of these; the APIs then reach Postgres by its front, and the workers past it. All end with the
+    block."""
 
     def __init__(
         self,
@@ -101,7 +101,6 @@ class Stage:
         sentinels: int = 0,
         tree: Path = ROOT,
         standbys: int = 0,
-        fencing: Fencing = "postgres",
         clustered: bool = False,
     ) -> None:
         folder.mkdir()
@@ -131,7 +130,6 @@ class Stage:
         self.headers = {"Authorization": f"Bearer {KEY}"}
         self.env: dict[str, str] = {}
         self._standbys = standbys
-        self.fencing: Fencing = fencing
 
     async def __aenter__(self) -> Self:
         try:
@@ -173,7 +171,7 @@ class Stage:
         # With replicas what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
         self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
-        self.env |= {"SCRIP_REDIS_FENCING": self.fencing, "SCRIP_RECONCILE_AT": "off"}
+        self.env |= {"SCRIP_RECONCILE_AT": "off"}
         self.add_worker()
         for front in [self.side, *[self.front] * (APIS - 1)]:
             api, url = self._start_api(self._tree, front)
@@ -203,7 +201,7 @@ class Stage:
 
     def _start_api(self, tree: Path, front: Forwarder, **env: str) -> tuple[Process, str]:
         port = free_port()
-        if self.fencing == "cluster":
+        if self.is_clustered:
             env = {"DATABASE_URL": self.database.front_url} | env
         return self._process("api", tree, front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
 

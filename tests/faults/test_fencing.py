@@ -1,5 +1,5 @@
-"""SCRIP_REDIS_FENCING with real servers: the replica (`lag`), or a committee of nodes (`cluster`), confirms the epoch
-while Postgres is away, and not once another server may be open (docs/decisions/0047, 0054)."""
+"""With real servers: a committee of nodes confirms the epoch while Postgres is away, and not once another server may be
+open (docs/decisions/0054)."""
 
 import asyncio
 import signal
@@ -10,10 +10,6 @@ from typing import Self
 
 import httpx
 
-from service.formats import key_names
-from service.formats.gate_text import parse_gate
-from service.record.partitions.openings import order_rebuild
-from service.worker.old_server import CUT_OFF_S
 from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
 from tests.harness.running import HOME, data_folder
@@ -28,7 +24,6 @@ _STAYS = (
     Change("service/hot/connection.py", "STALL_S = 2.0", "STALL_S = 60.0"),
 )
 """A process that never leaves a primary by itself."""
-_SOON = Change("service/worker/old_server.py", "STEADY_S = 10.0", "STEADY_S = 1.0")
 
 
 class _Reader:
@@ -85,23 +80,10 @@ class _Reader:
         await wait_until(is_outlived, "responses without Postgres")
 
 
-async def test_a_replica_that_confirms_the_epoch() -> None:
-    """One stage, four scenes."""
-    with data_folder() as folder:
-        tree = changed([_SOON], ROOT, folder / "tree")
-        async with Stage(VALKEY, folder / "stage", "always", tree=tree, fencing="lag") as stage:
-            await stage.until_fenced("lag")
-            await _add_code(stage)
-            await _without_postgres(stage)
-            await _cut_off(stage)
-            await _with_a_replica_again(stage)
-            await _with_an_unknown_server(stage)
-
-
 async def test_a_committee_that_confirms_the_epoch() -> None:
     """One stage, two scenes."""
     with data_folder() as folder:
-        async with Stage(VALKEY, folder / "stage", "always", fencing="cluster", clustered=True) as stage:
+        async with Stage(VALKEY, folder / "stage", "always", clustered=True) as stage:
             await stage.until_fenced("cluster")
             await _add_code(stage)
             await _without_postgres(stage)
@@ -159,72 +141,3 @@ async def _cut_off_from_postgres(stage: Stage, reader: _Reader) -> None:
         front.flow()
 
     await reader.until_outlived(hold, flow)
-
-
-async def _cut_off(stage: Stage) -> None:
-    """The old primary meets one API only, which does not meet Postgres either: that API gives no answer from it once a
-    later epoch is open on the promoted replica."""
-    side = {"REDIS_URL": f"redis://127.0.0.1:{stage.side.port}/0", "DATABASE_URL": stage.database.front_url}
-    api, url = stage.make_api(**side)
-    async with httpx.AsyncClient(timeout=5) as client:
-
-        async def is_ready() -> bool:
-            return (await client.get(f"{url}/health/ready")).json()["failing"] == []
-
-        await wait_until(is_ready, "the API that will be cut off")
-    async with _Reader(stage, url, CODE) as reader:
-        await _cut_off_from_postgres(stage, reader)
-        epoch = (await stage.row()).epoch
-
-        async def is_open() -> bool:
-            gate = parse_gate(str(await stage.primary.client.get(key_names.gate(HOME)) or ""))
-            return gate.state == "open" and int(gate.epoch) > epoch
-
-        stage.primary.link.hold()
-        await stage.replica.lead()
-        stage.switch(side=False)
-        await wait_until(is_open, "the promoted replica's gate")
-        open_at = time.monotonic()
-        await elapse(2.0, "an answer of the old primary would come")
-    assert [look for look in reader.looks if look[0] > open_at and not look[1]] == []
-    await stage.until_fenced("postgres")
-    stage.database.front.flow()
-    await api.close()
-    stage.side.point(stage.primary.port)
-    stage.side.cut()
-
-
-async def _with_a_replica_again(stage: Stage) -> None:
-    """Once a replica follows steadily, it confirms the next epoch; once it is away, Postgres does; and back."""
-    await stage.heal()
-    await stage.until_fenced("lag")
-    await stage.replica.kill()
-    await stage.until_fenced("postgres")
-    await stage.replica.start()
-    await stage.replica.follow(stage.primary)
-    await stage.until_fenced("lag")
-    await stage.until_ready()
-
-
-async def _with_an_unknown_server(stage: Stage) -> None:
-    """Primary and replica end, and only the primary comes back: nothing proves that the replica doesn't confirm the
-    epoch elsewhere, so the partition waits, until an operator says that the old server is off."""
-    epoch = (await stage.row()).epoch
-    await asyncio.gather(stage.primary.kill(), stage.replica.kill())
-    await stage.primary.start()
-
-    async def waits() -> float:
-        query = "SELECT extract(epoch FROM waits_until - clock_timestamp())::float8 FROM partitions WHERE id = $1"
-        return await stage.pool.fetchval(query, HOME) or 0.0
-
-    assert CUT_OFF_S / 2 < await wait_until(waits, "the wait") <= CUT_OFF_S
-
-    async def reasons() -> bool:
-        async with httpx.AsyncClient(timeout=5) as client:
-            report = (await client.get(f"{stage.urls[0]}/health/ready")).json()
-        return {one["reason"] for one in report["partitions"]} == {"waiting_for_old_redis"}
-
-    await wait_until(reasons, "the reason in /health/ready")
-    assert (await stage.row()).epoch == epoch
-    await order_rebuild(stage.pool, HOME, "a test ordered it", old_is_off=True)
-    await stage.until_reopened(epoch)

@@ -223,7 +223,7 @@ async def place(
 ) -> AsyncIterator[Place]:
     """An open partition in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
-    monkeypatch.setattr(opening, "LAG_SETTLE_S", 0)
+    monkeypatch.setattr(opening, "COMMITTEE_SETTLE_S", 0)
     book = await make_book(pool, workspace, name="b", maxRedemptionsPerUser=9)
     many = await make_book(pool, workspace, name="m", maxRedemptionsPerCode=5)
     few = await make_book(pool, workspace, name="f", lowStockThreshold=3)

@@ -18,9 +18,7 @@ from tests.service_fixture import Service, new_id, ok, refused
 from tests.waiting import until
 
 
-def test_a_request_is_refused_before_it_acts(
-    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the workspace's stored answers at their bound, a request with a new key gets `key_quota` and changes
     nothing; requests without a key, repeats, and hot requests with a key are answered."""
     own = service.make_workspace(new_id("budget"), "live")

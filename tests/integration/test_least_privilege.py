@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 import redis
 
-from service.hot import key_notices, replica_poll, scripts
+from service.hot import key_notices, scripts
 from service.hot.connection import connect
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import name_holder, name_session, remove_worker, renew_leases
@@ -33,7 +33,7 @@ _RUN = {
 """The scripts that each process runs."""
 _SENT = {
     "api": set(
-        "evalsha script|exists client|setname cluster|nodes config|get info ping publish subscribe wait time get "
+        "evalsha script|exists client|setname cluster|nodes config|get info ping publish subscribe time get "
         "xlen xrange xrevrange".split()
     ),
     "worker": set(
@@ -43,7 +43,7 @@ _SENT = {
     ),
 }
 """The commands that each process sends itself; the doctor and reconciling use the worker's user, too."""
-_CHANNELS = {"api": [f"&{replica_poll.CHANNEL}", f"&{key_notices.CHANNEL}"], "worker": []}
+_CHANNELS = {"api": [f"&{key_notices.CHANNEL}"], "worker": []}
 _TABLE = re.compile(r"\b[a-z_]+\b")
 
 

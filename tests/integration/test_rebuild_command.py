@@ -8,8 +8,11 @@ from click.testing import Result
 
 from service.cli import orders
 from service.formats import key_names
+from service.hot.fencing import Nonce
+from service.record.partitions.openings import order_rebuild
+from service.worker.old_server import CUT_OFF_S
 from tests.commands import scrip
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.service_fixture import Service, database, new_code, new_id, ok
 from tests.waiting import PATIENCE_S, until
 
 
@@ -104,3 +107,21 @@ def test_without_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> N
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert "DATABASE_URL is not set" in scrip("rebuild").output
+
+
+async def test_the_last_redis_may_still_answer(patient: Service, rebuild: Callable[..., Result]) -> None:
+    """If no node of the last epoch's committee reports this server, the partition waits, and says so, until an operator
+    says that the last Redis is off."""
+    last = Nonce("0" * 32, "cluster", "d" * 40, node="a", committee=("a", "b", "c"))
+    async with database(patient.run.facts["databaseUrl"]) as connection:
+        await connection.execute("UPDATE partitions SET opened_nonce = $2 WHERE id = $1", patient.partition, str(last))
+        await order_rebuild(connection, patient.partition, "a test ordered it")
+        until(lambda: {"partition": patient.partition, "reason": "waiting_for_old_redis"} in _partitions(patient))
+        waits = "SELECT extract(epoch FROM waits_until - clock_timestamp())::float8 FROM partitions WHERE id = $1"
+        assert CUT_OFF_S / 2 < await connection.fetchval(waits, patient.partition) <= CUT_OFF_S
+    ended = rebuild(patient, "--old-redis-is-off")
+    assert ended.exit_code == 0, ended.output
+
+
+def _partitions(service: Service) -> list[dict[str, Any]]:
+    return service.manage.get("/health/ready").json()["partitions"]

@@ -28,7 +28,7 @@ async def connected(place: Place, partition: int = 0) -> AsyncIterator[Server]:
 async def begin(place: Place, loaded: LoadedScripts, partition: int = 1) -> str:
     """The part of a new epoch's nonce that is in its texts."""
     async with connected(place, partition) as server:
-        return (await loaded.begin(server, "postgres", (await server.fitness()).replication)).shared
+        return (await loaded.begin(server, (await server.fitness()).replication)).shared
 
 
 async def open_scripts(place: Place) -> Scripts:
@@ -90,7 +90,7 @@ async def test_a_server_that_loses_its_scripts_during_an_opening_stays_closed(pl
     """Scripts are loaded when an epoch begins, and never again for it."""
     loaded = LoadedScripts(place.pool)
     async with connected(place) as server:
-        nonce = str(await loaded.begin(server, "postgres", (await server.fitness()).replication))
+        nonce = str(await loaded.begin(server, (await server.fitness()).replication))
         await loaded.finish(server, 9, nonce)
         await place.redis.script_flush()
         with pytest.raises(Fenced, match="lost its scripts"):

@@ -18,7 +18,7 @@ import pytest
 from service.hot.cluster import Claim
 from service.hot.fencing import Confirmed, Nonce
 from service.worker.old_server import has_lost_slot
-from service.worker.opening import LAG_SETTLE_S, SETTLE_S
+from service.worker.opening import COMMITTEE_SETTLE_S, SETTLE_S
 
 TICK_S = 0.8
 NEVER = 2
@@ -60,7 +60,7 @@ class State(NamedTuple):
 class Rules:
     """The service's rules, or with a mistake."""
 
-    settle_s: float = LAG_SETTLE_S
+    settle_s: float = COMMITTEE_SETTLE_S
     by_node: Callable[[Confirmed, float, float, Claim], Confirmed] = Confirmed.by_node
     is_fresh: Callable[[Confirmed, float], bool] = Confirmed.is_fresh
     has_lost: Callable[[Nonce, Claim, list[Claim]], bool] = has_lost_slot

@@ -122,17 +122,6 @@ def test_a_declared_durability(monkeypatch: pytest.MonkeyPatch) -> None:
         config.load()
 
 
-def test_the_fencing_of_replicas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Postgres by default; another value must be one that Scrip knows."""
-    assert config.load().redis_fencing == "postgres"
-    for fencing in ("lag", "cluster"):
-        monkeypatch.setenv("SCRIP_REDIS_FENCING", fencing)
-        assert config.load().redis_fencing == fencing
-    monkeypatch.setenv("SCRIP_REDIS_FENCING", "hope")
-    with pytest.raises(click.ClickException, match="SCRIP_REDIS_FENCING"):
-        config.load()
-
-
 def test_passwords_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the settings' repr nor an error about a URL has its password."""
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@example/0")

@@ -6,31 +6,28 @@ import pytest
 from service.common.redis_address import Host
 from service.hot.cluster import Node, Report
 from service.hot.fencing import Fencing, Nonce, choose_committee, choose_nonce, parse_nonce
-from service.hot.fitness import Replica, Replication
+from service.hot.fitness import Replication
 
-_ONLINE = Replica("10.0.0.7:6379", True, 5)
-_ALONE = Replication(is_primary=True, history="a" * 40, former="", count=0, replicas=(), offset=9, is_clustered=False)
-_FOLLOWED = msgspec.structs.replace(_ALONE, count=1, replicas=(_ONLINE,))
+_ALONE = Replication(history="a" * 40, former="", count=0, is_clustered=False)
+_FOLLOWED = msgspec.structs.replace(_ALONE, count=1)
 
 
 @pytest.mark.parametrize(
-    ("server", "expected"),
+    ("server", "has_log", "expected"),
     [
-        (_ALONE, ""),
-        (_FOLLOWED, "lag"),
-        (msgspec.structs.replace(_FOLLOWED, former="b" * 40), "lag"),
-        (msgspec.structs.replace(_ALONE, former="b" * 40), "postgres"),
-        (msgspec.structs.replace(_FOLLOWED, count=2, replicas=(_ONLINE, _ONLINE)), "postgres"),
-        (msgspec.structs.replace(_FOLLOWED, replicas=(Replica(_ONLINE.address, False, 5),)), "postgres"),
-        (msgspec.structs.replace(_FOLLOWED, replicas=()), "postgres"),
-        (msgspec.structs.replace(_FOLLOWED, is_clustered=True), "postgres"),
-        (msgspec.structs.replace(_ALONE, is_clustered=True), "postgres"),
+        (_ALONE, False, ""),
+        (_ALONE, True, ""),
+        (_FOLLOWED, False, "postgres"),
+        (_FOLLOWED, True, "log"),
+        (msgspec.structs.replace(_ALONE, former="b" * 40), False, "postgres"),
+        (msgspec.structs.replace(_ALONE, is_clustered=True), False, "postgres"),
+        (msgspec.structs.replace(_ALONE, is_clustered=True), True, "log"),
     ],
 )
-def test_the_fencing_of_an_epoch(server: Replication, expected: Fencing) -> None:
-    """With `lag`, exactly one replica that is online confirms epochs, and none in a cluster; else Postgres does. The
-    nonce says so, and fits that server."""
-    nonce = choose_nonce("0123456789abcdef" * 2, "lag", server)
+def test_the_fencing_of_an_epoch(server: Replication, has_log: bool, expected: Fencing) -> None:
+    """Where another server may have the data, Postgres confirms epochs, or the declared log guarantees them. The nonce
+    says so, and fits that server."""
+    nonce = choose_nonce("0123456789abcdef" * 2, server, has_log=has_log)
     assert (nonce.fencing, parse_nonce(str(nonce))) == (expected, nonce)
     assert nonce.fits(server)
 
@@ -76,16 +73,12 @@ def test_a_committee_of_a_cluster() -> None:
     """Only a cluster's node whose history is known gets a committee. The texts of scripts have none, and a reader that
     knows no committees takes the epoch for one that Postgres alone confirms."""
     report, clustered = _report("abc"), msgspec.structs.replace(_ALONE, is_clustered=True)
-    nonce = choose_nonce("0123456789abcdef" * 2, "cluster", clustered, report)
+    nonce = choose_nonce("0123456789abcdef" * 2, clustered, report)
     assert nonce == Nonce(nonce.random, "cluster", "a" * 40, node="a", committee=("a", "b", "c"))
     assert parse_nonce(str(nonce)) == nonce
     assert nonce.fits(clustered)
     assert str(nonce).startswith(f"{nonce.random}!{nonce.history}~")
     assert parse_nonce(nonce.shared) == Nonce(nonce.random[:16], "postgres", "a" * 40)
-    assert choose_nonce(nonce.random, "cluster", clustered).fencing == "postgres"
-    assert (
-        choose_nonce(nonce.random, "cluster", msgspec.structs.replace(clustered, history=""), report).fencing
-        == "postgres"
-    )
-    assert choose_nonce(nonce.random, "cluster", _FOLLOWED).fencing == "postgres"
-    assert choose_nonce(nonce.random, "cluster", _ALONE).fencing == ""
+    hidden = msgspec.structs.replace(clustered, history="")
+    assert choose_nonce(nonce.random, hidden, report).fencing == "postgres"
+    assert choose_nonce(nonce.random, clustered, report, has_log=True).fencing == "log"
