@@ -18,9 +18,8 @@ REVOKE SELECT ON keys, sessions FROM scrip_worker;
 
 -- The API writes configuration, and no facts.
 GRANT INSERT, UPDATE ON books, codes, users, erasures TO scrip_api;
-GRANT INSERT ON keys, jobs TO scrip_api;
-GRANT INSERT, UPDATE ON code_changes TO scrip_api;
-GRANT INSERT ON code_change_users TO scrip_api;
+GRANT INSERT ON keys, jobs, job_users TO scrip_api;
+GRANT UPDATE (status, finished_at) ON jobs TO scrip_api;
 GRANT UPDATE (ordered, failure) ON quarantine TO scrip_api;
 GRANT UPDATE (revoked_at, expires_at, last_used_at, limits) ON keys TO scrip_api;
 GRANT UPDATE ON workspaces, config_versions, keys_version TO scrip_api;
@@ -34,17 +33,17 @@ GRANT INSERT ON sampled_steps, lock_notes TO scrip_api;
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, open_assignments, order_uses, single_uses, idempotency_keys,
   quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes,
-  jobs, code_change_results, reconciling, reconciled, failing_tasks, workers
+  jobs, job_results, reconciling, reconciled, failing_tasks, workers
   TO scrip_worker;
 GRANT UPDATE ON
-  partitions, config_versions, jobs, code_changes, code_change_users, recoveries, rebuild_orders, idempotency_keys, reconciling,
+  partitions, config_versions, jobs, job_users, recoveries, rebuild_orders, idempotency_keys, reconciling,
   reconciled, failing_tasks, workers
   TO scrip_worker;
 GRANT UPDATE (code_count, retirement, retired_counts, returned_at, status, updated_at) ON books TO scrip_worker;
 GRANT UPDATE (orders_since, partition, version, moved_epoch, moved_seq) ON workspaces TO scrip_worker;
 GRANT UPDATE ON moves TO scrip_worker;
 GRANT DELETE ON
-  open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, code_changes, stock_notices,
+  open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices,
   failing_tasks, workers
   TO scrip_worker;
 -- A workspace that moves to another partition takes its rows along.

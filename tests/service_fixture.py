@@ -51,7 +51,7 @@ WHERE attname = 'workspace' AND relkind IN ('r', 'p') AND NOT relispartition
   AND relnamespace = 'public'::regnamespace AND relname <> ALL ($1)
 """
 _OF_PARTS = {
-    "code_change_results": "JOIN code_changes USING (job_id)",
+    "job_results": "JOIN jobs USING (job_id)",
     "sessions": "JOIN keys USING (key_id)",
     "webhook_deliveries": "JOIN webhooks USING (webhook)",
 }

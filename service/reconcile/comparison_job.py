@@ -45,12 +45,12 @@ async def run_job(pool: asyncpg.Pool, partition: int, compare: Callable[..., Awa
     try:
         await compare(repair=repair, workspace=job.workspace, progress=progress.set)
         await job_rows.size_job(pool, job.job_id, token, progress.total, progress.total, LEASE_S)
-        await job_rows.finish_job(pool, job.job_id, token)
+        await job_rows.end_job(pool, job.job_id, token)
     except click.ClickException as failed:
         if failed.message.startswith("reconcile_running"):  # wait for the scheduled comparison of the partition
             await job_rows.release_job(pool, job.job_id, token)
             return 1
-        await job_rows.finish_job(pool, job.job_id, token, [failed.message])
+        await job_rows.end_job(pool, job.job_id, token, [failed.message])
     except LostLease:
         log.warning("job_lease_lost", job_id=str(job.job_id))
     except BaseException:

@@ -10,8 +10,7 @@ from service.domain.outcomes import BY_NUMBER, OK, RECALL, REPEATED
 from service.operations.assign import ASSIGN_CODE, AssignCode
 from service.operations.base import Call, Command, Reply
 from service.operations.coupon_view import parse_view
-from service.record.config.code_changes import TakenChange
-from service.record.config.job_users import DecidedUser, JobUser
+from service.record.config.job_rows import DecidedUser, JobRow, JobUser
 
 ASSIGNED_A_CALL = 20
 """Scripts that go out together: bounds how long other requests wait."""
@@ -25,9 +24,7 @@ Assign = Callable[[Sequence[Command]], Awaitable[Sequence[Reply | None]]]
 """Requests → the reply of each, None if its script failed."""
 
 
-async def assign_page(
-    job: TakenChange, users: Sequence[JobUser], codes: Sequence[str], assign: Assign
-) -> list[DecidedUser]:
+async def assign_page(job: JobRow, users: Sequence[JobUser], codes: Sequence[str], assign: Assign) -> list[DecidedUser]:
     """Give each user the next code that can be assigned; return the users that are decided. The others need more codes.
 
     Each user's request has an Idempotency-Key of its own, whatever its code. So if a worker has died in between, Redis
@@ -52,7 +49,7 @@ async def assign_page(
     return decided
 
 
-def _make_command(job: TakenChange, user: JobUser, code: str) -> Command:
+def _make_command(job: JobRow, user: JobUser, code: str) -> Command:
     """As the request for one coupon."""
     caller = Caller(None, job.workspace, UUID(int=0), job.partition, "live", frozenset({"checkout"}))
     call = Call(caller, f"{job.job_id}/{user.number}", job.job_id.hex)

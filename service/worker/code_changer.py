@@ -1,18 +1,17 @@
 """Change many codes of a book as one job, which another worker can continue (docs/decisions/0065-bulk-changes.md)."""
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from uuid import UUID, uuid4
+from typing import cast
+from uuid import UUID
 
 import asyncpg
-import structlog
 
 from service.access.caller import Caller
 from service.common.pace import Pace
 from service.common.pipeline import SerialRunner
+from service.domain.code_change_requests import CodeChange
 from service.domain.configuration import Projector
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_NUMBER, OK
@@ -22,19 +21,16 @@ from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.operations.base import Call, Command, Reply
 from service.operations.unassign import UNASSIGN, UnassignRequest
-from service.record.config import code_changes, job_users
-from service.record.config.code_changes import Progress, TakenChange
-from service.record.config.job_rows import LostLease
-from service.record.config.job_users import DecidedUser
+from service.record.config import job_rows
+from service.record.config.code_pages import find_codes, missing_codes
+from service.record.config.code_rows import configure_codes
+from service.record.config.job_rows import DecidedUser, JobRow, LostLease, Page
 from service.record.config.retirements import bring_back
-from service.record.pool import wait_out_outage
 from service.worker.code_assigner import Assign, assign_page
-from service.worker.job_turns import TURN_S, JobTurns
-from service.worker.lease_keeper import Lease
+from service.worker.job_runner import LEASE_S, JobRunner
 from service.worker.projection_catchup import runner_of
 from service.worker.projector import log_skipped_code, project_version
 
-LEASE_S = 10
 CONFIGURED, DECIDED = 5_000, 500
 """Codes of a page: in one transaction, or between two notes of what scripts are deciding."""
 CODES_A_RUN = 50
@@ -44,8 +40,6 @@ DECIDED_A_CALL = 20
 
 Decide = Callable[[Sequence[Command]], Awaitable[Sequence[int | None]]]
 """Requests → the outcome of each, None if its script failed."""
-
-log = structlog.get_logger()
 
 
 def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeChanger":
@@ -70,102 +64,64 @@ def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeCha
     return CodeChanger(pool, projector, server.partition, decide, assign)
 
 
-class CodeChanger:
-    """One for each open partition.
-
-    1. Take a job without a live lease. Workspaces, and the jobs of each, take turns of a second. Taking a partition's
-       lease ends those of its jobs, so its next holder continues them at once.
-    2. Find the next codes that match its filter, from the newest to the oldest.
-    3. Switch or expiry: in one transaction, draw the next configuration version, change the codes, store the result of
+class CodeChanger(JobRunner):
+    """1. Find the next codes that match the job's filter, from the newest to the oldest.
+    2. Switch or expiry: in one transaction, draw the next configuration version, change the codes, store the result of
        each, advance the job and renew its lease. Project the codes into Redis while the next are changed. If the
        worker dies first, ProjectionCatchUp projects them.
-    4. Release: store the codes in the job, run the script of the single request for each, then store results and
+    3. Release: store the codes in the job, run the script of the single request for each, then store results and
        progress in one transaction. A worker that continues runs the scripts of the stored codes again: a code that is
        no longer assigned was released by the worker that died.
-    5. Assign: as 4, with the users who have no code yet; the job ends when each has one, or no code is left.
-    6. Mark the job as done; or as failed if its book's facts are in files.
+    4. Assign: as 3, with the users who have no code yet; the job ends when each has one, or no code is left.
 
     A job that was paused or cancelled stops after the codes that are being changed.
     """
 
+    kind, task = "change", "changing"
+
     def __init__(
         self, pool: asyncpg.Pool, projector: Projector, partition: int, decide: Decide, assign: Assign
     ) -> None:
-        self._pool, self._projector, self._partition = pool, projector, partition
-        self._decide_all, self._assign_all = decide, assign
-        self._turns = JobTurns()
+        super().__init__(pool, partition)
+        self._projector, self._decide_all, self._assign_all = projector, decide, assign
 
-    async def run(self, lease: Lease) -> None:
-        while True:
-            is_idle = True
-            try:
-                with wait_out_outage(log):
-                    is_idle = not await self.run_one()
-            except Refusal as refusal:  # Redis takes no changes now, or the book has to return to it first
-                log.info("changing_waits", reason=refusal.code)
-            if is_idle:
-                await lease.until_due("changing")
-
-    async def run_one(self) -> bool:
-        """Work on one job for its turn; return False if there was none."""
-        token = uuid4()
-        job = await code_changes.take_change(self._pool, self._partition, token, LEASE_S, self._turns.served)
-        if job is None:
-            return False
-        self._turns.note(job.workspace)
-        try:
-            is_done = await self._work(job, token)
-            if is_done:
-                await code_changes.end_change(self._pool, job.job_id, token)
-        except LostLease:
-            log.info("change_stopped", job_id=str(job.job_id))
-        except Refusal as refusal:
-            if refusal.code != "book_archived":
-                raise
-            await code_changes.end_change(self._pool, job.job_id, token, [refusal.detail])
-        finally:
-            with contextlib.suppress(Exception):  # the lease expires
-                await asyncio.shield(code_changes.release_change(self._pool, job.job_id, token))
-        return True
-
-    async def _work(self, job: TakenChange, token: UUID) -> bool:
-        """Change codes until none is left, or the turn ends; return whether none is left. Raises LostLease."""
-        await bring_back(self._pool, job.workspace, job.book)
-        before, ends = job.before, time.monotonic() + TURN_S
-        decides = job.change.action in ("assign", "release")
+    async def _work(self, job: JobRow, token: UUID, ends: float) -> bool:
+        """Change codes. Raises Refusal `book_archived`."""
+        book, change, before = cast("int", job.book), cast("CodeChange", job.parameters), job.before
+        await bring_back(self._pool, job.workspace, book)
+        decides = change.action in ("assign", "release")
         if job.pending is not None:
             before = await self._decide(job, token, job.pending, is_repeat=True)
         async with SerialRunner() as projecting:
             while before > 0:
                 size = DECIDED if decides else CONFIGURED
-                about = (job.workspace, job.book, job.change.filter, before, size)
-                page = await code_changes.find_codes(self._pool, *about)
+                page = await find_codes(self._pool, job.workspace, book, change.filter, before, size)
                 if not decides:
                     before = await self._configure(job, token, page, projecting)
                 else:
                     if page.codes:
-                        await code_changes.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
+                        await job_rows.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
                     before = await self._decide(job, token, page)
                 if time.monotonic() >= ends:
                     break
         return before == 0
 
-    async def _configure(self, job: TakenChange, token: UUID, page: PendingCodes, projecting: SerialRunner) -> int:
+    async def _configure(self, job: JobRow, token: UUID, page: PendingCodes, projecting: SerialRunner) -> int:
         """Change the switch or expiry of a page's codes; return the cursor after them."""
         if not page.codes:
             return await self._store(job, token, page, [])
-        status, version, rows = await code_changes.configure_codes(self._pool, job, token, page, LEASE_S)
+        status, version, rows = await configure_codes(self._pool, job, token, page, LEASE_S)
         about = (job.workspace, self._partition, version, rows)
         await projecting.put(partial(project_version, self._projector, *about))
         return _go_on(job, status, page.last)
 
-    async def _decide(self, job: TakenChange, token: UUID, page: PendingCodes, is_repeat: bool = False) -> int:
+    async def _decide(self, job: JobRow, token: UUID, page: PendingCodes, is_repeat: bool = False) -> int:
         """Let scripts decide a page's codes; return the cursor after them."""
-        if job.change.action == "assign":
+        if cast("CodeChange", job.parameters).action == "assign":
             return await self._assign(job, token, page)
         return await self._release(job, token, page, is_repeat)
 
-    async def _release(self, job: TakenChange, token: UUID, page: PendingCodes, is_repeat: bool) -> int:
+    async def _release(self, job: JobRow, token: UUID, page: PendingCodes, is_repeat: bool) -> int:
         """Release a page's codes; return the cursor after them."""
         call = Call(Caller(None, job.workspace, UUID(int=0), job.partition, "live", frozenset({"manage"})))
         results = list[CodeResult]()
@@ -176,9 +132,9 @@ class CodeChanger:
             results += [_release_of(code, outcome, is_repeat) for code, outcome in zip(some, outcomes, strict=True)]
         return await self._store(job, token, page, results)
 
-    async def _assign(self, job: TakenChange, token: UUID, page: PendingCodes) -> int:
+    async def _assign(self, job: JobRow, token: UUID, page: PendingCodes) -> int:
         """Assign a page's codes to users; return the cursor after them, 0 if each user is decided."""
-        users = await job_users.read_undecided(self._pool, job.job_id)
+        users = await job_rows.read_undecided(self._pool, job.job_id)
         decided = await assign_page(job, users, page.codes, self._assign_all)
         if page.last == 0:
             known = {one.number for one in decided}
@@ -187,17 +143,18 @@ class CodeChanger:
             ]
         last = page.last if len(decided) < len(users) else 0
         async with self._pool.acquire() as connection, connection.transaction():
-            status = await job_users.store_decided(connection, job, token, last, decided, LEASE_S)
+            status = await job_rows.store_decided(connection, job.job_id, token, LEASE_S, last, decided)
         return _go_on(job, status, last)
 
-    async def _store(self, job: TakenChange, token: UUID, page: PendingCodes, results: Sequence[CodeResult]) -> int:
-        progress = Progress(page.examined, page.last, [*code_changes.missing_codes(job, page), *results])
+    async def _store(self, job: JobRow, token: UUID, page: PendingCodes, results: Sequence[CodeResult]) -> int:
+        missing = missing_codes(cast("CodeChange", job.parameters).filter, page)
+        worked = Page(page.examined, page.last, [*missing, *results])
         async with self._pool.acquire() as connection, connection.transaction():
-            status = await code_changes.store_progress(connection, job, token, progress, LEASE_S)
+            status = await job_rows.store_page(connection, job.job_id, token, LEASE_S, worked)
         return _go_on(job, status, page.last)
 
 
-def _go_on(job: TakenChange, status: str, last: int) -> int:
+def _go_on(job: JobRow, status: str, last: int) -> int:
     """The cursor. Raises LostLease if the job was paused or cancelled meanwhile."""
     if status != "running":
         raise LostLease(job.job_id)

@@ -4,7 +4,6 @@ import asyncio
 
 import asyncpg
 
-from service.record.config.code_changes import prune_changes
 from service.record.config.job_rows import prune_jobs
 from service.record.config.webhook_rows import prune_webhooks
 from service.record.facts.event_writer import prune_keys
@@ -32,9 +31,7 @@ async def clean_up(pool: asyncpg.Pool) -> None:
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
             await pool.execute(query("prune_workers"))
             await forget_processes(pool)
-            for prune in (
-                prune_keys, prune_webhooks, prune_jobs, prune_changes, prune_notices, prune_samples, prune_lock_notes,
-            ):  # fmt: skip
+            for prune in (prune_keys, prune_webhooks, prune_jobs, prune_notices, prune_samples, prune_lock_notes):
                 for _ in range(MAX_BATCHES):
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
                         break

@@ -9,6 +9,7 @@ import msgspec
 from service.domain.times import from_ms, to_ms
 from service.formats.event_id import EventId
 from service.operations.views import Job, redemption_of
+from service.record.config.job_rows import jobs_by_id
 from service.record.facts import delivery_rows
 from service.record.facts.delivery_rows import AssignmentChange, Due, NoticeRow
 
@@ -40,7 +41,7 @@ async def _read_data(pool: asyncpg.Pool, partition: int, dues: Sequence[Due]) ->
                 if due.event == "coupon.redeemed":  # as it was at that time
                     view.rolled_back_at = None
     if matching := [(due, due.about) for due in dues if due.about and due.event == "job.finished"]:
-        jobs = await delivery_rows.jobs_by_id(pool, [about for _, about in matching])
+        jobs = await jobs_by_id(pool, [about for _, about in matching])
         data |= {due.position: Job.from_row(jobs[about]) for due, about in matching if about in jobs}
     if matching := [due for due in dues if due.event in _ASSIGNMENTS]:
         changes = await delivery_rows.assignments_by_event(pool, partition, [_event(due) for due in matching])

@@ -189,19 +189,57 @@ CREATE TABLE erasures (
 CREATE UNIQUE INDEX erasures_user ON erasures (workspace, user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX erasures_pending ON erasures (partition, started_at) WHERE user_id IS NOT NULL;
 
+-- Work that takes longer than a request: a worker generates codes, compares a workspace, or changes many codes of a book
+-- (docs/decisions/0065-bulk-changes.md).
 CREATE TABLE jobs (
   job_id uuid PRIMARY KEY,
   workspace int NOT NULL REFERENCES workspaces (workspace),
-  kind text NOT NULL CHECK (kind IN ('generate', 'reconcile')),
-  parameters jsonb NOT NULL,
-  status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'done', 'failed')),
+  kind text NOT NULL CHECK (kind IN ('generate', 'reconcile', 'change')),
+  book int, -- null for a job of the whole workspace
+  parameters jsonb NOT NULL CHECK (jsonb_typeof(parameters) = 'object'),
+  status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'paused', 'done', 'cancelled', 'failed')),
   requested bigint NOT NULL CHECK (requested >= 0),
   done bigint NOT NULL DEFAULT 0 CHECK (done BETWEEN 0 AND requested),
   errors jsonb NOT NULL DEFAULT '[]',
   started_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
   lease_token uuid,
-  lease_until timestamptz,
-  CHECK ((status = 'running') = (finished_at IS NULL))
+  lease_until timestamptz, -- without a token: when the last lease ended
+
+  -- Of a change: the results of the codes that match, and the cursor. Codes at this position and above are done.
+  changed bigint NOT NULL DEFAULT 0 CHECK (changed >= 0),
+  unchanged bigint NOT NULL DEFAULT 0 CHECK (unchanged >= 0),
+  refused bigint NOT NULL DEFAULT 0 CHECK (refused >= 0),
+  before bigint NOT NULL DEFAULT 0,
+  -- The codes that scripts are deciding now, for the worker that follows one that died; null for none.
+  pending bytea,
+
+  CHECK ((kind = 'reconcile') = (book IS NULL)),
+  CHECK (kind = 'change' OR status IN ('running', 'done', 'failed')),
+  CHECK ((status IN ('running', 'paused')) = (finished_at IS NULL))
 );
-CREATE INDEX jobs_running ON jobs (job_id) WHERE status = 'running';
+CREATE INDEX jobs_of_workspace ON jobs (workspace, job_id);
+CREATE INDEX jobs_to_take ON jobs (job_id) WHERE status = 'running' OR pending IS NOT NULL;
+
+-- What became of each code of a change: some thousand in a row, packed (service/formats/change_results.py).
+CREATE TABLE job_results (
+  job_id uuid NOT NULL REFERENCES jobs (job_id) ON DELETE CASCADE,
+  position bigint NOT NULL, -- of the last of these codes
+  lines bytea NOT NULL,
+  PRIMARY KEY (job_id, position)
+);
+
+-- The users to whom a job assigns codes, each one code. Apart from the job's parameters, so that the deletion of a user
+-- finds them.
+CREATE TABLE job_users (
+  job_id uuid NOT NULL REFERENCES jobs (job_id) ON DELETE CASCADE,
+  number int NOT NULL, -- the place in the request, from 0
+  workspace int NOT NULL,
+  user_id text NOT NULL COLLATE "C" CHECK (length(user_id) BETWEEN 1 AND 100), -- or the pseudonym of a deleted user
+  -- What became of it (service/formats/change_results.py); null until it is decided.
+  result text CHECK (result IN ('changed', 'unchanged', 'refused')),
+  code text COLLATE "C", -- that the user has got, or had before
+  reason text, -- why it was refused
+  PRIMARY KEY (job_id, number)
+);
+CREATE INDEX job_users_of_user ON job_users (workspace, user_id);

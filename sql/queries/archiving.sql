@@ -62,8 +62,7 @@ SELECT begin_read_back($1);
 SELECT workspace, book, w.name AS workspace_name, b.name AS book_name, facts, CASE
     WHEN b.book IS NULL THEN 'unknown'
     WHEN retirement IS DISTINCT FROM 'retired' OR EXISTS (
-      SELECT FROM jobs WHERE jobs.workspace = m.workspace AND status = 'running' AND kind = 'generate'
-        AND parameters ->> 'book' = m.book::text
+      SELECT FROM jobs WHERE jobs.workspace = m.workspace AND jobs.book = m.book AND status = 'running' AND kind = 'generate'
     ) THEN 'used'
     WHEN newest > now() - greatest($2 * interval '1 day', idempotency_hours * interval '1 hour' + interval '1 day') THEN 'young'
     WHEN newest_gift >= coalesce(orders_since, '-infinity') THEN 'gift'

@@ -31,9 +31,8 @@ SELECT key_id, name, NULL FROM keys WHERE workspace = $1 AND key_id = ANY ($2)
 UNION ALL
 SELECT webhook_id, url, NULL FROM webhooks WHERE workspace = $1 AND webhook_id = ANY ($2)
 UNION ALL
-SELECT job_id, books.name, books.book_id FROM all_jobs
-JOIN books ON books.workspace = $1 AND books.book = coalesce(all_jobs.book, (parameters ->> 'book')::int)
-WHERE all_jobs.workspace = $1 AND job_id = ANY ($2);
+SELECT job_id, books.name, books.book_id FROM jobs JOIN books USING (workspace, book)
+WHERE workspace = $1 AND job_id = ANY ($2);
 
 -- name: page_audit
 -- A workspace's audited actions, newest first, filtered by action, actor kind, key and time where given.

@@ -1,3 +1,39 @@
+-- name: change_codes
+-- Set the switch or the expiry of a book's codes that have another. Returns all of these codes as they were, whether they
+-- differ from that, and how many were changed. The planner often has no statistics of new codes. So each code is looked
+-- up by the primary key, the only index in this order, without sorts, and changed at its place: any join may compare all
+-- with all. A row that the deletion of a user changes at the same time is not at its place: then fewer are changed than
+-- differ.
+-- $1 workspace int  $2 book int  $3 codes text[]  $4 version bigint  $5 active boolean  $6 has_expiry boolean
+-- $7 expires_at timestamptz
+WITH old AS (
+  SELECT one.*, active <> $5 OR ($6 AND expires_at IS DISTINCT FROM $7) AS is_changed
+  FROM unnest($3::text[]) AS named (name) CROSS JOIN LATERAL (
+    SELECT *, ctid AS place FROM codes WHERE workspace = $1 AND codes.code >= name ORDER BY codes.code LIMIT 1
+  ) AS one
+  WHERE book = $2 AND code = name
+), changed AS (
+  UPDATE codes SET
+    version = $4, active = coalesce($5, active), expires_at = CASE WHEN $6 THEN $7 ELSE expires_at END
+  WHERE ctid = ANY (ARRAY (SELECT place FROM old WHERE is_changed))
+  RETURNING 1
+)
+SELECT
+  workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at,
+  coalesce(is_changed, false) AS is_changed, (SELECT count(*) FROM changed) AS changed
+FROM old ORDER BY position DESC;
+
+-- name: extent_of_book
+-- How many codes a book has, and the position after the newest.
+-- $1 workspace int  $2 book int
+SELECT code_count, (SELECT coalesce(max(position), 0) + 1 FROM codes WHERE codes.workspace = $1 AND codes.book = $2) AS after
+FROM books WHERE workspace = $1 AND book = $2;
+
+-- name: find_codes_of_book
+-- Those of these codes that the book has, the newest first.
+-- $1 workspace int  $2 book int  $3 codes text[]
+SELECT code FROM codes WHERE workspace = $1 AND book = $2 AND code = ANY ($3) ORDER BY position DESC;
+
 -- name: insert_codes
 -- Insert the codes that the workspace lacks. Returns their time, and the new codes unless all are new.
 -- $1 workspace int  $2 book int  $3 partition int  $4 version bigint  $5 codes text[]  $6 owner_ids text[]
@@ -11,6 +47,21 @@ WITH added AS (
 SELECT
   now() AS created_at, CASE WHEN count(*) < cardinality($5::text[]) THEN coalesce(array_agg(code), '{}') END AS codes
 FROM added;
+
+-- name: page_codes_to_change
+-- Of a book's newest codes below a position: how many, the lowest position, and those that match.
+-- $1 workspace int  $2 book int  $3 before bigint  $4 limit int  $5 prefix text  $6 created_from timestamptz
+-- $7 created_until timestamptz
+WITH page AS (
+  SELECT position, code, created_at FROM codes
+  WHERE workspace = $1 AND book = $2 AND position < $3 ORDER BY position DESC LIMIT $4
+)
+SELECT
+  count(*)::int AS examined, min(position) AS last, coalesce(array_agg(code ORDER BY position DESC) FILTER (
+    WHERE ($5::text IS NULL OR starts_with(code, $5)) AND ($6::timestamptz IS NULL OR created_at >= $6)
+      AND ($7::timestamptz IS NULL OR created_at < $7)
+  ), '{}') AS codes
+FROM page;
 
 -- name: read_code
 -- A code of a workspace.

@@ -6,14 +6,6 @@ SELECT code FROM unnest($2::text[]) AS named (name) CROSS JOIN LATERAL (
 ) AS one
 WHERE code = name;
 
--- name: page_jobs
--- A workspace's jobs, newest first, before one.
--- $1 workspace int  $2 limit int  $3 before uuid
-SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at, changed, unchanged,
-    refused, (SELECT partition FROM workspaces WHERE workspaces.workspace = all_jobs.workspace) AS partition,
-    (SELECT book_id FROM books WHERE books.workspace = all_jobs.workspace AND books.book = all_jobs.book) AS book_id
-FROM all_jobs WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
-
 -- name: read_server
 -- Version and size of Postgres, and its connections.
 SELECT

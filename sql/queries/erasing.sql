@@ -47,17 +47,6 @@ WITH theirs AS (
 )
 UPDATE open_assignments AS open SET user_id = $3 FROM theirs WHERE workspace = $1 AND open.code = theirs.code;
 
--- name: erase_change_users
--- Replace the user in a bounded number of the jobs that assign codes, ordered before the deletion. What was not decided
--- for the user is refused.
--- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int
-UPDATE code_change_users SET
-  user_id = $3, reason = CASE WHEN result IS NULL THEN 'user_deleted' ELSE reason END, result = coalesce(result, 'refused')
-WHERE (job_id, number) IN (
-  SELECT job_id, number FROM code_change_users
-  WHERE workspace = $1 AND user_id = $2 AND 'deleted-' || job_id < $3 COLLATE "C" LIMIT $4
-);
-
 -- name: erase_ended_assignments
 -- Replace the user in a bounded number of assignments that were taken back during the deletion, under the pseudonym.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int
@@ -65,6 +54,17 @@ UPDATE assignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partiti
   SELECT a.partition, a.epoch, a.seq, a.assigned_at FROM unassignments u JOIN assignments a
     ON (a.partition, a.epoch, a.seq, a.assigned_at) = (u.partition, u.assigned_epoch, u.assigned_seq, u.assigned_at)
   WHERE u.workspace = $1 AND u.user_id = $3 AND a.user_id = $2 LIMIT $4
+);
+
+-- name: erase_job_users
+-- Replace the user in a bounded number of the jobs that assign codes, ordered before the deletion. What was not decided
+-- for the user is refused.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int
+UPDATE job_users SET
+  user_id = $3, reason = CASE WHEN result IS NULL THEN 'user_deleted' ELSE reason END, result = coalesce(result, 'refused')
+WHERE (job_id, number) IN (
+  SELECT job_id, number FROM job_users
+  WHERE workspace = $1 AND user_id = $2 AND 'deleted-' || job_id < $3 COLLATE "C" LIMIT $4
 );
 
 -- name: erase_owner

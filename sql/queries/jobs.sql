@@ -1,74 +1,160 @@
 -- name: advance_job
--- Add to a job's progress. Returns no row if another worker has the job.
--- $1 job_id uuid  $2 lease_token uuid  $3 done int  $4 lease_seconds int
-UPDATE jobs SET done = done + $3, lease_until = now() + $4 * interval '1 second'
-WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
-RETURNING done;
+-- Add to a job's progress, move the cursor of a change, renew the lease, and return the status. Returns no row if another
+-- worker has the job.
+-- $1 job_id uuid  $2 lease_token uuid  $3 lease_seconds int  $4 done bigint  $5 changed bigint  $6 unchanged bigint
+-- $7 refused bigint  $8 before bigint
+UPDATE jobs SET
+  done = done + $4, requested = greatest(requested, done + $4), changed = changed + $5, unchanged = unchanged + $6,
+  refused = refused + $7, before = $8, pending = NULL, lease_until = now() + $3 * interval '1 second'
+WHERE job_id = $1 AND lease_token = $2
+RETURNING status;
 
--- name: count_unfinished_generations
--- How many generations of a workspace have not ended, up to a bound.
--- $1 workspace int  $2 limit int
+-- name: assigned_users
+-- What became of the users of a job so far: code, result, status before and after, reason, user.
+-- $1 job_id uuid
+SELECT
+  coalesce(code, ''), result, CASE result WHEN 'changed' THEN 'available' WHEN 'unchanged' THEN 'assigned' ELSE '' END,
+  CASE result WHEN 'refused' THEN '' ELSE 'assigned' END, coalesce(reason, ''), user_id
+FROM job_users WHERE job_id = $1 AND result IS NOT NULL ORDER BY number;
+
+-- name: count_unfinished_jobs
+-- How many jobs of a workspace and a kind have not ended, up to a bound.
+-- $1 workspace int  $2 kind text  $3 limit int
 SELECT count(*) FROM (
-    SELECT FROM jobs WHERE workspace = $1 AND status = 'running' AND kind = 'generate' LIMIT $2
+  SELECT FROM jobs WHERE workspace = $1 AND kind = $2 AND status IN ('running', 'paused') LIMIT $3
 ) AS unfinished;
 
--- name: finish_job
--- Store a job's end, and notify the webhooks. Returns no row if another worker has the job.
+-- name: decide_users
+-- Store what became of some users of a job.
+-- $1 job_id uuid  $2 numbers int[]  $3 results text[]  $4 codes text[]  $5 reasons text[]
+UPDATE job_users SET result = decided.result, code = nullif(decided.code, ''), reason = nullif(decided.reason, '')
+FROM unnest($2::int[], $3::text[], $4::text[], $5::text[]) AS decided (number, result, code, reason)
+WHERE job_users.job_id = $1 AND job_users.number = decided.number;
+
+-- name: end_job
+-- Store a job's end, and notify the webhooks. Returns what it has done, or no row if another worker has the job, or if it
+-- was paused or cancelled.
 -- $1 job_id uuid  $2 lease_token uuid  $3 status text  $4 errors jsonb
-WITH finished AS (
-    UPDATE jobs SET status = $3, errors = $4, finished_at = now(), lease_token = NULL, lease_until = NULL
-    WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
-    RETURNING job_id, workspace
+WITH ended AS (
+  UPDATE jobs SET
+    status = $3, errors = $4, finished_at = now(), requested = CASE $3 WHEN 'done' THEN done ELSE requested END,
+    lease_token = NULL, lease_until = NULL, pending = NULL
+  WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
+  RETURNING job_id, workspace, kind, book, changed, unchanged, refused
 )
-SELECT job_id, tell_webhooks(workspace, 'job.finished', job_id, NULL) FROM finished;
+SELECT
+  workspace, kind, changed, unchanged, refused,
+  (SELECT book_id FROM books WHERE books.workspace = ended.workspace AND books.book = ended.book) AS book_id,
+  tell_webhooks(workspace, 'job.finished', job_id, NULL)
+FROM ended;
 
 -- name: insert_job
 -- Insert a job, for any worker.
--- $1 job_id uuid  $2 workspace int  $3 kind text  $4 parameters jsonb  $5 requested bigint
-INSERT INTO jobs (job_id, workspace, kind, parameters, requested) VALUES ($1, $2, $3, $4, $5)
-RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
-    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition;
+-- $1 job_id uuid  $2 workspace int  $3 kind text  $4 book int  $5 parameters jsonb  $6 requested bigint  $7 before bigint
+INSERT INTO jobs (job_id, workspace, kind, book, parameters, requested, before) VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: insert_job_results
+-- Store what became of some codes.
+-- $1 job_id uuid  $2 position bigint  $3 lines bytea
+INSERT INTO job_results (job_id, position, lines) VALUES ($1, $2, $3);
+
+-- name: insert_job_users
+-- Insert the users to whom a job assigns codes, in the request's order.
+-- $1 job_id uuid  $2 workspace int  $3 users text[]
+INSERT INTO job_users (job_id, workspace, number, user_id)
+SELECT $1, $2, number - 1, user_id FROM unnest($3::text[]) WITH ORDINALITY AS users (user_id, number);
+
+-- name: jobs_by_id
+-- These jobs, of any workspace.
+-- $1 job_ids uuid[]
+SELECT jobs.*, partition, book_id FROM jobs JOIN workspaces USING (workspace) LEFT JOIN books USING (workspace, book)
+WHERE job_id = ANY ($1);
+
+-- name: keep_pending
+-- Store the codes that scripts will decide next, and renew the lease. Returns no row if another worker has the job, or it
+-- was paused or cancelled.
+-- $1 job_id uuid  $2 lease_token uuid  $3 lease_seconds int  $4 pending bytea
+UPDATE jobs SET pending = $4, lease_until = now() + $3 * interval '1 second'
+WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
+RETURNING job_id;
+
+-- name: page_changes_of_book
+-- A book's newest jobs that have changed codes.
+-- $1 workspace int  $2 book int  $3 limit int
+SELECT job_id, parameters, started_at FROM jobs
+WHERE workspace = $1 AND book = $2 AND changed > 0 ORDER BY job_id DESC LIMIT $3;
+
+-- name: page_job_results
+-- The next results of a job, the newest codes first, below a position.
+-- $1 job_id uuid  $2 before bigint
+SELECT position, lines FROM job_results WHERE job_id = $1 AND position < $2 ORDER BY position DESC LIMIT 1;
+
+-- name: page_jobs
+-- A workspace's jobs, newest first, before one.
+-- $1 workspace int  $2 limit int  $3 before uuid
+SELECT jobs.*, partition, book_id FROM jobs JOIN workspaces USING (workspace) LEFT JOIN books USING (workspace, book)
+WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
 
 -- name: prune_jobs
--- Among a bounded number of the oldest jobs, delete those that ended long ago.
+-- Among a bounded number of the oldest jobs, delete those that ended long ago, with their results.
 -- $1 days int  $2 limit int
 DELETE FROM jobs WHERE job_id IN (
-    SELECT job_id FROM (SELECT job_id, finished_at FROM jobs ORDER BY job_id LIMIT $2) AS oldest
-    WHERE finished_at < now() - $1 * interval '1 day'
+  SELECT job_id FROM (SELECT job_id, finished_at FROM jobs ORDER BY job_id LIMIT $2) AS oldest
+  WHERE finished_at < now() - $1 * interval '1 day'
 );
-
--- name: read_job
--- A job of a workspace.
--- $1 workspace int  $2 job_id uuid
-SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at, changed, unchanged,
-    refused, (SELECT partition FROM workspaces WHERE workspaces.workspace = all_jobs.workspace) AS partition,
-    (SELECT book_id FROM books WHERE books.workspace = all_jobs.workspace AND books.book = all_jobs.book) AS book_id
-FROM all_jobs
-WHERE workspace = $1 AND job_id = $2;
 
 -- name: read_outstanding_codes
 -- How many codes of a book are still to be generated.
 -- $1 workspace int  $2 book int
 SELECT coalesce(sum(requested - done), 0)::bigint FROM jobs
-WHERE workspace = $1 AND status = 'running' AND kind = 'generate' AND (parameters ->> 'book')::int = $2;
+WHERE workspace = $1 AND book = $2 AND status = 'running' AND kind = 'generate';
+
+-- name: read_results_at
+-- The results of a job among which those of a code at this position are, if it has any.
+-- $1 job_id uuid  $2 position bigint
+SELECT lines FROM job_results WHERE job_id = $1 AND position <= $2 ORDER BY position DESC LIMIT 1;
 
 -- name: release_job
 -- Release a job, for any worker.
 -- $1 job_id uuid  $2 lease_token uuid
-UPDATE jobs SET lease_token = NULL, lease_until = NULL WHERE job_id = $1 AND lease_token = $2;
+UPDATE jobs SET lease_token = NULL, lease_until = now() WHERE job_id = $1 AND lease_token = $2;
+
+-- name: set_job_size
+-- Set a job's progress and size. Returns no row if another worker has the job.
+-- $1 job_id uuid  $2 lease_token uuid  $3 requested bigint  $4 done bigint  $5 lease_seconds int
+UPDATE jobs SET requested = $3, done = $4, lease_until = now() + $5 * interval '1 second'
+WHERE job_id = $1 AND lease_token = $2 AND status = 'running' RETURNING job_id;
+
+-- name: set_job_status
+-- Pause, resume or cancel a change that has not ended, and notify the webhooks of its end. Its worker still stores the
+-- codes that it is changing. Returns no row if the job is no change, has ended, or has this status.
+-- $1 workspace int  $2 job_id uuid  $3 status text
+WITH changed AS (
+  UPDATE jobs SET
+    status = $3, finished_at = CASE WHEN $3 = 'cancelled' THEN now() END
+  WHERE workspace = $1 AND job_id = $2 AND kind = 'change' AND status IN ('running', 'paused') AND status <> $3
+  RETURNING job_id
+)
+SELECT job_id, CASE WHEN $3 = 'cancelled' THEN tell_webhooks($1, 'job.finished', job_id, NULL) END FROM changed;
 
 -- name: take_job
 -- Lease a job of a kind of the partition without a live lease: of the workspace that was served longest ago, the one
--- with the fewest codes left. For each second that it waits, a job counts as 10,000 codes smaller.
+-- with the least left to do. For each second since its order or its last lease, a job counts as 10,000 codes smaller. Of
+-- a cancelled change the codes that scripts were deciding are still to be stored.
 -- $1 lease_token uuid  $2 lease_seconds int  $3 partition int  $4 kind text  $5 served int[]
 UPDATE jobs SET lease_token = $1, lease_until = now() + $2 * interval '1 second'
 WHERE job_id = (
-    SELECT job_id FROM jobs JOIN workspaces USING (workspace)
-    WHERE partition = $3 AND kind = $4 AND status = 'running' AND (lease_until IS NULL OR lease_until < now())
-    ORDER BY
-        array_position($5::int[], workspace) NULLS FIRST,
-        requested - done - 10000 * extract(epoch FROM now() - started_at), job_id
-    LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+  SELECT job_id FROM jobs JOIN workspaces USING (workspace)
+  WHERE partition = $3 AND kind = $4 AND (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
+    AND (lease_until IS NULL OR lease_until <= now())
+  ORDER BY
+    array_position($5::int[], workspace) NULLS FIRST,
+    requested - done - 10000 * extract(epoch FROM now() - coalesce(lease_until, started_at)), job_id
+  LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
 )
-RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
-    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition;
+RETURNING job_id;
+
+-- name: undecided_users
+-- The users of a job who have no code yet.
+-- $1 job_id uuid
+SELECT number, user_id FROM job_users WHERE job_id = $1 AND result IS NULL ORDER BY number;

@@ -172,9 +172,6 @@ WITH renewed AS (
   RETURNING holder
 ), waiting AS (
   SELECT partition, kind FROM jobs JOIN workspaces USING (workspace)
-  WHERE status = 'running' AND (lease_until IS NULL OR lease_until < now())
-  UNION ALL
-  SELECT partition, 'change' FROM code_changes JOIN workspaces USING (workspace)
   WHERE (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
     AND (lease_until IS NULL OR lease_until <= now())
 )
@@ -216,18 +213,12 @@ WITH taken AS (
     SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
   ))
   RETURNING id, fence
-), released_jobs AS (
-  UPDATE jobs SET lease_token = NULL, lease_until = NULL
+), released AS (
+  UPDATE jobs SET lease_token = NULL, lease_until = now()
   WHERE job_id IN (
     SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN taken ON taken.id = workspaces.partition
-    WHERE status = 'running' AND kind = 'generate' AND lease_until > now() FOR UPDATE OF jobs SKIP LOCKED
-  )
-), released_changes AS (
-  UPDATE code_changes SET lease_token = NULL, lease_until = now()
-  WHERE job_id IN (
-    SELECT job_id FROM code_changes JOIN workspaces USING (workspace) JOIN taken ON taken.id = workspaces.partition
-    WHERE (status = 'running' OR pending IS NOT NULL) AND lease_until > now()
-    FOR UPDATE OF code_changes SKIP LOCKED
+    WHERE (status = 'running' OR pending IS NOT NULL) AND kind <> 'reconcile' AND lease_until > now()
+    FOR UPDATE OF jobs SKIP LOCKED
   )
 )
 SELECT fence FROM taken;

@@ -192,12 +192,6 @@ UNION
 SELECT redemption_id FROM unnest($6::bigint[], $7::bigint[]) AS wanted (epoch, seq) JOIN redemptions r USING (epoch, seq)
 WHERE r.partition = $1;
 
--- name: set_job_size
--- Set a job's progress and size. Returns no row if another worker has the job.
--- $1 job_id uuid  $2 lease_token uuid  $3 requested bigint  $4 done bigint  $5 lease_seconds int
-UPDATE jobs SET requested = $3, done = $4, lease_until = now() + $5 * interval '1 second'
-WHERE job_id = $1 AND lease_token = $2 AND status = 'running' RETURNING job_id;
-
 -- name: unplaced_redemptions
 -- The redemptions of these users that had a place in an order after an event, and have no row in order_uses.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 users text[]

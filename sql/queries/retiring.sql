@@ -122,8 +122,7 @@ UPDATE books SET retirement = 'leaving' WHERE (workspace, book) = (
   WHERE partition = $1 AND mode = 'live' AND retirement IS NULL AND valid_until < now() - $2 * interval '1 day'
     AND (returned_at IS NULL OR returned_at < now() - $2 * interval '1 day')
     AND NOT EXISTS (
-      SELECT FROM jobs WHERE jobs.workspace = books.workspace AND status = 'running' AND kind = 'generate'
-        AND parameters ->> 'book' = books.book::text
+      SELECT FROM jobs WHERE jobs.workspace = books.workspace AND jobs.book = books.book AND status = 'running' AND kind = 'generate'
     )
   ORDER BY valid_until LIMIT 1
 ) RETURNING workspace, book, retirement;

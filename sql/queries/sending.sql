@@ -37,14 +37,6 @@ RETURNING
   one.position, webhook, event_id, event, happened_at, epoch, seq, about, data::text AS data, attempts,
   extract(epoch FROM now() - first_attempt_at)::float8 AS age_s;
 
--- name: jobs_by_id
--- These jobs, of any workspace.
--- $1 job_ids uuid[]
-SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at, changed, unchanged,
-    refused, (SELECT partition FROM workspaces WHERE workspaces.workspace = all_jobs.workspace) AS partition,
-    (SELECT book_id FROM books WHERE books.workspace = all_jobs.workspace AND books.book = all_jobs.book) AS book_id
-FROM all_jobs WHERE job_id = ANY($1);
-
 -- name: listening_webhooks
 -- A partition's active webhooks, with their pending deliveries, counted up to a bound. Returns nothing if the fence has
 -- changed.

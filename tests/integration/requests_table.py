@@ -179,8 +179,8 @@ def unchanged(service: Service) -> Iterator[None]:
 
 
 PAUSED_CHANGE = """
-INSERT INTO code_changes (job_id, workspace, book, parameters, status, requested, before)
-SELECT $2, workspace, book, '{"action": "switchOff", "filter": {"codes": ["NONE"]}}', 'paused', 1, 1
+INSERT INTO jobs (job_id, workspace, kind, book, parameters, status, requested, before)
+SELECT $2, workspace, 'change', book, '{"action": "switchOff", "filter": {"codes": ["NONE"]}}', 'paused', 1, 1
 FROM books WHERE book_id = $1"""
 
 

@@ -18,9 +18,9 @@ from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE, OK
 from service.operations.base import Command
-from service.record.config import code_changes, code_rows, job_rows, job_users
+from service.record.config import code_rows, job_rows
 from service.record.config.workspace_rows import create_workspace
-from service.worker import code_assigner, code_changer
+from service.worker import code_assigner, code_changer, job_runner
 from service.worker.code_changer import CodeChanger
 from tests.integration.record_fixtures import make_book, take_partition
 from tests.service_fixture import Service, new_code, new_id, ok, refused
@@ -85,7 +85,8 @@ class Shop:
     async def order(self, action: str, **more: Any) -> UUID:
         request = convert({"action": action} | more, ChangeCodes)
         async with self.pool.acquire() as connection, connection.transaction():
-            return await code_changes.create_change(connection, self.book, request, self.workspace, 1_800_000_000_000)
+            now_ms = 1_800_000_000_000
+            return (await job_rows.create_change(connection, self.book, request, self.workspace, now_ms)).job_id
 
     async def work(self) -> bool:
         return await CodeChanger(self.pool, self.redis, 0, self.redis.release, self.redis.assign).run_one()
@@ -94,10 +95,10 @@ class Shop:
         return await job_rows.read_job(self.pool, self.workspace.workspace, job_id)
 
     async def results(self, job_id: UUID) -> list[tuple[str, ...]]:
-        return [tuple(one) async for page in code_changes.read_results(self.pool, job_id) for one in page]
+        return [tuple(one) async for page in job_rows.read_results(self.pool, job_id) for one in page]
 
     async def set_status(self, job_id: UUID, status: Any) -> job_rows.JobRow:
-        return await code_changes.set_status(self.pool, self.workspace.workspace, job_id, status)
+        return await job_rows.set_status(self.pool, self.workspace.workspace, job_id, status)
 
 
 @pytest.fixture
@@ -180,12 +181,12 @@ async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
 async def test_the_next_holder_of_a_partition_has_its_jobs(shop: Shop) -> None:
     """The next holder of a partition's lease continues its jobs at once; the last one can store no more results."""
     job_id, stale = await shop.order("release"), uuid4()
-    taken = await code_changes.take_change(shop.pool, 0, stale, 3600)
+    taken = await job_rows.take_job(shop.pool, 0, stale, 3600, "change")
     assert taken is not None
     assert not await shop.work()
     await take_partition(shop.pool)
     with pytest.raises(job_rows.LostLease):
-        await code_changes.end_change(shop.pool, job_id, stale)
+        await job_rows.end_job(shop.pool, job_id, stale)
     assert await shop.work()
     assert (await shop.job(job_id)).status == "done"
 
@@ -214,7 +215,7 @@ async def test_an_assignment_is_repeated_without_a_second_code(shop: Shop, monke
     assert job.change is not None
     assert (job.status, job.requested, job.done) == ("done", 21, 21)
     assert (job.change.changed, job.change.unchanged, job.change.refused) == (20, 0, 1)
-    results = await job_users.read_assigned(shop.pool, job_id)
+    results = await job_rows.read_assigned(shop.pool, job_id)
     assert [one.user_id for one in results] == [users[0], "full", *users[1:]]
     assert {one.code: one.user_id for one in results if one.result == "changed"} == {
         code: user for code, user in shop.redis.owners.items() if user != "shopper"
@@ -224,7 +225,7 @@ async def test_an_assignment_is_repeated_without_a_second_code(shop: Shop, monke
 
     last = await shop.order("assign", users=["late-1", "late-2"])
     assert await shop.work()
-    assert sorted(tuple(one)[:5] for one in await job_users.read_assigned(shop.pool, last)) == [
+    assert sorted(tuple(one)[:5] for one in await job_rows.read_assigned(shop.pool, last)) == [
         ("", "refused", "", "", "out_of_stock"),
         ("FREE-00", "changed", "available", "assigned", ""),
     ]
@@ -265,9 +266,9 @@ async def test_a_change_is_paused_resumed_and_cancelled(shop: Shop, action: str)
 
 async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long change does not keep a later one waiting until its end."""
-    monkeypatch.setattr(code_changer, "TURN_S", 0.0)
+    monkeypatch.setattr(job_runner, "TURN_S", 0.0)
     long, short = await shop.order("switchOff"), await shop.order("expire", filter={"codes": ["CODE-07"]})
-    monkeypatch.setattr(code_changes, "MAX_UNFINISHED", 2)
+    monkeypatch.setattr(job_rows, "MAX_CHANGES", 2)
     with pytest.raises(Refusal, match="too_many_jobs"):
         await shop.order("switchOn")
     ended = []
@@ -279,7 +280,7 @@ async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A workspace's change does not wait for another's many, which were ordered before."""
-    monkeypatch.setattr(code_changer, "TURN_S", 0.0)
+    monkeypatch.setattr(job_runner, "TURN_S", 0.0)
     async with shop.pool.acquire() as connection:
         other = await create_workspace(connection, "other")
     rival = Shop(shop.pool, other, await make_book(shop.pool, other))

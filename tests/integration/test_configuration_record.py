@@ -14,7 +14,7 @@ from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
 from service.record.config.workspace_rows import create_workspace
-from service.worker import code_generator
+from service.worker import code_generator, job_runner
 from service.worker.code_generator import Generator
 from tests.integration.record_fixtures import make_book, take_partition
 
@@ -222,7 +222,7 @@ async def test_workspaces_take_turns(
     """A workspace's codes don't wait for the end of another's jobs, nor a small job for a large one of its own. A
     pattern that is used up ends its job, however short the turns are."""
     monkeypatch.setattr(code_generator, "GENERATED", 50)
-    monkeypatch.setattr(code_generator, "TURN_S", 0.0)
+    monkeypatch.setattr(job_runner, "TURN_S", 0.0)
     async with pool.acquire() as connection:
         other = await create_workspace(connection, "other")
 
@@ -246,7 +246,7 @@ async def test_workspaces_take_turns(
     while await generator.run_one():
         pass
     assert (await job_rows.read_job(pool, other.workspace, used_up)).status == "failed"
-    monkeypatch.setattr(job_rows, "MAX_UNFINISHED", 1)
+    monkeypatch.setattr(job_rows, "MAX_GENERATIONS", 1)
     await order(other, 1)
     with pytest.raises(Refusal, match="too_many_jobs"):
         await order(other, 1)

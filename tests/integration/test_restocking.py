@@ -38,7 +38,7 @@ async def make_codes(pool: asyncpg.Pool, job: job_rows.JobRow, count: int) -> No
     async with pool.acquire() as connection, connection.transaction():
         await write_chunk(connection, job, token, count)
     if job.done + count == job.requested:
-        await job_rows.finish_job(pool, job.job_id, token)
+        await job_rows.end_job(pool, job.job_id, token)
     else:
         await job_rows.release_job(pool, job.job_id, token)
 
@@ -46,8 +46,8 @@ async def make_codes(pool: asyncpg.Pool, job: job_rows.JobRow, count: int) -> No
 async def write_chunk(connection: Any, job: job_rows.JobRow, token: Any, count: int) -> None:
     version = await bump_config_version(connection, 0)
     lines = [CodeLine(f"G-{uuid4().hex.upper()}") for _ in range(count)]
-    await code_rows.insert_codes(connection, job.workspace, 0, cast("Generation", job.parameters).book, version, lines)
-    await job_rows.advance_job(connection, job.job_id, token, count, 30)
+    await code_rows.insert_codes(connection, job.workspace, 0, cast("int", job.book), version, lines)
+    await job_rows.advance_job(connection, job.job_id, token, 30, count)
 
 
 async def list_running(pool: asyncpg.Pool) -> list[int]:
@@ -74,11 +74,11 @@ async def test_only_kept_books_are_paged(pool: asyncpg.Pool, workspace: Workspac
 
 async def test_a_lack_is_ordered_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Of ten workers that count the same missing codes, one orders them; free and running codes are not ordered."""
-    book, kept = await make_kept_book(pool, workspace, codePattern="A-######", charset="0123456789ABCDEF")
+    _, kept = await make_kept_book(pool, workspace, codePattern="A-######", charset="0123456789ABCDEF")
     made = await asyncio.gather(*(stock.order_missing(pool, kept, 0, 0) for _ in range(10)))
     (job,) = [job for job in made if job]
     assert (job.kind, job.requested, job.workspace) == ("generate", 50, workspace.workspace)
-    assert job.parameters == job_rows.Generation(book=book.book, code_pattern="A-######", charset="0123456789ABCDEF")
+    assert job.parameters == job_rows.Generation(code_pattern="A-######", charset="0123456789ABCDEF")
 
     await make_codes(pool, job, 20)
     assert await stock.order_missing(pool, kept, 20, 20) is None
@@ -200,7 +200,7 @@ async def test_failing_is_tried_again_a_minute_later(
     token = uuid4()
     failing = await job_rows.take_job(pool, 0, token, 30, "generate")
     assert failing is not None
-    await job_rows.finish_job(pool, failing.job_id, token, ["No more."])
+    await job_rows.end_job(pool, failing.job_id, token, ["No more."])
     for _ in range(3):
         await worker.restock_next()
     assert await list_running(pool) == [3]
@@ -215,7 +215,7 @@ async def test_failing_is_tried_again_a_minute_later(
 
     taken = [await job_rows.take_job(pool, 0, token, 30, "generate") for _ in range(2)]
     (again,) = [job for job in taken if job and job.requested == 2]
-    await job_rows.finish_job(pool, again.job_id, token, ["No more."])
+    await job_rows.end_job(pool, again.job_id, token, ["No more."])
     await worker.restock_next()
     assert await list_running(pool) == [3]
     changes = convert({"codePattern": "B-########"}, PatchBook)

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from service.domain.webhook_protocol import EVENTS, format_secret, generate_secret
 from service.formats.event_id import EventId
 from service.formats.events import Fact, Redeemed, StockNotice
-from service.record.config.job_rows import finish_job
+from service.record.config.job_rows import end_job
 from service.record.config.webhook_rows import (
     create_webhook,
     notify_webhooks,
@@ -72,11 +72,11 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
     )
     job, token = uuid4(), uuid4()
     await office.pool.execute(
-        """INSERT INTO jobs (job_id, workspace, kind, parameters, requested, lease_token)
-        VALUES ($1, 1, 'generate', '{"book": 2, "code_pattern": "#", "charset": "AB"}', 5, $2)""",
+        """INSERT INTO jobs (job_id, workspace, kind, book, parameters, requested, lease_token)
+        VALUES ($1, 1, 'generate', 2, '{"code_pattern": "#", "charset": "AB"}', 5, $2)""",
         *(job, token),
     )
-    await finish_job(office.pool, job, token, ["no more"])
+    await end_job(office.pool, job, token, ["no more"])
     async with office.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()

@@ -181,8 +181,8 @@ class Overviews(Controller):
 
 
 def _render_job(row: JobRow, named: ObjectName | None, actor: ChangeActor | None) -> ListedJob:
-    book = {"book_id": named and named.book_id, "book_name": named and named.name}
-    return ListedJob.from_row(row, **book, actor=actor and actor.kind, key_name=actor and actor.key_name)
+    key_name = actor and actor.key_name
+    return ListedJob.from_row(row, book_name=named and named.name, actor=actor and actor.kind, key_name=key_name)
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:

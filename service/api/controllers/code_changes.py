@@ -15,9 +15,9 @@ from service.api.reading import parse_id, read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.code_change_requests import ChangeCodes, CodeFilter, MatchingCodes
 from service.operations.views import Job
-from service.record.config import code_changes
 from service.record.config.book_rows import read_book
-from service.record.config.job_rows import read_job
+from service.record.config.code_pages import count_matching
+from service.record.config.job_rows import create_change
 from service.record.config.workspace_rows import read_workspace
 
 COUNT_S = 5.0
@@ -73,7 +73,8 @@ class CodeChanges(Controller):
         if params.dry_run:
             read_key(request)
             chosen = payload.filter or CodeFilter()
-            count, is_complete, examples = await code_changes.count_matching(context.pool, book, chosen, COUNT_S)
+            args = (context.pool, book.workspace, book.book, chosen, COUNT_S)
+            count, is_complete, examples = await count_matching(*args)
             result = MatchingCodes(matching=count, is_complete=is_complete, examples=examples)
             return Response(result, status_code=200)  # type: ignore[arg-type, return-value]
         check_open(context, caller.partition)
@@ -82,8 +83,7 @@ class CodeChanges(Controller):
             now_ms = await context.decider.time_ms(caller.partition)
             workspace = await read_workspace(context.pool, caller.workspace)
             async with context.pool.acquire() as connection, connection.transaction():
-                job_id = await code_changes.create_change(connection, book, payload, workspace, now_ms)
-            job = await read_job(context.pool, caller.workspace, job_id)
-            return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job_id}")
+                job = await create_change(connection, book, payload, workspace, now_ms)
+            return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
         return await run_once(request, caller, body, act)

@@ -1,7 +1,7 @@
 """Jobs: work that takes longer than a request."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from asyncpg import Pool
 from litestar import Controller, Request, Response, get, post
@@ -15,9 +15,8 @@ from service.api.reading import parse_id, read_json_body, unpack_request
 from service.domain.webhook_protocol import Nothing
 from service.formats.change_results import CodeResult
 from service.operations.views import Job
-from service.record.config import code_changes
-from service.record.config.job_rows import JobRow, read_job
-from service.record.config.job_users import AssignedCode, read_assigned
+from service.record.config import job_rows
+from service.record.config.job_rows import AssignedCode, Control, JobRow, read_job
 
 EXAMPLE = {
     "jobId": "019aa0b2-7c1e-7d3a-9d55-0c8d2f6f1a77",
@@ -107,26 +106,23 @@ class Jobs(Controller):
         return CsvFile(context.bulk, job.workspace, _result_lines(context.pool, job), f"results-{job.job_id}.csv", {})
 
 
-async def _set_status(
-    request: Request[Any, Any, Any], job_id: str, status: Literal["paused", "running", "cancelled"]
-) -> Response[Job]:
+async def _set_status(request: Request[Any, Any, Any], job_id: str, status: Control) -> Response[Job]:
     caller, context, _ = unpack_request(request)
     body, _ = await read_json_body(request, Nothing)
     wanted = parse_id(job_id, "job_not_found")
 
     async def act() -> ActionResult[Job]:
-        return ActionResult(
-            status=200, body=Job.from_row(await code_changes.set_status(context.pool, caller.workspace, wanted, status))
-        )
+        job = await job_rows.set_status(context.pool, caller.workspace, wanted, status)
+        return ActionResult(status=200, body=Job.from_row(job))
 
     return await run_once(request, caller, body, act)
 
 
 async def _result_lines(pool: Pool, job: JobRow) -> AsyncIterator[bytes]:
     if job.change is not None and job.change.action == "assign":
-        yield encode_csv_rows([AssignedCode._fields, *await read_assigned(pool, job.job_id)])
+        yield encode_csv_rows([AssignedCode._fields, *await job_rows.read_assigned(pool, job.job_id)])
         return
     yield encode_csv_rows([CodeResult._fields])
-    async for page in code_changes.read_results(pool, job.job_id):
+    async for page in job_rows.read_results(pool, job.job_id):
         for start in range(0, len(page), PIECE):
             yield encode_csv_rows(page[start : start + PIECE])

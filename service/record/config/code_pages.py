@@ -1,11 +1,14 @@
-"""Pages of a book's codes, for lists and exports."""
+"""Pages of a book's codes, for lists, exports and changes of many."""
 
+import time
+from typing import cast
 from uuid import UUID
 
 import msgspec
-from asyncpg import Pool
+from asyncpg import Pool, Record
 
-from service.domain.code_change_requests import Status
+from service.domain.code_change_requests import CodeFilter, Status
+from service.formats.change_results import CodeResult, PendingCodes
 from service.record.config.archived_books import whole_book
 from service.record.pool import Database
 from service.record.queries import query
@@ -15,6 +18,8 @@ FIRST = 2**63 - 1
 STEP = 1000
 MAX_STEPS = 20
 """Reads for one filtered page; the next page continues after them."""
+COUNTED, EXAMPLES = 10_000, 5
+"""Codes of a page that count_matching reads, and codes that it names."""
 
 
 class ListedCode(msgspec.Struct, frozen=True):
@@ -78,3 +83,45 @@ async def page_codes(
         if len(codes) == limit:
             break
     return codes, before
+
+
+async def find_codes(
+    pool: Pool, workspace: int, book: int, chosen: CodeFilter, before: int, limit: int
+) -> PendingCodes:
+    """Of the book's newest codes below a position, those that match; `last` is 0 if there are no more. Raises Refusal
+    `book_archived`."""
+    if chosen.codes is not None:
+        known = await pool.fetch(query("find_codes_of_book"), workspace, book, chosen.codes)
+        return PendingCodes(len(chosen.codes), 0, [record["code"] for record in known])
+    args = (workspace, book, before, limit, chosen.prefix, chosen.created_from, chosen.created_until)
+    page = cast("Record", await pool.fetchrow(query("page_codes_to_change"), *args))
+    codes = page["codes"]
+    if codes and chosen.status:
+        listed = await listed_codes(pool, workspace, book, limit, before)
+        statuses, matching = set(chosen.status), set(codes)
+        codes = [row.code for row in listed if row.status in statuses and row.code in matching]
+    return PendingCodes(page["examined"], page["last"] or 0, codes)
+
+
+def missing_codes(chosen: CodeFilter, page: PendingCodes) -> list[CodeResult]:
+    """The results of codes that the filter names and the book does not have."""
+    known = set(page.codes)
+    missing = [code for code in chosen.codes or () if code not in known]
+    return [CodeResult(code, "refused", reason="coupon_not_found") for code in missing]
+
+
+async def count_matching(
+    pool: Pool, workspace: int, book: int, chosen: CodeFilter, seconds: float
+) -> tuple[int, bool, list[str]]:
+    """How many codes match a filter, whether all codes were counted in this time, and the newest examples."""
+    deadline, matching, examples = time.monotonic() + seconds, 0, list[str]()
+    before = FIRST
+    while True:
+        page = await find_codes(pool, workspace, book, chosen, before, COUNTED)
+        matching += len(page.codes)
+        examples += page.codes[: EXAMPLES - len(examples)]
+        if chosen.codes is not None or page.examined < COUNTED:
+            return matching, True, examples
+        if time.monotonic() > deadline:
+            return matching, False, examples
+        before = page.last

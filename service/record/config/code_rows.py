@@ -1,17 +1,23 @@
 """Codes that were uploaded, generated or changed."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, cast
+from uuid import UUID
 
 from asyncpg import Pool, Record
 from msgspec import structs
 
 from service.access.actor import mask
+from service.domain.code_change_requests import CodeChange
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
 from service.domain.times import from_ms, to_datetime, to_ms
+from service.formats.change_results import CodeResult, PendingCodes, Result
 from service.record.config.audit_log import write_audit
+from service.record.config.code_pages import missing_codes
+from service.record.config.job_rows import JobRow, Page, store_page
 from service.record.config.retirements import bring_back, bring_code_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
@@ -19,6 +25,7 @@ from service.record.queries import query
 
 BY_CODE = FRESH_PLAN | IN_ORDER
 """For queries that look up a list of codes."""
+_SWITCHED = {"switchOff": False, "switchOn": True}
 
 
 async def add_codes(
@@ -99,6 +106,48 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
 def _to_audit(row: CodeRow) -> dict[str, Any]:
     expires_at = None if row.expires_ms is None else from_ms(row.expires_ms)
     return {"status": "active" if row.active else "inactive", "expiresAt": expires_at}
+
+
+async def configure_codes(
+    pool: Pool, job: JobRow, token: UUID, page: PendingCodes, lease_s: int
+) -> tuple[str, int, list[CodeRow]]:
+    """Change a page's codes, and store results and progress, in one transaction; return the job's status, the version
+    and the changed rows. Raises LostLease, and Refusal `unavailable` if the book first has to return to Redis, or the
+    deletion of a user changes one of the rows at this moment."""
+    change = cast("CodeChange", job.parameters)
+    active = _SWITCHED.get(change.action)
+    expires_at = None if change.expires_at is None else datetime.fromisoformat(change.expires_at)
+    if active is None:
+        changes: dict[str, Any] = {"expires_ms": None if expires_at is None else to_ms(expires_at)}
+    else:
+        changes = {"active": active}
+    async with pool.acquire() as connection, connection.transaction():
+        await set_locally(connection, BY_CODE)
+        version = await bump_config_version(connection, job.partition, job.workspace)
+        if await connection.fetchval(query("lock_retirement"), job.workspace, job.book):
+            raise Refusal.temporary("unavailable")
+        args = (job.workspace, job.book, page.codes, version, active, active is None, expires_at)
+        rows, results = list[CodeRow](), list[CodeResult]()
+        records = await connection.fetch(query("change_codes"), *args)
+        if records and records[0]["changed"] != sum(record["is_changed"] for record in records):
+            raise Refusal.temporary("unavailable")
+        for record in records:
+            old = new = row_of(record)
+            if record["is_changed"]:
+                new = structs.replace(old, version=version, **changes)
+                rows.append(new)
+            result: Result = "changed" if record["is_changed"] else "unchanged"
+            results.append(CodeResult(old.code, result, *(_show(row, active) for row in (old, new))))
+        worked = Page(page.examined, page.last, [*results, *missing_codes(change.filter, page)])
+        status = await store_page(connection, job.job_id, token, lease_s, worked)
+    return status, version, rows
+
+
+def _show(row: CodeRow, active: bool | None) -> str:
+    """The value that is changed: the switch, or the expiry."""
+    if active is not None:
+        return "active" if row.active else "inactive"
+    return "" if row.expires_ms is None else from_ms(row.expires_ms)
 
 
 def row_of(record: Record | dict[str, Any]) -> CodeRow:

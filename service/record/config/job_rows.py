@@ -1,18 +1,28 @@
 """Jobs: work that takes longer than a request. A lease gives each to one worker at a time."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Literal, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
-from asyncpg import Record
+from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
-from service.domain.code_change_requests import CodeChange, CodeChangeProgress
+from service.domain.code_change_requests import ChangeCodes, CodeChange, CodeChangeProgress, CodeFilter
 from service.domain.code_patterns import SPARSITY, count_possible_codes
-from service.domain.configuration import BookRow
+from service.domain.configuration import BookRow, WorkspaceRow
 from service.domain.errors import FieldError, Refusal
+from service.domain.times import from_ms, to_ms
+from service.formats.change_results import (
+    CodeResult,
+    PendingCodes,
+    Result,
+    pack_pending,
+    pack_results,
+    unpack_pending,
+    unpack_results,
+)
 from service.record.config.archived_books import check_book
 from service.record.config.audit_log import write_audit
 from service.record.config.stored_json import encode_json
@@ -22,18 +32,21 @@ from service.record.queries import query
 
 KEEP_DAYS = 90
 """How long an ended job can be read."""
-MAX_UNFINISHED = 10_000
-"""Generations of a workspace that have not ended: an import of books orders one for each."""
+MAX_GENERATIONS, MAX_CHANGES = 10_000, 100
+"""Jobs of a workspace that have not ended: an import of books orders a generation for each."""
+
+Kind = Literal["generate", "reconcile", "change"]
+Control = Literal["paused", "running", "cancelled"]
+_AUDITED: dict[Control, str] = {"paused": "job.paused", "running": "job.resumed", "cancelled": "job.cancelled"}
 
 
 class LostLease(Exception):
-    """Another worker has the job."""
+    """Another worker has the job, or it was paused or cancelled."""
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
     """The parameters of a job that generates codes."""
 
-    book: int
     code_pattern: str
     charset: str
 
@@ -44,25 +57,78 @@ class Reconciling(msgspec.Struct, frozen=True, kw_only=True):
     repair: bool
 
 
-Kind = Literal["generate", "reconcile"]
-"""Kinds of the table `jobs`; service/record/config/code_changes.py has the kind `change`."""
-_PARAMETERS: dict[str, type[Generation | Reconciling]] = {"generate": Generation, "reconcile": Reconciling}
+Parameters = Generation | Reconciling | CodeChange
+_PARAMETERS: dict[str, type[Parameters]] = {"generate": Generation, "reconcile": Reconciling, "change": CodeChange}
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     job_id: UUID
     workspace: int
     partition: int
-    kind: Kind | Literal["change"]
-    parameters: Generation | Reconciling | None
-    """None for a change."""
-    change: CodeChangeProgress | None
+    kind: Kind
+    book: int | None
+    book_id: UUID | None
+    parameters: Parameters
     status: Literal["running", "paused", "done", "cancelled", "failed"]
     requested: int
     done: int
+    changed: int
+    unchanged: int
+    refused: int
+    before: int
+    """The cursor of a change: codes at this position and above are done."""
+    pending: PendingCodes | None
     errors: list[str]
     started_at: datetime
     finished_at: datetime | None
+
+    @property
+    def change(self) -> CodeChangeProgress | None:
+        """What a change does, and has done; None for other kinds."""
+        if self.kind != "change":
+            return None
+        return CodeChangeProgress(
+            **msgspec.structs.asdict(self.parameters),
+            book_id=cast("UUID", self.book_id),
+            changed=self.changed,
+            unchanged=self.unchanged,
+            refused=self.refused,
+        )
+
+
+class Page(NamedTuple):
+    """A page of codes that was worked on: how many, its lowest position, and the results of those that match."""
+
+    examined: int
+    last: int
+    results: Sequence[CodeResult]
+
+
+class JobUser(NamedTuple):
+    """A user to whom a job assigns a code, and the user's place in the request."""
+
+    number: int
+    user_id: str
+
+
+class DecidedUser(NamedTuple):
+    """What became of a user: the code that it has, '' for none, or the code of a refusal."""
+
+    number: int
+    result: Result
+    code: str = ""
+    reason: str = ""
+
+
+class AssignedCode(NamedTuple):
+    """A line of the results of a job that assigns codes, as CodeResult."""
+
+    code: str
+    result: Result
+    before: str
+    after: str
+    reason: str
+    user_id: str
 
 
 async def create_generation(connection: Connection, book: BookRow, count: int, pattern: str, charset: str) -> JobRow:
@@ -71,14 +137,12 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
     existing = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
     await check_book(connection, book.workspace, book.book)
     outstanding = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
-    unfinished = await connection.fetchval(query("count_unfinished_generations"), book.workspace, MAX_UNFINISHED)
-    if cast("int", unfinished) >= MAX_UNFINISHED:
-        raise Refusal("too_many_jobs")
+    await _check_unfinished(connection, book.workspace, "generate", MAX_GENERATIONS)
     if (existing + outstanding + count) * SPARSITY > count_possible_codes(pattern, charset):
         reason = f"needs {SPARSITY:,} possibilities for each code that the book would then have"
         raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
-    parameters = Generation(book=book.book, code_pattern=pattern, charset=charset)
-    job = await _insert(connection, book.workspace, "generate", parameters, count)
+    parameters = Generation(code_pattern=pattern, charset=charset)
+    job = await _insert(connection, book.workspace, "generate", book.book, parameters, count)
     ordered = {"jobId": job.job_id, "count": count, "codePattern": pattern, "charset": charset}
     await write_audit(connection, book.workspace, "codes.ordered", book.book_id, after=ordered)
     return job
@@ -90,29 +154,96 @@ async def create_reconciling(connection: Connection, workspace: int, repair: boo
     if await is_reconciling(connection, workspace):
         raise Refusal("reconcile_running")
     size = (await count_compared(connection, [workspace]))[workspace]
-    job = await _insert(connection, workspace, "reconcile", Reconciling(repair=repair), size)
+    job = await _insert(connection, workspace, "reconcile", None, Reconciling(repair=repair), size)
     await write_audit(connection, workspace, "reconcile.ordered", job.job_id, after={"repair": repair})
     return job
 
 
-async def _insert(
-    connection: Connection, workspace: int, kind: Kind, parameters: Generation | Reconciling, size: int
+async def create_change(
+    connection: Connection, book: BookRow, order: ChangeCodes, workspace: WorkspaceRow, now_ms: int
 ) -> JobRow:
-    values = (uuid7(), workspace, kind, encode_json(parameters), size)
-    return job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+    """Create a job for the codes that the book has now, in the caller's transaction. Raises Refusal `too_many_jobs`,
+    `book_archived`."""
+    await check_book(connection, book.workspace, book.book)
+    await _check_unfinished(connection, book.workspace, "change", MAX_CHANGES)
+    expires_ms = now_ms + workspace.clock_offset_ms if order.action == "expire" else None
+    if isinstance(order.expires_at, datetime):
+        expires_ms = to_ms(order.expires_at)
+    chosen = order.filter or CodeFilter()
+    expires_at = None if expires_ms is None else from_ms(expires_ms)
+    change = CodeChange(action=order.action, filter=chosen, expires_at=expires_at)
+    count, after = cast("Record", await connection.fetchrow(query("extent_of_book"), book.workspace, book.book))
+    named = order.users or chosen.codes
+    size = count if named is None else len(named)
+    job = await _insert(connection, book.workspace, "change", book.book, change, size, after)
+    if order.users:
+        await connection.execute(query("insert_job_users"), job.job_id, book.workspace, order.users)
+    # The audit has no whole codes.
+    shown = msgspec.structs.replace(change, filter=msgspec.structs.replace(chosen, codes=None))
+    ordered = {"jobId": job.job_id, **msgspec.to_builtins(shown), "requested": size}
+    await write_audit(connection, book.workspace, "codes.changeOrdered", book.book_id, after=ordered)
+    return job
+
+
+async def _check_unfinished(connection: Connection, workspace: int, kind: Kind, most: int) -> None:
+    if cast("int", await connection.fetchval(query("count_unfinished_jobs"), workspace, kind, most)) >= most:
+        raise Refusal("too_many_jobs")
+
+
+async def _insert(
+    connection: Connection,
+    workspace: int,
+    kind: Kind,
+    book: int | None,
+    parameters: Parameters,
+    size: int,
+    before: int = 0,
+) -> JobRow:
+    job_id = uuid7()
+    values = (job_id, workspace, kind, book, encode_json(parameters), size, before)
+    await connection.execute(query("insert_job"), *values)
+    return await read_job(connection, workspace, job_id)
 
 
 async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:
     """Raises Refusal `job_not_found`."""
-    record = await database.fetchrow(query("read_job"), workspace, job_id)
-    if record is None:
+    job = (await jobs_by_id(database, [job_id])).get(job_id)
+    if job is None or job.workspace != workspace:
         raise Refusal("job_not_found")
-    return job_of(record)
+    return job
+
+
+async def jobs_by_id(database: Database, ids: Sequence[UUID]) -> dict[UUID, JobRow]:
+    """Jobs of any workspace."""
+    jobs = [_job_of(record) for record in await database.fetch(query("jobs_by_id"), ids)]
+    return {job.job_id: job for job in jobs}
 
 
 async def page_jobs(database: Database, workspace: int, limit: int, before: UUID) -> list[JobRow]:
     """Jobs with ids below `before`, newest first."""
-    return [job_of(record) for record in await database.fetch(query("page_jobs"), workspace, limit, before)]
+    return [_job_of(record) for record in await database.fetch(query("page_jobs"), workspace, limit, before)]
+
+
+def _job_of(record: Record) -> JobRow:
+    fields = {name: record[name] for name in JobRow.__struct_fields__}
+    fields["parameters"] = msgspec.json.decode(record["parameters"], type=_PARAMETERS[record["kind"]])
+    fields["errors"] = msgspec.json.decode(record["errors"])
+    fields["pending"] = None if record["pending"] is None else unpack_pending(record["pending"])
+    return JobRow(**fields)
+
+
+async def set_status(pool: Pool, workspace: int, job_id: UUID, status: Control) -> JobRow:
+    """Pause, resume or cancel a change; one that has this status stays as it is. Raises Refusal `job_not_found`,
+    `job_ended`."""
+    async with pool.acquire() as connection, connection.transaction():
+        if await connection.fetchrow(query("set_job_status"), workspace, job_id, status) is not None:
+            await write_audit(connection, workspace, _AUDITED[status], job_id)
+        job = await read_job(connection, workspace, job_id)
+        if job.kind != "change":
+            raise Refusal("job_ended", "Only a job that changes codes can be paused, resumed or cancelled.")
+        if job.status != status:
+            raise Refusal("job_ended", f"The job has ended, with the status {job.status}.")
+        return job
 
 
 async def take_job(
@@ -120,16 +251,25 @@ async def take_job(
 ) -> JobRow | None:
     """Lease a job of the partition that has no live lease. Of the workspaces in `served` the first is preferred, and
     before them every other one; then a small job."""
-    record = await database.fetchrow(query("take_job"), token, lease_s, partition, kind, served)
-    return None if record is None else job_of(record)
+    job_id = await database.fetchval(query("take_job"), token, lease_s, partition, kind, served)
+    return None if job_id is None else (await jobs_by_id(database, [job_id]))[job_id]
 
 
-async def advance_job(connection: Connection, job_id: UUID, token: UUID, done: int, lease_s: int) -> int:
-    """Add to the job's progress and renew the lease; return the total. Raises LostLease."""
-    total = await connection.fetchval(query("advance_job"), job_id, token, done, lease_s)
-    if total is None:
+async def advance_job(
+    connection: Connection,
+    job_id: UUID,
+    token: UUID,
+    lease_s: int,
+    done: int,
+    results: Sequence[Result] = (),
+    before: int = 0,
+) -> str:
+    """Add to the job's progress, move its cursor and renew the lease; return the job's status. Raises LostLease."""
+    counts = [results.count(kind) for kind in ("changed", "unchanged", "refused")]
+    status = await connection.fetchval(query("advance_job"), job_id, token, lease_s, done, *counts, before)
+    if status is None:
         raise LostLease(job_id)
-    return total
+    return status
 
 
 async def size_job(database: Database, job_id: UUID, token: UUID, done: int, total: int, lease_s: int) -> None:
@@ -138,11 +278,17 @@ async def size_job(database: Database, job_id: UUID, token: UUID, done: int, tot
         raise LostLease(job_id)
 
 
-async def finish_job(database: Database, job_id: UUID, token: UUID, errors: Sequence[str] = ()) -> None:
-    """Mark the job as done, or failed with the errors. Raises LostLease."""
+async def end_job(pool: Pool, job_id: UUID, token: UUID, errors: Sequence[str] = ()) -> None:
+    """Mark the job as done, or failed with the errors. Raises LostLease, also if it was paused or cancelled."""
     status = "failed" if errors else "done"
-    if await database.fetchval(query("finish_job"), job_id, token, status, encode_json(errors)) is None:
-        raise LostLease(job_id)
+    async with pool.acquire() as connection, connection.transaction():
+        ended = await connection.fetchrow(query("end_job"), job_id, token, status, encode_json(errors))
+        if ended is None:
+            raise LostLease(job_id)
+        if ended["kind"] == "change":
+            counts = {name: ended[name] for name in ("changed", "unchanged", "refused")}
+            after = {"jobId": job_id, "status": status, **counts}
+            await write_audit(connection, ended["workspace"], "codes.changed", ended["book_id"], after=after)
 
 
 async def release_job(database: Database, job_id: UUID, token: UUID) -> None:
@@ -151,18 +297,52 @@ async def release_job(database: Database, job_id: UUID, token: UUID) -> None:
 
 
 async def prune_jobs(database: Database, limit: int) -> int:
-    """Delete at most so many of the oldest ended jobs; return their number."""
+    """Delete at most so many of the oldest ended jobs, with their results; return their number."""
     return int((await database.execute(query("prune_jobs"), KEEP_DAYS, limit)).split()[1])
 
 
-def job_of(record: Record) -> JobRow:
-    fields: dict[str, Any] = dict(record)
-    counts = {name: fields.pop(name, None) for name in ("book_id", "changed", "unchanged", "refused")}
-    parameters, fields["parameters"], fields["change"] = fields["parameters"], None, None
-    if fields["kind"] == "change":
-        ordered = msgspec.json.decode(parameters, type=CodeChange)
-        fields["change"] = CodeChangeProgress(**msgspec.structs.asdict(ordered), **counts)
-    else:
-        fields["parameters"] = msgspec.json.decode(parameters, type=_PARAMETERS[fields["kind"]])
-    fields["errors"] = msgspec.json.decode(fields["errors"])
-    return JobRow(**fields)
+async def keep_pending(database: Database, job_id: UUID, token: UUID, page: PendingCodes, lease_s: int) -> None:
+    """Store the codes that scripts will decide next. Raises LostLease, also if the job was paused or cancelled."""
+    if await database.fetchval(query("keep_pending"), job_id, token, lease_s, pack_pending(page)) is None:
+        raise LostLease(job_id)
+
+
+async def store_page(connection: Connection, job_id: UUID, token: UUID, lease_s: int, page: Page) -> str:
+    """Store a page's results and the job's progress, in the caller's transaction, and return the job's status. Raises
+    LostLease."""
+    results: list[Result] = [one.result for one in page.results]
+    status = await advance_job(connection, job_id, token, lease_s, page.examined, results, page.last)
+    if page.results:
+        await connection.execute(query("insert_job_results"), job_id, page.last, pack_results(page.results))
+    return status
+
+
+async def read_results(database: Database, job_id: UUID) -> AsyncIterator[list[CodeResult]]:
+    """The results of a change so far, the newest codes first, page by page."""
+    before = 2**63 - 1
+    while (page := await database.fetchrow(query("page_job_results"), job_id, before)) is not None:
+        before = page["position"]
+        yield unpack_results(page["lines"])
+
+
+async def read_undecided(database: Database, job_id: UUID) -> list[JobUser]:
+    """The users who have no code yet, in the request's order."""
+    return [JobUser(*row) for row in await database.fetch(query("undecided_users"), job_id)]
+
+
+async def store_decided(
+    connection: Connection, job_id: UUID, token: UUID, lease_s: int, last: int, decided: Sequence[DecidedUser]
+) -> str:
+    """Store what became of users and the job's cursor, in the caller's transaction, and return the job's status. Raises
+    LostLease."""
+    results: list[Result] = [one.result for one in decided]
+    status = await advance_job(connection, job_id, token, lease_s, len(decided), results, last)
+    if decided:
+        columns = (list(column) for column in zip(*decided, strict=True))
+        await connection.execute(query("decide_users"), job_id, *columns)
+    return status
+
+
+async def read_assigned(database: Database, job_id: UUID) -> list[AssignedCode]:
+    """What became of a job's users so far."""
+    return [AssignedCode(*row) for row in await database.fetch(query("assigned_users"), job_id)]

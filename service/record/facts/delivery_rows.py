@@ -11,7 +11,6 @@ from asyncpg import Pool, Record
 from service.domain.webhook_protocol import GIVE_UP_S
 from service.formats.event_id import EventId
 from service.record.config.audit_log import write_audit
-from service.record.config.job_rows import JobRow, job_of
 from service.record.facts.history_pages import PastRedemption
 from service.record.pool import Database
 from service.record.queries import query
@@ -150,11 +149,6 @@ async def switch_off(pool: Pool, webhook: int, gone: bool) -> bool:
 async def redemptions_by_id(database: Database, ids: Sequence[UUID]) -> dict[UUID, PastRedemption]:
     redemptions = [PastRedemption(*row) for row in await database.fetch(query("redemptions_by_id"), ids)]
     return {redemption.redemption_id: redemption for redemption in redemptions}
-
-
-async def jobs_by_id(database: Database, ids: Sequence[UUID]) -> dict[UUID, JobRow]:
-    jobs = [job_of(record) for record in await database.fetch(query("jobs_by_id"), ids)]
-    return {job.job_id: job for job in jobs}
 
 
 async def assignments_by_event(

@@ -127,7 +127,7 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     await _update_all(database, "erase_owner", *args, erasure.position)
     await _update_all(database, "erase_redemptions", *args, *up_to)
     await _update_all(database, "erase_archived", *args, *up_to)
-    await _update_all(database, "erase_change_users", *args)
+    await _update_all(database, "erase_job_users", *args)
     await database.execute(query("wait_for_lock_notes"))
     await _update_all(database, "erase_lock_notes", *args)
     await _erase_quarantined(database, erasure, last)

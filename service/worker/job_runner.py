@@ -1,0 +1,92 @@
+"""Work on a partition's jobs of one kind, each for a turn."""
+
+import asyncio
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+
+from service.domain.errors import Refusal
+from service.record.config import job_rows
+from service.record.config.job_rows import JobRow, Kind, LostLease
+from service.record.pool import wait_out_outage
+from service.worker.lease_keeper import Lease
+
+LEASE_S = 30
+TURN_S = 1.0
+"""After this time another workspace's job has its turn."""
+MAX_KNOWN = 1_000
+"""Workspaces whose last turns are remembered."""
+
+log = structlog.get_logger()
+
+
+class JobRunner(ABC):
+    """One for each open partition and kind.
+
+    1. Take a job without a live lease. Workspaces take turns of a second; of a workspace small jobs come first. Taking
+       a partition's lease ends those of its jobs, so its next holder continues them at once.
+    2. Work on it until it is done, or its turn ends.
+    3. Mark it as done; or as failed, with the sentence of a refusal that repeating does not mend.
+    """
+
+    kind: ClassVar[Kind]
+    task: ClassVar[str]
+    """The name of the worker's task, by which a lease says that there is work."""
+
+    def __init__(self, pool: asyncpg.Pool, partition: int) -> None:
+        self._pool, self._partition = pool, partition
+        self._served: dict[int, None] = {}
+        """The workspaces whose jobs had a turn; first the one whose turn was longest ago."""
+
+    @abstractmethod
+    async def _work(self, job: JobRow, token: UUID, ends: float) -> bool:
+        """Work on the job until this time; return whether it is done. Raises LostLease, Refusal."""
+
+    async def run(self, lease: Lease) -> None:
+        while True:
+            is_idle = True
+            try:
+                with wait_out_outage(log):
+                    is_idle = not await self.run_one()
+            except Refusal as refusal:  # Redis or Postgres takes no changes now, or the book has to return first
+                log.info("job_waits", kind=self.kind, reason=refusal.code)
+            if is_idle:
+                await lease.until_due(self.task)
+
+    async def run_one(self) -> bool:
+        """Work on one job for its turn; return False if there was none. Raises a temporary Refusal."""
+        token = uuid4()
+        job = await job_rows.take_job(self._pool, self._partition, token, LEASE_S, self.kind, list(self._served))
+        if job is None:
+            return False
+        self._note_turn(job.workspace)
+        try:
+            await self._give_turn(job, token)
+        except LostLease:
+            log.info("job_stopped", job_id=str(job.job_id))
+        finally:
+            with contextlib.suppress(Exception):  # the lease expires
+                await asyncio.shield(job_rows.release_job(self._pool, job.job_id, token))
+        return True
+
+    async def _give_turn(self, job: JobRow, token: UUID) -> None:
+        errors = list[str]()
+        try:
+            if not await self._work(job, token, time.monotonic() + TURN_S):
+                return
+        except Refusal as refusal:
+            if refusal.outcome.status == 503:
+                raise
+            errors.append(refusal.detail)
+        await job_rows.end_job(self._pool, job.job_id, token, errors)
+
+    def _note_turn(self, workspace: int) -> None:
+        self._served.pop(workspace, None)
+        self._served[workspace] = None
+        if len(self._served) > MAX_KNOWN:
+            del self._served[next(iter(self._served))]
