@@ -88,7 +88,7 @@ def may_name_a_user(head: str) -> bool:
 
 
 def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
-    """Replace these users by pseudonyms in an entry, and remove their addresses and agents."""
+    """Replace these users by pseudonyms in an entry."""
     if not may_name_a_user(entry):
         return entry
     fingerprint, outcome, payload = parse_entry(entry)
@@ -116,28 +116,19 @@ def _replace_in_view(view: str, pseudonyms: Mapping[str, str]) -> str:
 
 
 def _replace_in_answer(payload: str, pseudonyms: Mapping[str, str]) -> str:
-    """Replace users in the location and body of an answer off the hot path."""
+    """Replace users in an answer off the hot path: a batch, or a quarantined event."""
     location, _, body = payload.partition(" ")
-    user = location.removeprefix("/v1/users/")
-    location = f"/v1/users/{pseudonyms[user]}" if user in pseudonyms else location
     if is_kept_batch(body):
         return f"{location} {batch_without_users(body, pseudonyms)}"
     text = decompress_body(body)
-    if text.startswith((b"{", b"[")) and any(b'"userId":' + msgspec.json.encode(user) in text for user in pseudonyms):
-        body = compress_body(msgspec.json.encode(_replace_in_json(msgspec.json.decode(text), pseudonyms)))
+    if text.startswith(b"{") and any(b'"userId":' + msgspec.json.encode(user) in text for user in pseudonyms):
+        body = compress_body(msgspec.json.encode(_replace_in_event(msgspec.json.decode(text), pseudonyms)))
     return f"{location} {body}"
 
 
-def _replace_in_json(value: Any, pseudonyms: Mapping[str, str]) -> Any:
-    if isinstance(value, list):
-        return [_replace_in_json(item, pseudonyms) for item in value]
-    if not isinstance(value, dict):
-        return value
-    replaced = {name: _replace_in_json(member, pseudonyms) for name, member in value.items()}
-    user = value.get("userId")
-    if isinstance(user, str) and user in pseudonyms:
-        replaced["userId"] = pseudonyms[user]
-        replaced |= {name: None for name in ("ipAddress", "userAgent") if name in replaced}
-        if "text" in value:  # of a quarantined event (service/formats/quarantined_event.py)
-            replaced["text"] = value["text"].replace(f" by user {user}", f" by user {pseudonyms[user]}", 1)
-    return replaced
+def _replace_in_event(event: dict[str, Any], pseudonyms: Mapping[str, str]) -> dict[str, Any]:
+    """Replace the user of a quarantined event, whom its text names, too (service/formats/quarantined_event.py)."""
+    user = event["userId"]
+    pseudonym = pseudonyms[user]
+    text = event["text"].replace(f" by user {user}", f" by user {pseudonym}", 1)
+    return event | {"userId": pseudonym, "text": text}

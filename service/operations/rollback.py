@@ -57,19 +57,14 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     return Command("rollback_order", names, (*_arguments(call, request), encode_field(order)), _render_order)
 
 
-def _rolled_at(reply: Reply) -> int | None:
-    """The time of the rollback; None in answers that an older version stored."""
-    return int(reply[4]) if reply[4] != "" else None
-
-
 def _render(reply: Reply, durability: str) -> Rendered:
-    return Rendered(200, redemption_json(reply[1], reply[2], _rolled_at(reply), durability), bool(reply[3]))
+    return Rendered(200, redemption_json(reply[1], reply[2], int(reply[4]), durability), bool(reply[3]))
 
 
 def _render_order(reply: Reply, durability: str) -> Rendered:
     records: list[str] = reply[1].split("\n") if reply[1] else []  # none if the order had only a gift
     pairs = zip(records, reply[2].split(" ") if records else [], strict=True)
-    items = [msgspec.Raw(redemption_json(record, book_id, _rolled_at(reply))) for record, book_id in pairs]
+    items = [msgspec.Raw(redemption_json(record, book_id, int(reply[4]))) for record, book_id in pairs]
     body = RolledBack(items=items, durability=durability)  # type: ignore[arg-type]
     return Rendered(200, encode(body), bool(reply[3]))
 

@@ -1,6 +1,5 @@
 """A batch under an Idempotency-Key: Redis stores a reference, from which its answer is rendered again."""
 
-import json
 import os
 import signal
 from typing import Any
@@ -8,7 +7,6 @@ from uuid import uuid4
 
 import httpx
 
-from service.formats.idempotency_entry import compress_body
 from tests.integration.test_recalling import forget
 from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused
 from tests.waiting import until
@@ -107,22 +105,6 @@ def test_redis_stores_a_reference(service: Service) -> None:
         kept = entry(service, key)
         assert kept.split(" ")[4].startswith("B")
         assert len(kept) < 300 + most_bytes * SIZE, (op, len(kept))
-
-
-def test_an_answer_of_the_previous_version(service: Service) -> None:
-    """An answer that the previous version stored as JSON, compressed or not, is answered."""
-    operations = [{"op": "unlock", "code": service.coupon(), "lockToken": "gone"}] * 2
-    for count in (1, 600):
-        key = uuid4().hex
-        ok(ask(service, key, operations))
-        body = json.dumps({"results": [{"status": 201, "body": {"userId": "x"}}] * count}).encode()
-        with service.redis() as client:
-            (name,) = client.scan_iter(f"*:i:{key}", count=10_000)
-            kept = client.get(name)
-            client.set(name, f"{kept.rsplit(' ', 1)[0]} {compress_body(body)}", keepttl=True)
-            answer = ask(service, key, operations)
-            client.set(name, kept, keepttl=True)  # as Postgres has it: other tests compare both stores
-        assert answer.content == body
 
 
 def test_without_postgres_it_is_unavailable(patient: Service) -> None:

@@ -60,7 +60,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
         first.extend([await place.do(operation, code, key, userId=asker) for operation, code, key, asker in asked])
         workspace = Workspace(place.decider)
         assert await workspace.claim(place.caller, "k-json", "f") is None
-        await workspace.settle(place.caller, "k-json", "f", 201, b'{"userId":"%b"}' % user.encode(), "")
+        await workspace.settle(place.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
         await record(place)
         async for page in read_entries(*args):
             yield page

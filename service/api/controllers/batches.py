@@ -18,7 +18,7 @@ from service.api.recall import decide, resolve_recall
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, encode_field
 from service.domain.limits import make_rate_headers
-from service.formats.batch_answers import KeptBatch, KeptReply, OwnIds, is_kept_batch, keep_batch, read_batch, reply_of
+from service.formats.batch_answers import KeptBatch, KeptReply, OwnIds, keep_batch, read_batch, reply_of
 from service.hot.turns import MAX_REQUESTS
 from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, read, split
@@ -133,8 +133,7 @@ class Batches(Controller):
             return ActionResult(status=200, body=_join_results(batch_run.results), reference=reference)
 
         async def restore(stored: bytes) -> bytes:
-            text = stored.decode()
-            return await _restore_body(request, call, operations, read_batch(text)) if is_kept_batch(text) else stored
+            return await _restore_body(request, call, operations, read_batch(stored.decode()))
 
         response = await run_once(request, caller, body, act, restore)
         if applied:
