@@ -1,7 +1,6 @@
 """A service of a load's own, for as long as it takes, and what it spends."""
 
 import contextlib
-import json
 import os
 import signal
 import tempfile
@@ -22,18 +21,18 @@ PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worke
 
 
 @contextmanager
-def own_service(tree: Path = ROOT) -> Iterator[Run]:
+def own_service(tree: Path = ROOT, partitions: int = 0) -> Iterator[Run]:
     """A `scrip run` of this tree or another on data of its own, ready; gone afterwards."""
     fresh = tempfile.TemporaryDirectory(prefix="scrip-load-", ignore_cleanup_errors=True)
-    with fresh as folder, running(Path(folder) / "data", tree) as run:
+    with fresh as folder, running(Path(folder) / "data", tree, partitions) as run:
         yield run
 
 
 @contextmanager
-def running(data_dir: Path, tree: Path = ROOT) -> Iterator[Run]:
-    """A `scrip run` on a data folder, ready, with SCRIP_TEST_PARTITIONS partitions; it ends with the block. Figures are
-    those of a workspace with default settings: the demo's own history of locks is turned off."""
-    run = Run(data_dir, free_port(), tree, partitions=int(os.environ.get("SCRIP_TEST_PARTITIONS") or 1))
+def running(data_dir: Path, tree: Path = ROOT, partitions: int = 0) -> Iterator[Run]:
+    """A `scrip run` on a data folder, ready, with so many partitions, or SCRIP_TEST_PARTITIONS; it ends with the block.
+    Figures are those of a workspace with default settings: the demo's own history of locks is turned off."""
+    run = Run(data_dir, free_port(), tree, partitions=partitions or int(os.environ.get("SCRIP_TEST_PARTITIONS") or 1))
     try:
         _stop_noting_locks(run.until_ready().url)
         yield run
@@ -43,14 +42,10 @@ def running(data_dir: Path, tree: Path = ROOT) -> Iterator[Run]:
 
 
 def _stop_noting_locks(url: str) -> None:
-    """Turn `lockHistory` off, unless this is a tree of before it."""
-    address, key = f"{url}/v1/workspace", {"Authorization": "Bearer demo_admin", "Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(address, headers=key), timeout=PATIENCE_S) as answer:
-        has_history = json.load(answer).get("lockHistory")
-    if has_history:
-        body = json.dumps({"lockHistory": False}).encode()
-        change = urllib.request.Request(address, body, key, method="PATCH")
-        urllib.request.urlopen(change, timeout=PATIENCE_S).close()
+    """Turn `lockHistory` off."""
+    key = {"Authorization": "Bearer demo_admin", "Content-Type": "application/json"}
+    change = urllib.request.Request(f"{url}/v1/workspace", b'{"lockHistory": false}', key, method="PATCH")
+    urllib.request.urlopen(change, timeout=PATIENCE_S).close()
 
 
 class Meter:

@@ -2,8 +2,7 @@
 
 A service of its own, whose Redis is sent the scripts that an API would send. First while the worker is stopped, so that
 a backlog waits for it: what it then records, and what each part spends on an event. Then at a steady rate, each redeem
-after a lock: how far the record is behind (Redis's time then is the scripts', and isn't shown). With `--against` rounds
-alternate between this tree's service and another's, on the same machine in the same minutes."""
+after a lock: how far the record is behind (Redis's time then is the scripts', and isn't shown)."""
 
 import argparse
 import asyncio
@@ -12,7 +11,6 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -21,7 +19,7 @@ import hiredis
 
 from loadtests.figures import Row, say, table
 from loadtests.ground import new_codes, new_id
-from loadtests.own import ROOT, Meter, own_service
+from loadtests.own import Meter, own_service
 from loadtests.subject import Subject, opened
 from service.access.caller import SCOPES, Caller
 from service.domain.outcomes import OK
@@ -88,10 +86,10 @@ def _packed(*words: Any) -> bytes:
 
 
 class Recorded:
-    """A service of one tree, and its Redis as an API sees it."""
+    """A service, and its Redis as an API sees it."""
 
-    def __init__(self, subject: Subject, name: str, keyed: int) -> None:
-        self._subject, self._name, self._keyed = subject, name, keyed
+    def __init__(self, subject: Subject, keyed: int) -> None:
+        self._subject, self._keyed = subject, keyed
         self.rows: list[Row] = []
 
     async def go(self, events: int, rate: int, seconds: int) -> None:
@@ -145,7 +143,7 @@ class Recorded:
     ) -> None:  # fmt: skip
         row = Row(
             part="lag",
-            what=f"{self._name}: {phase}",
+            what=phase,
             unit="events",
             a_second=events / seconds,
             codes=events,
@@ -157,26 +155,23 @@ class Recorded:
         say(f"{row.what}: {row.a_second:,.0f} a second, {lag_s:.2f} s behind")
 
 
-async def measure(tree: Path, name: str, chosen: argparse.Namespace) -> list[Row]:
-    """One round on one tree."""
-    with own_service(tree) as run:
+async def measure(chosen: argparse.Namespace) -> list[Row]:
+    """The rows."""
+    with own_service() as run:
         async with opened(run) as subject:
-            recorded = Recorded(subject, name, chosen.keyed)
+            recorded = Recorded(subject, chosen.keyed)
             await recorded.go(chosen.events, chosen.rate, chosen.seconds)
             return recorded.rows
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much, and of which trees."""
+    """How much."""
     options.add_argument("--events", type=int, default=200_000, help="of the backlog")
     options.add_argument("--rate", type=int, default=8_000, help="redemptions a second, each after a lock")
     options.add_argument("--seconds", type=int, default=10, help="for so long")
     options.add_argument("--keyed", type=int, default=1, metavar="N", help="every Nth has an Idempotency-Key; 0: none")
-    options.add_argument("--against", type=Path, help="another checkout, to compare with")
-    options.add_argument("--rounds", type=int, default=1)
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the table."""
-    trees = [*([("other", chosen.against)] if chosen.against else []), ("this", ROOT)] * chosen.rounds
-    print(table([row for name, tree in trees for row in asyncio.run(measure(tree, name, chosen))]))
+    print(table(asyncio.run(measure(chosen))))

@@ -4,16 +4,14 @@
 protocol; the connection to Redis is the real one but for its transport, and gets replies as Redis gives them. What
 uvloop and the kernel do is not in the figure. The machine may be shared: of many turns the fastest twentieth counts,
 which others disturbed least.
-`--count` adds instructions, by callgrind: they repeat. `--profile` prints where CPU goes, and slows all down.
+`--count` adds instructions, by callgrind: they repeat.
 """
 
 import argparse
 import asyncio
-import cProfile
 import gc
 import hashlib
 import os
-import pstats
 import subprocess
 import sys
 import tempfile
@@ -214,20 +212,11 @@ def add_options(options: argparse.ArgumentParser) -> None:
     """How much, or where."""
     options.add_argument("--requests", type=int, default=200_000)
     options.add_argument("--connections", type=int, default=CONNECTIONS, help="at most 64")
-    options.add_argument("--profile", type=int, metavar="LINES", help="where it goes, instead of how much")
     options.add_argument("--count", action="store_true", help="instructions as well, by valgrind's callgrind")
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Print µs of CPU a request and, if asked, instructions; plain and full."""
-    if chosen.profile:
-        for name, (is_full, _) in _SHAPES.items():
-            turns = rounds(is_full, chosen.connections)
-            profile = cProfile.Profile()
-            profile.runcall(uvloop.run, measure(turns, chosen.requests // 4))
-            print(f"{name}:")
-            pstats.Stats(profile).sort_stats("tottime").print_stats(chosen.profile)
-        return 0
     _print("µs of CPU", chosen.connections, partial(measure, requests=chosen.requests))
     return _run_under_callgrind(chosen.connections) if chosen.count else 0
 

@@ -3,10 +3,7 @@
 A service of its own, with two partitions, has a workspace with many open assignments, and redemptions with
 Idempotency-Keys. Then the workspace moves (`scrip move`), while a client locks other codes of it. A row for each number
 of codes: the whole move, the time that the workspace was closed, as the worker measured it, the client's longest wait,
-with repeats, and the worker's memory before the move and at most.
-
-With --rate it moves the workspace of one new service after another, while so many codes a second are locked and
-redeemed. A row for each move."""
+with repeats, and the worker's memory before the move and at most."""
 
 import argparse
 import asyncio
@@ -14,21 +11,16 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 
-from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.ground import new_codes, new_id
-from loadtests.own import ROOT, Meter
-from loadtests.subject import CHECKOUT, Subject, opened, redeem
+from loadtests.own import Meter, own_service
+from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import Ask
 from tests.harness.running import Run
-from tests.harness.servers import free_port
 
 BATCH, BATCHES_AT_ONCE, AT_ONCE = 1_000, 4, 100
 USERS = 1_000_000
@@ -39,32 +31,6 @@ _HEADS = (
     "open assignments", "Idempotency-Keys", "keys copied", "move s", "closed ms", "a client's longest wait ms",
     "CPU s of worker, Postgres, Redis", "worker MiB before, at most", "load",
 )  # fmt: skip
-_UNDER_LOAD = ("wanted a second", "redeemed a second", "keys copied", "move s", "closed ms", "attempts", "load")
-LOAD_S, WARM_S = 120, 3.0
-"""The load's longest time, and for how long it runs before the move."""
-
-
-async def measure_under_load(run: Run, rate: int) -> list[str]:
-    """The row of one move, while so many codes a second are locked and redeemed."""
-    async with opened(run) as subject:
-        stock = await subject.stock(rate * LOAD_S, full=True)
-        other = await subject.postgres.fetchval("SELECT 1 - partition FROM workspaces WHERE name = 'demo'")
-        options = {"seconds": LOAD_S, "connections": 64, "rate": rate, **stock.options}
-        loading = asyncio.create_task(generator.drive(run.url, CHECKOUT, "pairs", full=True, **options))
-        await asyncio.sleep(WARM_S)
-        before, began = await _redeemed(subject), time.monotonic()
-        await asyncio.to_thread(_scrip, run, "move", "demo", str(other))
-        took_s, redeemed = time.monotonic() - began, await _redeemed(subject) - before
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
-        ((closed_ms, attempts, total),) = await subject.postgres.fetch(_LAST_MOVE)
-    figures = (f"{rate:,}", f"{redeemed / took_s:,.0f}", f"{total:,}", f"{took_s:.1f}", f"{closed_ms:,}")
-    return [*figures, str(attempts), f"{os.getloadavg()[0]:.1f}"]
-
-
-async def _redeemed(subject: Subject) -> int:
-    rows = await subject.postgres.fetch("SELECT count(*) FROM redemptions")
-    return rows[0][0]
 
 
 async def measure(run: Run, codes: int, keys: int) -> list[str]:
@@ -143,40 +109,17 @@ def _scrip(run: Run, *command: str) -> None:
     subprocess.run([sys.executable, "-m", "service", *command], cwd=run.tree, env=env, check=True, stdout=sys.stderr)
 
 
-@contextmanager
-def _service(tree: Path) -> Iterator[Run]:
-    with tempfile.TemporaryDirectory(prefix="scrip-moves-", ignore_cleanup_errors=True) as folder:
-        run = Run(Path(folder) / "data", free_port(), tree, partitions=2)
-        try:
-            yield run.until_ready()
-        finally:
-            run.end()
-
-
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How many codes, and of which tree."""
+    """How many codes."""
     options.add_argument("--codes", type=int, nargs="+", default=[100_000, 1_000_000], help="open assignments")
     options.add_argument("--keys", type=float, default=0.1, help="redemptions with a key, as a part of the codes")
-    options.add_argument("--rate", type=int, help="codes a second that are redeemed during moves")
-    options.add_argument("--moves", type=int, default=10, help="how many moves with --rate")
-    options.add_argument("--tree", type=Path, default=ROOT, help="whose service it is")
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the table."""
     rows = list[list[str]]()
-    if chosen.rate:
-        for _ in range(chosen.moves):
-            with _service(chosen.tree) as service:
-                rows.append(asyncio.run(measure_under_load(service, chosen.rate)))
-        _print_table(_UNDER_LOAD, rows)
-        return
     for codes in chosen.codes:
-        with _service(chosen.tree) as service:
+        with own_service(partitions=2) as service:
             rows.append(asyncio.run(measure(service, codes, int(codes * chosen.keys))))
-    _print_table(_HEADS, rows)
-
-
-def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     where = machine()
-    print(f"{where['taken']}, {where['cores']} × {where['cpu']}:\n\n{markdown(heads, rows)}")
+    print(f"{where['taken']}, {where['cores']} × {where['cpu']}:\n\n{markdown(_HEADS, rows)}")

@@ -9,11 +9,9 @@ import argparse
 import asyncio
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -21,12 +19,11 @@ from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
 from loadtests.ground import Ground
-from loadtests.own import ROOT, Meter
+from loadtests.own import Meter, own_service
 from loadtests.subject import opened
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
 from tests.harness.running import Run
-from tests.harness.servers import free_port
 from tests.harness.workspaces import make_workspace
 
 HONEST, CONNECTIONS = 10, 16
@@ -359,21 +356,16 @@ async def _beside(name: str, place: Place, honest: Honest, seconds: int) -> Sequ
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """What to do beside them, how many requests, and of which tree."""
+    """What to do beside them, and how many requests."""
     options.add_argument("--works", nargs="+", choices=WORKS, default=[*WORKS], help="of the eleventh tenant")
     options.add_argument("--rate", type=int, default=2_000, help="assignments a second of all ten")
     options.add_argument("--seconds", type=int, default=10, help="beside each work")
     options.add_argument("--codes", type=int, default=LARGE, help="of the eleventh tenant's large book")
-    options.add_argument("--tree", type=Path, default=ROOT, help="whose service it is")
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the table."""
-    with tempfile.TemporaryDirectory(prefix="scrip-tenants-", ignore_cleanup_errors=True) as folder:
-        service = Run(Path(folder) / "data", free_port(), chosen.tree, partitions=2)
-        try:
-            rows = asyncio.run(measure(service.until_ready(), chosen))
-        finally:
-            service.end()
+    with own_service(partitions=2) as service:
+        rows = asyncio.run(measure(service, chosen))
     where = machine()
     print(f"{where['taken']}, {where['cores']} × {where['cpu']}:\n\n{markdown(_HEADS, rows)}")
