@@ -1,4 +1,4 @@
-"""Some of an operator's tasks of a day, by keyboard and by mouse. `python -m tests.browser.tasks` does all."""
+"""Some of an operator's tasks of a day, by keyboard and by mouse."""
 
 import pytest
 

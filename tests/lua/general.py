@@ -1,20 +1,12 @@
-"""The scripts without the texts of usual cases (lua/steps/usual_*.lua), so that what follows these decides everything.
+"""The scripts without the texts of usual cases (lua/steps/usual_*.lua): what follows these decides everything."""
 
-`python -m tests.lua.general [pytest's arguments]` runs the tests, all by default, on a copy of the tree without them.
-"""
-
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from service.hot import scripts
-from tests.harness.trees import copied
 
 ROOT = Path(__file__).parents[2]
 USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))
@@ -48,19 +40,3 @@ def general_texts() -> Iterator[None]:
     finally:
         scripts._body = kept
         scripts._fill_all.cache_clear()
-
-
-def main() -> int:
-    """Run the tests on a copy of the tree. Returns pytest's exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        copied(ROOT, tree, [path.name for path in ROOT.iterdir() if path.name not in (".git", ".scrip", ".venv")])
-        for name in USUAL:
-            path = tree / "lua" / "steps" / f"{name}.lua"
-            path.write_text(cut(path.read_text()))
-        command = [sys.executable, "-m", "pytest", *(sys.argv[1:] or ["tests", "-n", "4", "--dist", "loadfile"])]
-        return subprocess.call(command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)})
-
-
-if __name__ == "__main__":
-    sys.exit(main())

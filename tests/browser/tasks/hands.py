@@ -1,8 +1,6 @@
-"""Two ways to use a page: by the keyboard alone, and by the mouse. Both count their steps.
+"""Two ways to use a page: by the keyboard alone, and by the mouse. Neither way sets the focus or clicks by script.
 
-A step is a key or shortcut pressed, a click, a turn of the wheel, or a text typed, whatever its length. Neither way
-sets the focus or clicks by script. Only two dialogs of the system are left out: the list that a click on a select
-opens, and the choice of a file."""
+Only a dialog of the system is left out: the list that a click on a select opens."""
 
 import asyncio
 import time
@@ -44,31 +42,21 @@ class Hands(ABC):
 
     def __init__(self, operator: Operator) -> None:
         self.operator = operator
-        self.steps = 0
         self.remarks: list[str] = []
         """What makes the way hard."""
-        self._began = time.monotonic()
+        self._has_acted = False
 
     @property
     def page(self) -> Page:
         return self.operator.page
 
-    @property
-    def seconds(self) -> float:
-        """Since the task began."""
-        return time.monotonic() - self._began
-
     def begin(self) -> None:
-        """Begin to count: what the task needs is there."""
-        self.steps, self.remarks, self._began = 0, [], time.monotonic()
+        """Begin the task: what it needs is there."""
+        self.remarks, self._has_acted = [], False
 
     @abstractmethod
     async def press(self, target: Locator) -> None:
         """Press a button, or follow a link."""
-
-    @abstractmethod
-    async def tick(self, box: Locator) -> None:
-        """Change a checkbox."""
 
     @abstractmethod
     async def write(self, control: Locator, text: str) -> None:
@@ -90,21 +78,13 @@ class Hands(ABC):
     async def search(self, text: str) -> None:
         """Search in the console for this text."""
 
-    async def pick(self, control: Locator, file: Path) -> None:
-        """Pick a file."""
-        async with self.page.expect_file_chooser() as choosing:
-            await self.press(control)
-        self.steps += 1
-        await (await choosing.value).set_files(file)
-
     async def _key(self, key: str) -> None:
-        self.steps += 1
+        self._has_acted = True
         await self.page.keyboard.press(key)
 
     async def _type(self, control: Locator, text: str) -> None:
         if await control.input_value():
             await self._key("Control+A")
-        self.steps += 1
         await self.page.keyboard.type(text)
 
     def remark(self, text: str) -> None:
@@ -124,17 +104,12 @@ class Keyboard(Hands):
         await self._reach(target)
         await self._key("Enter")
 
-    async def tick(self, box: Locator) -> None:
-        await self._reach(box)
-        await self._key("Space")
-
     async def write(self, control: Locator, text: str) -> None:
         await self._reach(control)
         await self._type(control, text)
 
     async def choose(self, control: Locator, option: str) -> None:
         await self._reach(control)
-        self.steps += 1
         await self.page.keyboard.type(option)
         chosen = await control.evaluate("e => e.selectedOptions[0].textContent")
         if chosen != option:
@@ -171,7 +146,7 @@ class Keyboard(Hands):
         """Press Tab, Shift+Tab or keys that jump, until the target has the focus."""
         await expect(target).to_be_enabled()
         name = await target.evaluate(_NAME)
-        if self.steps and await self._is_focus_lost():
+        if self._has_acted and await self._is_focus_lost():
             self.remark(f"the focus is lost before “{name}”")
         for _ in range(_MOST_TABS):
             key = await target.evaluate(_NEXT_KEY, self.jumps)
@@ -192,11 +167,7 @@ class Mouse(Hands):
 
     async def press(self, target: Locator) -> None:
         at = await self._see(target)
-        self.steps += 1
         await self.page.mouse.click(at["x"], at["y"])
-
-    async def tick(self, box: Locator) -> None:
-        await self.press(box)
 
     async def write(self, control: Locator, text: str) -> None:
         if not await control.evaluate(_IS_FOCUSED):
@@ -205,7 +176,6 @@ class Mouse(Hands):
 
     async def choose(self, control: Locator, option: str) -> None:
         await self._see(control)
-        self.steps += 2
         await control.select_option(label=option)
 
     async def submit(self, button: Locator) -> None:
@@ -233,7 +203,6 @@ class Mouse(Hands):
             if time.monotonic() > deadline:
                 raise Impossible(f"“{name}” is cut off or covered")
             if not 0 <= at["y"] <= HEIGHT:
-                self.steps += 1
                 await self.page.mouse.move(WIDTH / 2, HEIGHT / 2)
                 await self.page.mouse.wheel(0, at["y"] - HEIGHT / 2)
                 await asyncio.sleep(_SCROLL_S)
