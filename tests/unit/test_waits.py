@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-HARNESS = TESTS.with_name("loadtests") / "harness"
 LOADS = {TESTS / folder for folder in ("browser/tasks", "drifts", "faults", "hostile")}
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
@@ -21,7 +20,7 @@ def test_no_test_waits_for_a_time() -> None:
     `sleep(0)` is left to them."""
     waits = [
         f"{path.name}: {line.strip()}"
-        for path in [*TESTS.rglob("*.py"), *HARNESS.glob("*.py")]
+        for path in TESTS.rglob("*.py")
         if path.name != "waiting.py"
         for line in path.read_text("utf-8").splitlines()
         if _fixed_end.search(line) or (_fixed_wait.search(line) and not _may_pause(path))
