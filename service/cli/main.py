@@ -25,6 +25,10 @@ from service.replay.command import replay
 if TYPE_CHECKING:
     from service.common.config import Settings
 
+_embedded = click.option(
+    "--embedded", is_flag=True, hidden=True, help="The database is that of `scrip run`, with demo data."
+)
+
 
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: scrip keys list demo"
@@ -71,14 +75,15 @@ def run(port: int | None) -> None:
 @click.option(
     "--tell-fd", type=int, hidden=True, help="The descriptor to which the pids of several processes are written."
 )
-def api(tell_fd: int | None) -> None:
+@_embedded
+def api(tell_fd: int | None, embedded: bool) -> None:
     """Serve the HTTP API. REDIS_URL and DATABASE_URL must be set.
 
     SCRIP_API_PROCESSES is the number of processes; SIGHUP replaces them one by one.
     """
     from service.embedded.exposure import check_keys
 
-    settings = _load_settings_with_servers()
+    settings = _load_settings_with_servers(embedded)
     _end_at_signals()
     asyncio.run(check_record(settings))
     asyncio.run(check_keys(settings))
@@ -96,9 +101,10 @@ def api(tell_fd: int | None) -> None:
 @click.option("--channel", type=int, required=True, help="The descriptor through which connections come.")
 @click.option("--tally", type=int, required=True, help="The descriptor of the counters that all processes share.")
 @click.option("--block", type=int, required=True, help="The block of the counters that this process writes.")
-def api_process(channel: int, tally: int, block: int) -> None:
+@_embedded
+def api_process(channel: int, tally: int, block: int, embedded: bool) -> None:
     """Serve as one of several API processes; started by their supervisor."""
-    settings = _load_settings_with_servers()
+    settings = _load_settings_with_servers(embedded)
     _end_at_signals()
     asyncio.run(check_record(settings))
     from service.serving.members import serve
@@ -107,14 +113,15 @@ def api_process(channel: int, tally: int, block: int) -> None:
 
 
 @main.command(epilog="Example: SCRIP_METRICS_PORT=9100 scrip worker")
-def worker() -> None:
+@_embedded
+def worker(embedded: bool) -> None:
     """Run a worker: it records in Postgres what Redis decides.
 
     It also writes the configuration that is in Postgres to Redis. Any number of workers may run; they share the work.
     REDIS_URL and DATABASE_URL must be set.
     """
     gc.disable()  # until its modules are imported: garbage collections would take a tenth of the start
-    settings = _load_settings_with_servers()
+    settings = _load_settings_with_servers(embedded)
     from service.worker.process import run
 
     run(settings)
@@ -174,11 +181,11 @@ def _end_at_signals() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
-def _load_settings_with_servers() -> "Settings":
+def _load_settings_with_servers(embedded: bool) -> "Settings":
     """Load the settings of a process that needs both servers. Raises Unusable if the URL of one is not set."""
     from service.common import config
 
-    settings = config.load()
+    settings = config.load(embedded=embedded)
     urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
     if missing := [name for name, url in urls.items() if url is None]:
         raise Unusable(

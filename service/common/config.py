@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import click
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.common.redis_address import MAX_PORT, check_redis_url
@@ -174,16 +174,13 @@ class Settings(BaseSettings):
     """Trusted issuers of user tokens; a JSON array in the environment."""
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split_list)] = ()
     """Origins whose pages may read answers. Empty: only the service's own pages."""
-    embedded: bool = False
-    """Whether the database is the embedded one, with demo data and public keys. Set by `scrip run`."""
-
-    webhook_allow_loopback: bool | None = None
-    """Whether webhooks may call this machine, and use plain `http` there. None: only in embedded mode."""
+    _embedded: bool = PrivateAttr(default=False)
 
     @property
-    def webhooks_to_loopback(self) -> bool:
-        """`webhook_allow_loopback` with its default applied."""
-        return self.embedded if self.webhook_allow_loopback is None else self.webhook_allow_loopback
+    def embedded(self) -> bool:
+        """Whether the database is the embedded one, with demo data and public keys. An option with which `scrip run`
+        starts its processes, and not of the environment."""
+        return self._embedded
 
     @field_validator("jwt_issuers")
     @classmethod
@@ -193,14 +190,16 @@ class Settings(BaseSettings):
         return value
 
 
-def load(**options: Any) -> Settings:
+def load(*, embedded: bool = False, **options: Any) -> Settings:
     """Load the settings; options of a command that are not None take precedence. Raises SettingsError with one line
     for each invalid value."""
     try:
-        return Settings(**{name: value for name, value in options.items() if value is not None})
+        settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         lines = [_describe(detail) for detail in error.errors(include_url=False)]
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None
+    settings._embedded = embedded
+    return settings
 
 
 def is_loopback(host: str) -> bool:

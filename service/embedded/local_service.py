@@ -145,9 +145,10 @@ class _LocalService:
             **os.environ,
             "REDIS_URL": self._redis_url,
             "DATABASE_URL": self._database_url,
-            "SCRIP_EMBEDDED": str(self._postgres is not None),
             "SCRIP_PORT": str(self._settings.port),
         }
+        if self._postgres is not None:
+            options = (*options, "--embedded")
         return ChildProcess(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
 
     def _make_supervised_api(self) -> ChildProcess:

@@ -53,7 +53,7 @@ async def _supervise(settings: Settings, tell_fd: int | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with bind_sockets(settings.host, settings.port) as listeners:
-        processes = Processes(settings.api_processes, listeners, tell_fd)
+        processes = Processes(settings.api_processes, listeners, tell_fd, embedded=settings.embedded)
         working = asyncio.create_task(processes.run(replace))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,6 +129,8 @@ class Process:
         tally, channel = str(self._processes.tally_file.fileno()), str(self._child_end.fileno())
         options = {"--channel": channel, "--tally": tally, "--block": str(self.block)}
         arguments = [text for option in options.items() for text in option]
+        if self._processes.embedded:
+            arguments.append("--embedded")
         self.child.argv = [sys.executable, "-m", "service", "api-process", *arguments]
         self.child.more_fds = (int(tally), int(channel))
 
@@ -194,8 +196,11 @@ class Processes:
     4. To stop, accept the queued connections, stop listening, and let all processes drain in parallel.
     """
 
-    def __init__(self, number: int, listeners: list[socket.socket], tell_fd: int | None) -> None:
-        self.number = number
+    def __init__(
+        self, number: int, listeners: list[socket.socket], tell_fd: int | None, *, embedded: bool = False
+    ) -> None:
+        """`embedded` is as in Settings."""
+        self.number, self.embedded = number, embedded
         self._listeners, self._tell_fd = listeners, tell_fd
         blocks = number + 1  # one more for the new process during a replacement
         self.tally_file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as this process runs

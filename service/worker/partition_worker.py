@@ -105,7 +105,7 @@ class PartitionWorker:
         self._declared, self._has_log = settings.redis_durability, False
         self._asks_report = False
         """Whether a committee of a cluster's nodes may confirm epochs."""
-        self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
+        self._to_loopback, self._standbys = settings.embedded, settings.standbys
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded

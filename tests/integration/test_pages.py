@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 import pytest
 
 from service.api.console import pages
-from service.common.config import Settings
+from service.common.config import load
 from tests.service_fixture import Service, ok, refused
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -70,11 +70,10 @@ def test_nothing_inline_and_nothing_from_elsewhere() -> None:
 )
 def test_prefilled_key(embedded: bool, host: str, key: str) -> None:
     """The page has the demo's key if the database is embedded and the address is loopback."""
-    assert pages.prefilled_key(Settings(embedded=embedded, host=host)) == key
+    assert pages.prefilled_key(load(embedded=embedded, host=host)) == key
 
 
 def test_where_the_key_is(service: Service) -> None:
     """`scrip run` with its own database prefills the demo's key; the file on disk has none."""
     assert '<meta name="scrip-key" content="demo_checkout">' in service.anonymous.get("/checkout").text
     assert "demo_checkout" not in (_FOLDER / "checkout" / "index.html").read_text()
-    assert Settings().embedded is False

@@ -96,6 +96,14 @@ def test_all_bad_values_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sum(line.strip().startswith(name) for line in result.output.splitlines()) == 1
 
 
+def test_no_variable_makes_a_database_the_embedded_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the option of `scrip run` does: with it, pages show the demo's key, and webhooks may call this machine."""
+    monkeypatch.setenv("SCRIP_EMBEDDED", "true")
+    (tmp_path / ".env").write_text("EMBEDDED=true\nSCRIP_EMBEDDED=true\n")
+    assert config.load().embedded is False
+    assert config.load(embedded=True).embedded is True
+
+
 def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks and origins are separated by commas; a value of another form is refused."""
     monkeypatch.setenv("SCRIP_TRUSTED_PROXIES", "10.0.0.0/8, ::1")

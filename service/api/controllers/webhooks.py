@@ -340,7 +340,7 @@ def _check_url(context: Context, url: str) -> None:
     """Raise Refusal `invalid` for an address that a webhook may not have. Only the sender resolves the host, for each
     delivery."""
     try:
-        parse_target(url, context.settings.webhooks_to_loopback)
+        parse_target(url, context.settings.embedded)
     except BadAddress as bad:
         raise invalid("url", str(bad)) from None
 
