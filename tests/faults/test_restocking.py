@@ -97,9 +97,7 @@ async def kill_while_made(service: Service, book: str, postgres: asyncpg.Connect
 
     async def jobs() -> list[Any]:
         return await postgres.fetch(
-            "SELECT jobs.status, requested FROM jobs JOIN books USING (workspace) WHERE book_id = $1 "
-            "AND (parameters ->> 'book')::int = book",
-            book,
+            "SELECT jobs.status, requested FROM jobs JOIN books USING (workspace, book) WHERE book_id = $1", book
         )
 
     async def ended() -> bool:

@@ -42,8 +42,7 @@ def assign(service: Service, book: str, times: int) -> list[str]:
 async def read_jobs(service: Service, book: str) -> list[tuple[str, int]]:
     """Status and size of the jobs that were ordered for a book."""
     rows = await service.fetch(
-        "SELECT jobs.status, requested FROM jobs JOIN books USING (workspace) WHERE book_id = $1 "
-        "AND (parameters ->> 'book')::int = book ORDER BY job_id",
+        "SELECT jobs.status, requested FROM jobs JOIN books USING (workspace, book) WHERE book_id = $1 ORDER BY job_id",
         book,
     )
     return [(row["status"], row["requested"]) for row in rows]
