@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
 
 from loadtests import watch
 from loadtests.figures import say
@@ -58,8 +57,11 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
     environment = os.environ | {FOLDER: str(folder), TOKEN: token}
     pause_s = max(1.0, plan.seconds / watch.SAMPLES)
     began = time.monotonic()
-    progress = Progress(plan, folder, Console(stderr=True))
-    with (folder / "locust.log").open("wb") as log, watch.Watch(memory, pause_s, folder) as watched, progress:
+    with (
+        (folder / "locust.log").open("wb") as log,
+        watch.Watch(memory, pause_s, folder) as watched,
+        Progress(plan, folder) as progress,
+    ):
         locust = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             code = _wait(locust, plan.seconds + round(4 * plan.pay_s) + SPARE_S, progress)

@@ -1,12 +1,12 @@
 """What `make load` shows while it runs and at its end."""
 
-import io
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
+import pytest
 
+from loadtests import progress
 from loadtests.judge import Judgement
 from loadtests.ledger import Entry
 from loadtests.plan import Plan
@@ -63,17 +63,20 @@ def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_the_progress_is_a_line_or_a_table(tmp_path: Path) -> None:
-    """A terminal gets a table, anything else a line, with requests, percentiles and errors by cause."""
-    _write(tmp_path, _line(took_ms=4, status=201) * 3 + _FAILED)
-    shown = io.StringIO()
-    with Progress(_PLAN, tmp_path, Console(file=shown, force_terminal=True, width=120)) as progress:
-        progress.update()
-        line = progress.describe(65)
+def test_the_progress_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line has the requests, percentiles and errors; there is none before the first answer."""
+    monkeypatch.setattr(progress, "EVERY_S", 0)
+    with Progress(_PLAN, tmp_path) as shown:
+        shown.update()
+        assert capsys.readouterr().err == ""
+        _write(tmp_path, _line(took_ms=4, status=201) * 3 + _FAILED)
+        shown.update()
+    line = capsys.readouterr().err
     for text in ("7 requests", "p50 4 ms", "2 × 503 recovering", "1 × no answer: ConnectionResetError"):
         assert text in line
-        assert text in shown.getvalue()
-    assert line.startswith("1:05 of 1:00  |  7 requests")
+    assert shown.describe(Tally(), 5, 65).startswith("1:05 of 1:00  |  7 requests  |  0 a second")
 
 
 def test_the_summary_ends_with_the_report(tmp_path: Path) -> None:
