@@ -219,7 +219,8 @@ CREATE TABLE jobs (
   CHECK ((status IN ('running', 'paused')) = (finished_at IS NULL))
 );
 CREATE INDEX jobs_of_workspace ON jobs (workspace, job_id);
-CREATE INDEX jobs_to_take ON jobs (job_id) WHERE status = 'running' OR pending IS NOT NULL;
+CREATE INDEX jobs_of_book ON jobs (workspace, book, job_id) WHERE changed > 0;
+CREATE INDEX jobs_unfinished ON jobs (workspace, job_id) WHERE status IN ('running', 'paused') OR pending IS NOT NULL;
 
 -- What became of each code of a change: some thousand in a row, packed (service/formats/change_results.py).
 CREATE TABLE job_results (
