@@ -48,7 +48,7 @@ GRANT DELETE ON
   TO scrip_worker;
 -- A workspace that moves to another partition takes its rows along.
 GRANT UPDATE (partition) ON
-  assignments, unassignments, redemptions, rollbacks, stock_notices, open_assignments, codes, users, quarantine
+  assignments, unassignments, redemptions, rollbacks, stock_notices, codes, users, quarantine
   TO scrip_worker;
 -- Deleting a user replaces the user by a pseudonym. No other column of a fact may change.
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;

@@ -68,9 +68,9 @@ INSERT INTO single_uses (workspace, code, redemption_id)
 SELECT $1::int, code, redemption_id FROM events WHERE $2::int IS NOT NULL
 """,
     f"""
-INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
-SELECT $1::int, 'key-' || order_id, 'redeem', $2::int, {_EPOCH}, seq, at, md5(code) || ' 0 @' || redemption_id
-FROM events WHERE seq % $3::int = 0
+INSERT INTO idempotency_keys (workspace, key, op, epoch, seq, at, entry)
+SELECT $1::int, 'key-' || order_id, 'redeem', {_EPOCH}, seq, at, md5(code) || ' 0 @.'
+FROM events WHERE seq % $3::int = 0 AND $2::int IS NOT NULL
 """,
 )
 _TABLES = "codes, redemptions, order_uses, single_uses, idempotency_keys"

@@ -86,8 +86,7 @@ class WorkspaceMover:
        them in the target. Wait until the last events of both partitions are recorded.
     5. Move the last facts and the workspace's own row, if both partitions are still in the same epochs, and commit.
        From here on the workspace is in the target.
-    6. Project the settings there: the workspace is open. Remove its keys from the source. Store its partition with its
-       open assignments and idempotency keys, a page at a time: only the version before reads it there.
+    6. Project the settings there: the workspace is open. Remove its keys from the source.
 
     If an attempt fails before the commit, the transaction is rolled back, the settings return to the source with a new
     version, and the next attempt starts over. After the commit, projecting and removing are repeated until done. So the
@@ -384,7 +383,6 @@ class WorkspaceMover:
         async with self._copies(move, await read_partition(self._pool, move.source)) as old:
             await old.clear_books()
             await old.clear(frozenset("m"))
-        await moves.place_rows(self._pool, move.workspace, move.target)
         await moves.end_move(self._pool, move.workspace, "done")
 
     async def _undo(self, move: Move) -> None:

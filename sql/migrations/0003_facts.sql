@@ -254,7 +254,6 @@ FROM rollbacks b;
 CREATE TABLE open_assignments (
   workspace int,
   code text COLLATE "C",
-  partition int NOT NULL,
   epoch bigint NOT NULL,
   seq bigint NOT NULL,
   book int NOT NULL,
@@ -288,7 +287,6 @@ CREATE TABLE idempotency_keys (
   workspace int,
   key text COLLATE "C",
   op text NOT NULL,
-  partition int NOT NULL,
   epoch bigint NOT NULL,
   seq bigint NOT NULL,
   at timestamptz NOT NULL,

@@ -109,15 +109,15 @@ DELETE FROM idempotency_keys WHERE (workspace, key) IN (
 -- name: store_keys
 -- Insert idempotency keys. A key may be used again an hour after its last use (the shortest lifetime); any other
 -- repetition is not stored, and the caller counts.
--- $1 partition int  $2 epoch bigint  $3 seqs bigint[]  $4 workspaces int[]  $5 keys text[]  $6 ops text[]
--- $7 times text[]  $8 entries text[]
-INSERT INTO idempotency_keys AS old (partition, epoch, seq, workspace, key, op, at, entry)
-SELECT $1, $2, seq, workspace, key, op, at::timestamptz, entry
-FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[])
+-- $1 epoch bigint  $2 seqs bigint[]  $3 workspaces int[]  $4 keys text[]  $5 ops text[]  $6 times text[]
+-- $7 entries text[]
+INSERT INTO idempotency_keys AS old (epoch, seq, workspace, key, op, at, entry)
+SELECT $1, seq, workspace, key, op, at::timestamptz, entry
+FROM unnest($2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[])
   AS new (seq, workspace, key, op, at, entry)
 ON CONFLICT (workspace, key) DO UPDATE SET
-  partition = excluded.partition, epoch = excluded.epoch, seq = excluded.seq, entry = excluded.entry, op = excluded.op,
-  at = excluded.at, recorded_at = now()
+  epoch = excluded.epoch, seq = excluded.seq, entry = excluded.entry, op = excluded.op, at = excluded.at,
+  recorded_at = now()
 WHERE old.at <= excluded.at - interval '1 hour' OR old.recorded_at <= now() - interval '1 hour';
 
 -- name: store_quarantined

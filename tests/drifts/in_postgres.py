@@ -88,8 +88,8 @@ KINDS: dict[str, Kind] = {
     "an assignment doubled": Kind(
         "owned",
         {"code1": "assignee free_surplus", "user0": "user_counts", "book": "book_counts"},
-        f"""INSERT INTO open_assignments ({_FACT}, code, user_id, assigned_at)
-          SELECT partition, epoch, -1 - seq, workspace, book, :code1, user_id, assigned_at
+        f"""INSERT INTO open_assignments (epoch, seq, workspace, book, code, user_id, assigned_at)
+          SELECT epoch, -1 - seq, workspace, book, :code1, user_id, assigned_at
           FROM open_assignments WHERE {_USE}""",
     ),
     "an assignment of another coupon": Kind(
@@ -171,8 +171,8 @@ KINDS: dict[str, Kind] = {
     "a key doubled under another name": Kind(
         "used",
         {"key1": "idempotency_keys"},
-        """INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
-          SELECT workspace, :key1, op, partition, epoch, seq, at, entry FROM idempotency_keys
+        """INSERT INTO idempotency_keys (workspace, key, op, epoch, seq, at, entry)
+          SELECT workspace, :key1, op, epoch, seq, at, entry FROM idempotency_keys
           WHERE workspace = :workspace AND key = :key0""",
     ),
 }

@@ -175,7 +175,7 @@ async def test_a_postgres_that_lost_it_remembers_again(place: Place, later: Forg
     await place.pool.execute("UPDATE workspaces SET orders_since = NULL")
     await place.pool.execute(
         "UPDATE open_assignments AS open SET order_id = a.order_id FROM assignments a "
-        "WHERE (a.partition, a.epoch, a.seq) = (open.partition, open.epoch, open.seq)"
+        "WHERE (a.workspace, a.epoch, a.seq) = (open.workspace, open.epoch, open.seq)"
     )
     await place.pool.executemany("INSERT INTO order_uses VALUES ($1, $2, $3, $4)", [tuple(row) for row in kept])
     await place.reopen()

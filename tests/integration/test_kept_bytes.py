@@ -28,8 +28,8 @@ SIZES = [100, LARGE, *[200] * 40, *[LARGE] * 60, HUGE, 300, LARGE]
 async def insert_entries(place: Place, entries: dict[str, str]) -> None:
     """Insert entries of these keys into Postgres alone, of events before the first epoch."""
     await place.pool.executemany(
-        "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
-        "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)",
+        "INSERT INTO idempotency_keys (workspace, key, op, epoch, seq, at, entry) "
+        "VALUES ($1, $2, 'request', 0, $3, now(), $4)",
         [(place.caller.workspace, key, seq, entry) for seq, (key, entry) in enumerate(entries.items(), 1)],
     )
 

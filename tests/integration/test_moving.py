@@ -18,7 +18,6 @@ from service.operations import assign, gift, lock, redeem, rollback
 from service.operations.base import Call
 from service.record.config.user_rows import create_user
 from service.record.facts.timeline_queries import events_of
-from service.record.partitions import moves
 from service.record.partitions.moves import Switch, read_move
 from service.record.partitions.partition_rows import read_partition, read_partitions
 from service.worker.workspace_mover import WorkspaceMover
@@ -49,25 +48,16 @@ async def _trade(shop: Shop) -> dict[str, Any]:
     return answers
 
 
-async def test_everything_moves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_everything_moves(shop: Shop) -> None:
     """Locks, answers of Idempotency-Keys, assignments, redemptions and pools are the same in the target as they were in
     the source; nothing of them is left there, and an API that has not learned of the move is refused. What a rebuild of
-    either partition restores from Postgres is the same, apart from locks, which it never restores. Timelines of open
-    assignments and keys do not depend on the partition that is stored with these, which follows when their rows are
-    free."""
-    monkeypatch.setattr(moves, "PLACED_ROWS", 1)
+    either partition restores from Postgres is the same, apart from locks, which it never restores."""
     answers = await _trade(shop)
     await wait_until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE key = 'k4'"))
     old, before = shop.caller, await shop.keys(0)
-    async with shop.fleet.pool.acquire() as connection, connection.transaction():
-        held = await connection.fetch(f"{_PLACED} FOR UPDATE")
-        moving = asyncio.create_task(shop.move(1))
-        await wait_until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE partition = 1"))
-        assert await connection.fetch(_PLACED) == held
-        assert len(await events_of(shop.fleet.pool, old.workspace, "code", "CODE-3")) == 1
-        assert len(await events_of(shop.fleet.pool, old.workspace, "user", "cat")) == 1
-    move = await moving
-    assert {row["partition"] for row in await shop.fleet.pool.fetch(_PLACED)} == {1}
+    move = await shop.move(1)
+    assert len(await events_of(shop.fleet.pool, old.workspace, "code", "CODE-3")) == 1
+    assert len(await events_of(shop.fleet.pool, old.workspace, "user", "cat")) == 1
     assert len(await events_of(shop.fleet.pool, old.workspace, "key", "k3")) == 1
     assert move.closed_ms is not None
     after = await shop.keys(1)
@@ -85,9 +75,6 @@ async def test_everything_moves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> 
     await rebuild(shop.fleet, 0, 1)
     assert await shop.keys(1) == kept
     assert await shop.keys(0) == {}
-
-
-_PLACED = "SELECT partition, code FROM open_assignments ORDER BY code"
 
 
 async def test_gifts_caps_holds_and_quarantined_codes_move(shop: Shop) -> None:

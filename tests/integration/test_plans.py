@@ -89,8 +89,8 @@ async def test_facts_in_order_are_merged_from_indexes(filled: asyncpg.Pool, name
 async def test_a_plan_is_made_anew_when_a_table_has_grown(pool: asyncpg.Pool) -> None:
     """A cached plan that was made for a small table reads it whole, until statistics are refreshed: once for each
     doubling, and not by two processes at once."""
-    fill = """INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
-    SELECT 1, 'key-' || n, 'r', 0, 1, n, now(), 'x' FROM generate_series($1::int, $2) n"""
+    fill = """INSERT INTO idempotency_keys (workspace, key, op, epoch, seq, at, entry)
+    SELECT 1, 'key-' || n, 'r', 1, n, now(), 'x' FROM generate_series($1::int, $2) n"""
     refresh = (query("analyze_grown_tables"), 1 << 20, 4)
     async with pool.acquire() as connection, pool.acquire() as other:
         await connection.execute("ALTER TABLE idempotency_keys SET (autovacuum_enabled = off)")

@@ -30,7 +30,7 @@ from service.record.queries import query
 # The columns in the order of the rows below. COPY takes text, built by hand from the outbox: that costs Python a third
 # of typed records, and Postgres the same.
 _ASSIGNMENTS = "partition epoch seq workspace book code user_id assigned_at ip user_agent order_id".split()
-_OPEN_ASSIGNMENTS = "partition epoch seq workspace code book user_id assigned_at order_id".split()
+_OPEN_ASSIGNMENTS = "epoch seq workspace code book user_id assigned_at order_id".split()
 _UNASSIGNMENTS = """partition epoch seq workspace book code user_id unassigned_at ip user_agent
     assigned_epoch assigned_seq assigned_at order_id""".split()
 _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
@@ -39,7 +39,7 @@ _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redempt
     ip user_agent reason""".split()
 _NOTICES = "partition epoch seq workspace book notice what remaining noticed_at".split()
 _ORDER_USES = "workspace order_id redemption_id slot".split()
-_KEYS = "partition epoch seq workspace key op at entry".split()
+_KEYS = "epoch seq workspace key op at entry".split()
 _SINGLE_USES = "workspace code redemption_id".split()
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
@@ -142,7 +142,7 @@ class _Batch:
     """
 
     def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
-        self._partition, self._epoch = partition, epoch
+        self._epoch = epoch
         check_characters(b"".join([entry[1] for entry in entries]))
         self._head = f"{partition}\t{epoch}\t"
         self._assignments: list[str] = []
@@ -223,15 +223,14 @@ class _Batch:
         rows = list(self._keys.values())
         if _has_escapes("".join([key + op + kept for _, _, key, op, _, kept in rows])):
             rows = [(seq, w, _escaped(key), _escaped(op), at, _escaped(kept)) for seq, w, key, op, at, kept in rows]
-        head = self._head
-        return [f"{head}{seq}\t{w}\t{key}\t{op}\t{at}\t{kept}\n" for seq, w, key, op, at, kept in rows]
+        return [f"{self._epoch}\t{seq}\t{w}\t{key}\t{op}\t{at}\t{kept}\n" for seq, w, key, op, at, kept in rows]
 
     async def _store_keys(self, connection: Connection) -> None:
         """The statement checks whether an existing key may be used again."""
         rows = [(seq, int(w), *rest) for seq, w, *rest in self._keys.values()]
         if not rows:
             return
-        stored = await connection.execute(query("store_keys"), self._partition, self._epoch, *zip(*rows, strict=True))
+        stored = await connection.execute(query("store_keys"), self._epoch, *zip(*rows, strict=True))
         if stored != f"INSERT 0 {len(rows)}":
             raise KeyReused("an idempotency key was used twice within an hour")
 
@@ -250,7 +249,7 @@ class _Batch:
         if (w, code) in self._open:
             raise Undecided("a code was assigned twice")
         self._assignments.append(f"{self._line(seq, w, book, code, user)}\t{at}\t{client}\t{order}\n")
-        line = f"{self._head}{seq}\t{w}\t{code}\t{book}\t{user}\t{at}\t{order}\n"
+        line = f"{self._epoch}\t{seq}\t{w}\t{code}\t{book}\t{user}\t{at}\t{order}\n"
         self._open[w, code] = _Open(line, user, seq, at, order)
 
     def _unassigned(self, event: Unassigned) -> None:

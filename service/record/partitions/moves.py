@@ -1,6 +1,5 @@
 """Moves of workspaces between partitions (docs/decisions/0055)."""
 
-import asyncio
 import time
 from typing import Literal, cast
 
@@ -22,9 +21,6 @@ of this transaction's rows goes first: the wait ends before Postgres looks for d
 QUICK_S, CATCH_UP_TRIES = 0.1, 20
 SWITCHING = "moves rows in Postgres, and copies changed keys"
 """The stage of a move in which no deletion of a user should begin: it would wait, or the rows be moved again."""
-PLACED_ROWS = 2000
-"""Some 20 ms in Postgres, for which the worker that records waits at most."""
-PLACE_TRIES, PLACE_PAUSE_S = 50, 0.1
 
 
 class CannotMove(Exception):
@@ -108,28 +104,6 @@ async def note_reason(database: Database, workspace: int, reason: str) -> None:
 
 async def end_move(database: Database, workspace: int, state: State, reason: str = "") -> None:
     await database.execute(query("end_move"), workspace, state, reason)
-
-
-async def place_rows(database: Database, workspace: int, partition: int) -> None:
-    """Store where a workspace is with its open assignments and idempotency keys, for a process of the version before,
-    which reads it there. Rows that the recording worker changes at the moment are left out, and tried again. Raises
-    CannotMove if some stay locked."""
-    for _ in range(PLACE_TRIES):
-        if not await _place_once(database, workspace, partition):
-            return
-        await asyncio.sleep(PLACE_PAUSE_S)
-    raise CannotMove("open assignments or idempotency keys stay locked")
-
-
-async def _place_once(database: Database, workspace: int, partition: int) -> int:
-    """Return how many rows were left out."""
-    left_out = 0
-    for name in ("place_open_assignments", "place_recorded_keys"):
-        last: str | None = ""
-        while last is not None:
-            ((last, more),) = await database.fetch(query(name), workspace, partition, last, PLACED_ROWS)
-            left_out += more
-    return left_out
 
 
 async def begin_move(pool: asyncpg.Pool, move: Move, fence: int) -> None:
