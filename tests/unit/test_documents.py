@@ -138,17 +138,26 @@ def test_the_checks_can_fail() -> None:
     assert broken_links(links, here.parent, here) == ["none.md", "glossary.md#none"]
 
 
+def index_sections(index: str) -> dict[str, list[tuple[str, str]]]:
+    """The rows of an index of decisions by subject: number and file of each."""
+    sections = re.split(r"^## (.+)$", index, flags=re.MULTILINE)[1:]
+    row = re.compile(r"^\| .+\? \| \[(\d{4})\]\((\S+)\) \|$", re.MULTILINE)
+    return {subject: row.findall(rows) for subject, rows in zip(sections[::2], sections[1::2], strict=True)}
+
+
 def test_each_decision_is_in_the_index_once() -> None:
-    """A decision's title begins with its number; the index has its number, file and title, in order."""
-    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
-    rows = re.findall(r"^\| \[(\d{4})\]\((\S+)\) \| (.+)\. \|$", index, re.MULTILINE)
-    expected: list[tuple[str, ...]] = []
-    for path in DECISIONS:
-        title = re.match(r"# (\d{4}): (.+)\n", path.read_text("utf-8"))
-        assert title, path.name
-        assert path.name.startswith(f"{title[1]}-")
-        expected.append((title[1], path.name, title[2]))
-    assert rows == expected
+    """The index has a question for each decision, once, in ascending order within its subject."""
+    sections = index_sections((ROOT / "docs" / "decisions" / "README.md").read_text("utf-8"))
+    assert all(rows == sorted(rows) for rows in sections.values())
+    named = sorted(row for rows in sections.values() for row in rows)
+    assert named == [(path.name[:4], path.name) for path in DECISIONS]
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
+def test_a_decision_has_its_parts(path: Path) -> None:
+    """A decision has its number, then a problem, a decision, what was rejected, and the cost."""
+    parts = rf"# {path.name[:4]}: .+\*\*Problem\..+\*\*Decision\b.+\*\*Rejected\..+\*\*Cost\."
+    assert re.match(parts, path.read_text("utf-8"), re.DOTALL)
 
 
 def test_decisions_that_are_referred_to_exist() -> None:
