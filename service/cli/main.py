@@ -33,6 +33,7 @@ _embedded = click.option(
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: scrip keys list demo"
 )
+@click.version_option(package_name="scrip", prog_name="scrip", message="%(prog)s %(version)s")
 def main() -> None:
     """Scrip, a coupon service.
 

@@ -1,15 +1,20 @@
 """The commands' help texts."""
 
+import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from service.cli.main import main
+
+ROOT = Path(__file__).parents[2]
 
 
 def _commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -44,6 +49,14 @@ def test_the_example_of_a_command(
         _, parsed, words = parsed.resolve_command(click.Context(parsed), words)
     assert parsed
     assert parsed.make_context("scrip", words)
+
+
+def test_the_version() -> None:
+    """`scrip --version` prints the version of pyproject.toml, which is the newest of the changelog."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert newest
+    assert CliRunner().invoke(main, ["--version"]).output == f"scrip {project['version']}\n" == f"scrip {newest[1]}\n"
 
 
 _LOADED = """
