@@ -1,11 +1,13 @@
 """A Redis alone with a shop, for what is measured without an API; and the server's own account of itself."""
 
-from collections.abc import AsyncIterator, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from loadtests.callgrind import InstructionCounter, under_callgrind
 from service.embedded.valkey import Valkey
 from service.hot.connection import Connection, connect
 from service.hot.redis_server import Server
@@ -71,3 +73,16 @@ async def own_valkey(folder: Path, *, logged: bool = False, under: tuple[str, ..
         hot.connection.close()
     finally:
         await valkey.stop()
+
+
+@asynccontextmanager
+async def metered_valkey(
+    counted: bool, *, logged: bool = False
+) -> AsyncIterator[tuple[Hot, Callable[[], Awaitable[tuple[float, float]]]]]:
+    """An embedded server that does little by itself; and a function that reads what it has spent: CPU in µs as the
+    server's user and in the kernel, or, `counted`, instructions and 0."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "callgrind"
+        async with own_valkey(Path(folder), logged=logged, under=under_callgrind(out) if counted else ()) as hot:
+            await hot.server.command("CONFIG", "SET", "hz", 1)
+            yield hot, InstructionCounter(hot.pid, out).read if counted else hot.cpu_us

@@ -1,22 +1,19 @@
 """What a request costs Redis alone and in a call of many: refusals of what is sold out, and sales beside them.
 
-Calls are those that an API process makes of a turn's requests (service/hot/turns.py), of 16 and of 64. Half of the
-refused requests come to a process that knows that nothing is left, half to one that joins no refusals. As `scripts`
-does, it counts instructions with --count, and takes the cheapest of several rounds without."""
+Calls are those that an API process makes of a turn's requests (service/hot/turns.py), of 16 and of 64. Refused
+requests come to a process that knows that nothing is left. As `scripts` does, it counts instructions with --count, and
+takes the cheapest of several rounds without."""
 
 import argparse
 import asyncio
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
+from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
-from loadtests.hot import Hot, own_valkey
+from loadtests.hot import Hot, metered_valkey
 from service.domain.outcomes import BY_CODE
 from service.hot.scripts import SERVING, Scripts
 from service.hot.sold_out import SoldOut
@@ -92,7 +89,7 @@ class Round:
     async def _refusals(self) -> None:
         await self._shop.book(CODE, max_redemptions_per_code=SOLD)
         for n in range(SOLD):
-            await self._ask([self._redeem(f"first-{n}", False)], 1, SoldOut(0))
+            await self._ask([self._redeem(f"first-{n}", False)], 1, SoldOut())
         book = str((await self._shop.book(max_codes_per_user=1)).book_id)
         users = [f"late-{n}" for n in range(self._requests)]
         for keyed in (False, True):
@@ -105,7 +102,6 @@ class Round:
             ]
             for name, commands, outcome in kinds:
                 for size in SIZES:
-                    await self._measure(f"refused {name}: as before", size, commands, outcome, joins=False)
                     await self._measure(f"refused {name}", size, commands, outcome)
 
     def _call(self, keyed: bool) -> Call:
@@ -128,10 +124,9 @@ class Round:
         return lock.LOCK.prepare(self._call(keyed), CODE, lock.LockRequest(user))
 
     async def _measure(
-        self, name: str, size: int, commands: list[Command], outcome: Sequence[int | None] = (0,), *, joins: bool = True
+        self, name: str, size: int, commands: list[Command], outcome: Sequence[int | None] = (0,)
     ) -> None:
-        sold_out = SoldOut(1 if joins and tuple(outcome) != (0,) else 0)
-        one = commands[0]
+        sold_out, one = SoldOut(), commands[0]
         sold_out.learn(one.script, one.keys, one.args, list(outcome))
         before = sum(await self._read())
         replies = await self._ask(commands, size, sold_out)
@@ -151,12 +146,7 @@ class Round:
 async def measure(requests: int, rounds: int, counted: bool) -> dict[tuple[str, int], float]:
     """The cheapest of the rounds: for each kind of request and size of a call, what one request costs."""
     best: dict[tuple[str, int], float] = {}
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        out = folder / "callgrind"
-        hot = await stack.enter_async_context(own_valkey(folder, under=under_callgrind(out) if counted else ()))
-        await hot.server.command("CONFIG", "SET", "hz", 1)
-        read = InstructionCounter(hot.pid, out).read if counted else hot.cpu_us
+    async with metered_valkey(counted) as (hot, read):
         for number in range(rounds):
             say(f"round {number + 1}")
             one = Round(hot, await hot.shop(), read, requests)

@@ -7,18 +7,16 @@ few in a thousand and so tell a small gain from noise, but leave out what the ke
 
 import argparse
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from loadtests.callgrind import InstructionCounter, require_callgrind, under_callgrind
+from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
-from loadtests.hot import Hot, own_valkey
+from loadtests.hot import Hot, metered_valkey
 from service.formats.events import redemption_id_of
 from service.formats.redemption_record import parse_record
 from service.hot.scripts import HOT, Scripts
@@ -171,13 +169,8 @@ async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:
     async with AsyncExitStack() as stack:
         benches: list[Bench] = []
         for logged in (False,) if counted else (False, True):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            out = folder / "callgrind"
-            under = under_callgrind(out) if counted else ()
-            hot = await stack.enter_async_context(own_valkey(folder, logged=logged, under=under))
-            await hot.server.command("CONFIG", "SET", "hz", 1)
+            hot, read = await stack.enter_async_context(metered_valkey(counted, logged=logged))
             await hot.server.rewrite_file()
-            read = InstructionCounter(hot.pid, out).read if counted else hot.cpu_us
             benches.append(Bench("with the file" if logged else "without", hot, read))
         for number in range(rounds):
             for each in benches:
