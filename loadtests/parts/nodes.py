@@ -23,6 +23,7 @@ from loadtests.own import ROOT, cpu_of
 from loadtests.wire import Barrage
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
+from service.record.partitions.partition_rows import ensure_partitions
 from service.record.pool import connect
 from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.running import data_folder, is_ready
@@ -140,7 +141,8 @@ async def _start(primaries: int, codes: int) -> AsyncIterator[_Service]:
                 await migrate(postgres.url)
                 port = free_port()
                 env = os.environ | {"REDIS_URL": cluster.url, "DATABASE_URL": postgres.url, "SCRIP_PORT": str(port)}
-                env["SCRIP_PARTITIONS"] = str(PARTITIONS)
+                async with await connect(postgres.url) as pool:
+                    await ensure_partitions(pool, PARTITIONS)
                 processes += [_start_process(name, env, folder) for name in ("api", "worker")]
                 url = f"http://127.0.0.1:{port}"
                 await asyncio.to_thread(_wait_until_ready, url)

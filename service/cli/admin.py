@@ -53,14 +53,11 @@ def _with_connection(command: Callable[..., Coroutine[Any, Any, str]]) -> Callab
 @_with_connection
 async def create_workspace(connection: "asyncpg.Connection", name: str, test: bool) -> str:
     """Create a workspace and print its id."""
-    from service.common import config
     from service.domain.errors import Refusal
     from service.record.config import workspace_rows as record
-    from service.record.partitions.partition_rows import ensure_partitions
 
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise click.ClickException("A name has 1 to 100 printable characters.")
-    await ensure_partitions(connection, config.load().partitions)
     try:
         row = await record.create_workspace(connection, name, "test" if test else "live")
     except record.NameTaken:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -23,11 +24,32 @@ from service.common.running_service import Unusable, find_service
 from service.replay.command import replay
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.common.config import Settings
+
+_PARTITIONS = click.IntRange(1, 1024)
 
 _embedded = click.option(
     "--embedded", is_flag=True, hidden=True, help="The database is that of `scrip run`, with demo data."
 )
+
+
+def _password_of(process: str) -> "Callable[[Callable[..., None]], Callable[..., None]]":
+    return click.option(
+        f"--{process}-password",
+        envvar=f"SCRIP_{process.upper()}_PASSWORD",
+        show_envvar=True,
+        default="",
+        callback=_check_password,
+        help=f"With --roles: the password of scrip_{process}. Without it, the role keeps its password.",
+    )
+
+
+def _check_password(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if re.fullmatch(r"[!-~]*", value) is None:
+        raise click.BadParameter("must be of printable ASCII characters without spaces.")
+    return value
 
 
 @click.group(
@@ -60,7 +82,8 @@ main.add_command(workspaces)
 
 @main.command(epilog="Example: scrip run --port 8001")
 @click.option("--port", type=click.IntRange(1, MAX_PORT), help="Port of the API; default: SCRIP_PORT, else 8000.")
-def run(port: int | None) -> None:
+@click.option("--partitions", type=_PARTITIONS, default=1, show_default=True, help="Partitions of a new database.")
+def run(port: int | None, partitions: int) -> None:
     """Run the whole service on this machine, with demo data.
 
     Without REDIS_URL or DATABASE_URL it starts a server of its own, with data in SCRIP_DATA_DIR (.scrip). Ctrl-C stops
@@ -69,7 +92,7 @@ def run(port: int | None) -> None:
     from service.common import config
     from service.embedded.local_service import run
 
-    run(config.load(port=port))
+    run(config.load(port=port), partitions)
 
 
 @main.command(epilog="Example: SCRIP_API_PROCESSES=4 scrip api")
@@ -132,10 +155,14 @@ def worker(embedded: bool) -> None:
 @click.option(
     "--roles",
     is_flag=True,
-    help="Also create the roles scrip_api and scrip_worker if they don't exist, give them the passwords of "
-    "SCRIP_API_PASSWORD and SCRIP_WORKER_PASSWORD if these are set, and grant them what this version needs.",
+    help="Also create the roles scrip_api and scrip_worker if they don't exist, and grant what this version needs.",
 )
-def migrate(roles: bool) -> None:
+@_password_of("api")
+@_password_of("worker")
+@click.option(
+    "--partitions", type=_PARTITIONS, help="Partitions of a new database; default: 16. The number never changes."
+)
+def migrate(roles: bool, api_password: str, worker_password: str, partitions: int | None) -> None:
     """Update the database's tables to this version.
 
     It also stores this version's scripts for the workers that run.
@@ -148,14 +175,27 @@ def migrate(roles: bool) -> None:
     import asyncpg
 
     from service.record.migrations import MigrationError
+    from service.record.partitions.partition_rows import DEFAULT_PARTITIONS, ensure_partitions
+    from service.record.pool import connect_once
     from service.worker.versions import migrate_version
 
-    passwords = {"scrip_api": settings.api_password, "scrip_worker": settings.worker_password} if roles else None
+    passwords = {"scrip_api": api_password, "scrip_worker": worker_password} if roles else None
+
+    async def update() -> tuple[list[str], int]:
+        applied = await migrate_version(url, passwords)
+        connection = await connect_once(url, name="scrip migrate")
+        try:
+            return applied, await ensure_partitions(connection, partitions or DEFAULT_PARTITIONS)
+        finally:
+            await connection.close()
+
     try:
-        applied = asyncio.run(migrate_version(url, passwords))
+        applied, existing = asyncio.run(update())
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unusable(f"unavailable: the database can't be migrated: {error}. Correct that, and retry.") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
+    if partitions not in (None, existing):
+        click.echo(f"The database keeps its {existing} partitions: the number never changes.")
 
 
 @main.command(epilog="Example: scrip doctor --json")

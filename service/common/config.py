@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.common.redis_address import MAX_PORT, check_redis_url
 
 _PREFIX = "SCRIP_"
-_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_API_PASSWORD", "SCRIP_WORKER_PASSWORD"})
+_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL"})
 
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
@@ -135,10 +135,6 @@ class Settings(BaseSettings):
         default=None, validation_alias="DATABASE_READ_URL", repr=False
     )
     """URL of a physical replica of Postgres for exports, histories and comparisons. None: the primary."""
-    api_password: Annotated[str, Field(pattern=r"^[!-~]*$", repr=False)] = ""
-    """Password that `scrip migrate --roles` gives to `scrip_api`. Empty: it keeps its password."""
-    worker_password: Annotated[str, Field(pattern=r"^[!-~]*$", repr=False)] = ""
-    """The same for `scrip_worker`."""
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)
@@ -155,8 +151,6 @@ class Settings(BaseSettings):
         validate_default=True,
     )
     """`console` on a terminal, `json` elsewhere."""
-    partitions: int | None = Field(default=None, ge=1, le=1024)
-    """Number of partitions of a new database. None: 16, or 1 from `scrip run`."""
     max_unrecorded_s: int = Field(default=900, ge=10, le=86_400)
     """Age in seconds of the oldest event that is not recorded at which all changes are refused; locks and assignments
     are at 80 % of it."""
@@ -198,7 +192,7 @@ def load(*, embedded: bool = False, **options: Any) -> Settings:
     except ValidationError as error:
         lines = [_describe(detail) for detail in error.errors(include_url=False)]
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None
-    settings._embedded = embedded
+    settings._embedded = embedded  # noqa: SLF001, nothing else sets it
     return settings
 
 

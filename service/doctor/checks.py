@@ -26,11 +26,7 @@ from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
 from service.record import pool as postgres
 from service.record.migrations import MigrationError, missing
-from service.record.partitions.partition_rows import (
-    Partition,
-    read_partitions,
-    recorded_partitions,
-)
+from service.record.partitions.partition_rows import NotMigrated, Partition, check_partitions, read_partitions
 from service.record.partitions.standby_rows import read_flushed
 from service.record.queries import query
 from service.record.sessions import unbound_reason
@@ -86,8 +82,7 @@ class _Examination:
         self._redis: dict[Host | None, Connection] = {}
         """By the node of a cluster; else there is one, of None."""
         self._lost: set[tuple[str, Host | None]] = set()
-        wanted = f"for {settings.partitions} partition(s)" if settings.partitions else "valid"
-        self.checks: list[Check] = [Check("settings", "ok", wanted)]
+        self.checks: list[Check] = [Check("settings", "ok", "valid")]
         self.unreachable: list[str] = []
         self.unusable = False
 
@@ -174,13 +169,10 @@ class _Examination:
         return rows
 
     async def _check_partition_count(self, connection: asyncpg.Connection) -> Check:
-        recorded = await recorded_partitions(connection)
-        if recorded is None:
-            return Check("partitions", "bad", "the database has none yet", "Start `scrip worker`.")
-        if self._settings.partitions not in (None, recorded):
-            says = f"{recorded}; SCRIP_PARTITIONS={self._settings.partitions} counts for a new database only"
-            return Check("partitions", "warning", says, "Unset SCRIP_PARTITIONS.")
-        return Check("partitions", "ok", f"{recorded}")
+        try:
+            return Check("partitions", "ok", f"{await check_partitions(connection)}")
+        except NotMigrated:
+            return Check("partitions", "bad", "the database has none yet", "Run `scrip migrate`.")
 
     async def _check_partitions(self, record: asyncpg.Connection, rows: list[Partition]) -> None:
         states: dict[int, RedisState] = {}

@@ -40,13 +40,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings) -> None:
-    """Run the service until Ctrl-C or SIGTERM. Raises StartError if a part can't start."""
+def run(settings: Settings, partitions: int) -> None:
+    """Run the service until Ctrl-C or SIGTERM; a new database gets so many partitions. Raises StartError if a part
+    can't start."""
     logs.configure(settings, "run")
-    asyncio.run(_run(settings))
+    asyncio.run(_run(settings, partitions))
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, partitions: int) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
@@ -58,7 +59,7 @@ async def _run(settings: Settings) -> None:
         if settings.database_url is None:
             exposure.check_host(settings)
         _check_port(settings)
-        service = _LocalService(settings, lock_fd)
+        service = _LocalService(settings, partitions, lock_fd)
         starting = asyncio.create_task(service.start())
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -83,8 +84,8 @@ class _LocalService:
     5. To stop, end the API, the worker, Valkey and Postgres, one after the other.
     """
 
-    def __init__(self, settings: Settings, lock_fd: int) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, partitions: int, lock_fd: int) -> None:
+        self._settings, self._partitions = settings, partitions
         self._lock_fd = lock_fd
         self._valkey = Valkey(settings.data_dir, lock_fd) if settings.redis_url is None else None
         self._postgres = Postgres(settings.data_dir, lock_fd) if settings.database_url is None else None
@@ -169,8 +170,7 @@ class _LocalService:
             with contextlib.suppress(NotMigrated):
                 await self._with_database(check_partitions)
             await migrate_version(self._database_url)
-            wanted = self._settings.partitions
-            await self._with_database(partial(ensure_partitions, wanted=wanted, default=demo.PARTITIONS))
+            await self._with_database(partial(ensure_partitions, wanted=self._partitions))
             if self._postgres:
                 await demo.seed(self._database_url)
             else:
@@ -178,7 +178,7 @@ class _LocalService:
         except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StartError(f"The database can't be prepared: {error}") from error
 
-    async def _with_database(self, check: Callable[[asyncpg.Connection], Awaitable[int | None]]) -> None:
+    async def _with_database(self, check: Callable[[asyncpg.Connection], Awaitable[int]]) -> None:
         """Run a check of the database. Raises UnusableRecord."""
         connection = await connect_once(self._database_url)
         try:

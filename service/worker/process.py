@@ -13,7 +13,7 @@ import structlog
 from service.common.config import Settings
 from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
-from service.record.partitions.partition_rows import ensure_partitions, name_holder, name_session
+from service.record.partitions.partition_rows import check_partitions, name_holder, name_session
 from service.record.partitions.standby_rows import check_visible
 from service.record.samples import Sampler, add_backlog
 from service.record.versions import WrongNumber
@@ -48,9 +48,7 @@ async def work(settings: Settings) -> None:
         # A connection of its own: nothing that the worker does delays the renewal of its leases.
         await postgres.connect_when_there(settings.database_url, name=name_session(holder), max_size=1) as renewing,
     ):
-        partitions = await ensure_partitions(pool, settings.partitions)
-        if settings.partitions not in (None, partitions):
-            log.warning("setting_without_effect", SCRIP_PARTITIONS=settings.partitions, partitions=partitions)
+        partitions = await check_partitions(pool)
         if settings.standbys:
             await check_visible(pool)
         loaded = LoadedScripts(pool)

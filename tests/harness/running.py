@@ -48,16 +48,20 @@ def is_ready(url: str) -> bool:
 class Run:
     """One `scrip run` on a data folder, of this tree or another; its output goes to a file beside that folder."""
 
-    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT, *, partitions: int | None = None) -> None:
+    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT, *, partitions: int = 1) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_name(f"output-{port}")
         self.url, self.tree = f"http://127.0.0.1:{port}", tree
         unset = ("REDIS_URL", "DATABASE_URL")
         env = {name: value for name, value in os.environ.items() if name not in unset}
-        env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port), "SCRIP_PARTITIONS": str(partitions or "")}
+        env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port)}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "run"], cwd=tree, env=env, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "service", "run", "--partitions", str(partitions)],
+                cwd=tree,
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
 
     @property

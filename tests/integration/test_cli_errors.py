@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from service.record.partitions.partition_rows import ensure_partitions
 from tests.commands import scrip
 from tests.harness.running import data_folder
 from tests.harness.servers import free_port
@@ -67,14 +66,27 @@ def _line(done: tuple[int | None, str], code: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("setting", ["", "2"])
-async def test_the_number_of_partitions_is_the_databases(setting: str, command: Command, database_url: str) -> None:
-    """A command uses the number of the database, whatever SCRIP_PARTITIONS says."""
-    async with database(database_url) as connection:
-        await ensure_partitions(connection, 4)
-        done = command("workspaces create shop", database_url, SCRIP_PARTITIONS=setting)
-        assert done[0] == 0, done
-        assert await connection.fetchval("SELECT count(*) FROM partitions") == 4
+async def test_the_number_of_partitions(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
+    """A new database gets the number that `scrip migrate` names, else 16; an older one keeps its number."""
+    for options, number in (("--partitions 4", 4), ("", 16)):
+        url = await new_database()
+        assert command(f"migrate {options}", url)[0] == 0
+        done = command("migrate --partitions 3", url)
+        assert (done[0], f"keeps its {number} partitions" in done[1]) == (0, True), done
+        async with database(url) as connection:
+            assert await connection.fetchval("SELECT count(*) FROM partitions") == number
+
+
+async def test_a_database_without_partitions(command: Command, database_url: str) -> None:
+    """A database that `scrip migrate` has not given partitions is not migrated."""
+    assert "Run `scrip migrate`" in _line(command("worker", database_url), "not_migrated")
+
+
+def test_a_bad_password(command: Command, database_url: str) -> None:
+    """A password of a role is in ASCII, and comes from an option or its variable; the error does not quote it."""
+    for words, env in (("--worker-password gehör", {}), ("", {"SCRIP_WORKER_PASSWORD": "gehör"})):
+        status, output = command(f"migrate --roles {words}", database_url, **env)
+        assert (status, "--worker-password" in output, "gehör" in output) == (2, True, False), output
 
 
 @pytest.mark.parametrize("arguments", [arguments for arguments in _COMMANDS if arguments != "run"])

@@ -34,6 +34,7 @@ async def test_commands(database_url: str) -> None:
     def run(command: str) -> Result:
         return scrip(*command.split(), DATABASE_URL=database_url)
 
+    assert run("migrate").exit_code == 0
     assert run("workspaces create trial --test").exit_code == 0
     again = run("workspaces create trial")
     assert again.exit_code == 1

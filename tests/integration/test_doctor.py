@@ -338,12 +338,8 @@ async def test_migrations_that_are_missing(
 
 
 def test_settings_that_do_not_fit(patient: Service) -> None:
-    """Another number of partitions than the database's is a warning; settings that can't be used are bad."""
-    report = _doctor(patient, SCRIP_PARTITIONS="200")
-    assert (report.code, report.bad()) == (0, set())
-    assert report.checks["partitions"]["state"] == "warning"
-    assert report.checks["partitions"]["next"] == "Unset SCRIP_PARTITIONS."
-    wrong = {"SCRIP_PORT": "0", "SCRIP_PARTITIONS": "none", "REDIS_URL": "redis://:hunter2@127.0.0.1:hunter3/0"}
+    """Settings that can't be used are bad."""
+    wrong = {"SCRIP_PORT": "0", "SCRIP_STANDBYS": "none", "REDIS_URL": "redis://:hunter2@127.0.0.1:hunter3/0"}
     report = _doctor(patient, **wrong)
     assert (report.code, report.bad()) == (2, {"settings"})
     assert all(name in report.text for name in wrong)

@@ -10,6 +10,7 @@ from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions.partition_rows import (
     DEFAULT_PARTITIONS,
     LeaseLost,
+    NotMigrated,
     begin_epoch,
     bump_config_version,
     check_partitions,
@@ -38,16 +39,17 @@ def partitions() -> int:
 
 
 async def test_a_database_keeps_its_number_of_partitions(pool: asyncpg.Pool):
-    """A new database gets the number of the setting, else the default one, and keeps it whatever the setting says."""
+    """A new database gets the number that is asked for, else the default one, and keeps it."""
     assert await ensure_partitions(pool, 3) == await check_partitions(pool) == 2
     assert [(row.id, row.state, row.config_version) for row in await read_partitions(pool)] == [
         (0, "closed", 0),
         (1, "closed", 0),
     ]
     await pool.execute("DELETE FROM config_versions; DELETE FROM partitions; DELETE FROM settings")
-    assert await check_partitions(pool) is None
-    assert await ensure_partitions(pool, None) == DEFAULT_PARTITIONS == 16
-    assert await ensure_partitions(pool, None, default=1) == 16
+    with pytest.raises(NotMigrated):
+        await check_partitions(pool)
+    assert await ensure_partitions(pool) == DEFAULT_PARTITIONS == 16
+    assert await ensure_partitions(pool, 1) == 16
     assert len(await read_partitions(pool)) == 16
 
 

@@ -39,14 +39,6 @@ def test_a_bad_number_of_standbys(standbys: str, monkeypatch: pytest.MonkeyPatch
         config.load()
 
 
-def test_a_bad_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password of a role is in ASCII; the error does not quote it."""
-    monkeypatch.setenv("SCRIP_WORKER_PASSWORD", "gehör")
-    with pytest.raises(config.SettingsError, match="SCRIP_WORKER_PASSWORD") as caught:
-        config.load()
-    assert "gehör" not in str(caught.value)
-
-
 def test_environment_wins_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A variable of the environment overrides the .env file."""
     (tmp_path / ".env").write_text("SCRIP_PORT=8001\nSCRIP_HOST=0.0.0.0\n")
@@ -71,13 +63,11 @@ def test_logs_by_where_they_go(is_terminal: bool, chosen: tuple[str, str], monke
 def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty variable means the default, as compose files and shells set it."""
     monkeypatch.setenv("SCRIP_METRICS_PORT", "")
-    monkeypatch.setenv("SCRIP_PARTITIONS", "")
     monkeypatch.setenv("REDIS_URL", "")
 
     settings = config.load()
 
     assert settings.metrics_port is None
-    assert settings.partitions is None
     assert settings.redis_url is None
 
 
@@ -85,14 +75,14 @@ def test_all_bad_values_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every bad value is named in one message, a line each, and the command ends with 2 and no traceback."""
     monkeypatch.setenv("SCRIP_PORT", "70000")
     monkeypatch.setenv("SCRIP_LOG_LEVEL", "loud")
-    monkeypatch.setenv("SCRIP_PARTITIONS", "none")
+    monkeypatch.setenv("SCRIP_STANDBYS", "none")
     monkeypatch.setenv("DATABASE_URL", "mysql://example")
 
     result = CliRunner().invoke(main, ["api"])
 
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
-    for name in ("SCRIP_PORT", "SCRIP_LOG_LEVEL", "SCRIP_PARTITIONS", "DATABASE_URL"):
+    for name in ("SCRIP_PORT", "SCRIP_LOG_LEVEL", "SCRIP_STANDBYS", "DATABASE_URL"):
         assert sum(line.strip().startswith(name) for line in result.output.splitlines()) == 1
 
 

@@ -22,12 +22,12 @@ class LeaseLost(Exception):
 
 
 class NotMigrated(UnusableRecord):
-    """The database has no tables."""
+    """The database has no tables, or no partitions."""
 
     code = "not_migrated"
 
     def __init__(self) -> None:
-        super().__init__("the database has no tables of Scrip's. Run `scrip migrate`.")
+        super().__init__("the database has no tables or partitions of Scrip's. Run `scrip migrate`.")
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -81,30 +81,31 @@ class PartitionState(msgspec.Struct, frozen=True):
     has_worker: bool
 
 
-async def ensure_partitions(database: Database, wanted: int | None, default: int = DEFAULT_PARTITIONS) -> int:
-    """Insert missing rows, and return the number of partitions. A new database gets `wanted`, or `default`. Raises
-    UnusableRecord."""
-    await check_partitions(database)
-    await database.execute(query("insert_settings"), wanted or default)
+async def ensure_partitions(database: Database, wanted: int = DEFAULT_PARTITIONS) -> int:
+    """Give a new database so many partitions, and return the number that the database has. Raises UnusableRecord."""
+    await _check_tables(database)
+    await database.execute(query("insert_settings"), wanted)
     partitions = await check_partitions(database)  # another process may have set it first
-    assert partitions is not None  # noqa: S101, the row above is there
     await database.execute(query("insert_partitions"), partitions)
     return partitions
 
 
-async def check_partitions(database: Database) -> int | None:
-    """Return the number of partitions; None for a new database. Raises NotMigrated without tables, WrongNumber if the
-    version that migrated the database does not fit this one."""
+async def check_partitions(database: Database) -> int:
+    """Return the number of partitions. Raises NotMigrated without tables or partitions, WrongNumber if the version that
+    migrated the database does not fit this one."""
+    await _check_tables(database)
+    number: int | None = await database.fetchval(query("read_settings"))
+    if number is None:
+        raise NotMigrated
+    return number
+
+
+async def _check_tables(database: Database) -> None:
+    """Raises NotMigrated, WrongNumber."""
     try:
         await check_number(database)
-        return await recorded_partitions(database)
     except asyncpg.UndefinedTableError:
         raise NotMigrated from None
-
-
-async def recorded_partitions(database: Database) -> int | None:
-    """The number of partitions; None before a process has set it."""
-    return await database.fetchval(query("read_settings"))
 
 
 async def read_partitions(database: Database) -> list[Partition]:
