@@ -115,7 +115,7 @@ class Deployed:
     def start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start `scrip` with this command, and these variables alone."""
         python = [sys.executable, "-m", "service"]
-        more = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "SCRIP_LOG_FORMAT": "json"}
+        more = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
         return self._start([*python, *command], more | dict(env))
 
     def start_proxy(self, api_port: int) -> int:

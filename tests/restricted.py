@@ -71,7 +71,7 @@ class Restricted(Run):
         port = free_port()
         self.urls = env
         self.url = f"http://127.0.0.1:{port}"
-        settings = {"SCRIP_PORT": str(port), "SCRIP_LOG_FORMAT": "json", "SCRIP_DATA_DIR": str(folder)}
+        settings = {"SCRIP_PORT": str(port), "SCRIP_DATA_DIR": str(folder)}
         with self.output.open("wb") as output:
             self.processes = {
                 name: subprocess.Popen(

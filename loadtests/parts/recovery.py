@@ -174,6 +174,5 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the table."""
-    os.environ["SCRIP_LOG_FORMAT"] = "json"
     with tempfile.TemporaryDirectory(prefix="scrip-recovery-", ignore_cleanup_errors=True) as folder:
         print(markdown(HEADS, asyncio.run(measure(Path(folder) / "data", chosen))))

@@ -69,10 +69,6 @@ def _url_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _choose_log_format() -> str:
-    return "console" if sys.stderr.isatty() else "json"
-
-
 def _choose_log_level() -> str:
     return "warning" if sys.stderr.isatty() else "info"
 
@@ -146,11 +142,6 @@ class Settings(BaseSettings):
         validate_default=True,
     )
     """`warning` on a terminal, `info` elsewhere."""
-    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lowercase)] = Field(
-        default_factory=_choose_log_format,
-        validate_default=True,
-    )
-    """`console` on a terminal, `json` elsewhere."""
     max_unrecorded_s: int = Field(default=900, ge=10, le=86_400)
     """Age in seconds of the oldest event that is not recorded at which all changes are refused; locks and assignments
     are at 80 % of it."""

@@ -21,7 +21,8 @@ _LOOP_VALUES = re.compile(r"[<(\n].*", re.DOTALL)
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Send every log line to stderr, with the name of this process. Call once, before anything is logged."""
+    """Send every log line to stderr, with the name of this process: as text to a terminal, else as JSON. Call once,
+    before anything is logged."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -46,7 +47,7 @@ def configure(settings: Settings, process: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _make_renderer(settings)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _make_renderer()],
         )
     )
     sys.excepthook = _log_crash
@@ -63,8 +64,8 @@ def configure(settings: Settings, process: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _make_renderer(settings: Settings) -> Processor:
-    if settings.log_format == "json":
+def _make_renderer() -> Processor:
+    if not sys.stderr.isatty():
         return structlog.processors.JSONRenderer()
     # The default prints local variables, which hold codes and keys.
     return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)

@@ -170,7 +170,7 @@ class Stage:
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         # With replicas what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
-        self.env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
+        self.env |= {"DATABASE_URL": url, "SCRIP_STANDBYS": str(self._standbys)}
         self.env |= {"SCRIP_RECONCILE_AT": "off"}
         self.add_worker()
         for front in [self.side, *[self.front] * (APIS - 1)]:

@@ -46,10 +46,13 @@ def _raised(error: BaseException, cause: BaseException | None = None) -> BaseExc
     ],
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
-@pytest.mark.parametrize("log_format", ["json", "console"])
-def test_a_traceback_shows_no_value(error: Exception, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_traceback_shows_no_value(
+    error: Exception, is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A log has the type and place of an error, its causes and its group, but never a library's message."""
-    logs.configure(Settings(log_format=log_format), "test")  # type: ignore[arg-type]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    logs.configure(Settings(), "test")
     error_raised = _raised(RuntimeError("x"), _raised(error))
     structlog.get_logger().error("request_failed", exc_info=error_raised)
     logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error_raised)
@@ -63,6 +66,7 @@ def test_a_traceback_shows_no_value(error: Exception, log_format: str, capsys: p
     assert text.count(type(error).__name__) >= 4
     assert "in _raised" in text
     assert "crashed" in text
+    assert text.startswith("{") is not is_terminal
 
 
 def test_what_a_traceback_shows() -> None:
@@ -76,7 +80,7 @@ def test_what_a_traceback_shows() -> None:
 
 async def test_asyncio_shows_no_value(capsys: pytest.CaptureFixture[str]) -> None:
     """The event loop's messages about a failed callback or task have no arguments and results."""
-    logs.configure(Settings(log_format="json"), "test")
+    logs.configure(Settings(), "test")
     loop = asyncio.get_running_loop()
 
     def fail(code: str) -> None:
