@@ -32,7 +32,7 @@ GRANT INSERT ON sampled_steps, lock_notes TO scrip_api;
 -- The worker writes facts; of the configuration, it writes only codes: generated ones, and changes of many at once.
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, open_assignments, order_uses, single_uses, idempotency_keys,
-  quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes,
+  quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, config_versions, codes,
   jobs, job_results, reconciling, reconciled, failing_tasks, workers
   TO scrip_worker;
 GRANT UPDATE ON
@@ -65,7 +65,8 @@ GRANT UPDATE, DELETE ON webhooks TO scrip_worker;
 GRANT INSERT, UPDATE, DELETE ON webhook_deliveries TO scrip_worker;
 GRANT USAGE, SELECT, UPDATE ON SEQUENCE epochs TO scrip_worker;
 
--- Each process stores that it runs. Only the owner writes formats and script_versions: Redis runs what is in there.
+-- Each process stores that it runs. Only the owner writes settings, formats and script_versions: Redis runs what is in
+-- there, and the number of partitions never changes.
 GRANT INSERT, UPDATE, DELETE ON processes TO scrip_api, scrip_worker;
 
 -- Each process logs its own changes. A trigger rejects updates of the log except for deleted users.

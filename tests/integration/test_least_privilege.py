@@ -139,7 +139,8 @@ _FORBIDDEN = {
         "DELETE FROM quarantine", "TRUNCATE redemptions", "DROP TABLE redemptions", "CREATE TABLE x (y int)",
         "ALTER TABLE redemptions DISABLE TRIGGER ALL", "DELETE FROM migrations", "COPY keys TO PROGRAM 'id'",
         "SET ROLE scrip_api", "CREATE ROLE x", "DELETE FROM archived_months", "UPDATE archived_codes SET uses = 0",
-        "SELECT drop_month(date_trunc('month', now())::date)",
+        "SELECT drop_month(date_trunc('month', now())::date)", "UPDATE settings SET partitions = 2",
+        "INSERT INTO partitions (id) VALUES (1)",
     ),
 }  # fmt: skip
 
