@@ -21,7 +21,8 @@ _NUMBER = Change("service/formats/number.py", f"\nNUMBER = {NUMBER}\n", f"\nNUMB
 
 async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Two APIs and two workers are replaced by a new version's, one after the other, and then by the old version's. All
-    scripts of the new version have other digests, and its number of formats is the next. Nothing is refused, and no
+    scripts of the new version have other digests, its number of formats is the next, and a migration of it adds a
+    column. Nothing is refused, and no
     epoch is opened."""
     while len(stage.workers) < WORKERS:
         stage.add_worker()
@@ -29,6 +30,9 @@ async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> 
     new = stage.folder / f"tree-{uuid4().hex}"
     scripts = Change("service/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
     changed([scripts, _NUMBER], ROOT, new)
+    migrations = new / "sql" / "migrations"
+    number = len(list(migrations.glob("*.sql"))) + 1
+    (migrations / f"{number:04}_next.sql").write_text("ALTER TABLE partitions ADD COLUMN of_the_next_version int;\n")
     await _replace(stage, drill, dice, new, migrates=True)
     await _replace(stage, drill, dice, ROOT, migrates=False)
     if drill.ledger.unanswered.total() > unanswered:
