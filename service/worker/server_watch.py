@@ -102,10 +102,10 @@ class ServerWatch:
         names = [Key(partition, 0, kind).name for partition in partitions for kind in _STRINGS]
         call = self.connection.call
         texts, existing = await asyncio.gather(call("MGET", *names), call("EXISTS", *names))
-        if isinstance(texts, hiredis.ReplyError):
-            return dict.fromkeys(partitions, texts)
+        for reply in (texts, existing):
+            if isinstance(reply, hiredis.ReplyError):
+                return dict.fromkeys(partitions, reply)
         values = dict(zip(names, texts, strict=True))
-        # An error: Redis's user may not run EXISTS (an older deploy/redis-acl). Then the types are asked.
         is_wrong = existing != len(texts) - texts.count(None)
         return {partition: (values[key_names.gate(partition)] or "", is_wrong) for partition in partitions}
 
