@@ -10,7 +10,7 @@ TIME_US = IN_FLIGHT + 1
 """Cell for the sum of response times in µs; the next cells count them by class (service/common/durations.py)."""
 _CELLS = 1024
 DROPPED_NOTES = _CELLS - 1
-"""Cell for notes of locks that were dropped. The last cell: the others stay where earlier versions have them."""
+"""Cell for notes of locks that were dropped: the last one, far from the classes of times."""
 _CELL_BYTES = 8
 
 

@@ -14,7 +14,7 @@ import msgspec
 BUCKETS = 131_072
 """Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
 
-LAYOUT = "5"
+LAYOUT = "1"
 """The number of this layout. An opening rebuilds a Redis with another layout."""
 
 OWN = {

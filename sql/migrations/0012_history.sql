@@ -42,8 +42,7 @@ CREATE FUNCTION add_counts(one jsonb, other jsonb) RETURNS jsonb IMMUTABLE LANGU
   ) AS totals
 $$;
 
--- Since when a partition is open or closed; null if that has not changed since this column exists. A trigger sets it, so
--- that workers of the previous version do, too.
+-- Since when a partition is open or closed; null if that has never changed. A trigger sets it, whatever changes the state.
 ALTER TABLE partitions ADD COLUMN state_since timestamptz;
 CREATE FUNCTION note_state_since() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
