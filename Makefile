@@ -35,9 +35,10 @@ lint: $(READY) ## style, rules of import, image, compose file, manifests, templa
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/yamllint --strict compose.yaml deploy
+	$(BIN)/yamllint --strict compose.yaml deploy .github .pre-commit-config.yaml
 	$(BIN)/hadolint deploy/Dockerfile deploy/aws/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 	$(BIN)/kubernetes-validate --quiet --strict --kubernetes-version 1.30.0 deploy/kubernetes/*.yaml
 	$(BIN)/cfn-lint deploy/aws/*.yaml
 

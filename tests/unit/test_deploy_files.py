@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from typing import Any
 
 import pytest
@@ -188,3 +189,23 @@ def test_entry_point() -> None:
     assert json.loads(entry) == ["scrip"]
     for module in modules.split(", "):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+
+
+def test_the_workflow_runs_every_check() -> None:
+    """GitHub's workflow runs `.ci/run` on the oldest supported Python."""
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["test"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    oldest = project["requires-python"].removeprefix(">=")
+    assert job["container"]["image"].startswith(f"python:{oldest}-")
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_the_hooks_need_no_network() -> None:
+    """Each hook before a commit is a program of `.venv`, from the lock file."""
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    assert all(hook["language"] == "system" for hook in repository["hooks"])
+    programs = {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in repository["hooks"]}
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert programs <= locked
