@@ -65,7 +65,7 @@ def _set_aside(service: Service, code: str, order: str = "") -> str:
     (row,) = _fetch(service, "SELECT workspace, book FROM codes WHERE code = $1", code)
     about: dict[str, Any] = {"workspace": row["workspace"], "book": row["book"], "code": code, "user": "ann"}
     sold: dict[str, Any] = {"order": order or new_id("order"), "value_e4": 30_000, "currency": "USD", "digits": 2}
-    spent: dict[str, Any] = {"discount_e4": 0, "slot": 1, "max_uses": 1, "redemption_id": "-", "at_ms": _AT_MS}
+    spent: dict[str, Any] = {"discount_e4": 0, "slot": 1, "max_uses": 1, "at_ms": _AT_MS}
     event = _insert(service, "unrecorded", encode_event(Redeemed(epoch=0, seq=0, **about, **sold, **spent)))
     _rebuild(service)
     until(lambda: _status(service, code) == "inactive")
