@@ -16,6 +16,7 @@ from service.serving.resource_usage import RequestsInFlight
 from service.serving.server import KEEP_ALIVE_S, SHUTDOWN_TIMEOUT_S
 from tests.deployed import COMPOSE, ROOT, container, manifests
 from tests.restricted import VENDORS, acl_lines
+from tests.unit.test_settings_documents import OF_MIGRATE, VARIABLES
 
 PROCESSES = ("api", "worker", "migrate")
 OBJECTS = manifests()
@@ -24,7 +25,6 @@ PODS = {
     for one in OBJECTS.values()
     if "template" in one["spec"]
 }
-_SETTINGS = {"REDIS_URL", "DATABASE_URL", *(f"SCRIP_{name.upper()}" for name in Settings.model_fields)}
 
 
 class _Template(yaml.SafeLoader):
@@ -61,19 +61,20 @@ def test_no_servers_in_the_image() -> None:
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_commands_and_variables(process: str) -> None:
-    """Compose and Kubernetes run the same command, and each variable is a setting."""
+    """Compose and Kubernetes run the same command, and each variable is a setting, or an option of `scrip migrate`."""
+    allowed = VARIABLES | OF_MIGRATE if process == "migrate" else VARIABLES
     service, one = COMPOSE["services"][process], container(PODS[process])
     assert service["command"] == one["args"]
-    assert set(service["environment"]) <= _SETTINGS
+    assert set(service["environment"]) <= allowed
     names = {variable["name"] for variable in one["env"]}
-    assert names <= _SETTINGS
+    assert names <= allowed
     urls = {name for name in service["environment"] if name.endswith("_URL")}
     assert urls <= names
     (task,) = _resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
     assert task["Command"] == one["args"]
     given = {variable["Name"] for variable in task["Secrets"]}
     assert given == {variable["name"] for variable in one["env"] if "valueFrom" in variable}
-    assert {variable["Name"] for variable in task.get("Environment", [])} <= _SETTINGS
+    assert {variable["Name"] for variable in task.get("Environment", [])} <= allowed
 
 
 @pytest.mark.parametrize("process", PROCESSES)
