@@ -1,0 +1,254 @@
+"""The commands that the documents name exist: targets of make, commands of scrip, modules, and their options."""
+
+import argparse
+import re
+import runpy
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from unittest import mock
+
+import click
+import pytest
+
+from loadtests.bench import PARTS
+from service.cli.main import main
+from service.common.config import Settings
+from service.serving.app import create_app
+from tests.unit.test_documents import EVERY, ROOT
+
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+DRILLS = {"drills": "tests.faults", **dict(re.findall(r"^faults: (\w+) := ([\w.]+)$", MAKEFILE, re.MULTILINE))}
+MODULES = {"bench": "loadtests.bench", "load": "loadtests.load", "mutants": "tests.mutants"}
+"""The program to which a target of make passes ARGS; `faults` has one for each PART."""
+PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.scale", "tests.schemathesis.run", "tests.hostile.malformed"}
+"""The programs of this tree that have options."""
+FOREIGN = {"--overrides"}
+"""Options of programs of others that a document names alone."""
+_block = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_any_block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+_span = re.compile(r"`([^`]+)`")
+
+
+class _ParserFound(BaseException):
+    """Ends a program when it has its parser."""
+
+
+@cache
+def options_of(module: str, part: str = "") -> frozenset[str]:
+    """The options of a program, from its own parser; none if it has no parser."""
+    found: list[argparse.ArgumentParser] = []
+
+    def parse_args(parser: argparse.ArgumentParser, *_: object) -> None:
+        found.append(parser)
+        raise _ParserFound
+
+    arguments = [module, *([part] if part else [])]
+    with (
+        mock.patch.object(argparse.ArgumentParser, "parse_args", parse_args),
+        mock.patch.object(sys, "argv", arguments),
+        warnings.catch_warnings(action="ignore"),  # the module may be imported already
+        suppress(_ParserFound),
+    ):
+        runpy.run_module(module, run_name="__main__")
+    return frozenset(name for action in found[0]._actions for name in action.option_strings)
+
+
+def is_option(word: str) -> bool:
+    return bool(re.match(r"--?[a-z]", word))
+
+
+def unknown_options(words: list[str], known: frozenset[str]) -> list[str]:
+    return [word for word in words if is_option(word) and word.partition("=")[0] not in known]
+
+
+def wrong_scrip(words: list[str]) -> list[str]:
+    """What `scrip` would not understand of these words: a command, or an option of one."""
+    command: click.Command = main
+    is_value = False
+    for number, word in enumerate(words):
+        options = {name: one for one in command.params for name in one.opts if isinstance(one, click.Option)}
+        if is_option(word):
+            name, equals, _ = word.partition("=")
+            if name not in {"--help", "-h", *options}:
+                return [word]
+            is_value = not equals and name in options and not options[name].is_flag
+        elif is_value:
+            is_value = False
+        elif isinstance(command, click.Group):
+            if word not in command.commands:
+                return words[: number + 1]
+            command = command.commands[word]
+        elif not any(isinstance(one, click.Argument) for one in command.params):
+            return [word]
+    return []
+
+
+def wrong_program(module: str, part: str, words: list[str]) -> list[str]:
+    """What a program of Python would not understand: itself, or an option."""
+    if find_spec(module) is None:
+        return [module]
+    if not any(map(is_option, words)):
+        return []
+    return unknown_options(words, options_of(module, part) if module in PROGRAMS else frozenset())
+
+
+def wrong_make(words: list[str]) -> list[str]:
+    """What make would not understand: a target, a variable, a part, a suite or an option in ARGS."""
+    targets = [word for word in words if "=" not in word and not is_option(word)]
+    wrong = [target for target in targets if not re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE)]
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    wrong += [
+        name for name in values if not re.search(rf"\$\({name}\)|\$\(or \$\({name}\)|^{name} ", MAKEFILE, re.MULTILINE)
+    ]
+    part, target = values.get("PART", ""), targets[0] if targets else ""
+    if part and part not in {"bench": PARTS, "faults": {*DRILLS, "hostile"}}.get(target, (*PARTS, *DRILLS, "hostile")):
+        wrong.append(part)
+    if "SUITE" in values and not (ROOT / "tests" / values["SUITE"]).is_dir():
+        wrong.append(values["SUITE"])
+    given = shlex.split(values.get("ARGS", ""))
+    if target == "run":
+        return wrong + wrong_scrip(["run", *given])
+    module = DRILLS.get(part or "drills") if target == "faults" else MODULES.get(target)
+    return wrong + (wrong_program(module, part if target == "bench" else "", given) if module else [])
+
+
+def wrong_words(words: list[str]) -> list[str]:
+    """What the named program would not understand of a command; nothing if the program is another's."""
+    if "--" in words:
+        words = words[words.index("--") + 1 :]
+    if words[:3] == ["docker", "compose", "run"]:
+        words = ["scrip", *[word for word in words[3:] if word != "--rm"][1:]]
+    program, given = words[0].removeprefix(".venv/bin/"), words[1:]
+    if program == "scrip":
+        return wrong_scrip(given)
+    if program == "make":
+        return wrong_make(given)
+    if program == "python" and given[:1] == ["-m"] and given[1].split(".")[0] in {"loadtests", "tests", "service"}:
+        part = given[2] if given[1] == "loadtests.bench" and len(given) > 2 and not is_option(given[2]) else ""
+        return wrong_program(given[1], part, given[2:])
+    return []
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each command in a text: lines of a shell's blocks, and spans of code."""
+    for block in _block.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield _words(line)
+    for span in _span.findall(_any_block.sub("", text)):
+        yield _words(span.replace("\n", " "))
+
+
+def _words(line: str) -> list[str]:
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:  # a span that is no command, such as an apostrophe
+        return []
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]) and len(words) > 1:  # variables of the environment
+        words = words[1:]
+    return words
+
+
+@EVERY
+def test_named_commands_exist(document: Path) -> None:
+    """Each command of make, scrip and Python in a document has a target, a command or a module, and its options."""
+    wrong = [
+        (words, found) for words in commands(document.read_text("utf-8")) if words and (found := wrong_words(words))
+    ]
+    assert wrong == []
+
+
+@cache
+def known_options() -> frozenset[str]:
+    """The options of all programs of this tree."""
+
+    def walk(command: click.Command) -> Iterator[str]:
+        yield from (name for one in command.params for name in one.opts)
+        if isinstance(command, click.Group):
+            for one in command.commands.values():
+                yield from walk(one)
+
+    parts = (options_of("loadtests.bench", part) for part in PARTS)
+    modules = {
+        *DRILLS.values(),
+        *MODULES.values(),
+        "loadtests.scale",
+        "tests.schemathesis.run",
+        "tests.hostile.malformed",
+    }
+    return frozenset({"--help", *walk(main)}).union(*parts, *map(options_of, modules - {"loadtests.bench"}))
+
+
+@EVERY
+def test_named_options_exist(document: Path) -> None:
+    """Each option that a document names alone is an option of a program of this tree."""
+    spans = (words for words in commands(document.read_text("utf-8")) if words and is_option(words[0]))
+    assert [words for words in spans if words[0].partition("=")[0] not in known_options() | FOREIGN] == []
+
+
+@EVERY
+def test_named_settings_exist(document: Path) -> None:
+    """Each variable of the environment in a document is a setting, or one that a file for tests or deployment reads."""
+    settings = {f"SCRIP_{name.upper()}" for name in Settings.model_fields}
+    named = set(re.findall(r"\bSCRIP_[A-Z][A-Z_]*[A-Z]\b", document.read_text("utf-8")))
+    assert {name for name in named - settings if name not in _other_variables()} == set()
+
+
+@cache
+def _other_variables() -> frozenset[str]:
+    sources = [
+        ROOT / "Makefile",
+        ROOT / "compose.yaml",
+        *(ROOT / "deploy").rglob("*.*"),
+        *(ROOT / "tests").rglob("*.py"),
+    ]
+    texts = (path.read_text("utf-8") for path in sources if path.is_file())
+    return frozenset(name for text in texts for name in re.findall(r"\bSCRIP_[A-Z_]+\b", text))
+
+
+@EVERY
+def test_named_metrics_exist(document: Path) -> None:
+    """Each metric in a document is one of the service's."""
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "service").rglob("*.py"))
+    named = re.findall(r"`(scrip_(?!live_|test_)[a-z_]+)[`{]", document.read_text("utf-8"))
+    assert [name for name in named if f'"{name.removesuffix("_total")}' not in sources] == []
+
+
+@EVERY
+def test_named_requests_exist(document: Path) -> None:
+    """Each `METHOD /v1/…` in a document is an operation of the API."""
+    named = re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/v1/[^`?\s…]*)", document.read_text("utf-8"))
+    assert [(method, path) for method, path in named if method not in _paths().get(path, set())] == []
+
+
+@cache
+def _paths() -> dict[str, set[str]]:
+    paths = create_app(Settings()).openapi_schema.to_schema()["paths"]
+    return {path: {method.upper() for method in operations} for path, operations in paths.items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("`make nonsense`", ["nonsense"]),
+        ("`make faults PART=none`", ["none"]),
+        ("`make bench PLANT=all`", ["PLANT"]),
+        ('`make bench PART=bulk ARGS="--none"`', ["--none"]),
+        ("`scrip partitions resize`", ["resize"]),
+        ("`scrip nonsense`", ["nonsense"]),
+        ("`scrip keys none`", ["keys", "none"]),
+        ("`scrip rebuild --none`", ["--none"]),
+        ("`python -m loadtests.none`", ["loadtests.none"]),
+        ("`python -m tests.faults --none`", ["--none"]),
+        ("```sh\ndocker compose run --rm worker nonsense  # Compose\n```", ["nonsense"]),
+    ],
+)
+def test_the_checks_can_fail(text: str, wrong: list[str]) -> None:
+    """A target, part, variable, command, module or option that does not exist is reported."""
+    (words,) = commands(text)
+    assert wrong_words(words) == wrong
