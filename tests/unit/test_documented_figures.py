@@ -1,0 +1,127 @@
+"""Figures of the documents that also stand in code are the same there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from loadtests import attack
+from service.access import keyring
+from service.api.controllers import workspace
+from service.common.config import Settings
+from service.domain.limits import ADDRESS_COUNTERS
+from service.fastlane import bounded_protocol
+from service.formats.key_names import BUCKETS
+from service.hot import fencing, sold_out, turns, unrecorded
+from service.hot.workspace_state import KEPT_BYTES
+from service.operations.batch import MAX_OPERATIONS
+from service.record import lock_history, pool
+from service.serving.server import KEEP_ALIVE_S
+from service.worker import key_copier, lease_keeper, webhook_sender, workspace_mover, write_behind
+from tests.drifts.rounds import KINDS
+from tests.faults.scenarios import SCENARIOS
+from tests.unit.test_documents import ROOT
+
+SETTINGS = Settings.model_fields
+OPERATIONS = "docs/operations.md"
+ARCHITECTURE = "docs/architecture.md"
+DEPLOY = "docs/deploy.md"
+
+
+def default_of(module: str, option: str) -> float:
+    """The default of an option, as its program's source has it."""
+    text = (ROOT / module).read_text("utf-8")
+    found = re.search(rf'"{option}",.*?default=([\d_.]+)', text)
+    assert found, (module, option)
+    return float(found[1])
+
+
+def minutes(seconds: float) -> float:
+    return seconds / 60
+
+
+WORDS = {"two": 2, "three": 3, "five": 5, "ten": 10, "seven": 7, "sixteen": 16, "fifty": 50}
+FIGURES = [
+    ("README.md", r"`make faults`: (\d+) faults", len(SCENARIOS)),
+    ("README.md", r"`PART=drifts`: ([\d,]+) ways", default_of("tests/drifts/__main__.py", "--drifts")),
+    ("README.md", r"for each limit (\d+) requests", default_of("loadtests/races.py", "--at-once")),
+    ("README.md", r"requests at once, (\d+) times", default_of("loadtests/races.py", "--rounds")),
+    ("README.md", r"([\d,]+) stalled", default_of("tests/hostile/stalled.py", "--connections")),
+    ("README.md", r"([\d,]+) codes looked", default_of("tests/hostile/canaries.py", "--codes")),
+    ("README.md", r"([\d,]+) things named", default_of("tests/hostile/poison.py", "--names")),
+    ("README.md", r"`make fuzz`: ([\d,]+) requests", default_of("tests/schemathesis/run.py", "--cases")),
+    ("README.md", r"generates ([\d,]+) orders", default_of("loadtests/orders.py", "--orders")),
+    ("docs/reliability.md", r"each of (\d+) kinds", len(KINDS)),
+    ("docs/reliability.md", r"PART=drifts +# ([\d,]+) of", default_of("tests/drifts/__main__.py", "--drifts")),
+    (ARCHITECTURE, r"`lua/many.lua`, at most (\d+) of", turns.MAX_REQUESTS),
+    (ARCHITECTURE, r"up to ([\d,]+) events at a time", write_behind.BATCH_EVENTS),
+    (ARCHITECTURE, r"(\w+) minutes or [\d,]+ events later", minutes(write_behind.KEEP_S)),
+    (ARCHITECTURE, r"minutes or ([\d,]+) events later", write_behind.KEEP_EVENTS),
+    (ARCHITECTURE, r"at ([\d,]+) unrecorded events lock", unrecorded.FULL_EVENTS),
+    (ARCHITECTURE, r"refused, at ([\d,]+) all changes", unrecorded.BEHIND_EVENTS),
+    (ARCHITECTURE, r"oldest is (\d+) or", unrecorded.FULL_AT * SETTINGS["max_unrecorded_s"].default),
+    (ARCHITECTURE, r"or (\d+) s old", SETTINGS["max_unrecorded_s"].default),
+    (ARCHITECTURE, r"full --> open: below ([\d,]+)", unrecorded.REOPEN_AT * unrecorded.FULL_EVENTS),
+    (ARCHITECTURE, r"behind --> full: below ([\d,]+)", unrecorded.REOPEN_AT * unrecorded.BEHIND_EVENTS),
+    (ARCHITECTURE, r"after (\w+) minutes all requests", minutes(keyring.MAX_AGE_S)),
+    (ARCHITECTURE, r"`crc32\(text\) & (\d+)`", BUCKETS - 1),
+    (ARCHITECTURE, r"at most ([\d,]+) of them\)", ADDRESS_COUNTERS),
+    (ARCHITECTURE, r"stores at most (\d+) MiB of answers", KEPT_BYTES >> 20),
+    (ARCHITECTURE, r"accepts ([\d,]+) clients", bounded_protocol.MAX_CONNECTIONS),
+    (DEPLOY, r"idle for (\d+) s", KEEP_ALIVE_S),
+    (DEPLOY, r"`SCRIP_RETIRE_DAYS` \((\d+)\)", SETTINGS["retire_days"].default),
+    (DEPLOY, r"in Postgres for (\w+) days", lock_history.KEEP_DAYS),
+    (DEPLOY, r"at most (\d+) times", key_copier.MOST_PAUSES),
+    (DEPLOY, r"tries up to (\w+) times", workspace_mover.MOST_ATTEMPTS),
+    (DEPLOY, r"(\d+) or newer, with `synchronous_commit`", pool.MIN_VERSION),
+    (DEPLOY, r"bound does not start, .+ of (\w+) minutes", minutes(pool.LONG_S)),
+    (DEPLOY, r"both silent for ([\d.]+) s", fencing.FRESH_S["cluster"]),
+    (DEPLOY, r"At ([\d,]+) entries locks", unrecorded.FULL_EVENTS + write_behind.KEEP_EVENTS),
+    (DEPLOY, r"refused, at ([\d,]+) all changes", unrecorded.BEHIND_EVENTS + write_behind.KEEP_EVENTS),
+    (OPERATIONS, r"at ([\d,]+) events `behind`", unrecorded.FULL_EVENTS),
+    ("docs/security.md", r"refuses all keys (\w+) minutes", minutes(keyring.MAX_AGE_S)),
+    ("docs/security.md", r"share ([\d,]+) counters", ADDRESS_COUNTERS),
+    ("docs/decisions/0004-codes-in-redis.md", r"\(([\d,]+) a workspace\)", BUCKETS),
+    ("docs/decisions/0008-batches.md", r"up to ([\d,]+) operations", MAX_OPERATIONS),
+    ("docs/decisions/0026-webhooks.md", r"At most ([\d,]+) deliveries", webhook_sender.MAX_PENDING),
+    ("docs/decisions/0031-bounds.md", r"takes at most (\d+) coupons", workspace.MAX_COUPONS_PER_ORDER),
+    ("docs/decisions/0032-kept-answers.md", r"at most (\d+) MiB of answers", KEPT_BYTES >> 20),
+    ("docs/decisions/0039-one-call-per-turn.md", r"at most (\d+), and", turns.MAX_REQUESTS),
+    ("docs/decisions/0039-one-call-per-turn.md", r"at most (\d+) Ki", turns.MAX_CHARACTERS >> 10),
+    ("docs/decisions/0042-readiness.md", r"(\w+) minutes after Postgres", minutes(keyring.MAX_AGE_S)),
+    ("docs/decisions/0048-retired-books.md", r"`SCRIP_RETIRE_DAYS` \((\d+)\)", SETTINGS["retire_days"].default),
+    ("docs/decisions/0050-forgotten-orders.md", r"1 to ([\d,]+), 400", workspace.MAX_ORDER_DAYS),
+    ("docs/decisions/0055-moving.md", r"\((\w+) are made\)", workspace_mover.MOST_ATTEMPTS),
+    ("docs/decisions/0058-larger-workspaces.md", r"at most ([\d,]+)\)", sold_out.MAX_HINTS),
+    ("docs/decisions/0070-ended-sessions.md", r"expires after (\d+) s", lease_keeper.LEASE_S),
+    ("docs/decisions/0071-past-holds.md", r"live for (\d+) days", lock_history.KEEP_DAYS),
+]
+
+
+@pytest.mark.parametrize(("document", "pattern", "value"), FIGURES)
+def test_a_figure_is_that_of_the_code(document: str, pattern: str, value: float) -> None:
+    """Each figure stands once or more in its document, and is the code's each time."""
+    text = " ".join((ROOT / document).read_text("utf-8").split())
+    found = re.findall(pattern, text)
+    assert found
+    assert {WORDS.get(one.lower()) or float(one.replace(",", "")) for one in found} == {value}
+
+
+def test_the_guesses_of_an_attack() -> None:
+    """docs/security.md has as many guesses as `make faults PART=attack` makes."""
+    assert f"{attack.GUESSES:,}" in (ROOT / "docs" / "security.md").read_text("utf-8")
+
+
+def test_the_bounds_of_scripts() -> None:
+    """docs/bounds.md has a row for each script, and no row for another."""
+    rows = re.findall(
+        r"^\| (\w+) \| .+ \| [\d,]+ \| [\d.]+ \|", (ROOT / "docs/bounds.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert {*rows} == {path.stem for path in Path(ROOT / "lua").glob("*.lua")} - {"many"}
+
+
+def test_the_suites() -> None:
+    """The suites of CONTRIBUTING.md are the folders of tests."""
+    suites = re.findall(r"^\| `tests/(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    folders = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}
+    assert {*suites} == folders
