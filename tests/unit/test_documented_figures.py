@@ -19,6 +19,7 @@ from service.record import lock_history, pool
 from service.serving.server import KEEP_ALIVE_S
 from service.worker import key_copier, lease_keeper, webhook_sender, workspace_mover, write_behind
 from tests.drifts.rounds import KINDS
+from tests.faults.plants import PLANTS
 from tests.faults.scenarios import SCENARIOS
 from tests.unit.test_documents import ROOT
 
@@ -118,6 +119,19 @@ def test_the_bounds_of_scripts() -> None:
         r"^\| (\w+) \| .+ \| [\d,]+ \| [\d.]+ \|", (ROOT / "docs/bounds.md").read_text("utf-8"), re.MULTILINE
     )
     assert {*rows} == {path.stem for path in Path(ROOT / "lua").glob("*.lua")} - {"many"}
+
+
+def test_the_faults_have_results() -> None:
+    """The rows of docs/reliability.md's results are of faults, and those of planted mistakes have the fault that finds
+    each."""
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    results = text.partition("## Results")[2].partition("\n## ")[0]
+    faults = re.findall(r"^\| ([^|]+) \| \d+ \| [\d.–]+ \|", results, re.MULTILINE)
+    assert faults
+    assert {*faults} <= {*SCENARIOS}
+    found = re.findall(r"^\| ([^|]+) \| ([^|]+) \| \d \|", text.partition("## Planted mistakes")[2], re.MULTILINE)
+    assert found
+    assert [(name, fault) for name, fault in found if PLANTS[name].fault != fault] == []
 
 
 def test_the_suites() -> None:
