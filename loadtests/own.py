@@ -16,8 +16,8 @@ from tests.harness.servers import free_port
 from tests.harness.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
-PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}
-"""Of a service: the names of their processes in run.json."""
+PARTS = ("api", "redis", "worker", "postgres")
+"""Of a service: their names in run.json."""
 
 
 @contextmanager
@@ -62,7 +62,7 @@ class Meter:
 def cpu_s(run: Run) -> dict[str, float]:
     """CPU seconds of each of a service's parts since they were started, with their children."""
     pids = run.facts["pids"]
-    return {part: sum(cpu_of(pid) for name in names for pid in pids.get(name, ())) for part, names in PARTS.items()}
+    return {part: sum(map(cpu_of, pids[part])) for part in PARTS}
 
 
 def cpu_of(pid: int) -> float:

@@ -96,11 +96,8 @@ def run(port: int | None, partitions: int) -> None:
 
 
 @main.command(epilog="Example: SCRIP_API_PROCESSES=4 scrip api")
-@click.option(
-    "--tell-fd", type=int, hidden=True, help="The descriptor to which the pids of several processes are written."
-)
 @_embedded
-def api(tell_fd: int | None, embedded: bool) -> None:
+def api(embedded: bool) -> None:
     """Serve the HTTP API. REDIS_URL and DATABASE_URL must be set.
 
     SCRIP_API_PROCESSES is the number of processes; SIGHUP replaces them one by one.
@@ -112,28 +109,10 @@ def api(tell_fd: int | None, embedded: bool) -> None:
     asyncio.run(check_record(settings))
     asyncio.run(check_keys(settings))
     if settings.api_processes > 1:
-        from service.serving.supervisor import supervise
-
-        supervise(settings, tell_fd)
-        return
-    from service.serving.server import serve
-
+        from service.serving.api_processes import serve
+    else:
+        from service.serving.server import serve
     serve(settings)
-
-
-@main.command(hidden=True)
-@click.option("--channel", type=int, required=True, help="The descriptor through which connections come.")
-@click.option("--tally", type=int, required=True, help="The descriptor of the counters that all processes share.")
-@click.option("--block", type=int, required=True, help="The block of the counters that this process writes.")
-@_embedded
-def api_process(channel: int, tally: int, block: int, embedded: bool) -> None:
-    """Serve as one of several API processes; started by their supervisor."""
-    settings = _load_settings_with_servers(embedded)
-    _end_at_signals()
-    asyncio.run(check_record(settings))
-    from service.serving.members import serve
-
-    serve(settings, channel, tally, block)
 
 
 @main.command(epilog="Example: SCRIP_METRICS_PORT=9100 scrip worker")

@@ -57,10 +57,6 @@ class ChildProcess:
     env: dict[str, str]
     on_change: Callable[[], None] = lambda: None
     """Called after each change of `pid`."""
-    before_start: Callable[[], None] = lambda: None
-    """Called before each start; it may change `argv` and the fields below."""
-    more_fds: tuple[int, ...] = ()
-    """File descriptors that the child inherits, besides `keep_fd`."""
     account: Account | None = None
     """None: the parent's account."""
     log: Path | None = None
@@ -82,7 +78,6 @@ class ChildProcess:
 
     async def start(self) -> None:
         """Start the child. Raises OSError if its program can't be run."""
-        self.before_start()
         with contextlib.ExitStack() as files:
             output = None
             if self.log is not None:
@@ -97,7 +92,7 @@ class ChildProcess:
                 stdout=output,
                 stderr=None if output is None else STDOUT,
                 start_new_session=True,
-                pass_fds=self.more_fds if self.keep_fd is None else (*self.more_fds, self.keep_fd),
+                pass_fds=() if self.keep_fd is None else (self.keep_fd,),
                 user=self.account.uid if self.account else None,
                 group=self.account.gid if self.account else None,
                 extra_groups=[] if self.account else None,

@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)
-    """Number of API processes. Above 1, a supervisor hands them connections."""
+    """Number of API processes. Above 1, uvicorn's supervisor starts and replaces them."""
     data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(".scrip")
     """Data folder of `scrip run`; absolute once loaded."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)] = Field(

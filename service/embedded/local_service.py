@@ -33,8 +33,8 @@ _READY_DEADLINE_S = 30.0
 _HEALTH_TIMEOUT_S = 2.0
 _LOCK_DEADLINE_S = 10.0
 _POLL_S = 0.05
-_SUPERVISOR_STOP_S = 12.0
-"""The supervisor gives each of its processes 10 s."""
+_API_STOP_S = 12.0
+"""The API's processes end their requests within 8 s."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class _LocalService:
 
     1. Start Valkey and Postgres in parallel, unless the settings name other servers.
     2. Migrate the database, and seed the demo data if it is embedded.
-    3. Start one worker and the API: one process, or a supervisor with several.
+    3. Start one worker and the API, which starts SCRIP_API_PROCESSES processes.
     4. Once `/health/ready` succeeds, write `run.json` and print the addresses.
     5. To stop, end the API, the worker, Valkey and Postgres, one after the other.
     """
@@ -91,9 +91,8 @@ class _LocalService:
         self._postgres = Postgres(settings.data_dir, lock_fd) if settings.database_url is None else None
         self._redis_url = self._valkey.url if self._valkey else settings.redis_url or ""
         self._database_url = self._postgres.url if self._postgres else settings.database_url or ""
-        self._api_pids: list[int] = []
-        self._has_supervisor = settings.api_processes > 1
-        self._api = self._make_supervised_api() if self._has_supervisor else self._make_process("api")
+        self._api = self._make_process("api")
+        self._api.stop_deadline_s = _API_STOP_S
         self._worker = self._make_process("worker")
         self._servers = [server for server in (self._valkey, self._postgres) if server is not None]
         self._is_published = False
@@ -141,29 +140,15 @@ class _LocalService:
         for server in self._servers:
             yield server.child
 
-    def _make_process(self, command: str, *options: str) -> ChildProcess:
+    def _make_process(self, command: str) -> ChildProcess:
         env = {
             **os.environ,
             "REDIS_URL": self._redis_url,
             "DATABASE_URL": self._database_url,
             "SCRIP_PORT": str(self._settings.port),
         }
-        if self._postgres is not None:
-            options = (*options, "--embedded")
+        options = [] if self._postgres is None else ["--embedded"]
         return ChildProcess(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
-
-    def _make_supervised_api(self) -> ChildProcess:
-        """Make the API's supervisor. It writes the pids of its processes to a pipe, as lines of JSON."""
-        self._pids_fd, tell_fd = os.pipe()
-        api = self._make_process("api", "--tell-fd", str(tell_fd))
-        api.more_fds, api.stop_deadline_s = (tell_fd,), _SUPERVISOR_STOP_S
-        asyncio.get_running_loop().add_reader(self._pids_fd, self._read_api_pids)
-        return api
-
-    def _read_api_pids(self) -> None:
-        lines = os.read(self._pids_fd, 1 << 16).splitlines()
-        self._api_pids = json.loads(lines[-1])
-        self._write_run_json()
 
     async def _prepare_database(self) -> None:
         try:
@@ -218,8 +203,6 @@ class _LocalService:
         for child in self._children():
             if child.pid is not None:
                 pids[child.name].append(child.pid)
-        if self._has_supervisor:
-            pids["apiSupervisor"], pids["api"] = pids["api"], self._api_pids
         content = {"url": self._url, "redisUrl": self._redis_url, "databaseUrl": self._database_url, "pids": pids}
         unfinished = self._run_json_path.with_suffix(".new")
         unfinished.touch(mode=0o600)

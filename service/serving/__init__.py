@@ -1,1 +1,1 @@
-"""The API process: the Litestar application, its server, and the supervisor of several processes on one address."""
+"""The API process: the Litestar application, its server, and several processes on one address."""

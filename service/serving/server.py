@@ -1,15 +1,18 @@
 """The HTTP server of an API process: uvicorn with httptools and uvloop."""
 
-import asyncio
 import gc
+import os
 import resource
-import socket
+import signal
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import uvicorn
 from litestar import Litestar
-from prometheus_client import REGISTRY
+from prometheus_client import Gauge
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.server import HANDLED_SIGNALS
 
 from service.api.cors import Origins
 from service.api.recall import resolve_recall
@@ -19,40 +22,49 @@ from service.common.forwarded_for import Proxies
 from service.fastlane.bounded_protocol import MAX_CONNECTIONS
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
-from service.serving.resource_usage import RequestsInFlight, count_in_flight
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
 SHUTDOWN_TIMEOUT_S = 8
 RESERVED_FILES = 200
 """File descriptors that the process needs besides its clients' connections."""
-EXIT_POLL_S = 0.1
-"""Interval at which a start looks for a signal."""
+IN_FLIGHT_METRIC = "scrip_http_requests_in_flight"
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
     logs.configure(settings, "api")
-    server = Server(make_server_config(settings))
-    REGISTRY.register(RequestsInFlight(lambda: count_in_flight(server.server_state.connections)))
+    config = make_server_config(settings)
+    config.load()
+    config.lifespan_class = Lifespan
+    server = uvicorn.Server(config)
+    export_in_flight(lambda: count_in_flight(server.server_state.connections))
     # The application's objects live as long as the process; collecting garbage among them blocks the loop for 50 ms.
     gc.freeze()
     server.run()
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server, which a signal also ends while the application waits for Postgres to start."""
+class Lifespan(LifespanOn):
+    """uvicorn's lifespan; a signal ends a process whose application still waits for Postgres to start."""
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, or end the wait at a signal: then `started` stays False, and uvicorn returns."""
-        starting = asyncio.create_task(super().startup(sockets))
-        while not starting.done() and not self.should_exit:
-            await asyncio.wait({starting}, timeout=EXIT_POLL_S)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait({starting})
-        if not starting.cancelled():
-            starting.result()
+    async def startup(self) -> None:
+        """Start the application. At SIGTERM and SIGINT, end the process with 0: it has nothing to finish yet."""
+        handlers = {number: signal.signal(number, lambda *_: os._exit(0)) for number in HANDLED_SIGNALS}
+        try:
+            await super().startup()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def count_in_flight(connections: Iterable[Any]) -> int:
+    """Count the requests in flight on connections of the class Bounded."""
+    return sum(connection.is_in_flight for connection in connections)
+
+
+def export_in_flight(count: Callable[[], int]) -> None:
+    """Export the number of requests that are being answered, the one for the metrics among them."""
+    Gauge(IN_FLIGHT_METRIC, "Requests of all API processes that are being answered.").set_function(count)
 
 
 def make_server_config(

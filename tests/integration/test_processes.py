@@ -19,9 +19,11 @@ from tests.harness.running import Run
 from tests.harness.servers import free_port
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
 from tests.service_fixture import Service, new_id, ok, refused, shared_service
-from tests.waiting import PATIENCE_S, elapse, until, wait_until
+from tests.waiting import PATIENCE_S, until, wait_until
 
 _CLIENTS = 16
+_AWAY = (httpx.TransportError, psutil.NoSuchProcess, ValueError)
+"""While there is no supervisor."""
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +101,19 @@ class Load:
         return b"connection: close" in head.lower()
 
 
+def _supervisor(service: Service) -> psutil.Process:
+    (pid,) = service.run.facts["pids"]["api"]
+    return psutil.Process(pid)
+
+
 def _pids(service: Service) -> list[int]:
-    return service.run.facts["pids"]["api"]
+    """Return the pids of the processes that serve; the supervisor's other child tracks resources."""
+    pids: list[int] = []
+    for child in _supervisor(service).children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):  # it ends now, or has ended
+            if "--multiprocessing-fork" in child.cmdline():
+                pids.append(child.pid)
+    return pids
 
 
 def _ports(service: Service, pid: int) -> set[int]:
@@ -117,19 +130,16 @@ def _metrics(service: Service, client: httpx.Client | None = None) -> dict[str, 
 
 
 async def _fallen_counters(service: Service, pid: int, which: signal.Signals, reached: Callable[[], bool]) -> list[str]:
-    """Signal a process, read /metrics until `reached`, and return the counters that fell meanwhile. A read may
-    fail only after SIGKILL."""
+    """Signal a process, read /metrics until `reached`, and return the counters that fell meanwhile. A read may fail:
+    a process that ends resets the connections that it has not accepted."""
     seen = [await asyncio.to_thread(_metrics, service)]
     os.kill(pid, which)
     last = False
     async with asyncio.timeout(PATIENCE_S):
         while not last:
             last = reached()
-            try:
+            with suppress(httpx.TransportError):
                 seen.append(await asyncio.to_thread(_metrics, service))
-            except httpx.TransportError:
-                if which != signal.SIGKILL:
-                    raise
     pairs = [(name, before[name], after[name]) for before, after in pairwise(seen) for name in before]
     return [name for name, before, after in pairs if "_total" in name and after < before]
 
@@ -194,64 +204,66 @@ def test_metrics(service: Service, clients: list[httpx.Client]) -> None:
 
 
 async def test_killed(service: Service) -> None:
-    """A killed process breaks its own connections alone; the supervisor replaces it, and no counter falls."""
+    """A killed process breaks no connection of the other; a new one replaces it, and no counter falls."""
     load, (killed, other) = Load(service), _pids(service)
     async with load.running():
-        ports = _ports(service, killed)
+        kept = _ports(service, other)
         assert await _fallen_counters(service, killed, signal.SIGKILL, lambda: _one_new(service, killed)) == []
         await load.wait_for_more()
     await asyncio.to_thread(until, lambda: all(_answers(service, pid) for pid in _pids(service)))
     assert other in _pids(service)
     assert load.broken
-    assert set(load.broken) <= ports
+    assert not set(load.broken) & kept
     assert load.refused == 0
     assert set(load.statuses) == {201}
     assert 0 <= load.count_redemptions(service) - load.statuses[201] <= len(load.broken)
 
 
-async def test_killed_before_it_accepts(service: Service, clients: list[httpx.Client]) -> None:
-    """Connections that a killed process has not accepted yet go to the other one."""
-    killed, other = _pids(service)
-    os.kill(killed, signal.SIGSTOP)
-    try:
-        async with httpx.AsyncClient(base_url=service.run.url, timeout=60, verify=False) as client:
-            requests = [asyncio.create_task(client.get("/health/live")) for _ in range(_CLIENTS * 2)]
-            await wait_until(lambda: sum(one.done() for one in requests) >= _CLIENTS // 2)
-            await elapse(0.2, "the other process answers what it has")
-            assert not all(one.done() for one in requests)
-            os.kill(killed, signal.SIGKILL)
-            assert {answer.status_code for answer in await asyncio.gather(*requests)} == {200}
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(killed, signal.SIGKILL)
-    await wait_until(lambda: _one_new(service, killed))
-    await asyncio.to_thread(until, lambda: all(_answers(service, pid) for pid in _pids(service)))
-    assert other in _pids(service)
+def test_balance(service: Service) -> None:
+    """Of 64 connections at once each process has a quarter or more."""
+    until(lambda: len(_pids(service)) == 2 and all(_answers(service, pid) for pid in _pids(service)))
+    address = urlsplit(service.run.url)
+    with ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(socket.create_connection((address.hostname, address.port)))
+        until(lambda: sum(len(_ports(service, pid)) for pid in _pids(service)) >= 64)
+        assert min(len(_ports(service, pid)) for pid in _pids(service)) >= 16
 
 
 async def test_replaced(service: Service) -> None:
     """SIGHUP replaces both processes; no connection is refused, every request is answered, and no counter falls."""
     load, old = Load(service), _pids(service)
-    (supervisor,) = service.run.facts["pids"]["apiSupervisor"]
+    supervisor = _supervisor(service).pid
     async with load.running():
         assert await _fallen_counters(service, supervisor, signal.SIGHUP, lambda: not {*old} & {*_pids(service)}) == []
         await load.wait_for_more()
     assert (load.broken, load.refused, set(load.statuses)) == ([], 0, {201})
     assert load.count_redemptions(service) == load.statuses[201]
-    assert service.run.facts["pids"]["apiSupervisor"] == [supervisor]
+    assert _supervisor(service).pid == supervisor
+
+
+def test_the_supervisor_is_killed(service: Service) -> None:
+    """The processes of a killed supervisor end by themselves; those of the next one serve."""
+    supervisor, old = _supervisor(service), _pids(service)
+    supervisor.kill()
+    until(lambda: not any(psutil.pid_exists(pid) for pid in old))
+    until(lambda: len(_pids(service)) == 2 and all(_answers(service, pid) for pid in _pids(service)), away=_AWAY)
 
 
 async def test_ends(service: Service) -> None:
-    """SIGTERM ends the service with 0 after a response to each sent request. The last test of this file."""
-    load, pids = Load(service), service.run.pids
+    """SIGTERM ends the service with 0 after a response to each request of an accepted connection. The last test of this
+    file."""
+    load, pids = Load(service), [*service.run.pids, *_pids(service)]
     async with load.running():
+        accepted = set[int]().union(*(_ports(service, pid) for pid in _pids(service)))
         assert await asyncio.to_thread(service.run.end, signal.SIGTERM) == 0
-    assert (load.broken, set(load.statuses), load.refused) == ([], {201}, _CLIENTS)
+    assert not set(load.broken) & accepted
+    assert set(load.statuses) == {201}
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
     again = Service(Run(service.run.data_dir, free_port()).until_ready())
     until(lambda: again.checkout.get("/v1/users/nobody").is_success)
-    assert load.count_redemptions(again) == load.statuses[201]
+    assert 0 <= load.count_redemptions(again) - load.statuses[201] <= len(load.broken)
     again.close()
     assert again.run.end() == 0
 
