@@ -82,8 +82,8 @@ main.add_command(workspaces)
 
 @main.command(epilog="Example: scrip run --port 8001")
 @click.option("--port", type=click.IntRange(1, MAX_PORT), help="Port of the API; default: SCRIP_PORT, else 8000.")
-@click.option("--partitions", type=_PARTITIONS, default=1, show_default=True, help="Partitions of a new database.")
-def run(port: int | None, partitions: int) -> None:
+@click.option("--partitions", type=_PARTITIONS, help="Partitions of a new database; default: 1.")
+def run(port: int | None, partitions: int | None) -> None:
     """Run the whole service on this machine, with demo data.
 
     Without REDIS_URL or DATABASE_URL it starts a server of its own, with data in SCRIP_DATA_DIR (.scrip). Ctrl-C stops
@@ -154,27 +154,14 @@ def migrate(roles: bool, api_password: str, worker_password: str, partitions: in
     import asyncpg
 
     from service.record.migrations import MigrationError
-    from service.record.partitions.partition_rows import DEFAULT_PARTITIONS, ensure_partitions
-    from service.record.pool import connect_once
     from service.worker.versions import migrate_version
 
     passwords = {"scrip_api": api_password, "scrip_worker": worker_password} if roles else None
-
-    async def update() -> tuple[list[str], int]:
-        applied = await migrate_version(url, passwords)
-        connection = await connect_once(url, name="scrip migrate")
-        try:
-            return applied, await ensure_partitions(connection, partitions or DEFAULT_PARTITIONS)
-        finally:
-            await connection.close()
-
     try:
-        applied, existing = asyncio.run(update())
+        applied = asyncio.run(migrate_version(url, passwords, partitions=partitions))
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unusable(f"unavailable: the database can't be migrated: {error}. Correct that, and retry.") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
-    if partitions not in (None, existing):
-        click.echo(f"The database keeps its {existing} partitions: the number never changes.")
 
 
 @main.command(epilog="Example: scrip doctor --json")

@@ -115,7 +115,7 @@ def list_seeded_books(workspace: str) -> dict[str, frozenset[str]]:
 async def seed(database_url: str) -> None:
     """Create the missing workspaces in Postgres. The worker projects them into Redis."""
     async with await connect(database_url, name="scrip demo", max_size=2) as pool:
-        await ensure_partitions(pool, PARTITIONS)
+        await ensure_partitions(pool, None, PARTITIONS)
         await _seed_workspace(pool, "demo", _DEMO_KEYS)
         await _seed_workspace(pool, "rival", _RIVAL_KEYS)
 

@@ -9,8 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -25,8 +24,6 @@ from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import MigrationError
-from service.record.partitions.partition_rows import NotMigrated, check_partitions, ensure_partitions
-from service.record.pool import connect_once
 from service.worker.versions import migrate_version
 
 _READY_DEADLINE_S = 30.0
@@ -40,14 +37,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, partitions: int) -> None:
-    """Run the service until Ctrl-C or SIGTERM; a new database gets so many partitions. Raises StartError if a part
+def run(settings: Settings, partitions: int | None) -> None:
+    """Run the service until Ctrl-C or SIGTERM; a new database gets `partitions`, or 1. Raises StartError if a part
     can't start."""
     logs.configure(settings, "run")
     asyncio.run(_run(settings, partitions))
 
 
-async def _run(settings: Settings, partitions: int) -> None:
+async def _run(settings: Settings, partitions: int | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
@@ -84,7 +81,7 @@ class _LocalService:
     5. To stop, end the API, the worker, Valkey and Postgres, one after the other.
     """
 
-    def __init__(self, settings: Settings, partitions: int, lock_fd: int) -> None:
+    def __init__(self, settings: Settings, partitions: int | None, lock_fd: int) -> None:
         self._settings, self._partitions = settings, partitions
         self._lock_fd = lock_fd
         self._valkey = Valkey(settings.data_dir, lock_fd) if settings.redis_url is None else None
@@ -152,24 +149,13 @@ class _LocalService:
 
     async def _prepare_database(self) -> None:
         try:
-            with contextlib.suppress(NotMigrated):
-                await self._with_database(check_partitions)
-            await migrate_version(self._database_url)
-            await self._with_database(partial(ensure_partitions, wanted=self._partitions))
+            await migrate_version(self._database_url, partitions=self._partitions, default=demo.PARTITIONS)
             if self._postgres:
                 await demo.seed(self._database_url)
             else:
                 await exposure.check_keys(self._settings)
         except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StartError(f"The database can't be prepared: {error}") from error
-
-    async def _with_database(self, check: Callable[[asyncpg.Connection], Awaitable[int]]) -> None:
-        """Run a check of the database. Raises UnusableRecord."""
-        connection = await connect_once(self._database_url)
-        try:
-            await check(connection)
-        finally:
-            await connection.close()
 
     async def _wait_until_ready(self) -> None:
         """Wait until the API is ready. Raises StartError if it does not reply by the deadline.

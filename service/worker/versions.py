@@ -1,6 +1,7 @@
 """Which scripts Redis gets: an epoch's own, which others may share, and those of other versions that run."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Mapping
 from uuid import uuid4
@@ -21,7 +22,13 @@ from service.hot.scripts import (
     version,
 )
 from service.record.migrations import apply_missing
-from service.record.partitions.partition_rows import read_partitions
+from service.record.partitions.partition_rows import (
+    DEFAULT_PARTITIONS,
+    NotMigrated,
+    check_partitions,
+    ensure_partitions,
+    read_partitions,
+)
 from service.record.pool import connect_once, wait_out_outage
 from service.record.roles import ensure_role, grant_privileges
 from service.record.versions import (
@@ -38,15 +45,27 @@ LOOK_S = 0.5
 log = structlog.get_logger()
 
 
-async def migrate_version(database_url: str, passwords: Mapping[str, str] | None = None) -> list[str]:
-    """Apply the missing migrations, and store this version's scripts. With the passwords of roles, also create these
-    roles first, and grant them their privileges after. Returns the names of the migrations."""
+async def migrate_version(
+    database_url: str,
+    passwords: Mapping[str, str] | None = None,
+    *,
+    partitions: int | None = None,
+    default: int = DEFAULT_PARTITIONS,
+) -> list[str]:
+    """Apply the missing migrations, and store this version's scripts. Returns the names of the migrations.
+
+    With the passwords of roles, also create these roles first, and grant them their privileges after. A new database
+    gets `partitions`, or `default`. Raises MigrationError, and UnusableRecord before anything is changed.
+    """
     connection = await connect_once(database_url, name="scrip migrate")
     try:
+        with contextlib.suppress(NotMigrated):
+            await check_partitions(connection, partitions)
         # Before the migrations, which bound the sessions of these roles.
         for role, password in (passwords or {}).items():
             await ensure_role(connection, role, password)
         applied = await apply_missing(connection)
+        await ensure_partitions(connection, partitions, default)
         if passwords is not None:
             await grant_privileges(connection)
         await store_scripts(connection, version(), templates())

@@ -91,7 +91,7 @@ class Database:
         """Of the database, past the front."""
         self.front_url = ""
 
-    async def start(self, name: str) -> Self:
+    async def start(self, name: str, partitions: int) -> Self:
         """Start it, with an empty database of this name, migrated."""
         await self._server.start()
         await self.front.start()
@@ -100,7 +100,7 @@ class Database:
         await connection.close()
         self.url = urlunsplit(urlsplit(self._server.url)._replace(path=f"/{name}"))
         self.front_url = f"postgresql://postgres@127.0.0.1:{self.front.port}/{name}"
-        await migrate_version(self.url)
+        await migrate_version(self.url, partitions=partitions)
         return self
 
     async def start_again(self) -> None:

@@ -15,7 +15,7 @@ import httpx
 
 from service.hot.fencing import Fencing, parse_nonce
 from service.record import pool as postgres
-from service.record.partitions.partition_rows import Partition, ensure_partitions, read_partition
+from service.record.partitions.partition_rows import Partition, read_partition
 from tests.faults.database import Database
 from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, wait_until
@@ -144,7 +144,8 @@ class Stage:
 
     async def _open(self) -> None:
         """Start everything, and make a workspace."""
-        starting = asyncio.create_task(self.database.start("drill"))
+        partitions = max(PARTITIONS, CLUSTERED_PARTITIONS if self.is_clustered else 1)
+        starting = asyncio.create_task(self.database.start("drill", partitions))
         for node in self._nodes:
             await node.link.start()
             await node.start()
@@ -162,7 +163,6 @@ class Stage:
             self._named = self.cluster.url
         await starting
         self.pool = await postgres.connect(self.database.url)
-        await ensure_partitions(self.pool, max(PARTITIONS, CLUSTERED_PARTITIONS if self.is_clustered else 1))
         async with self.pool.acquire() as connection:
             await make_workspace(connection, "drill", "live", HOME)
         # As installed: without bytecode each start would compile the service again.

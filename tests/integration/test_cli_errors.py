@@ -38,10 +38,11 @@ def command(valkey_url: str) -> Command:
         with data_folder() as folder:
             servers = {"DATABASE_URL": database_url, "REDIS_URL": valkey_url, "SCRIP_PORT": str(free_port())}
             env = servers | {"SCRIP_DATA_DIR": str(folder / "data")} | settings
-            if arguments not in _SERVING:
-                ended = scrip(*arguments.split(), **env)
+            words = arguments.split()
+            if words[0] not in _SERVING:
+                ended = scrip(*words, **env)
                 return ended.exit_code, ended.output
-            command = [sys.executable, "-m", "service", arguments]
+            command = [sys.executable, "-m", "service", *words]
             done = subprocess.run(
                 command, env=os.environ | env, capture_output=True, text=True, timeout=PATIENCE_S, check=False
             )
@@ -67,14 +68,19 @@ def _line(done: tuple[int | None, str], code: str) -> str:
 
 
 async def test_the_number_of_partitions(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
-    """A new database gets the number that `scrip migrate` names, else 16; an older one keeps its number."""
+    """A new database gets the number that `scrip migrate` names, else 16. Later another number is refused, before
+    anything is changed."""
     for options, number in (("--partitions 4", 4), ("", 16)):
         url = await new_database()
         assert command(f"migrate {options}", url)[0] == 0
-        done = command("migrate --partitions 3", url)
-        assert (done[0], f"keeps its {number} partitions" in done[1]) == (0, True), done
-        async with database(url) as connection:
-            assert await connection.fetchval("SELECT count(*) FROM partitions") == number
+        before = await _tables(url)
+        for words in ("migrate --partitions 3", "migrate --roles --partitions 3", "run --partitions 3"):
+            line = _line(command(words, url), "wrong_partitions")
+            assert f"has {number} partitions, not 3. " in line
+            assert "leave --partitions out" in line
+        assert await _tables(url) == before
+        assert command(f"migrate --partitions {number}", url)[0] == 0
+        assert len(before["partitions"]) == number
 
 
 async def test_a_database_without_partitions(command: Command, database_url: str) -> None:

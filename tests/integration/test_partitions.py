@@ -11,6 +11,7 @@ from service.record.partitions.partition_rows import (
     DEFAULT_PARTITIONS,
     LeaseLost,
     NotMigrated,
+    WrongPartitions,
     begin_epoch,
     bump_config_version,
     check_partitions,
@@ -39,8 +40,11 @@ def partitions() -> int:
 
 
 async def test_a_database_keeps_its_number_of_partitions(pool: asyncpg.Pool):
-    """A new database gets the number that is asked for, else the default one, and keeps it."""
-    assert await ensure_partitions(pool, 3) == await check_partitions(pool) == 2
+    """A new database gets the number that is asked for, else the default one. Another number is refused."""
+    for refuse in (ensure_partitions, check_partitions):
+        with pytest.raises(WrongPartitions, match="has 2 partitions, not 3"):
+            await refuse(pool, 3)
+    assert await check_partitions(pool, 2) == await check_partitions(pool) == 2
     assert [(row.id, row.state, row.config_version) for row in await read_partitions(pool)] == [
         (0, "closed", 0),
         (1, "closed", 0),
@@ -48,9 +52,9 @@ async def test_a_database_keeps_its_number_of_partitions(pool: asyncpg.Pool):
     await pool.execute("DELETE FROM config_versions; DELETE FROM partitions; DELETE FROM settings")
     with pytest.raises(NotMigrated):
         await check_partitions(pool)
-    assert await ensure_partitions(pool) == DEFAULT_PARTITIONS == 16
-    assert await ensure_partitions(pool, 1) == 16
-    assert len(await read_partitions(pool)) == 16
+    for default in (DEFAULT_PARTITIONS, 1):
+        await ensure_partitions(pool, None, default)
+        assert len(await read_partitions(pool)) == await check_partitions(pool) == 16
 
 
 @pytest.mark.parametrize("has_session", [True, False])

@@ -30,6 +30,18 @@ class NotMigrated(UnusableRecord):
         super().__init__("the database has no tables or partitions of Scrip's. Run `scrip migrate`.")
 
 
+class WrongPartitions(UnusableRecord):
+    """The database has another number of partitions than a command is to give it."""
+
+    code = "wrong_partitions"
+
+    def __init__(self, recorded: int, wanted: int) -> None:
+        super().__init__(
+            f"the database has {recorded} partitions, not {wanted}. The first `scrip migrate` chose the number, and it "
+            "never changes: leave --partitions out. If a partition is too busy, `scrip move` moves a workspace."
+        )
+
+
 class Partition(msgspec.Struct, frozen=True):
     """One row. `epoch` is the newest; the cursor may be in an older one during an opening."""
 
@@ -81,31 +93,26 @@ class PartitionState(msgspec.Struct, frozen=True):
     has_worker: bool
 
 
-async def ensure_partitions(database: Database, wanted: int = DEFAULT_PARTITIONS) -> int:
-    """Give a new database so many partitions, and return the number that the database has. Raises UnusableRecord."""
-    await _check_tables(database)
-    await database.execute(query("insert_settings"), wanted)
-    partitions = await check_partitions(database)  # another process may have set it first
+async def ensure_partitions(database: Database, wanted: int | None, default: int = DEFAULT_PARTITIONS) -> None:
+    """Give a new database `wanted` partitions, or `default`. Raises UnusableRecord as check_partitions."""
+    await database.execute(query("insert_settings"), wanted or default)
+    partitions = await check_partitions(database, wanted)  # another process may have set it first
     await database.execute(query("insert_partitions"), partitions)
-    return partitions
 
 
-async def check_partitions(database: Database) -> int:
-    """Return the number of partitions. Raises NotMigrated without tables or partitions, WrongNumber if the version that
-    migrated the database does not fit this one."""
-    await _check_tables(database)
-    number: int | None = await database.fetchval(query("read_settings"))
-    if number is None:
-        raise NotMigrated
-    return number
-
-
-async def _check_tables(database: Database) -> None:
-    """Raises NotMigrated, WrongNumber."""
+async def check_partitions(database: Database, wanted: int | None = None) -> int:
+    """Return the number of partitions. Raises NotMigrated without tables or partitions, WrongPartitions if another
+    number is wanted, WrongNumber if the version that migrated the database does not fit this one."""
     try:
         await check_number(database)
+        recorded: int | None = await database.fetchval(query("read_settings"))
     except asyncpg.UndefinedTableError:
         raise NotMigrated from None
+    if recorded is None:
+        raise NotMigrated
+    if wanted not in (None, recorded):
+        raise WrongPartitions(recorded, wanted)
+    return recorded
 
 
 async def read_partitions(database: Database) -> list[Partition]:
