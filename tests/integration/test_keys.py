@@ -123,6 +123,7 @@ async def test_a_workspace_has_so_many_keys(pool: asyncpg.Pool, monkeypatch: pyt
         await make(one)
 
 
+@pytest.mark.usefixtures("pool")
 async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`scrip keys` lists keys without their secrets and revokes them by id, in their own workspace alone."""
     monkeypatch.setenv("DATABASE_URL", database_url)
