@@ -2,8 +2,8 @@
 -- `scrip migrate`; running it again is safe. Create the login roles before `scrip migrate`, which bounds their sessions:
 --   CREATE ROLE scrip_api LOGIN PASSWORD '…'; CREATE ROLE scrip_worker LOGIN PASSWORD '…';
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-roles.sql
--- Run `scrip migrate`, `scrip workspaces`, `scrip keys` and `scrip archive` as the owner, who alone writes archived_months
--- and may drop partitions. A test fails if a table is missing here.
+-- Run `scrip migrate`, `scrip workspaces` and `scrip keys` as the owner, who alone may detach partitions and writes
+-- fact_months. A test fails if a table is missing here.
 -- One transaction, so that running processes keep their rights meanwhile.
 BEGIN;
 
@@ -53,7 +53,6 @@ GRANT UPDATE (partition) ON
 -- Deleting a user replaces the user by a pseudonym. No other column of a fact may change.
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;
 GRANT UPDATE (user_id, order_id) ON open_assignments TO scrip_worker;
-GRANT UPDATE (user_id) ON archived_codes TO scrip_worker;
 GRANT UPDATE (owner_id, version, active, expires_at) ON codes TO scrip_worker;
 GRANT UPDATE (d, r, ordered, failure, resolution, resolved_at) ON quarantine TO scrip_worker;
 GRANT UPDATE ON erasures TO scrip_worker;

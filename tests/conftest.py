@@ -22,7 +22,7 @@ pytest_plugins = ["tests.service_fixture"]
 
 _LONG = (
     "faults interleavings recovery schemathesis load moving console fencing opening doctor restore run matrix model "
-    "processes refusals names archiving committee_model console_looks webhook_sending reconcile reconcile_turns "
+    "processes refusals names detached_months committee_model console_looks webhook_sending reconcile reconcile_turns "
     "cluster secrets quarantine_command standby missing_worker forgetting opening_steps retiring pooler bad_requests "
     "bench least_privilege restocking drifts keys many fencing_model quarantined many_partitions workers "
     "fastlane_equal planted readme wrong_type checkout_page console_telling bounds schema_page money fitness costs "

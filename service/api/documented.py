@@ -50,8 +50,8 @@ _LOCATION = _header("The address of the created resource.", Schema(type=_STRING,
 _REPLAYED = _header("Present if this is the stored response of this Idempotency-Key.", Schema(enum=["true"]))
 _APPLIED = _header("Present if the preference was met.", Schema(enum=["durability=recorded"]))
 _LAG = _header("How many seconds the answer is behind, if not 0.", Schema(type=_INTEGER, minimum=1))
-_ARCHIVED_TO = _header(
-    "The newest month with facts in files, which this list leaves out.",
+_DETACHED_TO = _header(
+    "The newest month of facts that is detached from Postgres: this list may lack facts of it, and of earlier ones.",
     Schema(type=_STRING, pattern="^[0-9]{4}-[0-9]{2}$"),
 )
 _CHALLENGE = _header("How to authenticate.", Schema(enum=["Bearer"]), True)
@@ -135,7 +135,7 @@ def describe(
     durable: bool = False,
     located: bool = False,
     lagging: bool = False,
-    archived: bool = False,
+    detached: bool = False,
     open_to_all: bool = False,
     counted: bool = False,
     hot: bool = False,
@@ -149,7 +149,7 @@ def describe(
       is not that of `answer`.
     - refusals: the outcome codes of this operation, besides those of all operations.
     - idempotent: accepts an Idempotency-Key. durable: accepts `Prefer`.
-    - located: returns `Location`. lagging: may return `Scrip-Lag-Seconds`. archived: `Scrip-Archived-To`.
+    - located: returns `Location`. lagging: may return `Scrip-Lag-Seconds`. detached: `Scrip-Detached-To`.
     - open_to_all: needs no credentials.
     - counted: a script counts the request for the caller's limits, so that admit does not.
     - hot: as counted, and the script stores the response under the Idempotency-Key.
@@ -190,7 +190,7 @@ def describe(
             ("Idempotency-Replayed", _REPLAYED, idempotent),
             ("Preference-Applied", _APPLIED, durable),
             ("Scrip-Lag-Seconds", _LAG, lagging),
-            ("Scrip-Archived-To", _ARCHIVED_TO, archived),
+            ("Scrip-Detached-To", _DETACHED_TO, detached),
         )
         if is_sent
     }

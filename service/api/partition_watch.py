@@ -13,7 +13,7 @@ from service.formats.event_id import NO_EVENT, EventId
 from service.hot.decider import Decider
 from service.hot.scripts import REFUSED_BY_STATE
 from service.hot.unrecorded import Unrecorded
-from service.record.facts.quarantine import Cause, LeftOut
+from service.record.facts.quarantine import Cause
 from service.record.partitions.partition_rows import Partition
 
 log = structlog.get_logger()
@@ -41,8 +41,8 @@ class PartitionWatch:
 
         self.quarantined: dict[tuple[int, Cause], int] = {}
         """The number of events in quarantine by partition and cause, 0 for none."""
-        self.left_out: Mapping[int, LeftOut] = {}
-        """By partition."""
+        self.blocked: Mapping[int, int] = {}
+        """The number of blocked codes by partition."""
 
     def take_rows(self, rows: Sequence[Partition]) -> None:
         self._open = {row.id: row.cursor for row in rows if row.state == "open"}

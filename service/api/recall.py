@@ -17,6 +17,8 @@ from service.record.pool import ERRORS, Database, is_away
 AS_OF = "as of"
 """Precedes the time of the facts, which the script's reply contains; the script ignores facts of another time."""
 RECORDED_S, POLL_S = 2.0, 0.02
+SHOW_USES = ("coupon", "validate")
+"""Scripts whose replies contain a coupon's uses."""
 MAX_RUNS = 4
 """A run needs other facts than the run before if something changed in between. Changes are rarer than this limit."""
 
@@ -37,7 +39,7 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
             names = reply[1].split(" ")
             if any(name.startswith(ORDER) for name in names):
                 await _wait_recorded(decider, database, caller.partition)
-            records = await _fetch(decider.missing_codes, database, caller, names)
+            records = await _fetch(decider.missing_codes, database, caller, names, command.script in SHOW_USES)
         except ERRORS as error:
             if is_away(error):
                 raise Refusal.temporary("unavailable") from None
@@ -52,7 +54,7 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
 
 
 async def _fetch(
-    missing: MissingCodes, database: Database, caller: Caller, names: Sequence[str]
+    missing: MissingCodes, database: Database, caller: Caller, names: Sequence[str], shows_uses: bool
 ) -> list[tuple[str, str]]:
     """The records of these names. Misses in Redis are bounded: anybody can cause them."""
     code = names[0].removeprefix(CODE)
@@ -61,7 +63,7 @@ async def _fetch(
     if missing.is_unknown(caller.workspace, code):
         return [(names[0], "")]
     with await missing.wait_for_slot():
-        records = await records_of(database, caller.partition, caller.workspace, names)
+        records = await records_of(database, caller.partition, caller.workspace, names, shows_uses)
     if records == [(names[0], "")]:
         missing.note_unknown(caller.workspace, code)
     return records

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.admin import keys, workspaces
-from service.cli.archive import archive
 from service.cli.demo import demo
 from service.cli.failures import Commands, check_record
 from service.cli.moving import move
@@ -67,7 +66,6 @@ def main() -> None:
     """
 
 
-main.add_command(archive)
 main.add_command(demo)
 main.add_command(keys)
 main.add_command(move)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator
+from datetime import date
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -39,6 +41,8 @@ RECORD_DEADLINE_S = 2.0
 POLL_S = 0.1
 TYPES_TIMEOUT_S = 2.0
 """Time for the types of keys, shared by all partitions."""
+MONTHS_S = 3.0
+"""Time to find months that may be detached: the facts of such a month are all read."""
 FULL_SHARE, NEARLY_FULL_SHARE = 0.95, 0.8
 """Shares of maxmemory from which the memory is `bad` and `warning`."""
 
@@ -265,11 +269,29 @@ def _judge_durability(fitness: Fitness, declared: str | None) -> Check:
 async def _check_months(connection: asyncpg.Connection) -> Check:
     missing_months = [row["month"] for row in await connection.fetch(query("missing_months"))]
     if not missing_months:
-        archived = [f"{row['month']:%Y-%m}" for row in await connection.fetch(query("read_archived_months"))]
-        files = f"; {len(archived)} in files, the newest {archived[-1]}" if archived else ""
-        return Check("months", "ok", f"this month and the next have their tables{files}")
+        says = "this month and the next have their tables"
+        detached = [row["month"] for row in await connection.fetch(query("detached_months"))]
+        if detached:
+            says += f"; {len(detached)} detached, the newest {detached[-1]:%Y-%m}"
+        return Check("months", "ok", says + await _describe_retired_months(connection))
     advice = "Start `scrip worker`, and end transactions of Postgres that last long: it retries every ten minutes."
     return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
+
+
+async def _describe_retired_months(connection: asyncpg.Connection) -> str:
+    """Which months may be detached: their facts are of retired books alone."""
+    retired, ends_s = list[date](), time.monotonic() + MONTHS_S
+    says = ""
+    for row in await connection.fetch(query("attached_months")):
+        month, left_s = row["month"], ends_s - time.monotonic()
+        try:
+            if await connection.fetchval(query("is_retired_month"), month, timeout=max(left_s, 0.01)):
+                retired.append(month)
+        except (TimeoutError, asyncpg.QueryCanceledError):
+            says = f"; not examined in time: {month:%Y-%m} and later, try `SELECT is_retired_month('{month}')`"
+            break
+    names = ", ".join(f"{month:%Y-%m}" for month in retired)
+    return (f"; only retired books, may be detached: {names}" if retired else "") + says
 
 
 def _judge_server(

@@ -137,6 +137,6 @@ READ = Operation(
         keyed=False,
         description="A coupon as it is now. Scope `checkout` or `manage`.",
         answer=parts.COUPON,
-        refusals="coupon_not_found",
+        refusals="coupon_not_found month_detached",
     ),
 )

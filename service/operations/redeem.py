@@ -187,5 +187,6 @@ VALIDATE = Operation(
             "finalAmount": "96.00",
             "coupon": parts.COUPON,
         },
+        refusals="month_detached",
     ),
 )

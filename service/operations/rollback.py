@@ -82,7 +82,7 @@ ROLLBACK = Operation(
         "assignment stays. Scope `manage`.",
         example={"reason": "Order cancelled", "restore": True},
         answer=parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z", "durability": "fsynced"},
-        refusals=f"redemption_not_found already_rolled_back book_archived {parts.TRAFFIC}",
+        refusals=f"redemption_not_found already_rolled_back month_detached {parts.TRAFFIC}",
     ),
 )
 ROLLBACK_ORDER = Operation(

@@ -37,11 +37,9 @@ class PartitionMetrics(Collector):
         for (partition, cause), events in watch.quarantined.items():
             quarantined.add_metric([str(partition), cause], events)
         blocked = _family("scrip_blocked_codes", "Codes that events in quarantine name: they are, or will be, blocked.")
-        archived = _family("scrip_archived_codes", "Codes of archived books, which no comparison covers.")
-        for partition, left_out in watch.left_out.items():
-            blocked.add_metric([str(partition)], left_out.blocked)
-            archived.add_metric([str(partition)], left_out.archived)
-        yield from (closed, missing, pending, lag, quarantined, blocked, archived)
+        for partition, codes in watch.blocked.items():
+            blocked.add_metric([str(partition)], codes)
+        yield from (closed, missing, pending, lag, quarantined, blocked)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -32,7 +32,7 @@ from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
 from service.record.config.workspace_rows import read_workspace, workspace_named
-from service.record.facts.quarantine import count_left_out, count_quarantines
+from service.record.facts.quarantine import count_blocked, count_quarantines
 from service.record.facts.recorded_wait import Recorded
 from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
 from service.record.partitions.partition_rows import Partition, read_partitions
@@ -53,8 +53,8 @@ USAGE_INTERVAL_S = 10.0
 """Interval at which the last use of keys and refused requests are written to Postgres."""
 COUNT_S = 5.0
 """How often the events in quarantine are counted."""
-COUNT_CODES_S = 30.0
-"""How often codes are counted that are blocked or archived."""
+COUNT_BLOCKED_S = 30.0
+"""How often blocked codes are counted."""
 
 _REMEDY = "Run `scrip migrate` of this version; a worker then loads its scripts within seconds."
 
@@ -182,7 +182,7 @@ class _PostgresPoller:
         self._context = context
         self._keys_version = -1
         self._touch_at = self._note_refused_at = self._beat_at = 0.0
-        self._count_at = self._count_codes_at = 0.0
+        self._count_at = self._count_blocked_at = 0.0
         self._took_s = 0.0
         self.process = uuid4()
 
@@ -215,9 +215,9 @@ class _PostgresPoller:
         if now > self._count_at:
             self._count_at = now + COUNT_S
             watch.take_quarantined(await count_quarantines(pool))
-        if now > self._count_codes_at:
-            self._count_codes_at = now + COUNT_CODES_S
-            watch.left_out = await count_left_out(pool)
+        if now > self._count_blocked_at:
+            self._count_blocked_at = now + COUNT_BLOCKED_S
+            watch.blocked = await count_blocked(pool)
 
     async def poll(self) -> None:
         """Update keys and epochs once, and write that this process runs, key usage and refused requests. Raises the

@@ -86,7 +86,7 @@ class CodeChanger(JobRunner):
         self._projector, self._decide_all, self._assign_all = projector, decide, assign
 
     async def _work(self, job: JobRow, token: UUID, ends: float) -> bool:
-        """Change codes. Raises Refusal `book_archived`."""
+        """Change codes. Raises Refusal `month_detached`."""
         book, change, before = cast("int", job.book), cast("CodeChange", job.parameters), job.before
         await bring_back(self._pool, job.workspace, book)
         decides = change.action in ("assign", "release")

@@ -101,9 +101,6 @@ CREATE TABLE books (
   retirement text CHECK (retirement IN ('leaving', 'retired', 'returning')),
   retired_counts jsonb CHECK (jsonb_typeof(retired_counts) = 'object'),
   returned_at timestamptz,
-  -- The months of its facts that are in files (docs/decisions/0053); null for none. Until they are restored the book
-  -- stays retired.
-  archived_months date[] CHECK (cardinality(archived_months) > 0),
   -- All facts of the book are after this event, all codes after this version: the partition's cursor and configuration
   -- version when the book was created. The cursor is the last recorded event; the book's events are decided after the
   -- book's commit, so they are later, in the same epoch or a higher one. A Postgres that was restored, and a standby,
@@ -114,13 +111,11 @@ CREATE TABLE books (
   PRIMARY KEY (workspace, book),
   CHECK (valid_until > valid_from),
   CHECK (lock_seconds <= max_lock_seconds),
-  CHECK (retirement IS DISTINCT FROM 'retired' OR retired_counts IS NOT NULL),
-  CHECK (archived_months IS NULL OR retirement IS NOT DISTINCT FROM 'retired')
+  CHECK (retirement IS DISTINCT FROM 'retired' OR retired_counts IS NOT NULL)
 );
 CREATE INDEX books_ended ON books (valid_until) WHERE valid_until IS NOT NULL AND retirement IS NULL;
 CREATE INDEX books_moving ON books (workspace, book) WHERE retirement IN ('leaving', 'returning');
 CREATE INDEX books_retired ON books (workspace, book) WHERE retirement = 'retired';
-CREATE INDEX books_archived ON books (workspace) WHERE archived_months IS NOT NULL;
 CREATE INDEX books_changed ON books (version);
 -- The list of usable books: expired ones are skipped within the index.
 CREATE INDEX books_time_specific ON books (workspace, book, coalesce(valid_until, 'infinity'))
@@ -181,8 +176,6 @@ CREATE TABLE erasures (
   -- The deletion's last event. A Redis that lost it still has the user's id, which no fact tells.
   done_epoch bigint,
   done_seq bigint,
-  -- A digest of the user's id, while files of archived months may name the user: a restore replaces the user there.
-  user_digest bytea,
   PRIMARY KEY (workspace, pseudonym),
   CHECK ((user_id IS NULL) = (finished_at IS NOT NULL))
 );

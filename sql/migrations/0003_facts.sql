@@ -170,6 +170,9 @@ BEGIN
 END
 $$;
 
+-- The months whose partitions were created: a past one that lacks some has been detached.
+CREATE TABLE fact_months (month date PRIMARY KEY CHECK (extract(day FROM month) = 1));
+
 -- Create the partitions of this month and the next ones; return how many are new. If the default partition of one is in
 -- use for half a second, the rest is left for the next call.
 CREATE FUNCTION ensure_fact_partitions(months_ahead int) RETURNS int LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
@@ -194,6 +197,7 @@ BEGIN
         'CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS)', fact.partition, fact.name
       );
       PERFORM attach_fact_partition(fact.name, fact.key, fact.month);
+      INSERT INTO fact_months VALUES (fact.month) ON CONFLICT DO NOTHING;
       made := made + 1;
     EXCEPTION WHEN lock_not_available THEN
       RAISE WARNING 'partition % is not created yet: its table is in use', fact.partition;

@@ -27,13 +27,6 @@ UPDATE quarantine SET d = $4, r = $5 WHERE partition = $1 AND epoch = $2 AND seq
 -- $1 workspace int  $2 user text
 DELETE FROM users WHERE workspace = $1 AND user_id = $2;
 
--- name: erase_archived
--- Replace the user in a bounded number of redemptions that were kept of archived books, up to an event.
--- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
-UPDATE archived_codes SET user_id = $3 WHERE workspace = $1 AND code IN (
-  SELECT code FROM archived_codes WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6
-);
-
 -- name: erase_assignments
 -- Replace the user in a bounded number of open assignments up to an event, and in their facts.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
@@ -110,12 +103,9 @@ WHERE (u.partition, u.epoch, u.seq, u.unassigned_at) = (theirs.partition, theirs
 
 -- name: finish_erasure
 -- Remove the user's id, and store the deletion's last event. Returns no row if the deletion was ordered again
--- meanwhile. While facts of the workspace are in files, a digest of the id stays for their restore.
+-- meanwhile.
 -- $1 workspace int  $2 pseudonym text  $3 version bigint  $4 epoch bigint  $5 seq bigint
-UPDATE erasures SET
-  user_id = NULL, finished_at = now(), done_epoch = $4, done_seq = $5, user_digest = CASE WHEN EXISTS (
-    SELECT FROM books WHERE workspace = $1 AND archived_months IS NOT NULL
-  ) THEN digest_user(workspace, user_id) END
+UPDATE erasures SET user_id = NULL, finished_at = now(), done_epoch = $4, done_seq = $5
 WHERE workspace = $1 AND pseudonym = $2 AND version = $3
 RETURNING pseudonym;
 

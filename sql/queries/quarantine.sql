@@ -1,12 +1,9 @@
--- name: count_left_out
--- By partition, how many codes the events in quarantine name, and how many are in archived books.
+-- name: count_blocked
+-- By partition, how many codes the events in quarantine name.
 SELECT id AS partition, (
   SELECT count(DISTINCT (split_part(encode(d, 'escape'), ' ', 2), split_part(encode(d, 'escape'), ' ', 4)))
   FROM quarantine WHERE partition = id AND resolution IS NULL AND encode(d, 'escape') ~ '^[AURB] '
-) AS blocked, (
-  SELECT coalesce(sum(code_count), 0)::bigint FROM books JOIN workspaces USING (workspace)
-  WHERE workspaces.partition = id AND archived_months IS NOT NULL
-) AS archived
+) AS blocked
 FROM partitions ORDER BY id;
 
 -- name: count_ordered

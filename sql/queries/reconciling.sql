@@ -33,13 +33,11 @@ SELECT code FROM codes WHERE workspace = $1 AND bucket_of(code) = ANY ($2);
 
 -- name: codes_in_order
 -- The state of codes after an event, in order of their buckets: of all of a workspace's, or of these. Without retired
--- books, except with `retired`. Of archived books the uses are those that were kept.
+-- books, except with `retired`.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]  $6 retired boolean
 SELECT
-  bucket_of(c.code) AS bucket, c.code, book, version, active, expires_ms, owner, at_ms, coalesce(kept.uses, c.uses) AS uses,
-  coalesce(kept.max_redemptions, max) AS max, coalesce(kept.epoch || '-' || kept.seq, last) AS last, standing, stand, special
-FROM codes_at($1, $2, $3, $4, $5, NULL) c
-LEFT JOIN archived_codes kept ON $6 AND kept.workspace = $2 AND kept.code = c.code
+  bucket_of(code) AS bucket, code, book, version, active, expires_ms, owner, at_ms, uses, max, last, standing, stand, special
+FROM codes_at($1, $2, $3, $4, $5, NULL)
 WHERE $6 OR book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
 ORDER BY 1;
 
@@ -59,7 +57,8 @@ SELECT workspace, (
 )::bigint FROM unnest($1::int[]) AS wanted (workspace);
 
 -- name: counts_of_books
--- The expected counters of these books after an event; zeros may be missing. Those of archived books are as they were.
+-- The expected counters of these books after an event; zeros may be missing. Those of books with detached
+-- months are as they were when the books retired.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 books int[]
 WITH counted AS (
   SELECT c.book, CASE
@@ -79,10 +78,11 @@ SELECT * FROM (
   UNION ALL SELECT book, 'rolledBack', count(*) FROM redeemed WHERE NOT stands GROUP BY book
   UNION ALL SELECT book, 'discount', (sum(discount_amount) * 10000)::bigint FROM redeemed WHERE stands GROUP BY book
   UNION ALL SELECT book, 'users', count(*) FROM (SELECT DISTINCT book, user_id FROM redeemed WHERE stands) AS users GROUP BY book
-) AS counts WHERE book NOT IN (SELECT book FROM books WHERE workspace = $2 AND archived_months IS NOT NULL)
+) AS counts WHERE book NOT IN (SELECT book FROM detached_books WHERE workspace = $2 AND book = ANY ($5))
 UNION ALL
-SELECT book, counter, count::bigint FROM books, jsonb_each_text(retired_counts) AS kept (counter, count)
-WHERE workspace = $2 AND book = ANY ($5) AND archived_months IS NOT NULL;
+SELECT book, counter, count::bigint FROM detached_books JOIN books USING (workspace, book),
+  jsonb_each_text(retired_counts) AS kept (counter, count)
+WHERE workspace = $2 AND book = ANY ($5);
 
 -- name: end_reconciling
 -- Release a partition's turn; with `whole`, the scheduled comparison is done.

@@ -54,18 +54,14 @@ SELECT workspace, book, retirement FROM books JOIN workspaces USING (workspace)
 WHERE partition = $1 AND retirement IN ('leaving', 'returning') ORDER BY retirement DESC, workspace, book LIMIT 1;
 
 -- name: order_code_return
--- Order the return of a code's book, if it is not in Redis, and not archived. Returns its number then.
+-- Order the return of a code's book, if it is not in Redis, and has no detached months. Returns its number then.
 -- $1 workspace int  $2 code text
-UPDATE books SET retirement = 'returning' FROM codes
-WHERE codes.workspace = $1 AND code = $2 AND books.workspace = $1 AND books.book = codes.book AND retirement IS NOT NULL
-  AND archived_months IS NULL
-RETURNING books.book;
+SELECT order_return($1, book) FROM codes WHERE workspace = $1 AND code = $2;
 
 -- name: order_return
--- Order the return of a book, if it is not in Redis, and not archived. Returns its number then.
+-- Order the return of a book, if it is not in Redis, and has no detached months. Returns its number then.
 -- $1 workspace int  $2 book int
-UPDATE books SET retirement = 'returning'
-WHERE workspace = $1 AND book = $2 AND retirement IS NOT NULL AND archived_months IS NULL RETURNING book;
+SELECT order_return($1, $2);
 
 -- name: order_return_unended
 -- Order the return of a book whose end was moved to the future.

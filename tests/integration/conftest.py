@@ -17,7 +17,7 @@ from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from service.record.sessions import BOUNDS_S
 from tests.harness.running import data_folder
-from tests.integration.archiving_fixtures import old_month, retired_month
+from tests.integration.detaching_fixtures import old_month, retired_month
 from tests.integration.fleet import fleet
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place

@@ -190,7 +190,7 @@ def test_searching(service: Service) -> None:
     for text in (made, book, job):
         assert {kind for kind, _ in search(service.rival_manage, text)} <= {"request"}
     assert timeline(service.rival_manage, "code", code) == {
-        "events": [], "recorded": True, "archivedTo": None, "postgres": None, "holds": {"total": 0, "first": []},
+        "events": [], "recorded": True, "detachedTo": None, "postgres": None, "holds": {"total": 0, "first": []},
         "pastHolds": {"notesLocks": False, "newest": []},
     }  # fmt: skip
     assert timeline(service.rival_manage, "user", name)["events"] == []

@@ -125,7 +125,7 @@ _FORBIDDEN = {
         "CREATE ROLE x", "SET ROLE postgres",
         "ALTER ROLE scrip_api SUPERUSER", "SELECT pg_ls_dir('/')", "UPDATE script_versions SET templates = '{}'",
         "INSERT INTO script_versions VALUES ('x', '{}')", "UPDATE formats SET number = 2",
-        "INSERT INTO archived_months (month) VALUES ('2025-01-01')", "UPDATE archived_codes SET uses = 0",
+        "INSERT INTO fact_months VALUES ('2025-01-01')", "SELECT attach_month(date_trunc('month', now())::date)",
     ),
     "worker": (
         "SELECT * FROM keys", "UPDATE keys SET scopes = '{operate}'", "INSERT INTO keys (name) VALUES ('x')",
@@ -138,9 +138,10 @@ _FORBIDDEN = {
         "UPDATE workspaces SET currency = 'EUR'", "INSERT INTO workspaces (name) VALUES ('x')",
         "DELETE FROM quarantine", "TRUNCATE redemptions", "DROP TABLE redemptions", "CREATE TABLE x (y int)",
         "ALTER TABLE redemptions DISABLE TRIGGER ALL", "DELETE FROM migrations", "COPY keys TO PROGRAM 'id'",
-        "SET ROLE scrip_api", "CREATE ROLE x", "DELETE FROM archived_months", "UPDATE archived_codes SET uses = 0",
-        "SELECT drop_month(date_trunc('month', now())::date)", "UPDATE settings SET partitions = 2",
-        "INSERT INTO partitions (id) VALUES (1)",
+        "SET ROLE scrip_api", "CREATE ROLE x", "DELETE FROM fact_months",
+        "ALTER TABLE redemptions DETACH PARTITION redemptions_default",
+        "SELECT attach_month(date_trunc('month', now())::date)",
+        "UPDATE settings SET partitions = 2", "INSERT INTO partitions (id) VALUES (1)",
     ),
 }  # fmt: skip
 

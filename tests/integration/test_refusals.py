@@ -37,7 +37,7 @@ ELSEWHERE = {
     "too_many_misses": "tests/integration/test_limited.py",
     "lock_quota": "tests/integration/test_limited.py",
     "key_quota": "tests/integration/test_key_budget.py",
-    "book_archived": "tests/integration/test_archiving.py",
+    "month_detached": "tests/integration/test_detached_months.py",
     "job_ended": "tests/integration/test_code_changes.py",
     "too_many_jobs": "tests/integration/test_code_changes.py",
 }

@@ -169,7 +169,7 @@ class Overviews(Controller):
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
-        """The workspace's redemptions that pass the filters, newest first, without those of archived months."""
+        """The workspace's redemptions that pass the filters, newest first, without those of detached months."""
         caller, context, params = unpack_request(request, ListRedemptions)
         wanted = RedemptionFilter(
             since_ms=None if params.since is None else to_ms(params.since),

@@ -22,10 +22,10 @@ from service.domain.money import from_e4
 from service.domain.times import Timestamp, from_ms
 from service.domain.uuids import parse_uuid, time_ms_of
 from service.formats.event_id import EventId
-from service.record.config.archived_books import with_archived_to
 from service.record.config.book_rows import page_books, read_book
 from service.record.config.change_history import CodeHistoryEntry, read_code_history
 from service.record.config.code_pages import find_code
+from service.record.config.detached_months import with_detached_to
 from service.record.config.job_rows import read_job
 from service.record.facts.history_pages import redemption
 from service.record.facts.timeline_queries import Kind as RecordKind
@@ -172,13 +172,13 @@ class CodeChanges(Answer):
 
 
 class Timeline(Answer):
-    """Events, newest first. `recorded`: whether all events up to the request are included. `archived_to`: the newest
-    month whose facts are in files; a timeline of more than one code leaves them out. `holds` is a code's, None while
+    """Events, newest first. `recorded`: whether all events up to the request are included. `detached_to`: the newest
+    detached month; a timeline of more than one code leaves such months out. `holds` is a code's, None while
     Redis is unavailable; `past_holds` is a code's."""
 
     events: list[Event]
     recorded: bool
-    archived_to: str | None
+    detached_to: str | None
     postgres: RecordedCode | None = None
     holds: Holds | None = None
     past_holds: PastHolds | None = None
@@ -221,7 +221,7 @@ class Timelines(Controller):
         caller, context, params = unpack_request(request, Ask)
         pool = context.pool
         lag = await wait_recorded(context, caller)
-        body = Timeline(events=[], recorded=not lag, archived_to=None)
+        body = Timeline(events=[], recorded=not lag, detached_to=None)
         if params.kind == "request":
             parsed = parse_uuid(params.name)
             at_ms = parsed and time_ms_of(parsed)
@@ -236,7 +236,7 @@ class Timelines(Controller):
             if params.kind == "code":
                 body.postgres = await _read_recorded(pool, caller.workspace, name)
                 body.holds, body.past_holds = await _read_holds(context, caller, name)
-        events, body.archived_to = await with_archived_to(pool, caller.workspace, read)
+        events, body.detached_to = await with_detached_to(pool, caller.workspace, read)
         body.events = [_render_event(event) for event in events]
         return body
 

@@ -156,7 +156,7 @@ class Books(Controller):
             body=PatchBook,
             example={"status": "inactive", "validUntil": None},
             answer=EXAMPLE,
-            refusals="book_not_found book_archived pattern_too_small outcome_unknown",
+            refusals="book_not_found month_detached pattern_too_small outcome_unknown",
         ),
     )
     async def change(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:

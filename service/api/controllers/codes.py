@@ -152,7 +152,7 @@ class Codes(Controller):
             body={"application/json": UploadCodes} | _TEXTS,
             example=_CODES,
             answer=_UPLOADED,
-            refusals="book_not_found book_archived outcome_unknown",
+            refusals="book_not_found month_detached outcome_unknown",
             idempotent=True,
         ),
     )
@@ -208,7 +208,7 @@ class Codes(Controller):
         "/books/{bookId:str}/codes",
         **describe(
             "listCodes", "List a book's codes", "Codes", query=ListCodes,
-            answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found book_archived",
+            answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
         ),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[CodePage]:
@@ -239,7 +239,7 @@ class Codes(Controller):
             body=UploadCodesOf,
             example={"bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"} | _CODES,
             answer=_UPLOADED,
-            refusals="book_not_found book_archived outcome_unknown",
+            refusals="book_not_found month_detached outcome_unknown",
             idempotent=True,
         ),
     )
@@ -262,7 +262,7 @@ class Codes(Controller):
             body=GenerateCodes,
             example={"count": 100000, "codePattern": "VIP-########"},
             answer=jobs.EXAMPLE,
-            refusals="book_not_found book_archived pattern_too_small too_many_jobs",
+            refusals="book_not_found month_detached pattern_too_small too_many_jobs",
             idempotent=True,
             located=True,
         ),

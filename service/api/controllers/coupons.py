@@ -63,7 +63,7 @@ class Coupons(Controller):
         "/{code:str}",
         **describe(
             "patchCoupon", "Change a coupon", "Coupons", body=PatchCoupon, example={"status": "inactive"},
-            answer=COUPON | {"status": "inactive"}, refusals="coupon_not_found book_archived outcome_unknown",
+            answer=COUPON | {"status": "inactive"}, refusals="coupon_not_found month_detached outcome_unknown",
         ),
     )  # fmt: skip
     async def change(self, request: Request[Any, Any, Any], code: Code) -> Response[Coupon]:

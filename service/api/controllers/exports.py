@@ -66,7 +66,7 @@ class Exports(Controller):
         media_type=MEDIA_TYPE,
         **describe(
             "exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE, lagging=True,
-            refusals="book_not_found book_archived",
+            refusals="book_not_found month_detached",
         ),
     )  # fmt: skip
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
@@ -81,7 +81,7 @@ class Exports(Controller):
         media_type=MEDIA_TYPE,
         **describe(
             "exportRedemptions", "Export a book's redemptions", "Redemptions", answer=_REDEMPTIONS_EXAMPLE,
-            lagging=True, refusals="book_not_found book_archived",
+            lagging=True, refusals="book_not_found month_detached",
         ),
     )  # fmt: skip
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:

@@ -28,15 +28,15 @@ from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
-from service.record.config.archived_books import with_archived_to
 from service.record.config.book_rows import read_book
+from service.record.config.detached_months import with_detached_to
 from service.record.facts import history_pages
 from service.record.facts.history_pages import Page, PastRedemption
 from service.record.partitions.partition_rows import read_partition
 
 BARRIER_MS = 2000
 LAG = "Scrip-Lag-Seconds"
-ARCHIVED_TO = "Scrip-Archived-To"
+DETACHED_TO = "Scrip-Detached-To"
 MAX_PAGES = 20
 """The most pages that are read for one filtered page; the next request continues from there."""
 
@@ -94,7 +94,7 @@ class Histories(Controller):
         "/books/{bookId:str}/redemptions",
         **describe(
             "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found book_archived",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
         ),
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
@@ -107,11 +107,11 @@ class Histories(Controller):
         "/users/{userId:str}/redemptions",
         **describe(
             "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, archived=True, refusals="not_found",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, detached=True, refusals="not_found",
         ),
     )  # fmt: skip
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
-        """The user's redemptions, newest first, without those of archived months. Scope `checkout` or `manage`."""
+        """The user's redemptions, newest first, without those of detached months. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, Listing)
         check_user(caller, user_id)
         return await list_redemptions_over_books(context, caller, params, history_pages.redemptions_of_user, user_id)
@@ -120,7 +120,8 @@ class Histories(Controller):
         "/coupons/{code:str}/redemptions",
         **describe(
             "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="coupon_not_found book_archived",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True,
+            refusals="coupon_not_found month_detached",
         ),
     )  # fmt: skip
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
@@ -133,28 +134,48 @@ class Histories(Controller):
         "/users/{userId:str}/coupons",
         **describe(
             "listUserCoupons", "List a user's coupons", "Users", query=ListCoupons,
-            answer={"items": [COUPON], "nextCursor": None}, lagging=True, refusals="not_found",
+            answer={"items": [COUPON], "nextCursor": None}, lagging=True, detached=True, refusals="not_found",
         ),
     )  # fmt: skip
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
-        """The user's coupons, newest first. A lock does not change the status. Scope `checkout` or `manage`."""
+        """The user's coupons, newest first, without those of books that may have facts in detached months. A lock does
+        not change the status. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, ListCoupons)
         check_user(caller, user_id)
         headers = await wait_recorded(context, caller)
-        items: list[Coupon] = []
-        cursor = params.cursor
-        for _ in range(MAX_PAGES):
-            limit = params.limit - len(items)
-            page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
-            coupons = await asyncio.gather(*(read_coupon(request, caller, held.code) for held in page.items))
-            for coupon in coupons:
-                if coupon.status == "locked":
-                    coupon.status = "assigned"
-            items += [item for item in coupons if params.status in (None, item.status)]
-            cursor = page.next_cursor
-            if cursor is None or len(items) == params.limit:
-                break
-        return Response(CouponPage(items=items, next_cursor=cursor), headers=headers)
+        read = partial(_page_coupons, request, caller, context, params, user_id)
+        page, detached_to = await with_detached_to(context.pool, caller.workspace, read)
+        return Response(page, headers=headers | ({DETACHED_TO: detached_to} if detached_to else {}))
+
+
+async def _page_coupons(
+    request: Request[Any, Any, Any], caller: Caller, context: Context, params: ListCoupons, user_id: str
+) -> CouponPage:
+    """A page of a user's coupons, without those of detached months."""
+    items: list[Coupon] = []
+    cursor = params.cursor
+    for _ in range(MAX_PAGES):
+        limit = params.limit - len(items)
+        page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
+        coupons = await asyncio.gather(*(_read_whole_coupon(request, caller, held.code) for held in page.items))
+        for coupon in coupons:
+            if coupon and coupon.status == "locked":
+                coupon.status = "assigned"
+        items += [item for item in coupons if item and params.status in (None, item.status)]
+        cursor = page.next_cursor
+        if cursor is None or len(items) == params.limit:
+            break
+    return CouponPage(items=items, next_cursor=cursor)
+
+
+async def _read_whole_coupon(request: Request[Any, Any, Any], caller: Caller, code: str) -> Coupon | None:
+    """As read_coupon; None if facts of the coupon may be in detached months."""
+    try:
+        return await read_coupon(request, caller, code)
+    except Refusal as refusal:
+        if refusal.code != "month_detached":
+            raise
+        return None
 
 
 async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str) -> Coupon:
@@ -217,7 +238,7 @@ async def list_redemptions_over_books(
 ) -> Response[RedemptionPage]:
     """As list_redemptions, over all books. A header has the newest month that is left out."""
     listing = partial(list_redemptions, context, caller, params, read, *of)
-    response, archived_to = await with_archived_to(context.replica.pool, caller.workspace, listing)
-    if archived_to:
-        response.headers[ARCHIVED_TO] = archived_to
+    response, detached_to = await with_detached_to(context.replica.pool, caller.workspace, listing)
+    if detached_to:
+        response.headers[DETACHED_TO] = detached_to
     return response

@@ -41,7 +41,7 @@ class Notices(Controller):
         "/{bookId:str}/notices",
         **describe(
             "listBookNotices", "List a book's notices", "Books", query=Listing,
-            answer={"items": [_NOTICE], "nextCursor": None}, lagging=True, refusals="book_not_found book_archived",
+            answer={"items": [_NOTICE], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
         ),
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:

@@ -17,7 +17,7 @@ from service.domain.errors import Refusal
 from service.domain.field_types import canonicalize_code
 from service.domain.limits import BookLimits
 from service.domain.times import to_datetime, to_ms
-from service.record.config import archived_books, job_rows
+from service.record.config import detached_months, job_rows
 from service.record.config.audit_log import write_audit
 from service.record.config.stored_json import encode_json, limits_from
 from service.record.config.workspace_rows import check_gift_book, read_workspace
@@ -30,8 +30,9 @@ _WRITTEN = """workspace book book_id version name description status valid_from 
     max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
     created_by limits created updated""".split()
 """The fields in the order of the query's parameters."""
-_ELSEWHERE = """code_count single code retirement retired_counts returned_at archived_months after_epoch after_seq
-    after_version""".split()
+_ELSEWHERE = (
+    """code_count single code retirement retired_counts returned_at after_epoch after_seq after_version""".split()
+)
 """Columns that are no fields of BookRow."""
 
 
@@ -69,7 +70,7 @@ async def insert_book(
 
 
 async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, request: PatchBook) -> BookRow:
-    """Change the book. Raises Refusal `book_not_found`, `book_archived`, and those of `update_book_row`."""
+    """Change the book. Raises Refusal `book_not_found`, `month_detached`, and those of `update_book_row`."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
         old = await read_book(connection, workspace, book_id)
@@ -78,7 +79,7 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
             await connection.execute(query("bump_keys_version"))  # keys are read with whether books limit misses
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
-        await archived_books.check_open(connection, workspace, row.book)
+        await detached_months.check_open(connection, workspace, row.book)
         await connection.execute(query("order_return_unended"), workspace, row.book)
         await write_audit(connection, workspace, "book.changed", book_id, to_audit(old), to_audit(row))
         return row

@@ -10,7 +10,7 @@ import msgspec
 from service.domain.errors import Refusal
 from service.formats.coupon_state import entry_of
 from service.formats.event_id import START, EventId
-from service.record.config import archived_books
+from service.record.config import detached_months
 from service.record.config.stored_json import encode_json
 from service.record.facts.forgotten_orders import free_orders
 from service.record.partitions import comparisons
@@ -58,18 +58,18 @@ class PastUse(NamedTuple):
 
 
 async def bring_back(database: Database, workspace: int, book: int) -> None:
-    """Order the return of a book. Raises Refusal `unavailable` if Redis may lack codes of it, `book_archived` if it
+    """Order the return of a book. Raises Refusal `unavailable` if Redis may lack codes of it, `month_detached` if it
     can't return."""
     if await database.fetchval(query("order_return"), workspace, book) is not None:
         raise Refusal.temporary("unavailable")
-    await archived_books.check_book(database, workspace, book)
+    await detached_months.check_book(database, workspace, book)
 
 
 async def bring_code_back(database: Database, workspace: int, code: str) -> None:
     """As bring_back, for the book of a code."""
     if await database.fetchval(query("order_code_return"), workspace, code) is not None:
         raise Refusal.temporary("unavailable")
-    await archived_books.check_code(database, workspace, code)
+    await detached_months.check_code(database, workspace, code)
 
 
 async def retired_state(database: Database, partition: int, workspace: int, code: str) -> str:

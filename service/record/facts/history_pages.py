@@ -11,7 +11,7 @@ from asyncpg import Pool
 from service.domain.uuids import LAST_ID, first_id
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats import page_cursors
-from service.record.config.archived_books import whole_book, whole_code
+from service.record.config.detached_months import whole_book, whole_code
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -75,7 +75,7 @@ async def _redemptions(
 async def redemptions_of_book(
     pool: Pool, workspace: int, book: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """A book's redemptions. Raises Refusal `book_archived`, or if the cursor is invalid."""
+    """A book's redemptions. Raises Refusal `month_detached`, or if the cursor is invalid."""
     async with whole_book(pool, workspace, book) as database:
         return await _redemptions("redemptions_of_book", database, workspace, book, limit, cursor)
 
@@ -83,13 +83,13 @@ async def redemptions_of_book(
 async def redemptions_of_code(
     pool: Pool, workspace: int, code: str, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """A code's redemptions. Raises Refusal `book_archived`, or if the cursor is invalid."""
+    """A code's redemptions. Raises Refusal `month_detached`, or if the cursor is invalid."""
     async with whole_code(pool, workspace, code) as database:
         return await _redemptions("redemptions_of_code", database, workspace, code, limit, cursor)
 
 
 redemptions_of_user = partial(_redemptions, "redemptions_of_user")
-"""Without those of archived months."""
+"""Without those of detached months."""
 
 
 class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +105,7 @@ class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):
 async def redemptions_of_workspace(
     wanted: RedemptionFilter, database: Database, workspace: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """Redemptions of all books, without those of archived months. Their ids begin with their times. Raises Refusal if
+    """Redemptions of all books, without those of detached months. Their ids begin with their times. Raises Refusal if
     the cursor is invalid."""
     (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (LAST_ID,)
     until = LAST_ID if wanted.until_ms is None else first_id(wanted.until_ms)
@@ -130,7 +130,7 @@ class StockNotice(msgspec.Struct, frozen=True):
 
 
 async def notices_of_book(pool: Pool, workspace: int, book: int, limit: int, cursor: str | None) -> Page[StockNotice]:
-    """The book's stock notices. Raises Refusal `book_archived`, or if the cursor is invalid."""
+    """The book's stock notices. Raises Refusal `month_detached`, or if the cursor is invalid."""
     last = page_cursors.NOTICES.decode(cursor) or _LAST_EVENT
     async with whole_book(pool, workspace, book) as database:
         rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)

@@ -35,14 +35,6 @@ class UnrecordedEvent(NamedTuple):
     r: bytes = b""
 
 
-class LeftOut(NamedTuple):
-    """How many codes a comparison can't judge: those that quarantined events name, which Redis blocks from its next
-    rebuild on, and those of archived books."""
-
-    blocked: int
-    archived: int
-
-
 class QuarantinedEvent(msgspec.Struct, frozen=True):
     """One event, without its content, which names a code."""
 
@@ -122,12 +114,10 @@ async def count_quarantines(database: Database) -> dict[tuple[int, Cause], int]:
     return {(row["partition"], row["cause"]): row["count"] for row in rows}
 
 
-async def count_left_out(database: Database) -> dict[int, LeftOut]:
-    """The codes that are left out, by partition."""
-    return {
-        row["partition"]: LeftOut(row["blocked"], row["archived"])
-        for row in await database.fetch(query("count_left_out"))
-    }
+async def count_blocked(database: Database) -> dict[int, int]:
+    """By partition, the codes that quarantined events name: Redis blocks them from its next rebuild on, and no
+    comparison judges them."""
+    return {row["partition"]: row["blocked"] for row in await database.fetch(query("count_blocked"))}
 
 
 async def read_quarantine(database: Database, partition: int, newest: int) -> Quarantine:

@@ -1,13 +1,14 @@
 """Redemptions as scripts read them, if Redis stores only their events (lua/includes/facts.lua)."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from uuid import UUID
 
 from service.domain.field_types import decode_id
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Fact, Redeemed, read_redemption_id
 from service.formats.redemption_record import record_text
-from service.record.config.archived_books import check_redemption
+from service.record.config.detached_months import check_code, check_redemption
 from service.record.config.retirements import bring_back, retired_state
 from service.record.facts.fact_reader import fact_of
 from service.record.facts.quarantine import refused_redemption
@@ -21,34 +22,45 @@ CODE, BOOK = "code:", "book:"
 """Prefixes of a code and of a book's number, if Redis may lack them (lua/includes/retired.lua)."""
 
 
-async def records_of(database: Database, partition: int, workspace: int, names: Sequence[str]) -> list[tuple[str, str]]:
+async def records_of(
+    database: Database, partition: int, workspace: int, names: Sequence[str], shows_uses: bool = False
+) -> list[tuple[str, str]]:
     """The existing redemptions with their records. A name is an event or a redemption's id; an unknown id has the
     record ''. With ORDER before an order's id, the record is '1' if one of its redemptions was rolled back, else ''.
-    With CODE before a code, it is the code's state if Redis may lack it, else ''; of an archived book's code the last
-    redemption follows under its event. With BOOK before a book's number, the book returns to Redis: Refusal
-    `unavailable` or `book_archived`, or '' if Redis has it. An unknown redemption that may be in files is
-    `book_archived`, too."""
+    With CODE before a code, it is the code's state if Redis may lack it, else ''. The state lacks redemptions of
+    detached months: Refusal `month_detached` if the response shows them. Other requests about a retired book's code are
+    refused before they look at its uses, as the book has ended. With BOOK before a book's number, the book returns to
+    Redis: Refusal `unavailable` or `month_detached`, or '' if Redis has it. An unknown redemption that may be in a
+    detached month is `month_detached`, too."""
     records: list[tuple[str, str]] = []
     for name in names:
         if name.startswith(ORDER):
             was_rolled_back = await _was_rolled_back(database, partition, workspace, name.removeprefix(ORDER))
             record = "1" if was_rolled_back else ""
         elif name.startswith(CODE):
-            record = await retired_state(database, partition, workspace, name.removeprefix(CODE))
-            if record:
-                records += await _archived_redemption(database, workspace, name.removeprefix(CODE))
+            read = partial(retired_state, database, partition, workspace, name.removeprefix(CODE))
+            record = await (_read_whole(database, workspace, name.removeprefix(CODE), read) if shows_uses else read())
         elif name.startswith(BOOK):
             await bring_back(database, workspace, int(name.removeprefix(BOOK)))
             record = ""
         elif len(name) == len(str(UUID(int=0))):
-            record = await _by_id(database, partition, workspace, UUID(name)) or ""
+            record = await _by_id(database, partition, workspace, UUID(name))
             if not record:
                 await check_redemption(database, workspace, UUID(name))
+                record = await _by_id(database, partition, workspace, UUID(name)) or ""  # if it was just attached
         else:
             record = await _by_event(database, partition, workspace, parse_event_id(name))
         if record is not None:
             records.append((name, record))
     return records
+
+
+async def _read_whole(database: Database, workspace: int, code: str, read: Callable[[], Awaitable[str]]) -> str:
+    """A code's state with all of its redemptions. Raises Refusal `month_detached`."""
+    await check_code(database, workspace, code)
+    state = await read()
+    await check_code(database, workspace, code)  # a month may have been detached meanwhile
+    return state
 
 
 async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
@@ -64,32 +76,6 @@ async def _by_event(database: Database, partition: int, workspace: int, event: E
 async def _redemption_at(database: Database, partition: int, event: EventId) -> Fact | None:
     row = await database.fetchrow(query("redemption_by_event"), partition, *event)
     return fact_of(row) if row else await refused_redemption(database, partition, event)
-
-
-async def _archived_redemption(database: Database, workspace: int, code: str) -> list[tuple[str, str]]:
-    """The last standing redemption of an archived book's code, by its event. Of its facts only those are kept that a
-    coupon shows."""
-    row = await database.fetchrow(query("archived_redemption"), workspace, code)
-    if row is None:
-        return []
-    epoch, seq, book, user, order, at_ms, max_uses = row
-    kept = Redeemed(
-        epoch=epoch,
-        seq=seq,
-        workspace=workspace,
-        book=book,
-        code=code,
-        user=user,
-        at_ms=at_ms,
-        order=order,
-        value_e4=None,
-        currency=None,
-        digits=0,
-        discount_e4=0,
-        slot=0,
-        max_uses=max_uses,
-    )
-    return [(str(kept.id), record_text(kept))]
 
 
 async def _was_rolled_back(database: Database, partition: int, workspace: int, order: str) -> bool:

@@ -7,8 +7,8 @@ import msgspec
 from asyncpg import Pool
 
 from service.domain.uuids import first_id, last_id
-from service.record.config.archived_books import whole_code
 from service.record.config.code_pages import ListedCode, find_code, listed_codes
+from service.record.config.detached_months import whole_code
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -52,8 +52,8 @@ class Sold(msgspec.Struct, frozen=True):
 
 
 async def events_of(pool: Pool, workspace: int, kind: Kind, name: str) -> list[TimelineEvent]:
-    """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS; without those of archived
-    months. Raises Refusal `book_archived` for a code."""
+    """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS; without those of detached
+    months. Raises Refusal `month_detached` for a code."""
     if kind == "code":
         async with whole_code(pool, workspace, name) as database:
             return _events(await database.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))

@@ -126,7 +126,6 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     await _update_all(database, "erase_unassignments", *args, *up_to, erasure.position, *last)
     await _update_all(database, "erase_owner", *args, erasure.position)
     await _update_all(database, "erase_redemptions", *args, *up_to)
-    await _update_all(database, "erase_archived", *args, *up_to)
     await _update_all(database, "erase_job_users", *args)
     await database.execute(query("wait_for_lock_notes"))
     await _update_all(database, "erase_lock_notes", *args)

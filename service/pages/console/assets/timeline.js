@@ -41,7 +41,7 @@ function history(timeline, marked, more = [], note = null) {
   entries.sort((one, other) => new Date(other.at) - new Date(one.at));
   return card("Events",
     !timeline.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
-    timeline.archivedTo && h("p", { class: "banner" }, `Months up to ${timeline.archivedTo} are archived: their events may be missing.`),
+    timeline.detachedTo && h("p", { class: "banner" }, `Months up to ${timeline.detachedTo} are detached: their events may be missing.`),
     entries.length === 0 && h("p", { class: "soft" }, "No events yet."),
     h("ol", { class: "timeline" }, entries.map(({ item }) => item)), note);
 }

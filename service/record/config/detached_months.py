@@ -1,4 +1,4 @@
-"""Refusals of what needs facts that are in files (docs/decisions/0053-archive.md)."""
+"""Refusals of what needs facts of detached months (docs/decisions/0053-detached-months.md)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +11,6 @@ from asyncpg import Pool
 from service.domain.errors import Refusal
 from service.domain.times import to_datetime
 from service.domain.uuids import time_ms_of
-from service.formats.month_archive import month_name
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -22,34 +21,36 @@ T = TypeVar("T")
 
 
 async def check_book(database: Database, workspace: int, book: int) -> None:
-    """Raises Refusal `book_archived` if facts of the book are in files."""
-    _refuse(await database.fetchval(query("archived_months_of_book"), workspace, book))
+    """Raises Refusal `month_detached` if facts of the book may be in detached months."""
+    _refuse(await database.fetchval(query("detached_months_of_book"), workspace, book))
 
 
 async def check_code(database: Database, workspace: int, code: str) -> None:
     """As check_book, for the book of a code."""
-    _refuse(await database.fetchval(query("archived_months_of_code"), workspace, code))
+    _refuse(await database.fetchval(query("detached_months_of_code"), workspace, code))
 
 
-async def check_open(database: Database, workspace: int, book: int) -> None:
-    """As check_book, if the book has not ended: it would have to return to Redis."""
-    _refuse(await database.fetchval(query("archived_months_of_open_book"), workspace, book))
+async def check_open(transaction: Connection, workspace: int, book: int) -> None:
+    """As check_book, if the book has not ended: it would have to return to Redis. Until the transaction ends, no month
+    can be detached."""
+    await transaction.execute(query("keep_months"))
+    _refuse(await transaction.fetchval(query("detached_months_of_open_book"), workspace, book))
 
 
 async def check_redemption(database: Database, workspace: int, redemption_id: UUID) -> None:
-    """Raises Refusal `book_archived` if an unknown redemption may be in files, by the month in its id."""
+    """Raises Refusal `month_detached` if an unknown redemption may be in a detached month, by the month in its id."""
     at_ms = time_ms_of(redemption_id)
     if at_ms is None:
         return
     month = to_datetime(at_ms).date().replace(day=1)
-    if await database.fetchval(query("has_archived_month"), workspace, month):
+    if await database.fetchval(query("is_detached"), workspace, month):
         _refuse([month])
 
 
 @asynccontextmanager
 async def whole_book(pool: Pool, workspace: int, book: int) -> AsyncIterator[Connection]:
-    """A transaction for reads of a book's facts, during which no month leaves. Raises Refusal `book_archived` if some
-    facts are in files."""
+    """A transaction for reads of a book's facts, during which no month can be detached. Raises Refusal `month_detached`
+    if some facts may be in detached months."""
     async with _keep_months(pool) as connection:
         await check_book(connection, workspace, book)
         yield connection
@@ -65,35 +66,39 @@ async def whole_code(pool: Pool, workspace: int, code: str) -> AsyncIterator[Con
 
 @asynccontextmanager
 async def _keep_months(pool: Pool) -> AsyncIterator[Connection]:
-    """A transaction during which no month of facts leaves."""
+    """A transaction during which no month of facts can be detached."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("keep_months"))
         yield connection
 
 
-async def read_archived_to(database: Database, workspace: int) -> str | None:
-    """The newest month of which facts of the workspace are in files: lists over all books leave them out."""
-    month = await database.fetchval(query("archived_to"), workspace)
-    return month and month_name(month)
+async def read_detached_to(database: Database, workspace: int) -> str | None:
+    """The newest detached month that may have facts of the workspace: lists over all books leave them out."""
+    month = await database.fetchval(query("detached_to"), workspace)
+    return month and _name_month(month)
 
 
-async def with_archived_to(
+async def with_detached_to(
     database: Database, workspace: int, read: Callable[[], Awaitable[T]]
 ) -> tuple[T, str | None]:
     """What this reads over all books, and the newest month that it may have left out."""
-    before = await read_archived_to(database, workspace)
+    before = await read_detached_to(database, workspace)
     result = await read()
-    after = await read_archived_to(database, workspace)
+    after = await read_detached_to(database, workspace)
     return result, max(before or "", after or "") or None
 
 
 def _refuse(months: Sequence[date] | None) -> None:
     if not months:
         return
-    names = ", ".join(month_name(month) for month in sorted(months)[:MAX_MONTHS])
+    names = ", ".join(map(_name_month, months[:MAX_MONTHS]))
     more = f" and {len(months) - MAX_MONTHS} more" if len(months) > MAX_MONTHS else ""
     raise Refusal(
-        "book_archived",
-        f"Facts of this book are in files, of {names}{more}. An operator restores them with `scrip archive --restore "
-        "DIR`, where DIR has the directories of these months.",
+        "month_detached",
+        f"This needs facts of months that are detached from Postgres: {names}{more}. An operator can attach them "
+        "again: docs/operations.md says how.",
     )
+
+
+def _name_month(month: date) -> str:
+    return f"{month:%Y-%m}"
