@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from service.access import keyring
 from service.cli import admin
+from service.cli.main import migrate
 from service.common.child_processes import StartError
 from service.common.config import Settings
 from service.domain.errors import Refusal
@@ -132,6 +133,7 @@ async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> N
     async def run(*words: str, group: Any = admin.keys) -> str:
         return (await asyncio.to_thread(runner.invoke, group, words)).output
 
+    await run(group=migrate)
     for name in ("shop", "other"):
         await run("create", name, group=admin.workspaces)
     assert [line.split()[1:] for line in (await run("list", group=admin.workspaces)).splitlines()] == [
