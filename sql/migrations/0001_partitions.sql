@@ -46,10 +46,21 @@ CREATE TABLE partitions (
   -- The number of the last step of a book's retirement or return; Redis has the same (`{pN}:retired`).
   retirements bigint NOT NULL DEFAULT 0,
 
+  -- Since when it is open or closed; null if that has never changed. A trigger sets it.
+  state_since timestamptz,
+
   CHECK (cursor_epoch <= epoch),
   CHECK (state = 'closed' OR cursor_epoch = epoch),
   CHECK (state = 'closed' OR lacks IS NULL)
 ) WITH (fillfactor = 50);
+
+CREATE FUNCTION note_state_since() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.state_since := clock_timestamp();
+  RETURN NEW;
+END $$;
+CREATE TRIGGER note_state_since BEFORE UPDATE OF state ON partitions
+FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION note_state_since();
 
 -- The worker processes. One update of its row renews all leases of a worker, without waiting for a partition's row.
 CREATE TABLE workers (

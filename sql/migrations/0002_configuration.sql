@@ -20,6 +20,12 @@ CREATE TABLE workspaces (
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
   -- Orders' places and gifts from before this are forgotten (docs/decisions/0050-forgotten-orders.md); null for none.
   orders_since timestamptz,
+  -- The event that ended the workspace's copying, in the partition to which it moved last: a Redis that lacks the event
+  -- lacks some of the workspace. Null for a workspace that never moved.
+  moved_epoch bigint,
+  moved_seq bigint,
+  -- Whether API processes note locks in lock_notes.
+  lock_history boolean NOT NULL DEFAULT false,
   CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
 
@@ -176,11 +182,14 @@ CREATE TABLE erasures (
   -- The deletion's last event. A Redis that lost it still has the user's id, which no fact tells.
   done_epoch bigint,
   done_seq bigint,
+  -- When the deletion was ordered last: notes of locks from before it, which come after it, are dropped.
+  ordered_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (workspace, pseudonym),
   CHECK ((user_id IS NULL) = (finished_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX erasures_user ON erasures (workspace, user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX erasures_pending ON erasures (partition, started_at) WHERE user_id IS NOT NULL;
+CREATE INDEX erasures_ordered ON erasures (workspace, ordered_at);
 
 -- Work that takes longer than a request: a worker generates codes, compares a workspace, or changes many codes of a book
 -- (docs/decisions/0065-bulk-changes.md).

@@ -17,6 +17,10 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_of_workspace ON audit (workspace, position);
 CREATE INDEX audit_of_users ON audit (workspace, subject) WHERE action LIKE 'user.%';
+-- The changes of a code and its book, and who ordered a job.
+CREATE INDEX audit_of_objects ON audit (workspace, subject, position) WHERE action IN ('book.changed', 'coupon.changed');
+CREATE INDEX audit_of_jobs ON audit (workspace, (coalesce(after ->> 'jobId', subject)))
+WHERE action IN ('codes.ordered', 'codes.changeOrdered', 'reconcile.ordered');
 
 -- Append-only, except that the deletion of a user replaces the user by the pseudonym and clears the rest, with address
 -- and agent.
