@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("service", "lua", "sql", "tests", "loadtests", "docs", "deploy")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), *ROOT.glob("docs/**/*.md")])
 DECISIONS = sorted(path for path in ROOT.glob("docs/decisions/*.md") if path.name != "README.md")
+MAX_WORDS = 300
 EVERY = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 MADE = frozenset("uv.lock table.md report.html bench.json plan.json run.json NNNN_name.sql".split())
@@ -155,7 +156,8 @@ def test_each_decision_is_in_the_index_once() -> None:
 
 @pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
 def test_a_decision_has_its_parts(path: Path) -> None:
-    """A decision has its number, then a problem, a decision, what was rejected, and the cost."""
+    """A decision has its number, then a problem, a decision, what was rejected, and the cost, in at most 300 words."""
+    assert len(path.read_text("utf-8").split()) <= MAX_WORDS
     parts = rf"# {path.name[:4]}: .+\*\*Problem\..+\*\*Decision\b.+\*\*Rejected\..+\*\*Cost\."
     assert re.match(parts, path.read_text("utf-8"), re.DOTALL)
 
