@@ -1,5 +1,5 @@
 """Requests that are refused, as data; names such as `{held}` are replaced by those of `make_place` in
-tests/integration/refusals_table.py."""
+tests/integration/requests/refusals_table.py."""
 
 import copy
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """Descriptions of requests, which the suites for all operations read.
 
-Each hot operation is described in its own file of tests/lua; tests/integration/requests_table.py has the other requests
-with a body.
+Each hot operation is described in its own file of tests/lua; the other requests with a body are in requests_table.py of
+tests/integration/requests.
 """
 
 import re
@@ -68,7 +68,7 @@ class Description:
     scopes: str
     """A key needs one of these; `user` is for users' tokens."""
     path: str = ""
-    """An address that works, with names of the place of tests/integration/matrix_table.py; by default the route's."""
+    """An address that works, with names of the place of access/matrix_table.py; by default the route's."""
     body: dict[str, Any] | None = None
     """Its body, as the path; None for a GET."""
     another: str
@@ -76,7 +76,7 @@ class Description:
     other: int = 403
     """The status for another user's token."""
     goods: tuple[Good, ...] = ()
-    """Bodies in which tests/integration/test_bad_requests.py puts bad values."""
+    """Bodies in which tests/integration/requests/test_bad_requests.py puts bad values."""
     refusals: tuple[Case, ...] = ()
     """How to reach each refusal that the OpenAPI document lists for it."""
     refused: str = ""

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 
 from service.domain.webhook_protocol import EVENTS
 from tests.browser.operator import Operator
-from tests.integration.webhook_fixtures import Receiver
+from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

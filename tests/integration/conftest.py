@@ -17,12 +17,12 @@ from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from service.record.sessions import BOUNDS_S
 from tests.harness.running import data_folder
-from tests.integration.detaching_fixtures import old_month, retired_month
-from tests.integration.fleet import fleet
-from tests.integration.flush_fixtures import make_flusher, shop
-from tests.integration.opening_fixtures import place
-from tests.integration.record_fixtures import kept, partitions, pool, workspace
-from tests.integration.webhook_fixtures import office, receiver
+from tests.integration.histories.detaching_fixtures import old_month, retired_month
+from tests.integration.opening.fleet import fleet
+from tests.integration.opening.opening_fixtures import place
+from tests.integration.recording.flush_fixtures import make_flusher, shop
+from tests.integration.recording.record_fixtures import kept, partitions, pool, workspace
+from tests.integration.webhooks.webhook_fixtures import office, receiver
 from tests.service_fixture import database
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""How the bench computes its rows, and what ends it; tests/integration/test_bench.py runs it."""
+"""How the bench computes its rows, and what ends it; tests/integration/commands/test_bench.py runs it."""
 
 import sys
 

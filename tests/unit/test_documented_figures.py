@@ -135,5 +135,5 @@ def test_the_faults_have_results() -> None:
 def test_the_suites() -> None:
     """The suites of CONTRIBUTING.md are the folders of tests."""
     suites = re.findall(r"^\| `tests/(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
-    folders = {path.name for path in (ROOT / "tests").iterdir() if list(path.glob("test_*.py"))}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if list(path.rglob("test_*.py"))}
     assert {*suites} == folders

@@ -1,0 +1,98 @@
+"""The limit on the bytes of answers that a workspace stores under Idempotency-Keys."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.formats import key_names
+from service.hot.connection import Broken
+from service.hot.workspace_state import Workspace
+from service.serving import wiring
+from service.worker import versions
+from tests.integration.opening.opening_fixtures import Place
+from tests.integration.serving import Served
+from tests.service_fixture import Service, new_id, ok, refused
+from tests.waiting import until
+
+
+def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the workspace's stored answers at their bound, a request with a new key gets `key_quota` and changes
+    nothing; requests without a key, repeats, and hot requests with a key are answered."""
+    own = service.make_workspace(new_id("budget"), "live")
+    monkeypatch.setattr(wiring, "Workspace", partial(Workspace, most_kept_bytes=1 << 20))
+    served = Served(service, tmp_path)
+    client = httpx.Client(
+        base_url=f"http://127.0.0.1:{served.port}", headers=own.admin.headers, timeout=30, verify=False
+    )
+
+    def post(path: str, key: str, **body: Any) -> httpx.Response:
+        return client.post(path, json=body, headers={"Idempotency-Key": key} if key else {})
+
+    try:
+        until(lambda: client.get("/v1/users/nobody").is_success)
+        one = new_id("one")
+        first = ok(post("/v1/books", one, name="one"), 201)
+        with service.redis() as redis:
+            entry, stored = key_names.answer(own.prefix, one), key_names.kept_bytes(own.prefix)
+            (hour,) = redis.hkeys(stored)
+            assert int(redis.hget(stored, hour)) == len(redis.get(entry))
+            redis.hincrby(stored, hour, 1 << 20)
+        code = own.coupon()
+        before = own.held()
+        problem = post("/v1/books", "refused", name="refused")
+        refused(problem, 429, "key_quota")
+        assert 0 < int(problem.headers["Retry-After"]) <= 25 * 3600
+        operations = [{"op": "lock", "code": code, "userId": "u"}]
+        refused(post("/v1/batch", "b", operations=operations), 429, "key_quota")
+        again = post("/v1/books", one, name="one")
+        assert (ok(again, 201), again.headers["Idempotency-Replayed"]) == (first, "true")
+        assert own.held() == before
+        ok(post("/v1/books", "", name="two"), 201)
+        ok(post(f"/v1/coupons/lock/{code}", "hot", userId="u"), 201)
+    finally:
+        client.close()
+        served.end()
+
+
+async def test_restored_answers_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuilt Redis counts the same bytes; so does one that lost its last events, wherever the worker that restores
+    it ends."""
+    workspace, w = Workspace(place.decider), place.caller.prefix
+
+    async def keep(some: range) -> None:
+        for n in some:
+            assert await workspace.claim(place.caller, f"k{n}", "f") is None
+            await workspace.settle(place.caller, f"k{n}", "f", 200, b"x" * 100 * n, "")
+        await place.record()
+
+    async def counted() -> int:
+        hours: Any = await place.redis.hgetall(f"{w}y")
+        return sum(map(int, hours.values()))
+
+    async def opens(dies_after: int = -1) -> bool:
+        try:
+            await place.open(dies_after)
+        except Broken:
+            return False
+        return True
+
+    await keep(range(3))
+    half_way = await place.snapshot()
+    await keep(range(3, 6))
+    kept: list[Any] = [await place.redis.strlen(f"{w}i:k{n}") for n in range(6)]
+    assert await counted() == sum(kept)
+    monkeypatch.setattr(versions, "SERVING", versions.SERVING[:1])  # fewer commands to end before
+    dies_after, is_done = 0, False
+    while not is_done:
+        await place.put_back(half_way)
+        is_done = await opens(dies_after)
+        assert is_done or await opens()
+        assert await counted() == sum(kept)
+        dies_after += 1
+    assert dies_after > 10
+    await place.redis.flushall()
+    assert await opens()
+    assert await counted() == sum(kept)

@@ -1,0 +1,191 @@
+"""Authorization: every operation with every kind of credential, through the fast lane and through Litestar.
+
+Each request is valid: with a good key it succeeds in the end. Until then the service refuses it, reveals nothing, and
+leaves the workspace unchanged in Redis and in Postgres.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from service.access.caller import SCOPES
+from service.common.config import JwtIssuer
+from service.domain.times import to_datetime
+from service.record.config.key_rows import create_key, revoke_key
+from tests.cases import Place, filled
+from tests.integration.access.matrix_table import ANYONE, ROWS, Row, make_place
+from tests.integration.serving import Served
+from tests.schema import check_answer
+from tests.service_fixture import Service, database, new_id, refused
+from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
+from tests.waiting import until
+
+
+class World(NamedTuple):
+    """A server with an issuer, two workspaces, and the objects in the first."""
+
+    service: Service
+    rival: Service
+    url: str
+    idp: Idp
+    place: Place
+    document: dict[str, Any]
+
+    def ask(self, row: Row, credential: str | bytes | None) -> httpx.Response:
+        """Send the request with this header, and check its answer against the OpenAPI document."""
+        headers: dict[str, Any] = {} if credential is None else {"Authorization": credential}
+        address, body = filled(row.address, self.place), filled(row.body, self.place)
+        answer = _client.request(row.method, self.url + address, json=body, headers=headers)
+        check_answer(answer, row.route, self.document)
+        return answer
+
+
+_client = httpx.Client(timeout=60, verify=False)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])
+def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
+    """Two new test workspaces, and a server that accepts users' tokens."""
+    folder, idp = tmp_path_factory.mktemp("idp"), Idp()
+    (folder / "jwks.json").write_bytes(idp.jwks())
+    own, rival = (service.make_workspace(new_id(name), "test") for name in ("own", "rival"))
+    asyncio.run(_make_ended_keys(own))
+    issuers = tuple(
+        JwtIssuer(issuer=ISSUER, audience=audience, workspace=of.workspace, jwks=str(folder / "jwks.json"))
+        for audience, of in ((AUDIENCE, own), ("rival", rival))
+    )
+    server = Served(service, Path(folder), hot=request.param, jwt_issuers=issuers)
+    try:
+        document = service.anonymous.get("/schema/openapi.json").json()
+        made = World(own, rival, f"http://127.0.0.1:{server.port}", idp, make_place(own), document)
+        ready = Row("GET /v1/users/{userId}", "", "/v1/users/{ann}")
+        until(lambda: made.ask(ready, f"Bearer {idp.token(sub=made.place['ann'])}").is_success)
+        until(lambda: made.ask(ready, f"Bearer {rival.workspace}_checkout").is_success)
+        yield made
+    finally:
+        server.end()
+        asyncio.run(own.fetch("DELETE FROM quarantine"))
+
+
+async def _make_ended_keys(own: Service) -> None:
+    """Make a revoked key and an expired one."""
+    async with database(own.run.facts["databaseUrl"]) as connection:
+        row = await create_key(connection, own.number, "revoked", list(SCOPES), f"{own.workspace}_revoked")
+        await revoke_key(connection, own.number, row.key_id)
+        ended = to_datetime(int(time.time() * 1000) - 1000)
+        await create_key(connection, own.number, "ended", list(SCOPES), f"{own.workspace}_ended", ended)
+
+
+def _bad_credentials(world: World) -> Iterator[str | bytes | None]:
+    """Invalid, revoked and expired credentials."""
+    name, idp, ann = world.service.workspace, world.idp, world.place["ann"]
+    good = idp.token(sub=ann)
+    yield from (None, "", "Bearer", f"Basic {name}_admin", f"{name}_admin", f"Bearer {name}_admi", "Bearer *")
+    yield from (f"Bearer {name}_admin2", f"Bearer {name}_ADMIN", f"Bearer {name}_revoked", f"Bearer {name}_ended")
+    yield from (f"Bearer scrip_test_{secrets.token_urlsafe(32)}", f"Bearer {name}_admin {name}_admin")
+    yield from (f"Token {name}_admin", f"Bearer {name}_admin, Bearer {name}_admin", "Bearer %", b"Bearer \xff\xfe")
+    yield "Bearer " + "x" * 5000
+    claims = idp.claims(sub=ann)
+    for token in (
+        idp.token(sub=ann, exp=int(time.time()) - 1), idp.token(sub=ann, nbf=int(time.time()) + 3600),
+        idp.token(sub=None),
+        idp.token(sub=ann, aud="else"), idp.token(sub=ann, iss="https://else.example/"), Idp().token(sub=ann),
+        f"{part({'alg': 'none', 'kid': 'ES256'})}.{part(claims)}.", f"{good[:-8]}AAAAAAAA",
+        good.rsplit(".", 1)[0] + ".",
+        idp.token("ES256", sub=ann, headers={"kid": "RS256"}), idp.token(sub=ann, headers={"crit": ["exp"]}),
+        hmac_token({"alg": "HS256", "kid": "RS256"}, claims, idp.pem("RS256")),
+        f"{part({'alg': 'ES256', 'kid': 'ES256'})}.{part(claims)}.{part(bytes(64))}", "a.b.c",
+    ):  # fmt: skip
+        yield f"Bearer {token}"
+
+
+def _secrets(place: Place) -> list[str]:
+    """The values that no refusal may contain, unless its request did."""
+    return [place[name] for name in ("book", "token", "redemption", "job", "key1", "assigned", "locked", "used", "ann")]
+
+
+def _check_secrets(world: World, row: Row, answer: httpx.Response) -> None:
+    sent = filled(row.address, world.place) + str(filled(row.body, world.place))
+    for secret in _secrets(world.place):
+        assert secret not in answer.text or secret in sent, (row.route, answer.text)
+
+
+def test_every_operation_is_listed(service: Service) -> None:
+    """The table has exactly the operations of the OpenAPI document, with the credentials that the document names."""
+    paths = service.anonymous.get("/schema/openapi.json").json()["paths"]
+    routes: dict[str, set[str]] = {}
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            ways = operation["security"]
+            routes[f"{method.upper()} {path}"] = {way["key"][0] if "key" in way else "user" for way in ways}
+    assert {row.route: set(row.scopes.split()) for row in ROWS} == routes
+
+
+def test_refused_credentials(world: World) -> None:
+    """A bad credential, another scope, workspace or user gets nothing, learns nothing and changes nothing."""
+    before, asked = world.service.held(), 0
+    bad = list(_bad_credentials(world))
+    stranger = f"Bearer {world.idp.token(sub=new_id())}"
+    namesake = f"Bearer {world.idp.token(sub=world.place['ann'], aud='rival')}"
+    for row in ROWS:
+        if row.scopes == ANYONE:
+            continue
+        for credential in bad:
+            answer = world.ask(row, credential)
+            assert refused(answer, 401, "unauthenticated"), (row.route, credential)
+            _check_secrets(world, row, answer)
+        scopes = row.scopes.split()
+        for of in (world.service, world.rival):
+            for scope in set(SCOPES) - set(scopes):
+                answer = world.ask(row, f"Bearer {of.workspace}_{scope}")
+                assert refused(answer, 403, "forbidden"), (row.route, of.workspace, scope)
+                _check_secrets(world, row, answer)
+        for scope in set(SCOPES) & set(scopes):
+            _ask_rival(world, row, f"Bearer {world.rival.workspace}_{scope}")
+        answer = world.ask(row, stranger)
+        assert answer.status_code == (row.other if "user" in scopes else 403), (row.route, answer.text)
+        _check_secrets(world, row, answer)
+        if row.route == "POST /v1/batch":
+            assert {result["status"] for result in answer.json()["results"]} == {403}
+        if "user" in scopes:
+            _ask_rival(world, row, namesake)
+        else:
+            refused(world.ask(row, namesake), 403, "forbidden")
+        asked += len(bad) + 2 * len(SCOPES) - len(set(SCOPES) & set(scopes)) + 2
+    assert world.service.held() == before
+    assert asked > 1500
+
+
+def _ask_rival(world: World, row: Row, credential: str) -> None:
+    """Send the request with another workspace's key of a right scope: it finds nothing of the first workspace."""
+    answer = world.ask(row, credential)
+    assert row.another is not None, row.route
+    if row.another:
+        assert refused(answer, 404, row.another), row.route
+    else:
+        assert answer.is_success or answer.status_code == 409, (row.route, answer.text)
+    if row.route == "POST /v1/batch":
+        assert [result["status"] for result in answer.json()["results"]] == [404, 404, 200, 404]
+    _check_secrets(world, row, answer)
+
+
+def test_accepted_credentials(world: World) -> None:
+    """The same requests succeed with a good credential, with the documented answers."""
+    place, name = world.place, world.service.workspace
+    ann = f"Bearer {world.idp.token(sub=place['ann'])}"
+    for row in ROWS:
+        scopes = row.scopes.split()
+        for scope in scopes:
+            answer = world.ask(row, ann if scope == "user" else f"Bearer {name}_{scope}")
+            # another scope's turn finds done what the first did: a coupon is used, a lock gone, a key revoked
+            assert answer.status_code not in {401, 403}, (row.route, scope, answer.text)
+            if scope == scopes[0]:
+                assert answer.is_success, (row.route, scope, answer.text)
+        if row.scopes == ANYONE:
+            assert world.ask(row, None).is_success

@@ -1,0 +1,394 @@
+"""Jobs that change many codes: each code once, whatever dies, is paused or is cancelled meanwhile."""
+
+import asyncio
+import contextlib
+import csv
+import io
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from service.domain.code_change_requests import ChangeCodes
+from service.domain.code_requests import CodeLine
+from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.domain.outcomes import BY_CODE, OK
+from service.operations.base import Command
+from service.record.config import code_rows, job_rows
+from service.record.config.workspace_rows import create_workspace
+from service.worker import code_assigner, code_changer, job_runner
+from service.worker.code_changer import CodeChanger
+from tests.integration.recording.record_fixtures import make_book, take_partition
+from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.waiting import until, wait_until
+
+
+class Redis:
+    """Stores the projected codes, and releases assigned ones; `interrupt` runs before each piece of work."""
+
+    def __init__(self) -> None:
+        self.codes_: dict[str, CodeRow] = {}
+        self.assigned: set[str] = set()
+        self.owners: dict[str, str] = {}
+        self.kept: dict[str, str] = {}
+        """By the key of an answer, the code that was assigned."""
+        self.interrupt: Callable[[int], Awaitable[None]] | None = None
+        self.works = 0
+
+    async def _begin(self) -> None:
+        self.works += 1
+        if self.interrupt:
+            await self.interrupt(self.works)
+
+    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
+        await self._begin()
+        assert {row.version for row in rows} <= {version}
+        self.codes_ |= {row.code: row for row in rows}
+
+    async def seen(self, partition: int, version: int) -> None: ...
+
+    async def release(self, commands: Sequence[Command]) -> list[int | None]:
+        codes = [command.args[1] for command in commands]
+        outcomes: list[int | None] = [
+            OK if code in self.assigned else BY_CODE["coupon_not_assigned"].number for code in codes
+        ]
+        self.assigned -= set(codes)
+        await self._begin()
+        return outcomes
+
+    async def assign(self, commands: Sequence[Command]) -> list[Any]:
+        replies = [self._assign(command.keys[2], command.args[1], command.args[3]) for command in commands]
+        await self._begin()
+        return replies
+
+    def _assign(self, key: str, code: str, user: str) -> list[Any]:
+        if key not in self.kept:
+            if user == "full":
+                return [BY_CODE["user_coupon_limit"].number]
+            if code in self.owners:
+                return [BY_CODE["coupon_assigned_to_other"].number]
+            self.owners[code], self.kept[key] = user, code
+        return [OK, f"{UUID(int=1)} {self.kept[key]} assigned 0 1 {user} 1 - - - - - - - -", "", 0]
+
+
+class Shop:
+    """A book with 100 codes, ten to a page."""
+
+    def __init__(self, pool: asyncpg.Pool, workspace: WorkspaceRow, book: BookRow) -> None:
+        self.pool, self.workspace, self.book, self.redis = pool, workspace, book, Redis()
+        self.names = [f"CODE-{number:02}" for number in range(100)]
+
+    async def order(self, action: str, **more: Any) -> UUID:
+        request = convert({"action": action} | more, ChangeCodes)
+        async with self.pool.acquire() as connection, connection.transaction():
+            now_ms = 1_800_000_000_000
+            return (await job_rows.create_change(connection, self.book, request, self.workspace, now_ms)).job_id
+
+    async def work(self) -> bool:
+        return await CodeChanger(self.pool, self.redis, 0, self.redis.release, self.redis.assign).run_one()
+
+    async def job(self, job_id: UUID) -> job_rows.JobRow:
+        return await job_rows.read_job(self.pool, self.workspace.workspace, job_id)
+
+    async def results(self, job_id: UUID) -> list[tuple[str, ...]]:
+        return [tuple(one) async for page in job_rows.read_results(self.pool, job_id) for one in page]
+
+    async def set_status(self, job_id: UUID, status: Any) -> job_rows.JobRow:
+        return await job_rows.set_status(self.pool, self.workspace.workspace, job_id, status)
+
+
+@pytest.fixture
+async def shop(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    for name, size in (("CONFIGURED", 10), ("DECIDED", 10), ("DECIDED_A_CALL", 4)):
+        monkeypatch.setattr(code_changer, name, size)
+    shop = Shop(pool, workspace, await make_book(pool, workspace))
+    lines = [CodeLine(name, "ann") for name in shop.names]
+    await code_rows.add_codes(pool, workspace.workspace, 0, shop.book.book, lines)
+    shop.redis.assigned = set(shop.names)
+    return shop
+
+
+async def test_a_change_goes_on_after_each_interruption(shop: Shop) -> None:
+    """A worker that fails in the middle is followed by another: each code is changed and in the results once."""
+
+    async def fail(work: int) -> None:
+        if work == 4:
+            raise ConnectionResetError
+
+    shop.redis.interrupt = fail
+    job_id = await shop.order("switchOff")
+    with pytest.raises(ConnectionResetError):
+        await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.requested, job.done, job.change.changed) == ("running", 100, 50, 50)
+    assert await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.done, job.change.changed, job.change.unchanged) == ("done", 100, 100, 0)
+    results = await shop.results(job_id)
+    assert results == [(name, "changed", "active", "inactive", "") for name in reversed(shop.names)]
+    assert await shop.pool.fetchval("SELECT count(*) FROM codes WHERE NOT active") == 100
+    assert len(shop.redis.codes_) == 80  # two pages, one written while the other failed, are left to the catch-up
+    assert not await shop.work()
+
+
+async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: Shop) -> None:
+    """A row that another transaction changes at this moment is not counted as changed without being so."""
+    job_id = await shop.order("switchOff")
+    async with shop.pool.acquire() as deleting:
+        async with deleting.transaction():
+            await deleting.execute("UPDATE codes SET owner_id = 'erased' WHERE code = 'CODE-95'")
+            working = asyncio.create_task(shop.work())
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            await wait_until(lambda: deleting.fetchval(waiting), "a connection that waits for a lock")
+        with contextlib.suppress(Refusal):  # whether Postgres follows the row to its new place depends on its version
+            await working
+    assert (await shop.job(job_id)).status == "done" or await shop.work()
+    assert [result for _, result, *_ in await shop.results(job_id)] == ["changed"] * 100
+    assert await shop.pool.fetchval("SELECT count(*) FROM codes WHERE NOT active") == 100
+
+
+async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
+    """If a worker dies after Redis decided, the next one counts what was released then, once."""
+
+    async def fail(work: int) -> None:
+        if work == 5:
+            raise ConnectionResetError
+
+    shop.redis.interrupt = fail
+    job_id = await shop.order("release")
+    shop.redis.assigned -= {"CODE-99", "CODE-00"}
+    with pytest.raises(ConnectionResetError):
+        await shop.work()
+    assert (await shop.job(job_id)).done == 10
+    assert await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.done, job.change.changed, job.change.refused) == ("done", 100, 98, 2)
+    results = await shop.results(job_id)
+    assert [code for code, *_ in results] == shop.names[::-1]
+    assert {code: rest for code, *rest in results if rest[0] == "refused"} == {
+        code: ["refused", "", "", "coupon_not_assigned"] for code in ("CODE-99", "CODE-00")
+    }
+    assert shop.redis.assigned == set()
+
+
+async def test_the_next_holder_of_a_partition_has_its_jobs(shop: Shop) -> None:
+    """The next holder of a partition's lease continues its jobs at once; the last one can store no more results."""
+    job_id, stale = await shop.order("release"), uuid4()
+    taken = await job_rows.take_job(shop.pool, 0, stale, 3600, "change")
+    assert taken is not None
+    assert not await shop.work()
+    await take_partition(shop.pool)
+    with pytest.raises(job_rows.LostLease):
+        await job_rows.end_job(shop.pool, job_id, stale)
+    assert await shop.work()
+    assert (await shop.job(job_id)).status == "done"
+
+
+async def test_an_assignment_is_repeated_without_a_second_code(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a worker dies after Redis decided, the next one finds which code each user has got, and gives no second one.
+    A code that was taken meanwhile is passed over; a user who may have no more is refused."""
+    monkeypatch.setattr(code_assigner, "ASSIGNED_A_CALL", 4)
+    free = [f"FREE-{number:02}" for number in range(24)]
+    await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, [CodeLine(one) for one in free])
+    users = [f"user-{number}" for number in range(20)]
+    shop.redis.owners = {"FREE-23": "shopper", "FREE-20": "shopper"}
+
+    async def fail(work: int) -> None:
+        if work in (2, 5):
+            shop.redis.owners["FREE-10"] = "shopper"
+            raise ConnectionResetError
+
+    shop.redis.interrupt = fail
+    job_id = await shop.order("assign", users=[users[0], "full", *users[1:], users[0]])
+    for _ in range(2):
+        with pytest.raises(ConnectionResetError):
+            await shop.work()
+    assert await shop.work()
+    job = await shop.job(job_id)
+    assert job.change is not None
+    assert (job.status, job.requested, job.done) == ("done", 21, 21)
+    assert (job.change.changed, job.change.unchanged, job.change.refused) == (20, 0, 1)
+    results = await job_rows.read_assigned(shop.pool, job_id)
+    assert [one.user_id for one in results] == [users[0], "full", *users[1:]]
+    assert {one.code: one.user_id for one in results if one.result == "changed"} == {
+        code: user for code, user in shop.redis.owners.items() if user != "shopper"
+    }
+    assert (results[1].code, results[1].result, results[1].reason) == ("", "refused", "user_coupon_limit")
+    assert len(shop.redis.owners) == 23
+
+    last = await shop.order("assign", users=["late-1", "late-2"])
+    assert await shop.work()
+    assert sorted(tuple(one)[:5] for one in await job_rows.read_assigned(shop.pool, last)) == [
+        ("", "refused", "", "", "out_of_stock"),
+        ("FREE-00", "changed", "available", "assigned", ""),
+    ]
+
+
+@pytest.mark.parametrize("action", ["switchOff", "release"])
+async def test_a_change_is_paused_resumed_and_cancelled(shop: Shop, action: str) -> None:
+    """A paused job keeps what it has changed and goes on when it is resumed; a cancelled one has ended, and the results
+    have all that was changed."""
+    job_id = await shop.order(action)
+    orders = {2: "paused", 12: "cancelled"}
+
+    async def order(work: int) -> None:
+        if status := orders.get(work):
+            assert (await shop.set_status(job_id, status)).status == status
+
+    shop.redis.interrupt = order
+    assert await shop.work()
+    paused = await shop.job(job_id)
+    assert (paused.status, 0 < paused.done < 100, paused.finished_at) == ("paused", True, None)
+    assert not await shop.work()
+    assert (await shop.set_status(job_id, "running")).status == "running"
+    if action == "switchOff":
+        orders[shop.redis.works + 1] = "cancelled"
+    assert await shop.work()
+    ended = await shop.job(job_id)
+    assert ended.change is not None
+    assert (ended.status, paused.done < ended.done < 100, ended.finished_at is None) == ("cancelled", True, False)
+    changed = {code for code, result, *_ in await shop.results(job_id) if result == "changed"}
+    assert len(changed) == ended.change.changed
+    if action == "release":
+        assert changed == set(shop.names) - shop.redis.assigned
+    assert not await shop.work()
+    assert (await shop.set_status(job_id, "cancelled")).finished_at == ended.finished_at
+    with pytest.raises(Refusal, match="job_ended"):
+        await shop.set_status(job_id, "running")
+
+
+async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long change does not keep a later one waiting until its end."""
+    monkeypatch.setattr(job_runner, "TURN_S", 0.0)
+    long, short = await shop.order("switchOff"), await shop.order("expire", filter={"codes": ["CODE-07"]})
+    monkeypatch.setattr(job_rows, "MAX_CHANGES", 2)
+    with pytest.raises(Refusal, match="too_many_jobs"):
+        await shop.order("switchOn")
+    ended = []
+    for _ in range(12):  # ten pages and the end, and the other one
+        assert await shop.work()
+        ended += [one for one in (long, short) if one not in ended and (await shop.job(one)).status == "done"]
+    assert ended == [short, long]
+
+
+async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace's change does not wait for another's many, which were ordered before."""
+    monkeypatch.setattr(job_runner, "TURN_S", 0.0)
+    async with shop.pool.acquire() as connection:
+        other = await create_workspace(connection, "other")
+    rival = Shop(shop.pool, other, await make_book(shop.pool, other))
+    await code_rows.add_codes(shop.pool, other.workspace, 0, rival.book.book, [CodeLine("CODE-01")])
+    for _ in range(5):
+        await shop.order("switchOff")
+    job_id = await rival.order("switchOff")
+    changer = CodeChanger(shop.pool, shop.redis, 0, shop.redis.release, shop.redis.assign)
+    for _ in range(4):  # a page of each, and the rival's end
+        assert await changer.run_one()
+    assert (await rival.job(job_id)).status == "done"
+
+
+async def test_a_filter_names_the_codes(shop: Shop) -> None:
+    """Status, prefix, time and codes choose what is changed; codes that are added after the order are not."""
+    job_id = await shop.order("setExpiry", expiresAt="2030-01-01T00:00:00Z", filter={"prefix": "code-1"})
+    await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, [CodeLine("CODE-1NEW")])
+    assert await shop.work()
+    assert [code for code, *_ in await shop.results(job_id)] == shop.names[19:9:-1]
+    assert (await shop.results(job_id))[0][2:4] == ("", "2030-01-01T00:00:00.000Z")
+    named = await shop.order("setExpiry", expiresAt=None, filter={"codes": ["code-11", "NO-SUCH", "code-20"]})
+    assert await shop.work()
+    assert sorted(await shop.results(named)) == [
+        ("CODE-11", "changed", "2030-01-01T00:00:00.000Z", "", ""),
+        ("CODE-20", "unchanged", "", "", ""),
+        ("NO-SUCH", "refused", "", "", "coupon_not_found"),
+    ]
+    free = await shop.order("switchOff", filter={"status": ["available"], "createdFrom": "2020-01-01T00:00:00Z"})
+    assert await shop.work()
+    assert [code for code, *_ in await shop.results(free)] == ["CODE-1NEW"]
+    old = await shop.order("switchOff", filter={"createdUntil": "2020-01-01T00:00:00Z"})
+    assert await shop.work()
+    assert await shop.results(old) == []
+
+
+def change(service: Service, book: str, **body: Any) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Order a change, wait for its end, and return the job and its results."""
+    ordered = ok(service.manage.post(f"/v1/books/{book}/codes/change", json=body), 202)
+    path = f"/v1/jobs/{ordered['jobId']}"
+    job = until(lambda: (job := ok(service.manage.get(path)))["status"] != "running" and job)
+    text = service.manage.get(f"{path}/results.csv").text
+    return job, list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_book_is_switched_off_and_released_as_code_by_code(service: Service) -> None:
+    """Over HTTP: a dry run counts, a job does what the single requests would do, with the same refusals."""
+    codes = sorted((new_code() for _ in range(5)), reverse=True)
+    free, assigned, held, used, other = codes
+    book, user = service.book(*codes), new_id()
+    for code in (assigned, held, used):
+        ok(service.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
+    ok(service.checkout.post(f"/v1/coupons/lock/{held}", json={"userId": user}), 201)
+    ok(service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user}), 201)
+
+    path = f"/v1/books/{book}/codes/change"
+    body = {"action": "switchOff", "filter": {"status": ["available", "assigned"]}}
+    counted = ok(service.manage.post(f"{path}?dryRun=true", json=body))
+    assert (counted["matching"], counted["isComplete"]) == (4, True)
+    assert set(counted["examples"]) == set(codes) - {used}
+
+    job, results = change(service, book, action="release")
+    assert (job["kind"], job["status"], job["requested"], job["done"]) == ("change", "done", 5, 5)
+    assert {row["code"]: (row["result"], row["reason"]) for row in results} == {
+        assigned: ("changed", ""),
+        held: ("refused", "coupon_locked"),
+    }
+    assert ok(service.checkout.get(f"/v1/coupons/{assigned}"))["status"] == "available"
+    job, results = change(service, book, **body)
+    assert {row["code"] for row in results if row["result"] == "changed"} == {free, assigned, held, other}
+    assert job["change"]["changed"] == 4
+    answer = service.checkout.post(f"/v1/coupons/assign/{free}", json={"userId": user})
+    refused(answer, 409, "coupon_inactive")
+    job, _ = change(service, book, action="switchOn")
+    assert (job["change"]["changed"], job["change"]["unchanged"]) == (4, 1)
+    job, _ = change(service, book, action="expire", filter={"codes": [free]})
+    assert ok(service.checkout.get(f"/v1/coupons/{free}"))["status"] == "expired"
+    refused(service.manage.post(f"/v1/jobs/{job['jobId']}/pause", json={}), 409, "job_ended")
+    for text, rule in (("lock", "is a reserved word"), ("", "must have 4 to 64 of")):
+        named = {"action": "release", "filter": {"codes": [free, text]}}
+        answer = service.manage.post(f"/v1/books/{book}/codes/change", json=named)
+        assert rule in refused(answer, 422, "invalid", "filter.codes[1]")["errors"][0]["reason"]
+    stats = service.stats(book)
+    assert (stats["codes"], stats["available"], stats["inactive"], stats["locked"]) == (5, 3, 0, 1)
+    entries = ok(service.operate.get("/v1/audit", params={"limit": 100}))["items"]
+    actions = [row["action"] for row in entries if row["subject"] == book]
+    assert (actions.count("codes.changeOrdered"), actions.count("codes.changed")) == (4, 4)
+
+
+def test_users_get_a_code_each(service: Service) -> None:
+    """Over HTTP: a job gives each user an available code; a deleted user is no longer in its results."""
+    codes, used = [new_code(), new_code()], new_code()
+    book, first, second, late = service.book(*codes, used, maxCodesPerUser=1), new_id(), new_id(), new_id()
+    ok(service.checkout.post(f"/v1/coupons/assign/{used}", json={"userId": first}), 201)
+    job, results = change(service, book, action="assign", users=[first, second, late, new_id()])
+    assert (job["status"], job["requested"], job["done"]) == ("done", 4, 4)
+    assert (job["change"]["changed"], job["change"]["refused"]) == (2, 2)
+    assert [(row["result"], row["reason"], row["user_id"]) for row in results[:3]] == [
+        ("refused", "user_code_limit", first),
+        ("changed", "", second),
+        ("changed", "", late),
+    ]
+    assert results[3]["reason"] == "out_of_stock"
+    assert {row["code"] for row in results} == {*codes, ""}
+    assert ok(service.checkout.get(f"/v1/coupons/{results[1]['code']}"))["userId"] == second
+    assert service.manage.delete(f"/v1/users/{second}").status_code == 204
+    text = service.manage.get(f"/v1/jobs/{job['jobId']}/results.csv").text
+    assert second not in text
+    assert "deleted-" in text
+    for body in ({"users": []}, {}, {"users": ["a"] * 1001}, {"users": ["a"], "filter": {"status": ["assigned"]}}):
+        answer = service.manage.post(f"/v1/books/{book}/codes/change", json={"action": "assign"} | body)
+        refused(answer, 422, "invalid")

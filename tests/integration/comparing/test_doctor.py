@@ -1,0 +1,387 @@
+"""`scrip doctor`: its checks of a healthy service, of each fault, and that it changes nothing."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest
+
+from service.doctor import verdicts
+from service.doctor.report import Check, Report
+from service.record.partitions.failing_tasks import FailingTask
+from tests.commands import scrip
+from tests.drifts.comparing import compare
+from tests.harness.running import Run, data_folder
+from tests.harness.servers import free_port
+from tests.service_fixture import Service, database, is_well, new_code, ok
+from tests.waiting import until
+
+_ROOT = Path(__file__).parents[3]
+_NOWHERE = "127.0.0.1:1"
+_READS = set("client|setname info config|get eval get mget scan type xlen xrange xrevrange script|exists".split())
+"""`eval`: a script that reads a key."""
+_ONCE = (
+    "settings,postgres,postgres logs,migrations,partitions,months,redis,durability,memory,replicas,computed keys,"
+    "redis logs"
+).split(",")
+_EACH = "epoch lease quarantine recovery tasks gate scripts anchor outbox lag config types".split()
+
+
+class Diagnosis(NamedTuple):
+    """A doctor's exit code, its output, and its checks by name."""
+
+    code: int
+    text: str
+    checks: dict[str, dict[str, Any]]
+
+    def bad(self) -> set[str]:
+        return {name for name, check in self.checks.items() if check["state"] == "bad"}
+
+
+def _doctor(service: Service, **env: str) -> Diagnosis:
+    done = scrip("doctor", "--json", **service.urls | env)
+    assert "Traceback" not in done.output, done.output
+    document = json.loads(done.stdout)
+    return Diagnosis(done.exit_code, done.output, {check["name"]: check for check in document["checks"]})
+
+
+async def _postgres_version(service: Service) -> str:
+    async with database(service.urls["DATABASE_URL"]) as connection:
+        return str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Service]:
+    with data_folder() as folder:
+        service = Service(Run(folder / "data", free_port()).until_ready())
+        yield service
+        service.close()
+        service.run.end()
+
+
+@pytest.fixture(autouse=True)
+def well(patient: Service) -> Iterator[None]:
+    """Each test leaves the service well."""
+    yield
+    until(lambda: is_well(patient) and _doctor(patient).code == 0)
+
+
+def test_all_is_well(patient: Service) -> None:
+    """Of a healthy service every check is ok, in the JSON as in the table, and the exit code is 0."""
+    report = until(lambda: None if (found := _doctor(patient)).bad() else found, "the end of the service's start")
+    assert (report.code, list(report.checks)) == (0, _ONCE + _EACH)
+    assert "Valkey 9" in report.checks["redis"]["says"]
+    version = asyncio.run(_postgres_version(patient))
+    assert report.checks["postgres"]["says"].startswith(f"PostgreSQL {version} at ")
+    assert "first start" in report.checks["recovery"]["says"]
+    assert '"event": "rebuilding", "level": "warning"' not in patient.run.output.read_text()
+    document = json.loads(report.text)
+    assert (document["state"], document["unreachable"]) == ("ok", [])
+    for check in document["checks"]:
+        partition = 0 if check["name"] in _EACH else None
+        assert check == {
+            "name": check["name"],
+            "state": "ok",
+            "says": check["says"],
+            "next": "",
+            "partition": partition,
+        }
+    command, env = [sys.executable, "-m", "service", "doctor"], os.environ | patient.urls
+    table = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    assert [line.split("  ")[0].strip() for line in table.splitlines()] == ["ok"] * len(report.checks)
+
+
+def test_a_running_service_is_examined(patient: Service) -> None:
+    """Without URLs the doctor and all other commands use the `scrip run` of the data folder; without that, settings
+    are bad."""
+    urls = {"REDIS_URL": "", "DATABASE_URL": "", "SCRIP_DATA_DIR": str(patient.run.data_dir)}
+    assert _doctor(patient, **urls).code == 0
+    for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "move demo 0", "migrate"):
+        done = scrip(*words.split(), **urls)
+        assert done.exit_code == 0, done.output
+    urls["SCRIP_DATA_DIR"] += "/none"
+    assert "Start `scrip run`, or set DATABASE_URL" in scrip("workspaces", "list", **urls).stderr
+    report = _doctor(patient, **urls)
+    assert (report.code, report.bad()) == (2, {"settings"})
+
+
+async def test_it_changes_nothing(patient: Service) -> None:
+    """The doctor sends Redis commands that read alone, and changes no key and no row of Postgres."""
+    with patient.run.asleep("api", "worker"), patient.redis() as client:
+        until(lambda: client.info("clients")["blocked_clients"] == 0)  # the worker's read
+        redis_before, rows_before = _keys(client), await _rows(patient)
+        client.config_resetstat()
+        assert _doctor(patient).bad() <= {"lease"}  # it expires while the worker sleeps
+        asked = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
+        assert asked - {"config|resetstat"} <= _READS
+        assert {"xrange", "script|exists"} <= asked
+        assert _keys(client) == redis_before
+        assert await _rows(patient) == rows_before
+
+
+def _keys(client: Any) -> dict[str, Any]:
+    """All keys of Redis that never expire: none changes while API and worker are stopped."""
+    readers = {
+        "string": client.get,
+        "hash": client.hgetall,
+        "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
+        "stream": client.xrange,
+    }
+    names = [name for name in client.scan_iter(count=1000) if client.ttl(name) == -1]
+    return {name: readers[client.type(name)](name) for name in names}
+
+
+async def _rows(service: Service) -> dict[str, list[str]]:
+    tables = await service.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    sequences = await service.fetch("SELECT sequencename, last_value::text FROM pg_sequences")
+    rows = {name: [value] for name, value in sequences}
+    for (name,) in tables:
+        rows[name] = sorted(row[0] for row in await service.fetch(f'SELECT t::text FROM "{name}" t'))
+    return rows
+
+
+def test_an_emptied_redis(patient: Service) -> None:
+    """With the worker stopped and Redis emptied, gate and anchor are bad, and the advice names the worker."""
+    with patient.run.asleep("worker"):
+        patient.redis().flushall()
+        report = _doctor(patient)
+        assert report.code == 1
+        assert report.bad() == {"gate", "anchor"}
+        assert "emptied" in report.checks["gate"]["says"]
+        assert "worker" in report.checks["gate"]["next"]
+    until(lambda: patient.redis().get("{p0}:gate"))
+    until(lambda: is_well(patient))
+    assert "whole" in _doctor(patient).checks["recovery"]["says"]
+
+
+def test_gates(patient: Service) -> None:
+    """Each text of the gate is explained, compared with Postgres's epoch."""
+    with patient.redis() as client, patient.run.asleep("worker"):
+        gate = client.get("{p0}:gate")
+        epoch = int(gate.split()[0])
+        for text, state, part in [
+            (f"{epoch} closed", "bad", "recovering"),
+            (f"{epoch} behind", "bad", "reads only"),
+            (f"{epoch} full", "warning", "no locks"),
+            (f"{epoch + 1} open", "bad", "Postgres is older"),
+            (f"{epoch - 1} open", "bad", "not the one that was opened last"),
+            ("nonsense", "bad", "never writes"),
+        ]:
+            client.set("{p0}:gate", text)
+            check = _doctor(patient).checks["gate"]
+            assert (check["state"], part in check["says"], check["next"] != "") == (state, True, True), check
+        client.set("{p0}:gate", gate)
+
+
+def test_a_redis_that_restarted(patient: Service) -> None:
+    """Of a Redis without scripts that kept its data, scripts are bad alone."""
+    with patient.run.asleep("worker"):
+        patient.redis().script_flush()
+        report = _doctor(patient)
+        assert (report.code, report.bad()) == (1, {"scripts"})
+
+
+def test_another_redis(patient: Service) -> None:
+    """If the outbox's entry differs from the recorded one, the anchor is bad; no code is printed."""
+    patient.book(code := new_code(), new_code())
+    ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
+    until(lambda: is_well(patient))
+    with patient.redis() as client, patient.run.asleep("worker"):
+        ((entry, fields),) = client.xrevrange("{p0}:outbox", count=1)
+        kept = client.xrange("{p0}:outbox")
+        client.delete("{p0}:outbox")
+        other = fields | {"d": fields["d"].replace("ann", "eve")}
+        for at, had in kept:
+            client.xadd("{p0}:outbox", other if at == entry else had, id=at)
+        report = _doctor(patient)
+        assert report.bad() == {"anchor"}
+        assert "not the entry that was recorded" in report.checks["anchor"]["says"]
+        assert code not in report.text
+
+
+def test_keys_of_another_type(patient: Service) -> None:
+    """A key of another type is bad, with the command that repairs it: of a coupon, and of the partition."""
+    patient.book(code := new_code())
+    ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
+    until(lambda: is_well(patient))
+    with patient.redis() as client:
+        (record,) = client.keys(f"*:c:{code}")
+        client.delete(record)
+        client.lpush(record, "x")
+        report = _doctor(patient)
+        assert (report.code, report.bad(), code in report.text) == (1, {"types"}, False)
+        assert "a list where c: is a string" in report.checks["types"]["says"]
+        assert "scrip reconcile --repair" in report.checks["types"]["next"]
+        assert compare(patient, repair=True)[0].differing == {"wrong_type": 1}
+        assert _doctor(patient).code == 0
+        with patient.run.asleep("worker"):
+            client.delete("{p0}:outbox")
+            client.set("{p0}:outbox", "x")
+            report = _doctor(patient)
+            assert (report.code, {"types", "anchor"} <= report.bad()) == (1, True)
+            assert "outbox" in report.checks["types"]["says"]
+    until(lambda: "whole" in _doctor(patient).checks["recovery"]["says"] and is_well(patient))
+
+
+def test_a_stopped_worker(patient: Service) -> None:
+    """With the worker stopped, lag and outbox count unrecorded events, and the lease ends."""
+    patient.book(code := new_code(), new_code())
+    with patient.run.asleep("worker"):
+        ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
+        report = _doctor(patient)
+        assert "lag" in report.bad()
+        assert "1 events wait" in report.checks["lag"]["says"]
+        assert "1 of them unrecorded" in report.checks["outbox"]["says"]
+        until(lambda: "lease" in _doctor(patient).bad())
+
+
+async def test_an_event_in_quarantine(patient: Service) -> None:
+    """A quarantined event is bad, with its id and reason but without its text."""
+    code = new_code()
+    with patient.redis() as client:
+        epoch = client.get("{p0}:gate").split()[0]
+        entry = client.xadd("{p0}:outbox", {"d": f"Z 1 1 {code} ann", "r": "{}"}, id=f"{epoch}-*")
+        until(lambda: "quarantine" in _doctor(patient).bad())
+    report = _doctor(patient)
+    assert (report.code, report.bad()) == (1, {"quarantine"})
+    assert f"{entry} (MalformedEvent" in report.checks["quarantine"]["says"]
+    assert code not in report.text
+    for cause, says in (
+        ("refused", "1 events that Postgres refused to record"),
+        ("not_redone", "1 recorded events that Redis could not apply again"),
+        ("unrecorded", "1 events that were not recorded before Redis was rebuilt"),
+    ):
+        await patient.fetch("UPDATE quarantine SET cause = $1", cause)
+        assert says in _doctor(patient).checks["quarantine"]["says"]
+    await patient.fetch("DELETE FROM quarantine")
+
+
+async def test_a_task_that_fails(patient: Service) -> None:
+    """A failing task is bad, with number, time and reason; `/v1/ops/consistency` has the same."""
+    await patient.fetch("INSERT INTO failing_tasks VALUES (0, 'erasing', 12, 'ScriptFailed look WRONGTYPE')")
+    report = _doctor(patient)
+    assert (report.code, report.bad()) == (1, {"tasks"})
+    assert "erasing has failed 12 times since " in report.checks["tasks"]["says"]
+    assert report.checks["tasks"]["says"].endswith("last because of ScriptFailed look WRONGTYPE")
+    (failing,) = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
+    assert (failing["task"], failing["failures"], failing["reason"]) == ("erasing", 12, "ScriptFailed look WRONGTYPE")
+    await patient.fetch("DELETE FROM failing_tasks")
+    assert ok(patient.operate.get("/v1/ops/consistency"))["failing"] == []
+
+
+def test_the_advice_on_a_failing_opening() -> None:
+    """While the opening fails, no check advises to wait for the worker."""
+    at = datetime(2026, 11, 20, 10, tzinfo=UTC)
+    checks = [Check("gate", "bad", "closed", verdicts._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
+    other = FailingTask("erasing", 3, "ValueError", at, at)
+    assert verdicts.replace_advice(checks, [other]) == checks
+    gate, lag = verdicts.replace_advice(checks, [other, FailingTask("opening", 12, "ScriptFailed redo ERR", at, at)])
+    assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
+    assert "ScriptFailed redo ERR" in gate.next
+    assert lag == checks[1]
+
+
+async def test_a_month_without_tables(patient: Service) -> None:
+    """A table that the next month lacks is a warning."""
+    table = (datetime.now(UTC).replace(day=1) + timedelta(days=31)).strftime("stock_notices_%Y_%m")
+    await patient.fetch(f"DROP TABLE {table}")
+    try:
+        report = _doctor(patient)
+        assert (report.checks["months"]["state"], report.checks["months"]["says"]) == ("warning", f"missing: {table}")
+    finally:
+        await patient.fetch("SELECT ensure_fact_partitions(2)")
+
+
+@pytest.mark.parametrize(
+    ("setting", "url", "bad"),
+    [
+        ("DATABASE_URL", f"postgresql://scrip:hunter2@{_NOWHERE}/scrip?password=hunter3", "postgres"),
+        ("REDIS_URL", f"redis://scrip:hunter2@{_NOWHERE}/0", "redis"),
+        ("REDIS_URL", "redis://nobody:hunter2@{redis}", "redis"),
+    ],
+    ids=["no Postgres there", "no Redis there", "unknown user of Redis"],
+)
+def test_servers_that_are_away(patient: Service, setting: str, url: str, bad: str) -> None:
+    """The other server is examined, the one that is away is named without its password, and the exit code is 2."""
+    redis = patient.run.facts["redisUrl"].removeprefix("redis://")
+    report = _doctor(patient, **{setting: url.replace("{redis}", redis)})
+    assert (report.code, report.bad()) == (2, {bad})
+    others = {"redis"} if bad == "postgres" else {"epoch", "lease", "quarantine"}
+    assert {report.checks[name]["state"] for name in others} == {"ok"}
+    assert "hunter" not in report.text
+
+
+async def test_migrations_that_are_missing(
+    patient: Service, new_database: Callable[..., Awaitable[str]], template: str
+) -> None:
+    """Missing and changed migrations are named, and the tables are not read."""
+    url = await new_database(template)
+    connection = await asyncpg.connect(url)
+    name = await connection.fetchval(
+        "DELETE FROM migrations WHERE number = (SELECT max(number) FROM migrations) RETURNING name"
+    )
+    report = _doctor(patient, DATABASE_URL=url)
+    assert (report.code, report.bad()) == (1, {"migrations"})
+    assert report.checks["migrations"]["says"] == f"missing: {name}"
+    assert report.checks["migrations"]["next"] == "Run `scrip migrate`."
+    await connection.execute("UPDATE migrations SET sha256 = 'x' WHERE number = 1")
+    await connection.close()
+    assert "made from another file" in _doctor(patient, DATABASE_URL=url).checks["migrations"]["says"]
+    assert "0001_partitions" in _doctor(patient, DATABASE_URL=await new_database()).checks["migrations"]["says"]
+
+
+def test_settings_that_do_not_fit(patient: Service) -> None:
+    """Settings that can't be used are bad."""
+    wrong = {"SCRIP_PORT": "0", "SCRIP_STANDBYS": "none", "REDIS_URL": "redis://:hunter2@127.0.0.1:hunter3/0"}
+    report = _doctor(patient, **wrong)
+    assert (report.code, report.bad()) == (2, {"settings"})
+    assert all(name in report.text for name in wrong)
+    assert "hunter" not in report.text
+
+
+async def test_servers_that_are_unfit(patient: Service) -> None:
+    """Unsafe settings of Redis and Postgres are bad, with the setting to change; less durable ones are a warning."""
+    with patient.redis() as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        until(lambda: client.get("{p0}:gate").endswith("closed"))
+        report = _doctor(patient)
+        assert {"redis", "gate"} <= report.bad()
+        assert "noeviction" in report.checks["redis"]["next"]
+        client.config_set("maxmemory-policy", "noeviction")
+        until(lambda: is_well(patient))  # until then a worker writes, and memory grows
+        client.config_set("maxmemory", str(int(client.info("memory")["used_memory"] * 1.15)))
+        assert _doctor(patient).checks["memory"]["state"] == "warning"
+        client.config_set("maxmemory", "0")
+        client.config_set("appendfsync", "everysec")
+        assert _doctor(patient).checks["durability"]["state"] == "warning"
+        client.config_set("appendfsync", "always")
+    await patient.fetch("ALTER SYSTEM SET full_page_writes = off")
+    await patient.fetch("SELECT pg_reload_conf()")
+    until(lambda: "postgres" in _doctor(patient).bad())
+    assert "full_page_writes" in _doctor(patient).checks["postgres"]["next"]
+    await patient.fetch("ALTER SYSTEM RESET full_page_writes")
+    await patient.fetch("SELECT pg_reload_conf()")
+    until(lambda: "postgres" not in _doctor(patient).bad())
+
+
+def test_a_table_of_many_partitions() -> None:
+    """The table has only the partitions' checks that are not ok; the JSON has all."""
+    checks = [Check("settings", "ok", "")] + [
+        Check("gate", "bad" if p == 3 else "ok", "x", partition=p) for p in range(9)
+    ]
+    report = Report(checks)
+    assert [line.split() for line in report.render_table().splitlines()] == [
+        ["ok", "settings"],
+        ["bad", "p3", "gate", "x"],
+        "ok all checks of 8 other partitions".split(),
+    ]
+    assert len(json.loads(report.render_json())["checks"]) == 10
+    assert (report.exit_code, Report(checks, ["redis"]).exit_code, Report(checks[:3]).exit_code) == (1, 2, 0)

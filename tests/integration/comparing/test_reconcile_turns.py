@@ -1,0 +1,91 @@
+"""Scheduled comparisons: the worker compares once a day, and webhooks get the differences."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.drifts.subject import World, populated
+from tests.harness.servers import free_port
+from tests.integration.webhooks.webhook_fixtures import Receiver
+from tests.service_fixture import Service, ok
+from tests.waiting import until, wait_until
+
+
+def last_minute() -> str:
+    return f"{datetime.now(UTC) - timedelta(minutes=1):%H:%M}"
+
+
+async def test_once_a_day(
+    own_service: Callable[[], Service], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts after the time waits for the next day. Then it compares once and changes nothing; a webhook
+    gets differences, and nothing of a comparison without any."""
+    monkeypatch.setenv("SCRIP_RECONCILE_AT", last_minute())
+    monkeypatch.setenv("SCRIP_METRICS_PORT", str(port := free_port()))
+
+    def shows(gauge: str) -> bool:
+        """The worker sets its metrics each time it looks whether it must compare."""
+        return gauge in httpx.get(f"http://127.0.0.1:{port}/metrics", verify=False).text
+
+    service = await asyncio.to_thread(own_service)
+    world = await asyncio.to_thread(populated, service)
+    made = {"url": receiver.url(), "events": ["reconcile.drift"]}
+    ok(await asyncio.to_thread(lambda: service.operate.post("/v1/webhooks", json=made)), 201)
+    await wait_until(lambda: service.fetch("SELECT FROM reconciling"))  # the worker has looked
+    assert not compares(service)
+    assert await asyncio.to_thread(compared_at, service) is None
+    assert not await asyncio.to_thread(shows, "scrip_drift{")
+
+    await a_day_goes_by(service)
+    first = await asyncio.to_thread(until, lambda: compared_at(service))
+    # Its process writes the result first, and then the time from which a day is counted.
+    await asyncio.to_thread(until, lambda: not compares(service))
+    await asyncio.to_thread(count_more, world, 5)
+    await a_day_goes_by(service)
+    second = await asyncio.to_thread(until, lambda: (at := compared_at(service)) != first and at)
+    answer = await asyncio.to_thread(read_consistency, service)
+    assert answer["drift"] == {"book_counts": 1}
+    await asyncio.to_thread(until, lambda: receiver.got)
+    assert [(got.type, got.event["data"]) for got in receiver.got] == [
+        (
+            "reconcile.drift",
+            {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": answer["reconciledTo"]},
+        )
+    ]
+    await asyncio.to_thread(until, lambda: shows('scrip_drift{drift="book_counts",partition="0"} 1.0'))
+    assert not compares(service)
+    assert await asyncio.to_thread(compared_at, service) == second
+
+
+def compares(service: Service) -> bool:
+    """Whether the worker runs a comparison now."""
+    (worker,) = service.run.facts["pids"]["worker"]
+    for child in psutil.Process(worker).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            if "reconcile" in child.cmdline():
+                return True
+    return False
+
+
+def read_consistency(service: Service) -> dict[str, Any]:
+    return ok(service.operate.get("/v1/ops/consistency"))
+
+
+def compared_at(service: Service) -> str | None:
+    return read_consistency(service)["lastReconciledAt"]
+
+
+async def a_day_goes_by(service: Service) -> None:
+    """Move the begin of the last comparison a day back."""
+    assert await service.fetch("UPDATE reconciling SET begun_at = begun_at - interval '1 day' RETURNING partition")
+
+
+def count_more(world: World, by: int) -> None:
+    with world.service.redis() as redis:
+        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", by)

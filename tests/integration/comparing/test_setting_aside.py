@@ -1,0 +1,158 @@
+"""Events that can't be recorded or applied again go into quarantine; the partition opens without them."""
+
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from service.domain.errors import Refusal
+from service.operations import assign, coupon_view, redeem, rollback
+from service.worker import restorer, unappliable_events
+from service.worker.unappliable_events import TooManyFailed
+from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
+
+
+async def redeem_into_quarantine(place: Place, code: str, order: str) -> None:
+    """Redeem a code of which Postgres has another redemption, so that the event goes into quarantine."""
+    blocker = "INSERT INTO single_uses VALUES ($1, $2, gen_random_uuid())"
+    await place.pool.execute(blocker, place.caller.workspace, code)
+    await place.do(redeem.REDEEM, code, userId="ann", orderId=order)
+    await place.record()
+    await place.pool.execute("DELETE FROM single_uses WHERE code = $1", code)
+
+
+async def read_reasons(place: Place) -> list[str]:
+    rows = await place.pool.fetch("SELECT reason FROM quarantine ORDER BY epoch, seq")
+    return [row["reason"] for row in rows]
+
+
+@pytest.mark.parametrize("lost", ["all", "tail"])
+async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Place, lost: str) -> None:
+    """After a loss of Redis the partition opens, with one alarm; the code is blocked, and everything else is as before.
+    A second loss adds nothing to the quarantine."""
+    kept = await place.snapshot()
+    await redeem_into_quarantine(place, "CODE-40", "o40")
+    await place.do(rollback.ROLLBACK_ORDER, "o40")
+    await place.do(redeem.REDEEM, "CODE-41", userId="ann", orderId="o41")
+    await place.record()
+    before = await place.everything()
+    for turn in range(2):
+        await (place.redis.flushall() if lost == "all" else place.put_back(kept))
+        with capture_logs() as logs:
+            await place.reopen()
+        alarms = [entry for entry in logs if entry["event"] == "event_not_redone"]
+        assert [entry["reason"] for entry in alarms] == ([] if turn else ["redemption_missing"])
+        assert "CODE-40" not in str(logs)
+        assert await read_reasons(place) == [
+            "UniqueViolationError single_uses_pkey",
+            "redemption_missing",
+        ]
+        await assert_blocked(place, "CODE-40")
+        after = await place.everything()
+        assert without(after, b"CODE-40") == without(before, b"CODE-40")
+
+
+async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> None:
+    """All codes of a quarantined event are blocked; an unreadable event blocks none."""
+    event = "R 1 1 CODE-50 ann o50 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
+    insert = "INSERT INTO quarantine VALUES (0, 1, $1, $2, 'test', $3, '{}')"
+    await place.pool.execute(insert, 900, "refused", event.encode())
+    for seq, garbage in enumerate(
+        (b"", b"\xff\xfe", b"R 1 x", b"A 99999999999 1 C", b"Z 1 1 CODE-51 u", b"R 1 1 GONE-1"), 901
+    ):
+        await place.pool.execute(insert, seq, "refused", garbage)
+    await place.pool.execute(insert, 990, "unrecorded", b"A 1 1 CODE-52 ann 1 1")
+    await place.rebuild()
+    await assert_blocked(place, "CODE-50", "FEW-3", "CODE-52")
+    assert b'"available"' in await place.do(coupon_view.READ, "CODE-51")
+
+
+async def test_a_worker_that_died_before_the_quarantine(place: Place) -> None:
+    """The mark names the skipped event, and the next worker puts it into quarantine."""
+    kept = await place.snapshot()
+    await redeem_into_quarantine(place, "CODE-40", "o40")
+    await place.do(rollback.ROLLBACK_ORDER, "o40")
+    await place.record()
+    row = await place.pool.fetchrow("SELECT epoch, seq FROM rollbacks WHERE code = 'CODE-40'")
+    assert row
+    await place.put_back(kept)
+    event = f"{row['epoch']}-{row['seq']}"
+    await place.redis.set("{p0}:mend", f"{event} {event}:redemption_missing")
+    await place.reopen()
+    assert (await read_reasons(place))[1:] == ["redemption_missing"]
+    await assert_blocked(place, "CODE-40")
+
+
+@pytest.mark.parametrize("mark", ["nonsense", "7", "7-x 7-2:failed"])
+async def test_an_invalid_mark_means_a_rebuild(place: Place, mark: str) -> None:
+    """After an opening with an invalid mark Redis holds the same as before."""
+    before = await place.everything()
+    await place.redis.delete("{p0}:outbox")
+    await place.redis.set("{p0}:mend", mark)
+    await place.open()
+    assert await place.everything() == before
+
+
+async def test_many_failures_in_a_row_end_the_opening(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAX_FAILED_IN_A_ROW events in a row that fail in Redis end the opening with an error."""
+    monkeypatch.setattr(unappliable_events, "MAX_FAILED_IN_A_ROW", 3)
+    kept = await place.snapshot()
+    for n in range(4):
+        await place.do(assign.ASSIGN_CODE, f"CODE-{60 + n}", userId="stray")
+    await place.record()
+    await place.put_back(kept)
+    await place.redis.hset(f"{place.caller.prefix}u:stray", "a1", "no number")
+    with pytest.raises(TooManyFailed):
+        await place.open()
+    await place.redis.delete(f"{place.caller.prefix}u:stray")
+    await place.redis.flushall()
+    await place.open()
+
+
+@pytest.mark.parametrize(
+    ("damage", "alarm"),
+    [
+        ("""UPDATE books SET discount = '{"type": "of a later version"}' WHERE book = 2""", ("books", 2)),
+        ("UPDATE workspaces SET limits = '{\"books\": 5}'", ("workspaces", None)),
+    ],
+    ids=["book", "workspace"],
+)
+async def test_unreadable_configuration_closes_nothing_else(place: Place, damage: str, alarm: tuple[str, Any]) -> None:
+    """A book or workspace with unreadable settings refuses its own requests; the partition opens with all facts."""
+    await place.pool.execute(damage)
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.reopen()
+    alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
+    assert alarms == [alarm]
+    if alarm[0] == "books":
+        with pytest.raises(Refusal, match="book_inactive"):
+            await place.do(redeem.REDEEM, "MINE-1", userId="eve")
+        assert b'"redemptions":4' in await place.do(coupon_view.READ, "MANY-1")
+        await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+        assert await read_reasons(place) == []
+    else:
+        with pytest.raises(Refusal):
+            await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+
+
+async def test_an_answer_that_cant_be_restored_is_skipped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many answers Redis rejects one: the others are restored, and the log masks the key."""
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 500)
+    pages = restorer.key_pages
+
+    async def with_one_that_is_wrong(*args: Any, **options: Any) -> Any:
+        async with aclosing(pages(*args, **options)) as all_pages:
+            async for page in all_pages:
+                wrong = msgspec.structs.replace(page[0], key="A-KEY-OF-SOMEBODY", ttl_ms=2**63 - 1)
+                yield [*page[:2], wrong, *page[2:]]
+
+    before = {name for name in await place.everything() if b":i:" in name}
+    monkeypatch.setattr(restorer, "key_pages", with_one_that_is_wrong)
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.open()
+    assert [entry["key"] for entry in logs if entry["event"] == "answer_left_out"] == ["…BODY"]
+    assert {name for name in await place.everything() if b":i:" in name} == before

@@ -1,0 +1,116 @@
+"""Stored answers of any size are read and written in runs of bounded bytes."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES, split_by_bytes
+from service.formats.coupon_state import Difference
+from service.hot.connection import connect
+from service.hot.decider import Reply
+from service.hot.inspection import Looker
+from service.hot.redis_server import Server
+from service.hot.scripts import Scripts
+from service.reconcile.counter_differences import Keys
+from service.reconcile.examination import Examiner
+from service.record.facts.fact_reader import key_pages
+from service.record.partitions.partition_rows import read_partition
+from service.worker import restorer
+from tests.integration.opening.opening_fixtures import Place
+
+LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
+SIZES = [100, LARGE, *[200] * 40, *[LARGE] * 60, HUGE, 300, LARGE]
+
+
+async def insert_entries(place: Place, entries: dict[str, str]) -> None:
+    """Insert entries of these keys into Postgres alone, of events before the first epoch."""
+    await place.pool.executemany(
+        "INSERT INTO idempotency_keys (workspace, key, op, epoch, seq, at, entry) "
+        "VALUES ($1, $2, 'request', 0, $3, now(), $4)",
+        [(place.caller.workspace, key, seq, entry) for seq, (key, entry) in enumerate(entries.items(), 1)],
+    )
+
+
+async def insert_sizes(place: Place) -> dict[str, str]:
+    """Insert entries of all SIZES; the entries by key."""
+    entries = {uuid4().hex: f"f 0 200 - {'z' * size}" for size in SIZES}
+    await insert_entries(place, entries)
+    return entries
+
+
+def test_parts_are_bounded_by_number_and_by_bytes() -> None:
+    """split_by_bytes keeps the order and all items; an item beyond the bound is alone in its part."""
+    sizes = [1, RUN_BYTES, 5, 6, 7, RUN_BYTES + 1, RUN_BYTES - 1, 1, 1]
+    parts = list(split_by_bytes(sizes, int, 2))
+    assert parts == [[1], [RUN_BYTES], [5, 6], [7], [RUN_BYTES + 1], [RUN_BYTES - 1, 1], [1]]
+
+
+async def test_recovery(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild restores all entries, within the bounds on bytes in a run and in flight."""
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 500)
+    entries, run, runs, flying = await insert_sizes(place), Server.run, list[list[int]](), [0]
+
+    async def weigh(server: Server, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        sizes = [len(entry) for entry in args[1::3]] if script == "restore_keys" else []
+        flying[0] += sum(sizes)
+        runs.append(sizes)
+        assert flying[0] <= IN_FLIGHT_BYTES or flying[0] == sum(sizes)  # a larger one goes alone
+        try:
+            return await run(server, scripts, script, names, args)
+        finally:
+            flying[0] -= sum(sizes)
+
+    monkeypatch.setattr(Server, "run", weigh)
+    await place.redis.flushall()
+    await place.open()
+    for key, entry in entries.items():
+        assert await place.redis.get(f"{place.caller.prefix}i:{key}") == entry.encode()
+    assert all(sum(sizes) <= RUN_BYTES or len(sizes) == 1 for sizes in runs)
+    assert len([sizes for sizes in runs if sizes]) < len(entries) / 2  # many to a run, all the same
+
+
+async def test_pages(place: Place) -> None:
+    """A page of entries from Postgres has at most RUN_BYTES, or one entry."""
+    entries = await insert_sizes(place)
+    async with place.pool.acquire() as connection, aclosing(key_pages(connection, 0)) as pages:
+        read = [page async for page in pages]
+    assert {key.key: key.entry for page in read for key in page}.items() >= entries.items()
+    assert all(sum(len(key.entry) for key in page) <= RUN_BYTES or len(page) == 1 for page in read)
+
+
+async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reconciling finds and repairs different entries of any size, and reads at most RUN_BYTES at once."""
+    entries = await insert_sizes(place)
+    await place.rebuild()
+    row = await read_partition(place.pool, 0)
+    connection = await connect(place.valkey_url, "tests")
+    looker, differences, reads = Looker(connection, 0, row.epoch, row.nonce), list[Difference](), list[list[int]]()
+    await looker.start()
+    read = looker.read
+
+    async def weigh(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        replies = await read(commands)
+        reads.append([len(text or "") for reply in replies for text in reply])
+        return replies
+
+    monkeypatch.setattr(looker, "read", weigh)
+    names = {size: f"{place.caller.prefix}i:{key}" for key, size in zip(entries, SIZES, strict=True)}
+    await place.redis.set(names[LARGE], b"f 0 200 - " + b"y" * LARGE)
+    await place.redis.set(names[200], b"f 0 200 - " + b"y" * 200)
+    await place.redis.delete(names[HUGE])
+    try:
+        for expected in (3, 0):
+            examiner = Examiner(
+                looker, place.pool, place.caller.workspace, True, lambda one, _: differences.append(one)
+            )
+            await Keys(examiner).compare()
+            assert len(differences) == expected
+            differences.clear()
+    finally:
+        connection.close()
+    assert all(sum(sizes) <= RUN_BYTES or len(sizes) == 1 for sizes in reads)
+    for key, entry in entries.items():
+        assert cast("Any", await place.redis.get(f"{place.caller.prefix}i:{key}")) == entry.encode()

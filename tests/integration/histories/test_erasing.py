@@ -1,0 +1,356 @@
+"""Erasing a user step by step: with the worker killed at each, traffic in between, and Redis rebuilt."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from asyncpg.pool import Pool
+
+from service.domain.code_requests import CodeLine
+from service.formats.key_names import bucket, outbox
+from service.hot.connection import Broken, connect
+from service.hot.projection import RedisProjector
+from service.hot.redis_server import Server
+from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.operations import assign, lock, redeem, rollback, unassign
+from service.record.config.changes import changes_since
+from service.record.config.code_rows import add_codes
+from service.record.config.user_rows import patch_user
+from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
+from service.record.lock_history import LockNote, add_lock_notes
+from service.record.partitions.partition_rows import read_partition
+from service.record.queries import query
+from service.worker import restorer, user_eraser, write_behind
+from service.worker.projection_catchup import projector_of
+from service.worker.user_eraser import Eraser, NotYet
+from service.worker.write_behind import Flusher
+from tests.integration.opening.opening_fixtures import Dying, Life, Place
+from tests.integration.recording.flush_fixtures import has_recorded
+from tests.integration.recording.record_fixtures import take_partition
+from tests.waiting import running, wait_until
+
+_FACTS = "assignments unassignments redemptions rollbacks".split()
+TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures lock_notes".split()]
+_NOTE_LOCK = """
+INSERT INTO lock_notes (workspace, code, at, lock_digest, user_id, until) VALUES ($1, 'A0-1', now(), 1, $2, now())
+"""
+
+
+record = Place.record
+
+
+class DyingPool:
+    """A pool whose worker dies before its n-th statement."""
+
+    def __init__(self, pool: Pool, life: Life) -> None:
+        self._pool, self._life = pool, life
+
+    def __getattr__(self, name: str) -> Any:
+        self._life.step()
+        return getattr(self._pool, name)
+
+
+async def begin(place: Place, user: str) -> str:
+    """Record everything and begin the deletion; return the pseudonym."""
+    await record(place)
+    last = await place.decider.tail(0)
+    return await begin_erasure(place.pool, place.caller.workspace, 0, user, last)
+
+
+async def erase(place: Place, left: int = -1) -> None:
+    """Erase users as a worker that dies after so many steps. Raises Broken when it did."""
+    life = Life(left)
+    row = await read_partition(place.pool, 0)
+    connection = await connect(place.valkey_url, "tests")
+    server = Dying(connection, 0)
+    try:
+        scripts = Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
+        eraser = Eraser(DyingPool(place.pool, life), server, scripts)  # type: ignore[arg-type]
+        await eraser.load()
+        server.life = life
+        while users := await pending_erasures(place.pool, 0, 100):
+            await eraser.erase(users)
+    finally:
+        connection.close()
+
+
+async def traces(place: Place, user: str) -> list[str]:
+    """Return what still names the user: keys of Redis except the outbox, and tables."""
+    values = await place.values()
+    names = [name.decode() for name, value in values.items() if user in f"{name!r} {value!r}"]
+    for table in TABLES:
+        rows = await place.pool.fetch(f"SELECT row_to_json({table})::text AS row FROM {table}")
+        names += [table for row in rows if user in row["row"]]
+    return names
+
+
+async def live(place: Place, user: str, n: int) -> str:
+    """Do all that a user can, except lock; return the id of a redemption that stands."""
+    for code in (f"A{n}-1", f"A{n}-2", f"A{n}-3"):
+        await place.do(assign.ASSIGN_CODE, code, f"a-{code}", userId=user)
+    await place.do(unassign.UNASSIGN, f"A{n}-2", f"u-{n}")
+    stands = await place.do(redeem.REDEEM, f"A{n}-4", f"r-{n}", userId=user, orderId=f"{n}-1", orderValue="10.00")
+    await place.do(redeem.REDEEM, f"A{n}-5", userId=user, orderId=f"{n}-2")
+    await place.do(rollback.ROLLBACK_ORDER, f"{n}-2", f"b-{n}")
+    await patch_user(place.pool, place.caller.workspace, 0, user, {"max_coupons": 50})
+    return json.loads(stands)["redemptionId"]
+
+
+async def stock(place: Place, rounds: int) -> None:
+    """Add codes for so many users, each of whom owns one."""
+    for n in range(rounds):
+        lines = [CodeLine(f"A{n}-{k}") for k in range(1, 10)] + [CodeLine(f"A{n}-MINE", owner_id=f"zoe{n}-")]
+        await add_codes(place.pool, place.caller.workspace, 0, 1, lines)
+    await project(place)
+
+
+@asynccontextmanager
+async def projecting(place: Place) -> AsyncIterator[RedisProjector]:
+    """A projector on a connection of its own."""
+    row = await read_partition(place.pool, 0)
+    connection = await connect(place.valkey_url, "tests")
+    yield projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
+    connection.close()
+
+
+async def project(place: Place) -> None:
+    """Project configuration to Redis, as the worker does."""
+    async with projecting(place) as projector:
+        async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
+            await restorer.project(projector, 0, change)
+
+
+async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
+    """Whatever step the worker dies at, with Redis lost or not, the next worker erases the whole user."""
+    await stock(place, 60)
+    left, done = 0, False
+    while not done:
+        user = f"zoe{left}-"
+        await live(place, user, left)
+        await place.do(lock.LOCK, f"A{left}-1", f"l-{left}", userId=user)
+        await place.pool.execute(_NOTE_LOCK, place.caller.workspace, user)
+        late = LockNote(place.caller.workspace, "A0-1", 1, user, None, 4_000_000_000_000, time.monotonic())
+        pseudonym = await begin(place, user)
+        await project(place)
+        try:
+            await erase(place, left)
+            done = True
+        except Broken:
+            if left % 4 == 1:
+                await place.rebuild()
+        assert await begin(place, user) == pseudonym or done
+        await erase(place)
+        assert await is_erased(place.pool, place.caller.workspace, pseudonym)
+        await add_lock_notes(place.pool, 0, [late])  # by a process that was slow
+        assert await traces(place, user) == []
+        owned = await place.pool.fetchval("SELECT owner_id FROM codes WHERE code = $1", f"A{left}-MINE")
+        assert owned == pseudonym
+        left += 1
+    assert left > 20
+    noted = await place.pool.fetch("SELECT DISTINCT user_id FROM lock_notes WHERE user_id LIKE 'deleted-%'")
+    assert len(noted) == left
+    assert await place.pool.fetch("SELECT * FROM quarantine") == []
+
+
+async def test_notes_of_locks_that_are_being_stored(place: Place) -> None:
+    """A deletion waits until notes are stored whose process could not know of it; a repeated order counts anew."""
+    await stock(place, 1)
+    ordered = set[Any]()
+    for _ in range(2):
+        await begin(place, "zoe0-")
+        ordered.add(await place.pool.fetchval("SELECT ordered_at FROM erasures"))
+    assert len(ordered) == 2
+    await project(place)
+    async with place.pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("begin_lock_notes"))
+        erasing = asyncio.create_task(erase(place))
+        await wait_until(lambda: _is_waiting(place))
+        await connection.execute(_NOTE_LOCK, place.caller.workspace, "zoe0-")
+    await erasing
+    assert await traces(place, "zoe0-") == []
+
+
+async def _is_waiting(place: Place) -> bool:
+    return bool(await place.pool.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+
+
+async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:
+    """After an erasure Redis holds what a rebuild from Postgres holds."""
+    await stock(place, 1)
+    redemption = await live(place, "zoe0-", 0)
+    pseudonym = await begin(place, "zoe0-")
+    await project(place)
+    await erase(place)
+    await record(place)
+    before = await place.everything()
+    await place.rebuild()
+    assert await place.everything() == before
+    rolled_back = json.loads(await place.do(rollback.ROLLBACK, redemption))
+    assert (rolled_back["userId"], rolled_back["ipAddress"], rolled_back["userAgent"]) == (pseudonym, None, None)
+
+
+async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None:
+    """Unassigns and rollbacks before, between and after the erasing of Redis and of Postgres are all recorded, and
+    none names the user."""
+    await stock(place, 1)
+    redemption = await live(place, "zoe0-", 0)
+    await begin(place, "zoe0-")
+    await project(place)
+    await place.do(unassign.UNASSIGN, "A0-3")
+    await record(place)
+    left = 0
+    coupon: Any = b""
+    while b" deleted-" not in coupon:
+        with pytest.raises(Broken):
+            await erase(place, left)
+        left += 1
+        coupon = await place.redis.get(f"{place.caller.prefix}c:A0-1") or b""
+    with pytest.raises(Broken):
+        await erase(place, left + 3)  # the owner's code and the redemptions, too
+    for code in ("A0-1", "A0-MINE"):
+        await place.do(unassign.UNASSIGN, code)
+    await place.do(rollback.ROLLBACK, redemption)
+    await place.do(assign.ASSIGN_CODE, "A0-1", userId="bob")
+    await record(place)
+    assert await place.pool.fetch("SELECT * FROM quarantine") == []
+    assert await place.pool.fetchval("SELECT count(*) FROM unassignments WHERE user_id LIKE 'deleted-%'") >= 1
+    await erase(place)
+    assert await traces(place, "zoe0-") == []
+    stands = "SELECT user_id FROM open_assignments WHERE code = 'A0-1'"
+    assert [row["user_id"] for row in await place.pool.fetch(stands)] == ["bob"]
+
+
+async def test_a_user_who_comes_back_is_another(place: Place) -> None:
+    """Changes after the request of a deletion belong to a new user, also while the old one is being erased; the next
+    deletion gives another pseudonym."""
+    await stock(place, 1)
+    await live(place, "zoe0-", 0)
+    first = await begin(place, "zoe0-")
+    await project(place)
+    await place.do(unassign.UNASSIGN, "A0-3")
+    await place.do(assign.ASSIGN_CODE, "A0-3", userId="zoe0-")
+    await place.do(assign.ASSIGN_CODE, "A0-6", userId="zoe0-")
+    await place.do(unassign.UNASSIGN, "A0-6")
+    await place.do(redeem.REDEEM, "A0-7", userId="zoe0-", orderId="new")
+    await patch_user(place.pool, place.caller.workspace, 0, "zoe0-", {"max_coupons": 7})
+    await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("A0-NEW", owner_id="zoe0-")])
+    await record(place)
+    await project(place)
+    await erase(place)
+    w, users = place.caller.workspace, ("zoe0-", first)
+    for table, column, codes in (
+        ("assignments", "user_id", [["A0-3", "A0-6"], ["A0-1", "A0-2", "A0-3"]]),
+        ("unassignments", "user_id", [["A0-6"], ["A0-2", "A0-3"]]),
+        ("redemptions", "user_id", [["A0-7"], ["A0-4", "A0-5"]]),
+        ("rollbacks", "user_id", [[], ["A0-5"]]),
+        ("codes", "owner_id", [["A0-NEW"], ["A0-MINE"]]),
+    ):
+        sql = f"SELECT code FROM {table} WHERE workspace = $1 AND {column} = $2 ORDER BY code"
+        assert [[row["code"] for row in await place.pool.fetch(sql, w, user)] for user in users] == codes, table
+    counts: Any = await place.redis.hgetall(f"{place.caller.prefix}u:zoe0-")
+    assert (counts[b"a1"], counts[b"h1"]) == (b"2", b"2")
+    spent: Any = await place.redis.hget(f"{place.caller.prefix}o:{bucket('zoe0-')}", "1/zoe0-")
+    assert spent == b"1"
+    assert counts[b"cap"].endswith(b" 7")
+    second = await begin(place, "zoe0-")
+    await project(place)
+    await erase(place)
+    assert (await traces(place, "zoe0-"), second == first) == ([], False)
+
+
+async def covered(place: Place, user: str) -> bool:
+    """Whether Redis has the deletion's cap, which older changes can't overwrite."""
+    cap: Any = await place.redis.hget(f"{place.caller.prefix}u:{user}", "cap")
+    return cap is not None and cap.endswith(b" -")
+
+
+async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
+    """A change of the cap from before the deletion writes nothing, however late it reaches Redis."""
+    row = await patch_user(place.pool, place.caller.workspace, 0, "ann", {"max_coupons": 1})
+    await begin(place, "ann")
+    left = 0
+    while not await covered(place, "ann"):
+        with pytest.raises((Broken, NotYet)):
+            await erase(place, left)
+        left += 1
+    async with projecting(place) as projector:
+        await projector.user(row)
+    await project(place)
+    await erase(place)
+    assert await traces(place, '"ann"') == []
+    assert await place.redis.exists(f"{place.caller.prefix}u:ann") == 0
+
+
+async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The erasure waits for owners whose codes are not in Redis yet, and for events that are not recorded."""
+    monkeypatch.setattr(user_eraser, "WAIT_S", 0.05)
+    await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1", owner_id="zoe-")])
+    await begin(place, "zoe-")
+    with pytest.raises(NotYet):
+        await erase(place)
+    await project(place)
+    await place.do(assign.ASSIGN_CODE, "CODE-50", userId="bob")
+    with pytest.raises(NotYet):
+        await erase(place)
+    await record(place)
+    await erase(place)
+    assert await traces(place, "zoe-") == []
+
+
+async def test_quarantined_events_are_erased(place: Place) -> None:
+    """The pseudonym replaces the user in quarantined events; their other fields stay."""
+    w = place.caller.workspace
+    rows = [
+        (f"A {w} 1 CODE-1 zoe 5 9", '{"ip":"192.0.2.7","ua":"x","key":"k","op":"assign"}'),
+        (f"A {w + 1} 1 CODE-1 zoe 5 9", '{"ip":"192.0.2.7"}'),
+        (f"R {w} 1 CODE-1 zoe zoe", "no JSON"),
+        ("nonsense", "zo"),
+    ]
+    for seq, (d, r) in enumerate(rows):
+        await place.pool.execute(
+            "INSERT INTO quarantine VALUES (0, 0, $1, 'refused', 'r', $2, $3)",
+            *(seq, d.encode(), r.encode()),
+        )
+    gone = await begin(place, "zoe")
+    await project(place)
+    await erase(place)
+    kept = await place.pool.fetch("SELECT d, r FROM quarantine ORDER BY seq")
+    assert [(row["d"].decode(), row["r"].decode()) for row in kept] == [
+        (f"A {w} 1 CODE-1 {gone} 5 9", '{"key":"k","op":"assign"}'),
+        rows[1],
+        (f"R {w} 1 CODE-1 {gone} zoe", "{}"),
+        rows[3],
+    ]
+
+
+async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without further events the outbox keeps its last entry alone, which names no user; not before KEEP_S."""
+    monkeypatch.setattr(write_behind, "BLOCK_MS", 5)
+    await begin(place, "ann")
+    await project(place)
+    await erase(place)
+    flusher = Flusher(place.outbox, place.pool, 0, await take_partition(place.pool))
+
+    async def length() -> int:
+        return await place.redis.xlen(outbox(0))
+
+    async def quiet() -> bool:
+        return await length() == 1
+
+    before = await length()
+    async with running(flusher.run()):
+        await wait_until(lambda: has_recorded(flusher, before - 1))
+        for _ in range(3):
+            await flusher.start()
+        assert await length() == before
+        monkeypatch.setattr(write_behind, "KEEP_S", -1)
+        await wait_until(quiet)
+    left: Any = await place.redis.xrange(outbox(0))
+    ((_, fields),) = left
+    assert fields[b"d"].startswith(b"K ")
+    await flusher.start()
+    assert await flusher.step() == 0

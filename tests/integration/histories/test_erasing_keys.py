@@ -1,0 +1,170 @@
+"""Answers stored under Idempotency-Keys while their user is deleted: the same in both stores."""
+
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from service.formats.event_id import EventId
+from service.formats.idempotency_entry import compress_body
+from service.hot.connection import connect
+from service.hot.redis_server import Server
+from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.hot.workspace_state import Workspace
+from service.operations import assign, lock, redeem
+from service.record.facts.fact_reader import START
+from service.record.facts.user_deletion import entries_with, is_erased, pending_erasures
+from service.record.partitions.partition_rows import read_partition
+from service.worker import user_eraser
+from service.worker.user_eraser import Eraser
+from tests.integration.comparing.test_reconcile import command
+from tests.integration.coupons.test_kept_bytes import insert_entries
+from tests.integration.histories.test_delete_user import delete
+from tests.integration.histories.test_erasing import begin, erase, live, project, record, stock, traces
+from tests.integration.opening.opening_fixtures import Place
+from tests.service_fixture import Service, new_code, new_id
+
+_EXPANDED = r"regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq)"
+
+
+async def kept(place: Place) -> dict[str, tuple[str | None, str]]:
+    """The entries in Redis and in Postgres, by key, of all keys in Postgres."""
+    rows = await place.pool.fetch(f"SELECT key, {_EXPANDED} AS entry FROM idempotency_keys")
+    entries = {}
+    for row in rows:
+        text: Any = await place.redis.get(f"{place.caller.prefix}i:{row['key']}")
+        entries[row["key"]] = (text and text.decode(), row["entry"])
+    return entries
+
+
+async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that is recorded after the deletion's last event and before Redis's entries are read keeps its answer
+    in both stores; earlier entries name the user in neither."""
+    user, read_entries = "zoe0-", user_eraser.kept_entries
+    await stock(place, 2)
+    await live(place, user, 0)
+    await place.do(assign.ASSIGN_CODE, "MANY-1", "before", userId="bob")
+    await place.do(redeem.REDEEM, "A1-7", userId=user, orderId="seen")
+    asked: list[tuple[Any, str, str, str]] = [
+        (assign.ASSIGN_CODE, "A1-1", "k-assign", user),
+        (redeem.REDEEM, "A1-2", "k-redeem", user),
+        (lock.LOCK, "A1-3", "k-lock", user),
+    ]
+    first: list[Any] = []
+
+    async def race(*args: Any) -> AsyncIterator[list[tuple[str, str]]]:
+        first.extend([await place.do(operation, code, key, userId=asker) for operation, code, key, asker in asked])
+        workspace = Workspace(place.decider)
+        assert await workspace.claim(place.caller, "k-json", "f") is None
+        await workspace.settle(place.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
+        await record(place)
+        async for page in read_entries(*args):
+            yield page
+
+    pseudonym = await begin(place, user)
+    await project(place)
+    monkeypatch.setattr(user_eraser, "kept_entries", race)
+    await erase(place)
+    await record(place)
+    entries = await kept(place)
+    assert {"k-assign", "k-redeem", "k-json"} < set(entries)
+    assert {key: both for key, both in entries.items() if both[0] != both[1]} == {}
+    assert [await place.do(operation, code, key, userId=asker) for operation, code, key, asker in asked] == first
+    assert pseudonym not in entries["k-json"][1]
+    monkeypatch.setattr(user_eraser, "kept_entries", read_entries)
+    await begin(place, user)  # the new user goes, too
+    await project(place)
+    await erase(place)
+    left = await traces(place, user)
+    assert all(":c:A1-3" in name or ":lu:" in name for name in left), left  # the live lock, which stays to its end
+
+
+async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
+    """Only entries that may name the user are fetched, in pages of bounded bytes."""
+    plain, naming = "B" + "A" * 300_000, compress_body(b'{"results":[%b]}' % (b'{"userId":"someone"},' * 20_000))
+    answers = {"plain": plain, "naming": naming + "A" * 300_000}
+    await insert_entries(
+        place, {f"{kind}-{n}": f"f 0 200 - {body}" for kind, body in answers.items() for n in range(12)}
+    )
+    pages = [page async for page in entries_with(place.pool, place.caller.workspace, ["zoe"], START, EventId(1, 0))]
+    assert {key.split("-")[0] for page in pages for key, _ in page} == {"naming"}
+    assert sum(len(page) for page in pages) == 12
+    assert max(sum(len(entry) for _, entry in page) for page in pages) <= 1 << 20
+
+
+def test_answers_are_the_same_in_both_stores_after_traffic(patient: Service) -> None:
+    """After users who lock, assign and redeem under keys were deleted meanwhile, and then again, the stores do not
+    differ."""
+    users = [new_id() for _ in range(6)]
+    codes = [[new_code() for _ in range(30)] for _ in users]
+    for some in codes:
+        patient.book(*some, maxRedemptionsPerCode=2)
+    begun, failed = threading.Event(), list[Any]()
+
+    def shop(user: str, some: list[str]) -> None:
+        client = patient.client("demo_admin")
+        for n, code in enumerate(some):
+            for path, body in (
+                ("/v1/users", {"userId": user}),
+                (f"/v1/coupons/lock/{code}", {"userId": user, "orderId": f"{user}-{n}"}),
+                (f"/v1/coupons/redeem/{code}", {"userId": user, "orderId": f"{user}-{n}"}),
+                (f"/v1/coupons/assign/{code}", {"userId": user}),
+            ):
+                answer = client.post(path, json=body, headers={"Idempotency-Key": uuid4().hex})
+                if answer.status_code >= 500:
+                    failed.append(answer.text)
+            begun.set()
+
+    threads = [threading.Thread(target=shop, args=args) for args in zip(users, codes, strict=True)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    for user in users * 2:
+        delete(patient, user)
+    for thread in threads:
+        thread.join()
+    patient.recorded()
+    compared = command(patient)
+    assert (compared.exit_code, failed) == (0, []), compared.stdout
+    for user in users:
+        delete(patient, user)
+    patient.recorded()
+    compared = command(patient)
+    assert compared.exit_code == 0, compared.stdout
+
+
+async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A DELETE that is repeated while it runs still ends: the next pass reads only the entries since the last one."""
+    row, asked, user, between = await read_partition(place.pool, 0), entries_with, "zoe0-", list[Any]()
+    await stock(place, 1)
+    await live(place, user, 0)
+    pseudonym = await begin(place, user)
+    await project(place)
+
+    def count(*args: Any) -> Any:
+        between.append(args[3:])
+        return asked(*args)
+
+    monkeypatch.setattr(user_eraser.user_deletion, "entries_with", count)
+    connection = await connect(place.valkey_url, "tests")
+    try:
+        eraser = Eraser(place.pool, Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
+        await eraser.load()
+        for again in (True, False):
+            await record(place)
+            users = await pending_erasures(place.pool, 0, 100)
+            if again:
+                assert await begin(place, user) == pseudonym  # meanwhile
+                await project(place)
+            await eraser.erase(users)
+            assert await is_erased(place.pool, place.caller.workspace, pseudonym) != again
+    finally:
+        connection.close()
+    (first_after, first_last), (second_after, second_last) = between
+    assert first_after == START < first_last == second_after <= second_last

@@ -1,0 +1,279 @@
+"""A workspace moves to another partition while requests go on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from service.access.caller import Caller
+from service.api.recall import decide
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.formats import key_names
+from service.hot.key_copies import Copies
+from service.operations import assign, gift, lock, redeem, rollback
+from service.operations.base import Call
+from service.record.config.user_rows import create_user
+from service.record.facts.timeline_queries import events_of
+from service.record.partitions.moves import Switch, read_move
+from service.record.partitions.partition_rows import read_partition, read_partitions
+from service.worker.workspace_mover import WorkspaceMover
+from service.worker.write_behind import Flusher
+from tests.integration.moving.moving_fixtures import Shop, Stop, buy, open_shop, rebuild, stop_and_compare
+from tests.integration.opening.fleet import Fleet
+from tests.waiting import elapse, running, wait_until
+
+
+@pytest.fixture
+def partitions() -> int:
+    return 2
+
+
+@pytest.fixture
+async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[Shop]:
+    async with open_shop(fleet, redis) as shop:
+        yield shop
+
+
+async def _trade(shop: Shop) -> dict[str, Any]:
+    """Some of everything that Redis stores of a workspace; return each repeatable request's answer."""
+    answers = {"redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1")}
+    answers["locked"] = await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300)
+    answers["assigned"] = await shop.do(assign.ASSIGN_CODE, "CODE-3", key="k3", userId="cat")
+    gone = msgspec.json.decode(await shop.do(redeem.REDEEM, "CODE-4", userId="dan", orderId="o2"))
+    answers["back"] = await shop.do(rollback.ROLLBACK, gone["redemptionId"], key="k4", reason="test")
+    return answers
+
+
+async def test_everything_moves(shop: Shop) -> None:
+    """Locks, answers of Idempotency-Keys, assignments, redemptions and pools are the same in the target as they were in
+    the source; nothing of them is left there, and an API that has not learned of the move is refused. What a rebuild of
+    either partition restores from Postgres is the same, apart from locks, which it never restores."""
+    answers = await _trade(shop)
+    await wait_until(lambda: shop.fleet.pool.fetchval("SELECT count(*) FROM idempotency_keys WHERE key = 'k4'"))
+    old, before = shop.caller, await shop.keys(0)
+    move = await shop.move(1)
+    assert len(await events_of(shop.fleet.pool, old.workspace, "code", "CODE-3")) == 1
+    assert len(await events_of(shop.fleet.pool, old.workspace, "user", "cat")) == 1
+    assert len(await events_of(shop.fleet.pool, old.workspace, "key", "k3")) == 1
+    assert move.closed_ms is not None
+    after = await shop.keys(1)
+    assert after.pop("w") != before.pop("w")  # it has a newer version
+    assert after == before
+    assert (await shop.keys(0)).keys() == {"m"}
+    command = lock.LOCK.prepare(Call(old, "", "-"), "CODE-9", convert({"userId": "eve"}, lock.LOCK.request))
+    with pytest.raises(Refusal, match="recovering"):
+        await decide(shop.fleet.decider, shop.fleet.pool, old, command)
+
+    assert await _trade_again(shop, answers) == answers
+    await shop.do(redeem.REDEEM, "CODE-2", userId="bob", lockToken=msgspec.json.decode(answers["locked"])["lockToken"])
+    await shop.do(redeem.REDEEM, "CODE-5", userId="bob", orderId="o5")
+    kept = {name: value for name, value in (await shop.keys(1)).items() if name != "i:k2"}
+    await rebuild(shop.fleet, 0, 1)
+    assert await shop.keys(1) == kept
+    assert await shop.keys(0) == {}
+
+
+async def test_gifts_caps_holds_and_quarantined_codes_move(shop: Shop) -> None:
+    """A gift, a user at its cap, a lock and a code whose redemption is in quarantine are the same in the target, and so
+    are the refusals. A rebuild of the target blocks that code."""
+    fleet, workspace = shop.fleet, shop.caller.workspace
+    await create_user(fleet.pool, workspace, 0, "full", 1, {})
+    version = (await read_partition(fleet.pool, 0)).config_version
+    await wait_until(lambda: _has_version(shop, version))
+    await fleet.pool.execute("INSERT INTO single_uses VALUES ($1, 'CODE-8', gen_random_uuid())", workspace)
+    await shop.do(redeem.REDEEM, "CODE-8", userId="ann")
+    await wait_until(lambda: fleet.pool.fetchval("SELECT count(*) FROM quarantine"))
+    await shop.do(assign.ASSIGN_CODE, "CODE-7", userId="full")
+    locked = msgspec.json.decode(await shop.do(lock.LOCK, "CODE-9", userId="ann", lockSeconds=300))
+    book_id = str(await fleet.pool.fetchval("SELECT book_id FROM books WHERE workspace = $1", workspace))
+    given = msgspec.json.decode(await shop.do(gift.GIFT, "ann", bookId=book_id, orderId="g1"))
+    refused = {
+        "user_coupon_limit": (assign.ASSIGN_CODE, "CODE-11", {"userId": "full"}),
+        "order_already_used": (gift.GIFT, "bob", {"bookId": book_id, "orderId": "g1"}),
+        "coupon_redeemed": (redeem.REDEEM, "CODE-8", {"userId": "bob"}),
+        "coupon_locked": (redeem.REDEEM, "CODE-9", {"userId": "bob"}),
+        "coupon_assigned_to_other": (redeem.REDEEM, given["code"], {"userId": "bob"}),
+    }
+
+    async def refusals() -> list[str]:
+        return [await shop.refusal(operation, name, **body) for operation, name, body in refused.values()]
+
+    assert await refusals() == [*refused]
+    before = await shop.keys(0)
+    await shop.move(1)
+    assert {name: value for name, value in (await shop.keys(1)).items() if name != "w"} == {
+        name: value for name, value in before.items() if name != "w"
+    }
+    assert await refusals() == [*refused]
+    assert await fleet.pool.fetchval("SELECT partition FROM quarantine") == 1
+    again = msgspec.json.decode(await shop.do(gift.GIFT, "ann", bookId=book_id, orderId="g1"))
+    assert again["code"] == given["code"]
+    await shop.do(redeem.REDEEM, "CODE-9", userId="ann", lockToken=locked["lockToken"])
+    await rebuild(fleet, 1)
+    of_rebuilt = {"coupon_redeemed": "coupon_inactive", "coupon_locked": "coupon_redeemed"}
+    assert await refusals() == [of_rebuilt.get(code, code) for code in refused]
+
+
+async def _has_version(shop: Shop, version: int) -> bool:
+    return int(await shop.redis.get(key_names.config(shop.caller.partition)) or 0) >= version
+
+
+async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While clients redeem, the workspace moves there and back and there. Each code is sold once, and nothing that was
+    answered is lost; the other workspaces of both partitions are refused nothing."""
+    neighbours: list[tuple[int, str]] = []
+    bought: list[str] = []
+    resident = shop.fleet.callers[1]
+    buying = asyncio.create_task(buy(shop, bought))
+    async with running(_redeem_forever(shop.fleet, resident, neighbours)):
+        for target in (1, 0, 1):
+            with monkeypatch.context() as patch:
+                stop = Stop(patch, Copies, "leave", after=False)
+                moving = asyncio.create_task(shop.move(target))
+                await stop.is_reached.wait()
+                so_far = len(bought)
+                await wait_until(lambda so_far=so_far: len(bought) > so_far + 2)  # changes that only the closing copies
+                stop.go_on()
+                await moving
+            so_far = len(bought)
+            await wait_until(lambda so_far=so_far: len(bought) > so_far + 5)
+    assert len(neighbours) > 50
+    await stop_and_compare(shop, buying, bought)
+
+
+async def _trade_again(shop: Shop, answers: dict[str, Any]) -> dict[str, Any]:
+    """Repeat the requests of _trade with their keys."""
+    back = msgspec.json.decode(answers["back"])["redemptionId"]
+    return {
+        "redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1"),
+        "locked": await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300),
+        "assigned": await shop.do(assign.ASSIGN_CODE, "CODE-3", key="k3", userId="cat"),
+        "back": await shop.do(rollback.ROLLBACK, back, key="k4", reason="test"),
+    }
+
+
+async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, str]]) -> None:
+    """Redeem another workspace's codes; a refusal ends it with an error."""
+    for number in range(1000):
+        body = convert({"userId": "zoe"}, redeem.REDEEM.request)
+        command = redeem.REDEEM.prepare(Call(caller, "", "-"), f"CODE-{number}", body)
+        await decide(fleet.decider, fleet.pool, caller, command)
+        done.append((caller.workspace, f"CODE-{number}"))
+        await elapse(0.01, "the pace of the load")
+
+
+async def test_nothing_is_closed_while_no_event_is_recorded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While events are not recorded, as after an outage or a worker's death, a workspace that is to move is served. It
+    moves when they are recorded again."""
+    step, records = Flusher.step, asyncio.Event()
+    stop = Stop(monkeypatch, Copies, "copy_from", after=False)
+    moving = asyncio.create_task(shop.move(1))
+    await stop.is_reached.wait()
+
+    async def wait_for_records(self: Flusher) -> int:
+        await records.wait()
+        return await step(self)
+
+    monkeypatch.setattr(Flusher, "step", wait_for_records)
+    events = await shop.redis.xlen(key_names.outbox(1))
+    stop.go_on()
+    await wait_until(lambda: _has_more(shop, events))
+    for number in range(10, 40):
+        await shop.do(lock.LOCK, f"CODE-{number}", userId="bob", lockSeconds=300)
+    assert shop.refused == 0
+    records.set()
+    await moving
+
+
+async def _has_more(shop: Shop, events: int) -> bool:
+    return await shop.redis.xlen(key_names.outbox(1)) > events
+
+
+POINTS: tuple[tuple[Any, str, bool], ...] = (
+    (Copies, "copy_from", False),
+    (Copies, "leave", True),
+    (Switch, "move_workspace", True),
+    (WorkspaceMover, "_open", False),
+    (WorkspaceMover, "_clear_source", False),
+)
+"""Steps of a move, and whether it stops after the step or before it."""
+
+
+async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the worker dies, the next one finishes the move, with clients buying all the time: nothing is lost or
+    sold twice, and the workspace is in one partition only."""
+    bought: list[str] = []
+    buying = asyncio.create_task(buy(shop, bought))
+    for number, point in enumerate(POINTS):
+        target = 1 - shop.caller.partition
+        with monkeypatch.context() as patch:
+            stop = Stop(patch, *point)
+            moving = asyncio.create_task(shop.move(target))
+            await stop.is_reached.wait()
+            (name,) = shop.fleet.workers
+            await shop.fleet.kill(name)
+            await shop.fleet.pool.execute("DELETE FROM workers; UPDATE reconciling SET until = now()")  # as they expire
+            await shop.fleet.start(f"next-{number}")
+            await moving
+        so_far = len(bought)
+        await wait_until(lambda so_far=so_far: len(bought) > so_far)
+    await stop_and_compare(shop, buying, bought)
+
+
+@pytest.mark.parametrize("partition", [0, 1])
+async def test_a_partition_is_opened_during_a_move(shop: Shop, monkeypatch: pytest.MonkeyPatch, partition: int) -> None:
+    """If the source or the target is rebuilt while the workspace is closed, this attempt moves nothing; the next one
+    does."""
+    bought: list[str] = []
+    buying = asyncio.create_task(buy(shop, bought, may_lose_lock=True))
+    stop = Stop(monkeypatch, Copies, "arrive", after=True)
+    moving = asyncio.create_task(shop.move(1))
+    await stop.is_reached.wait()
+    await rebuild(shop.fleet, partition)
+    stop.go_on()
+    await moving
+    move = await read_move(shop.fleet.pool, shop.caller.workspace)
+    assert move
+    assert move.attempts > 1
+    await stop_and_compare(shop, buying, bought)
+
+
+async def test_a_lost_move_is_found(shop: Shop) -> None:
+    """A Redis that loses its end, and with it a move, is given what it lacks: the workspace is in the target, although
+    the source's keys have its settings again, and the target's keys have nothing of it."""
+    await _trade(shop)
+    lost = await _dump(shop)
+    await shop.move(1)
+    kept = await shop.keys(1)
+    epochs = [row.epoch for row in await read_partitions(shop.fleet.pool)]
+    await _put_back(shop, lost)
+    await wait_until(lambda: _are_open(shop.fleet, epochs))
+    await shop.do(redeem.REDEEM, "CODE-7", userId="ann")
+    after = await shop.keys(1)
+    assert set(kept) - set(after) <= {"i:k2", "c:CODE-2", "l:1:u"}, "locks and their answers are lost"
+    assert "w" not in await shop.keys(0)
+    assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+async def _dump(shop: Shop) -> dict[bytes, Any]:
+    return {name: await shop.redis.dump(name) async for name in shop.redis.scan_iter("*", count=1000)}
+
+
+async def _put_back(shop: Shop, lost: dict[bytes, Any]) -> None:
+    """Make Redis what it was, without scripts, as a promoted replica that lagged."""
+    async with shop.redis.pipeline(transaction=True) as pipe:
+        pipe.flushall()
+        pipe.script_flush()
+        for name, stored in lost.items():
+            pipe.restore(name, 0, stored)
+        await pipe.execute()
+
+
+async def _are_open(fleet: Fleet, before: Sequence[int]) -> bool:
+    """Whether all partitions are open in later epochs than these."""
+    rows = await read_partitions(fleet.pool)
+    return all(row.state == "open" and row.epoch > epoch for row, epoch in zip(rows, before, strict=True))

@@ -1,0 +1,179 @@
+"""Several partitions with a workspace each, and workers that come, end and die."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from service.access.caller import SCOPES, Caller
+from service.api.recall import decide
+from service.common.config import Settings
+from service.domain.code_requests import CodeLine
+from service.hot.cluster_links import make_links
+from service.hot.decider import Decider
+from service.operations import redeem
+from service.operations.base import Call
+from service.record import pool as postgres
+from service.record.config.code_rows import add_codes
+from service.record.config.workspace_rows import create_workspace
+from service.record.partitions.partition_rows import read_partitions
+from service.worker import lease_keeper, opening
+from service.worker.lease_keeper import LeaseKeeper
+from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
+from service.worker.versions import LoadedScripts
+from tests.integration.recording.record_fixtures import make_book
+from tests.waiting import cancel, elapse, wait_until
+
+CODES = 1000
+
+
+class Worker:
+    """One worker process, as tasks of this one."""
+
+    def __init__(self, fleet: "Fleet", name: str, pool: asyncpg.Pool, renewing: asyncpg.Pool) -> None:
+        self.name, self._pool, self._renewing = name, pool, renewing
+        self.keeper = LeaseKeeper(renewing, name, fleet.partitions)
+        self._stopping = asyncio.Event()
+        self._keeping = asyncio.create_task(self.keeper.run())
+        self._shared = Shared(fleet.settings, pool, self.keeper, LoadedScripts(pool))
+        self._working = asyncio.gather(
+            *(PartitionWorker(self._shared, partition).run(self._stopping) for partition in range(fleet.partitions))
+        )
+
+    async def kill(self) -> None:
+        """End all of its tasks; it releases nothing."""
+        await cancel(self._working, self._keeping)
+        await self._close()
+
+    async def stop(self) -> None:
+        """End as on SIGTERM."""
+        self._stopping.set()
+        await self._working
+        self._keeping.cancel()
+        await self.keeper.end()
+        await self._close()
+
+    async def _close(self) -> None:
+        self._shared.redis.close()
+        await self._pool.close()
+        await self._renewing.close()
+
+
+class Fleet:
+    """The partitions, and the running workers by name."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int, codes: int = CODES
+    ) -> None:
+        self.pool, self.partitions, self._database_url = pool, partitions, database_url
+        self._number = codes
+        self.settings = Settings(redis_url=valkey_url, database_url=database_url, partitions=partitions)
+        self.workers: dict[str, Worker] = {}
+        self.link = make_links(valkey_url, "tests")
+        self.decider = Decider(self.link)
+        self.callers: list[Caller] = []
+        self._codes = itertools.count()
+
+    async def configure(self) -> None:
+        """Make a workspace with a book of codes in each partition."""
+        callers: dict[int, Caller] = {}
+        while len(callers) < self.partitions:
+            async with self.pool.acquire() as connection:
+                row = await create_workspace(connection, uuid4().hex)
+            if row.partition not in callers:
+                book = await make_book(self.pool, row)
+                codes = [CodeLine(f"CODE-{n}") for n in range(self._number)]
+                await add_codes(self.pool, row.workspace, row.partition, book.book, codes)
+                about = (row.workspace, row.workspace_id, row.partition)
+                callers[row.partition] = Caller(uuid4(), *about, "live", frozenset(SCOPES))
+        self.callers = [callers[partition] for partition in range(self.partitions)]
+
+    async def start(self, name: str) -> Worker:
+        pool = await postgres.connect(self._database_url, min_size=2, max_size=CONNECTIONS)
+        self.workers[name] = Worker(self, name, pool, await postgres.connect(self._database_url, max_size=1))
+        return self.workers[name]
+
+    async def kill(self, name: str) -> None:
+        await self.workers.pop(name).kill()
+
+    async def stop(self, name: str) -> None:
+        await self.workers.pop(name).stop()
+
+    async def until_shared(self, *shares: int) -> None:
+        """Wait until the living workers hold so many leases each, in any order, and all partitions are open."""
+
+        async def is_shared() -> bool:
+            rows = await read_partitions(self.pool)
+            held = [sum(row.lease_holder == name for row in rows) for name in self.workers]
+            steady = sum(worker.keeper[row.id].is_steady for worker in self.workers.values() for row in rows)
+            is_open = all(row.state == "open" and row.lease_live for row in rows) and steady == self.partitions
+            return is_open and sorted(held) == sorted(shares)
+
+        await wait_until(is_shared)
+
+    async def learn(self) -> None:
+        for row in await read_partitions(self.pool):
+            self.decider.learn(row.id, row.epoch, row.nonce)
+
+    async def redeem(self, partition: int, code: str = "") -> str:
+        """Redeem a code of the partition, by default its next; return it."""
+        caller = self.callers[partition]
+        code = code or f"CODE-{next(self._codes) // self.partitions}"
+        command = redeem.REDEEM.prepare(Call(caller, "", "-"), code, redeem.RedeemRequest(user_id="ann"))
+        await decide(self.decider, self.pool, caller, command)
+        return code
+
+    async def trade(self, redeemed: list[tuple[int, str]]) -> None:
+        """Redeem one code after another, in each partition in turn, until cancelled."""
+        for partition in itertools.cycle(range(self.partitions)):
+            redeemed.append((self.callers[partition].workspace, await self.redeem(partition)))
+            await elapse(0.005, "the pace of the load")
+
+    async def recorded(self) -> list[tuple[int, str]]:
+        rows = await self.pool.fetch("SELECT workspace, code FROM redemptions")
+        return sorted((row["workspace"], row["code"]) for row in rows)
+
+
+@pytest_asyncio.fixture
+async def fleet(
+    pool: asyncpg.Pool,
+    partitions: int,
+    redis: Redis,
+    database_url: str,
+    valkey_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Fleet]:
+    """Configured partitions without a worker."""
+    del redis  # emptied
+    async with start_fleet(pool, database_url, valkey_url, partitions, monkeypatch) as fleet:
+        yield fleet
+
+
+@contextlib.asynccontextmanager
+async def start_fleet(
+    pool: asyncpg.Pool,
+    database_url: str,
+    redis_url: str,
+    partitions: int,
+    monkeypatch: pytest.MonkeyPatch,
+    codes: int = CODES,
+) -> AsyncIterator[Fleet]:
+    """As the fixture, on an empty Redis."""
+    monkeypatch.setattr(opening, "SETTLE_S", 0)
+    monkeypatch.setattr(lease_keeper, "RENEW_S", 0.05)
+    monkeypatch.setattr(lease_keeper, "SETTLED_S", 0.2)
+    fleet = Fleet(pool, database_url, redis_url, partitions, codes)
+    await fleet.configure()
+    await fleet.link.start()
+    try:
+        yield fleet
+    finally:
+        for name in [*fleet.workers]:
+            await fleet.kill(name)
+        await fleet.link.stop()

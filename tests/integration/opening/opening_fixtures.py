@@ -1,0 +1,264 @@
+"""A partition with some traffic behind it, opened by workers that may die at any command."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from service.access.caller import SCOPES, Caller
+from service.api.recall import decide
+from service.domain.code_requests import CodeLine
+from service.domain.configuration import WorkspaceRow
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.formats import key_names
+from service.hot.connection import Broken, connect
+from service.hot.decider import Decider, Reply
+from service.hot.link import Link
+from service.hot.outbox import Outbox
+from service.hot.redis_server import Server
+from service.hot.scripts import Scripts
+from service.operations import assign, checkout, coupon_view, gift, redeem, rollback, unassign
+from service.operations.base import Call, Operation
+from service.record import pool as postgres
+from service.record.config.code_rows import add_codes
+from service.record.partitions.partition_rows import read_partition
+from service.worker import opening, restorer
+from service.worker.opening import Opening
+from service.worker.versions import LoadedScripts
+from service.worker.write_behind import Flusher
+from tests.integration.recording.record_fixtures import make_book, take_partition
+
+_SNAPSHOT = """
+local keys = {}
+for _, name in ipairs(redis.call('KEYS', '*')) do
+  keys[#keys + 1] = { name, redis.call('DUMP', name), math.max(0, redis.call('PTTL', name)) }
+end
+return keys"""
+_PUT_BACK = "for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 1], ARGV[i + 2]) end"
+_VALUES = """
+local keys = {}
+for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
+  local kind = redis.call('TYPE', name).ok
+  if kind == 'string' then keys[#keys + 1] = { name, kind, redis.call('GET', name) } end
+  if kind == 'hash' then keys[#keys + 1] = { name, kind, redis.call('HGETALL', name) } end
+  if kind == 'zset' then keys[#keys + 1] = { name, kind, redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') } end
+end
+return keys"""
+
+
+NewDatabase = Callable[..., Awaitable[str]]
+"""Makes a database, of a template; returns its address."""
+
+
+class Life:
+    """How many steps a worker has left before it dies; -1 for no end."""
+
+    def __init__(self, left: int = -1) -> None:
+        self.left = left
+
+    def step(self) -> None:
+        """Count a step. Raises Broken when there are none left."""
+        if self.left == 0:
+            raise Broken
+        self.left -= 1
+
+
+class Dying(Server):
+    """A server whose worker dies before its n-th command."""
+
+    life = Life()
+
+    async def command(self, *command: Any) -> Any:
+        self.life.step()
+        return await super().command(*command)
+
+    async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        self.life.step()
+        return await super().run(scripts, script, names, args)
+
+
+@dataclass
+class Place:
+    """A partition with some traffic behind it."""
+
+    pool: asyncpg.Pool
+    redis: Redis
+    outbox: Outbox
+    valkey_url: str
+    link: Link
+    decider: Decider
+    caller: Caller
+
+    async def open(self, dies_after: int = -1) -> None:
+        """Open as a worker that dies after so many commands. Raises Broken when it did."""
+        fence = await take_partition(self.pool)
+        connection = await connect(self.valkey_url, "tests")
+        server = Dying(connection, 0)
+        server.life = Life(dies_after)
+        try:
+            await Opening(
+                server, self.pool, Flusher(self.outbox, self.pool, 0, fence), fence, LoadedScripts(self.pool)
+            ).run()
+        finally:
+            connection.close()
+
+    async def learn(self) -> None:
+        """Let the API process read the open epoch from Postgres."""
+        row = await read_partition(self.pool, 0)
+        if row.state == "open":
+            self.decider.learn(0, row.epoch, row.nonce)
+        else:
+            self.decider.forget(0)
+
+    async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
+        """Run an operation; return the body of its answer."""
+        call = Call(self.caller, key, "f" if key else "-")
+        command = operation.prepare(call, code, convert(body, operation.request))
+        reply = await decide(self.decider, self.pool, self.caller, command)
+        return command.render(reply, "recorded").body
+
+    async def record(self) -> int:
+        """Record what is in the outbox; return the number of events."""
+        flusher = Flusher(self.outbox, self.pool, 0, await take_partition(self.pool))
+        await flusher.start()
+        return await flusher.step()
+
+    async def reopen(self) -> None:
+        """Open the partition as another worker, and let the API process read its new epoch."""
+        await self.open()
+        await self.learn()
+
+    async def rebuild(self) -> None:
+        """Empty Redis, and open the partition again."""
+        await self.redis.flushall()
+        await self.reopen()
+
+    async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
+        """Return all keys of Redis, for put_back."""
+        keys: Any = await self.redis.eval(_SNAPSHOT, 0)
+        return {name: (value, ttl_ms) for name, value, ttl_ms in keys}
+
+    async def put_back(self, kept: dict[bytes, tuple[bytes, int]]) -> None:
+        """Restore Redis as it was at the snapshot."""
+        await self.redis.flushall()
+        args = [arg for name, (value, ttl_ms) in kept.items() for arg in (name, ttl_ms, value)]
+        await self.redis.eval(_PUT_BACK, 0, *args)
+
+    async def recovery(self) -> tuple[str, int]:
+        """Return how the last opening restored Redis: the kind, and the number of facts and codes."""
+        row = await self.pool.fetchrow("SELECT kind, total, done FROM recoveries ORDER BY epoch DESC LIMIT 1")
+        assert row
+        assert row["total"] == row["done"]
+        return row["kind"], row["total"]
+
+    async def everything(self) -> dict[bytes, Any]:
+        """Return what Redis holds of the workspace."""
+        return await self.values(f"{self.caller.prefix}*")
+
+    async def values(self, names: str = "*") -> dict[bytes, Any]:
+        """Return the values of keys that match the pattern, except streams; read in one script."""
+        keys: Any = await self.redis.eval(_VALUES, 0, names)
+        return {
+            name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
+            for name, kind, value in keys
+        }
+
+
+async def back_up(place: Place, database_url: str, new_database: NewDatabase) -> str:
+    """The address of a copy of the place's Postgres as it is now."""
+    await place.pool.close()
+    copy = await new_database(urlsplit(database_url).path[1:])
+    place.pool = await postgres.connect(database_url)
+    return copy
+
+
+@asynccontextmanager
+async def restored(place: Place, copy: str) -> AsyncIterator[None]:
+    """Use the older Postgres within the block, and the newer one again afterwards."""
+    newer = place.pool
+    async with await postgres.connect(copy) as place.pool:
+        yield
+    place.pool = newer
+
+
+async def trim(place: Place) -> None:
+    """Remove all recorded entries from the outbox but the anchor, as the worker does while it is idle."""
+    await place.redis.xtrim(
+        key_names.outbox(0), minid=str((await read_partition(place.pool, 0)).cursor), approximate=False
+    )
+
+
+async def assert_blocked(place: Place, *codes: str) -> None:
+    for code in codes:
+        with pytest.raises(Refusal, match="coupon_inactive"):
+            await place.do(redeem.REDEEM, code, userId="bob")
+        with pytest.raises(Refusal, match="coupon_inactive"):
+            await place.do(assign.ASSIGN_CODE, code, userId="bob")
+        assert b'"inactive"' in await place.do(coupon_view.READ, code)
+
+
+def without(held: dict[bytes, Any], *codes: bytes) -> dict[bytes, Any]:
+    """What Redis holds, without these codes, and without orders, users and counters."""
+    kept: dict[bytes, Any] = {}
+    for name, value in held.items():
+        if name.split(b":")[-1] not in codes and name.split(b":")[2] not in (b"n", b"f", b"o", b"u"):
+            fields = (
+                {field: value[field] for field in value if field not in codes} if isinstance(value, dict) else value
+            )
+            kept[name] = fields
+    return {name: value for name, value in kept.items() if value != {}}
+
+
+@pytest_asyncio.fixture
+async def place(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Place]:
+    """An open partition in which each kind of event has happened and is recorded."""
+    monkeypatch.setattr(opening, "SETTLE_S", 0)
+    monkeypatch.setattr(opening, "COMMITTEE_SETTLE_S", 0)
+    book = await make_book(pool, workspace, name="b", maxRedemptionsPerUser=9)
+    many = await make_book(pool, workspace, name="m", maxRedemptionsPerCode=5)
+    few = await make_book(pool, workspace, name="f", lowStockThreshold=3)
+    number = workspace.workspace
+    await add_codes(pool, number, 0, book.book, [CodeLine(f"CODE-{n}") for n in range(100)])
+    await add_codes(pool, number, 0, many.book, [CodeLine("MANY-1"), CodeLine("MINE-1", owner_id="eve")])
+    await add_codes(pool, number, 0, few.book, [CodeLine(f"FEW-{n}") for n in range(5)])
+    link = Link(valkey_url, "tests")
+    await link.start()
+    caller = Caller(uuid4(), number, workspace.workspace_id, 0, "live", frozenset(SCOPES))
+    outbox = Outbox(valkey_url, 0)
+    place = Place(pool, redis, outbox, valkey_url, link, Decider(link), caller)
+    await place.reopen()
+    monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)
+    await place.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
+    for n in range(2, 8):
+        await place.do(redeem.REDEEM, f"CODE-{n}", f"key-{n}", userId="ann", orderId=f"o{n}", orderValue="10.00")
+    for n in range(3):
+        await place.do(redeem.REDEEM, "MANY-1", userId=f"u{n}")
+    await place.do(rollback.ROLLBACK_ORDER, "o2", "key-b")
+    await place.do(rollback.ROLLBACK_ORDER, "o3", restore=False)
+    await place.do(unassign.UNASSIGN, "MINE-1", "key-u")
+    for user in ("ann", "bob"):
+        await place.do(assign.ASSIGN_CODE, "CODE-8", userId=user)
+        if user == "ann":
+            await place.do(unassign.UNASSIGN, "CODE-8")
+    given = {"bookId": str(few.book_id), "orderId": "o4"}
+    await place.do(gift.GIFT, "ann", "key-g", **given)
+    await place.do(rollback.ROLLBACK_ORDER, "o4", "key-o")
+    bought = {"orderValue": "3", "giftBookId": str(few.book_id), "userId": "bob"}
+    await place.do(checkout.CHECKOUT, "", "key-c", code="CODE-99", orderId="o9", **bought)
+    await place.do(checkout.CHECKOUT, "", "key-d", orderId="o10", **bought)
+    await place.do(checkout.CHECKOUT, "", code="MANY-1", orderId="o11", **bought)
+    assert await place.record() == 23
+    yield place
+    await link.stop()
+    outbox.close()

@@ -1,0 +1,225 @@
+"""The worker's loop around opening and recording a partition."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import hiredis
+import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
+
+from service.common.config import Settings
+from service.domain.code_requests import CodeLine
+from service.formats import key_names
+from service.hot.connection import Broken
+from service.hot.redis_server import ScriptFailed
+from service.operations import redeem
+from service.record.config.code_rows import add_codes
+from service.record.partitions.failing_tasks import FailingTask, read_failing
+from service.record.partitions.openings import order_rebuild, rebuild_order
+from service.record.partitions.partition_rows import LeaseLost, read_partition
+from service.worker import lease_keeper, task_supervisor, write_behind
+from service.worker import partition_worker as worker
+from service.worker.lease_keeper import Lease, LeaseKeeper
+from service.worker.opening import Opening
+from service.worker.partition_worker import PartitionWorker, Shared
+from service.worker.restocker import Restocker
+from service.worker.server_watch import ServerWatch
+from service.worker.versions import LoadedScripts
+from tests.integration.opening.opening_fixtures import Place
+from tests.waiting import PATIENCE_S, cancel, wait_until
+
+
+async def test_an_order_doesnt_stop_what_carries_it_out(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that renews its lease during an ordered rebuild goes on, and rebuilds once."""
+    monkeypatch.setattr(lease_keeper, "RENEW_S", 0.001)
+    await order_rebuild(place.pool, 0, "an operator ordered it")
+    before = await place.pool.fetchval("SELECT count(*) FROM recoveries")
+    await keep_until_rebuilt(place, make_keeper(place, database_url))
+    assert await place.pool.fetchval("SELECT count(*) FROM recoveries") == before + 1
+
+
+async def test_an_opening_that_fails_backs_off_and_says_so(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each error of any kind the worker pauses longer, up to a bound; Postgres has the number of failures and the
+    last reason until the partition is open."""
+    pauses: list[float] = []
+    noted: list[FailingTask] = []
+    failures, opens, takes = 6, Opening.run, LeaseKeeper.take
+
+    async def take(keeper: LeaseKeeper, *args: Any) -> int | None:
+        if not pauses:
+            raise RuntimeError("the handler is closed")  # as uvloop does
+        return await takes(keeper, *args)
+
+    async def fails(opening: Opening) -> Any:
+        if len(pauses) < failures:
+            raise ScriptFailed("redo", "WRONGTYPE", "user_script:7")
+        return await opens(opening)
+
+    async def pause(seconds: float, *_: asyncio.Event) -> None:
+        pauses.append(seconds)
+        if len(pauses) == failures:
+            noted.extend(await read_failing(place.pool, 0))
+
+    monkeypatch.setattr(LeaseKeeper, "take", take)
+    monkeypatch.setattr(Opening, "run", fails)
+    monkeypatch.setattr(worker, "pause", pause)
+    monkeypatch.setattr(task_supervisor.random, "uniform", lambda _, most: most)
+    await order_rebuild(place.pool, 0, "an operator ordered it")
+    keeper = make_keeper(place, database_url)
+    await keep_until_rebuilt(place, keeper)
+    assert pauses[:failures] == [0.5, 1, 2, 4, 8, 16]
+    assert keeper._backoff.next_s() == worker.LONGEST_RETRY_S
+    assert [(one.task, one.failures, one.reason) for one in noted] == [
+        ("opening", failures, "ScriptFailed redo WRONGTYPE user_script:7")
+    ]
+    assert await read_failing(place.pool, 0) == []
+
+
+@pytest.mark.parametrize("away", [Broken(), ConnectionRefusedError(), hiredis.ReplyError("LOADING it loads")])
+async def test_a_server_that_is_away_is_asked_again_soon(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch, away: Exception
+) -> None:
+    """An error of a server that is away is retried soon, and is no failure of the task."""
+    keeper = make_keeper(place, database_url)
+    for _ in range(5):
+        async with asyncio.timeout(PATIENCE_S):
+            assert await keeper._pause_after(away) <= worker.RETRY_S
+    assert await read_failing(place.pool, 0) == []
+
+
+@pytest.mark.parametrize("loss", ["SCRIPT FLUSH", "FLUSHALL"])
+async def test_the_pulse_of_an_idle_server_shows_a_loss(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    """While a partition is idle its gate is rarely looked at; but as soon as the server has fewer scripts or keys."""
+    monkeypatch.setattr(worker, "IDLE_LOOK_S", 1_000.0)
+    monkeypatch.setattr(write_behind, "CHECK_S", 1_000.0)
+    monkeypatch.setattr(PartitionWorker, "_background", lambda *_: {})  # other tasks would notice it, too
+    monkeypatch.setattr(worker, "FITNESS_POLL_S", 0.05)
+    asked: Counter[str] = Counter()
+    for name in ("look", "pulse"):
+        monkeypatch.setattr(ServerWatch, name, _counting(name, asked))
+    async with running(make_keeper(place, database_url)):
+        await wait_until(lambda: asked["look"] and asked["pulse"] > 1, "a first look, and an idle server")
+        epoch = (await read_partition(place.pool, 0)).epoch
+        await place.redis.execute_command(*loss.split())
+        await wait_until(lambda: _is_open_after(place, epoch))
+
+
+def _counting(name: str, asked: Counter[str]) -> Callable[..., Awaitable[Any]]:
+    """The method of ServerWatch, whose results are counted."""
+    ask = getattr(ServerWatch, name)
+
+    async def count(*args: Any) -> Any:
+        result = await ask(*args)
+        asked[name] += 1
+        return result
+
+    return count
+
+
+async def _is_open_after(place: Place, epoch: int) -> bool:
+    row = await read_partition(place.pool, 0)
+    return row.epoch > epoch and row.state == "open"
+
+
+async def test_a_failing_task_leaves_the_others_alone(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failing task is restarted and reported; the worker records events, and its other tasks go on."""
+    for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "HEALTHY_AFTER_S"):
+        monkeypatch.setattr(task_supervisor, name, 0.01)
+    is_wrong = True
+    works = Restocker.run
+
+    async def fails(restocker: Restocker, lease: Lease) -> None:
+        if is_wrong:
+            raise ValueError("SECRET-CODE")
+        await works(restocker, lease)
+
+    async def has_failed() -> bool:
+        return any(one.failures > 3 for one in await read_failing(place.pool, 0))
+
+    async def is_well() -> bool:
+        return not await read_failing(place.pool, 0)
+
+    monkeypatch.setattr(Restocker, "run", fails)
+    with capture_logs() as logs:
+        async with running(make_keeper(place, database_url)):
+            await wait_until(has_failed)
+            (failing,) = await read_failing(place.pool, 0)
+            assert (failing.task, failing.reason) == ("restocking", "ValueError")
+            assert _metric("scrip_task_failing", "restocking") == 1
+            assert _metric("scrip_task_failures_total", "restocking") >= failing.failures
+            epoch = (await read_partition(place.pool, 0)).epoch
+            await place.learn()
+            await place.do(redeem.REDEEM, "CODE-70", userId="ann")
+            await wait_until(
+                lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')")
+            )
+            await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-9")])
+            await wait_until(
+                lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9")
+            )
+            assert (await read_partition(place.pool, 0)).epoch == epoch
+            is_wrong = False
+            await wait_until(is_well)
+            assert _metric("scrip_task_failing", "restocking") == 0
+    assert "SECRET" not in str([{**entry, "exc_info": None} for entry in logs])
+
+
+async def test_a_task_that_loses_the_lease(place: Place) -> None:
+    """A task that loses the lease ends the work on the partition, from within a group of errors too."""
+    supervisor = task_supervisor.Supervisor(task_supervisor.TaskFailures(place.pool, 0), fatal=worker._FATAL)
+
+    async def fails() -> None:
+        raise ExceptionGroup("some", [ValueError(), ExceptionGroup("more", [LeaseLost("another has it")])])
+
+    with pytest.raises(LeaseLost):
+        await supervisor.run("task", fails)
+    assert await read_failing(place.pool, 0) == []
+
+
+def _metric(name: str, task: str) -> float:
+    return REGISTRY.get_sample_value(name, {"partition": "0", "task": task}) or 0.0
+
+
+def make_keeper(place: Place, database_url: str) -> PartitionWorker:
+    """A worker's loop on the place's servers."""
+    settings = Settings(redis_url=place.valkey_url, database_url=database_url)
+    return PartitionWorker(
+        Shared(settings, place.pool, LeaseKeeper(place.pool, "tests", 1), LoadedScripts(place.pool)), 0
+    )
+
+
+async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
+    """Run the loop until no rebuild is ordered and the partition is open."""
+
+    async def is_rebuilt() -> bool:
+        return not await rebuild_order(place.pool, 0) and (await read_partition(place.pool, 0)).state == "open"
+
+    async with running(keeper):
+        await wait_until(is_rebuilt)
+
+
+@contextlib.asynccontextmanager
+async def running(keeper: PartitionWorker) -> AsyncIterator[None]:
+    """Run the loop meanwhile."""
+    stopping = asyncio.Event()
+    renewing = asyncio.create_task(keeper._keeper.run())
+    keeping = asyncio.create_task(keeper.run(stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await keeping
+        await cancel(renewing)
+        keeper._redis.close()

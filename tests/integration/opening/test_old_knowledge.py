@@ -1,0 +1,189 @@
+"""Processes and servers with an older state decide nothing: after Postgres was restored, Redis was replaced, or a
+process was stopped (docs/decisions/0014-old-knowledge.md)."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+
+from service.api import configuration_writes
+from service.api.context import Context
+from service.api.durability import is_recorded
+from service.domain.errors import Refusal
+from service.formats.events import event_of_redemption
+from service.hot import decider
+from service.hot.fencing import FRESH_S, Nonce, parse_nonce
+from service.hot.projection import RedisProjector
+from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.operations import coupon_view, redeem, rollback
+from service.record import pool as postgres
+from service.record.facts.recorded_wait import Recorded
+from service.record.partitions.partition_rows import read_partition, take_lease
+from tests.harness.premises import CallingLink
+from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
+from tests.waiting import PATIENCE_S, wait_until
+
+
+async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:
+    """Let Redis's address lead to a server with these keys and scripts."""
+    await place.redis.script_flush()
+    await place.put_back(keys)
+    for text in scripts.texts.values() if scripts else ():
+        await place.redis.script_load(text)
+
+
+def _event_of(redemption: dict[str, str]) -> str:
+    return event_of_redemption(UUID(redemption["redemptionId"]))
+
+
+async def test_an_older_redis_with_an_epoch_of_the_same_number(
+    place: Place, database_url: str, new_database: Callable[..., Awaitable[str]]
+) -> None:
+    """A restored Postgres draws the same epoch again for another Redis; the first Redis then decides nothing, is
+    rebuilt, its own events go into quarantine, and their codes are blocked."""
+    await place.pool.close()
+    backup = await new_database(urlsplit(database_url).path[1:])
+    place.pool = await postgres.connect(database_url)
+    await place.reopen()
+    await place.do(redeem.REDEEM, "CODE-39", userId="ann")  # in the other Redis the opening adds an event here
+    lost = json.loads(await place.do(redeem.REDEEM, "CODE-40", userId="ann"))
+    await place.record()
+    row = await read_partition(place.pool, 0)
+    first, scripts = await place.snapshot(), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
+    fences = {await take_lease(place.pool, 0, "first") for _ in range(9)}
+    await place.pool.close()
+
+    async with await postgres.connect(backup) as place.pool:
+        await _lead_to(place, {}, None)
+        await place.reopen()
+        assert (await read_partition(place.pool, 0)).epoch == row.epoch
+        new = json.loads(await place.do(redeem.REDEEM, "CODE-41", userId="bob", orderId="order-1"))
+        assert _event_of(new) == _event_of(lost)
+        with pytest.raises(Refusal, match="redemption_not_found"):
+            await place.do(rollback.ROLLBACK, lost["redemptionId"])
+        await place.record()
+        assert not fences & {await take_lease(place.pool, 0, "second") for _ in range(99)}
+        whole = await place.everything()
+
+        await _lead_to(place, first, scripts)
+        with pytest.raises(Refusal, match="recovering"):
+            await place.do(coupon_view.READ, "CODE-9")
+        await place.reopen()
+        aside = [b"CODE-39", b"CODE-40"]
+        assert without(await place.everything(), *aside) == without(whole, *aside)
+        await assert_blocked(place, "CODE-39", "CODE-40")
+        assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 2
+        undone = json.loads(await place.do(rollback.ROLLBACK_ORDER, "order-1"))  # not what the older outbox had there
+        assert [one["code"] for one in undone["items"]] == ["CODE-41"]
+
+
+async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: Place) -> None:
+    """On a new connection the API reads the epoch from Postgres before it uses it."""
+    before = place.link.generation
+    await place.redis.client_kill_filter(_type="normal", skipme=True)  # type: ignore[no-untyped-call]
+
+    async def is_connected() -> bool:
+        return place.link.generation > before
+
+    await wait_until(is_connected)
+    with pytest.raises(Refusal, match="recovering"):
+        await place.do(coupon_view.READ, "CODE-9")
+    await place.learn()
+    assert await place.do(coupon_view.READ, "CODE-9")
+
+
+async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(place: Place) -> None:
+    """After another opening the outbox may lack the decision: its end being recorded proves nothing about it."""
+    recorded = Recorded(place.pool)
+    context = cast("Context", SimpleNamespace(decider=place.decider, recorded=recorded))
+    moment = place.decider.moment(0)
+    await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+    await place.record()
+    assert await is_recorded(context, place.caller, moment, wait_s=1)
+    await place.reopen()
+    assert not await is_recorded(context, place.caller, moment, wait_s=1)
+    assert await is_recorded(context, place.caller, place.decider.moment(0), wait_s=1)
+    await recorded.close()
+
+
+class _Link(CallingLink):
+    """A connection that runs a function while a request is in flight."""
+
+    def __init__(self, place: Place, meanwhile: Callable[[], Any], history: str) -> None:
+        self._link, self._meanwhile, self.history = place.link, meanwhile, history
+        self.generation, self.fsynced = place.link.generation, False
+
+    async def call(self, *command: Any) -> Any:
+        reply = await self._link.call(*command)
+        self._meanwhile()
+        return reply
+
+
+async def _followed(place: Place, history: str = "") -> tuple[int, str]:
+    """Load the scripts of the epoch as for a Redis with replicas; the epoch and its nonce."""
+    row = await read_partition(place.pool, 0)
+    nonce = str(Nonce(row.nonce[:16], "postgres", history or place.link.history))
+    for text in Scripts(0, row.epoch, nonce, SERVING).texts.values():
+        await place.redis.script_load(text)
+    return row.epoch, nonce
+
+
+async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With replicas the epoch from Postgres must be younger than FRESH_S, at the request and at its reply."""
+    monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)  # half a second is short on a busy machine
+    epoch, nonce = await _followed(place)
+    place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - FRESH_S["postgres"])
+    with pytest.raises(Refusal, match="recovering"):
+        await place.do(coupon_view.READ, "CODE-9")
+    place.decider.learn(0, epoch, nonce)
+    assert await place.do(coupon_view.READ, "CODE-9")
+    own = parse_nonce(nonce)
+    other = str(own._replace(random=own.random[::-1]))  # the same one would be a turn of the epoch
+    for meanwhile in (
+        lambda: place.decider.learn(0, epoch + 1, other),
+        lambda: monkeypatch.setitem(FRESH_S, "postgres", -1),
+    ):
+        place.decider = decider.Decider(_Link(place, meanwhile, place.link.history))  # type: ignore[arg-type]
+        place.decider.learn(0, epoch, nonce)
+        with pytest.raises(Refusal, match="outcome_unknown"):
+            await place.do(coupon_view.READ, "CODE-9")
+
+
+async def test_a_script_looks_at_the_servers_history(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts reject a primary whose replication history has changed, though its gate and scripts are the same."""
+    monkeypatch.setitem(FRESH_S, "postgres", PATIENCE_S)
+    epoch, nonce = await _followed(place, "f" * 40)
+    place.decider = decider.Decider(_Link(place, lambda: None, ""))  # type: ignore[arg-type]
+    place.decider.learn(0, epoch, nonce)
+    with pytest.raises(Refusal, match="recovering"):
+        await place.do(coupon_view.READ, "CODE-9")
+
+
+@pytest.mark.parametrize("meanwhile", ["time passes", "another epoch opens"])
+async def test_a_change_that_took_too_long_is_not_put_into_redis(
+    place: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """The API does not project a change that took longer than MAX_AGE_S, or after another epoch opened."""
+    put: list[str] = []
+
+    async def write() -> None:
+        put.append("a change")
+
+    context = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=RedisProjector(place.decider.run))
+    await configuration_writes.Change(cast("Context", context), 0).project(1, write())
+    assert put == ["a change"]
+    change = configuration_writes.Change(cast("Context", context), 0)
+    if meanwhile == "time passes":
+        monkeypatch.setattr(configuration_writes, "MAX_AGE_S", 0)
+    else:
+        await place.reopen()
+    with pytest.raises(Refusal, match="outcome_unknown"):
+        await change.project(2, write())
+    assert put == ["a change"]

@@ -1,0 +1,162 @@
+"""A Postgres that is older than Redis never replaces what Redis has (docs/decisions/0074-older-postgres.md)."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import pytest_asyncio
+
+from service.domain.code_requests import CodeLine
+from service.domain.errors import Refusal
+from service.formats import key_names
+from service.operations import redeem
+from service.record.config.code_rows import add_codes
+from service.record.partitions.openings import order_rebuild
+from service.record.partitions.partition_rows import read_partition
+from service.worker.older_postgres import PostgresOlder
+from tests.integration.opening.opening_fixtures import NewDatabase, Place, back_up, restored, trim
+
+_OUTBOX = key_names.outbox(0)
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _pool_closed(place: Place) -> AsyncIterator[None]:
+    yield
+    await place.pool.close()
+
+
+async def _sell(place: Place, codes: int = 3) -> None:
+    """Redeem codes, and record that."""
+    for n in range(40, 40 + codes):
+        await place.do(redeem.REDEEM, f"CODE-{n}", userId="ann")
+    await place.record()
+
+
+async def _more_sales(place: Place) -> None:
+    await _sell(place)
+    await trim(place)
+
+
+async def _an_upload(place: Place) -> None:
+    """The last event is the answer of an upload, and no fact is left in the outbox."""
+    await _sell(place)
+    row = await read_partition(place.pool, 0)
+    await place.redis.xadd(
+        _OUTBOX, {"d": f"K {place.caller.workspace} 1800000000000", "r": "{}"}, id=f"{row.epoch}-{row.cursor_seq + 1}"
+    )
+    await place.record()
+    await trim(place)
+
+
+async def _a_recovery(place: Place) -> None:
+    """Redis lost its end, which was applied again and never was in its outbox."""
+    kept = await place.snapshot()
+    await _sell(place)
+    await place.put_back(kept)
+    await place.reopen()
+
+
+async def _a_rebuild(place: Place) -> None:
+    await _sell(place)
+    await place.rebuild()
+
+
+async def _configuration(place: Place) -> None:
+    await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1")])
+    await place.reopen()
+
+
+async def _a_retired_book(place: Place) -> None:
+    await place.redis.set(key_names.retired(0), "1")
+    await place.pool.execute("UPDATE partitions SET retirements = 1")
+
+
+@pytest.mark.parametrize(
+    ("change", "lacks"),
+    [
+        (_more_sales, "3 events or more"),
+        (_an_upload, "4 events or more"),
+        (_a_recovery, "1 event or more"),
+        (_a_rebuild, "1 event or more"),
+        (_configuration, "1 configuration change"),
+        (_a_retired_book, "1 book retirement"),
+    ],
+)
+async def test_redis_stays_as_it_is(
+    place: Place,
+    database_url: str,
+    new_database: NewDatabase,
+    change: Callable[[Place], Awaitable[None]],
+    lacks: str,
+) -> None:
+    """If Postgres lacks anything that Redis has, the opening changes nothing in Redis, the partition stays closed, and
+    says what is missing. With the newer Postgres it opens again, and nothing was lost."""
+    older = await back_up(place, database_url, new_database)
+    await change(place)
+    before = await place.snapshot()
+    async with restored(place, older):
+        for _ in range(2):
+            with pytest.raises(PostgresOlder, match=lacks):
+                await place.open()
+            row = await read_partition(place.pool, 0)
+            assert (row.state, lacks in (row.lacks or "")) == ("closed", True)
+    assert {name: value for name, (value, _) in (await place.snapshot()).items()} == {
+        name: value for name, (value, _) in before.items()
+    }
+    whole = await place.everything()
+    await place.reopen()
+    assert await place.everything() == whole
+    assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    assert (await read_partition(place.pool, 0)).lacks is None
+
+
+async def test_what_is_in_the_outbox_is_recorded(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """If the outbox reaches back to the older Postgres, the opening records the rest, also of epochs that it lost."""
+    older = await back_up(place, database_url, new_database)
+    await _sell(place)
+    await place.reopen()
+    await place.do(redeem.REDEEM, "CODE-50", userId="ann")
+    await place.record()
+    whole = await place.everything()
+    async with restored(place, older):
+        await place.reopen()
+        assert await place.everything() == whole
+        codes = "SELECT code FROM redemptions WHERE code IN ('CODE-40', 'CODE-41', 'CODE-42', 'CODE-50') ORDER BY code"
+        assert len(await place.pool.fetch(codes)) == 4
+        with pytest.raises(Refusal, match="coupon_redeemed"):
+            await place.do(redeem.REDEEM, "CODE-40", userId="bob")
+
+
+async def test_both_restored_to_different_times(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """A Redis that was restored, too, stays as it is if the older Postgres lacks any of its events."""
+    older = await back_up(place, database_url, new_database)
+    await _more_sales(place)
+    older_redis = await place.snapshot()
+    await place.do(redeem.REDEEM, "CODE-50", userId="ann")
+    await place.record()
+    await place.put_back(older_redis)
+    async with restored(place, older):
+        with pytest.raises(PostgresOlder, match="3 events or more"):
+            await place.open()
+
+
+async def test_an_empty_redis_has_nothing_to_lose(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """An older Postgres beside an empty Redis opens."""
+    older = await back_up(place, database_url, new_database)
+    await _sell(place)
+    await place.redis.flushall()
+    async with restored(place, older):
+        await place.open()
+
+
+async def test_an_operator_accepts_the_loss(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """By order Redis is rebuilt from the older Postgres."""
+    older = await back_up(place, database_url, new_database)
+    await _more_sales(place)
+    async with restored(place, older):
+        await order_rebuild(place.pool, 0, "an operator ordered it")
+        with pytest.raises(PostgresOlder):
+            await place.open()
+        await order_rebuild(place.pool, 0, "an operator ordered it", "discard")
+        await place.reopen()
+        assert (await read_partition(place.pool, 0)).lacks is None
+        await place.do(redeem.REDEEM, "CODE-40", userId="bob")

@@ -1,0 +1,171 @@
+"""What an opening keeps of a Redis, applies again, and rebuilds. test_interleavings.py stops it at each step."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.domain.code_requests import CodeLine
+from service.formats import key_names
+from service.hot.redis_server import Fenced
+from service.operations import assign, checkout, coupon_view, redeem, rollback, unassign
+from service.record.config.code_rows import add_codes
+from service.record.partitions.openings import order_rebuild
+from service.record.partitions.partition_rows import LeaseLost, close_partition, read_partition
+from service.worker import opening
+from service.worker.restorer import Restorer
+from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
+
+_MARK = "{p0}:mend"
+_DAMAGES: dict[str, list[tuple[str, ...]]] = {
+    **{
+        f"a list as {kind}": [("DEL", name := key_names.Key(0, 0, kind).name), ("LPUSH", name, "x")]
+        for kind in key_names.OWN
+    },
+    "the mark of an unfinished rebuild": [("SET", _MARK, "whole"), ("DEL", "{w}c:CODE-1")],
+    "another layout of the keys": [("SET", key_names.layout(0), "0"), ("SET", "{w}c:CODE-9", "of an older layout")],
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGES)
+async def test_a_damaged_redis_is_rebuilt(place: Place, damage: str) -> None:
+    """A Redis with this damage is rebuilt whole from the record, though its anchor is there."""
+    before = await place.everything()
+    for command in _DAMAGES[damage]:
+        await place.redis.execute_command(*(part.replace("{w}", place.caller.prefix) for part in command))
+    await place.open()
+    assert (await place.recovery())[0] == "whole"
+    assert await place.everything() == before
+    assert await place.redis.get(_MARK) is None
+    assert await place.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
+    await place.learn()
+    assert b'"available"' in await place.do(coupon_view.READ, "CODE-9")
+
+
+@pytest.mark.parametrize("kind", ["b", "c", "d", "n", "o", "s", "u"])
+async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) -> None:
+    """If a recovery meets a list, it orders a rebuild: the next opening deletes all keys, and opens."""
+    behind = await place.snapshot()
+    await place.do(redeem.REDEEM, "CODE-1", userId="ann", orderId="o1")
+    await place.do(redeem.REDEEM, "MANY-1", userId="u0", orderId="o20")
+    await place.do(assign.ASSIGN_CODE, "CODE-20", userId="ann")
+    await place.record()
+    expected = await place.everything()
+    await place.put_back(behind)
+    for key in [key for name in behind if (key := key_names.parse_key(name.decode())) and key.kind == kind]:
+        await place.redis.delete(key.name)
+        await place.redis.lpush(key.name, "x")  # type: ignore[misc]
+    with pytest.raises(Fenced, match="another type"):
+        await place.open()
+    await place.open()
+    assert await place.everything() == expected
+    assert (await place.recovery())[0] == "whole"
+
+
+async def test_the_pause_for_other_processes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts from when the partition is closed. What is configured until its end is in Redis when the gate opens."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+
+    async def close(*args: Any) -> None:
+        await close_partition(*args)
+        clock.now = 100.0
+
+    async def configure(begun: opening.Begun) -> None:
+        assert begun.settled_at == 100.0
+        assert (await read_partition(place.pool, 0)).state == "closed"
+        await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1")])
+
+    monkeypatch.setattr(opening, "time", clock)
+    monkeypatch.setattr(opening, "close_partition", close)
+    monkeypatch.setattr(opening.Begun, "until_settled", configure)
+    await place.reopen()
+    assert b'"available"' in await place.do(coupon_view.READ, "LATE-1")
+
+
+async def _more(place: Place) -> None:
+    """Nine more facts of all kinds, and configuration; recorded."""
+    workspace, book = place.caller.workspace, 1
+    await add_codes(place.pool, workspace, 0, book, [CodeLine("LATE-1"), CodeLine("LATE-2", owner_id="zoe")])
+    await place.reopen()
+    await place.do(assign.ASSIGN_CODE, "LATE-1", "late-1", userId="ann")
+    await place.do(redeem.REDEEM, "CODE-20", "late-2", userId="ann", orderId="late", orderValue="7.00")
+    await place.do(redeem.REDEEM, "MANY-1", userId="u9")
+    await place.do(unassign.UNASSIGN, "LATE-2")
+    await place.do(rollback.ROLLBACK_ORDER, "o5", "late-3")
+    few = await place.pool.fetchval("SELECT book_id FROM books WHERE name = 'f'")
+    bought = {"orderValue": "3", "giftBookId": str(few), "userId": "bob"}
+    await place.do(checkout.CHECKOUT, "", "late-4", code="CODE-21", orderId="late-c", **bought)
+    await place.do(checkout.CHECKOUT, "", "late-5", orderId="late-n", orderValue="3", userId="bob")
+    await place.do(rollback.ROLLBACK_ORDER, "late-c")
+    assert await place.record() > 8
+
+
+@pytest.mark.parametrize("other", ["user", "time", "ahead"])
+async def test_a_forked_redis_is_rebuilt(place: Place, other: str) -> None:
+    """A Redis whose last event differs from the record's, or that is ahead of it, is rebuilt whole; its other events go
+    into quarantine, and their codes are blocked."""
+    kept = await place.snapshot()
+    fork = f"CODE-{30 if other == 'user' else 31}"
+    await place.do(assign.ASSIGN_CODE, fork, userId="ann")
+    forked = await place.snapshot()
+    await place.put_back(kept)
+    await place.do(
+        assign.ASSIGN_CODE, fork if other == "time" else "CODE-30", userId="bob" if other == "user" else "ann"
+    )
+    await place.record()
+    await _more(place)
+    before = await place.everything()
+    await place.put_back(forked)
+    if other == "ahead":
+        await place.redis.xadd("{p0}:outbox", {"d": "A 1 1 CODE-40 ann 1 1", "r": "{}"}, id=f"{10**6}-1")
+    await place.open()
+    assert (await place.recovery())[0] == "whole"
+    aside = [fork, "CODE-40"] if other == "ahead" else [fork]
+    names = [code.encode() for code in aside]
+    assert without(await place.everything(), *names) == without(before, *names)
+    await place.learn()
+    await assert_blocked(place, *aside)
+    assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == len(aside)
+
+    await order_rebuild(place.pool, 0, "an operator ordered it")
+    with capture_logs() as logs:
+        await place.open()
+    assert "rebuilt" in (events := [entry["event"] for entry in logs])
+    assert "events_set_aside" not in events  # they were logged once
+
+
+async def test_recovered_facts_are_not_applied_again(place: Place) -> None:
+    """A Redis as it was at the end of a recovery gets the recovered facts no second time."""
+    kept = await place.snapshot()
+    await _more(place)
+    await place.put_back(kept)
+    await place.open()
+    assert (await place.recovery())[0] == "tail"
+    mended = await place.snapshot()
+    await place.learn()
+    await place.do(assign.ASSIGN_CODE, "CODE-50", userId="ann")
+    assert await place.record() == 1
+    before = await place.everything()
+    await place.put_back(mended)
+    await place.open()
+    assert await place.everything() == before
+
+
+async def test_a_recovery_from_another_postgres_is_not_entered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Postgres was restarted during a recovery, the opening fails and the next one recovers again."""
+    before, cursor = await place.everything(), (await read_partition(place.pool, 0)).cursor
+    mended = Restorer.append_recovery_entry
+
+    async def started_anew(self: Restorer) -> None:
+        await mended(self)
+        await place.pool.execute("VACUUM FULL config_versions")
+
+    await place.redis.flushall()
+    with monkeypatch.context() as patched:
+        patched.setattr(Restorer, "append_recovery_entry", started_anew)
+        with pytest.raises(LeaseLost, match="restarted while"):
+            await place.open()
+    assert (await read_partition(place.pool, 0)).cursor == cursor
+    await place.open()
+    assert await place.everything() == before

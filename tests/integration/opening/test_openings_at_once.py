@@ -1,0 +1,91 @@
+"""Openings of many partitions at once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from service.hot.redis_server import Server
+from service.record.partitions.openings import order_rebuild
+from service.record.partitions.partition_rows import read_partitions
+from service.worker import restorer
+from service.worker.opening_turns import OPENINGS_AT_ONCE
+from service.worker.restorer import Restorer
+from tests.integration.opening.fleet import Fleet
+from tests.integration.opening.test_connection import connected
+from tests.waiting import PATIENCE_S, wait_until
+
+
+@pytest.fixture
+def partitions() -> int:
+    return 9
+
+
+@pytest.mark.parametrize("is_ordered", [False, True])
+async def test_all_partitions_are_rebuilt_at_once(
+    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch, is_ordered: bool
+) -> None:
+    """One worker rebuilds more partitions than it has connections to Postgres, four at a time. If Redis is empty, all
+    are closed at once; if rebuilds were ordered, each is closed when its turn comes."""
+    monkeypatch.setattr(restorer, "PROGRESS_S", 0)
+    redoes, holding, most = Restorer._redo_facts, 0, 0
+    is_expected = asyncio.Event()
+
+    async def redo(*args: Any) -> int:
+        nonlocal holding, most
+        holding += 1
+        most = max(most, holding)
+        async with asyncio.timeout(PATIENCE_S):
+            await is_expected.wait()  # with a connection to Postgres
+        try:
+            return await redoes(*args)
+        finally:
+            holding -= 1
+
+    await fleet.start("a")
+    await fleet.until_shared(9)
+    await fleet.learn()
+    redeemed = [await fleet.redeem(partition) for partition in range(fleet.partitions)]
+    await wait_until(lambda: _are_recorded(fleet, redeemed))
+    before = {row.id: row.epoch for row in await read_partitions(fleet.pool)}
+    monkeypatch.setattr(Restorer, "_redo_facts", redo)
+
+    async def is_closed() -> bool:
+        closed = [row for row in await read_partitions(fleet.pool) if row.epoch > before[row.id]]
+        return holding == OPENINGS_AT_ONCE and len(closed) == (OPENINGS_AT_ONCE if is_ordered else fleet.partitions)
+
+    if is_ordered:
+        for partition in before:
+            await order_rebuild(fleet.pool, partition, "a test")
+    else:
+        await redis.flushall()
+    await wait_until(is_closed)
+    is_expected.set()
+
+    async def is_rebuilt() -> bool:
+        rows = await read_partitions(fleet.pool)
+        return all(row.epoch > before[row.id] and row.state == "open" for row in rows)
+
+    await wait_until(is_rebuilt)
+    assert most == OPENINGS_AT_ONCE
+    assert await fleet.pool.fetch("SELECT task, reason FROM failing_tasks") == []
+    await fleet.learn()
+    assert {await fleet.redeem(partition) for partition in range(fleet.partitions)} - {*redeemed}
+
+
+@pytest.mark.parametrize("joins", [True, False])
+async def test_a_rewrite_that_is_under_way(joins: bool) -> None:
+    """It serves an opening that needs a file without an old end, but not a rebuild, whose writes it may lack."""
+    state = "aof_enabled:1\r\naof_rewrite_in_progress:{}\r\naof_rewrite_scheduled:0\r\naof_last_bgrewrite_status:ok\r\n"
+    async with connected(lambda _: b"+Background append only file rewriting started\r\n") as (server, connection):
+        server.info = state.format(1).encode()
+        rewriting = asyncio.create_task(Server(connection, 0).rewrite_file(joins=joins))
+        await wait_until(lambda: any(b"INFO" in chunk for chunk in server.chunks))
+        server.info = state.format(0).encode()
+        assert await rewriting
+        assert server.commands == ([] if joins else [["BGREWRITEAOF"]])
+
+
+async def _are_recorded(fleet: Fleet, redeemed: list[str]) -> bool:
+    return len(await fleet.recorded()) == len(redeemed)

@@ -1,0 +1,163 @@
+"""What only Redis has is carried over into an older Postgres, or dropped (docs/decisions/0077-recover.md)."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from service.domain.code_requests import CodeLine
+from service.domain.errors import Refusal
+from service.formats import key_names
+from service.hot.connection import Broken, connect
+from service.hot.redis_server import Server
+from service.operations import assign, redeem, rollback, unassign
+from service.reconcile.comparison import reconcile
+from service.record.config.code_rows import add_codes
+from service.record.partitions.openings import SurplusChoice, order_rebuild
+from service.worker.surplus_survey import Report, SurplusSurvey
+from tests.integration.opening.opening_fixtures import NewDatabase, Place, assert_blocked, back_up, restored, trim
+
+_LOST = ["CODE-40", "CODE-41", "CODE-42", "CODE-44", "CODE-9", "MANY-1", "LATE-1"]
+"""Codes that are sold by events that nobody has any more."""
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _pool_closed(place: Place) -> AsyncIterator[None]:
+    yield
+    await place.pool.close()
+
+
+async def _sell(place: Place) -> None:
+    """Sell codes in every way. Of what comes first, the outbox keeps nothing."""
+    workspace = place.caller.workspace
+    await add_codes(place.pool, workspace, 0, 1, [CodeLine("LATE-1")])
+    await place.reopen()
+    for n in range(40, 43):
+        await place.do(redeem.REDEEM, f"CODE-{n}", userId="ann", orderId=f"lost-{n}", orderValue="10.00")
+    await place.do(assign.ASSIGN_CODE, "CODE-43", userId="cid")
+    await place.do(assign.ASSIGN_CODE, "CODE-44", userId="cid")
+    await place.do(redeem.REDEEM, "CODE-44", userId="cid")
+    await place.do(redeem.REDEEM, "CODE-9", userId="ann", orderId="kept")
+    await place.do(rollback.ROLLBACK_ORDER, "kept", restore=False)
+    await place.do(redeem.REDEEM, "MANY-1", userId="dan")
+    await place.do(redeem.REDEEM, "LATE-1", userId="ann")
+    await place.do(rollback.ROLLBACK_ORDER, "o5")
+    await place.do(unassign.UNASSIGN, "CODE-1")
+    await place.record()
+    await trim(place)
+    await place.do(redeem.REDEEM, "CODE-50", "key-50", userId="ann", orderId="o50", orderValue="10.00")
+    await place.do(assign.ASSIGN_CODE, "CODE-51", userId="eve")
+    await place.record()
+
+
+async def _plan(place: Place) -> Report:
+    connection = await connect(place.valkey_url, "tests")
+    try:
+        survey = SurplusSurvey(Server(connection, 0), place.pool)
+        assert [one.is_whole async for page in survey.outbox() for one in page] == [True] * 3
+        found = [sold async for page in survey.codes() for sold in page]
+    finally:
+        connection.close()
+    assert len([sold for sold in found if not sold.is_whole]) == survey.report.blocked
+    return survey.report
+
+
+async def _order(place: Place, choice: SurplusChoice) -> None:
+    await order_rebuild(place.pool, 0, "an operator chose", choice)
+
+
+async def test_the_plan_tells_all(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """The figures are what was done since the back-up, and reading them changes nothing."""
+    older = await back_up(place, database_url, new_database)
+    await _sell(place)
+    before = await place.snapshot()
+    async with restored(place, older):
+        report = await _plan(place)
+        assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    assert {name: value for name, (value, _) in (await place.snapshot()).items()} == {
+        name: value for name, (value, _) in before.items()
+    }
+    assert report.counts() == {
+        "recorded": 3,  # with the anchor, which is the end of CODE-1's assignment
+        "assigned": 2,  # CODE-43 and CODE-44
+        "blocked": len(_LOST),
+        "freed": len(_LOST) - 1 + 3,  # those without LATE-1, which Postgres does not have; CODE-43, CODE-50, CODE-51
+        "returned": 1,  # the order o5
+        "orders": 3,
+        "users": 3,  # ann, cid and dan
+        "unknown_codes": 1,
+        "unknown_books": 0,
+        "absent_books": 0,
+    }
+    assert sorted(code for _, code in report.listed) == sorted(_LOST)
+
+
+async def test_all_is_carried_over(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """What the outbox has is recorded, as are assignments; every other sold code is blocked, with its event and order.
+    A worker that dies at any step leaves nothing out, and does nothing twice."""
+    older = await back_up(place, database_url, new_database)
+    await _sell(place)
+    async with restored(place, older):
+        await _order(place, "apply")
+        for step in range(4, 200, 5):
+            try:
+                await place.open(dies_after=step)
+                break
+            except Broken:
+                continue
+        await place.learn()
+        await assert_blocked(place, *[code for code in _LOST if code != "LATE-1"])
+        for code in ("CODE-50", "CODE-43", "CODE-51"):
+            with pytest.raises(Refusal, match=r"coupon_redeemed|coupon_assigned_to_other"):
+                await place.do(redeem.REDEEM, code, userId="bob")
+        with pytest.raises(Refusal, match="coupon_not_found"):
+            await place.do(redeem.REDEEM, "LATE-1", userId="bob")
+        rows = await place.pool.fetch("SELECT d, resolution FROM quarantine ORDER BY d")
+        words = [row["d"].decode().split(" ") for row in rows]
+        assert sorted(word[3] for word in words) == sorted(_LOST)
+        assert {word[3]: word[5] for word in words if len(word) > 5} == {
+            f"CODE-{n}": f"lost-{n}" for n in range(40, 43)
+        }
+        assert {row["resolution"] for row in rows} == {None}
+        facts = await place.pool.fetch("SELECT kind, code, user_id FROM facts WHERE code IN ('CODE-43', 'CODE-50')")
+        assert sorted(map(tuple, facts)) == [("A", "CODE-43", "cid"), ("R", "CODE-50", "ann")]
+        outcome = await reconcile(place.valkey_url, place.pool, 0, repair=False)
+        assert (outcome.differing, outcome.unsettled) == ({}, 0)
+
+
+async def test_all_is_discarded(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """Exactly what the plan announces is free again. The outbox's events are kept, and block nothing."""
+    older = await back_up(place, database_url, new_database)
+    await _sell(place)
+    async with restored(place, older):
+        freed = (await _plan(place)).freed
+        await _order(place, "discard")
+        await place.reopen()
+        free = ["CODE-40", "CODE-41", "CODE-42", "CODE-43", "CODE-44", "CODE-9", "CODE-50", "CODE-51", "MANY-1"]
+        for code in free:
+            await place.do(redeem.REDEEM, code, userId="bob")
+        assert len(free) == freed
+        rows = await place.pool.fetch("SELECT resolution FROM quarantine")
+        assert [row["resolution"] for row in rows] == ["release"] * 3
+
+
+async def test_a_retired_book_is_switched_off(place: Place, database_url: str, new_database: NewDatabase) -> None:
+    """A book of which Redis has no code, since it was retired after the back-up, is not sold again. One that only Redis
+    has is named."""
+    workspace = place.caller.workspace
+    few = key_names.prefix(0, workspace)
+    older = await back_up(place, database_url, new_database)
+    row = await place.pool.fetchrow("SELECT * FROM workspaces WHERE workspace = $1", workspace)
+    assert row
+    await place.pool.execute("UPDATE partitions SET retirements = 1")
+    await place.redis.set(key_names.retired(0), "1")
+    for n in range(5):
+        await place.redis.hdel(key_names.directory(few, key_names.bucket(f"FEW-{n}")), f"FEW-{n}")
+    await place.redis.hset(key_names.books(few), "7d9f1a52-0000-4000-8000-000000000000", "9")
+    async with restored(place, older):
+        await _order(place, "apply")
+        await place.reopen()
+        with pytest.raises(Refusal, match="book_inactive"):
+            await place.do(redeem.REDEEM, "FEW-4", userId="bob")
+        switched = await place.pool.fetch("SELECT action FROM audit WHERE action = 'recovery.switched_off'")
+        assert len(switched) == 1

@@ -1,0 +1,253 @@
+"""Versions side by side: whose scripts Redis has, and which versions fit a database."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from service.api.context import Context
+from service.common.config import Settings
+from service.formats import number
+from service.hot.connection import Connection, connect
+from service.hot.redis_server import Server
+from service.hot.scripts import Scripts, templates, version
+from service.operations import redeem
+from service.record import migrations, versions
+from service.record.partitions.partition_rows import check_partitions, ensure_partitions, read_partition
+from service.record.versions import WrongNumber, renew_process, store_scripts, stored_versions
+from service.serving.wiring import _watch_scripts
+from service.worker import versions as worker_versions
+from service.worker.lease_keeper import LeaseKeeper
+from service.worker.opening import Opening
+from service.worker.partition_worker import PartitionWorker, Shared
+from service.worker.versions import LoadedScripts
+from service.worker.write_behind import Flusher
+from tests.integration.opening.opening_fixtures import Place
+from tests.integration.recording.record_fixtures import take_partition
+from tests.waiting import running, wait_until
+
+
+def make_version(name: str) -> dict[str, str]:
+    """The scripts of another version: the same, with other digests."""
+    return {script: f"{text}-- {name}\n" for script, text in templates().items()}
+
+
+OTHER, NEWEST = make_version("other"), make_version("newest")
+
+
+async def compose(place: Place, texts: Mapping[str, str]) -> Scripts:
+    """A version's scripts for the partition's epoch."""
+    row = await read_partition(place.pool, 0)
+    return Scripts(0, row.epoch, row.nonce, list(texts), template_of=texts.__getitem__)
+
+
+@contextlib.asynccontextmanager
+async def connected(place: Place) -> AsyncIterator[Server]:
+    connection: Connection = await connect(place.valkey_url, "tests")
+    yield Server(connection, 0)
+    connection.close()
+
+
+async def has(place: Place, texts: Mapping[str, str]) -> bool:
+    """Whether Redis has all scripts of a version for the partition's epoch."""
+    async with connected(place) as server:
+        return await server.has(await compose(place, texts))
+
+
+@contextlib.asynccontextmanager
+async def working(place: Place, database_url: str, others: LoadedScripts | None = None) -> AsyncIterator[None]:
+    """A worker runs meanwhile, and has opened the partition."""
+    settings = Settings(redis_url=place.valkey_url, database_url=database_url)
+    leases, stopping = LeaseKeeper(place.pool, "tests", 1), asyncio.Event()
+    leases[0].is_due.set()
+    keeper = PartitionWorker(Shared(settings, place.pool, leases, others or LoadedScripts(place.pool)), 0)
+    keeping = asyncio.create_task(keeper.run(stopping))
+    try:
+        await wait_until(lambda: keeper._task == "keeping")
+        yield
+    finally:
+        stopping.set()
+        await keeping
+
+
+async def test_scripts_are_composed_the_same_by_another_version(place: Place) -> None:
+    """The templates that a version stores, filled by another for an epoch, have the digests that the version calls."""
+    await store_scripts(place.pool, version(), templates())
+    stored = await versions.read_scripts(place.pool, version())
+    assert stored
+    assert (await compose(place, stored)).digests == place.decider._digests[0]
+
+
+async def test_an_opening_loads_the_scripts_of_versions_that_run(place: Place) -> None:
+    """Redis has the scripts of the last version that migrated, and of running processes; not of versions that ended."""
+    ended = make_version("ended")
+    for name, texts in (("ended", ended), ("other", OTHER), ("newest", NEWEST)):
+        await store_scripts(place.pool, name, texts)
+    await renew_process(place.pool, uuid4(), "api", "other")
+    await renew_process(place.pool, uuid4(), "api", "never stored")
+    others, fence = LoadedScripts(place.pool), await take_partition(place.pool)
+    await others.refresh()
+    async with connected(place) as server:
+        await Opening(server, place.pool, Flusher(place.outbox, place.pool, 0, fence), fence, others).run()
+    assert [await has(place, texts) for texts in (templates(), OTHER, NEWEST, ended)] == [True, True, True, False]
+
+
+async def test_another_versions_worker_takes_over_without_an_opening(place: Place, database_url: str) -> None:
+    """A worker finds only another version's scripts in Redis: it loads its own, and the epoch goes on."""
+    epoch = (await read_partition(place.pool, 0)).epoch
+    await store_scripts(place.pool, "other", OTHER)
+    await place.redis.script_flush()
+    async with connected(place) as server:
+        await server.load(await compose(place, OTHER))
+    async with working(place, database_url):
+        assert (await read_partition(place.pool, 0)).epoch == epoch
+        assert await has(place, templates())
+        await place.do(redeem.REDEEM, "CODE-50", userId="ann")
+
+
+async def test_a_redis_without_any_versions_scripts_is_opened(place: Place, database_url: str) -> None:
+    """A Redis that restarted has no scripts, so it may have lost data: a worker opens it, although versions are
+    stored. One script that is missing is enough."""
+    await store_scripts(place.pool, "other", OTHER)
+    epoch = (await read_partition(place.pool, 0)).epoch
+    await place.redis.script_flush()
+    partly = await compose(place, OTHER)
+    for text in list(partly.texts.values())[1:]:
+        await place.redis.script_load(text)
+    async with working(place, database_url):
+        assert (await read_partition(place.pool, 0)).epoch > epoch
+
+
+async def test_scripts_of_another_layout_are_neither_loaded_nor_taken_over(place: Place, database_url: str) -> None:
+    """A version with another layout of Redis's keys gets no scripts in this one's epoch, and a worker that finds only
+    its scripts opens the partition."""
+    await store_scripts(place.pool, "other", OTHER, layout="another")
+    others = LoadedScripts(place.pool)
+    await others.refresh()
+    epoch = (await read_partition(place.pool, 0)).epoch
+    await place.redis.script_flush()
+    async with connected(place) as server:
+        await server.load(await compose(place, OTHER))
+    async with working(place, database_url, others):
+        assert (await read_partition(place.pool, 0)).epoch > epoch
+        assert not await has(place, OTHER)
+
+
+async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, database_url: str) -> None:
+    """When another version migrates, a worker that runs loads its scripts into the open epoch; so it does when a
+    process of an earlier version starts."""
+    await store_scripts(place.pool, "other", OTHER)
+    others = LoadedScripts(place.pool)
+    async with working(place, database_url, others):
+        epoch = (await read_partition(place.pool, 0)).epoch
+        await store_scripts(place.pool, "newest", NEWEST)
+        await others.refresh()
+        await wait_until(lambda: has(place, NEWEST))
+        assert not await has(place, OTHER)
+        await renew_process(place.pool, uuid4(), "api", "other")
+        await others.refresh()
+        await wait_until(lambda: has(place, OTHER))
+        assert (await read_partition(place.pool, 0)).epoch == epoch
+
+
+async def test_a_redis_that_lost_its_scripts_gets_no_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker loads another version's scripts only while Redis has the worker's own."""
+    await store_scripts(place.pool, "other", OTHER)
+    others = LoadedScripts(place.pool)
+    await others.refresh()
+    await place.redis.script_flush()
+    looks, look = [], Server.has
+
+    async def count(server: Server, scripts: Scripts) -> bool:
+        looks.append(has_scripts := await look(server, scripts))
+        return has_scripts
+
+    monkeypatch.setattr(Server, "has", count)
+    monkeypatch.setattr(worker_versions, "LOOK_S", 0.01)
+    async with connected(place) as server, running(others.keep_loaded(server, await compose(place, templates()))):
+        await wait_until(lambda: len(looks) > 1, "a second look")
+    assert not any(looks)
+    assert not await has(place, OTHER)
+
+
+async def test_versions_that_nothing_needs_are_deleted(place: Place) -> None:
+    """Postgres keeps the scripts of the last three versions that migrated, and of those that run."""
+    await renew_process(place.pool, uuid4(), "worker", "v0")
+    for n in range(6):
+        await store_scripts(place.pool, f"v{n}", OTHER)
+    assert await stored_versions(place.pool) == ["v5", "v4", "v3", "v0"]
+    await place.pool.execute("UPDATE processes SET seen_at = now() - interval '2 minutes'")
+    await store_scripts(place.pool, "v4", OTHER)
+    assert await stored_versions(place.pool) == ["v4", "v5", "v3"]
+
+
+async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
+    """An API process can't decide until Redis has its version's scripts."""
+    context: Any = Context(Settings(), place.pool, place.decider, *[None] * 6)  # type: ignore[arg-type]
+    context.open_partitions = frozenset({0})
+    await place.redis.script_flush()
+    with capture_logs() as logs:
+        async with running(_watch_scripts(context)):
+            await wait_until(lambda: any(line["event"] == "scripts_not_loaded" for line in logs))
+            assert not context.can_decide
+            async with connected(place) as server:
+                await server.load(await compose(place, templates()))
+            await wait_until(lambda: context.can_decide)
+
+
+@pytest.mark.parametrize(
+    ("own", "database", "fits"), [(2, 1, True), (2, 2, True), (2, 3, True), (3, 1, False), (1, 3, False)]
+)
+async def test_versions_next_to_each_other_fit(
+    pool: asyncpg.Pool, database_url: str, monkeypatch: pytest.MonkeyPatch, own: int, database: int, fits: bool
+) -> None:
+    """A process starts and `scrip migrate` runs if the database's number differs by at most one. The database keeps the
+    larger number."""
+    await pool.execute("UPDATE formats SET number = $1", database)
+    use_number(monkeypatch, own)
+    if fits:
+        await check_partitions(pool)
+        assert await migrations.migrate(database_url) == []
+    else:
+        for refused in (check_partitions(pool), ensure_partitions(pool, 1), migrations.migrate(database_url)):
+            with pytest.raises(WrongNumber, match=rf"has formats {database}, and this version has formats {own}"):
+                await refused
+    assert await versions.read_number(pool) == (max(own, database) if fits else database)
+
+
+async def test_a_migration_waits_for_processes_two_steps_behind(
+    pool: asyncpg.Pool, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scrip migrate` refuses while a process runs that doesn't fit its version. That process, if it was only asleep,
+    stops itself afterwards."""
+    asleep = uuid4()
+    await renew_process(pool, asleep, "api", "v1")
+    await pool.execute("UPDATE formats SET number = 2")
+    use_number(monkeypatch, 3)
+    with pytest.raises(WrongNumber, match="a process with formats 1 still runs"):
+        await migrations.migrate(database_url)
+    await pool.execute("UPDATE processes SET seen_at = now() - interval '2 minutes'")
+    await migrations.migrate(database_url)
+    use_number(monkeypatch, 1)
+    with pytest.raises(WrongNumber):
+        await renew_process(pool, asleep, "api", "v1")
+
+
+async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, database_url: str) -> None:
+    """To go back, the previous version migrates and starts on a database with a migration that it doesn't know."""
+    await pool.execute("INSERT INTO migrations (number, name, sha256) VALUES (9999, '9999_new', '')")
+    await pool.execute("UPDATE formats SET number = $1", number.NUMBER + 1)
+    assert await migrations.migrate(database_url) == []
+    async with pool.acquire() as connection:
+        assert await migrations.missing(connection) == []  # type: ignore[arg-type]
+
+
+def use_number(monkeypatch: pytest.MonkeyPatch, own: int) -> None:
+    """Be a version with this number."""
+    monkeypatch.setattr(number, "NUMBER", own)
+    monkeypatch.setattr(versions, "NUMBER", own)

@@ -1,0 +1,313 @@
+"""Configuration in Postgres: versions without gaps, all changes since a version, jobs that are done once."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from service.domain.book_requests import CreateBook, PatchBook
+from service.domain.code_requests import CodeLine
+from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
+from service.record.config.workspace_rows import create_workspace
+from service.worker import code_generator, job_runner
+from service.worker.code_generator import Generator
+from tests.integration.recording.record_fixtures import make_book, take_partition
+
+
+class Memory:
+    """A projector that stores the codes it gets."""
+
+    def __init__(self) -> None:
+        self.codes_: dict[str, CodeRow] = {}
+        self.fail_after = -1
+
+    async def workspace(self, row: WorkspaceRow) -> None: ...
+    async def book(self, row: BookRow) -> None: ...
+    async def coupon(self, row: CodeRow) -> None: ...
+    async def user(self, row: UserRow) -> None: ...
+
+    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
+        if self.fail_after == 0:
+            raise ConnectionResetError
+        self.fail_after -= 1
+        assert {(row.workspace, row.partition, row.version) for row in rows} <= {(workspace, partition, version)}
+        self.codes_ |= {row.code: row for row in rows}
+
+    async def seen(self, partition: int, version: int) -> None: ...
+
+
+async def version_of(pool: asyncpg.Pool) -> int:
+    return await pool.fetchval("SELECT version FROM config_versions WHERE partition = 0")
+
+
+async def everything(pool: asyncpg.Pool, since: int = 0) -> tuple[int, list[changes.Row]]:
+    """Return the last version, and all rows that changed since another."""
+    rows: list[changes.Row] = []
+    version = since
+    async for change in changes.changes_since(pool, 0, since):
+        assert change.version >= version
+        version = change.version
+        rows += change.rows
+    return version, rows
+
+
+async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Every field of a book comes back from Postgres as it was returned when it was written."""
+    row = await make_book(
+        pool,
+        workspace,
+        description="10 % für alle",
+        validFrom="2026-01-01T00:00:00.123Z",
+        validUntil="9999-12-31T23:59:59.999Z",
+        maxRedemptionsPerCode=None,
+        maxRedemptions=2**31 - 1,
+        requireLock=True,
+        discount={"type": "fixed", "value": "12.34", "minOrderValue": 20, "currency": "USD"},
+        lowStockThreshold=5,
+        tags=["a", "b"],
+        metadata={"big": 1e300, "number": 123456789012345678901234567890, "text": '\u2028 \\ "', "b": 1, "a": [None]},
+        createdBy="me",
+    )
+    assert await book_rows.read_book(pool, workspace.workspace, row.book_id) == row
+    assert [row] == await book_rows.page_books(pool, workspace.workspace, 10, None, "active", "b", "FÜR")
+    for filters in (("archived", None, None), (None, "c", None), (None, None, "%")):
+        expected = [row] if filters[2] == "%" else []
+        assert await book_rows.page_books(pool, workspace.workspace, 10, None, *filters) == expected
+
+
+async def test_versions_have_no_gaps(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """40 simultaneous changes, of which 10 are refused, get 30 versions without a gap."""
+    before = await version_of(pool)
+
+    async def change(number: int) -> int:
+        if number % 4 == 0:
+            with pytest.raises(Refusal):
+                await book_rows.patch_book(pool, workspace.workspace, 0, uuid4(), convert({"name": "x"}, PatchBook))
+            return 0
+        if number % 4 == 1:
+            return (await make_book(pool, workspace)).version
+        return (await user_rows.create_user(pool, workspace.workspace, 0, f"user-{number}", number, {}))[0].version
+
+    versions = await asyncio.gather(*(change(number) for number in range(40)))
+    assert sorted(filter(None, versions)) == list(range(before + 1, before + 31))
+    assert await version_of(pool) == before + 30
+    assert {
+        row.book for row in await book_rows.page_books(pool, workspace.workspace, 99, None, None, None, None)
+    } == set(range(1, 11))
+
+
+@pytest.mark.parametrize("code", ["ABC", "A" * 65, "abcd", "AB CD", "ABCD\n", "ÄBCD"])
+async def test_the_table_takes_codes_alone(pool: asyncpg.Pool, workspace: WorkspaceRow, code: str) -> None:
+    """The table's own constraint refuses texts that can't be codes."""
+    book = await make_book(pool, workspace)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("ABCD"), CodeLine(code)])
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
+
+
+async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """changes_since returns all rows after a version as they are now, and resumes after each of its versions."""
+    monkeypatch.setattr(changes, "_PAGE", 7)
+    book = await make_book(pool, workspace)
+    where = (pool, workspace.workspace, 0)
+    for start in range(0, 50, 5):
+        await code_rows.add_codes(*where, book.book, [CodeLine(f"CODE-{number}") for number in range(start, start + 5)])
+    await code_rows.patch_coupon(*where, "CODE-3", {"active": False})
+    book = await book_rows.patch_book(*where, book.book_id, convert({"status": "inactive"}, PatchBook))
+    user, _ = await user_rows.create_user(*where, "user", 5, {"a": 1})
+
+    version, rows = await everything(pool)
+    assert version == await version_of(pool)
+    assert [row for row in rows if not isinstance(row, CodeRow)] == [workspace, book, user]
+    codes = {row.code: row for row in rows if isinstance(row, CodeRow)}
+    assert (len(rows), len(codes)) == (53, 50)
+    assert [row.code for row in codes.values() if not row.active] == ["CODE-3"]
+    assert await everything(pool, version) == (version, [])
+
+    resumed: set[str] = set()
+    since = 0
+    while since < version:
+        async for change in changes.changes_since(pool, 0, since):
+            resumed |= {row.code for row in change.rows if isinstance(row, CodeRow)}
+            if change.version > since:
+                since = change.version
+                break
+    assert resumed == set(codes)
+
+
+async def test_users_are_created_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Of eight simultaneous creations of a user one creates it; a PATCH creates an unknown user."""
+    where = (pool, workspace.workspace, 0)
+    made = await asyncio.gather(*(user_rows.create_user(*where, "user", number, {}) for number in range(1, 9)))
+    assert [new for _, new in made].count(True) == 1
+    assert len({row.max_coupons for row, _ in made}) == 1
+    row = await user_rows.patch_user(*where, "new", {"metadata": {"a": 1}})
+    assert (row.max_coupons, row.metadata) == (None, {"a": 1})
+    row = await user_rows.patch_user(*where, "new", {"max_coupons": 4})
+    assert (row.max_coupons, row.metadata) == (4, {"a": 1})
+    page = await user_rows.page_users(pool, workspace.workspace, 10, None)
+    assert [row.user_id for row, _ in page] == ["new", "user"]
+    assert [row.user_id for row, _ in await user_rows.page_users(pool, workspace.workspace, 10, page[0][1])] == ["user"]
+
+
+async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A key is looked up by its secret's digest until it is revoked; each change of keys has a new version."""
+    secret = key_rows.generate_secret("live")
+    async with pool.acquire() as connection:
+        row = await key_rows.create_key(connection, workspace.workspace, "shop", ["manage", "public"], secret)
+        with pytest.raises(key_rows.SecretTaken):
+            await key_rows.create_key(connection, workspace.workspace, "again", ["manage"], secret)
+    version, callers = await key_rows.read_callers(pool)
+    assert callers[key_rows.digest(secret)].scopes == {"manage", "public"}
+    assert callers[key_rows.digest(secret)].workspace_id == workspace.workspace_id
+    stored = await pool.fetchrow("SELECT * FROM keys")
+    assert secret not in str(stored)
+    async with pool.acquire() as connection:
+        assert not await key_rows.revoke_key(connection, workspace.workspace + 1, row.key_id)
+        assert await key_rows.read_version(pool) == version
+        assert await key_rows.revoke_key(connection, workspace.workspace, row.key_id)
+        assert not await key_rows.revoke_key(connection, workspace.workspace, row.key_id)
+    assert await key_rows.read_version(pool) == version + 1
+    assert (await key_rows.read_callers(pool))[1] == {}
+
+
+async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A book's codes, with those that jobs will make, are at most a ten-thousandth of what the pattern can make."""
+    book = await make_book(pool, workspace, codePattern="####", charset="0123456789")
+
+    async def generate_codes(count: int) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await job_rows.create_generation(connection, book, count, "######", book.charset)
+
+    await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine(f"OWN-{n}") for n in range(40)])
+    await generate_codes(60)
+    with pytest.raises(Refusal, match="pattern_too_small"):
+        await generate_codes(1)
+
+
+async def test_workers_generate_exactly_so_many(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that fail in the middle and resume, side by side, make exactly the requested number of codes."""
+    monkeypatch.setattr(code_generator, "GENERATED", 50)
+    book, job_id = await book_rows.create_book(
+        pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 1234}, CreateBook)
+    )
+    assert job_id is not None
+    memory = Memory()
+    memory.fail_after = 3
+    with pytest.raises(ConnectionResetError):
+        await Generator(pool, memory, 0).run_one()
+    job = await job_rows.read_job(pool, workspace.workspace, job_id)
+    assert (job.status, job.done) == ("running", 250)  # the fifth was written while the fourth failed
+    memory.fail_after = -1
+
+    worked = await asyncio.gather(*(Generator(pool, memory, 0).run_one() for _ in range(4)))
+    assert sorted(worked) == [False, False, False, True]
+    job = await job_rows.read_job(pool, workspace.workspace, job_id)
+    assert (job.status, job.done, job.errors) == ("done", 1234, [])
+    assert await pool.fetchval("SELECT count(*) FROM codes WHERE book = $1", book.book) == 1234
+    assert len(memory.codes_) == 1234 - 2 * 50
+    assert not await Generator(pool, memory, 0).run_one()
+
+
+async def test_workspaces_take_turns(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workspace's codes don't wait for the end of another's jobs, nor a small job for a large one of its own. A
+    pattern that is used up ends its job, however short the turns are."""
+    monkeypatch.setattr(code_generator, "GENERATED", 50)
+    monkeypatch.setattr(job_runner, "TURN_S", 0.0)
+    async with pool.acquire() as connection:
+        other = await create_workspace(connection, "other")
+
+    async def order(owner: WorkspaceRow, count: int) -> UUID:
+        book = {"name": "Sale", "totalCodes": count}
+        return (await book_rows.create_book(pool, owner.workspace, 0, convert(book, CreateBook)))[1] or UUID(int=0)
+
+    jobs = [await order(workspace, count) for count in (1_000, 50, 50, 50)] + [await order(other, 100)]
+    await pool.execute("UPDATE jobs SET started_at = now()")  # a tenth of a second counts as 1,000 codes
+    generator = Generator(pool, Memory(), 0)
+    for _ in range(4):
+        await generator.run_one()
+    ended = await pool.fetch("SELECT job_id FROM jobs WHERE status = 'done' ORDER BY finished_at")
+    assert [record["job_id"] for record in ended] == [jobs[1], jobs[2], jobs[4]]
+    while await generator.run_one():
+        pass
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 1_250
+
+    monkeypatch.setattr(code_generator, "generate_codes", lambda *_: ["SAME-CODE"])
+    used_up = await order(other, 10)
+    while await generator.run_one():
+        pass
+    assert (await job_rows.read_job(pool, other.workspace, used_up)).status == "failed"
+    monkeypatch.setattr(job_rows, "MAX_GENERATIONS", 1)
+    await order(other, 1)
+    with pytest.raises(Refusal, match="too_many_jobs"):
+        await order(other, 1)
+    await order(workspace, 1)
+
+
+async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """After another worker took the job, a commit of the first is refused, with its codes."""
+    await book_rows.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
+    stale = uuid4()
+    job = await job_rows.take_job(pool, 0, stale, 0, "generate")
+    assert job is not None
+    assert await job_rows.take_job(pool, 1, uuid4(), 30, "generate") is None
+    again = await job_rows.take_job(pool, 0, uuid4(), 30, "generate")
+    assert again is not None
+    assert again.job_id == job.job_id
+    assert await job_rows.take_job(pool, 0, uuid4(), 30, "generate") is None
+    with pytest.raises(job_rows.LostLease):
+        await Generator(pool, Memory(), 0)._write(job, stale, 10)
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
+
+
+@pytest.mark.parametrize("partitions", [2])
+async def test_the_next_holder_of_a_partition_has_its_jobs(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """The next holder of a partition's lease takes its jobs at once, whatever is left of their leases; the last one can
+    store no more results. A job of another partition stays with its worker."""
+    home = workspace.partition
+    await book_rows.create_book(
+        pool, workspace.workspace, home, convert({"name": "Sale", "totalCodes": 10}, CreateBook)
+    )
+    stale = uuid4()
+    job = await job_rows.take_job(pool, home, stale, 3600, "generate")
+    assert job is not None
+    await take_partition(pool, 1 - home)
+    assert await job_rows.take_job(pool, home, uuid4(), 3600, "generate") is None
+    await take_partition(pool, home)
+    with pytest.raises(job_rows.LostLease):
+        await Generator(pool, Memory(), home)._write(job, stale, 10)
+    again = await job_rows.take_job(pool, home, uuid4(), 3600, "generate")
+    assert again is not None
+    assert again.job_id == job.job_id
+
+
+async def test_a_locked_job_does_not_delay_a_lease(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A partition's lease does not wait for a transaction that has locked a job; the job's lease expires."""
+    await book_rows.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
+    assert await job_rows.take_job(pool, 0, uuid4(), 3600, "generate")
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("UPDATE jobs SET done = 1")
+        await take_partition(pool)
+    assert await job_rows.take_job(pool, 0, uuid4(), 3600, "generate") is None
+
+
+async def test_a_job_without_new_codes_fails(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A job fails with a reason if other books have all codes that its pattern can make."""
+    book = await make_book(pool, workspace)
+    other = await make_book(pool, workspace)
+    await code_rows.add_codes(pool, workspace.workspace, 0, other.book, [CodeLine(f"X{n:05}") for n in range(100_000)])
+    async with pool.acquire() as connection, connection.transaction():
+        job = await job_rows.create_generation(connection, book, 10, "X#####", "0123456789")
+    assert await Generator(pool, Memory(), 0).run_one()
+    job = await job_rows.read_job(pool, workspace.workspace, job.job_id)
+    assert (job.status, job.done) == ("failed", 0)
+    assert job.errors == ["No more new codes can be found for the pattern X#####."]

@@ -1,0 +1,202 @@
+"""What stops the flusher: gaps, lost anchors, lost leases, refused events and unknown epochs."""
+
+import asyncio
+
+import pytest
+
+from service.record.partitions.partition_rows import LeaseLost
+from service.worker import write_behind
+from service.worker.write_behind import AnchorLost, OutboxGap, TooManyRefused
+from tests.integration.recording.flush_fixtures import (
+    OUTBOX,
+    MakeFlusher,
+    Shop,
+    caught_up,
+    has_recorded,
+    redeemed,
+    selling,
+)
+from tests.waiting import PATIENCE_S, wait_until
+
+
+@pytest.mark.parametrize("missing", [1, 5, 10])
+async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, missing: int):
+    """The flusher records the events before a missing one, and none after it."""
+    await shop.sell(10)
+    await shop.redis.xdel(OUTBOX, f"{shop.epoch}-{missing}")
+    await shop.append(redeemed("LAST"))
+    with pytest.raises(OutboxGap):
+        await (await make_flusher()).run()
+    assert await shop.cursor() == (shop.epoch, missing - 1)
+    assert await shop.facts() == shop.appended[: missing - 1]
+
+
+@pytest.mark.parametrize("kind", ["emptied", "shorter", "another"])
+async def test_a_lost_anchor_stops_the_record(
+    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """Of a Redis that is empty, lost its last events, or has others under the same ids, nothing is recorded."""
+    monkeypatch.setattr(write_behind, "BLOCK_MS", 20)
+    monkeypatch.setattr(write_behind, "CHECK_S", 0)
+    await shop.sell(10)
+    flusher = await make_flusher()
+    task = asyncio.create_task(flusher.run())
+    try:
+        await wait_until(lambda: has_recorded(flusher, 10))
+        if kind == "shorter":
+            await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
+        else:
+            await shop.redis.delete(OUTBOX)
+        if kind == "another":
+            await shop.fence(shop.epoch)
+            await shop.sell(20)
+        with pytest.raises(AnchorLost):
+            await asyncio.wait_for(task, PATIENCE_S)
+    finally:
+        task.cancel()
+    assert await shop.facts() == shop.appended[:10]
+
+
+async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
+    """A worker whose lease another has taken ends and writes nothing more."""
+    first = await make_flusher()
+    await shop.sell(5)
+    await first.start()
+    assert await first.step() == 5
+    second = await make_flusher()
+    await shop.sell(5)
+    with pytest.raises(write_behind.CursorMoved):
+        await first.step()
+    assert await shop.cursor() == (shop.epoch, 5)
+    with pytest.raises(LeaseLost):
+        await first.run()
+    await caught_up(shop, second)
+    assert await shop.facts() == shop.appended
+
+
+async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flusher: MakeFlusher):
+    """Workers that take the lease from each other under traffic record each event once; those that lost it end."""
+    tasks = []
+    async with selling(shop):
+        for _ in range(8):
+            flusher = await make_flusher()
+            tasks.append(asyncio.create_task(flusher.run()))
+            await wait_until(lambda flusher=flusher: flusher.recorded)
+    await wait_until(lambda: _at(shop, (shop.epoch, len(shop.appended))))
+    running = set(tasks)
+    async with asyncio.timeout(PATIENCE_S):
+        while len(running) > 1:
+            _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    (last,) = running
+    assert [type(task.exception()) for task in tasks if task is not last] == [LeaseLost] * 7
+    last.cancel()
+    assert await shop.facts() == shop.appended
+
+
+async def test_a_worker_that_slept_past_its_anchor(
+    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
+    """A worker that resumes after another trimmed its anchor raises LeaseLost, not AnchorLost."""
+    monkeypatch.setattr(write_behind, "KEEP_EVENTS", 0)
+    sleeper = await make_flusher()
+    await sleeper.start()
+    other = await make_flusher()
+    for _ in range(5):
+        await shop.sell(200)
+        await other.start()
+        await other.step()
+    assert (await shop.outbox())[0] > 0
+    with pytest.raises(AnchorLost):
+        await sleeper.step()
+    with pytest.raises(LeaseLost):
+        await sleeper._step_or_start()
+
+
+async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
+    """Events that Postgres rejects go into quarantine with the reason; all others are recorded."""
+    await shop.sell(40)
+    good = list(shop.appended)
+    twice = redeemed("CODE-7")
+    poison = [
+        "R 1 2 nonsense",
+        redeemed("SECRET", discount_e4=1_000_001),
+        redeemed("SECRET").replace("R 1 2", "R 1 3000000000"),
+        twice,
+        redeemed("SECRET", order="o2"),
+    ]
+    for i, event in enumerate(poison):
+        if i == 4:
+            await shop.append(redeemed("ORDER", order="o2"))
+            good.append(shop.appended[-1])
+        await shop.append(event)
+        await shop.sell(9)
+        good += shop.appended[-9:]
+    flusher = await make_flusher()
+    await caught_up(shop, flusher)
+    assert await shop.facts() == good
+    kept = await shop.quarantined()
+    assert [row[3].decode() for row in kept] == poison
+    assert [row[2] for row in kept] == [
+        "MalformedEvent a field can't be read (ValueError)",
+        "CheckViolationError redemptions_check",
+        "NumericValueOutOfRangeError",
+        "UniqueViolationError single_uses_pkey",
+        "UniqueViolationError order_uses_pkey",
+    ]
+
+
+@pytest.mark.parametrize("fields", [{"d": "K 1 5"}, {"d": "K 1 5", "r": "{}", "i": "f 0 @x", "more": ""}])
+async def test_an_entry_with_other_fields(shop: Shop, make_flusher: MakeFlusher, fields: dict[str, str]):
+    """An entry with missing or extra fields goes into quarantine; those around it are recorded."""
+    await shop.sell(3)
+    await shop.redis.xadd(OUTBOX, fields, id=f"{shop.epoch}-*")  # type: ignore[arg-type]
+    shop.appended.append("")
+    await shop.sell(3)
+    await caught_up(shop, await make_flusher())
+    assert [row[1:3] for row in await shop.quarantined()] == [(4, "MalformedEvent its kind is unknown")]
+    assert await shop.facts() == [event for event in shop.appended if event]
+
+
+async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher, capsys: pytest.CaptureFixture[str]):
+    """The alarm about a quarantined event names its id and the reason, not its code, user or order."""
+    await shop.append(redeemed("SECRETCODE", discount_e4=1_000_001))
+    await caught_up(shop, await make_flusher())
+    output = "".join(capsys.readouterr())
+    assert "event put into quarantine" in output
+    assert f"{shop.epoch}-1" in output
+    assert "SECRETCODE" not in output
+
+
+async def test_many_refusals_in_a_row_stop_the_worker(
+    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
+    """After MAX_REFUSED_IN_A_ROW refused events the worker stops instead of quarantining all of them."""
+    monkeypatch.setattr(write_behind, "MAX_REFUSED_IN_A_ROW", 10)
+    await shop.sell(5)
+    await shop.append(*(redeemed(f"X-{i}", discount_e4=1_000_001) for i in range(30)))
+    with pytest.raises(TooManyRefused):
+        await (await make_flusher()).run()
+    assert await shop.cursor() == (shop.epoch, 15)
+    assert len(await shop.quarantined()) == 10
+
+
+async def test_draining_an_outbox_that_ends_too_soon(shop: Shop, make_flusher: MakeFlusher):
+    """A drain without the new epoch's first entry raises OutboxGap, and keeps what it recorded."""
+    await shop.sell(3)
+    flusher = await make_flusher()
+    with pytest.raises(OutboxGap):
+        await flusher.drain(shop.epoch + 1)
+    assert await shop.facts() == shop.appended
+
+
+async def test_an_epoch_that_postgres_doesnt_know(shop: Shop, make_flusher: MakeFlusher):
+    """An entry of an epoch that Postgres did not begin is not entered."""
+    await shop.fence(shop.epoch + 100)
+    flusher = await make_flusher()
+    await flusher.start()
+    with pytest.raises(write_behind.CursorMoved):
+        await flusher.step()
+
+
+async def _at(shop: Shop, cursor: tuple[int, int]) -> bool:
+    return await shop.cursor() == cursor

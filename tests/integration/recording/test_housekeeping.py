@@ -1,0 +1,160 @@
+"""The worker deletes old jobs, notices and samples, a bounded number at a time."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+from uuid_utils.compat import uuid7
+
+from service.domain.webhook_protocol import KEEP_DAYS
+from service.formats.events import StockNotice
+from service.record import lock_history, samples
+from service.record.config import job_rows, webhook_rows
+from service.record.config.workspace_rows import create_workspace
+from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
+from service.record.lock_history import LockNote
+from service.worker.housekeeping import clean_up
+from tests.integration.recording.record_fixtures import EVENT_MS
+from tests.integration.webhooks.webhook_fixtures import Office, Receiver
+from tests.waiting import running, wait_until
+
+_LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=EVENT_MS)
+
+_MAKE = """
+INSERT INTO jobs (job_id, workspace, kind, parameters, requested, status, finished_at)
+VALUES ($1, $2, 'reconcile', '{"repair": false}', 1, $3, now() - $4::int * interval '1 day')
+"""
+
+
+async def test_jobs_that_ended_long_ago_are_forgotten(pool: asyncpg.Pool) -> None:
+    """Jobs that ended more than KEEP_DAYS ago are deleted; running ones and later ones stay."""
+    async with pool.acquire() as connection:
+        workspace = (await create_workspace(connection, "shop")).workspace
+    for status, days in (
+        ("running", None),
+        *[("done", job_rows.KEEP_DAYS + 1)] * 5,
+        ("failed", job_rows.KEEP_DAYS - 1),
+    ):
+        await pool.execute(_MAKE, uuid7(), workspace, status, days)
+    assert await job_rows.prune_jobs(pool, 3) == 2
+    await _clean_up(pool, lambda: _is_left(pool, {"failed": 1, "running": 1}))
+
+
+async def test_old_notices_are_forgotten(office: Office) -> None:
+    """Notices are deleted 90 days after they were recorded, by Postgres's clock, a bounded number at a time."""
+    await _notice(office, 3, KEEP_NOTICES_DAYS + 1)
+    await _notice(office, 2, KEEP_NOTICES_DAYS - 1)
+    await office.pool.execute("UPDATE stock_notices SET noticed_at = '1999-01-01'")
+    assert [await prune_notices(office.pool, 2) for _ in range(3)] == [2, 1, 0]
+    assert await _noticed(office) == [4, 5]
+    await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
+    await _clean_up(office.pool, lambda: _are_noticed(office, [4, 5]))
+
+
+async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> None:
+    """A notice stays until every webhook is past it and its deliveries are deleted; a webhook that was switched off too
+    long ago does not count."""
+    row = await office.webhook(receiver.url(), "book.low_stock")
+    await _notice(office, 2, KEEP_NOTICES_DAYS + 1)
+    assert await prune_notices(office.pool, 10) == 0
+    office.send()
+    await wait_until(lambda: office.statuses_are(delivered=2))
+    await office.stop()
+    assert await prune_notices(office.pool, 10) == 0
+    oldest, _ = await office.deliveries()
+    await office.pool.execute("DELETE FROM webhook_deliveries WHERE position = $1", oldest["position"])
+    assert await prune_notices(office.pool, 10) == 1
+    await office.pool.execute("DELETE FROM webhook_deliveries")
+    await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
+    assert await prune_notices(office.pool, 10) == 1
+    assert await _noticed(office) == [3]
+    await webhook_rows.patch_webhook(office.pool, 1, row.webhook_id, None, None, None, "inactive")
+    assert await prune_notices(office.pool, 10) == 0
+    await office.pass_s((KEEP_DAYS + 1) * 86400)
+    assert await prune_notices(office.pool, 10) == 1
+
+
+async def test_expired_samples_are_forgotten(pool: asyncpg.Pool) -> None:
+    """Samples of ten seconds are deleted after an hour, those of five minutes after a day, some at a time."""
+    now_s = int(time.time())
+    for age_s in (7300, 4000, 60):
+        await samples.add_traffic(pool, now_s - age_s, {1: ({"locked": 1}, {})})
+        await samples.add_backlog(pool, now_s - age_s, [samples.Backlog(0, 1, 1)])
+    assert [await samples.prune_samples(pool, 1) for _ in range(3)] == [1, 1, 0]
+    for step_s, left in ((10, 1), (300, 3)):
+        span = (step_s, now_s - 2 * 86_400, now_s + 1)
+        assert len(await samples.read_traffic(pool, 1, *span)) == left
+        assert len(await samples.read_backlog(pool, 0, *span)) == left
+    await samples.add_traffic(pool, now_s - 90_000, {1: ({}, {})})
+    await _clean_up(pool, lambda: _is_sampled_since(pool, now_s - 90_000 + 600))
+
+
+async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
+    """Counts of a step are the sums of all processes' in both tables; the backlog is the highest; a step in which only
+    another workspace had requests is empty, and none is a gap."""
+    mine = {1: ({"locked": 2, "recovering": 1}, {1000: 2})}
+    for at_s, traffic in (
+        (600, mine),
+        (600, {1: ({"locked": 5}, {1000: 1, 2000: 7})}),
+        (610, {2: ({"locked": 9}, {})}),
+    ):
+        await samples.add_traffic(pool, at_s, traffic)
+    for at_s, events in ((600, 7), (600, 3), (890, 5)):
+        await samples.add_backlog(pool, at_s, [samples.Backlog(3, events, events * 2)])
+    summed = samples.StoredTraffic(600, {"locked": 7, "recovering": 1}, {1000: 3, 2000: 7})
+    assert await samples.read_traffic(pool, 1, 10, 0, 900) == [summed, samples.StoredTraffic(610, {}, {})]
+    assert await samples.read_traffic(pool, 1, 300, 0, 900) == [summed]
+    assert await samples.read_backlog(pool, 3, 10, 0, 900) == [(600, 7, 14), (890, 5, 10)]
+    assert await samples.read_backlog(pool, 3, 300, 0, 900) == [(600, 7, 14)]
+
+
+async def test_old_notes_of_locks_are_forgotten(pool: asyncpg.Pool) -> None:
+    """Notes of locks are deleted after so many days, some at a time; a repeated answer of a lock that has ended is not
+    noted."""
+    async with pool.acquire() as connection:
+        workspace = (await create_workspace(connection, "shop")).workspace
+    now_ms = int(time.time() * 1000)
+    locks = [LockNote(workspace, "CODE-1", lock, f"u-{lock}", None, ms, time.monotonic()) for lock, ms in
+             enumerate([now_ms + 900_000] * 4 + [now_ms - 900_000])]  # fmt: skip
+    await lock_history.add_lock_notes(pool, 0, locks)
+    await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days' WHERE lock_digest < 3")
+    assert [await lock_history.prune_lock_notes(pool, 2) for _ in range(3)] == [2, 1, 0]
+    (left,) = (await lock_history.read_lock_history(pool, workspace, "CODE-1")).locks
+    assert (left.user_id, left.until_ms) == ("u-3", now_ms + 900_000)
+    await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days'")
+    await _clean_up(pool, lambda: _are_notes_gone(pool))
+
+
+async def _are_notes_gone(pool: asyncpg.Pool) -> bool:
+    return not await pool.fetch("SELECT FROM lock_notes")
+
+
+async def _is_sampled_since(pool: asyncpg.Pool, at_s: int) -> bool:
+    return await pool.fetchval("SELECT min(at) > to_timestamp($1::bigint) FROM sampled_steps", at_s)
+
+
+async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:
+    """Run the worker's housekeeping until the tables are clean."""
+    async with running(clean_up(pool)):
+        await wait_until(is_clean)
+
+
+async def _notice(office: Office, count: int, days: int) -> None:
+    """Record so many notices of the book, so many days ago."""
+    after = max(await _noticed(office), default=0)
+    await office.kept.write(*[_LOW] * count)
+    await office.pool.execute(
+        "UPDATE stock_notices SET recorded_at = now() - $1 * interval '1 day' WHERE seq > $2", days, after
+    )
+
+
+async def _noticed(office: Office) -> list[int]:
+    return [row["seq"] for row in await office.pool.fetch("SELECT seq FROM stock_notices ORDER BY seq")]
+
+
+async def _are_noticed(office: Office, seqs: list[int]) -> bool:
+    return await _noticed(office) == seqs
+
+
+async def _is_left(pool: asyncpg.Pool, wanted: dict[str, int]) -> bool:
+    return dict(await pool.fetch("SELECT status, count(*) FROM jobs GROUP BY status")) == wanted

@@ -1,0 +1,299 @@
+"""Bad bodies, fields, headers, addresses and queries are refused as the contract says, and change nothing."""
+
+import copy
+import gzip
+import html
+import json
+import re
+import socket
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from service.domain.outcomes import BY_CODE
+from tests.cases import Place, filled
+from tests.described import Asked
+from tests.integration.requests.requests_table import REQUESTS, make_place, send, unchanged
+from tests.service_fixture import Service, new_id, ok, refused
+
+_MISSING = object()
+_JSON = {"Content-Type": "application/json"}
+_BODIES = {(asked.method, asked.path): asked for asked in REQUESTS}.values()
+_HOT = [asked for asked in _BODIES if asked.hot]
+_CHANGING_NOTHING = ("/validate", "/rejected.csv")
+_POSTS = [asked for asked in _BODIES if asked.method == "POST" and not asked.path.endswith(_CHANGING_NOTHING)]
+_DURABLE = [asked for asked in _HOT if any(verb in asked.path for verb in ("assign", "redeem", "rollback"))]
+
+_NOT_CODES = ("ABC", "x" * 65, "a%20bc", "abcd%0a", "%00abc", "%ff%fe%fd%fc", "a.bc", "LOCK", "USER-specific")
+
+
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A workspace of this file's own."""
+    return service.make_workspace(new_id("bad"), "test")
+
+
+@pytest.fixture(scope="module")
+def place(service: Service) -> Place:
+    """A book with a free code, a redeemed one, and its order."""
+    return make_place(service)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_changes(service: Service, place: Place) -> Iterator[None]:
+    """All refusals of this file together change nothing."""
+    with unchanged(service):
+        yield
+
+
+def _good(asked: Asked, place: Place) -> bytes:
+    return json.dumps(filled(asked.good, place)).encode()
+
+
+def _id(asked: Asked) -> str:
+    return asked.id + (" " + next(iter(asked.fields)) if any("." in name for name in asked.fields) else "")
+
+
+@pytest.mark.parametrize("asked", _BODIES, ids=_id)
+def test_bodies_that_are_not_objects(service: Service, place: Place, asked: Asked) -> None:
+    """A body that is not one JSON object in UTF-8 is malformed: empty, cut off, an array, or nested without end."""
+    for body in (
+        b"", b"{", _good(asked, place) + b"}", b"[]", b"null", b"\xff\xfe{}", b"\xef\xbb\xbf{}", b"[" * 60_000,
+    ):  # fmt: skip
+        refused(send(service, asked, place, body), 400, "malformed", "body")
+
+
+@pytest.mark.parametrize("asked", _HOT, ids=_id)
+def test_large_bodies(service: Service, place: Place, asked: Asked) -> None:
+    """The hot path reads 64 KiB, announced or in chunks, and refuses more before it decodes."""
+    good = _good(asked, place)[:-1]
+    fits = good + b" " * ((64 << 10) - len(good) - 3) + b"!}\n"
+    assert len(fits) == 64 << 10
+    refused(send(service, asked, place, fits), 400, "malformed", "body")
+    refused(send(service, asked, place, fits + b"\n"), 413, "too_large")
+    client: httpx.Client = getattr(service, asked.scope)
+    chunked = client.request(asked.method, asked.path.format_map(place), content=iter([fits, b"\n"]), headers=_JSON)
+    refused(chunked, 413, "too_large")
+
+
+def test_what_a_refusal_says(service: Service, place: Place) -> None:
+    """A refusal says what was sent, what is accepted and what to do, and `type` is the address of its documentation."""
+    book, json_ = f"/v1/books/{place['book']}", {"Content-Type": "application/json"}
+    large = b'{"userId":"u"' + b" " * (64 << 10) + b"}"
+    for response, code, text in (
+        (service.manage.put(book), "method_not_allowed", "This address accepts GET, PATCH, not PUT."),
+        (service.checkout.post("/v1/coupons/redeem/CODE-1", content=large, headers=json_), "too_large",
+         "The body has 65,550 bytes; this address accepts at most 65,536."),
+        (service.checkout.post("/v1/coupons/redeem/CODE-1", content=b"{}", headers={"Content-Type": "text/xml"}),
+         "unsupported_media_type", "the `Content-Type` text/xml; this address accepts application/json."),
+        (service.manage.post(f"{book}/codes", content=b"x", headers={"Content-Type": "application/vnd.ms-excel"}),
+         "unsupported_media_type", "If the body is a file, save it as CSV in UTF-8, and send it as text/csv."),
+        (service.manage.post(f"{book}/codes", content=b"PK\x03\x04x", headers={"Content-Type": "text/csv"}),
+         "malformed", "the file is an Excel workbook or a ZIP archive; save it as CSV in UTF-8."),
+        (service.manage.post(f"{book}/codes", content=gzip.compress(b"code\n"), headers=json_), "malformed",
+         "is not valid JSON in UTF-8: the body is compressed with gzip."),
+        (service.manage.post(f"{book}/codes", content=b"x", headers=json_ | {"Content-Encoding": "gzip"}),
+         "unsupported_media_type", "has the `Content-Encoding` gzip. Decompress the body,"),
+        (service.anonymous.get(book), "unauthenticated", "The header `Authorization` is missing."),
+        (service.client("wrong").get(book), "unauthenticated", "The API key in `Authorization` does not exist,"),
+        (service.manage.get("/v1/book"), "not_found", "perhaps `GET /v1/books` is meant."),
+        (service.manage.get("/v1/nothing/here"), "not_found", "`/schema` lists all addresses and methods."),
+        (service.manage.get("/v1/books?Limit=3"), "malformed", "Limit is not a field of this request; perhaps limit"),
+    ):  # fmt: skip
+        problem = refused(response, response.status_code, code)
+        assert text in problem["detail"]
+        documented = ok(service.anonymous.get(problem["type"]))
+        assert (documented["code"], documented["title"]) == (code, problem["title"])
+        page = service.anonymous.get(problem["type"], headers={"Accept": "text/html"})
+        assert html.escape(documented["remedy"]) in page.text
+        assert code in service.anonymous.get("/problems", headers={"Accept": "text/html"}).text
+    assert len(ok(service.anonymous.get("/problems"))) == len(BY_CODE)
+
+
+@pytest.mark.parametrize("asked", _BODIES, ids=_id)
+def test_media_types(service: Service, place: Place, asked: Asked) -> None:
+    """Only JSON in UTF-8 without a content coding is read (a file of codes is CSV or text as well)."""
+    body = _good(asked, place)
+    kinds = ("", "text/html", "application/xml", "application/x-www-form-urlencoded", "application/jsonp",
+             "application/json; charset=utf-16", "text/csv; charset=latin-1",
+             "json", "*/*", "multipart/form-data; boundary=x")  # fmt: skip
+    for kind in kinds:
+        refused(send(service, asked, place, body, Content_Type=kind), 415, "unsupported_media_type")
+    refused(send(service, asked, place, gzip.compress(body), Content_Encoding="gzip"), 415, "unsupported_media_type")
+    refused(send(service, asked, place, body, Content_Encoding="br"), 415, "unsupported_media_type")
+    if not asked.path.endswith(("{book}/codes", "/rejected.csv")):
+        refused(send(service, asked, place, body, Content_Type="text/plain"), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("asked", _BODIES, ids=_id)
+def test_unexpected_queries(service: Service, place: Place, asked: Asked) -> None:
+    """A request with a body refuses a query parameter and names it."""
+    refused(send(service, asked, place, _good(asked, place), query="?colour=red"), 400, "malformed", "colour")
+    refused(send(service, asked, place, _good(asked, place), query="?userId=u"), 400, "malformed", "userId")
+    refused(send(service, asked, place, _good(asked, place), query="?x"), 400, "malformed", "query")
+
+
+@pytest.mark.parametrize("asked", _POSTS, ids=_id)
+def test_idempotency_keys(service: Service, place: Place, asked: Asked) -> None:
+    """An Idempotency-Key is 1 to 255 printable ASCII characters."""
+    client: httpx.Client = getattr(service, asked.scope)
+    for key in (b"", b"k" * 256, b"\xc3\xa9", b"a\tb", b"\xff"):
+        headers = [(b"Content-Type", b"application/json"), (b"Idempotency-Key", key)]
+        for query in ("", "?dryRun=true") if asked.path.endswith(("{book}/codes", "/codes/change")) else ("",):
+            path = asked.path.format_map(place) + query
+            answer = client.post(path, content=_good(asked, place), headers=headers)
+            refused(answer, 400, "malformed", "Idempotency-Key")
+
+
+@pytest.mark.parametrize("asked", _DURABLE, ids=_id)
+def test_preferences(service: Service, place: Place, asked: Asked) -> None:
+    """A wait that is not a number of seconds up to 10 is refused before the change."""
+    for wait in ("99", "11", "-1", "x", "1.5", '""', "9" * 5000):
+        answer = send(service, asked, place, _good(asked, place), Prefer=f"durability=recorded, wait={wait}")
+        refused(answer, 400, "malformed", "Prefer")
+
+
+@pytest.mark.parametrize("asked", [asked for asked in _BODIES if "{code}" in asked.path], ids=_id)
+def test_texts_that_are_not_codes(service: Service, place: Place, asked: Asked) -> None:
+    """An address with a text that can't be a code is 404 `coupon_not_found`."""
+    for code in _NOT_CODES:
+        answer = send(service, asked, place | {"code": code}, _good(asked, place))
+        refused(answer, 404, "coupon_not_found")
+
+
+def test_validate_refuses_texts_that_are_not_codes(service: Service) -> None:
+    """Validate gives a text that can't be a code the reason of an unknown code."""
+    for code in ("", "ABC", "x" * 65, "a bc", "LOCK", "é" * 5, "abcd\n", "NOTHING-HERE", "\0" * 4):
+        answer = ok(service.checkout.post("/v1/coupons/validate", json={"code": code}))
+        assert (answer["valid"], answer["reasons"], answer["coupon"]) == (False, ["coupon_not_found"], None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/books", "/v1/coupons", "/v1/users", "/v1/keys", "/v1/webhooks", "/v1/books/{book}/redemptions",
+        "/v1/books/{book}/codes", "/v1/webhooks/{webhook}/deliveries",
+        "/v1/users/{user}/redemptions", "/v1/users/{user}/coupons", "/v1/coupons/{code}/redemptions",
+        "/v1/coupons/active/time-specific",
+    ],
+)  # fmt: skip
+def test_queries_of_lists(service: Service, place: Place, path: str) -> None:
+    """A list takes a limit of 1 to 1,000 and its own cursor, each at most once, and no unknown parameter."""
+    url = path.format_map(place)
+    for query, status, field in (
+        ("limit=0", 422, "limit"), ("limit=-1", 422, "limit"), ("limit=1001", 422, "limit"), ("limit=", 400, "limit"),
+        ("limit=x", 400, "limit"), ("limit=1.5", 400, "limit"), (f"limit={2**70}", 422, "limit"),
+        ("limit=1&limit=2", 400, "query"), ("cursor=x", 400, "cursor"), ("cursor=", 400, "cursor"),
+        ("cursor=%C3%A9", 400, "cursor"), ("cursor=%00", 400, "cursor"), ("cursor=" + "A" * 5000, 400, "cursor"),
+        ("cursor=WyJib29rcyIsLTFd", 400, "cursor"), ("cursor=AAAA", 400, "cursor"), ("cursor=%ff", 400, "query"),
+        ("colour=red", 400, "colour"), ("Limit=1", 400, "Limit"), ("limit", 400, "query"),
+        ("&".join(f"a{number}=1" for number in range(100)), 400, "query"),
+    ):  # fmt: skip
+        refused(service.admin.get(f"{url}?{query}"), status, "malformed" if status == 400 else "invalid", field)
+
+
+@pytest.mark.parametrize("path", ["/v1/books", "/v1/coupons", "/v1/books/{book}/codes", "/v1/users/{user}/coupons"])
+def test_null_in_a_query_is_a_text(service: Service, place: Place, path: str) -> None:
+    """`null` in a query is a text: an invalid status, and a filter that matches no book."""
+    url = path.format_map(place)
+    for text in ("null", "NULL", "None"):
+        refused(service.admin.get(f"{url}?status={text}"), 422, "invalid", "status")
+    assert ok(service.admin.get("/v1/books?q=null&tag=null"))["items"] == []
+
+
+def test_control_characters_in_queries(service: Service, place: Place) -> None:
+    """A parameter with a control character is refused in every query of the document: Postgres stores no NUL."""
+    ids = {"bookId": place["book"], "webhookId": place["webhook"], "userId": place["user"], "code": place["code"]}
+    wrong: list[str] = []
+    for path, operations in service.anonymous.get("/schema/openapi.json").json()["paths"].items():
+        asked = [one["name"] for one in operations.get("get", {}).get("parameters", ()) if one["in"] == "query"]
+        for name, text in ((name, text) for name in asked for text in ("\0", "a\0b", "a\nb", "\x7f", "\x85")):
+            answer = service.admin.get(path.format_map(defaultdict(lambda: str(uuid4()), ids)), params={name: text})
+            if answer.status_code not in (400, 404, 422):
+                wrong.append(f"{path} {name}={text!r}: {answer.status_code}")
+    assert wrong == []
+
+
+def test_the_query_of_validate(service: Service, place: Place) -> None:
+    """A validation by address refuses a bad user, value or currency, and names it."""
+    for query, status, field in (
+        ("userId=", 422, "userId"), ("userId=%2e%2e", 422, "userId"), ("orderValue=", 400, "orderValue"),
+        ("orderValue=NaN", 400, "orderValue"), ("orderValue=1e1", 400, "orderValue"),
+        ("orderValue=-1", 422, "orderValue"),
+        ("orderValue=1.001", 422, "orderValue"), ("currency=usd", 422, "currency"), ("currency=", 422, "currency"),
+        ("currency=USD&currency=USD", 400, "query"), ("orderId=a", 400, "orderId"), ("lockToken=a", 400, "lockToken"),
+    ):  # fmt: skip
+        answer = service.public.get(f"/v1/coupons/{place['code']}/validate?{query}")
+        refused(answer, status, "malformed" if status == 400 else "invalid", field)
+
+
+def test_an_upload_cut_off(service: Service, place: Place) -> None:
+    """A request whose body ends early changes nothing."""
+    port = int(service.run.url.rpartition(":")[2])
+    for path, kind in (
+        (f"/v1/books/{place['book']}/codes", "application/json"),
+        ("/v1/coupons/assign", "application/json"),
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\nContent-Type: {kind}\r\n"
+            connection.sendall(f'{head}Content-Length: 5000\r\n\r\n{{"codes": ["CUT-OFF-1"'.encode())
+    refused(service.checkout.get("/v1/coupons/CUT-OFF-1"), 404, "coupon_not_found")
+
+
+def _with(good: dict[str, Any], path: str, value: Any) -> bytes:
+    """The body with this value at `discount.value` or `items.0.sku`."""
+    body: Any = copy.deepcopy(good)
+    at, (*parents, last) = body, path.split(".")
+    for name in parents:
+        at = at[int(name)] if name.isdecimal() else at[name]
+    at.pop(last, None)
+    if value is not _MISSING:
+        at[last] = "\0here" if isinstance(value, bytes) else value
+    text = json.dumps(body).encode()
+    return text.replace(b'"\\u0000here"', value) if isinstance(value, bytes) else text
+
+
+def _names(problem: dict[str, Any]) -> list[str]:
+    """The fields that a problem names, without the places in arrays."""
+    return [re.sub(r"\[[^]]*\]", "", error["field"]) for error in problem.get("errors", [])]
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=_id)
+def test_what_a_field_cannot_be(service: Service, place: Place, asked: Asked) -> None:
+    """Every field refuses what can't be decoded with 400, and what is out of its bounds with 422."""
+    wrong: list[str] = []
+    for name, kind in asked.fields.items():
+        cases: list[tuple[Any, int, str]] = [(value, 400, "malformed") for value in kind.malformed]
+        cases += [(value, 422, "invalid") for value in kind.invalid]
+        cases += [(value, 404, "book_not_found") for value in kind.not_found]
+        if name in asked.required:
+            cases += [(_MISSING, 400, "malformed"), (None, 400, "malformed")]
+        if name in asked.never_null:
+            cases.append((None, 400, "malformed"))
+        good = filled(asked.good, place)
+        for value, status, code in cases:
+            answer = send(service, asked, place, _with(good, name, value))
+            problem = answer.json()
+            fields = [] if status == 404 else [re.sub(r"\.\d+", "", name)]
+            if (answer.status_code, problem.get("code"), _names(problem)) != (status, code, fields):
+                text = "(missing)" if value is _MISSING else repr(value)[:60]
+                wrong.append(f"{name} = {text}: {status} {code} wanted, got {answer.status_code} {answer.text[:300]}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("asked", REQUESTS, ids=_id)
+def test_unknown_fields(service: Service, place: Place, asked: Asked) -> None:
+    """An unknown field of an otherwise good request is refused and named."""
+    parents = {name.rpartition(".")[0] for name in asked.fields} | {""}
+    for parent in parents:
+        for unknown in ("colour", ""):
+            path = f"{parent}.{unknown}" if parent else unknown
+            answer = send(service, asked, place, _with(filled(asked.good, place), path, None))
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (400, "malformed"), answer.text
+            if unknown:
+                assert _names(problem) == [re.sub(r"\.\d+", "", path)]

@@ -1,0 +1,82 @@
+"""Requests without a body: `{}` where no field is required, refused elsewhere."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.cases import Place, filled
+from tests.described import Asked
+from tests.integration.requests.requests_table import REQUESTS, make_paused_change, make_place, send
+from tests.service_fixture import Service, new_code, new_id, ok, refused
+
+_ASKED = list({(asked.method, asked.path): asked for asked in REQUESTS}.values())
+
+
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    """A test workspace of this file's own, since some requests change its settings."""
+    return service.make_workspace(new_id("empty"), "test")
+
+
+@pytest.fixture(scope="module")
+def place(service: Service) -> Place:
+    return make_place(service)
+
+
+def _send_nothing(service: Service, asked: Asked, place: Place, **options: object) -> httpx.Response:
+    client: httpx.Client = getattr(service, asked.scope)
+    return client.request(asked.method, filled(asked.path, place), **options)  # type: ignore[arg-type]
+
+
+def _is_optional(service: Service, asked: Asked) -> bool:
+    """Whether the document says that the request may have no body."""
+    paths = service.anonymous.get("/schema/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        parts = [part if part[0] != "{" else "{" for part in path.strip("/").split("/")]
+        own = [part if part[0] != "{" else "{" for part in asked.path.strip("/").split("/")]
+        if parts == own and asked.method.lower() in methods:
+            return not methods[asked.method.lower()]["requestBody"].get("required", False)
+    raise LookupError(asked.path)
+
+
+@pytest.mark.parametrize("asked", _ASKED, ids=lambda asked: asked.id)
+def test_no_body_is_an_empty_object(service: Service, place: Place, asked: Asked) -> None:
+    """Without a body and a media type a request answers as with `{}`, if the document says so, else it is refused."""
+    is_optional = "is required" not in send(service, asked, place, b"{}").text
+    assert is_optional == _is_optional(service, asked)
+    for options in ({}, {"content": iter([])}):
+        answer = _send_nothing(service, asked, place, **options)
+        if is_optional:
+            assert answer.status_code in (200, 201, 202, 404, 409), answer.text
+        else:
+            refused(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("asked", _ASKED, ids=lambda asked: asked.id)
+def test_a_body_needs_its_media_type(service: Service, place: Place, asked: Asked) -> None:
+    """A body without a media type is refused, and so is an empty one that says it is JSON or is of another type."""
+    for body in (b"{}", b" ", json.dumps(filled(asked.good, place)).encode()):
+        refused(_send_nothing(service, asked, place, content=body), 415, "unsupported_media_type")
+    refused(send(service, asked, place, b""), 400, "malformed", "body")
+    refused(send(service, asked, place, b"", Content_Type="text/html"), 415, "unsupported_media_type")
+
+
+def test_jobs_are_controlled_without_a_body(service: Service, place: Place) -> None:
+    """A job is paused and cancelled by requests without a body."""
+    job = make_paused_change(service, place["book"])
+    for verb, status in (("pause", "paused"), ("cancel", "cancelled")):
+        assert ok(service.manage.post(f"/v1/jobs/{job}/{verb}"))["status"] == status
+
+
+def test_no_body_under_an_idempotency_key(service: Service) -> None:
+    """No body and `{}` are the same request under one Idempotency-Key."""
+    code = new_code()
+    service.book(code)
+    made = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"}), 201)["redemptionId"]
+    for path in (f"/v1/redemptions/{made}/rollback", "/v1/coupons/generate"):
+        headers = {"Idempotency-Key": new_id()}
+        first = service.manage.post(path, headers=headers)
+        repeat = service.manage.post(path, headers=headers, json={})
+        assert (first.is_success, repeat.status_code, repeat.text) == (True, first.status_code, first.text)
+        assert repeat.headers["Idempotency-Replayed"] == "true"

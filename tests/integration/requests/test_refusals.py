@@ -1,0 +1,225 @@
+"""Every refusal over HTTP: it answers a whole problem, and changes neither Redis nor Postgres."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.hot_path import fingerprint
+from service.domain.outcomes import BY_CODE
+from service.formats import key_names
+from tests.cases import Case, filled
+from tests.integration.requests.nonsense_table import NONSENSE
+from tests.integration.requests.refusals_table import CASES, HOT, make_place
+from tests.integration.requests.requests_table import REQUESTS
+from tests.schema import check_answer
+from tests.service_fixture import Service, new_id, ok, refused
+from tests.waiting import until
+
+ELSEWHERE = {
+    "recovering": "tests/faults/test_opening.py",
+    "behind": "tests/faults/test_workers.py",
+    "keys_outdated": "tests/integration/access/test_keys.py",
+    "unavailable": "tests/faults/test_opening.py",
+    "outcome_unknown": "tests/integration/coupons/test_batch.py",
+    "request_timeout": "tests/integration/requests/test_http_bounds.py",
+    "headers_too_large": "tests/integration/requests/test_http_bounds.py",
+    "reconcile_running": "tests/integration/comparing/test_reconcile.py",
+    "choice_not_possible": "tests/integration/comparing/test_quarantine_command.py",
+    "rate_limited": "tests/integration/access/test_limited.py",
+    "too_many_misses": "tests/integration/access/test_limited.py",
+    "lock_quota": "tests/integration/access/test_limited.py",
+    "key_quota": "tests/integration/access/test_key_budget.py",
+    "month_detached": "tests/integration/histories/test_detached_months.py",
+    "job_ended": "tests/integration/bulk/test_code_changes.py",
+    "too_many_jobs": "tests/integration/bulk/test_code_changes.py",
+}
+"""Refusals that need faults or limits, and the test that has them."""
+
+UNREACHED = {
+    "internal": "it is a fault of ours",
+}
+
+_EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidden", "too_large",
+               "unsupported_media_type", "invalid", "idempotency_key_reused", "request_in_progress"}  # fmt: skip
+"""What nearly every route may answer: other tests, and those of keys below, request them all."""
+
+
+class Stage:
+    """A workspace with a situation for each refusal, and all that it holds."""
+
+    def __init__(self, service: Service, rival: Service) -> None:
+        self.service = service
+        self.place = make_place(service, rival)
+        self.document = service.anonymous.get("/schema/openapi.json").json()
+        self._operations = [(method.upper(), path) for path, item in self.document["paths"].items() for method in item]
+        self.settle()
+
+    def settle(self) -> None:
+        """Store what both stores hold."""
+        self._before = self.service.held()
+
+    def unchanged(self) -> None:
+        """Assert that nothing changed since the last call."""
+        before, self._before = self._before, self.service.held()
+        names = before.keys() | self._before.keys()
+        assert [name for name in names if before.get(name) != self._before.get(name)] == []
+
+    def entry(self, key: str) -> str:
+        """The name under which Redis keeps an Idempotency-Key."""
+        return key_names.answer(self.service.prefix, key)
+
+    def send(self, case: Case, key: str = "") -> httpx.Response:
+        """The case's request, with this Idempotency-Key; the answer is one that the OpenAPI document describes."""
+        headers = {"Content-Type": case.kind} | ({"Idempotency-Key": key} if key else {})
+        body = case.body if isinstance(case.body, bytes) else json.dumps(filled(case.body, self.place)).encode()
+        content = None if case.body is None or case.method == "GET" else body
+        client = self.service.client(filled(case.key, self.place))
+        answer = client.request(case.method, filled(case.path, self.place), content=content, headers=headers)
+        if operation := self.operation(case):
+            check_answer(answer, operation, self.document)
+        return answer
+
+    def operation(self, case: Case) -> str:
+        """Return the operation of a case; empty where there is none."""
+        matches = [
+            path
+            for method, path in self._operations
+            if method == case.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), case.path)
+        ]
+        return f"{case.method} {min(matches, key=lambda path: path.count('{'))}" if matches else ""
+
+
+@pytest.fixture(scope="module")
+def stage(service: Service) -> Iterator[Stage]:
+    """Two workspaces of this file's own, which do nothing but refuse. None of the requests changes the second."""
+    own, rival = (service.make_workspace(new_id("refuses"), "live") for _ in range(2))
+    stage, before = Stage(own, rival), rival.held()
+    yield stage
+    assert rival.held() == before
+
+
+@pytest.mark.parametrize("case", [*CASES, *NONSENSE], ids=lambda case: case.id)
+def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
+    """A refusal has its status, code and field, also under an Idempotency-Key, and changes neither store."""
+    status = BY_CODE[case.code].status
+    refused(stage.send(case), status, case.code, case.field)
+    if case.method == "POST":
+        for _ in range(2):
+            refused(stage.send(case, "of-a-refusal"), status, case.code, case.field)
+    stage.unchanged()
+
+
+def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
+    """Each refusal of the hot path is the same in a batch, and hundreds of them change nothing."""
+    ops = re.compile(r"/v1/coupons/(assign|lock|extend|unlock|redeem)(?:/(.*))?").fullmatch
+    matching = [(case, match) for case in HOT if (match := ops(case.path))]
+    operations: list[Any] = []
+    for case, match in matching:
+        named = {"code": match[2]} if match[2] else {}
+        operations.append({"op": match[1]} | filled({**named, **dict(case.body or {})}, stage.place))  # type: ignore[arg-type]
+    results = ok(stage.service.checkout.post("/v1/batch", json={"operations": operations}))["results"]
+    refusals = [(result["status"], result["body"]["code"]) for result in results]
+    assert refusals == [(BY_CODE[case.code].status, case.code) for case, _ in matching]
+    assert len(refusals) > 50
+    stage.unchanged()
+
+
+def test_a_key_that_was_used_for_another_request(stage: Stage) -> None:
+    """Every route that takes an Idempotency-Key refuses the key of another request."""
+    cases = list(_keyed(stage))
+    for case in cases:
+        refused(stage.send(case, stage.place["key"]), 422, "idempotency_key_reused")
+    assert len(cases) > 20
+    stage.unchanged()
+
+
+def test_a_key_whose_request_is_running(stage: Stage) -> None:
+    """While an upload runs, the same request under its key is `request_in_progress`; after it, a replay."""
+    key, (address, _, port) = new_id("key"), stage.service.run.url.removeprefix("http://").partition(":")
+    path, text = f"/v1/books/{stage.place['empty_book']}/codes", b"no code\nnor this\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {stage.place['own']}_admin\r\n"
+        f"Content-Type: text/plain\r\nIdempotency-Key: {key}\r\nConnection: close\r\n"
+        f"Content-Length: {len(text)}\r\n\r\n"
+    )
+    again = Case("request_in_progress", "POST", path, text, kind="text/plain")
+    with stage.service.redis() as redis, socket.create_connection((address, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode() + text[:9])
+        until(lambda: redis.exists(stage.entry(key)))
+        during = stage.service.held()
+        refused(stage.send(again, key), 409, "request_in_progress")
+        assert stage.service.held() == during
+        connection.sendall(text[9:])
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 200 ")
+    answer = stage.send(again, key)
+    assert (ok(answer)["invalid"], answer.headers["Idempotency-Replayed"]) == (2, "true")
+    stage.settle()
+
+
+def test_a_key_that_is_claimed(stage: Stage) -> None:
+    """Every route that takes an Idempotency-Key refuses one whose same request is running."""
+    key = new_id("key")
+    with stage.service.redis() as redis:
+        for case in _keyed(stage):
+            path, body = filled(case.path, stage.place), json.dumps(filled(case.body, stage.place)).encode()
+            if case.path == "/v1/books/{book}/codes":  # the body of an upload is a stream
+                body = b""
+            asked: Any = SimpleNamespace(scope={"method": "POST", "path": path, "query_string": b""})
+            ends_ms = int(time.time() * 1000) + 60_000
+            redis.set(stage.entry(key), f"{fingerprint(asked, body)} c {ends_ms}")
+            during = stage.service.held()
+            refused(stage.send(case, key), 409, "request_in_progress")
+            assert stage.service.held() == during
+        redis.delete(stage.entry(key))
+    stage.unchanged()
+
+
+def test_where_a_key_is_not_taken(stage: Stage) -> None:
+    """Validate ignores an Idempotency-Key, also one of another request."""
+    case = Case("", "POST", "/v1/coupons/validate", {"code": "{free}"})
+    assert ok(stage.send(case, stage.place["key"]))["valid"]
+    stage.unchanged()
+
+
+def _keyed(stage: Stage) -> Iterator[Case]:
+    """Return a valid request to each route that takes an Idempotency-Key."""
+    bodies = {asked.id: asked.good for asked in REQUESTS}
+    for path, item in stage.document["paths"].items():
+        taken = [parameter["name"] for parameter in item.get("post", {}).get("parameters", [])]
+        if "Idempotency-Key" in taken and path != "/v1/test/clock":  # forbidden here, before anything else
+            named = re.sub(r"\{(\w+?)Id\}", r"{\1}", path)
+            yield Case("", "POST", named, bodies[f"POST {named}"])
+
+
+def test_every_refusal_is_reached(stage: Stage) -> None:
+    """Each code has a request here, another test, or a reason."""
+    reached = {case.code for case in (*CASES, *NONSENSE)} | {"idempotency_key_reused", "request_in_progress"}
+    assert reached.isdisjoint({*ELSEWHERE, *UNREACHED})
+    assert reached | {*ELSEWHERE, *UNREACHED} == BY_CODE.keys()
+    root = Path(__file__).parents[3]
+    for code, path in ELSEWHERE.items():
+        assert f'"{code}"' in (root / path).read_text()
+
+
+def test_every_operation_reaches_its_refusals(stage: Stage) -> None:
+    """Each refusal that the OpenAPI document lists for an operation has a request here, and each request's refusal is
+    listed."""
+    documented: set[tuple[str, str]] = set()
+    for path, item in stage.document["paths"].items():
+        for method, operation in item.items():
+            for status, answer in operation["responses"].items():
+                if not status.startswith("2"):
+                    codes = re.findall(r"^`(\w+)`: ", answer["description"], re.MULTILINE)
+                    documented |= {(f"{method.upper()} {path}", code) for code in codes}
+    reached = {(stage.operation(case), case.code) for case in (*CASES, *NONSENSE)}
+    of_ours = {pair for pair in reached if pair[0] and pair[1] not in {"method_not_allowed", "not_found"}}
+    assert of_ours - documented == set()
+    assert {pair for pair in documented - reached if pair[1] not in _EVERYWHERE} == set()
