@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import gc
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import structlog
 import uvicorn
 import uvloop
 from uvicorn.server import ServerState
@@ -32,6 +34,8 @@ from service.access.caller import Caller
 from service.access.keyring import Keyring
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
+from service.formats.events import Redeemed, RequestPart
+from service.formats.redemption_record import record_text
 from service.hot.connection import Connection
 from service.hot.decider import Decider
 from service.hot.link import Link
@@ -45,13 +49,14 @@ TOKEN = "demo_checkout"
 
 
 class Sink:
-    """A transport that counts what is written."""
+    """A transport that counts what is written, and keeps the last of it."""
 
     def __init__(self) -> None:
-        self.writes = 0
+        self.writes, self.last = 0, b""
 
     def write(self, data: bytes) -> None:
         self.writes += 1
+        self.last = data
 
     def is_closing(self) -> bool:
         return False
@@ -110,6 +115,13 @@ class Bench:
         await asyncio.sleep(0)
         self.redis.data_received(batch.replies)
 
+    async def warm_up(self, turns: Sequence[Round]) -> None:
+        """Have the first requests answered. Raises AssertionError if one does not succeed."""
+        for batch in turns[:4]:
+            await self.turn(batch)
+            for wire in self.wires:
+                assert wire.last.startswith(b"HTTP/1.1 201"), wire.last
+
     def written(self) -> int:
         """How many writes there were to clients."""
         return sum(wire.writes for wire in self.wires)
@@ -159,12 +171,13 @@ def _locked(unit: int) -> bytes:
 
 
 def _redeemed(unit: int, full: bool) -> bytes:
-    discount = "119800" if full else "0"
-    kept = '{"ip":"127.0.0.1"' + (f',"key":"r1-{unit}-redeem","op":"redeem"' if full else "") + "}"
-    record = (
-        f"1-{unit} 1 1 1 {_code(unit)} u-r1-{unit} o-r1-{unit} - 599000 USD 2 {discount} 1795189957123 1 1 1 - - {kept}"
-    )
-    return _reply(record, BOOK)
+    request = RequestPart("127.0.0.1", key=f"r1-{unit}-redeem", op="redeem") if full else RequestPart("127.0.0.1")
+    event = Redeemed(
+        epoch=1, seq=unit, request=request, workspace=1, book=1, code=_code(unit), user=f"u-r1-{unit}",
+        at_ms=1_795_189_957_123, order=f"o-r1-{unit}", value_e4=599_000, currency="USD", digits=2,
+        discount_e4=119_800 if full else 0, slot=1, max_uses=1,
+    )  # fmt: skip
+    return _reply(record_text(event), BOOK)
 
 
 def _reply(text: str, last: str) -> bytes:
@@ -175,8 +188,7 @@ async def measure(turns: list[Round], requests: int, *, notes_locks: bool = Fals
     """CPU of one lock, and of one redemption, in µs."""
     connections = len(turns[0].requests)
     bench = Bench(connections, notes_locks)
-    for batch in turns[:4]:
-        await bench.turn(batch)
+    await bench.warm_up(turns)
     before, asked, took_s = bench.written(), 0, ([], [])
     gc.collect()
     gc.freeze()
@@ -195,8 +207,7 @@ async def count(turns: list[Round], counter: InstructionCounter, *, notes_locks:
     """Instructions of one lock, and of one redemption."""
     connections = len(turns[0].requests)
     bench, counted = Bench(connections, notes_locks), []
-    for batch in turns[:4]:
-        await bench.turn(batch)
+    await bench.warm_up(turns)
     gc.collect()
     gc.freeze()
     for same in (turns[::2], turns[1::2]):
@@ -232,6 +243,7 @@ _SHAPES = {"plain": (False, False), "plain, with a history of locks": (False, Tr
 
 
 def _print(unit: str, connections: int, figures: Callable[..., Coroutine[Any, Any, tuple[float, float]]]) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     lines: list[list[str]] = []
     for name, (is_full, notes_locks) in _SHAPES.items():
         lock, redeem = uvloop.run(figures(rounds(is_full, connections), notes_locks=notes_locks))
