@@ -17,6 +17,7 @@ from service.domain.limits import make_rate_headers
 from service.operations import call_headers
 from service.operations.base import Call, Command, Rendered
 from service.operations.call_headers import clean_user_agent
+from service.operations.lock_notes import lock_notes
 from service.operations.run import Raw, begin, begin_decoded, finish, finish_refused, make_call
 from service.operations.table import Row
 
@@ -54,10 +55,11 @@ async def _run(
         reply = await decide(context.decider, context.pool, caller, command)
     except Refusal as refusal:
         return _response(_finish_refused(row, caller, refusal))
-    durability, applied = context.decider.durability(caller.partition), None
-    if wait and await wait.is_recorded([finish(command, reply, durability)]):
-        durability, applied = "recorded", RECORDED
-    return _response(finish(command, reply, durability), applied)
+    rendered, applied = finish(command, reply, context.decider.durability(caller.partition)), None
+    lock_notes.add(caller, rendered)
+    if wait and await wait.is_recorded([rendered]):
+        rendered, applied = finish(command, reply, "recorded"), RECORDED
+    return _response(rendered, applied)
 
 
 def call_without_body(request: Request[Any, Any, Any], caller: Caller, *, keyed: bool = True) -> Call:

@@ -30,6 +30,7 @@ from service.fastlane.routes import (
 )
 from service.operations.accounting import NOBODY, answers, new_request_id, now_s
 from service.operations.base import Command, Rendered, Reply
+from service.operations.lock_notes import lock_notes
 from service.operations.run import Raw, begin, finish, finish_refused, needs_facts
 from service.operations.table import Row
 
@@ -156,7 +157,7 @@ class Protocol(Bounded):
         except Exception as error:  # noqa: BLE001, the connection to Redis serves others too
             self._failed(error)
         else:
-            self._rendered(rendered)
+            self._rendered(caller, rendered)
 
     async def _recall(self, lane: Lane, caller: Caller, reply: Reply) -> None:
         """Fetch facts from Postgres, and run the script again."""
@@ -168,16 +169,19 @@ class Protocol(Bounded):
         except Exception as error:  # noqa: BLE001, answered without its text
             self._failed(error)
         else:
-            self._rendered(rendered)
+            self._rendered(caller, rendered)
 
-    def _rendered(self, rendered: Rendered) -> None:
+    def _rendered(self, caller: Caller, rendered: Rendered) -> None:
+        if rendered.note:
+            lock_notes.add(caller, rendered)
         closes = self._ending or self._values[CLOSES] is not None
         self._answer(self._heads.answer(rendered, self._request_id, closes), rendered.status, "", closes)
 
     def _refused(self, refusal: Refusal) -> None:
-        rendered = finish_refused(self._row, self._caller, refusal) if self._caller else None
-        if rendered:
-            self._rendered(rendered)
+        caller = self._caller
+        rendered = finish_refused(self._row, caller, refusal) if caller else None
+        if caller and rendered:
+            self._rendered(caller, rendered)
             return
         closes = self._ending or self._values[CLOSES] is not None
         answer = self._heads.refusal(refusal, self._request_id, closes)

@@ -202,12 +202,13 @@ class Decider:
                 take(index, refusal)
         if runs:
             await all_replied
-        for index, reply in enumerate(replies):
-            if isinstance(reply, hiredis.ReplyError) and self._has_not_run(reply):
-                replies[index] = refusal_from_reply(reply)
-        if self._is_stale(partition, epoch):
-            replies = [reply if isinstance(reply, Refusal) else Broken() for reply in replies]
-        return [_reply_or_refusal(reply) for reply in replies]
+        return [self._interpret_or_refuse(partition, epoch, reply) for reply in replies]
+
+    def _interpret_or_refuse(self, partition: int, epoch: int, reply: Any) -> Reply | Refusal:
+        try:
+            return self.interpret(partition, epoch, reply)
+        except Refusal as refusal:
+            return refusal
 
     def _is_other(self, partition: int) -> bool:
         """Whether the link's server may have other data than the verified one."""
@@ -276,17 +277,6 @@ class Decider:
             self._has_not_run(reply)
             raise refusal_from_reply(reply)
         return reply
-
-
-def _reply_or_refusal(reply: Any) -> Reply | Refusal:
-    if isinstance(reply, Refusal):
-        return reply
-    if isinstance(reply, Broken):
-        return Refusal.temporary("outcome_unknown")
-    try:
-        return interpret_reply(reply)
-    except Refusal as refusal:
-        return refusal
 
 
 def interpret_reply(reply: Any) -> Reply:

@@ -170,26 +170,13 @@ class Server:
         except Refusal as refusal:
             raise Fenced(refusal.code) from None
 
-    async def run_many(
+    async def run_all(
         self, scripts: Scripts, runs: Sequence[tuple[str, Sequence[str], Sequence[str]]]
-    ) -> list[int | None]:
-        """Run several (script, names, args) of requests in one call of lua/many.lua; return the outcome of each, None
-        if its script failed. Raises Fenced and ScriptFailed as run."""
-        args = list[Any]()
-        for script, names, own in runs:
-            args += (script, len(names) - 1, len(own), *names[1:], *own)
-        reply = await self._connection.call(*scripts.call("many", (self.gate,), args))
-        if isinstance(reply, hiredis.ReplyError):
-            raise _failure("many", reply)
-        return [None if one is None else one[0] for one in _replies("many", reply)]
-
-    async def run_each(
-        self, scripts: Scripts, script: str, runs: Sequence[tuple[Sequence[str], Sequence[str]]]
-    ) -> list[Reply | None]:
-        """Run a script of requests with each (names, args), in one write; return the replies, also of refusals, None if
-        the script failed. Raises Fenced and ScriptFailed as run."""
-        calls = [self._connection.call(*scripts.call(script, names, args)) for names, args in runs]
-        return _replies(script, await asyncio.gather(*calls))
+    ) -> list[Reply | Refusal]:
+        """Run (script, names, args) of requests, in one write. Returns refusals in place of replies: `internal` if the
+        script failed. Raises Fenced and ScriptFailed as run."""
+        replies = await asyncio.gather(*(self._connection.call(*scripts.call(*run)) for run in runs))
+        return [_interpret_request(script, reply) for (script, _, _), reply in zip(runs, replies, strict=True)]
 
     async def must_log(self) -> bool:
         """Whether all writes must be logged: the server has an append-only file, or may have one, and does not let this
@@ -308,12 +295,16 @@ class Server:
                 return
 
 
-def _replies(script: str, replies: Sequence[Any]) -> list[Reply | None]:
-    """The replies of requests, None if the script failed. Raises Fenced and ScriptFailed for errors of the server."""
-    for one in replies:
-        if isinstance(one, hiredis.ReplyError) and kind_of(one) not in ("ERR", "WRONGTYPE"):
-            raise _failure(script, one)  # a full server, or one that is not ours
-    return [None if isinstance(one, hiredis.ReplyError) else one for one in replies]
+def _interpret_request(script: str, reply: Any) -> Reply | Refusal:
+    """The reply of a request's script, or its refusal. Raises Fenced and ScriptFailed for errors of the server."""
+    if isinstance(reply, hiredis.ReplyError):
+        if kind_of(reply) not in ("ERR", "WRONGTYPE"):
+            raise _failure(script, reply)  # a full server, or one that is not ours
+        return Refusal("internal")
+    try:
+        return interpret_reply(reply)
+    except Refusal as refusal:
+        return refusal
 
 
 def _failure(script: str, error: hiredis.ReplyError) -> Exception:

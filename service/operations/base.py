@@ -55,6 +55,8 @@ class Rendered(msgspec.Struct):
     replayed: bool = False
     rates: str = ""
     """The caller's remaining limits, as service/domain/limits.py reads them."""
+    note: str = ""
+    """For the workspace's history of locks (service/operations/lock_notes.py); '' for none."""
 
 
 Render = Callable[[Reply, str], Rendered]

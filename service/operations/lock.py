@@ -1,6 +1,7 @@
 """Hold one use of a coupon for a user and an order: lock, extend, unlock."""
 
 import secrets
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -21,7 +22,6 @@ from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, parse_code
 from service.operations.coupon_view import Time
-from service.operations.lock_notes import lock_notes
 
 TOKENS_DRAWN = 64
 _drawn: list[str] = []
@@ -91,8 +91,7 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     bucket, user, o = key_names.bucket_text(code), encode_field(request.user_id), call.caller.keys.orders
     names = (*call.coupon_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token())
-    render = lock_notes.note_lock(call.caller.workspace, _render) if call.caller.notes_locks else _render
-    return Command("lock", names, args, render)
+    return Command("lock", names, args, _render)
 
 
 def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
@@ -100,19 +99,16 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     bucket = key_names.bucket_text(code)
     owner = encode_field(call.caller.user)
     args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), owner)
-    caller = call.caller
-    render = lock_notes.note_lock(caller.workspace, _render_extended) if caller.notes_locks else _render_extended
-    return Command("extend", call.coupon_keys(code, bucket), args, render)
+    return Command("extend", call.coupon_keys(code, bucket), args, _render_extended)
 
 
 def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
     code = parse_code(code)
     bucket = key_names.bucket_text(code)
-    user, render = encode_field(call.caller.user), _render_unlocked
-    args = (call.fingerprint, code, bucket, request.lock_token, user)
-    if call.caller.notes_locks:
-        render = lock_notes.note_release(call.caller.workspace, (code, request.lock_token, user), render)
-    return Command("unlock", call.coupon_keys(code, bucket), args, render)
+    owner = encode_field(call.caller.user)
+    args = (call.fingerprint, code, bucket, request.lock_token, owner)
+    note = f"{code} {request.lock_token} {owner}"
+    return Command("unlock", call.coupon_keys(code, bucket), args, partial(_render_unlocked, note))
 
 
 def _body(payload: str) -> bytes:
@@ -125,15 +121,15 @@ def _body(payload: str) -> bytes:
 
 
 def _render(reply: Reply, durability: str) -> Rendered:
-    return Rendered(200 if reply[0] == REPEATED else 201, _body(reply[1]), bool(reply[3]))
+    return Rendered(200 if reply[0] == REPEATED else 201, _body(reply[1]), bool(reply[3]), note=reply[1])
 
 
 def _render_extended(reply: Reply, durability: str) -> Rendered:
-    return Rendered(200, _body(reply[1]), bool(reply[3]))
+    return Rendered(200, _body(reply[1]), bool(reply[3]), note=reply[1])
 
 
-def _render_unlocked(reply: Reply, durability: str) -> Rendered:
-    return Rendered(204, None, bool(reply[3]))
+def _render_unlocked(note: str, reply: Reply, durability: str) -> Rendered:
+    return Rendered(204, None, bool(reply[3]), note=note)
 
 
 LOCK = Operation(

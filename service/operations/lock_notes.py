@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import structlog
 
+from service.access.caller import Caller
 from service.domain.field_types import decode_field, decode_id
-from service.operations.base import Render, Rendered, Reply
+from service.operations.base import Rendered
 from service.record.lock_history import LockNote, digest_token
 
 MAX_NOTES = 10_000
@@ -17,40 +18,24 @@ log = structlog.get_logger()
 
 
 _Note = tuple[int, float, str]
-"""The workspace, the time by time.monotonic, and what was answered."""
+"""The workspace, the time by time.monotonic, and the response's note."""
 
 
 class LockNotes:
-    """Collects what scripts answered. A request only appends the text of its answer; `take` parses all of a second."""
+    """Collects the notes of responses. A request only appends a text; `take` parses all of a second."""
 
     def __init__(self) -> None:
         self._notes: deque[_Note] = deque(maxlen=MAX_NOTES)
         self._dropped = 0
         self._is_dropping = False
 
-    def note_lock(self, workspace: int, render: Render) -> Render:
-        """Render the reply of a lock or an extension, and note it."""
-
-        def render_noted(reply: Reply, durability: str) -> Rendered:
-            self._append(workspace, reply[1])
-            return render(reply, durability)
-
-        return render_noted
-
-    def note_release(self, workspace: int, release: tuple[str, str, str], render: Render) -> Render:
-        """Render the reply of a release, and note it: the code, the token, and the user who alone may release it, '-'
-        for anyone. The script's reply is the same if it released nothing."""
-
-        def render_noted(reply: Reply, durability: str) -> Rendered:
-            self._append(workspace, " ".join(release))
-            return render(reply, durability)
-
-        return render_noted
-
-    def _append(self, workspace: int, text: str) -> None:
+    def add(self, caller: Caller, rendered: Rendered) -> None:
+        """Keep the response's note, if it has one and the workspace has a history of locks."""
+        if not (rendered.note and caller.notes_locks):
+            return
         if len(self._notes) == MAX_NOTES:
             self._dropped += 1
-        self._notes.append((workspace, time.monotonic(), text))
+        self._notes.append((caller.workspace, time.monotonic(), rendered.note))
 
     def take(self) -> Sequence[LockNote]:
         """The notes since the last call."""
@@ -72,7 +57,8 @@ class LockNotes:
 
 
 def _parse(workspace: int, noted_s: float, text: str) -> LockNote:
-    """The note of a lock's payload, as lua/lock.lua replies it, or of a release."""
+    """Parse a note: a lock's payload, as lua/lock.lua replies it, or a release's code, token, and the only user who may
+    release the lock, '-' for anyone. A release is noted even if it released nothing: its reply is the same."""
     fields = text.split(" ")
     if len(fields) == 3:
         code, token, user = fields

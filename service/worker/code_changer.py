@@ -1,7 +1,7 @@
 """Change many codes of a book as one job, which another worker can continue (docs/decisions/0065-bulk-changes.md)."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 from uuid import UUID
@@ -14,19 +14,20 @@ from service.common.pipeline import SerialRunner
 from service.domain.code_change_requests import CodeChange
 from service.domain.configuration import Projector
 from service.domain.errors import Refusal
-from service.domain.outcomes import BY_NUMBER, OK
 from service.formats.change_results import CodeResult, PendingCodes
 from service.hot.projection import SHARE, RedisProjector
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.operations.base import Call, Command, Reply
-from service.operations.unassign import UNASSIGN, UnassignRequest
+from service.operations.run import begin_decoded, needs_facts
+from service.operations.table import UNASSIGN
+from service.operations.unassign import UnassignRequest
 from service.record.config import job_rows
 from service.record.config.code_pages import find_codes, missing_codes
 from service.record.config.code_rows import configure_codes
 from service.record.config.job_rows import DecidedUser, JobRow, LostLease, Page
 from service.record.config.retirements import bring_back
-from service.worker.code_assigner import Assign, assign_page
+from service.worker.code_assigner import Decide, assign_page
 from service.worker.job_runner import LEASE_S, JobRunner
 from service.worker.projection_catchup import runner_of
 from service.worker.projector import log_skipped_code, project_version
@@ -36,32 +37,25 @@ CONFIGURED, DECIDED = 5_000, 500
 CODES_A_RUN = 50
 """Bounds a run of put_codes that changes codes to a millisecond."""
 DECIDED_A_CALL = 20
-"""Bounds a call of many scripts to a millisecond."""
-
-Decide = Callable[[Sequence[Command]], Awaitable[Sequence[int | None]]]
-"""Requests → the outcome of each, None if its script failed."""
+"""Scripts that go out together: bounds how long other requests wait to about a millisecond."""
 
 
 def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeChanger":
     """A changer that leaves the rest of the time to others."""
     pace = Pace(SHARE)
 
-    async def decide(commands: Sequence[Command]) -> Sequence[int | None]:
+    async def decide(commands: Sequence[Command]) -> Sequence[Reply | Refusal]:
         with pace:
             runs = [(command.script, command.keys, command.args) for command in commands]
-            outcomes = await server.run_many(scripts, runs)
+            replies = await server.run_all(scripts, runs)
         await pace.rest()
-        return outcomes
-
-    async def assign(commands: Sequence[Command]) -> Sequence[Reply | None]:
-        with pace:
-            runs = [(command.keys, command.args) for command in commands]
-            replies = await server.run_each(scripts, "assign_code", runs)
-        await pace.rest()
+        for reply in replies:
+            if isinstance(reply, Refusal) and reply.outcome.status == 503:
+                raise reply
         return replies
 
     projector = RedisProjector(runner_of(server, scripts), log_skipped_code, CODES_A_RUN, pace)
-    return CodeChanger(pool, projector, server.partition, decide, assign)
+    return CodeChanger(pool, projector, server.partition, decide)
 
 
 class CodeChanger(JobRunner):
@@ -79,11 +73,9 @@ class CodeChanger(JobRunner):
 
     kind, task = "change", "changing"
 
-    def __init__(
-        self, pool: asyncpg.Pool, projector: Projector, partition: int, decide: Decide, assign: Assign
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, decide: Decide) -> None:
         super().__init__(pool, partition)
-        self._projector, self._decide_all, self._assign_all = projector, decide, assign
+        self._projector, self._decide_all = projector, decide
 
     async def _work(self, job: JobRow, token: UUID, ends: float) -> bool:
         """Change codes. Raises Refusal `month_detached`."""
@@ -127,15 +119,15 @@ class CodeChanger(JobRunner):
         results = list[CodeResult]()
         for start in range(0, len(page.codes), DECIDED_A_CALL):
             some = page.codes[start : start + DECIDED_A_CALL]
-            commands = [UNASSIGN.prepare(call, code, UnassignRequest()) for code in some]
-            outcomes = await self._decide_all(commands)
-            results += [_release_of(code, outcome, is_repeat) for code, outcome in zip(some, outcomes, strict=True)]
+            commands = [begin_decoded(UNASSIGN, call, code, UnassignRequest()) for code in some]
+            replies = await self._decide_all(commands)
+            results += [_release_of(code, reply, is_repeat) for code, reply in zip(some, replies, strict=True)]
         return await self._store(job, token, page, results)
 
     async def _assign(self, job: JobRow, token: UUID, page: PendingCodes) -> int:
         """Assign a page's codes to users; return the cursor after them, 0 if each user is decided."""
         users = await job_rows.read_undecided(self._pool, job.job_id)
-        decided = await assign_page(job, users, page.codes, self._assign_all)
+        decided = await assign_page(job, users, page.codes, self._decide_all)
         if page.last == 0:
             known = {one.number for one in decided}
             decided += [
@@ -161,13 +153,13 @@ def _go_on(job: JobRow, status: str, last: int) -> int:
     return last
 
 
-def _release_of(code: str, outcome: int | None, is_repeat: bool) -> CodeResult:
-    """The result of a release, from the script's outcome; None if the script failed. Raises Refusal if Redis decides
-    no changes now: the job waits."""
-    known = None if outcome is None else BY_NUMBER.get(outcome)
-    if known is not None and known.status == 503:
-        raise Refusal.temporary(known.code)
-    reason = "internal" if known is None else known.code
-    if outcome == OK or (is_repeat and reason == "coupon_not_assigned"):
+def _release_of(code: str, reply: Reply | Refusal, is_repeat: bool) -> CodeResult:
+    """The result of a release."""
+    reason = ""
+    if isinstance(reply, Refusal):
+        reason = reply.code
+    elif needs_facts(reply):
+        reason = "internal"
+    if not reason or (is_repeat and reason == "coupon_not_assigned"):
         return CodeResult(code, "changed", "assigned", "available")
     return CodeResult(code, "refused", reason=reason)

@@ -1,12 +1,17 @@
 """The history of locks: notes in a bounded buffer, and what they tell of past locks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
-from service.operations.base import Rendered
+from service.access.caller import Caller
+from service.operations.base import Call, Rendered
 from service.operations.lock_notes import MAX_NOTES, LockNotes
+from service.operations.run import begin_decoded, finish
+from service.operations.table import EXTEND, LOCK, UNASSIGN, UNLOCK, Row
 from service.record import lock_history
 from service.record.lock_history import (
     LockHistory,
@@ -20,28 +25,38 @@ from service.record.lock_history import (
 )
 from service.record.samples import Sampler
 
-_RENDERED = Rendered(204, None)
+_CALLER = Caller(UUID(int=1), 7, UUID(int=7), 0, "live", frozenset({"checkout"}), notes_locks=True)
+_BOOK = str(UUID(int=2))
 
 
 def _note(notes: LockNotes, payload: str) -> None:
-    """Render a reply with this payload."""
-    assert notes.note_lock(7, lambda reply, durability: _RENDERED)([0, payload, "", 0], "fsynced") is _RENDERED
+    """Note a response of a lock with this payload."""
+    notes.add(_CALLER, Rendered(201, b"", note=payload))
 
 
-def test_answers_are_noted() -> None:
-    """A note has what a lock or a release says, without the token: ids are decoded, and '-' is none."""
-    notes = LockNotes()
-    _note(notes, "book CODE-1 %- - secret 5000")
-    _note(notes, "book CODE-1 ann A-1 secret 9000")
-    for user in ("-", "ann"):
-        notes.note_release(8, ("CODE-1", "secret", user), lambda reply, durability: _RENDERED)([0, "", "", 0], "")
+def test_responses_are_noted() -> None:
+    """A note has what a lock or a release says, without the token: ids are decoded, and '-' is none. A workspace
+    without a history of locks has no notes, and other responses have none."""
+    notes, user_caller = LockNotes(), replace(_CALLER, user="ann")
+    locked = lambda user, until: [0, f"{_BOOK} CODE-1 {user} secret {until}", "", 0]  # noqa: E731
+    asked: list[tuple[Caller, Row, dict[str, Any], list[Any]]] = [
+        (_CALLER, LOCK, {"user_id": "-"}, locked("%- -", 5000)),
+        (_CALLER, EXTEND, {"lock_token": "secret"}, locked("ann A-1", 9000)),
+        (_CALLER, UNLOCK, {"lock_token": "secret"}, [0, "", "", 0]),
+        (user_caller, UNLOCK, {"lock_token": "secret"}, [0, "", "", 0]),
+        (_CALLER, UNASSIGN, {}, [0, f"{_BOOK} CODE-1 available 0 1 - - - - - - - - - -", "", 0]),
+    ]
+    for caller, row, body, reply in asked:
+        command = begin_decoded(row, Call(caller), "code-1", row.operation.request(**body))
+        notes.add(caller, finish(command, reply, "fsynced"))
+        notes.add(replace(caller, notes_locks=False), finish(command, reply, "fsynced"))
     taken = notes.take()
     digest = digest_token("secret")
     assert [note[:-1] for note in taken] == [
         (7, "CODE-1", digest, "-", None, 5000),
         (7, "CODE-1", digest, "ann", "A-1", 9000),
-        (8, "CODE-1", digest, None, None, None),
-        (8, "CODE-1", digest, "ann", None, None),
+        (7, "CODE-1", digest, None, None, None),
+        (7, "CODE-1", digest, "ann", None, None),
     ]
     assert notes.take() == []
     assert "secret" not in str(taken)

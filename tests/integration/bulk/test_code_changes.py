@@ -16,8 +16,8 @@ from service.domain.code_requests import CodeLine
 from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
-from service.domain.outcomes import BY_CODE, OK
-from service.operations.base import Command
+from service.domain.outcomes import OK
+from service.operations.base import Command, Reply
 from service.record.config import code_rows, job_rows
 from service.record.config.workspace_rows import create_workspace
 from service.worker import code_assigner, code_changer, job_runner
@@ -51,26 +51,26 @@ class Redis:
 
     async def seen(self, partition: int, version: int) -> None: ...
 
-    async def release(self, commands: Sequence[Command]) -> list[int | None]:
-        codes = [command.args[1] for command in commands]
-        outcomes: list[int | None] = [
-            OK if code in self.assigned else BY_CODE["coupon_not_assigned"].number for code in codes
-        ]
-        self.assigned -= set(codes)
-        await self._begin()
-        return outcomes
-
-    async def assign(self, commands: Sequence[Command]) -> list[Any]:
-        replies = [self._assign(command.keys[2], command.args[1], command.args[3]) for command in commands]
+    async def decide(self, commands: Sequence[Command]) -> list[Reply | Refusal]:
+        replies = [self._decide(command) for command in commands]
         await self._begin()
         return replies
 
-    def _assign(self, key: str, code: str, user: str) -> list[Any]:
+    def _decide(self, command: Command) -> Reply | Refusal:
+        _, code, _, user, *_ = command.args
+        if command.script == "assign_code":
+            return self._assign(command.keys[2], code, user)
+        if code not in self.assigned:
+            return Refusal("coupon_not_assigned")
+        self.assigned.remove(code)
+        return [OK]
+
+    def _assign(self, key: str, code: str, user: str) -> Reply | Refusal:
         if key not in self.kept:
             if user == "full":
-                return [BY_CODE["user_coupon_limit"].number]
+                return Refusal("user_coupon_limit")
             if code in self.owners:
-                return [BY_CODE["coupon_assigned_to_other"].number]
+                return Refusal("coupon_assigned_to_other")
             self.owners[code], self.kept[key] = user, code
         return [OK, f"{UUID(int=1)} {self.kept[key]} assigned 0 1 {user} 1 - - - - - - - -", "", 0]
 
@@ -89,7 +89,7 @@ class Shop:
             return (await job_rows.create_change(connection, self.book, request, self.workspace, now_ms)).job_id
 
     async def work(self) -> bool:
-        return await CodeChanger(self.pool, self.redis, 0, self.redis.release, self.redis.assign).run_one()
+        return await CodeChanger(self.pool, self.redis, 0, self.redis.decide).run_one()
 
     async def job(self, job_id: UUID) -> job_rows.JobRow:
         return await job_rows.read_job(self.pool, self.workspace.workspace, job_id)
@@ -288,7 +288,7 @@ async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch
     for _ in range(5):
         await shop.order("switchOff")
     job_id = await rival.order("switchOff")
-    changer = CodeChanger(shop.pool, shop.redis, 0, shop.redis.release, shop.redis.assign)
+    changer = CodeChanger(shop.pool, shop.redis, 0, shop.redis.decide)
     for _ in range(4):  # a page of each, and the rival's end
         assert await changer.run_one()
     assert (await rival.job(job_id)).status == "done"
