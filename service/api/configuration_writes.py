@@ -4,19 +4,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
-from datetime import timedelta
 from typing import Any
 
 from service.api.context import Context
 from service.domain.errors import Refusal
 from service.record.config.key_rows import read_version
 from service.record.pool import ERRORS
-from service.record.versions import BEAT_S, read_processes
+from service.record.processes import read_processes
 
 SETTLE_S = 0.9
 """After this time every process that reaches Postgres has read the keys and their limits again by itself."""
-ALIVE = timedelta(seconds=3 * BEAT_S)
-"""Nothing waits for a process that has not renewed its row for this long."""
 MAX_AGE_S = 3.0
 """From the beginning of a change until it is written to Redis. It is less than the time that a worker waits before it
 compares Redis with a restarted Postgres (service/worker/projection_catchup.py), which may be restored without it."""
@@ -40,7 +37,7 @@ async def settle_keys(context: Context) -> None:
     with contextlib.suppress(*ERRORS):  # the change is committed
         version = await read_version(context.pool)
         context.key_notices.announce_change()
-        readers = await read_processes(context.pool, "api", ALIVE)
+        readers = await read_processes(context.pool, "api")
         if await context.key_notices.until_read(version, readers, settled_at - time.monotonic()):
             return
     await asyncio.sleep(settled_at - time.monotonic())

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection
 from typing import Any
-from uuid import UUID
 
 import hiredis
 import structlog
@@ -58,15 +57,15 @@ class KeyNotices:
         self.changed.set()
         self._publish("")
 
-    def announce_reading(self, process: UUID, version: int) -> None:
+    def announce_reading(self, process: str, version: int) -> None:
         """Report that this process has read the keys of this version."""
         report = f"{process} {version}"
         self._take_message(report)  # this process does not need Redis to learn it
         self._publish(report)
 
-    async def until_read(self, version: int, processes: Collection[UUID], timeout_s: float) -> bool:
+    async def until_read(self, version: int, processes: Collection[str], timeout_s: float) -> bool:
         """Wait until these processes have read this version, or a later one. Returns whether they have."""
-        living = {str(process) for process in processes}
+        living = {*processes}
         self._versions = {process: read for process, read in self._versions.items() if process in living}
         try:
             async with asyncio.timeout(timeout_s):

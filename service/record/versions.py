@@ -1,24 +1,16 @@
-"""The versions of the program that use this database: their processes, scripts, and number of formats."""
+"""The versions of the program that use this database: their scripts, and number of formats."""
 
-import asyncio
-import contextlib
 from collections.abc import Collection, Mapping
-from datetime import timedelta
-from typing import ClassVar, Literal
-from uuid import UUID
+from typing import ClassVar
 
 import msgspec
 
 from service.formats import key_names
 from service.formats.number import NUMBER, is_beside
-from service.record.pool import ERRORS, Database
+from service.record.pool import Database
+from service.record.processes import LIVING
 from service.record.queries import query
 
-BEAT_S = 2.0
-"""How often a process renews its row."""
-LIVING = timedelta(minutes=1)
-"""A process that has not renewed its row for this long counts as ended."""
-LEAVE_S = 1.0
 KEPT = 3
 """The versions that keep their scripts although no process of theirs runs: one can go back to them."""
 
@@ -71,31 +63,12 @@ async def check_running(database: Database) -> None:
             )
 
 
-async def renew_process(
-    database: Database, process: UUID, kind: Literal["api", "worker"], version: str
-) -> Collection[str]:
-    """Store that this process runs. Returns the versions of this layout whose scripts Redis needs, of those that are
-    stored. Raises WrongNumber as check_number."""
-    (row,) = await database.fetch(query("renew_process"), process, kind, version, NUMBER, key_names.LAYOUT, LIVING)
+async def needed_versions(database: Database) -> Collection[str]:
+    """The versions of this layout whose scripts Redis needs, of those that are stored. Raises WrongNumber as
+    check_number."""
+    (row,) = await database.fetch(query("needed_versions"), key_names.LAYOUT, LIVING)
     refuse_number(row["number"])
     return row["needed"]
-
-
-async def read_processes(database: Database, kind: Literal["api", "worker"], living: timedelta) -> Collection[UUID]:
-    """The processes of a kind that have renewed their rows within this time."""
-    return [row["id"] for row in await database.fetch(query("read_processes"), kind, living)]
-
-
-async def forget_process(database: Database, process: UUID) -> None:
-    """Store that this process ends. Without Postgres its row expires."""
-    with contextlib.suppress(*ERRORS):
-        async with asyncio.timeout(LEAVE_S):
-            await database.execute(query("forget_process"), process)
-
-
-async def forget_processes(database: Database) -> None:
-    """Delete the rows of processes that ended without deleting their own."""
-    await database.execute(query("forget_processes"))
 
 
 async def store_scripts(

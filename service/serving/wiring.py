@@ -5,7 +5,6 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
-from uuid import uuid4
 
 import asyncpg
 import structlog
@@ -36,9 +35,10 @@ from service.record.facts.quarantine import count_blocked, count_quarantines
 from service.record.facts.recorded_wait import Recorded
 from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
 from service.record.partitions.partition_rows import Partition, read_partitions
+from service.record.processes import BEAT_S, end_process, name_process, renew_process
 from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
-from service.record.versions import BEAT_S, WrongNumber, forget_process, renew_process
+from service.record.versions import WrongNumber, check_number
 from service.serving.jwks import JwksRefresher
 from service.serving.partition_metrics import partition_metrics
 
@@ -108,7 +108,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await forget_process(pool, poller.process)
+        await end_process(pool, poller.process)
         answers.write()
         await asyncio.gather(sampler.end(), noting.end())
         await recorded.close()
@@ -184,7 +184,7 @@ class _PostgresPoller:
         self._touch_at = self._note_refused_at = self._beat_at = 0.0
         self._count_at = self._count_blocked_at = 0.0
         self._took_s = 0.0
-        self.process = uuid4()
+        self.process = name_process()
 
     async def run(self) -> None:
         is_unavailable = False
@@ -227,6 +227,7 @@ class _PostgresPoller:
         if polled_at > self._beat_at:  # before the first reading of keys: from then on, changes of keys wait for it
             self._beat_at = polled_at + BEAT_S
             await renew_process(context.pool, self.process, "api", version())
+            await check_number(context.pool)
         notices = context.key_notices
         is_noticed = notices.changed.is_set()
         notices.changed.clear()

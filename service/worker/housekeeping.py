@@ -10,9 +10,9 @@ from service.record.facts.event_writer import prune_keys
 from service.record.facts.history_pages import prune_notices
 from service.record.lock_history import prune_lock_notes
 from service.record.pool import wait_out_outage
+from service.record.processes import prune_processes
 from service.record.queries import query
 from service.record.samples import prune_samples
-from service.record.versions import forget_processes
 
 EVERY_S = 600.0
 MONTHS_AHEAD = 2
@@ -29,8 +29,7 @@ async def clean_up(pool: asyncpg.Pool) -> None:
     while True:
         with wait_out_outage():
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
-            await pool.execute(query("prune_workers"))
-            await forget_processes(pool)
+            await prune_processes(pool)
             for prune in (prune_keys, prune_webhooks, prune_jobs, prune_notices, prune_samples, prune_lock_notes):
                 for _ in range(MAX_BATCHES):
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 import asyncpg
 import structlog
 
+from service.hot.scripts import version
 from service.record import pool as postgres
 from service.record.partitions import partition_rows
 from service.record.partitions.partition_rows import LeaseRow, Leases
+from service.record.processes import end_process
 
 LEASE_S = 2.0
 RENEW_S = 0.5
@@ -74,9 +76,9 @@ class Lease:
 class LeaseKeeper:
     """The leases of one worker process. Every half second:
 
-    1. One statement renews this worker's row, and with it all of its leases, for two seconds. It returns who has which,
-       and which tasks have work. It ends workers whose session in Postgres has ended. If another worker's row expires
-       before the next statement, that is sent at that moment.
+    1. One statement renews this worker's row of `processes`, and with it all of its leases, for two seconds. It returns
+       who has which, and which tasks have work. It ends workers whose session in Postgres has ended. If another
+       worker's row expires before the next statement, that is sent at that moment.
     2. A partition with another fence than this worker's is lost: the work on it ends.
     3. Free leases go to the workers with the fewest, of those that have lived for five seconds if there are some: one
        that has just started is slow. All workers compute the same; only one of them can take a lease. A lease that
@@ -114,7 +116,7 @@ class LeaseKeeper:
         self._readings += 1
         reading, self._pause_s = self._readings, RENEW_S
         async with asyncio.timeout(LEASE_S):
-            leases = await partition_rows.renew_leases(self._pool, self.holder, round(LEASE_S * 1000))
+            leases = await partition_rows.renew_leases(self._pool, self.holder, round(LEASE_S * 1000), version())
         if self.holder not in leases.workers and reading > 1:
             self._careful_until = time.monotonic() + LEASE_S
         workers = {**leases.workers, self.holder: leases.workers.get(self.holder, 0.0)}
@@ -150,7 +152,7 @@ class LeaseKeeper:
 
     async def end(self) -> None:
         """This worker takes no leases any more."""
-        await partition_rows.remove_worker(self._pool, self.holder)
+        await end_process(self._pool, self.holder)
 
     def _observe(self, reading: int, leases: Leases) -> None:
         now = time.monotonic()

@@ -1,20 +1,17 @@
 """The worker process: opens the partitions whose leases it gets, and records their events in Postgres."""
 
 import asyncio
-import contextlib
 import gc
-import os
-import secrets
 import signal
-import socket
 
 import structlog
 
 from service.common.config import Settings
 from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
-from service.record.partitions.partition_rows import check_partitions, name_holder, name_session
+from service.record.partitions.partition_rows import check_partitions
 from service.record.partitions.standby_rows import check_visible
+from service.record.processes import name_process, name_session
 from service.record.samples import Sampler, add_backlog
 from service.record.versions import WrongNumber
 from service.worker import metrics
@@ -41,8 +38,7 @@ async def work(settings: Settings) -> None:
     if not connecting.done():
         connecting.cancel()
         return
-    is_pooled = postgres.is_pooled(settings.database_url)
-    holder = name_holder(f"{socket.gethostname()}:{os.getpid()}", secrets.token_hex(4), has_session=not is_pooled)
+    holder = name_process(has_session=not postgres.is_pooled(settings.database_url))
     async with (
         await connecting as pool,
         # A connection of its own: nothing that the worker does delays the renewal of its leases.
@@ -75,9 +71,7 @@ async def work(settings: Settings) -> None:
         sampling.cancel()
         beating.cancel()
         ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)
-        with contextlib.suppress(*postgres.ERRORS):
-            await keeper.end()
-        await loaded.leave()
+        await keeper.end()
         if isinstance(ended, WrongNumber):
             raise ended
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Mapping
-from uuid import uuid4
 
 import asyncpg
 import structlog
@@ -30,15 +29,9 @@ from service.record.partitions.partition_rows import (
     read_partitions,
 )
 from service.record.pool import connect_once, wait_out_outage
+from service.record.processes import BEAT_S
 from service.record.roles import ensure_role, grant_privileges
-from service.record.versions import (
-    BEAT_S,
-    forget_process,
-    read_scripts,
-    renew_process,
-    store_scripts,
-    stored_versions,
-)
+from service.record.versions import needed_versions, read_scripts, store_scripts, stored_versions
 
 LOOK_S = 0.5
 
@@ -78,14 +71,14 @@ class LoadedScripts:
     """The scripts that Redis has: this version's, and those of others that need them, the last that migrated and those
     of running processes.
 
-    1. Every two seconds, store that this worker runs, and read which versions are needed.
+    1. Every two seconds, read which versions are needed.
     2. When an opening begins an epoch, find the texts that the server has since its last start, or load new ones.
     3. Before the opening opens the gate, load the scripts of other versions (service/worker/opening.py).
     4. While a partition is open, load the scripts of a version that appears.
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool, self._process = pool, uuid4()
+        self._pool = pool
         self._templates: dict[str, Mapping[str, str]] = {}
         """Of the needed versions."""
         self._last_nonce = Nonce("")
@@ -101,7 +94,7 @@ class LoadedScripts:
 
     async def refresh(self) -> None:
         """Step 1. Raises WrongNumber."""
-        needed = {*await renew_process(self._pool, self._process, "worker", version())} - {version()}
+        needed = {*await needed_versions(self._pool)} - {version()}
         for new in needed - self._templates.keys():
             self._templates[new] = await self._read(new)
         for old in self._templates.keys() - needed:
@@ -114,10 +107,6 @@ class LoadedScripts:
             return texts
         log.error("scripts_unusable", version=name, reason="this version can't fill their blanks")
         return {}
-
-    async def leave(self) -> None:
-        """Store that this worker ends."""
-        await forget_process(self._pool, self._process)
 
     async def begin(
         self, server: Server, replication: Replication, report: Report | None = None, *, has_log: bool = False

@@ -1,4 +1,4 @@
--- Partitions: leases, epochs, cursors and recoveries.
+-- Partitions: leases, epochs, cursors and recoveries; the processes that run.
 
 -- Global, so that no epoch is used twice. Fences, which identify a lease, are random: after a restore to an earlier
 -- time, a sequence would repeat its numbers.
@@ -34,7 +34,7 @@ CREATE TABLE partitions (
   recorded_at timestamptz,
   recorded_events bigint NOT NULL DEFAULT 0,
 
-  -- The lease: it lives while its holder does (workers, below). A new holder draws a new fence; writes under an older
+  -- The lease: it lives while its holder does (processes, below). A new holder draws a new fence; writes under an older
   -- one fail.
   fence bigint NOT NULL DEFAULT 0,
   lease_holder text,
@@ -62,9 +62,13 @@ END $$;
 CREATE TRIGGER note_state_since BEFORE UPDATE OF state ON partitions
 FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION note_state_since();
 
--- The worker processes. One update of its row renews all leases of a worker, without waiting for a partition's row.
-CREATE TABLE workers (
-  holder text PRIMARY KEY,
+-- The processes that run, each with the version of its program and the number of its formats (docs/upgrading.md). One
+-- update of its row renews all leases of a worker, without waiting for a partition's row.
+CREATE TABLE processes (
+  id text PRIMARY KEY,
+  kind text NOT NULL CHECK (kind IN ('api', 'worker')),
+  version text NOT NULL,
+  number int NOT NULL,
   -- Since when the row was never expired: a worker that comes and goes gets no leases from others.
   alive_since timestamptz NOT NULL DEFAULT clock_timestamp(),
   alive_until timestamptz NOT NULL

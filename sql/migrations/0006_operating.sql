@@ -145,15 +145,6 @@ CREATE TABLE script_versions (
   migrated_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- A row for each API process and worker, renewed while it runs.
-CREATE TABLE processes (
-  id uuid PRIMARY KEY,
-  kind text NOT NULL CHECK (kind IN ('api', 'worker')),
-  version text NOT NULL,
-  number int NOT NULL,
-  seen_at timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 50);
-
 -- The last move of each workspace (docs/decisions/0055-moving.md). The workspace's own row says where it is; this one,
 -- what is left to do.
 CREATE TABLE moves (

@@ -137,7 +137,7 @@ RETURNING workspace;
 -- name: other_versions
 -- The versions of other builds of the program that run on this database.
 -- $1 version text  $2 living interval
-SELECT DISTINCT version FROM processes WHERE version <> $1 AND seen_at > now() - $2::interval ORDER BY version;
+SELECT DISTINCT version FROM processes WHERE version <> $1 AND alive_until > now() - $2::interval ORDER BY version;
 
 -- name: read_move
 -- A workspace's last move.

@@ -88,10 +88,6 @@ UPDATE partitions SET
 WHERE id = $1 AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3
 RETURNING id;
 
--- name: prune_workers
--- Delete the rows of workers that ended long ago.
-DELETE FROM workers WHERE alive_until < clock_timestamp() - interval '1 hour';
-
 -- name: raise_epochs
 -- Make the next epoch higher than a known one.
 -- $1 epoch bigint
@@ -118,7 +114,7 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
 -- use its last server, what Postgres lacks of what Redis has, and whether a living worker has its lease.
 SELECT id, state = 'open' AS is_open, state_since AS since, waits_until IS NOT NULL AS is_waiting,
   lacks,
-  EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS has_worker
+  EXISTS (SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()) AS has_worker
 FROM partitions ORDER BY id;
 
 -- name: read_partitions
@@ -126,7 +122,7 @@ FROM partitions ORDER BY id;
 SELECT
   id, epoch, nonce, state, opened_nonce, waits_until, lacks, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence,
   lease_holder,
-  EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
+  EXISTS (SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
   version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
@@ -147,39 +143,35 @@ SELECT partitions FROM settings;
 -- $1 partition int  $2 fence bigint  $3 holder text
 UPDATE partitions SET lease_holder = $3 WHERE id = $1 AND fence = $2;
 
--- name: remove_worker
--- Delete the row of a worker that ends.
--- $1 holder text
-DELETE FROM workers WHERE holder = $1;
-
 -- name: renew_leases
 -- Renew all leases of a worker. Returns a row for each living worker, and one for each partition; for those of this
--- worker also the tasks for which there is work. Deletes the row of another whose named session has ended, if that worker
--- has renewed it since this session began: so a restart or a failover of Postgres ends no worker.
--- $1 holder text  $2 ttl_ms int
+-- worker also the tasks for which there is work. Ends another worker whose named session has ended, if that worker
+-- has renewed its row since this session began: so a restart or a failover of Postgres ends no worker.
+-- $1 holder text  $2 ttl_ms int  $3 version text  $4 number int
 WITH renewed AS (
-  INSERT INTO workers AS old (holder, alive_until) VALUES ($1, clock_timestamp() + $2 * interval '1 ms')
-  ON CONFLICT (holder) DO UPDATE SET
+  INSERT INTO processes AS old (id, kind, version, number, alive_until)
+  VALUES ($1, 'worker', $3, $4, clock_timestamp() + $2 * interval '1 ms')
+  ON CONFLICT (id) DO UPDATE SET
     alive_since = CASE WHEN old.alive_until > clock_timestamp() THEN old.alive_since ELSE clock_timestamp() END,
     alive_until = excluded.alive_until
 ), ended AS (
-  DELETE FROM workers
-  WHERE holder <> $1 AND holder ~ '@[0-9a-f]+$' AND alive_until > clock_timestamp()
+  UPDATE processes SET alive_until = clock_timestamp()
+  WHERE kind = 'worker' AND id <> $1 AND id ~ '@[0-9a-f]+$' AND alive_until > clock_timestamp()
     AND alive_until - $2 * interval '1 ms' > (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())
     AND NOT EXISTS (
-      SELECT FROM pg_stat_activity WHERE application_name = 'scrip-worker' || substring(holder FROM '@[0-9a-f]+$')
+      SELECT FROM pg_stat_activity WHERE application_name = 'scrip-worker' || substring(id FROM '@[0-9a-f]+$')
     )
-  RETURNING holder
+  RETURNING id
 ), waiting AS (
   SELECT partition, kind FROM jobs JOIN workspaces USING (workspace)
   WHERE (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
     AND (lease_until IS NULL OR lease_until <= now())
 )
 SELECT
-  NULL AS id, NULL AS fence, holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s,
+  NULL AS id, NULL AS fence, id AS holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s,
   extract(epoch FROM alive_until - clock_timestamp())::float8 AS left_s,
   NULL AS config_version, NULL AS confirmed, NULL AS due
-FROM workers WHERE alive_until > clock_timestamp() AND holder NOT IN (SELECT holder FROM ended)
+FROM processes WHERE kind = 'worker' AND alive_until > clock_timestamp() AND id NOT IN (SELECT id FROM ended)
 UNION ALL
 SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation(), CASE WHEN lease_holder = $1 THEN array_remove(ARRAY[
   CASE WHEN EXISTS (SELECT FROM rebuild_orders WHERE partition = id) THEN 'rebuilding' END,
@@ -210,7 +202,7 @@ FROM partitions JOIN config_versions ON partition = id;
 WITH taken AS (
   UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
   WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
-    SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
+    SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()
   ))
   RETURNING id, fence
 ), released AS (

@@ -307,7 +307,7 @@ class Stage:
     async def start_worker(self, wait_for_lease: bool) -> None:
         """Start it again once it is killed."""
         if not wait_for_lease:
-            await self.pool.execute("DELETE FROM workers")
+            await self.pool.execute("DELETE FROM processes WHERE kind = 'worker'")
         self.worker.start()
 
     def start_api_beside(self, old: Process, tree: Path) -> tuple[Process, str]:

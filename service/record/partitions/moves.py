@@ -9,8 +9,8 @@ import msgspec
 from service.formats.event_id import EventId
 from service.record.partitions.partition_rows import bump_config_version, keep_lease, read_partition
 from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
+from service.record.processes import LIVING
 from service.record.queries import query
-from service.record.versions import LIVING
 
 State = Literal["ordered", "running", "clearing", "done", "failed"]
 

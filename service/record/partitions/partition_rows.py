@@ -1,6 +1,5 @@
 """Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
 
-import re
 from datetime import datetime
 from typing import Literal
 
@@ -9,6 +8,7 @@ import msgspec
 
 from service.domain.errors import Refusal
 from service.formats.event_id import EventId, count_after
+from service.formats.number import NUMBER
 from service.record.pool import Connection, Database
 from service.record.queries import query
 from service.record.versions import UnusableRecord, check_number
@@ -155,22 +155,11 @@ class Leases(msgspec.Struct, frozen=True):
     """By worker, after how many seconds its row expires."""
 
 
-def name_holder(place: str, token: str, *, has_session: bool) -> str:
-    """A worker's name in its leases. With `has_session` these end with the session that `name_session` names; the token
-    is of hexadecimal digits."""
-    return f"{place}:{'@' if has_session else ''}{token}"
-
-
-def name_session(holder: str) -> str:
-    """The name of the session in which a holder of leases renews them."""
-    name = re.search(r"@[0-9a-f]+$", holder)
-    return f"scrip-worker{name[0] if name else ''}"
-
-
-async def renew_leases(database: Database, holder: str, ttl_ms: int) -> Leases:
-    """Renew all leases of a worker, and read those of all. The worker itself is missing if it was not alive before."""
+async def renew_leases(database: Database, holder: str, ttl_ms: int, version: str) -> Leases:
+    """Store that a worker of this version runs, which renews its leases, and read those of all. The worker itself is
+    missing if it was not alive before."""
     workers, partitions, left_s = {}, {}, {}
-    for row in await database.fetch(query("renew_leases"), holder, ttl_ms):
+    for row in await database.fetch(query("renew_leases"), holder, ttl_ms, version, NUMBER):
         if row["id"] is None:
             workers[row["holder"]], left_s[row["holder"]] = row["alive_s"], row["left_s"]
         else:
@@ -194,11 +183,6 @@ async def take_lease(database: Database, partition: int, holder: str) -> int | N
 
 async def release_lease(database: Database, partition: int, fence: int, successor: str | None = None) -> None:
     await database.execute(query("release_lease"), partition, fence, successor)
-
-
-async def remove_worker(database: Database, holder: str) -> None:
-    """The worker ends: its leases are free."""
-    await database.execute(query("remove_worker"), holder)
 
 
 async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str, above: int = 0) -> int:

@@ -13,7 +13,8 @@ import redis
 from service.hot import key_notices, scripts
 from service.hot.connection import connect
 from service.record import pool as postgres
-from service.record.partitions.partition_rows import name_holder, name_session, remove_worker, renew_leases
+from service.record.partitions.partition_rows import renew_leases
+from service.record.processes import end_process, name_process, name_session
 from service.record.queries import query
 from tests.commands import scrip
 from tests.hostile.canaries import Flock
@@ -210,19 +211,20 @@ def test_everything_works(run: Restricted) -> None:
 async def test_a_worker_sees_the_sessions_of_others(run: Restricted) -> None:
     """The worker's role reads that a worker has the session with which its leases end; without it they end."""
     database_url = run.urls["worker"]["DATABASE_URL"]
-    reader, other = (name_holder("tests", token, has_session=True) for token in ("a1", "b2"))
+    reader, other = (name_process(has_session=True) for _ in range(2))
     async with await postgres.connect(database_url, max_size=1) as connection:
-        await renew_leases(connection, reader, 2000)
+        await renew_leases(connection, reader, 2000, "v1")
         renewed = (
-            "SELECT count(*) FROM workers, pg_stat_activity "
-            "WHERE pid = pg_backend_pid() AND holder <> $1 AND alive_until - interval '2 s' > backend_start"
+            "SELECT count(*) FROM processes, pg_stat_activity "
+            "WHERE pid = pg_backend_pid() AND kind = 'worker' AND id <> $1 "
+            "AND alive_until - interval '2 s' > backend_start"
         )
         await wait_until(lambda: connection.fetchval(renewed, reader), "the worker's next renewal")
-        await renew_leases(connection, other, 60_000)  # has no such session
-        living = (await renew_leases(connection, reader, 2000)).workers.keys()
+        await renew_leases(connection, other, 60_000, "v1")  # has no such session
+        living = (await renew_leases(connection, reader, 2000, "v1")).workers.keys()
         assert other not in living
         assert [holder for holder in living - {reader} if name_session(holder) != "scrip-worker"]
-        await remove_worker(connection, reader)
+        await end_process(connection, reader)
 
 
 async def test_tls_and_passwords_are_checked(run: Restricted, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ async def test_a_gap_needs_a_choice(patient: Service, rebuild: Callable[..., Res
 async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]) -> None:
     """Without a worker the command says so; the order stays until it is cancelled."""
     with patient.run.asleep("worker"):
-        await patient.fetch("DELETE FROM workers")
+        await patient.fetch("DELETE FROM processes WHERE kind = 'worker'")
         ended = rebuild(patient, start_s=1)
         assert ended.exit_code == 1
         assert "Start one" in ended.output

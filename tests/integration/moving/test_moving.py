@@ -216,7 +216,8 @@ async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.Monke
             await stop.is_reached.wait()
             (name,) = shop.fleet.workers
             await shop.fleet.kill(name)
-            await shop.fleet.pool.execute("DELETE FROM workers; UPDATE reconciling SET until = now()")  # as they expire
+            # They would expire.
+            await shop.fleet.pool.execute("DELETE FROM processes; UPDATE reconciling SET until = now()")
             await shop.fleet.start(f"next-{number}")
             await moving
         so_far = len(bought)

@@ -79,7 +79,7 @@ async def test_a_worker_dies_during_a_pause(shop: Shop, monkeypatch: pytest.Monk
         assert paused
         (name,) = shop.fleet.workers
         await shop.fleet.kill(name)
-        await shop.fleet.pool.execute("DELETE FROM workers; UPDATE reconciling SET until = now()")  # as they expire
+        await shop.fleet.pool.execute("DELETE FROM processes; UPDATE reconciling SET until = now()")  # as they expire
         await shop.fleet.start("next")
         await moving
     await stop_and_compare(shop, buying, bought)

@@ -19,17 +19,15 @@ from service.record.partitions.partition_rows import (
     confirm_open,
     ensure_partitions,
     enter_epoch,
-    name_holder,
-    name_session,
     read_partition,
     read_partition_states,
     read_partitions,
     release_lease,
-    remove_worker,
     renew_leases,
     take_lease,
 )
 from service.record.pool import connect
+from service.record.processes import end_process, name_process, name_session
 from tests.integration.recording.record_fixtures import Record, assigned
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -64,21 +62,21 @@ async def test_a_lease_ends_with_its_session(
 ) -> None:
     """The lease of a worker whose session has ended can be taken before it expires, if the worker renewed it since the
     reader's session began: before that, Postgres may have restarted. Without a session of its own it expires."""
-    dying, reader = (name_holder("host:1", token, has_session=has_session) for token in ("a1", "b2"))
+    dying, reader = (name_process(has_session=has_session) for _ in range(2))
     own = await connect(database_url, name=name_session(dying), max_size=1)
     before = await connect(database_url, max_size=1)
-    await renew_leases(own, dying, 60_000)
+    await renew_leases(own, dying, 60_000, "v1")
     after = await connect(database_url, max_size=1)
     database = before if was_seen else after
     assert await take_lease(pool, 0, dying)
-    await renew_leases(database, reader, 60_000)
-    assert (await renew_leases(database, reader, 60_000)).workers.keys() == {dying, reader}
+    await renew_leases(database, reader, 60_000, "v1")
+    assert (await renew_leases(database, reader, 60_000, "v1")).workers.keys() == {dying, reader}
     assert await take_lease(pool, 0, reader) is None
     pid = await own.fetchval("SELECT pg_backend_pid()")
     await own.close()
     await wait_until(lambda: _has_ended(pool, pid))
     is_ended = has_session and was_seen
-    living = (await renew_leases(database, reader, 60_000)).workers.keys()
+    living = (await renew_leases(database, reader, 60_000, "v1")).workers.keys()
     assert living == ({reader} if is_ended else {dying, reader})
     assert (await take_lease(pool, 0, reader) is not None) is is_ended
     await before.close()
@@ -93,16 +91,16 @@ async def test_a_lease_has_one_owner(pool: asyncpg.Pool):
     """A living worker's lease can't be taken; after the worker's end, or a release, another takes it, with another
     fence."""
     for holder in ("first", "second", "third"):
-        await renew_leases(pool, holder, 60_000)
+        await renew_leases(pool, holder, 60_000, "v1")
     fences = await asyncio.gather(*(take_lease(pool, 0, holder) for holder in ("first", "second", "third")))
     (fence,) = [fence for fence in fences if fence is not None]
-    leases = await renew_leases(pool, "first", 60_000)
+    leases = await renew_leases(pool, "first", 60_000, "v1")
     assert leases.workers.keys() == {"first", "second", "third"}
     owner = leases.partitions[0].holder
     assert owner
     assert leases.partitions[0].fence == fence
     another, last = leases.workers.keys() - {owner}
-    await remove_worker(pool, owner)
+    await end_process(pool, owner)
     second = await take_lease(pool, 0, another)
     assert second not in (None, fence)
     await release_lease(pool, 0, fence)
@@ -114,14 +112,14 @@ async def test_a_lease_has_one_owner(pool: asyncpg.Pool):
 
 async def test_an_expired_worker_has_no_leases(pool: asyncpg.Pool):
     """A worker that was not renewed in time has no leases; when it is renewed, it has lived for a moment only."""
-    await renew_leases(pool, "slow", 0)
+    await renew_leases(pool, "slow", 0, "v1")
     assert await take_lease(pool, 0, "slow") is not None
-    leases = await renew_leases(pool, "quick", 60_000)
+    leases = await renew_leases(pool, "quick", 60_000, "v1")
     assert (leases.workers, [leases.partitions[n].holder for n in (0, 1)]) == ({}, ["slow", None])
     assert await take_lease(pool, 0, "quick") is not None
-    await pool.execute("UPDATE workers SET alive_since = alive_since - interval '1 hour'")
-    await renew_leases(pool, "slow", 60_000)
-    alive_s = (await renew_leases(pool, "slow", 60_000)).workers
+    await pool.execute("UPDATE processes SET alive_since = alive_since - interval '1 hour'")
+    await renew_leases(pool, "slow", 60_000, "v1")
+    alive_s = (await renew_leases(pool, "slow", 60_000, "v1")).workers
     assert alive_s["slow"] < 3600 <= alive_s["quick"]
 
 

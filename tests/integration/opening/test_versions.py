@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -19,7 +18,8 @@ from service.hot.scripts import Scripts, templates, version
 from service.operations import redeem
 from service.record import migrations, versions
 from service.record.partitions.partition_rows import check_partitions, ensure_partitions, read_partition
-from service.record.versions import WrongNumber, renew_process, store_scripts, stored_versions
+from service.record.processes import renew_process
+from service.record.versions import WrongNumber, check_number, store_scripts, stored_versions
 from service.serving.wiring import _watch_scripts
 from service.worker import versions as worker_versions
 from service.worker.lease_keeper import LeaseKeeper
@@ -88,8 +88,8 @@ async def test_an_opening_loads_the_scripts_of_versions_that_run(place: Place) -
     ended = make_version("ended")
     for name, texts in (("ended", ended), ("other", OTHER), ("newest", NEWEST)):
         await store_scripts(place.pool, name, texts)
-    await renew_process(place.pool, uuid4(), "api", "other")
-    await renew_process(place.pool, uuid4(), "api", "never stored")
+    await renew_process(place.pool, "tests", "api", "other")
+    await renew_process(place.pool, "tests 2", "api", "never stored")
     others, fence = LoadedScripts(place.pool), await take_partition(place.pool)
     await others.refresh()
     async with connected(place) as server:
@@ -149,7 +149,7 @@ async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, databa
         await others.refresh()
         await wait_until(lambda: has(place, NEWEST))
         assert not await has(place, OTHER)
-        await renew_process(place.pool, uuid4(), "api", "other")
+        await renew_process(place.pool, "tests", "api", "other")
         await others.refresh()
         await wait_until(lambda: has(place, OTHER))
         assert (await read_partition(place.pool, 0)).epoch == epoch
@@ -177,11 +177,11 @@ async def test_a_redis_that_lost_its_scripts_gets_no_others(place: Place, monkey
 
 async def test_versions_that_nothing_needs_are_deleted(place: Place) -> None:
     """Postgres keeps the scripts of the last three versions that migrated, and of those that run."""
-    await renew_process(place.pool, uuid4(), "worker", "v0")
+    await renew_process(place.pool, "tests", "worker", "v0")
     for n in range(6):
         await store_scripts(place.pool, f"v{n}", OTHER)
     assert await stored_versions(place.pool) == ["v5", "v4", "v3", "v0"]
-    await place.pool.execute("UPDATE processes SET seen_at = now() - interval '2 minutes'")
+    await place.pool.execute("UPDATE processes SET alive_until = now() - interval '2 minutes'")
     await store_scripts(place.pool, "v4", OTHER)
     assert await stored_versions(place.pool) == ["v4", "v5", "v3"]
 
@@ -225,17 +225,16 @@ async def test_a_migration_waits_for_processes_two_steps_behind(
 ) -> None:
     """`scrip migrate` refuses while a process runs that doesn't fit its version. That process, if it was only asleep,
     stops itself afterwards."""
-    asleep = uuid4()
-    await renew_process(pool, asleep, "api", "v1")
+    await renew_process(pool, "asleep", "api", "v1")
     await pool.execute("UPDATE formats SET number = 2")
     use_number(monkeypatch, 3)
     with pytest.raises(WrongNumber, match="a process with formats 1 still runs"):
         await migrations.migrate(database_url)
-    await pool.execute("UPDATE processes SET seen_at = now() - interval '2 minutes'")
+    await pool.execute("UPDATE processes SET alive_until = now() - interval '2 minutes'")
     await migrations.migrate(database_url)
     use_number(monkeypatch, 1)
     with pytest.raises(WrongNumber):
-        await renew_process(pool, asleep, "api", "v1")
+        await check_number(pool)
 
 
 async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, database_url: str) -> None:

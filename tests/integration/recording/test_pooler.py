@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from service.record.migrations import migrate
-from service.record.partitions.partition_rows import name_session, read_partitions, renew_leases
+from service.record.partitions.partition_rows import read_partitions, renew_leases
 from service.record.pool import UnboundSession, connect, connect_once, is_pooled
+from service.record.processes import name_session
 from service.record.sessions import BOUNDS_S
 from tests.pgbouncer import POOL_SIZE
 from tests.restricted import ROOT, Restricted, restricted
@@ -75,7 +76,7 @@ async def test_leases_end_with_no_session(run: Restricted) -> None:
         (holder,) = {row.lease_holder for row in await read_partitions(pool)}
         assert holder
         assert name_session(holder) == "scrip-worker"
-        assert holder in (await renew_leases(pool, "tests", 1)).workers
+        assert holder in (await renew_leases(pool, "tests", 1, "v1")).workers
 
 
 def test_a_lost_redis_is_rebuilt(pooled: Service) -> None:

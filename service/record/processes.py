@@ -1,0 +1,58 @@
+"""The processes that run, each with a row that it renews: API processes and workers."""
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import socket
+from collections.abc import Collection
+from datetime import timedelta
+from typing import Literal
+
+from service.formats.number import NUMBER
+from service.record.pool import ERRORS, Database
+from service.record.queries import query
+
+BEAT_S = 2.0
+"""How often an API process renews its row, and a worker reads the running versions."""
+ALIVE_S = 3 * BEAT_S
+"""Nothing waits for an API process that has not renewed its row for this long."""
+LIVING = timedelta(minutes=1)
+"""A version counts as running for this long after a row of it has expired: its process may only be asleep."""
+LEAVE_S = 1.0
+
+Kind = Literal["api", "worker"]
+
+
+def name_process(*, has_session: bool = False) -> str:
+    """A name for this process. With `has_session` its row ends with the session that `name_session` names."""
+    return f"{socket.gethostname()}:{os.getpid()}:{'@' if has_session else ''}{secrets.token_hex(4)}"
+
+
+def name_session(process: str) -> str:
+    """The name of the session in which a worker renews its row."""
+    name = re.search(r"@[0-9a-f]+$", process)
+    return f"scrip-worker{name[0] if name else ''}"
+
+
+async def renew_process(database: Database, process: str, kind: Kind, version: str) -> None:
+    """Store that this process runs. A worker does so with its leases (`renew_leases`)."""
+    await database.execute(query("renew_process"), process, kind, version, NUMBER, round(ALIVE_S * 1000))
+
+
+async def read_processes(database: Database, kind: Kind) -> Collection[str]:
+    """The living processes of a kind."""
+    return [row["id"] for row in await database.fetch(query("read_processes"), kind)]
+
+
+async def end_process(database: Database, process: str) -> None:
+    """Store that this process ends; a worker's leases are free then. Without Postgres its row expires."""
+    with contextlib.suppress(*ERRORS):
+        async with asyncio.timeout(LEAVE_S):
+            await database.execute(query("end_process"), process)
+
+
+async def prune_processes(database: Database) -> None:
+    """Delete the rows of processes that ended without deleting their own."""
+    await database.execute(query("prune_processes"))
