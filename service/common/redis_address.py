@@ -1,4 +1,4 @@
-"""The address of a Redis: the only parser of REDIS_URL.
+"""The address of a Redis: REDIS_URL, which redis-py parses host by host.
 
     redis://[user:password@]host[:port][/database]
     redis+sentinel://[user:password@]host[:port],host[:port]…/service[/database]
@@ -6,25 +6,26 @@
     unix://[user:password@]/path
 
 `rediss`, `rediss+sentinel` and `rediss+cluster` use TLS. Parts are percent-encoded. OPTIONS follow a `?`.
+
+redis-py has no URLs with several hosts, takes any option, and quotes a wrong port, which may be a part of a password.
 """
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qsl, unquote
 
 import click
 
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster", "unix")
-OPTIONS = (
-    "db", "username", "password", "password_file", "sentinel_username", "sentinel_password", "sentinel_password_file",
-    "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
-)  # fmt: skip
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+FILES = ("password_file", "sentinel_password_file", *TLS_FILES)
+OPTIONS = ("db", "username", "password", "sentinel_username", "sentinel_password", *FILES)
 MAX_PORT = 65_535
 MAX_PASSWORD_BYTES = 4096
-
-_match_host = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:,@\s]*)(?::([0-9]{1,5}))?", re.ASCII).fullmatch
 
 
 class Host(NamedTuple):
@@ -67,11 +68,9 @@ class RedisAddress:
     database: int
     login: Login
     sentinel_login: Login
-    is_tls: bool
-    is_cluster: bool = False
-    ca_file: str | None = None
-    certificate_file: str | None = None
-    key_file: str | None = None
+    tls: tuple[tuple[str, str], ...] | None
+    """The options `ssl_…`; None without TLS."""
+    is_cluster: bool
 
     def __str__(self) -> str:
         if self.path:
@@ -83,66 +82,60 @@ class RedisAddress:
         """The address of one node of the cluster."""
         return replace(self, hosts=(host,), is_cluster=False)
 
-    def unreadable_file(self) -> str | None:
-        """The option of the first named file that can't be read; None if all can."""
-        files = {
-            "password_file": self.login.password_file,
-            "sentinel_password_file": self.sentinel_login.password_file,
-            "ssl_ca_certs": self.ca_file,
-            "ssl_certfile": self.certificate_file,
-            "ssl_keyfile": self.key_file,
-        }
-        return next((option for option, path in files.items() if path and not _is_readable(path)), None)
-
 
 def parse_redis_address(url: str) -> RedisAddress:
     """Parse a URL. Raises ValueError with a message that quotes nothing of it: it may hold a password."""
-    scheme, separator, _ = url.partition("://")
+    from redis.asyncio.connection import parse_url  # takes a third of a second, which `scrip --help` need not
+
+    scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in SCHEMES))
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError("must be a URL with valid hosts") from None
-    if parts.fragment:
+    if "#" in rest:
         raise ValueError("must not contain #: write it as %23")
-    options = _parse_options(parts.query)
-    userinfo, _, netloc = parts.netloc.rpartition("@")
-    username, colon, password = userinfo.partition(":")
-    login = _make_login(options, "", unquote(username), unquote(password), is_empty_meant=bool(colon))
-    is_sentinel, is_cluster, is_socket = scheme.endswith("+sentinel"), scheme.endswith("+cluster"), scheme == "unix"
-    path = [unquote(part) for part in parts.path.split("/")[1:]] or [""]
-    if is_socket and (netloc or not parts.path.strip("/")):
+    place, _, query = rest.partition("?")
+    options = _parse_options(query)
+    netloc, _, path = place.partition("/")
+    userinfo, at, names = netloc.rpartition("@")
+    plain, _, kind = scheme.partition("+")
+    service, _, path = path.partition("/") if kind == "sentinel" else ("", "", path)
+    if plain == "unix" and (names or not path.strip("/")):
         raise ValueError("must name the path of a socket after unix://")
-    if is_sentinel and (not path[0] or "" in (host.partition(":")[0] for host in netloc.split(","))):
+    if kind == "sentinel" and not service:
         raise ValueError("must name sentinels and, after the /, their service: redis+sentinel://host:26379/service")
-    if is_cluster and "" in (host.partition(":")[0] for host in netloc.split(",")):
-        raise ValueError("must name nodes of the cluster: redis+cluster://host:6379,host:6379")
-    several = is_sentinel or is_cluster
-    hosts = () if is_socket else _parse_hosts(netloc, 26379 if is_sentinel else 6379, several=several)
-    text = "" if is_socket else "/".join(path[1:] if is_sentinel else path)
-    database = _parse_database(options.get("db") or text)
-    if is_cluster and database:
+    several = names.split(",") if kind else [names]
+    try:
+        parsed: list[dict[str, Any]] = [
+            {**parse_url(f"{plain}://{userinfo}{at}{name}/{path}?{query}")} for name in several
+        ]
+    except ValueError:
+        parsed = []
+    if not parsed or (kind and "" in several) or "," in parsed[0].get("host", ""):
+        raise ValueError("must name hosts as name, name:port or [address]:port; percent-encode user and password")
+    if plain != "unix" and not re.fullmatch("[0-9]{0,5}", path + options.get("db", ""), re.ASCII):
+        raise ValueError("must name the database by its number")
+    first = parsed[0]
+    if kind == "cluster" and first.get("db"):
         raise ValueError("must not name a database: partitions of a cluster are in database 0")
+    port = 26379 if kind == "sentinel" else 6379
     return RedisAddress(
-        hosts=hosts,
-        service=path[0] if is_sentinel else "",
-        path=unquote(parts.path) if is_socket else "",
-        database=database,
-        login=login,
+        hosts=tuple(Host(one.get("host", "localhost"), one.get("port", port)) for one in parsed if plain != "unix"),
+        service=unquote(service),
+        path=first.get("path", ""),
+        database=first.get("db", 0),
+        login=_make_login(first, "", is_empty_meant=":" in userinfo),
         sentinel_login=_make_login(options, "sentinel_"),
-        is_tls=scheme.startswith("rediss"),
-        is_cluster=is_cluster,
-        ca_file=options.get("ssl_ca_certs"),
-        certificate_file=options.get("ssl_certfile"),
-        key_file=options.get("ssl_keyfile"),
+        tls=tuple((name, options[name]) for name in TLS_FILES if name in options) if plain == "rediss" else None,
+        is_cluster=kind == "cluster",
     )
 
 
 def check_redis_url(url: str | None) -> str | None:
     """Return the URL of a setting. Raises ValueError if it is wrong, or names a file that can't be read."""
-    if url is not None and (option := parse_redis_address(url).unreadable_file()):
-        raise ValueError(f"names a file as {option} that can't be read")
+    if url is not None:
+        parse_redis_address(url)
+        for option, path in parse_qsl(url.partition("?")[2]):
+            if option in FILES and not os.access(path, os.R_OK):
+                raise ValueError(f"names a file as {option} that can't be read")
     return url
 
 
@@ -164,39 +157,11 @@ def _parse_options(query: str) -> dict[str, str]:
     return options
 
 
-def _make_login(
-    options: dict[str, str], prefix: str, username: str = "", password: str = "", *, is_empty_meant: bool = False
-) -> Login:
-    username = options.get(f"{prefix}username", username)
-    password, file = options.get(f"{prefix}password", password), options.get(f"{prefix}password_file", "")
+def _make_login(options: Mapping[str, str], prefix: str, *, is_empty_meant: bool = False) -> Login:
+    username, password = options.get(f"{prefix}username", ""), options.get(f"{prefix}password", "")
+    file = options.get(f"{prefix}password_file", "")
     if password and file:
         raise ValueError(f"must name a password or a {prefix}password_file, not both")
-    if username and not (password or file or is_empty_meant or f"{prefix}password" in options):
+    if username and not (password or file or is_empty_meant):
         raise ValueError(f"names a user without a password: add one, or a {prefix}password_file")
     return Login(username, password, file)
-
-
-def _parse_hosts(netloc: str, port: int, *, several: bool) -> tuple[Host, ...]:
-    hosts: list[Host] = []
-    for text in netloc.split(",") if several else [netloc]:
-        match = _match_host(text)
-        if match is None:
-            raise ValueError("must name hosts as name, name:port or [address]:port; percent-encode user and password")
-        hosts.append(Host(unquote(match[1].strip("[]")) or "localhost", int(match[2] or port)))
-    if any(not 0 < host.port <= MAX_PORT for host in hosts):
-        raise ValueError(f"must name ports up to {MAX_PORT}")
-    return tuple(hosts)
-
-
-def _parse_database(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{0,5}", text, re.ASCII):
-        raise ValueError("must name the database by its number")
-    return int(text or 0)
-
-
-def _is_readable(path: str) -> bool:
-    try:
-        Path(path).open("rb").close()
-    except OSError:
-        return False
-    return True

@@ -22,7 +22,8 @@ from service.doctor.verdicts import judge_record, judge_redis, judge_standbys, r
 from service.formats import key_names
 from service.hot.cluster import Report as ClusterReport
 from service.hot.cluster import SlotMap
-from service.hot.connection import Broken, Connection, ask_report, connect, read_slots
+from service.hot.connection import Broken, Connection, ask_report, connect
+from service.hot.discovery import read_slots
 from service.hot.fencing import choose_nonce
 from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server

@@ -1,25 +1,18 @@
-"""Finding the primary of each slot by asking nodes of a cluster."""
+"""What nodes of a cluster report: who has each slot, in which configuration.
 
-import asyncio
+redis-py parses CLUSTER NODES by address, so that a node hides another one that had its address, or is about to.
+"""
+
 import binascii
 from collections.abc import Iterable
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import hiredis
 
-from service.common.redis_address import Host, RedisAddress
-from service.hot.sentinels import Ask, ask_majority
+from service.common.redis_address import Host
 
 SLOTS = 16_384
-MAX_ASKED = 9
-"""Nodes that are asked at once: the seeds, then primaries that were found before."""
-
-
-class SlotsUnknown(OSError):
-    """No node reports the slots, or no node has the slot."""
-
-
 ID_LENGTH = 12
 """How much of a node's id is used: 48 random bits."""
 _AWAY = frozenset(("fail", "fail?", "handshake", "noaddr"))
@@ -99,40 +92,15 @@ def slot_of(partition: int) -> int:
     return binascii.crc_hqx(f"p{partition}".encode(), 0) % SLOTS
 
 
-_found: dict[tuple[Host, ...], list[Host]] = {}
-"""By an address's seeds, the primaries that were found last: all seeds may have been replaced since the start."""
-_finding: dict[RedisAddress, asyncio.Task[SlotMap]] = {}
-"""Searches under way, which callers of the same moment share."""
-
-
-async def find_slots(address: RedisAddress, ask: Ask) -> SlotMap:
-    """Send `CLUSTER NODES` by `ask` to at most MAX_ASKED nodes, as `ask_majority`. Raises SlotsUnknown."""
-    finding = _finding.get(address)
-    if finding is None or finding.done() or finding.get_loop() is not asyncio.get_running_loop():
-        finding = _finding[address] = asyncio.create_task(_find(address, ask))
-        finding.add_done_callback(lambda done: done.cancelled() or done.exception())  # all callers may have ended
-    return await asyncio.shield(finding)
-
-
-async def _find(address: RedisAddress, ask: Ask) -> SlotMap:
-    hosts = dict.fromkeys([*address.hosts[: MAX_ASKED // 2 + 1], *_found.get(address.hosts, []), *address.hosts])
-    reports = await ask_majority([*hosts][:MAX_ASKED], ask, partial(parse_report, address.is_tls))
-    if not reports:
-        raise SlotsUnknown(f"no node of the cluster {address} reports its slots")
-    slots = SlotMap(reports)
-    _found[address.hosts] = sorted(slots.hosts)
-    return slots
-
-
-def parse_report(is_tls: bool, asked: Host, reply: Any) -> list[Report]:
-    """A reply to CLUSTER NODES; nothing of an error, or of a node that knows of no slots.
+def parse_report(is_tls: bool, asked: Host, reply: Any) -> Report | None:
+    """A reply to CLUSTER NODES; None for an error, or from a node that knows of no slots.
 
     A line is `<id> <ip>:<port>@<bus port>[,<name>] <flags> <primary> <ping> <pong> <config epoch> <link> <slots>…`. The
     asked node may not know its own address. With TLS the name that a node announces is used, if it has one. Slots that
     are being moved key by key (`[77->-…`) still belong to the node that has them.
     """
     if isinstance(reply, hiredis.ReplyError):
-        return []
+        return None
     nodes: list[Node] = []
     for line in reply.splitlines():
         node_id, address, flags, _, _, _, config_epoch, _, *texts = line.split(" ")
@@ -143,5 +111,5 @@ def parse_report(is_tls: bool, asked: Host, reply: Any) -> list[Report]:
         host = Host((name if is_tls and name else ip) or asked.name, int(port))
         slots = tuple((int(first), int(last or first)) for first, _, last in ranges)
         nodes.append(Node(int(config_epoch), host, slots, node_id[:ID_LENGTH], frozenset(flags.split(","))))
-    reporters = [node.id for node in nodes if "myself" in node.flags]
-    return [Report(reporter, tuple(nodes)) for reporter in reporters if any(node.is_primary for node in nodes)]
+    reporter = next((node.id for node in nodes if "myself" in node.flags), "")
+    return Report(reporter, tuple(nodes)) if reporter and any(node.is_primary for node in nodes) else None

@@ -7,7 +7,8 @@ import structlog
 
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.hot.cluster import SlotMap
-from service.hot.connection import ASK_S, read_slots
+from service.hot.connection import ASK_S
+from service.hot.discovery import read_slots
 from service.hot.link import Link
 
 PAUSE_S = 0.05

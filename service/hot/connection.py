@@ -6,20 +6,18 @@ the connection breaks, its open requests get Broken.
 
 import asyncio
 import contextlib
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import hiredis
 import structlog
 
-from service.common.redis_address import Host, Login, RedisAddress, parse_redis_address
-from service.hot.cluster import Report, SlotMap, SlotsUnknown, find_slots, parse_report
+from service.common.redis_address import Host, RedisAddress, parse_redis_address
+from service.hot.cluster import Report, parse_report
+from service.hot.discovery import CONNECT_S, locate, open_stream, read_slots
 from service.hot.packing import pack
-from service.hot.sentinels import ask_majority, find_primary
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -28,7 +26,6 @@ STALL_S = 2.0
 """A connection that receives nothing for so long while requests wait is closed."""
 CONFIRM_S = 0.05
 """A delay before closing: if the event loop itself stalled, it reads received data first."""
-CONNECT_S = 2.0
 ASK_S = 1.0
 SUSPECT_S = 0.25
 """If no reply comes for so long while requests wait, sentinels are asked at once: was the primary replaced?"""
@@ -64,6 +61,12 @@ class Connection(asyncio.Protocol):
         self.host: Host | None = None
         """The server; None for a socket."""
         self.is_tls = False
+
+    def take_over(self, stream: asyncio.StreamWriter) -> None:
+        """Go on with the socket of an open stream."""
+        self._stream = stream  # it closes the socket when it is collected
+        stream.transport.set_protocol(self)
+        self.connection_made(stream.transport)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -185,76 +188,35 @@ async def connect(
     encoding: str | None = "utf-8",
     *,
     partition: int = 0,
-    make: Callable[[], Connection] | None = None,
 ) -> Connection:
     """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure. `where` is a URL or an
-    address; of a cluster, the node that has the partition. `make` makes a connection of another class.
+    address; of a cluster, the node that has the partition.
 
     Each call reads the password's file, asks the sentinels or the cluster, and resolves the server's name again. If
     sentinels name another primary meanwhile, it fails at once: one that hangs accepts connections and never replies.
     """
     address = _parse(where)
-    commands: list[tuple[Any, ...]] = [("SELECT", address.database)] if address.database else []
-    commands.append(("CLIENT", "SETNAME", name))
     async with asyncio.timeout(CONNECT_S) as deadline:
         host = await locate(address, partition)
         watching = asyncio.create_task(_expire_if_moved(address, host, deadline))
         try:
-            made = make or (lambda: Connection(on_lost, encoding))
-            connection = await _open(address, host, address.login, commands, made)
+            stream = await open_stream(address, host, name)
         finally:
             watching.cancel()
-    connection.host, connection.is_tls = host, address.is_tls
+    connection = Connection(on_lost, encoding)
+    connection.take_over(stream)
+    connection.host, connection.is_tls = host, address.tls is not None
     return connection
-
-
-async def locate(address: RedisAddress, partition: int = 0) -> Host | None:
-    """The host of a partition's server, by its sentinels or its cluster if there are some; None for a socket. Raises
-    OSError."""
-    if address.is_cluster:
-        if host := (await read_slots(address)).host_of(partition):
-            return host
-        raise SlotsUnknown(f"no node of the cluster {address} has partition {partition}")
-    if address.service:
-        return await find_primary(address, partial(_ask, address, address.sentinel_login, "SENTINEL", "MASTER"))
-    return address.hosts[0] if address.hosts else None
-
-
-async def read_slots(address: RedisAddress) -> SlotMap:
-    """The slots of a cluster. Raises OSError."""
-    return await find_slots(address, partial(_ask, address, address.login, "CLUSTER", "NODES"))
 
 
 async def ask_report(connection: Connection) -> Report | None:
     """What a connection's server reports of its cluster; None if it refuses, or has none. Raises Broken."""
     reply = await connection.call("CLUSTER", "NODES")
-    reports = parse_report(connection.is_tls, connection.host, reply) if connection.host else []
-    return reports[0] if reports else None
-
-
-async def ask_reports(where: str | RedisAddress, hosts: Sequence[Host]) -> list[Report]:
-    """What a majority of some nodes of a cluster report, as `ask_majority`."""
-    address = parse_redis_address(where) if isinstance(where, str) else where
-    ask = partial(_ask, address, address.login, "CLUSTER", "NODES")
-    return await ask_majority(hosts, ask, partial(parse_report, address.is_tls))
-
-
-async def read_nodes(where: str | RedisAddress) -> list[RedisAddress]:
-    """The addresses of all servers that have keys: a cluster's primaries. Raises OSError."""
-    address = _parse(where)
-    return [address.at(host) for host in sorted((await read_slots(address)).hosts)] if address.is_cluster else [address]
+    return parse_report(connection.is_tls, connection.host, reply) if connection.host else None
 
 
 def _parse(where: str | RedisAddress) -> RedisAddress:
     return parse_redis_address(where) if isinstance(where, str) else where
-
-
-async def _ask(address: RedisAddress, login: Login, verb: str, what: str, host: Host) -> Any:
-    connection = await _open(address, host, login, [], Connection)
-    try:
-        return await connection.call(verb, what, *([address.service] if address.service else []))
-    finally:
-        connection.close()
 
 
 async def leave_moved(where: str | RedisAddress, connection: Connection) -> None:
@@ -290,37 +252,3 @@ async def _has_moved(address: RedisAddress, host: Host | None) -> bool:
     with contextlib.suppress(OSError):  # nobody replies
         return host not in ((await read_slots(address)).hosts if address.is_cluster else {await locate(address)})
     return False
-
-
-async def _open(
-    address: RedisAddress,
-    host: Host | None,
-    login: Login,
-    commands: Sequence[tuple[Any, ...]],
-    make: Callable[[], Connection],
-) -> Connection:
-    loop = asyncio.get_running_loop()
-    if host is None:
-        _, connection = await loop.create_unix_connection(make, address.path)
-    else:
-        tls = _tls(address) if address.is_tls else None
-        _, connection = await loop.create_connection(make, host.name, host.port, ssl=tls)
-    try:
-        credentials = login.credentials()
-        for command in [("AUTH", *credentials), *commands] if credentials else commands:
-            if isinstance(reply := await connection.call(*command), hiredis.ReplyError):
-                raise OSError(f"Redis refused the connection: {reply}")
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, Broken):
-            raise ConnectionResetError("Redis closed the connection") from error
-        raise
-    return connection
-
-
-def _tls(address: RedisAddress) -> ssl.SSLContext:
-    """The certificate and its name are always checked. The URL may name the CA and a client certificate."""
-    context = ssl.create_default_context(cafile=address.ca_file)
-    if address.certificate_file:
-        context.load_cert_chain(address.certificate_file, address.key_file)
-    return context

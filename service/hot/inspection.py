@@ -1,6 +1,5 @@
 """Reading and repairing an open Redis, with the worker's rights."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -10,7 +9,7 @@ from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
-from service.hot.connection import Broken, Connection
+from service.hot.connection import Connection
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.hot.scripts import RECONCILING, Scripts
@@ -80,26 +79,11 @@ class Looker(Server):
 
     async def read(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Send commands together; each reply is of its own moment. A key of the wrong type reads as []."""
-        replies: list[Any] = []
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        wanted = len(commands)
-        if not wanted:
-            return replies
-
-        def take(reply: Any) -> None:
-            replies.append(reply)
-            if len(replies) == wanted and not done.done():
-                done.set_result(None)
-
-        if self._connection.lost:
-            raise Broken
-        for command in commands:
-            self._connection.send(take, command)
-        await done
+        replies = await self._connection.call_each(commands)
         for index, reply in enumerate(replies):
             if is_wrong_type(reply):
                 replies[index] = []
-            elif isinstance(reply, Broken | hiredis.ReplyError):
+            elif isinstance(reply, hiredis.ReplyError):
                 raise reply
         return replies
 

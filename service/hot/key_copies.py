@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import hiredis
+from redis.asyncio.connection import AbstractConnection
 
 from service.common.redis_address import parse_redis_address
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
-from service.hot.connection import Connection, connect
-from service.hot.push_connection import PushConnection
+from service.hot.connection import Connection
+from service.hot.discovery import locate, open_client
 from service.hot.redis_server import Server
 from service.hot.scripts import MOVING, PROJECTION, SERVING, Scripts
 
@@ -33,75 +33,78 @@ class ChangesLost(Exception):
     """Redis no longer names the changed keys."""
 
 
-class _Changes(PushConnection):
-    """A connection on which Redis names the keys that change."""
-
-    def __init__(self) -> None:
-        super().__init__(encoding=None)
-        self.names: set[str] = set()
-        self.all_changed = False
-        self.came = asyncio.Event()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.came.set()
-
-    def take_push(self, push: Sequence[Any]) -> None:
-        if push[0] == b"invalidate":
-            if push[1] is None:  # FLUSHALL
-                self.all_changed = True
-            else:
-                self.names.update(name.decode("utf-8", "replace") for name in push[1])
-            self.came.set()
-
-
 class ChangedKeys:
     """The names of a workspace's keys that have changed: each once, however often it changes.
 
     Redis sends them by itself (`CLIENT TRACKING … BCAST`), in the order of the changes, also for keys that expire.
     """
 
-    def __init__(self, connection: _Changes) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._is_lost = False
+        self._came = asyncio.Event()
 
     @property
     def count(self) -> int:
-        return len(self._connection.names)
+        return len(self._names)
 
     def take(self) -> list[str]:
         """The names since the last call. Raises ChangesLost."""
-        if self._connection.lost or self._connection.all_changed:
-            raise ChangesLost("the connection that names changed keys broke")
-        names, self._connection.names = self._connection.names, set()
+        self._check()
+        names, self._names = self._names, set()
         return sorted(names)
 
     def forget(self, *names: str) -> None:
         """Remove these names from those since the last call of `take`."""
-        self._connection.names.difference_update(names)
+        self._names.difference_update(names)
 
     async def until(self, *names: str) -> None:
         """Wait until these keys are among the changed ones: then all earlier changes are. Raises ChangesLost."""
-        while not self._connection.names.issuperset(names):
-            if self._connection.lost or self._connection.all_changed:
-                raise ChangesLost("the connection that names changed keys broke")
-            self._connection.came.clear()
-            await self._connection.came.wait()
+        while not self._names.issuperset(names):
+            self._check()
+            self._came.clear()
+            await self._came.wait()
+
+    async def read(self, connection: AbstractConnection) -> None:
+        """Read what Redis sends until the connection breaks."""
+        try:
+            while True:
+                await connection.read_response(push_request=True)
+        finally:
+            self._is_lost = True
+            self._came.set()
+
+    async def take_push(self, push: Sequence[Any]) -> None:
+        """Take the names of a message."""
+        if push[1] is None:  # FLUSHALL
+            self._is_lost = True
+        else:
+            self._names.update(push[1])
+        self._came.set()
+
+    def _check(self) -> None:
+        if self._is_lost:
+            raise ChangesLost("the connection that names changed keys broke")
 
 
 @asynccontextmanager
 async def follow_changes(redis_url: str, partition: int, workspace: int) -> AsyncIterator[ChangedKeys]:
-    """Follow the changes of a workspace's keys from now on. Raises OSError, hiredis.ReplyError."""
-    connection = await connect(parse_redis_address(redis_url), "scrip-changes", partition=partition, make=_Changes)
-    assert isinstance(connection, _Changes)  # noqa: S101
-    try:
-        prefix = key_names.prefix(partition, workspace)
-        for command in (("HELLO", 3), ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix)):
-            reply = await connection.call(*command)
-            if isinstance(reply, hiredis.ReplyError):
-                raise reply
-        yield ChangedKeys(connection)
-    finally:
-        connection.close()
+    """Follow the changes of a workspace's keys from now on. Raises OSError."""
+    address, changed = parse_redis_address(redis_url), ChangedKeys()
+    options = {"client_name": "scrip-changes", "protocol": 3, "encoding_errors": "replace", "socket_timeout": None}
+    async with open_client(address, await locate(address, partition), **options) as client:
+        connection: Any = await client.connection_pool.get_connection()
+        connection._parser.set_invalidation_push_handler(changed.take_push)  # noqa: SLF001, only it passes them on
+        await connection.send_command(
+            "CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", key_names.prefix(partition, workspace)
+        )
+        await connection.read_response()
+        reading = asyncio.create_task(changed.read(connection))
+        try:
+            yield changed
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 class Copies:

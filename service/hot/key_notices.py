@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
-import hiredis
 import structlog
 
+from service.common.redis_address import parse_redis_address
 from service.domain.errors import Refusal
-from service.hot.connection import Broken, connect
 from service.hot.decider import Decider
-from service.hot.push_connection import PushConnection
+from service.hot.discovery import locate, open_client
 
 CHANNEL = "scrip:keys"
 PAUSE_S = 0.5
@@ -20,18 +19,6 @@ LOOK_S = 0.2
 """Between two comparisons of the subscription with the process's other connection."""
 
 log = structlog.get_logger()
-
-
-class _Subscription(PushConnection):
-    """Hands over the text of each message."""
-
-    def __init__(self, take_message: Callable[[str], None]) -> None:
-        super().__init__()
-        self._take_message = take_message
-
-    def take_push(self, push: Any) -> None:
-        if push[0] == "message":
-            self._take_message(push[2])
 
 
 class KeyNotices:
@@ -47,7 +34,7 @@ class KeyNotices:
 
     def __init__(self, redis_url: str, decider: Decider) -> None:
         self.changed = asyncio.Event()
-        self._url, self._decider = redis_url, decider
+        self._address, self._decider = parse_redis_address(redis_url), decider
         self._versions: dict[str, int] = {}
         """By process, the version that it has read."""
         self._heard = asyncio.Event()
@@ -82,8 +69,8 @@ class KeyNotices:
         while True:
             try:
                 await self._follow()
-            except (OSError, Broken, hiredis.ReplyError) as error:
-                if last != (last := type(error).__name__):
+            except OSError as error:
+                if last != (last := type(error.__cause__ or error).__name__):
                     log.warning("key_notices_unavailable", error=last)
             await asyncio.sleep(PAUSE_S)
 
@@ -91,17 +78,12 @@ class KeyNotices:
         """Subscribe until the connection breaks, or the process's other connection leads to another server: a server
         that no longer replies, or was replaced, may keep a subscription open."""
         generation = self._decider.link(0).generation
-        connection = await connect(self._url, "scrip-api", make=lambda: _Subscription(self._take_message))
-        try:
-            reply = await connection.call("SUBSCRIBE", CHANNEL)
-            if isinstance(reply, hiredis.ReplyError):
-                raise reply
-            while True:
-                await asyncio.sleep(LOOK_S)
-                if connection.lost or self._decider.link(0).generation != generation:
-                    return
-        finally:
-            connection.close()
+        host = await locate(self._address)
+        async with open_client(self._address, host, client_name="scrip-api") as client, client.pubsub() as channel:
+            await channel.subscribe(CHANNEL)
+            while self._decider.link(0).generation == generation:
+                if message := await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S):
+                    self._take_message(message["data"])
 
     def _take_message(self, message: str) -> None:
         process, _, version = message.partition(" ")

@@ -8,7 +8,8 @@ import hiredis
 
 from service.common.redis_address import Host, parse_redis_address
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
-from service.hot.connection import Broken, connect, read_slots
+from service.hot.connection import Broken, connect
+from service.hot.discovery import read_slots
 from service.hot.redis_server import Server
 
 

@@ -10,10 +10,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from redis.asyncio import Redis
-
-from service.common.redis_address import RedisAddress
-from service.hot.connection import locate, read_nodes
+from service.hot.discovery import locate, open_client, read_nodes
 from service.record.pool import connect_once
 from service.replay.expectation import Redemption
 from service.replay.http_client import Client, UnexpectedResponse
@@ -129,21 +126,10 @@ async def check_stores(redis_url: str, database_url: str) -> None:
     """Connect to Redis and Postgres once. Raises the errors of their clients."""
     redis: Any  # as in read_redis
     for node in await read_nodes(redis_url):
-        async with await _connect(node) as redis:
+        async with open_client(node, await locate(node)) as redis:
             await redis.ping()
     connection = await connect_once(database_url)
     await connection.close()
-
-
-async def _connect(address: RedisAddress, **options: Any) -> Redis:
-    """A client of one server, which its sentinels name if there are some. Raises OSError."""
-    host = await locate(address)
-    options |= {"host": host.name, "port": host.port} if host else {"unix_socket_path": address.path}
-    username, password = address.login.credentials() or (None, None)
-    if address.is_tls:
-        files = {"ca_certs": address.ca_file, "certfile": address.certificate_file, "keyfile": address.key_file}
-        options |= {"ssl": True} | {f"ssl_{name}": file for name, file in files.items()}
-    return Redis(db=address.database, username=username, password=password, **options)  # type: ignore[arg-type]
 
 
 async def read_stats(client: Client, token: str, book_id: str) -> StoreContents:
@@ -174,7 +160,7 @@ async def read_redis(
     """
     redis: Any  # redis-py's types allow bytes, which decode_responses excludes
     for node in await read_nodes(url):
-        async with await _connect(node, decode_responses=True, encoding_errors="surrogateescape") as redis:
+        async with open_client(node, await locate(node), encoding_errors="surrogateescape") as redis:
             w, book = await _find_book(redis, book_id, report)
             if book is not None:
                 return await _read_book(redis, w, book, codes, report)

@@ -126,7 +126,6 @@ async def _replay(
 ) -> list[str]:
     """Send the orders, print the tables, and return the names of the rows that differ. Raises ClickException."""
     import asyncpg
-    import redis
     from rich.console import Console
 
     from service.common.running_service import Unusable
@@ -139,7 +138,7 @@ async def _replay(
     stores_remedy = "`scrip doctor` with the same URLs names the fault."
     try:
         await check.check_stores(addresses.redis_url, addresses.database_url)
-    except (OSError, ValueError, OverflowError, redis.RedisError, asyncpg.PostgresError) as error:
+    except (OSError, ValueError, OverflowError, asyncpg.PostgresError) as error:
         raise Unusable(
             f"unavailable: The stores can't be read: {type(error).__name__} {error}. {stores_remedy}"
         ) from error
@@ -163,7 +162,7 @@ async def _replay(
         raise Unusable(
             f"unavailable: {target.url} does not answer: {error}. Check that the service runs there, and --url."
         ) from error
-    except (OSError, redis.RedisError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unusable(
             f"unavailable: The stores can't be read: {type(error).__name__} {error}. {stores_remedy}"
         ) from error

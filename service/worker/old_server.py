@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import asyncpg
 
 from service.access.keyring import MAX_AGE_S
+from service.common.redis_address import parse_redis_address
 from service.hot.cluster import Claim, Report, slot_of
-from service.hot.connection import ask_reports
+from service.hot.discovery import ask_reports
 from service.hot.fencing import Nonce, choose_nonce, parse_nonce
 from service.hot.fitness import Replication
 from service.record.partitions.openings import rebuild_order
@@ -63,7 +64,7 @@ class OldServer:
         places = [node.host for node in report.nodes if node.id in last.committee and node.is_there]
         deadline = time.monotonic() + SPREAD_S
         while True:
-            reports = await ask_reports(self._redis_url, places)
+            reports = await ask_reports(parse_redis_address(self._redis_url), places)
             if has_lost_slot(last, own, [claim_of(one, self._partition) for one in reports]):
                 return True
             if time.monotonic() > deadline:

@@ -13,7 +13,8 @@ from service.common.redis_address import Host, parse_redis_address
 from service.formats import key_names
 from service.formats.key_names import Key
 from service.hot.cluster import Report
-from service.hot.connection import Connection, ask_report, connect, leave_moved, locate
+from service.hot.connection import Connection, ask_report, connect, leave_moved
+from service.hot.discovery import locate
 from service.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.hot.scripts import Scripts
 

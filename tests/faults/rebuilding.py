@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from service.formats import key_names
-from service.hot.connection import connect, read_nodes
+from service.hot.connection import connect
+from service.hot.discovery import read_nodes
 from service.record.partitions.partition_rows import read_partitions
 from service.worker.twin import build
 from tests.faults.nodes import wait_until

@@ -23,7 +23,8 @@ f0 :0@0 master,noaddr - 0 17 1 disconnected
 def test_a_report_is_parsed() -> None:
     """Primaries with slots count, failing ones too; a slot that is being moved belongs to the node that has it. The
     report of a node that knows of no slots is none."""
-    (report,) = parse_report(False, ASKED, REPORT)
+    report = parse_report(False, ASKED, REPORT)
+    assert report
     assert [node[:4] for node in report.nodes if node.is_primary] == [
         (4, Host("seed", 7000), ((0, 99), (101, 101)), "0123456789ab"),
         (5, Host("10.0.0.2", 7001), ((102, 16383),), "b0"),
@@ -31,9 +32,10 @@ def test_a_report_is_parsed() -> None:
     ]
     assert [node.id for node in report.nodes if not node.is_there] == ["c0", "f0"]
     assert report.claim(77) == Claim("0123456789ab", "0123456789ab", 4)
-    assert parse_report(True, ASKED, REPORT)[0].nodes[1].host == Host("b.example", 7001)
-    assert parse_report(False, ASKED, "a0 :7000@17000 myself,master - 0 0 0 connected\n") == []
-    assert parse_report(False, ASKED, hiredis.ReplyError("ERR This instance has cluster support disabled")) == []
+    with_names = parse_report(True, ASKED, REPORT)
+    assert with_names and with_names.nodes[1].host == Host("b.example", 7001)
+    assert parse_report(False, ASKED, "a0 :7000@17000 myself,master - 0 0 0 connected\n") is None
+    assert parse_report(False, ASKED, hiredis.ReplyError("ERR This instance has cluster support disabled")) is None
 
 
 def _report(*nodes: tuple[int, str, tuple[int, int]]) -> Report:

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from service.hot import connection as hot
-from service.hot import sentinels
+from service.hot import discovery
 from service.hot.connection import Broken, connect
 from service.hot.link import Link
 from service.replay.check import read_redis
@@ -41,7 +41,7 @@ class _Sentinel:
         if not self.primary:
             return b"-ERR No such master with that name\r\n"
         port = self.primary.rpartition(":")[2].partition("/")[0]
-        return _array("name", "shop", "ip", "127.0.0.1", "port", port, "config-epoch", str(self.epoch))
+        return _array("name", "shop", "flags", "master", "ip", "127.0.0.1", "port", port, "config-epoch", str(self.epoch))
 
     def names(self, server: Server, epoch: int) -> None:
         self.primary, self.epoch = server.url, epoch
@@ -83,7 +83,7 @@ async def test_sentinels_name_the_primary() -> None:
 
 async def test_sentinels_that_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentinel that replies is enough, if others are dead, hang or don't know the service; none is an error."""
-    monkeypatch.setattr(sentinels, "ASK_S", 0.2)
+    monkeypatch.setattr(discovery, "REPLY_S", 0.2)
     async with serving(ignore) as primary, serving(ignore) as hangs, _sentinels(2) as ((one, other), url):
         one.names(primary, 1)
         several = url.replace("://", f"://127.0.0.1:{free_port()},{_port(hangs)},")
@@ -126,6 +126,7 @@ async def test_a_silent_primary_is_left_at_once(monkeypatch: pytest.MonkeyPatch)
 async def test_a_new_connection_to_a_primary_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails as soon as sentinels name another primary, and is closed."""
     monkeypatch.setattr(hot, "CONNECT_S", 3600.0)
+    monkeypatch.setattr(discovery, "CONNECT_S", 3600.0)
     async with serving(ignore) as old, serving(ignore) as new, _sentinels(1) as ((one,), url):
         one.names(old, 1)
         connecting = asyncio.create_task(connect(f"{url}?db=5", "tests"))
@@ -173,7 +174,7 @@ async def test_a_password_that_is_rotated(tmp_path: Path) -> None:
         named = url.replace("://", "://app@") + f"?password_file={file}"
         (await connect(named, "tests")).close()
         client.execute_command("ACL", "SETUSER", "app", "resetpass", ">second")
-        with pytest.raises(OSError, match="WRONGPASS") as refused:
+        with pytest.raises(OSError, match="invalid username-password") as refused:
             await connect(named, "tests")
         assert "first" not in str(refused.value)
         file.write_text("second\n")
@@ -202,7 +203,7 @@ async def test_a_connection_that_is_refused_is_closed() -> None:
     """A server that refuses the password, or never replies, is left with no open connection."""
     async with serving(lambda _: b"-WRONGPASS no\r\n") as server:
         for _ in range(3):
-            with pytest.raises(OSError, match="WRONGPASS"):
+            with pytest.raises(OSError, match="no"):
                 await connect(server.url.replace("://", "://:x@"), "tests")
         await wait_until(lambda: all(reader.at_eof() for reader in server.readers))
 
@@ -211,7 +212,7 @@ async def test_a_connection_that_breaks_as_it_begins() -> None:
     """A server that closes a connection before its first reply counts as away: a worker tries again."""
     async with serving(lambda _: None) as server:
         url = server.url.replace("://", "://:x@")
-        with pytest.raises(OSError, match="closed the connection"):
+        with pytest.raises(OSError, match="[Cc]onnection closed"):
             await connect(url, "tests")
         await SharedRedis(url).until_reached(0, 0.3)
         assert len(server.commands) > 2
