@@ -88,7 +88,7 @@ def test_times_up_to_both_ends(text: str) -> None:
     assert abs(to_datetime(to_ms(time)) - time) < timedelta(milliseconds=1)
 
 
-def _requests() -> list[type[Request]]:
+def request_kinds() -> list[type[Request]]:
     """All structs of requests."""
     for package in (service.api, service.domain, service.operations):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
@@ -127,8 +127,8 @@ def _refused(kind: type[Request], body: bytes) -> set[str]:
     return {error.field.rpartition(".")[2].partition("[")[0] for error in caught.value.errors}
 
 
-_TIMED = [(kind, field) for kind in _requests() for field, _ in _fields(kind, inspect.DateTimeType)]
-_NUMBERED = [(kind, field) for kind in _requests() for field, _ in _fields(kind, inspect.IntType)]
+_TIMED = [(kind, field) for kind in request_kinds() for field, _ in _fields(kind, inspect.DateTimeType)]
+_NUMBERED = [(kind, field) for kind in request_kinds() for field, _ in _fields(kind, inspect.IntType)]
 
 
 def test_there_are_times_and_numbers() -> None:

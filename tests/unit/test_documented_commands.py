@@ -26,7 +26,7 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 DRILLS = {"drills": "tests.faults", **dict(re.findall(r"^faults: (\w+) := ([\w.]+)$", MAKEFILE, re.MULTILINE))}
 MODULES = {"bench": "loadtests.bench", "load": "loadtests.load", "mutants": "tests.mutants"}
 """The program to which a target of make passes ARGS; `faults` has one for each PART."""
-PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.scale", "tests.schemathesis.run", "tests.hostile.malformed"}
+PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.scale", "tests.schemathesis.run"}
 """The programs of this tree that have options."""
 FOREIGN = {"--overrides"}
 """Options of programs of others that a document names alone."""
@@ -179,7 +179,6 @@ def known_options() -> frozenset[str]:
         *MODULES.values(),
         "loadtests.scale",
         "tests.schemathesis.run",
-        "tests.hostile.malformed",
     }
     return frozenset({"--help", *walk(main)}).union(*parts, *map(options_of, modules - {"loadtests.bench"}))
 

@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service.api.csv_rows import encode_csv_rows
-from service.domain.book_requests import CreateBook
 from service.domain.code_patterns import check_pattern, normalize_charset
 from service.domain.code_requests import CodeLine, Lines, RejectedLine
 from service.domain.decoding import decode
@@ -29,10 +28,9 @@ from service.domain.money import LIMIT, from_e4, is_plain, to_e4
 from service.domain.uuids import parse_uuid
 from service.formats import key_names
 from service.formats.events import MalformedEvent, parse
-from service.operations.assign import ASSIGN_ANY
-from service.operations.lock import LOCK
-from service.operations.redeem import REDEEM, VALIDATE
+from tests import ends
 from tests.unit.fastlane_fixtures import Client, request, statuses
+from tests.unit.test_bounds_of_types import request_kinds
 
 T = TypeVar("T", bound=Exception)
 
@@ -229,15 +227,28 @@ _FIELDS = st.sampled_from(
     "discount type value tiers from buy get validFrom validUntil codePattern charset totalCodes "
     "tags".split()
 )
-_BODIES = st.one_of(
-    st.binary(max_size=200),
-    _JSON.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")),
-    st.dictionaries(_FIELDS, _JSON, max_size=6).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")),
-)
-_DECODERS = [
-    *(operation.decoder for operation in (REDEEM, LOCK, VALIDATE, ASSIGN_ANY)),
-    msgspec.json.Decoder(CreateBook),
-]
+_VALUES = st.one_of(_JSON, st.dictionaries(_FIELDS, st.one_of(_JSON, st.sampled_from(ends.NUMBERS)), max_size=6))
+_WHOLE = _VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
+_TOKENS = st.sampled_from(
+    [
+        b"null", b"1e999", b"NaN", b"9" * 40, b'"\\ud800"', b"\xff", b"\x00", b"\xef\xbb\xbf", b"\xed\xa0\x80",
+        b"[" * 60, b'"userId":"u",', b'"__proto__":1,', b",", b":", b'"', b"\\", b"{", b"}",
+    ]
+)  # fmt: skip
+
+
+@st.composite
+def _spliced(draw: st.DrawFn) -> bytes:
+    """JSON with tokens or bytes put in, or taken out."""
+    body = draw(_WHOLE)
+    for _ in range(draw(st.integers(1, 3))):
+        start, cut = draw(st.integers(0, len(body))), draw(st.sampled_from([0, 1, 8]))
+        body = body[:start] + draw(st.one_of(_TOKENS, st.binary(max_size=4))) + body[start + cut :]
+    return body
+
+
+_BODIES = st.one_of(st.binary(max_size=200), _WHOLE, _spliced())
+_DECODERS = [msgspec.json.Decoder(kind) for kind in request_kinds()]
 
 
 @fuzzed

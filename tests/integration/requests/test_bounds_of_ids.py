@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.cases import Place, filled
-from tests.ends import EVENTS, IDS
+from tests.ends import EVENTS, IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
 from tests.integration.requests.requests_table import REQUESTS, make_place, send
 from tests.service_fixture import Service, new_id
 
@@ -78,3 +78,17 @@ def test_ids_in_the_console(service: Service, text: str) -> None:
         answer = service.manage.get("/console/data/redemptions", params=parameters)
         assert answer.status_code in (200, 400, 404)
     assert service.admin.get("/v1/audit", params={"keyId": text}).json()["items"] == []
+
+
+def test_times_and_numbers_in_the_console(service: Service) -> None:
+    """A query of the console, which the OpenAPI document lacks, answers a time or number at the end of its type."""
+    failures = list[str]()
+    for path, name in (
+        ("redemptions", "since"), ("redemptions", "until"), ("redemptions", "limit"), ("redemptions", "cursor"),
+        ("jobs", "limit"), ("jobs", "cursor"), ("charts", "span"), ("changes", "code"),
+    ):  # fmt: skip
+        for text in (*TIMES, *TOO_EARLY, *TOO_LATE, *NO_TIMES, *NUMBERS):
+            answer = service.admin.get(f"/console/data/{path}", params={name: text})
+            if answer.status_code not in (200, 400, 404, 422):
+                failures.append(f"{path} {name}={text}: {answer.status_code} {answer.text[:200]}")
+    assert failures == []
