@@ -51,12 +51,13 @@ _REQUEST_LINES = (
     b"GET /v1\x7fbooks HTTP/1.1", b"GET /v1\xc3\xa9 HTTP/1.1", b"GET /v1\x0bbooks HTTP/1.1", b"CONNECT x:80 HTTP/1.1",
     b"PRI * HTTP/2.0", b"NONSENSE /v1/books HTTP/1.1", b"GET /v1/books HTTP/1.1\x00", b"\x16\x03\x01\x02\x00\x01",
     b"GET /v1/books HTTP/1.1, POST /v1/books HTTP/1.1", b"\xef\xbb\xbfGET /v1/books HTTP/1.1",
+    b"\nGET /v1/books HTTP/1.1",
 )  # fmt: skip
 _FIELDS = (
     b": b", b"A", b"A : b", b"A\t: b", b" A: b", b"\tA: b", b"A B: c", b"A\xe9: b", b"A\x00: b", b"A: b\x00",
     b"A: \x01", b"A: b\x0bc", b"A: b\x7f", b"A: b\rc", b"A: b\r", b"\rA: b", b"A:b\r\n c", b"A: b\r\n\tc",
     b"A: b\r\n\r\tc", b"(A): b", b"A;: b", b"A[0]: b", b"{A}: b", b"A\\: b", b'"A": b', b"A/B: c", b"A@: b", b"A=: b",
-    b"A?: b", b"A,B: c",
+    b"A?: b", b"A,B: c", b"Idempotency-Key: a\nb",
 )  # fmt: skip
 _SIZES = (
     b"-1", b"+1", b"0x1", b"x", b"", b" 1", b"1 1", b"ffffffffffffffffff", b"1" * 20, b"1_0", b"\xef\xbc\x91", b"1,1",
