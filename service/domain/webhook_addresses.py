@@ -17,24 +17,19 @@ _NUMERIC = re.compile(r"(?:[0-9]+|0[xX][0-9A-Fa-f]*)").fullmatch
 _OWN_NAMES = ("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa")
 """Last labels of names that are not on the public internet."""
 
-_REJECTED_4 = [
-    ip_network(text)
-    for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        "168.63.129.16/32",  # a cloud's metadata service, within a public range
+_REJECTED_4 = list(
+    map(
+        ip_network,
+        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 "
+        "192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 "
+        "203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 168.63.129.16/32".split(),
     )
-]  # fmt: skip
+)
+"""The last one is a cloud's metadata service, within a public range."""
 _PUBLIC_6 = ip_network("2000::/3")
 """All other addresses are local, multicast, or contain an IPv4 address (`::ffff:`, `64:ff9b::`)."""
-_REJECTED_6 = [
-    ip_network(text)
-    for text in (
-        "2001::/23",  # Teredo, benchmarks, and other protocols
-        "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
-    )
-]  # fmt: skip
+_REJECTED_6 = list(map(ip_network, "2001::/23 2001:db8::/32 2002::/16 2620:4f:8000::/48 3fff::/20".split()))
+"""The first one has Teredo, benchmarks, and other protocols."""
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 

@@ -17,29 +17,34 @@ BUCKETS = 131_072
 LAYOUT = "1"
 """The number of this layout. An opening rebuilds a Redis with another layout."""
 
-OWN = {
-    "gate": "string", "outbox": "stream", "config": "string", "layout": "string", "newest": "string", "mend": "string",
-    "erased": "string", "retired": "string", "forgotten": "hash", "turned": "string",
-}  # fmt: skip
+
+def _by_kind(**kinds: str) -> dict[str, str]:
+    return {kind: text for text, names in kinds.items() for kind in names.split()}
+
+
+OWN = _by_kind(string="gate config layout newest mend erased retired turned", stream="outbox", hash="forgotten")
 """The kinds of a partition's own keys, and their types in Redis."""
 
-TYPES = {
-    "w": "string", "x": "hash", "b": "string", "n": "hash", "d": "hash", "f": "hash", "c": "string", "l": "zset",
-    "k": "hash", "kd": "zset", "lb": "zset", "lu": "zset", "lk": "zset", "q": "string", "u": "hash", "o": "hash",
-    "g": "hash", "s": "zset", "e": "hash", "i": "string", "y": "hash", "r": "string",
-    "m": "string",
-}  # fmt: skip
+TYPES = _by_kind(string="w b c q i r m", hash="x n d f k u o g e y", zset="l kd lb lu lk s")
 """The kinds of a workspace's keys, and their types."""
 
 _NUMBER, _BOOK = "(?:0|[1-9][0-9]{0,9})", "([1-9][0-9]{0,9})"
 _BUCKET, _CODE = "(0|[1-9][0-9]{0,5})", "([A-Z0-9_-]{4,64})"
 _USER, _KEY = "([!-~]{1,100})", "([ -~]{1,255})"
 _HOLDER = "([0-9A-Z]{0,40})"
-_PARTS = {
-    "b": _BOOK, "n": _BOOK, "f": _BOOK, "lb": _BOOK, "l": f"{_BOOK}:([uapox])", "d": _BUCKET, "o": _BUCKET,
-    "g": _BUCKET, "c": _CODE, "k": _CODE, "kd": _CODE, "s": _CODE, "u": _USER, "lu": f"{_BOOK}:{_USER}", "lk": _HOLDER,
-    "i": _KEY, "q": f"([rmab]):{_HOLDER}",
-}  # fmt: skip
+_PARTS = _by_kind(
+    **{
+        _BOOK: "b n f lb",
+        f"{_BOOK}:([uapox])": "l",
+        f"{_BOOK}:{_USER}": "lu",
+        _BUCKET: "d o g",
+        _CODE: "c k kd s",
+        _USER: "u",
+        _HOLDER: "lk",
+        f"([rmab]):{_HOLDER}": "q",
+        _KEY: "i",
+    }
+)
 _match_head = re.compile(rf"\{{p({_NUMBER})\}}:(?:w({_NUMBER}):([a-z]{{1,2}})(:.+)?|([a-z]+))", re.DOTALL).fullmatch
 _match_parts = {kind: re.compile(":" + parts).fullmatch for kind, parts in _PARTS.items()}
 
