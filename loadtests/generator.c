@@ -59,7 +59,7 @@ struct connection {
 };
 
 static bool opening, full;
-static uint64_t port, width = 64, seconds = 60, within_ms = 1000, codes, first, count = UINT64_MAX;
+static uint64_t rate, port, width = 64, seconds = 60, within_ms = 1000, codes, first, count = UINT64_MAX;
 static char *prefix = "", *run = "r", *code, *book, *refusal = "", *bearer;
 
 static const struct {
@@ -71,6 +71,7 @@ static const struct {
     {"connections", &width, 1, 10000, 0},
     {"seconds", &seconds, 1, 3600, 0},           /* no more is begun after them */
     {"count", &count, 1, 1000000000, 0},         /* pairs at most, or buyers */
+    {"rate", &rate, 1, 1000000, 0},              /* pairs: at most so many are begun a second */
     {"codes", &codes, 1, 1000000000, 0},         /* pairs: there are so many codes, */
     {"first", &first, 0, 1000000000, 0},         /* and so many of them were taken before */
     {"prefix", 0, 0, 0, &prefix},
@@ -197,9 +198,9 @@ static void ask(struct connection *c) {
     if (send(c->fd, request, (size_t)size, MSG_NOSIGNAL) != size) lose(c);
 }
 
-/* When a buyer arrives, in steps of a millisecond; pairs are due at once. */
+/* When a buyer arrives, in steps of a millisecond; pairs are due at once, or at their rate. */
 static uint64_t due_ns(uint64_t unit) {
-    if (!opening) return 0;
+    if (!opening) return rate ? start_ns + unit * 1000000000u / rate : 0;
     return start_ns + unit * (uint64_t)within_ms / units * 1000000u;
 }
 

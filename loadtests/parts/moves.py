@@ -3,7 +3,10 @@
 A service of its own, with two partitions, has a workspace with many open assignments, and redemptions with
 Idempotency-Keys. Then the workspace moves (`scrip move`), while a client locks other codes of it. A row for each number
 of codes: the whole move, the time that the workspace was closed, as the worker measured it, the client's longest wait,
-with repeats, and the worker's memory before the move and at most."""
+with repeats, and the worker's memory before the move and at most.
+
+Then a workspace of one new service after another moves while 4,000 of its codes a second are locked and redeemed. A row
+for each of these moves. Needs a C compiler."""
 
 import argparse
 import asyncio
@@ -14,10 +17,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.ground import new_codes, new_id
 from loadtests.own import Meter, own_service
-from loadtests.subject import Subject, opened, redeem
+from loadtests.subject import CHECKOUT, Subject, opened, redeem
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import Ask
 from tests.harness.running import Run
@@ -31,6 +35,39 @@ _HEADS = (
     "open assignments", "Idempotency-Keys", "keys copied", "move s", "closed ms", "a client's longest wait ms",
     "CPU s of worker, Postgres, Redis", "worker MiB before, at most", "load",
 )  # fmt: skip
+RATE, MOVES = 4_000, 10
+"""Codes a second that are redeemed during a move, and how many such moves."""
+LOAD_S, WARM_S = 120, 3.0
+"""The load's longest time, and for how long it runs before the move."""
+_HEADS_UNDER_LOAD = (f"redeemed a second, of {RATE:,}", "keys copied", "move s", "closed ms", "attempts", "load")
+
+
+async def measure_under_load(run: Run) -> list[str]:
+    """The row of one move under load."""
+    async with opened(run) as subject:
+        stock = await subject.stock(RATE * LOAD_S, full=True)
+        other = await _other_partition(subject)
+        options = {"seconds": LOAD_S, "connections": 64, "rate": RATE, **stock.options}
+        loading = asyncio.create_task(generator.drive(run.url, CHECKOUT, "pairs", full=True, **options))
+        await asyncio.sleep(WARM_S)
+        before, began = await _count_redeemed(subject), time.monotonic()
+        await asyncio.to_thread(_scrip, run, "move", "demo", str(other))
+        took_s, redeemed = time.monotonic() - began, await _count_redeemed(subject) - before
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        ((closed_ms, attempts, total),) = await subject.postgres.fetch(_LAST_MOVE)
+    figures = (f"{redeemed / took_s:,.0f}", f"{total:,}", f"{took_s:.1f}", f"{closed_ms:,}", str(attempts))
+    return [*figures, f"{os.getloadavg()[0]:.1f}"]
+
+
+async def _other_partition(subject: Subject) -> int:
+    ((other,),) = await subject.postgres.fetch("SELECT 1 - partition FROM workspaces WHERE name = 'demo'")
+    return other
+
+
+async def _count_redeemed(subject: Subject) -> int:
+    ((redeemed,),) = await subject.postgres.fetch("SELECT count(*) FROM redemptions")
+    return redeemed
 
 
 async def measure(run: Run, codes: int, keys: int) -> list[str]:
@@ -40,7 +77,7 @@ async def measure(run: Run, codes: int, keys: int) -> list[str]:
         locked = new_codes(LOCKED)
         await subject.ground.book(locked)
         await subject.behind.caught_up()
-        other = await subject.postgres.fetchval("SELECT 1 - partition FROM workspaces WHERE name = 'demo'")
+        other = await _other_partition(subject)
         meter, began = Meter(run), time.monotonic()
         with Watch(of_processes({"worker": run.facts["pids"]["worker"]}), pause_s=0.02) as memory:
             locking = asyncio.create_task(_lock_until_cancelled(subject, locked))
@@ -110,16 +147,22 @@ def _scrip(run: Run, *command: str) -> None:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How many codes."""
-    options.add_argument("--codes", type=int, nargs="+", default=[100_000, 1_000_000], help="open assignments")
+    """How many codes, and how many moves under load."""
+    options.add_argument("--codes", type=int, nargs="*", default=[100_000, 1_000_000], help="open assignments")
     options.add_argument("--keys", type=float, default=0.1, help="redemptions with a key, as a part of the codes")
+    options.add_argument("--moves", type=int, default=MOVES, help=f"at {RATE:,} redemptions a second (%(default)s)")
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print the table."""
-    rows = list[list[str]]()
+    """Print both tables."""
+    where, rows, rows_under_load = machine(), list[list[str]](), list[list[str]]()
     for codes in chosen.codes:
         with own_service(partitions=2) as service:
             rows.append(asyncio.run(measure(service, codes, int(codes * chosen.keys))))
-    where = machine()
-    print(f"{where['taken']}, {where['cores']} × {where['cpu']}:\n\n{markdown(_HEADS, rows)}")
+    for _ in range(chosen.moves):
+        with own_service(partitions=2) as service:
+            rows_under_load.append(asyncio.run(measure_under_load(service)))
+    print(f"{where['taken']}, {where['cores']} × {where['cpu']}:")
+    for heads, lines in ((_HEADS, rows), (_HEADS_UNDER_LOAD, rows_under_load)):
+        if lines:
+            print("", markdown(heads, lines), sep="\n")

@@ -164,6 +164,14 @@ async def test_one_answer_that_never_comes_is_wrong(program: Path) -> None:
     assert (load.unexpected, load.unanswered, load.unasked) == (0, 1, 0)
 
 
+async def test_pairs_keep_to_a_rate(program: Path) -> None:
+    """Pairs begin no faster than they are wanted, though the server would answer more."""
+    async with server(answering("409 Conflict", b'{"code":"coupon_locked"}')) as url:
+        load = await generator.drive(url, "key", "pairs", seconds=5, rate=100, **PAIRS)
+    assert load.answered == PAIRS["count"]
+    assert load.seconds >= 19 / 100 * 0.9
+
+
 async def test_a_buyer_who_is_never_heard_is_wrong(program: Path) -> None:
     """Since no connection is left: the server ended it after its first answer."""
 
