@@ -192,17 +192,12 @@ async def connect(
     """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure. `where` is a URL or an
     address; of a cluster, the node that has the partition.
 
-    Each call reads the password's file, asks the sentinels or the cluster, and resolves the server's name again. If
-    sentinels name another primary meanwhile, it fails at once: one that hangs accepts connections and never replies.
+    Each call reads the password's file, asks the sentinels or the cluster, and resolves the server's name again.
     """
     address = _parse(where)
-    async with asyncio.timeout(CONNECT_S) as deadline:
+    async with asyncio.timeout(CONNECT_S):
         host = await locate(address, partition)
-        watching = asyncio.create_task(_expire_if_moved(address, host, deadline))
-        try:
-            stream = await open_stream(address, host, name)
-        finally:
-            watching.cancel()
+        stream = await open_stream(address, host, name)
     connection = Connection(on_lost, encoding)
     connection.take_over(stream)
     connection.host, connection.is_tls = host, address.tls is not None
@@ -225,9 +220,11 @@ async def leave_moved(where: str | RedisAddress, connection: Connection) -> None
     address = _parse(where)
     while (address.service or address.is_cluster) and not connection.lost:
         await _until_due(address, connection)
-        if await _has_moved(address, connection.host):
-            log.warning("redis_moved", waiting=connection.waiting)
-            connection.close()
+        with contextlib.suppress(OSError):  # nobody replies
+            hosts = (await read_slots(address)).hosts if address.is_cluster else {await locate(address)}
+            if connection.host not in hosts:
+                log.warning("redis_moved", waiting=connection.waiting)
+                connection.close()
 
 
 async def _until_due(address: RedisAddress, connection: Connection) -> None:
@@ -238,17 +235,3 @@ async def _until_due(address: RedisAddress, connection: Connection) -> None:
     for _ in range(round(ASK_S / SUSPECT_S)):
         if await connection.is_silent(SUSPECT_S):
             return
-
-
-async def _expire_if_moved(address: RedisAddress, host: Host | None, deadline: asyncio.Timeout) -> None:
-    while address.service:
-        await asyncio.sleep(SUSPECT_S)
-        if await _has_moved(address, host):
-            deadline.reschedule(asyncio.get_running_loop().time())
-            return
-
-
-async def _has_moved(address: RedisAddress, host: Host | None) -> bool:
-    with contextlib.suppress(OSError):  # nobody replies
-        return host not in ((await read_slots(address)).hosts if address.is_cluster else {await locate(address)})
-    return False

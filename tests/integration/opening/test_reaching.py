@@ -123,20 +123,6 @@ async def test_a_silent_primary_is_left_at_once(monkeypatch: pytest.MonkeyPatch)
         await link.stop()
 
 
-async def test_a_new_connection_to_a_primary_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails as soon as sentinels name another primary, and is closed."""
-    monkeypatch.setattr(hot, "CONNECT_S", 3600.0)
-    monkeypatch.setattr(discovery, "CONNECT_S", 3600.0)
-    async with serving(ignore) as old, serving(ignore) as new, _sentinels(1) as ((one,), url):
-        one.names(old, 1)
-        connecting = asyncio.create_task(connect(f"{url}?db=5", "tests"))
-        await wait_until(lambda: old.commands == [["SELECT", "5"]])
-        one.names(new, 2)
-        await wait_until(connecting.done)
-        assert isinstance(connecting.exception(), TimeoutError)
-        await wait_until(lambda: all(reader.at_eof() for reader in old.readers))
-
-
 async def test_partitions_share_each_attempt() -> None:
     """The partitions of a worker that lose their connection make one new one."""
     async with serving(ignore) as server:
