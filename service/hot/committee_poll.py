@@ -7,7 +7,7 @@ import structlog
 
 from service.common.redis_address import Host, parse_redis_address
 from service.hot.decider import Decider
-from service.hot.discovery import open_client, read_report, read_slots
+from service.hot.discovery import CONNECT_S, open_client, read_report, read_slots
 
 POLL_S = 0.4
 """A confirmation counts for the time of three questions (FRESH_S in service/hot/fencing.py)."""
@@ -61,7 +61,8 @@ class CommitteePoll:
         async with open_client(self._address, host, client_name="scrip-api") as client:
             while True:
                 sent_at = time.monotonic()
-                report = await read_report(client, self._address, host)
+                async with asyncio.timeout(CONNECT_S):
+                    report = await read_report(client, self._address, host)
                 if report.reporter != node:
                     return
                 self._decider.confirm_slots(sent_at, report)

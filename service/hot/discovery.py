@@ -50,8 +50,11 @@ class _Credentials(CredentialProvider):
 async def open_client(
     address: RedisAddress, host: Host | None, *, is_sentinel: bool = False, **options: Any
 ) -> AsyncIterator[Redis]:
-    """redis-py's client of one server, which sends no command twice. Errors of Redis become OSError."""
-    options = {"protocol": 2, "decode_responses": True, "socket_timeout": CONNECT_S, "driver_info": None} | options
+    """redis-py's client of one server, which sends no command twice. Errors of Redis become OSError.
+
+    The caller limits the time: redis-py's own limit, `socket_timeout`, may swallow a cancellation (asyncio.wait_for).
+    """
+    options = {"protocol": 2, "decode_responses": True, "socket_timeout": None, "driver_info": None} | options
     options["credential_provider"] = _Credentials(address.sentinel_login if is_sentinel else address.login)
     options["db"] = 0 if is_sentinel else address.database
     kind: type[Any] = Connection

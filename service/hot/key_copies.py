@@ -11,7 +11,7 @@ from service.common.redis_address import parse_redis_address
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
 from service.hot.connection import Connection
-from service.hot.discovery import locate, open_client
+from service.hot.discovery import CONNECT_S, locate, open_client
 from service.hot.redis_server import Server
 from service.hot.scripts import MOVING, PROJECTION, SERVING, Scripts
 
@@ -91,14 +91,14 @@ class ChangedKeys:
 async def follow_changes(redis_url: str, partition: int, workspace: int) -> AsyncIterator[ChangedKeys]:
     """Follow the changes of a workspace's keys from now on. Raises OSError."""
     address, changed = parse_redis_address(redis_url), ChangedKeys()
-    options = {"client_name": "scrip-changes", "protocol": 3, "encoding_errors": "replace", "socket_timeout": None}
+    prefix = key_names.prefix(partition, workspace)
+    options = {"client_name": "scrip-changes", "protocol": 3, "encoding_errors": "replace"}
     async with open_client(address, await locate(address, partition), **options) as client:
-        connection: Any = await client.connection_pool.get_connection()
-        connection._parser.set_invalidation_push_handler(changed.take_push)  # noqa: SLF001, only it passes them on
-        await connection.send_command(
-            "CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", key_names.prefix(partition, workspace)
-        )
-        await connection.read_response()
+        async with asyncio.timeout(CONNECT_S):
+            connection: Any = await client.connection_pool.get_connection()
+            connection._parser.set_invalidation_push_handler(changed.take_push)  # noqa: SLF001, only it passes them on
+            await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix)
+            await connection.read_response()
         reading = asyncio.create_task(changed.read(connection))
         try:
             yield changed

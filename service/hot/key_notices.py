@@ -10,7 +10,7 @@ import structlog
 from service.common.redis_address import parse_redis_address
 from service.domain.errors import Refusal
 from service.hot.decider import Decider
-from service.hot.discovery import locate, open_client
+from service.hot.discovery import CONNECT_S, locate, open_client
 
 CHANNEL = "scrip:keys"
 PAUSE_S = 0.5
@@ -80,7 +80,8 @@ class KeyNotices:
         generation = self._decider.link(0).generation
         host = await locate(self._address)
         async with open_client(self._address, host, client_name="scrip-api") as client, client.pubsub() as channel:
-            await channel.subscribe(CHANNEL)
+            async with asyncio.timeout(CONNECT_S):
+                await channel.subscribe(CHANNEL)
             while self._decider.link(0).generation == generation:
                 if message := await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S):
                     self._take_message(message["data"])

@@ -18,6 +18,8 @@ from service.replay.progress import ReportProgress, ignore_progress
 
 STALL_TIMEOUT_S = 60.0
 """Limit on the time in which the lag does not shrink."""
+REPLY_TIMEOUT_S = 5.0
+"""Limit on each reply of Redis."""
 RECORD_TIMEOUT_S = 1_800.0
 """Limit on the whole wait: other traffic may prevent a lag of 0."""
 COLUMNS = ("API", "stats", "Redis", "Postgres")
@@ -126,7 +128,7 @@ async def check_stores(redis_url: str, database_url: str) -> None:
     """Connect to Redis and Postgres once. Raises the errors of their clients."""
     redis: Any  # as in read_redis
     for node in await read_nodes(redis_url):
-        async with open_client(node, await locate(node)) as redis:
+        async with open_client(node, await locate(node), socket_timeout=REPLY_TIMEOUT_S) as redis:
             await redis.ping()
     connection = await connect_once(database_url)
     await connection.close()
@@ -159,8 +161,9 @@ async def read_redis(
     many other keys the server holds.
     """
     redis: Any  # redis-py's types allow bytes, which decode_responses excludes
+    options = {"encoding_errors": "surrogateescape", "socket_timeout": REPLY_TIMEOUT_S}
     for node in await read_nodes(url):
-        async with open_client(node, await locate(node), encoding_errors="surrogateescape") as redis:
+        async with open_client(node, await locate(node), **options) as redis:
             w, book = await _find_book(redis, book_id, report)
             if book is not None:
                 return await _read_book(redis, w, book, codes, report)
