@@ -18,7 +18,7 @@ local passes_full, passes_behind = false, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = 5
+local facts_after = ARGS.assign_code
 -- @step find
 -- @step book
 -- @step coupon

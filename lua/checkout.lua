@@ -29,7 +29,7 @@ local got = has_code and redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5]) 
 if reply then return replayed(reply) end
 local r
 if has_code then
-  local facts_after = 14
+  local facts_after = ARGS.checkout
   -- @step find
   -- @step book
   -- @step coupon

@@ -17,7 +17,7 @@ local passes_full, passes_behind, named = false, false, ARGV[4]
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = 7
+local facts_after = ARGS.lock
 -- @step find
 -- @step book_fields
 local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)

@@ -62,19 +62,19 @@ local replies, count, at, may_write, assignments = {}, 0, 1, true, 0
 while ALL[at] do
   local name, first, last, ok, reply = ALL[at], at + 1, nil, true, nil
   if name == 'l' then
-    last = at + 11
+    last = at + (4 + ARGS.lock)
     if passes_lock then ok, reply = pcall(usual_lock, unpack(ALL, first, last)) end
   elseif name == 'r' then
-    last = at + 15
+    last = at + (2 + ARGS.redeem)
     if passes_redeem then ok, reply = pcall(usual_redeem, unpack(ALL, first, last)) end
   elseif name == 'a' then
-    last = at + 6
+    last = at + (2 + ARGS.assign_any)
     if passes_lock then ok, reply = pcall(refuse_assignment, unpack(ALL, first, last)) end
   elseif name == 'L' then
-    last = at + 11
+    last = at + (4 + ARGS.lock)
     if passes_lock then ok, reply = pcall(refuse_used_up, ALL[first], ALL[at + 2], ALL[at + 5], ALL[at + 6], ALL[at + 7]) end
   elseif name == 'R' then
-    last = at + 15
+    last = at + (2 + ARGS.redeem)
     if passes_redeem then
       ok, reply = pcall(refuse_used_up, ALL[first], ALL[at + 2], ALL[at + 3], ALL[at + 4], ALL[at + 5],
         ALL[at + 8], ALL[at + 9], ALL[at + 10], ALL[at + 12], ALL[at + 14])

@@ -23,7 +23,7 @@ if reply then
   facts_from = 14
   return replayed(reply)
 end
-local facts_after = 13
+local facts_after = ARGS.redeem
 -- @step find
 -- @step book_fields
 local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =

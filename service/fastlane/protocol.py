@@ -12,20 +12,21 @@ import structlog
 from service.access.caller import Caller
 from service.domain.errors import Refusal
 from service.fastlane.bounded_protocol import BODY, HEAD, WAITING, Bounded
-from service.fastlane.request_heads import find_hot, find_hot_path
+from service.fastlane.request_heads import find_rest
 from service.fastlane.routes import (
     AGENT,
     AUTHORIZATION,
     CLOSES,
+    FAST_ROWS,
     FORWARDED,
     KEY,
     LENGTH,
+    METHOD,
     REQUEST_ID,
-    WITH_CODE,
-    WITHOUT_CODE,
     HeadValues,
     Lane,
     Shape,
+    find_route,
     match_shape,
 )
 from service.operations.accounting import NOBODY, answers, new_request_id, now_s
@@ -46,7 +47,7 @@ class Protocol(Bounded):
     """
 
     __slots__ = (
-        "_began_s", "_body", "_caller", "_code", "_command", "_epoch", "_ip", "_lane", "_missing", "_path", "_proxied",
+        "_began_s", "_body", "_caller", "_command", "_epoch", "_ip", "_lane", "_missing", "_name", "_path", "_proxied",
         "_recalling", "_request_id", "_row", "_shape", "_values",
     )  # fmt: skip
     _caller: Caller | None
@@ -62,7 +63,7 @@ class Protocol(Bounded):
         self._shape: Shape | None = None
         self._row: Row
         self._values: HeadValues
-        self._code: str | None = None
+        self._name: str | None = None
         self._path, self._request_id = b"", ""
         self._body = bytearray()
         self._missing = self._epoch = 0
@@ -83,19 +84,19 @@ class Protocol(Bounded):
 
     def _begin(self, data: bytes) -> bytes:
         lane = self._lane
-        path = find_hot_path(data) if lane else None
-        if lane is None or path is None:
+        route = find_route(data) if lane else None
+        if lane is None or route is None or route.lastindex is None:
             return super()._begin(data)
-        self._path, name, code = path.groups()
-        row = (WITH_CODE if code else WITHOUT_CODE).get(name)
-        shape = self._shape
-        known = match_shape(shape, data, path.end()) if shape else None
+        shape, at = self._shape, route.end()
+        known = match_shape(shape, data, at) if shape else None
         if known is None:
-            known = self._learn(lane, data)
-        if known is None or row is None:
+            known = self._learn(lane, data, at)
+        if known is None:
             return super()._begin(data)
+        number = route.lastindex
+        name = route[number]
+        self._row, self._path, self._name = FAST_ROWS[number - 1], data[len(METHOD) : at], name.decode() or None
         self._values, start = known
-        self._row, self._code = row, code.decode() if code else None
         end = start + self._values[LENGTH]
         self._turn += 1
         if len(data) < end:
@@ -104,9 +105,10 @@ class Protocol(Bounded):
         self._ask(lane, data[start:end])
         return data[end:]
 
-    def _learn(self, lane: Lane, data: bytes) -> tuple[HeadValues, int] | None:
-        """The values of a head of a new shape, and its end; None if the request falls back to Litestar."""
-        match = find_hot(data)
+    def _learn(self, lane: Lane, data: bytes, at: int) -> tuple[HeadValues, int] | None:
+        """The values of a head of a new shape, read from the end of its path, and its end; None if the request falls
+        back to Litestar."""
+        match = find_rest(data, at)
         values = lane.read_values(match) if match else None
         if match is None or values is None:
             return None
@@ -132,7 +134,7 @@ class Protocol(Bounded):
             ip = self._ip
             if ip and self._proxied and values[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, values[FORWARDED])
-            raw = Raw(b"POST", self._path, b"", body, self._code, values[KEY], ip, values[AGENT])
+            raw = Raw(b"POST", self._path, b"", body, self._name, values[KEY], ip, values[AGENT])
             command = self._command = begin(caller, row, raw)
             self._epoch = lane.decider.start(
                 caller.partition, command.script, command.keys, command.args, self._on_reply

@@ -14,9 +14,8 @@ MAX_LENGTH_DIGITS = 15
 
 _FIELDS = rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
 find_head = re.compile(rb"([A-Z-]{1,32}+) ([!-~]++) HTTP/1\.([01])\r\n" + _FIELDS).match
-find_hot_path = re.compile(rb"POST (/v1/coupons/([a-z]++)(?:/([0-9A-Za-z_-]{1,512}+))?+)(?= HTTP/1\.1\r\n)").match
-find_hot = re.compile(rb"POST (/v1/coupons/([a-z]++)(?:/([0-9A-Za-z_-]++))?+) HTTP/1\.1\r\n" + _FIELDS).match
-"""A head that may be hot: path, operation, code and fields. find_head matches each of them, too."""
+find_rest = re.compile(rb" HTTP/1\.1\r\n" + _FIELDS).match
+"""The rest of a head, from the end of its path. find_head matches a head of a method, a path and such a rest, too."""
 
 is_host = re.compile(rb"[^\s,/\\?#@]*\Z").match
 _is_bare = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)").search

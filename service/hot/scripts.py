@@ -65,6 +65,9 @@ _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes
 }
 _directive = re.compile(r"( *)-- @(include|step|script) (.+)")
 _outcome = re.compile(r"\bOUT\.(\w+)")
+_count = re.compile(r"\bARGS\.(\w+)")
+_argv = re.compile(r"^ARGV +(.*?)^Reply", re.DOTALL | re.MULTILINE)
+_argument = re.compile(r"(?:^|  )(\d+) \w+", re.MULTILINE)
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 _word = re.compile(r"\w+")
 _comment = re.compile(
@@ -75,12 +78,22 @@ _comment = re.compile(
 
 @cache
 def _body(name: str) -> str:
-    """A script with its includes and steps, and with outcomes as numbers, without comments and unused functions."""
+    """A script with its includes and steps, and with outcomes and ARGS as numbers, without comments and unused
+    functions."""
     text = _expand(_read("", name.removesuffix("+")))
     if name.endswith("+"):
         before, after = _read("includes", "limits").split("-- @script\n")
         text = "\n".join([_expand(before), text, _expand(after)])
+    text = _count.sub(lambda match: str(count_arguments(match[1])), text)
     return _outcome.sub(lambda match: str(_NUMBERS[match[1]]), _without_unused(text))
+
+
+@cache
+def count_arguments(name: str) -> int:
+    """The number of arguments in a script's head, without requested facts: ARGS.<name> in Lua."""
+    match = _argv.search(_read("", name))
+    assert match, name  # noqa: S101, each script has a head
+    return len(_argument.findall(match[1]))
 
 
 @cache

@@ -12,14 +12,14 @@ import structlog
 from service.domain.errors import Refusal
 from service.hot.connection import Broken, OnReply, Reply
 from service.hot.link import Link
-from service.hot.scripts import JOINED
+from service.hot.scripts import JOINED, count_arguments
 from service.hot.sold_out import REFUSED, SoldOut
 
 MAX_REQUESTS = 64
 """Requests of a call: about 2 ms of Redis."""
 MAX_CHARACTERS = 256 << 10
 """Characters of a call with more than one request."""
-LOCK_ARGS, REDEEM_ARGS = 7, 13
+LOCK_ARGS, REDEEM_ARGS = count_arguments("lock"), count_arguments("redeem")
 """Arguments without facts (service/api/recall.py)."""
 MAX_TEXTS = 250
 """Keys or arguments of a request in a call: Lua unpacks them onto its stack."""

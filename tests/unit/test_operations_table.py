@@ -2,28 +2,34 @@
 
 import dataclasses
 import inspect
+import re
 
 import msgspec
 import pytest
 
 from service.domain.field_types import RESERVED_CODES
-from service.fastlane.routes import WITH_CODE, WITHOUT_CODE
-from service.hot.scripts import HOT, LIMITED
+from service.fastlane.routes import FAST_ROWS, find_route, find_route_of
+from service.hot.scripts import HOT, LIMITED, compose
 from service.operations import table
 from service.operations.base import Call, Command, Rendered
 from service.operations.run import finish, with_limits
 from service.operations.table import ROWS, Row
-from tests.unit.test_scripts import CALLER, keys_of
+from tests.unit.test_scripts import CALLER
 
 EVERY = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.operation_id)
 
 
 @EVERY
 def test_the_row_names_its_script(row: Row) -> None:
-    """A row's script exists with the row's number of keys, and requests may run it with and without limits."""
-    assert len(keys_of(row.script)) == row.keys
+    """A row's script exists, and requests may run it with and without limits."""
     assert row.script in HOT
     assert f"{row.script}+" in LIMITED
+
+
+@EVERY
+def test_the_row_says_whether_its_script_reads(row: Row) -> None:
+    """The script of a row that reads has no command that writes; the script of each other row has one."""
+    assert row.reads != bool(re.search(r"'(SET|DEL|XADD|[HZ]SET|HINCRBY|ZADD|ZREM|HDEL)'", compose(row.script, "n")))
 
 
 def test_each_row_is_listed_once() -> None:
@@ -40,10 +46,32 @@ def test_each_row_is_listed_once() -> None:
 
 
 def test_the_fast_lane_has_every_fast_row() -> None:
-    """The fast lane has each fast row under its route, and no other row."""
-    rows = [*WITH_CODE.values(), *WITHOUT_CODE.values()]
-    assert {row.operation_id for row in rows} == {row.operation_id for row in ROWS if row.fast}
-    assert len(rows) == len(set(map(id, rows)))
+    """The fast lane finds the row and the name of each fast route, and no other route."""
+    for row in ROWS:
+        match = find_route(f"{re.sub(r'{.*}', 'Name-1', row.route)} HTTP/1.1\r\n".encode())
+        assert bool(match) == row.fast
+        if match:
+            number = match.lastindex or 0
+            assert (FAST_ROWS[number - 1], match[number]) == (row, b"Name-1" * ("{" in row.route))
+
+
+def test_the_fast_lane_finds_routes_of_any_form() -> None:
+    """A name may stand anywhere in a path, or nowhere; a path that goes on, or has another name, is another route."""
+    rows = [row for row in ROWS if row.route.startswith("POST ")]
+    find = find_route_of(rows)
+    for number, row in enumerate(rows, 1):
+        path = re.sub(r"{.*}", "name_1", row.route).encode()
+        match = find(path + b" HTTP/1.1\r\n")
+        assert match
+        assert (match.lastindex, match[number], match.end()) == (number, b"name_1" * ("{" in row.route), len(path))
+        for other in (
+            path + b"/x/y",
+            path + b"?",
+            path.replace(b"name_1", b"n.1") + b"%20",
+            b"GET" + path[4:],
+            path[1:],
+        ):
+            assert find(other + b" HTTP/1.1\r\n") is None
 
 
 def test_path_segments_are_no_codes() -> None:

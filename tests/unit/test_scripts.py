@@ -29,6 +29,7 @@ from service.hot.scripts import (
     RECONCILING,
     Scripts,
     compose,
+    count_arguments,
 )
 from service.hot.workspace_state import Workspace
 from service.operations.base import Call
@@ -65,8 +66,8 @@ def args_of(name: str) -> int | None:
     assert part, name
     if "for each" in part[1]:
         return None
-    numbers = [int(number) for number in re.findall(r"(?:^|  | {6,})(\d+) \w+", part[1])]
-    assert numbers == list(range(1, len(numbers) + 1)), (name, numbers)
+    numbers = [int(number) for number in re.findall(r"(?:^|  )(\d+) \w+", part[1])]
+    assert numbers == list(range(1, count_arguments(name) + 1)), (name, numbers)
     return len(numbers)
 
 

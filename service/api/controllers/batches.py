@@ -27,7 +27,7 @@ from service.operations.fact_lookup import Records, prepare_records, read_record
 from service.operations.lock_notes import lock_notes
 from service.operations.problem_document import problem
 from service.operations.run import begin_decoded, finish, finish_refused, needs_facts
-from service.operations.table import VALIDATE, Row
+from service.operations.table import Row
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = MAX_REQUESTS
@@ -176,7 +176,7 @@ async def _run(
         await asyncio.sleep(0)
     for result in results:
         lock_notes.add(call.caller, result)
-    changed = any(entry.row is not VALIDATE for entry in done)
+    changed = any(entry.row and not entry.row.reads for entry in done)
     return _BatchRun(entries, results, durability, changed, unknown, in_record)
 
 
