@@ -20,6 +20,8 @@ KEEP_DAYS = 14
 """How long deliveries are stored. A webhook that is reactivated within this time receives what it missed."""
 NO_WEBHOOK = "No webhook of this workspace has this id. `GET /v1/webhooks` lists them."
 NO_DELIVERY = f"No delivery of this webhook has this id. `GET …/deliveries` lists those of {KEEP_DAYS} days."
+HEADERS = {"User-Agent": "Scrip", "Content-Type": "application/json"}
+"""Of every request, beside its event's own."""
 GIVE_UP_S = 72 * 3600
 MAX_OVERLAP_S = 30 * 86_400
 _SECRET_BYTES = 32

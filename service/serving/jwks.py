@@ -2,16 +2,14 @@
 
 import asyncio
 import random
-import ssl
 import time
-from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import httptools
+import aiohttp
 import structlog
 
 from service.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens, parse_jwks
+from service.common.http_client import open_session, read_body, send
 
 FETCH_TIMEOUT_S = 5.0
 """Limit for the whole response."""
@@ -60,7 +58,7 @@ class JwksRefresher:
                 self._tokens.forget()
                 log.info("jwks_read", issuer=issuer.issuer, keys=sorted(issuer.keys))
             self._good_at, self._failed = now, False
-        except (OSError, ValueError, httptools.HttpParserError) as error:
+        except (OSError, ValueError, aiohttp.ClientError) as error:
             if not self._failed:
                 log.warning("jwks_unreadable", issuer=issuer.issuer, reason=str(error) or type(error).__name__)
             self._failed = True
@@ -77,19 +75,6 @@ class JwksRefresher:
         ) and now >= self._read_at + MISSING_KEY_INTERVAL_S
 
 
-class _Response:
-    """Collects the body of a response; httptools calls its methods."""
-
-    def __init__(self) -> None:
-        self.body, self.is_complete = b"", False
-
-    def on_body(self, part: bytes) -> None:
-        self.body += part
-
-    def on_message_complete(self) -> None:
-        self.is_complete = True
-
-
 def _is_url(source: str) -> bool:
     return "://" in source
 
@@ -104,31 +89,12 @@ def _read_file(path: Path) -> bytes:
 
 
 async def _fetch(url: str) -> bytes:
-    """GET a body of at most MAX_JWKS_BYTES, without redirects. Raises OSError, ValueError, HttpParserError."""
-    parts = urlsplit(url)
-    tls = _make_tls_context() if parts.scheme == "https" else None
-    path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    response, size = _Response(), 0
-    parser = httptools.HttpResponseParser(response)
-    async with asyncio.timeout(FETCH_TIMEOUT_S):
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port or (443 if tls else 80), ssl=tls)
-        try:
-            writer.write(
-                f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: application/json\r\nUser-Agent: scrip\r\n"
-                "Connection: close\r\n\r\n".encode("ascii")
-            )
-            while not response.is_complete and (part := await reader.read(1 << 16)):
-                size += len(part)
-                if size > MAX_JWKS_BYTES:
-                    raise ValueError("is too long")
-                parser.feed_data(part)
-        finally:
-            writer.close()
-    if not response.is_complete or parser.get_status_code() != 200:
-        raise ValueError(f"the response is incomplete, or its status {parser.get_status_code()} is not 200")
-    return response.body
-
-
-@cache
-def _make_tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    """GET a body of at most MAX_JWKS_BYTES. Raises OSError, ValueError, aiohttp.ClientError."""
+    headers = {"Accept": "application/json", "User-Agent": "Scrip"}
+    async with (
+        open_session(FETCH_TIMEOUT_S, FETCH_TIMEOUT_S) as session,
+        send(session, "GET", url, headers) as response,
+    ):
+        if response.status != 200:
+            raise ValueError(f"the status {response.status} is not 200")
+        return await read_body(response, MAX_JWKS_BYTES)

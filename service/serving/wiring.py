@@ -39,7 +39,6 @@ from service.record.processes import BEAT_S, end_process, name_process, renew_pr
 from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
 from service.record.versions import WrongNumber, check_number
-from service.serving.jwks import JwksRefresher
 from service.serving.partition_metrics import partition_metrics
 
 MAX_CONNECTIONS = 10
@@ -82,10 +81,14 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
     )
-    refreshers = [
-        JwksRefresher(tokens, issuer, one.jwks)
-        for issuer, one in zip(tokens.issuers, settings.jwt_issuers, strict=True)
-    ]
+    refreshers = []
+    if settings.jwt_issuers:
+        from service.serving.jwks import JwksRefresher  # it needs aiohttp: 9 MB, and a tenth of a second to import
+
+        refreshers = [
+            JwksRefresher(tokens, issuer, one.jwks)
+            for issuer, one in zip(tokens.issuers, settings.jwt_issuers, strict=True)
+        ]
     poller = _PostgresPoller(context)
     await poller.poll()
     sampler = Sampler(pool, _take_traffic, add_traffic)

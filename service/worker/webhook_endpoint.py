@@ -1,7 +1,6 @@
 """A webhook as its sender sees it: queue, attempts and failures."""
 
 import asyncio
-import ssl
 import time
 from collections import deque
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from uuid import UUID
 from service.domain.webhook_protocol import sign_event
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.facts.delivery_rows import Due, Listener
-from service.worker.webhook_http import Posted, Poster, Resolve
+from service.worker.webhook_http import Posted, Poster
 
 AT_ONCE, AT_ONCE_FAILING = 8, 1
 WAITING = 24
@@ -29,9 +28,8 @@ class Ready(NamedTuple):
 class Endpoint:
     """A webhook's ready deliveries, attempts in flight and failures."""
 
-    def __init__(self, listener: Listener, resolve: Resolve, to_loopback: bool, tls: ssl.SSLContext) -> None:
-        self._made = resolve, to_loopback, tls
-        self._poster = Poster(listener.url, *self._made)
+    def __init__(self, listener: Listener, poster: Poster) -> None:
+        self._poster = poster
         self._url = listener.url
         self._signing: list[bytes] = []
         self.webhook_id: UUID = listener.webhook_id
@@ -48,17 +46,11 @@ class Endpoint:
 
     def follow(self, listener: Listener) -> None:
         """Take over the settings that Postgres has now."""
-        if listener.url != self._url:
-            self._poster.close()
-            self._poster, self._url = Poster(listener.url, *self._made), listener.url
+        self._url = listener.url
         self._signing = [secret for secret in (listener.secret, listener.old_secret) if secret is not None]
         self.position = max(self.position, EventId(listener.epoch, listener.seq))
         self.pending = listener.pending
         self.may_have_due = listener.due > 0
-
-    def close(self) -> None:
-        """Close idle connections now, and busy ones after their attempt."""
-        self._poster.close()
 
     @property
     def is_failing(self) -> bool:
@@ -79,7 +71,7 @@ class Endpoint:
         at_s = int(time.time())
         signed = sign_event(self._signing, due.event_id, at_s, body)
         headers = {"webhook-id": due.event_id, "webhook-timestamp": str(at_s), "webhook-signature": signed}
-        return await self._poster.post(headers, body)
+        return await self._poster.post(self._url, headers, body)
 
     def count_attempt(self, delivered: bool) -> bool:
         """Count an attempt; return whether the webhook thereby began to fail, or to work again."""

@@ -20,7 +20,7 @@ from service.record.pool import ERRORS, wait_out_outage
 from service.worker import metrics
 from service.worker.lease_keeper import Lease
 from service.worker.webhook_endpoint import FAILING_AFTER, Endpoint, Ready
-from service.worker.webhook_http import Posted, Resolve, Resolver, shared_tls_context
+from service.worker.webhook_http import Posted, Poster
 from service.worker.webhook_payloads import render_bodies
 
 POLL_S = 0.25
@@ -69,12 +69,8 @@ class Sender:
     If the sender dies, its claims expire after a minute and the next sender takes them: each is sent at least once.
     """
 
-    def __init__(
-        self, pool: asyncpg.Pool, partition: int, fence: int, to_loopback: bool, resolve: Resolve | None = None
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, to_loopback: bool) -> None:
         self._pool, self._partition, self._fence, self._to_loopback = pool, partition, fence, to_loopback
-        self._resolver = Resolver()
-        self._resolve = resolve or self._resolver
         self._token = uuid4()
         self._endpoints: dict[int, Endpoint] = {}
         self._recorded: EventId = NO_EVENT
@@ -85,6 +81,7 @@ class Sender:
         self._log = log.bind(partition=partition)
 
     async def run(self, lease: Lease) -> None:
+        self._poster = Poster(self._to_loopback)
         try:
             while True:
                 if not (self._endpoints or self._results or "sending" in lease.due):
@@ -123,15 +120,13 @@ class Sender:
             if row.webhook in self._endpoints:
                 self._endpoints[row.webhook].follow(row)
             else:
-                endpoint = Endpoint(row, self._resolve, self._to_loopback, shared_tls_context())
-                self._endpoints[row.webhook] = endpoint
+                self._endpoints[row.webhook] = Endpoint(row, self._poster)
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
             await self._drop(self._endpoints.pop(webhook))
         self._metrics.set_pending(sum(row.pending for row in rows), max((row.oldest_s for row in rows), default=0.0))
 
     async def _drop(self, endpoint: Endpoint) -> None:
-        endpoint.close()
         if endpoint.ready:
             positions = [ready.due.position for ready in endpoint.ready]
             endpoint.ready.clear()
@@ -275,9 +270,7 @@ class Sender:
         except ERRORS as error:
             self._log.warning("webhooks_not_left", error=type(error).__name__)
         finally:
-            for endpoint in endpoints:
-                endpoint.close()
-            self._resolver.close()
+            await self._poster.aclose()
 
 
 def _claimed_by(endpoint: Endpoint) -> Sequence[int]:

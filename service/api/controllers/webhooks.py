@@ -18,6 +18,7 @@ from service.domain.field_types import Answer
 from service.domain.times import Timestamp
 from service.domain.webhook_addresses import BadAddress, parse_target
 from service.domain.webhook_protocol import (
+    HEADERS,
     NO_DELIVERY,
     NO_WEBHOOK,
     CreateWebhook,
@@ -32,7 +33,6 @@ from service.operations.document_parts import REDEMPTION
 from service.record.config import webhook_rows
 from service.record.config.webhook_rows import DeliveryRow, WebhookRow
 from service.record.facts.delivery_rows import read_due
-from service.worker.webhook_http import HEADERS
 from service.worker.webhook_payloads import render_bodies
 
 DEFAULT_OVERLAP_S = 86_400

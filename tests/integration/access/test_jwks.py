@@ -107,7 +107,7 @@ async def test_a_bad_answer(answer: bytes) -> None:
         tokens, refresher = _make_refresher(address)
         await refresher.refresh()
         assert tokens.issuers[0].keys is None
-        assert len(requests) == 1
+        assert len(requests) == (1 if answer else 2)  # aiohttp sends a GET again if the connection broke
 
 
 async def test_an_address_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,20 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from ipaddress import ip_address
 from itertools import product
+from typing import Any
+from unittest.mock import Mock
 
+import aiohappyeyeballs
 import pytest
 import pytest_asyncio
 
 from service.domain.webhook_addresses import BadAddress, parse_target
-from service.worker.webhook_http import Poster, Resolver, tls_context
+from service.worker import webhook_http
+from service.worker.webhook_http import Poster
 from tests.integration.webhooks.webhook_fixtures import Receiver
 
 _LOOPBACK = (
@@ -56,8 +62,6 @@ _ANSWERS = (
 )  # fmt: skip
 """Addresses that a hostile name server answers."""
 
-_TLS = tls_context()
-
 
 class Canary:
     """Listens on this machine's addresses, and counts connections."""
@@ -82,23 +86,43 @@ async def canary() -> AsyncIterator[Canary]:
         yield canary
 
 
-class Watched(Poster):
-    """Stores the addresses to which it would connect, and connects to loopback alone."""
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses to which senders connect; those of other machines can't be reached."""
+    reached: list[str] = []
+    connect = aiohappyeyeballs.start_connection
 
-    def __init__(self, *made: object) -> None:
-        super().__init__(*made)  # type: ignore[arg-type]
-        self.reached: list[str] = []
-
-    async def _connect_to(self, address: str, target: object) -> object:  # type: ignore[override]
-        self.reached.append(address)
-        if address.startswith("127.") or address == "::1":
-            return await super()._connect_to(address, target)  # type: ignore[arg-type]
+    async def start(addr_infos: Sequence[Any], **options: Any) -> socket.socket:
+        address = addr_infos[0][4][0]
+        reached.append(address)
+        if ip_address(address).is_loopback:
+            return await connect(addr_infos[:1], **options)
         raise OSError
 
+    monkeypatch.setattr(aiohappyeyeballs, "start_connection", start)
+    return reached
 
-async def test_no_address_reaches_this_machine(canary: Canary) -> None:
+
+@pytest_asyncio.fixture
+async def poster(reached: list[str]) -> AsyncIterator[Poster]:
+    """A sender that may not reach this machine."""
+    async with aclosing(Poster(to_loopback=False)) as poster:
+        yield poster
+
+
+@pytest_asyncio.fixture
+async def local_poster(reached: list[str]) -> AsyncIterator[Poster]:
+    """A sender that may reach this machine."""
+    async with aclosing(Poster(to_loopback=True)) as poster:
+        yield poster
+
+
+async def test_no_address_reaches_this_machine(
+    canary: Canary, poster: Poster, reached: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More than 300 spellings of this machine's address are refused as URLs and never connected to, though every name
     resolves to this machine."""
+    _lead_names_to(monkeypatch, "127.0.0.1")
     hosts = [f"{host}:{canary.port}" for host in (*_LOOPBACK, *_INNER)]
     here = (f"127.0.0.1:{canary.port}", f"[::1]:{canary.port}", "x")
     urls = [f"{scheme}://{host}/" for scheme, host in product(("https", "http", "HTTPS"), hosts)]
@@ -108,76 +132,75 @@ async def test_no_address_reaches_this_machine(canary: Canary) -> None:
         if url not in {f"https://{name}:{canary.port}/" for name in _FOR_THE_RESOLVER}:
             with pytest.raises(BadAddress):
                 parse_target(url)
-        poster = Watched(url, _here, False, _TLS)
-        posted = await poster.post({}, b"{}")
+        posted = await poster.post(url, {}, b"{}")
         assert (posted.error or "").startswith("address refused"), url
-        assert poster.reached == [], url
+        assert reached == [], url
     assert canary.touched == 0
 
 
-async def test_no_name_reaches_this_machine(canary: Canary) -> None:
+async def test_no_name_reaches_this_machine(
+    canary: Canary, poster: Poster, reached: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A public name that resolves to a special address is refused, alone, first or last among public addresses."""
     for bad, where in product(_ANSWERS, ("alone", "first", "last")):
         addresses = {"alone": [bad], "first": [bad, "8.8.8.8"], "last": ["8.8.8.8", "2606:4700::1111", bad]}[where]
-
-        async def resolve(host: str, port: int, addresses: list[str] = addresses) -> list[str]:
-            return addresses
-
-        poster = Watched(f"https://shop.example:{canary.port}/", resolve, False, _TLS)
-        posted = await poster.post({}, b"{}")
+        _lead_names_to(monkeypatch, *addresses)
+        posted = await poster.post(f"https://shop.example:{canary.port}/", {}, b"{}")
         assert posted.error == "address refused: leads to an address that is not public", bad
-        assert poster.reached == []
+        assert reached == []
     assert canary.touched == 0
 
 
-async def test_a_name_that_changes(canary: Canary) -> None:
+async def test_a_name_that_changes(
+    canary: Canary, poster: Poster, reached: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name is resolved once for each connection, and the checked address is the one connected to."""
-    resolved = 0
+    answers = [["127.0.0.1"], ["8.8.8.8"]]
+    monkeypatch.setattr(webhook_http, "_get_addresses", lambda host, port: answers.pop())
+    url = f"https://shop.example:{canary.port}/"
+    assert (await poster.post(url, {}, b"{}")).error == "no connection"
+    assert (len(answers), reached) == (1, ["8.8.8.8"])
+    assert (await poster.post(url, {}, b"{}")).error == "address refused: leads to an address that is not public"
+    assert (answers, reached, canary.touched) == ([], ["8.8.8.8"], 0)
 
-    async def rebind(host: str, port: int) -> list[str]:
-        nonlocal resolved
-        resolved += 1
-        return ["8.8.8.8"] if resolved == 1 else ["127.0.0.1"]
 
-    poster = Watched(f"https://shop.example:{canary.port}/", rebind, False, _TLS)
-    assert (await poster.post({}, b"{}")).error == "no connection"
-    assert (resolved, poster.reached) == (1, ["8.8.8.8"])
-    assert (await poster.post({}, b"{}")).error == "address refused: leads to an address that is not public"
-    assert (resolved, poster.reached, canary.touched) == (2, ["8.8.8.8"], 0)
+async def test_a_name_without_addresses(poster: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that the system can't resolve, or not in time, is an error of its own."""
+    for error in (socket.gaierror(socket.EAI_NONAME, "not known"), UnicodeError(), TimeoutError()):
+        monkeypatch.setattr(webhook_http, "_get_addresses", Mock(side_effect=error))
+        assert (await poster.post("https://shop.example/", {}, b"{}")).error == "its name can't be resolved"
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-async def test_no_redirect_is_followed(canary: Canary, receiver: Receiver, status: int) -> None:
+async def test_no_redirect_is_followed(canary: Canary, local_poster: Poster, receiver: Receiver, status: int) -> None:
     """A redirect is a failed delivery; the sender does not follow it."""
     receiver.headers = (
         f"Location: http://127.0.0.1:{canary.port}/\r\nRefresh: 0; url=http://127.0.0.1:{canary.port}/\r\n"
     )
     receiver.judge = lambda got: status
-    posted = await Poster(receiver.url(), Resolver(), True, _TLS).post({}, b"{}")
+    posted = await local_poster.post(receiver.url(), {}, b"{}")
     assert (posted.status, posted.delivered, canary.touched) == (status, False, 0)
 
 
-async def test_no_proxy_of_the_environment(canary: Canary, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_proxy_of_the_environment(
+    canary: Canary, poster: Poster, local_poster: Poster, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sender ignores the proxies of the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
-    assert (await Poster(receiver.url(), Resolver(), True, _TLS).post({}, b"{}")).delivered
-    await Watched("https://shop.example/", _public, False, _TLS).post({}, b"{}")
+    assert (await local_poster.post(receiver.url(), {}, b"{}")).delivered
+    _lead_names_to(monkeypatch, "8.8.8.8")
+    await poster.post("https://shop.example/", {}, b"{}")
     assert canary.touched == 0
 
 
-async def test_this_machine_where_it_may_be(canary: Canary) -> None:
+async def test_this_machine_where_it_may_be(canary: Canary, local_poster: Poster, reached: list[str]) -> None:
     """With the setting of the embedded mode the sender reaches this machine."""
-    poster = Watched(f"http://localhost:{canary.port}/", Resolver(), True, _TLS)
-    assert (await poster.post({}, b"{}")).error == "the connection broke"
+    posted = await local_poster.post(f"http://localhost:{canary.port}/", {}, b"{}")
+    assert posted.error == "the connection broke"
     assert canary.touched >= 1
-    assert set(poster.reached) <= {"127.0.0.1", "::1"}
-    assert socket.gethostbyname("localhost") == "127.0.0.1"
+    assert set(reached) <= {"127.0.0.1", "::1"}
 
 
-async def _here(host: str, port: int) -> list[str]:
-    return ["127.0.0.1"]
-
-
-async def _public(host: str, port: int) -> list[str]:
-    return ["8.8.8.8"]
+def _lead_names_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    monkeypatch.setattr(webhook_http, "_get_addresses", lambda host, port: list(addresses))

@@ -1,0 +1,46 @@
+"""The client of other HTTP servers: no redirects, proxies, cookies or compression."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+IDLE_S = 4.0
+"""How long a connection is kept for the next request. Many servers close theirs after five seconds."""
+READ_BYTES = 16 << 10
+
+
+def open_session(timeout_s: float, connect_s: float, resolver: AbstractResolver | None = None) -> ClientSession:
+    """Return a session whose requests end within `timeout_s`, with `connect_s` for each address.
+
+    TLS has at least version 1.2, and verifies the URL's name by the system's authorities, or those of `SSL_CERT_FILE`.
+    Importing aiohttp reads them.
+    """
+    return ClientSession(
+        connector=TCPConnector(resolver=resolver, limit=0, use_dns_cache=False, keepalive_timeout=IDLE_S),
+        timeout=ClientTimeout(total=timeout_s, sock_connect=connect_s),
+        cookie_jar=DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("Accept", "Accept-Encoding"),
+        read_bufsize=READ_BYTES,
+        trust_env=False,
+    )
+
+
+def send(
+    session: ClientSession, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+) -> AbstractAsyncContextManager[ClientResponse]:
+    """Send a request. Entering raises aiohttp.ClientError, TimeoutError, and what the resolver raises."""
+    return session.request(method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False)
+
+
+async def read_body(response: ClientResponse, max_bytes: int) -> bytes:
+    """Read a whole body. Raises ValueError beyond `max_bytes`, aiohttp.ClientError, TimeoutError."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > max_bytes:
+            raise ValueError("is too long")
+    return bytes(body)
