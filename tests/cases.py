@@ -1,5 +1,4 @@
-"""Requests that are refused, as data; names such as `{held}` are replaced by those of `make_place` in
-tests/integration/requests/refusals_table.py."""
+"""Requests that are refused, as data; names such as `{held}` are replaced by those of tests/routes/place.py."""
 
 import copy
 from typing import Any, NamedTuple
@@ -21,7 +20,11 @@ class Case(NamedTuple):
     body: dict[str, Any] | bytes | None = None
     field: str | None = None
     kind: str = "application/json"
-    key: str = "{own}_admin"
+    key: str | None = "{own}_admin"
+    """Sent as `Authorization: Bearer`; None is without."""
+    headers: dict[str, str] = {}  # noqa: RUF012, never changed
+    says: str = ""
+    """Words of the title, the detail or a reason, from which a developer knows what to change."""
 
     @property
     def id(self) -> str:
@@ -48,7 +51,7 @@ def filled(template: Any, place: Place) -> Any:
         return template.format_map(place) if "{" in template else template
     if isinstance(template, dict):
         return {name: filled(value, place) for name, value in template.items()}
-    if isinstance(template, list):
+    if isinstance(template, list | tuple):
         return [filled(value, place) for value in template]
     return template
 

@@ -1,7 +1,6 @@
-"""Descriptions of requests, which the suites for all operations read.
+"""Descriptions of routes, which the suites for all routes read.
 
-Each hot operation is described in its own file of tests/lua; the other requests with a body are in requests_table.py of
-tests/integration/requests.
+Each hot operation is described in its own file of tests/lua, the others in tests/routes/table.py.
 """
 
 import re
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from service.operations.table import Row
 from tests.cases import Case
@@ -58,20 +57,23 @@ class Good:
     body: dict[str, Any]
     fields: Fields = field(default_factory=dict)
     required: str = ""
+    never_null: str = ""
+    """Fields that may be left out, but not be null."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Description:
-    """A hot operation, for the suites that test all of them."""
+class Route:
+    """An operation, for the suites that test all of them. `{book}` and the like are names of tests/routes/place.py."""
 
-    row: Row
+    name: str
+    """In the OpenAPI document."""
     scopes: str
     """A key needs one of these; `user` is for users' tokens."""
     path: str = ""
-    """An address that works, with names of the place of access/matrix_table.py; by default the route's."""
+    """An address that works; by default the route's."""
     body: dict[str, Any] | None = None
-    """Its body, as the path; None for a GET."""
-    another: str
+    """A body that works; by default the first good one."""
+    another: str = ""
     """The refusal of another workspace's key with the scope; '' for an answer about that workspace."""
     other: int = 403
     """The status for another user's token."""
@@ -79,6 +81,41 @@ class Description:
     """Bodies in which tests/integration/requests/test_bad_requests.py puts bad values."""
     refusals: tuple[Case, ...] = ()
     """How to reach each refusal that the OpenAPI document lists for it."""
+    hot: ClassVar[bool] = False
+
+    @property
+    def method(self) -> str:
+        return self.name.split(" ")[0]
+
+    @property
+    def named(self) -> str:
+        """The route's path, with names of a place."""
+        return re.sub(r"\{(\w+?)(?:Id)?\}", r"{\1}", self.name.split(" ")[1])
+
+    @property
+    def working(self) -> tuple[str, dict[str, Any] | None]:
+        """Path and body of a request that works."""
+        return self.path or self.named, self.goods[0].body if self.body is None and self.goods else self.body
+
+    @property
+    def asked(self) -> list[Asked]:
+        scope = self.scopes.split()[0] if self.scopes else ""
+        return [
+            Asked(
+                self.method, self.named, scope, good.body, good.fields, frozenset(good.required.split()),
+                frozenset(good.never_null.split()), self.hot,
+            )
+            for good in self.goods
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description(Route):
+    """A hot operation."""
+
+    row: Row
+    name: str = field(init=False)
+    hot: ClassVar[bool] = True
     refused: str = ""
     """The states of the gate that refuse it: `full`, `behind`, or both."""
     writes: bool
@@ -86,14 +123,8 @@ class Description:
     prepare_ask: Callable[[Shop], Awaitable[Ask]]
     """Prepare a shop for a request that succeeds, and return it. Its codes begin with the script's name."""
 
-    @property
-    def asked(self) -> list[Asked]:
-        method, route = self.row.route.split(" ")
-        path, scope = re.sub(r"\{(\w+?)(?:Id)?\}", r"{\1}", route), self.scopes.split()[0]
-        return [
-            Asked(method, path, scope, good.body, good.fields, frozenset(good.required.split()), hot=True)
-            for good in self.goods
-        ]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.row.route)
 
 
 @cache

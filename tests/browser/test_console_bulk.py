@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from uuid_utils.compat import uuid7
 
 from tests.browser.operator import Operator
-from tests.integration.requests.requests_table import PAUSED_CHANGE
+from tests.routes.place import PAUSED_CHANGE
 from tests.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

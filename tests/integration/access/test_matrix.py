@@ -19,8 +19,10 @@ from service.common.config import JwtIssuer
 from service.domain.times import to_datetime
 from service.record.config.key_rows import create_key, revoke_key
 from tests.cases import Place, filled
-from tests.integration.access.matrix_table import ANYONE, ROWS, Row, make_place
+from tests.described import Route
 from tests.integration.serving import Served
+from tests.routes.place import make_place, make_quarantined
+from tests.routes.table import ANYONE, ROUTES
 from tests.schema import check_answer
 from tests.service_fixture import Service, database, new_id, refused
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
@@ -37,12 +39,12 @@ class World(NamedTuple):
     place: Place
     document: dict[str, Any]
 
-    def ask(self, row: Row, credential: str | bytes | None) -> httpx.Response:
+    def ask(self, route: Route, credential: str | bytes | None) -> httpx.Response:
         """Send the request with this header, and check its answer against the OpenAPI document."""
         headers: dict[str, Any] = {} if credential is None else {"Authorization": credential}
-        address, body = filled(row.address, self.place), filled(row.body, self.place)
-        answer = _client.request(row.method, self.url + address, json=body, headers=headers)
-        check_answer(answer, row.route, self.document)
+        address, body = filled(route.working, self.place)
+        answer = _client.request(route.method, self.url + address, json=body, headers=headers)
+        check_answer(answer, route.name, self.document)
         return answer
 
 
@@ -63,8 +65,15 @@ def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: A
     server = Served(service, Path(folder), hot=request.param, jwt_issuers=issuers)
     try:
         document = service.anonymous.get("/schema/openapi.json").json()
-        made = World(own, rival, f"http://127.0.0.1:{server.port}", idp, make_place(own), document)
-        ready = Row("GET /v1/users/{userId}", "", "/v1/users/{ann}")
+        made = World(
+            own,
+            rival,
+            f"http://127.0.0.1:{server.port}",
+            idp,
+            make_place(own) | {"event": make_quarantined(own)},
+            document,
+        )
+        ready = Route(name="GET /v1/users/{userId}", scopes="")
         until(lambda: made.ask(ready, f"Bearer {idp.token(sub=made.place['ann'])}").is_success)
         until(lambda: made.ask(ready, f"Bearer {rival.workspace}_checkout").is_success)
         yield made
@@ -107,13 +116,16 @@ def _bad_credentials(world: World) -> Iterator[str | bytes | None]:
 
 def _secrets(place: Place) -> list[str]:
     """The values that no refusal may contain, unless its request did."""
-    return [place[name] for name in ("book", "token", "redemption", "job", "key1", "assigned", "locked", "used", "ann")]
+    return [
+        place[name]
+        for name in ("book", "locked_token", "redemption", "job", "key", "assigned", "locked", "used", "ann")
+    ]
 
 
-def _check_secrets(world: World, row: Row, answer: httpx.Response) -> None:
-    sent = filled(row.address, world.place) + str(filled(row.body, world.place))
+def _check_secrets(world: World, route: Route, answer: httpx.Response) -> None:
+    sent = str(filled(route.working, world.place))
     for secret in _secrets(world.place):
-        assert secret not in answer.text or secret in sent, (row.route, answer.text)
+        assert secret not in answer.text or secret in sent, (route.name, answer.text)
 
 
 def test_every_operation_is_listed(service: Service) -> None:
@@ -124,7 +136,7 @@ def test_every_operation_is_listed(service: Service) -> None:
         for method, operation in methods.items():
             ways = operation["security"]
             routes[f"{method.upper()} {path}"] = {way["key"][0] if "key" in way else "user" for way in ways}
-    assert {row.route: set(row.scopes.split()) for row in ROWS} == routes
+    assert {route.name: set(route.scopes.split()) for route in ROUTES} == routes
 
 
 def test_refused_credentials(world: World) -> None:
@@ -133,59 +145,58 @@ def test_refused_credentials(world: World) -> None:
     bad = list(_bad_credentials(world))
     stranger = f"Bearer {world.idp.token(sub=new_id())}"
     namesake = f"Bearer {world.idp.token(sub=world.place['ann'], aud='rival')}"
-    for row in ROWS:
-        if row.scopes == ANYONE:
+    for route in ROUTES:
+        if route.scopes == ANYONE:
             continue
         for credential in bad:
-            answer = world.ask(row, credential)
-            assert refused(answer, 401, "unauthenticated"), (row.route, credential)
-            _check_secrets(world, row, answer)
-        scopes = row.scopes.split()
+            answer = world.ask(route, credential)
+            assert refused(answer, 401, "unauthenticated"), (route.name, credential)
+            _check_secrets(world, route, answer)
+        scopes = route.scopes.split()
         for of in (world.service, world.rival):
             for scope in set(SCOPES) - set(scopes):
-                answer = world.ask(row, f"Bearer {of.workspace}_{scope}")
-                assert refused(answer, 403, "forbidden"), (row.route, of.workspace, scope)
-                _check_secrets(world, row, answer)
+                answer = world.ask(route, f"Bearer {of.workspace}_{scope}")
+                assert refused(answer, 403, "forbidden"), (route.name, of.workspace, scope)
+                _check_secrets(world, route, answer)
         for scope in set(SCOPES) & set(scopes):
-            _ask_rival(world, row, f"Bearer {world.rival.workspace}_{scope}")
-        answer = world.ask(row, stranger)
-        assert answer.status_code == (row.other if "user" in scopes else 403), (row.route, answer.text)
-        _check_secrets(world, row, answer)
-        if row.route == "POST /v1/batch":
+            _ask_rival(world, route, f"Bearer {world.rival.workspace}_{scope}")
+        answer = world.ask(route, stranger)
+        assert answer.status_code == (route.other if "user" in scopes else 403), (route.name, answer.text)
+        _check_secrets(world, route, answer)
+        if route.name == "POST /v1/batch":
             assert {result["status"] for result in answer.json()["results"]} == {403}
         if "user" in scopes:
-            _ask_rival(world, row, namesake)
+            _ask_rival(world, route, namesake)
         else:
-            refused(world.ask(row, namesake), 403, "forbidden")
+            refused(world.ask(route, namesake), 403, "forbidden")
         asked += len(bad) + 2 * len(SCOPES) - len(set(SCOPES) & set(scopes)) + 2
     assert world.service.held() == before
     assert asked > 1500
 
 
-def _ask_rival(world: World, row: Row, credential: str) -> None:
+def _ask_rival(world: World, route: Route, credential: str) -> None:
     """Send the request with another workspace's key of a right scope: it finds nothing of the first workspace."""
-    answer = world.ask(row, credential)
-    assert row.another is not None, row.route
-    if row.another:
-        assert refused(answer, 404, row.another), row.route
+    answer = world.ask(route, credential)
+    if route.another:
+        assert refused(answer, 404, route.another), route.name
     else:
-        assert answer.is_success or answer.status_code == 409, (row.route, answer.text)
-    if row.route == "POST /v1/batch":
+        assert answer.is_success or answer.status_code == 409, (route.name, answer.text)
+    if route.name == "POST /v1/batch":
         assert [result["status"] for result in answer.json()["results"]] == [404, 404, 200, 404]
-    _check_secrets(world, row, answer)
+    _check_secrets(world, route, answer)
 
 
 def test_accepted_credentials(world: World) -> None:
     """The same requests succeed with a good credential, with the documented answers."""
     place, name = world.place, world.service.workspace
     ann = f"Bearer {world.idp.token(sub=place['ann'])}"
-    for row in ROWS:
-        scopes = row.scopes.split()
+    for route in ROUTES:
+        scopes = route.scopes.split()
         for scope in scopes:
-            answer = world.ask(row, ann if scope == "user" else f"Bearer {name}_{scope}")
+            answer = world.ask(route, ann if scope == "user" else f"Bearer {name}_{scope}")
             # another scope's turn finds done what the first did: a coupon is used, a lock gone, a key revoked
-            assert answer.status_code not in {401, 403}, (row.route, scope, answer.text)
+            assert answer.status_code not in {401, 403}, (route.name, scope, answer.text)
             if scope == scopes[0]:
-                assert answer.is_success, (row.route, scope, answer.text)
-        if row.scopes == ANYONE:
-            assert world.ask(row, None).is_success
+                assert answer.is_success, (route.name, scope, answer.text)
+        if route.scopes == ANYONE:
+            assert world.ask(route, None).is_success

@@ -17,7 +17,8 @@ import pytest
 from service.domain.outcomes import BY_CODE
 from tests.cases import Place, filled
 from tests.described import Asked
-from tests.integration.requests.requests_table import REQUESTS, make_place, send, unchanged
+from tests.routes.place import make_place, send, unchanged
+from tests.routes.table import REQUESTS
 from tests.service_fixture import Service, new_id, ok, refused
 
 _MISSING = object()
@@ -80,38 +81,16 @@ def test_large_bodies(service: Service, place: Place, asked: Asked) -> None:
     refused(chunked, 413, "too_large")
 
 
-def test_what_a_refusal_says(service: Service, place: Place) -> None:
-    """A refusal says what was sent, what is accepted and what to do, and `type` is the address of its documentation."""
-    book, json_ = f"/v1/books/{place['book']}", {"Content-Type": "application/json"}
-    large = b'{"userId":"u"' + b" " * (64 << 10) + b"}"
-    for response, code, text in (
-        (service.manage.put(book), "method_not_allowed", "This address accepts GET, PATCH, not PUT."),
-        (service.checkout.post("/v1/coupons/redeem/CODE-1", content=large, headers=json_), "too_large",
-         "The body has 65,550 bytes; this address accepts at most 65,536."),
-        (service.checkout.post("/v1/coupons/redeem/CODE-1", content=b"{}", headers={"Content-Type": "text/xml"}),
-         "unsupported_media_type", "the `Content-Type` text/xml; this address accepts application/json."),
-        (service.manage.post(f"{book}/codes", content=b"x", headers={"Content-Type": "application/vnd.ms-excel"}),
-         "unsupported_media_type", "If the body is a file, save it as CSV in UTF-8, and send it as text/csv."),
-        (service.manage.post(f"{book}/codes", content=b"PK\x03\x04x", headers={"Content-Type": "text/csv"}),
-         "malformed", "the file is an Excel workbook or a ZIP archive; save it as CSV in UTF-8."),
-        (service.manage.post(f"{book}/codes", content=gzip.compress(b"code\n"), headers=json_), "malformed",
-         "is not valid JSON in UTF-8: the body is compressed with gzip."),
-        (service.manage.post(f"{book}/codes", content=b"x", headers=json_ | {"Content-Encoding": "gzip"}),
-         "unsupported_media_type", "has the `Content-Encoding` gzip. Decompress the body,"),
-        (service.anonymous.get(book), "unauthenticated", "The header `Authorization` is missing."),
-        (service.client("wrong").get(book), "unauthenticated", "The API key in `Authorization` does not exist,"),
-        (service.manage.get("/v1/book"), "not_found", "perhaps `GET /v1/books` is meant."),
-        (service.manage.get("/v1/nothing/here"), "not_found", "`/schema` lists all addresses and methods."),
-        (service.manage.get("/v1/books?Limit=3"), "malformed", "Limit is not a field of this request; perhaps limit"),
-    ):  # fmt: skip
-        problem = refused(response, response.status_code, code)
-        assert text in problem["detail"]
-        documented = ok(service.anonymous.get(problem["type"]))
-        assert (documented["code"], documented["title"]) == (code, problem["title"])
-        page = service.anonymous.get(problem["type"], headers={"Accept": "text/html"})
-        assert html.escape(documented["remedy"]) in page.text
-        assert code in service.anonymous.get("/problems", headers={"Accept": "text/html"}).text
-    assert len(ok(service.anonymous.get("/problems"))) == len(BY_CODE)
+def test_every_refusal_is_documented(service: Service) -> None:
+    """The address in a problem's `type` has its code, title and remedy, as JSON and as a page."""
+    page, problems = {"Accept": "text/html"}, service.anonymous
+    assert refused(problems.get("/v1/books"), 401, "unauthenticated")["type"].endswith("/problems/unauthenticated")
+    assert len(ok(problems.get("/problems"))) == len(BY_CODE)
+    index = problems.get("/problems", headers=page).text
+    for code in BY_CODE:
+        documented = ok(problems.get(f"/problems/{code}"))
+        assert documented["code"] == code in index
+        assert html.escape(documented["remedy"]) in problems.get(f"/problems/{code}", headers=page).text
 
 
 @pytest.mark.parametrize("asked", _BODIES, ids=_id)

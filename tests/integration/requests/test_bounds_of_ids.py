@@ -7,7 +7,8 @@ import pytest
 
 from tests.cases import Place, filled
 from tests.ends import EVENTS, IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
-from tests.integration.requests.requests_table import REQUESTS, make_place, send
+from tests.routes.place import make_place, send
+from tests.routes.table import REQUESTS
 from tests.service_fixture import Service, new_id
 
 _OURS = re.compile(r"\{(book|job|redemption|key|webhook|delivery)\}")

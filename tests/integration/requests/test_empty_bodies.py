@@ -5,9 +5,10 @@ import json
 import httpx
 import pytest
 
-from tests.cases import Place, filled
+from tests.cases import NOBODYS, Place, filled
 from tests.described import Asked
-from tests.integration.requests.requests_table import REQUESTS, make_paused_change, make_place, send
+from tests.routes.place import make_paused_change, make_place, send
+from tests.routes.table import REQUESTS
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 _ASKED = list({(asked.method, asked.path): asked for asked in REQUESTS}.values())
@@ -21,7 +22,7 @@ def service(service: Service) -> Service:
 
 @pytest.fixture(scope="module")
 def place(service: Service) -> Place:
-    return make_place(service)
+    return make_place(service) | {"key": NOBODYS}  # a key is rotated once
 
 
 def _send_nothing(service: Service, asked: Asked, place: Place, **options: object) -> httpx.Response:
