@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -41,7 +42,8 @@ class _Sentinel:
         if not self.primary:
             return b"-ERR No such master with that name\r\n"
         port = self.primary.rpartition(":")[2].partition("/")[0]
-        return _array("name", "shop", "flags", "master", "ip", "127.0.0.1", "port", port, "config-epoch", str(self.epoch))
+        state = {"name": "shop", "flags": "master", "ip": "127.0.0.1", "port": port, "config-epoch": str(self.epoch)}
+        return _array(*itertools.chain(*state.items()))
 
     def names(self, server: Server, epoch: int) -> None:
         self.primary, self.epoch = server.url, epoch
@@ -198,7 +200,7 @@ async def test_a_connection_that_breaks_as_it_begins() -> None:
     """A server that closes a connection before its first reply counts as away: a worker tries again."""
     async with serving(lambda _: None) as server:
         url = server.url.replace("://", "://:x@")
-        with pytest.raises(OSError, match="[Cc]onnection closed"):
+        with pytest.raises(OSError, match=r"[Cc]onnection closed"):
             await connect(url, "tests")
         await SharedRedis(url).until_reached(0, 0.3)
         assert len(server.commands) > 2
