@@ -1,6 +1,6 @@
 """Checks, before anything is created, that a Scrip answers at the URL and accepts the keys."""
 
-from contextlib import closing
+from contextlib import aclosing
 
 from service.replay.http_client import Client, UnexpectedResponse
 from service.replay.order_sender import Target
@@ -17,7 +17,7 @@ _READS = {
 async def check_access(target: Target) -> None:
     """Read something with each key. Raises UnexpectedResponse and Unreachable, whose messages name the remedy."""
     tokens = {"checkout": target.checkout_token, "manage": target.manage_token, "operate": target.operate_token}
-    with closing(Client(target.url, RETRY_DEADLINE_S)) as client:
+    async with aclosing(Client(target.url, RETRY_DEADLINE_S)) as client:
         for scope, path in _READS.items():
             response = await client.request("GET", path, tokens[scope])
             if response.status in (401, 403):

@@ -1,7 +1,7 @@
 """The command `scrip replay`, and its tables of results."""
 
 import asyncio
-from contextlib import closing, contextmanager
+from contextlib import aclosing, contextmanager
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -91,7 +91,7 @@ def replay(
         raise click.UsageError(f"{needed} orders need as many codes. Set --codes {needed}.")
     addresses = _find_addresses(url, redis_url, database_url)
     if not _is_http_url(addresses.url):
-        raise click.BadParameter(f"{addresses.url} is not an http or https URL", param_hint="--url")
+        raise click.BadParameter(f"{addresses.url} is not an http or https URL without a user", param_hint="--url")
     target = Target(addresses.url, checkout_token, manage_token, operate_token, currency, run)
     differing = asyncio.run(_replay(parsed, target, addresses, codes, in_flight))
     if differing:
@@ -101,10 +101,12 @@ def replay(
 
 
 def _is_http_url(url: str) -> bool:
-    """Whether `url` is an http or https URL with a host and a valid port."""
+    """Whether `url` is an http or https URL with a host and a valid port, and without a user."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        return (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        )
     except ValueError:
         return False
 
@@ -147,7 +149,7 @@ async def _replay(
         with _show_progress() as report:
             book_id = await order_sender.create_book(target, codes, report)
             result = await _send_orders(orders, target, in_flight, expected.requests, report)
-            with closing(Client(target.url)) as client:
+            async with aclosing(Client(target.url)) as client:
                 is_recorded = await check.wait_until_recorded(client, target.operate_token, report)
                 stats = await check.read_stats(client, target.manage_token, book_id)
             stores = {

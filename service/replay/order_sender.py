@@ -58,7 +58,7 @@ async def create_book(target: Target, count: int, report: ReportProgress = ignor
     }
     book = encode_body({"name": f"Replay {target.run}", "discount": discount})
     codes = make_codes(target.run, count)
-    with contextlib.closing(Client(target.url, _SETUP_RETRY_DEADLINE_S)) as client:
+    async with contextlib.aclosing(Client(target.url, _SETUP_RETRY_DEADLINE_S)) as client:
         created = await client.request("POST", "/v1/books", target.manage_token, book, key=f"{target.run}-book")
         if created.status != 201:
             detail = created.json.get("detail", "")
@@ -120,7 +120,7 @@ class _Checkout:
                     else:
                         await self._buy(order, standing[order.user_id])
         finally:
-            self._client.close()
+            await self._client.aclose()
             self._result.retries.update(self._client.retries)
 
     async def _buy(self, order: Order, standing: list[tuple[str, str]]) -> None:

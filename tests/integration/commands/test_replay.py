@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -82,12 +83,12 @@ def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pyte
     """After a kill of the API process in the middle the command sends unanswered requests again, and all is equal."""
     send, sent = http_client.Client._send, 0
 
-    async def send_and_kill(self: http_client.Client, request: bytes) -> http_client.Response:
+    async def send_and_kill(*request: Any) -> http_client.Response:
         nonlocal sent
         sent += 1
         if sent == 100:
             os.kill(run.facts["pids"]["api"][0], signal.SIGKILL)
-        return await send(self, request)
+        return await send(*request)
 
     monkeypatch.setattr(http_client.Client, "_send", send_and_kill)
 
@@ -124,6 +125,7 @@ def test_a_store_that_holds_other_data(patient: Service, replayed: Callable[...,
     ("options", "message"),
     [
         ((*_STORES, "--url", "http://127.0.0.1:99999"), "is not an http or https URL"),
+        ((*_STORES, "--url", "http://ann:secret@127.0.0.1:1"), "URL without a user"),
         (("--url", "http://127.0.0.1:1"), "Correct the URL, or set REDIS_URL and DATABASE_URL"),
         (("--checkout-token", "wrong"), "does not accept the key of --checkout-token. Pass one with that scope"),
         (("--manage-token", "demo_public"), "gives no scope `manage` to the key of --manage-token"),
