@@ -71,5 +71,5 @@ def test_a_worker_starts_with_few_modules() -> None:
     closed if all workers are killed at once."""
     loaded = subprocess.run([sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True).stdout.split()
     api = {f"service.{name}" for name in ("api", "doctor", "embedded", "fastlane", "serving")}
-    assert not {*loaded} & {*api, "cryptography", "httpx", "jwt", "litestar", "psutil", "uvicorn"}
+    assert not {*loaded} & {*api, "httpx", "jwt", "litestar", "psutil", "uvicorn"}
     assert {"asyncpg", "service.worker"} <= {*loaded}
