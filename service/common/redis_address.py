@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote
 
@@ -25,7 +24,6 @@ TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 FILES = ("password_file", "sentinel_password_file", *TLS_FILES)
 OPTIONS = ("db", "username", "password", "sentinel_username", "sentinel_password", *FILES)
 MAX_PORT = 65_535
-MAX_PASSWORD_BYTES = 4096
 
 
 class Host(NamedTuple):
@@ -39,23 +37,6 @@ class Host(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """A user and its password. A password file is read at each new connection, so that the password can be rotated."""
-
-    username: str = ""
-    password: str = field(default="", repr=False)
-    password_file: str = ""
-
-    def credentials(self) -> tuple[str, str | bytes] | None:
-        """User and password; None to stay unauthenticated. Raises OSError if the file can't be read."""
-        password: str | bytes = self.password
-        if self.password_file:
-            with Path(self.password_file).open("rb") as file:
-                password = file.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
-        return (self.username or "default", password) if self.username or password else None
-
-
-@dataclass(frozen=True, slots=True)
 class RedisAddress:
     """A Redis, the sentinels that name it, or nodes of a cluster. Its text holds no secret."""
 
@@ -63,20 +44,15 @@ class RedisAddress:
     """The server, its sentinels, or some nodes of the cluster; empty for a socket."""
     service: str
     """The primary's name at the sentinels; '' without sentinels."""
-    path: str
-    """A Unix socket; '' for a host."""
-    database: int
-    login: Login
-    sentinel_login: Login
-    tls: tuple[tuple[str, str], ...] | None
-    """The options `ssl_…`; None without TLS."""
+    options: Mapping[str, Any] = field(repr=False, hash=False)
+    """redis-py's, and `password_file`."""
+    sentinel_options: Mapping[str, Any] = field(repr=False, hash=False)
+    is_tls: bool
     is_cluster: bool
 
     def __str__(self) -> str:
-        if self.path:
-            return self.path
-        hosts = ",".join(map(str, self.hosts))
-        return hosts if self.is_cluster else f"{hosts}/{self.service or self.database}"
+        hosts = ",".join(map(str, self.hosts)) or self.options["path"]
+        return hosts if self.is_cluster else f"{hosts}/{self.service or self.options.get('db', 0)}"
 
     def at(self, host: Host) -> Self:
         """The address of one node of the cluster."""
@@ -113,18 +89,18 @@ def parse_redis_address(url: str) -> RedisAddress:
         raise ValueError("must name hosts as name, name:port or [address]:port; percent-encode user and password")
     if plain != "unix" and not re.fullmatch("[0-9]{0,5}", path + options.get("db", ""), re.ASCII):
         raise ValueError("must name the database by its number")
-    first = parsed[0]
-    if kind == "cluster" and first.get("db"):
+    if kind == "cluster" and parsed[0].get("db"):
         raise ValueError("must not name a database: partitions of a cluster are in database 0")
     port = 26379 if kind == "sentinel" else 6379
+    is_tls = plain == "rediss"
+    tls = {name: options[name] for name in TLS_FILES if name in options and is_tls}
+    place_options = {name: parsed[0][name] for name in ("db", "path") if name in parsed[0]}
     return RedisAddress(
         hosts=tuple(Host(one.get("host", "localhost"), one.get("port", port)) for one in parsed if plain != "unix"),
         service=unquote(service),
-        path=first.get("path", ""),
-        database=first.get("db", 0),
-        login=_make_login(first, "", is_empty_meant=":" in userinfo),
-        sentinel_login=_make_login(options, "sentinel_"),
-        tls=tuple((name, options[name]) for name in TLS_FILES if name in options) if plain == "rediss" else None,
+        options=_choose_login(parsed[0], "", is_empty_meant=":" in userinfo) | place_options | tls,
+        sentinel_options=_choose_login(options, "sentinel_") | tls,
+        is_tls=is_tls,
         is_cluster=kind == "cluster",
     )
 
@@ -157,11 +133,11 @@ def _parse_options(query: str) -> dict[str, str]:
     return options
 
 
-def _make_login(options: Mapping[str, str], prefix: str, *, is_empty_meant: bool = False) -> Login:
-    username, password = options.get(f"{prefix}username", ""), options.get(f"{prefix}password", "")
-    file = options.get(f"{prefix}password_file", "")
-    if password and file:
+def _choose_login(options: Mapping[str, Any], prefix: str, *, is_empty_meant: bool = False) -> dict[str, Any]:
+    names = ("username", "password", "password_file")
+    chosen = {name: options[prefix + name] for name in names if options.get(prefix + name)}
+    if "password" in chosen and "password_file" in chosen:
         raise ValueError(f"must name a password or a {prefix}password_file, not both")
-    if username and not (password or file or is_empty_meant):
+    if chosen.keys() == {"username"} and not is_empty_meant:
         raise ValueError(f"names a user without a password: add one, or a {prefix}password_file")
-    return Login(username, password, file)
+    return chosen

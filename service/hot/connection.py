@@ -200,7 +200,7 @@ async def connect(
         stream = await open_stream(address, host, name)
     connection = Connection(on_lost, encoding)
     connection.take_over(stream)
-    connection.host, connection.is_tls = host, address.tls is not None
+    connection.host, connection.is_tls = host, address.is_tls
     return connection
 
 

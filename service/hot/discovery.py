@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -16,12 +17,13 @@ from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, 
 from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
-from service.common.redis_address import Host, Login, RedisAddress, parse_redis_address
+from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.hot.cluster import Report, SlotMap, parse_report
 
 CONNECT_S = 2.0
 REPLY_S = 0.5
 """Time for all sentinels or nodes to reply."""
+MAX_PASSWORD_BYTES = 4096
 MAX_ASKED = 9
 """Nodes that are asked at once: the seeds, then primaries that were found before."""
 
@@ -36,14 +38,18 @@ class SlotsUnknown(OSError):
     """No node reports the slots, or no node has the slot."""
 
 
-class _Credentials(CredentialProvider):
-    """Reads the password's file at each connection."""
+class _PasswordFile(CredentialProvider):
+    """Reads the password at each connection, so that it can be rotated."""
 
-    def __init__(self, login: Login) -> None:
-        self._login = login
+    def __init__(self, username: str, path: str) -> None:
+        self._username, self._path = username, path
+
+    def get_credentials(self) -> Any:
+        with Path(self._path).open("rb") as file:
+            return self._username, file.read(MAX_PASSWORD_BYTES).rstrip(b"\r\n")
 
     async def get_credentials_async(self) -> Any:
-        return self._login.credentials()
+        return self.get_credentials()
 
 
 @contextlib.asynccontextmanager
@@ -54,16 +60,14 @@ async def open_client(
 
     The caller limits the time: redis-py's own limit, `socket_timeout`, may swallow a cancellation (asyncio.wait_for).
     """
-    options = {"protocol": 2, "decode_responses": True, "socket_timeout": None, "driver_info": None} | options
-    options["credential_provider"] = _Credentials(address.sentinel_login if is_sentinel else address.login)
-    options["db"] = 0 if is_sentinel else address.database
-    kind: type[Any] = Connection
-    if host is None:
-        kind, options = UnixDomainSocketConnection, options | {"path": address.path}
-    else:
+    options |= address.sentinel_options if is_sentinel else address.options
+    if file := options.pop("password_file", ""):
+        options["credential_provider"] = _PasswordFile(options.pop("username", "default"), file)
+    kind: type[Any] = UnixDomainSocketConnection
+    if host is not None:
+        kind = SSLConnection if address.is_tls else Connection  # certificate and name are always checked
         options |= {"host": host.name, "port": host.port}
-    if address.tls is not None:  # the certificate and its name are always checked
-        kind, options = SSLConnection, options | dict(address.tls)
+    options = {"protocol": 2, "decode_responses": True, "socket_timeout": None, "driver_info": None} | options
     client = Redis.from_pool(ConnectionPool(kind, **options))
     try:
         yield client
@@ -145,7 +149,7 @@ async def _ask_node(address: RedisAddress, host: Host) -> Report:
 
 async def read_report(client: Redis, address: RedisAddress, host: Host) -> Report:
     """What a node reports of its cluster. Raises OSError if it knows of no slots."""
-    report = parse_report(address.tls is not None, host, await client.execute_command("CLUSTER", "NODES"))
+    report = parse_report(address.is_tls, host, await client.execute_command("CLUSTER", "NODES"))
     if report is None:
         raise SlotsUnknown(f"the node {host} reports no slots")
     return report

@@ -1,38 +1,37 @@
 """REDIS_URL: what it may name, and the messages about a wrong one."""
 
-from pathlib import Path
-
 import click
 import pytest
 
 from service.cli.rebuild import rebuild
 from service.common import config
-from service.common.redis_address import Host, Login, parse_redis_address
+from service.common.redis_address import Host, parse_redis_address
 from service.replay.command import replay
+
+APP = {"username": "app", "password": "x"}
 
 
 def test_a_server() -> None:
     """A URL names a host, a port, a database, a user and TLS; what it leaves out has Redis's defaults."""
     plain = parse_redis_address("redis://")
-    assert (plain.hosts, plain.database, plain.tls, plain.service) == ((Host("localhost", 6379),), 0, None, "")
-    assert plain.login.credentials() is None
+    assert (plain.hosts, plain.options, plain.is_tls, plain.service) == ((Host("localhost", 6379),), {}, False, "")
     full = parse_redis_address(
         "rediss://app:p%40ss%2F@r.example:6380/3?ssl_ca_certs=/ca.pem&ssl_certfile=/c&ssl_keyfile=/k"
     )
-    assert (full.hosts, full.database) == ((Host("r.example", 6380),), 3)
-    assert full.tls == (("ssl_ca_certs", "/ca.pem"), ("ssl_certfile", "/c"), ("ssl_keyfile", "/k"))
-    assert full.login.credentials() == ("app", "p@ss/")
+    assert (full.hosts, full.is_tls) == ((Host("r.example", 6380),), True)
+    tls = {"ssl_ca_certs": "/ca.pem", "ssl_certfile": "/c", "ssl_keyfile": "/k"}
+    assert full.options == {"username": "app", "password": "p@ss/", "db": 3} | tls
     assert parse_redis_address("redis://:secret@[::1]:7/").hosts == (Host("::1", 7),)
-    assert parse_redis_address("redis://:secret@h").login.credentials() == ("default", "secret")
-    assert parse_redis_address("redis://h?db=2&username=app&password=x").login == Login("app", "x")
-    assert parse_redis_address("redis://nopass:@h").login.credentials() == ("nopass", "")
+    assert parse_redis_address("redis://:secret@h").options == {"password": "secret"}
+    assert parse_redis_address("redis://h?db=2&username=app&password=x").options == {"db": 2} | APP
+    assert parse_redis_address("redis://nopass:@h").options == {"username": "nopass"}
 
 
 def test_a_socket() -> None:
     """A Unix socket is a path; its database is an option."""
     address = parse_redis_address("unix://app:x@/run/redis.sock?db=1")
-    assert (address.path, address.database, address.hosts) == ("/run/redis.sock", 1, ())
-    assert address.login.credentials() == ("app", "x")
+    assert (address.options, address.hosts) == ({"path": "/run/redis.sock", "db": 1} | APP, ())
+    assert str(address) == "/run/redis.sock/1"
 
 
 def test_sentinels() -> None:
@@ -41,10 +40,11 @@ def test_sentinels() -> None:
         "redis+sentinel://app:x@s1:26380,s2,[::1]:5/main/4?sentinel_username=w&sentinel_password=y"
     )
     assert address.hosts == (Host("s1", 26380), Host("s2", 26379), Host("::1", 5))
-    assert (address.service, address.database, address.tls) == ("main", 4, None)
-    assert (address.login, address.sentinel_login) == (Login("app", "x"), Login("w", "y"))
+    assert (address.service, address.options, address.is_tls) == ("main", {"db": 4} | APP, False)
+    assert address.sentinel_options == {"username": "w", "password": "y"}
     assert str(address) == "s1:26380,s2:26379,[::1]:5/main"
-    assert parse_redis_address("rediss+sentinel://s/main").tls == ()
+    both = parse_redis_address("rediss+sentinel://s/main?ssl_ca_certs=ca.pem")
+    assert both.options == both.sentinel_options == {"ssl_ca_certs": "ca.pem"}
 
 
 def test_cluster() -> None:
@@ -54,8 +54,7 @@ def test_cluster() -> None:
     assert (address.is_cluster, address.service) == (True, "")
     assert str(address) == "n1:7000,n2:6379,[::1]:5"
     node = address.at(Host("n9", 1))
-    assert (node.is_cluster, node.hosts, node.login) == (False, (Host("n9", 1),), Login("app", "x"))
-    assert node.tls == (("ssl_ca_certs", "ca.pem"),)
+    assert (node.is_cluster, node.hosts, node.is_tls, node.options) == (False, (Host("n9", 1),), True, address.options)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +91,7 @@ def test_wrong_urls(monkeypatch: pytest.MonkeyPatch, url: str, rule: str) -> Non
         replay.make_context("replay", [__file__, "--redis-url", url])
 
 
-def test_a_password_file(tmp_path: Path) -> None:
-    """The password is what the file holds at each connection, without its line end; no text of an address has it."""
-    file = tmp_path / "password"
-    file.write_text("hunter2\n")
-    address = parse_redis_address(f"redis://app@h?password_file={file}")
-    assert address.login.credentials() == ("app", b"hunter2")
-    file.write_bytes("hunter\u00e93".encode())
-    assert address.login.credentials() == ("app", "hunter\u00e93".encode())
+def test_no_text_of_an_address_has_its_password() -> None:
+    """Neither its representation nor its name has it."""
     both = parse_redis_address("redis+sentinel://a:hunter2@s/main?sentinel_password=hunter3")
-    assert "hunter" not in f"{address!r}{address}{both!r}{both}"
+    assert "hunter" not in f"{both!r}{both}"

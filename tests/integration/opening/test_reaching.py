@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -42,8 +41,9 @@ class _Sentinel:
         if not self.primary:
             return b"-ERR No such master with that name\r\n"
         port = self.primary.rpartition(":")[2].partition("/")[0]
-        state = {"name": "shop", "flags": "master", "ip": "127.0.0.1", "port": port, "config-epoch": str(self.epoch)}
-        return _array(*itertools.chain(*state.items()))
+        return _array(
+            "name", "shop", "flags", "master", "ip", "127.0.0.1", "port", port, "config-epoch", str(self.epoch)
+        )
 
     def names(self, server: Server, epoch: int) -> None:
         self.primary, self.epoch = server.url, epoch
@@ -161,11 +161,11 @@ async def test_a_password_that_is_rotated(tmp_path: Path) -> None:
         client.execute_command("ACL", "SETUSER", "app", "on", ">first", "+@all", "~*")
         named = url.replace("://", "://app@") + f"?password_file={file}"
         (await connect(named, "tests")).close()
-        client.execute_command("ACL", "SETUSER", "app", "resetpass", ">second")
+        client.execute_command("ACL", "SETUSER", "app", "resetpass", ">s\u00e9cond")
         with pytest.raises(OSError, match="invalid username-password") as refused:
             await connect(named, "tests")
         assert "first" not in str(refused.value)
-        file.write_text("second\n")
+        file.write_text("s\u00e9cond\n", "utf-8")
         (await connect(named, "tests")).close()
         assert client.ping()
         file.unlink()
@@ -200,7 +200,7 @@ async def test_a_connection_that_breaks_as_it_begins() -> None:
     """A server that closes a connection before its first reply counts as away: a worker tries again."""
     async with serving(lambda _: None) as server:
         url = server.url.replace("://", "://:x@")
-        with pytest.raises(OSError, match=r"[Cc]onnection closed"):
+        with pytest.raises(OSError, match="[Cc]onnection closed"):
             await connect(url, "tests")
         await SharedRedis(url).until_reached(0, 0.3)
         assert len(server.commands) > 2
