@@ -33,7 +33,8 @@ def test_a_report_is_parsed() -> None:
     assert [node.id for node in report.nodes if not node.is_there] == ["c0", "f0"]
     assert report.claim(77) == Claim("0123456789ab", "0123456789ab", 4)
     with_names = parse_report(True, ASKED, REPORT)
-    assert with_names and with_names.nodes[1].host == Host("b.example", 7001)
+    assert with_names
+    assert with_names.nodes[1].host == Host("b.example", 7001)
     assert parse_report(False, ASKED, "a0 :7000@17000 myself,master - 0 0 0 connected\n") is None
     assert parse_report(False, ASKED, hiredis.ReplyError("ERR This instance has cluster support disabled")) is None
 

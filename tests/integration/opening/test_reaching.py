@@ -200,7 +200,7 @@ async def test_a_connection_that_breaks_as_it_begins() -> None:
     """A server that closes a connection before its first reply counts as away: a worker tries again."""
     async with serving(lambda _: None) as server:
         url = server.url.replace("://", "://:x@")
-        with pytest.raises(OSError, match="[Cc]onnection closed"):
+        with pytest.raises(OSError, match="Connection closed"):
             await connect(url, "tests")
         await SharedRedis(url).until_reached(0, 0.3)
         assert len(server.commands) > 2
