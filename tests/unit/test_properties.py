@@ -248,7 +248,7 @@ def _spliced(draw: st.DrawFn) -> bytes:
 
 
 _BODIES = st.one_of(st.binary(max_size=200), _WHOLE, _spliced())
-_DECODERS = [msgspec.json.Decoder(kind) for kind in request_kinds()]
+_DECODERS = [msgspec.json.Decoder(kind) for kind in request_kinds() if not kind.__name__.startswith("_")]
 
 
 @fuzzed
