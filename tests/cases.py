@@ -3,10 +3,10 @@
 import copy
 from typing import Any, NamedTuple
 
+from tests.kinds import NOBODYS
+
 Place = dict[str, str]
 
-NOBODYS = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
-"""An id without an object."""
 FAR = "ffffffff-ffff-7000-8000-000000000001"
 """An id with a time after 9999, which no id of ours has."""
 

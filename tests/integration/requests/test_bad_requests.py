@@ -1,5 +1,6 @@
 """Bad bodies, fields, headers, addresses and queries are refused as the contract says, and change nothing."""
 
+import base64
 import copy
 import gzip
 import html
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from service.domain.outcomes import BY_CODE
+from service.formats import page_cursors
 from tests.cases import Place, filled
 from tests.described import Asked
 from tests.routes.place import make_place, send, unchanged
@@ -102,8 +104,13 @@ def test_media_types(service: Service, place: Place, asked: Asked) -> None:
              "json", "*/*", "multipart/form-data; boundary=x")  # fmt: skip
     for kind in kinds:
         refused(send(service, asked, place, body, Content_Type=kind), 415, "unsupported_media_type")
-    refused(send(service, asked, place, gzip.compress(body), Content_Encoding="gzip"), 415, "unsupported_media_type")
-    refused(send(service, asked, place, body, Content_Encoding="br"), 415, "unsupported_media_type")
+    for coding in ("gzip", "gzip, gzip", "x-gzip", "deflate", "br", "zstd"):
+        packed = gzip.compress(body)
+        refused(send(service, asked, place, packed, Content_Encoding=coding), 415, "unsupported_media_type")
+    refused(send(service, asked, place, b"", Content_Type="text/html"), 415, "unsupported_media_type")
+    client: httpx.Client = getattr(service, asked.scope)
+    without = client.request(asked.method, filled(asked.path, place), content=body)
+    refused(without, 415, "unsupported_media_type")
     if not asked.path.endswith(("{book}/codes", "/rejected.csv")):
         refused(send(service, asked, place, body, Content_Type="text/plain"), 415, "unsupported_media_type")
 
@@ -151,19 +158,39 @@ def test_validate_refuses_texts_that_are_not_codes(service: Service) -> None:
         assert (answer["valid"], answer["reasons"], answer["coupon"]) == (False, ["coupon_not_found"], None)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/books", "/v1/coupons", "/v1/users", "/v1/keys", "/v1/webhooks", "/v1/books/{book}/redemptions",
-        "/v1/books/{book}/codes", "/v1/webhooks/{webhook}/deliveries",
-        "/v1/users/{user}/redemptions", "/v1/users/{user}/coupons", "/v1/coupons/{code}/redemptions",
-        "/v1/coupons/active/time-specific",
-    ],
-)  # fmt: skip
-def test_queries_of_lists(service: Service, place: Place, path: str) -> None:
+def _list_paths(service: Service, place: Place) -> set[str]:
+    """The paths of all lists that take a cursor."""
+    paths = service.anonymous.get("/schema/openapi.json").json()["paths"].items()
+    parameters = {path: operations.get("get", {}).get("parameters", ()) for path, operations in paths}
+    lists = [path for path, some in parameters.items() if any(one["name"] == "cursor" for one in some)]
+    return {filled(re.sub(r"\{(\w+?)(?:Id)?\}", r"{\1}", path), place) for path in lists}
+
+
+_CURSORS = [
+    base64.urlsafe_b64encode(json.dumps([name, number, *more]).encode()).decode().rstrip("=")
+    for name in page_cursors.by_name
+    for number in (2**31 - 1, 2**63 - 1)
+    for more in ([], [number], ["ABCD"])
+]
+"""Cursors of all lists, with the largest integers of Postgres's types."""
+
+
+def test_extreme_cursors(service: Service, place: Place) -> None:
+    """At every list, a cursor with the largest integer of a Postgres type returns a page or 400 `malformed`."""
+    failures: list[str] = []
+    for path in _list_paths(service, place) | {"/console/data/jobs", "/console/data/redemptions"}:
+        for cursor in _CURSORS:
+            answer = service.admin.get(path, params={"cursor": cursor, "limit": 1})
+            if answer.status_code != 200 and (answer.status_code, answer.json().get("code")) != (400, "malformed"):
+                failures.append(f"{path} {cursor}: {answer.status_code} {answer.text[:200]}")
+    assert failures == []
+
+
+def test_queries_of_lists(service: Service, place: Place) -> None:
     """A list takes a limit of 1 to 1,000 and its own cursor, each at most once, and no unknown parameter."""
-    url = path.format_map(place)
-    for query, status, field in (
+    paths = _list_paths(service, place)
+    assert len(paths) >= len(page_cursors.by_name) - 2
+    queries = (
         ("limit=0", 422, "limit"), ("limit=-1", 422, "limit"), ("limit=1001", 422, "limit"), ("limit=", 400, "limit"),
         ("limit=x", 400, "limit"), ("limit=1.5", 400, "limit"), (f"limit={2**70}", 422, "limit"),
         ("limit=1&limit=2", 400, "query"), ("cursor=x", 400, "cursor"), ("cursor=", 400, "cursor"),
@@ -171,8 +198,10 @@ def test_queries_of_lists(service: Service, place: Place, path: str) -> None:
         ("cursor=WyJib29rcyIsLTFd", 400, "cursor"), ("cursor=AAAA", 400, "cursor"), ("cursor=%ff", 400, "query"),
         ("colour=red", 400, "colour"), ("Limit=1", 400, "Limit"), ("limit", 400, "query"),
         ("&".join(f"a{number}=1" for number in range(100)), 400, "query"),
-    ):  # fmt: skip
-        refused(service.admin.get(f"{url}?{query}"), status, "malformed" if status == 400 else "invalid", field)
+    )  # fmt: skip
+    for path in paths:
+        for query, status, field in queries:
+            refused(service.admin.get(f"{path}?{query}"), status, "malformed" if status == 400 else "invalid", field)
 
 
 @pytest.mark.parametrize("path", ["/v1/books", "/v1/coupons", "/v1/books/{book}/codes", "/v1/users/{user}/coupons"])

@@ -1,7 +1,5 @@
-"""Bodies that are made to cost much: deep, wide, huge or compressed. Each is refused, and its memory is freed."""
+"""Bodies that are made to cost much: deep, wide or huge. Each is refused, and its memory is freed."""
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -41,14 +39,6 @@ BODIES: dict[str, tuple[Callable[[], bytes], str]] = {
     "too long": (lambda: b" " * (16 << 20), "too_large"),
 }
 """Each is made by its test: every process of tests imports this file."""
-PACKED: dict[str, Callable[[], bytes]] = {
-    "gzip": lambda: gzip.compress(b" " * (64 << 20)),
-    "deflate": lambda: zlib.compress(b" " * (64 << 20)),
-    "gzip, gzip": lambda: gzip.compress(gzip.compress(b" " * (64 << 20))),
-    "br": lambda: b"\x00" * 1000,
-    "zstd": lambda: b"(\xb5/\xfd" * 100,
-    "x-gzip": lambda: gzip.compress(b"{}"),
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,14 +60,6 @@ def test_bodies(service: Service, name: str) -> None:
     assert len(answer.content) < 10_000
     answer = service.checkout.post(_HOT, content=body, headers=_JSON)
     refused(answer, 413, "too_large") if len(body) > 64 << 10 else refused(answer, 400, "malformed")
-
-
-@pytest.mark.parametrize("coding", PACKED)
-def test_packed_bodies(service: Service, coding: str) -> None:
-    """A compressed body is refused undecoded, by the fast lane and by Litestar."""
-    headers, packed = _JSON | {"Content-Encoding": coding}, PACKED[coding]()
-    for client, path in ((service.manage, _COLD), (service.checkout, _HOT)):
-        refused(client.post(path, content=packed, headers=headers), 415, "unsupported_media_type")
 
 
 def test_ranges(service: Service) -> None:

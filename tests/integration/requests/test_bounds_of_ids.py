@@ -1,18 +1,20 @@
-"""Ids of ours at the ends of their types, at every address and in every body that takes one: not found, never 500."""
+"""Ids of ours at the ends of their types, at every address that takes one: not found, never 500.
 
-import json
+tests/kinds.py has them for the fields of bodies.
+"""
+
 import re
 
 import pytest
 
 from tests.cases import Place, filled
+from tests.described import Route
 from tests.ends import EVENTS, IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
-from tests.routes.place import make_place, send
-from tests.routes.table import REQUESTS
+from tests.routes.place import make_place
+from tests.routes.table import ROUTES
 from tests.service_fixture import Service, new_id
 
-_OURS = re.compile(r"\{(book|job|redemption|key|webhook|delivery)\}")
-_OUR_PARAMETERS = re.compile(r"\{(?:book|job|redemption|key|webhook|delivery)Id\}")
+_OURS = re.compile(r"\{(book|job|redemption|key|webhook|delivery|event)\}")
 
 
 @pytest.fixture(scope="module")
@@ -26,47 +28,16 @@ def place(service: Service) -> Place:
     return make_place(service)
 
 
-def test_ids_in_addresses(service: Service, place: Place) -> None:
+@pytest.mark.parametrize("route", [route for route in ROUTES if _OURS.search(route.named)], ids=lambda one: one.name)
+def test_ids_in_addresses(service: Service, place: Place, route: Route) -> None:
     """A request that works answers 404 if its path names an id of ours at the end of its type."""
-    seen, failures = 0, list[str]()
-    for asked in REQUESTS:
-        ours = _OURS.findall(asked.path)
-        for text in EVENTS if "{event}" in asked.path else IDS if ours else ():
-            body = filled(asked.good, place)
-            answer = send(service, asked, place | dict.fromkeys([*ours, "event"], text), json.dumps(body).encode())
-            seen += 1
-            if answer.status_code != 404:
-                failures.append(f"{asked.id} {text}: {answer.status_code} {answer.text[:200]}")
+    failures, names = list[str](), _OURS.findall(route.named)
+    for text in EVENTS if "event" in names else IDS:
+        path, body = filled((route.named, route.working[1]), place | dict.fromkeys(names, text))
+        answer = service.admin.request(route.method, path, json=body)
+        if answer.status_code != 404:
+            failures.append(f"{text}: {answer.status_code} {answer.text[:200]}")
     assert failures == []
-    assert seen > 15 * len(IDS)
-
-
-def test_ids_in_addresses_that_are_read(service: Service) -> None:
-    """Each GET and DELETE of the document answers 404 for such an id."""
-    paths = service.anonymous.get("/schema/openapi.json").json()["paths"]
-    failures = list[str]()
-    for path, methods in paths.items():
-        for method in {"get", "delete"} & methods.keys() if _OUR_PARAMETERS.search(path) else ():
-            for text in IDS:
-                answer = service.admin.request(method, _OUR_PARAMETERS.sub(text, path))
-                if answer.status_code != 404:
-                    failures.append(f"{method} {path} {text}: {answer.status_code} {answer.text[:200]}")
-    assert failures == []
-
-
-def test_ids_in_bodies(service: Service, place: Place) -> None:
-    """An id of a book in a body that no book has is not found, or invalid where it is a setting."""
-    seen, failures = 0, list[str]()
-    for asked in REQUESTS:
-        for name in {"bookId", "giftBookId"} & {*asked.fields, *asked.good}:
-            for text in IDS:
-                answer = send(service, asked, place, json.dumps(filled(asked.good, place) | {name: text}).encode())
-                seen += 1
-                code = answer.json().get("code")
-                if (answer.status_code, code) not in ((404, "book_not_found"), (422, "invalid")):
-                    failures.append(f"{asked.id} {name} {text}: {answer.status_code} {answer.text[:200]}")
-    assert failures == []
-    assert seen >= 4 * len(IDS)
 
 
 @pytest.mark.parametrize("text", IDS)

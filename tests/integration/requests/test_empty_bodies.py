@@ -1,7 +1,5 @@
 """Requests without a body: `{}` where no field is required, refused elsewhere."""
 
-import json
-
 import httpx
 import pytest
 
@@ -52,15 +50,6 @@ def test_no_body_is_an_empty_object(service: Service, place: Place, asked: Asked
             assert answer.status_code in (200, 201, 202, 404, 409), answer.text
         else:
             refused(answer, 415, "unsupported_media_type")
-
-
-@pytest.mark.parametrize("asked", _ASKED, ids=lambda asked: asked.id)
-def test_a_body_needs_its_media_type(service: Service, place: Place, asked: Asked) -> None:
-    """A body without a media type is refused, and so is an empty one that says it is JSON or is of another type."""
-    for body in (b"{}", b" ", json.dumps(filled(asked.good, place)).encode()):
-        refused(_send_nothing(service, asked, place, content=body), 415, "unsupported_media_type")
-    refused(send(service, asked, place, b""), 400, "malformed", "body")
-    refused(send(service, asked, place, b"", Content_Type="text/html"), 415, "unsupported_media_type")
 
 
 def test_jobs_are_controlled_without_a_body(service: Service, place: Place) -> None:
