@@ -58,15 +58,14 @@ load: $(READY) ## load a service with locust, then check that nothing is over it
 # hostile is stalled, canaries and poison, one after the other; ARGS go to one of these by its own name.
 DRILL := $(or $(PART),drills)
 faults: drills := tests.faults
-faults: drifts := tests.drifts
 faults: attack := loadtests.attack
 faults: races := loadtests.races
 faults: stalled := tests.hostile.stalled
 faults: canaries := tests.hostile.canaries
 faults: poison := tests.hostile.poison
 faults: hostile = $(stalled) $(canaries) $(poison)
-faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|drifts|attack|races|hostile (ARGS="--rounds 5")
-	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills drifts attack races hostile)); do \
+faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|attack|races|hostile (ARGS="--rounds 5")
+	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills attack races hostile)); do \
 	  $(BIN)/python -m $$module $(ARGS); done
 
 # FUZZ="--seed 1" and EXAMPLES=1000 are for the two in their order.

@@ -2,9 +2,7 @@
 
 import asyncio
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 
@@ -28,40 +26,25 @@ Named = dict[str, set[Class]]
 """By thing, the classes in which it differs."""
 
 
-class Round(NamedTuple):
-    """How often each class was made, and found; and what is wrong, in words."""
-
-    made: Counter[Class]
-    reported: Counter[Class]
-    wrong: list[str]
-
-
-async def run_round(
-    world: World,
-    names: Sequence[str],
-    done: Callable[[int], Any] = lambda number: None,
-    replica_url: str | None = None,
-) -> Round:
-    """One round with drifts of these kinds; `done` is called for each. A comparison must report exactly these until
-    they are repaired, and nothing after that. With a replica, the first one reads it, and the primary repairs."""
-    subjects = await _subjects(world, names)
+async def run_round(world: World, replica_url: str) -> list[str]:
+    """Make a drift of each kind, and return what is wrong. A comparison, which reads the replica, must report exactly
+    these until they are repaired, and nothing after that."""
+    subjects = await _subjects(world)
     await _recorded(world)
     expected: Named = {}
     ways: dict[str, str] = {}
-    for name, subject in zip(names, subjects, strict=True):
+    for name, subject in zip(KINDS, subjects, strict=True):
         await drift(KINDS[name], subject)
         for thing, classes in KINDS[name].expected(subject).items():
             expected.setdefault(thing, set()).update(classes)
             ways[thing] = name
-        done(1)
     named, wrong = await _look(world, repair=False, replica_url=replica_url)
     wrong += _describe(_less(expected, named), "not found", ways)
     wrong += _describe(_less(named, expected), "found", ways)
     wrong += (await _look(world, repair=True))[1]
     left, more = await _look(world, repair=False)
     wrong += [*more, *_describe(left, "found once mended", ways)]
-    reported = {thing: classes & expected.get(thing, set()) for thing, classes in named.items()}
-    return Round(_counted(expected), _counted(reported), wrong)
+    return wrong
 
 
 async def drift(kind: Kind, subject: Subject) -> None:
@@ -95,7 +78,7 @@ async def _look(world: World, *, repair: bool, replica_url: str | None = None) -
     return named, [*wrong, "some things were never still"]
 
 
-async def _subjects(world: World, names: Sequence[str]) -> list[Subject]:
+async def _subjects(world: World) -> list[Subject]:
     """One for each, some at a time."""
     gate = asyncio.Semaphore(AT_ONCE)
 
@@ -103,7 +86,7 @@ async def _subjects(world: World, names: Sequence[str]) -> list[Subject]:
         async with gate:
             return await asyncio.to_thread(make, world, KINDS[name].state)
 
-    return list(await asyncio.gather(*map(one, names)))
+    return list(await asyncio.gather(*map(one, KINDS)))
 
 
 async def _recorded(world: World) -> None:
@@ -128,7 +111,3 @@ def _less(these: Named, those: Named) -> Named:
 
 def _describe(named: Named, what: str, ways: dict[str, str]) -> list[str]:
     return [f"{ways.get(thing)}: {thing}: {sorted(classes)} {what}" for thing, classes in named.items()]
-
-
-def _counted(named: Named) -> Counter[Class]:
-    return Counter(class_ for classes in named.values() for class_ in classes)
