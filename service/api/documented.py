@@ -6,6 +6,7 @@ moves it to the request body.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -31,6 +32,7 @@ from service.api.reading import may_be_empty
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.field_types import Answer
 from service.domain.outcomes import BY_CODE
+from service.operations.base import Texts
 
 _BODY = "body:"
 
@@ -119,102 +121,208 @@ class Problem(Answer):
     ] = msgspec.UNSET
 
 
-def describe(
+Answers = Mapping[int, tuple[Any, str] | tuple[Any, str, Any]]
+"""Further responses, by status: struct, sentence, and an example if it is not that of the usual response."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """What is sent and returned."""
+
+    body: Any = None
+    """A struct, or a struct or schema for each media type."""
+    query: type[msgspec.Struct] | None = None
+    example: Any = None
+    """Of the JSON body."""
+    answer: Any = None
+    """An example of the response."""
+    answers: Answers = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """What the kind of a route adds."""
+
+    refusals: str = ""
+    parameters: tuple[Parameter, ...] = ()
+    headers: Mapping[str, OpenAPIHeader] = field(default_factory=dict)
+    """Of a success."""
+    counted: bool = False
+    """Whether a script counts the request for the caller's limits, so that admit does not."""
+    roles: tuple[str, ...] = ()
+    """By default those of service/access/roles.py."""
+    is_open: bool = False
+    """Whether it needs no credentials."""
+
+
+_KEYED = "request_in_progress idempotency_key_reused"
+
+
+def describe_read(
     operation_id: str,
     summary: str,
     tag: str,
     *,
-    aliases: "Mapping[str, str] | None" = None,
-    body: Any = None,
-    query: "type[msgspec.Struct] | None" = None,
-    example: Any = None,
+    query: type[msgspec.Struct] | None = None,
     answer: Any = None,
-    answers: "Mapping[int, tuple[Any, str] | tuple[Any, str, Any]] | None" = None,
     refusals: str = "",
-    idempotent: bool = False,
-    durable: bool = False,
-    located: bool = False,
     lagging: bool = False,
     detached: bool = False,
-    open_to_all: bool = False,
     counted: bool = False,
-    hot: bool = False,
+    aliases: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Keyword arguments for the decorator of a route that reads.
+
+    - answer: an example of the response.
+    - refusals: the outcome codes of this operation, besides those of all operations.
+    - lagging: may return `Scrip-Lag-Seconds`. detached: `Scrip-Detached-To`.
+    - counted: a script counts the request for the caller's limits.
+    - aliases: operation ids of other paths of the same handler.
+    """
+    headers = {"Scrip-Lag-Seconds": _LAG} if lagging else {}
+    headers |= {"Scrip-Detached-To": _DETACHED_TO} if detached else {}
+    content = _Content(query=query, answer=answer)
+    return _describe(
+        operation_id, summary, tag, content, _Kind(refusals=refusals, headers=headers, counted=counted), aliases
+    )
+
+
+def describe_open(
+    operation_id: str, summary: str, tag: str, *, answer: Any = None, answers: Answers | None = None
+) -> dict[str, Any]:
+    """As describe_read, for a route that needs no credentials."""
+    content = _Content(answer=answer, answers=answers or {})
+    return _describe(operation_id, summary, tag, content, _Kind(is_open=True))
+
+
+def describe_change(
+    operation_id: str,
+    summary: str,
+    tag: str,
+    *,
+    body: Any = None,
+    query: type[msgspec.Struct] | None = None,
+    example: Any = None,
+    answer: Any = None,
+    refusals: str = "",
+) -> dict[str, Any]:
+    """As describe_read, for a route with a body that takes no Idempotency-Key: a repeat changes nothing more.
+
+    - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
+    """
+    content = _Content(body=body, query=query, example=example, answer=answer)
+    return _describe(operation_id, summary, tag, content, _Kind(refusals=refusals))
+
+
+def describe_action(
+    operation_id: str,
+    summary: str,
+    tag: str,
+    *,
+    body: Any = None,
+    query: type[msgspec.Struct] | None = None,
+    example: Any = None,
+    answer: Any = None,
+    answers: Answers | None = None,
+    refusals: str = "",
+    located: bool = False,
+    aliases: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """As describe_change, for a route that takes an Idempotency-Key. `located`: returns `Location`."""
+    headers = {"Location": _LOCATION} if located else {}
+    kind = _Kind(
+        refusals=f"{refusals} {_KEYED} key_quota",
+        parameters=(_IDEMPOTENCY_KEY,),
+        headers=headers | {"Idempotency-Replayed": _REPLAYED},
+    )
+    content = _Content(body=body, query=query, example=example, answer=answer, answers=answers or {})
+    return _describe(operation_id, summary, tag, content, kind, aliases)
+
+
+def describe_hot(
+    operation_id: str,
+    texts: Texts,
+    *,
+    body: Any,
+    answers: Answers | None = None,
+    durable: bool = False,
+    kept_by_api: bool = False,
     roles: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Keyword arguments for a route's decorator.
+    """As describe_action, for a route whose scripts count the request for the caller's limits.
 
-    - aliases: operation ids of other paths of the same handler.
-    - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
-    - answer: an example of the response. answers: further responses, by status: struct, sentence, and an example if it
-      is not that of `answer`.
-    - refusals: the outcome codes of this operation, besides those of all operations.
-    - idempotent: accepts an Idempotency-Key. durable: accepts `Prefer`.
-    - located: returns `Location`. lagging: may return `Scrip-Lag-Seconds`. detached: `Scrip-Detached-To`.
-    - open_to_all: needs no credentials.
-    - counted: a script counts the request for the caller's limits, so that admit does not.
-    - hot: as counted, and the script stores the response under the Idempotency-Key.
-    - roles: the roles that may run the operation; default: those of service/access/roles.py.
+    - durable: accepts `Prefer`.
+    - kept_by_api: the API, and not the script, stores the response under the Idempotency-Key.
     """
+    keyed, headers = (_IDEMPOTENCY_KEY,) if texts.keyed else (), dict[str, OpenAPIHeader]()
+    refusals = f"{texts.refusals} {_KEYED}" if keyed else texts.refusals
+    headers |= {"Idempotency-Replayed": _REPLAYED} if keyed else {}
+    headers |= {"Preference-Applied": _APPLIED} if durable else {}
+    kind = _Kind(
+        refusals=f"{refusals} key_quota" if kept_by_api else refusals,
+        parameters=(*keyed, _PREFER) if durable else keyed,
+        headers=headers,
+        counted=True,
+        roles=roles,
+    )
+    content = _Content(body=body, example=texts.example, answer=texts.answer, answers=answers or {})
+    return _describe(operation_id, texts.summary, texts.tag, content, kind)
+
+
+def _describe(
+    operation_id: str,
+    summary: str,
+    tag: str,
+    content: _Content,
+    kind: _Kind,
+    aliases: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    body = content.body
     bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
-    codes = [] if open_to_all else [*_COMMON, *refusals.split()]
-    if counted or hot:
+    codes = [] if kind.is_open else [*_COMMON, *kind.refusals.split()]
+    if kind.counted:
         codes.append("too_many_misses")
     if bodies:
         codes += ["too_large", "unsupported_media_type"]
-    if bodies or query:
+    if bodies or content.query:
         codes.append("invalid")
-    if idempotent:
-        codes += ["request_in_progress", "idempotency_key_reused"]
-        codes += [] if hot else ["key_quota"]
     optional = len(bodies) == 1 and all(map(may_be_empty, bodies.values()))
     responses: dict[Any, ResponseSpec] = {
-        f"{_BODY}{media}": ResponseSpec(kind, generate_examples=False, media_type=media)
-        for media, kind in bodies.items()
-        if not isinstance(kind, Schema)
+        f"{_BODY}{media}": ResponseSpec(struct, generate_examples=False, media_type=media)
+        for media, struct in bodies.items()
+        if not isinstance(struct, Schema)
     }
-    texts = {media: OpenAPIMediaType(schema=kind) for media, kind in bodies.items() if isinstance(kind, Schema)}
+    texts = {media: OpenAPIMediaType(schema=schema) for media, schema in bodies.items() if isinstance(schema, Schema)}
     examples: dict[str, Any] = {}
-    for status, (kind, sentence, *own) in (answers or {}).items():
+    for status, (struct, sentence, *own) in content.answers.items():
         examples |= {str(status): example for example in own}
-        responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
+        responses[status] = ResponseSpec(struct, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
-    roles = () if open_to_all else roles or list_roles(operation_id)
+    roles = () if kind.is_open else kind.roles or list_roles(operation_id)
     if any(list_roles(alias) != roles for alias in (aliases or {}).values()):
         raise ValueError(f"{operation_id} and its aliases have different roles")
-    parameters = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if idempotent else ()), *([_PREFER] if durable else ())]
     always = {"X-Request-Id": _ANSWERED}
-    succeeded = {
-        name: header
-        for name, header, is_sent in (
-            ("Location", _LOCATION, located),
-            ("Idempotency-Replayed", _REPLAYED, idempotent),
-            ("Preference-Applied", _APPLIED, durable),
-            ("Scrip-Lag-Seconds", _LAG, lagging),
-            ("Scrip-Detached-To", _DETACHED_TO, detached),
-        )
-        if is_sent
-    }
 
     def operation(**fields: Any) -> Operation:
         made = Operation(**fields)
         declared = made.responses or {}
-        content = {
+        contents = {
             media: item
             for name in [name for name in declared if name.startswith(_BODY)]
             for media, item in (getattr(declared.pop(name), "content", None) or {}).items()
         }
-        content |= texts
-        if content:
-            made.request_body = RequestBody(content=content, required=not optional)
-            _exemplify(content.get("application/json"), example)
+        contents |= texts
+        if contents:
+            made.request_body = RequestBody(content=contents, required=not optional)
+            _exemplify(contents.get("application/json"), content.example)
         for status, response in declared.items():
-            content = getattr(response, "content", None) or {}
-            _exemplify(content.get("application/json", content.get("text/csv")), examples.get(status, answer))
-            headers = succeeded | _RATES if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
+            contents = getattr(response, "content", None) or {}
+            _exemplify(contents.get("application/json", contents.get("text/csv")), examples.get(status, content.answer))
+            headers = {**kind.headers, **_RATES} if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
             cast("OpenAPIResponse", response).headers = {**always, **headers}
         _empty(declared.get("204"))
         made.security = [{"key": [role]} if role in SCOPES else {"token": []} for role in roles]
-        made.parameters = [*(made.parameters or []), *_parameters(query), *parameters]
+        made.parameters = [*(made.parameters or []), *_parameters(content.query), _REQUEST_ID, *kind.parameters]
         return made
 
     return {
@@ -223,7 +331,7 @@ def describe(
         "tags": [tag],
         "responses": responses,
         "operation_class": cast("type[Operation]", operation),
-        "opt": OPEN if open_to_all else {"roles": roles, "counted": counted or hot},
+        "opt": OPEN if kind.is_open else {"roles": roles, "counted": kind.counted},
     }
 
 

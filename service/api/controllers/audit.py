@@ -11,7 +11,7 @@ from litestar import Controller, Request, Response, get
 from service.api.controllers.histories import wait_for_replica
 from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
 from service.api.csv_stream import CsvFile
-from service.api.documented import describe
+from service.api.documented import describe_read
 from service.api.reading import Listing, decode_position, unpack_request
 from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_ms
@@ -90,7 +90,7 @@ class Audit(Controller):
 
     @get(
         "/audit",
-        **describe("listAudit", "List audit entries", "Audit", query=ListAudit,
+        **describe_read("listAudit", "List audit entries", "Audit", query=ListAudit,
                      answer={"items": [_EXAMPLE], "nextCursor": None}, lagging=True),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
@@ -111,7 +111,7 @@ class Audit(Controller):
     @get(
         "/audit.csv",
         media_type=MEDIA_TYPE,
-        **describe("exportAudit", "Export audit entries", "Audit", answer=_CSV, lagging=True),
+        **describe_read("exportAudit", "Export audit entries", "Audit", answer=_CSV, lagging=True),
     )
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Controller, Request, Response, post
 
 from service.api.context import Context
-from service.api.documented import describe
+from service.api.documented import describe_hot
 from service.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.api.hot_path import call_without_body
 from service.api.idempotency import ActionResult, run_once
@@ -20,7 +20,7 @@ from service.domain.field_types import Answer, canonicalize_code, encode_field
 from service.domain.limits import make_rate_headers
 from service.formats.batch_answers import KeptBatch, KeptReply, OwnIds, keep_batch, read_batch, reply_of
 from service.hot.turns import MAX_REQUESTS
-from service.operations.base import Call, Command, Rendered, Reply
+from service.operations.base import Call, Command, Rendered, Reply, Texts
 from service.operations.batch import Batch, read, split
 from service.operations.document_parts import BOOK_ID, REDEMPTION
 from service.operations.fact_lookup import Records, prepare_records, read_records
@@ -81,29 +81,33 @@ class _BatchRun:
     recorded: bool
 
 
+_TEXTS = Texts(
+    summary="Run many operations",
+    description="",
+    example={"operations": [
+        {"op": "redeem", "code": "SUMMER-7QX2", "userId": "user-42", "orderId": "A-1001", "orderValue": 120},
+        {"op": "assign", "bookId": BOOK_ID, "userId": "user-43"},
+    ]},
+    answer={"results": [
+        {"status": 201, "body": REDEMPTION | {"durability": "fsynced"}},
+        {"status": 409, "body": {
+            "type": "/problems/out_of_stock", "title": "The book has no coupons left.", "status": 409,
+            "detail": "The book has no coupons left.", "instance": "/requests/4f1c", "code": "out_of_stock",
+            "requestId": "4f1c",
+        }},
+    ]},
+    refusals="outcome_unknown",
+)  # fmt: skip
+
+
 class Batches(Controller):
     path = "/v1"
 
     @post(
         "/batch",
         status_code=200,
-        **describe(
-            "runBatch", "Run many operations", "Coupons", body=Batch,
-            example={"operations": [
-                {"op": "redeem", "code": "SUMMER-7QX2", "userId": "user-42", "orderId": "A-1001", "orderValue": 120},
-                {"op": "assign", "bookId": BOOK_ID, "userId": "user-43"},
-            ]},
-            answer={"results": [
-                {"status": 201, "body": REDEMPTION | {"durability": "fsynced"}},
-                {"status": 409, "body": {
-                    "type": "/problems/out_of_stock", "title": "The book has no coupons left.", "status": 409,
-                    "detail": "The book has no coupons left.", "instance": "/requests/4f1c", "code": "out_of_stock",
-                    "requestId": "4f1c",
-                }},
-            ]},
-            refusals="outcome_unknown", counted=True, idempotent=True, durable=True,
-        ),
-    )  # fmt: skip
+        **describe_hot("runBatch", _TEXTS, body=Batch, durable=True, kept_by_api=True),
+    )
     async def run(self, request: Request[Any, Any, Any]) -> Response[Results]:
         """Run the operations in order, each on its own: one that is refused or malformed has a problem as its result,
         and does not affect the others. `assign` takes either `code` or `bookId`. Scope `checkout`.

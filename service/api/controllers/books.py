@@ -10,7 +10,7 @@ from litestar.params import PathParameter
 from service.access.caller import Caller
 from service.api.configuration_writes import Change, settle_keys
 from service.api.context import Context
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_change, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import book_requests
@@ -87,7 +87,7 @@ class Books(Controller):
 
     @post(
         ["/books", "/coupons"],
-        **describe(
+        **describe_action(
             "createBook",
             "Create a book",
             "Books",
@@ -96,7 +96,6 @@ class Books(Controller):
             example=_CREATE,
             answer=EXAMPLE,
             refusals="pattern_too_small too_many_jobs outcome_unknown",
-            idempotent=True,
             located=True,
         ),
     )
@@ -118,7 +117,7 @@ class Books(Controller):
 
     @get(
         ["/books", "/coupons"],
-        **describe(
+        **describe_read(
             "listBooks",
             "List books",
             "Books",
@@ -139,7 +138,7 @@ class Books(Controller):
 
     @get(
         "/books/{bookId:str}",
-        **describe("getBook", "Read a book", "Books", answer=EXAMPLE, refusals="book_not_found"),
+        **describe_read("getBook", "Read a book", "Books", answer=EXAMPLE, refusals="book_not_found"),
     )
     async def read(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:
         """A book. Scope `manage`."""
@@ -149,7 +148,7 @@ class Books(Controller):
 
     @patch(
         "/books/{bookId:str}",
-        **describe(
+        **describe_change(
             "patchBook",
             "Change a book",
             "Books",

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Controller, Request, Response, post
 
 from service.api.configuration_writes import Change
-from service.api.documented import describe
+from service.api.documented import describe_action
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
@@ -53,7 +53,7 @@ class TestClock(Controller):
     @post(
         "/",
         status_code=200,
-        **describe(
+        **describe_action(
             "setTestClock",
             "Set a test workspace's clock",
             "Workspace",
@@ -61,7 +61,6 @@ class TestClock(Controller):
             example={"now": "2026-11-27T00:00:00Z"},
             answer={"now": "2026-11-27T00:00:00.000Z"},
             refusals="outcome_unknown",
-            idempotent=True,
         ),
     )
     async def set(self, request: Request[Any, Any, Any]) -> Response[Clock]:

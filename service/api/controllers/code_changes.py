@@ -9,7 +9,7 @@ from service.api.configuration_writes import check_open
 from service.api.controllers import jobs
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
-from service.api.documented import describe
+from service.api.documented import describe_action
 from service.api.idempotency import ActionResult, read_key, run_once
 from service.api.reading import parse_id, read_json_body, unpack_request
 from service.domain import field_types
@@ -41,7 +41,7 @@ class CodeChanges(Controller):
     @post(
         "/{bookId:str}/codes/change",
         status_code=202,
-        **describe(
+        **describe_action(
             "changeCodes",
             "Change many codes",
             "Codes",
@@ -51,7 +51,6 @@ class CodeChanges(Controller):
             answer=jobs.CHANGE_EXAMPLE,
             answers={200: (MatchingCodes, "The result of a dry run.", _MATCHING)},
             refusals="book_not_found month_detached too_many_jobs",
-            idempotent=True,
             located=True,
         ),
     )

@@ -17,7 +17,7 @@ from service.api.controllers import jobs
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
 from service.api.csv_rows import MEDIA_TYPE
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_change, describe_read
 from service.api.idempotency import ActionResult, Stream, read_key, run_once
 from service.api.reading import (
     UPLOAD_BYTES,
@@ -144,7 +144,7 @@ class Codes(Controller):
     @post(
         "/books/{bookId:str}/codes",
         status_code=200,
-        **describe(
+        **describe_action(
             "uploadCodes",
             "Upload codes",
             "Codes",
@@ -153,7 +153,6 @@ class Codes(Controller):
             example=_CODES,
             answer=_UPLOADED,
             refusals="book_not_found month_detached outcome_unknown",
-            idempotent=True,
         ),
     )
     async def upload(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Uploaded]:
@@ -185,7 +184,7 @@ class Codes(Controller):
         "/books/{bookId:str}/codes/rejected.csv",
         status_code=200,
         media_type=MEDIA_TYPE,
-        **describe(
+        **describe_change(
             "checkCodes", "List the lines that an upload would reject", "Codes", query=CsvOptions,
             body={"application/json": UploadCodes} | _TEXTS, example=_CODES,
             answer="line,reason,text\r\n3,code: must have 4 to 64 of A-Z a-z 0-9 - _,no code\r\n",
@@ -206,7 +205,7 @@ class Codes(Controller):
 
     @get(
         "/books/{bookId:str}/codes",
-        **describe(
+        **describe_read(
             "listCodes", "List a book's codes", "Codes", query=ListCodes,
             answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
         ),
@@ -232,7 +231,7 @@ class Codes(Controller):
     @post(
         "/coupons/codes",
         status_code=200,
-        **describe(
+        **describe_action(
             "uploadCoupons",
             "Upload codes to the book that the body names",
             "Codes",
@@ -240,7 +239,6 @@ class Codes(Controller):
             example={"bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"} | _CODES,
             answer=_UPLOADED,
             refusals="book_not_found month_detached outcome_unknown",
-            idempotent=True,
         ),
     )
     async def upload_of(self, request: Request[Any, Any, Any]) -> Response[Uploaded]:
@@ -255,7 +253,7 @@ class Codes(Controller):
     @post(
         "/books/{bookId:str}/codes/generate",
         status_code=202,
-        **describe(
+        **describe_action(
             "generateCodes",
             "Generate codes",
             "Codes",
@@ -263,7 +261,6 @@ class Codes(Controller):
             example={"count": 100000, "codePattern": "VIP-########"},
             answer=jobs.EXAMPLE,
             refusals="book_not_found month_detached pattern_too_small too_many_jobs",
-            idempotent=True,
             located=True,
         ),
     )

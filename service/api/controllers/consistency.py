@@ -8,7 +8,7 @@ from litestar import Controller, Request, Response, get, post
 from service.api.configuration_writes import check_open
 from service.api.context import Context
 from service.api.controllers import jobs
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.readiness import state_of
 from service.api.reading import read_json_body, unpack_request
@@ -79,7 +79,7 @@ class ConsistencyChecks(Controller):
 
     @get(
         "/consistency",
-        **describe("getConsistency", "Read the lag and the differences", "Operators", answer=_CONSISTENCY),
+        **describe_read("getConsistency", "Read the lag and the differences", "Operators", answer=_CONSISTENCY),
     )
     async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
         """The lag of the workspace's partition, and the workspace's last comparison. Scope `operate`."""
@@ -109,7 +109,7 @@ class ConsistencyChecks(Controller):
     @post(
         "/reconcile",
         status_code=202,
-        **describe(
+        **describe_action(
             "startReconcile",
             "Compare Redis with Postgres",
             "Operators",
@@ -117,7 +117,6 @@ class ConsistencyChecks(Controller):
             example={"repair": False},
             answer=_JOB,
             refusals="reconcile_running",
-            idempotent=True,
             located=True,
         ),
     )

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from service.access.caller import resolve_user
 from service.api.configuration_writes import Change
-from service.api.documented import describe
+from service.api.documented import describe_change, describe_read
 from service.api.hot_path import perform_decoded
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
@@ -42,7 +42,7 @@ class Coupons(Controller):
 
     @get(
         "/{code:str}/validate",
-        **describe(
+        **describe_read(
             "validateCode", "Validate a coupon by its address", "Coupons", query=ValidateQuery, counted=True,
             answer={"valid": False, "reasons": ["expired"], "discountAmount": None, "finalAmount": None,
                     "coupon": COUPON | {"status": "expired"}},
@@ -61,7 +61,7 @@ class Coupons(Controller):
 
     @patch(
         "/{code:str}",
-        **describe(
+        **describe_change(
             "patchCoupon", "Change a coupon", "Coupons", body=PatchCoupon, example={"status": "inactive"},
             answer=COUPON | {"status": "inactive"}, refusals="coupon_not_found month_detached outcome_unknown",
         ),

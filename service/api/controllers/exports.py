@@ -14,7 +14,7 @@ from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_at_replica
 from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_rows
 from service.api.csv_stream import CsvFile
-from service.api.documented import describe
+from service.api.documented import describe_read
 from service.api.reading import parse_id, unpack_request
 from service.domain.configuration import BookRow
 from service.domain.times import from_ms
@@ -64,7 +64,7 @@ class Exports(Controller):
     @get(
         "/books/{bookId:str}/codes.csv",
         media_type=MEDIA_TYPE,
-        **describe(
+        **describe_read(
             "exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE, lagging=True,
             refusals="book_not_found month_detached",
         ),
@@ -79,7 +79,7 @@ class Exports(Controller):
     @get(
         "/books/{bookId:str}/redemptions.csv",
         media_type=MEDIA_TYPE,
-        **describe(
+        **describe_read(
             "exportRedemptions", "Export a book's redemptions", "Redemptions", answer=_REDEMPTIONS_EXAMPLE,
             lagging=True, refusals="book_not_found month_detached",
         ),

@@ -6,7 +6,7 @@ from litestar import Controller, Request, Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.api.auth import OPEN
-from service.api.documented import describe
+from service.api.documented import describe_open
 from service.api.readiness import Ready, check_readiness
 from service.domain.field_types import Answer
 
@@ -36,7 +36,7 @@ class Operating(Controller):
 
     @get(
         "/health/live",
-        **describe("getLive", "Is the process alive", "Operators", answer={"status": "live"}, open_to_all=True),
+        **describe_open("getLive", "Is the process alive", "Operators", answer={"status": "live"}),
     )
     async def live(self) -> Live:
         """Checks no other part of the service. No credentials."""
@@ -44,7 +44,7 @@ class Operating(Controller):
 
     @get(
         "/health/ready",
-        **describe(
+        **describe_open(
             "getReady",
             "Check whether the service is ready",
             "Operators",
@@ -54,7 +54,6 @@ class Operating(Controller):
                 "partitions": [{"partition": 3, "reason": "closed"}],
             },
             answers={503: (Ready, "The process serves no partition; `partitions` has the reasons.")},
-            open_to_all=True,
         ),
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:

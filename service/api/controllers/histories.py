@@ -15,7 +15,7 @@ from service.api.controllers.books import BookId
 from service.api.controllers.consistency import lag_s
 from service.api.controllers.coupons import Code
 from service.api.controllers.users import UserIdPath, check_user
-from service.api.documented import describe
+from service.api.documented import describe_read
 from service.api.hot_path import call_without_body
 from service.api.reading import Listing, parse_id, unpack_request
 from service.api.recall import decide
@@ -83,7 +83,7 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/stats",
-        **describe("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
+        **describe_read("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
     )
     async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
         """Live counts. Scope `manage`."""
@@ -92,7 +92,7 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/redemptions",
-        **describe(
+        **describe_read(
             "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
             answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
         ),
@@ -105,7 +105,7 @@ class Histories(Controller):
 
     @get(
         "/users/{userId:str}/redemptions",
-        **describe(
+        **describe_read(
             "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
             answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, detached=True, refusals="not_found",
         ),
@@ -118,7 +118,7 @@ class Histories(Controller):
 
     @get(
         "/coupons/{code:str}/redemptions",
-        **describe(
+        **describe_read(
             "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
             answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True,
             refusals="coupon_not_found month_detached",
@@ -132,7 +132,7 @@ class Histories(Controller):
 
     @get(
         "/users/{userId:str}/coupons",
-        **describe(
+        **describe_read(
             "listUserCoupons", "List a user's coupons", "Users", query=ListCoupons,
             answer={"items": [COUPON], "nextCursor": None}, lagging=True, detached=True, refusals="not_found",
         ),

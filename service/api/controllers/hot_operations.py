@@ -6,7 +6,7 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler, get, post
 from litestar.params import PathParameter
 
-from service.api.documented import describe
+from service.api.documented import describe_hot
 from service.api.hot_path import perform, perform_decoded
 from service.api.reading import parse_query
 from service.operations.table import ROWS, Row
@@ -54,17 +54,11 @@ async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> 
 
 def _describe_row(row: Row, *, with_body: bool) -> dict[str, Any]:
     operation, texts = row.operation, row.operation.texts
-    return describe(
+    return describe_hot(
         row.operation_id,
-        texts.summary,
-        texts.tag,
+        texts,
         body=operation.request if with_body else None,
-        example=texts.example,
-        answer=texts.answer,
         answers={200: (operation.answer, texts.repeated)} if texts.repeated else None,
-        refusals=texts.refusals,
-        idempotent=texts.keyed,
         durable=operation.durable,
-        hot=True,
         roles=row.roles,
     )

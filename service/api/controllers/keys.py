@@ -10,7 +10,7 @@ from litestar.params import PathParameter
 
 from service.api.configuration_writes import settle_keys
 from service.api.context import Context
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_change, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import field_types
@@ -119,14 +119,13 @@ class Keys(Controller):
 
     @post(
         "/",
-        **describe(
+        **describe_action(
             "createKey",
             "Create a key",
             "Keys",
             body=CreateKey,
             example={"name": "web shop", "scopes": ["checkout"]},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
-            idempotent=True,
             located=True,
         ),
     )
@@ -154,7 +153,7 @@ class Keys(Controller):
 
     @post(
         "/{keyId:str}/rotate",
-        **describe(
+        **describe_action(
             "rotateKey",
             "Rotate a key",
             "Keys",
@@ -162,7 +161,6 @@ class Keys(Controller):
             example={"overlapSeconds": 3600},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
             refusals="not_found",
-            idempotent=True,
             located=True,
         ),
     )
@@ -183,7 +181,9 @@ class Keys(Controller):
 
     @get(
         "/",
-        **describe("listKeys", "List keys", "Keys", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}),
+        **describe_read(
+            "listKeys", "List keys", "Keys", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
+        ),
     )
     async def page(self, request: Request[Any, Any, Any]) -> KeyPage:
         """Keys that are not revoked, newest first. Scope `operate`."""
@@ -195,7 +195,7 @@ class Keys(Controller):
 
     @patch(
         "/{keyId:str}",
-        **describe(
+        **describe_change(
             "patchKey",
             "Change a key's limits",
             "Keys",
@@ -213,7 +213,7 @@ class Keys(Controller):
         await settle_keys(context)
         return Key.from_row(row)
 
-    @delete("/{keyId:str}", **describe("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
+    @delete("/{keyId:str}", **describe_change("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
     async def revoke(self, request: Request[Any, Any, Any], key_id: KeyId) -> None:
         """Revoke a key. No process accepts it after this response. Scope `operate`."""
         caller, context, _ = unpack_request(request)

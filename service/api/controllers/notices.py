@@ -6,7 +6,7 @@ from litestar import Controller, Request, Response, get
 
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
-from service.api.documented import describe
+from service.api.documented import describe_read
 from service.api.reading import Listing, parse_id, unpack_request
 from service.domain.field_types import Answer
 from service.domain.times import from_ms
@@ -39,7 +39,7 @@ class Notices(Controller):
 
     @get(
         "/{bookId:str}/notices",
-        **describe(
+        **describe_read(
             "listBookNotices", "List a book's notices", "Books", query=Listing,
             answer={"items": [_NOTICE], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
         ),

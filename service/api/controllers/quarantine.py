@@ -8,7 +8,7 @@ from litestar import Controller, Request, Response, get, post
 from litestar.params import PathParameter
 
 from service.access.caller import Caller
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, read_json_body, unpack_request
 from service.domain import field_types
@@ -96,7 +96,7 @@ class QuarantineEvents(Controller):
     path = "/v1/ops/quarantine"
 
     @get(
-        **describe("listQuarantine", "List events in quarantine", "Operators", query=Listing,
+        **describe_read("listQuarantine", "List events in quarantine", "Operators", query=Listing,
                      answer={"items": [_EXAMPLE], "nextCursor": None}),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any]) -> QuarantinePage:
@@ -112,9 +112,9 @@ class QuarantineEvents(Controller):
     @post(
         "/{eventId:str}",
         status_code=202,
-        **describe("resolveQuarantined", "Resolve an event in quarantine", "Operators", body=ResolveQuarantined,
+        **describe_action("resolveQuarantined", "Resolve an event in quarantine", "Operators", body=ResolveQuarantined,
                      example={"choice": "settle"}, answer=_EXAMPLE | {"ordered": "settle"},
-                     refusals="event_not_found choice_not_possible", idempotent=True),
+                     refusals="event_not_found choice_not_possible"),
     )  # fmt: skip
     async def resolve(self, request: Request[Any, Any, Any], event_id: EventName) -> Response[QuarantinedEvent]:
         """Order what a worker does with the event. When it is done, the event is no longer listed, and a comparison

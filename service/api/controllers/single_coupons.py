@@ -11,7 +11,7 @@ from service.api.configuration_writes import Change
 from service.api.context import Context
 from service.api.controllers import books
 from service.api.controllers.histories import read_coupon
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, read_json_body, unpack_request
 from service.domain.book_requests import Book, render_book
@@ -49,10 +49,10 @@ class SingleCoupons(Controller):
 
     @post(
         "/user-specific",
-        **describe(
+        **describe_action(
             "createUserSpecific", "Create a coupon for one user", "Coupons", body=UserSpecific,
             example={"userId": "user-42", "code": "SUMMER-7QX2"} | _DISCOUNT, answer=_EXAMPLE, refusals=_REFUSALS,
-            idempotent=True, located=True,
+            located=True,
         ),
     )  # fmt: skip
     async def user_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
@@ -61,10 +61,10 @@ class SingleCoupons(Controller):
 
     @post(
         "/time-specific",
-        **describe(
+        **describe_action(
             "createTimeSpecific", "Create a coupon for a period of time", "Coupons", body=TimeSpecific,
             example={"code": "SUMMER-7QX2"} | _WINDOW | _DISCOUNT, answer=_OPEN | {"maxRedemptions": None},
-            refusals=_REFUSALS, idempotent=True, located=True,
+            refusals=_REFUSALS, located=True,
         ),
     )  # fmt: skip
     async def time_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
@@ -75,10 +75,9 @@ class SingleCoupons(Controller):
 
     @post(
         "/generate",
-        **describe(
+        **describe_action(
             "generateCoupon", "Create a coupon", "Coupons", body=Generated,
-            example={"discountType": "fixed", "discountValue": "5.00"}, answer=_OPEN, refusals=_REFUSALS,
-            idempotent=True, located=True,
+            example={"discountType": "fixed", "discountValue": "5.00"}, answer=_OPEN, refusals=_REFUSALS, located=True,
         ),
     )  # fmt: skip
     async def generate(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
@@ -87,7 +86,7 @@ class SingleCoupons(Controller):
 
     @get(
         "/active/time-specific",
-        **describe(
+        **describe_read(
             "listActiveTimeSpecific", "List the time-specific coupons valid now", "Coupons", query=Listing,
             answer={"items": [_OPEN], "nextCursor": None},
         ),

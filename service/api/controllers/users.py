@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from service.access.caller import Caller, resolve_user
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_change, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, read_json_body, unpack_request
 from service.domain import field_types
@@ -87,7 +87,7 @@ class Users(Controller):
 
     @post(
         "/",
-        **describe(
+        **describe_action(
             "createUser",
             "Create a user",
             "Users",
@@ -97,7 +97,6 @@ class Users(Controller):
             answers={200: (User, "The user exists and is unchanged.")},
             located=True,
             refusals="outcome_unknown",
-            idempotent=True,
         ),
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[User]:
@@ -117,7 +116,9 @@ class Users(Controller):
 
     @get(
         "/",
-        **describe("listUsers", "List users", "Users", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}),
+        **describe_read(
+            "listUsers", "List users", "Users", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
+        ),
     )
     async def page(self, request: Request[Any, Any, Any]) -> UserPage:
         """Created users, newest first. Scope `checkout` or `manage`."""
@@ -131,7 +132,7 @@ class Users(Controller):
         next_cursor = page_cursors.USERS.encode_next(rows, params.limit, lambda placed: (placed[1],))
         return UserPage(items=items, next_cursor=next_cursor)
 
-    @get("/{userId:str}", **describe("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
+    @get("/{userId:str}", **describe_read("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
         """A user. One that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
         caller, context, _ = unpack_request(request)
@@ -141,7 +142,7 @@ class Users(Controller):
 
     @patch(
         "/{userId:str}",
-        **describe(
+        **describe_change(
             "patchUser",
             "Change a user",
             "Users",
@@ -168,7 +169,7 @@ class Users(Controller):
 
     @delete(
         "/{userId:str}",
-        **describe("deleteUser", "Delete a user's data", "Users", refusals="not_found behind outcome_unknown"),
+        **describe_change("deleteUser", "Delete a user's data", "Users", refusals="not_found behind outcome_unknown"),
     )
     async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
         """Replace the user's id with a pseudonym in all stored data, and remove IP addresses and user agents. Later

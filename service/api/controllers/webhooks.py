@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.api.documented import describe
+from service.api.documented import describe_action, describe_change, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain.errors import Refusal, invalid
@@ -145,9 +145,9 @@ class Webhooks(Controller):
 
     @post(
         "/",
-        **describe(
+        **describe_action(
             "createWebhook", "Create a webhook", "Webhooks", body=CreateWebhook,
-            example={"url": _EXAMPLE["url"], "events": _EXAMPLE["events"]}, answer=_NEW, idempotent=True, located=True,
+            example={"url": _EXAMPLE["url"], "events": _EXAMPLE["events"]}, answer=_NEW, located=True,
         ),
     )  # fmt: skip
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewWebhook]:
@@ -167,7 +167,7 @@ class Webhooks(Controller):
 
     @get(
         "/",
-        **describe(
+        **describe_read(
             "listWebhooks", "List webhooks", "Webhooks", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
         ),
     )
@@ -181,7 +181,7 @@ class Webhooks(Controller):
 
     @get(
         "/{webhookId:str}",
-        **describe("getWebhook", "Read a webhook", "Webhooks", answer=_EXAMPLE, refusals="not_found"),
+        **describe_read("getWebhook", "Read a webhook", "Webhooks", answer=_EXAMPLE, refusals="not_found"),
     )
     async def read(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """A webhook. Scope `operate`."""
@@ -190,7 +190,7 @@ class Webhooks(Controller):
 
     @patch(
         "/{webhookId:str}",
-        **describe(
+        **describe_change(
             "patchWebhook", "Change a webhook", "Webhooks", body=PatchWebhook, example={"status": "inactive"},
             answer=_EXAMPLE, refusals="not_found",
         ),
@@ -209,7 +209,9 @@ class Webhooks(Controller):
         ]
         return Webhook.from_row(await webhook_rows.patch_webhook(context.pool, caller.workspace, webhook, *values))  # type: ignore[arg-type]
 
-    @delete("/{webhookId:str}", **describe("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found"))
+    @delete(
+        "/{webhookId:str}", **describe_change("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found")
+    )
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
         """Delete a webhook and its pending deliveries. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -219,9 +221,9 @@ class Webhooks(Controller):
     @post(
         "/{webhookId:str}/rotate",
         status_code=200,
-        **describe(
+        **describe_action(
             "rotateWebhookSecret", "Rotate a webhook's secret", "Webhooks", body=RotateSecret, example={},
-            answer=_NEW, refusals="not_found", idempotent=True,
+            answer=_NEW, refusals="not_found",
         ),
     )  # fmt: skip
     async def rotate(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[NewWebhook]:
@@ -242,9 +244,9 @@ class Webhooks(Controller):
     @post(
         "/{webhookId:str}/test",
         status_code=202,
-        **describe(
+        **describe_action(
             "testWebhook", "Send a test event", "Webhooks", body=Nothing, example={}, answer=_DELIVERY,
-            refusals="not_found", idempotent=True,
+            refusals="not_found",
         ),
     )  # fmt: skip
     async def test(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[Delivery]:
@@ -262,7 +264,7 @@ class Webhooks(Controller):
 
     @get(
         "/{webhookId:str}/deliveries",
-        **describe(
+        **describe_read(
             "listDeliveries", "List a webhook's deliveries", "Webhooks", query=Listing, refusals="not_found",
             answer={"items": [_DELIVERY], "nextCursor": None},
         ),
@@ -278,7 +280,7 @@ class Webhooks(Controller):
 
     @get(
         "/{webhookId:str}/deliveries/{deliveryId:str}",
-        **describe(
+        **describe_read(
             "getDelivery", "Read a delivery", "Webhooks", refusals="not_found", answer=_DELIVERY | {"payload": _PAYLOAD}
         ),
     )
@@ -295,9 +297,9 @@ class Webhooks(Controller):
     @post(
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",
         status_code=202,
-        **describe(
+        **describe_action(
             "redeliver", "Send a delivery again", "Webhooks", body=Nothing, example={}, answer=_DELIVERY,
-            refusals="not_found", idempotent=True,
+            refusals="not_found",
         ),
     )  # fmt: skip
     async def redeliver(

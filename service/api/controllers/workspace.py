@@ -8,7 +8,7 @@ from litestar import Controller, Request, get, patch
 from msgspec import UNSET, UnsetType
 
 from service.api.configuration_writes import Change, settle_keys
-from service.api.documented import describe
+from service.api.documented import describe_change, describe_read
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.configuration import DEFAULT_ORDER_DAYS
@@ -122,7 +122,7 @@ class Workspace(Answer, kw_only=True):
 class Settings(Controller):
     path = "/v1/workspace"
 
-    @get("/", **describe("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
+    @get("/", **describe_read("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
     async def read(self, request: Request[Any, Any, Any]) -> Workspace:
         """The workspace's settings. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -130,7 +130,7 @@ class Settings(Controller):
 
     @patch(
         "/",
-        **describe(
+        **describe_change(
             "patchWorkspace",
             "Change the settings",
             "Workspace",
