@@ -33,9 +33,9 @@ class Uncompared(Unusable):
 @click.command(epilog="Example: scrip reconcile --repair")
 @click.option("--repair", is_flag=True, help="Repair differences in Redis from Postgres.")
 @click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
-@click.option("--job", is_flag=True, hidden=True, help="Run the partition's waiting job.")
+@click.option("--job", metavar="FENCE", type=int, hidden=True, help="Run the partition's job, under this fence.")
 @click.option("--turn", is_flag=True, hidden=True, help="Run as the worker's scheduled comparison.")
-def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> None:
+def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool) -> None:
     """Compare Redis with Postgres, while requests go on.
 
     Events in the outbox that are not recorded yet are never changed. Exits with 0 if nothing differs any more, 1 if
@@ -45,9 +45,12 @@ def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> Non
 
     settings = config.load()
     logs.configure(settings, "reconcile")
-    if job or turn:
+    if turn or job is not None:
         os.nice(NICENESS)
-    work = _run_job(settings, partition or 0) if job else _compare_all(settings, partition, repair, turn)
+    if job is not None:
+        work = _run_job(settings, partition or 0, job)
+    else:
+        work = _compare_all(settings, partition, repair, turn)
     sys.exit(asyncio.run(work))
 
 
@@ -157,13 +160,13 @@ async def _connect_replica(settings: "Settings") -> "AsyncIterator[asyncpg.Pool 
         yield pool
 
 
-async def _run_job(settings: "Settings", partition: int) -> int:
-    """Run the partition's waiting job and return the exit code, which is 0 also if another process runs the job."""
+async def _run_job(settings: "Settings", partition: int, fence: int) -> int:
+    """Run the partition's waiting job and return the exit code, which is 0 also if there is none."""
     from service.reconcile.comparison_job import run_job
 
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         compare = partial(_compare, redis_url, pool, partition, replica=replica)
-        return await run_job(pool, partition, compare)
+        return await run_job(pool, partition, fence, compare)
 
 
 def _render_table(outcome: "Outcome", listed: list[str]) -> str:

@@ -1,24 +1,22 @@
 """A comparison of one workspace that the API ordered, as a job."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
-from uuid import UUID, uuid4
 
 import asyncpg
 import click
 import structlog
 
 from service.record.config import job_rows
-from service.record.config.job_rows import JobRow, LostLease, Reconciling
+from service.record.config.job_rows import JobRow, JobStopped, Reconciling
 
 if TYPE_CHECKING:
     from service.reconcile.comparison import Outcome
 
-LEASE_S = 10
-RENEW_S = LEASE_S / 4
+STORE_S = 2.5
+"""Between two times that the progress is stored."""
 
 log = structlog.get_logger()
 
@@ -32,38 +30,32 @@ class _Progress:
         self.done, self.total = done, total
 
 
-async def run_job(pool: asyncpg.Pool, partition: int, compare: Callable[..., Awaitable["Outcome"]]) -> int:
+async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Callable[..., Awaitable["Outcome"]]) -> int:
     """Take a waiting comparison job of the partition and run it; a failure becomes the job's error. Return 1 if
     the job must be retried, else 0."""
-    token = uuid4()
-    job = await job_rows.take_job(pool, partition, token, LEASE_S, "reconcile")
+    job = await job_rows.take_job(pool, partition, fence, "reconcile")
     if job is None:
         return 0
     progress = _Progress(0, job.requested)
-    renewing = asyncio.create_task(_renew(pool, job, token, progress))
+    storing = asyncio.create_task(_store(pool, job, fence, progress))
     repair = cast("Reconciling", job.parameters).repair
     try:
         await compare(repair=repair, workspace=job.workspace, progress=progress.set)
-        await job_rows.size_job(pool, job.job_id, token, progress.total, progress.total, LEASE_S)
-        await job_rows.end_job(pool, job.job_id, token)
+        await job_rows.size_job(pool, job, fence, progress.total, progress.total)
+        await job_rows.end_job(pool, job, fence)
     except click.ClickException as failed:
         if failed.message.startswith("reconcile_running"):  # wait for the scheduled comparison of the partition
-            await job_rows.release_job(pool, job.job_id, token)
             return 1
-        await job_rows.end_job(pool, job.job_id, token, [failed.message])
-    except LostLease:
-        log.warning("job_lease_lost", job_id=str(job.job_id))
-    except BaseException:
-        with contextlib.suppress(Exception):  # the lease expires
-            await asyncio.shield(job_rows.release_job(pool, job.job_id, token))
-        raise
+        await job_rows.end_job(pool, job, fence, [failed.message])
+    except JobStopped:
+        log.warning("job_stopped", job_id=str(job.job_id))
     finally:
-        renewing.cancel()
-        await asyncio.gather(renewing, return_exceptions=True)
+        storing.cancel()
+        await asyncio.gather(storing, return_exceptions=True)
     return 0
 
 
-async def _renew(pool: asyncpg.Pool, job: JobRow, token: UUID, progress: _Progress) -> None:
+async def _store(pool: asyncpg.Pool, job: JobRow, fence: int, progress: _Progress) -> None:
     while True:
-        await asyncio.sleep(RENEW_S)
-        await job_rows.size_job(pool, job.job_id, token, progress.done, progress.total, LEASE_S)
+        await asyncio.sleep(STORE_S)
+        await job_rows.size_job(pool, job, fence, progress.done, progress.total)

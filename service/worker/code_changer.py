@@ -25,10 +25,10 @@ from service.operations.unassign import UnassignRequest
 from service.record.config import job_rows
 from service.record.config.code_pages import find_codes, missing_codes
 from service.record.config.code_rows import configure_codes
-from service.record.config.job_rows import DecidedUser, JobRow, LostLease, Page
+from service.record.config.job_rows import DecidedUser, JobRow, JobStopped, Page
 from service.record.config.retirements import bring_back
 from service.worker.code_assigner import Decide, assign_page
-from service.worker.job_runner import LEASE_S, JobRunner
+from service.worker.job_runner import JobRunner
 from service.worker.projection_catchup import runner_of
 from service.worker.projector import log_skipped_code, project_version
 
@@ -40,7 +40,7 @@ DECIDED_A_CALL = 20
 """Scripts that go out together: bounds how long other requests wait to about a millisecond."""
 
 
-def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeChanger":
+def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts, fence: int) -> "CodeChanger":
     """A changer that leaves the rest of the time to others."""
     pace = Pace(SHARE)
 
@@ -55,14 +55,14 @@ def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> "CodeCha
         return replies
 
     projector = RedisProjector(runner_of(server, scripts), log_skipped_code, CODES_A_RUN, pace)
-    return CodeChanger(pool, projector, server.partition, decide)
+    return CodeChanger(pool, projector, server.partition, fence, decide)
 
 
 class CodeChanger(JobRunner):
     """1. Find the next codes that match the job's filter, from the newest to the oldest.
     2. Switch or expiry: in one transaction, draw the next configuration version, change the codes, store the result of
-       each, advance the job and renew its lease. Project the codes into Redis while the next are changed. If the
-       worker dies first, ProjectionCatchUp projects them.
+       each, and advance the job. Project the codes into Redis while the next are changed. If the worker dies first,
+       ProjectionCatchUp projects them.
     3. Release: store the codes in the job, run the script of the single request for each, then store results and
        progress in one transaction. A worker that continues runs the scripts of the stored codes again: a code that is
        no longer assigned was released by the worker that died.
@@ -73,47 +73,47 @@ class CodeChanger(JobRunner):
 
     kind, task = "change", "changing"
 
-    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, decide: Decide) -> None:
-        super().__init__(pool, partition)
+    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int, decide: Decide) -> None:
+        super().__init__(pool, partition, fence)
         self._projector, self._decide_all = projector, decide
 
-    async def _work(self, job: JobRow, token: UUID, ends: float) -> bool:
+    async def _work(self, job: JobRow, ends: float) -> bool:
         """Change codes. Raises Refusal `month_detached`."""
         book, change, before = cast("int", job.book), cast("CodeChange", job.parameters), job.before
         await bring_back(self._pool, job.workspace, book)
         decides = change.action in ("assign", "release")
         if job.pending is not None:
-            before = await self._decide(job, token, job.pending, is_repeat=True)
+            before = await self._decide(job, job.pending, is_repeat=True)
         async with SerialRunner() as projecting:
             while before > 0:
                 size = DECIDED if decides else CONFIGURED
                 page = await find_codes(self._pool, job.workspace, book, change.filter, before, size)
                 if not decides:
-                    before = await self._configure(job, token, page, projecting)
+                    before = await self._configure(job, page, projecting)
                 else:
                     if page.codes:
-                        await job_rows.keep_pending(self._pool, job.job_id, token, page, LEASE_S)
-                    before = await self._decide(job, token, page)
+                        await job_rows.keep_pending(self._pool, job, self._fence, page)
+                    before = await self._decide(job, page)
                 if time.monotonic() >= ends:
                     break
         return before == 0
 
-    async def _configure(self, job: JobRow, token: UUID, page: PendingCodes, projecting: SerialRunner) -> int:
+    async def _configure(self, job: JobRow, page: PendingCodes, projecting: SerialRunner) -> int:
         """Change the switch or expiry of a page's codes; return the cursor after them."""
         if not page.codes:
-            return await self._store(job, token, page, [])
-        status, version, rows = await configure_codes(self._pool, job, token, page, LEASE_S)
+            return await self._store(job, page, [])
+        status, version, rows = await configure_codes(self._pool, job, self._fence, page)
         about = (job.workspace, self._partition, version, rows)
         await projecting.put(partial(project_version, self._projector, *about))
         return _go_on(job, status, page.last)
 
-    async def _decide(self, job: JobRow, token: UUID, page: PendingCodes, is_repeat: bool = False) -> int:
+    async def _decide(self, job: JobRow, page: PendingCodes, is_repeat: bool = False) -> int:
         """Let scripts decide a page's codes; return the cursor after them."""
         if cast("CodeChange", job.parameters).action == "assign":
-            return await self._assign(job, token, page)
-        return await self._release(job, token, page, is_repeat)
+            return await self._assign(job, page)
+        return await self._release(job, page, is_repeat)
 
-    async def _release(self, job: JobRow, token: UUID, page: PendingCodes, is_repeat: bool) -> int:
+    async def _release(self, job: JobRow, page: PendingCodes, is_repeat: bool) -> int:
         """Release a page's codes; return the cursor after them."""
         call = Call(Caller(None, job.workspace, UUID(int=0), job.partition, "live", frozenset({"manage"})))
         results = list[CodeResult]()
@@ -122,9 +122,9 @@ class CodeChanger(JobRunner):
             commands = [begin_decoded(UNASSIGN, call, code, UnassignRequest()) for code in some]
             replies = await self._decide_all(commands)
             results += [_release_of(code, reply, is_repeat) for code, reply in zip(some, replies, strict=True)]
-        return await self._store(job, token, page, results)
+        return await self._store(job, page, results)
 
-    async def _assign(self, job: JobRow, token: UUID, page: PendingCodes) -> int:
+    async def _assign(self, job: JobRow, page: PendingCodes) -> int:
         """Assign a page's codes to users; return the cursor after them, 0 if each user is decided."""
         users = await job_rows.read_undecided(self._pool, job.job_id)
         decided = await assign_page(job, users, page.codes, self._decide_all)
@@ -135,21 +135,21 @@ class CodeChanger(JobRunner):
             ]
         last = page.last if len(decided) < len(users) else 0
         async with self._pool.acquire() as connection, connection.transaction():
-            status = await job_rows.store_decided(connection, job.job_id, token, LEASE_S, last, decided)
+            status = await job_rows.store_decided(connection, job, self._fence, last, decided)
         return _go_on(job, status, last)
 
-    async def _store(self, job: JobRow, token: UUID, page: PendingCodes, results: Sequence[CodeResult]) -> int:
+    async def _store(self, job: JobRow, page: PendingCodes, results: Sequence[CodeResult]) -> int:
         missing = missing_codes(cast("CodeChange", job.parameters).filter, page)
         worked = Page(page.examined, page.last, [*missing, *results])
         async with self._pool.acquire() as connection, connection.transaction():
-            status = await job_rows.store_page(connection, job.job_id, token, LEASE_S, worked)
+            status = await job_rows.store_page(connection, job, self._fence, worked)
         return _go_on(job, status, page.last)
 
 
 def _go_on(job: JobRow, status: str, last: int) -> int:
-    """The cursor. Raises LostLease if the job was paused or cancelled meanwhile."""
+    """The cursor. Raises JobStopped if the job was paused or cancelled meanwhile."""
     if status != "running":
-        raise LostLease(job.job_id)
+        raise JobStopped(job.job_id)
     return last
 
 

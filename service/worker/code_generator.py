@@ -3,7 +3,6 @@
 from functools import partial
 from time import monotonic
 from typing import cast
-from uuid import UUID
 
 import asyncpg
 
@@ -16,7 +15,7 @@ from service.record.config.code_rows import insert_codes
 from service.record.config.job_rows import Generation, JobRow, advance_job
 from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
-from service.worker.job_runner import LEASE_S, JobRunner
+from service.worker.job_runner import JobRunner
 from service.worker.projector import project_version
 
 MAX_EMPTY_DRAWS = 20
@@ -25,24 +24,24 @@ MAX_EMPTY_DRAWS = 20
 
 class Generator(JobRunner):
     """1. Draw the missing codes, at most 5,000 at a time.
-    2. In one transaction: draw the next configuration version, insert the new codes, advance the job and renew its
-       lease. A worker that has lost the lease commits nothing.
+    2. In one transaction: draw the next configuration version, insert the new codes, advance the job. A
+       worker that has lost the partition's lease commits nothing.
     3. Project the codes into Redis while drawing the next. If the worker dies first, ProjectionCatchUp projects them.
     """
 
     kind, task = "generate", "generating"
 
-    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int) -> None:
-        super().__init__(pool, partition)
+    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int) -> None:
+        super().__init__(pool, partition, fence)
         self._projector = projector
 
-    async def _work(self, job: JobRow, token: UUID, ends: float) -> bool:
+    async def _work(self, job: JobRow, ends: float) -> bool:
         """Make codes. Raises Refusal `pattern_too_small` if no new codes can be drawn."""
         done, empty = job.done, 0
         await bring_back(self._pool, job.workspace, cast("int", job.book))
         async with SerialRunner() as projecting:
             while done < job.requested:
-                version, rows = await self._write(job, token, min(GENERATED, job.requested - done))
+                version, rows = await self._write(job, min(GENERATED, job.requested - done))
                 about = (job.workspace, self._partition, version, rows)
                 await projecting.put(partial(project_version, self._projector, *about))
                 done += len(rows)
@@ -54,11 +53,11 @@ class Generator(JobRunner):
                     break
         return done == job.requested
 
-    async def _write(self, job: JobRow, token: UUID, count: int) -> tuple[int, list[CodeRow]]:
+    async def _write(self, job: JobRow, count: int) -> tuple[int, list[CodeRow]]:
         generation, book = cast("Generation", job.parameters), cast("int", job.book)
         lines = [CodeLine(code) for code in generate_codes(generation.code_pattern, generation.charset, count)]
         async with self._pool.acquire() as connection, connection.transaction():
             version = await bump_config_version(connection, self._partition, job.workspace)
             rows = await insert_codes(connection, job.workspace, self._partition, book, version, lines)
-            await advance_job(connection, job.job_id, token, LEASE_S, len(rows))
+            await advance_job(connection, job, self._fence, len(rows))
         return version, rows

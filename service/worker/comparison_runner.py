@@ -26,14 +26,14 @@ class ComparisonRunner:
     """One for each open partition. Every ten seconds, and when a job waits:
 
     1. If a job waits, or the scheduled time has passed since the last whole comparison, start `scrip reconcile`. It
-       runs in its own process, because a million codes take some ten seconds of Python. The process takes the job or
-       the turn; of several processes one gets it.
-    2. Wait for its end. If it is killed, its lease expires, and the next process takes the job.
+       runs in its own process, because a million codes take some ten seconds of Python. The process takes the job,
+       under the fence of the worker, or the turn.
+    2. Wait for its end. If it is killed, the next process runs the job anew.
     3. Set the metrics from the last comparisons.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partition: int, reconcile_at: str) -> None:
-        self._pool, self._partition, self._at = pool, partition, reconcile_at
+    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str) -> None:
+        self._pool, self._partition, self._fence, self._at = pool, partition, fence, reconcile_at
 
     async def run(self, lease: Lease) -> None:
         is_scheduled = False
@@ -46,15 +46,17 @@ class ComparisonRunner:
                 turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
                 work = await record.read_work(self._pool, self._partition, turn)
                 metrics.show_drift(self._partition, work.left_over, work.oldest)
-            if work and (work.job or work.turn) and await self._compare("--job" if work.job else "--turn") != 0:
-                await asyncio.sleep(RETRY_S)
+            if work and (work.job or work.turn):
+                options = ("--job", str(self._fence)) if work.job else ("--turn",)
+                if await self._compare(*options) != 0:
+                    await asyncio.sleep(RETRY_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await lease.until_due("reconciling")
 
-    async def _compare(self, option: str) -> int:
+    async def _compare(self, *options: str) -> int:
         """Run the process to its end and return its exit code."""
-        command = (sys.executable, "-m", "service", "reconcile", "--partition", str(self._partition), option)
+        command = (sys.executable, "-m", "service", "reconcile", "--partition", str(self._partition), *options)
         process = await asyncio.create_subprocess_exec(*command)
         try:
             return await process.wait()

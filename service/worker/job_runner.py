@@ -1,22 +1,18 @@
 """Work on a partition's jobs of one kind, each for a turn."""
 
-import asyncio
-import contextlib
 import time
 from abc import ABC, abstractmethod
 from typing import ClassVar
-from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
 
 from service.domain.errors import Refusal
 from service.record.config import job_rows
-from service.record.config.job_rows import JobRow, Kind, LostLease
+from service.record.config.job_rows import JobRow, JobStopped, Kind
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
 
-LEASE_S = 30
 TURN_S = 1.0
 """After this time another workspace's job has its turn."""
 MAX_KNOWN = 1_000
@@ -28,9 +24,9 @@ log = structlog.get_logger()
 class JobRunner(ABC):
     """One for each open partition and kind.
 
-    1. Take a job without a live lease. Workspaces take turns of a second; of a workspace small jobs come first. Taking
-       a partition's lease ends those of its jobs, so its next holder continues them at once.
-    2. Work on it until it is done, or its turn ends.
+    1. Take a job. Workspaces take turns of a second; of a workspace small jobs come first.
+    2. Work on it until it is done, or its turn ends. Each transaction requires the fence of the partition's lease, and
+       its next holder continues the job at once.
     3. Mark it as done; or as failed, with the sentence of a refusal that repeating does not mend.
     """
 
@@ -38,14 +34,14 @@ class JobRunner(ABC):
     task: ClassVar[str]
     """The name of the worker's task, by which a lease says that there is work."""
 
-    def __init__(self, pool: asyncpg.Pool, partition: int) -> None:
-        self._pool, self._partition = pool, partition
+    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int) -> None:
+        self._pool, self._partition, self._fence = pool, partition, fence
         self._served: dict[int, None] = {}
         """The workspaces whose jobs had a turn; first the one whose turn was longest ago."""
 
     @abstractmethod
-    async def _work(self, job: JobRow, token: UUID, ends: float) -> bool:
-        """Work on the job until this time; return whether it is done. Raises LostLease, Refusal."""
+    async def _work(self, job: JobRow, ends: float) -> bool:
+        """Work on the job until this time; return whether it is done. Raises JobStopped, Refusal."""
 
     async def run(self, lease: Lease) -> None:
         while True:
@@ -60,30 +56,26 @@ class JobRunner(ABC):
 
     async def run_one(self) -> bool:
         """Work on one job for its turn; return False if there was none. Raises a temporary Refusal."""
-        token = uuid4()
-        job = await job_rows.take_job(self._pool, self._partition, token, LEASE_S, self.kind, list(self._served))
+        job = await job_rows.take_job(self._pool, self._partition, self._fence, self.kind, list(self._served))
         if job is None:
             return False
         self._note_turn(job.workspace)
         try:
-            await self._give_turn(job, token)
-        except LostLease:
+            await self._give_turn(job)
+        except JobStopped:
             log.info("job_stopped", job_id=str(job.job_id))
-        finally:
-            with contextlib.suppress(Exception):  # the lease expires
-                await asyncio.shield(job_rows.release_job(self._pool, job.job_id, token))
         return True
 
-    async def _give_turn(self, job: JobRow, token: UUID) -> None:
+    async def _give_turn(self, job: JobRow) -> None:
         errors = list[str]()
         try:
-            if not await self._work(job, token, time.monotonic() + TURN_S):
+            if not await self._work(job, time.monotonic() + TURN_S):
                 return
         except Refusal as refusal:
             if refusal.outcome.status == 503:
                 raise
             errors.append(refusal.detail)
-        await job_rows.end_job(self._pool, job.job_id, token, errors)
+        await job_rows.end_job(self._pool, job, self._fence, errors)
 
     def _note_turn(self, workspace: int) -> None:
         self._served.pop(workspace, None)

@@ -234,11 +234,11 @@ class PartitionWorker:
         lease, erasing = self._lease, asyncio.Lock()
         return {
             "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(lease),
-            "generating": lambda: Generator(pool, projector, partition).run(lease),
-            "changing": lambda: changer_of(pool, server, scripts).run(lease),
+            "generating": lambda: Generator(pool, projector, partition, fence).run(lease),
+            "changing": lambda: changer_of(pool, server, scripts, fence).run(lease),
             "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
             "sweeping": lambda: sweep(server, scripts),
-            "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(lease),
+            "reconciling": lambda: ComparisonRunner(pool, partition, fence, self._reconcile_at).run(lease),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
             "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(
                 lease

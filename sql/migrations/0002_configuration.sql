@@ -191,8 +191,8 @@ CREATE UNIQUE INDEX erasures_user ON erasures (workspace, user_id) WHERE user_id
 CREATE INDEX erasures_pending ON erasures (partition, started_at) WHERE user_id IS NOT NULL;
 CREATE INDEX erasures_ordered ON erasures (workspace, ordered_at);
 
--- Work that takes longer than a request: a worker generates codes, compares a workspace, or changes many codes of a book
--- (docs/decisions/0065-bulk-changes.md).
+-- Work that takes longer than a request: the worker of the workspace's partition generates codes, compares a workspace, or
+-- changes many codes of a book (docs/decisions/0065-bulk-changes.md).
 CREATE TABLE jobs (
   job_id uuid PRIMARY KEY,
   workspace int NOT NULL REFERENCES workspaces (workspace),
@@ -205,8 +205,7 @@ CREATE TABLE jobs (
   errors jsonb NOT NULL DEFAULT '[]',
   started_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
-  lease_token uuid,
-  lease_until timestamptz, -- without a token: when the last lease ended
+  turn_at timestamptz, -- when its last turn began
 
   -- Of a change: the results of the codes that match, and the cursor. Codes at this position and above are done.
   changed bigint NOT NULL DEFAULT 0 CHECK (changed >= 0),

@@ -1,12 +1,10 @@
 -- name: advance_job
--- Add to a job's progress, move the cursor of a change, renew the lease, and return the status. Returns no row if another
--- worker has the job.
--- $1 job_id uuid  $2 lease_token uuid  $3 lease_seconds int  $4 done bigint  $5 changed bigint  $6 unchanged bigint
--- $7 refused bigint  $8 before bigint
+-- Add to a job's progress, move the cursor of a change, and return the status. Requires lock_job.
+-- $1 job_id uuid  $2 done bigint  $3 changed bigint  $4 unchanged bigint  $5 refused bigint  $6 before bigint
 UPDATE jobs SET
-  done = done + $4, requested = greatest(requested, done + $4), changed = changed + $5, unchanged = unchanged + $6,
-  refused = refused + $7, before = $8, pending = NULL, lease_until = now() + $3 * interval '1 second'
-WHERE job_id = $1 AND lease_token = $2
+  done = done + $2, requested = greatest(requested, done + $2), changed = changed + $3, unchanged = unchanged + $4,
+  refused = refused + $5, before = $6, pending = NULL
+WHERE job_id = $1
 RETURNING status;
 
 -- name: assigned_users
@@ -32,14 +30,14 @@ FROM unnest($2::int[], $3::text[], $4::text[], $5::text[]) AS decided (number, r
 WHERE job_users.job_id = $1 AND job_users.number = decided.number;
 
 -- name: end_job
--- Store a job's end, and notify the webhooks. Returns what it has done, or no row if another worker has the job, or if it
--- was paused or cancelled.
--- $1 job_id uuid  $2 lease_token uuid  $3 status text  $4 errors jsonb
+-- Store a job's end, and notify the webhooks. Returns what it has done, or no row if it was paused or cancelled. Requires
+-- lock_job.
+-- $1 job_id uuid  $2 status text  $3 errors jsonb
 WITH ended AS (
   UPDATE jobs SET
-    status = $3, errors = $4, finished_at = now(), requested = CASE $3 WHEN 'done' THEN done ELSE requested END,
-    lease_token = NULL, lease_until = NULL, pending = NULL
-  WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
+    status = $2, errors = $3, finished_at = now(), requested = CASE $2 WHEN 'done' THEN done ELSE requested END,
+    pending = NULL
+  WHERE job_id = $1 AND status = 'running'
   RETURNING job_id, workspace, kind, book, changed, unchanged, refused
 )
 SELECT
@@ -49,7 +47,7 @@ SELECT
 FROM ended;
 
 -- name: insert_job
--- Insert a job, for any worker.
+-- Insert a job.
 -- $1 job_id uuid  $2 workspace int  $3 kind text  $4 book int  $5 parameters jsonb  $6 requested bigint  $7 before bigint
 INSERT INTO jobs (job_id, workspace, kind, book, parameters, requested, before) VALUES ($1, $2, $3, $4, $5, $6, $7);
 
@@ -71,12 +69,16 @@ SELECT jobs.*, partition, book_id FROM jobs JOIN workspaces USING (workspace) LE
 WHERE job_id = ANY ($1);
 
 -- name: keep_pending
--- Store the codes that scripts will decide next, and renew the lease. Returns no row if another worker has the job, or it
--- was paused or cancelled.
--- $1 job_id uuid  $2 lease_token uuid  $3 lease_seconds int  $4 pending bytea
-UPDATE jobs SET pending = $4, lease_until = now() + $3 * interval '1 second'
-WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
-RETURNING job_id;
+-- Store the codes that scripts will decide next. Returns no row if the job was paused or cancelled. Requires lock_job.
+-- $1 job_id uuid  $2 pending bytea
+UPDATE jobs SET pending = $2 WHERE job_id = $1 AND status = 'running' RETURNING job_id;
+
+-- name: lock_job
+-- Keep the partition's lease, and a job's workspace in the partition, until the transaction ends. Returns no row if another
+-- worker has the lease, or the workspace has moved.
+-- $1 job_id uuid  $2 partition int  $3 fence bigint
+SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN partitions ON id = partition
+WHERE job_id = $1 AND id = $2 AND fence = $3 FOR SHARE OF workspaces, partitions;
 
 -- name: page_changes_of_book
 -- A book's newest jobs that have changed codes.
@@ -114,16 +116,10 @@ WHERE workspace = $1 AND book = $2 AND status = 'running' AND kind = 'generate';
 -- $1 job_id uuid  $2 position bigint
 SELECT lines FROM job_results WHERE job_id = $1 AND position <= $2 ORDER BY position DESC LIMIT 1;
 
--- name: release_job
--- Release a job, for any worker.
--- $1 job_id uuid  $2 lease_token uuid
-UPDATE jobs SET lease_token = NULL, lease_until = now() WHERE job_id = $1 AND lease_token = $2;
-
 -- name: set_job_size
--- Set a job's progress and size. Returns no row if another worker has the job.
--- $1 job_id uuid  $2 lease_token uuid  $3 requested bigint  $4 done bigint  $5 lease_seconds int
-UPDATE jobs SET requested = $3, done = $4, lease_until = now() + $5 * interval '1 second'
-WHERE job_id = $1 AND lease_token = $2 AND status = 'running' RETURNING job_id;
+-- Set a job's progress and size. Requires lock_job.
+-- $1 job_id uuid  $2 requested bigint  $3 done bigint
+UPDATE jobs SET requested = $2, done = $3 WHERE job_id = $1 AND status = 'running';
 
 -- name: set_job_status
 -- Pause, resume or cancel a change that has not ended, and notify the webhooks of its end. Its worker still stores the
@@ -138,18 +134,18 @@ WITH changed AS (
 SELECT job_id, CASE WHEN $3 = 'cancelled' THEN tell_webhooks($1, 'job.finished', job_id, NULL) END FROM changed;
 
 -- name: take_job
--- Lease a job of a kind of the partition without a live lease: of the workspace that was served longest ago, the one
--- with the least left to do. For each second since its order or its last lease, a job counts as 10,000 codes smaller. Of
--- a cancelled change the codes that scripts were deciding are still to be stored.
--- $1 lease_token uuid  $2 lease_seconds int  $3 partition int  $4 kind text  $5 served int[]
-UPDATE jobs SET lease_token = $1, lease_until = now() + $2 * interval '1 second'
+-- Begin a turn of a job of a kind: of the workspace that was served longest ago, the job with the least left to do. For
+-- each second since its order or its last turn, a job counts as 10,000 codes smaller. Of a cancelled change the codes that
+-- scripts were deciding are still to be stored. Returns no row if another worker has the lease. A job that another
+-- transaction has locked is left out, so that nothing waits for it.
+-- $1 partition int  $2 fence bigint  $3 kind text  $4 served int[]
+UPDATE jobs SET turn_at = now()
 WHERE job_id = (
-  SELECT job_id FROM jobs JOIN workspaces USING (workspace)
-  WHERE partition = $3 AND kind = $4 AND (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
-    AND (lease_until IS NULL OR lease_until <= now())
+  SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN partitions ON id = partition
+  WHERE id = $1 AND fence = $2 AND kind = $3 AND (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
   ORDER BY
-    array_position($5::int[], workspace) NULLS FIRST,
-    requested - done - 10000 * extract(epoch FROM now() - coalesce(lease_until, started_at)), job_id
+    array_position($4::int[], workspace) NULLS FIRST,
+    requested - done - 10000 * extract(epoch FROM now() - coalesce(turn_at, started_at)), job_id
   LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
 )
 RETURNING job_id;

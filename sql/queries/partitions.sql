@@ -164,8 +164,7 @@ WITH renewed AS (
   RETURNING id
 ), waiting AS (
   SELECT partition, kind FROM jobs JOIN workspaces USING (workspace)
-  WHERE (status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL))
-    AND (lease_until IS NULL OR lease_until <= now())
+  WHERE status = 'running' OR (status = 'cancelled' AND pending IS NOT NULL)
 )
 SELECT
   NULL AS id, NULL AS fence, id AS holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s,
@@ -194,26 +193,14 @@ SELECT id, fence, lease_holder, NULL, NULL, version, incarnation = incarnation()
 FROM partitions JOIN config_versions ON partition = id;
 
 -- name: take_lease
--- Take a free lease with a new fence, and end the leases of the partition's jobs: if the last holder still runs, it
--- stores no more results of them. A job that another transaction has locked is left out, so that nothing waits for it:
--- its lease expires. The fence is random: a sequence would repeat its numbers after a restore of Postgres to an earlier
--- time.
+-- Take a free lease with a new fence: if the last holder still runs, it stores nothing more. The fence is random: a
+-- sequence would repeat its numbers after a restore of Postgres to an earlier time.
 -- $1 partition int  $2 holder text
-WITH taken AS (
-  UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
-  WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
-    SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()
-  ))
-  RETURNING id, fence
-), released AS (
-  UPDATE jobs SET lease_token = NULL, lease_until = now()
-  WHERE job_id IN (
-    SELECT job_id FROM jobs JOIN workspaces USING (workspace) JOIN taken ON taken.id = workspaces.partition
-    WHERE (status = 'running' OR pending IS NOT NULL) AND kind <> 'reconcile' AND lease_until > now()
-    FOR UPDATE OF jobs SKIP LOCKED
-  )
-)
-SELECT fence FROM taken;
+UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
+WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
+  SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()
+))
+RETURNING fence;
 
 -- name: written_position
 -- The position of the WAL behind every commit that is visible.

@@ -160,7 +160,7 @@ SELECT epoch, seq, at, left_over FROM reconciled WHERE workspace = $1;
 -- $1 partition int  $2 turn timestamptz
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
-  WHERE partition = $1 AND status = 'running' AND kind = 'reconcile' AND (lease_until IS NULL OR lease_until < now())
+  WHERE partition = $1 AND status = 'running' AND kind = 'reconcile'
 ) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn, coalesce((
   SELECT jsonb_object_agg(class, n) FROM (
     SELECT class, sum(n::bigint) AS n FROM reconciled, jsonb_each_text(left_over) AS each (class, n)

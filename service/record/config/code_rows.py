@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
-from uuid import UUID
 
 from asyncpg import Pool, Record
 from msgspec import structs
@@ -108,11 +107,9 @@ def _to_audit(row: CodeRow) -> dict[str, Any]:
     return {"status": "active" if row.active else "inactive", "expiresAt": expires_at}
 
 
-async def configure_codes(
-    pool: Pool, job: JobRow, token: UUID, page: PendingCodes, lease_s: int
-) -> tuple[str, int, list[CodeRow]]:
+async def configure_codes(pool: Pool, job: JobRow, fence: int, page: PendingCodes) -> tuple[str, int, list[CodeRow]]:
     """Change a page's codes, and store results and progress, in one transaction; return the job's status, the version
-    and the changed rows. Raises LostLease, and Refusal `unavailable` if the book first has to return to Redis, or the
+    and the changed rows. Raises JobStopped, and Refusal `unavailable` if the book first has to return to Redis, or the
     deletion of a user changes one of the rows at this moment."""
     change = cast("CodeChange", job.parameters)
     active = _SWITCHED.get(change.action)
@@ -139,7 +136,7 @@ async def configure_codes(
             result: Result = "changed" if record["is_changed"] else "unchanged"
             results.append(CodeResult(old.code, result, *(_show(row, active) for row in (old, new))))
         worked = Page(page.examined, page.last, [*results, *missing_codes(change.filter, page)])
-        status = await store_page(connection, job.job_id, token, lease_s, worked)
+        status = await store_page(connection, job, fence, worked)
     return status, version, rows
 
 

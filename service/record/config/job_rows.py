@@ -1,4 +1,4 @@
-"""Jobs: work that takes longer than a request. A lease gives each to one worker at a time."""
+"""Jobs: work that takes longer than a request. The worker of their partition does it, under the fence of its lease."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -40,8 +40,8 @@ Control = Literal["paused", "running", "cancelled"]
 _AUDITED: dict[Control, str] = {"paused": "job.paused", "running": "job.resumed", "cancelled": "job.cancelled"}
 
 
-class LostLease(Exception):
-    """Another worker has the job, or it was paused or cancelled."""
+class JobStopped(Exception):
+    """The job was paused or cancelled, its workspace has moved, or another worker has the partition's lease."""
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,53 +247,49 @@ async def set_status(pool: Pool, workspace: int, job_id: UUID, status: Control) 
 
 
 async def take_job(
-    database: Database, partition: int, token: UUID, lease_s: int, kind: Kind, served: Sequence[int] = ()
+    database: Database, partition: int, fence: int, kind: Kind, served: Sequence[int] = ()
 ) -> JobRow | None:
-    """Lease a job of the partition that has no live lease. Of the workspaces in `served` the first is preferred, and
-    before them every other one; then a small job."""
-    job_id = await database.fetchval(query("take_job"), token, lease_s, partition, kind, served)
+    """Begin a turn of a job of the partition; None if another worker has the lease. Of the workspaces in `served` the
+    first is preferred, and before them every other one; then a small job."""
+    job_id = await database.fetchval(query("take_job"), partition, fence, kind, served)
     return None if job_id is None else (await jobs_by_id(database, [job_id]))[job_id]
 
 
+async def _keep_job(connection: Connection, job: JobRow, fence: int) -> None:
+    """Keep the lease, and the workspace in its partition, until the transaction ends. Raises JobStopped."""
+    if await connection.fetchval(query("lock_job"), job.job_id, job.partition, fence) is None:
+        raise JobStopped(job.job_id)
+
+
 async def advance_job(
-    connection: Connection,
-    job_id: UUID,
-    token: UUID,
-    lease_s: int,
-    done: int,
-    results: Sequence[Result] = (),
-    before: int = 0,
+    connection: Connection, job: JobRow, fence: int, done: int, results: Sequence[Result] = (), before: int = 0
 ) -> str:
-    """Add to the job's progress, move its cursor and renew the lease; return the job's status. Raises LostLease."""
+    """Add to the job's progress and move its cursor, at the end of the caller's transaction; return the job's status.
+    Raises JobStopped."""
+    await _keep_job(connection, job, fence)
     counts = [results.count(kind) for kind in ("changed", "unchanged", "refused")]
-    status = await connection.fetchval(query("advance_job"), job_id, token, lease_s, done, *counts, before)
-    if status is None:
-        raise LostLease(job_id)
-    return status
+    return cast("str", await connection.fetchval(query("advance_job"), job.job_id, done, *counts, before))
 
 
-async def size_job(database: Database, job_id: UUID, token: UUID, done: int, total: int, lease_s: int) -> None:
-    """Set the job's progress and size, and renew the lease. Raises LostLease."""
-    if await database.fetchval(query("set_job_size"), job_id, token, total, done, lease_s) is None:
-        raise LostLease(job_id)
+async def size_job(pool: Pool, job: JobRow, fence: int, done: int, total: int) -> None:
+    """Set the job's progress and size. Raises JobStopped."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _keep_job(connection, job, fence)
+        await connection.execute(query("set_job_size"), job.job_id, total, done)
 
 
-async def end_job(pool: Pool, job_id: UUID, token: UUID, errors: Sequence[str] = ()) -> None:
-    """Mark the job as done, or failed with the errors. Raises LostLease, also if it was paused or cancelled."""
+async def end_job(pool: Pool, job: JobRow, fence: int, errors: Sequence[str] = ()) -> None:
+    """Mark the job as done, or failed with the errors. Raises JobStopped."""
     status = "failed" if errors else "done"
     async with pool.acquire() as connection, connection.transaction():
-        ended = await connection.fetchrow(query("end_job"), job_id, token, status, encode_json(errors))
+        await _keep_job(connection, job, fence)
+        ended = await connection.fetchrow(query("end_job"), job.job_id, status, encode_json(errors))
         if ended is None:
-            raise LostLease(job_id)
+            raise JobStopped(job.job_id)
         if ended["kind"] == "change":
             counts = {name: ended[name] for name in ("changed", "unchanged", "refused")}
-            after = {"jobId": job_id, "status": status, **counts}
+            after = {"jobId": job.job_id, "status": status, **counts}
             await write_audit(connection, ended["workspace"], "codes.changed", ended["book_id"], after=after)
-
-
-async def release_job(database: Database, job_id: UUID, token: UUID) -> None:
-    """Let another worker take the job at once."""
-    await database.execute(query("release_job"), job_id, token)
 
 
 async def prune_jobs(database: Database, limit: int) -> int:
@@ -301,19 +297,21 @@ async def prune_jobs(database: Database, limit: int) -> int:
     return int((await database.execute(query("prune_jobs"), KEEP_DAYS, limit)).split()[1])
 
 
-async def keep_pending(database: Database, job_id: UUID, token: UUID, page: PendingCodes, lease_s: int) -> None:
-    """Store the codes that scripts will decide next. Raises LostLease, also if the job was paused or cancelled."""
-    if await database.fetchval(query("keep_pending"), job_id, token, lease_s, pack_pending(page)) is None:
-        raise LostLease(job_id)
+async def keep_pending(pool: Pool, job: JobRow, fence: int, page: PendingCodes) -> None:
+    """Store the codes that scripts will decide next. Raises JobStopped."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _keep_job(connection, job, fence)
+        if await connection.fetchval(query("keep_pending"), job.job_id, pack_pending(page)) is None:
+            raise JobStopped(job.job_id)
 
 
-async def store_page(connection: Connection, job_id: UUID, token: UUID, lease_s: int, page: Page) -> str:
-    """Store a page's results and the job's progress, in the caller's transaction, and return the job's status. Raises
-    LostLease."""
+async def store_page(connection: Connection, job: JobRow, fence: int, page: Page) -> str:
+    """Store a page's results and the job's progress, at the end of the caller's transaction, and return the job's
+    status. Raises JobStopped."""
     results: list[Result] = [one.result for one in page.results]
-    status = await advance_job(connection, job_id, token, lease_s, page.examined, results, page.last)
+    status = await advance_job(connection, job, fence, page.examined, results, page.last)
     if page.results:
-        await connection.execute(query("insert_job_results"), job_id, page.last, pack_results(page.results))
+        await connection.execute(query("insert_job_results"), job.job_id, page.last, pack_results(page.results))
     return status
 
 
@@ -331,15 +329,15 @@ async def read_undecided(database: Database, job_id: UUID) -> list[JobUser]:
 
 
 async def store_decided(
-    connection: Connection, job_id: UUID, token: UUID, lease_s: int, last: int, decided: Sequence[DecidedUser]
+    connection: Connection, job: JobRow, fence: int, last: int, decided: Sequence[DecidedUser]
 ) -> str:
-    """Store what became of users and the job's cursor, in the caller's transaction, and return the job's status. Raises
-    LostLease."""
+    """Store what became of users and the job's cursor, at the end of the caller's transaction, and return the job's
+    status. Raises JobStopped."""
     results: list[Result] = [one.result for one in decided]
-    status = await advance_job(connection, job_id, token, lease_s, len(decided), results, last)
+    status = await advance_job(connection, job, fence, len(decided), results, last)
     if decided:
         columns = (list(column) for column in zip(*decided, strict=True))
-        await connection.execute(query("decide_users"), job_id, *columns)
+        await connection.execute(query("decide_users"), job.job_id, *columns)
     return status
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -22,7 +22,7 @@ from service.record.config import code_rows, job_rows
 from service.record.config.workspace_rows import create_workspace
 from service.worker import code_assigner, code_changer, job_runner
 from service.worker.code_changer import CodeChanger
-from tests.integration.recording.record_fixtures import make_book, take_partition
+from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.waiting import until, wait_until
 
@@ -81,6 +81,7 @@ class Shop:
     def __init__(self, pool: asyncpg.Pool, workspace: WorkspaceRow, book: BookRow) -> None:
         self.pool, self.workspace, self.book, self.redis = pool, workspace, book, Redis()
         self.names = [f"CODE-{number:02}" for number in range(100)]
+        self.fence = FENCE
 
     async def order(self, action: str, **more: Any) -> UUID:
         request = convert({"action": action} | more, ChangeCodes)
@@ -89,7 +90,10 @@ class Shop:
             return (await job_rows.create_change(connection, self.book, request, self.workspace, now_ms)).job_id
 
     async def work(self) -> bool:
-        return await CodeChanger(self.pool, self.redis, 0, self.redis.decide).run_one()
+        return await self.changer().run_one()
+
+    def changer(self) -> CodeChanger:
+        return CodeChanger(self.pool, self.redis, 0, self.fence, self.redis.decide)
 
     async def job(self, job_id: UUID) -> job_rows.JobRow:
         return await job_rows.read_job(self.pool, self.workspace.workspace, job_id)
@@ -180,13 +184,12 @@ async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
 
 async def test_the_next_holder_of_a_partition_has_its_jobs(shop: Shop) -> None:
     """The next holder of a partition's lease continues its jobs at once; the last one can store no more results."""
-    job_id, stale = await shop.order("release"), uuid4()
-    taken = await job_rows.take_job(shop.pool, 0, stale, 3600, "change")
+    job_id = await shop.order("release")
+    taken = await job_rows.take_job(shop.pool, 0, FENCE, "change")
     assert taken is not None
-    assert not await shop.work()
-    await take_partition(shop.pool)
-    with pytest.raises(job_rows.LostLease):
-        await job_rows.end_job(shop.pool, job_id, stale)
+    shop.fence = await take_partition(shop.pool)
+    with pytest.raises(job_rows.JobStopped):
+        await job_rows.end_job(shop.pool, taken, FENCE)
     assert await shop.work()
     assert (await shop.job(job_id)).status == "done"
 
@@ -288,7 +291,7 @@ async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch
     for _ in range(5):
         await shop.order("switchOff")
     job_id = await rival.order("switchOff")
-    changer = CodeChanger(shop.pool, shop.redis, 0, shop.redis.decide)
+    changer = shop.changer()
     for _ in range(4):  # a page of each, and the rival's end
         assert await changer.run_one()
     assert (await rival.job(job_id)).status == "done"

@@ -18,7 +18,7 @@ from service.record.config.job_rows import Generation
 from service.record.partitions.partition_rows import bump_config_version
 from service.worker import restocker
 from service.worker.restocker import Restocker
-from tests.integration.recording.record_fixtures import make_book
+from tests.integration.recording.record_fixtures import FENCE, make_book
 from tests.waiting import wait_until
 
 
@@ -33,21 +33,17 @@ async def make_kept_book(
 
 async def make_codes(pool: asyncpg.Pool, job: job_rows.JobRow, count: int) -> None:
     """Write codes of a job, and finish it once all are there, as Generator does."""
-    token = uuid4()
-    assert await job_rows.take_job(pool, 0, token, 30, "generate")
     async with pool.acquire() as connection, connection.transaction():
-        await write_chunk(connection, job, token, count)
+        await write_chunk(connection, job, count)
     if job.done + count == job.requested:
-        await job_rows.end_job(pool, job.job_id, token)
-    else:
-        await job_rows.release_job(pool, job.job_id, token)
+        await job_rows.end_job(pool, job, FENCE)
 
 
-async def write_chunk(connection: Any, job: job_rows.JobRow, token: Any, count: int) -> None:
+async def write_chunk(connection: Any, job: job_rows.JobRow, count: int) -> None:
     version = await bump_config_version(connection, 0)
     lines = [CodeLine(f"G-{uuid4().hex.upper()}") for _ in range(count)]
     await code_rows.insert_codes(connection, job.workspace, 0, cast("int", job.book), version, lines)
-    await job_rows.advance_job(connection, job.job_id, token, 30, count)
+    await job_rows.advance_job(connection, job, FENCE, count)
 
 
 async def list_running(pool: asyncpg.Pool) -> list[int]:
@@ -110,12 +106,10 @@ async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, worksp
     _, kept = await make_kept_book(pool, workspace)
     job = await stock.order_missing(pool, kept, 0, 0)
     assert job is not None
-    token = uuid4()
-    assert await job_rows.take_job(pool, 0, token, 30, "generate")
     waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%lock_stocked_book%'"
     async with pool.acquire() as connection:
         async with connection.transaction():
-            await write_chunk(connection, job, token, 50)
+            await write_chunk(connection, job, 50)
             order = asyncio.create_task(stock.order_missing(pool, kept, 0, 0))
             await wait_until(lambda: pool.fetch(waits))
             assert not order.done()
@@ -197,10 +191,9 @@ async def test_failing_is_tried_again_a_minute_later(
     worker = Counted(pool)
     await worker.restock_next()
     assert await list_running(pool) == [2, 3]
-    token = uuid4()
-    failing = await job_rows.take_job(pool, 0, token, 30, "generate")
+    failing = await job_rows.take_job(pool, 0, FENCE, "generate")
     assert failing is not None
-    await job_rows.end_job(pool, failing.job_id, token, ["No more."])
+    await job_rows.end_job(pool, failing, FENCE, ["No more."])
     for _ in range(3):
         await worker.restock_next()
     assert await list_running(pool) == [3]
@@ -213,9 +206,9 @@ async def test_failing_is_tried_again_a_minute_later(
     await worker.restock_next()
     assert await list_running(pool) == [3, 2]
 
-    taken = [await job_rows.take_job(pool, 0, token, 30, "generate") for _ in range(2)]
+    taken = [await job_rows.take_job(pool, 0, FENCE, "generate") for _ in range(2)]
     (again,) = [job for job in taken if job and job.requested == 2]
-    await job_rows.end_job(pool, again.job_id, token, ["No more."])
+    await job_rows.end_job(pool, again, FENCE, ["No more."])
     await worker.restock_next()
     assert await list_running(pool) == [3]
     changes = convert({"codePattern": "B-########"}, PatchBook)

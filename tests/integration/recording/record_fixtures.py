@@ -96,6 +96,10 @@ async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> Boo
     return (await create_book(pool, row.workspace, row.partition, request))[0]
 
 
+FENCE = 0
+"""Of a partition whose lease no worker has taken yet."""
+
+
 async def take_partition(pool: asyncpg.Pool, partition: int = 0) -> int:
     """Take the lease of a partition as a new worker; return its fence."""
     fence = await take_lease(pool, partition, uuid4().hex)

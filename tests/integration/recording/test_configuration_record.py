@@ -16,7 +16,8 @@ from service.record.config import book_rows, changes, code_rows, job_rows, key_r
 from service.record.config.workspace_rows import create_workspace
 from service.worker import code_generator, job_runner
 from service.worker.code_generator import Generator
-from tests.integration.recording.record_fixtures import make_book, take_partition
+from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
+from tests.waiting import wait_until
 
 
 class Memory:
@@ -202,18 +203,21 @@ async def test_workers_generate_exactly_so_many(
     memory = Memory()
     memory.fail_after = 3
     with pytest.raises(ConnectionResetError):
-        await Generator(pool, memory, 0).run_one()
+        await Generator(pool, memory, 0, FENCE).run_one()
     job = await job_rows.read_job(pool, workspace.workspace, job_id)
     assert (job.status, job.done) == ("running", 250)  # the fifth was written while the fourth failed
     memory.fail_after = -1
-
-    worked = await asyncio.gather(*(Generator(pool, memory, 0).run_one() for _ in range(4)))
-    assert sorted(worked) == [False, False, False, True]
+    workers = list[asyncio.Task[bool]]()
+    for _ in range(4):  # each takes the lease while the one before still works
+        workers.append(asyncio.create_task(Generator(pool, memory, 0, await take_partition(pool)).run_one()))
+        done = await pool.fetchval("SELECT done FROM jobs")
+        await wait_until(lambda done=done: pool.fetchval("SELECT done > $1 OR status = 'done' FROM jobs", done))
+    await asyncio.gather(*workers)
     job = await job_rows.read_job(pool, workspace.workspace, job_id)
     assert (job.status, job.done, job.errors) == ("done", 1234, [])
     assert await pool.fetchval("SELECT count(*) FROM codes WHERE book = $1", book.book) == 1234
     assert len(memory.codes_) == 1234 - 2 * 50
-    assert not await Generator(pool, memory, 0).run_one()
+    assert not await Generator(pool, memory, 0, FENCE).run_one()
 
 
 async def test_workspaces_take_turns(
@@ -232,7 +236,7 @@ async def test_workspaces_take_turns(
 
     jobs = [await order(workspace, count) for count in (1_000, 50, 50, 50)] + [await order(other, 100)]
     await pool.execute("UPDATE jobs SET started_at = now()")  # a tenth of a second counts as 1,000 codes
-    generator = Generator(pool, Memory(), 0)
+    generator = Generator(pool, Memory(), 0, FENCE)
     for _ in range(4):
         await generator.run_one()
     ended = await pool.fetch("SELECT job_id FROM jobs WHERE status = 'done' ORDER BY finished_at")
@@ -253,51 +257,63 @@ async def test_workspaces_take_turns(
     await order(workspace, 1)
 
 
-async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """After another worker took the job, a commit of the first is refused, with its codes."""
-    await book_rows.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
-    stale = uuid4()
-    job = await job_rows.take_job(pool, 0, stale, 0, "generate")
-    assert job is not None
-    assert await job_rows.take_job(pool, 1, uuid4(), 30, "generate") is None
-    again = await job_rows.take_job(pool, 0, uuid4(), 30, "generate")
-    assert again is not None
-    assert again.job_id == job.job_id
-    assert await job_rows.take_job(pool, 0, uuid4(), 30, "generate") is None
-    with pytest.raises(job_rows.LostLease):
-        await Generator(pool, Memory(), 0)._write(job, stale, 10)
-    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
-
-
 @pytest.mark.parametrize("partitions", [2])
-async def test_the_next_holder_of_a_partition_has_its_jobs(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """The next holder of a partition's lease takes its jobs at once, whatever is left of their leases; the last one can
-    store no more results. A job of another partition stays with its worker."""
+async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """The next holder of a partition's lease takes its jobs at once; a commit of the last one is refused, with its
+    codes. A job of another partition stays with its worker."""
     home = workspace.partition
     await book_rows.create_book(
         pool, workspace.workspace, home, convert({"name": "Sale", "totalCodes": 10}, CreateBook)
     )
-    stale = uuid4()
-    job = await job_rows.take_job(pool, home, stale, 3600, "generate")
+    stale = await take_partition(pool, home)
+    job = await job_rows.take_job(pool, home, stale, "generate")
     assert job is not None
-    await take_partition(pool, 1 - home)
-    assert await job_rows.take_job(pool, home, uuid4(), 3600, "generate") is None
-    await take_partition(pool, home)
-    with pytest.raises(job_rows.LostLease):
-        await Generator(pool, Memory(), home)._write(job, stale, 10)
-    again = await job_rows.take_job(pool, home, uuid4(), 3600, "generate")
-    assert again is not None
-    assert again.job_id == job.job_id
+    assert await job_rows.take_job(pool, 1 - home, await take_partition(pool, 1 - home), "generate") is None
+    fence = await take_partition(pool, home)
+    assert await job_rows.take_job(pool, home, stale, "generate") is None
+    for refused in (
+        Generator(pool, Memory(), home, stale)._write(job, 10),
+        job_rows.size_job(pool, job, stale, 1, 10),
+        job_rows.end_job(pool, job, stale),
+    ):
+        with pytest.raises(job_rows.JobStopped):
+            await refused
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
+    again = await job_rows.take_job(pool, home, fence, "generate")
+    assert again == job
 
 
-async def test_a_locked_job_does_not_delay_a_lease(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """A partition's lease does not wait for a transaction that has locked a job; the job's lease expires."""
-    await book_rows.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
-    assert await job_rows.take_job(pool, 0, uuid4(), 3600, "generate")
+@pytest.mark.parametrize("partitions", [2])
+async def test_a_job_moves_with_its_workspace(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Once its workspace has moved, the worker of the new partition has a job, and the one of the old no longer."""
+    home = workspace.partition
+    await book_rows.create_book(
+        pool, workspace.workspace, home, convert({"name": "Sale", "totalCodes": 10}, CreateBook)
+    )
+    old, new = await take_partition(pool, home), await take_partition(pool, 1 - home)
+    job = await job_rows.take_job(pool, home, old, "generate")
+    assert job is not None
+    await pool.execute("UPDATE workspaces SET partition = $1", 1 - home)
+    with pytest.raises(job_rows.JobStopped):
+        await job_rows.end_job(pool, job, old)
+    assert await job_rows.take_job(pool, home, old, "generate") is None
+    moved = await job_rows.take_job(pool, 1 - home, new, "generate")
+    assert moved is not None
+    assert moved.job_id == job.job_id
+
+
+async def test_a_locked_job_delays_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Neither a partition's lease nor its other jobs wait for a transaction that has locked a job."""
+    sale = convert({"name": "Sale", "totalCodes": 10}, CreateBook)
+    _, locked = await book_rows.create_book(pool, workspace.workspace, 0, sale)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("UPDATE jobs SET done = 1")
-        await take_partition(pool)
-    assert await job_rows.take_job(pool, 0, uuid4(), 3600, "generate") is None
+        fence = await take_partition(pool)
+        assert await job_rows.take_job(pool, 0, fence, "generate") is None
+        await book_rows.create_book(pool, workspace.workspace, 0, sale)
+        other = await job_rows.take_job(pool, 0, fence, "generate")
+        assert other is not None
+        assert other.job_id != locked
 
 
 async def test_a_job_without_new_codes_fails(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
@@ -307,7 +323,7 @@ async def test_a_job_without_new_codes_fails(pool: asyncpg.Pool, workspace: Work
     await code_rows.add_codes(pool, workspace.workspace, 0, other.book, [CodeLine(f"X{n:05}") for n in range(100_000)])
     async with pool.acquire() as connection, connection.transaction():
         job = await job_rows.create_generation(connection, book, 10, "X#####", "0123456789")
-    assert await Generator(pool, Memory(), 0).run_one()
+    assert await Generator(pool, Memory(), 0, FENCE).run_one()
     job = await job_rows.read_job(pool, workspace.workspace, job.job_id)
     assert (job.status, job.done) == ("failed", 0)
     assert job.errors == ["No more new codes can be found for the pattern X#####."]

@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from service.domain.webhook_protocol import EVENTS, format_secret, generate_secret
 from service.formats.event_id import EventId
 from service.formats.events import Fact, Redeemed, StockNotice
-from service.record.config.job_rows import end_job
+from service.record.config.job_rows import end_job, jobs_by_id
 from service.record.config.webhook_rows import (
     create_webhook,
     notify_webhooks,
@@ -70,13 +70,14 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
         StockNotice(notice="low", left=3, **notice),
         StockNotice(notice="out", left=0, **notice),
     )
-    job, token = uuid4(), uuid4()
+    job_id = uuid4()
     await office.pool.execute(
-        """INSERT INTO jobs (job_id, workspace, kind, book, parameters, requested, lease_token)
-        VALUES ($1, 1, 'generate', 2, '{"code_pattern": "#", "charset": "AB"}', 5, $2)""",
-        *(job, token),
+        """INSERT INTO jobs (job_id, workspace, kind, book, parameters, requested)
+        VALUES ($1, 1, 'generate', 2, '{"code_pattern": "#", "charset": "AB"}', 5)""",
+        job_id,
     )
-    await end_job(office.pool, job, token, ["no more"])
+    job = (await jobs_by_id(office.pool, [job_id]))[job_id]
+    await end_job(office.pool, job, office.kept.fence, ["no more"])
     async with office.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -90,7 +91,7 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
     low = data["book.low_stock"]
     assert low == {"bookId": office.book_id, "of": "codes", "left": 3, "at": low["at"]}
     assert data["book.exhausted"]["left"] == 0
-    assert (data["job.finished"]["jobId"], data["job.finished"]["status"]) == (str(job), "failed")
+    assert (data["job.finished"]["jobId"], data["job.finished"]["status"]) == (str(job_id), "failed")
     assert data["reconcile.drift"] == {"lost_code": 2}
 
 
