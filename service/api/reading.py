@@ -17,6 +17,7 @@ from service.api.context import Context
 from service.domain import field_types
 from service.domain.decoding import convert_query, decode
 from service.domain.errors import Refusal, invalid, malformed
+from service.domain.field_types import Nothing
 from service.domain.file_kinds import find_remedy
 from service.domain.uuids import parse_uuid
 from service.fastlane.bounded_protocol import has_left
@@ -35,10 +36,6 @@ _MAX_PARAMETERS = 64
 _CSV = "text/csv"
 
 _make_decoder = cache(msgspec.json.Decoder)
-
-
-class NoQuery(field_types.Request):
-    """A request without query parameters."""
 
 
 class Listing(field_types.Request):
@@ -157,12 +154,12 @@ async def read_json_body(
     return body, decode(_make_decoder(kind), body)
 
 
-def unpack_request(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> tuple[Caller, Context, Query]:
+def unpack_request(request: Request[Any, Any, Any], kind: "type[Query]" = Nothing) -> tuple[Caller, Context, Query]:
     """The authenticated caller, the objects of this process, and the query."""
     return get_caller(request), request.app.state.context, parse_query(request, kind)
 
 
-def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Query:
+def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = Nothing) -> Query:
     """The query as a struct. Raises Refusal for unknown and repeated parameters, and for control characters: Postgres
     can't store NUL."""
     raw = request.scope["query_string"]

@@ -22,6 +22,7 @@ RESERVED_CODES = frozenset(
     "LOCK REDEEM ASSIGN UNASSIGN UNLOCK EXTEND VALIDATE CODES GENERATE ACTIVE USER-SPECIFIC TIME-SPECIFIC".split()
 )
 MAX_INT = 2**31 - 1
+DEFAULT_OVERLAP_S = 86_400
 
 PRINTABLE = r"^(?: |[^\p{C}\p{Z}])*$"
 """What check_text accepts, for JSON Schema only: Python's re does not support these classes."""
@@ -42,6 +43,23 @@ _control_escape = re.compile(rb"\\(?:[bfnrt]|u00[01])|\x7f|\xc2[\x80-\x9f]")
 
 class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
     """A request's body: camelCase, without unknown fields."""
+
+
+class Nothing(Request):
+    """A request without fields."""
+
+
+class Rotation(Request):
+    """The rotation of a secret."""
+
+    overlap_seconds: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=30 * DEFAULT_OVERLAP_S)] | None,
+        msgspec.Meta(description="How long the old secret stays valid; null means one day."),
+    ] = None
+
+    @property
+    def overlap_s(self) -> int:
+        return DEFAULT_OVERLAP_S if self.overlap_seconds is None else self.overlap_seconds
 
 
 class Answer(msgspec.Struct, rename="camel", kw_only=True):

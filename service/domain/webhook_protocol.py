@@ -23,7 +23,6 @@ NO_DELIVERY = f"No delivery of this webhook has this id. `GET …/deliveries` li
 HEADERS = {"User-Agent": "Scrip", "Content-Type": "application/json"}
 """Of every request, beside its event's own."""
 GIVE_UP_S = 72 * 3600
-MAX_OVERLAP_S = 30 * 86_400
 _SECRET_BYTES = 32
 _PAUSES_S = (5, 30, 120, 600, 1800, 3600, 2 * 3600, 4 * 3600, 6 * 3600, 8 * 3600)
 """The pause after each failed attempt; the last one repeats until GIVE_UP_S after the first attempt."""
@@ -80,19 +79,6 @@ class PatchWebhook(field_types.Request, kw_only=True):
 
     def __post_init__(self) -> None:
         _check(None if self.events is UNSET else self.events, None if self.description is UNSET else self.description)
-
-
-class RotateSecret(field_types.Request, kw_only=True):
-    """For how long the old secret signs, too, after the rotation."""
-
-    overlap_seconds: Annotated[
-        Annotated[int, msgspec.Meta(ge=0, le=MAX_OVERLAP_S)] | None,
-        msgspec.Meta(description="Default: one day."),
-    ] = None
-
-
-class Nothing(field_types.Request, kw_only=True):
-    """A request whose body has no fields."""
 
 
 def _check(events: list[Event] | None, description: str | None) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from service.access.caller import Caller, resolve_user
-from service.domain.field_types import Answer, Request, decode_field, decode_id
+from service.domain.field_types import Answer, Nothing, decode_field, decode_id
 from service.domain.times import Timestamp as Time
 from service.domain.times import from_ms
 from service.formats import key_names
@@ -56,10 +56,6 @@ class AssignedCoupon(Coupon):
     """A coupon, and the durability of its assignment."""
 
     durability: Durability
-
-
-class ReadCoupon(Request):
-    """The request has no fields."""
 
 
 C = TypeVar("C", bound=Coupon)
@@ -115,7 +111,7 @@ def restrict(caller: Caller, coupon: C) -> C:
     return coupon
 
 
-def prepare(call: Call, code: str, request: ReadCoupon) -> Command:
+def prepare(call: Call, code: str, request: Nothing) -> Command:
     caller, code = call.caller, parse_code(code)
     bucket = key_names.bucket_text(code)
     k = caller.keys
@@ -128,7 +124,7 @@ def prepare(call: Call, code: str, request: ReadCoupon) -> Command:
 
 
 READ = Operation(
-    request=ReadCoupon,
+    request=Nothing,
     prepare=prepare,
     answer=Coupon,
     status=200,

@@ -1,14 +1,10 @@
 """Take an assignment back."""
 
-from service.domain.field_types import Request
+from service.domain.field_types import Nothing
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.operations.coupon_view import Coupon, Durability, parse_view
-
-
-class UnassignRequest(Request):
-    """The request has no fields."""
 
 
 class UnassignedCoupon(Coupon):
@@ -17,7 +13,7 @@ class UnassignedCoupon(Coupon):
     durability: Durability
 
 
-def prepare(call: Call, code: str, request: UnassignRequest) -> Command:
+def prepare(call: Call, code: str, request: Nothing) -> Command:
     caller, code = call.caller, parse_code(code)
     bucket = key_names.bucket_text(code)
     names = (*call.coupon_keys(code, bucket), caller.outbox)
@@ -30,7 +26,7 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 
 UNASSIGN = Operation(
-    request=UnassignRequest,
+    request=Nothing,
     prepare=prepare,
     answer=UnassignedCoupon,
     status=200,

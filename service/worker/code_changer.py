@@ -14,6 +14,7 @@ from service.common.pipeline import SerialRunner
 from service.domain.code_change_requests import CodeChange
 from service.domain.configuration import Projector
 from service.domain.errors import Refusal
+from service.domain.field_types import Nothing
 from service.formats.change_results import CodeResult, PendingCodes
 from service.hot.projection import SHARE, RedisProjector
 from service.hot.redis_server import Server
@@ -21,7 +22,6 @@ from service.hot.scripts import Scripts
 from service.operations.base import Call, Command, Reply
 from service.operations.run import begin_decoded, needs_facts
 from service.operations.table import UNASSIGN
-from service.operations.unassign import UnassignRequest
 from service.record.config import job_rows
 from service.record.config.code_pages import find_codes, missing_codes
 from service.record.config.code_rows import configure_codes
@@ -119,7 +119,7 @@ class CodeChanger(JobRunner):
         results = list[CodeResult]()
         for start in range(0, len(page.codes), DECIDED_A_CALL):
             some = page.codes[start : start + DECIDED_A_CALL]
-            commands = [begin_decoded(UNASSIGN, call, code, UnassignRequest()) for code in some]
+            commands = [begin_decoded(UNASSIGN, call, code, Nothing()) for code in some]
             replies = await self._decide_all(commands)
             results += [_release_of(code, reply, is_repeat) for code, reply in zip(some, replies, strict=True)]
         return await self._store(job, page, results)

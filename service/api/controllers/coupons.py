@@ -14,12 +14,12 @@ from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.code_requests import PatchCoupon
 from service.domain.errors import Refusal
-from service.domain.field_types import UserId
+from service.domain.field_types import Nothing, UserId
 from service.domain.money import Money
 from service.domain.times import to_ms
 from service.operations import redeem
 from service.operations.base import parse_code
-from service.operations.coupon_view import Coupon, ReadCoupon
+from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON
 from service.operations.order_fields import Currency
 from service.operations.redeem import Validation
@@ -79,6 +79,6 @@ class Coupons(Controller):
         row = await patch_coupon(context.pool, caller.workspace, caller.partition, parse_code(code), changes)
         await change.project(row.version, context.projector.coupon(row))
         try:
-            return await perform_decoded(request, READ, code, ReadCoupon())
+            return await perform_decoded(request, READ, code, Nothing())
         except Refusal as refusal:  # the change is done, but the coupon can't be read
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal

@@ -21,7 +21,7 @@ from service.api.reading import Listing, parse_id, unpack_request
 from service.api.recall import decide
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer
+from service.domain.field_types import Answer, Nothing
 from service.operations import coupon_view
 from service.operations.base import parse_code
 from service.operations.coupon_view import Coupon
@@ -181,7 +181,7 @@ async def _read_whole_coupon(request: Request[Any, Any, Any], caller: Caller, co
 async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str) -> Coupon:
     """The current state of a coupon, from Redis."""
     context: Context = request.app.state.context
-    command = coupon_view.prepare(call_without_body(request, caller), code, coupon_view.ReadCoupon())
+    command = coupon_view.prepare(call_without_body(request, caller), code, Nothing())
     reply = await decide(context.decider, context.pool, caller, command)
     return coupon_view.restrict(caller, coupon_view.parse_coupon(reply[1]))
 

@@ -12,7 +12,7 @@ from service.api.csv_stream import CsvFile
 from service.api.documented import describe_action, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import parse_id, read_json_body, unpack_request
-from service.domain.webhook_protocol import Nothing
+from service.domain.field_types import Nothing
 from service.formats.change_results import CodeResult
 from service.operations.views import Job
 from service.record.config import job_rows

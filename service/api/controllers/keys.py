@@ -15,7 +15,7 @@ from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.field_types import Answer, Rotation, check_text, text_schema
 from service.domain.limits import KeyLimits
 from service.domain.times import Time, Timestamp, check_times, to_datetime, to_ms
 from service.formats import page_cursors
@@ -29,8 +29,6 @@ from service.record.config.key_rows import (
     revoke_key,
     rotate_key,
 )
-
-DEFAULT_OVERLAP_S, MAX_OVERLAP_S = 86_400, 30 * 86_400
 
 KeyId = Annotated[str, PathParameter(name="keyId", description="The key's id.")]
 
@@ -77,15 +75,6 @@ class PatchKey(field_types.Request, kw_only=True):
     """Changes of a key."""
 
     limits: Annotated[KeyLimits | None, msgspec.Meta(description="Replaces all limits; null means the workspace's.")]
-
-
-class RotateKey(field_types.Request, kw_only=True):
-    """Options of a rotation."""
-
-    overlap_seconds: Annotated[
-        Annotated[int, msgspec.Meta(ge=0, le=MAX_OVERLAP_S)] | None,
-        msgspec.Meta(description="How long the old key stays valid; null means one day."),
-    ] = None
 
 
 class Key(Answer, kw_only=True):
@@ -157,7 +146,7 @@ class Keys(Controller):
             "rotateKey",
             "Rotate a key",
             "Keys",
-            body=RotateKey,
+            body=Rotation,
             example={"overlapSeconds": 3600},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
             refusals="not_found",
@@ -168,13 +157,12 @@ class Keys(Controller):
         """Create a key with the same name, scopes and expiry. The old key stays valid for `overlapSeconds`, so that
         clients can change over; the key that it had replaced is revoked. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        body, payload = await read_json_body(request, RotateKey)
+        body, payload = await read_json_body(request, Rotation)
 
         async def act() -> ActionResult[NewKey]:
             secret = generate_secret(caller.mode)
             replaced = parse_id(key_id, "not_found", NO_KEY)
-            overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
-            row = await rotate_key(context.pool, caller.workspace, replaced, secret, overlap_s)
+            row = await rotate_key(context.pool, caller.workspace, replaced, secret, payload.overlap_s)
             return await _make_result(context, row, secret)
 
         return await run_once(request, caller, body, act)

@@ -14,7 +14,7 @@ from service.api.documented import describe_action, describe_change, describe_re
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain.errors import Refusal, invalid
-from service.domain.field_types import Answer
+from service.domain.field_types import Answer, Nothing, Rotation
 from service.domain.times import Timestamp
 from service.domain.webhook_addresses import BadAddress, parse_target
 from service.domain.webhook_protocol import (
@@ -22,9 +22,7 @@ from service.domain.webhook_protocol import (
     NO_DELIVERY,
     NO_WEBHOOK,
     CreateWebhook,
-    Nothing,
     PatchWebhook,
-    RotateSecret,
     format_secret,
     generate_secret,
 )
@@ -34,8 +32,6 @@ from service.record.config import webhook_rows
 from service.record.config.webhook_rows import DeliveryRow, WebhookRow
 from service.record.facts.delivery_rows import read_due
 from service.worker.webhook_payloads import render_bodies
-
-DEFAULT_OVERLAP_S = 86_400
 
 _EXAMPLE = {
     "webhookId": "019aa0b2-8f02-7c11-9a3e-6f1d0c2b7e44",
@@ -222,7 +218,7 @@ class Webhooks(Controller):
         "/{webhookId:str}/rotate",
         status_code=200,
         **describe_action(
-            "rotateWebhookSecret", "Rotate a webhook's secret", "Webhooks", body=RotateSecret, example={},
+            "rotateWebhookSecret", "Rotate a webhook's secret", "Webhooks", body=Rotation, example={},
             answer=_NEW, refusals="not_found",
         ),
     )  # fmt: skip
@@ -231,12 +227,11 @@ class Webhooks(Controller):
         by the old secret. Scope `operate`."""
         caller, context, _ = unpack_request(request)
         webhook = _parse_id(webhook_id)
-        body, payload = await read_json_body(request, RotateSecret)
-        overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
+        body, payload = await read_json_body(request, Rotation)
 
         async def act() -> ActionResult[NewWebhook]:
             secret = generate_secret()
-            row = await webhook_rows.rotate_secret(context.pool, caller.workspace, webhook, secret, overlap_s)
+            row = await webhook_rows.rotate_secret(context.pool, caller.workspace, webhook, secret, payload.overlap_s)
             return _make_result(row, secret, 200)
 
         return await run_once(request, caller, body, act)
