@@ -2,9 +2,15 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
 
 Cell = str | int | None
+Row = TypeVar("Row")
+
+PIECE = 100
+"""Rows encoded between two turns of the event loop: about 0.5 ms of work."""
 
 MEDIA_TYPE = "text/csv"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -18,6 +24,20 @@ def encode_csv_rows(rows: Iterable[Sequence[Cell]]) -> bytes:
     out = io.StringIO(newline="")
     csv.writer(out, lineterminator="\r\n").writerows([_escape_formula(cell) for cell in row] for row in rows)
     return out.getvalue().encode()
+
+
+async def encode_csv_pages(
+    columns: Sequence[str], pages: AsyncIterator[Sequence[Row]], cells: Callable[[Row], Sequence[Cell]] = tuple
+) -> AsyncIterator[bytes]:
+    """A file with these columns, in pieces, as its pages are read. The names are in the first piece."""
+    head = encode_csv_rows([columns])
+    async with aclosing(pages):  # type: ignore[type-var]
+        async for page in pages:
+            for start in range(0, len(page), PIECE):
+                yield head + encode_csv_rows(map(cells, page[start : start + PIECE]))
+                head = b""
+    if head:
+        yield head
 
 
 def _escape_formula(cell: Cell) -> Cell:

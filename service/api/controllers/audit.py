@@ -1,15 +1,16 @@
 """The audit log: who changed what."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import asyncpg
 import msgspec
 from litestar import Controller, Request, Response, get
 
+from service.api.controllers.exports import PAGE, read_all
 from service.api.controllers.histories import wait_for_replica
-from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
+from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_read
 from service.api.reading import Listing, decode_position, unpack_request
@@ -20,7 +21,6 @@ from service.formats import page_cursors
 from service.record.config.audit_log import AuditRow, page_audit
 from service.record.config.object_names import ObjectName, read_names
 
-PAGE = 500
 _COLUMNS = "at actor keyId keyName ipAddress userAgent requestId action subject before after".split()
 _EXAMPLE = {
     "at": "2026-11-20T09:14:00.123Z",
@@ -117,25 +117,14 @@ class Audit(Controller):
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
         caller, context, _ = unpack_request(request)
         headers = await wait_for_replica(context)
-        return CsvFile(
-            context.bulk, caller.workspace, _pieces(context.replica.pool, caller.workspace), "audit.csv", headers
-        )
+        pages = read_all(partial(page_audit, context.replica.pool, caller.workspace, PAGE), PAGE)
+        lines = encode_csv_pages(_COLUMNS, pages, _read_cells)
+        return CsvFile(context.bulk, caller.workspace, lines, "audit.csv", headers)
 
 
-async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:
-    head, before = encode_csv_rows([_COLUMNS]), None
-    while True:
-        rows = await page_audit(pool, workspace, PAGE, before)
-        yield head + encode_csv_rows(
-            (
-                from_ms(to_ms(row.at)), row.actor, row.key_id and str(row.key_id), row.key_name, row.ip, row.user_agent,
-                row.request_id, row.action, row.subject, row.before, row.after,
-            )
-            for row in rows
-        )  # fmt: skip
-        if len(rows) < PAGE:
-            return
-        head, before = b"", rows[-1].position
+def _read_cells(row: AuditRow) -> Sequence[Cell]:
+    _, at, actor, key_id, *others = msgspec.structs.astuple(row)
+    return from_ms(to_ms(at)), actor, key_id and str(key_id), *others
 
 
 def _id_of(row: AuditRow) -> UUID | None:

@@ -1,18 +1,20 @@
 """A book's codes and redemptions as CSV."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import islice
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
+import msgspec
 from litestar import Controller, Request, Response, get
 from msgspec.structs import fields
 
 from service.api.context import Context
 from service.api.controllers.books import BookId
+from service.api.controllers.codes import CodeOfBook
 from service.api.controllers.histories import wait_at_replica
-from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_rows
+from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_read
 from service.api.reading import parse_id, unpack_request
@@ -20,23 +22,22 @@ from service.domain.configuration import BookRow
 from service.domain.times import from_ms
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
+from service.record.config.audit_log import AuditRow
 from service.record.config.book_rows import read_book
 from service.record.config.code_pages import FIRST, ListedCode, listed_codes
 from service.record.facts import history_pages
 from service.record.facts.history_pages import PastRedemption
 
+Placed = TypeVar("Placed", ListedCode, AuditRow)
+
 PAGE = 250
 """Rows per query, which asyncpg decodes in one turn of the event loop."""
-PIECE = 100
-"""Rows encoded between two turns of the event loop: about 0.5 ms of work."""
 
-_CODES = "code status userId assignedAt redemptions maxRedemptions expiresAt redeemedBy redeemedAt".split()
 _REDEMPTION_FIELDS = (
     "redemption_id code user_id order_id order_value currency discount_amount final_amount redeemed_at rolled_back_at "
     "ip_address user_agent"
 ).split()
 _CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
-_REDEMPTIONS = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
 _read_redemption_cells = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
@@ -72,9 +73,9 @@ class Exports(Controller):
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
-        return CsvFile(
-            context.bulk, book.workspace, _codes(context.replica.pool, book), f"codes-{book.book_id}.csv", headers
-        )
+        read = partial(listed_codes, context.replica.pool, book.workspace, book.book, PAGE)
+        lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, read_all(read, PAGE), _read_code_cells)
+        return CsvFile(context.bulk, book.workspace, lines, f"codes-{book.book_id}.csv", headers)
 
     @get(
         "/books/{bookId:str}/redemptions.csv",
@@ -87,8 +88,10 @@ class Exports(Controller):
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
-        rows = _redemptions(context.replica.pool, book)
-        return CsvFile(context.bulk, book.workspace, rows, f"redemptions-{book.book_id}.csv", headers)
+        pages = _page_redemptions(context.replica.pool, book)
+        names = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
+        lines = encode_csv_pages(names, pages, lambda past: _read_redemption_cells(redemption_of(past)))
+        return CsvFile(context.bulk, book.workspace, lines, f"redemptions-{book.book_id}.csv", headers)
 
 
 async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, Context, dict[str, str]]:
@@ -98,51 +101,30 @@ async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[
     return book, context, await wait_at_replica(context, caller)
 
 
-async def _codes(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[bytes]:
-    head, before = encode_csv_rows([_CODES]), FIRST
+async def read_all(read: Callable[[int], Awaitable[Sequence[Placed]]], limit: int) -> AsyncIterator[Sequence[Placed]]:
+    """All pages of a list, newest first; `read` reads at most `limit` rows before a position."""
+    before = FIRST
     while True:
-        page = await listed_codes(pool, book.workspace, book.book, PAGE, before)
-        yield head
-        for piece in _pieces(map(_code_row, page)):
-            yield piece
-        if len(page) < PAGE:
+        page = await read(before)
+        yield page
+        if len(page) < limit:
             return
-        head, before = b"", page[-1].position
+        before = page[-1].position
 
 
-async def _redemptions(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[bytes]:
-    head, cursor = encode_csv_rows([_REDEMPTIONS]), None
+async def _page_redemptions(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[Sequence[PastRedemption]]:
+    cursor = None
     while True:
         page = await history_pages.redemptions_of_book(pool, book.workspace, book.book, PAGE, cursor)
-        yield head
-        for piece in _pieces(map(_redemption_row, page.items)):
-            yield piece
-        if page.next_cursor is None:
+        yield page.items
+        cursor = page.next_cursor
+        if cursor is None:
             return
-        head, cursor = b"", page.next_cursor
 
 
-def _pieces(rows: Iterator[Sequence[Cell]]) -> Iterator[bytes]:
-    while piece := encode_csv_rows(islice(rows, PIECE)):
-        yield piece
-
-
-def _code_row(row: ListedCode) -> Sequence[Cell]:
-    return (
-        row.code,
-        row.status,
-        row.user_id,
-        _time(row.assigned_at_ms),
-        row.redemptions,
-        row.max_redemptions,
-        _time(row.expires_at_ms),
-        row.redeemed_by,
-        _time(row.redeemed_at_ms),
-    )
-
-
-def _redemption_row(past: PastRedemption) -> Sequence[Cell]:
-    return _read_redemption_cells(redemption_of(past))
+def _read_code_cells(row: ListedCode) -> Sequence[Cell]:
+    _, code, status, user, assigned_ms, uses, most, expires_ms, by, redeemed_ms = msgspec.structs.astuple(row)
+    return code, status, user, _time(assigned_ms), uses, most, _time(expires_ms), by, _time(redeemed_ms)
 
 
 def _time(ms: int | None) -> str | None:

@@ -7,7 +7,7 @@ from asyncpg import Pool
 from litestar import Controller, Request, Response, get, post
 from litestar.params import PathParameter
 
-from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
+from service.api.csv_rows import MEDIA_TYPE, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_action, describe_read
 from service.api.idempotency import ActionResult, run_once
@@ -48,10 +48,6 @@ _RESULTS = (
 )
 
 JobId = Annotated[str, PathParameter(name="jobId", description="The job's id.")]
-
-
-PIECE = 200
-"""Lines encoded between two turns of the event loop: about 0.5 ms of work."""
 
 
 def _describe_control(operation_id: str, summary: str, status: str) -> dict[str, Any]:
@@ -104,7 +100,21 @@ class Jobs(Controller):
         Scope `manage`."""
         caller, context, _ = unpack_request(request)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
-        return CsvFile(context.bulk, job.workspace, _result_lines(context.pool, job), f"results-{job.job_id}.csv", {})
+        columns = AssignedCode._fields if _assigns(job) else CodeResult._fields
+        lines = encode_csv_pages(columns, _read_results(context.pool, job))
+        return CsvFile(context.bulk, job.workspace, lines, f"results-{job.job_id}.csv", {})
+
+
+def _assigns(job: JobRow) -> bool:
+    return job.change is not None and job.change.action == "assign"
+
+
+async def _read_results(pool: Pool, job: JobRow) -> AsyncIterator[list[AssignedCode] | list[CodeResult]]:
+    if _assigns(job):
+        yield await job_rows.read_assigned(pool, job.job_id)
+        return
+    async for page in job_rows.read_results(pool, job.job_id):
+        yield page
 
 
 async def _set_status(request: Request[Any, Any, Any], job_id: str, status: Control) -> Response[Job]:
@@ -117,13 +127,3 @@ async def _set_status(request: Request[Any, Any, Any], job_id: str, status: Cont
         return ActionResult(status=200, body=Job.from_row(job))
 
     return await run_once(request, caller, body, act)
-
-
-async def _result_lines(pool: Pool, job: JobRow) -> AsyncIterator[bytes]:
-    if job.change is not None and job.change.action == "assign":
-        yield encode_csv_rows([AssignedCode._fields, *await job_rows.read_assigned(pool, job.job_id)])
-        return
-    yield encode_csv_rows([CodeResult._fields])
-    async for page in job_rows.read_results(pool, job.job_id):
-        for start in range(0, len(page), PIECE):
-            yield encode_csv_rows(page[start : start + PIECE])
