@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,7 +48,7 @@ async def _reset(url: str) -> None:
 
     done = {"redemptions": 0, "assignments": 0, "held": 0}
     refused: list[str] = []
-    with closing(Client(url, RETRY_DEADLINE_S)) as client:
+    async with aclosing(Client(url, RETRY_DEADLINE_S)) as client:
         for workspace in IDS:
             books, key = list_seeded_books(workspace), f"{workspace}_manage"
             ids = {one["name"]: one["bookId"] async for one in _page(client, key, "/v1/books?") if one["name"] in books}
