@@ -46,8 +46,3 @@ class Context:
     """The last check of readiness; requests that arrive while it runs get its result."""
     selling_until_s: float = 0.0
     """When the console's flash sale in this process ends at the latest, by time.monotonic; 0 without a sale."""
-
-    @property
-    def can_decide(self) -> bool:
-        """Whether this process can decide requests of some partition."""
-        return any(self.decider.link(partition).connected for partition in self.loaded_partitions)

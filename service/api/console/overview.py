@@ -61,7 +61,6 @@ class RedisNow(Answer):
     server: str | None = None
     used_bytes: int = 0
     max_bytes: int = 0
-    replicas: int = 0
     fsynced: bool = False
 
 
@@ -195,7 +194,7 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
     except (Refusal, Broken, TimeoutError):
         return now
     about = {"connected": now.connected, "gate": now.gate, "epoch": now.epoch, "fsynced": link.fsynced}
-    return RedisNow.from_row(server, replicas=server.replication.count, **about)
+    return RedisNow.from_row(server, **about)
 
 
 async def _postgres(context: Context) -> PostgresNow:

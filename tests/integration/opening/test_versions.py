@@ -194,10 +194,10 @@ async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
     with capture_logs() as logs:
         async with running(_watch_scripts(context)):
             await wait_until(lambda: any(line["event"] == "scripts_not_loaded" for line in logs))
-            assert not context.can_decide
+            assert not context.loaded_partitions
             async with connected(place) as server:
                 await server.load(await compose(place, templates()))
-            await wait_until(lambda: context.can_decide)
+            await wait_until(lambda: context.loaded_partitions == {0})
 
 
 @pytest.mark.parametrize(
