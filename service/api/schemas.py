@@ -1,6 +1,6 @@
 """Schemas of structs in the OpenAPI document, from msgspec: exact bounds, nulls and unknown fields."""
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from litestar._openapi.schema_generation import SchemaCreator
@@ -8,7 +8,7 @@ from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugi
 from litestar.openapi.spec import Example, Schema
 from litestar.typing import FieldDefinition
 
-from service.domain.field_types import END
+from service.domain.field_types import END, Page
 
 
 class Exact(Schema):
@@ -36,6 +36,9 @@ class Structs(StructSchemaPlugin):
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
         schema = super().to_openapi_schema(field_definition, schema_creator)
         kind = field_definition.type_
+        if issubclass(kind, Page):  # Litestar does not find the type of its items
+            (item,) = get_args(vars(kind)["__orig_bases__"][0])
+            schema_creator.for_field_definition(FieldDefinition.from_annotation(item))
         _, components = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
         members = _to_json_schema(components[kind.__name__])
         schema.description = members.get("description")

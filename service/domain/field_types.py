@@ -2,12 +2,14 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
 
 from service.domain.errors import BadField
 from service.domain.times import from_ms, to_ms
+
+Item = TypeVar("Item")
 
 END = r"$(?![\s\S])"  # the end of the string: `$` alone also matches before a last newline, and ECMA has no \Z
 
@@ -71,6 +73,13 @@ class Answer(msgspec.Struct, rename="camel", kw_only=True):
         `<name>_ms` in milliseconds since 1970, becomes a time in RFC 3339."""
         values = {name: _read_attribute(row, name) for name in cls.__struct_fields__ if name not in others}
         return cls(**values, **others)
+
+
+class Page(Answer, Generic[Item]):
+    """A page of a list, newest first."""
+
+    items: list[Item]
+    next_cursor: str | None
 
 
 def _read_attribute(row: object, name: str) -> Any:

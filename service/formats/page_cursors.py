@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from service.domain.errors import malformed
-from service.domain.field_types import END
+from service.domain.field_types import END, Page
 
 Row = TypeVar("Row")
 Parts = TypeVarTuple("Parts")
@@ -59,9 +59,10 @@ class Cursor(Generic[*Parts]):
             raise malformed("cursor", f"belongs to another list; {_SEND_NEXT}")
         return tuple(place)
 
-    def encode_next(self, rows: Sequence[Row], limit: int, place: Callable[[Row], tuple[*Parts]]) -> str | None:
-        """The next page's cursor; None unless there are more than `limit` rows."""
-        return self.encode(*place(rows[limit - 1])) if len(rows) > limit else None
+    def make_page(self, rows: Sequence[Row], limit: int, place: Callable[[Row], tuple[*Parts]]) -> Page[Row]:
+        """The first `limit` rows, and the next page's cursor if there are more."""
+        next_cursor = self.encode(*place(rows[limit - 1])) if len(rows) > limit else None
+        return Page(items=[*rows[:limit]], next_cursor=next_cursor)
 
 
 def microseconds(at: datetime) -> int:

@@ -14,7 +14,7 @@ from service.api.controllers.histories import RedemptionPage, list_redemptions_o
 from service.api.reading import Listing, unpack_request
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, UserId
+from service.domain.field_types import Answer, Page, UserId
 from service.domain.times import Time, Timestamp, check_times, to_ms
 from service.domain.uuids import LAST_ID
 from service.formats import page_cursors
@@ -127,11 +127,8 @@ class ListedJob(Job, kw_only=True):
     key_name: str | None
 
 
-class JobPage(Answer):
+class JobPage(Page[ListedJob]):
     """A page of jobs, newest first."""
-
-    items: list[ListedJob]
-    next_cursor: str | None
 
 
 class Overviews(Controller):
@@ -159,12 +156,12 @@ class Overviews(Controller):
         caller, context, params = unpack_request(request, Listing)
         (before,) = page_cursors.JOBS.decode(params.cursor) or (LAST_ID,)
         rows = await page_jobs(context.pool, caller.workspace, params.limit + 1, before)
-        next_cursor = page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
+        page = page_cursors.JOBS.make_page(rows, params.limit, lambda row: (row.job_id,))
         ids = {row.job_id for row in rows}
         names = await read_names(context.pool, caller.workspace, ids)
         actors = await read_job_actors(context.pool, caller.workspace, ids)
-        items = [_render_job(row, names.get(row.job_id), actors.get(row.job_id)) for row in rows[: params.limit]]
-        return JobPage(items=items, next_cursor=next_cursor)
+        items = [_render_job(row, names.get(row.job_id), actors.get(row.job_id)) for row in page.items]
+        return JobPage(items=items, next_cursor=page.next_cursor)
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:

@@ -14,7 +14,7 @@ from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_read
 from service.api.reading import Listing, decode_position, unpack_request
-from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.field_types import Answer, Page, check_text, text_schema
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_ms
 from service.domain.uuids import parse_uuid
 from service.formats import page_cursors
@@ -78,11 +78,8 @@ class Entry(Answer, kw_only=True):
     after: dict[str, Any] | None
 
 
-class EntryPage(Answer):
+class EntryPage(Page[Entry]):
     """A page of entries, newest first."""
-
-    items: list[Entry]
-    next_cursor: str | None
 
 
 class Audit(Controller):
@@ -102,10 +99,10 @@ class Audit(Controller):
         filters = (params.action, params.actor, params.key_id, params.since, params.until)
         headers = await wait_for_replica(context)
         rows = await page_audit(context.replica.pool, caller.workspace, params.limit + 1, before, *filters)
-        next_cursor = page_cursors.AUDIT.encode_next(rows, params.limit, lambda row: (row.position,))
+        page = page_cursors.AUDIT.make_page(rows, params.limit, lambda row: (row.position,))
         ids = {parsed for row in rows if (parsed := _id_of(row))}
         names = await read_names(context.replica.pool, caller.workspace, ids)
-        body = EntryPage(items=[_render_entry(row, names) for row in rows[: params.limit]], next_cursor=next_cursor)
+        body = EntryPage(items=[_render_entry(row, names) for row in page.items], next_cursor=page.next_cursor)
         return Response(body, headers=headers)
 
     @get(

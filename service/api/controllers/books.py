@@ -16,7 +16,7 @@ from service.api.reading import Listing, decode_position, parse_id, read_json_bo
 from service.domain import book_requests
 from service.domain.book_requests import Book, CreateBook, PatchBook, Status
 from service.domain.errors import invalid
-from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.field_types import Page, check_text, text_schema
 from service.formats import page_cursors
 from service.record.config.book_rows import create_book, page_books, patch_book, read_book
 
@@ -75,11 +75,8 @@ class ListBooks(Listing, kw_only=True):
         check_text("q", self.q, 0, 255)
 
 
-class BookPage(Answer, kw_only=True):
+class BookPage(Page[Book]):
     """A page of books, newest first."""
-
-    items: list[Book]
-    next_cursor: str | None
 
 
 class Books(Controller):
@@ -132,9 +129,9 @@ class Books(Controller):
         before = decode_position(params, page_cursors.BOOKS)
         filters = (params.status, params.tag, params.q)
         rows = await page_books(context.pool, caller.workspace, params.limit + 1, before, *filters)
-        items = [book_requests.render_book(row) for row in rows[: params.limit]]
-        next_cursor = page_cursors.BOOKS.encode_next(rows, params.limit, lambda row: (row.book,))
-        return BookPage(items=items, next_cursor=next_cursor)
+        page = page_cursors.BOOKS.make_page(rows, params.limit, lambda row: (row.book,))
+        items = [book_requests.render_book(row) for row in page.items]
+        return BookPage(items=items, next_cursor=page.next_cursor)
 
     @get(
         "/books/{bookId:str}",

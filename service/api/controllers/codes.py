@@ -49,7 +49,7 @@ from service.domain.code_requests import (
 from service.domain.configuration import BookRow
 from service.domain.csv_layout import CsvOptions
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer
+from service.domain.field_types import Answer, Page
 from service.domain.field_types import Request as _Request
 from service.domain.json_codes import JsonCodes
 from service.formats import page_cursors
@@ -131,11 +131,8 @@ class CodeOfBook(Answer):
     redeemed_at: Time | None
 
 
-class CodePage(Answer):
+class CodePage(Page[CodeOfBook]):
     """A page of codes, newest first."""
-
-    items: list[CodeOfBook]
-    next_cursor: str | None
 
 
 class Codes(Controller):

@@ -21,7 +21,7 @@ from service.api.reading import Listing, parse_id, unpack_request
 from service.api.recall import decide
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, Nothing
+from service.domain.field_types import Nothing, Page
 from service.operations import coupon_view
 from service.operations.base import parse_code
 from service.operations.coupon_view import Coupon
@@ -31,7 +31,7 @@ from service.operations.views import redemption_of
 from service.record.config.book_rows import read_book
 from service.record.config.detached_months import with_detached_to
 from service.record.facts import history_pages
-from service.record.facts.history_pages import Page, PastRedemption
+from service.record.facts.history_pages import PastRedemption
 from service.record.partitions.partition_rows import read_partition
 
 BARRIER_MS = 2000
@@ -64,18 +64,12 @@ class ListCoupons(Listing, kw_only=True):
     ] = None
 
 
-class RedemptionPage(Answer):
+class RedemptionPage(Page[Redemption]):
     """A page of redemptions, newest first."""
 
-    items: list[Redemption]
-    next_cursor: str | None
 
-
-class CouponPage(Answer):
+class CouponPage(Page[Coupon]):
     """A page of coupons, newest first."""
-
-    items: list[Coupon]
-    next_cursor: str | None
 
 
 class Histories(Controller):

@@ -15,7 +15,7 @@ from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, Rotation, check_text, text_schema
+from service.domain.field_types import Answer, Page, Rotation, check_text, text_schema
 from service.domain.limits import KeyLimits
 from service.domain.times import Time, Timestamp, check_times, to_datetime, to_ms
 from service.formats import page_cursors
@@ -96,11 +96,8 @@ class NewKey(Key, kw_only=True):
     secret: str | None
 
 
-class KeyPage(Answer, kw_only=True):
+class KeyPage(Page[Key]):
     """A page of keys, newest first."""
-
-    items: list[Key]
-    next_cursor: str | None
 
 
 class Keys(Controller):
@@ -178,8 +175,8 @@ class Keys(Controller):
         caller, context, params = unpack_request(request, Listing)
         before = decode_position(params, page_cursors.KEYS)
         rows = await page_keys(context.pool, caller.workspace, params.limit + 1, before)
-        next_cursor = page_cursors.KEYS.encode_next(rows, params.limit, lambda row: (row.position,))
-        return KeyPage(items=[Key.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        page = page_cursors.KEYS.make_page(rows, params.limit, lambda row: (row.position,))
+        return KeyPage(items=[Key.from_row(row) for row in page.items], next_cursor=page.next_cursor)
 
     @patch(
         "/{keyId:str}",

@@ -8,7 +8,7 @@ from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
 from service.api.documented import describe_read
 from service.api.reading import Listing, parse_id, unpack_request
-from service.domain.field_types import Answer
+from service.domain.field_types import Answer, Page
 from service.domain.times import from_ms
 from service.operations.coupon_view import Time
 from service.record.config.book_rows import read_book
@@ -27,11 +27,8 @@ class Notice(Answer):
     at: Time
 
 
-class NoticePage(Answer):
+class NoticePage(Page[Notice]):
     """A page of notices, newest first."""
-
-    items: list[Notice]
-    next_cursor: str | None
 
 
 class Notices(Controller):

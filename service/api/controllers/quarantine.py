@@ -13,7 +13,7 @@ from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, decode_field
+from service.domain.field_types import Answer, Page, decode_field
 from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats import page_cursors
 from service.formats.event_id import END, EventId, parse_sent_id
@@ -73,11 +73,8 @@ class QuarantinedEvent(Answer, kw_only=True):
     choices: list[Choice]
 
 
-class QuarantinePage(Answer):
+class QuarantinePage(Page[QuarantinedEvent]):
     """A page of events, newest first."""
-
-    items: list[QuarantinedEvent]
-    next_cursor: str | None
 
 
 class ResolveQuarantined(field_types.Request, kw_only=True):
@@ -105,9 +102,9 @@ class QuarantineEvents(Controller):
         place = page_cursors.QUARANTINE.decode(params.cursor)
         before = EventId(*place) if place else END
         events = await page_of_workspace(context.pool, caller.partition, caller.workspace, before, params.limit + 1)
-        next_cursor = page_cursors.QUARANTINE.encode_next(events, params.limit, lambda one: one.id)
-        items = await _render(context.pool, caller, events[: params.limit])
-        return QuarantinePage(items=items, next_cursor=next_cursor)
+        page = page_cursors.QUARANTINE.make_page(events, params.limit, lambda one: one.id)
+        items = await _render(context.pool, caller, page.items)
+        return QuarantinePage(items=items, next_cursor=page.next_cursor)
 
     @post(
         "/{eventId:str}",

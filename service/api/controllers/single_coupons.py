@@ -17,7 +17,7 @@ from service.api.reading import Listing, decode_position, read_json_body, unpack
 from service.domain.book_requests import Book, render_book
 from service.domain.configuration import BookRow, CodeRow
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer
+from service.domain.field_types import Page
 from service.domain.single_coupon_requests import Generated, SingleCoupon, TimeSpecific, UserSpecific
 from service.formats import page_cursors
 from service.operations.coupon_view import Coupon
@@ -37,11 +37,8 @@ class CouponInBook(Coupon, kw_only=True):
     book: Book
 
 
-class ActivePage(Answer):
+class ActivePage(Page[CouponInBook]):
     """A page of coupons with their books, newest first."""
-
-    items: list[CouponInBook]
-    next_cursor: str | None
 
 
 class SingleCoupons(Controller):
@@ -98,11 +95,9 @@ class SingleCoupons(Controller):
         caller, context, params = unpack_request(request, Listing)
         before = decode_position(params, page_cursors.ACTIVE)
         rows = await page_active(context.pool, caller.workspace, params.limit + 1, before)
-        coupons = await asyncio.gather(
-            *(_read_or_none(request, caller, book, code) for book, code in rows[: params.limit])
-        )
-        next_cursor = page_cursors.ACTIVE.encode_next(rows, params.limit, lambda row: (row[0].book,))
-        return ActivePage(items=[item for item in coupons if item is not None], next_cursor=next_cursor)
+        page = page_cursors.ACTIVE.make_page(rows, params.limit, lambda row: (row[0].book,))
+        coupons = await asyncio.gather(*(_read_or_none(request, caller, book, code) for book, code in page.items))
+        return ActivePage(items=[item for item in coupons if item is not None], next_cursor=page.next_cursor)
 
 
 async def _make(request: Request[Any, Any, Any], kind: type[SingleCoupon]) -> Response[CouponInBook]:

@@ -18,7 +18,7 @@ from service.api.reading import Listing, decode_position, read_json_body, unpack
 from service.domain import field_types
 from service.domain.configuration import UserRow
 from service.domain.errors import Refusal
-from service.domain.field_types import ID_CHARACTERS, Answer, Count, UserId, encode_metadata, is_caller_id
+from service.domain.field_types import ID_CHARACTERS, Answer, Count, Page, UserId, encode_metadata, is_caller_id
 from service.domain.times import Timestamp, from_ms
 from service.formats import page_cursors
 from service.record.config.user_rows import create_user, page_users, patch_user, read_user
@@ -75,11 +75,8 @@ class User(Answer, kw_only=True):
     created_at: Timestamp | None
 
 
-class UserPage(Answer, kw_only=True):
+class UserPage(Page[User]):
     """A page of users, newest first."""
-
-    items: list[User]
-    next_cursor: str | None
 
 
 class Users(Controller):
@@ -126,11 +123,11 @@ class Users(Controller):
         before = decode_position(params, page_cursors.USERS)
         rows = await page_users(context.pool, caller.workspace, params.limit + 1, before)
         default = await _read_default(context, caller)
+        page = page_cursors.USERS.make_page(rows, params.limit, lambda placed: (placed[1],))
         items = await asyncio.gather(
-            *(_render_user(context, caller, row.user_id, row, default) for row, _ in rows[: params.limit])
+            *(_render_user(context, caller, row.user_id, row, default) for row, _ in page.items)
         )
-        next_cursor = page_cursors.USERS.encode_next(rows, params.limit, lambda placed: (placed[1],))
-        return UserPage(items=items, next_cursor=next_cursor)
+        return UserPage(items=items, next_cursor=page.next_cursor)
 
     @get("/{userId:str}", **describe_read("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:

@@ -14,7 +14,7 @@ from service.api.documented import describe_action, describe_change, describe_re
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain.errors import Refusal, invalid
-from service.domain.field_types import Answer, Nothing, Rotation
+from service.domain.field_types import Answer, Nothing, Page, Rotation
 from service.domain.times import Timestamp
 from service.domain.webhook_addresses import BadAddress, parse_target
 from service.domain.webhook_protocol import (
@@ -92,11 +92,8 @@ class NewWebhook(Webhook, kw_only=True):
     secret: str | None
 
 
-class WebhookPage(Answer, kw_only=True):
+class WebhookPage(Page[Webhook]):
     """A page of webhooks, newest first."""
-
-    items: list[Webhook]
-    next_cursor: str | None
 
 
 class Delivery(Answer, kw_only=True):
@@ -129,11 +126,8 @@ class SentDelivery(Delivery, kw_only=True):
     payload: Payload
 
 
-class DeliveryPage(Answer, kw_only=True):
+class DeliveryPage(Page[Delivery]):
     """A page of deliveries, newest first."""
-
-    items: list[Delivery]
-    next_cursor: str | None
 
 
 class Webhooks(Controller):
@@ -172,8 +166,8 @@ class Webhooks(Controller):
         caller, context, params = unpack_request(request, Listing)
         before = decode_position(params, page_cursors.WEBHOOKS)
         rows = await webhook_rows.page_webhooks(context.pool, caller.workspace, params.limit + 1, before)
-        next_cursor = page_cursors.WEBHOOKS.encode_next(rows, params.limit, lambda row: (row.webhook,))
-        return WebhookPage(items=[Webhook.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        page = page_cursors.WEBHOOKS.make_page(rows, params.limit, lambda row: (row.webhook,))
+        return WebhookPage(items=[Webhook.from_row(row) for row in page.items], next_cursor=page.next_cursor)
 
     @get(
         "/{webhookId:str}",
@@ -270,8 +264,8 @@ class Webhooks(Controller):
         before = decode_position(params, page_cursors.DELIVERIES)
         webhook = await _read_row(context, caller, webhook_id)
         rows = await webhook_rows.page_deliveries(context.pool, webhook.webhook, params.limit + 1, before)
-        next_cursor = page_cursors.DELIVERIES.encode_next(rows, params.limit, lambda row: (row.position,))
-        return DeliveryPage(items=[Delivery.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        page = page_cursors.DELIVERIES.make_page(rows, params.limit, lambda row: (row.position,))
+        return DeliveryPage(items=[Delivery.from_row(row) for row in page.items], next_cursor=page.next_cursor)
 
     @get(
         "/{webhookId:str}/deliveries/{deliveryId:str}",

@@ -2,20 +2,19 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 from uuid import UUID
 
 import msgspec
 from asyncpg import Pool
 
+from service.domain.field_types import Page
 from service.domain.uuids import LAST_ID, first_id
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats import page_cursors
 from service.record.config.detached_months import whole_book, whole_code
 from service.record.pool import Database
 from service.record.queries import query
-
-T = TypeVar("T")
 
 KEEP_NOTICES_DAYS = 90
 
@@ -50,13 +49,6 @@ class HeldCoupon(msgspec.Struct, frozen=True):
     code: str
     book: int
     at: datetime
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """A page of a list; `next_cursor` is None on the last."""
-
-    items: list[T]
-    next_cursor: str | None
 
 
 async def redemption(database: Database, workspace: int, redemption_id: UUID) -> PastRedemption | None:
@@ -135,7 +127,7 @@ async def notices_of_book(pool: Pool, workspace: int, book: int, limit: int, cur
     async with whole_book(pool, workspace, book) as database:
         rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
     notices = [StockNotice(*row) for row in rows]
-    return Page(notices[:limit], page_cursors.NOTICES.encode_next(notices, limit, lambda one: (one.epoch, one.seq)))
+    return page_cursors.NOTICES.make_page(notices, limit, lambda one: (one.epoch, one.seq))
 
 
 async def prune_notices(database: Database, limit: int) -> int:
@@ -151,12 +143,9 @@ async def coupons_of_user(
     at, code = (_LAST_TIME, "") if place is None else (page_cursors.time_of(place[0]), place[1])
     rows = await database.fetch(query("coupons_of_user"), workspace, user_id, limit + 1, at, code)
     held = [HeldCoupon(*row) for row in rows]
-    following = page_cursors.USER_COUPONS.encode_next(
-        held, limit, lambda one: (page_cursors.microseconds(one.at), one.code)
-    )
-    return Page(held[:limit], following)
+    return page_cursors.USER_COUPONS.make_page(held, limit, lambda one: (page_cursors.microseconds(one.at), one.code))
 
 
 def _redemption_page(rows: list, limit: int) -> Page[PastRedemption]:
     past = [PastRedemption(*row) for row in rows]
-    return Page(past[:limit], page_cursors.REDEMPTIONS.encode_next(past, limit, lambda one: (one.redemption_id,)))
+    return page_cursors.REDEMPTIONS.make_page(past, limit, lambda one: (one.redemption_id,))
