@@ -215,17 +215,12 @@ def create_book_row(
 def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int, now_ms: int) -> BookRow:
     """The row with the request's changes. Raises Refusal `invalid` or `pattern_too_small`."""
     changes: dict[str, Any] = {"version": version, "updated_ms": now_ms}
-    for name in request.__struct_fields__:
-        value = getattr(request, name)
-        if value is UNSET or name == "total_codes":
-            continue
-        if value is None:
-            value = _NULL.get(name)
+    for name, value in request.list_changes(_NULL).items():
         if name in ("valid_from", "valid_until"):
             changes[f"{name}_ms"] = None if value is None else to_ms(value)
         elif name == "discount":
             changes[name] = None if value is None else make_discount_row(value)
-        else:
+        elif name != "total_codes":
             changes[name] = value
     updated = msgspec.structs.replace(row, **changes)
     _check_consistency(updated)

@@ -1,10 +1,13 @@
 """Types of fields: codes, the caller's ids, text, metadata; and the base structs of requests and responses."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from service.domain.errors import BadField
 from service.domain.times import from_ms, to_ms
@@ -45,6 +48,11 @@ _control_escape = re.compile(rb"\\(?:[bfnrt]|u00[01])|\x7f|\xc2[\x80-\x9f]")
 
 class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
     """A request's body: camelCase, without unknown fields."""
+
+    def list_changes(self, defaults: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """The fields that are not UNSET, by name. A null is the field's default, if it has one here."""
+        changes = {name: getattr(self, name) for name in self.__struct_fields__ if getattr(self, name) is not UNSET}
+        return {name: defaults.get(name) if value is None else value for name, value in changes.items()}
 
 
 class Nothing(Request):

@@ -155,11 +155,7 @@ class Users(Controller):
         check_user(caller, user_id)
         _, payload = await read_json_body(request, PatchUser)
         change = Change(context, caller.partition)
-        changes: dict[str, Any] = {}
-        if payload.max_coupons is not UNSET:
-            changes["max_coupons"] = payload.max_coupons
-        if payload.metadata is not UNSET:
-            changes["metadata"] = payload.metadata or {}
+        changes = payload.list_changes({"metadata": {}})
         row = await patch_user(context.pool, caller.workspace, caller.partition, user_id, changes)
         await change.project(row.version, context.projector.user(row))
         return await _render_user(context, caller, user_id, row, await _read_default(context, caller))

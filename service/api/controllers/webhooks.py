@@ -193,11 +193,8 @@ class Webhooks(Controller):
         _, payload = await read_json_body(request, PatchWebhook)
         if payload.url is not UNSET:
             _check_url(context, payload.url)
-        description = "" if payload.description is None else payload.description
-        values = [
-            None if value is UNSET else value for value in (payload.url, payload.events, description, payload.status)
-        ]
-        return Webhook.from_row(await webhook_rows.patch_webhook(context.pool, caller.workspace, webhook, *values))  # type: ignore[arg-type]
+        changes = payload.list_changes({"description": ""})
+        return Webhook.from_row(await webhook_rows.patch_webhook(context.pool, caller.workspace, webhook, **changes))
 
     @delete(
         "/{webhookId:str}", **describe_change("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found")

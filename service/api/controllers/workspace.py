@@ -23,14 +23,11 @@ MAX_COUPONS_PER_ORDER = 100
 MAX_ORDER_DAYS = 4000
 """Ten years and a reserve: as long as the longest periods for keeping receipts. Every remembered order costs memory."""
 
-_NULL = {
+_DEFAULTS = {
     "currency": "USD",
     "coupons_per_order": 1,
     "order_days": DEFAULT_ORDER_DAYS,
-    "max_coupons": None,
-    "gift_book_id": None,
     "idempotency_hours": 24,
-    "limits": None,
     "lock_history": False,
 }
 _EXAMPLE = {
@@ -145,11 +142,7 @@ class Settings(Controller):
         caller, context, _ = unpack_request(request)
         _, payload = await read_json_body(request, PatchWorkspace)
         change = Change(context, caller.partition)
-        changes: dict[str, Any] = {}
-        for name, default in _NULL.items():
-            value = getattr(payload, name)
-            if value is not UNSET:
-                changes[name] = default if value is None else value
+        changes = payload.list_changes(_DEFAULTS)
         row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)
         await change.project(row.version, context.projector.workspace(row))
         if not changes.keys().isdisjoint(("limits", "lock_history")):  # each process has them with its keys

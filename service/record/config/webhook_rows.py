@@ -86,10 +86,11 @@ async def patch_webhook(
     pool: Pool,
     workspace: int,
     webhook_id: UUID,
-    url: str | None,
-    events: Sequence[str] | None,
-    description: str | None,
-    status: str | None,
+    *,
+    url: str | None = None,
+    events: Sequence[str] | None = None,
+    description: str | None = None,
+    status: str | None = None,
 ) -> WebhookRow:
     """Change the values that are not None. Raises Refusal `not_found`."""
     async with pool.acquire() as connection, connection.transaction():

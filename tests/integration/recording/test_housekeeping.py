@@ -68,7 +68,7 @@ async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> 
     await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
     assert await prune_notices(office.pool, 10) == 1
     assert await _noticed(office) == [3]
-    await webhook_rows.patch_webhook(office.pool, 1, row.webhook_id, None, None, None, "inactive")
+    await webhook_rows.patch_webhook(office.pool, 1, row.webhook_id, status="inactive")
     assert await prune_notices(office.pool, 10) == 0
     await office.pass_s((KEEP_DAYS + 1) * 86400)
     assert await prune_notices(office.pool, 10) == 1

@@ -218,7 +218,7 @@ async def test_three_days(office: Office, receiver: Receiver) -> None:
     await office.until_idle()
     assert len([got for got in receiver.got if got.path == "/down"]) == len(pauses) + 1
     receiver.judge = lambda got: 200
-    await patch_webhook(office.pool, 1, down.webhook_id, None, None, None, "active")
+    await patch_webhook(office.pool, 1, down.webhook_id, status="active")
     # Events of different coupons are sent at once.
     await wait_until(
         lambda: sorted([got.code for got in receiver.got if got.path == "/down"][-2:]) == ["CODE-1", "CODE-2"]
@@ -341,10 +341,10 @@ async def test_from_when_on(office: Office, receiver: Receiver) -> None:
     await office.kept.write(rolled_back(use))
     await wait_until(lambda: len(receiver.got) == 2)
     assert {(got.path, got.type) for got in receiver.got} == {(f"/{n}", "redemption.rolled_back") for n in (1, 2)}
-    await patch_webhook(office.pool, 1, first.webhook_id, None, None, None, "inactive")
+    await patch_webhook(office.pool, 1, first.webhook_id, status="inactive")
     await office.pass_s(15 * DAY_S)
     await office.kept.write(*_used_and_back("CODE-3"))
-    await patch_webhook(office.pool, 1, first.webhook_id, None, None, None, "active")
+    await patch_webhook(office.pool, 1, first.webhook_id, status="active")
     await office.kept.write(*_used_and_back("CODE-4"))
     await wait_until(lambda: [got.code for got in receiver.got if got.path == "/1"] == ["CODE-2", "CODE-4"])
 
