@@ -1,5 +1,6 @@
 """Codes in requests: one by one, to be generated, or as the lines of an upload."""
 
+import csv
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -36,11 +37,6 @@ _MAX_ECHO = 100
 """Characters of an invalid code that the response repeats."""
 
 _are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}(?:\n[A-Za-z0-9_-]{4,64})*+").fullmatch
-_fields = {
-    delimiter: re.compile(rf'(?:"((?:[^"]|"")*)"|((?!")[^{re.escape(delimiter)}]*))({re.escape(delimiter)}|\Z)')
-    for delimiter in DELIMITERS.values()
-}
-_open_field = re.compile(r'"(?:[^"]|"")*\Z')
 _is_count = re.compile(r"[0-9]{1,10}", re.ASCII).fullmatch
 
 
@@ -138,8 +134,8 @@ class Lines:
     quoted CSV field may contain line breaks. If it has no closing quote, only its first line is invalid.
     """
 
-    def __init__(self, csv: bool, options: CsvOptions | None = None) -> None:
-        self._csv = csv
+    def __init__(self, is_csv: bool, options: CsvOptions | None = None) -> None:
+        self._csv = is_csv
         self._options = options or CsvOptions()
         self.layout: Layout | None = None
         """How the CSV file is read, as soon as that is detected."""
@@ -270,16 +266,10 @@ class Lines:
 
 def _split_fields(record: str, delimiter: str) -> list[str] | None:
     """The fields of a record. Empty for a broken record, None if a quoted field continues on the next line."""
-    fields: list[str] = []
-    find_field, offset = _fields[delimiter].match, 0
-    while True:
-        match = find_field(record, offset)
-        if match is None:
-            return None if _open_field.match(record, offset) else []
-        fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
-        if not match[3]:
-            return fields
-        offset = match.end()
+    try:
+        return next(csv.reader([record], delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return None if str(error) == "unexpected end of data" else []
 
 
 def _reject(number: int, record: bytes, reason: str) -> RejectedLine:

@@ -49,7 +49,7 @@ def test_columns_in_another_order() -> None:
     """Columns are parsed by their fields, an ignored one not at all; a line that lacks the code's column is bad."""
     options = CsvOptions(unknown_columns="ignore")
     data = b'Customer ID;Note;Voucher code\r\nu,1;a;abcd\r\n;"x;y\nz";EFGH\r\nbad\r\nu 1;;IJKL'
-    assert read_pieces(Lines(csv=True, options=options), [data]) == [
+    assert read_pieces(Lines(is_csv=True, options=options), [data]) == [
         CodeLine("ABCD", "u,1"),
         CodeLine("EFGH"),
         RejectedLine(5, "", "line: must have 3 fields", "bad"),
@@ -111,7 +111,7 @@ _FILES = (
 def test_files_that_are_no_text(kind: str, data: bytes, step: int) -> None:
     """A file that is no text is refused whole by what it is, as CSV, as text and as JSON, however it is cut."""
     pieces = [data[start : start + step] for start in range(0, len(data), step)]
-    for parser in (Lines(csv=True), Lines(csv=False), JsonCodes()):
+    for parser in (Lines(is_csv=True), Lines(is_csv=False), JsonCodes()):
         with pytest.raises(Refusal, match="malformed") as caught:
             read_pieces(parser, pieces)
         (error,) = caught.value.errors
@@ -187,7 +187,7 @@ def test_a_quote_that_never_ends_costs_one_line() -> None:
 
 def test_an_endless_line_takes_no_memory() -> None:
     """A line without end takes less than 2 KiB of memory."""
-    lines = Lines(csv=True)
+    lines = Lines(is_csv=True)
     assert not any(lines.feed(b"code\n"))
     for _ in range(64):
         assert not any(lines.feed(b"x" * 65536))
@@ -239,7 +239,7 @@ def test_lines_at_once_are_read_as_one_by_one(codes: list[str], end: str, step: 
 @pytest.mark.parametrize("line", [b"!\n", b"ab,user 1\n", b'"\n'])
 def test_bad_lines_come_in_small_pieces(line: bytes) -> None:
     """However many lines are fed at once, a piece has at most LINES of them."""
-    lines = Lines(csv=line != b"!\n")
+    lines = Lines(is_csv=line != b"!\n")
     pieces = [*lines.feed(b"code,userId\n" + line * 5_000), *lines.close()]
     assert sum(map(len, pieces)) >= 2_500
     assert max(map(len, pieces)) <= 2 * LINES
