@@ -1,11 +1,10 @@
 """Pages of a book's codes, for lists, exports and changes of many."""
 
 import time
-from typing import cast
 from uuid import UUID
 
 import msgspec
-from asyncpg import Pool, Record
+from asyncpg import Pool
 
 from service.domain.code_change_requests import CodeFilter, Status
 from service.formats.change_results import CodeResult, PendingCodes
@@ -93,14 +92,12 @@ async def find_codes(
     if chosen.codes is not None:
         known = await pool.fetch(query("find_codes_of_book"), workspace, book, chosen.codes)
         return PendingCodes(len(chosen.codes), 0, [record["code"] for record in known])
-    args = (workspace, book, before, limit, chosen.prefix, chosen.created_from, chosen.created_until)
-    page = cast("Record", await pool.fetchrow(query("page_codes_to_change"), *args))
-    codes = page["codes"]
-    if codes and chosen.status:
+    if chosen.status:
         listed = await listed_codes(pool, workspace, book, limit, before)
-        statuses, matching = set(chosen.status), set(codes)
-        codes = [row.code for row in listed if row.status in statuses and row.code in matching]
-    return PendingCodes(page["examined"], page["last"] or 0, codes)
+        codes = [row.code for row in listed if row.status in chosen.status]
+        return PendingCodes(len(listed), listed[-1].position if listed else 0, codes)
+    rows = await pool.fetch(query("page_codes_to_change"), workspace, book, before, limit)
+    return PendingCodes(len(rows), rows[-1]["position"] if rows else 0, [row["code"] for row in rows])
 
 
 def missing_codes(chosen: CodeFilter, page: PendingCodes) -> list[CodeResult]:
