@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ import click
 from service.cli import orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
-from service.common.redis_address import check_redis_option
 from service.common.running_service import Unusable
 
 if TYPE_CHECKING:
@@ -25,32 +23,16 @@ if TYPE_CHECKING:
 @click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
 @click.option("--old-redis-is-off", is_flag=True, help="Do not wait: the Redis that was used last no longer runs.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has started.")
-@click.option(
-    "--into",
-    metavar="REDIS_URL",
-    callback=check_redis_option,
-    help="Build another, empty Redis instead, and compare it with the current one.",
-)
-def rebuild(partition: int | None, old_redis_is_off: bool, cancel: bool, into: str | None) -> None:
+def rebuild(partition: int | None, old_redis_is_off: bool, cancel: bool) -> None:
     """Rebuild Redis completely from Postgres.
 
     The command orders the rebuild and shows its progress; a worker runs it. Until it is done, requests of the partition
     are answered 503 `recovering`. Events that are not recorded yet are recorded first. Locks are lost. If Redis has
     more than that, `scrip recover` decides what becomes of it.
-
-    With --into, the current Redis does not change and requests go on. The same code builds the other Redis up to a cut.
-    Then both are compared by kind of key. Exits with 0 if they are equal, 1 if they differ, 2 if the comparison fails.
     """
     from service.common import config
 
-    settings = config.load()
-    if into is not None:
-        from service.cli.reconcile import build_twin
-
-        if partition is not None or old_redis_is_off or cancel:
-            raise click.UsageError("--into can't be combined with other options.")
-        sys.exit(asyncio.run(build_twin(settings, into)))
-    asyncio.run(_rebuild_partitions(settings, partition, old_redis_is_off, cancel))
+    asyncio.run(_rebuild_partitions(config.load(), partition, old_redis_is_off, cancel))
 
 
 async def _rebuild_partitions(settings: "Settings", only: int | None, old_is_off: bool, cancel: bool) -> None:

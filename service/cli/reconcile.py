@@ -1,4 +1,4 @@
-"""`scrip reconcile`: compare Redis with Postgres. `scrip rebuild --into`: compare it with a second, rebuilt Redis."""
+"""`scrip reconcile`: compare Redis with Postgres."""
 
 import asyncio
 import os
@@ -182,32 +182,3 @@ def _render_table(outcome: "Outcome", listed: list[str]) -> str:
     if outcome.unsettled:
         lines.append(f"{outcome.unsettled} items changed at every read; the next comparison reads them again.")
     return "\n".join(lines)
-
-
-async def build_twin(settings: "Settings", target_url: str) -> int:
-    """Build another Redis from Postgres, print both side by side, and return the exit code."""
-    import hiredis
-
-    from service.common import logs
-    from service.hot.connection import Broken
-    from service.hot.redis_server import Fenced
-    from service.worker.twin import BuildRejected, build
-
-    logs.configure(settings, "rebuild")
-    async with _connect(settings) as (redis_url, pool):
-        try:
-            comparisons = await build(target_url, redis_url, pool)
-        except BuildRejected as refused:
-            raise Uncompared(str(refused)) from None
-        except (OSError, Broken, Fenced, hiredis.ReplyError) as error:
-            raise Uncompared(f"unavailable: {type(error).__name__}. Check both Redis servers, and retry.") from error
-    for partition, one in enumerate(comparisons):
-        click.echo(f"Partition {partition}\n{'kind':<28}{'live':>10}{'built':>10}  {'digests'}")
-        for kind, live in one.live.items():
-            built = one.built[kind]
-            digests = "the same" if live == built else f"{live.digest:016x} {built.digest:016x}"
-            unlike = f", unlike: {one.unlike[kind]}" if kind in one.unlike else ""
-            click.echo(f"{kind:<28}{live.keys:>10}{built.keys:>10}  {digests}{unlike}")
-        if one.moved:
-            click.echo(f"{one.moved} keys changed at every read.")
-    return 1 if any(one.unlike for one in comparisons) else 0

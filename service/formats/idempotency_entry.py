@@ -34,11 +34,6 @@ class IdempotencyEntry(NamedTuple):
     outcome: str
     payload: str
 
-    @property
-    def names_events(self) -> bool:
-        """Whether the answer comes from events."""
-        return self.payload.startswith(EVENTS)
-
 
 def parse_entry(text: str) -> IdempotencyEntry:
     """The inverse of joining its parts by spaces."""

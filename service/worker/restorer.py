@@ -18,7 +18,7 @@ from service.domain.configuration import CodeRow
 from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_state import Write
-from service.formats.event_id import END, START, EventId
+from service.formats.event_id import START, EventId
 from service.formats.events import Assigned, Fact, Redeemed, RolledBack, encode_event
 from service.formats.idempotency_entry import with_event
 from service.formats.mending_mark import WHOLE
@@ -239,27 +239,24 @@ class Restorer:
             finally:
                 await self._wait_for_all()
 
-    async def redo(self, after: EventId, keep_mark: bool, until: EventId = END) -> int:
-        """Apply the events after one up to another again, in order; return the number of facts. The mark follows
-        unless `keep_mark`."""
+    async def redo(self, after: EventId, keep_mark: bool) -> int:
+        """Apply the events after one again, in order; and return their number. The mark follows unless `keep_mark`."""
         with self._timed("redo"):
             try:
                 async with self._pool.acquire() as connection:
-                    events = await self._redo_facts(connection, after, keep_mark, until)
+                    events = await self._redo_facts(connection, after, keep_mark)
             finally:
                 await self._wait_for_all()
         if self._skipped:
             log.error("events_not_redone", partition=self._partition, events=self._skipped)
         return events
 
-    async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool, until: EventId) -> int:
+    async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool) -> int:
         events, last = 0, START
         self._orders_since = await read_orders_since(connection, self._partition)
         options: Any = {"after": after, "retired": False, "returning": self.returning}
         async with aclosing(fact_pages(connection, self._partition, **options)) as pages:
             async for page in pages:
-                if page[-1].id > until:
-                    page = [fact for fact in page if fact.id <= until]  # noqa: PLW2901
                 for fact in page:
                     # The facts of an event go out in one call, as the mark is an event's.
                     if len(self._events) >= EVENTS_A_RUN * 3 and last != fact.id:

@@ -1,19 +1,28 @@
 """What Redis holds, beside what one holds that is built from Postgres alone."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from asyncpg import Pool
+
 from service.formats import key_names
+from service.formats.event_id import START
+from service.formats.mending_mark import WHOLE
 from service.hot.connection import connect
 from service.hot.discovery import read_nodes
+from service.hot.redis_server import Server
+from service.hot.scripts import MENDING, Scripts
 from service.record.partitions.partition_rows import read_partitions
-from service.worker.twin import build
+from service.worker.restorer import Restorer
 from tests.faults.nodes import wait_until
 from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
 from tests.harness import dump
 from tests.harness.running import HOME, PARTITIONS
 from tests.harness.servers import started
 
+EPOCH = 10**12
+"""The built Redis's epoch, which no partition has."""
 _IDLE = "0 - - 0 - - - - - - - - - -"
 
 
@@ -41,20 +50,41 @@ async def _until_configured(stage: Stage) -> None:
 
 
 async def unlike_rebuilt(stage: Stage) -> list[str]:
-    """What Redis holds otherwise than one that `scrip rebuild --into` builds, by its own word and key by key, but for
-    locks' keys; at most ten of it."""
+    """As `unlike_built`, when Redis has all configuration; but for locks' keys."""
     folder = stage.folder / "scratch"
     folder.mkdir(exist_ok=True)
-    live = live_url(stage)
     await _until_configured(stage)
-    with started(Path(stage.binary), folder) as url:
-        compared = await build(url, live, stage.pool)
+    return await unlike_built(live_url(stage), stage.pool, Path(stage.binary), folder, stage.held_keys)
+
+
+async def unlike_built(live: str, pool: Pool, binary: Path, folder: Path, but: Collection[str] = ()) -> list[str]:
+    """What a Redis holds otherwise than one that recovery's code builds from Postgres, key by key; at most ten of it.
+    `but`: keys under which answers are kept that are not compared."""
+    with started(binary, folder) as url:
+        await _build(url, pool)
         running, rebuilt = await everything(live), await everything(url)
-    running = {name: what for name, what in running.items() if _answered_under(name) not in stage.held_keys}
+    running = {name: what for name, what in running.items() if _answered_under(name) not in but}
     unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
-    differences = [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
-    unlike_built = [one.unlike for one in compared if one.unlike]
-    return [f"unlike one that is built: {unlike_built}", *differences] if unlike_built or differences else []
+    return [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
+
+
+async def _build(url: str, pool: Pool) -> None:
+    """Build all partitions in an empty Redis, under an unused epoch and with the gate closed."""
+    for row in await read_partitions(pool):
+        connection = await connect(url, "tests", partition=row.id)
+        try:
+            server = Server(connection, row.id)
+            restorer = Restorer(server, pool, Scripts(row.id, EPOCH, "built", MENDING, "closed"))
+            await server.fence(EPOCH)
+            await server.load(restorer.scripts)
+            await restorer.mark(WHOLE)
+            await restorer.configure(0, whole=True)
+            await restorer.restore_retired()
+            await restorer.redo(START, keep_mark=True)
+            await restorer.fill_pools()
+            await restorer.restore_keys(START)
+        finally:
+            connection.close()
 
 
 def _answered_under(name: str) -> str | None:
@@ -81,7 +111,7 @@ async def everything(url: str) -> dict[str, Any]:
 
 
 def _plain(name: str, held: Any) -> Any:
-    """Without the limit that a code was locked under and then not used, claims of keys, and marks of workspaces that
+    """Without the limit and the mark `touched` that unused locks leave, claims of keys, and marks of workspaces that
     left, which live in Redis alone; without counts of nothing; the bytes of stored answers as a sum, since a rebuild
     may count one in the next hour. None for what then says nothing, or ended since its name was read."""
     key = key_names.parse_key(name)
@@ -93,7 +123,10 @@ def _plain(name: str, held: Any) -> Any:
     if kind == "y":
         return sum(map(int, held.values()))
     if kind == "n":
-        return {counter: count for counter, count in held.items() if count != "0"}
+        counts = {counter: count for counter, count in held.items() if count != "0"}
+        if not counts.keys() & {"redemptions", "rolledBack"}:
+            counts.pop("touched", None)
+        return counts or None
     if kind == "c":
         version, user, at, uses, _, *rest = held.split(" ")
         held = " ".join([version, user, at, uses, "-" if uses == "0" else _, *rest])

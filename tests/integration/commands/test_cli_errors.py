@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE_S
 
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (
-    "rebuild", "rebuild --cancel", "rebuild --into redis://127.0.0.1:1/0", "reconcile", "reconcile --repair",
+    "rebuild", "rebuild --cancel", "reconcile", "reconcile --repair",
     "partitions", "workspaces create shop", "workspaces list",
     "keys create demo till --scope public", "keys list demo", f"keys revoke demo {_KEY}", "worker", "api", "run",
 )  # fmt: skip

@@ -21,7 +21,8 @@ from tests.drifts import in_redis
 from tests.drifts.comparing import compare
 from tests.drifts.rounds import drift
 from tests.drifts.subject import World, make, populated
-from tests.harness.servers import VALKEY, started
+from tests.faults.rebuilding import unlike_built
+from tests.harness.servers import VALKEY
 from tests.service_fixture import Service, database, ok, refused, shared_service
 from tests.waiting import elapse, until, wait_until
 
@@ -101,23 +102,18 @@ def test_what_is_locked_is_left(world: World) -> None:
     assert compare(world.service)[0].differing == {}
 
 
-def test_another_is_built_and_holds_the_same(world: World, tmp_path: Path) -> None:
-    """`scrip rebuild --into` fills an empty Redis from Postgres, compares it with the live one, reports differences;
-    it refuses the live Redis and one that is not empty."""
-    facts = world.service.run.facts
-    before = held(world.service)
-
-    with started(VALKEY, tmp_path) as url:
-        ended = command(world.service, "rebuild", "--into", url)
-        assert (ended.exit_code, "unlike" in ended.stdout) == (0, False), ended.output
-        assert "Error: target_not_empty: " in command(world.service, "rebuild", "--into", url).stderr
-    assert "Error: target_is_live: " in command(world.service, "rebuild", "--into", facts["redisUrl"]).stderr
-    with started(VALKEY, tmp_path) as url, world.service.redis() as redis:
-        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", 5)
-        ended = command(world.service, "rebuild", "--into", url)
-        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", -5)
-    assert (ended.exit_code, ended.stdout.count("unlike: 1")) == (1, 1), ended.output
-    assert unlike(before, held(world.service)) == []
+async def test_a_rebuilt_redis_holds_the_same(world: World, tmp_path: Path) -> None:
+    """Recovery's code fills an empty Redis from Postgres with what the live one holds; a difference is found."""
+    service = world.service
+    live, counters = service.run.facts["redisUrl"], world.key(f"n:{world.refuge}")
+    async with asyncpg.create_pool(service.run.facts["databaseUrl"]) as pool:
+        (tmp_path / "first").mkdir()
+        assert await unlike_built(live, pool, VALKEY, tmp_path / "first") == []
+        with service.redis() as redis:
+            redis.hincrby(counters, "redeemed", 5)
+            differences = await unlike_built(live, pool, VALKEY, tmp_path)
+            redis.hincrby(counters, "redeemed", -5)
+    assert [line.partition(": ")[0] for line in differences] == [counters]
 
 
 def test_by_the_api(world: World) -> None:
