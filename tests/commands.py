@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import click
 import structlog
 from click.testing import CliRunner, Result
 
@@ -18,6 +19,12 @@ def scrip(*words: str, **env: str) -> Result:
     """Run `scrip` with these words and settings, on another thread: a test may have a loop on its own."""
     with kept_logging(), ThreadPoolExecutor(1) as aside:
         return aside.submit(CliRunner().invoke, main, words, env=env).result()
+
+
+def subcommands(group: click.Group) -> dict[str, click.Command]:
+    """A group's commands by name."""
+    context = click.Context(group)
+    return {name: one for name in group.list_commands(context) if (one := group.get_command(context, name))}
 
 
 @contextmanager

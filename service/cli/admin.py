@@ -2,29 +2,30 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
 
+import asyncpg
 import click
 
-from service.cli.failures import Commands, connect_to_record
+from service.access.actor import Actor, current_actor
+from service.cli.failures import connect_to_record
 from service.cli.tables import render_table
-
-if TYPE_CHECKING:
-    from datetime import datetime
-    from uuid import UUID
-
-    import asyncpg
+from service.common import config
+from service.domain.errors import Refusal
+from service.record.config import key_rows, workspace_rows
 
 _SCOPES = click.Choice(["public", "checkout", "manage", "operate"])
 
 
-@click.group(cls=Commands, epilog="Example: scrip workspaces list")
+@click.group(epilog="Example: scrip workspaces list")
 def workspaces() -> None:
     """Create and list workspaces."""
 
 
-@click.group(cls=Commands, epilog="Example: scrip keys list demo")
+@click.group(epilog="Example: scrip keys list demo")
 def keys() -> None:
     """Create, list and revoke API keys."""
 
@@ -33,9 +34,6 @@ def _with_connection(command: Callable[..., Coroutine[Any, Any, str]]) -> Callab
     """Call the command with a connection to the database of the service, and print its result. Raises Unusable."""
 
     async def call(**options: Any) -> str:
-        from service.access.actor import Actor, current_actor
-        from service.common import config
-
         async with connect_to_record(config.load()) as connection:
             current_actor.set(Actor("command"))
             return await command(connection, **options)
@@ -51,16 +49,13 @@ def _with_connection(command: Callable[..., Coroutine[Any, Any, str]]) -> Callab
 @click.argument("name")
 @click.option("--test", is_flag=True, help="Create a test workspace, whose clock can be set.")
 @_with_connection
-async def create_workspace(connection: "asyncpg.Connection", name: str, test: bool) -> str:
+async def create_workspace(connection: asyncpg.Connection, name: str, test: bool) -> str:
     """Create a workspace and print its id."""
-    from service.domain.errors import Refusal
-    from service.record.config import workspace_rows as record
-
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise click.ClickException("A name has 1 to 100 printable characters.")
     try:
-        row = await record.create_workspace(connection, name, "test" if test else "live")
-    except record.NameTaken:
+        row = await workspace_rows.create_workspace(connection, name, "test" if test else "live")
+    except workspace_rows.NameTaken:
         raise click.ClickException(
             f"There is a workspace {name} already. Choose another name; `scrip workspaces list` shows all."
         ) from None
@@ -73,11 +68,9 @@ async def create_workspace(connection: "asyncpg.Connection", name: str, test: bo
 
 @workspaces.command("list", epilog="Example: scrip workspaces list")
 @_with_connection
-async def list_workspaces(connection: "asyncpg.Connection") -> str:
+async def list_workspaces(connection: asyncpg.Connection) -> str:
     """List all workspaces. A test workspace has a clock that can be set."""
-    from service.record.config.workspace_rows import all_workspaces
-
-    rows = [(row.workspace_id, row.mode, row.name) for row in await all_workspaces(connection)]
+    rows = [(row.workspace_id, row.mode, row.name) for row in await workspace_rows.all_workspaces(connection)]
     return render_table(("ID", "MODE", "NAME"), rows)
 
 
@@ -88,18 +81,14 @@ async def list_workspaces(connection: "asyncpg.Connection") -> str:
     "--scope", "scopes", type=_SCOPES, multiple=True, required=True, help="A scope of the key; may be repeated."
 )
 @_with_connection
-async def create_key(connection: "asyncpg.Connection", workspace: str, name: str, scopes: tuple[str, ...]) -> str:
+async def create_key(connection: asyncpg.Connection, workspace: str, name: str, scopes: tuple[str, ...]) -> str:
     """Create a key. Prints its secret, which is not shown again."""
-    from service.domain.errors import Refusal
-    from service.record.config import key_rows as record
-    from service.record.config.workspace_rows import read_workspace
-
     if not 1 <= len(name) <= 255 or not name.isprintable():
         raise click.ClickException("A name has 1 to 255 printable characters.")
     number = await _read_workspace_number(connection, workspace)
-    secret = record.generate_secret((await read_workspace(connection, number)).mode)
+    secret = key_rows.generate_secret((await workspace_rows.read_workspace(connection, number)).mode)
     try:
-        await record.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
+        await key_rows.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
     except Refusal as refusal:
         raise click.ClickException(f"No key was created: {refusal.detail}") from None
     return secret
@@ -108,11 +97,11 @@ async def create_key(connection: "asyncpg.Connection", workspace: str, name: str
 @keys.command("list", epilog="Example: scrip keys list demo")
 @click.argument("workspace")
 @_with_connection
-async def list_keys(connection: "asyncpg.Connection", workspace: str) -> str:
+async def list_keys(connection: asyncpg.Connection, workspace: str) -> str:
     """List a workspace's keys, newest first. SECRET is how a key's secret begins."""
-    from service.record.config.key_rows import MAX_KEYS, page_keys
-
-    rows = await page_keys(connection, await _read_workspace_number(connection, workspace), MAX_KEYS, None)
+    rows = await key_rows.page_keys(
+        connection, await _read_workspace_number(connection, workspace), key_rows.MAX_KEYS, None
+    )
     cells = [
         (row.key_id, f"{row.prefix}…", ",".join(row.scopes), _format_time(row.last_used_at), row.name) for row in rows
     ]
@@ -123,24 +112,20 @@ async def list_keys(connection: "asyncpg.Connection", workspace: str) -> str:
 @click.argument("workspace")
 @click.argument("key_id", type=click.UUID)
 @_with_connection
-async def revoke_key(connection: "asyncpg.Connection", workspace: str, key_id: "UUID") -> str:
+async def revoke_key(connection: asyncpg.Connection, workspace: str, key_id: UUID) -> str:
     """Revoke a key. After a second, no process accepts it."""
-    from service.record.config import key_rows as record
-
-    if not await record.revoke_key(connection, await _read_workspace_number(connection, workspace), key_id):
+    if not await key_rows.revoke_key(connection, await _read_workspace_number(connection, workspace), key_id):
         raise click.ClickException(f"{workspace} has no such key. `scrip keys list {workspace}` shows all.")
     return "Revoked."
 
 
-async def _read_workspace_number(connection: "asyncpg.Connection", workspace: str) -> int:
+async def _read_workspace_number(connection: asyncpg.Connection, workspace: str) -> int:
     """Return the inner number of the workspace with this name. Raises ClickException."""
-    from service.record.config.workspace_rows import workspace_named
-
-    number = await workspace_named(connection, workspace)
+    number = await workspace_rows.workspace_named(connection, workspace)
     if number is None:
         raise click.ClickException(f"There is no workspace {workspace}. `scrip workspaces list` shows all.")
     return number
 
 
-def _format_time(time: "datetime | None") -> str:
+def _format_time(time: datetime | None) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC" if time else "never"

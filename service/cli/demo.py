@@ -4,20 +4,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from service.cli.failures import Commands
+from service.common import config
 from service.common.running_service import Unusable, find_service
-
-if TYPE_CHECKING:
-    from service.replay.http_client import Client
+from service.embedded.demo import IDS, list_seeded_books
+from service.replay.http_client import Client, Unreachable
 
 RETRY_DEADLINE_S = 5.0
 
 
-@click.group(cls=Commands, epilog="Example: scrip demo reset")
+@click.group(epilog="Example: scrip demo reset")
 def demo() -> None:
     """Restore the demo data of `scrip run`."""
 
@@ -29,9 +28,6 @@ def reset_demo() -> None:
     Rolls back the redemptions of the demo's books, and takes their codes back from users. Books and codes that you have
     added stay as they are. A code that a checkout holds is free again when its lock expires.
     """
-    from service.common import config
-    from service.replay.http_client import Unreachable
-
     service = find_service(config.load(), "REDIS_URL", "DATABASE_URL")
     if not service.url:
         raise Unusable("unset: REDIS_URL and DATABASE_URL are not those of a `scrip run`. Unset them, and retry.")
@@ -43,9 +39,6 @@ def reset_demo() -> None:
 
 async def _reset(url: str) -> None:
     """Reset all demo workspaces, and print what was done. Raises Unreachable, Unusable."""
-    from service.embedded.demo import IDS, list_seeded_books
-    from service.replay.http_client import Client
-
     done = {"redemptions": 0, "assignments": 0, "held": 0}
     refused: list[str] = []
     async with aclosing(Client(url, RETRY_DEADLINE_S)) as client:
@@ -72,7 +65,7 @@ async def _reset(url: str) -> None:
         )
 
 
-async def _page(client: "Client", key: str, path: str) -> AsyncIterator[dict[str, Any]]:
+async def _page(client: Client, key: str, path: str) -> AsyncIterator[dict[str, Any]]:
     """Yield the items of all pages of a list; `path` ends with ? or &. Raises Unusable, Unreachable."""
     cursor = ""
     while True:
@@ -90,7 +83,7 @@ async def _page(client: "Client", key: str, path: str) -> AsyncIterator[dict[str
         cursor = f"&cursor={following}"
 
 
-async def _post(client: "Client", key: str, path: str, refused: list[str], **body: str) -> bool:
+async def _post(client: Client, key: str, path: str, refused: list[str], **body: str) -> bool:
     """Send the request; whether it succeeded. If not, add the refusal's code to `refused`. Raises Unreachable."""
     answer = await client.request("POST", path, key, json.dumps(body).encode())
     if answer.status != 200:

@@ -2,40 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
 
-import click
+import asyncpg
 
+from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from service.common.config import Settings
+from service.record.partitions.partition_rows import check_partitions
+from service.record.pool import UnfitDatabase, connect_once, connect_when_there
+from service.record.versions import UnusableRecord
 
 
-class Commands(click.Group):
-    """A group of commands that turns errors of settings and servers into Unusable."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Raises Unusable; other errors pass unchanged."""
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if (message := _explain(error)) is None:
-                raise
-            raise Unusable(message) from error
-
-
-def _explain(error: Exception) -> str | None:
+def explain(error: Exception) -> str | None:
     """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
-    import asyncpg
-
-    from service.record.pool import UnfitDatabase
-    from service.record.versions import UnusableRecord
-
     if isinstance(error, UnusableRecord):
         return f"{error.code}: {error}"
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
@@ -49,13 +27,8 @@ def _explain(error: Exception) -> str | None:
 
 
 @asynccontextmanager
-async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Connection]":
+async def connect_to_record(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
     """Yield a connection to a database that fits this version. Raises Unusable, UnusableRecord."""
-    import asyncpg
-
-    from service.record.partitions.partition_rows import check_partitions
-    from service.record.pool import connect_once
-
     service = find_service(settings, "DATABASE_URL")
     try:
         connection = await connect_once(service.database_url, name="scrip command")
@@ -73,11 +46,8 @@ async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Conn
         await connection.close()
 
 
-async def check_record(settings: "Settings") -> None:
+async def check_record(settings: Settings) -> None:
     """Wait until the database is reachable, then check that it fits this version. Raises UnusableRecord."""
-    from service.record.partitions.partition_rows import check_partitions
-    from service.record.pool import connect_when_there
-
     if settings.database_url is None:
         return
     async with await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:

@@ -1,32 +1,35 @@
-"""The entry point of `scrip`. Commands import their modules only when they run, so that `scrip --help` is fast."""
+"""The entry point of `scrip`. A command's modules are imported when it runs, so that a process loads only its own."""
 
 import asyncio
 import gc
 import re
 import signal
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from importlib import import_module
 
+import asyncpg
 import click
 
-from service.cli.admin import keys, workspaces
-from service.cli.demo import demo
-from service.cli.failures import Commands, check_record
-from service.cli.moving import move
-from service.cli.partitions import partitions
-from service.cli.quarantine import quarantine
-from service.cli.rebuild import rebuild
-from service.cli.reconcile import reconcile
-from service.cli.recover import recover
+from service.cli.failures import check_record, explain
+from service.common import config
+from service.common.config import Settings
 from service.common.redis_address import MAX_PORT
 from service.common.running_service import Unusable, find_service
-from service.replay.command import replay
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from service.common.config import Settings
-
+_MODULES = {
+    "demo": "service.cli.demo",
+    "keys": "service.cli.admin",
+    "move": "service.cli.moving",
+    "partitions": "service.cli.partitions",
+    "quarantine": "service.cli.quarantine",
+    "rebuild": "service.cli.rebuild",
+    "reconcile": "service.cli.reconcile",
+    "recover": "service.cli.recover",
+    "replay": "service.replay.command",
+    "workspaces": "service.cli.admin",
+}
+"""The modules of commands that are not in this one."""
 _PARTITIONS = click.IntRange(1, 1024)
 
 _embedded = click.option(
@@ -34,7 +37,30 @@ _embedded = click.option(
 )
 
 
-def _password_of(process: str) -> "Callable[[Callable[..., None]], Callable[..., None]]":
+class Commands(click.Group):
+    """All commands. It turns errors of settings and servers into Unusable."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_MODULES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _MODULES:
+            return getattr(import_module(_MODULES[cmd_name]), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. Raises Unusable; other errors pass unchanged."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if (message := explain(error)) is None:
+                raise
+            raise Unusable(message) from error
+
+
+def _password_of(process: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
         f"--{process}-password",
         envvar=f"SCRIP_{process.upper()}_PASSWORD",
@@ -66,18 +92,6 @@ def main() -> None:
     """
 
 
-main.add_command(demo)
-main.add_command(keys)
-main.add_command(move)
-main.add_command(partitions)
-main.add_command(quarantine)
-main.add_command(rebuild)
-main.add_command(reconcile)
-main.add_command(recover)
-main.add_command(replay)
-main.add_command(workspaces)
-
-
 @main.command(epilog="Example: scrip run --port 8001")
 @click.option("--port", type=click.IntRange(1, MAX_PORT), help="Port of the API; default: SCRIP_PORT, else 8000.")
 @click.option("--partitions", type=_PARTITIONS, help="Partitions of a new database; default: 1.")
@@ -87,7 +101,6 @@ def run(port: int | None, partitions: int | None) -> None:
     Without REDIS_URL or DATABASE_URL it starts a server of its own, with data in SCRIP_DATA_DIR (.scrip). Ctrl-C stops
     everything.
     """
-    from service.common import config
     from service.embedded.local_service import run
 
     run(config.load(port=port), partitions)
@@ -144,12 +157,8 @@ def migrate(roles: bool, api_password: str, worker_password: str, partitions: in
 
     It also stores this version's scripts for the workers that run.
     """
-    from service.common import config
-
     settings = config.load()
     url = find_service(settings, "DATABASE_URL").database_url
-
-    import asyncpg
 
     from service.record.migrations import MigrationError
     from service.worker.versions import migrate_version
@@ -186,10 +195,8 @@ def _end_at_signals() -> None:
         signal.signal(number, lambda *_: sys.exit(0))
 
 
-def _load_settings_with_servers(embedded: bool) -> "Settings":
+def _load_settings_with_servers(embedded: bool) -> Settings:
     """Load the settings of a process that needs both servers. Raises Unusable if the URL of one is not set."""
-    from service.common import config
-
     settings = config.load(embedded=embedded)
     urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
     if missing := [name for name, url in urls.items() if url is None]:

@@ -2,23 +2,24 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator
 
+import asyncpg
 import click
 
+from service.access.actor import Actor, current_actor
 from service.cli import orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    import asyncpg
-
-    from service.common.config import Settings
-    from service.domain.configuration import WorkspaceRow
-    from service.record.partitions.moves import Move
-    from service.record.partitions.partition_rows import Partition
+from service.common import config
+from service.common.config import Settings
+from service.domain.configuration import WorkspaceRow
+from service.hot.scripts import version
+from service.record.config.audit_log import write_audit
+from service.record.config.workspace_rows import read_workspace, workspace_named
+from service.record.partitions import moves
+from service.record.partitions.moves import Move, order_move, other_versions, read_move
+from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
 
 LINE_S = 2.0
 """Between two lines of progress."""
@@ -38,15 +39,10 @@ def move(workspace: str, partition: int, dry_run: bool, cancel: bool) -> None:
     undoes or finishes the move by itself. Running the command again shows a move that was ordered, or reports that it
     is done.
     """
-    from service.common import config
-
     asyncio.run(_move(config.load(), workspace, partition, dry_run, cancel))
 
 
-async def _move(settings: "Settings", name: str, target: int, dry_run: bool, cancel: bool) -> None:
-    from service.record.config.workspace_rows import read_workspace, workspace_named
-    from service.record.partitions import moves
-
+async def _move(settings: Settings, name: str, target: int, dry_run: bool, cancel: bool) -> None:
     async with connect_to_record(settings) as connection:
         number = await workspace_named(connection, name)
         if number is None:
@@ -81,12 +77,8 @@ async def _move(settings: "Settings", name: str, target: int, dry_run: bool, can
         await _show_progress(connection, name, number)
 
 
-async def _check(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
+async def _check(connection: asyncpg.Connection, row: WorkspaceRow, target: int) -> None:
     """Raises ClickException if the move can't be ordered."""
-    from service.hot.scripts import version
-    from service.record.partitions.moves import other_versions
-    from service.record.partitions.partition_rows import read_partitions
-
     rows = await read_partitions(connection)
     if target >= len(rows):
         raise click.ClickException(
@@ -103,12 +95,8 @@ async def _check(connection: "asyncpg.Connection", row: "WorkspaceRow", target: 
         raise click.ClickException("Processes of another version run. Finish the upgrade, and retry after a minute.")
 
 
-async def _order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: int) -> None:
+async def _order(connection: asyncpg.Connection, row: WorkspaceRow, target: int) -> None:
     """Order and audit a move. Raises ClickException if another command was faster."""
-    from service.access.actor import Actor, current_actor
-    from service.record.config.audit_log import write_audit
-    from service.record.partitions.moves import order_move
-
     current_actor.set(Actor("command"))
     async with connection.transaction():
         if not await order_move(connection, row.workspace, row.partition, target):
@@ -117,7 +105,7 @@ async def _order(connection: "asyncpg.Connection", row: "WorkspaceRow", target: 
         await write_audit(connection, row.workspace, "workspace.moved", row.workspace_id, before, after)
 
 
-async def _show_progress(connection: "asyncpg.Connection", name: str, number: int) -> None:
+async def _show_progress(connection: asyncpg.Connection, name: str, number: int) -> None:
     """Show the progress until the move is done. Raises ClickException as _follow_move."""
     last, progress = None, Progress()
     async for last in _follow_move(connection, name, number):
@@ -137,7 +125,7 @@ class Progress:
         self._shown: tuple[str, str] | None = None
         self._at, self._done = 0.0, 0
 
-    def next_line(self, move: "Move", now: float) -> str:
+    def next_line(self, move: Move, now: float) -> str:
         """The line to show now: at once if the worker does something else, and every LINE_S; '' for none."""
         is_new = (move.state, move.reason) != self._shown
         if move.state == "done" or not (move.reason or move.attempts) or not (is_new or now >= self._at + LINE_S):
@@ -152,12 +140,9 @@ class Progress:
         return f"{move.reason}; {move.done} keys are copied ({rate:.0f} a second), about {left} are left"
 
 
-async def _follow_move(connection: "asyncpg.Connection", name: str, number: int) -> "AsyncGenerator[Move]":
+async def _follow_move(connection: asyncpg.Connection, name: str, number: int) -> AsyncGenerator[Move]:
     """Read a workspace's move five times a second, the last time when it is done. Raises ClickException if it fails, is
     withdrawn, or doesn't begin in time."""
-    from service.record.partitions.moves import read_move
-    from service.record.partitions.partition_rows import read_partition
-
     deadline, had_worker = time.monotonic() + orders.WORKER_S, True
     while True:
         move = await read_move(connection, number)
@@ -179,9 +164,7 @@ async def _follow_move(connection: "asyncpg.Connection", name: str, number: int)
         await asyncio.sleep(orders.POLL_S)
 
 
-async def _explain_no_start(connection: "asyncpg.Connection", move: "Move") -> str:
-    from service.record.partitions.partition_rows import read_partitions
-
+async def _explain_no_start(connection: asyncpg.Connection, move: Move) -> str:
     rows: list[Partition] = await read_partitions(connection)
     hint = "The order stays; --cancel withdraws it."
     for partition in (move.source, move.target):

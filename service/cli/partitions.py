@@ -1,16 +1,17 @@
 """`scrip partitions`: list the partitions."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from service.cli.failures import connect_to_record
 from service.cli.tables import render_json, render_table
+from service.common import config
+from service.common.config import Settings
 from service.common.running_service import find_service
-
-if TYPE_CHECKING:
-    from service.common.config import Settings
+from service.hot.outbox_tails import read_tails
+from service.record.partitions.partition_rows import count_workspaces, read_partitions
 
 PARTITION = click.IntRange(0, 1023)
 """The type of a partition's number in a command."""
@@ -25,15 +26,10 @@ def partitions(as_json: bool) -> None:
     The columns are: number; `open` or `closed`; epoch; the worker that works on it; number of workspaces; number of
     events that are not recorded. `?`: there is no worker, or Redis does not reply.
     """
-    from service.common import config
-
     asyncio.run(_list_partitions(config.load(), as_json))
 
 
-async def _list_partitions(settings: "Settings", as_json: bool) -> None:
-    from service.hot.outbox_tails import read_tails
-    from service.record.partitions.partition_rows import count_workspaces, read_partitions
-
+async def _list_partitions(settings: Settings, as_json: bool) -> None:
     async with connect_to_record(settings) as connection:
         rows = await read_partitions(connection)
         workspaces = await count_workspaces(connection)

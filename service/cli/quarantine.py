@@ -3,21 +3,36 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import asyncpg
 import click
 
+from service.access.actor import Actor, current_actor, mask
 from service.cli import orders
-from service.cli.failures import Commands, connect_to_record
+from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
+from service.cli.quarantine_report import describe_held
 from service.cli.tables import render_json, render_table
+from service.common import config
+from service.common.config import Settings
 from service.common.running_service import find_service
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from service.common.config import Settings
-    from service.record.facts.quarantine_resolutions import Choice, Quarantined
+from service.domain.errors import Refusal
+from service.formats.event_id import parse_sent_id
+from service.formats.quarantined_event import describe, kind_of, read_names
+from service.record.config.audit_log import write_audit
+from service.record.config.workspace_rows import read_workspace
+from service.record.facts.quarantine_resolutions import (
+    Choice,
+    Quarantined,
+    choices_of,
+    count_ordered,
+    describe_recorded,
+    find_quarantined,
+    list_quarantine,
+    order_resolution,
+    order_resolutions,
+)
 
 MAX_LISTED = 1000
 
@@ -47,7 +62,7 @@ def _of_some_events(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group(cls=Commands, epilog="Example: scrip quarantine show 5-1207")
+@click.group(epilog="Example: scrip quarantine show 5-1207")
 def quarantine() -> None:
     """Events that an operator must decide about.
 
@@ -62,8 +77,6 @@ def quarantine() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_events(partition: int | None, as_json: bool) -> None:
     """List unresolved events, the oldest first, at most 1,000."""
-    from service.common import config
-
     asyncio.run(_list(config.load(), partition, as_json))
 
 
@@ -74,8 +87,6 @@ def show(event: str) -> None:
 
     It shows what happened, what Postgres and Redis have now, and what each choice does.
     """
-    from service.common import config
-
     asyncio.run(_show(config.load(), event))
 
 
@@ -100,9 +111,7 @@ def release(event: str | None, every: bool, partition: int | None, yes: bool) ->
     _resolve("release", event, every, partition, yes)
 
 
-async def _list(settings: "Settings", partition: int | None, as_json: bool) -> None:
-    from service.record.facts.quarantine_resolutions import list_quarantine
-
+async def _list(settings: Settings, partition: int | None, as_json: bool) -> None:
     async with connect_to_record(settings) as connection:
         events = await list_quarantine(connection, partition, MAX_LISTED)
         listed = [await _outline(connection, event) for event in events]
@@ -117,10 +126,7 @@ async def _list(settings: "Settings", partition: int | None, as_json: bool) -> N
         click.echo("No event waits for a decision.")
 
 
-async def _outline(connection: "asyncpg.Connection", event: "Quarantined") -> dict[str, Any]:
-    from service.access.actor import mask
-    from service.formats.quarantined_event import kind_of
-
+async def _outline(connection: asyncpg.Connection, event: Quarantined) -> dict[str, Any]:
     named = await _named(connection, event)
     return {
         "event": str(event.id),
@@ -136,12 +142,8 @@ async def _outline(connection: "asyncpg.Connection", event: "Quarantined") -> di
     }
 
 
-async def _named(connection: "asyncpg.Connection", event: "Quarantined") -> list[tuple[str, Any]]:
+async def _named(connection: asyncpg.Connection, event: Quarantined) -> list[tuple[str, Any]]:
     """The event's workspace, by name, and the code, book, user and order of each of its codes."""
-    from service.domain.errors import Refusal
-    from service.formats.quarantined_event import read_names
-    from service.record.config.workspace_rows import read_workspace
-
     named = []
     for one in read_names(event.d):
         try:
@@ -152,11 +154,8 @@ async def _named(connection: "asyncpg.Connection", event: "Quarantined") -> list
     return named
 
 
-async def _find(connection: "asyncpg.Connection", text: str) -> "Quarantined":
+async def _find(connection: asyncpg.Connection, text: str) -> Quarantined:
     """Raises ClickException."""
-    from service.formats.event_id import parse_sent_id
-    from service.record.facts.quarantine_resolutions import find_quarantined
-
     at = parse_sent_id(text)
     if at is None:
         raise click.ClickException(f"{text!r} is no event. Events look like 5-1207; `list` shows them.")
@@ -167,11 +166,7 @@ async def _find(connection: "asyncpg.Connection", text: str) -> "Quarantined":
     return (live or found)[0]
 
 
-async def _show(settings: "Settings", text: str) -> None:
-    from service.cli.quarantine_report import describe_held
-    from service.formats.quarantined_event import describe
-    from service.record.facts.quarantine_resolutions import choices_of, describe_recorded
-
+async def _show(settings: Settings, text: str) -> None:
     async with connect_to_record(settings) as connection:
         event = await _find(connection, text)
         lines = [
@@ -194,9 +189,7 @@ async def _show(settings: "Settings", text: str) -> None:
     click.echo("\n".join(lines))
 
 
-def _resolve(choice: "Choice", event: str | None, every: bool, partition: int | None, yes: bool) -> None:
-    from service.common import config
-
+def _resolve(choice: Choice, event: str | None, every: bool, partition: int | None, yes: bool) -> None:
     if (event is None) != every:
         raise click.UsageError("Name an event, or --all.")
     if event is not None:
@@ -207,12 +200,8 @@ def _resolve(choice: "Choice", event: str | None, every: bool, partition: int | 
     asyncio.run(_order_all(config.load(), partition, choice))
 
 
-async def _order_all(settings: "Settings", partition: int | None, choice: "Choice") -> None:
+async def _order_all(settings: Settings, partition: int | None, choice: Choice) -> None:
     """Order it for all events, audited, and follow the workers. Raises ClickException."""
-    from service.access.actor import Actor, current_actor
-    from service.record.config.audit_log import write_audit
-    from service.record.facts.quarantine_resolutions import count_ordered, order_resolutions
-
     current_actor.set(Actor("command"))
     async with connect_to_record(settings) as connection:
         async with connection.transaction():
@@ -233,13 +222,8 @@ async def _order_all(settings: "Settings", partition: int | None, choice: "Choic
     click.echo("Comparisons repair the codes in Redis now. `scrip quarantine list` shows what is left.")
 
 
-async def _order(settings: "Settings", text: str, choice: "Choice") -> None:
+async def _order(settings: Settings, text: str, choice: Choice) -> None:
     """Order it, audited, and wait until a worker has done it. Raises ClickException."""
-    from service.access.actor import Actor, current_actor
-    from service.formats.quarantined_event import read_names
-    from service.record.config.audit_log import write_audit
-    from service.record.facts.quarantine_resolutions import choices_of, order_resolution
-
     current_actor.set(Actor("command"))
     async with connect_to_record(settings) as connection:
         event = await _find(connection, text)
@@ -257,7 +241,7 @@ async def _order(settings: "Settings", text: str, choice: "Choice") -> None:
         await _wait(connection, text, choice)
 
 
-async def _wait(connection: "asyncpg.Connection", text: str, choice: "Choice") -> None:
+async def _wait(connection: asyncpg.Connection, text: str, choice: Choice) -> None:
     deadline = time.monotonic() + orders.WORKER_S
     while True:
         event = await _find(connection, text)

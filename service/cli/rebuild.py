@@ -3,20 +3,18 @@
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
 
+import asyncpg
 import click
 
 from service.cli import orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
+from service.common import config
+from service.common.config import Settings
 from service.common.running_service import Unusable
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from service.common.config import Settings
-    from service.record.partitions.partition_rows import Partition
+from service.record.partitions.openings import cancel_rebuild, order_rebuild, read_recoveries, rebuild_order
+from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
 
 
 @click.command(epilog="Example: scrip rebuild --partition 3")
@@ -30,14 +28,10 @@ def rebuild(partition: int | None, old_redis_is_off: bool, cancel: bool) -> None
     are answered 503 `recovering`. Events that are not recorded yet are recorded first. Locks are lost. If Redis has
     more than that, `scrip recover` decides what becomes of it.
     """
-    from service.common import config
-
     asyncio.run(_rebuild_partitions(config.load(), partition, old_redis_is_off, cancel))
 
 
-async def _rebuild_partitions(settings: "Settings", only: int | None, old_is_off: bool, cancel: bool) -> None:
-    from service.record.partitions.openings import cancel_rebuild, order_rebuild
-
+async def _rebuild_partitions(settings: Settings, only: int | None, old_is_off: bool, cancel: bool) -> None:
     async with connect_to_record(settings) as connection:
         rows = await find_partitions(connection, only)
         for row in rows:
@@ -50,21 +44,16 @@ async def _rebuild_partitions(settings: "Settings", only: int | None, old_is_off
                 await show_progress(connection, row)
 
 
-async def find_partitions(connection: "asyncpg.Connection", only: int | None) -> "list[Partition]":
+async def find_partitions(connection: asyncpg.Connection, only: int | None) -> list[Partition]:
     """This partition, or all. Raises Unusable."""
-    from service.record.partitions.partition_rows import read_partitions
-
     rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
     if not rows:
         raise Unusable(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
     return rows
 
 
-async def show_progress(connection: "asyncpg.Connection", before: "Partition") -> None:
+async def show_progress(connection: asyncpg.Connection, before: Partition) -> None:
     """Show a progress bar until the partition is open again. Raises ClickException if no worker starts in time."""
-    from service.record.partitions.openings import read_recoveries, rebuild_order
-    from service.record.partitions.partition_rows import read_partition
-
     deadline, bar = time.monotonic() + orders.WORKER_S, None
     with contextlib.ExitStack() as stack:
         while True:
@@ -85,7 +74,7 @@ async def show_progress(connection: "asyncpg.Connection", before: "Partition") -
     click.echo(f"Partition {before.id} is open again, in epoch {row.epoch}: {facts} written.")
 
 
-def _explain_no_start(row: "Partition") -> str:
+def _explain_no_start(row: Partition) -> str:
     hint = "The order stays; --cancel withdraws it."
     if not row.lease_live:
         return f"No worker holds partition {row.id}. Start one (`scrip worker`). {hint}"

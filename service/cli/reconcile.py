@@ -6,19 +6,28 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import asyncpg
 import click
+import hiredis
 
 from service.cli.partitions import PARTITION
+from service.common import config, logs
+from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from service.common.config import Settings
-    from service.formats.coupon_state import Difference
-    from service.reconcile.comparison import Outcome
+from service.formats.coupon_state import Difference
+from service.hot.connection import Broken
+from service.hot.redis_server import Fenced
+from service.reconcile import comparison
+from service.reconcile.comparison import Busy, NotOpen, Outcome
+from service.reconcile.comparison_job import run_job
+from service.reconcile.examination import NotRecorded
+from service.record.partitions import comparisons
+from service.record.partitions.bulk_reads import ReplicaAway, ReplicaBehind
+from service.record.partitions.comparisons import LostTurn
+from service.record.partitions.partition_rows import check_partitions, read_partitions
+from service.record.pool import ERRORS
 
 MAX_LISTED = 20
 """Differences that are printed one by one; the log has more."""
@@ -41,8 +50,6 @@ def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool) 
     Events in the outbox that are not recorded yet are never changed. Exits with 0 if nothing differs any more, 1 if
     differences are left, 2 if the comparison is not possible.
     """
-    from service.common import config, logs
-
     settings = config.load()
     logs.configure(settings, "reconcile")
     if turn or job is not None:
@@ -54,9 +61,7 @@ def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool) 
     sys.exit(asyncio.run(work))
 
 
-async def _compare_all(settings: "Settings", only: int | None, repair: bool, is_quiet: bool) -> int:
-    from service.record.partitions.partition_rows import read_partitions
-
+async def _compare_all(settings: Settings, only: int | None, repair: bool, is_quiet: bool) -> int:
     differences_left = 0
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
@@ -69,12 +74,12 @@ async def _compare_all(settings: "Settings", only: int | None, repair: bool, is_
 
 
 async def _compare_and_print(
-    redis_url: str, pool: "asyncpg.Pool", replica: "asyncpg.Pool | None", partition: int, repair: bool, is_quiet: bool
-) -> "Outcome":
+    redis_url: str, pool: asyncpg.Pool, replica: asyncpg.Pool | None, partition: int, repair: bool, is_quiet: bool
+) -> Outcome:
     """Compare one partition. Unless quiet, show a progress bar and print a table of differences."""
     listed: list[str] = []
 
-    def list_difference(difference: "Difference", state: str) -> None:
+    def list_difference(difference: Difference, state: str) -> None:
         if len(listed) < MAX_LISTED:
             classes = ", ".join(difference.classes)
             listed.append(f"  {classes}: {difference.thing}, {difference.unsafe or state}")
@@ -100,20 +105,10 @@ async def _compare_and_print(
     return outcome
 
 
-async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **options: Any) -> "Outcome":
+async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options: Any) -> Outcome:
     """Compare one partition; `options` are those of `reconcile`. Raises Uncompared."""
-    import hiredis
-
-    from service.hot.connection import Broken
-    from service.hot.redis_server import Fenced
-    from service.reconcile.comparison import Busy, NotOpen, reconcile
-    from service.reconcile.examination import NotRecorded
-    from service.record.partitions.bulk_reads import ReplicaAway, ReplicaBehind
-    from service.record.partitions.comparisons import LostTurn
-    from service.record.pool import ERRORS
-
     try:
-        return await reconcile(redis_url, pool, partition, **options)
+        return await comparison.reconcile(redis_url, pool, partition, **options)
     except Busy as busy:
         raise Uncompared(f"reconcile_running: {busy}.") from None
     except (NotOpen, Fenced, LostTurn) as closed:
@@ -129,13 +124,9 @@ async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **optio
 
 
 @asynccontextmanager
-async def _connect(settings: "Settings") -> "AsyncIterator[tuple[str, asyncpg.Pool]]":
+async def _connect(settings: Settings) -> AsyncIterator[tuple[str, asyncpg.Pool]]:
     """Yield Redis's URL and a pool of Postgres connections. Raises Uncompared, and UnusableRecord if the database does
     not fit this version."""
-    from service.record.partitions import comparisons
-    from service.record.partitions.partition_rows import check_partitions
-    from service.record.pool import ERRORS
-
     service = find_service(settings, "REDIS_URL", "DATABASE_URL")
     try:
         pool = await comparisons.connect(service.database_url)
@@ -149,10 +140,8 @@ async def _connect(settings: "Settings") -> "AsyncIterator[tuple[str, asyncpg.Po
 
 
 @asynccontextmanager
-async def _connect_replica(settings: "Settings") -> "AsyncIterator[asyncpg.Pool | None]":
+async def _connect_replica(settings: Settings) -> AsyncIterator[asyncpg.Pool | None]:
     """Yield a pool of connections to DATABASE_READ_URL, which may be away; None if it is not set."""
-    from service.record.partitions import comparisons
-
     if settings.database_read_url is None:
         yield None
         return
@@ -160,16 +149,14 @@ async def _connect_replica(settings: "Settings") -> "AsyncIterator[asyncpg.Pool 
         yield pool
 
 
-async def _run_job(settings: "Settings", partition: int, fence: int) -> int:
+async def _run_job(settings: Settings, partition: int, fence: int) -> int:
     """Run the partition's waiting job and return the exit code, which is 0 also if there is none."""
-    from service.reconcile.comparison_job import run_job
-
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         compare = partial(_compare, redis_url, pool, partition, replica=replica)
         return await run_job(pool, partition, fence, compare)
 
 
-def _render_table(outcome: "Outcome", listed: list[str]) -> str:
+def _render_table(outcome: Outcome, listed: list[str]) -> str:
     if not outcome.differing:
         lines = [f"Nothing differs, up to event {outcome.at}."]
     else:

@@ -2,23 +2,29 @@
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import asyncpg
 import click
 
+from service.access.actor import Actor, current_actor, mask
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions, show_progress
 from service.cli.tables import render_json, render_table
+from service.common import config
+from service.common.config import Settings
 from service.common.running_service import find_service
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    from service.common.config import Settings
-    from service.record.partitions.openings import SurplusChoice
-    from service.record.partitions.partition_rows import Partition
-    from service.worker.surplus_survey import Report
+from service.hot.connection import connect
+from service.hot.redis_server import Server
+from service.record import pool as postgres
+from service.record.config.audit_log import write_audit
+from service.record.facts.surplus_rows import read_workspaces
+from service.record.partitions.failing_tasks import read_failing
+from service.record.partitions.openings import SurplusChoice, order_rebuild
+from service.record.partitions.partition_rows import Partition
+from service.worker.older_postgres import find_surplus
+from service.worker.surplus_survey import Report, SurplusSurvey
 
 _ROWS = {
     "recorded": ("events in the outbox", "recorded", "dropped"),
@@ -50,14 +56,12 @@ def recover(choice: Literal["plan", "apply", "discard"], partition: int | None, 
     `scrip quarantine` settles or releases each. --discard drops all that, and frees the codes. Both rebuild Redis from
     Postgres, and are in the audit. Also use it if unrecorded events were lost (`OutboxGap` in `scrip doctor`).
     """
-    from service.common import config
-
     if as_json and choice != "plan":
         raise click.UsageError("--json belongs to --plan.")
     asyncio.run(_recover(config.load(), choice, partition, yes, as_json))
 
 
-async def _recover(settings: "Settings", choice: str, only: int | None, yes: bool, as_json: bool) -> None:
+async def _recover(settings: Settings, choice: str, only: int | None, yes: bool, as_json: bool) -> None:
     async with connect_to_record(settings) as connection:
         plans = [plan for row in await find_partitions(connection, only) if (plan := await _plan(settings, row, only))]
         if as_json:
@@ -81,16 +85,9 @@ async def _recover(settings: "Settings", choice: str, only: int | None, yes: boo
         click.echo("`scrip quarantine list` shows what waits for a decision.")
 
 
-async def _plan(settings: "Settings", row: "Partition", only: int | None) -> "tuple[Partition, str, Report] | None":
+async def _plan(settings: Settings, row: Partition, only: int | None) -> tuple[Partition, str, Report] | None:
     """What Redis has of the partition and Postgres lacks; None if it is nothing, or only what the worker records. A
     partition that is named is read in any case."""
-    from service.hot.connection import connect
-    from service.hot.redis_server import Server
-    from service.record import pool as postgres
-    from service.record.partitions.failing_tasks import read_failing
-    from service.worker.older_postgres import find_surplus
-    from service.worker.surplus_survey import SurplusSurvey
-
     service = find_service(settings, "REDIS_URL", "DATABASE_URL")
     async with await postgres.connect(service.database_url, name="scrip command", max_size=2) as pool:
         connection = await connect(service.redis_url, "scrip-command", partition=row.id)
@@ -111,9 +108,7 @@ async def _plan(settings: "Settings", row: "Partition", only: int | None) -> "tu
     return row, str(surplus or lost), survey.report
 
 
-def _print_plan(row: "Partition", lacks: str, report: "Report") -> None:
-    from service.access.actor import mask
-
+def _print_plan(row: Partition, lacks: str, report: Report) -> None:
     counts = report.counts()
     lines = [(what, counts[name], *done) for name, (what, *done) in _ROWS.items() if counts[name]]
     click.echo(f"Partition {row.id}: {lacks}.")
@@ -126,9 +121,7 @@ def _print_plan(row: "Partition", lacks: str, report: "Report") -> None:
         click.echo(f"  blocked by --apply: {mask(code)} of workspace {workspace}")
 
 
-def _outline(row: "Partition", lacks: str, report: "Report") -> dict[str, Any]:
-    from service.access.actor import mask
-
+def _outline(row: Partition, lacks: str, report: Report) -> dict[str, Any]:
     return {
         "partition": row.id,
         "state": row.state,
@@ -141,13 +134,8 @@ def _outline(row: "Partition", lacks: str, report: "Report") -> dict[str, Any]:
 
 
 async def _order(
-    connection: "asyncpg.Connection", partition: int, choice: "SurplusChoice", lacks: str, report: "Report"
+    connection: asyncpg.Connection, partition: int, choice: SurplusChoice, lacks: str, report: Report
 ) -> None:
-    from service.access.actor import Actor, current_actor
-    from service.record.config.audit_log import write_audit
-    from service.record.facts.surplus_rows import read_workspaces
-    from service.record.partitions.openings import order_rebuild
-
     current_actor.set(Actor("command"))
     async with connection.transaction():
         await order_rebuild(connection, partition, f"an operator chose to {choice}: {lacks}", choice)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Render the columns two spaces apart, aligned to the left."""
@@ -15,6 +17,4 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> st
 
 def render_json(value: Any) -> str:
     """The value as JSON, indented."""
-    import msgspec
-
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()

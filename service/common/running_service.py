@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
-if TYPE_CHECKING:
-    from service.common.config import Settings
+from service.common.config import Settings
 
 
 class Unusable(click.ClickException):
@@ -26,7 +25,7 @@ class RunningService(NamedTuple):
     """Whether DATABASE_URL is that of run.json."""
 
 
-def find_service(settings: "Settings", *needed: str, url: str = "") -> RunningService:
+def find_service(settings: Settings, *needed: str, url: str = "") -> RunningService:
     """Find the servers: the settings take precedence, and run.json has the others.
 
     `needed` are names of variables. `url` is that of the service, if the caller knows it: the run.json of another one

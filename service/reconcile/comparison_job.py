@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import asyncpg
 import click
 import structlog
 
+from service.reconcile.comparison import Outcome
 from service.record.config import job_rows
 from service.record.config.job_rows import JobRow, JobStopped, Reconciling
-
-if TYPE_CHECKING:
-    from service.reconcile.comparison import Outcome
 
 STORE_S = 2.5
 """Between two times that the progress is stored."""
@@ -30,7 +28,7 @@ class _Progress:
         self.done, self.total = done, total
 
 
-async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Callable[..., Awaitable["Outcome"]]) -> int:
+async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Callable[..., Awaitable[Outcome]]) -> int:
     """Take a waiting comparison job of the partition and run it; a failure becomes the job's error. Return 1 if
     the job must be retried, else 0."""
     job = await job_rows.take_job(pool, partition, fence, "reconcile")

@@ -1,26 +1,33 @@
 """The command `scrip replay`, and its tables of results."""
 
 import asyncio
+import secrets
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import asyncpg
 import click
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+from service.common import config
 from service.common.redis_address import check_redis_option
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import Console
-
-    from service.replay.check import Row
-    from service.replay.order_sender import ReplayResult, Target
-    from service.replay.orders import Order
-    from service.replay.progress import ReportProgress
+from service.common.running_service import Unusable, find_service
+from service.replay import check, expectation, order_sender
+from service.replay.access import check_access
+from service.replay.check import Row
+from service.replay.expectation import CURRENCIES
+from service.replay.http_client import Client, UnexpectedResponse, Unreachable
+from service.replay.order_sender import ReplayResult, Target
+from service.replay.orders import Order, UnusableFile, make_codes, read_orders
+from service.replay.progress import ReportProgress
 
 
 class Addresses(NamedTuple):
@@ -69,13 +76,6 @@ def replay(
     The expected results are computed from the file alone. Exits with 0 if all are equal; 1 if the API's answers, the
     book's statistics, Redis or Postgres differ from them; 2 if the file, a URL or a key can't be used.
     """
-    import secrets
-
-    from service.common.running_service import Unusable
-    from service.replay.expectation import CURRENCIES
-    from service.replay.order_sender import Target
-    from service.replay.orders import UnusableFile, read_orders
-
     if currency not in CURRENCIES:
         raise click.BadParameter(f"must be one of {', '.join(CURRENCIES)}", param_hint="--currency")
     run = secrets.token_hex(4).upper()
@@ -113,9 +113,6 @@ def _is_http_url(url: str) -> bool:
 
 def _find_addresses(url: str | None, redis_url: str | None, database_url: str | None) -> Addresses:
     """Find all addresses: the options, else the settings, else run.json of a running service. Raises Unusable."""
-    from service.common import config
-    from service.common.running_service import Unusable, find_service
-
     needed = [name for name, option in (("REDIS_URL", redis_url), ("DATABASE_URL", database_url)) if option is None]
     service = find_service(config.load(), *needed, url=url or "")
     if not service.url:
@@ -123,19 +120,8 @@ def _find_addresses(url: str | None, redis_url: str | None, database_url: str | 
     return Addresses(service.url, redis_url or service.redis_url, database_url or service.database_url)
 
 
-async def _replay(
-    orders: "list[Order]", target: "Target", addresses: Addresses, codes: int, in_flight: int
-) -> list[str]:
+async def _replay(orders: list[Order], target: Target, addresses: Addresses, codes: int, in_flight: int) -> list[str]:
     """Send the orders, print the tables, and return the names of the rows that differ. Raises ClickException."""
-    import asyncpg
-    from rich.console import Console
-
-    from service.common.running_service import Unusable
-    from service.replay import check, expectation, order_sender
-    from service.replay.access import check_access
-    from service.replay.http_client import Client, UnexpectedResponse, Unreachable
-    from service.replay.orders import make_codes
-
     expected = expectation.compute_expectation(orders, target.currency)
     stores_remedy = "`scrip doctor` with the same URLs names the fault."
     try:
@@ -181,12 +167,9 @@ async def _replay(
 
 
 async def _send_orders(
-    orders: "list[Order]", target: "Target", in_flight: int, requests: int, report: "ReportProgress"
-) -> "ReplayResult":
+    orders: list[Order], target: Target, in_flight: int, requests: int, report: ReportProgress
+) -> ReplayResult:
     """Send the orders, and report progress after each answer. Raises Unreachable."""
-    from service.replay import order_sender
-    from service.replay.http_client import Unreachable
-
     answered = count(1)
     try:
         return await order_sender.send_orders(
@@ -197,11 +180,8 @@ async def _send_orders(
 
 
 @contextmanager
-def _show_progress() -> "Iterator[ReportProgress]":
+def _show_progress() -> Iterator[ReportProgress]:
     """Yield a progress callback that shows a bar for each stage."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
     stages: dict[str, TaskID] = {}
     columns = (TextColumn("{task.description:<23}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -214,11 +194,8 @@ def _show_progress() -> "Iterator[ReportProgress]":
         yield report
 
 
-def _print_rows(console: "Console", title: str, rows: "list[Row]", columns: tuple[str, ...]) -> None:
+def _print_rows(console: Console, title: str, rows: list[Row], columns: tuple[str, ...]) -> None:
     """Print a table. Rows that differ are red; the values that differ are marked."""
-    from rich import box
-    from rich.table import Table
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column(title)
     for name in ("expected", *columns):
@@ -229,7 +206,7 @@ def _print_rows(console: "Console", title: str, rows: "list[Row]", columns: tupl
     console.print(table)
 
 
-def _format_cell(row: "Row", column: str) -> str:
+def _format_cell(row: Row, column: str) -> str:
     if column not in row.actual:
         return ""
     value = row.actual[column]
@@ -241,7 +218,7 @@ def _format_value(value: int | Decimal) -> str:
     return f"{value:,.2f}" if isinstance(value, Decimal) and value == round(value, 2) else f"{value:,}"
 
 
-def _print_speed(result: "ReplayResult", target: "Target", orders: int, in_flight: int) -> None:
+def _print_speed(result: ReplayResult, target: Target, orders: int, in_flight: int) -> None:
     latencies = sorted(result.latencies_s) or [0.0]
     p50_ms, p99_ms = (1000 * latencies[int(len(latencies) * share)] for share in (0.5, 0.99))
     click.echo(

@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import main
+from tests.commands import subcommands
 
 ROOT = Path(__file__).parents[2]
 
 
 def _commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """The commands that a user sees, and groups of them, with their names."""
-    for name, command in group.commands.items():
+    for name, command in subcommands(group).items():
         if not command.hidden:
             yield (*names, name), command
             if isinstance(command, click.Group):

@@ -20,6 +20,7 @@ from loadtests.bench import PARTS
 from service.cli.main import main
 from service.common.config import Settings
 from service.serving.app import create_app
+from tests.commands import subcommands
 from tests.unit.test_documents import EVERY, ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -81,9 +82,10 @@ def wrong_scrip(words: list[str]) -> list[str]:
         elif is_value:
             is_value = False
         elif isinstance(command, click.Group):
-            if word not in command.commands:
+            known = subcommands(command)
+            if word not in known:
                 return words[: number + 1]
-            command = command.commands[word]
+            command = known[word]
         elif not any(isinstance(one, click.Argument) for one in command.params):
             return [word]
     return []
@@ -170,7 +172,7 @@ def known_options() -> frozenset[str]:
     def walk(command: click.Command) -> Iterator[str]:
         yield from (name for one in command.params for name in one.opts)
         if isinstance(command, click.Group):
-            for one in command.commands.values():
+            for one in subcommands(command).values():
                 yield from walk(one)
 
     parts = (options_of("loadtests.bench", part) for part in PARTS)
