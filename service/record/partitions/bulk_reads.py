@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
@@ -44,50 +44,24 @@ class ReplicaAway(Exception):
     """The replica could not be read in time."""
 
 
-class BulkReads(ABC):
-    """Reads of one partition. Rows of codes and of uses are in the order of their buckets, a user's rows come in one
-    list. Close the generators. What seems to differ is only suspected: the primary decides."""
-
-    @abstractmethod
-    def codes(self, workspace: int, at: EventId) -> Rows:
-        """Rows of `codes_in_order`."""
-
-    @abstractmethod
-    def uses(self, workspace: int, at: EventId) -> Rows:
-        """Rows of `uses_in_order`; a replica may repeat some."""
-
-    @abstractmethod
-    def users(self, workspace: int, at: EventId) -> Rows:
-        """Rows of `users_in_order`."""
-
-    @abstractmethod
-    def keys(self, workspace: int, at: EventId, small_bytes: int) -> Rows:
-        """Rows of `keys_in_order`."""
-
-    @abstractmethod
-    async def counts(self, workspace: int, at: EventId, books: Sequence[int]) -> Counts: ...
-
-    @abstractmethod
-    async def known_users(self, workspace: int, names: Sequence[str]) -> set[str]:
-        """As of the last cut, or later."""
-
-    @abstractmethod
-    async def count_compared(self, workspaces: Sequence[int]) -> dict[int, int]: ...
-
-
-class PrimaryReads(BulkReads):
-    """Each pass is one statement over all of a workspace: one sort instead of many look-ups by index."""
+class PrimaryReads:
+    """Reads of one partition. Each pass is one statement over all of a workspace: one sort instead of many look-ups by
+    index. Rows of codes and of uses are in the order of their buckets, a user's rows come in one list. Close the
+    generators."""
 
     def __init__(self, pool: asyncpg.Pool, partition: int) -> None:
         self._pool, self._partition = pool, partition
 
     def codes(self, workspace: int, at: EventId) -> Rows:
+        """Rows of `codes_in_order`."""
         return self._stream("codes_in_order", self._partition, workspace, *at, None, False)
 
     def uses(self, workspace: int, at: EventId) -> Rows:
+        """Rows of `uses_in_order`."""
         return self._stream("uses_in_order", self._partition, workspace, *at, None, None, None)
 
     async def users(self, workspace: int, at: EventId) -> Rows:
+        """Rows of `users_in_order`."""
         streamed = self._stream("users_in_order", self._partition, workspace, *at, None, None)
         page: list[Any] = []
         async with aclosing(streamed) as rows:
@@ -103,6 +77,7 @@ class PrimaryReads(BulkReads):
         yield page
 
     def keys(self, workspace: int, at: EventId, small_bytes: int) -> Rows:
+        """Rows of `keys_in_order`."""
         return self._stream("keys_in_order", workspace, *at, small_bytes, "", None)
 
     async def counts(self, workspace: int, at: EventId, books: Sequence[int]) -> Counts:
@@ -111,6 +86,7 @@ class PrimaryReads(BulkReads):
             return counts, (await read_partition(connection, self._partition)).config_version
 
     async def known_users(self, workspace: int, names: Sequence[str]) -> set[str]:
+        """As of the last cut, or later."""
         return await comparisons.known_users(self._pool, workspace, names)
 
     async def count_compared(self, workspaces: Sequence[int]) -> dict[int, int]:
@@ -131,8 +107,9 @@ class _Cut(NamedTuple):
     seq: int
 
 
-class ReplicaReads(BulkReads):
-    """Short pages, each in a transaction of its own, because replaying cancels long ones.
+class ReplicaReads:
+    """What PrimaryReads reads, in short pages, each in a transaction of its own, because replaying cancels long ones.
+    What seems to differ is only suspected: the primary decides. A row of `uses` may be repeated.
 
     1. The primary has the cut. Its position of the WAL is read once for each pass.
     2. A page's transaction first checks that this server has applied that position and the cut's event; an address may
@@ -150,7 +127,7 @@ class ReplicaReads(BulkReads):
         async def read(connection: Connection, names: list[str]) -> list[Any]:
             return await connection.fetch(query("codes_in_order"), *about, names, False)
 
-        async for rows in _sort([self._pages("codes_after", workspace, at, read)]):
+        async for rows in _sort([self._named("codes_after", workspace, at, read)]):
             yield rows
 
     async def uses(self, workspace: int, at: EventId) -> Rows:
@@ -168,7 +145,7 @@ class ReplicaReads(BulkReads):
             return await connection.fetch(query("uses_in_order"), *about, [], [], names)
 
         kinds = (("orders_after", of_orders), ("buyers_after", of_users), ("gifts_after", of_gifts))
-        async for rows in _sort([self._pages(listing, workspace, at, read) for listing, read in kinds]):
+        async for rows in _sort([self._named(listing, workspace, at, read) for listing, read in kinds]):
             yield rows
 
     async def users(self, workspace: int, at: EventId) -> Rows:
@@ -176,22 +153,16 @@ class ReplicaReads(BulkReads):
             return await comparisons.users(connection, self._partition, workspace, at, names)
 
         for listing in ("users_after", "owners_after"):
-            async with aclosing(self._pages(listing, workspace, at, read, USERS_A_PAGE)) as pages:
+            async with aclosing(self._named(listing, workspace, at, read, USERS_A_PAGE)) as pages:
                 async for rows in pages:
                     yield rows
 
-    async def keys(self, workspace: int, at: EventId, small_bytes: int) -> Rows:
-        cut, after = await self._cut(at), ""
-        while True:
+    def keys(self, workspace: int, at: EventId, small_bytes: int) -> Rows:
+        async def read(after: str, connection: Connection) -> tuple[list[Any], str | None]:
+            rows = await connection.fetch(query("keys_in_order"), workspace, *at, small_bytes, after, NAMES_A_PAGE)
+            return rows, rows[-1][0] if len(rows) == NAMES_A_PAGE else None
 
-            async def read(connection: Connection, after: str = after) -> list[Any]:
-                return await connection.fetch(query("keys_in_order"), workspace, *at, small_bytes, after, NAMES_A_PAGE)
-
-            rows = await self._read(cut, _PAGE, read)
-            yield rows
-            if len(rows) < NAMES_A_PAGE:
-                return
-            after = rows[-1][0]
+        return self._pages(at, read)
 
     async def counts(self, workspace: int, at: EventId, books: Sequence[int]) -> Counts:
         """One statement for each book: its codes and redemptions have indexes by book."""
@@ -216,7 +187,7 @@ class ReplicaReads(BulkReads):
         cut = await self._cut(NO_EVENT)
         return await self._read(cut, comparisons.PASS, lambda one: comparisons.count_compared(one, workspaces))
 
-    async def _pages(
+    def _named(
         self,
         listing: str,
         workspace: int,
@@ -224,19 +195,23 @@ class ReplicaReads(BulkReads):
         read: Callable[[Connection, list[str]], Awaitable[list[Any]]],
         most: int | None = None,
     ) -> Rows:
-        cut, after, most = await self._cut(at), "", most or NAMES_A_PAGE
-        while True:
+        """Pages of what `read` returns for names, which the query `listing` lists."""
+        most = most or NAMES_A_PAGE
 
-            async def read_page(connection: Connection, after: str = after) -> tuple[list[str], list[Any]]:
-                rows = await connection.fetch(query(listing), workspace, after, most)
-                names = [row[0] for row in rows]
-                return names, await read(connection, names) if names else []
+        async def read_page(after: str, connection: Connection) -> tuple[list[Any], str | None]:
+            names = [row[0] for row in await connection.fetch(query(listing), workspace, after, most)]
+            return await read(connection, names) if names else [], names[-1] if len(names) == most else None
 
-            names, rows = await self._read(cut, _PAGE, read_page)
+        return self._pages(at, read_page)
+
+    async def _pages(
+        self, at: EventId, read: Callable[[str, Connection], Awaitable[tuple[list[Any], str | None]]]
+    ) -> Rows:
+        """`read` returns the page after a name, and the last name of a page that others follow."""
+        cut, after = await self._cut(at), ""
+        while after is not None:
+            rows, after = await self._read(cut, _PAGE, partial(read, after))
             yield rows
-            if len(names) < most:
-                return
-            after = names[-1]
 
     async def _cut(self, at: EventId) -> _Cut:
         self._last_cut = _Cut(await self._primary.fetchval(query("written_position")), *at)
@@ -265,6 +240,9 @@ class ReplicaReads(BulkReads):
                 raise problem
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+BulkReads = PrimaryReads | ReplicaReads
 
 
 async def _sort(sources: Sequence[Rows]) -> Rows:
