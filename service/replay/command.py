@@ -7,7 +7,6 @@ from contextlib import aclosing, contextmanager
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -19,23 +18,14 @@ from rich.table import Table
 
 from service.common import config
 from service.common.redis_address import check_redis_option
-from service.common.running_service import Unusable, find_service
+from service.common.running_service import RunningService, Unusable, find_service
 from service.replay import check, expectation, order_sender
 from service.replay.access import check_access
 from service.replay.check import Row
-from service.replay.expectation import CURRENCIES
 from service.replay.http_client import Client, UnexpectedResponse, Unreachable
 from service.replay.order_sender import ReplayResult, Target
 from service.replay.orders import Order, UnusableFile, make_codes, read_orders
 from service.replay.progress import ReportProgress
-
-
-class Addresses(NamedTuple):
-    """The URLs of the service and of its stores."""
-
-    url: str
-    redis_url: str
-    database_url: str
 
 
 @click.command(epilog="Example: scrip replay orders.jsonl --codes 5000")
@@ -54,7 +44,6 @@ class Addresses(NamedTuple):
 @click.option(
     "--in-flight", default=300, show_default=True, type=click.IntRange(1, 10_000), help="Number of parallel requests."
 )
-@click.option("--currency", default="GBP", show_default=True, help="The orders' currency; it must have two digits.")
 def replay(
     orders: Path,
     url: str | None,
@@ -65,7 +54,6 @@ def replay(
     operate_token: str,
     codes: int,
     in_flight: int,
-    currency: str,
 ) -> None:
     """Send orders to a running service and check the results.
 
@@ -76,8 +64,6 @@ def replay(
     The expected results are computed from the file alone. Exits with 0 if all are equal; 1 if the API's answers, the
     book's statistics, Redis or Postgres differ from them; 2 if the file, a URL or a key can't be used.
     """
-    if currency not in CURRENCIES:
-        raise click.BadParameter(f"must be one of {', '.join(CURRENCIES)}", param_hint="--currency")
     run = secrets.token_hex(4).upper()
     try:
         with _show_progress() as report:
@@ -92,7 +78,7 @@ def replay(
     addresses = _find_addresses(url, redis_url, database_url)
     if not _is_http_url(addresses.url):
         raise click.BadParameter(f"{addresses.url} is not an http or https URL without a user", param_hint="--url")
-    target = Target(addresses.url, checkout_token, manage_token, operate_token, currency, run)
+    target = Target(addresses.url, checkout_token, manage_token, operate_token, run)
     differing = asyncio.run(_replay(parsed, target, addresses, codes, in_flight))
     if differing:
         click.echo(f"{len(differing)} differ: {'; '.join(differing)}.")
@@ -111,18 +97,20 @@ def _is_http_url(url: str) -> bool:
         return False
 
 
-def _find_addresses(url: str | None, redis_url: str | None, database_url: str | None) -> Addresses:
+def _find_addresses(url: str | None, redis_url: str | None, database_url: str | None) -> RunningService:
     """Find all addresses: the options, else the settings, else run.json of a running service. Raises Unusable."""
     needed = [name for name, option in (("REDIS_URL", redis_url), ("DATABASE_URL", database_url)) if option is None]
     service = find_service(config.load(), *needed, url=url or "")
     if not service.url:
         raise Unusable("unset: REDIS_URL and DATABASE_URL are not those of a `scrip run`. Name the service with --url.")
-    return Addresses(service.url, redis_url or service.redis_url, database_url or service.database_url)
+    return service._replace(redis_url=redis_url or service.redis_url, database_url=database_url or service.database_url)
 
 
-async def _replay(orders: list[Order], target: Target, addresses: Addresses, codes: int, in_flight: int) -> list[str]:
+async def _replay(
+    orders: list[Order], target: Target, addresses: RunningService, codes: int, in_flight: int
+) -> list[str]:
     """Send the orders, print the tables, and return the names of the rows that differ. Raises ClickException."""
-    expected = expectation.compute_expectation(orders, target.currency)
+    expected = expectation.compute_expectation(orders)
     stores_remedy = "`scrip doctor` with the same URLs names the fault."
     try:
         await check.check_stores(addresses.redis_url, addresses.database_url)
@@ -134,7 +122,10 @@ async def _replay(orders: list[Order], target: Target, addresses: Addresses, cod
         await check_access(target)
         with _show_progress() as report:
             book_id = await order_sender.create_book(target, codes, report)
-            result = await _send_orders(orders, target, in_flight, expected.requests, report)
+            answered = count(1)
+            result = await order_sender.send_orders(
+                target, orders, in_flight, lambda: report("Replaying", next(answered), expected.requests)
+            )
             async with aclosing(Client(target.url)) as client:
                 is_recorded = await check.wait_until_recorded(client, target.operate_token, report)
                 stats = await check.read_stats(client, target.manage_token, book_id)
@@ -164,19 +155,6 @@ async def _replay(orders: list[Order], target: Target, addresses: Addresses, cod
     if not is_recorded:
         click.echo("The record still lags: Postgres lacks the last events. Is a worker running?")
     return [row.name for row in (*outcomes, *totals) if row.differs]
-
-
-async def _send_orders(
-    orders: list[Order], target: Target, in_flight: int, requests: int, report: ReportProgress
-) -> ReplayResult:
-    """Send the orders, and report progress after each answer. Raises Unreachable."""
-    answered = count(1)
-    try:
-        return await order_sender.send_orders(
-            target, orders, in_flight, lambda: report("Replaying", next(answered), requests)
-        )
-    except* Unreachable as errors:
-        raise Unreachable(str(errors.exceptions[0])) from None
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from service.replay.orders import Order, encode_body
 
 PERCENT, CAP, MINIMUM = Decimal(15), Decimal("50.00"), Decimal("20.00")
 ROUNDING = ROUND_HALF_EVEN
-CURRENCIES = ("EUR", "GBP", "USD")
-"""Currencies with two digits, as PENNY has."""
 PENNY = Decimal("0.01")
 
 NOTHING_TO_ROLL_BACK = "nothing to roll back"
@@ -53,7 +51,7 @@ class Expectation:
         return self.answers.total() - self.answers[NOTHING_TO_ROLL_BACK]
 
 
-def compute_expectation(orders: Iterable[Order], currency: str) -> Expectation:
+def compute_expectation(orders: Iterable[Order]) -> Expectation:
     """Compute the expectation, order by order. Groups of orders (`group_orders`) do not affect each other."""
     answers: Counter[str] = Counter()
     redemptions: dict[str, Redemption] = {}
@@ -72,7 +70,7 @@ def compute_expectation(orders: Iterable[Order], currency: str) -> Expectation:
 
         lock_refusal = _refuse_lock(order, used)
         answers[f"lock {lock_refusal or 201}"] += 1
-        refusal = _refuse_redeem(order, used, currency, is_locked=not lock_refusal)
+        refusal = _refuse_redeem(order, used, is_locked=not lock_refusal)
         answers[f"redeem {refusal or 201}"] += 1
         if refusal is None and order.user_id is not None:
             value = Decimal(str(order.value))
@@ -97,9 +95,9 @@ def _refuse_lock(order: Order, used: set[str]) -> str | None:
     return _choose_fault({_check_user(order), _check_order_id(order)}) or _check_used(order, used)
 
 
-def _refuse_redeem(order: Order, used: set[str], currency: str, is_locked: bool) -> str | None:
+def _refuse_redeem(order: Order, used: set[str], is_locked: bool) -> str | None:
     """Return the refusal of the redemption; None if it must succeed."""
-    size = len(encode_body(order.redeem_body(currency))) + (_LOCK_TOKEN_BYTES if is_locked else 0)
+    size = len(encode_body(order.redeem_body())) + (_LOCK_TOKEN_BYTES if is_locked else 0)
     if size > _MAX_BODY_BYTES:
         return "413 too_large"
     value_fault = None if order.value is None else _check_amount(order.value)

@@ -10,8 +10,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from service.replay.expectation import CAP, MINIMUM, NOTHING_TO_ROLL_BACK, PERCENT, Redemption
-from service.replay.http_client import Client, Response, UnexpectedResponse
-from service.replay.orders import Order, encode_body, group_orders, make_codes
+from service.replay.http_client import Client, Response, UnexpectedResponse, Unreachable
+from service.replay.orders import CURRENCY, Order, encode_body, group_orders, make_codes
 from service.replay.progress import ReportProgress, ignore_progress
 
 _SETUP_RETRY_DEADLINE_S = 10.0
@@ -21,13 +21,12 @@ _CODES_PER_UPLOAD = 20_000
 
 @dataclass(frozen=True)
 class Target:
-    """The service, the keys to use, and the run's currency and prefix."""
+    """The service, the keys to use, and the run's prefix."""
 
     url: str
     checkout_token: str
     manage_token: str
     operate_token: str
-    currency: str
     run: str
 
 
@@ -54,7 +53,7 @@ async def create_book(target: Target, count: int, report: ReportProgress = ignor
         "value": str(PERCENT),
         "maxAmount": str(CAP),
         "minOrderValue": str(MINIMUM),
-        "currency": target.currency,
+        "currency": CURRENCY,
     }
     book = encode_body({"name": f"Replay {target.run}", "discount": discount})
     codes = make_codes(target.run, count)
@@ -83,15 +82,18 @@ async def send_orders(
 ) -> ReplayResult:
     """Send all orders on at most `in_flight` connections, one request at a time on each.
 
-    Calls `on_answer` after each answer. Raises Unreachable, in an ExceptionGroup.
+    Calls `on_answer` after each answer. Raises Unreachable.
     """
     result = ReplayResult()
     groups = group_orders(orders)
     waiting = iter(groups)
     started = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(in_flight, len(groups))):
-            group.create_task(_Checkout(target, result, on_answer).send(waiting))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(in_flight, len(groups))):
+                group.create_task(_Checkout(target, result, on_answer).send(waiting))
+    except* Unreachable as errors:
+        raise Unreachable(str(errors.exceptions[0])) from None
     result.elapsed_s = time.monotonic() - started
     return result
 
@@ -127,7 +129,7 @@ class _Checkout:
         code, token = order.code, self._target.checkout_token
         lock = await self._send_request("lock", f"/v1/coupons/lock/{code}", token, order.lock_body())
         lock_token = lock.json.get("lockToken") if lock.status in (200, 201) else None
-        body = order.redeem_body(self._target.currency, lock_token)
+        body = order.redeem_body(lock_token)
         redeem = await self._send_request("redeem", f"/v1/coupons/redeem/{code}", token, body)
         if redeem.status in (200, 201):
             redemption = _parse_redemption(redeem.json)

@@ -21,6 +21,10 @@ MAX_ORDERS = 999_999
 """Limit of a file: codes have six-digit numbers."""
 
 
+CURRENCY = "GBP"
+"""The orders' currency; it has two digits."""
+
+
 class Order(NamedTuple):
     """One line of the file. `order_id` starts with the run's prefix; `code` is the coupon that the order takes.
 
@@ -43,10 +47,10 @@ class Order(NamedTuple):
     def lock_body(self) -> dict[str, Any]:
         return {"userId": self.user_id, "orderId": self.order_id}
 
-    def redeem_body(self, currency: str, token: str | None = None) -> dict[str, Any]:
+    def redeem_body(self, token: str | None = None) -> dict[str, Any]:
         """Return the body of the request that redeems the coupon, under a lock if `token` is given."""
         lock = {} if token is None else {"lockToken": token}
-        order = {"orderValue": self.value, "currency": currency, "items": self.items}
+        order = {"orderValue": self.value, "currency": CURRENCY, "items": self.items}
         return {**self.lock_body(), **order, **lock}
 
 

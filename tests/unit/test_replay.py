@@ -102,7 +102,7 @@ def test_discount(value: str, discount: str) -> None:
 @pytest.mark.parametrize(("lock", "redeem", "line"), ODD_ORDERS)
 def test_one_order(made: Callable[..., list[Order]], lock: str, redeem: str, line: Any) -> None:
     """The expectation refuses an order as the contract does, and unlocks a coupon that was locked in vain."""
-    result = expectation.compute_expectation(made(line), "GBP")
+    result = expectation.compute_expectation(made(line))
 
     unlocked = {"unlock 204": 1} if lock == "201" != redeem else {}
     assert result.answers == {f"lock {lock}": 1, f"redeem {redeem}": 1, **unlocked}
@@ -125,7 +125,6 @@ def test_rollbacks(made: Callable[..., list[Order]]) -> None:
             order("-5", "u1", "C5", cancelled=True),  # takes 1 back
             order("-5", "u1", "C6", cancelled=True),  # none is left
         ),
-        "GBP",
     )
 
     assert result.answers == {
@@ -162,7 +161,7 @@ def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
         order(user="u2", order_id="1"),
     )
 
-    result = expectation.compute_expectation(orders, "GBP")
+    result = expectation.compute_expectation(orders)
 
     assert result.answers == {
         "lock 201": 2,
