@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from service.domain.errors import BadField
-from service.domain.field_types import Answer, CodeText, Request, UserId, canonicalize_code
+from service.domain.field_types import END, Answer, CodeText, Request, UserId, canonicalize_code
 from service.domain.times import Time, Timestamp, check_times
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
@@ -18,32 +18,43 @@ MAX_NAMED = 1_000
 """Codes that a request may name, and users to whom it may assign some."""
 _NEEDED: dict[str, Status] = {"assign": "available", "release": "assigned"}
 """The status of the codes that an action changes."""
+_PREFIX = r"^[A-Za-z0-9_-]{1,64}" + END
 _NAMED = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_NAMED})
 
 
 class CodeFilter(Request, kw_only=True, omit_defaults=True):
-    """Which codes of the book: those of a status, or named ones; without both, all."""
+    """Which codes of the book: those that match all of it; without any, all."""
 
     status: Annotated[
         Annotated[list[Status], msgspec.Meta(extra_json_schema={"minItems": 1})] | None,
         msgspec.Meta(description="Codes of one of these statuses, as lists show it; a lock does not change it."),
     ] = None
+    prefix: Annotated[str, msgspec.Meta(pattern=_PREFIX, description="Codes that begin so, in any case.")] | None = None
+    created_from: Annotated[Time | None, msgspec.Meta(description="Codes added at this time or later.")] = None
+    created_until: Annotated[Time | None, msgspec.Meta(description="Codes added before this time.")] = None
     codes: Annotated[
         Annotated[list[CodeText], _NAMED] | None,
-        msgspec.Meta(description=f"These codes, at most {MAX_NAMED:,}; without `status`.", examples=[["VIP-1"]]),
+        msgspec.Meta(
+            description=f"These codes, at most {MAX_NAMED:,}; without any other filter.", examples=[["VIP-1"]]
+        ),
     ] = None
 
     def __post_init__(self) -> None:
         if self.status is not None and not self.status:
             raise BadField("filter.status", "must have a status, or be left out")
+        check_times(self, "filter.")
+        if self.created_from and self.created_until and self.created_until <= self.created_from:
+            raise BadField("filter.createdUntil", "must be after createdFrom")
+        if self.prefix is not None:
+            self.prefix = self.prefix.upper()
         if self.codes is not None:
             self._check_codes(self.codes)
 
     def _check_codes(self, codes: list[str]) -> None:
-        if self.status:
-            raise BadField("filter.codes", "can't be combined with a status")
+        if self.status or self.prefix or self.created_from or self.created_until:
+            raise BadField("filter.codes", "can't be combined with another filter")
         if not 1 <= len(codes) <= MAX_NAMED:
-            raise BadField("filter.codes", f"must have 1 to {MAX_NAMED:,} codes; use a status for more")
+            raise BadField("filter.codes", f"must have 1 to {MAX_NAMED:,} codes; use another filter for more")
         named = list(map(canonicalize_code, codes))
         for position, code in enumerate(named):
             if code is None:

@@ -49,9 +49,19 @@ SELECT
 FROM added;
 
 -- name: page_codes_to_change
--- A book's newest codes below a position.
--- $1 workspace int  $2 book int  $3 before bigint  $4 limit int
-SELECT position, code FROM codes WHERE workspace = $1 AND book = $2 AND position < $3 ORDER BY position DESC LIMIT $4;
+-- Of a book's newest codes below a position: how many, the lowest position, and those that match.
+-- $1 workspace int  $2 book int  $3 before bigint  $4 limit int  $5 prefix text  $6 created_from timestamptz
+-- $7 created_until timestamptz
+WITH page AS (
+  SELECT position, code, created_at FROM codes
+  WHERE workspace = $1 AND book = $2 AND position < $3 ORDER BY position DESC LIMIT $4
+)
+SELECT
+  count(*)::int AS examined, min(position) AS last, coalesce(array_agg(code ORDER BY position DESC) FILTER (
+    WHERE ($5::text IS NULL OR starts_with(code, $5)) AND ($6::timestamptz IS NULL OR created_at >= $6)
+      AND ($7::timestamptz IS NULL OR created_at < $7)
+  ), '{}') AS codes
+FROM page;
 
 -- name: read_code
 -- A code of a workspace.

@@ -30,6 +30,7 @@ from tests.kinds import (
     OWN_ID,
     PATTERN,
     PERCENTAGE,
+    PREFIX,
     SCOPES,
     STATUSES,
     SWITCH,
@@ -93,7 +94,8 @@ _CHANGES = (
     Good({"action": "switchOff", "filter": {"codes": ["NONE"]}},
          {"action": CHANGE, "filter.codes": NAMED_CODES}, "action"),
     Good({"action": "setExpiry", "expiresAt": None, "filter": {}},
-         {"expiresAt": TIME, "filter.status": STATUSES}, "action"),
+         {"expiresAt": TIME, "filter.status": STATUSES, "filter.prefix": PREFIX, "filter.createdFrom": TIME,
+          "filter.createdUntil": TIME}, "action"),
     Good({"action": "assign", "users": ["u"], "filter": {"codes": ["NONE"]}}, {"users": NAMED_USERS}, "action",
          "users"),
 )  # fmt: skip

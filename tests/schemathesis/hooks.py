@@ -25,7 +25,8 @@ _NUMBERS_OF_CODES = ("totalCodes", "count", "keepFree")
 _SENSELESS_TOGETHER = (
     # a relation between two fields
     (r"validUntil|expiresAt", r"must be (after validFrom|in the future)"),
-    (r"filter\.codes", r"can't be combined with a status"),
+    (r"filter\.createdUntil", r"must be after createdFrom"),
+    (r"filter\.codes", r"can't be combined with another filter"),
     (r"filter\.status", r"must be (available|assigned) for (assign|release), or be left out"),
     (r"users", r"is (only|required) for assign"),
     (r"expiresAt", r"is (only|required) for setExpiry.*"),

@@ -133,7 +133,9 @@ _NUMBERED = [(kind, field) for kind in request_kinds() for field, _ in _fields(k
 
 def test_there_are_times_and_numbers() -> None:
     """The tests below see the requests that have some."""
-    assert {"validFrom", "validUntil", "expiresAt", "since", "until", "now"} <= {name for _, name in _TIMED}
+    assert {"validFrom", "validUntil", "expiresAt", "createdFrom", "since", "until", "now"} <= {
+        name for _, name in _TIMED
+    }
     assert {"limit", "count", "lockSeconds", "maxRedemptions", "quantity"} <= {name for _, name in _NUMBERED}
 
 

@@ -47,7 +47,7 @@ class CodeChanges(Controller):
             "Codes",
             query=Change,
             body=ChangeCodes,
-            example={"action": "switchOff", "filter": {"status": ["available"]}},
+            example={"action": "switchOff", "filter": {"status": ["available"], "prefix": "SUMMER-"}},
             answer=jobs.CHANGE_EXAMPLE,
             answers={200: (MatchingCodes, "The result of a dry run.", _MATCHING)},
             refusals="book_not_found month_detached too_many_jobs",

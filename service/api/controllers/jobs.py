@@ -35,7 +35,7 @@ CHANGE_EXAMPLE = EXAMPLE | {
     "done": 35000,
     "change": {
         "action": "switchOff",
-        "filter": {"status": ["available"]},
+        "filter": {"status": ["available"], "prefix": "SUMMER-"},
         "expiresAt": None,
         "bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11",
         "changed": 31200,

@@ -1,10 +1,11 @@
 """Pages of a book's codes, for lists, exports and changes of many."""
 
 import time
+from typing import cast
 from uuid import UUID
 
 import msgspec
-from asyncpg import Pool
+from asyncpg import Pool, Record
 
 from service.domain.code_change_requests import CodeFilter, Status
 from service.formats.change_results import CodeResult, PendingCodes
@@ -92,12 +93,14 @@ async def find_codes(
     if chosen.codes is not None:
         known = await pool.fetch(query("find_codes_of_book"), workspace, book, chosen.codes)
         return PendingCodes(len(chosen.codes), 0, [record["code"] for record in known])
-    if chosen.status:
+    args = (workspace, book, before, limit, chosen.prefix, chosen.created_from, chosen.created_until)
+    page = cast("Record", await pool.fetchrow(query("page_codes_to_change"), *args))
+    codes = page["codes"]
+    if codes and chosen.status:
         listed = await listed_codes(pool, workspace, book, limit, before)
-        codes = [row.code for row in listed if row.status in chosen.status]
-        return PendingCodes(len(listed), listed[-1].position if listed else 0, codes)
-    rows = await pool.fetch(query("page_codes_to_change"), workspace, book, before, limit)
-    return PendingCodes(len(rows), rows[-1]["position"] if rows else 0, [row["code"] for row in rows])
+        statuses, matching = set(chosen.status), set(codes)
+        codes = [row.code for row in listed if row.status in statuses and row.code in matching]
+    return PendingCodes(page["examined"], page["last"] or 0, codes)
 
 
 def missing_codes(chosen: CodeFilter, page: PendingCodes) -> list[CodeResult]:

@@ -298,23 +298,25 @@ async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_filter_names_the_codes(shop: Shop) -> None:
-    """A status or codes choose what is changed; codes that are added after the order are not."""
-    job_id = await shop.order("setExpiry", expiresAt="2030-01-01T00:00:00Z", filter={"status": ["assigned"]})
-    later = [CodeLine("CODE-1NEW"), CodeLine("CODE-2NEW", "ann")]
-    await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, later)
+    """Status, prefix, time and codes choose what is changed; codes that are added after the order are not."""
+    job_id = await shop.order("setExpiry", expiresAt="2030-01-01T00:00:00Z", filter={"prefix": "code-1"})
+    await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, [CodeLine("CODE-1NEW")])
     assert await shop.work()
-    assert [code for code, *_ in await shop.results(job_id)] == shop.names[::-1]
+    assert [code for code, *_ in await shop.results(job_id)] == shop.names[19:9:-1]
     assert (await shop.results(job_id))[0][2:4] == ("", "2030-01-01T00:00:00.000Z")
-    named = await shop.order("setExpiry", expiresAt=None, filter={"codes": ["code-11", "NO-SUCH", "code-1new"]})
+    named = await shop.order("setExpiry", expiresAt=None, filter={"codes": ["code-11", "NO-SUCH", "code-20"]})
     assert await shop.work()
     assert sorted(await shop.results(named)) == [
         ("CODE-11", "changed", "2030-01-01T00:00:00.000Z", "", ""),
-        ("CODE-1NEW", "unchanged", "", "", ""),
+        ("CODE-20", "unchanged", "", "", ""),
         ("NO-SUCH", "refused", "", "", "coupon_not_found"),
     ]
-    free = await shop.order("switchOff", filter={"status": ["available"]})
+    free = await shop.order("switchOff", filter={"status": ["available"], "createdFrom": "2020-01-01T00:00:00Z"})
     assert await shop.work()
     assert [code for code, *_ in await shop.results(free)] == ["CODE-1NEW"]
+    old = await shop.order("switchOff", filter={"createdUntil": "2020-01-01T00:00:00Z"})
+    assert await shop.work()
+    assert await shop.results(old) == []
 
 
 def change(service: Service, book: str, **body: Any) -> tuple[dict[str, Any], list[dict[str, str]]]:
