@@ -46,6 +46,8 @@ class Lease:
         """The fence of this worker's current work on the partition."""
         self.known_from = 0
         """Earlier readings may be older than the last change of the lease."""
+        self.lives_until = 0.0
+        """Until then, by the monotonic clock, this worker has the lease, unless its session has ended."""
         self.free_since: float | None = None
         self.config_version = 0
         """Postgres's newest version of the partition's configuration."""
@@ -96,6 +98,7 @@ class LeaseKeeper:
         self._leases = [Lease() for _ in range(partitions)]
         self._readings = 0
         self._careful_until = 0.0
+        self._lives_until = 0.0
         self.has_others = False
         """Whether there are other workers."""
         self._pause_s = RENEW_S
@@ -114,9 +117,10 @@ class LeaseKeeper:
     async def renew(self) -> None:
         """Renew once, and set the events of each lease."""
         self._readings += 1
-        reading, self._pause_s = self._readings, RENEW_S
+        reading, self._pause_s, sent_at = self._readings, RENEW_S, time.monotonic()
         async with asyncio.timeout(LEASE_S):
             leases = await partition_rows.renew_leases(self._pool, self.holder, round(LEASE_S * 1000), version())
+        self._lives_until = sent_at + LEASE_S
         if self.holder not in leases.workers and reading > 1:
             self._careful_until = time.monotonic() + LEASE_S
         workers = {**leases.workers, self.holder: leases.workers.get(self.holder, 0.0)}
@@ -132,6 +136,7 @@ class LeaseKeeper:
         lease.is_lost.clear()
         lease.is_leaving.clear()
         lease.successor, lease.fence, lease.known_from = None, fence, self._readings + 1
+        lease.lives_until = self._lives_until
         return fence
 
     def pause(self, partition: int) -> None:
@@ -175,7 +180,9 @@ class LeaseKeeper:
             is_named = holder == self.holder and lease.fence is None
             _set(lease.is_named, is_named)
             _set(lease.is_due, is_named or (may_take and (to_take.get(partition) == self.holder or is_untaken)))
-            if lease.fence not in (None, fence):
+            if lease.fence == fence:
+                lease.lives_until = self._lives_until
+            elif lease.fence is not None:
                 lease.is_lost.set()
         is_moving = any(lease.is_leaving.is_set() and lease.fence is not None for lease in self._leases)
         if not free and not is_moving:

@@ -18,11 +18,10 @@ FAILING_AFTER = 5
 
 
 class Ready(NamedTuple):
-    """A delivery to send, and the end of its claim by the monotonic clock."""
+    """A delivery to send."""
 
     due: Due
     body: bytes
-    until_s: float
 
 
 class Endpoint:
@@ -50,7 +49,7 @@ class Endpoint:
         self._signing = [secret for secret in (listener.secret, listener.old_secret) if secret is not None]
         self.position = max(self.position, EventId(listener.epoch, listener.seq))
         self.pending = listener.pending
-        self.may_have_due = listener.due > 0
+        self.may_have_due = listener.due > len(self.ready) + len(self.in_flight)
 
     @property
     def is_failing(self) -> bool:

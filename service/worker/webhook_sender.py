@@ -4,10 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
-from uuid import uuid4
 
 import asyncpg
 import structlog
@@ -27,9 +24,6 @@ POLL_S = 0.25
 """The pause between readings of the record, if there are webhooks."""
 TURN_S = 0.02
 RETRY_S = 2.0
-CLAIM_S = 60
-LEAST_LEFT_S = 25.0
-"""An attempt starts only while its claim lasts longer than this: it takes up to 15 s."""
 MAX_READY, MAX_READY_OF_ONE = 1024, 256
 """Deliveries of a partition, and of one workspace, that are ready or in flight."""
 MAX_PENDING = 2000
@@ -59,29 +53,31 @@ class Sender:
     1. Read the active webhooks, each one's position in the record, and its pending deliveries.
     2. Make deliveries of the next facts, at once for all webhooks at the same position; later for a webhook with 2,000
        pending deliveries.
-    3. Claim due deliveries for a minute. Of each coupon only the first is due: its next event waits until that one is
-       delivered or given up.
+    3. Take due deliveries. Of each coupon only the first is due: its next event waits until that one is delivered or
+       given up.
     4. Send up to eight at once to each webhook, and one to a failing one, so that no webhook delays another. A
-       workspace has at most a quarter of what is ready or in flight.
+       workspace has at most a quarter of what is ready or in flight. No attempt starts once this worker may have lost
+       its lease.
     5. Store each result: delivered, retry after a pause, or given up after three days. If every attempt of three days
        failed, switch the webhook off instead; its deliveries wait until it is on again.
 
-    If the sender dies, its claims expire after a minute and the next sender takes them: each is sent at least once.
+    If the sender dies, the next holder of the partition's lease takes what has no result: each is sent at least once.
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, to_loopback: bool) -> None:
         self._pool, self._partition, self._fence, self._to_loopback = pool, partition, fence, to_loopback
-        self._token = uuid4()
         self._endpoints: dict[int, Endpoint] = {}
         self._recorded: EventId = NO_EVENT
         self._results: list[_Result] = []
+        self._taken: set[int] = set()
+        """The positions of deliveries without a stored result: ready, in flight, or attempted."""
         self._has_result = asyncio.Event()
         self._next_read_at = 0.0
         self._metrics = metrics.Webhooks(partition)
         self._log = log.bind(partition=partition)
 
     async def run(self, lease: Lease) -> None:
-        self._poster = Poster(self._to_loopback)
+        self._lease, self._poster = lease, Poster(self._to_loopback)
         try:
             while True:
                 if not (self._endpoints or self._results or "sending" in lease.due):
@@ -94,7 +90,7 @@ class Sender:
                 if is_away:
                     await asyncio.sleep(RETRY_S)
         finally:
-            await self._release_all()
+            await self._leave()
 
     async def turn(self) -> None:
         if time.monotonic() >= self._next_read_at:
@@ -103,7 +99,9 @@ class Sender:
         if self._results:
             await self._store_results()
         await self._make_deliveries()
-        await self._claim_due()
+        await self._take_due()
+        for endpoint in self._endpoints.values():
+            self._begin(endpoint)
 
     async def _wait_for_work(self) -> None:
         await asyncio.sleep(TURN_S)
@@ -123,14 +121,10 @@ class Sender:
                 self._endpoints[row.webhook] = Endpoint(row, self._poster)
             self._recorded = EventId(row.cursor_epoch, row.cursor_seq)
         for webhook in self._endpoints.keys() - {row.webhook for row in rows}:
-            await self._drop(self._endpoints.pop(webhook))
+            dropped = self._endpoints.pop(webhook)
+            self._taken.difference_update(ready.due.position for ready in dropped.ready)
+            dropped.ready.clear()
         self._metrics.set_pending(sum(row.pending for row in rows), max((row.oldest_s for row in rows), default=0.0))
-
-    async def _drop(self, endpoint: Endpoint) -> None:
-        if endpoint.ready:
-            positions = [ready.due.position for ready in endpoint.ready]
-            endpoint.ready.clear()
-            await delivery_rows.release(self._pool, self._token, positions)
 
     async def _make_deliveries(self) -> None:
         """Step 2."""
@@ -148,49 +142,37 @@ class Sender:
             if passed.made or passed.at < self._recorded or len(passed.webhooks) < len(webhooks):
                 self._next_read_at = 0.0
 
-    async def _claim_due(self) -> None:
+    async def _take_due(self) -> None:
         """Step 3."""
-        claimed, of_workspace = len(self._claimed_positions()), Counter[int]()
+        count, of_workspace = len(self._taken), Counter[int]()
         for endpoint in self._endpoints.values():
-            of_workspace[endpoint.workspace] += len(_claimed_by(endpoint))
+            of_workspace[endpoint.workspace] += len(endpoint.ready) + len(endpoint.in_flight)
         rooms: dict[int, int] = {}
         for endpoint in self._endpoints.values():
-            room = min(endpoint.room, MAX_READY - claimed, MAX_READY_OF_ONE - of_workspace[endpoint.workspace])
+            room = min(endpoint.room, MAX_READY - count, MAX_READY_OF_ONE - of_workspace[endpoint.workspace])
             if endpoint.may_have_due and room > 0:
                 rooms[endpoint.webhook] = room
-                claimed += room
+                count += room
                 of_workspace[endpoint.workspace] += room
         if not rooms:
             return
-        until_s = time.monotonic() + CLAIM_S
-        dues = await delivery_rows.claim(self._pool, self._partition, self._fence, rooms, self._token, CLAIM_S)
+        dues = await delivery_rows.due_deliveries(self._pool, self._partition, self._fence, rooms, self._taken)
         bodies = await render_bodies(self._pool, self._partition, dues)
-        claimed_positions = self._claimed_positions()
         for due in dues:
             endpoint = self._endpoints[due.webhook]
             rooms[due.webhook] -= 1
-            if due.position in claimed_positions:
-                pass  # its claim had expired while Postgres was away
-            elif due.position in bodies:
-                endpoint.ready.append(Ready(due, bodies[due.position], until_s))
+            self._taken.add(due.position)
+            if due.position in bodies:
+                endpoint.ready.append(Ready(due, bodies[due.position]))
             else:
                 self._results.append(_Result(endpoint, due, None))
         for webhook, left in rooms.items():
-            endpoint = self._endpoints[webhook]
-            endpoint.may_have_due = left == 0
-            self._begin(endpoint)
-
-    def _claimed_positions(self) -> set[int]:
-        """Claimed deliveries whose results are not stored."""
-        taken = chain.from_iterable(_claimed_by(endpoint) for endpoint in self._endpoints.values())
-        return {*taken, *(result.due.position for result in self._results)}
+            self._endpoints[webhook].may_have_due = left == 0
 
     def _begin(self, endpoint: Endpoint) -> None:
         """Step 4."""
-        while endpoint.ready and endpoint.may_begin:
-            due, body, until_s = endpoint.ready.popleft()
-            if until_s - time.monotonic() < LEAST_LEFT_S:
-                continue  # its claim expires soon
+        while endpoint.ready and endpoint.may_begin and time.monotonic() < self._lease.lives_until:
+            due, body = endpoint.ready.popleft()
             task = asyncio.create_task(self._send(endpoint, due, body))
             endpoint.in_flight[task] = due
             task.add_done_callback(lambda done: self._finish_attempt(endpoint, done))
@@ -224,10 +206,13 @@ class Sender:
             working = {result.endpoint.webhook for result in results if result.delivered}
             failing = {result.endpoint.webhook for result in results if result.posted} - working
             ended = [await self._decide(result, result.endpoint.webhook in working) for result in results]
-            await delivery_rows.store_results(self._pool, self._token, ended, sorted(working), sorted(failing))
+            await delivery_rows.store_results(
+                *(self._pool, self._partition, self._fence, ended, sorted(working), sorted(failing))
+            )
         except BaseException:
             self._results = results + self._results
             raise
+        self._taken.difference_update(result.due.position for result in results)
         for endpoint in {result.endpoint.webhook for result in results} & self._endpoints.keys():
             self._endpoints[endpoint].may_have_due = True  # the same coupons' next events
 
@@ -251,28 +236,19 @@ class Sender:
             return Ended(due.position, "failed", 0, posted.status, error)
         return Ended(due.position, "pending", round(pause * 1000), posted.status, error)
 
-    async def _release_all(self) -> None:
-        """Give the next sender the claims of what is not sent."""
-        endpoints = list(self._endpoints.values())
+    async def _leave(self) -> None:
+        """Wait a moment for attempts in flight, and store the results for the next sender."""
+        tasks = [task for endpoint in self._endpoints.values() for task in endpoint.in_flight]
         self._endpoints.clear()
         try:
             async with asyncio.timeout(FINISH_S + LEAVE_S):
-                tasks = [task for endpoint in endpoints for task in endpoint.in_flight]
                 if tasks:
                     await asyncio.wait(tasks, timeout=FINISH_S)
-                left = [*chain.from_iterable(_claimed_by(endpoint) for endpoint in endpoints)]
                 for task in tasks:
                     task.cancel()
                 if self._results:
                     await self._store_results()
-                if left:
-                    await delivery_rows.release(self._pool, self._token, left)
         except ERRORS as error:
             self._log.warning("webhooks_not_left", error=type(error).__name__)
         finally:
             await self._poster.aclose()
-
-
-def _claimed_by(endpoint: Endpoint) -> Sequence[int]:
-    """The endpoint's deliveries that are ready or in flight."""
-    return [*(ready.due.position for ready in endpoint.ready), *(due.position for due in endpoint.in_flight.values())]

@@ -59,9 +59,6 @@ CREATE TABLE webhook_deliveries (
   next_attempt_at timestamptz NOT NULL DEFAULT now(),
   last_status int,
   last_error text,
-  -- The sender's claim, which expires as the sender may die.
-  claim uuid,
-  claimed_until timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (webhook, event_id)
 ) WITH (fillfactor = 70);

@@ -11,31 +11,26 @@ FROM unassignments u JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, s
 LEFT JOIN books b ON b.workspace = u.workspace AND b.book = u.book
 WHERE partition = $1;
 
--- name: claim_deliveries
--- Claim due deliveries of active webhooks, the oldest first, at most so many of each; of a subject only the first. That
--- one is looked up for each delivery, as a join took a second. Returns nothing if the fence has changed.
--- $1 webhooks int[]  $2 rooms int[]  $3 claim uuid  $4 seconds int  $5 partition int  $6 fence bigint
-WITH picked AS MATERIALIZED (
-  SELECT due.position FROM unnest($1::int[], $2::int[]) AS wanted (webhook, room)
-  JOIN webhooks ON webhooks.webhook = wanted.webhook AND webhooks.status = 'active' AND deleted_at IS NULL
-  CROSS JOIN LATERAL (
-    SELECT position FROM webhook_deliveries AS one
-    WHERE one.webhook = wanted.webhook AND status = 'pending' AND next_attempt_at <= now()
-      AND (claimed_until IS NULL OR claimed_until <= now())
-      AND (
-        SELECT min(earlier.position) FROM webhook_deliveries AS earlier
-        WHERE earlier.webhook = one.webhook AND earlier.subject = one.subject AND earlier.status = 'pending'
-      ) IS NOT DISTINCT FROM CASE WHEN subject IS NOT NULL THEN position END
-    ORDER BY position LIMIT wanted.room FOR UPDATE OF one SKIP LOCKED
-  ) AS due
-)
-UPDATE webhook_deliveries AS one SET
-  claim = $3, claimed_until = now() + $4 * interval '1 second', first_attempt_at = coalesce(first_attempt_at, now())
-FROM picked
-WHERE one.position = picked.position AND EXISTS (SELECT FROM partitions WHERE id = $5 AND fence = $6)
-RETURNING
-  one.position, webhook, event_id, event, happened_at, epoch, seq, about, data::text AS data, attempts,
-  extract(epoch FROM now() - first_attempt_at)::float8 AS age_s;
+-- name: due_deliveries
+-- Due deliveries of active webhooks, the oldest first, at most so many of each, without those that the sender has taken;
+-- of a subject only the first. That one is looked up for each delivery, as a join took a second. Returns nothing if the
+-- fence has changed.
+-- $1 webhooks int[]  $2 rooms int[]  $3 taken bigint[]  $4 partition int  $5 fence bigint
+SELECT
+  position, webhook, event_id, event, happened_at, epoch, seq, about, data::text AS data, attempts,
+  coalesce(extract(epoch FROM now() - first_attempt_at), 0)::float8 AS age_s
+FROM unnest($1::int[], $2::int[]) AS wanted (number, room)
+CROSS JOIN LATERAL (
+  SELECT one.* FROM webhook_deliveries AS one JOIN webhooks USING (webhook)
+  WHERE one.webhook = wanted.number AND webhooks.status = 'active' AND deleted_at IS NULL
+    AND one.status = 'pending' AND next_attempt_at <= now() AND position <> ALL ($3::bigint[])
+    AND (
+      SELECT min(earlier.position) FROM webhook_deliveries AS earlier
+      WHERE earlier.webhook = one.webhook AND earlier.subject = one.subject AND earlier.status = 'pending'
+    ) IS NOT DISTINCT FROM CASE WHEN subject IS NOT NULL THEN position END
+  ORDER BY position LIMIT wanted.room
+) AS due
+WHERE EXISTS (SELECT FROM partitions WHERE id = $4 AND fence = $5);
 
 -- name: listening_webhooks
 -- A partition's active webhooks, with their pending deliveries, counted up to a bound. Returns nothing if the fence has
@@ -49,10 +44,10 @@ CROSS JOIN webhooks
 CROSS JOIN LATERAL (
   SELECT
     count(*)::int AS pending,
-    (count(*) FILTER (WHERE next_attempt_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())))::int AS due,
+    (count(*) FILTER (WHERE next_attempt_at <= now()))::int AS due,
     coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest_s
   FROM (
-    SELECT next_attempt_at, claimed_until, created_at FROM webhook_deliveries
+    SELECT next_attempt_at, created_at FROM webhook_deliveries
     WHERE webhook_deliveries.webhook = webhooks.webhook AND webhook_deliveries.status = 'pending' ORDER BY position LIMIT $3
   ) AS waiting
 ) AS counts
@@ -150,21 +145,18 @@ FROM webhook_deliveries WHERE webhook = $1 AND delivery_id = $2;
 -- $1 redemptions uuid[]
 SELECT * FROM past_redemptions WHERE redemption_id = ANY($1);
 
--- name: release_deliveries
--- Release claimed deliveries that were not sent.
--- $1 claim uuid  $2 positions bigint[]
-UPDATE webhook_deliveries SET claim = NULL, claimed_until = NULL WHERE claim = $1 AND position = ANY($2);
-
 -- name: settle_deliveries
--- Store the results of attempts, unless another sender has claimed the delivery meanwhile.
--- $1 claim uuid  $2 positions bigint[]  $3 states text[]  $4 pauses_ms bigint[]  $5 statuses int[]  $6 errors text[]
+-- Store the results of attempts, unless the fence has changed.
+-- $1 partition int  $2 fence bigint  $3 positions bigint[]  $4 states text[]  $5 pauses_ms bigint[]  $6 statuses int[]
+-- $7 errors text[]
 UPDATE webhook_deliveries AS one SET
-  status = ended.state, attempts = attempts + 1, last_attempt_at = now(),
-  next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.http_status, last_error = ended.error,
-  claim = NULL, claimed_until = NULL
-FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::text[])
+  status = ended.state, attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, now()),
+  last_attempt_at = now(),
+  next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.http_status, last_error = ended.error
+FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::int[], $7::text[])
   AS ended (position, state, pause_ms, http_status, error)
-WHERE one.position = ended.position AND claim = $1;
+WHERE one.position = ended.position AND one.status = 'pending'
+  AND EXISTS (SELECT FROM partitions WHERE id = $1 AND fence = $2);
 
 -- name: switch_off_failing
 -- Switch a webhook off whose every attempt of three days failed, or whose receiver is gone, and notify the workspace's

@@ -1,6 +1,6 @@
 """The webhook sender's reads and writes: active webhooks, due deliveries, results."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 from uuid import UUID
@@ -103,12 +103,12 @@ async def make_deliveries(
     return Passed(EventId(record["epoch"], record["seq"]), record["made"], record["webhooks"] or [])
 
 
-async def claim(
-    database: Database, partition: int, fence: int, rooms: dict[int, int], token: UUID, seconds: int
+async def due_deliveries(
+    database: Database, partition: int, fence: int, rooms: dict[int, int], taken: Collection[int]
 ) -> list[Due]:
-    """Claim due deliveries for some seconds, at most `rooms` of each webhook."""
-    args = (list(rooms), list(rooms.values()), token, seconds, partition, fence)
-    dues = [Due(**dict(record)) for record in await database.fetch(query("claim_deliveries"), *args)]
+    """Due deliveries, at most `rooms` of each webhook, without those at the positions in `taken`."""
+    args = (list(rooms), list(rooms.values()), list(taken), partition, fence)
+    dues = [Due(**dict(record)) for record in await database.fetch(query("due_deliveries"), *args)]
     return sorted(dues, key=lambda due: due.position)
 
 
@@ -118,16 +118,13 @@ async def read_due(database: Database, webhook: int, delivery_id: UUID) -> Due |
     return None if record is None else Due(**dict(record))
 
 
-async def release(database: Database, token: UUID, positions: Sequence[int]) -> None:
-    await database.execute(query("release_deliveries"), token, positions)
-
-
 async def store_results(
-    pool: Pool, token: UUID, ended: Sequence[Ended], working: Sequence[int], failing: Sequence[int]
+    pool: Pool, partition: int, fence: int, ended: Sequence[Ended], working: Sequence[int], failing: Sequence[int]
 ) -> None:
-    """Store the results of attempts, and which webhooks work or fail."""
+    """Store the results of attempts, unless the fence has changed; and which webhooks work or fail."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("settle_deliveries"), token, *map(list, zip(*ended, strict=True)))
+        columns = map(list, zip(*ended, strict=True))
+        await connection.execute(query("settle_deliveries"), partition, fence, *columns)
         if working:
             await connection.execute(query("note_working"), working)
         if failing:

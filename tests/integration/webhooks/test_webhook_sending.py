@@ -1,5 +1,6 @@
 """Webhooks get every recorded event, in order for each coupon, also while receivers fail."""
 
+import math
 import random
 from collections import Counter, defaultdict
 from typing import Any
@@ -23,7 +24,14 @@ from service.record.config.workspace_rows import create_workspace
 from service.record.facts import delivery_rows
 from service.worker import webhook_http, webhook_sender
 from service.worker.webhook_endpoint import AT_ONCE
-from tests.integration.recording.record_fixtures import EVENT_MS, assigned, redeemed, rolled_back, unassigned
+from tests.integration.recording.record_fixtures import (
+    EVENT_MS,
+    assigned,
+    redeemed,
+    rolled_back,
+    take_partition,
+    unassigned,
+)
 from tests.integration.webhooks.webhook_fixtures import Got, Office, Receiver
 from tests.waiting import cancel, wait_until
 
@@ -282,47 +290,44 @@ async def test_two_secrets_for_a_while(office: Office, receiver: Receiver) -> No
         Webhook(format_secret(old)).verify(receiver.got[1].body, receiver.got[1].headers)
 
 
-async def test_two_senders(office: Office, receiver: Receiver) -> None:
-    """Two senders with a valid fence send each event once; one with another fence sends nothing."""
+async def test_without_the_lease_nothing_is_sent(office: Office, receiver: Receiver) -> None:
+    """A sender with another fence sends nothing. One whose lease may have ended starts no attempt until it is renewed;
+    then each event is sent once."""
     await office.webhook(receiver.url())
     stale = office.send(fence=office.kept.fence + 1)
     await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(50)))
     await office.until_idle()
     assert not receiver.got
-    for _ in range(2):
-        office.send()
+    sender = office.send(lives_until=0.0)
+    await wait_until(lambda: office.is_ready)
+    await office.until_read()
+    assert not receiver.got
+    office.lease.lives_until = math.inf
     for start in range(50, 400, 50):
         await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(start, start + 50)))
     await wait_until(lambda: office.statuses_are(delivered=400))
     assert Counter(Counter(got.code for got in receiver.got).values()) == {1: 400}
     assert not stale.done()
+    assert not sender.done()
 
 
-async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
-    """Claimed deliveries of a dead sender are sent a minute later; those of a cancelled one at once."""
-    row = await office.webhook(receiver.url())
+async def test_the_next_holder_sends_what_has_no_result(office: Office, receiver: Receiver) -> None:
+    """The next holder of the lease sends at once what the last one has not delivered, though that one still waits for
+    responses. Only its own results count."""
+    await office.webhook(receiver.url())
     await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(20)))
-    partition = (office.pool, 0, office.kept.fence)
-    (listener,) = await delivery_rows.listeners(*partition, 10)
-    cursor = EventId(listener.cursor_epoch, listener.cursor_seq)
-    passed = await delivery_rows.make_deliveries(
-        *partition, [row.webhook], EventId(listener.epoch, listener.seq), cursor, 100
-    )
-    assert (passed.at, passed.made) == (cursor, 20)
-    assert len(await delivery_rows.claim(*partition, {row.webhook: 15}, uuid4(), 60)) == 15
-    first = office.send()
-    await wait_until(lambda: len(receiver.got) == 5)
-    await office.until_idle()
-    assert len(receiver.got) == 5
-    receiver.delay_s = lambda got: 30.0
-    await office.pass_s(60)
-    await wait_until(lambda: len(receiver.got) == 5 + AT_ONCE)
-    await cancel(first)
-    receiver.delay_s = lambda got: 0.0
+    receiver.delay_s = lambda got: 5.0
     office.send()
-    await wait_until(lambda: office.statuses_are(delivered=20))
-    assert len({got.code for got in receiver.got}) == 20
-    assert len(receiver.got) == 20 + AT_ONCE
+    await wait_until(lambda: len(receiver.got) == AT_ONCE)
+    receiver.delay_s = lambda got: 0.0
+    receiver.judge = lambda got: 500 if got.code == "CODE-0" else 204
+    office.send(fence=await take_partition(office.pool))
+    await wait_until(lambda: office.statuses_are(delivered=19, pending=1))
+    await wait_until(lambda: receiver.under_way == 0)
+    await office.until_idle()
+    assert Counter(Counter(got.code for got in receiver.got).values()) == {2: AT_ONCE, 1: 20 - AT_ONCE}
+    assert await office.statuses() == {"delivered": 19, "pending": 1}
+    assert [delivery["attempts"] for delivery in await office.deliveries()] == [1] * 20
 
 
 async def test_from_when_on(office: Office, receiver: Receiver) -> None:

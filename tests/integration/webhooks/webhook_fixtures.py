@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -118,20 +119,30 @@ class Office:
         """Create a webhook of all events, or of these."""
         return await webhook_rows.create_webhook(self.pool, 1, url, events or EVENTS, "", secret or generate_secret())
 
-    def send(self, fence: int | None = None) -> asyncio.Task[None]:
-        """Start a sender; it ends with the test."""
+    def send(self, fence: int | None = None, lives_until: float = math.inf) -> asyncio.Task[None]:
+        """Start a sender; it ends with the test. Without renewals its lease lives until `lives_until`."""
         sender = _Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
         sender.turning = self._turning
         self._senders.append(sender)
-        lease = Lease()
-        lease.due = frozenset({"sending"})
-        self._running.append(asyncio.create_task(sender.run(lease)))
+        self.lease = Lease()
+        self.lease.due, self.lease.lives_until = frozenset({"sending"}), lives_until
+        self._running.append(asyncio.create_task(sender.run(self.lease)))
         return self._running[-1]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the last sender has deliveries to send."""
+        return any(endpoint.ready for endpoint in self._senders[-1]._endpoints.values())
+
+    async def until_read(self) -> None:
+        """Wait until each sender has read what there is to send."""
+        goals = {sender: sender.readings + 2 for sender in self._senders}  # one may be under way
+        await wait_until(lambda: all(sender.readings >= goal for sender, goal in goals.items()))
 
     async def until_idle(self) -> None:
         """Wait until each sender has read what there is to send, and sent what is due."""
-        goals = {sender: sender.readings + 2 for sender in self._senders}  # one may be under way
-        await wait_until(lambda: all(sender.readings >= goal and sender.is_idle for sender, goal in goals.items()))
+        await self.until_read()
+        await wait_until(lambda: all(sender.is_idle for sender in self._senders))
 
     async def stop(self) -> None:
         await cancel(*self._running)
@@ -142,7 +153,7 @@ class Office:
         """Move all times of webhooks and deliveries into the past."""
         for table, times in (
             ("webhooks", "inactive_since failing_since old_secret_until created_at"),
-            ("webhook_deliveries", "first_attempt_at last_attempt_at next_attempt_at claimed_until created_at"),
+            ("webhook_deliveries", "first_attempt_at last_attempt_at next_attempt_at created_at"),
         ):
             moved = ", ".join(f"{name} = {name} - $1 * interval '1 second'" for name in times.split())
             async with self._turning:
