@@ -21,7 +21,6 @@ def plant(fault: str, path: str, old: str, new: str) -> Plant:
 
 
 _SEND = "        connection.send(on_reply, command, requests)\n"
-_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now_text, '+inf')"
 _COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
 
 PLANTS: dict[str, Plant] = {
@@ -123,28 +122,6 @@ PLANTS: dict[str, Plant] = {
         await connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
         await connection.execute("DROP TABLE staged")
 """,
-    ),
-    "a use counted before it is known to be there": plant(
-        "SCRIPT FLUSH",
-        "lua/steps/refuse.lua",
-        "if outcome then return { outcome } end",
-        "if outcome then redis.call('HINCRBY', W .. 'n:' .. book.number, 'taken', 1) return { outcome } end",
-    ),
-    "no event for a rollback": plant(
-        "SCRIPT FLUSH",
-        "lua/includes/rolling.lua",
-        "local event = append(outbox, rolled_back_event(",
-        "local event = (function() return '0-0' end)(outbox, rolled_back_event(",
-    ),
-    "rolled back whether it stands or not": plant(
-        "SCRIPT FLUSH",
-        "lua/rollback.lua",
-        "if not stands(c, e.event) then return { OUT.already_rolled_back } end\n",
-        "",
-    ),
-    "locks not counted for the book": plant("Redis's replies lost", "lua/steps/judge.lua", _TOTAL, "taken = taken + 0"),
-    "locks counted that have ended": plant(
-        "SCRIPT FLUSH", "lua/steps/judge.lua", _TOTAL, _TOTAL.replace("'(' .. now_text", "'-inf'")
     ),
     "deadlines by the caller's clock": Plant(
         (
