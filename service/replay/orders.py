@@ -109,44 +109,17 @@ def group_orders(orders: Sequence[Order]) -> list[list[Order]]:
 
     An order without a user shares nothing by its user.
     """
-    sets = _DisjointSets()
+    sets: dict[_Key, list[_Key]] = {}
     for order in orders:
-        sets.join(_make_order_key(order), _make_user_key(order))
-    groups: dict[_Key, list[Order]] = {}
+        one, other = (sets.setdefault(key, [key]) for key in (_make_order_key(order), _make_user_key(order)))
+        if one is not other:
+            small, large = sorted((one, other), key=len)
+            large += small
+            sets.update(dict.fromkeys(small, large))
+    groups: dict[int, list[Order]] = {}
     for order in orders:
-        groups.setdefault(sets.find_root(_make_user_key(order)), []).append(order)
+        groups.setdefault(id(sets[_make_user_key(order)]), []).append(order)
     return list(groups.values())
-
-
-class _DisjointSets:
-    """Disjoint sets of keys. Path compression and union by size make each operation nearly constant in time."""
-
-    def __init__(self) -> None:
-        self._parent: dict[_Key, _Key] = {}
-        self._size: dict[_Key, int] = {}
-        """Sizes of the sets, by root."""
-
-    def find_root(self, key: _Key) -> _Key:
-        """Return the root of the key's set. A new key becomes a set of its own."""
-        if key not in self._parent:
-            self._parent[key] = key
-            self._size[key] = 1
-            return key
-        root = key
-        while (parent := self._parent[root]) != root:
-            root = parent
-        while (parent := self._parent[key]) != root:
-            self._parent[key], key = root, parent
-        return root
-
-    def join(self, one: _Key, other: _Key) -> None:
-        small, large = self.find_root(one), self.find_root(other)
-        if small == large:
-            return
-        if self._size[small] > self._size[large]:
-            small, large = large, small
-        self._parent[small] = large
-        self._size[large] += self._size.pop(small)
 
 
 def _make_order_key(order: Order) -> _Key:
