@@ -10,7 +10,6 @@ from uuid import UUID
 import asyncpg
 import click
 
-from service.access.actor import Actor, current_actor
 from service.cli.failures import connect_to_record
 from service.cli.tables import render_table
 from service.common import config
@@ -35,7 +34,6 @@ def _with_connection(command: Callable[..., Coroutine[Any, Any, str]]) -> Callab
 
     async def call(**options: Any) -> str:
         async with connect_to_record(config.load()) as connection:
-            current_actor.set(Actor("command"))
             return await command(connection, **options)
 
     @wraps(command)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from service.access.actor import Actor, current_actor
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
 from service.record.partitions.partition_rows import check_partitions
@@ -28,7 +29,8 @@ def explain(error: Exception) -> str | None:
 
 @asynccontextmanager
 async def connect_to_record(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection to a database that fits this version. Raises Unusable, UnusableRecord."""
+    """Yield a connection to a database that fits this version. The audit then names a command. Raises Unusable,
+    UnusableRecord."""
     service = find_service(settings, "DATABASE_URL")
     try:
         connection = await connect_once(service.database_url, name="scrip command")
@@ -37,6 +39,7 @@ async def connect_to_record(settings: Settings) -> AsyncIterator[asyncpg.Connect
         raise Unusable(f"unavailable: the database can't be reached ({error}). {remedy}") from error
     try:
         await check_partitions(connection)
+        current_actor.set(Actor("command"))
         yield connection
     except (ConnectionResetError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
         raise Unusable(

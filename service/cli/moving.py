@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 import asyncpg
 import click
 
-from service.access.actor import Actor, current_actor
 from service.cli import orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
@@ -97,7 +96,6 @@ async def _check(connection: asyncpg.Connection, row: WorkspaceRow, target: int)
 
 async def _order(connection: asyncpg.Connection, row: WorkspaceRow, target: int) -> None:
     """Order and audit a move. Raises ClickException if another command was faster."""
-    current_actor.set(Actor("command"))
     async with connection.transaction():
         if not await order_move(connection, row.workspace, row.partition, target):
             raise click.ClickException(f"Another command moves {row.name} now. Retry to see its progress.")

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import click
 
-from service.access.actor import Actor, current_actor, mask
+from service.access.actor import mask
 from service.cli import orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
@@ -202,7 +202,6 @@ def _resolve(choice: Choice, event: str | None, every: bool, partition: int | No
 
 async def _order_all(settings: Settings, partition: int | None, choice: Choice) -> None:
     """Order it for all events, audited, and follow the workers. Raises ClickException."""
-    current_actor.set(Actor("command"))
     async with connect_to_record(settings) as connection:
         async with connection.transaction():
             ordered = await order_resolutions(connection, partition, choice)
@@ -224,7 +223,6 @@ async def _order_all(settings: Settings, partition: int | None, choice: Choice) 
 
 async def _order(settings: Settings, text: str, choice: Choice) -> None:
     """Order it, audited, and wait until a worker has done it. Raises ClickException."""
-    current_actor.set(Actor("command"))
     async with connect_to_record(settings) as connection:
         event = await _find(connection, text)
         if event.resolution:

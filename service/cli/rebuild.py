@@ -15,6 +15,7 @@ from service.common.config import Settings
 from service.common.running_service import Unusable
 from service.record.partitions.openings import cancel_rebuild, order_rebuild, read_recoveries, rebuild_order
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
+from service.record.pool import Database
 
 
 @click.command(epilog="Example: scrip rebuild --partition 3")
@@ -44,9 +45,9 @@ async def _rebuild_partitions(settings: Settings, only: int | None, old_is_off: 
                 await show_progress(connection, row)
 
 
-async def find_partitions(connection: asyncpg.Connection, only: int | None) -> list[Partition]:
+async def find_partitions(database: Database, only: int | None) -> list[Partition]:
     """This partition, or all. Raises Unusable."""
-    rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
+    rows = [row for row in await read_partitions(database) if only in (None, row.id)]
     if not rows:
         raise Unusable(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
     return rows

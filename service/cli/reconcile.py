@@ -13,6 +13,7 @@ import click
 import hiredis
 
 from service.cli.partitions import PARTITION
+from service.cli.rebuild import find_partitions
 from service.common import config, logs
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
@@ -26,17 +27,13 @@ from service.reconcile.examination import NotRecorded
 from service.record.partitions import comparisons
 from service.record.partitions.bulk_reads import ReplicaAway, ReplicaBehind
 from service.record.partitions.comparisons import LostTurn
-from service.record.partitions.partition_rows import check_partitions, read_partitions
+from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import ERRORS
 
 MAX_LISTED = 20
 """Differences that are printed one by one; the log has more."""
 NICENESS = 10
 """Process niceness of scheduled comparisons and of jobs, so that requests get the CPU first."""
-
-
-class Uncompared(Unusable):
-    """The comparison can't start, or was aborted. The message begins with a stable code."""
 
 
 @click.command(epilog="Example: scrip reconcile --repair")
@@ -64,11 +61,8 @@ def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool) 
 async def _compare_all(settings: Settings, only: int | None, repair: bool, is_quiet: bool) -> int:
     differences_left = 0
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
-        partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
-        if not partitions:
-            raise Uncompared(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
-        for partition in partitions:
-            outcome = await _compare_and_print(redis_url, pool, replica, partition, repair, is_quiet)
+        for row in await find_partitions(pool, only):
+            outcome = await _compare_and_print(redis_url, pool, replica, row.id, repair, is_quiet)
             differences_left += outcome.left.total()
     return 0 if is_quiet or not differences_left else 1
 
@@ -106,32 +100,32 @@ async def _compare_and_print(
 
 
 async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options: Any) -> Outcome:
-    """Compare one partition; `options` are those of `reconcile`. Raises Uncompared."""
+    """Compare one partition; `options` are those of `reconcile`. Raises Unusable."""
     try:
         return await comparison.reconcile(redis_url, pool, partition, **options)
     except Busy as busy:
-        raise Uncompared(f"reconcile_running: {busy}.") from None
+        raise Unusable(f"reconcile_running: {busy}.") from None
     except (NotOpen, Fenced, LostTurn) as closed:
-        raise Uncompared(f"recovering: {closed}.") from None
+        raise Unusable(f"recovering: {closed}.") from None
     except NotRecorded as behind:
-        raise Uncompared(f"behind: {behind}. Check that a worker runs, and retry.") from None
+        raise Unusable(f"behind: {behind}. Check that a worker runs, and retry.") from None
     except ReplicaBehind as behind:
-        raise Uncompared(f"behind: {behind}. Nothing was compared with its older state.") from None
+        raise Unusable(f"behind: {behind}. Nothing was compared with its older state.") from None
     except ReplicaAway as away:
-        raise Uncompared(f"unavailable: {away}. Without that variable, the primary is read.") from None
+        raise Unusable(f"unavailable: {away}. Without that variable, the primary is read.") from None
     except (*ERRORS, Broken, hiredis.ReplyError) as error:
-        raise Uncompared(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
+        raise Unusable(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
 
 
 @asynccontextmanager
 async def _connect(settings: Settings) -> AsyncIterator[tuple[str, asyncpg.Pool]]:
-    """Yield Redis's URL and a pool of Postgres connections. Raises Uncompared, and UnusableRecord if the database does
+    """Yield Redis's URL and a pool of Postgres connections. Raises Unusable, and UnusableRecord if the database does
     not fit this version."""
     service = find_service(settings, "REDIS_URL", "DATABASE_URL")
     try:
         pool = await comparisons.connect(service.database_url)
     except ERRORS as error:
-        raise Uncompared(
+        raise Unusable(
             f"unavailable: the database can't be used ({type(error).__name__}). `scrip doctor` says why."
         ) from error
     async with pool:

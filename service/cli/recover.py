@@ -7,7 +7,7 @@ from typing import Any, Literal
 import asyncpg
 import click
 
-from service.access.actor import Actor, current_actor, mask
+from service.access.actor import mask
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions, show_progress
@@ -19,7 +19,7 @@ from service.hot.connection import connect
 from service.hot.redis_server import Server
 from service.record import pool as postgres
 from service.record.config.audit_log import write_audit
-from service.record.facts.surplus_rows import read_workspaces
+from service.record.partitions.comparisons import workspaces_of
 from service.record.partitions.failing_tasks import read_failing
 from service.record.partitions.openings import SurplusChoice, order_rebuild
 from service.record.partitions.partition_rows import Partition
@@ -136,8 +136,7 @@ def _outline(row: Partition, lacks: str, report: Report) -> dict[str, Any]:
 async def _order(
     connection: asyncpg.Connection, partition: int, choice: SurplusChoice, lacks: str, report: Report
 ) -> None:
-    current_actor.set(Actor("command"))
     async with connection.transaction():
         await order_rebuild(connection, partition, f"an operator chose to {choice}: {lacks}", choice)
-        for workspace in await read_workspaces(connection, partition):
+        for workspace in await workspaces_of(connection, partition):
             await write_audit(connection, workspace, f"recovery.{choice}", partition, after=report.counts())

@@ -35,14 +35,6 @@ class StartError(click.ClickException):
 
 
 @dataclass(slots=True)
-class Account:
-    """The user and group that a process runs as."""
-
-    uid: int
-    gid: int
-
-
-@dataclass(slots=True)
 class ChildProcess:
     """One child process.
 
@@ -57,8 +49,8 @@ class ChildProcess:
     env: dict[str, str]
     on_change: Callable[[], None] = lambda: None
     """Called after each change of `pid`."""
-    account: Account | None = None
-    """None: the parent's account."""
+    account: tuple[int, int] | None = None
+    """The user and group that the child runs as. None: the parent's."""
     log: Path | None = None
     """File that the output is appended to. None: the parent's output."""
     keep_fd: int | None = None
@@ -93,8 +85,8 @@ class ChildProcess:
                 stderr=None if output is None else STDOUT,
                 start_new_session=True,
                 pass_fds=() if self.keep_fd is None else (self.keep_fd,),
-                user=self.account.uid if self.account else None,
-                group=self.account.gid if self.account else None,
+                user=self.account[0] if self.account else None,
+                group=self.account[1] if self.account else None,
                 extra_groups=[] if self.account else None,
                 preexec_fn=_make_orphan_hook(self.orphan_signal),
             )

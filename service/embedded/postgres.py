@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import structlog
 
-from service.common.child_processes import Account, ChildProcess, StartError
+from service.common.child_processes import ChildProcess, StartError
 from service.embedded.wheels import find_in_wheel
 
 _VERSION = "18"
@@ -137,16 +137,16 @@ class Postgres:
         }
         return ["-D", str(self._folder), *(option for item in settings.items() for option in ("-c", "=".join(item)))]
 
-    def _choose_account(self) -> Account:
-        """Return the account that a root parent runs Postgres as: the owner of the data, or `nobody`."""
+    def _choose_account(self) -> tuple[int, int]:
+        """Return the user and group that a root parent runs Postgres as: the owner of the data, or `nobody`."""
         if self._folder.exists() and (owner := self._folder.stat()).st_uid != 0:
-            return Account(owner.st_uid, owner.st_gid)
+            return owner.st_uid, owner.st_gid
         entry = pwd.getpwnam(_UNPRIVILEGED)
-        return Account(entry.pw_uid, entry.pw_gid)
+        return entry.pw_uid, entry.pw_gid
 
     def _change_owner(self, folder: Path) -> None:
         if self._account is not None:
-            os.chown(folder, self._account.uid, self._account.gid)
+            os.chown(folder, *self._account)
 
     def _allow_traversal(self) -> None:
         """Let Postgres's account traverse the folders above the data and the wheel, and read the wheel."""

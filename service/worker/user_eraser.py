@@ -166,7 +166,7 @@ class Eraser:
         self._keys_done |= {user.pseudonym: last for user in users}
 
         async def unrecorded(keys: Sequence[str]) -> set[str]:
-            return set(keys) - await user_deletion.keys_known(self._pool, workspace, keys)
+            return set(keys) - await user_deletion.keys_after(self._pool, workspace, keys, START)
 
         async for page in kept_entries(self._server, self._run, workspace, unrecorded):
             if changes := await asyncio.to_thread(_find_changes, page, pseudonyms):

@@ -126,11 +126,6 @@ SELECT finished_at IS NOT NULL FROM erasures WHERE workspace = $1 AND pseudonym 
 -- $1 workspace int  $2 keys text[]  $3 epoch bigint  $4 seq bigint
 SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2) AND (epoch, seq) > ($3, $4);
 
--- name: keys_known
--- Those of these idempotency keys that are recorded.
--- $1 workspace int  $2 keys text[]
-SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2);
-
 -- name: page_assignments_to_erase
 -- A user's assignments up to an event that Redis may store, in order, after one: the open ones, and all gifts.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 after_at timestamptz

@@ -11,11 +11,6 @@ FROM partitions ORDER BY id;
 -- $1 partition int
 SELECT count(*) FROM quarantine WHERE resolution IS NULL AND ordered IS NOT NULL AND ($1::int IS NULL OR partition = $1);
 
--- name: count_quarantine
--- How many unresolved events of a partition are in quarantine, by cause.
--- $1 partition int
-SELECT cause, count(*) FROM quarantine WHERE partition = $1 AND resolution IS NULL GROUP BY cause;
-
 -- name: count_quarantines
 -- How many unresolved events are in quarantine, by partition and cause.
 SELECT partition, cause, count(*) FROM quarantine WHERE resolution IS NULL GROUP BY partition, cause;

@@ -77,11 +77,6 @@ ON CONFLICT (partition) DO UPDATE SET
 SELECT workspace, book, book_id::text, code_count FROM books JOIN workspaces USING (workspace)
 WHERE partition = $1 AND retirement IS NULL;
 
--- name: partitions_workspaces
--- A partition's workspaces.
--- $1 partition int
-SELECT workspace FROM workspaces WHERE partition = $1 ORDER BY workspace;
-
 -- name: read_rebuild_order
 -- A partition's rebuild order, if any.
 -- $1 partition int

@@ -122,6 +122,7 @@ async def count_blocked(database: Database) -> dict[int, int]:
 
 async def read_quarantine(database: Database, partition: int, newest: int) -> Quarantine:
     """The partition's counts, and so many of the newest events."""
-    counts = await database.fetch(query("count_quarantine"), partition)
+    counts = await count_quarantines(database)
     rows = await database.fetch(query("newest_in_quarantine"), partition, newest)
-    return Quarantine({row["cause"]: row["count"] for row in counts}, [QuarantinedEvent(*row) for row in rows])
+    own: dict[Cause, int] = {cause: count for (of, cause), count in counts.items() if of == partition}
+    return Quarantine(own, [QuarantinedEvent(*row) for row in rows])

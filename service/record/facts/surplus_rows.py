@@ -53,11 +53,6 @@ async def taken_by_users(database: Database, workspace: int, users: Collection[s
     return {(row["user_id"], row["book"]): row["uses"] for row in rows}
 
 
-async def read_workspaces(database: Database, partition: int) -> list[int]:
-    """The numbers of a partition's workspaces."""
-    return [row["workspace"] for row in await database.fetch(query("partitions_workspaces"), partition)]
-
-
 async def switch_off_book(connection: Connection, workspace: int, book: int) -> str | None:
     """Take an active book out of sale, and return its id; None for another."""
     book_id = await connection.fetchval(query("switch_off_book"), workspace, book)

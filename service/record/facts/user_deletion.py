@@ -102,11 +102,6 @@ async def entries_with(
         after = page[-1]["key"]
 
 
-async def keys_known(database: Database, workspace: int, some: Sequence[str]) -> set[str]:
-    """Those of these idempotency keys that are recorded."""
-    return {row["key"] for row in await database.fetch(query("keys_known"), workspace, list(some))}
-
-
 async def keys_after(database: Database, workspace: int, some: Sequence[str], last: EventId) -> set[str]:
     """Those of these idempotency keys that are recorded, of events after one."""
     return {row["key"] for row in await database.fetch(query("keys_after"), workspace, list(some), *last)}
