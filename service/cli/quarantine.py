@@ -17,11 +17,10 @@ from service.cli.tables import render_json, render_table
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import find_service
-from service.domain.errors import Refusal
 from service.formats.event_id import parse_sent_id
 from service.formats.quarantined_event import describe, kind_of, read_names
 from service.record.config.audit_log import write_audit
-from service.record.config.workspace_rows import read_workspace
+from service.record.config.workspace_rows import all_workspaces
 from service.record.facts.quarantine_resolutions import (
     Choice,
     Quarantined,
@@ -113,8 +112,8 @@ def release(event: str | None, every: bool, partition: int | None, yes: bool) ->
 
 async def _list(settings: Settings, partition: int | None, as_json: bool) -> None:
     async with connect_to_record(settings) as connection:
-        events = await list_quarantine(connection, partition, MAX_LISTED)
-        listed = [await _outline(connection, event) for event in events]
+        workspaces = await _read_names(connection)
+        listed = [_outline(event, workspaces) for event in await list_quarantine(connection, partition, MAX_LISTED)]
     if as_json:
         click.echo(render_json(listed))
     elif listed:
@@ -126,8 +125,8 @@ async def _list(settings: Settings, partition: int | None, as_json: bool) -> Non
         click.echo("No event waits for a decision.")
 
 
-async def _outline(connection: asyncpg.Connection, event: Quarantined) -> dict[str, Any]:
-    named = await _named(connection, event)
+def _outline(event: Quarantined, workspaces: dict[int, str]) -> dict[str, Any]:
+    named = next(iter(read_names(event.d)), None)
     return {
         "event": str(event.id),
         "partition": str(event.partition),
@@ -135,23 +134,16 @@ async def _outline(connection: asyncpg.Connection, event: Quarantined) -> dict[s
         "cause": event.cause,
         "reason": event.reason,
         "what": kind_of(event.d),
-        "workspace": named[0][0] if named else None,
-        "code": mask(named[0][1].code) if named else None,
+        "workspace": workspaces.get(named.workspace, str(named.workspace)) if named else None,
+        "code": mask(named.code) if named else None,
         "ordered": event.ordered,
         "failure": event.failure,
     }
 
 
-async def _named(connection: asyncpg.Connection, event: Quarantined) -> list[tuple[str, Any]]:
-    """The event's workspace, by name, and the code, book, user and order of each of its codes."""
-    named = []
-    for one in read_names(event.d):
-        try:
-            workspace = (await read_workspace(connection, one.workspace)).name
-        except (Refusal, LookupError):
-            workspace = str(one.workspace)
-        named.append((workspace, one))
-    return named
+async def _read_names(connection: asyncpg.Connection) -> dict[int, str]:
+    """The names of all workspaces by their numbers."""
+    return {row.workspace: row.name for row in await all_workspaces(connection)}
 
 
 async def _find(connection: asyncpg.Connection, text: str) -> Quarantined:
@@ -168,14 +160,14 @@ async def _find(connection: asyncpg.Connection, text: str) -> Quarantined:
 
 async def _show(settings: Settings, text: str) -> None:
     async with connect_to_record(settings) as connection:
-        event = await _find(connection, text)
+        event, workspaces = await _find(connection, text), await _read_names(connection)
         lines = [
             f"Event {event.id} of partition {event.partition}, in quarantine since {event.at:%Y-%m-%d %H:%M:%S} UTC.",
             f"Cause: {_CAUSES[event.cause]} ({event.reason}).",
             f"What happened: {describe(event.id, event.d, event.r)}",
         ]
-        for workspace, one in await _named(connection, event):
-            lines.append(f"Code {one.code} of workspace {workspace}:")
+        for one in read_names(event.d):
+            lines.append(f"Code {one.code} of workspace {workspaces.get(one.workspace, one.workspace)}:")
             recorded = await describe_recorded(connection, event.partition, one.workspace, [one.code])
             lines.append(f"  Postgres: {recorded[one.code]}")
             lines.append(f"  Redis:    {await describe_held(find_service(settings).redis_url, event.partition, one)}")

@@ -214,6 +214,13 @@ def test_all_at_once(service: Service) -> None:
     assert json.loads(_run(service, "list", "--json").output) == []
 
 
+def test_an_event_of_an_unknown_workspace(service: Service) -> None:
+    """An event whose workspace Postgres lacks is listed and shown with the workspace's number."""
+    event = _insert(service, "unrecorded", "R 999999 1 LOST-1")
+    assert _listed(service)["workspace"] == "999999"
+    assert "Code LOST-1 of workspace 999999:" in _run(service, "show", event).output
+
+
 def test_the_api_lists_and_resolves(service: Service) -> None:
     """An operator's key gets its own workspace's events in words, and orders what is possible."""
     code = new_code()
