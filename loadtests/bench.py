@@ -11,7 +11,6 @@ from loadtests.figures import interpreter, say
 PARTS = (
     "table",
     "bulk",
-    "lag",
     "memory",
     "scripts",
     "calls",
@@ -21,7 +20,6 @@ PARTS = (
     "retired",
     "bounds",
     "moves",
-    "nodes",
     "tenants",
 )
 

@@ -17,7 +17,7 @@ from loadtests.own import PARTS
 from loadtests.subject import Spent
 
 SHARES = (0.5, 0.9, 0.99, 0.999)
-Part = Literal["pairs", "sustained", "opening", "bulk", "lag"]
+Part = Literal["pairs", "sustained", "opening", "bulk"]
 _HEADS = (
     "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "µs of API, Redis, worker, Postgres",
     "all a redemption", "lag s",

@@ -17,6 +17,7 @@ from service.hot.cluster import SLOTS, slot_of
 from tests.harness.servers import free_port
 from tests.harness.waiting import PATIENCE_S, until
 
+PRIMARIES = 3
 NODE_TIMEOUT_MS = 1000
 """A primary that is silent for so long is replaced by its replica."""
 _AWAY = (RedisError, LookupError)
@@ -84,20 +85,20 @@ class ClusterNode:
 
 
 class Cluster:
-    """Primaries with as many slots each, and a replica of each."""
+    """Three primaries with as many slots each, and a replica of each."""
 
-    def __init__(self, nodes: list[ClusterNode], primaries: int) -> None:
-        self.nodes, self._primaries = nodes, primaries
+    def __init__(self, nodes: list[ClusterNode]) -> None:
+        self.nodes = nodes
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[: self._primaries])
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:PRIMARIES])
 
     def form(self) -> None:
         """Make a cluster of the nodes, and wait until all of them agree."""
         first, *others = self.nodes
-        primaries, replicas = self.nodes[: self._primaries], self.nodes[self._primaries :]
-        bounds = [SLOTS * at // len(primaries) for at in range(len(primaries) + 1)]
+        primaries, replicas = self.nodes[:PRIMARIES], self.nodes[PRIMARIES:]
+        bounds = [SLOTS * at // PRIMARIES for at in range(PRIMARIES + 1)]
         for epoch, node in enumerate(self.nodes, 1):
             node.run("CLUSTER", "SET-CONFIG-EPOCH", epoch)
         for node, (begin, end) in zip(primaries, itertools.pairwise(bounds), strict=True):
@@ -109,7 +110,7 @@ class Cluster:
             "nodes that know each other",
             away=_AWAY,
         )
-        for replica, primary in zip(replicas, primaries, strict=False):
+        for replica, primary in zip(replicas, primaries, strict=True):
             until(lambda r=replica, p=primary: r.run("CLUSTER", "REPLICATE", p.node_id) == "OK", "replicas", away=_AWAY)
         self.wait_for_health()
 
@@ -122,13 +123,13 @@ class Cluster:
             info = node.info("replication")
             return (
                 node.info("cluster")["cluster_state"] == "ok"
-                and len(led) == self._primaries
+                and len(led) == PRIMARIES
                 and info.get("master_link_status", "up") == "up"
                 and not any("fail" in line[2] or "handshake" in line[2] for line in lines)
             )
 
         def all_agree() -> bool:
-            return sum(node.leads for node in self.nodes) == self._primaries and all(map(is_healthy, self.nodes))
+            return sum(node.leads for node in self.nodes) == PRIMARIES and all(map(is_healthy, self.nodes))
 
         until(all_agree, "a healthy cluster", away=_AWAY)
 
@@ -185,11 +186,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def start_cluster(
-    binary: Path, folder: Path, *options: str, primaries: int = 3, replicas: int = 3
-) -> Iterator[Cluster]:
-    """A cluster of `primaries`, some of which have a replica."""
-    cluster = Cluster([ClusterNode(binary, folder, *options) for _ in range(primaries + replicas)], primaries)
+def start_cluster(binary: Path, folder: Path, *options: str) -> Iterator[Cluster]:
+    """A cluster that is healthy; it ends with the block."""
+    cluster = Cluster([ClusterNode(binary, folder, *options) for _ in range(2 * PRIMARIES)])
     try:
         for node in cluster.nodes:
             node.start()
