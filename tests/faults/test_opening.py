@@ -1,6 +1,8 @@
 """Redis, the API or the whole service dies or forgets, under load: what was answered stands, once, as it was."""
 
 import asyncio
+import csv
+import itertools
 import os
 import signal
 import threading
@@ -196,6 +198,38 @@ def test_processes_are_killed_while_codes_are_changed(patient: Service, action: 
     assert sorted(line.partition(",")[0] for line in results) == codes
     until_recorded(service)
     wait(lambda: service.stats(book)[status] == len(codes))
+    _assert_no_drift(service)
+
+
+async def test_processes_are_killed_while_users_get_codes(patient: Service) -> None:
+    """Worker and API die while jobs assign codes: each user has one code, the one of the results, in both stores."""
+    service = await asyncio.to_thread(_aside, patient)
+    users = [[new_id() for _ in range(1000)] for _ in range(4)]
+    codes = [new_code() for _ in range(5000)]  # a user who gets two finds a second one
+    book = service.book(*codes)
+    path = f"/v1/books/{book}/codes/change"
+    orders = [{"action": "assign", "users": some} for some in users]
+    jobs = [ok(service.manage.post(path, json=order), 202)["jobId"] for order in orders]
+
+    for part, least in (("worker", 300), ("worker", 1300), ("api", 2300)):
+        wait(lambda least=least: service.stats(book)["assigned"] >= least)
+        pid = _kill(service, part)
+        service.run.until_replaced(part, pid)
+    results = list[list[str]]()
+    for job in jobs:
+        ended = wait(lambda job=job: (now := ok(service.manage.get(f"/v1/jobs/{job}")))["status"] != "running" and now)
+        assert (ended["status"], ended["done"]) == ("done", 1000)
+        rows = csv.DictReader(service.manage.get(f"/v1/jobs/{job}/results.csv").text.splitlines())
+        results += [[row["user_id"], row["code"]] for row in rows if row["result"] == "changed"]
+    until_recorded(service)
+    assert sorted(user for user, _ in results) == sorted(itertools.chain(*users))
+    assert len({code for _, code in results}) == len(results)
+    rows = await service.fetch("SELECT user_id, code FROM assignments WHERE code = ANY($1)", codes)
+    assert sorted(map(list, rows)) == sorted(results)
+    _assert_no_drift(service)
+
+
+def _assert_no_drift(service: Service) -> None:
     compared = ok(service.operate.post("/v1/ops/reconcile", json={}), 202)["jobId"]
     wait(lambda: ok(service.operate.get(f"/v1/jobs/{compared}"))["status"] == "done")
     assert ok(service.operate.get("/v1/ops/consistency"))["drift"] == {}
