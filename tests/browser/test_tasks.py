@@ -1,25 +1,122 @@
-"""Some of an operator's tasks of a day, by keyboard and by mouse."""
+"""Some of an operator's tasks of a day, by the keyboard alone: the focus is never set by a script, and always seen."""
+
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Locator, expect
 
 from tests.browser.operator import Operator
-from tests.browser.tasks import day
-from tests.browser.tasks.doing import do
-from tests.browser.tasks.hands import HEIGHT, WIDTH, Keyboard, Mouse
-from tests.service_fixture import Service
+from tests.service_fixture import Service, new_id, ok
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+_MOST_KEYS = 80
+_NAME = "e => (e.getAttribute('aria-label') ?? e.labels?.[0]?.textContent ?? e.textContent).trim().slice(0, 40)"
+_HAS_FOCUS = "![null, document.body].includes(document.activeElement)"
+_NEXT_KEY = Path(__file__).with_name("next_key.js").read_text()
+_ROWS, _PARTS = "tbody tr, .timeline li", "#main :is(form, .tabs, .card)"
+_JUMPS = [("j", _ROWS, True), ("k", _ROWS, False), ("n", _PARTS, True), ("p", _PARTS, False)]
+"""Keys to the first control of the next or previous of these."""
+_IN_FORM = "e => e.form?.contains(document.activeElement) ?? false"
+_TAKES_ENTER = "document.activeElement.matches('form input:not([type=file])')"
+_IS_IN_SIGHT = """e => {
+  const { x, y, width, height } = e.getClientRects()[0] ?? {};
+  return e.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+}"""
+_OUTLINE = "e => { const { outlineStyle, outlineWidth } = getComputedStyle(e); return [outlineStyle, outlineWidth] }"
 
-async def test_tasks_of_a_day(operator: Operator, service: Service) -> None:
-    """Tasks are done by the keyboard alone, whose focus is always seen, and by clicks, without scrolling sideways."""
-    await operator.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
-    for hands, task in (
-        (Keyboard(operator), day.release_a_hold),
-        (Keyboard(operator), day.send_a_delivery_again),
-        (Keyboard(operator), day.see_who_changed_a_book),
-        (Mouse(operator), day.assign_a_code),
-        (Mouse(operator), day.send_a_delivery_again),
-    ):
-        done = await do(task, hands, service)
-        assert (done.problem, done.remarks) == (None, []), task.__name__
+
+class _Keyboard:
+    """Tab, letters, Enter, and the console's shortcuts."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator, self._page = operator, operator.page
+        self._key = operator.page.keyboard.press
+
+    async def press(self, target: Locator) -> None:
+        """Press a button, or follow a link."""
+        await self._reach(target)
+        await self._key("Enter")
+
+    async def choose(self, control: Locator, option: str) -> None:
+        await self._reach(control)
+        await self._page.keyboard.type(option)
+        assert await control.evaluate("e => e.selectedOptions[0].textContent") == option
+
+    async def submit(self, button: Locator) -> None:
+        """Send the form with this button, after its last control."""
+        await expect(button).to_be_enabled()
+        if not await button.evaluate(_IN_FORM):
+            await self.press(button)
+        else:
+            await self._key("Enter" if await self._page.evaluate(_TAKES_ENTER) else "Control+Enter")
+
+    async def open_page(self, name: str) -> None:
+        for key in ("g", name[0].lower()):
+            await self._key(key)
+        await expect(self._operator.heading(name)).to_be_visible()
+
+    async def search(self, text: str) -> None:
+        await self._key("/")
+        await self._page.keyboard.type(text)
+        await self._key("Enter")
+
+    async def _reach(self, target: Locator) -> None:
+        """Press Tab, Shift+Tab or keys that jump, until the target has the focus, which must be seen there."""
+        await expect(target).to_be_enabled()
+        name = await target.evaluate(_NAME)
+        await wait_until(lambda: self._page.evaluate(_HAS_FOCUS), f"the focus before “{name}”")
+        for _ in range(_MOST_KEYS):
+            if not (key := await target.evaluate(_NEXT_KEY, _JUMPS)):
+                break
+            await self._key(key)
+        else:
+            pytest.fail(f"{_MOST_KEYS} keys do not reach “{name}”")
+        style, width = await target.evaluate(_OUTLINE)
+        assert style != "none", f"no outline shows the focus on “{name}”"
+        assert width != "0px", f"no outline shows the focus on “{name}”"
+        assert await target.evaluate(_IS_IN_SIGHT), f"“{name}” has the focus and is out of sight"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def keyboard(operator: Operator) -> _Keyboard:
+    await operator.page.set_viewport_size({"width": 1024, "height": 768})
+    return _Keyboard(operator)
+
+
+async def test_a_hold_is_released(keyboard: _Keyboard, operator: Operator, service: Service) -> None:
+    """Search a code, release its hold, and confirm."""
+    order = {"userId": new_id(), "orderId": new_id("order")}
+    ok(service.checkout.post(f"/v1/coupons/lock/{(code := service.coupon())}", json=order), 201)
+    await keyboard.search(code)
+    await keyboard.press(operator.button("Release the hold"))
+    await keyboard.submit(operator.page.get_by_role("dialog").get_by_role("button", name="Release the hold"))
+    await expect(operator.page.get_by_text("no one", exact=True)).to_be_visible()
+    assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
+
+
+async def test_a_delivery_is_sent_again(keyboard: _Keyboard, operator: Operator, service: Service) -> None:
+    """Open a webhook of the list, and send one of its events again."""
+    about, url = new_id("hook"), f"{service.run.url}/console/receiver/204"
+    body = {"url": url, "events": ["coupon.redeemed"], "description": about}
+    hook = ok(service.operate.post("/v1/webhooks", json=body), 201)["webhookId"]
+    event = service.operate.post(f"/v1/webhooks/{hook}/test", json={}).json()["eventId"]
+    await keyboard.open_page("Webhooks")
+    await keyboard.press(operator.row(about).get_by_role("link"))
+    await keyboard.press(operator.button(f"Send {event} again"))
+    await operator.expect_message(f"{event} is sent again.")
+    assert service.operate.delete(f"/v1/webhooks/{hook}").status_code == 204
+
+
+async def test_who_changed_a_book(keyboard: _Keyboard, operator: Operator, service: Service) -> None:
+    """Filter the audit by an action."""
+    book = service.book(name=(name := new_id("book")))
+    ok(service.manage.patch(f"/v1/books/{book}", json={"maxRedemptions": 7}))
+    await keyboard.open_page("Audit")
+    await keyboard.choose(operator.page.get_by_label("Action"), "book.changed")
+    await keyboard.submit(operator.button("Filter"))
+    await expect(operator.row("session.began")).to_have_count(0)
+    await expect(operator.row(name)).to_contain_text("maxRedemptions: null → 7")
+    await expect(operator.row(name)).to_contain_text("manage")

@@ -61,8 +61,9 @@ class Watched:
             await self.picture(f"{name}-{width}-{scheme}")
 
     async def assert_columns_fit(self, name: str, width: int) -> None:
-        """Assert that no table has a column that this width hides."""
+        """Assert that nothing is beside this width, and no table has a column that it hides."""
         await self.page.set_viewport_size({"width": width, "height": 900})
+        assert await self.page.evaluate("document.documentElement.scrollWidth") <= width, name
         await self.picture(f"{name}-{width}")
         assert await self.page.evaluate(_HIDDEN_COLUMNS) == [], name
 

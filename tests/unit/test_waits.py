@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-LOADS = {TESTS / folder for folder in ("browser/tasks", "faults", "hostile")}
+LOADS = {TESTS / folder for folder in ("faults", "hostile")}
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
 _fixed_end = re.compile(r"process\.wait(?:\(|, )\d")
