@@ -16,7 +16,6 @@ from service.api.controllers import workspace
 from service.api.controllers.audit import Audit
 from service.api.controllers.batches import Batches
 from service.api.controllers.books import Books
-from service.api.controllers.clock import TestClock
 from service.api.controllers.code_changes import CodeChanges
 from service.api.controllers.codes import Codes
 from service.api.controllers.consistency import ConsistencyChecks
@@ -27,7 +26,6 @@ from service.api.controllers.histories import Histories
 from service.api.controllers.hot_operations import make_handlers
 from service.api.controllers.jobs import Jobs
 from service.api.controllers.keys import Keys
-from service.api.controllers.notices import Notices
 from service.api.controllers.options import offer_all_methods
 from service.api.controllers.problem_types import ProblemTypes
 from service.api.controllers.quarantine import QuarantineEvents
@@ -68,12 +66,12 @@ def create_app(settings: Settings) -> Litestar:
     return Litestar(
         [
             *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents),
-            *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Notices, Exports),
+            *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             *make_handlers(),
             SingleCoupons,
             workspace.Settings,
-            TestClock,
+            workspace.TestClock,
             checkout_pages(),
             console_pages(),
             icon,

@@ -1,10 +1,10 @@
-"""Histories from Postgres: redemptions, a user's coupons. Each request first waits until all events are recorded."""
+"""Histories from Postgres. Each request first waits until all events are recorded."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from litestar import Controller, Request, Response, get
@@ -21,10 +21,11 @@ from service.api.reading import Listing, parse_id, unpack_request
 from service.api.recall import decide
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
-from service.domain.field_types import Nothing, Page
+from service.domain.field_types import Answer, Nothing, Page
+from service.domain.times import from_ms
 from service.operations import coupon_view
 from service.operations.base import parse_code
-from service.operations.coupon_view import Coupon
+from service.operations.coupon_view import Coupon, Time
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
@@ -33,6 +34,8 @@ from service.record.config.detached_months import with_detached_to
 from service.record.facts import history_pages
 from service.record.facts.history_pages import PastRedemption
 from service.record.partitions.partition_rows import read_partition
+
+T = TypeVar("T")
 
 BARRIER_MS = 2000
 LAG = "Scrip-Lag-Seconds"
@@ -55,6 +58,10 @@ _STATS = {
 }
 
 
+_EVENTS = {"low": "book.low_stock", "out": "book.exhausted"}
+_NOTICE = {"event": "book.low_stock", "of": "codes", "left": 99, "at": "2026-11-20T09:15:30.456Z"}
+
+
 class ListCoupons(Listing, kw_only=True):
     """Which coupons to list."""
 
@@ -70,6 +77,19 @@ class RedemptionPage(Page[Redemption]):
 
 class CouponPage(Page[Coupon]):
     """A page of coupons, newest first."""
+
+
+class Notice(Answer):
+    """A book ran low (fewer left than its `lowStockThreshold`) or out. `of`: free codes, or uses within its total."""
+
+    event: Literal["book.low_stock", "book.exhausted"]
+    of: Literal["codes", "uses"]
+    left: int
+    at: Time
+
+
+class NoticePage(Page[Notice]):
+    """A page of notices, newest first."""
 
 
 class Histories(Controller):
@@ -96,6 +116,25 @@ class Histories(Controller):
         caller, context, params = unpack_request(request, Listing)
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
         return await list_redemptions(context, caller, params, history_pages.redemptions_of_book, book.book)
+
+    @get(
+        "/books/{bookId:str}/notices",
+        **describe_read(
+            "listBookNotices", "List a book's notices", "Books", query=Listing,
+            answer={"items": [_NOTICE], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
+        ),
+    )  # fmt: skip
+    async def notices(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
+        """Notices of the book, newest first: one each time an assign, redeem, gift or checkout takes the stock below
+        the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`."""
+        caller, context, params = unpack_request(request, Listing)
+        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        headers = await wait_recorded(context, caller)
+        page = await history_pages.notices_of_book(
+            context.pool, caller.workspace, book.book, params.limit, params.cursor
+        )
+        items = [Notice(event=_EVENTS[n.notice], of=n.what, left=n.remaining, at=from_ms(n.at_ms)) for n in page.items]  # type: ignore[arg-type]
+        return Response(NoticePage(items=items, next_cursor=page.next_cursor), headers=headers)
 
     @get(
         "/users/{userId:str}/redemptions",
@@ -151,7 +190,9 @@ async def _page_coupons(
     for _ in range(MAX_PAGES):
         limit = params.limit - len(items)
         page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
-        coupons = await asyncio.gather(*(_read_whole_coupon(request, caller, held.code) for held in page.items))
+        coupons = await asyncio.gather(
+            *(read_or_none(read_coupon(request, caller, held.code), "month_detached") for held in page.items)
+        )
         for coupon in coupons:
             if coupon and coupon.status == "locked":
                 coupon.status = "assigned"
@@ -162,12 +203,12 @@ async def _page_coupons(
     return CouponPage(items=items, next_cursor=cursor)
 
 
-async def _read_whole_coupon(request: Request[Any, Any, Any], caller: Caller, code: str) -> Coupon | None:
-    """As read_coupon; None if facts of the coupon may be in detached months."""
+async def read_or_none(reading: Awaitable[T], missing: str) -> T | None:
+    """What is read; None for a Refusal with the code `missing`."""
     try:
-        return await read_coupon(request, caller, code)
+        return await reading
     except Refusal as refusal:
-        if refusal.code != "month_detached":
+        if refusal.code != missing:
             raise
         return None
 

@@ -10,7 +10,7 @@ from service.access.caller import Caller
 from service.api.configuration_writes import Change
 from service.api.context import Context
 from service.api.controllers import books
-from service.api.controllers.histories import read_coupon
+from service.api.controllers.histories import read_coupon, read_or_none
 from service.api.documented import describe_action, describe_read
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, read_json_body, unpack_request
@@ -96,7 +96,12 @@ class SingleCoupons(Controller):
         before = decode_position(params, page_cursors.ACTIVE)
         rows = await page_active(context.pool, caller.workspace, params.limit + 1, before)
         page = page_cursors.ACTIVE.make_page(rows, params.limit, lambda row: (row[0].book,))
-        coupons = await asyncio.gather(*(_read_or_none(request, caller, book, code) for book, code in page.items))
+        coupons = await asyncio.gather(  # without those that other requests are creating
+            *(
+                read_or_none(_read_with_book(request, caller, book, code), "coupon_not_found")
+                for book, code in page.items
+            )
+        )
         return ActivePage(items=[item for item in coupons if item is not None], next_cursor=page.next_cursor)
 
 
@@ -126,15 +131,3 @@ async def _write(context: Context, book: BookRow, code: CodeRow) -> None:
 async def _read_with_book(request: Request[Any, Any, Any], caller: Caller, book: BookRow, code: str) -> CouponInBook:
     coupon = await read_coupon(request, caller, code)
     return CouponInBook(**msgspec.structs.asdict(coupon), book=render_book(book))
-
-
-async def _read_or_none(
-    request: Request[Any, Any, Any], caller: Caller, book: BookRow, code: str
-) -> CouponInBook | None:
-    """None if the coupon is not in Redis yet, since another request is creating it."""
-    try:
-        return await _read_with_book(request, caller, book, code)
-    except Refusal as refusal:
-        if refusal.code != "coupon_not_found":
-            raise
-        return None
