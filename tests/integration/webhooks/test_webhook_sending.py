@@ -33,7 +33,7 @@ from tests.integration.recording.record_fixtures import (
     unassigned,
 )
 from tests.integration.webhooks.webhook_fixtures import Got, Office, Receiver
-from tests.waiting import cancel, wait_until
+from tests.waiting import wait_until
 
 DAY_S = 86_400
 
