@@ -150,19 +150,16 @@ async def _render(database: Database, caller: Caller, events: Sequence[Quarantin
     codes = sorted({one.code for one in named if one})
     recorded = await describe_recorded(database, caller.partition, caller.workspace, codes)
     return [
-        QuarantinedEvent(
+        QuarantinedEvent.from_row(
+            event,
             event_id=str(event.id),
             kind=kind_of(event.d),
-            cause=event.cause,
-            reason=event.reason,
             since=from_ms(to_ms(event.at)),
             text=describe_event(event.id, event.d, event.r),
             code=one.code if one else None,
             user_id=decode_field(one.user) if one and one.user else None,
             order_id=decode_field(one.order) if one and one.order else None,
             recorded=recorded[one.code] if one else None,
-            ordered=event.ordered,
-            failure=event.failure,
             choices=choices_of(event),
         )
         for event, one in zip(events, named, strict=True)
