@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from service.api.context import Context
 from service.api.csv_rows import encode_csv_rows
-from service.domain.code_requests import MAX_ERRORS, UPLOADED, BadCode, CodeLine, Lines, RejectedLine, Uploaded
+from service.domain.code_requests import UPLOADED, CodeLine, Lines, RejectedLine, Uploaded
 from service.domain.errors import Refusal
 from service.domain.json_codes import JsonCodes
 from service.record.config.code_rows import find_known_codes
@@ -77,9 +77,7 @@ async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uplo
     async for part in parsed:
         for line in part:
             if isinstance(line, RejectedLine):
-                result.invalid += 1
-                if len(result.errors) < MAX_ERRORS:
-                    result.errors.append(BadCode(line=line.line, code=line.code, reason=line.reason))
+                result.count_rejected(line)
             else:
                 valid += 1
                 batch.append(line.code)

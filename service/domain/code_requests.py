@@ -100,6 +100,11 @@ class Uploaded(Answer, kw_only=True):
     ] = UNSET
     file: Layout | UnsetType = UNSET
 
+    def count_rejected(self, line: "RejectedLine") -> None:
+        self.invalid += 1
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append(BadCode(line=line.line, code=line.code, reason=line.reason))
+
 
 class CodeLine(NamedTuple):
     """A valid line of an upload."""

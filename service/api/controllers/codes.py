@@ -35,9 +35,7 @@ from service.api.reading import (
 from service.common.pipeline import SerialRunner
 from service.domain.code_change_requests import Status
 from service.domain.code_requests import (
-    MAX_ERRORS,
     UPLOADED,
-    BadCode,
     CodeLine,
     GenerateCodes,
     Lines,
@@ -352,9 +350,7 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
         async for part in parsed:
             for line in part:
                 if isinstance(line, RejectedLine):
-                    result.invalid += 1
-                    if len(result.errors) < MAX_ERRORS:
-                        result.errors.append(BadCode(line=line.line, code=line.code, reason=line.reason))
+                    result.count_rejected(line)
                 elif line.code in waiting:
                     result.duplicates += 1
                 else:
