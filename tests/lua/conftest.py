@@ -4,7 +4,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import fakeredis
 import pytest
@@ -98,6 +98,18 @@ async def shop(kind: str, url: str) -> AsyncIterator[Shop]:
     async with shop_on(kind, url) as shop:
         yield shop
         await assert_consistent(shop)
+
+
+def note_calls(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The requests of each call that the shop sends from now on."""
+    sizes, send = list[int](), shop.link.send
+
+    def noted(on_reply: Any, command: Any, requests: int = 1) -> None:
+        sizes.append(requests)
+        send(on_reply, command, requests)
+
+    monkeypatch.setattr(shop.link, "send", noted)
+    return sizes
 
 
 @pytest.fixture

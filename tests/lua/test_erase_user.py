@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import pytest_asyncio
+import pytest
 
 from service.domain.field_types import encode_field
 from service.formats import key_names
@@ -18,9 +18,8 @@ from service.formats.redemption_record import parse_record
 from service.hot.decider import interpret_reply
 from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
 from service.hot.redis_server import Server
-from service.hot.scripts import ERASING, Scripts
 from service.hot.workspace_state import Workspace
-from tests.harness.premises import EPOCH, NOW_MS, STILL_CLOCK
+from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop, together
 from tests.lua.outbox import read_outbox
 
@@ -31,22 +30,11 @@ class Eraser:
     """What the worker runs, on a shop."""
 
     def __init__(self, shop: Shop) -> None:
-        self.shop, self.digests = shop, dict[str, str]()
-        self.server = Server(shop.link, 0)
+        self.shop, self.server = shop, Server(shop.link, 0)
 
-    async def load(self) -> "Eraser":
-        """Load the scripts, on the shop's clock."""
-        for name, text in Scripts(0, EPOCH, "nonce", ERASING).texts.items():
-            still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
-            clocked = text if self.shop.still_ms is None else still
-            self.digests[name] = await self.shop.link.call("SCRIPT", "LOAD", clocked)
-        return self
-
-    async def run(self, partition: int, script: str, names: Any, args: Any) -> Any:
+    async def run(self, _: int, script: str, names: Any, args: Any) -> Any:
         """As the worker's own run."""
-        return interpret_reply(
-            await self.shop.link.call("EVALSHA", self.digests[script], len(names), *names, *args, EPOCH)
-        )
+        return interpret_reply(await self.shop.work(script, names, *args))
 
     def of(self, user: str = "ann") -> UserEraser:
         self.shop.erased = True
@@ -92,10 +80,9 @@ class Eraser:
         await self.finish(spent, user)
 
 
-@pytest_asyncio.fixture
-async def eraser(still: Shop) -> Eraser:
-    """By the still clock."""
-    return await Eraser(still).load()
+@pytest.fixture
+def eraser(still: Shop) -> Eraser:
+    return Eraser(still)
 
 
 async def none_recorded(keys: Sequence[str]) -> set[str]:
@@ -374,7 +361,7 @@ async def test_an_id_that_is_a_dash(still: Shop, eraser: Eraser) -> None:
 
 async def test_while_the_user_buys(shop: Shop) -> None:
     """A hundred redeems and assigns race with the erasing, and at the end every count is right."""
-    eraser = await Eraser(shop).load()
+    eraser = Eraser(shop)
     codes = [f"CODE-{n:03}" for n in range(200)]
     book = await shop.book(*codes)
     await together(*(shop.assign(code, "ann") for code in codes[:50]))

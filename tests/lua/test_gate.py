@@ -154,7 +154,7 @@ async def test_the_gate_changes_only_from_the_expected_text(still: Shop) -> None
     assert await still.work("set_gate", [key_names.gate(0)], "7 open", "7 full") == [90, ""]
 
 
-@pytest.mark.parametrize("gate", ["7 open", "7 full", "8 closed", "6 closed", None])
+@pytest.mark.parametrize("gate", ["7 open", "7 full", "7 behind", "8 closed", "6 closed", None])
 async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> None:
     """Scripts of a recovery run only while the gate has `closed` and their own epoch."""
     await still.gate(None) if gate is None else await still.link.call("SET", key_names.gate(0), gate)

@@ -19,7 +19,7 @@ from service.operations.base import Call, Command
 from tests.harness import premises, stocked
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop
-from tests.lua.conftest import shop_on
+from tests.lua.conftest import note_calls, shop_on
 from tests.lua.requests_at_random import Requests
 
 SEEDS, SALES, OPENINGS, GROUPS = 3, 5, 4, 30
@@ -229,13 +229,7 @@ async def test_a_gate_of_another_epoch_stops_all(still: Shop) -> None:
 
 async def _calls(still: Shop, monkeypatch: pytest.MonkeyPatch, commands: Sequence[Command]) -> list[int]:
     """Run them in one turn; the requests of each call."""
-    sizes, send = list[int](), still.link.send
-
-    def noted(on_reply: Any, command: Any, requests: int = 1) -> None:
-        sizes.append(requests)
-        send(on_reply, command, requests)
-
-    monkeypatch.setattr(still.link, "send", noted)
+    sizes = note_calls(still, monkeypatch)
     assert _answers(await _together(still, commands)) == [0] * len(commands)
     return sizes
 

@@ -70,7 +70,7 @@ async def test_a_coupon_with_a_recorded_redemption_is_given(still: Shop, how: st
 
 async def test_what_the_outbox_still_has_of_a_deleted_user(still: Shop) -> None:
     """Where the outbox still names the user, answers have the pseudonym: before Postgres has it and after."""
-    eraser = await Eraser(still).load()
+    eraser = Eraser(still)
     await still.book("CODE-1", "CODE-2", "CODE-3")
     await still.redeem("CODE-1", "ann")
     _, other = await still.redeem("CODE-2", "ann")

@@ -10,6 +10,7 @@ import pytest
 from service.domain.configuration import BookRow
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop, together
+from tests.lua.conftest import note_calls
 
 SOLD_OUT, USED_UP = (409, "out_of_stock"), (409, "coupon_exhausted")
 CODE = "CODE-1"
@@ -129,13 +130,7 @@ async def test_a_call_makes_few_assignments(still: Shop, monkeypatch: pytest.Mon
     """A call ends before its fifth assignment that was not refused at once; what is left goes out again, in order."""
     book = await _sold_out(still, CODE)
     await still.add(book, *(f"NEW-{n}" for n in range(9)))
-    sizes, send = list[int](), still.link.send
-
-    def noted(on_reply: Any, command: Any, requests: int = 1) -> None:
-        sizes.append(requests)
-        send(on_reply, command, requests)
-
-    monkeypatch.setattr(still.link, "send", noted)
+    sizes = note_calls(still, monkeypatch)
     answers = await together(
         *(still.assign_any(book, f"late-{n}") for n in range(6)),
         still.lock(CODE, "first-0"),

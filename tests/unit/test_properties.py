@@ -143,8 +143,8 @@ def test_another_applications_key_is_none_of_ours(name: str) -> None:
 
 def test_encoded_users_are_distinct() -> None:
     """`decode_field` is the inverse of `encode_field` for every user and None."""
-    for user in (None, "-", "a", "--", "%"):
-        assert decode_field(encode_field(user)) == user if user != "%" else True
+    for user in (None, "-", "a", "--"):
+        assert decode_field(encode_field(user)) == user
 
 
 @pytest.mark.parametrize("place", ["first", "last"] if EXAMPLES > 1000 else ["middle"])
