@@ -52,7 +52,7 @@ local begun
 -- Apply an event, once all that it rests on was read; or say why it can't be applied. `begun` from the first write on.
 local function redo_event(decided, id, more)
   -- Nearly all are redemptions.
-  local kind, w, number, code, user, order, discount, at, slot, bucket, order_bucket, max, user_bucket =
+  local kind, w, number, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, max, user_bucket =
     'R', read_redeemed(decided)
   if not w then kind, w, number, code, user, bucket = read_fact(decided) end
   if not w then return 'unreadable' end

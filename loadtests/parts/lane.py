@@ -34,8 +34,7 @@ from service.access.caller import Caller
 from service.access.keyring import Keyring
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
-from service.formats.events import Redeemed, RequestPart
-from service.formats.redemption_record import record_text
+from service.formats.events import Redeemed, RequestPart, record_text
 from service.hot.connection import Connection
 from service.hot.decider import Decider
 from service.hot.link import Link

@@ -1,7 +1,7 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is only
 -- after it was recorded; then Postgres has them, and the service hands them in at the end of ARGV: 'as of', the moment that
 -- they are of, then by turns what they were asked for by and the record. A record is '<event> R …', as in the outbox without
--- a gift (lua/includes/events.lua), and the request's part. In Python: service/formats/redemption_record.py.
+-- a gift (lua/includes/events.lua), and the request's part. In Python: service/formats/events.py.
 
 local handed, erased -- read once a run, where they are needed: the facts in ARGV by what they were asked for by; the key
 
@@ -32,14 +32,14 @@ local function record_of(name)
   local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
   if not epoch or names_erased(epoch, seq) then return nil end
   local entry = redis.call('XRANGE', string.sub(KEYS[1], 1, -5) .. 'outbox', name, name)[1]
-  local decided = entry and string.match(entry[2][2], '^R' .. string.rep(' %S+', 15))
+  local decided = entry and string.match(entry[2][2], '^({R})')
   return decided and name .. ' ' .. decided .. ' ' .. entry[2][4]
 end
 
 -- A record's table; without an event where it can't be read.
 local function read_record(record)
-  local event, w, book, code, user, order, discount, at, slot, bucket, order_bucket, user_bucket = string.match(record,
-    '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) ')
+  local event, w, book, code, user, order, _, _, _, discount, at, slot, bucket, order_bucket, _, user_bucket =
+    string.match(record, '^(%S+) {R} ')
   return {
     event = event, workspace = w, book = book, code = code, user = user, order = order, discount = discount,
     at = at, slot = slot, bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket, record = record,

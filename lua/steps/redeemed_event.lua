@@ -13,6 +13,8 @@ if order_entry then
 elseif order ~= '-' then
   slot = '1'
 end
-local decided = 'R ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. value
-  .. ' ' .. its_currency .. ' ' .. its_digits .. ' ' .. discount .. ' ' .. now_text .. ' ' .. slot .. ' ' .. c.bucket
-  .. ' ' .. order_bucket .. ' ' .. whole(max or 0) .. ' ' .. user_bucket
+local decided
+do
+  local workspace, number, code, bucket, max_uses = workspace_number(), book.number, c.code, c.bucket, whole(max or 0)
+  -- @step redeemed_text
+end

@@ -33,9 +33,8 @@ for _ = 1, 1 do -- what isn't usual leaves it
     -- @step discount
     saved_e4 = discount_e4
   end
-  decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. value
-    .. ' ' .. its_currency .. ' ' .. its_digits .. ' ' .. string.format('%d', saved_e4) .. ' ' .. now_text
-    .. (order == '-' and ' 0 ' or ' 1 ') .. bucket .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
+  local discount, slot, max_uses = string.format('%d', saved_e4), order == '-' and '0' or '1', '1'
+  -- @step redeemed_text
 
   local added
   if fingerprint == '-' then

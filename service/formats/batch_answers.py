@@ -23,7 +23,7 @@ from service.domain.errors import FieldError, Refusal
 from service.domain.field_types import encode_field
 from service.domain.outcomes import BY_CODE
 from service.formats.event_id import EventId, parse_event_id
-from service.formats.redemption_record import parse_record
+from service.formats.events import parse_record
 from service.formats.script_replies import COUPON_VIEW, user_indexes
 
 PLAIN, NAMING = "B", "U"

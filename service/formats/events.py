@@ -3,16 +3,15 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Literal
-from uuid import UUID
 
 import msgspec
 
 from service.domain.field_types import decode_field, decode_id, encode_field
 from service.domain.times import LATEST_MS
-from service.formats.event_id import NO_EVENT, EventId, parse_event_id
+from service.formats.event_id import NO_EVENT, EventId
 from service.formats.key_names import bucket
+from service.formats.redemption_id import redemption_id
 
 
 class MalformedEvent(ValueError):
@@ -125,19 +124,55 @@ class StockNotice(Event, frozen=True, kw_only=True, gc=False):
 Entry = tuple[int, bytes, bytes, bytes | None]
 """An undecoded entry of the outbox: its number, and its fields `d`, `r` and `i`."""
 
-RedemptionWords = tuple[str, ...]
-"""The fields of an `R` without the buckets; the last two are the gift's book and code, empty without one."""
 
+class RedemptionRecord(msgspec.Struct, gc=False):
+    """A redemption in texts, '-' for none. As a record, which scripts and responses read, it is its event, the `R` of
+    the outbox without a gift, and the request's part. A NamedTuple would take 0.5 µs more."""
+
+    event: str
+    kind: str
+    workspace: str
+    book: str
+    code: str
+    user: str
+    order: str
+    value_e4: str
+    currency: str
+    digits: str
+    discount_e4: str
+    at_ms: str
+    slot: str
+    code_bucket: str
+    order_bucket: str
+    max_uses: str
+    user_bucket: str
+    request: str
+    """JSON; '' for an event that was just read."""
+    gift_book: str = ""
+    gift_code: str = ""
+    """A record has no gift."""
+
+    def __str__(self) -> str:
+        return " ".join(msgspec.structs.astuple(self)[:_RECORD_WORDS])
+
+
+REDEEMED_FIELDS: tuple[str, ...] = RedemptionRecord.__struct_fields__[2:-3]
+"""The fields of an `R`, in their order."""
+_RECORD_WORDS = len(REDEEMED_FIELDS) + 3
 _INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
 parse_request = msgspec.json.Decoder(RequestPart).decode
 parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
-_INT, _WORD = r"(-?\d+)", "([^ ]+)"
+_WORD, _INT = "[^ ]+", r"-?\d+"
+_NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot max_uses user_bucket".split(), _INT)
+_NUMBERS |= {"value_e4": r"-|-?\d+", "at_ms": r"\d{1,15}"}
+"""The fields of an `R` that are not any text."""
 # One match takes half the time of a split and seven conversions. Most events are redemptions.
 _redemption = re.compile(
-    rf"R {_INT} {_INT} {_WORD} {_WORD} {_WORD} (-|-?\d+) {_WORD} {_INT} {_INT} (\d{{1,15}}) {_INT} "
-    rf"[^ ]+ [^ ]+ {_INT} \d+(?: {_INT} {_WORD} [^ ]+)?",
+    f"R {' '.join(f'({_NUMBERS.get(name, _WORD)})' for name in REDEEMED_FIELDS)}(?: ({_INT}) ({_WORD}) {_WORD})?",
     re.ASCII,
 ).fullmatch
+REDEEMED_IN_LUA = f"R {' '.join('(%-?%d+)' if _NUMBERS.get(name) == _INT else '(%S+)' for name in REDEEMED_FIELDS)}"
+"""The pattern of an `R` without a gift; {R} in the scripts."""
 
 
 def without_key(request: str) -> str:
@@ -147,41 +182,12 @@ def without_key(request: str) -> str:
     return before + "}" if key and '"metadata":' not in before else request
 
 
-def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
-    """The redemption's id: a UUIDv7 whose random part is the epoch and number of its event."""
-    return "%s-%012x" % (_first_parts(epoch, at_ms), seq)  # noqa: UP031, half the time
-
-
-@lru_cache(maxsize=256)
-def _first_parts(epoch: int | str, at_ms: int | str) -> str:
-    """What the ids of an epoch's redemptions of the same millisecond begin with."""
-    epoch, at_ms = int(epoch), int(at_ms)
-    return f"{at_ms >> 16:08x}-{at_ms & 0xFFFF:04x}-7{epoch >> 14:03x}-{0x8000 | (epoch & 0x3FFF):04x}"
-
-
-def read_redemption_id(redemption: UUID) -> EventId:
-    """The event in a redemption's id; an arbitrary one for other ids."""
-    return parse_event_id(event_of_redemption(redemption))
-
-
-def event_of_redemption(redemption: UUID) -> str:
-    """As read_redemption_id, as text, in half the time."""
-    number = redemption.int
-    return f"{(number >> 64 & 0xFFF) << 14 | (number >> 48 & 0x3FFF)}-{number & 0xFFFF_FFFF_FFFF}"
-
-
-def redemption_id_of(event: str, at_ms: str) -> str:
-    """As redemption_id, from the event's id as text."""
-    epoch, _, seq = event.partition("-")
-    return f"{_first_parts(epoch, at_ms)}-{int(seq):012x}"
-
-
 def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:
     """The event of an entry's fields. Raises MalformedEvent."""
     check_characters(d)
     if d.startswith(b"R "):
-        words, request, answer = read_redemption(d, r, kept)
-        return _redeemed(words, {"epoch": epoch, "seq": seq, "request": request, "kept": answer})
+        redemption, request, answer = read_redemption(d, r, kept)
+        return _redeemed(redemption, {"epoch": epoch, "seq": seq, "request": request, "kept": answer})
     try:
         text = d.decode()
         if text == "O" and seq == 0:
@@ -220,12 +226,14 @@ def check_characters(decided: bytes) -> None:
         raise MalformedEvent("it holds characters that no id has")
 
 
-def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[RedemptionWords, RequestPart, str | None]:
+def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[RedemptionRecord, RequestPart, str | None]:
     """Parse an `R` and the other fields. The caller has checked the characters of `d`. Raises MalformedEvent."""
     try:
         if (match := _redemption(d.decode())) is None:
             raise ValueError
-        return match.groups(""), parse_request(r), None if kept is None else kept.decode()
+        words = match.groups("")
+        redemption = RedemptionRecord(*("", "R", *words[:-2], "", *words[-2:]))
+        return redemption, parse_request(r), None if kept is None else kept.decode()
     except (ValueError, msgspec.DecodeError) as error:
         raise _unreadable(error) from error
 
@@ -238,22 +246,21 @@ _Common = dict[str, Any]
 """The fields of Event: epoch, seq, request, kept."""
 
 
-def _redeemed(words: RedemptionWords, common: _Common) -> Redeemed:
-    w, b, code, user, order, value, currency, digits, discount, at, slot, max_uses, gift_book, gift_code = words
+def _redeemed(r: RedemptionRecord, common: _Common) -> Redeemed:
     gift = None
-    if gift_code:
-        about = _fact(w, gift_book, gift_code, user, at)
-        gift = Assigned(**common | {"kept": None}, **about, order=decode_field(order))
+    if r.gift_code:
+        about = _fact(r.workspace, r.gift_book, r.gift_code, r.user, r.at_ms)
+        gift = Assigned(**common | {"kept": None}, **about, order=decode_field(r.order))
     return Redeemed(
         **common,
-        **_fact(w, b, code, user, at),
-        order=decode_field(order),
-        value_e4=None if value == "-" else int(value),
-        currency=None if currency == "-" else currency,
-        digits=int(digits),
-        discount_e4=int(discount),
-        slot=int(slot),
-        max_uses=int(max_uses),
+        **_fact(r.workspace, r.book, r.code, r.user, r.at_ms),
+        order=decode_field(r.order),
+        value_e4=None if r.value_e4 == "-" else int(r.value_e4),
+        currency=None if r.currency == "-" else r.currency,
+        digits=int(r.digits),
+        discount_e4=int(r.discount_e4),
+        slot=int(r.slot),
+        max_uses=int(r.max_uses),
         gift=gift,
     )
 
@@ -342,6 +349,16 @@ def encode_event(event: Event) -> str:
         case _:
             text = "O"
     return text
+
+
+def parse_record(text: str) -> RedemptionRecord:
+    """The inverse of str."""
+    return RedemptionRecord(*text.split(" ", _RECORD_WORDS - 1))
+
+
+def record_text(redeemed: Redeemed) -> str:
+    alone = msgspec.structs.replace(redeemed, gift=None)
+    return f"{redeemed.id} {encode_event(alone)} {encode_request(redeemed.request).decode()}"
 
 
 def encode_request(request: RequestPart) -> bytes:

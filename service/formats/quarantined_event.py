@@ -5,15 +5,15 @@ from typing import Literal, NamedTuple
 from service.domain.field_types import decode_field, encode_field
 from service.domain.times import from_ms
 from service.formats.event_id import EventId
-from service.formats.events import Fact, Redeemed, RolledBack, parse_entry
+from service.formats.events import REDEEMED_FIELDS, Fact, Redeemed, RolledBack, parse_entry
 
 Kind = Literal["assigned", "unassigned", "redeemed", "rolled_back", "stock_notice", "answered", "unreadable"]
 
 _KINDS = frozenset("AURB")
 _USER = 4
 """The index of the user in each of these."""
-_WITH_GIFT = 19
-"""Fields of a redemption with a gift, whose book, code and bucket are the last three."""
+_WITH_GIFT = 1 + len(REDEEMED_FIELDS) + 3
+"""Words of a redemption with a gift, whose book, code and bucket are the last three."""
 
 
 class Named(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 
 from service.common.resources import LUA_DIR
 from service.domain import outcomes
+from service.formats.events import REDEEMED_IN_LUA
 from service.formats.key_names import LAYOUT
 from service.hot.fencing import SHARED_LENGTH, Nonce, parse_nonce
 
@@ -98,7 +99,7 @@ def count_arguments(name: str) -> int:
 
 @cache
 def _read(folder: str, name: str) -> str:
-    return (LUA_DIR / folder / f"{name}.lua").read_text()
+    return (LUA_DIR / folder / f"{name}.lua").read_text().replace("{R}", REDEEMED_IN_LUA)
 
 
 @cache

@@ -10,7 +10,7 @@ from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.domain.uuids import parse_uuid
 from service.formats import key_names
-from service.formats.redemption_record import parse_record
+from service.formats.events import parse_record
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict

@@ -9,7 +9,7 @@ from service.domain.field_types import Answer, Nothing, decode_field, decode_id
 from service.domain.times import Timestamp as Time
 from service.domain.times import from_ms
 from service.formats import key_names
-from service.formats.events import redemption_id_of
+from service.formats.redemption_id import redemption_id_of
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 

@@ -12,8 +12,8 @@ import msgspec
 from service.domain.field_types import Answer, quote_field, quote_id
 from service.domain.money import from_e4
 from service.domain.times import from_ms
-from service.formats.events import parse_shown_request, redemption_id_of, without_key
-from service.formats.redemption_record import RedemptionRecord, parse_record
+from service.formats.events import RedemptionRecord, parse_record, parse_shown_request, without_key
+from service.formats.redemption_id import redemption_id_of
 from service.operations.coupon_view import Durability, Time
 
 

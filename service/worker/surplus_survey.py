@@ -15,19 +15,11 @@ from service.formats.coupon_record import IDLE, CouponRecord, parse_coupon_recor
 from service.formats.coupon_state import RecordedCode
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import END, EventId, parse_event_id
-from service.formats.events import (
-    Assigned,
-    Fact,
-    Redeemed,
-    RolledBack,
-    StockNotice,
-    Unassigned,
-    encode_event,
-    read_redemption_id,
-)
+from service.formats.events import Assigned, Fact, Redeemed, RolledBack, StockNotice, Unassigned, encode_event
 from service.formats.key_names import Key
 from service.formats.order_entries import parse_gift, parse_places
 from service.formats.quarantined_event import read_names
+from service.formats.redemption_id import read_redemption_id
 from service.hot.redis_server import Server
 from service.record.facts.quarantine import page_quarantine
 from service.record.facts.surplus_rows import (

@@ -18,8 +18,7 @@ from service.domain.limits import KeyLimits, encode_key_limits
 from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import parse_event_id
-from service.formats.events import Redeemed, parse
-from service.formats.redemption_record import record_text
+from service.formats.events import Redeemed, parse, record_text
 from service.hot.decider import Decider
 from service.hot.link import LinkToAll
 from service.hot.projection import RedisProjector

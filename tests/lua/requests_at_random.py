@@ -9,8 +9,8 @@ import msgspec
 
 from service.api.recall import AS_OF
 from service.domain.outcomes import RECALL
-from service.formats.events import redemption_id_of
-from service.formats.redemption_record import parse_record
+from service.formats.events import parse_record
+from service.formats.redemption_id import redemption_id_of
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Command, Operation
 from tests.harness.colliding import colliding

@@ -12,9 +12,9 @@ from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
 from service.formats.event_id import NO_EVENT
-from service.formats.events import redemption_id
+from service.formats.events import parse_record
 from service.formats.idempotency_entry import PACKED_BYTES, without_users
-from service.formats.redemption_record import parse_record
+from service.formats.redemption_id import redemption_id
 from service.hot.decider import interpret_reply
 from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
 from service.hot.redis_server import Server

@@ -17,11 +17,13 @@ from service.formats import event_id, events, idempotency_entry, key_names, stor
 from service.formats.coupon_record import IDLE, UNLOCKED, CouponRecord, parse_coupon_record
 from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
 from service.formats.event_id import EventId
+from service.formats.events import parse_record, record_text
 from service.formats.order_entries import Gift, Place, parse_gift, parse_places
-from service.formats.redemption_record import parse_record, record_text
+from service.formats.redemption_id import read_redemption_id, redemption_id
 from service.formats.script_replies import COUPON_VIEW
 from service.hot import scripts
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
+from tests.redemptions import redemption_record
 from tests.unit.test_books import make
 from tests.unit.test_events import CALLERS, CODE, KINDS, MONEY, REDEEMED, SOME, TIME
 
@@ -82,28 +84,15 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
         return
     bucket = key_names.bucket
     at, code, order = event.at_ms, bucket(event.code), encode_field(getattr(event, "order", None))
-    match event:
-        case events.Redeemed():
-            about = [event.workspace, event.book, event.code, encode_field(event.user)]
-            rest = [
-                order,
-                event.discount_e4,
-                at,
-                event.slot,
-                code,
-                bucket(order),
-                event.max_uses,
-                bucket(encode_field(event.user)),
-            ]
-            expected = ["R", *about, *rest]
-        case _:
-            kind = d[0]
-            more = {
-                "A": [at, order, bucket(order)] if order != "-" else [at, "", ""],
-                "U": [at],
-                "B": [order, at, int(getattr(event, "restore", 0)), bucket(order)],
-            }[kind]
-            expected = [kind, event.workspace, event.book, event.code, encode_field(event.user), code, *more]
+    if isinstance(event, events.Redeemed):
+        assert fields == d.split(" ")
+        return
+    more = {
+        "A": [at, order, bucket(order)] if order != "-" else [at, "", ""],
+        "U": [at],
+        "B": [order, at, int(getattr(event, "restore", 0)), bucket(order)],
+    }[d[0]]
+    expected = [d[0], event.workspace, event.book, event.code, encode_field(event.user), code, *more]
     assert fields == [str(each) for each in expected]
 
 
@@ -145,8 +134,8 @@ def test_events_that_lua_writes(
     )  # fmt: skip
     assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
     assert answered == events.Answered(**about)
-    assert own_id == events.redemption_id(event.epoch, event.seq, at)
-    assert events.read_redemption_id(UUID(own_id)) == event
+    assert own_id == redemption_id(event.epoch, event.seq, at)
+    assert read_redemption_id(UUID(own_id)) == event
     again = events.parse(*event, f"{texts[2]} 4 GIFT-1 5".encode(), b"{}")
     assert again == msgspec.structs.replace(
         redeemed, gift=events.Assigned(**fact | {"book": 4, "code": "GIFT-1"}, order=order)
@@ -377,7 +366,7 @@ def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) 
     local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]), ends = ARGV[6] } }
     return view(c, { id = 'book', till = 9 }, 0)"""
-    facts = ("nonce:7/", str(last), f"{last} R 1 1 CODE bob A-1 - - 2 0 77 1 1 1 1 1 {{}}")
+    facts = ("nonce:7/", str(last), redemption_record(event=str(last), user="bob", at_ms="77"))
     args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, *facts)
     fields = dict(zip(COUPON_VIEW, lua.run("book coupon lacking view", text, *args).split(" "), strict=True))
     assert fields == {

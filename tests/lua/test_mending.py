@@ -7,9 +7,10 @@ import pytest
 
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
-from service.formats.events import redemption_id
+from service.formats.redemption_id import redemption_id
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop
+from tests.redemptions import redeemed_text
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
@@ -44,7 +45,6 @@ def event(seq: int, decided: str) -> tuple[str, str, str]:
 
 
 ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
-REDEEMED = "R 1 1 CODE-1 ann A-1 - USD 2 0 1800000000000 1 {cb} {ob} %d {ub}"
 UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
 ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {redemption_id(EPOCH, 2, NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
 
@@ -56,7 +56,7 @@ async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int |
     await still.lock("CODE-1", "ann", orderId="A-1")
     if uses != 1:
         await still.lock("CODE-1", "bob", orderId="A-1")
-    await redone(still, event(1, REDEEMED % (uses or 0)))
+    await redone(still, event(1, redeemed_text(max_uses=uses or 0)))
     _, coupon = await still.coupon("CODE-1")
     assert coupon["redemptions"] == 1
     assert (coupon["lock"] or {"userId": None})["userId"] == (None if uses == 1 else "bob")
@@ -68,7 +68,7 @@ async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int |
 async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, restore: int) -> None:
     """Assigned, redeemed and rolled back: coupon, order and counts are as after the requests themselves."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
-    await redone(still, event(1, ASSIGNED), event(2, REDEEMED % (uses or 0)))
+    await redone(still, event(1, ASSIGNED), event(2, redeemed_text(max_uses=uses or 0)))
     stats = await still.stats(book)
     assert (stats["redemptions"], stats["touched"]) == (1, 1)
     status, again = await still.redeem("CODE-1", "ann", orderId="A-1")
@@ -106,7 +106,7 @@ async def test_an_owner_given_at_upload_is_taken_again(still: Shop) -> None:
 async def test_a_redeem_is_applied_under_the_limit_that_it_had(still: Shop) -> None:
     """The limit that the event names is the code's from then on, whatever the book's limit is by now."""
     await still.book("CODE-1", max_redemptions_per_code=5)
-    await redone(still, event(1, REDEEMED % 1))
+    await redone(still, event(1, redeemed_text()))
     _, coupon = await still.coupon("CODE-1")
     assert (coupon["status"], coupon["maxRedemptions"]) == ("redeemed", 1)
 
@@ -114,7 +114,7 @@ async def test_a_redeem_is_applied_under_the_limit_that_it_had(still: Shop) -> N
 async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     """Its events are skipped, and the next are applied: a Postgres that lost its end lacks the newest codes."""
     await still.book("CODE-1")
-    lost = [decided.replace("CODE-1", "LOST-1") for decided in (REDEEMED % 1, ROLLED_BACK % 1, ASSIGNED)]
+    lost = [decided.replace("CODE-1", "LOST-1") for decided in (redeemed_text(), ROLLED_BACK % 1, ASSIGNED)]
     lost.append(UNASSIGNED.format(user="ann", cb="{cb}").replace("CODE-1", "LOST-1") % 2)
     await assert_skipped(still, *(event(seq, decided) for seq, decided in enumerate(lost, 1)), why=["code_missing"] * 4)
 
@@ -123,10 +123,10 @@ async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     ("is_assigned", "decided", "why"),
     [
         (False, "nonsense", "unreadable"),
-        (False, "R 1 1 CODE-1 ann A-1 - USD 2 None 1800000000000 1 {cb} {ob} 1 {ub}", "unreadable"),
+        (False, redeemed_text().replace(" 2 0 ", " 2 None "), "unreadable"),
         (False, ASSIGNED.replace("1800000000000", "None"), "unreadable"),
         (False, UNASSIGNED.replace("180000000000%d", "None").replace("{user}", "ann"), "not_assigned"),
-        (False, REDEEMED.replace(" 1 CODE", " 2 CODE") % 1, "other_book"),
+        (False, redeemed_text(book=2), "other_book"),
         (False, UNASSIGNED.replace("{user}", "ann") % 1, "not_assigned"),
         (False, ROLLED_BACK % 1, "not_standing"),
         (False, ROLLED_BACK % 0, "not_standing"),
@@ -152,7 +152,7 @@ async def test_what_cant_be_applied_changes_nothing(
 async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | None, counts: str, restore: int) -> None:
     """Where a user has used nothing of the book, or nothing of it stands, nothing is given back."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
-    await redone(still, event(1, ASSIGNED), event(2, REDEEMED % (uses or 0)))
+    await redone(still, event(1, ASSIGNED), event(2, redeemed_text(max_uses=uses or 0)))
     bucket = f"{still.caller.prefix}o:{key_names.bucket('ann')}"
     await still.link.call("HDEL", bucket, "1/ann")
     if counts:
@@ -164,7 +164,7 @@ async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | Non
 async def test_a_rollback_of_a_coupon_without_uses_is_not_applied(still: Shop, uses: int | None) -> None:
     """Where the coupon's record counts no use, it gets none back; one that can't be read is in its own event's way."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
-    await redone(still, event(1, ASSIGNED), event(2, REDEEMED % (uses or 0)))
+    await redone(still, event(1, ASSIGNED), event(2, redeemed_text(max_uses=uses or 0)))
     name = key_names.coupon(still.caller.prefix, "CODE-1")
     stored = await still.link.call("GET", name)
     record = parse_coupon_record(stored)
@@ -183,14 +183,14 @@ async def test_an_event_of_a_book_that_isnt_there_is_left_out(still: Shop, setti
     stored = await still.link.call("GETDEL", name)
     if settings:
         await still.link.call("SET", name, settings)
-    await assert_skipped(still, event(1, ASSIGNED), event(2, REDEEMED % 1), why=["book_missing"] * 2)
+    await assert_skipped(still, event(1, ASSIGNED), event(2, redeemed_text()), why=["book_missing"] * 2)
     await still.link.call("SET", name, stored)
 
 
 async def test_an_assignment_of_a_coupon_that_is_used_up_holds_nothing(still: Shop) -> None:
     """As where the rollback between them could not be applied."""
     await still.book("CODE-1")
-    await redone(still, event(1, REDEEMED % 1), event(2, ASSIGNED))
+    await redone(still, event(1, redeemed_text()), event(2, ASSIGNED))
     assert (await still.coupon("CODE-1"))[1]["userId"] == "ann"
     assert await still.held("ann") == 0
 
@@ -200,7 +200,7 @@ async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> Non
     await still.book("CODE-1", "CODE-2")
     await still.gate("closed")
     lost = event(1, ROLLED_BACK % 1)[1]
-    sold = event(2, REDEEMED.replace("CODE-1", "CODE-2").replace("{cb}", str(key_names.bucket("CODE-2"))) % 1)[1]
+    sold = event(2, redeemed_text(code="CODE-2"))[1]
     args = [lost, "7-0", "None-None None 5", sold, "7-1", "", lost.replace("CODE-1", "CODE-2"), "7-2", ""]
     args[6] = args[6].replace(f" {key_names.bucket('CODE-1')} ", f" {key_names.bucket('CODE-2')} ")
     await still.link.call("XADD", key_names.outbox(0), "7-1", "d", sold, "r", "{}")
@@ -217,8 +217,8 @@ async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> Non
     [
         ([], f"{ASSIGNED} A-1 {{ob}}", f"g:{key_names.bucket('A-1')}"),
         ([ASSIGNED], UNASSIGNED.replace("{user}", "ann") % 1, "u:ann"),
-        ([], REDEEMED % 1, f"o:{key_names.bucket('A-1')}"),
-        ([ASSIGNED, REDEEMED % 1], ROLLED_BACK % 1, f"o:{key_names.bucket('A-1')}"),
+        ([], redeemed_text(), f"o:{key_names.bucket('A-1')}"),
+        ([ASSIGNED, redeemed_text()], ROLLED_BACK % 1, f"o:{key_names.bucket('A-1')}"),
     ],
 )
 async def test_an_error_of_redis_is_one_events(
@@ -332,7 +332,7 @@ async def test_the_largest_discounts_are_summed_to_the_digit(
     await still.book("CODE-1", max_redemptions_per_code=None)
     counters = f"{still.caller.prefix}n:1"
     await still.link.call("HSET", counters, "discount", counted)
-    largest = REDEEMED.replace(" 2 0 ", " 2 999999999999999 ") % 0
+    largest = redeemed_text(discount_e4=999_999_999_999_999, max_uses=0)
     assert await redone(still, *(event(seq, largest.replace(" A-1 ", f" A-{seq} ")) for seq in range(1, 21))) == []
     assert await still.link.call("HGET", counters, "discount") == becomes
     assert await still.link.call("HGET", counters, "redemptions") == "20"

@@ -7,8 +7,8 @@ import pytest
 
 from service.domain.times import from_ms
 from service.formats.event_id import parse_event_id
-from service.formats.events import Redeemed, redemption_id
-from service.formats.key_names import bucket
+from service.formats.events import Redeemed
+from service.formats.redemption_id import redemption_id
 from service.operations import table
 from tests import kinds
 from tests.cases import MISSING, TOKENS, USES, VALUES, posts
@@ -16,6 +16,7 @@ from tests.described import ITEM, LINE, ORDER, Ask, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
+from tests.redemptions import redeemed_text
 
 
 async def _ask_redeem(still: Shop) -> Ask:
@@ -76,8 +77,7 @@ async def test_a_redemption_answers_with_all_of_the_request(still: Shop, uses: i
         "durability": "accepted",
     }
     event = await still.last_event()
-    buckets, user = f"{bucket('CODE-1')} {bucket('A-1')}", bucket("ann")
-    assert event["d"] == f"R 1 1 CODE-1 ann A-1 999000 USD 2 0 {NOW_MS} 1 {buckets} {uses or 0} {user}"
+    assert event["d"] == redeemed_text(value_e4=999_000, at_ms=NOW_MS, max_uses=uses or 0)
     entry_id, _ = (await still.events())[-1]
     assert own_id == redemption_id(*parse_event_id(entry_id), NOW_MS)
     assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests", "metadata": {"till": [1, None, "ä b"]}}

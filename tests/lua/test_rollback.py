@@ -8,7 +8,8 @@ from uuid_utils import uuid7
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.event_id import parse_event_id
-from service.formats.events import RequestPart, RolledBack, redemption_id
+from service.formats.events import RequestPart, RolledBack
+from service.formats.redemption_id import redemption_id
 from service.operations import table
 from tests import kinds
 from tests.cases import FAR, NOBODYS, Case, posts

@@ -7,11 +7,12 @@ import pytest
 
 from service.access.caller import Caller
 from service.domain.field_types import quote_field, quote_id
-from service.formats.events import redemption_id
-from service.formats.redemption_record import parse_record
+from service.formats.events import parse_record
+from service.formats.redemption_id import redemption_id
 from service.operations.base import Call, encode
 from service.operations.lock import LOCK, Lock
 from service.operations.redemption_view import DurableRedemption, Redemption, compute_final_amount, redemption_json
+from tests.redemptions import redemption_record
 
 _BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 _CALLER = Caller(UUID(int=1), 1, UUID(int=1), 0, "live", frozenset(["checkout"]))
@@ -19,8 +20,9 @@ _ID_CHARACTERS = "".join(chr(code) for code in range(33, 127) if chr(code) not i
 
 
 def _record(user: str = "u", order: str = "o", value: str = "599000", kept: str = "{}") -> str:
-    head = f"1-7 R 1 1 ABCD {user} {order} {value} USD 2 119800"
-    return f"{head} 1795189957123 0 5 6 1 7 {kept}"
+    return redemption_record(
+        code="ABCD", user=user, order=order, value_e4=value, discount_e4="119800", at_ms="1795189957123", request=kept
+    )
 
 
 @pytest.mark.parametrize("user", ["u", "%-", '"', 'a"b"', _ID_CHARACTERS])

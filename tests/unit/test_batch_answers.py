@@ -14,6 +14,7 @@ from service.formats.batch_answers import (
     read_batch,
     reply_of,
 )
+from tests.redemptions import redemption_record
 
 BOOK = "0193b1f0-0000-7000-8000-000000000001"
 ids = some.sampled_from(["20", "-", "%-", "@1-2", "a@b", "+3", "B", "x" * 100, "ann", "R", "=1"])
@@ -22,7 +23,7 @@ events = some.builds(lambda epoch, seq: f"{epoch}-{seq}", some.integers(1, 3), s
 
 
 def record(event: str, user: str, order: str) -> str:
-    return f'{event} R 1 2 CODE {user} {order} 1000 USD 2 200 1700000000000 1 7 8 1 9 {{"ip":"1.2.3.4"}}'
+    return redemption_record(event=event, user=user, order=order, at_ms="1700000000000", request='{"ip":"1.2.3.4"}')
 
 
 def view(code: str, owner: str, holder: str, last: str, user: str, order: str) -> str:

@@ -21,10 +21,8 @@ from service.formats.events import (
     entry_digest,
     is_same_event,
     parse,
-    read_redemption_id,
-    redemption_id,
-    redemption_id_of,
 )
+from service.formats.redemption_id import read_redemption_id, redemption_id, redemption_id_of
 
 ID = "0193e0a4-7b4c-7c1e-9a43-0123456789ab"
 R = b"R 12 3 CODE-1 user o1 1250000 USD 2 250000 1794991234567 1 5 6 1 77"

@@ -22,8 +22,8 @@ from service.formats.events import (
     moment,
     parse,
     read_redemption,
-    redemption_id,
 )
+from service.formats.redemption_id import redemption_id
 from service.record.pool import Connection, Database, error_name
 from service.record.queries import query
 
@@ -274,27 +274,26 @@ class _Batch:
         )
 
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
-        words, request, answer = read_redemption(d, r, kept)
-        w, b, code, user, order, value, currency, digits, discount, at, slot, max_uses, gift_book, gift = words
-        at, at_ms = _time(at), at
-        own_id = redemption_id(self._epoch, seq, int(at_ms))
-        user, order = decode_id(user), _NULL if order == "-" else decode_id(order)
+        redeemed, request, answer = read_redemption(d, r, kept)
+        w, code, value, currency = redeemed.workspace, redeemed.code, redeemed.value_e4, redeemed.currency
+        at, own_id = _time(redeemed.at_ms), redemption_id(self._epoch, seq, int(redeemed.at_ms))
+        user, order = decode_id(redeemed.user), _NULL if redeemed.order == "-" else decode_id(redeemed.order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
         self._redemptions.append(
-            f"{self._head}{seq}\t{w}\t{b}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
-            f"{digits}\t{discount}e-4\t{at}\t{slot}\t{max_uses}\t"
+            f"{redeemed.digits}\t{redeemed.discount_e4}e-4\t{at}\t{redeemed.slot}\t{redeemed.max_uses}\t"
             f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
         )
         if order is not _NULL:
-            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{slot}\n")
-        if max_uses == "1":
+            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{redeemed.slot}\n")
+        if redeemed.max_uses == "1":
             self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
-        if gift:
-            self._assign(seq, int(w), gift, gift_book, user, at, f"{ip or _NULL}\t{ua or _NULL}", order)
+        if gift := redeemed.gift_code:
+            self._assign(seq, int(w), gift, redeemed.gift_book, user, at, f"{ip or _NULL}\t{ua or _NULL}", order)
         if answer is not None:
             self._keep(seq, w, at, request, answer)
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from service.domain.field_types import decode_id
 from service.formats.event_id import EventId, parse_event_id
-from service.formats.events import Fact, Redeemed, read_redemption_id
-from service.formats.redemption_record import record_text
+from service.formats.events import Fact, Redeemed, record_text
+from service.formats.redemption_id import read_redemption_id
 from service.record.config.detached_months import check_code, check_redemption
 from service.record.config.retirements import bring_back, retired_state
 from service.record.facts.fact_reader import fact_of

@@ -12,6 +12,7 @@ from service.operations import assign, coupon_view, redeem, rollback
 from service.worker import restorer, unappliable_events
 from service.worker.unappliable_events import TooManyFailed
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
+from tests.redemptions import redeemed_text
 
 
 async def redeem_into_quarantine(place: Place, code: str, order: str) -> None:
@@ -56,7 +57,7 @@ async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Plac
 
 async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> None:
     """All codes of a quarantined event are blocked; an unreadable event blocks none."""
-    event = "R 1 1 CODE-50 ann o50 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
+    event = redeemed_text(code="CODE-50", order="o50", gift="FEW-3")
     insert = "INSERT INTO quarantine VALUES (0, 1, $1, $2, 'test', $3, '{}')"
     await place.pool.execute(insert, 900, "refused", event.encode())
     for seq, garbage in enumerate(

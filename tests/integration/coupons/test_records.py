@@ -1,7 +1,8 @@
 """Redemption facts for scripts, of redemptions of which Redis has the event alone."""
 
 from service.formats.event_id import EventId
-from service.formats.events import encode_event, redemption_id
+from service.formats.events import encode_event
+from service.formats.redemption_id import redemption_id
 from service.record.facts.quarantine import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.redemption_records import records_of
 from tests.integration.recording.record_fixtures import EVENT_MS, Record, redeemed

@@ -9,6 +9,7 @@ from service.record.facts import recorded_wait
 from service.record.facts.recorded_wait import AnswerScope, Recorded
 from service.record.partitions.partition_rows import begin_epoch, enter_epoch
 from tests.integration.recording.record_fixtures import Record, assigned
+from tests.redemptions import redeemed_text
 from tests.waiting import PATIENCE_S, wait_until
 
 LONG_MS = round(PATIENCE_S * 1000)
@@ -66,7 +67,7 @@ async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch)
 
 
 _INSERT = "INSERT INTO quarantine VALUES (0, $1, $2, $3, 'test', $4, '{}')"
-_SOLD = b"R 1 2 CODE-1 ann A-1 - USD 2 0 1800000000000 1 5 6 1 7 3 GIFT-1 8"
+_SOLD = redeemed_text(book=2, gift="GIFT-1").encode()
 
 
 @pytest.mark.parametrize(

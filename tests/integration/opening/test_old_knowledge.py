@@ -15,7 +15,7 @@ from service.api import configuration_writes
 from service.api.context import Context
 from service.api.durability import is_recorded
 from service.domain.errors import Refusal
-from service.formats.events import event_of_redemption
+from service.formats.redemption_id import event_of_redemption
 from service.hot import decider
 from service.hot.fencing import FRESH_S, Nonce, parse_nonce
 from service.hot.projection import RedisProjector

@@ -9,14 +9,15 @@ import asyncpg
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from service.domain.field_types import decode_field
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT
 from service.formats.events import encode_event, entry_digest
-from service.formats.key_names import bucket
 from service.hot.outbox import Outbox
 from service.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
 from service.worker.write_behind import Flusher
 from tests.integration.recording.record_fixtures import read_facts, take_partition
+from tests.redemptions import redeemed_text
 from tests.waiting import elapse, running, wait_until
 
 OUTBOX = key_names.outbox(0)
@@ -65,10 +66,10 @@ class Shop:
 
 def redeemed(code: str, order: str = "-", discount_e4: int = 250_000) -> str:
     """Format the event of a redemption of a code with one use."""
-    return (
-        f"R 1 2 {code} user {order} 1000000 USD 2 {discount_e4} 1794991234567 {int(order != '-')} "
-        f"{bucket(code)} {bucket(order)} 1 {bucket('user')}"
-    )
+    return redeemed_text(
+        book=2, code=code, user="user", order=decode_field(order), value_e4=1_000_000, discount_e4=discount_e4,
+        at_ms=1_794_991_234_567, slot=int(order != "-"),
+    )  # fmt: skip
 
 
 @pytest_asyncio.fixture
