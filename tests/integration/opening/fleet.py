@@ -73,7 +73,7 @@ class Fleet:
     ) -> None:
         self.pool, self.partitions, self._database_url = pool, partitions, database_url
         self._number = codes
-        self.settings = Settings(redis_url=valkey_url, database_url=database_url, partitions=partitions)
+        self.settings = Settings(redis_url=valkey_url, database_url=database_url)
         self.workers: dict[str, Worker] = {}
         self.link = make_links(valkey_url, "tests")
         self.decider = Decider(self.link)
