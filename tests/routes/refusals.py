@@ -151,7 +151,7 @@ MISTAKES = (
     _said("malformed", f"POST {_UPLOAD}", "the file is an Excel workbook or a ZIP archive; save it as CSV in UTF-8.",
           b"PK\x03\x04x", kind="text/csv"),
     _said("malformed", f"POST {_UPLOAD}", "is not valid JSON in UTF-8: the body is compressed with gzip.",
-          gzip.compress(b"code\n")),
+          gzip.compress(b"code\n", mtime=0)),
     _said("malformed", f"POST {_REDEEM}", "valid JSON in UTF-8: trailing comma", b'{"userId": "ann",}'),
     _said("malformed", f"POST {_REDEEM}", "userId: is required", {"orderId": "A-1"}),
     _said("malformed", f"POST {_REDEEM}", "user_id: is not a field", {"user_id": "ann"}),
