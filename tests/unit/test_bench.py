@@ -1,7 +1,5 @@
 """How the bench computes its rows, and what ends it; tests/integration/commands/test_bench.py runs it."""
 
-import sys
-
 import msgspec
 import pytest
 
@@ -31,21 +29,6 @@ def test_a_row_has_cpu_for_each_request_and_each_redemption() -> None:
     assert row.redemption_bytes == {"redis": 150, "wal": 1_000}
 
 
-@pytest.mark.parametrize(
-    ("configured", "named"),
-    [
-        ("'--enable-shared' '--enable-optimizations' '--with-lto=full'", "--enable-optimizations --with-lto"),
-        ("'--with-lto'", "--with-lto"),
-        (None, "neither --enable-optimizations nor --with-lto"),
-    ],
-)
-def test_the_interpreter_is_named(configured: str | None, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures name the interpreter, its version, and whether it was configured for PGO and LTO."""
-    monkeypatch.setattr(figures.sysconfig, "get_config_var", {"CONFIG_ARGS": configured}.get)
-    version = ".".join(map(str, sys.version_info[:3]))
-    assert figures.interpreter() == f"CPython {version} configured with {named}"
-
-
 def test_a_wrong_sale_ends_the_bench() -> None:
     """An opening that sells one code too many, or any unexpected answer, ends the bench; a good one is a row."""
     on = Bench(table.QUICK)
@@ -66,11 +49,3 @@ def test_bad_options_are_refused(words: str, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         bench.main(words.split())
     assert "error: argument" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("part", bench.PARTS)
-def test_each_part_has_a_help(part: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each part can be imported and prints its options."""
-    with pytest.raises(SystemExit, match="0"):
-        bench.main([part, "--help"])
-    assert f"usage: python -m loadtests.bench {part}" in capsys.readouterr().out

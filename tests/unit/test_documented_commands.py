@@ -176,13 +176,7 @@ def known_options() -> frozenset[str]:
                 yield from walk(one)
 
     parts = (options_of("loadtests.bench", part) for part in PARTS)
-    modules = {
-        *DRILLS.values(),
-        *MODULES.values(),
-        "loadtests.scale",
-        "tests.schemathesis.run",
-    }
-    return frozenset({"--help", *walk(main)}).union(*parts, *map(options_of, modules - {"loadtests.bench"}))
+    return frozenset({"--help", *walk(main)}).union(*parts, *map(options_of, PROGRAMS - {"loadtests.bench"}))
 
 
 @EVERY
@@ -190,26 +184,6 @@ def test_named_options_exist(document: Path) -> None:
     """Each option that a document names alone is an option of a program of this tree."""
     spans = (words for words in commands(document.read_text("utf-8")) if words and is_option(words[0]))
     assert [words for words in spans if words[0].partition("=")[0] not in known_options() | FOREIGN] == []
-
-
-@EVERY
-def test_named_settings_exist(document: Path) -> None:
-    """Each variable of the environment in a document is a setting, or one that a file for tests or deployment reads."""
-    settings = {f"SCRIP_{name.upper()}" for name in Settings.model_fields}
-    named = set(re.findall(r"\bSCRIP_[A-Z][A-Z_]*[A-Z]\b", document.read_text("utf-8")))
-    assert {name for name in named - settings if name not in _other_variables()} == set()
-
-
-@cache
-def _other_variables() -> frozenset[str]:
-    sources = [
-        ROOT / "Makefile",
-        ROOT / "compose.yaml",
-        *(ROOT / "deploy").rglob("*.*"),
-        *(ROOT / "tests").rglob("*.py"),
-    ]
-    texts = (path.read_text("utf-8") for path in sources if path.is_file())
-    return frozenset(name for text in texts for name in re.findall(r"\bSCRIP_[A-Z_]+\b", text))
 
 
 @EVERY

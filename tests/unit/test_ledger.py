@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from loadtests.ledger import Entry, Ledger, read_entries
-from loadtests.plan import Book
 from loadtests.watch import GROWTH_MIB, growth
 from loadtests.wire import Answer, Ask
 
@@ -44,12 +43,8 @@ def test_what_answers_say_is_entered() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"\xff", b"[]", b""])
 def test_what_is_no_answer_of_ours_is_never_taken_for_one(body: bytes) -> None:
-    """A page of a proxy is a refusal that nobody wants, whatever its status."""
+    """A page of a proxy is a refusal that nobody wants, whatever its status; so is a refusal without a code."""
     assert answered(200, body).refusal == answered(502, body).refusal == "unreadable"
-
-
-def test_a_refusal_without_a_code_is_none_that_anybody_wants() -> None:
-    """It has a name, for a success is what has none."""
     assert answered(404, b"{}").refusal == "nameless"
 
 
@@ -118,12 +113,6 @@ async def test_an_answer_that_nobody_expects_is_marked() -> None:
     assert [one.wanted for one in await asked([(409, "coupon_redeemed")])] == [True]
     assert [one.wanted for one in await asked([(409, "coupon_locked")])] == [False]
     assert [one.wanted for one in await asked([(200, "")])] == [False]
-
-
-def test_codes_are_numbered_round() -> None:
-    """A book's codes begin anew after the last."""
-    book = Book("b", "held", "L-HELD", 3)
-    assert [book.code(number) for number in (0, 2, 3)] == ["L-HELD-0", "L-HELD-2", "L-HELD-0"]
 
 
 def test_only_what_should_not_grow_is_said_to() -> None:

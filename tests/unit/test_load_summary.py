@@ -1,20 +1,14 @@
-"""What `make load` shows while it runs and at its end."""
+"""What `make load` shows at its end."""
 
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
-from loadtests import progress
 from loadtests.judge import Judgement
 from loadtests.ledger import Entry
-from loadtests.plan import Plan
-from loadtests.progress import Progress
 from loadtests.summary import Spent, describe
 from loadtests.tally import LedgerReader, Tally, describe_ms, read_tally, round_up
-
-_PLAN = Plan("steady", "", 50, 10.0, 60, 1000, 1.0, 1, "mark")
 
 
 def _line(buyer: str = "Buyer", took_ms: float = 1.0, **fields: Any) -> bytes:
@@ -61,22 +55,6 @@ def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:
         _write(tmp_path, data)
         assert reader.read().requests == requests
     reader.close()
-
-
-def test_the_progress_is_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A line has the requests, percentiles and errors; there is none before the first answer."""
-    monkeypatch.setattr(progress, "EVERY_S", 0)
-    with Progress(_PLAN, tmp_path) as shown:
-        shown.update()
-        assert capsys.readouterr().err == ""
-        _write(tmp_path, _line(took_ms=4, status=201) * 3 + _FAILED)
-        shown.update()
-    line = capsys.readouterr().err
-    for text in ("7 requests", "p50 4 ms", "2 × 503 recovering", "1 × no answer: ConnectionResetError"):
-        assert text in line
-    assert shown.describe(Tally(), 5, 65).startswith("1:05 of 1:00  |  7 requests  |  0 a second")
 
 
 def test_the_summary_ends_with_the_report(tmp_path: Path) -> None:

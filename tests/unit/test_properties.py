@@ -147,10 +147,9 @@ def test_encoded_users_are_distinct() -> None:
         assert decode_field(encode_field(user)) == user
 
 
-@pytest.mark.parametrize("place", ["first", "last"] if EXAMPLES > 1000 else ["middle"])
-def test_every_code_point(place: str) -> None:
-    """Of all code points there are, in each place of a code, 64 are taken: A to Z, a to z, digits, `-` and `_`."""
-    frame = {"first": "{}ABC", "middle": "AB{}C", "last": "ABC{}"}[place]
+@pytest.mark.parametrize("frame", ["{}ABC", "AB{}C", "ABC{}"])
+def test_every_code_point(frame: str) -> None:
+    """Of all code points, in each place of a code, 64 are taken: A to Z, a to z, digits, `-` and `_`."""
     taken = {chr(point) for point in range(0x110000) if canonicalize_code(frame.format(chr(point))) is not None}
     assert taken == set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
     assert {canonicalize_code(frame.format(point)) for point in taken} == {

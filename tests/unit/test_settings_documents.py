@@ -16,7 +16,7 @@ OF_COMPOSE = OF_MIGRATE | {"POSTGRES_PASSWORD"}
 OF_TESTS = {"SCRIP_TEST_PARTITIONS", "SCRIP_LOAD_TOKEN"}
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "compose.yaml", ".env.example", "docs/**/*.md", "deploy/**/*")
+    for pattern in ("*.md", ".github/**/*.md", "compose.yaml", ".env.example", "docs/**/*.md", "deploy/**/*")
     for path in ROOT.glob(pattern)
     if path.is_file()
 )

@@ -1,6 +1,5 @@
 """Codes, ids, text and metadata: exactly what the contract accepts."""
 
-import string
 from typing import Annotated
 from uuid import uuid4
 
@@ -20,16 +19,8 @@ from service.domain.field_types import (
 from service.domain.uuids import parse_uuid
 from service.formats import key_names
 
-CODE_CHARACTERS = set(string.ascii_letters + string.digits + "-_")
 ID_CHARACTERS = {chr(n) for n in range(33, 127)} - set("/\\?#%")
 SOME = [chr(n) for n in range(256)] + ["ſ", "K", "ß", "İ", "４", "٤", "\u200b", "\u2028", "\ud800", "😀"]
-
-
-def test_codes_have_these_characters() -> None:
-    """A code has ASCII letters, digits, - and _ at every position, and no letter that folds to one of them."""
-    for character in SOME:
-        for text in (f"{character}ABC", f"AB{character}C", f"ABC{character}"):
-            assert (canonicalize_code(text) is not None) == (character in CODE_CHARACTERS), ascii(text)
 
 
 def test_codes_have_4_to_64_characters() -> None:
