@@ -60,7 +60,9 @@ def _free(buy: int, get: int, items: Sequence[dict[str, Any]]) -> Decimal:
     """buyXGetY: within each sku, for every buy + get units get are free, the cheapest of all of them."""
     amount = Decimal(0)
     for sku in {item["sku"] for item in items}:
-        mine = [item for item in items if item["sku"] == sku]
-        prices = sorted(Decimal(item["unitPrice"]) for item in mine for _ in range(item["quantity"]))
-        amount += sum(prices[: len(prices) // (buy + get) * get])
+        mine = sorted((Decimal(item["unitPrice"]), item["quantity"]) for item in items if item["sku"] == sku)
+        free = sum(quantity for _, quantity in mine) // (buy + get) * get
+        for price, quantity in mine:
+            amount += min(free, quantity) * price
+            free -= min(free, quantity)
     return amount

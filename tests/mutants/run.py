@@ -23,7 +23,7 @@ from tests.mutants.written import Written, written
 
 ROOT = Path(__file__).parents[2]
 _WRITTEN = "written"
-_READ = ("lua", "service", "tests/lua", "tests/harness", "loadtests/worst", "tests/mutants/syntax.py")
+_READ = ("lua", "service", "tests/lua", "tests/harness", "tests/model", "loadtests/worst", "tests/mutants/syntax.py")
 
 
 def record_path() -> Path:

@@ -4,7 +4,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any
 
 import lupa.lua51
@@ -19,6 +19,7 @@ from service.formats.stored_settings import _terms
 from service.hot import scripts
 from service.operations.order_fields import Item, order_amounts
 from service.operations.redeem import RedeemRequest
+from tests.model import amounts
 
 CASES = int(os.environ.get("SCRIP_MONEY_CASES", "60000"))
 MOST_E4 = int(LIMIT) * 10_000 - 1
@@ -45,36 +46,8 @@ def discount_of():
 
 def expected(discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:
     """The discount by decimals, in e4."""
-    kind, value = discount.type, discount.value_e4
-    if kind == "tiered":
-        reached = [tier for tier in discount.tiers if tier.from_e4 <= order]
-        if not reached:
-            return 0
-        kind, value = reached[-1].type, reached[-1].value_e4
-    match kind:
-        case "percentage":
-            amount = Decimal(order) * Decimal(value) / 1_000_000
-        case "fixed":
-            amount = Decimal(value)
-        case _:
-            amount = Decimal(free_by_lines(discount.buy, discount.get, lines))
-    if discount.max_amount_e4 is not None:
-        amount = min(amount, Decimal(discount.max_amount_e4))
-    unit = Decimal(10) ** (4 - digits)
-    rounded = (amount / unit).quantize(Decimal(1), ROUND_HALF_EVEN) * unit
-    return int(min(rounded, Decimal(order)))
-
-
-def free_by_lines(buy: int, get: int, lines: Sequence[Line]) -> int:
-    """What is free, line by line in integers of any size."""
-    total = 0
-    for sku in {line[0] for line in lines}:
-        mine = sorted((price, units) for name, units, price in lines if name == sku)
-        free = sum(units for _, units in mine) // (buy + get) * get
-        for price, units in mine:
-            total += min(free, units) * price
-            free -= min(free, units)
-    return total
+    items = [{"sku": sku, "quantity": count, "unitPrice": amounts.units(price)} for sku, count, price in lines]
+    return int(amounts.discount(discount, amounts.units(order), items, digits) * 10_000)
 
 
 def free_by_units(buy: int, get: int, lines: Sequence[Line]) -> int:
@@ -167,9 +140,9 @@ def test_free_units_are_counted_one_by_one(discount_of) -> None:
     for _ in range(3000):
         buy, get = pick.randint(1, 4), pick.randint(1, 4)
         lines = [(pick.choice("ab"), pick.randint(1, 12), pick.randint(0, 5) * 100) for _ in range(pick.randint(0, 6))]
-        discount, free = plain("buyXGetY", buy=buy, get=get), free_by_units(buy, get, lines)
-        assert free == free_by_lines(buy, get, lines)
-        assert run_script(discount_of, discount, MOST_E4 // 100 * 100, 2, lines) == free, (buy, get, lines)
+        discount, free, most = plain("buyXGetY", buy=buy, get=get), free_by_units(buy, get, lines), MOST_E4 // 100 * 100
+        assert expected(discount, most, 2, lines) == free
+        assert run_script(discount_of, discount, most, 2, lines) == free, (buy, get, lines)
 
 
 @pytest.mark.parametrize(
