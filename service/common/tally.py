@@ -51,7 +51,7 @@ class Tally:
 
     def living(self) -> list[memoryview]:
         """The blocks of processes that live."""
-        return [block for block in self.blocks if block[PID] and _is_alive(block[PID])]
+        return [block for block in self.blocks if block[PID] and is_alive(block[PID])]
 
 
 def _attach(blocks: int, duplicate: Any) -> Tally:
@@ -69,9 +69,12 @@ def _open_memory(size_bytes: int) -> int:
     return fd
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:
+        pass
     return True

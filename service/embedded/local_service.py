@@ -20,6 +20,7 @@ import structlog
 from service.common import logs
 from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
+from service.common.tally import is_alive
 from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
@@ -247,7 +248,7 @@ async def _take_lock(descriptor: int, folder: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            if _is_alive(holder):
+            if holder.isdigit() and is_alive(int(holder)):
                 raise StartError(
                     f"{folder} is in use by another `scrip run` (pid {holder}): "
                     "stop that one, or set another SCRIP_DATA_DIR and SCRIP_PORT."
@@ -261,18 +262,6 @@ async def _take_lock(descriptor: int, folder: Path) -> None:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             return
-
-
-def _is_alive(pid: str) -> bool:
-    if not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _check_port(settings: Settings) -> None:
