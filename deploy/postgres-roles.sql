@@ -21,7 +21,7 @@ GRANT INSERT, UPDATE ON books, codes, users, erasures TO scrip_api;
 GRANT INSERT ON keys, jobs, job_users TO scrip_api;
 GRANT UPDATE (status, finished_at) ON jobs TO scrip_api;
 GRANT UPDATE (ordered, failure) ON quarantine TO scrip_api;
-GRANT UPDATE (revoked_at, expires_at, last_used_at) ON keys TO scrip_api;
+GRANT UPDATE (revoked_at, expires_at, last_used_at, limits) ON keys TO scrip_api;
 GRANT UPDATE ON workspaces, config_versions, keys_version TO scrip_api;
 GRANT DELETE ON users TO scrip_api;
 GRANT INSERT, DELETE ON sessions TO scrip_api;

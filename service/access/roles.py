@@ -22,7 +22,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "user": frozenset("validateCode runBatch getUser listUserCoupons listUserRedemptions".split()),
     "operate": frozenset(
         (
-            "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
+            "listKeys createKey rotateKey patchKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
             "startReconcile listQuarantine resolveQuarantined getJob "
             "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
             "listDeliveries getDelivery redeliver listAudit exportAudit"

@@ -74,3 +74,10 @@ UPDATE keys SET revoked_at = now() WHERE workspace = $1 AND key_id = $2 AND revo
 -- $1 key_ids uuid[]  $2 times timestamptz[]
 UPDATE keys SET last_used_at = used.at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (key_id, at)
 WHERE keys.key_id = used.key_id AND (last_used_at IS NULL OR last_used_at < used.at);
+
+-- name: update_key_limits
+-- Set a key's limits. Returns no row if there is none.
+-- $1 workspace int  $2 key_id uuid  $3 limits jsonb
+UPDATE keys SET limits = $3
+WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+RETURNING key_id, name, prefix, scopes, created_at, expires_at, last_used_at, limits, position;

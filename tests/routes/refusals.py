@@ -44,6 +44,7 @@ OTHERS = (
         ("POST", "/test", {}), ("GET", "/deliveries", None),
         ("GET", f"/deliveries/{NOBODYS}", None), ("POST", f"/deliveries/{NOBODYS}/redeliver", {}))),
     *(Case("not_found", "POST", f"/v1/keys/{name}/rotate", {}) for name in (NOBODYS, "x")),
+    *(Case("not_found", "PATCH", f"/v1/keys/{name}", {"limits": None}) for name in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/users/a%20b{rest}", body) for method, rest, body in (
         ("GET", "", None), ("GET", "/coupons", None), ("GET", "/redemptions", None), ("PATCH", "", {"maxCoupons": 1}),
         ("DELETE", "", None))),

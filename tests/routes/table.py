@@ -178,6 +178,7 @@ ROUTES = (
            _good("name scopes", {"name": "k", "scopes": ["public"]}, name=text(1, 255), scopes=SCOPES, expiresAt=TIME,
                  limits=OBJECT)),
     _route("POST /v1/keys/{keyId}/rotate", "operate", _OVERLAP),
+    _route("PATCH /v1/keys/{keyId}", "operate", _good("", {"limits": None}, limits=OBJECT)),
     _route("DELETE /v1/keys/{keyId}", "operate", path="/v1/keys/{key2}"),
     _route("GET /v1/webhooks", "operate"),
     _route("POST /v1/webhooks", "operate", Good(LISTENS, _HOOK, "url events")),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 
 from service.api.configuration_writes import settle_keys
@@ -24,6 +24,7 @@ from service.record.config.key_rows import (
     KeyRow,
     create_key,
     generate_secret,
+    limit_key,
     page_keys,
     revoke_key,
     rotate_key,
@@ -68,6 +69,12 @@ class CreateKey(field_types.Request, kw_only=True):
         check_times(self)
         if self.expires_at is not None and self.expires_at.timestamp() <= time.time():
             raise BadField("expiresAt", "must be in the future")
+
+
+class PatchKey(field_types.Request, kw_only=True):
+    """Changes of a key."""
+
+    limits: Annotated[KeyLimits | None, msgspec.Meta(description="Replaces all limits; null means the workspace's.")]
 
 
 class Key(Answer, kw_only=True):
@@ -170,6 +177,26 @@ class Keys(Controller):
         rows = await page_keys(context.pool, caller.workspace, params.limit + 1, before)
         page = page_cursors.KEYS.make_page(rows, params.limit, lambda row: (row.position,))
         return KeyPage(items=[Key.from_row(row) for row in page.items], next_cursor=page.next_cursor)
+
+    @patch(
+        "/{keyId:str}",
+        **describe_change(
+            "patchKey",
+            "Change a key's limits",
+            "Keys",
+            body=PatchKey,
+            example={"limits": {"requestsPerMinute": 6000, "missesPerMinute": 60}},
+            answer=_EXAMPLE,
+            refusals="not_found",
+        ),
+    )
+    async def change(self, request: Request[Any, Any, Any], key_id: KeyId) -> Key:
+        """Set a key's limits. They apply in every process after this response. Scope `operate`."""
+        caller, context, _ = unpack_request(request)
+        _, payload = await read_json_body(request, PatchKey)
+        row = await limit_key(context.pool, caller.workspace, parse_id(key_id, "not_found", NO_KEY), payload.limits)
+        await settle_keys(context)
+        return Key.from_row(row)
 
     @delete("/{keyId:str}", **describe_change("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
     async def revoke(self, request: Request[Any, Any, Any], key_id: KeyId) -> None:

@@ -104,6 +104,19 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
         )  # fmt: skip
 
 
+async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits | None) -> KeyRow:
+    """Replace the key's limits. Raises Refusal `not_found`."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("bump_keys_version"))  # first: its row lock serializes changes
+        old = await connection.fetchrow(query("read_key"), workspace, key_id)
+        if old is None:
+            raise Refusal("not_found", NO_KEY)
+        record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_json(limits))
+        before = limits_from(old["limits"], KeyLimits)
+        await write_audit(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})
+        return _row_of(cast("Record", record))
+
+
 async def page_keys(database: Database, workspace: int, limit: int, before: int | None) -> list[KeyRow]:
     """Keys that are not revoked, newest first."""
     return [_row_of(record) for record in await database.fetch(query("page_keys"), workspace, before, limit)]

@@ -128,17 +128,20 @@ def test_each_of_a_batch_counts(service: Service, shop: httpx.Client) -> None:
 
 
 def test_limits_are_settings(service: Service, shop: httpx.Client) -> None:
-    """A key's limits replace the workspace's, of which a change applies to the next request; a rotation keeps them."""
-    client, own = key_of(service, shop, "checkout"), key_of(service, shop, "checkout", requestsPerMinute=7)
+    """A key's limits replace the workspace's; a change applies to the next request, and a rotation keeps them."""
+    client = key_of(service, shop, "checkout")
     key = next(item for item in ok(shop.get("/v1/keys"))["items"])["keyId"]
     try:
         limits = {"keys": {"requestsPerMinute": 50}, "books": {"lockedPercent": 40}}
         stored = ok(shop.patch("/v1/workspace", json={"limits": limits}))["limits"]
         assert stored == {"keys": _KEY | limits["keys"], "books": _BOOK | limits["books"]}
         assert client.get(f"/v1/coupons/{new_code()}").headers["RateLimit-Policy"] == '"requests";q=50;w=60'
-        assert own.get(f"/v1/coupons/{new_code()}").headers["RateLimit-Policy"] == '"requests";q=7;w=60'
+        patched = ok(shop.patch(f"/v1/keys/{key}", json={"limits": {"requestsPerMinute": 7}}))
+        assert patched["limits"]["requestsPerMinute"] == 7
+        assert client.get(f"/v1/coupons/{new_code()}").headers["RateLimit-Policy"] == '"requests";q=7;w=60'
         made = ok(shop.post(f"/v1/keys/{key}/rotate", json={"overlapSeconds": 60}), 201)
         assert made["limits"]["requestsPerMinute"] == 7
+        assert ok(shop.patch(f"/v1/keys/{key}", json={"limits": None}))["limits"] is None
     finally:
         assert ok(shop.patch("/v1/workspace", json={"limits": None}))["limits"] is None
     assert "RateLimit" not in client.get(f"/v1/coupons/{new_code()}").headers

@@ -4,7 +4,7 @@ import { at } from "./api.js";
 import { actorOf, badge, field, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
 
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
-  "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed",
+  "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed", "key.changed",
   "key.created", "key.revoked", "key.rotated", "reconcile.ordered", "session.began", "session.ended", "user.changed", "user.created",
   "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.rotated", "webhook.switchedOff", "workspace.changed",
   "workspace.created", "workspace.moved"];
