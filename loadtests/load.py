@@ -7,7 +7,6 @@ tests. What locust reports, the ledger and the judgement are kept in `loadtests/
 import argparse
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from loadtests.summary import Spent, describe
 from loadtests.tables import Tables
 from loadtests.tally import read_tally
 from loadtests.wire import Barrage
+from tests.harness.servers import free_port
 
 RESULTS = ROOT / "loadtests" / "results"
 REPORT = "report.html"
@@ -51,7 +51,7 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
     command += ["--csv", folder / "load", "--html", folder / REPORT, "--only-summary"]
     command += ["--exit-code-on-error", "0", "--stop-timeout", str(round(2 * plan.pay_s + 4 * HOLD_S + 20))]
     if plan.processes > 1:
-        port = str(_free_port())
+        port = str(free_port())
         command += ["--processes", str(plan.processes), "--master-bind-host", "127.0.0.1"]
         command += ["--master-bind-port", port, "--master-port", port]
     environment = os.environ | {FOLDER: str(folder), TOKEN: token}
@@ -74,12 +74,6 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
     cpu_s = _cpu_s(folder, plan.processes + 1 if plan.processes > 1 else 1)
     spent = Spent(time.monotonic() - began, cpu_s, plan.processes)
     return spent, watch.growth(watched.series) if plan.shape == "soak" else []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait(locust: "subprocess.Popen[bytes]", patience_s: float, progress: Progress) -> int:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Collection
 from service.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
 from tests.faults.looking import Drill
-from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
 from tests.harness.cluster import ClusterNode
 from tests.harness.running import HOME
@@ -25,7 +24,7 @@ async def primaries_killed(stage: Stage, drill: Drill, dice: random.Random) -> N
         dead = _partitions_of(stage, node, epochs)
         node.kill()
         for partition in dead:
-            await _until_reopened(stage, partition, epochs[partition])
+            await stage.until_reopened(epochs[partition], partition)
         await stage.heal()
         after = await _epochs(stage)
         assert {partition for partition in epochs if epochs[partition] != after[partition]} == dead
@@ -40,7 +39,7 @@ async def primary_lost_without_postgres(stage: Stage, drill: Drill, dice: random
     await drill.begin_fault(dice.randrange(5, 40))
     stops = dice.random() < 0.5
     node.signal(signal.SIGSTOP if stops else signal.SIGKILL)
-    await _until_reopened(stage, HOME, epoch)
+    await stage.until_reopened(epoch)
     if stops:
         node.signal(signal.SIGCONT)
     await asyncio.sleep(dice.uniform(0, 1))
@@ -54,7 +53,7 @@ async def slot_moved(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await drill.begin_fault(dice.randrange(5, 40))
         before = (await stage.row()).epoch
         await _move(stage, HOME, dice)
-        await _until_reopened(stage, HOME, before)
+        await stage.until_reopened(before)
         await drill.until_more(20)
     epochs.pop(HOME)
     assert epochs.items() <= (await _epochs(stage)).items()
@@ -75,14 +74,14 @@ async def all_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
                 async with beside.closed(dead, may_lack=2):
                     node.kill()
                     for partition in dead:
-                        await _until_reopened(stage, partition, epochs[partition])
+                        await stage.until_reopened(epochs[partition], partition)
                 await stage.heal()
             await drill.begin_fault(dice.randrange(5, 40))
             epochs = await _epochs(stage)
             moved = dice.choice([*epochs])
             async with beside.closed({moved}):
                 await _move(stage, moved, dice)
-                await _until_reopened(stage, moved, epochs[moved])
+                await stage.until_reopened(epochs[moved], moved)
             drill.closed_beside_s += beside.closed_s
     finally:
         await api.close()
@@ -135,13 +134,3 @@ def _move_keys(stage: Stage, partition: int, target: ClusterNode) -> None:
 
 async def _epochs(stage: Stage) -> dict[int, int]:
     return {row.id: row.epoch for row in await read_partitions(stage.pool)}
-
-
-async def _until_reopened(stage: Stage, partition: int, epoch: int) -> None:
-    """Another epoch than this one is open."""
-
-    async def reopened() -> bool:
-        row = (await read_partitions(stage.pool))[partition]
-        return row.epoch > epoch and row.state == "open"
-
-    await wait_until(reopened, f"a new epoch of partition {partition}")

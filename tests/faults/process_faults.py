@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Sequence
 from functools import partial
 
 import httpx
@@ -15,6 +14,7 @@ from tests.faults.beside import selling_beside
 from tests.faults.database import Database
 from tests.faults.looking import Drill
 from tests.faults.nodes import Node, wait_until
+from tests.faults.redis_faults import Fault
 from tests.faults.stage import Process, Stage
 from tests.harness.running import HOME, PARTITIONS
 
@@ -143,24 +143,21 @@ async def replies_late(stage: Stage, drill: Drill, dice: random.Random) -> None:
         front.delay_s = 0.0
 
 
-async def own_clocks_stepped(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """The APIs' and the worker's clocks are stepped, to and fro, up to an hour. Nothing goes by them."""
-    await _stepped(drill, dice, stage.processes)
+def clocks_stepped(*, with_redis: bool) -> Fault:
+    """The APIs' and the worker's clocks are stepped, to and fro, up to an hour: nothing goes by them. Perhaps Redis's,
+    too, by which locks end."""
 
+    async def inject(stage: Stage, drill: Drill, dice: random.Random) -> None:
+        clocked = [*([stage.primary] if with_redis else []), *stage.processes]
+        try:
+            for _ in range(6):
+                await drill.begin_fault(15)
+                dice.choice(clocked).clock.set(dice.choice(_HOURS_MS))
+        finally:
+            for one in clocked:
+                one.clock.set(0)
 
-async def clocks_stepped(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """As above, and Redis's, by which locks end."""
-    await _stepped(drill, dice, [stage.primary, *stage.processes])
-
-
-async def _stepped(drill: Drill, dice: random.Random, clocked: Sequence[Node | Process]) -> None:
-    try:
-        for _ in range(6):
-            await drill.begin_fault(15)
-            dice.choice(clocked).clock.set(dice.choice(_HOURS_MS))
-    finally:
-        for one in clocked:
-            one.clock.set(0)
+    return inject
 
 
 async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:

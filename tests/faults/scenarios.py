@@ -104,13 +104,15 @@ SCENARIOS: dict[str, Scenario] = {
         server_faults.postgres_away_for_a_minute, clustered=True, codes=6000, rounds=1
     ),
     "Postgres away until the service is behind": Scenario(
-        server_faults.postgres_away_until_behind, replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
+        server_faults.away_until_behind(hangs=False), replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
     ),
     "Postgres hangs until the service is behind": Scenario(
-        server_faults.postgres_hangs_until_behind, replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
+        server_faults.away_until_behind(hangs=True), replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
     ),
-    "the processes' clocks stepped": Scenario(process_faults.own_clocks_stepped, replicated=False, powered=True),
-    "clocks stepped": Scenario(process_faults.clocks_stepped, replicated=False, moves_clocks=True),
+    "the processes' clocks stepped": Scenario(
+        process_faults.clocks_stepped(with_redis=False), replicated=False, powered=True
+    ),
+    "clocks stepped": Scenario(process_faults.clocks_stepped(with_redis=True), replicated=False, moves_clocks=True),
     "promotion with a lost tail": Scenario(redis_faults.promoted, may_lose=ANSWERED),
     "promotion with a lost tail, clocks stepped": Scenario(
         redis_faults.promoted_by_other_clocks, may_lose=ANSWERED, moves_clocks=True, rounds=30

@@ -16,6 +16,7 @@ from loadtests.ledger import now_ms
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.process_faults import KILLS
+from tests.faults.redis_faults import Fault
 from tests.faults.stage import Stage
 from tests.waiting import PATIENCE_S
 
@@ -49,16 +50,11 @@ async def postgres_cut(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is stopped while some hundred requests are served, or hangs; all is recorded once it is back."""
     await drill.begin_fault()
-    if hangs := dice.random() < 0.3:
-        stage.database.signal(signal.SIGSTOP)
-    else:
-        await stage.database.kill()
+    await _take_away(stage, hangs=dice.random() < 0.3)
     try:
         await drill.until_more(250)
     finally:
-        if hangs:
-            stage.database.signal(signal.SIGCONT)
-        await stage.database.start_again()
+        await _bring_back(stage)
 
 
 async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -80,25 +76,31 @@ async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Ra
         await stage.database.start_again()
 
 
-async def postgres_away_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Postgres is away, and buyers are served until the outbox holds as much as it may; then they get `behind`. Once
-    Postgres is back all is recorded, and decided again, by itself."""
-    await drill.begin_fault()
-    await stage.database.kill()
-    try:
-        await _until_behind(drill)
-    finally:
-        await stage.database.start_again()
+def away_until_behind(*, hangs: bool) -> Fault:
+    """Postgres is away, or keeps its connections and answers nothing. Buyers are served until the outbox holds as much
+    as it may; then they get `behind`. Once Postgres is back all is recorded, and decided again, by itself."""
+
+    async def inject(stage: Stage, drill: Drill, _: random.Random) -> None:
+        await drill.begin_fault()
+        await _take_away(stage, hangs=hangs)
+        try:
+            await _until_behind(drill)
+        finally:
+            await _bring_back(stage)
+
+    return inject
 
 
-async def postgres_hangs_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """As above, and Postgres doesn't break its connections, but answers nothing."""
-    await drill.begin_fault()
-    stage.database.signal(signal.SIGSTOP)
-    try:
-        await _until_behind(drill)
-    finally:
-        stage.database.signal(signal.SIGCONT)
+async def _take_away(stage: Stage, *, hangs: bool) -> None:
+    if hangs:
+        stage.database.signal(signal.SIGSTOP)
+    else:
+        await stage.database.kill()
+
+
+async def _bring_back(stage: Stage) -> None:
+    stage.database.signal(signal.SIGCONT)
+    await stage.database.start_again()
 
 
 async def _until_behind(drill: Drill) -> None:

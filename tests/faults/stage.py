@@ -13,6 +13,7 @@ from typing import Self
 import asyncpg
 import httpx
 
+from service.formats import key_names
 from service.hot.fencing import Fencing, parse_nonce
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import Partition, read_partition
@@ -190,10 +191,9 @@ class Stage:
         """The first one."""
         return self.workers[0]
 
-    def add_worker(self) -> Process:
+    def add_worker(self) -> None:
         """Start one more."""
         self.workers.append(self._process("worker", self._tree, self.front))
-        return self.workers[-1]
 
     def make_api(self, tree: Path | None = None, /, **env: str) -> tuple[Process, str]:
         """Start an API with settings of its own, perhaps of another tree, and return it with its address."""
@@ -220,11 +220,11 @@ class Stage:
         """APIs and workers."""
         return [*self.apis, *self.workers]
 
-    async def command(self, *words: str) -> str:
-        """Run a command of the tree, which must succeed; return what it says."""
+    async def command(self, *words: str, tree: Path | None = None) -> str:
+        """Run a command of the tree, or of another one, which must succeed; return what it says."""
         argv, pipe = (sys.executable, "-m", "service", *words), asyncio.subprocess.PIPE
         running = await asyncio.create_subprocess_exec(
-            *argv, cwd=self._tree, env=self._env_of(self.front), stdout=pipe, stderr=asyncio.subprocess.STDOUT
+            *argv, cwd=tree or self._tree, env=self._env_of(self.front), stdout=pipe, stderr=asyncio.subprocess.STDOUT
         )
         output, _ = await running.communicate()
         assert running.returncode == 0, output.decode()
@@ -290,14 +290,22 @@ class Stage:
 
         await wait_until(is_fenced, f"the fencing {fencing}")
 
-    async def until_reopened(self, epoch: int) -> None:
-        """Another epoch than this one is open."""
+    async def until_reopened(self, epoch: int, partition: int | None = None) -> None:
+        """A later epoch than this one is open in the load's partition, or in another one."""
 
         async def reopened() -> bool:
-            row = await self.row()
+            row = await (self.row() if partition is None else read_partition(self.pool, partition))
             return row.epoch > epoch and row.state == "open"
 
-        await wait_until(reopened, "a new epoch")
+        await wait_until(reopened, f"a new epoch of partition {HOME if partition is None else partition}")
+
+    async def until_trimmed(self) -> None:
+        """The outbox has nothing but its anchor."""
+
+        async def is_trimmed() -> bool:
+            return await self.primary.client.xlen(key_names.outbox(HOME)) == 1
+
+        await wait_until(is_trimmed, "an outbox without recorded events")
 
     async def kill_worker(self, wait_for_lease: bool) -> None:
         """Kill it, and start another. Its lease ends by itself in two seconds; else it is ended now."""
@@ -310,13 +318,11 @@ class Stage:
             await self.pool.execute("DELETE FROM processes WHERE kind = 'worker'")
         self.worker.start()
 
-    def start_api_beside(self, old: Process, tree: Path) -> tuple[Process, str]:
-        """Start an API of a tree that will replace another, on an address of its own."""
+    def start_beside(self, old: Process, tree: Path) -> tuple[Process, str]:
+        """Start an API or a worker of a tree that will replace another; return it, and an API's address."""
+        if old in self.workers:
+            return self._process("worker", tree, self.front), ""
         return self._start_api(tree, self.side if old is self.apis[0] else self.front)
-
-    def start_worker_beside(self, old: Process, tree: Path) -> Process:
-        """Start a worker of a tree that will replace another."""
-        return self._process("worker", tree, self.front)
 
     async def end_replaced(self, old: Process, new: Process) -> None:
         """End a process whose replacement runs."""

@@ -9,9 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import pytest_asyncio
-from redis.asyncio import Redis
 
-from service.formats import key_names
 from tests.faults.nodes import wait_until
 from tests.faults.restore_faults import KEEPS_LITTLE, SHOWS_S
 from tests.faults.rounds import run_round
@@ -58,15 +56,6 @@ class _Shop:
             return 201, response.json()["durability"]
         return response.status_code, response.json().get("code", "")
 
-    async def until_trimmed(self) -> None:
-        """Wait until the outbox has nothing but its anchor."""
-        async with Redis(port=self.stage.primary.port) as redis:
-
-            async def is_trimmed() -> bool:
-                return await redis.xlen(key_names.outbox(HOME)) == 1
-
-            await wait_until(is_trimmed, "an outbox without recorded events")
-
     async def until_reason(self, reason: str) -> None:
         async def has_reason() -> bool:
             ready = (await self.client.get(f"{self.url}/health/ready")).json()
@@ -91,7 +80,7 @@ async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop
     await stage.database.back_up()
     for code in after:
         assert await shop.redeem(code) == (201, "recorded")
-    await shop.until_trimmed()
+    await stage.until_trimmed()
     epoch = (await stage.row()).epoch
 
     began = time.monotonic()
@@ -109,7 +98,7 @@ async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop
     for code in [*before, *after]:
         assert await shop.redeem(code) == (409, "coupon_redeemed")
     assert await stage.pool.fetchval("SELECT count(*) FROM quarantine") == 0
-    await shop.until_trimmed()
+    await stage.until_trimmed()
 
     await stage.database.restore()
     await shop.until_reason("postgres_older")

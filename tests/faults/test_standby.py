@@ -11,7 +11,6 @@ import structlog
 from redis.asyncio import Redis
 
 from service.api.controllers.histories import LAG
-from service.formats import key_names
 from service.formats.coupon_state import Class
 from service.reconcile.comparison import reconcile
 from service.record.partitions import bulk_reads
@@ -261,12 +260,7 @@ async def test_a_replica_that_dies_ends_the_comparison(
 async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) -> None:
     """A primary is killed while its asynchronous standby is hundreds of redemptions behind. Redis still has them: each
     is recorded once in the promoted standby, no request fails, and Redis is not opened again."""
-    async with Redis(port=stage.primary.port) as redis:
-
-        async def is_trimmed() -> bool:
-            return await redis.xlen(key_names.outbox(HOME)) == 1
-
-        await wait_until(is_trimmed, "an outbox without what the standby has")
+    await stage.until_trimmed()
     await _promote_under_load(stage)
 
 

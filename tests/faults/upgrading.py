@@ -1,8 +1,6 @@
 """A rolling upgrade, and the way back: another version beside the one that runs, without a failed request."""
 
-import asyncio
 import random
-import sys
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -22,8 +20,7 @@ _NUMBER = Change("service/formats/number.py", f"\nNUMBER = {NUMBER}\n", f"\nNUMB
 async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Two APIs and two workers are replaced by a new version's, one after the other, and then by the old version's. All
     scripts of the new version have other digests, its number of formats is the next, and a migration of it adds a
-    column. Nothing is refused, and no
-    epoch is opened."""
+    column. Nothing is refused, and no epoch is opened."""
     while len(stage.workers) < WORKERS:
         stage.add_worker()
     epoch, unanswered = (await stage.row()).epoch, drill.ledger.unanswered.total()
@@ -52,15 +49,15 @@ async def _replace(stage: Stage, drill: Drill, dice: random.Random, tree: Path, 
         await drill.begin_fault(10)
         if old in stage.workers:
             earlier = await _workers(stage)
-            new = stage.start_worker_beside(old, tree)
+            new, _ = stage.start_beside(old, tree)
             await wait_until(lambda earlier=earlier: _has_other_workers(stage, earlier), "the new worker")
         else:
-            new, url = stage.start_api_beside(old, tree)
+            new, url = stage.start_beside(old, tree)
             if migrates and old is processes[0]:
                 await wait_until(
                     lambda url=url: _fails(url, ["scripts_missing"] * PARTITIONS), "a version that is not migrated"
                 )
-                await _migrate(stage, tree)
+                await stage.command("migrate", tree=tree)
             await wait_until(lambda url=url: _fails(url, []), "the new API's scripts")
             drill.move(stage.apis.index(old), url)
             await drill.until_more(10)
@@ -72,13 +69,6 @@ async def _fails(url: str, reasons: list[str]) -> bool:
     async with httpx.AsyncClient(timeout=5, verify=False) as client:
         report = (await client.get(f"{url}/health/ready")).json()
     return [one["reason"] for one in report["partitions"]] == reasons
-
-
-async def _migrate(stage: Stage, tree: Path) -> None:
-    command = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", "migrate"), cwd=tree, env=stage.env
-    )
-    assert await command.wait() == 0
 
 
 async def _workers(stage: Stage) -> set[UUID]:
