@@ -138,8 +138,7 @@ async def test_anothers_lock_is_seen_behind_very_many(still: Shop) -> None:
 
 
 async def test_another_users_lock_prevents_an_assign_until_it_expires(still: Shop, uses: int | None) -> None:
-    """Before the deadline a locked coupon is assigned only by name and to the lock's user; from the deadline on by name
-    and at random, though no request has touched it since."""
+    """Before its deadline a lock leaves the coupon to its user alone; from then on any assign gets it."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses)
     for code in ("CODE-1", "CODE-2", "CODE-3"):
         await still.lock(code, "ann", lockSeconds=10)
@@ -170,8 +169,7 @@ async def test_many_locks_that_expired_together_are_all_taken_back(still: Shop) 
 
 
 async def test_what_the_last_step_of_taking_back_frees_is_assigned(still: Shop) -> None:
-    """Twenty coupons under 21 locks each, in part all of their uses: one request takes back as many as it may when all
-    have expired, and gets one."""
+    """Of twenty coupons under 21 expired locks each, one request takes back as many as it may, and gets one."""
     book = await still.book(*(f"FULL-{n}" for n in range(10)), max_redemptions_per_code=21)
     await still.add(book, *(f"PART-{n}" for n in range(10)), max_redemptions=30)
     for n in range(210):

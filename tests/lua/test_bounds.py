@@ -22,8 +22,7 @@ async def swept(shop: Shop, book: int, of: str) -> int:
 
 
 async def test_an_order_at_its_bound_is_rolled_back(still: Shop) -> None:
-    """An order of 100 coupons, some of them rolled back before, gives back the rest; then it has no entry, and still is
-    known."""
+    """An order of 100 coupons gives back those that stand; then it has no entry, and still is known."""
     await still.put_workspace(coupons_per_order=100)
     codes = [f"CODE-{n:03d}" for n in range(100)]
     await still.book(*codes)
@@ -137,8 +136,7 @@ async def test_a_cap_counts_what_is_held_over_many_books(kind: str, still: Shop,
 
 
 async def test_the_locks_on_a_gift_that_is_taken_back(still: Shop) -> None:
-    """A gift without limit under more live locks than one script forgets one by one: all are lost, and the rest count
-    until their deadlines, never less."""
+    """All of a gift's 130 locks are lost; those beyond one script's bound count until their deadlines."""
     still.limits_changed = True
     gifts = await still.book("GIFT-1", max_redemptions_per_code=None, max_redemptions=500)
     assert (await still.gift(gifts, "ann", "A-1"))[0] == 201

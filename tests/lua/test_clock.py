@@ -87,8 +87,7 @@ async def test_going_back_counts_no_lock_that_was_replaced(still: Shop) -> None:
 
 
 async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
-    """A claimed key stays claimed for its minute, whatever the workspace's clock is set to. The bytes of its answer are
-    counted by the real time, too."""
+    """A claim's minute, and the hours of stored answers, go by the real time, wherever the clock is set."""
     workspace, caller = Workspace(still.decider), still.caller
     assert await workspace.claim(caller, "k", "f") is None
     await still.book("CODE-1")

@@ -112,8 +112,7 @@ async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str,
 
 
 async def test_a_changed_discount_governs_codes_that_are_there(still: Shop) -> None:
-    """From tiers to free units, to none and back: each redeem and validate is by the discount that then is. An order
-    may always name its items; only buyXGetY counts them."""
+    """Each redeem and validate is by the discount that then is; only buyXGetY counts an order's items."""
     items = items_of([("tea", 3, "8")])
     book = await still.book("CODE-1", max_redemptions_per_code=None, discount=TIERED)
     await assert_amounts(still, ("5.00", "19.00"), orderValue="24", items=items)

@@ -279,8 +279,7 @@ async def test_a_cap_and_the_last_event(still: Shop, eraser: Eraser) -> None:
 
 
 async def test_what_idempotency_keys_answer(still: Shop, eraser: Eraser) -> None:
-    """No stored answer names the user. Repeats are answered as at first: what the request itself names is the user;
-    what is read anew of a redemption is the pseudonym's; other users' and what looks alike stay."""
+    """No stored answer names the user; a repeat has the user that it names itself, else the pseudonym."""
     await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "MANY-1", max_redemptions_per_code=9)
     book = await still.book("GIFT-1", "GIFT-2")
     asked: list[tuple[Any, str, str, dict[str, Any]]] = [

@@ -57,8 +57,7 @@ async def test_a_gate_that_doesnt_fit_stops_everything(still: Shop, asks: dict[s
 
 @pytest.mark.parametrize("state", ["full", "behind"])
 async def test_a_gate_that_is_full_or_behind(still: Shop, asks: dict[str, Ask], state: str) -> None:
-    """Full stops locks and assigns alone, so that what is locked can be redeemed; behind, all that the hot path
-    records. Reads, unlock and configuration go on."""
+    """Full stops locks and assigns alone; behind, all that the hot path records. Reads and configuration go on."""
     stopped = FULL_REFUSES if state == "full" else BEHIND_REFUSES
     await still.gate(state)
     for name, ask in asks.items():
@@ -84,8 +83,7 @@ async def test_a_workspace_that_isnt_there_is_recovering(still: Shop, asks: dict
 
 @pytest.mark.parametrize("lost", ["FLUSHDB", "SCRIPT FLUSH"])
 async def test_a_server_that_lost_keys_or_scripts_is_recovering(still: Shop, asks: dict[str, Ask], lost: str) -> None:
-    """A server that was emptied keeps its scripts and answers recovering, never that something isn't found. NOSCRIPT
-    means: not the server that was verified."""
+    """A server that was emptied, or lost its scripts, answers recovering, never that something isn't found."""
     await still.link.call(*lost.split())
     await still.at(1)
     for ask in asks.values():
@@ -171,8 +169,7 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
 
 
 async def test_a_recovery_writes_how_far_it_is_and_its_end(still: Shop) -> None:
-    """The mark has the progress. At the end the mark is deleted and the layout is written. The outbox gets the
-    recovery's nonce as the epoch's second entry."""
+    """The mark has the progress; the end deletes it, writes the layout, and enters the nonce as second event."""
     names = [key_names.gate(0), key_names.mend(0), key_names.layout(0)]
     await still.gate("closed")
     before = await still.everything()

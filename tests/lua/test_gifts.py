@@ -47,8 +47,7 @@ DESCRIBED = (
 
 
 async def test_an_order_has_one_gift(still: Shop) -> None:
-    """The first request gives a free code, and its event names the order; a repeat answers with the same coupon in
-    its present state."""
+    """The first request gives a free code, and its event names the order; a repeat has the coupon as it is now."""
     book = await still.book("GIFT-1", "GIFT-2")
     status, given = await still.gift(book, "ann", "A-1")
     assert (status, given["status"], given["userId"]) == (201, "assigned", "ann")

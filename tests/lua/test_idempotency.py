@@ -81,8 +81,7 @@ async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
 
 
 async def test_stored_answers_do_not_name_the_requests_user(still: Shop) -> None:
-    """The stored entry of a lock, an assignment, a gift or a checkout does not name the user, whatever the id is; the
-    repeat does, as the first answer did."""
+    """The stored entry of a success does not name the user, whatever the id is; its repeat does."""
     for n, user in enumerate(("%-", "@1-2", "@.", "%d", "0", "a=b")):
         user_id = "-" if user == "%-" else user.replace("%", "")
         codes = [f"CODE-{n}{letter}" for letter in "ABCDEF"]
@@ -171,8 +170,7 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
 
 
 async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
-    """Once its answers take what they may, the next claim is refused, with when the first of them ends; what is known
-    is answered still, and requests of the hot path aren't asked. Hours that are over count no more."""
+    """With all bytes used a new claim is refused until the first hour ends; repeats and hot requests are not."""
     workspace, caller, hour_ms = Workspace(still.decider, 3000), still.caller, 3_600_000
     await still.put_workspace(idempotency_hours=2)
     await still.book("CODE-1")

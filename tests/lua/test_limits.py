@@ -68,8 +68,7 @@ async def test_an_extended_lock_counts_until_its_new_end(still: Shop, uses: int 
 
 @RULES
 async def test_a_limit_that_is_set_later_does_not_count_earlier_locks(still: Shop, rule: str, refusal: str) -> None:
-    """A lock from before a limit holds no use of it, and takes none that a later lock holds; its redeem is judged as if
-    it had no lock."""
+    """A lock from before a limit holds no use of it; its redeem is judged as if it had no lock."""
     book = await still.book("CODE-1", "CODE-2")
     await still.lock("CODE-1", "ann")
     await still.change(book, **{rule: 1})

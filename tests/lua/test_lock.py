@@ -109,8 +109,7 @@ async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) ->
 
 @pytest.mark.parametrize("ends_ms", [None, NOW_MS + 1_000_000])
 async def test_the_same_user_and_order_renew_their_lock(still: Shop, uses: int | None, ends_ms: int | None) -> None:
-    """A repeated lock answers 200 with the same token, extended from now and never moved back; where the book ends
-    later than was asked, as long as was asked."""
+    """A repeated lock answers 200 with the same token, extended from now and never moved back."""
     await still.book("CODE-1", max_redemptions_per_code=uses, valid_until_ms=ends_ms)
     _, first = await still.lock("CODE-1", "ann", lockSeconds=100)
     assert first["expiresAt"] == at(100_000)
@@ -220,8 +219,7 @@ async def test_unlock_always_succeeds(still: Shop, uses: int | None) -> None:
 
 
 async def test_locks_of_coupons_and_books_that_are_not_there_are_refused(still: Shop, uses: int | None) -> None:
-    """An unknown coupon is not found by lock, extend, unlock and coupon; extend names a switch
-    before its lock."""
+    """An unknown coupon is not found by any operation; extend names a switch before its lock."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     _, lock = await still.lock("CODE-1", "ann")
     for asked in (

@@ -116,8 +116,7 @@ async def _open(shop: Shop, monkeypatch: pytest.MonkeyPatch, seed: int) -> Reque
 async def test_usual_texts_and_calls_decide_as_general_texts(
     kind: str, url: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random requests get the same replies and leave the same keys: one by one by the general texts, one by one by the
-    usual texts too, and in calls of 1 to 12."""
+    """Random requests have the same replies and keys by general texts, by usual texts, and in calls."""
     story = _Story(seed)
     async with shop_on(kind, url, texts="general") as shop:
         await story.tell(shop, await _open(shop, monkeypatch, seed))

@@ -14,8 +14,7 @@ from tests.redemptions import redeemed_text
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
-    """Apply events while the gate is closed, and write them into the outbox as recovery leaves them there; why those
-    that were left out were."""
+    """Apply events behind a closed gate, and write them into the outbox; why some were left out."""
     await shop.gate("closed")
     for event_id, decided, request in events:
         await shop.link.call("XADD", key_names.outbox(0), event_id, "d", decided, "r", request)
@@ -140,8 +139,7 @@ async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
 async def test_what_cant_be_applied_changes_nothing(
     still: Shop, uses: int | None, is_assigned: bool, decided: str, why: str
 ) -> None:
-    """An event that can't be read, of another book, of a coupon that is assigned already, or that takes back what isn't
-    there is skipped with its reason."""
+    """An event that can't be read, or doesn't fit the coupon's state or book, is skipped with its reason."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
     if is_assigned:
         await redone(still, event(1, ASSIGNED))

@@ -239,8 +239,7 @@ async def test_the_newest_version_that_anything_is_of(still: Shop) -> None:
 
 
 async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> None:
-    """It is in no directory, so that no request can use it; the codes beside it are there, and counted. One that was
-    there stays as it was."""
+    """It is in no directory, and the codes beside it are; one that was there stays as it was."""
     book = await still.book()
     await still.add(book, "CODE-4", owner_id="ann")
     holding = await still.link.call("HGETALL", f"{still.caller.prefix}u:ann")

@@ -22,8 +22,7 @@ async def codes_of(shop: Shop, many: int, **rules: Any) -> list[str]:
 async def test_locks_at_once_are_counted_exactly(
     shop: Shop, of_book: dict[str, int] | None, of_key: int | None, given: int
 ) -> None:
-    """Of 200 simultaneous locks, with 5 for a user, 5 for a key or 30 % of the codes, so many are given as are allowed;
-    those of another user or key are given, too."""
+    """Of 200 simultaneous locks as many are given as a user, a key or the share may have; others' are given."""
     codes = await codes_of(shop, 200, limits=of_book)
     plain = shop.caller
     if of_key:

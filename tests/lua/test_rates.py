@@ -93,8 +93,7 @@ async def test_answers_have_what_is_left_of_limits(still: Shop) -> None:
 
 
 async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> None:
-    """Of a public key an unknown code, one of another and one that is used are each a miss, and answers are the same
-    in words, length and what is left; one that can be used is none."""
+    """A public key's misses are the same, whatever is wrong with the code, in words, length and what is left."""
     await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
     await still.redeem("CODE-2", "bob")
     await still.assign("CODE-3", "bob")
@@ -113,8 +112,7 @@ async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> No
 
 
 async def test_a_books_misses(still: Shop) -> None:
-    """After as many misses on a book's coupons as it allows, a further miss gets no reason. Requests that don't miss,
-    and other books, are not affected. A public key, which gets no reasons, misses on no book."""
+    """After a book's misses a further one gets no reason; other requests and books do, and public keys miss on none."""
     await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
     await still.book("CODE-3")
     for code in ("CODE-2", "CODE-3"):

@@ -213,8 +213,7 @@ async def test_pools_are_as_the_directory_says(shop: Shop, looker: Looker) -> No
 
 
 async def test_a_run_compares_no_more_than_it_may(shop: Shop) -> None:
-    """A run ends with the bucket that brings it to 1,000 codes. A bucket of more than 2,000 is left alone, and so is a
-    directory or count of the wrong type."""
+    """A run ends at 1,000 codes; a bucket of more than 2,000, or of the wrong type, is left alone."""
     w, names = shop.caller.prefix, (shop.caller.gate, key_names.settings(shop.caller.prefix))
 
     async def fill(bucket: int, codes: int) -> str:

@@ -72,8 +72,7 @@ DESCRIBED = (
 
 @pytest.mark.parametrize("restore", [True, False])
 async def test_what_a_rollback_answers_and_writes(still: Shop, uses: int | None, restore: bool) -> None:
-    """It answers 200 with the redemption and rolledBackAt; its event names restore and reason; the assignment stays. A
-    UUID in upper case is the same redemption."""
+    """It answers the redemption and rolledBackAt; its event names restore and reason; the assignment stays."""
     discount = {"type": "fixed", "value_e4": 12_300}
     book = await still.book("CODE-1", max_redemptions_per_code=uses, discount=discount)
     await still.assign("CODE-1", "ann")
@@ -163,8 +162,7 @@ async def test_a_code_that_postgres_has_lost_has_nothing_to_roll_back(still: Sho
 
 @pytest.mark.parametrize("is_recorded", [False, True])
 async def test_an_order_is_rolled_back_as_a_whole(still: Shop, is_recorded: bool) -> None:
-    """All of an order's redemptions that stand are rolled back, each with an event; those before stay as they are. So
-    are those of which only Postgres has the facts."""
+    """All redemptions that stand are rolled back, each with an event, also if only Postgres has the facts."""
     await still.put_workspace(coupons_per_order=4)
     await still.book("CODE-1", "CODE-2", max_redemptions_per_code=2)
     await still.book("CODE-3")

@@ -71,8 +71,7 @@ async def test_uses_of_the_total(still: Shop) -> None:
 
 
 async def test_without_a_threshold_only_out_is_noticed(still: Shop) -> None:
-    """A book without a threshold has no low. The event: `S`, workspace, book, notice, what it counts, how many are
-    left, when."""
+    """A book without a threshold has no low; the event has all parts of the notice."""
     book = await still.book("CODE-1", "CODE-2")
     await still.assign_any(book, "ann")
     await still.assign_any(book, "ann")

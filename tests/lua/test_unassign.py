@@ -90,8 +90,7 @@ async def test_what_a_rollback_gave_back_is_not_used(still: Shop, uses: int | No
 
 
 async def test_a_lock_that_has_expired_is_not_in_the_way(still: Shop, uses: int | None) -> None:
-    """From the lock's deadline on the coupon is taken back, though no request has touched it since.
-    It is free at once."""
+    """From the lock's deadline on the coupon is taken back, and free at once."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     await still.assign("CODE-1", "ann")
     await still.lock("CODE-1", "ann", lockSeconds=10)
@@ -154,8 +153,7 @@ async def test_an_owner_given_at_upload_is_taken_too_and_not_brought_back(still:
 
 
 async def test_a_use_and_an_unassign_at_once_have_an_order(shop: Shop) -> None:
-    """A lock or redeem that races with an unassign comes first, and the unassign is refused; or it comes last, and the
-    book requires an assignment."""
+    """Of a use and an unassign that race, the first succeeds and the other is refused for it."""
     codes = [f"CODE-{n:03}" for n in range(100)]
     await shop.book(*codes, require_assignment=True)
     await together(*(shop.assign(code, "ann") for code in codes))

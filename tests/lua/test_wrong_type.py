@@ -95,8 +95,7 @@ async def test_what_is_refused_changed_nothing(url: str, kind: str, uses: int, a
 
 @pytest.mark.parametrize("kind", ["fakeredis", "valkey", "redis"])
 async def test_a_record_of_the_wrong_type_is_no_fresh_coupon(url: str, kind: str) -> None:
-    """A coupon with one use left of two, or somebody's: as long as its record is a list, no request gets it, and no
-    answer has all of its uses."""
+    """As long as a coupon's record is a list, no request gets the coupon, and no answer has its uses."""
     async with shop_on(kind, url) as shop:
         book = await shop.book("MANY-1", "MINE-1", max_redemptions_per_code=2)
         await shop.book("SOLE-1")

@@ -185,8 +185,7 @@ def test_each_type_has_its_own_fields() -> None:
 
 
 def test_tiers_have_the_digits_of_the_currency() -> None:
-    """A tier's `from` and a fixed one's value fit the currency, also one that the workspace has later; a percentage
-    may have its four decimals."""
+    """A tier's `from` and fixed value fit the currency, also a later one; a percentage may have four decimals."""
     row = make("KWD", **tiered((0, "percentage", "1.2345"), ("1.001", "fixed", "2.001"))).discount
     assert row is not None
     discounts.check_discount_digits(row, 3)

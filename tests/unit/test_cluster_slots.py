@@ -46,8 +46,7 @@ def _report(*nodes: tuple[int, str, tuple[int, int]]) -> Report:
 
 @pytest.mark.parametrize("is_newest_first", [True, False])
 def test_the_newest_configuration_counts(is_newest_first: bool) -> None:
-    """Each slot belongs to the primary with the greatest epoch, whichever report comes first; one that has none of its
-    slots any more is no primary."""
+    """Each slot belongs to the primary with the greatest epoch, whichever report comes first."""
     old = _report((1, "a", (0, 9000)), (2, "b", (9001, 16383)))
     new = _report((5, "c", (0, 9000)), (2, "b", (9001, 16383)))
     slots = SlotMap([new, old] if is_newest_first else [old, new])
@@ -75,8 +74,7 @@ def test_the_slot_of_a_hash_tag() -> None:
     ],
 )
 def test_a_node_that_refuses_has_decided_nothing(error: str, code: str) -> None:
-    """A node that doesn't have the slot, or not now, has decided nothing, however old the epoch is by then; a script
-    that failed may have."""
+    """A node that doesn't have the slot has decided nothing; a script that failed may have."""
     decider = Decider(Link("redis://unused", "tests"))
     decider.learn(0, 1, "0123456789abcdef!history", asked_at=0.0)
     with pytest.raises(Refusal, match=code):

@@ -35,8 +35,7 @@ def _commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...]
 def test_the_example_of_a_command(
     names: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each command's help ends with an example, which has the arguments that the command takes; and its first line
-    says in full what it does."""
+    """Each command's help has a whole first line, and ends with an example that the command can parse."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "orders.jsonl").touch()
     assert not command.get_short_help_str(limit=60).endswith("...")

@@ -118,8 +118,7 @@ def test_the_bounds_of_scripts() -> None:
 
 
 def test_the_faults_have_results() -> None:
-    """The rows of docs/reliability.md's results are of faults, and those of planted mistakes have the fault that finds
-    each."""
+    """The rows of docs/reliability.md's results are of faults, and each planted mistake has its fault."""
     text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
     results = text.partition("## Results")[2].partition("\n## ")[0]
     faults = re.findall(r"^\| ([^|]+) \| \d+ \| [\d.–]+ \|", results, re.MULTILINE)

@@ -25,8 +25,7 @@ _FOLLOWED = msgspec.structs.replace(_ALONE, count=1)
     ],
 )
 def test_the_fencing_of_an_epoch(server: Replication, has_log: bool, expected: Fencing) -> None:
-    """Where another server may have the data, Postgres confirms epochs, or the declared log guarantees them. The nonce
-    says so, and fits that server."""
+    """Where another server may have the data, Postgres or a declared log guards the epoch; the nonce says so."""
     nonce = choose_nonce("0123456789abcdef" * 2, server, has_log=has_log)
     assert (nonce.fencing, parse_nonce(str(nonce))) == (expected, nonce)
     assert nonce.fits(server)

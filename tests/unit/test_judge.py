@@ -293,8 +293,7 @@ def test_what_was_never_answered_may_be_recorded_or_not() -> None:
 
 
 def test_what_may_be_lost_is_lost_as_a_whole() -> None:
-    """Where answers that said `fsynced` may be lost, one that is not recorded is none that may not be, and may be
-    decided anew; of a purchase both are recorded, or neither."""
+    """Answers that may be lost may be decided anew; of a purchase both parts are recorded, or neither."""
     world = World("fsynced")
     world.redemptions.pop(0)
     assert world.judged() == {}
@@ -315,8 +314,7 @@ def test_what_may_be_lost_is_lost_as_a_whole() -> None:
 
 
 def test_a_history_that_no_order_explains_is_found() -> None:
-    """In the small load as it is, each can be explained; none can where a coupon was redeemed again, or one was refused
-    before anybody had it; what was lost may be forgotten."""
+    """No order explains a coupon that is redeemed again, or refused before anybody had it."""
     books = {book.book_id: book for book in BOOKS}
 
     def unexplained(world: World, *lost: int) -> list[str]:

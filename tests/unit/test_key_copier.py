@@ -60,8 +60,7 @@ async def test_no_pause_while_copying_is_faster(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_pauses_let_copying_catch_up(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Where keys change up to twice as fast as they are copied, rounds get shorter by pauses, each of which keeps
-    its bound."""
+    """Where keys change up to twice as fast as they are copied, short pauses make rounds shorter."""
     keys = _Keys(COPIED_A_S * times)
     copier = _copier(keys, monkeypatch)
     await copier.settle(60.0)

@@ -116,8 +116,7 @@ async def test_an_answer_that_nobody_expects_is_marked() -> None:
 
 
 def test_only_what_should_not_grow_is_said_to() -> None:
-    """An API that goes on growing is named; what only filled up at the beginning, or grew by a little, and Redis are
-    not."""
+    """A process that goes on growing is named; one that filled up at first or grew a little, and Redis, are not."""
     growing = [100.0 + number * GROWTH_MIB for number in range(10)]
     filled = [100.0, 500.0, *[900.0] * 8]
     a_little = [1000.0 + number * GROWTH_MIB / 2 for number in range(10)]

@@ -69,8 +69,7 @@ def test_a_coupon(history: list[Operation], explained: bool) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_did_happen_is_explained_and_one_more_is_not(seed: int) -> None:
-    """Sixty requests for five uses at once, decided in some order: that order is found. If a sixth got one, no order
-    explains it."""
+    """Sixty requests for five uses have an order; if a sixth got one, none explains it."""
     dice = random.Random(seed)
     history = []
     for number, at in enumerate(sorted(dice.uniform(0, 10) for _ in range(60))):

@@ -141,8 +141,7 @@ def test_how_a_lock_ended(released: int | None, redeemed: int | None, ended: Any
 
 
 def test_live_locks_are_not_past() -> None:
-    """Of a holder's locks before their deadline the newest is the live one; others ended in an unknown way. Without
-    Redis none of them is listed."""
+    """A holder's newest lock before its deadline is live; without Redis none such is listed."""
     newest, older = NotedLock("ann", "A-1", 30, 900, None), NotedLock("ann", "A-1", 10, 800, None)
     history = LockHistory([newest, older, NotedLock("bob", None, 5, 50, None)], 100)
     gone = [PastLock("ann", "A-1", at, until, "unknown", None) for at, until in ((30, 900), (10, 800))]

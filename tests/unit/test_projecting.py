@@ -23,8 +23,7 @@ def _rows(count: int) -> list[CodeRow]:
 
 @pytest.mark.parametrize("pace", [None, Pace(1.0)])
 async def test_runs_are_bounded(pace: Pace | None) -> None:
-    """A long list of codes is projected in runs of bounded size, of which a bounded number wait at once; with a pace
-    one, whatever the number of lists."""
+    """Codes are projected in bounded runs, a bounded number at once; with a pace one, whatever the lists."""
     sizes: list[int] = []
     going = most = 0
 

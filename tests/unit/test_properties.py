@@ -265,8 +265,7 @@ def test_bodies(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> None:
 @given(st.lists(st.binary(max_size=60), max_size=8), st.booleans())
 @example([b"\xd0\xcf\x11\xe0", b"\xa1\xb1\x1a\xe1"], False)
 def test_uploads(parts: list[bytes], is_csv: bool) -> None:
-    """An upload in any pieces gives the same lines as in one piece. It is refused whole if its first bytes are those
-    of a file of another kind; the header here is a good one."""
+    """An upload has the same lines in any pieces; it is refused whole if it begins as a file of another kind."""
 
     def read(pieces: list[bytes]) -> list[CodeLine | RejectedLine] | str:
         lines = Lines(is_csv)

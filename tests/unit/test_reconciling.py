@@ -121,8 +121,7 @@ UNSAFE = OFF._replace(unsafe="it is locked")
 async def test_differences(
     examined: Callable[..., Any], verdicts: list[Any], options: dict[str, Any], result: tuple[Any, ...]
 ) -> None:
-    """A difference counts if two looks in a row see it, with no user's deletion between; a repair needs the seen state
-    and a safe difference."""
+    """Two looks in a row must see a difference, without a deletion between; a repair needs the seen, safe state."""
     examiner, reported, looker = await examined(*verdicts, **options)
     assert (examiner.differing, examiner.left, reported, looker.repaired) == result
     assert examiner.unsettled == 0

@@ -190,8 +190,7 @@ def test_the_first_command_reads_the_gate(name: str) -> None:
 
 
 def test_a_call_of_many_runs_every_joined_script() -> None:
-    """Each script of `JOINED` has its branch in lua/many.lua, with the text that it has alone; before the branches
-    nothing is read or written but a key that does not exist."""
+    """Each script of `JOINED` has its branch in lua/many.lua, with its own text; nothing is read before."""
     text = compose("many", "n")
     branches = re.split(r"\n  (?:if|elseif) name == '(\w+)' then\n", text.partition("\nlocal replies")[0])
     assert branches[1::2] == [*dict.fromkeys(branches[1::2])]

@@ -137,8 +137,7 @@ async def test_a_single_request_is_its_own_script() -> None:
 
 
 async def test_a_script_that_joins_no_call_keeps_its_place() -> None:
-    """A request whose script joins no call, or with very many arguments, goes out after those before it, and before
-    those after it."""
+    """A request that joins no call, or is very large, goes out after those before it, before those after it."""
     client = Client()
     for script, name in (("extend", "a"), ("extend", "b"), ("extend+", "c"), ("extend", "d"), ("unlock", "e")):
         client.start(script, name)
@@ -187,8 +186,7 @@ async def test_the_failure_of_a_call_is_each_requests(reply: bytes | None, code:
 
 
 async def test_a_connection_that_is_lost_in_the_turn_gets_nothing() -> None:
-    """What has not been sent when the connection breaks, or its server is unfit, is refused as not sent; another
-    connection, which may lead to another server, does not get it."""
+    """What was not sent when the connection broke is refused as not sent, and no other connection gets it."""
     for lose in (
         lambda one: one.connection.connection_lost(None),
         lambda one: setattr(one.link, "_connection", None),
@@ -299,8 +297,7 @@ async def _refuse(client: Client) -> None:
 
 
 async def test_what_was_refused_as_sold_out_is_refused_together_from_then_on() -> None:
-    """Once one was refused, assignments of the book join a call, and locks of the code are first tried as refusals;
-    those of other books and codes are not."""
+    """After a refusal assignments of the book and locks of the code join a call as likely refusals."""
     client = Client()
     await _refuse(client)
     for user in ("bob", "cem"):
