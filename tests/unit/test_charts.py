@@ -1,6 +1,5 @@
-"""The history of the console: quantiles, steps, gaps, and samples that wait for Postgres."""
+"""The history of the console: quantiles, steps and gaps."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from service.api.console.charts import complete_steps, draw
 from service.common.durations import BOUNDS_US, find_bound, quantile_ms
 from service.operations.table import ROWS
-from service.record.samples import MAX_WAITING, Sampler, StoredBacklog, StoredTraffic
+from service.record.samples import StoredBacklog, StoredTraffic
 
 
 def test_a_class_has_what_took_at_most_its_bound() -> None:
@@ -57,23 +56,3 @@ def test_a_step_without_samples_is_a_gap() -> None:
         ("recovering", 503, 1),
     ]
     assert draw(range(10, 20, 10), traffic, None).backlog is None
-
-
-async def test_samples_wait_for_postgres() -> None:
-    """While Postgres is away a process keeps its last samples, and then writes them in order, each to its own step."""
-    written: list[tuple[int, str]] = []
-    postgres = SimpleNamespace(is_away=True)
-
-    async def write(_: Any, at_s: int, sample: str) -> None:
-        if postgres.is_away:
-            raise OSError
-        written.append((at_s, sample))
-
-    names = iter(f"sample {number}" for number in range(MAX_WAITING + 10))
-    sampler = Sampler(None, lambda: next(names), write)  # type: ignore[arg-type]
-    for step in range(MAX_WAITING + 4):
-        await sampler.sample(step * 10)
-    assert written == []
-    postgres.is_away = False
-    await sampler.sample(1000)
-    assert written == [(step * 10, f"sample {step}") for step in range(5, MAX_WAITING + 4)] + [(1000, "sample 64")]

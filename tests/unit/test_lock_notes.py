@@ -83,13 +83,13 @@ def test_a_full_buffer_drops_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_notes_wait_for_postgres_and_are_written_at_the_end() -> None:
-    """While Postgres is away the notes of the last MAX_STEPS steps wait, older ones are dropped; the end writes all."""
-    notes, written, is_away = LockNotes(), list[str](), True
+    """While Postgres is away the last MAX_STEPS steps wait; then each is written in order, to its own step."""
+    notes, written, is_away = LockNotes(), list[tuple[int, str]](), True
 
-    async def write(_: Any, __: int, some: Sequence[LockNote]) -> None:
+    async def write(_: Any, at_s: int, some: Sequence[LockNote]) -> None:
         if is_away:
             raise OSError
-        written.extend(note.code for note in some)
+        written.extend((at_s, note.code) for note in some)
 
     bounds = (lock_history.STEP_S, lock_history.MAX_STEPS)
     sampler = Sampler(cast("Any", None), notes.take, write, *bounds, notes.drop)
@@ -101,7 +101,8 @@ async def test_notes_wait_for_postgres_and_are_written_at_the_end() -> None:
     _note(notes, "book LAST-1 ann - secret 5000")
     await sampler.end()
     assert notes.take_dropped() == 1  # the last step is one more
-    assert written == [*(f"CODE-{step}" for step in range(3, lock_history.MAX_STEPS + 2)), "LAST-1"]
+    assert written[:-1] == [(step, f"CODE-{step}") for step in range(3, lock_history.MAX_STEPS + 2)]
+    assert written[-1][1] == "LAST-1"
 
 
 def test_notes_of_a_lock_are_combined() -> None:
