@@ -31,8 +31,8 @@ from service.record.config.workspace_rows import create_workspace
 from service.record.migrations import migrate
 from service.record.partitions.partition_rows import ensure_partitions, read_partition, take_lease
 from service.record.pool import connect as connect_postgres
-from service.worker.book_retirer import BookRetirer
-from service.worker.opening import Opening
+from service.worker.moving.book_retirer import BookRetirer
+from service.worker.opening.partition_opening import Opening
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.harness.running import data_folder

@@ -11,7 +11,7 @@ from service.hot.key_copies import KEYS_A_RUN
 from service.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
 from service.reconcile.coupon_differences import Coupons
 from service.reconcile.user_differences import Users
-from service.worker.restorer import CODES_A_RUN, EVENTS_A_RUN
+from service.worker.opening.restorer import CODES_A_RUN, EVENTS_A_RUN
 from tests.harness.colliding import colliding
 from tests.harness.premises import EPOCH
 

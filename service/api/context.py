@@ -39,7 +39,7 @@ class Context:
     open_partitions: frozenset[int] = frozenset()
     """The partitions whose Redis is verified, by the table of partitions in Postgres."""
     kept_closed: Mapping[int, Literal["waiting_for_old_redis", "postgres_older"]] = field(default_factory=dict)
-    """Those that a worker may not open yet, and why (service/worker/old_server.py, older_postgres.py)."""
+    """Those that a worker may not open yet, and why (service/worker/opening/old_server.py, older_postgres.py)."""
     loaded_partitions: frozenset[int] = frozenset()
     """Those whose Redis has this version's scripts."""
     readiness_check: asyncio.Task[Any] | None = None

@@ -23,8 +23,8 @@ from service.record.partitions.comparisons import workspaces_of
 from service.record.partitions.failing_tasks import read_failing
 from service.record.partitions.openings import SurplusChoice, order_rebuild
 from service.record.partitions.partition_rows import Partition
-from service.worker.older_postgres import find_surplus
-from service.worker.surplus_survey import Report, SurplusSurvey
+from service.worker.opening.older_postgres import find_surplus
+from service.worker.opening.surplus_survey import Report, SurplusSurvey
 
 _ROWS = {
     "recorded": ("events in the outbox", "recorded", "dropped"),

@@ -14,7 +14,8 @@ Fencing = Literal["", "postgres", "log", "cluster"]
 
 FRESH_S: dict[Fencing, float] = {"postgres": 0.5, "cluster": 1.5}
 """The largest age of the last confirmation of an epoch when a reply arrives. Postgres confirms epochs of both; a
-committee of nodes also confirms those of `cluster`. An opening waits longer (service/worker/opening.py)."""
+committee of nodes also confirms those of `cluster`. An opening waits longer
+(service/worker/opening/partition_opening.py)."""
 
 COMMITTEE, LEAST_NODES = 5, 3
 """The most nodes of a committee, and the fewest: as many primaries must have slots, too, since only these vote."""

@@ -15,8 +15,8 @@ from service.record.facts import forgotten_orders as record
 from service.record.facts.forgotten_orders import Memory, PastGift, PastPlace, Period
 from service.record.partitions.comparisons import LostTurn
 from service.record.pool import wait_out_outage
-from service.worker.book_moves import order_field, removals_of_places
-from service.worker.recorded_changes import Cannot, Field, NotYet, RecordedChanges, Seen
+from service.worker.moving.book_moves import order_field, removals_of_places
+from service.worker.opening.recorded_changes import Cannot, Field, NotYet, RecordedChanges, Seen
 
 IDLE_S, BUSY_S, PAUSE_S = 3600.0, 10.0, 1.0
 """Pauses: when all is done; while another process has the turn; and to let it take the turn."""

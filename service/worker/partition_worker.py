@@ -24,30 +24,30 @@ from service.record import pool as postgres
 from service.record.partitions.openings import order_rebuild, rebuild_order, was_rebuilt_for
 from service.record.partitions.partition_rows import LeaseLost, Partition, read_partition
 from service.worker import metrics
-from service.worker.book_retirer import BookRetirer
-from service.worker.code_changer import changer_of
-from service.worker.code_generator import Generator
+from service.worker.bulk.code_changer import changer_of
+from service.worker.bulk.code_generator import Generator
+from service.worker.bulk.restocker import Restocker
 from service.worker.comparison_runner import ComparisonRunner
-from service.worker.epoch_turn import Unverified, turn_if_wanted, watch_turns
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
-from service.worker.old_server import FencingWatch, OldServerMayRun
-from service.worker.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
+from service.worker.moving.book_retirer import BookRetirer
+from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.open_partitions import OpenPartitions
-from service.worker.opening import Opening
-from service.worker.opening_turns import OpeningTurns
+from service.worker.opening.epoch_turn import Unverified, turn_if_wanted, watch_turns
+from service.worker.opening.old_server import FencingWatch, OldServerMayRun
+from service.worker.opening.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
+from service.worker.opening.opening_turns import OpeningTurns
+from service.worker.opening.partition_opening import Opening
+from service.worker.opening.unappliable_events import TooManyFailed
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.quarantine_settler import QuarantineSettler
-from service.worker.restocker import Restocker
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
-from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
 from service.worker.versions import LoadedScripts
 from service.worker.waiting import is_cancelled, pause, wait_for_any
-from service.worker.webhook_sender import Sender
-from service.worker.workspace_mover import WorkspaceMover
+from service.worker.webhooks.sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
 GATE_POLL_S = 0.25

@@ -17,7 +17,7 @@ from service.record.config.changes import changes_since
 from service.record.partitions.partition_rows import confirm_incarnation, read_partition
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
-from service.worker.older_postgres import find_surplus
+from service.worker.opening.older_postgres import find_surplus
 from service.worker.projector import log_skipped_code, project
 from service.worker.write_behind import AnchorLost
 
@@ -46,7 +46,7 @@ class ProjectionCatchUp:
     """One for each open partition. Once a second, until Redis has everything; then after each change:
 
     1. If Redis is ahead of Postgres, stop: the partition must be opened anew. After a restart of Postgres, which may
-       have been restored, look also at events (service/worker/older_postgres.py).
+       have been restored, look also at events (service/worker/opening/older_postgres.py).
     2. Project what was missing a second ago already.
     3. If Postgres has restarted more than COMPARE_AFTER_S ago, no process still projects what it wrote before.
        Confirm that Redis is not ahead, so that Postgres takes changes again.

@@ -73,7 +73,7 @@ class LoadedScripts:
 
     1. Every two seconds, read which versions are needed.
     2. When an opening begins an epoch, find the texts that the server has since its last start, or load new ones.
-    3. Before the opening opens the gate, load the scripts of other versions (service/worker/opening.py).
+    3. Before the opening opens the gate, load the scripts of other versions (opening/partition_opening.py).
     4. While a partition is open, load the scripts of a version that appears.
     """
 

@@ -18,7 +18,7 @@ from service.hot.outbox import Fields, Outbox, Read
 from service.hot.unrecorded import State, Unrecorded
 from service.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, record, refusal_reason
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
-from service.worker.standbys import Standbys
+from service.worker.opening.standbys import Standbys
 from service.worker.waiting import is_cancelled
 
 BATCH_EVENTS = 5000

@@ -14,7 +14,7 @@ from service.hot.discovery import read_nodes
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
 from service.record.partitions.partition_rows import read_partitions
-from service.worker.restorer import Restorer
+from service.worker.opening.restorer import Restorer
 from tests.faults.nodes import wait_until
 from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
 from tests.harness import dump

@@ -6,7 +6,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable
 
-from service.worker.webhook_endpoint import AT_ONCE, WAITING
+from service.worker.webhooks.endpoint import AT_ONCE, WAITING
 from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, ok
 from tests.waiting import elapse, wait_until

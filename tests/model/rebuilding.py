@@ -13,7 +13,7 @@ from service.formats.events import Fact, Redeemed, RolledBack
 from service.formats.mending_mark import WHOLE
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
-from service.worker.restorer import Restorer
+from service.worker.opening.restorer import Restorer
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop
 from tests.lua.consistency import Coupon, Held

@@ -17,8 +17,8 @@ import pytest
 
 from service.hot.cluster import Claim
 from service.hot.fencing import Confirmed, Nonce
-from service.worker.old_server import has_lost_slot
-from service.worker.opening import COMMITTEE_SETTLE_S, SETTLE_S
+from service.worker.opening.old_server import has_lost_slot
+from service.worker.opening.partition_opening import COMMITTEE_SETTLE_S, SETTLE_S
 
 TICK_S = 0.8
 NEVER = 2

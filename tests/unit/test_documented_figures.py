@@ -17,7 +17,9 @@ from service.hot.workspace_state import KEPT_BYTES
 from service.operations.batch import MAX_OPERATIONS
 from service.record import lock_history, pool
 from service.serving.server import KEEP_ALIVE_S
-from service.worker import key_copier, lease_keeper, webhook_sender, workspace_mover, write_behind
+from service.worker import lease_keeper, write_behind
+from service.worker.moving import key_copier, workspace_mover
+from service.worker.webhooks import sender as webhook_sender
 from tests.drifts.rounds import KINDS
 from tests.faults.plants import PLANTS
 from tests.faults.scenarios import SCENARIOS

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from service.record.partitions.moves import CannotMove
-from service.worker import key_copier
-from service.worker.key_copier import LONG_S, PAUSED_S, SHORT_S, KeyCopier
+from service.worker.moving import key_copier
+from service.worker.moving.key_copier import LONG_S, PAUSED_S, SHORT_S, KeyCopier
 
 COPIED_A_S = 10_000
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.formats import key_names
 from service.hot.redis_server import PAGE_KEYS, Server
-from service.worker.restorer import FEW_BUCKETS, Buckets
+from service.worker.opening.restorer import FEW_BUCKETS, Buckets
 
 _SERVICE = Path(__file__).parents[2] / "service"
 _MATCHES = re.compile(r"""["'](?:MATCH|KEYS)["']|[(,] ?match=f?["']|scan_iter""")

@@ -31,7 +31,7 @@ from service.operations.document_parts import REDEMPTION
 from service.record.config import webhook_rows
 from service.record.config.webhook_rows import DeliveryRow, WebhookRow
 from service.record.facts.delivery_rows import read_due
-from service.worker.webhook_payloads import render_bodies
+from service.worker.webhooks.payloads import render_bodies
 
 _EXAMPLE = {
     "webhookId": "019aa0b2-8f02-7c11-9a3e-6f1d0c2b7e44",

@@ -20,8 +20,8 @@ from service.domain.outcomes import OK
 from service.operations.base import Command, Reply
 from service.record.config import code_rows, job_rows
 from service.record.config.workspace_rows import create_workspace
-from service.worker import code_assigner, code_changer, job_runner
-from service.worker.code_changer import CodeChanger
+from service.worker.bulk import code_assigner, code_changer, job_runner
+from service.worker.bulk.code_changer import CodeChanger
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.waiting import until, wait_until

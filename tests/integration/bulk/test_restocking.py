@@ -16,8 +16,8 @@ from service.hot.workspace_state import BookCounts, counts_of
 from service.record.config import book_rows, code_rows, job_rows, stock
 from service.record.config.job_rows import Generation
 from service.record.partitions.partition_rows import bump_config_version
-from service.worker import restocker
-from service.worker.restocker import Restocker
+from service.worker.bulk import restocker
+from service.worker.bulk.restocker import Restocker
 from tests.integration.recording.record_fixtures import FENCE, make_book
 from tests.waiting import wait_until
 

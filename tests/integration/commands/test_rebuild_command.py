@@ -10,7 +10,7 @@ from service.cli import orders
 from service.formats import key_names
 from service.hot.fencing import Nonce
 from service.record.partitions.openings import order_rebuild
-from service.worker.old_server import CUT_OFF_S
+from service.worker.opening.old_server import CUT_OFF_S
 from tests.commands import scrip
 from tests.service_fixture import Service, database, new_code, new_id, ok
 from tests.waiting import PATIENCE_S, until

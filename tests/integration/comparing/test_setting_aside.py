@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import Refusal
 from service.operations import assign, coupon_view, redeem, rollback
-from service.worker import restorer, unappliable_events
-from service.worker.unappliable_events import TooManyFailed
+from service.worker.opening import restorer, unappliable_events
+from service.worker.opening.unappliable_events import TooManyFailed
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
 from tests.redemptions import redeemed_text
 

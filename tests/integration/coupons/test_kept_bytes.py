@@ -18,7 +18,7 @@ from service.reconcile.counter_differences import Keys
 from service.reconcile.examination import Examiner
 from service.record.facts.fact_reader import key_pages
 from service.record.partitions.partition_rows import read_partition
-from service.worker import restorer
+from service.worker.opening import restorer
 from tests.integration.opening.opening_fixtures import Place
 
 LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3

@@ -19,7 +19,7 @@ from service.hot.scripts import Scripts
 from service.operations import assign, coupon_view, lock, redeem
 from service.record.config.book_rows import patch_book, read_books
 from service.record.partitions.partition_rows import read_partition
-from service.worker.book_retirer import BookRetirer
+from service.worker.moving.book_retirer import BookRetirer
 from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.record_fixtures import take_partition
 

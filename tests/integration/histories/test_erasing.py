@@ -24,7 +24,8 @@ from service.record.facts.user_deletion import begin_erasure, is_erased, pending
 from service.record.lock_history import LockNote, add_lock_notes
 from service.record.partitions.partition_rows import read_partition
 from service.record.queries import query
-from service.worker import restorer, user_eraser, write_behind
+from service.worker import user_eraser, write_behind
+from service.worker.opening import restorer
 from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser, NotYet
 from service.worker.write_behind import Flusher

@@ -20,7 +20,7 @@ from service.record.config.user_rows import create_user
 from service.record.facts.timeline_queries import events_of
 from service.record.partitions.moves import Switch, read_move
 from service.record.partitions.partition_rows import read_partition, read_partitions
-from service.worker.workspace_mover import WorkspaceMover
+from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
 from tests.integration.moving.moving_fixtures import Shop, Stop, buy, open_shop, rebuild, stop_and_compare
 from tests.integration.opening.fleet import Fleet

@@ -12,8 +12,8 @@ from service.operations import redeem
 from service.record.facts.user_deletion import begin_erasure, is_erased
 from service.record.partitions import moves
 from service.record.partitions.moves import Move, Switch, read_move
-from service.worker import key_copier, workspace_mover
-from service.worker.workspace_mover import WorkspaceMover
+from service.worker.moving import key_copier, workspace_mover
+from service.worker.moving.workspace_mover import WorkspaceMover
 from tests.integration.moving.moving_fixtures import Shop, Stop, buy, open_shop, stop_and_compare
 from tests.integration.opening.fleet import Fleet
 from tests.waiting import elapse, wait_until

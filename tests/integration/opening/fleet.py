@@ -23,8 +23,9 @@ from service.record import pool as postgres
 from service.record.config.code_rows import add_codes
 from service.record.config.workspace_rows import create_workspace
 from service.record.partitions.partition_rows import read_partitions
-from service.worker import lease_keeper, opening
+from service.worker import lease_keeper
 from service.worker.lease_keeper import LeaseKeeper
+from service.worker.opening import partition_opening as opening
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.versions import LoadedScripts
 from tests.integration.recording.record_fixtures import make_book

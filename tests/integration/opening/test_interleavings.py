@@ -20,7 +20,8 @@ from service.record.config.book_rows import create_book
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.partitions.partition_rows import read_partition, take_lease
-from service.worker import restorer, versions, write_behind
+from service.worker import versions, write_behind
+from service.worker.opening import restorer
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.opening.stepping import Workers, open_partition, record
 

@@ -23,10 +23,10 @@ from service.record.partitions.openings import order_rebuild, rebuild_order
 from service.record.partitions.partition_rows import LeaseLost, read_partition
 from service.worker import lease_keeper, task_supervisor, write_behind
 from service.worker import partition_worker as worker
+from service.worker.bulk.restocker import Restocker
 from service.worker.lease_keeper import Lease, LeaseKeeper
-from service.worker.opening import Opening
+from service.worker.opening.partition_opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
-from service.worker.restocker import Restocker
 from service.worker.server_watch import ServerWatch
 from service.worker.versions import LoadedScripts
 from tests.integration.opening.opening_fixtures import Place

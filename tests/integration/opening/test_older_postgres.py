@@ -12,7 +12,7 @@ from service.operations import redeem
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
-from service.worker.older_postgres import PostgresOlder
+from service.worker.opening.older_postgres import PostgresOlder
 from tests.integration.opening.opening_fixtures import NewDatabase, Place, back_up, restored, trim
 
 _OUTBOX = key_names.outbox(0)

@@ -13,8 +13,8 @@ from service.operations import assign, checkout, coupon_view, redeem, rollback, 
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import LeaseLost, close_partition, read_partition
-from service.worker import opening
-from service.worker.restorer import Restorer
+from service.worker.opening import partition_opening as opening
+from service.worker.opening.restorer import Restorer
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
 
 _MARK = "{p0}:mend"

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 from service.hot.redis_server import Server
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partitions
-from service.worker import restorer
-from service.worker.opening_turns import OPENINGS_AT_ONCE
-from service.worker.restorer import Restorer
+from service.worker.opening import restorer
+from service.worker.opening.opening_turns import OPENINGS_AT_ONCE
+from service.worker.opening.restorer import Restorer
 from tests.integration.opening.fleet import Fleet
 from tests.integration.opening.test_connection import connected
 from tests.waiting import PATIENCE_S, wait_until

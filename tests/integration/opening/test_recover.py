@@ -14,7 +14,7 @@ from service.operations import assign, redeem, rollback, unassign
 from service.reconcile.comparison import reconcile
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import SurplusChoice, order_rebuild
-from service.worker.surplus_survey import Report, SurplusSurvey
+from service.worker.opening.surplus_survey import Report, SurplusSurvey
 from tests.integration.opening.opening_fixtures import NewDatabase, Place, assert_blocked, back_up, restored, trim
 
 _LOST = ["CODE-40", "CODE-41", "CODE-42", "CODE-44", "CODE-9", "MANY-1", "LATE-1"]

@@ -23,7 +23,7 @@ from service.record.versions import WrongNumber, check_number, store_scripts, st
 from service.serving.wiring import _watch_scripts
 from service.worker import versions as worker_versions
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.opening import Opening
+from service.worker.opening.partition_opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import Flusher

@@ -14,8 +14,8 @@ from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
 from service.record.config.workspace_rows import create_workspace
-from service.worker import code_generator, job_runner
-from service.worker.code_generator import Generator
+from service.worker.bulk import code_generator, job_runner
+from service.worker.bulk.code_generator import Generator
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
 from tests.waiting import wait_until
 

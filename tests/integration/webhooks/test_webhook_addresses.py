@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 
 from service.domain.webhook_addresses import BadAddress, parse_target
-from service.worker import webhook_http
-from service.worker.webhook_http import Poster
+from service.worker.webhooks import public_http as webhook_http
+from service.worker.webhooks.public_http import Poster
 from tests.integration.webhooks.webhook_fixtures import Receiver
 
 _LOOPBACK = (

@@ -22,8 +22,9 @@ from service.record.config.webhook_rows import (
 )
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts import delivery_rows
-from service.worker import webhook_http, webhook_sender
-from service.worker.webhook_endpoint import AT_ONCE
+from service.worker.webhooks import public_http as webhook_http
+from service.worker.webhooks import sender as webhook_sender
+from service.worker.webhooks.endpoint import AT_ONCE
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,
     assigned,

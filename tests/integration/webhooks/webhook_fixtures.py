@@ -16,9 +16,9 @@ import pytest_asyncio
 from service.domain.webhook_protocol import EVENTS, generate_secret
 from service.record.config import webhook_rows
 from service.record.config.webhook_rows import WebhookRow
-from service.worker import webhook_sender
 from service.worker.lease_keeper import Lease
-from service.worker.webhook_sender import Sender
+from service.worker.webhooks import sender as webhook_sender
+from service.worker.webhooks.sender import Sender
 from tests.integration.recording.record_fixtures import Record, make_workspace
 from tests.waiting import cancel, elapse, wait_until
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from service.hot.scripts import Scripts
-from service.worker.opening import Opening
+from service.worker.opening.partition_opening import Opening
 from service.worker.waiting import pause
 
 OPENINGS_AT_ONCE = 4

@@ -15,7 +15,7 @@ from service.record.config.code_rows import insert_codes
 from service.record.config.job_rows import Generation, JobRow, advance_job
 from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
-from service.worker.job_runner import JobRunner
+from service.worker.bulk.job_runner import JobRunner
 from service.worker.projector import project_version
 
 MAX_EMPTY_DRAWS = 20

@@ -11,7 +11,7 @@ from service.formats.event_id import EventId
 from service.formats.order_entries import merge_places, without_events
 from service.record.config.retirements import PastUse
 from service.record.partitions.comparisons import Use
-from service.worker.recorded_changes import Cannot, Field, Seen
+from service.worker.opening.recorded_changes import Cannot, Field, Seen
 
 SETS = "uapox"
 """The sets of a book's locked codes, and of its free codes with an expiry."""

@@ -16,9 +16,9 @@ from service.record.facts.delivery_rows import Due, Ended
 from service.record.pool import ERRORS, wait_out_outage
 from service.worker import metrics
 from service.worker.lease_keeper import Lease
-from service.worker.webhook_endpoint import FAILING_AFTER, Endpoint, Ready
-from service.worker.webhook_http import Posted, Poster
-from service.worker.webhook_payloads import render_bodies
+from service.worker.webhooks.endpoint import FAILING_AFTER, Endpoint, Ready
+from service.worker.webhooks.payloads import render_bodies
+from service.worker.webhooks.public_http import Posted, Poster
 
 POLL_S = 0.25
 """The pause between readings of the record, if there are webhooks."""

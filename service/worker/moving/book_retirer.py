@@ -18,7 +18,8 @@ from service.record.partitions import comparisons
 from service.record.partitions.comparisons import LostTurn
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
-from service.worker.book_moves import (
+from service.worker.lease_keeper import Lease
+from service.worker.moving.book_moves import (
     SETS,
     Codes,
     Uses,
@@ -27,8 +28,7 @@ from service.worker.book_moves import (
     removals_of_codes,
     standing_score,
 )
-from service.worker.lease_keeper import Lease
-from service.worker.recorded_changes import Cannot, Field, NotYet, RecordedChanges
+from service.worker.opening.recorded_changes import Cannot, Field, NotYet, RecordedChanges
 
 ENDED_POLL_S = 600.0
 """Books that are to return, or that a worker left half-way, are noticed at once."""

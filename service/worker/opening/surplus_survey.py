@@ -32,7 +32,7 @@ from service.record.facts.surplus_rows import (
 )
 from service.record.partitions.comparisons import codes as read_codes
 from service.record.partitions.partition_rows import read_partition
-from service.worker.unrecorded_events import OutboxEvent, unrecorded_events
+from service.worker.opening.unrecorded_events import OutboxEvent, unrecorded_events
 
 CODES_A_RUN = 500
 STANDING_A_RUN = 5000

@@ -27,8 +27,8 @@ from service.record.config.code_pages import find_codes, missing_codes
 from service.record.config.code_rows import configure_codes
 from service.record.config.job_rows import DecidedUser, JobRow, JobStopped, Page
 from service.record.config.retirements import bring_back
-from service.worker.code_assigner import Decide, assign_page
-from service.worker.job_runner import JobRunner
+from service.worker.bulk.code_assigner import Decide, assign_page
+from service.worker.bulk.job_runner import JobRunner
 from service.worker.projection_catchup import runner_of
 from service.worker.projector import log_skipped_code, project_version
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from service.domain.webhook_protocol import sign_event
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.facts.delivery_rows import Due, Listener
-from service.worker.webhook_http import Posted, Poster
+from service.worker.webhooks.public_http import Posted, Poster
 
 AT_ONCE, AT_ONCE_FAILING = 8, 1
 WAITING = 24

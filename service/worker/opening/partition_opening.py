@@ -44,12 +44,12 @@ from service.record.partitions.partition_rows import (
     enter_epoch,
     read_partition,
 )
-from service.worker.old_server import OldServer, claim_of
-from service.worker.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
-from service.worker.restorer import Restorer
-from service.worker.surplus_carrier import SurplusCarrier
-from service.worker.unappliable_events import UnappliableEvents
-from service.worker.unrecorded_events import first_event, unrecorded_events
+from service.worker.opening.old_server import OldServer, claim_of
+from service.worker.opening.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
+from service.worker.opening.restorer import Restorer
+from service.worker.opening.surplus_carrier import SurplusCarrier
+from service.worker.opening.unappliable_events import UnappliableEvents
+from service.worker.opening.unrecorded_events import first_event, unrecorded_events
 from service.worker.versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
@@ -93,8 +93,8 @@ class Restored(NamedTuple):
 class Opening:
     """Opens one partition under its lease, on one connection. `begin` does steps 1 and 2, `restore` 3 and 4.
 
-    1. Close the partition, and stop if Postgres lacks what Redis has (service/worker/older_postgres.py), or if the last
-       epoch may still be used elsewhere (service/worker/old_server.py). Find or load the texts of scripts, and draw a
+    1. Close the partition, and stop if Postgres lacks what Redis has (older_postgres.py), or if the last
+       epoch may still be used elsewhere (old_server.py). Find or load the texts of scripts, and draw a
        new epoch. The lease's earlier owner can't commit from here on.
     2. Fence Redis: the gate is closed, and older epochs can't write.
     3. Record the outbox up to the fence. If the anchor is in the outbox, Redis has everything that is recorded.

@@ -31,10 +31,10 @@ from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import Partition, read_partition
 from service.record.partitions.standby_rows import read_flushed
 from service.record.pool import wait_out_outage
-from service.worker.key_copier import KeyCopier
 from service.worker.lease_keeper import Lease
+from service.worker.moving.key_copier import KeyCopier
+from service.worker.opening.recorded_changes import RecordedChanges
 from service.worker.projection_catchup import projector_of
-from service.worker.recorded_changes import RecordedChanges
 from service.worker.task_supervisor import reason_of
 
 PAUSE_S, BUSY_S, UNDO_S = 1.0, 0.5, 0.02
@@ -77,7 +77,7 @@ class WorkspaceMover:
        the source's turn: no comparison or retirement runs meanwhile. Give the settings a new version, project them, and
        remove what an earlier attempt has left in the target.
     2. Copy all keys, except the settings, without which no script decides. Redis names the keys that change meanwhile;
-       copy these again until that takes a moment (service/worker/key_copier.py).
+       copy these again until that takes a moment (service/worker/moving/key_copier.py).
     3. In one transaction of Postgres, move the facts, then codes and users, then what came since, and copy changed keys
        meanwhile. If a user is to be deleted, roll back, let that go first, and repeat this step. Wait until events of
        both partitions are recorded soon. Then let changes of configuration in both wait, until all earlier ones are in

@@ -18,7 +18,7 @@ from service.record.facts.surplus_rows import switch_off_book
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import keep_lease
 from service.record.pool import Connection
-from service.worker.surplus_survey import Recordable, Report, Sold, SurplusSurvey
+from service.worker.opening.surplus_survey import Recordable, Report, Sold, SurplusSurvey
 
 UNKNOWN = "only Redis knew of it: not its amount, nor when"
 UNFIT = "Postgres lacks what it refers to"

@@ -36,8 +36,8 @@ from service.record.facts.quarantine import page_quarantine
 from service.record.partitions.moves import workspaces_elsewhere
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection
+from service.worker.opening.unappliable_events import TooManyFailed, UnappliableEvents
 from service.worker.projector import log_skipped_code, project, project_codes
-from service.worker.unappliable_events import TooManyFailed, UnappliableEvents
 
 EVENTS_A_RUN = 250
 """Some 7 ms in Redis, and one fsync."""

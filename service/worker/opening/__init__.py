@@ -1,0 +1,1 @@
+"""What makes a Redis hold what Postgres holds, before its partition decides."""

@@ -1,0 +1,1 @@
+"""Webhooks: payloads, and sending them."""
