@@ -15,6 +15,6 @@ elseif order ~= '-' then
 end
 local decided
 do
-  local workspace, number, code, bucket, max_uses = workspace_number(), book.number, c.code, c.bucket, whole(max or 0)
+  local workspace, number, code, bucket, max_text = workspace_number(), book.number, c.code, c.bucket, whole(max or 0)
   -- @step redeemed_text
 end

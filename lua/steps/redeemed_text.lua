@@ -1,6 +1,6 @@
 -- The event of a redemption, into `decided` (includes/events.lua). Reads its fields as texts: workspace, number (the book's), code,
--- user, order, value, its_currency, its_digits, discount, now_text, slot, bucket, order_bucket, max_uses, user_bucket.
+-- user, order, value, its_currency, its_digits, discount, now_text, slot, bucket, order_bucket, max_text, user_bucket.
 
 decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. value .. ' ' .. its_currency
   .. ' ' .. its_digits .. ' ' .. discount .. ' ' .. now_text .. ' ' .. slot .. ' ' .. bucket .. ' ' .. order_bucket .. ' '
-  .. max_uses .. ' ' .. user_bucket
+  .. max_text .. ' ' .. user_bucket

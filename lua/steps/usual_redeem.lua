@@ -33,7 +33,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
     -- @step discount
     saved_e4 = discount_e4
   end
-  local discount, slot, max_uses = string.format('%d', saved_e4), order == '-' and '0' or '1', '1'
+  local discount, slot, max_text = string.format('%d', saved_e4), order == '-' and '0' or '1', '1'
   -- @step redeemed_text
 
   local added
