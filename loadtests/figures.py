@@ -24,7 +24,7 @@ _HEADS = (
 )  # fmt: skip
 
 
-class Row(msgspec.Struct, rename="camel", kw_only=True):
+class BenchRow(msgspec.Struct, rename="camel", kw_only=True):
     """One measurement. CPU is in µs, of each process; what isn't measured is None."""
 
     part: Part
@@ -48,11 +48,11 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     note: str = ""
 
 
-def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more: Any) -> Row:
+def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more: Any) -> BenchRow:
     """What a load took, for each of its requests and of its redemptions."""
     load, histogram = spent.load, spent.load.latency_us["all"]
     units = redemptions if unit == "pairs" else load.answered
-    return Row(
+    return BenchRow(
         part=part,
         what=what,
         unit=unit,
@@ -82,7 +82,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     return values_ms | {"max": values[last]}
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[BenchRow]) -> str:
     """Where and when, what was measured, and notes, as Markdown. `bench.json` has more."""
     where = machine()
     caption = f"{where['taken']}, {where['cores']} × {where['cpu']}, Linux {where['kernel']}, {where['python']}:"
@@ -107,7 +107,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _cells(one: Row) -> list[str]:
+def _cells(one: BenchRow) -> list[str]:
     def number(value: float | None, digits: int = 0) -> str:
         return "" if value is None else f"{value:,.{digits}f}"
 
@@ -145,7 +145,7 @@ def interpreter() -> str:
     return f"{platform.python_implementation()} {platform.python_version()} configured with {named}"
 
 
-def keep(folder: Path, rows: Sequence[Row]) -> str:
+def keep(folder: Path, rows: Sequence[BenchRow]) -> str:
     """Write the table and all figures into a folder; the table."""
     written = table(rows)
     (folder / "table.md").write_text(written + "\n")

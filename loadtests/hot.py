@@ -15,7 +15,7 @@ from tests.harness.shop import Shop
 
 
 @dataclass
-class Wire:
+class ConnectionLink:
     """One connection, as a shop calls it; nothing else is asked on it meanwhile."""
 
     connection: Connection
@@ -47,7 +47,7 @@ class Hot:
     async def shop(self) -> Shop:
         """A new shop, on an empty server."""
         await self.server.command("FLUSHALL")
-        return await Shop(Wire(self.connection)).open()
+        return await Shop(ConnectionLink(self.connection)).open()
 
     async def used_bytes(self) -> int:
         """The server's memory."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median_high
 
 from loadtests.figures import markdown, say
-from loadtests.hot import Hot, Wire, own_valkey
+from loadtests.hot import ConnectionLink, Hot, own_valkey
 from loadtests.worst import CASES, Case
 from loadtests.worst.ground import Ground
 from loadtests.worst.measuring import commands, cpu_ms, script_ms
@@ -32,7 +32,7 @@ async def _line(hot: Hot, case: Case, size: int, rounds: int) -> list[str]:
     ran = 0
     for number in range(rounds):
         await hot.server.command("FLUSHALL")
-        ground = await Ground(Wire(hot.connection)).open()
+        ground = await Ground(ConnectionLink(hot.connection)).open()
         run = await case.prepare(ground, size)
         await ground.ready(run)
         before = await commands(ground), await script_ms(ground), await cpu_ms(ground)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Collection, Iterable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
 
-from loadtests.figures import Row, percentiles, say, table
+from loadtests.figures import BenchRow, percentiles, say, table
 from loadtests.ground import new_codes
 from loadtests.own import Meter, own_service
 from loadtests.subject import ground_of, redeem, sent, upload
@@ -48,13 +48,13 @@ class Step(NamedTuple):
     memory: str
     machine_load: float
 
-    def row(self, latencies: Iterable[tuple[float, float]]) -> Row:
+    def row(self, latencies: Iterable[tuple[float, float]]) -> BenchRow:
         """With the shopper's latencies (when it was due, ms) of its time."""
         took_s, each = self.ended - self.began, sorted(ms for due, ms in latencies if self.began <= due < self.ended)
         latency_ms = percentiles(each)
         redeems = f"{len(each):,} redeems, the longest {latency_ms.get('max', 0):.0f} ms"
         cpu = ", ".join(f"{part} {spent:.2f} s" for part, spent in self.cpu_s.items())
-        return Row(
+        return BenchRow(
             part="bulk",
             what=f"bulk: {self.name}",
             unit="codes",
@@ -213,7 +213,7 @@ def _parts(codes: list[str], size: int) -> Iterable[list[str]]:
     return (codes[start : start + size] for start in range(0, len(codes), size))
 
 
-def measure(codes: int, rate: float, works: Collection[str]) -> list[Row]:
+def measure(codes: int, rate: float, works: Collection[str]) -> list[BenchRow]:
     """A row for each piece of work, on a service of its own with a shopper of this rate."""
     with own_service() as service:
         bulk, shopped = Bulk(service), new_codes(int(rate * PATIENCE_S))

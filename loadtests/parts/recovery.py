@@ -37,7 +37,7 @@ WHERE book_id = ANY ($1::uuid[]) GROUP BY workspace
 """
 
 
-class Shop(NamedTuple):
+class FilledShop(NamedTuple):
     """Books by their ids, with how many codes and redemptions all have."""
 
     books: list[str]
@@ -45,17 +45,17 @@ class Shop(NamedTuple):
     redemptions: int
 
 
-async def fill(on: Subject, codes: int, redemptions: int, keyed: int) -> Shop:
+async def fill(on: Subject, codes: int, redemptions: int, keyed: int) -> FilledShop:
     """A past of so many codes and redemptions, in ten books."""
     began = time.monotonic()
     ids = [await on.ground.book(discount=DISCOUNT) for _ in range(BOOKS)]
     workspace, books, partition = await on.postgres.fetchrow(_NUMBERS, ids)  # type: ignore[misc]
     await write_past(on.postgres, workspace, partition, books, codes, redemptions, keyed)
     say(f"{codes:,} codes and {redemptions:,} redemptions written in {time.monotonic() - began:.0f} s")
-    return Shop(ids, codes, redemptions)
+    return FilledShop(ids, codes, redemptions)
 
 
-async def lose_everything(on: Subject, shop: Shop) -> list[str]:
+async def lose_everything(on: Subject, shop: FilledShop) -> list[str]:
     """FLUSHALL, until it is open again."""
     meter, since = Meter(on.run), datetime.now(UTC)
     await on.redis.flushall()
@@ -65,7 +65,7 @@ async def lose_everything(on: Subject, shop: Shop) -> list[str]:
     return line
 
 
-async def redeem_tail(on: Subject, tail: int, shop: Shop) -> str:
+async def redeem_tail(on: Subject, tail: int, shop: FilledShop) -> str:
     """So many redemptions; then the service is ended and Redis's files are those of before. Their book."""
     codes = new_codes(tail)
     book = await on.ground.book(codes, discount=DISCOUNT)
@@ -85,7 +85,7 @@ async def redeem_tail(on: Subject, tail: int, shop: Shop) -> str:
     return book
 
 
-async def recover_tail(since: datetime, on: Subject, tail: int, shop: Shop, book: str) -> list[str]:
+async def recover_tail(since: datetime, on: Subject, tail: int, shop: FilledShop, book: str) -> list[str]:
     """Until a service that was started at that moment is open."""
     lines = await _until_recovered(on.run, since)
     began = next(_moment(line) for line in lines if line["event"] == "opening")
@@ -126,7 +126,7 @@ async def _at_rest(on: Subject) -> None:
     raise TimeoutError(f"Redis writes its files for longer than {PATIENCE_S:.0f} s")
 
 
-async def _check(on: Subject, shop: Shop) -> None:
+async def _check(on: Subject, shop: FilledShop) -> None:
     """Every book's counts, and some coupons, are what they were."""
     stats = [await on.ground.stats(book) for book in shop.books]
     counted = {name: sum(each[name] for each in stats) for name in ("codes", "redeemed", "redemptions", "available")}

@@ -20,7 +20,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests.figures import Row, keep, row, say
+from loadtests.figures import BenchRow, keep, row, say
 from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
@@ -84,7 +84,7 @@ class Bench:
     """The parts, one after the other, and the rows so far."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, self.rows = plan, list[Row]()
+        self.plan, self.rows = plan, list[BenchRow]()
 
     def run(self) -> None:
         """All that is planned. Raises Wrong."""
@@ -173,7 +173,7 @@ class Bench:
         _good(spent)
         return spent.load.finished / spent.load.seconds
 
-    def _add(self, one: Row) -> None:
+    def _add(self, one: BenchRow) -> None:
         self.rows.append(one)
         figures = f"{one.what}, {one.codes:,} codes, {one.connections} connections: {one.a_second:,.0f} a second"
         say(f"{figures}; {one.note}" if one.note else figures)

@@ -61,7 +61,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(statistics.median(differences), differences[low], differences[high])
 
 
-class Wire:
+class TimedConnection:
     """One connection, one request at a time."""
 
     def __init__(self, url: str, key: str) -> None:
@@ -114,7 +114,7 @@ _REASONS: dict[str, dict[str, object]] = {
 def measure(url: str, requests: int) -> dict[str, list[float]]:
     """Each reason's times in µs; equal indexes are of one turn."""
     key, codes = asyncio.run(coupons(url))
-    wire, reasons = Wire(url, key), list(codes)
+    wire, reasons = TimedConnection(url, key), list(codes)
     times_us: dict[str, list[float]] = {reason: [] for reason in reasons}
     for number in range(requests // len(reasons) + 200):
         random.shuffle(reasons)

@@ -70,7 +70,7 @@ def _make_a_key(service: Service) -> httpx.Response:
     return service.operate.post("/v1/keys", json={"name": "unlucky", "scopes": ["public"]})
 
 
-class Shop:
+class OpeningShop:
     """A service with something in every state, a request that was answered under a key, and a lock."""
 
     def __init__(self, service: Service) -> None:
@@ -107,7 +107,7 @@ class Shop:
 async def test_redis_forgets_everything(patient: Service) -> None:
     """FLUSHALL: 503 `recovering`, never 404, until all is rebuilt from Postgres; only locks are gone."""
     service = await asyncio.to_thread(patient.make_workspace, new_id("forgotten"), "live")
-    shop, code = await asyncio.to_thread(Shop, service), service.coupon()
+    shop, code = await asyncio.to_thread(OpeningShop, service), service.coupon()
     before = await _everything(service)
     shop.lock(service)
 
@@ -287,7 +287,7 @@ async def test_codes_that_are_there_already_are_there_for_all(patient: Service) 
 async def test_a_restart(own_service: Callable[[], Service]) -> None:
     """The next `scrip run` has everything: coupons, locks, counts and keys of repeated requests."""
     service = await asyncio.to_thread(own_service)
-    shop = await asyncio.to_thread(Shop, service)
+    shop = await asyncio.to_thread(OpeningShop, service)
     shop.lock(service)
     await service.projected()
     before = await everything(service.run.facts["redisUrl"])

@@ -41,7 +41,7 @@ _NUMBERS = ["0", "1", "5", "131071", "131072", "01"]
 _FAULTS = re.compile(r'"event": "(?:failed|stopped|script_failed|redis_error|quarantined)"[^\n]*')
 
 
-class Row(msgspec.Struct):
+class PoisonRow(msgspec.Struct):
     """What came of one service."""
 
     names: int = 0
@@ -101,12 +101,12 @@ class Plant:
 
     def __init__(self, service: Service, names: Sequence[str]) -> None:
         self.service, self.names = service, names
-        self.row, self.statuses = Row(names=len(names)), Counter[int]()
+        self.row, self.statuses = PoisonRow(names=len(names)), Counter[int]()
         for client in (service.checkout, service.manage, service.operate):
             client.timeout = httpx.Timeout(600)
             client.event_hooks["response"].append(lambda answer: self.statuses.update([answer.status_code]))
 
-    def run(self) -> Row:
+    def run(self) -> PoisonRow:
         """All of it."""
         began = time.monotonic()
         self._plant()
@@ -214,9 +214,9 @@ class Plant:
             self.row.exported += answer.text.count("\r\n") - 1
 
 
-def format_rows(rows: dict[str, Row]) -> str:
+def format_rows(rows: dict[str, PoisonRow]) -> str:
     """Both, as a table."""
-    names = list(Row.__struct_fields__)
+    names = list(PoisonRow.__struct_fields__)
     lines = []
     for what, row in rows.items():
         values = [getattr(row, name) for name in names]
@@ -230,7 +230,7 @@ def main() -> int:
     options.add_argument("--names", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=1)
     asked = options.parse_args()
-    rows: dict[str, Row] = {}
+    rows: dict[str, PoisonRow] = {}
     for what, names in (("plain", plain(asked.seed)), ("poisoned", poisoned(asked.seed))):
         with own_service() as run, contextlib.closing(Service(run)) as service:
             rows[what] = Plant(service, [next(names) for _ in range(asked.names)]).run()

@@ -46,8 +46,8 @@ class Served:
         until(lambda: self.server.started and self.server.server_state.default_headers)
         self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
 
-    def connect(self) -> "Wire":
-        return Wire(self.port)
+    def connect(self) -> "RawConnection":
+        return RawConnection(self.port)
 
     def end(self) -> None:
         """End as on SIGTERM, and wait."""
@@ -55,7 +55,7 @@ class Served:
         self._thread.join()
 
 
-class Wire:
+class RawConnection:
     """A client's connection, byte by byte."""
 
     def __init__(self, port: int) -> None:

@@ -22,7 +22,7 @@ BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 REQUEST_ID = "X-Request-Id: r\r\n"
 
 
-class Wire:
+class ByteTransport:
     """A transport that stores the written bytes."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Client:
     with its path and its body's length."""
 
     def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None, **lane: Any) -> None:
-        self.decider, self.keyring, self.wire = Decider(), Keyring(), Wire()
+        self.decider, self.keyring, self.wire = Decider(), Keyring(), ByteTransport()
         self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
         self.keyring.confirm(time.monotonic())
         self.passed: list[tuple[str, bytes]] = []

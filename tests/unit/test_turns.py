@@ -19,7 +19,7 @@ DIGESTS = {digest: name for name, digest in Scripts(0, 1, "nonce", SERVING).dige
 NAMES = ("{p0}:gate", "workspace")
 
 
-class Wire:
+class CommandTransport:
     """A transport that stores each write's commands."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Client:
     """A decider on a connection without a network, and the answers to requests by their names."""
 
     def __init__(self) -> None:
-        self.wire, self.link = Wire(), Link("redis://unused", "tests")
+        self.wire, self.link = CommandTransport(), Link("redis://unused", "tests")
         self.connection = Connection(lambda: setattr(self.link, "_connection", None))
         self.connection.connection_made(self.wire)  # type: ignore[arg-type]
         self.link._connection = self.connection

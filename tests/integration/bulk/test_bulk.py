@@ -6,7 +6,7 @@ import select
 import pytest
 
 from service.api.bulk import UPLOADS_OF_ONE
-from tests.integration.serving import Wire
+from tests.integration.serving import RawConnection
 from tests.service_fixture import Service, new_code, new_id, ok
 from tests.waiting import PATIENCE_S, until
 
@@ -18,9 +18,9 @@ def uploader(service: Service) -> Service:
     return service.make_workspace(new_id("uploads"), "live")
 
 
-def _begin_upload(service: Service, path: str, body: bytes) -> Wire:
+def _begin_upload(service: Service, path: str, body: bytes) -> RawConnection:
     """The connection of an upload of 1 GiB that has begun."""
-    wire = Wire(int(service.run.url.rpartition(":")[2]))
+    wire = RawConnection(int(service.run.url.rpartition(":")[2]))
     head = (
         f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {service.workspace}_admin\r\n"
         f"Content-Type: text/plain\r\nContent-Length: {1 << 30}\r\n\r\n"

@@ -75,7 +75,7 @@ class Redis:
         return [OK, f"{UUID(int=1)} {self.kept[key]} assigned 0 1 {user} 1 - - - - - - - -", "", 0]
 
 
-class Shop:
+class BulkShop:
     """A book with 100 codes, ten to a page."""
 
     def __init__(self, pool: asyncpg.Pool, workspace: WorkspaceRow, book: BookRow) -> None:
@@ -106,17 +106,17 @@ class Shop:
 
 
 @pytest.fixture
-async def shop(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> Shop:
+async def shop(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> BulkShop:
     for name, size in (("CONFIGURED", 10), ("DECIDED", 10), ("DECIDED_A_CALL", 4)):
         monkeypatch.setattr(code_changer, name, size)
-    shop = Shop(pool, workspace, await make_book(pool, workspace))
+    shop = BulkShop(pool, workspace, await make_book(pool, workspace))
     lines = [CodeLine(name, "ann") for name in shop.names]
     await code_rows.add_codes(pool, workspace.workspace, 0, shop.book.book, lines)
     shop.redis.assigned = set(shop.names)
     return shop
 
 
-async def test_a_change_goes_on_after_each_interruption(shop: Shop) -> None:
+async def test_a_change_goes_on_after_each_interruption(shop: BulkShop) -> None:
     """A worker that fails in the middle is followed by another: each code is changed and in the results once."""
 
     async def fail(work: int) -> None:
@@ -141,7 +141,7 @@ async def test_a_change_goes_on_after_each_interruption(shop: Shop) -> None:
     assert not await shop.work()
 
 
-async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: Shop) -> None:
+async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: BulkShop) -> None:
     """A row that another transaction changes at this moment is not counted as changed without being so."""
     job_id = await shop.order("switchOff")
     async with shop.pool.acquire() as deleting:
@@ -157,7 +157,7 @@ async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: S
     assert await shop.pool.fetchval("SELECT count(*) FROM codes WHERE NOT active") == 100
 
 
-async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
+async def test_a_release_is_repeated_from_the_stored_codes(shop: BulkShop) -> None:
     """If a worker dies after Redis decided, the next one counts what was released then, once."""
 
     async def fail(work: int) -> None:
@@ -182,7 +182,7 @@ async def test_a_release_is_repeated_from_the_stored_codes(shop: Shop) -> None:
     assert shop.redis.assigned == set()
 
 
-async def test_the_next_holder_of_a_partition_has_its_jobs(shop: Shop) -> None:
+async def test_the_next_holder_of_a_partition_has_its_jobs(shop: BulkShop) -> None:
     """The next holder of a partition's lease continues its jobs at once; the last one can store no more results."""
     job_id = await shop.order("release")
     taken = await job_rows.take_job(shop.pool, 0, FENCE, "change")
@@ -194,7 +194,7 @@ async def test_the_next_holder_of_a_partition_has_its_jobs(shop: Shop) -> None:
     assert (await shop.job(job_id)).status == "done"
 
 
-async def test_an_assignment_is_repeated_without_a_second_code(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_assignment_is_repeated_without_a_second_code(shop: BulkShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a worker dies after Redis decided, the next one finds which code each user has got, and gives no second one.
     A code that was taken meanwhile is passed over; a user who may have no more is refused."""
     monkeypatch.setattr(code_assigner, "ASSIGNED_A_CALL", 4)
@@ -235,7 +235,7 @@ async def test_an_assignment_is_repeated_without_a_second_code(shop: Shop, monke
 
 
 @pytest.mark.parametrize("action", ["switchOff", "release"])
-async def test_a_change_is_paused_resumed_and_cancelled(shop: Shop, action: str) -> None:
+async def test_a_change_is_paused_resumed_and_cancelled(shop: BulkShop, action: str) -> None:
     """A paused job keeps what it has changed and goes on when it is resumed; a cancelled one has ended, and the results
     have all that was changed."""
     job_id = await shop.order(action)
@@ -267,7 +267,7 @@ async def test_a_change_is_paused_resumed_and_cancelled(shop: Shop, action: str)
         await shop.set_status(job_id, "running")
 
 
-async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_take_turns(shop: BulkShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long change does not keep a later one waiting until its end."""
     monkeypatch.setattr(job_runner, "TURN_S", 0.0)
     long, short = await shop.order("switchOff"), await shop.order("expire", filter={"codes": ["CODE-07"]})
@@ -281,12 +281,12 @@ async def test_changes_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
     assert ended == [short, long]
 
 
-async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_workspaces_take_turns(shop: BulkShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A workspace's change does not wait for another's many, which were ordered before."""
     monkeypatch.setattr(job_runner, "TURN_S", 0.0)
     async with shop.pool.acquire() as connection:
         other = await create_workspace(connection, "other")
-    rival = Shop(shop.pool, other, await make_book(shop.pool, other))
+    rival = BulkShop(shop.pool, other, await make_book(shop.pool, other))
     await code_rows.add_codes(shop.pool, other.workspace, 0, rival.book.book, [CodeLine("CODE-01")])
     for _ in range(5):
         await shop.order("switchOff")
@@ -297,7 +297,7 @@ async def test_workspaces_take_turns(shop: Shop, monkeypatch: pytest.MonkeyPatch
     assert (await rival.job(job_id)).status == "done"
 
 
-async def test_a_filter_names_the_codes(shop: Shop) -> None:
+async def test_a_filter_names_the_codes(shop: BulkShop) -> None:
     """Status, prefix, time and codes choose what is changed; codes that are added after the order are not."""
     job_id = await shop.order("setExpiry", expiresAt="2030-01-01T00:00:00Z", filter={"prefix": "code-1"})
     await code_rows.add_codes(shop.pool, shop.workspace.workspace, 0, shop.book.book, [CodeLine("CODE-1NEW")])

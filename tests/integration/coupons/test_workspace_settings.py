@@ -22,7 +22,7 @@ _DEFAULTS = {
 _HOUR_MS = 3_600_000
 
 
-class Shop:
+class SettingsShop:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.client = service.make_workspace(f"shop-{uuid4().hex}", "live").admin
@@ -35,11 +35,11 @@ class Shop:
 
 
 @pytest.fixture
-def shop(service: Service) -> Shop:
-    return Shop(service)
+def shop(service: Service) -> SettingsShop:
+    return SettingsShop(service)
 
 
-def test_settings_are_read_back(service: Service, shop: Shop) -> None:
+def test_settings_are_read_back(service: Service, shop: SettingsShop) -> None:
     """GET returns each setting as PATCH set it, and its default after null; another workspace's book gets the same
     refusal as an unknown one."""
     settings = {
@@ -64,7 +64,7 @@ def test_settings_are_read_back(service: Service, shop: Shop) -> None:
     assert shop.patch() == settings
 
 
-def test_settings_govern_the_next_request(service: Service, shop: Shop) -> None:
+def test_settings_govern_the_next_request(service: Service, shop: SettingsShop) -> None:
     """Currency, coupons per order, coupons per user and the lifetime of an Idempotency-Key hold from the PATCH on, on
     the hot path and off it."""
     codes = [new_code() for _ in range(4)]

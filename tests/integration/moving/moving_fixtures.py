@@ -24,7 +24,7 @@ from tests.integration.opening.fleet import Fleet
 from tests.waiting import elapse, running, wait_until
 
 
-class Shop:
+class MovingShop:
     """A workspace's clients, whose API process reads its partition again and again."""
 
     def __init__(self, fleet: Fleet, redis: Redis, partition: int) -> None:
@@ -110,17 +110,17 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(fleet: Fleet, redis: Redis) -> AsyncIterator[Shop]:
+async def open_shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
     """The first partition's workspace, on a worker."""
     await fleet.start("a")
     await fleet.until_shared(fleet.partitions)
     await fleet.learn()
-    shop = Shop(fleet, redis, 0)
+    shop = MovingShop(fleet, redis, 0)
     async with running(shop.follow()):
         yield shop
 
 
-async def buy(shop: Shop, bought: list[str], *, may_lose_lock: bool = False) -> None:
+async def buy(shop: MovingShop, bought: list[str], *, may_lose_lock: bool = False) -> None:
     """Lock and redeem one code after another, until the shop closes. A rebuild may lose a lock: then lock again."""
     for number in range(100, 1000):
         if shop.is_closing:
@@ -138,7 +138,7 @@ async def buy(shop: Shop, bought: list[str], *, may_lose_lock: bool = False) -> 
         await elapse(0.02, "the pace of the load")
 
 
-async def is_recorded(shop: Shop, bought: list[str]) -> bool:
+async def is_recorded(shop: MovingShop, bought: list[str]) -> bool:
     recorded = [code for workspace, code in await shop.fleet.recorded() if workspace == shop.caller.workspace]
     return recorded == sorted(bought)
 
@@ -155,7 +155,7 @@ async def rebuild(fleet: Fleet, *partitions: int) -> None:
         await wait_until(is_open)
 
 
-async def stop_and_compare(shop: Shop, buying: asyncio.Task[None], bought: list[str]) -> None:
+async def stop_and_compare(shop: MovingShop, buying: asyncio.Task[None], bought: list[str]) -> None:
     """End the purchases; compare the record with them, and Redis with a rebuilt one."""
     shop.is_closing = True
     await buying

@@ -22,7 +22,7 @@ from service.record.partitions.moves import Switch, read_move
 from service.record.partitions.partition_rows import read_partition, read_partitions
 from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
-from tests.integration.moving.moving_fixtures import Shop, Stop, buy, open_shop, rebuild, stop_and_compare
+from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, open_shop, rebuild, stop_and_compare
 from tests.integration.opening.fleet import Fleet
 from tests.waiting import elapse, running, wait_until
 
@@ -33,12 +33,12 @@ def partitions() -> int:
 
 
 @pytest.fixture
-async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[Shop]:
+async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
     async with open_shop(fleet, redis) as shop:
         yield shop
 
 
-async def _trade(shop: Shop) -> dict[str, Any]:
+async def _trade(shop: MovingShop) -> dict[str, Any]:
     """Some of everything that Redis stores of a workspace; return each repeatable request's answer."""
     answers = {"redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1")}
     answers["locked"] = await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300)
@@ -48,7 +48,7 @@ async def _trade(shop: Shop) -> dict[str, Any]:
     return answers
 
 
-async def test_everything_moves(shop: Shop) -> None:
+async def test_everything_moves(shop: MovingShop) -> None:
     """Locks, answers of Idempotency-Keys, assignments, redemptions and pools are the same in the target as they were in
     the source; nothing of them is left there, and an API that has not learned of the move is refused. What a rebuild of
     either partition restores from Postgres is the same, apart from locks, which it never restores."""
@@ -77,7 +77,7 @@ async def test_everything_moves(shop: Shop) -> None:
     assert await shop.keys(0) == {}
 
 
-async def test_gifts_caps_holds_and_quarantined_codes_move(shop: Shop) -> None:
+async def test_gifts_caps_holds_and_quarantined_codes_move(shop: MovingShop) -> None:
     """A gift, a user at its cap, a lock and a code whose redemption is in quarantine are the same in the target, and so
     are the refusals. A rebuild of the target blocks that code."""
     fleet, workspace = shop.fleet, shop.caller.workspace
@@ -118,11 +118,11 @@ async def test_gifts_caps_holds_and_quarantined_codes_move(shop: Shop) -> None:
     assert await refusals() == [of_rebuilt.get(code, code) for code in refused]
 
 
-async def _has_version(shop: Shop, version: int) -> bool:
+async def _has_version(shop: MovingShop, version: int) -> bool:
     return int(await shop.redis.get(key_names.config(shop.caller.partition)) or 0) >= version
 
 
-async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_move_under_traffic(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While clients redeem, the workspace moves there and back and there. Each code is sold once, and nothing that was
     answered is lost; the other workspaces of both partitions are refused nothing."""
     neighbours: list[tuple[int, str]] = []
@@ -145,7 +145,7 @@ async def test_a_move_under_traffic(shop: Shop, monkeypatch: pytest.MonkeyPatch)
     await stop_and_compare(shop, buying, bought)
 
 
-async def _trade_again(shop: Shop, answers: dict[str, Any]) -> dict[str, Any]:
+async def _trade_again(shop: MovingShop, answers: dict[str, Any]) -> dict[str, Any]:
     """Repeat the requests of _trade with their keys."""
     back = msgspec.json.decode(answers["back"])["redemptionId"]
     return {
@@ -166,7 +166,7 @@ async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, st
         await elapse(0.01, "the pace of the load")
 
 
-async def test_nothing_is_closed_while_no_event_is_recorded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_closed_while_no_event_is_recorded(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """While events are not recorded, as after an outage or a worker's death, a workspace that is to move is served. It
     moves when they are recorded again."""
     step, records = Flusher.step, asyncio.Event()
@@ -189,7 +189,7 @@ async def test_nothing_is_closed_while_no_event_is_recorded(shop: Shop, monkeypa
     await moving
 
 
-async def _has_more(shop: Shop, events: int) -> bool:
+async def _has_more(shop: MovingShop, events: int) -> bool:
     return await shop.redis.xlen(key_names.outbox(1)) > events
 
 
@@ -203,7 +203,7 @@ POINTS: tuple[tuple[Any, str, bool], ...] = (
 """Steps of a move, and whether it stops after the step or before it."""
 
 
-async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_dies_during_a_move(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whenever the worker dies, the next one finishes the move, with clients buying all the time: nothing is lost or
     sold twice, and the workspace is in one partition only."""
     bought: list[str] = []
@@ -226,7 +226,9 @@ async def test_a_worker_dies_during_a_move(shop: Shop, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("partition", [0, 1])
-async def test_a_partition_is_opened_during_a_move(shop: Shop, monkeypatch: pytest.MonkeyPatch, partition: int) -> None:
+async def test_a_partition_is_opened_during_a_move(
+    shop: MovingShop, monkeypatch: pytest.MonkeyPatch, partition: int
+) -> None:
     """If the source or the target is rebuilt while the workspace is closed, this attempt moves nothing; the next one
     does."""
     bought: list[str] = []
@@ -243,7 +245,7 @@ async def test_a_partition_is_opened_during_a_move(shop: Shop, monkeypatch: pyte
     await stop_and_compare(shop, buying, bought)
 
 
-async def test_a_lost_move_is_found(shop: Shop) -> None:
+async def test_a_lost_move_is_found(shop: MovingShop) -> None:
     """A Redis that loses its end, and with it a move, is given what it lacks: the workspace is in the target, although
     the source's keys have its settings again, and the target's keys have nothing of it."""
     await _trade(shop)
@@ -260,11 +262,11 @@ async def test_a_lost_move_is_found(shop: Shop) -> None:
     assert await shop.fleet.pool.fetchval("SELECT count(*) FROM quarantine") == 0
 
 
-async def _dump(shop: Shop) -> dict[bytes, Any]:
+async def _dump(shop: MovingShop) -> dict[bytes, Any]:
     return {name: await shop.redis.dump(name) async for name in shop.redis.scan_iter("*", count=1000)}
 
 
-async def _put_back(shop: Shop, lost: dict[bytes, Any]) -> None:
+async def _put_back(shop: MovingShop, lost: dict[bytes, Any]) -> None:
     """Make Redis what it was, without scripts, as a promoted replica that lagged."""
     async with shop.redis.pipeline(transaction=True) as pipe:
         pipe.flushall()

@@ -14,7 +14,7 @@ from service.record.partitions import moves
 from service.record.partitions.moves import Move, Switch, read_move
 from service.worker.moving import key_copier, workspace_mover
 from service.worker.moving.workspace_mover import WorkspaceMover
-from tests.integration.moving.moving_fixtures import Shop, Stop, buy, open_shop, stop_and_compare
+from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, open_shop, stop_and_compare
 from tests.integration.opening.fleet import Fleet
 from tests.waiting import elapse, wait_until
 
@@ -25,7 +25,7 @@ def partitions() -> int:
 
 
 @pytest.fixture
-async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[Shop]:
+async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
     async with open_shop(fleet, redis) as shop:
         yield shop
 
@@ -49,7 +49,7 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_the_workspace_is_paused_while_copying_falls_behind(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, paused: list[str]
+    shop: MovingShop, monkeypatch: pytest.MonkeyPatch, paused: list[str]
 ) -> None:
     """If keys change faster than they are copied, the workspace refuses its requests for moments, and opens again; no
     pause begins once other changes of configuration wait. Each code is sold once, and nothing is lost."""
@@ -67,7 +67,9 @@ async def test_the_workspace_is_paused_while_copying_falls_behind(
     await stop_and_compare(shop, buying, bought)
 
 
-async def test_a_worker_dies_during_a_pause(shop: Shop, monkeypatch: pytest.MonkeyPatch, paused: list[str]) -> None:
+async def test_a_worker_dies_during_a_pause(
+    shop: MovingShop, monkeypatch: pytest.MonkeyPatch, paused: list[str]
+) -> None:
     """The next worker opens the workspace again, and moves it."""
     bought: list[str] = []
     buying = asyncio.create_task(buy(shop, bought))
@@ -87,7 +89,7 @@ async def test_a_worker_dies_during_a_pause(shop: Shop, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("where", "name"), [(Copies, "copy_from"), (Switch, "move_codes")])
 async def test_a_user_is_deleted_during_a_move(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
+    shop: MovingShop, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
 ) -> None:
     """The deletion does not wait for the end of the move, neither while keys are copied nor while rows are moved; the
     move goes on afterwards, in the same attempt."""
@@ -106,7 +108,7 @@ async def test_a_user_is_deleted_during_a_move(
     assert [tuple(row) for row in rows] == [(1, pseudonym)]
 
 
-async def test_other_processes_know_when_rows_are_moved(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_processes_know_when_rows_are_moved(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deletions wait for this stage of a move, not for the copying of keys."""
     stages = [Stop(monkeypatch, Copies, "copy_from", after=False), Stop(monkeypatch, Switch, "move_codes", after=False)]
     moving = asyncio.create_task(shop.move(1))
@@ -118,7 +120,7 @@ async def test_other_processes_know_when_rows_are_moved(shop: Shop, monkeypatch:
     assert not await moves.is_switching(shop.fleet.pool, shop.caller.workspace)
 
 
-async def test_a_slow_closing_keeps_its_transaction(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_closing_keeps_its_transaction(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Postgres does not end the transaction as idle, although the last copies take longer than the bound."""
     monkeypatch.setattr(moves, "_CLOSING", moves._CLOSING | {"idle_in_transaction_session_timeout": "500ms"})
     monkeypatch.setattr(workspace_mover, "KEEP_S", 0.1)
@@ -133,7 +135,7 @@ async def test_a_slow_closing_keeps_its_transaction(shop: Shop, monkeypatch: pyt
     assert move.attempts == 1
 
 
-async def test_a_lost_connection_shows_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_connection_shows_at_once(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Postgres ends the move's connection, the attempt ends with that reason, without waiting for the next
     statement. The next attempt moves the workspace."""
     stop = Stop(monkeypatch, Switch, "move_codes", after=False)
@@ -146,6 +148,6 @@ async def test_a_lost_connection_shows_at_once(shop: Shop, monkeypatch: pytest.M
     assert (await moving).attempts == 2
 
 
-async def _has_reason(shop: Shop, reason: str) -> Move | None:
+async def _has_reason(shop: MovingShop, reason: str) -> Move | None:
     move = await read_move(shop.fleet.pool, shop.caller.workspace)
     return move if move and move.reason == reason else None

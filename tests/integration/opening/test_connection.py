@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 Answer = Callable[[list[str]], bytes | None]
 
 
-class Server:
+class AnsweringServer:
     """Speaks as much of Redis's protocol as a connection needs. `answer` makes a command's reply, None closes the
     connection; `info` is the reply to INFO."""
 
@@ -53,8 +53,8 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[Server]:
-    server = Server(answer, info)
+async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[AnsweringServer]:
+    server = AnsweringServer(answer, info)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.url = f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
     try:
@@ -66,7 +66,7 @@ async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def connected(answer: Answer) -> AsyncIterator[tuple[Server, Connection]]:
+async def connected(answer: Answer) -> AsyncIterator[tuple[AnsweringServer, Connection]]:
     async with serving(answer) as server:
         connection = await connect(server.url, "tests")
         yield server, connection
@@ -146,7 +146,7 @@ async def test_without_a_connection_nothing_waits() -> None:
     await link.start()
     with pytest.raises(Refusal, match="unavailable"):
         await link.call("ECHO", "x")
-    again = Server(echo)
+    again = AnsweringServer(echo)
     listening = await asyncio.start_server(again.serve, "127.0.0.1", port)
     await wait_until(lambda: link.connected)
     assert await link.call("ECHO", "x") == "x"

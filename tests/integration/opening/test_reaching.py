@@ -18,7 +18,7 @@ from service.replay.check import read_redis
 from service.worker.server_watch import SharedRedis
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port, started
-from tests.integration.opening.test_connection import Server, ignore, serving
+from tests.integration.opening.test_connection import AnsweringServer, ignore, serving
 from tests.service_fixture import new_id
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -45,11 +45,11 @@ class _Sentinel:
             "name", "shop", "flags", "master", "ip", "127.0.0.1", "port", port, "config-epoch", str(self.epoch)
         )
 
-    def names(self, server: Server, epoch: int) -> None:
+    def names(self, server: AnsweringServer, epoch: int) -> None:
         self.primary, self.epoch = server.url, epoch
 
 
-def _port(server: Server) -> str:
+def _port(server: AnsweringServer) -> str:
     return server.url.rpartition("/")[0].removeprefix("redis://")
 
 
@@ -62,7 +62,7 @@ async def _sentinels(count: int) -> AsyncIterator[tuple[list[_Sentinel], str]]:
         yield every, f"redis+sentinel://{','.join(hosts)}/shop"
 
 
-async def _reached(url: str, *servers: Server) -> int:
+async def _reached(url: str, *servers: AnsweringServer) -> int:
     """The position of the server to which a new connection leads."""
     before = [len(server.writers) for server in servers]
     (await connect(url, "tests")).close()

@@ -24,7 +24,7 @@ OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
 
 
-class Shop:
+class RecordedShop:
     """An open partition, to whose outbox tests append events as a script does; `appended` has all of them."""
 
     def __init__(self, redis: Redis, pool: asyncpg.Pool, database_url: str) -> None:
@@ -73,10 +73,10 @@ def redeemed(code: str, order: str = "-", discount_e4: int = 250_000) -> str:
 
 
 @pytest_asyncio.fixture
-async def shop(redis: Redis, pool: asyncpg.Pool, database_url: str) -> Shop:
+async def shop(redis: Redis, pool: asyncpg.Pool, database_url: str) -> RecordedShop:
     """The only partition, open in its first epoch."""
     fence = await take_partition(pool)
-    shop = Shop(redis, pool, database_url)
+    shop = RecordedShop(redis, pool, database_url)
     await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
     digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
     assert await enter_epoch(pool, 0, fence, NO_EVENT, shop.epoch, digest)
@@ -85,7 +85,7 @@ async def shop(redis: Redis, pool: asyncpg.Pool, database_url: str) -> Shop:
 
 
 @pytest_asyncio.fixture
-async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher]:
+async def make_flusher(shop: RecordedShop, valkey_url: str) -> AsyncIterator[MakeFlusher]:
     """Make flushers; each takes the lease from the one before."""
     outboxes: list[Outbox] = []
 
@@ -98,7 +98,7 @@ async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher
         outbox.close()
 
 
-async def caught_up(shop: Shop, flusher: Flusher) -> None:
+async def caught_up(shop: RecordedShop, flusher: Flusher) -> None:
     async def all_recorded() -> bool:
         return (await shop.cursor()) == (shop.epoch, len(shop.appended))
 
@@ -107,7 +107,7 @@ async def caught_up(shop: Shop, flusher: Flusher) -> None:
 
 
 @contextlib.asynccontextmanager
-async def selling(shop: Shop) -> AsyncIterator[None]:
+async def selling(shop: RecordedShop) -> AsyncIterator[None]:
     """Sell in the background while the block runs."""
     ended = asyncio.Event()
 

@@ -13,12 +13,12 @@ from service.record.facts import event_writer
 from service.record.partitions.partition_rows import begin_epoch, read_partition
 from service.worker import write_behind
 from service.worker.write_behind import Flusher
-from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded
+from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, RecordedShop, caught_up, has_recorded
 from tests.service_fixture import database
 from tests.waiting import PATIENCE_S, running, wait_until
 
 
-async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFlusher):
+async def test_all_events_are_recorded_in_order(shop: RecordedShop, make_flusher: MakeFlusher):
     """Postgres has each event of the outbox once and in order, with the cursor at the last."""
     flusher = await make_flusher()
     async with running(flusher.run()):
@@ -31,7 +31,7 @@ async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFl
     assert flusher.events_per_second > 0
 
 
-async def test_more_than_a_batch(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
+async def test_more_than_a_batch(shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
     """An outbox longer than a batch is recorded in several batches, and the pending events are counted meanwhile."""
     monkeypatch.setattr(write_behind, "BATCH_EVENTS", 100)
     flusher = await make_flusher()
@@ -45,7 +45,7 @@ async def test_more_than_a_batch(shop: Shop, make_flusher: MakeFlusher, monkeypa
 
 
 async def test_killed_between_the_rows_and_the_end(
-    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
     """A backend that dies after the rows and before the commit leaves nothing, and the repeat writes once."""
     copied, original = [], event_writer._copy
@@ -66,7 +66,7 @@ async def test_killed_between_the_rows_and_the_end(
 
 @pytest.mark.parametrize("committed", [True, False])
 async def test_a_commit_in_doubt(
-    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, committed: bool
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, committed: bool
 ):
     """After the reply to a commit is lost, the worker reads from the cursor whether it happened, and writes nothing
     twice."""
@@ -88,7 +88,9 @@ async def test_a_commit_in_doubt(
     assert await shop.facts() == shop.appended
 
 
-async def test_a_commit_that_arrives_late(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
+async def test_a_commit_that_arrives_late(
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
     """A lost transaction that commits after the cursor was read again makes the worker start over."""
     original, calls = write_behind.record, []
 
@@ -107,7 +109,7 @@ async def test_a_commit_that_arrives_late(shop: Shop, make_flusher: MakeFlusher,
     assert await shop.facts() == shop.appended
 
 
-async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
+async def test_connections_that_break(shop: RecordedShop, make_flusher: MakeFlusher):
     """Broken connections to both servers delay the record and change nothing in it."""
     flusher = await make_flusher()
     other = await asyncpg.connect(shop.database_url)
@@ -127,7 +129,7 @@ async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
     assert await shop.facts() == shop.appended
 
 
-async def test_random_cancels(shop: Shop, make_flusher: MakeFlusher):
+async def test_random_cancels(shop: RecordedShop, make_flusher: MakeFlusher):
     """3,000 events, recorded by workers that are cancelled at random moments, are in Postgres once each, in order."""
     rng = random.Random(20_261_120)
     for _ in range(60):
@@ -160,7 +162,7 @@ async def test_a_cancellation_that_is_swallowed(make_flusher: MakeFlusher, monke
         await asyncio.wait_for(asyncio.shield(task), PATIENCE_S)
 
 
-async def test_draining_into_a_new_epoch(shop: Shop, make_flusher: MakeFlusher):
+async def test_draining_into_a_new_epoch(shop: RecordedShop, make_flusher: MakeFlusher):
     """A drain into a new epoch records all earlier events, across epochs that never opened, and where each epoch
     ended."""
     flusher = await make_flusher()
@@ -178,7 +180,9 @@ async def test_draining_into_a_new_epoch(shop: Shop, make_flusher: MakeFlusher):
     assert await shop.facts() == shop.appended
 
 
-async def test_trimming_keeps_what_it_should(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
+async def test_trimming_keeps_what_it_should(
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
     """Trimming keeps unrecorded events, the anchor, and KEEP_EVENTS recorded events."""
     monkeypatch.setattr(write_behind, "KEEP_EVENTS", 500)
     monkeypatch.setattr(write_behind, "BATCH_EVENTS", 200)

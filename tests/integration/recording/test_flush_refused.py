@@ -10,7 +10,7 @@ from service.worker.write_behind import AnchorLost, OutboxGap, TooManyRefused
 from tests.integration.recording.flush_fixtures import (
     OUTBOX,
     MakeFlusher,
-    Shop,
+    RecordedShop,
     caught_up,
     has_recorded,
     redeemed,
@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE_S, wait_until
 
 
 @pytest.mark.parametrize("missing", [1, 5, 10])
-async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, missing: int):
+async def test_a_gap_stops_the_record(shop: RecordedShop, make_flusher: MakeFlusher, missing: int):
     """The flusher records the events before a missing one, and none after it."""
     await shop.sell(10)
     await shop.redis.xdel(OUTBOX, f"{shop.epoch}-{missing}")
@@ -33,7 +33,7 @@ async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, mis
 
 @pytest.mark.parametrize("kind", ["emptied", "shorter", "another"])
 async def test_a_lost_anchor_stops_the_record(
-    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, kind: str
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     """Of a Redis that is empty, lost its last events, or has others under the same ids, nothing is recorded."""
     monkeypatch.setattr(write_behind, "BLOCK_MS", 20)
@@ -57,7 +57,7 @@ async def test_a_lost_anchor_stops_the_record(
     assert await shop.facts() == shop.appended[:10]
 
 
-async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
+async def test_a_stale_fence_cant_write(shop: RecordedShop, make_flusher: MakeFlusher):
     """A worker whose lease another has taken ends and writes nothing more."""
     first = await make_flusher()
     await shop.sell(5)
@@ -74,7 +74,7 @@ async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
     assert await shop.facts() == shop.appended
 
 
-async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flusher: MakeFlusher):
+async def test_a_worker_that_loses_its_lease_while_running(shop: RecordedShop, make_flusher: MakeFlusher):
     """Workers that take the lease from each other under traffic record each event once; those that lost it end."""
     tasks = []
     async with selling(shop):
@@ -94,7 +94,7 @@ async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flus
 
 
 async def test_a_worker_that_slept_past_its_anchor(
-    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
     """A worker that resumes after another trimmed its anchor raises LeaseLost, not AnchorLost."""
     monkeypatch.setattr(write_behind, "KEEP_EVENTS", 0)
@@ -112,7 +112,7 @@ async def test_a_worker_that_slept_past_its_anchor(
         await sleeper._step_or_start()
 
 
-async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
+async def test_poison_goes_to_quarantine(shop: RecordedShop, make_flusher: MakeFlusher):
     """Events that Postgres rejects go into quarantine with the reason; all others are recorded."""
     await shop.sell(40)
     good = list(shop.appended)
@@ -146,7 +146,7 @@ async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
 
 
 @pytest.mark.parametrize("fields", [{"d": "K 1 5"}, {"d": "K 1 5", "r": "{}", "i": "f 0 @x", "more": ""}])
-async def test_an_entry_with_other_fields(shop: Shop, make_flusher: MakeFlusher, fields: dict[str, str]):
+async def test_an_entry_with_other_fields(shop: RecordedShop, make_flusher: MakeFlusher, fields: dict[str, str]):
     """An entry with missing or extra fields goes into quarantine; those around it are recorded."""
     await shop.sell(3)
     await shop.redis.xadd(OUTBOX, fields, id=f"{shop.epoch}-*")  # type: ignore[arg-type]
@@ -157,7 +157,9 @@ async def test_an_entry_with_other_fields(shop: Shop, make_flusher: MakeFlusher,
     assert await shop.facts() == [event for event in shop.appended if event]
 
 
-async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher, capsys: pytest.CaptureFixture[str]):
+async def test_nothing_of_a_code_is_logged(
+    shop: RecordedShop, make_flusher: MakeFlusher, capsys: pytest.CaptureFixture[str]
+):
     """The alarm about a quarantined event names its id and the reason, not its code, user or order."""
     await shop.append(redeemed("SECRETCODE", discount_e4=1_000_001))
     await caught_up(shop, await make_flusher())
@@ -168,7 +170,7 @@ async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher
 
 
 async def test_many_refusals_in_a_row_stop_the_worker(
-    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
     """After MAX_REFUSED_IN_A_ROW refused events the worker stops instead of quarantining all of them."""
     monkeypatch.setattr(write_behind, "MAX_REFUSED_IN_A_ROW", 10)
@@ -180,7 +182,7 @@ async def test_many_refusals_in_a_row_stop_the_worker(
     assert len(await shop.quarantined()) == 10
 
 
-async def test_draining_an_outbox_that_ends_too_soon(shop: Shop, make_flusher: MakeFlusher):
+async def test_draining_an_outbox_that_ends_too_soon(shop: RecordedShop, make_flusher: MakeFlusher):
     """A drain without the new epoch's first entry raises OutboxGap, and keeps what it recorded."""
     await shop.sell(3)
     flusher = await make_flusher()
@@ -189,7 +191,7 @@ async def test_draining_an_outbox_that_ends_too_soon(shop: Shop, make_flusher: M
     assert await shop.facts() == shop.appended
 
 
-async def test_an_epoch_that_postgres_doesnt_know(shop: Shop, make_flusher: MakeFlusher):
+async def test_an_epoch_that_postgres_doesnt_know(shop: RecordedShop, make_flusher: MakeFlusher):
     """An entry of an epoch that Postgres did not begin is not entered."""
     await shop.fence(shop.epoch + 100)
     flusher = await make_flusher()
@@ -198,5 +200,5 @@ async def test_an_epoch_that_postgres_doesnt_know(shop: Shop, make_flusher: Make
         await flusher.step()
 
 
-async def _at(shop: Shop, cursor: tuple[int, int]) -> bool:
+async def _at(shop: RecordedShop, cursor: tuple[int, int]) -> bool:
     return await shop.cursor() == cursor

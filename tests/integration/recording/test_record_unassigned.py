@@ -10,7 +10,7 @@ import pytest
 from service.formats.events import Event, RequestPart
 from service.formats.key_names import bucket
 from service.record.facts import event_writer, history_pages
-from tests.integration.recording.flush_fixtures import MakeFlusher, Shop
+from tests.integration.recording.flush_fixtures import MakeFlusher, RecordedShop
 from tests.integration.recording.record_fixtures import (
     EVENT_MS,
     Record,
@@ -126,7 +126,7 @@ def _event(kind: str, code: str, user: str, at: int) -> str:
     return f"{kind} 1 2 {code} {user} {1_794_991_234_567 + at} {bucket(code)}"
 
 
-async def test_the_worker_records_once_and_quarantines_the_rest(shop: Shop, make_flusher: MakeFlusher):
+async def test_the_worker_records_once_and_quarantines_the_rest(shop: RecordedShop, make_flusher: MakeFlusher):
     """A second assign of a code and unassigns of codes that the user doesn't have are quarantined, all other events
     recorded; a second flusher records nothing again."""
     good = [_event("AU"[n % 2], f"CODE-{n % 50 // 2}", f"u{n // 50}", n) for n in range(200)]

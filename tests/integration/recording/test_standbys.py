@@ -7,13 +7,13 @@ from service.hot.outbox import Outbox
 from service.record.partitions.standby_rows import StandbysHidden, check_visible, read_flushed
 from service.worker import write_behind
 from service.worker.write_behind import CursorMoved, Flusher
-from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, Shop
+from tests.integration.recording.flush_fixtures import OUTBOX, MakeFlusher, RecordedShop
 from tests.integration.recording.record_fixtures import take_partition
 from tests.service_fixture import database
 
 
 async def test_a_record_that_goes_back_is_recorded_again(
-    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+    shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose Postgres lost the last events reads them again, and drops none of them from the outbox before,
     however long ago it recorded them the first time."""
@@ -45,7 +45,9 @@ async def test_a_record_that_goes_back_is_recorded_again(
     assert await shop.facts() == shop.appended
 
 
-async def test_the_outbox_waits_for_standbys(shop: Shop, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_outbox_waits_for_standbys(
+    shop: RecordedShop, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While no standby receives the record, the outbox keeps every event, and the gate closes at the bound."""
     monkeypatch.setattr(write_behind, "BATCH_EVENTS", 100)
     monkeypatch.setattr(write_behind, "KEEP_EVENTS", 0)

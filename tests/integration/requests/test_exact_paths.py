@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.integration.serving import Wire
+from tests.integration.serving import RawConnection
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 _PAGES = ("/console", "/checkout", "/schema")
@@ -73,7 +73,7 @@ def test_other_characters_may_be_encoded(service: Service) -> None:
 @pytest.mark.parametrize("target", ["/v1/books#", "/v1/books#x", "/#", "/v1/books?limit=1#x", "/v1/coupons/redeem/A#"])
 def test_fragments(service: Service, target: str) -> None:
     """A path or query with a `#`, which no HTTP client sends, is malformed."""
-    with contextlib.closing(Wire(int(service.run.url.rpartition(":")[2]))) as wire:
+    with contextlib.closing(RawConnection(int(service.run.url.rpartition(":")[2]))) as wire:
         wire.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         answer = wire.answer().decode()
     assert answer.startswith("HTTP/1.1 400 ")

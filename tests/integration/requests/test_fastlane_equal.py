@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.requests.fastlane_requests import BOOKS, codes_of, shapes, stories
-from tests.integration.serving import Served, Wire, without_ids
+from tests.integration.serving import RawConnection, Served, without_ids
 from tests.service_fixture import Service, ok
 
 
@@ -25,7 +25,7 @@ class Side:
         self._values["rival"] = "rival_checkout"
         for book, rules in BOOKS.items():
             self._values[book] = service.book(*codes_of(book), client=admin, **rules)
-        self._wire: Wire | None = None
+        self._wire: RawConnection | None = None
 
     def send(self, request: bytes, cuts: list[int]) -> None:
         for name, text in self._values.items():

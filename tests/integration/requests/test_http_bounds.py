@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.fastlane import bounded_protocol
-from tests.integration.serving import Served, Wire
+from tests.integration.serving import RawConnection, Served
 from tests.service_fixture import Service
 from tests.waiting import until
 
@@ -64,7 +64,7 @@ def test_large_heads(serve: Callable[[], Served]) -> None:
     wire.close()
 
 
-def _refusal(wire: Wire) -> tuple[int, str]:
+def _refusal(wire: RawConnection) -> tuple[int, str]:
     """Status and code of the problem that ends the connection."""
     head, _, body = wire.answer().removesuffix(b"<end>").partition(b"\r\n\r\n")
     assert b"\r\ncontent-type: application/problem+json\r\n" in head
