@@ -12,6 +12,7 @@ PARTS = (
     "table",
     "bulk",
     "memory",
+    "scripts",
     "calls",
     "lane",
     "timing",

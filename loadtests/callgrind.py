@@ -26,15 +26,15 @@ class InstructionCounter:
     def __init__(self, pid: int, out: Path) -> None:
         self._pid, self._out, self._sum, self._dumps = pid, out, 0.0, 0
 
-    async def read(self) -> float:
-        """Instructions since it began."""
+    async def read(self) -> tuple[float, float]:
+        """Instructions since it began, and 0."""
         asked = await asyncio.create_subprocess_exec(
             "callgrind_control", "--dump", str(self._pid), stdout=DEVNULL, stderr=DEVNULL
         )
         await asyncio.wait_for(asked.wait(), 60)
         self._dumps += 1
         self._sum += _total(Path(f"{self._out}.{self._dumps}"))
-        return self._sum
+        return self._sum, 0.0
 
 
 def _total(dump: Path) -> int:

@@ -1,9 +1,8 @@
 """What a request costs Redis alone and in a call of many: refusals of what is sold out, and sales beside them.
 
 Calls are those that an API process makes of a turn's requests (service/hot/turns.py), of 16 and of 64. Refused
-requests come to a process that knows that nothing is left. Without --count it measures CPU, and takes the cheapest of
-several rounds, since what else the machine does only adds. With --count it counts instructions, which repeat within a
-few in a thousand, but leave out what the kernel does."""
+requests come to a process that knows that nothing is left. As `scripts` does, it counts instructions with --count, and
+takes the cheapest of several rounds without."""
 
 import argparse
 import asyncio
@@ -129,9 +128,9 @@ class Round:
     ) -> None:
         sold_out, one = SoldOut(), commands[0]
         sold_out.learn(one.script, one.keys, one.args, list(outcome))
-        before = await self._read()
+        before = sum(await self._read())
         replies = await self._ask(commands, size, sold_out)
-        cost = (await self._read() - before) / len(commands)
+        cost = (sum(await self._read()) - before) / len(commands)
         if wrong := [reply for reply in replies if not isinstance(reply, list) or reply[0] not in outcome]:
             raise RuntimeError(f"{name}: {len(wrong)} of {len(commands)} replies have another outcome: {wrong[0]!r}")
         self.costs[name, size] = cost

@@ -210,10 +210,10 @@ async def count(turns: list[Round], counter: InstructionCounter, *, notes_locks:
     gc.collect()
     gc.freeze()
     for same in (turns[::2], turns[1::2]):
-        before = await counter.read()
+        before, _ = await counter.read()
         for batch in same:
             await bench.turn(batch)
-        after = await counter.read()
+        after, _ = await counter.read()
         counted.append((after - before) / len(same) / connections)
     return counted[0], counted[1]
 
