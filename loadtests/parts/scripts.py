@@ -17,8 +17,8 @@ from uuid import uuid4
 from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, metered_valkey
-from service.formats.events import redemption_id_of
-from service.formats.redemption_record import parse_record
+from service.formats.events import parse_record
+from service.formats.redemption_id import redemption_id_of
 from service.hot.scripts import HOT, Scripts
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
