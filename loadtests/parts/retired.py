@@ -178,7 +178,7 @@ class _Place:
             looker = Looker(connection, 0, row.epoch, row.nonce)
             await looker.start()
             began = time.monotonic()
-            retirer = BookRetirer(self._pool, looker, fence, 1, asyncio.Lock())
+            retirer = BookRetirer(self._pool, looker, fence, 1, asyncio.Lock(), asyncio.Lock())
             while await retirer.move_next():
                 pass
             return time.monotonic() - began

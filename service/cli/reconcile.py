@@ -26,7 +26,6 @@ from service.reconcile.comparison_job import run_job
 from service.reconcile.examination import NotRecorded
 from service.record.partitions import comparisons
 from service.record.partitions.bulk_reads import ReplicaAway, ReplicaBehind
-from service.record.partitions.comparisons import LostTurn
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import ERRORS
 
@@ -105,7 +104,7 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
         return await comparison.reconcile(redis_url, pool, partition, **options)
     except Busy as busy:
         raise Unusable(f"reconcile_running: {busy}.") from None
-    except (NotOpen, Fenced, LostTurn) as closed:
+    except (NotOpen, Fenced) as closed:
         raise Unusable(f"recovering: {closed}.") from None
     except NotRecorded as behind:
         raise Unusable(f"behind: {behind}. Check that a worker runs, and retry.") from None

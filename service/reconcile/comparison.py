@@ -1,11 +1,8 @@
-"""One comparison of a partition, from taking the turn to storing the result."""
+"""One comparison of a partition, to storing the result."""
 
-import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
-from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
@@ -29,8 +26,6 @@ from service.record.partitions import comparisons as record
 from service.record.partitions.bulk_reads import BulkReads, PrimaryReads, ReplicaReads
 from service.record.partitions.partition_rows import read_partition
 
-TURN_MS = 10_000
-RENEW_S = TURN_MS / 1000 / 4
 MAX_STRAYS = 100_000
 """Examined strays that are remembered, so that none is examined twice."""
 
@@ -38,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Busy(Exception):
-    """Another comparison of the partition is running."""
+    """A task of the worker removes from Redis what is recorded, brings it back, or moves it."""
 
 
 class NotOpen(Exception):
@@ -80,50 +75,34 @@ async def reconcile(
     """Compare a partition's Redis with the record, or one workspace's part; with `repair`, repair differences. First
     passes read `replica` if there is one.
 
-    Raises Busy, NotOpen, LostTurn, NotRecorded, ReplicaBehind, ReplicaAway; Fenced and Broken if Redis is no longer the
-    verified one.
+    Raises Busy, NotOpen, NotRecorded, ReplicaBehind, ReplicaAway; Fenced and Broken if Redis is no longer the verified
+    one.
     """
-    token = uuid4()
     if (await read_step(pool, partition))[1]:
         raise Busy(f"a book of partition {partition} is leaving Redis, or returning")
-    if not await record.take_turn(pool, partition, token, TURN_MS):
-        raise Busy(f"partition {partition} is being compared")
     bulk = ReplicaReads(pool, replica, partition) if replica else PrimaryReads(pool, partition)
-    work = _Work(pool, bulk, partition, token, repair, report, progress)
-    renewing = asyncio.create_task(work.renew())
-    comparing = asyncio.create_task(work.compare(redis_url, workspace))
-    whole = False
-    try:
-        await asyncio.wait({renewing, comparing}, return_when=asyncio.FIRST_COMPLETED)
-        if not comparing.done():
-            renewing.result()
-        outcome = await comparing
-        whole = workspace is None
-        return outcome
-    finally:
-        for task in (renewing, comparing):
-            task.cancel()
-        await asyncio.gather(renewing, comparing, return_exceptions=True)
-        with contextlib.suppress(Exception):  # the turn expires
-            await record.release_turn(pool, partition, token, whole)
+    work = _Work(pool, bulk, partition, repair, report, progress)
+    outcome = await work.compare(redis_url, workspace)
+    if workspace is None:
+        await record.note_comparison(pool, partition)
+    return outcome
 
 
 class _Work:
-    """One comparison: its turn, its progress and its differences."""
+    """One comparison: its progress and its differences."""
 
     def __init__(
         self,
         pool: asyncpg.Pool,
         bulk: BulkReads,
         partition: int,
-        token: UUID,
         repair: bool,
         report: Report,
         progress: Progress,
     ) -> None:
-        self.pool, self.bulk, self._partition, self._token, self.repair = pool, bulk, partition, token, repair
+        self.pool, self.bulk, self._partition, self.repair = pool, bulk, partition, repair
         self._report, self._progress = report, progress
-        self._done, self._total = 0, 0
+        self._done, self._total, self._turns = 0, 0, 0
 
     def count(self, more: int) -> None:
         self._done = min(self._done + more, self._total)
@@ -133,16 +112,19 @@ class _Work:
         log_difference(self._partition, difference, state)
         self._report(difference, state)
 
-    async def renew(self) -> None:
-        """Renew the turn until cancelled. Raises LostTurn."""
-        while True:
-            await asyncio.sleep(RENEW_S)
-            await record.renew_turn(self.pool, self._partition, self._token, TURN_MS, self._done, self._total)
+    async def check(self) -> None:
+        """Raises Busy if a task's turn is running, or began since the comparison did."""
+        turns = await record.read_turns(self.pool, self._partition)
+        if turns.is_running or turns.begun != self._turns:
+            what = "leave Redis or return, or a workspace moves"
+            raise Busy(f"books or orders of partition {self._partition} {what}; retry when that is done")
 
     async def compare(self, redis_url: str, workspace: int | None) -> Outcome:
         row = await read_partition(self.pool, self._partition)
         if row.state != "open":
             raise NotOpen(f"partition {self._partition} is being opened")
+        self._turns = (await record.read_turns(self.pool, self._partition)).begun
+        await self.check()
         workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
         sizes = await self.bulk.count_compared(workspaces)
         self._total = sum(sizes.values())
@@ -186,7 +168,7 @@ class _Part:
     def __init__(self, work: _Work, looker: Looker, workspace: int, existing: BucketsByKind | None) -> None:
         self._looker, self._pool, self._workspace = looker, work.pool, workspace
         self._examiner = examiner = Examiner(
-            looker, work.pool, workspace, work.repair, work.report, work.count, work.bulk
+            looker, work.pool, workspace, work.repair, work.report, work.check, work.count, work.bulk
         )
         self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if existing is None else existing["d"])
@@ -222,6 +204,7 @@ class _Part:
         await Books(examiner).compare()
         if not await self._looker.gate_is_ours():
             raise NotOpen(f"partition {partition} was closed meanwhile")
+        await examiner.check()
         outcome = Outcome(examiner.differing, examiner.left, examiner.unsettled, examiner.at)
         await record.store_outcome(self._pool, self._workspace, partition, outcome.at, outcome.differing, outcome.left)
         log.info(

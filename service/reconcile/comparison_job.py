@@ -37,23 +37,29 @@ async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Calla
     progress = _Progress(0, job.requested)
     storing = asyncio.create_task(_store(pool, job, fence, progress))
     repair = cast("Reconciling", job.parameters).repair
+    comparing = asyncio.ensure_future(compare(repair=repair, workspace=job.workspace, progress=progress.set))
     try:
-        await compare(repair=repair, workspace=job.workspace, progress=progress.set)
+        await asyncio.wait({storing, comparing}, return_when=asyncio.FIRST_COMPLETED)
+        if not comparing.done():
+            storing.result()
+        await comparing
         await job_rows.size_job(pool, job, fence, progress.total, progress.total)
         await job_rows.end_job(pool, job, fence)
     except click.ClickException as failed:
-        if failed.message.startswith("reconcile_running"):  # wait for the scheduled comparison of the partition
+        if failed.message.startswith("reconcile_running"):  # wait for the task of the worker
             return 1
         await job_rows.end_job(pool, job, fence, [failed.message])
     except JobStopped:
         log.warning("job_stopped", job_id=str(job.job_id))
     finally:
-        storing.cancel()
-        await asyncio.gather(storing, return_exceptions=True)
+        for task in (storing, comparing):
+            task.cancel()
+        await asyncio.gather(storing, comparing, return_exceptions=True)
     return 0
 
 
 async def _store(pool: asyncpg.Pool, job: JobRow, fence: int, progress: _Progress) -> None:
+    """Store the progress until cancelled. Raises JobStopped."""
     while True:
         await asyncio.sleep(STORE_S)
         await job_rows.size_job(pool, job, fence, progress.done, progress.total)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import asyncpg
@@ -72,11 +72,12 @@ class Examiner:
     """For one workspace. Some hundred things at a time:
 
     1. One script reads them, with the outbox's last event.
-    2. When that event is wait_until_recorded, the record returns what it expects after exactly that event.
+    2. When that event is recorded, the record returns what it expects after exactly that event.
     3. Different things are read again, at another cut, and reported if they differ in the same way. While users are
        being deleted, they wait. What is not settled after 12 tries is left for the next comparison.
     4. A repair writes only values that are unchanged since they were read; changed ones are read again. What a
-       quarantined event names is never repaired.
+       quarantined event names is never repaired. Nothing is reported or repaired once a task of the worker has begun to
+       change Redis by the record.
     """
 
     def __init__(
@@ -86,15 +87,16 @@ class Examiner:
         workspace: int,
         repair: bool,
         report: Callable[[Difference, str], None],
+        check: Callable[[], Awaitable[None]],
         count: Callable[[int], None] = lambda _things: None,
         bulk: BulkReads | None = None,
     ) -> None:
-        """`count` is called with the number of codes or orders that were compared. `bulk`: where first passes read;
-        None: the primary."""
+        """`check` raises an error if the comparison no longer counts. `count` is called with the number of codes or
+        orders that were compared. `bulk`: where first passes read; None: the primary."""
         self.looker, self.pool, self.workspace, self.repair = looker, pool, workspace, repair
         self.partition = looker.partition
         self.bulk = bulk or PrimaryReads(pool, looker.partition)
-        self._report, self.count = report, count
+        self._report, self.check, self.count = report, check, count
         self.differing, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0
         self.at: EventId = NO_EVENT
@@ -164,6 +166,7 @@ class Examiner:
     async def _settle(self, difference: Difference) -> bool:
         """Report the difference, and repair it on request; False if the values have changed meanwhile."""
         state = "found"
+        await self.check()
         await self.read_quarantine()
         if self.is_quarantined(*difference.about):
             difference = difference._replace(unsafe="an event of it is in quarantine")

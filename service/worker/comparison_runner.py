@@ -26,14 +26,16 @@ class ComparisonRunner:
     """One for each open partition. Every ten seconds, and when a job waits:
 
     1. If a job waits, or the scheduled time has passed since the last whole comparison, start `scrip reconcile`. It
-       runs in its own process, because a million codes take some ten seconds of Python. The process takes the job,
-       under the fence of the worker, or the turn.
+       runs in its own process, because a million codes take some ten seconds of Python. The process runs the job under
+       the fence of the worker. No task that changes Redis by the record has its turn meanwhile.
     2. Wait for its end. If it is killed, the next process runs the job anew.
     3. Set the metrics from the last comparisons.
     """
 
-    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str) -> None:
+    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str, turns: asyncio.Lock) -> None:
+        """`turns` as in RecordedChanges."""
         self._pool, self._partition, self._fence, self._at = pool, partition, fence, reconcile_at
+        self._turns = turns
 
     async def run(self, lease: Lease) -> None:
         is_scheduled = False
@@ -44,11 +46,16 @@ class ComparisonRunner:
                     await record.start_schedule(self._pool, self._partition)
                     is_scheduled = True
                 turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
-                work = await record.read_work(self._pool, self._partition, turn)
+                work = await record.read_work(self._pool, self._partition, turn, self._fence)
                 metrics.show_drift(self._partition, work.left_over, work.oldest)
+                if work.has_task and not self._turns.locked():  # the task could not end its turn
+                    async with self._turns:
+                        await record.end_turn(self._pool, self._partition, self._fence)
             if work and (work.job or work.turn):
                 options = ("--job", str(self._fence)) if work.job else ("--turn",)
-                if await self._compare(*options) != 0:
+                async with self._turns:
+                    code = await self._compare(*options)
+                if code != 0:
                     await asyncio.sleep(RETRY_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):

@@ -13,13 +13,12 @@ from service.formats.order_entries import parse_gift
 from service.hot.inspection import Looker
 from service.record.facts import forgotten_orders as record
 from service.record.facts.forgotten_orders import Memory, PastGift, PastPlace, Period
-from service.record.partitions.comparisons import LostTurn
 from service.record.pool import wait_out_outage
 from service.worker.moving.book_moves import order_field, removals_of_places
 from service.worker.opening.recorded_changes import Cannot, Field, NotYet, RecordedChanges, Seen
 
 IDLE_S, BUSY_S, PAUSE_S = 3600.0, 10.0, 1.0
-"""Pauses: when all is done; while another process has the turn; and to let it take the turn."""
+"""Pauses: when all is done; while another task or a comparison has the turn; and to let it take the turn."""
 STEPS_A_TURN = 100
 ORDERS_A_RUN = 200
 """A read and a write of less than a millisecond each."""
@@ -41,12 +40,15 @@ class OrderForgetter:
     5. Store the hour's end in Redis (`{pN}:forgotten`).
 
     If the worker dies, the next one repeats the hour from step 2, or from step 4 if the two times differ. A Redis that
-    lost its end has an earlier time. No comparison runs during a turn, or while the times differ.
+    lost its end has an earlier time. No comparison counts during a turn, or while the times differ.
     """
 
-    def __init__(self, pool: asyncpg.Pool, looker: Looker, fence: int, erasing: asyncio.Lock) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, looker: Looker, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
+    ) -> None:
+        """The locks are those of RecordedChanges."""
         self._pool, self._fence, self._looker, self._partition = pool, fence, looker, looker.partition
-        self._changes = RecordedChanges(pool, looker, erasing)
+        self._changes = RecordedChanges(pool, looker, fence, erasing, turns)
 
     async def run(self) -> None:
         await self._looker.start()
@@ -55,7 +57,7 @@ class OrderForgetter:
             try:
                 with wait_out_outage(log):
                     pause_s = await self.forget_some()
-            except (NotYet, LostTurn, Cannot) as reason:
+            except (NotYet, Cannot) as reason:
                 log.info("forgetting_waits", partition=self._partition, reason=str(reason))
             await asyncio.sleep(pause_s)
 
@@ -93,12 +95,10 @@ class OrderForgetter:
         await self._changes.wait_until_recorded((await self._looker.look([])).at)
         place: PastPlace | None = None
         while places := await self._places(period, place):
-            await self._changes.renew()
             await record.forget(self._pool, self._partition, self._fence, places, [])
             place = places[-1]
         gift: PastGift | None = None
         while gifts := await record.page_gifts(self._pool, self._partition, period, gift, ORDERS_A_RUN):
-            await self._changes.renew()
             await record.forget(self._pool, self._partition, self._fence, [], gifts)
             gift = gifts[-1]
         await record.advance(self._pool, self._partition, self._fence, period)

@@ -231,21 +231,21 @@ class PartitionWorker:
     def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
         pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
-        lease, erasing = self._lease, asyncio.Lock()
+        lease, erasing, turns = self._lease, asyncio.Lock(), asyncio.Lock()
         return {
             "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(lease),
             "generating": lambda: Generator(pool, projector, partition, fence).run(lease),
             "changing": lambda: changer_of(pool, server, scripts, fence).run(lease),
             "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
             "sweeping": lambda: sweep(server, scripts),
-            "reconciling": lambda: ComparisonRunner(pool, partition, fence, self._reconcile_at).run(lease),
+            "reconciling": lambda: ComparisonRunner(pool, partition, fence, self._reconcile_at, turns).run(lease),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
-            "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(
-                lease
-            ),
-            "forgetting": lambda: OrderForgetter(pool, Looker.of(server, scripts), fence, erasing).run(),
+            "retiring": lambda: BookRetirer(
+                pool, Looker.of(server, scripts), fence, self._retire_days, erasing, turns
+            ).run(lease),
+            "forgetting": lambda: OrderForgetter(pool, Looker.of(server, scripts), fence, erasing, turns).run(),
             "moving": lambda: WorkspaceMover(
-                self._redis_url, pool, server, scripts, fence, erasing, self._moving, self._standbys
+                self._redis_url, pool, server, scripts, fence, erasing, turns, self._moving, self._standbys
             ).run(lease),
             "settling": lambda: QuarantineSettler(pool, partition, fence).run(lease),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),

@@ -30,14 +30,13 @@ BEGIN
 END
 $migration$;
 
--- Turns to compare: the process that has the partition's turn, the turn's end, and the start of the schedule.
+-- The schedule of a partition's comparisons; and the turns of its worker's tasks that remove from Redis what is recorded,
+-- bring it back, or move it. A comparison counts only if no turn was running, and none began meanwhile.
 CREATE TABLE reconciling (
   partition int PRIMARY KEY,
-  token uuid,
-  until timestamptz,
-  begun_at timestamptz NOT NULL DEFAULT now(),
-  total bigint NOT NULL DEFAULT 0,
-  done bigint NOT NULL DEFAULT 0
+  begun_at timestamptz NOT NULL DEFAULT now(), -- a scheduled time after this one makes a comparison due
+  turns bigint NOT NULL DEFAULT 0,
+  fence bigint -- of the worker whose task has the turn; an older fence has none
 );
 
 -- Each workspace's last comparison: its cut, and what differed and still differs, by class.

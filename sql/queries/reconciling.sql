@@ -1,15 +1,8 @@
--- name: advance_reconciling
--- Store a comparison's progress, and renew its turn. Returns no row if another process has the turn.
--- $1 partition int  $2 token uuid  $3 ttl_ms int  $4 done bigint  $5 total bigint
-UPDATE reconciling SET until = clock_timestamp() + $3 * interval '1 ms', done = $4, total = $5
-WHERE partition = $1 AND token = $2 RETURNING partition;
-
--- name: begin_reconciling
--- Take a partition's turn to compare. Returns no row while another process has it.
--- $1 partition int  $2 token uuid  $3 ttl_ms int
-INSERT INTO reconciling AS old (partition, token, until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 ms')
-ON CONFLICT (partition) DO UPDATE SET token = excluded.token, until = excluded.until, total = 0, done = 0
-WHERE old.until IS NULL OR old.until <= clock_timestamp() RETURNING partition;
+-- name: begin_turn
+-- Begin a turn of a task that changes Redis by the record. Returns no row if another worker has the lease.
+-- $1 partition int  $2 fence bigint
+INSERT INTO reconciling AS old (partition, turns, fence) SELECT id, 1, fence FROM partitions WHERE id = $1 AND fence = $2
+ON CONFLICT (partition) DO UPDATE SET turns = old.turns + 1, fence = excluded.fence RETURNING partition;
 
 -- name: books_numbers
 -- The numbers of a workspace's books.
@@ -84,11 +77,10 @@ SELECT book, counter, count::bigint FROM detached_books JOIN books USING (worksp
   jsonb_each_text(retired_counts) AS kept (counter, count)
 WHERE workspace = $2 AND book = ANY ($5);
 
--- name: end_reconciling
--- Release a partition's turn; with `whole`, the scheduled comparison is done.
--- $1 partition int  $2 token uuid  $3 whole boolean
-UPDATE reconciling SET token = NULL, until = NULL, begun_at = CASE WHEN $3 THEN clock_timestamp() ELSE begun_at END
-WHERE partition = $1 AND token = $2;
+-- name: end_turn
+-- End the turn of a task.
+-- $1 partition int  $2 fence bigint
+UPDATE reconciling SET fence = NULL WHERE partition = $1 AND fence = $2;
 
 -- name: gifts_after
 -- The next orders with a gift, in order.
@@ -133,6 +125,11 @@ UNION SELECT owner_id FROM codes c WHERE workspace = $1 AND owner_id = ANY ($2)
 -- $1 workspace int
 SELECT pg_advisory_xact_lock(hashtext('reconciling'), $1);
 
+-- name: note_comparison
+-- Store that a partition was compared as a whole.
+-- $1 partition int
+UPDATE reconciling SET begun_at = clock_timestamp() WHERE partition = $1;
+
 -- name: orders_after
 -- The next orders with a place taken, in order.
 -- $1 workspace int  $2 after text  $3 most int
@@ -154,10 +151,16 @@ ORDER BY owner_id LIMIT $3;
 -- $1 workspace int
 SELECT epoch, seq, at, left_over FROM reconciled WHERE workspace = $1;
 
+-- name: read_turns
+-- How many turns of tasks have begun in a partition, and whether one is running.
+-- $1 partition int
+SELECT coalesce(turns, 0) AS turns, coalesce(reconciling.fence = partitions.fence, false) AS is_running
+FROM partitions LEFT JOIN reconciling ON partition = id WHERE id = $1;
+
 -- name: reconcile_work
 -- Whether a job of a partition waits; whether the scheduled comparison is due; the differences that its last comparisons
--- left, by class, and the time of the oldest of these.
--- $1 partition int  $2 turn timestamptz
+-- left, by class, and the time of the oldest of these; whether a task of the worker has the turn.
+-- $1 partition int  $2 turn timestamptz  $3 fence bigint
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
   WHERE partition = $1 AND status = 'running' AND kind = 'reconcile'
@@ -166,7 +169,8 @@ SELECT EXISTS (
     SELECT class, sum(n::bigint) AS n FROM reconciled, jsonb_each_text(left_over) AS each (class, n)
     WHERE partition = $1 GROUP BY class
   ) AS sums
-), '{}') AS left_over, (SELECT min(at) FROM reconciled WHERE partition = $1) AS oldest;
+), '{}') AS left_over, (SELECT min(at) FROM reconciled WHERE partition = $1) AS oldest,
+  EXISTS (SELECT FROM reconciling WHERE partition = $1 AND fence = $3) AS has_task;
 
 -- name: recorded_keys
 -- These of a workspace's unexpired idempotency keys up to an event, with the expected entry and the remaining lifetime;

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -91,7 +92,8 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         monkeypatch.setattr(examination, "read_partition", recorded)
         monkeypatch.setattr(examination, "has_deletions_after", being_erased)
         looker = Looker(*as_seen)
-        examiner = Examiner(cast("Any", looker), cast("Any", None), 1, repair, lambda _, state: states.append(state))
+        about = (cast("Any", looker), cast("Any", None), 1, repair)
+        examiner = Examiner(*about, lambda _, state: states.append(state), AsyncMock())
         kind = Sometimes(*verdicts)
         await examiner.examine(cast("Any", kind), ["thing"])
         assert kind.verdicts == []

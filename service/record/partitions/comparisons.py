@@ -14,6 +14,7 @@ from service.formats.event_id import EventId
 from service.record import pool
 from service.record.config.stored_json import encode_json
 from service.record.config.webhook_rows import notify_webhooks
+from service.record.partitions.partition_rows import LeaseLost
 from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 
@@ -22,8 +23,11 @@ PAGE_ROWS = 5000
 PASS = LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB", "enable_nestloop": "off"}
 
 
-class LostTurn(Exception):
-    """Another process compares the partition now."""
+class Turns(NamedTuple):
+    """The turns of a worker's tasks that remove from Redis what is recorded, bring it back, or move it."""
+
+    begun: int
+    is_running: bool
 
 
 class Use(NamedTuple):
@@ -44,7 +48,7 @@ class Last(msgspec.Struct, frozen=True):
 
 
 async def connect(database_url: str) -> asyncpg.Pool:
-    """A pool for a comparison: for the pass, the examinations beside it, and the turn."""
+    """A pool for a comparison: for the pass, and the examinations beside it."""
     return await pool.connect(database_url, name="scrip-reconcile", max_size=6, command_timeout_s=LONG_S)
 
 
@@ -160,19 +164,23 @@ async def count_compared(database: Database, workspaces: Sequence[int]) -> dict[
     return dict(cast("Any", await database.fetch(query("count_compared"), list(workspaces))))
 
 
-async def take_turn(database: Database, partition: int, token: UUID, ttl_ms: int) -> bool:
-    """Take the partition's turn to compare; False if another process has it."""
-    return await database.fetchval(query("begin_reconciling"), partition, token, ttl_ms) is not None
+async def read_turns(database: Database, partition: int) -> Turns:
+    return Turns(*cast("Any", await database.fetchrow(query("read_turns"), partition)))
 
 
-async def renew_turn(database: Database, partition: int, token: UUID, ttl_ms: int, done: int, total: int) -> None:
-    """Store the progress and renew the turn. Raises LostTurn."""
-    if await database.fetchval(query("advance_reconciling"), partition, token, ttl_ms, done, total) is None:
-        raise LostTurn(f"partition {partition}")
+async def begin_turn(database: Database, partition: int, fence: int) -> None:
+    """Begin a task's turn: no comparison counts meanwhile. Raises LeaseLost."""
+    if await database.fetchval(query("begin_turn"), partition, fence) is None:
+        raise LeaseLost(f"partition {partition}: another worker has it")
 
 
-async def release_turn(database: Database, partition: int, token: UUID, whole: bool) -> None:
-    await database.execute(query("end_reconciling"), partition, token, whole)
+async def end_turn(database: Database, partition: int, fence: int) -> None:
+    await database.execute(query("end_turn"), partition, fence)
+
+
+async def note_comparison(database: Database, partition: int) -> None:
+    """Store that the whole partition was compared: the scheduled comparison is done."""
+    await database.execute(query("note_comparison"), partition)
 
 
 async def store_outcome(
@@ -218,8 +226,11 @@ class ComparisonWork(NamedTuple):
     """The differences that the last comparisons left, by class."""
     oldest: datetime | None
     """The time of the oldest of these comparisons."""
+    has_task: bool
+    """Whether a task of the worker has the partition's turn."""
 
 
-async def read_work(database: Database, partition: int, turn: datetime | None) -> ComparisonWork:
-    row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn))
-    return ComparisonWork(row["job"], row["turn"], msgspec.json.decode(row["left_over"]), row["oldest"])
+async def read_work(database: Database, partition: int, turn: datetime | None, fence: int) -> ComparisonWork:
+    row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn, fence))
+    left_over = msgspec.json.decode(row["left_over"])
+    return ComparisonWork(row["job"], row["turn"], left_over, row["oldest"], row["has_task"])

@@ -15,7 +15,6 @@ from service.hot.inspection import Item, Looker
 from service.record.config import retirements
 from service.record.config.retirements import NOW, MovingBook, PastUse
 from service.record.partitions import comparisons
-from service.record.partitions.comparisons import LostTurn
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
@@ -41,7 +40,7 @@ log = structlog.get_logger()
 
 
 class BookRetirer:
-    """One for each open partition. One book moves at a time; no comparison runs meanwhile, by the same turn.
+    """One for each open partition. One book moves at a time; no comparison counts meanwhile.
 
     Out of Redis, if a live workspace's book ended `days` ago:
 
@@ -59,11 +58,13 @@ class BookRetirer:
     Each run skips what is done, so a worker that died is followed by one that starts over.
     """
 
-    def __init__(self, pool: asyncpg.Pool, looker: Looker, fence: int, days: int, erasing: asyncio.Lock) -> None:
-        """`days` 0: no book leaves. `erasing` is held while users are deleted: both read facts and write Redis."""
+    def __init__(
+        self, pool: asyncpg.Pool, looker: Looker, fence: int, days: int, erasing: asyncio.Lock, turns: asyncio.Lock
+    ) -> None:
+        """`days` 0: no book leaves. The locks are those of RecordedChanges."""
         self._pool, self._fence, self._days = pool, fence, days
         self._looker, self._partition = looker, looker.partition
-        self._changes = RecordedChanges(pool, looker, erasing)
+        self._changes = RecordedChanges(pool, looker, fence, erasing, turns)
 
     async def run(self, lease: Lease) -> None:
         await self._looker.start()
@@ -72,7 +73,7 @@ class BookRetirer:
             try:
                 with wait_out_outage(log):
                     is_idle = not await self.move_next()
-            except (NotYet, LostTurn) as reason:
+            except NotYet as reason:
                 log.info("retiring_waits", partition=self._partition, reason=str(reason))
             if is_idle:
                 with contextlib.suppress(TimeoutError):

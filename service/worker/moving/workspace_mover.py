@@ -25,7 +25,6 @@ from service.record import pool as postgres
 from service.record.config.workspace_rows import read_workspace
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions import moves
-from service.record.partitions.comparisons import LostTurn
 from service.record.partitions.moves import CannotMove, InChange, Move, Switch
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import Partition, read_partition
@@ -58,7 +57,7 @@ POLL_S = 0.01
 PROGRESS_S, KEEP_S = 0.5, 1.0
 INTERRUPTED = "interrupted: "
 
-_FAILED = (Fenced, Broken, OSError, hiredis.ReplyError, NotVerified, ChangesLost, CannotMove, LostTurn, Refusal)
+_FAILED = (Fenced, Broken, OSError, hiredis.ReplyError, NotVerified, ChangesLost, CannotMove, Refusal)
 """What ends an attempt, besides Postgres's errors. If the source itself is no longer ours, its other tasks notice."""
 
 _T = TypeVar("_T")
@@ -74,8 +73,8 @@ class WorkspaceMover:
     """One for each open partition, for the workspaces that are to leave it. It moves one at a time:
 
     1. Wait until the target's epoch is newer than the source's (service/worker/partition_worker.py turns it), and have
-       the source's turn: no comparison or retirement runs meanwhile. Give the settings a new version, project them, and
-       remove what an earlier attempt has left in the target.
+       the source's turn: no comparison counts, and no book retires meanwhile. Give the settings a new version, project
+       them, and remove what an earlier attempt has left in the target.
     2. Copy all keys, except the settings, without which no script decides. Redis names the keys that change meanwhile;
        copy these again until that takes a moment (service/worker/moving/key_copier.py).
     3. In one transaction of Postgres, move the facts, then codes and users, then what came since, and copy changed keys
@@ -101,6 +100,7 @@ class WorkspaceMover:
         scripts: Scripts,
         fence: int,
         erasing: asyncio.Lock,
+        turns: asyncio.Lock,
         moving: asyncio.Semaphore,
         standbys: int = 0,
     ) -> None:
@@ -109,7 +109,7 @@ class WorkspaceMover:
         self._erasing, self._moving, self._standbys = erasing, moving, standbys
         self._partition = server.partition
         self._projector = projector_of(server, scripts)
-        self._changes = RecordedChanges(pool, Looker.of(server, scripts), erasing)
+        self._changes = RecordedChanges(pool, Looker.of(server, scripts), fence, erasing, turns)
         self._log = log.bind(source=server.partition)
         self._stage, self._has_erasing = "", False
 
@@ -163,15 +163,9 @@ class WorkspaceMover:
         async with self._moving, self._changes.turn() as is_ours:
             if not is_ours:
                 raise Waiting("a comparison runs, or books or orders leave Redis")
-            async with _beside(self._renew_turn()) as renewing:
-                await self._attempt(move, here, target, renewing)
+            await self._attempt(move, here, target)
 
-    async def _renew_turn(self) -> None:
-        while True:
-            await self._changes.renew()
-            await asyncio.sleep(PAUSE_S)
-
-    async def _attempt(self, move: Move, here: Partition, target: Partition, renewing: "asyncio.Future[None]") -> None:
+    async def _attempt(self, move: Move, here: Partition, target: Partition) -> None:
         """Steps 1 to 6. Raises Waiting if it can't begin."""
         try:
             await moves.begin_move(self._pool, move, self._fence)
@@ -192,15 +186,13 @@ class WorkspaceMover:
                 await copier.settle()
                 self._stage = moves.SWITCHING
                 await self._store_progress(move, copier)
-                closed_at = await self._switch(move, copier, here, target, renewing)
+                closed_at = await self._switch(move, copier, here, target)
             await self._open(move, new)
             closed_ms = round((time.monotonic() - closed_at) * 1000)
         self._log.info("moved", workspace=move.workspace, target=move.target, closed_ms=closed_ms)
         await self._clear_source(move)
 
-    async def _switch(
-        self, move: Move, copier: KeyCopier, here: Partition, target: Partition, renewing: "asyncio.Future[None]"
-    ) -> float:
+    async def _switch(self, move: Move, copier: KeyCopier, here: Partition, target: Partition) -> float:
         """Steps 3 to 5; return when the workspace was closed. A deletion of a user goes first."""
         for number in range(CHANGE_TRIES):
             copier.allow_pauses()
@@ -216,8 +208,6 @@ class WorkspaceMover:
                     closed_at = time.monotonic()
                     async with asyncio.timeout(CLOSED_S):
                         arrived = await self._close(copier, versions, switch)
-                    if renewing.done():
-                        raise CannotMove("another process has the partition's turn")
                     closed_ms = round((time.monotonic() - closed_at) * 1000)
                     await switch.move_workspace(self._fence, here.epoch, target.epoch, arrived, closed_ms)
                 return closed_at

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
-from uuid import uuid4
 
 import asyncpg
 
@@ -16,8 +15,6 @@ from service.hot.inspection import ITEMS_A_LOOK, WRONG, Item, Looker
 from service.record.partitions import comparisons
 from service.record.partitions.partition_rows import read_partition
 
-TURN_MS = 10_000
-RENEW_S = TURN_MS / 1000 / 4
 RETRY_S = 0.02
 WAIT_S = 60.0
 TRIES = 20
@@ -56,37 +53,34 @@ Seen = dict[Field, str | None]
 
 
 class RecordedChanges:
-    """One task's changes of one partition. No comparison runs meanwhile, nor another such task, by the same turn."""
+    """One task's changes of one partition. No comparison of this worker runs meanwhile, nor another such task. Other
+    comparisons end, without a result."""
 
-    def __init__(self, pool: asyncpg.Pool, looker: Looker, erasing: asyncio.Lock) -> None:
-        """`erasing` is held while users are deleted: both read facts and write Redis."""
-        self._pool, self._looker, self._erasing = pool, looker, erasing
-        self._token, self._renewed_at = uuid4(), 0.0
+    def __init__(
+        self, pool: asyncpg.Pool, looker: Looker, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
+    ) -> None:
+        """`erasing` is held while users are deleted: both read facts and write Redis. `turns` is held by the task, or
+        the comparison, that runs."""
+        self._pool, self._looker, self._fence, self._erasing, self._turns = pool, looker, fence, erasing, turns
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
-        """Have the partition's turn; False while another process has it."""
-        partition = self._looker.partition
-        if not await comparisons.take_turn(self._pool, partition, self._token, TURN_MS):
+        """Have the partition's turn; False while another task has it, or a comparison runs. Raises LeaseLost."""
+        if self._turns.locked():
             yield False
             return
-        self._renewed_at = time.monotonic()
-        try:
-            yield True
-        finally:
-            with contextlib.suppress(Exception):  # the turn expires
-                await comparisons.release_turn(self._pool, partition, self._token, whole=False)
-
-    async def renew(self) -> None:
-        """Renew the turn if it is time to. Raises LostTurn."""
-        if (now := time.monotonic()) - self._renewed_at > RENEW_S:
-            self._renewed_at = now
-            await comparisons.renew_turn(self._pool, self._looker.partition, self._token, TURN_MS, 0, 0)
+        about = self._pool, self._looker.partition, self._fence
+        async with self._turns:
+            await comparisons.begin_turn(*about)
+            try:
+                yield True
+            finally:
+                with contextlib.suppress(Exception):  # ComparisonRunner ends it then
+                    await comparisons.end_turn(*about)
 
     async def repeat(self, run: Callable[[], Awaitable[_T]]) -> _T:
         """Make a run, again if values changed meanwhile. Raises NotYet after TRIES."""
         for _ in range(TRIES):
-            await self.renew()
             try:
                 async with self._erasing:
                     return await run()
@@ -127,7 +121,6 @@ class RecordedChanges:
         """Wait for a state. Raises NotYet with the reason after WAIT_S."""
         deadline = time.monotonic() + WAIT_S
         while not await is_reached():
-            await self.renew()
             if time.monotonic() > deadline:
                 raise NotYet(reason)
             await asyncio.sleep(RETRY_S)

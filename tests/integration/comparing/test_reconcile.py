@@ -2,23 +2,25 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
 from click.testing import Result
 
 from service.reconcile.comparison import Busy
+from service.reconcile.coupon_differences import Coupons
 from service.record.partitions import comparisons as record
+from service.record.partitions.partition_rows import LeaseLost, read_partition
 from tests.commands import scrip
 from tests.drifts import in_redis
-from tests.drifts.comparing import compare
+from tests.drifts.comparing import compare, compared
 from tests.drifts.rounds import drift
 from tests.drifts.subject import World, make, populated
 from tests.faults.rebuilding import unlike_built
@@ -27,7 +29,6 @@ from tests.service_fixture import Service, database, ok, refused, shared_service
 from tests.waiting import elapse, until, wait_until
 
 _WAITS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'scrip-reconcile' AND wait_event_type = 'Lock'"
-_EXPIRE = "UPDATE reconciling SET until = clock_timestamp() WHERE token IS NOT NULL RETURNING partition"
 
 
 @pytest.fixture(scope="module")
@@ -159,22 +160,59 @@ async def test_the_lag_is_the_oldest_events_age(world: World) -> None:
     assert until(lambda: (answer := read())["lagEvents"] == 0 and answer)["lagSeconds"] == 0
 
 
-def test_one_at_a_time(world: World) -> None:
-    """During a comparison another is refused with `reconcile_running`; the command ends with 2."""
-    token, partition = uuid4(), world.service.partition
-    assert asyncio.run(_with_pool(world, lambda pool: record.take_turn(pool, partition, token, 60_000)))
-    with pytest.raises(Busy):
-        compare(world.service)
-    ended = command(world.service)
-    assert (ended.exit_code, "reconcile_running: " in ended.stderr) == (2, True)
-    asyncio.run(_with_pool(world, lambda pool: record.release_turn(pool, partition, token, whole=False)))
-    ended = command(world.service)
+async def test_a_comparison_gives_way_to_tasks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a task of the worker has the turn, a comparison is refused with `reconcile_running`, and the command ends
+    with 2. A comparison during which a turn began reports, repairs and stores nothing."""
+    service, partition = world.service, world.service.partition
+    book_counts, pools = world.key(f"n:{world.refuge}"), Coupons.pools
+    with service.run.asleep("worker"):
+        async with await record.connect(service.run.facts["databaseUrl"]) as pool:
+            fence = (await read_partition(pool, partition)).fence
+            await record.begin_turn(pool, partition, fence)
+            with pytest.raises(Busy):
+                await compared(service)
+            ended = await asyncio.to_thread(command, service)
+            assert (ended.exit_code, "reconcile_running: " in ended.stderr) == (2, True)
+            with pytest.raises(LeaseLost):
+                await record.begin_turn(pool, partition, fence + 1)
+            await record.end_turn(pool, partition, fence)
+
+            async def begin(coupons: Coupons) -> None:
+                await record.begin_turn(pool, partition, fence)
+                await record.end_turn(pool, partition, fence)
+                await pools(coupons)
+
+            with service.redis() as redis:
+                redis.hincrby(book_counts, "redeemed", 5)
+                stored = await pool.fetch("SELECT * FROM reconciled")
+                with monkeypatch.context() as patch:
+                    patch.setattr(Coupons, "pools", begin)
+                    with pytest.raises(Busy):
+                        await compared(service, repair=True)
+                assert await pool.fetch("SELECT * FROM reconciled") == stored
+                redis.hincrby(book_counts, "redeemed", -5)
+    ended = await asyncio.to_thread(command, service)
     assert (ended.exit_code, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
 
 
+async def test_the_next_worker_runs_the_job_of_a_killed_one(world: World) -> None:
+    """The job of a worker that is killed during the comparison is run by the next holder of the lease."""
+    service = world.service
+    async with database(service.run.facts["databaseUrl"]) as postgres, postgres.transaction():
+        await postgres.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        ordered = await asyncio.to_thread(service.operate.post, "/v1/ops/reconcile", json={"repair": False})
+        assert ordered.status_code == 202
+        await wait_until(lambda: service.fetch(_WAITS), "a comparison that reads users")
+        (worker,) = service.run.facts["pids"]["worker"]
+        os.kill(worker, signal.SIGKILL)
+    await asyncio.to_thread(service.run.until_replaced, "worker", worker)
+    path = ordered.headers["Location"]
+    job = await asyncio.to_thread(until, lambda: (now := ok(service.operate.get(path)))["status"] != "running" and now)
+    assert (job["status"], job["errors"]) == ("done", [])
+
+
 async def test_killed_it_leaves_nothing(world: World) -> None:
-    """A comparison that is killed while it reads a table has changed nothing, and the next one starts once its lease
-    expires."""
+    """A comparison that is killed while it reads a table has changed nothing, and the next one can start."""
     service, whole = world.service, [sys.executable, "-m", "service", "reconcile"]
     before = held(service)
     async with database(service.run.facts["databaseUrl"]) as postgres:
@@ -186,7 +224,6 @@ async def test_killed_it_leaves_nothing(world: World) -> None:
                 await wait_until(lambda: service.fetch(_WAITS), f"a comparison that reads {table}")
                 process.kill()
                 await process.wait()
-            assert await postgres.fetch(_EXPIRE)
     ended = await asyncio.to_thread(command, service)
     assert (ended.exit_code, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
     assert unlike(before, held(service)) == []
@@ -195,8 +232,3 @@ async def test_killed_it_leaves_nothing(world: World) -> None:
 def command(service: Service, *words: str) -> Result:
     """Run `scrip reconcile`, or another command, on the service."""
     return scrip(*(words or ("reconcile",)), **service.urls)
-
-
-async def _with_pool(world: World, ask: Callable[[asyncpg.Pool], Awaitable[Any]]) -> Any:
-    async with await record.connect(world.service.run.facts["databaseUrl"]) as pool:
-        return await ask(pool)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, cast
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
@@ -103,9 +104,8 @@ async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     await place.redis.delete(names[HUGE])
     try:
         for expected in (3, 0):
-            examiner = Examiner(
-                looker, place.pool, place.caller.workspace, True, lambda one, _: differences.append(one)
-            )
+            about = (looker, place.pool, place.caller.workspace, True)
+            examiner = Examiner(*about, lambda one, _: differences.append(one), AsyncMock())
             await Keys(examiner).compare()
             assert len(differences) == expected
             differences.clear()

@@ -54,7 +54,7 @@ class Forgetting:
         whether all is done."""
         self.days_later = days_later
         async with start_looker(self.place, dies_after) as (looker, fence):
-            forgetter = OrderForgetter(self.place.pool, looker, fence, asyncio.Lock())
+            forgetter = OrderForgetter(self.place.pool, looker, fence, asyncio.Lock(), asyncio.Lock())
             pause_s = 0.0
             for _ in range(9):
                 pause_s = await forgetter.forget_some()

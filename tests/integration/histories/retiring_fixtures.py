@@ -74,7 +74,7 @@ async def start_looker(place: Place, dies_after: int = -1) -> AsyncIterator[tupl
 async def retiring(place: Place, *, days: int = 30, dies_after: int = -1) -> AsyncIterator[BookRetirer]:
     """A new worker's retirer, which dies after so many scripts."""
     async with start_looker(place, dies_after) as (looker, fence):
-        yield BookRetirer(place.pool, looker, fence, days, asyncio.Lock())
+        yield BookRetirer(place.pool, looker, fence, days, asyncio.Lock(), asyncio.Lock())
 
 
 async def move(place: Place, **options: Any) -> str | None:

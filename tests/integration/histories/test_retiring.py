@@ -175,7 +175,6 @@ async def test_a_worker_may_die_at_any_command(place: Place) -> None:
                         for request, answer in expected.items()
                         if request.endswith((" CODE-1", " CODE-5"))
                     }
-            await place.pool.execute("UPDATE reconciling SET until = NULL, token = NULL")
         assert await where_is(place) == end
         assert dies_after > 3
     assert await settings_apart(place) == held
@@ -304,7 +303,6 @@ async def test_an_end_that_moves_stops_a_retirement(place: Place) -> None:
     assert names_codes(await settings_apart(place)) != names_codes(held)
     await end_book(place, -1)
     assert await where_is(place) == "returning"
-    await place.pool.execute("UPDATE reconciling SET until = NULL, token = NULL")
     assert await move(place) is None
     assert await settings_apart(place) == held
 
