@@ -99,16 +99,16 @@ def test_selectors() -> None:
         if selector is None:
             continue
         labels = selector.get("matchLabels", selector)
-        selected = {process for process, pod in PODS.items() if labels.items() <= _labels(pod).items()}
+        selected = {
+            process
+            for process, pod in PODS.items()
+            if labels.items() <= pod["spec"]["template"]["metadata"]["labels"].items()
+        }
         component = one["metadata"]["labels"].get("app.kubernetes.io/component")
         assert selected == ({component} if component else set(PROCESSES)), (kind, name)
     for process in ("api", "worker"):
         assert OBJECTS["PodDisruptionBudget", f"scrip-{process}"]["spec"]["maxUnavailable"] == 1
         assert ("NetworkPolicy", f"scrip-{process}") in OBJECTS
-
-
-def _labels(manifest: dict[str, Any]) -> dict[str, str]:
-    return manifest["spec"]["template"]["metadata"]["labels"]
 
 
 def test_ports() -> None:

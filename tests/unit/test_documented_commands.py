@@ -64,10 +64,6 @@ def is_option(word: str) -> bool:
     return bool(re.match(r"--?[a-z]", word))
 
 
-def unknown_options(words: list[str], known: frozenset[str]) -> list[str]:
-    return [word for word in words if is_option(word) and word.partition("=")[0] not in known]
-
-
 def wrong_scrip(words: list[str]) -> list[str]:
     """What `scrip` would not understand of these words: a command, or an option of one."""
     command: click.Command = main
@@ -95,9 +91,10 @@ def wrong_program(module: str, part: str, words: list[str]) -> list[str]:
     """What a program of Python would not understand: itself, or an option."""
     if find_spec(module) is None:
         return [module]
-    if not any(map(is_option, words)):
+    if not (options := [word for word in words if is_option(word)]):
         return []
-    return unknown_options(words, options_of(module, part) if module in PROGRAMS else frozenset())
+    known = options_of(module, part) if module in PROGRAMS else frozenset()
+    return [word for word in options if word.partition("=")[0] not in known]
 
 
 def wrong_make(words: list[str]) -> list[str]:

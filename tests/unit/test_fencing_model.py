@@ -95,11 +95,6 @@ def _opening(s: State, rules: Rules) -> Iterator[State]:
             yield s._replace(is_recorded=False, opening=(name, 0))
 
 
-def _answers(s: State, rules: Rules) -> bool:
-    """Whether the API would answer from A."""
-    return s.knows and not s.a_is_fenced and rules.is_fresh(Confirmed(EPOCH, -s.age * TICK_S), 0.0)
-
-
 def explore(rules: Rules) -> str:
     """The first state in which A answers after another server is open; '' if there is none."""
     start = State()
@@ -108,7 +103,7 @@ def explore(rules: Rules) -> str:
         for state in _steps(left.popleft(), rules):
             if state in seen or state.a_is_fenced or not state.knows:
                 continue  # from then on A answers nothing
-            if state.is_open and _answers(state, rules):
+            if state.is_open and rules.is_fresh(Confirmed(EPOCH, -state.age * TICK_S), 0.0):
                 return str(state)
             seen.add(state)
             left.append(state)

@@ -69,12 +69,9 @@ class Client:
         (commands,) = self.wire.writes[before:]
         scripts = [command for command in commands if command[0] == "EVALSHA"]
         assert [command[-1] for command in scripts] == list(epochs or "1" * len(scripts))
-        return [[DIGESTS.get(command[1], command[0]), *_arguments(command[3:-1])] for command in commands]
-
-
-def _arguments(texts: list[str]) -> list[str]:
-    """The requests' names: of one alone after its keys, of a call in each sixth place."""
-    return [texts[2]] if texts[1] == NAMES[1] else texts[5::5]
+        # The requests' names: of one alone after its keys, of a call in each fifth place.
+        names = [one[5:6] if one[4] == NAMES[1] else one[8:-1:5] for one in commands]
+        return [[DIGESTS.get(one[1], one[0]), *some] for one, some in zip(commands, names, strict=True)]
 
 
 async def test_requests_of_a_turn_are_one_call() -> None:

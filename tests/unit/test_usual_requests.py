@@ -67,10 +67,6 @@ def _text(members: _Members, space: str, colon: str) -> str:
     return "{" + f",{space}".join(f'"{name}"{colon}{value}' for name, value in members) + space + "}"
 
 
-def _full(operation: Operation, body: bytes) -> Any:
-    return decode(operation.decoder, body)
-
-
 def _outcome(operation: Operation, read: Any, body: bytes) -> Any:
     try:
         request = read(operation, body)
@@ -93,7 +89,7 @@ def test_single_requests(request_: tuple[Operation, _Members], space: str, colon
     operation, members = request_
     body = _text(members, space, colon).encode()
     assert _outcome(operation, lambda one, text: one.decode(_CALL.caller, text), body) == _outcome(
-        operation, _full, body
+        operation, lambda one, text: decode(one.decoder, text), body
     )
 
 
