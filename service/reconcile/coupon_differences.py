@@ -118,6 +118,7 @@ class Coupons(Kind):
 
     async def _compare_pools(self, class_: Class, book: str, buckets: Sequence[int | str]) -> None:
         repair = self._examiner.repair
+        await self._examiner.check()
         for difference in await self._looker.pools(self._workspace, book, buckets, repair):
             bucket, book_number = difference.split(" ")
             thing = f"book {book_number}, bucket {bucket}"
