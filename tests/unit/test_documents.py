@@ -15,6 +15,7 @@ FOLDERS = ("service", "lua", "sql", "tests", "loadtests", "docs", "deploy")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), *ROOT.glob("docs/**/*.md")])
 DECISIONS = sorted(path for path in ROOT.glob("docs/decisions/*.md") if path.name != "README.md")
 MAX_WORDS = 300
+MAX_WORDS_OF_ALL = 15_000
 EVERY = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 MADE = frozenset("uv.lock table.md report.html bench.json plan.json run.json NNNN_name.sql".split())
@@ -160,6 +161,11 @@ def test_a_decision_has_its_parts(path: Path) -> None:
     assert len(path.read_text("utf-8").split()) <= MAX_WORDS
     parts = rf"# {path.name[:4]}: .+\*\*Problem\..+\*\*Decision\b.+\*\*Rejected\..+\*\*Cost\."
     assert re.match(parts, path.read_text("utf-8"), re.DOTALL)
+
+
+def test_all_decisions_together_are_short() -> None:
+    """All decisions have at most 15,000 words: a new one may need an older one to become shorter."""
+    assert sum(len(path.read_text("utf-8").split()) for path in DECISIONS) <= MAX_WORDS_OF_ALL
 
 
 def test_decisions_that_are_referred_to_exist() -> None:
