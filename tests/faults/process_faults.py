@@ -29,7 +29,7 @@ _REDEEM_AGAIN = """
 local rolled_back = {}
 for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1000)) do
   local kind, code = string.match(entry[2][2], '^(%S+) %S+ %S+ (%S+)')
-  local is_single = string.match(entry[2][2], '^R' .. string.rep(' %S+', 14) .. ' 1 ')
+  local is_single = string.match(entry[2][2], '^R' .. string.rep(' %S+', 13) .. ' 1 ')
   if kind == 'B' then rolled_back[code] = true
   elseif is_single and not rolled_back[code] then
     return redis.call('XADD', KEYS[1], 'NOMKSTREAM', ARGV[1], 'd', entry[2][2], 'r', '{}')

@@ -48,7 +48,7 @@ def is_ready(url: str) -> bool:
 class Run:
     """One `scrip run` on a data folder, of this tree or another; its output goes to a file beside that folder."""
 
-    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT, *, partitions: int = 1) -> None:
+    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT, *, partitions: int | None = None) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_name(f"output-{port}")
         self.url, self.tree = f"http://127.0.0.1:{port}", tree
@@ -57,7 +57,7 @@ class Run:
         env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port)}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "run", "--partitions", str(partitions)],
+                [sys.executable, "-m", "service", "run", *(["--partitions", str(partitions)] if partitions else [])],
                 cwd=tree,
                 env=env,
                 stdout=output,

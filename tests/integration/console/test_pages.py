@@ -11,7 +11,7 @@ from service.common.config import load
 from tests.service_fixture import Service, ok, refused
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-_FOLDER = Path(pages.__file__).parents[3] / "pages"
+_FOLDER = Path(pages.__file__).parents[2] / "pages"
 PAGES = {"checkout": "checkout", "console": "console", "schema": "documentation"}
 """And their names at `/`."""
 
