@@ -1,52 +1,43 @@
-"""The entry point of `scrip`. A command's modules are imported when it runs, so that a process loads only its own."""
+"""The entry point of `scrip`. It imports a command's module when the command is called, so that help is quick."""
 
-import asyncio
-import gc
-import re
-import signal
-import sys
-from collections.abc import Callable
 from importlib import import_module
 
-import asyncpg
 import click
 
-from service.cli.failures import check_record, explain
-from service.common import config
-from service.common.config import Settings
-from service.common.redis_address import MAX_PORT
-from service.common.running_service import Unusable, find_service
-
-_MODULES = {
-    "demo": "service.cli.demo",
-    "keys": "service.cli.admin",
-    "move": "service.cli.moving",
-    "partitions": "service.cli.partitions",
-    "quarantine": "service.cli.quarantine",
-    "rebuild": "service.cli.rebuild",
-    "reconcile": "service.cli.reconcile",
-    "recover": "service.cli.recover",
-    "replay": "service.replay.command",
-    "workspaces": "service.cli.admin",
+COMMANDS = {
+    "api": ("service.cli.process_commands", "Serve the HTTP API."),
+    "demo": ("service.cli.demo", "Restore the demo data of `scrip run`."),
+    "doctor": ("service.cli.process_commands", "Check Redis, Postgres and their data."),
+    "keys": ("service.cli.admin", "Create, list and revoke API keys."),
+    "migrate": ("service.cli.process_commands", "Update the database's tables to this version."),
+    "move": ("service.cli.moving", "Move a workspace to another partition."),
+    "partitions": ("service.cli.partitions", "List the partitions."),
+    "quarantine": ("service.cli.quarantine", "Events that an operator must decide about."),
+    "rebuild": ("service.cli.rebuild", "Rebuild Redis completely from Postgres."),
+    "reconcile": ("service.cli.reconcile", "Compare Redis with Postgres, while requests go on."),
+    "recover": ("service.cli.recover", "Recover from a Postgres that is older than Redis."),
+    "replay": ("service.replay.command", "Send orders to a running service and check the results."),
+    "run": ("service.cli.process_commands", "Run the whole service on this machine, with demo data."),
+    "worker": ("service.cli.process_commands", "Run a worker: it records in Postgres what Redis decides."),
+    "workspaces": ("service.cli.admin", "Create and list workspaces."),
 }
-"""The modules of commands that are not in this one."""
-_PARTITIONS = click.IntRange(1, 1024)
-
-_embedded = click.option(
-    "--embedded", is_flag=True, hidden=True, help="The database is that of `scrip run`, with demo data."
-)
+"""Each command's module, and the first sentence of its help for the list of commands."""
 
 
 class Commands(click.Group):
     """All commands. It turns errors of settings and servers into Unusable."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_MODULES})
+        return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _MODULES:
-            return getattr(import_module(_MODULES[cmd_name]), cmd_name)
-        return super().get_command(ctx, cmd_name)
+        if cmd_name not in COMMANDS:
+            return None
+        return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command. Raises Unusable; other errors pass unchanged."""
@@ -55,26 +46,12 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            from service.cli.failures import explain
+            from service.common.running_service import Unusable
+
             if (message := explain(error)) is None:
                 raise
             raise Unusable(message) from error
-
-
-def _password_of(process: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option(
-        f"--{process}-password",
-        envvar=f"SCRIP_{process.upper()}_PASSWORD",
-        show_envvar=True,
-        default="",
-        callback=_check_password,
-        help=f"With --roles: the password of scrip_{process}. Without it, the role keeps its password.",
-    )
-
-
-def _check_password(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    if re.fullmatch(r"[!-~]*", value) is None:
-        raise click.BadParameter("must be of printable ASCII characters without spaces.")
-    return value
 
 
 @click.group(
@@ -90,117 +67,3 @@ def main() -> None:
     Commands exit with 0 if they are done; with 1 if they are refused, or find something wrong; with 2 if their
     arguments, the settings or the servers can't be used. Errors go to stderr.
     """
-
-
-@main.command(epilog="Example: scrip run --port 8001")
-@click.option("--port", type=click.IntRange(1, MAX_PORT), help="Port of the API; default: SCRIP_PORT, else 8000.")
-@click.option("--partitions", type=_PARTITIONS, help="Partitions of a new database; default: 1.")
-def run(port: int | None, partitions: int | None) -> None:
-    """Run the whole service on this machine, with demo data.
-
-    Without REDIS_URL or DATABASE_URL it starts a server of its own, with data in SCRIP_DATA_DIR (.scrip). Ctrl-C stops
-    everything.
-    """
-    from service.embedded.local_service import run
-
-    run(config.load(port=port), partitions)
-
-
-@main.command(epilog="Example: SCRIP_API_PROCESSES=4 scrip api")
-@_embedded
-def api(embedded: bool) -> None:
-    """Serve the HTTP API. REDIS_URL and DATABASE_URL must be set.
-
-    SCRIP_API_PROCESSES is the number of processes; SIGHUP replaces them one by one.
-    """
-    from service.embedded.exposure import check_keys
-
-    settings = _load_settings_with_servers(embedded)
-    _end_at_signals()
-    asyncio.run(check_record(settings))
-    asyncio.run(check_keys(settings))
-    if settings.api_processes > 1:
-        from service.serving.api_processes import serve
-    else:
-        from service.serving.server import serve
-    serve(settings)
-
-
-@main.command(epilog="Example: SCRIP_METRICS_PORT=9100 scrip worker")
-@_embedded
-def worker(embedded: bool) -> None:
-    """Run a worker: it records in Postgres what Redis decides.
-
-    It also writes the configuration that is in Postgres to Redis. Any number of workers may run; they share the work.
-    REDIS_URL and DATABASE_URL must be set.
-    """
-    gc.disable()  # until its modules are imported: garbage collections would take a tenth of the start
-    settings = _load_settings_with_servers(embedded)
-    from service.worker.process import run
-
-    run(settings)
-
-
-@main.command(epilog="Example: scrip migrate --roles")
-@click.option(
-    "--roles",
-    is_flag=True,
-    help="Also create the roles scrip_api and scrip_worker if they don't exist, and grant what this version needs.",
-)
-@_password_of("api")
-@_password_of("worker")
-@click.option(
-    "--partitions", type=_PARTITIONS, help="Partitions of a new database; default: 16. The number never changes."
-)
-def migrate(roles: bool, api_password: str, worker_password: str, partitions: int | None) -> None:
-    """Update the database's tables to this version.
-
-    It also stores this version's scripts for the workers that run.
-    """
-    settings = config.load()
-    url = find_service(settings, "DATABASE_URL").database_url
-
-    from service.record.migrations import MigrationError
-    from service.worker.versions import migrate_version
-
-    passwords = {"scrip_api": api_password, "scrip_worker": worker_password} if roles else None
-    try:
-        applied = asyncio.run(migrate_version(url, passwords, partitions=partitions))
-    except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Unusable(f"unavailable: the database can't be migrated: {error}. Correct that, and retry.") from error
-    click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
-
-
-@main.command(epilog="Example: scrip doctor --json")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
-def doctor(as_json: bool) -> None:
-    """Check Redis, Postgres and their data. Changes nothing.
-
-    Prints each check with its state, and the remedy for each fault.
-
-    Exits with 0 if nothing is bad, 1 if a check is bad, 2 if a server can't be reached, the settings can't be used, or
-    the database is of a version that does not fit.
-    """
-    from service.doctor.checks import examine
-
-    report = examine()
-    click.echo(report.render_json() if as_json else report.render_table())
-    sys.exit(report.exit_code)
-
-
-def _end_at_signals() -> None:
-    """End with 0 at SIGTERM and SIGINT, until the server has handlers of its own. The first process of a container
-    would ignore signals without a handler."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-
-
-def _load_settings_with_servers(embedded: bool) -> Settings:
-    """Load the settings of a process that needs both servers. Raises Unusable if the URL of one is not set."""
-    settings = config.load(embedded=embedded)
-    urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
-    if missing := [name for name, url in urls.items() if url is None]:
-        raise Unusable(
-            f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts servers of its own."
-        )
-    return settings

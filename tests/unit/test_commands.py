@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from service.cli.main import main
+from service.cli.main import COMMANDS, main
 from tests.commands import subcommands
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +51,13 @@ def test_the_example_of_a_command(
     assert parsed.make_context("scrip", words)
 
 
+def test_the_list_of_commands() -> None:
+    """The list in `scrip --help` has each command's own first sentence, in alphabetical order."""
+    sentences = {name: command.get_short_help_str(limit=60) for name, command in subcommands(main).items()}
+    assert {name: sentence for name, (_, sentence) in COMMANDS.items()} == sentences
+    assert [*COMMANDS] == sorted(COMMANDS)
+
+
 def test_the_version() -> None:
     """`scrip --version` prints the version of pyproject.toml, which is the newest of the changelog."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -59,17 +66,26 @@ def test_the_version() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"scrip {project['version']}\n" == f"scrip {newest[1]}\n"
 
 
-_LOADED = """
-import sys
-import service.cli.main, service.worker.process, service.common.logs
-print(*{".".join(name.split(".")[: 2 if name.startswith("service.") else 1]) for name in sys.modules})
-"""
+def _import_in_a_process(statements: str) -> set[str]:
+    """Run Python; return the modules that it loads, of ours as `service.<package>`."""
+    print_names = (
+        'print(*{".".join(name.split(".")[: 2 if name.startswith("service.") else 1]) for name in sys.modules})'
+    )
+    command = [sys.executable, "-c", f"import sys\n{statements}\n{print_names}"]
+    return {*subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()}
+
+
+def test_help_imports_no_command() -> None:
+    """`scrip --help` takes a tenth of a second, since it imports no command."""
+    loaded = _import_in_a_process("from service.cli.main import main; main(['--help'], standalone_mode=False)")
+    assert {name for name in loaded if name.startswith("service.")} == {"service.cli"}
+    assert not loaded & {"asyncio", "asyncpg", "pydantic", "structlog"}
 
 
 def test_a_worker_starts_with_few_modules() -> None:
     """A worker imports nothing of the API and its libraries: its start is much of the time for which partitions are
     closed if all workers are killed at once."""
-    loaded = subprocess.run([sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True).stdout.split()
+    loaded = _import_in_a_process("import service.cli.process_commands, service.worker.process, service.common.logs")
     api = {f"service.{name}" for name in ("api", "doctor", "embedded", "fastlane", "serving")}
-    assert not {*loaded} & {*api, "httpx", "jwt", "litestar", "psutil", "uvicorn"}
-    assert {"asyncpg", "service.worker"} <= {*loaded}
+    assert not loaded & {*api, "httpx", "jwt", "litestar", "psutil", "uvicorn"}
+    assert {"asyncpg", "service.worker"} <= loaded

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.main import main
+from service.cli.process_commands import migrate
 from service.common.config import Settings
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = {str(field.validation_alias or f"SCRIP_{name.upper()}") for name, field in Settings.model_fields.items()}
-OF_MIGRATE = {str(option.envvar) for option in main.commands["migrate"].params if option.envvar}
+OF_MIGRATE = {str(option.envvar) for option in migrate.params if option.envvar}
 """Variables of its options, which compose.yaml reads, too."""
 OF_COMPOSE = OF_MIGRATE | {"POSTGRES_PASSWORD"}
 OF_TESTS = {"SCRIP_TEST_PARTITIONS", "SCRIP_LOAD_TOKEN"}

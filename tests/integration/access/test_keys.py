@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from service.access import keyring
 from service.cli import admin
-from service.cli.main import migrate
+from service.cli.process_commands import migrate
 from service.common.child_processes import StartError
 from service.common.config import Settings
 from service.domain.errors import Refusal
