@@ -1,4 +1,4 @@
-"""What this process sees of each partition's worker and unrecorded events, by itself: there may be no worker."""
+"""What an API process sees of each partition's worker and unrecorded events, by itself: there may be no worker."""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""Facts that Redis no longer stores: fetched from Postgres and passed to the script, which decides."""
+"""Run a script; if it needs facts that Redis no longer stores, fetch them from Postgres and run it again.
+
+Handlers call this for each hot operation, and the fast lane for replies that need facts. Postgres is only read.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Counting the requests without a script of their own, for callers with limits."""
+"""Count requests that have no script of their own, for callers with limits: authentication calls this."""
 
 from typing import Any
 
@@ -32,5 +32,5 @@ async def count_request(request: Request[Any, Any, Any], caller: Caller) -> None
 
 
 def is_counted(request: Request[Any, Any, Any]) -> bool:
-    """Whether admit has counted the request."""
+    """Whether count_request has counted the request."""
     return "rates" in request.scope["state"]

@@ -1,4 +1,4 @@
-"""The Lua and SQL files: beside the package in a checkout, inside it in a wheel."""
+"""Paths of the Lua and SQL files, for the modules that load them: beside the package, or inside it in a wheel."""
 
 from pathlib import Path
 

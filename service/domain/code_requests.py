@@ -1,4 +1,7 @@
-"""Codes in requests: one by one, to be generated, or as the lines of an upload."""
+"""Codes in requests: one by one, to be generated, or as the lines of an upload.
+
+The API's handlers parse requests with it, before they write to Postgres. Without side effects.
+"""
 
 import csv
 import re

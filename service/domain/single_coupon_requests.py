@@ -1,4 +1,7 @@
-"""Single coupons: one flat request creates a coupon and its own book."""
+"""Single coupons: one flat request creates a coupon and its own book.
+
+The controller decodes with these, and service/record/config/ makes the rows of both. Without side effects.
+"""
 
 import contextlib
 from collections.abc import Generator

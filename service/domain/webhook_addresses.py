@@ -1,4 +1,7 @@
-"""The addresses that a webhook may have: public ones only, none of the service's own network."""
+"""The addresses that a webhook may have: public ones only, none of the service's own network.
+
+The API checks an address when it is set, and the sender checks it again when it connects.
+"""
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

@@ -1,4 +1,4 @@
-"""One write for a response's head and body instead of two (10 µs of 130 a request)."""
+"""Join the writes of a response's head and body (10 µs of 130 a request): the protocol wraps each transport in this."""
 
 import asyncio
 from collections.abc import Callable

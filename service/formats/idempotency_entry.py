@@ -1,4 +1,6 @@
-"""The entry of an Idempotency-Key in Redis (lua/includes/idempotency.lua).
+"""Parse and change the entry of an Idempotency-Key in Redis (lua/includes/idempotency.lua).
+
+The API reads answers off the hot path with it, openings restore entries, and a deletion takes users out of them.
 
 It is `<fingerprint> <outcome> <payload>`, or `<fingerprint> c <until>` while a request off the hot path runs. A payload
 is a script's reply; or `@<event>,<event>` and the rest of the answer; or, off the hot path, status, location ('-' for

@@ -1,4 +1,7 @@
-"""Copies of a workspace's keys in another partition, for a move between open partitions (docs/decisions/0055)."""
+"""Copy a workspace's keys to another open partition, and follow their changes (docs/decisions/0055).
+
+The modules in service/worker/moving/ call this for a move: it writes to both Redis servers.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

@@ -1,4 +1,7 @@
-"""Projecting configuration into Redis: scripts write rows encoded by service/formats/stored_settings.py."""
+"""Write configuration to Redis: scripts take rows encoded by service/formats/stored_settings.py.
+
+The API calls this for the changes that it makes, and the worker for all that Redis lacks.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence

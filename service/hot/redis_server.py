@@ -1,4 +1,7 @@
-"""The worker's operations on a Redis server: check its fitness, fence it, load scripts, open its gate."""
+"""The worker's operations on a Redis server: check its fitness, fence it, load scripts, open its gate.
+
+`scrip doctor`, `recover` and `reconcile` use it, too; doctor only reads.
+"""
 
 import asyncio
 import re

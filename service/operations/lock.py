@@ -1,4 +1,4 @@
-"""Hold one use of a coupon for a user and an order: lock, extend, unlock."""
+"""Hold one use of a coupon for a user and an order: lock, extend, unlock. Pure; table.py has a row for each."""
 
 import secrets
 from functools import partial

@@ -1,4 +1,4 @@
-"""A refusal as a problem document (RFC 9457), and its headers."""
+"""Render a refusal as a problem document (RFC 9457), and its headers: for Litestar, batches and the fast lane."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,7 @@
-"""Walk over buckets page by page, with the record's rows in the same order."""
+"""Walk over the buckets of codes, orders and gifts page by page, with the record's rows in the same order.
+
+The first pass of a comparison calls this. Only reads.
+"""
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing

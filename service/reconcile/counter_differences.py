@@ -1,4 +1,7 @@
-"""Compare books' counters, settings, and idempotency keys."""
+"""Compare books' counters, settings, and idempotency keys: three parts of a comparison (comparison.py).
+
+They return the writes that would repair Redis; examination.py makes them.
+"""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
-"""Compare the types of keys. A repair removes a key of a wrong type and, in the same script, writes what the record
-expects."""
+"""Compare the types of keys: a part of a comparison (comparison.py).
+
+It returns the writes of a repair: one script removes a key of a wrong type, and writes what the record expects.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,5 @@
-"""Delete users: replace the user by a pseudonym in Redis, then in Postgres (docs/decisions/0010)."""
+"""Delete users, as a task of partition_worker.py: replace the user by a pseudonym in Redis, then in Postgres
+(docs/decisions/0010)."""
 
 import asyncio
 import time

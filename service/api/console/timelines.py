@@ -1,4 +1,4 @@
-"""Search by name, and timelines of events."""
+"""The console's routes for search by name, and for timelines of events. They only read."""
 
 import re
 from contextlib import suppress

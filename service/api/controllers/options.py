@@ -1,4 +1,4 @@
-"""OPTIONS: the methods of an address."""
+"""Responses to OPTIONS list all methods of an address: the application calls this once, when it starts."""
 
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler

@@ -1,4 +1,4 @@
-"""Who changed a code, alone, by its book or by a job; and who ordered a job."""
+"""Read for the console who changed a code, alone, by its book or by a job; and who ordered a job."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Configuration changes since a version, for a Redis that lacks them."""
+"""Read configuration changes since a version, for the worker, which writes them to a Redis that lacks them."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""Pages of a book's codes, for lists, exports and changes of many."""
+"""Read codes: alone, or a book's by page, for the API's lists and exports, the console, and jobs that change many."""
 
 import time
 from typing import cast

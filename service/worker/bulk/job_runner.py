@@ -1,4 +1,4 @@
-"""Work on a partition's jobs of one kind, each for a turn."""
+"""Work on a partition's jobs of one kind, each for a turn: the base of Generator and CodeChanger."""
 
 import time
 from abc import ABC, abstractmethod

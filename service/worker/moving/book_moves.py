@@ -1,4 +1,7 @@
-"""What Redis stores of a book's codes and redemptions, to remove it or to put it back (docs/decisions/0048)."""
+"""Compute the writes that remove a book's codes and redemptions from Redis, or put them back (docs/decisions/0048).
+
+book_retirer.py calls this, and order_forgetter.py for orders' places. Without side effects.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence

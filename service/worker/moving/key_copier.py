@@ -1,4 +1,5 @@
-"""Copy a workspace's keys while its requests change them, for a move (docs/decisions/0055, 0080)."""
+"""Copy a workspace's keys to the target while requests change them: a step of workspace_mover.py (docs/decisions/0055,
+0080). The source's keys stay as they are."""
 
 import asyncio
 import time

@@ -1,4 +1,7 @@
-"""What an opening must know of the server of the last open epoch (docs/decisions/0047)."""
+"""Whether the server of the last open epoch may still answer: an opening asks, and waits (docs/decisions/0047).
+
+While an epoch is open, partition_worker.py asks whether it still fits its server.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""What a closed Redis knows and Postgres lacks (docs/decisions/0077-recover.md). Changes nothing."""
+"""Find what a closed Redis knows and Postgres lacks (docs/decisions/0077-recover.md): for the plan of `scrip recover`,
+and for surplus_carrier.py, which carries it out. Changes nothing."""
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence

@@ -1,4 +1,4 @@
-"""Send webhooks (docs/decisions/0026-webhooks.md)."""
+"""Send recorded events to webhooks, as a task of partition_worker.py (docs/decisions/0026-webhooks.md)."""
 
 import asyncio
 import contextlib
