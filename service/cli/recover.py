@@ -24,7 +24,7 @@ from service.record.partitions.failing_tasks import read_failing
 from service.record.partitions.openings import SurplusChoice, order_rebuild
 from service.record.partitions.partition_rows import Partition
 from service.worker.opening.older_postgres import find_surplus
-from service.worker.opening.surplus_survey import Report, SurplusSurvey
+from service.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
 
 _ROWS = {
     "recorded": ("events in the outbox", "recorded", "dropped"),
@@ -85,7 +85,7 @@ async def _recover(settings: Settings, choice: str, only: int | None, yes: bool,
         click.echo("`scrip quarantine list` shows what waits for a decision.")
 
 
-async def _plan(settings: Settings, row: Partition, only: int | None) -> tuple[Partition, str, Report] | None:
+async def _plan(settings: Settings, row: Partition, only: int | None) -> tuple[Partition, str, SurplusReport] | None:
     """What Redis has of the partition and Postgres lacks; None if it is nothing, or only what the worker records. A
     partition that is named is read in any case."""
     service = find_service(settings, "REDIS_URL", "DATABASE_URL")
@@ -108,7 +108,7 @@ async def _plan(settings: Settings, row: Partition, only: int | None) -> tuple[P
     return row, str(surplus or lost), survey.report
 
 
-def _print_plan(row: Partition, lacks: str, report: Report) -> None:
+def _print_plan(row: Partition, lacks: str, report: SurplusReport) -> None:
     counts = report.counts()
     lines = [(what, counts[name], *done) for name, (what, *done) in _ROWS.items() if counts[name]]
     click.echo(f"Partition {row.id}: {lacks}.")
@@ -121,7 +121,7 @@ def _print_plan(row: Partition, lacks: str, report: Report) -> None:
         click.echo(f"  blocked by --apply: {mask(code)} of workspace {workspace}")
 
 
-def _outline(row: Partition, lacks: str, report: Report) -> dict[str, Any]:
+def _outline(row: Partition, lacks: str, report: SurplusReport) -> dict[str, Any]:
     return {
         "partition": row.id,
         "state": row.state,
@@ -134,7 +134,7 @@ def _outline(row: Partition, lacks: str, report: Report) -> dict[str, Any]:
 
 
 async def _order(
-    connection: asyncpg.Connection, partition: int, choice: SurplusChoice, lacks: str, report: Report
+    connection: asyncpg.Connection, partition: int, choice: SurplusChoice, lacks: str, report: SurplusReport
 ) -> None:
     async with connection.transaction():
         await order_rebuild(connection, partition, f"an operator chose to {choice}: {lacks}", choice)

@@ -18,7 +18,7 @@ from service.record.facts.surplus_rows import switch_off_book
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import keep_lease
 from service.record.pool import Connection
-from service.worker.opening.surplus_survey import Recordable, Report, Sold, SurplusSurvey
+from service.worker.opening.surplus_survey import Recordable, Sold, SurplusReport, SurplusSurvey
 
 UNKNOWN = "only Redis knew of it: not its amount, nor when"
 UNFIT = "Postgres lacks what it refers to"
@@ -43,7 +43,7 @@ class SurplusCarrier:
         self._elsewhere: set[int] = set()
         """Partitions in which codes of workspaces that moved are to be blocked."""
 
-    async def carry_over(self, before: EventId, minted: int) -> Report:
+    async def carry_over(self, before: EventId, minted: int) -> SurplusReport:
         """Keep the outbox's events before one, and what Redis has beyond them. `minted`: an epoch that no Redis had."""
         async with aclosing(self._survey.outbox(before)) as pages:
             async for page in pages:

@@ -44,7 +44,7 @@ _Code = tuple[int, str]
 
 
 @dataclass
-class Report:
+class SurplusReport:
     """The figures of a partition."""
 
     partition: int
@@ -125,7 +125,7 @@ class SurplusSurvey:
 
     def __init__(self, server: Server, pool: asyncpg.Pool) -> None:
         self._server, self._pool, self._partition = server, pool, server.partition
-        self.report = Report(server.partition)
+        self.report = SurplusReport(server.partition)
         self._changes: defaultdict[_Code, _Changes] = defaultdict(_Changes)
         self._taken: Counter[tuple[int, str, int]] = Counter()
         """What the outbox's events add to users' counts, by workspace, user and book."""

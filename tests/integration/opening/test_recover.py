@@ -14,7 +14,7 @@ from service.operations import assign, redeem, rollback, unassign
 from service.reconcile.comparison import reconcile
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import SurplusChoice, order_rebuild
-from service.worker.opening.surplus_survey import Report, SurplusSurvey
+from service.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
 from tests.integration.opening.opening_fixtures import NewDatabase, Place, assert_blocked, back_up, restored, trim
 
 _LOST = ["CODE-40", "CODE-41", "CODE-42", "CODE-44", "CODE-9", "MANY-1", "LATE-1"]
@@ -50,7 +50,7 @@ async def _sell(place: Place) -> None:
     await place.record()
 
 
-async def _plan(place: Place) -> Report:
+async def _plan(place: Place) -> SurplusReport:
     connection = await connect(place.valkey_url, "tests")
     try:
         survey = SurplusSurvey(Server(connection, 0), place.pool)
