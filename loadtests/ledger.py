@@ -53,6 +53,8 @@ class Entry(msgspec.Struct, omit_defaults=True):
     """Whether this response is expected."""
     final: bool = True
     """Whether it was not sent again."""
+    api: int = 0
+    """The API that it was sent to: the number of its address in the ledger's `urls`."""
     asked_ms: float = 0.0
     """When it was first sent; all times are of this machine's clock."""
     sent_ms: float = 0.0
@@ -227,8 +229,9 @@ class Ledger:
 
     async def _send(self, entry: Entry, ask: Ask) -> None:
         self.in_flight += 1
+        entry.api = self.random.randrange(len(self._barrages))
         try:
-            entry.enter_response(await self.random.choice(self._barrages).ask(ask))
+            entry.enter_response(await self._barrages[entry.api].ask(ask))
         except ERRORS as error:
             entry.refusal = type(error).__name__
         finally:

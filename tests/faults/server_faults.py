@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -104,24 +105,36 @@ async def _bring_back(stage: Stage) -> None:
 
 
 async def _until_behind(drill: Drill) -> None:
-    begun, before, behind_ms = now_ms(), drill.ledger.unanswered["behind"], None
+    begun = now_ms()
     events = {"redeem", "assign", "checkout", "rollback", "order"}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
-            while drill.ledger.unanswered["behind"] < before + 40:
+            while len(_first_behind_ms(drill, begun)) < len(drill.stage.urls):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            enough = drill.ledger.unanswered["behind"] + 40
+            while drill.ledger.unanswered["behind"] < enough:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-                if behind_ms is None and drill.ledger.unanswered["behind"] > before:
-                    behind_ms = now_ms()
-    if behind_ms is None:
-        drill.wrong.append("no response `behind`")
-    # Once one request got `behind`, no lock may succeed; and without Postgres the gate does not open again.
-    entries = list(drill.ledger.entries)
-    locked = sum(one.succeeded and one.op == "lock" and one.sent_ms > (behind_ms or 0) for one in entries)
-    if behind_ms and locked:
-        drill.wrong.append(f"{locked} locked after the first response `behind`")
+    entries, first_ms = list(drill.ledger.entries), _first_behind_ms(drill, begun)
+    drill.wrong += [f"no response `behind` of {url}" for api, url in enumerate(drill.stage.urls) if api not in first_ms]
+    # Each API counts from the cursor that it read last, so one may refuse before another, and before the gate does
+    # (docs/decisions/0075). No count falls without Postgres: an API that refused once lets no lock succeed.
+    locked = sum(
+        one.succeeded and one.op == "lock" and one.sent_ms > first_ms.get(one.api, math.inf) for one in entries
+    )
+    if locked:
+        drill.wrong.append(f"{locked} locked by an API after its first response `behind`")
     decided = sum(one.succeeded and one.op in events and one.answered_ms > begun for one in entries)
     if decided > BEHIND_EVENTS * 3:
         drill.wrong.append(f"{decided} decided without Postgres, where {BEHIND_EVENTS} may wait for it")
+
+
+def _first_behind_ms(drill: Drill, since_ms: float) -> dict[int, float]:
+    """By API, the time of its first response `behind` since then."""
+    first_ms = dict[int, float]()
+    for one in drill.ledger.entries:
+        if one.refusal == "behind" and one.answered_ms > since_ms:
+            first_ms.setdefault(one.api, one.answered_ms)
+    return first_ms
 
 
 async def postgres_power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
