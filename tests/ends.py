@@ -26,6 +26,3 @@ NO_TIMES = (
 )  # fmt: skip
 NUMBERS = (2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**400, -1, -(2**63), -(2**64))
 """Beyond all whole numbers of the API."""
-
-LAST_NUMBERS = (0, 1, 2**31 - 1)
-TEXTS = (*IDS, *EVENTS, *TIMES, *TOO_EARLY, *TOO_LATE, *NO_TIMES)

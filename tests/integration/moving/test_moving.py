@@ -1,12 +1,11 @@
 """A workspace moves to another partition while requests go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
 from service.access.caller import Caller
 from service.api.recall import decide
@@ -22,20 +21,9 @@ from service.record.partitions.moves import Switch, read_move
 from service.record.partitions.partition_rows import read_partition, read_partitions
 from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
-from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, open_shop, rebuild, stop_and_compare
+from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, rebuild, stop_and_compare
 from tests.integration.opening.fleet import Fleet
 from tests.waiting import elapse, running, wait_until
-
-
-@pytest.fixture
-def partitions() -> int:
-    return 2
-
-
-@pytest.fixture
-async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
-    async with open_shop(fleet, redis) as shop:
-        yield shop
 
 
 async def _trade(shop: MovingShop) -> dict[str, Any]:

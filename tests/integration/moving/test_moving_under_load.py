@@ -1,11 +1,9 @@
 """A workspace moves while its keys change fast, users are deleted, or Postgres ends a connection."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from service.hot.key_copies import Copies
 from service.operations import redeem
@@ -14,20 +12,8 @@ from service.record.partitions import moves
 from service.record.partitions.moves import Move, Switch, read_move
 from service.worker.moving import key_copier, workspace_mover
 from service.worker.moving.workspace_mover import WorkspaceMover
-from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, open_shop, stop_and_compare
-from tests.integration.opening.fleet import Fleet
+from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, stop_and_compare
 from tests.waiting import elapse, wait_until
-
-
-@pytest.fixture
-def partitions() -> int:
-    return 2
-
-
-@pytest.fixture
-async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
-    async with open_shop(fleet, redis) as shop:
-        yield shop
 
 
 @pytest.fixture
