@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from service.cli import orders
+from service.cli import worker_orders
 from tests.progress import ProgressDisplay
 from tests.waiting import PATIENCE_S
 
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock would run beside a test's own
-orders.WORKER_S = PATIENCE_S
+worker_orders.WORKER_S = PATIENCE_S
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

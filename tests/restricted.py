@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import asyncpg
 
-from service.embedded import demo
+from service.embedded import demo_data
 from service.embedded.postgres import Postgres
+from service.record.login_roles import ensure_role, grant_privileges
 from service.record.migrations import migrate
-from service.record.roles import ensure_role, grant_privileges
 from tests.harness.running import Run, data_folder
 from tests.harness.servers import VALKEY, free_port, started
 from tests.pgbouncer import pgbouncer
@@ -145,7 +145,7 @@ async def _prepare(url: str) -> None:
     for _ in range(2):  # it may be repeated
         await grant_privileges(connection)
     await connection.close()
-    await demo.seed(url)
+    await demo_data.seed(url)
 
 
 async def _reload(url: str) -> None:

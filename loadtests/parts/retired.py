@@ -33,7 +33,7 @@ from service.record.partitions.partition_rows import ensure_partitions, read_par
 from service.record.pool import connect as connect_postgres
 from service.worker.moving.book_retirer import BookRetirer
 from service.worker.opening.partition_opening import Opening
-from service.worker.versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.harness.running import data_folder
 

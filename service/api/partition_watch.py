@@ -13,7 +13,7 @@ from service.formats.event_id import NO_EVENT, EventId
 from service.hot.decider import Decider
 from service.hot.scripts import REFUSED_BY_STATE
 from service.hot.unrecorded import Unrecorded
-from service.record.facts.quarantine import Cause
+from service.record.facts.quarantined_events import Cause
 from service.record.partitions.partition_rows import Partition
 
 log = structlog.get_logger()

@@ -10,8 +10,8 @@ import click
 
 from service.common import config
 from service.common.running_service import Unusable, find_service
-from service.embedded.demo import IDS, list_seeded_books
-from service.replay.http_client import Client, Unreachable
+from service.embedded.demo_data import IDS, list_seeded_books
+from service.replay.retrying_client import Client, Unreachable
 
 RETRY_DEADLINE_S = 5.0
 

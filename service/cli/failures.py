@@ -10,7 +10,7 @@ from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there
-from service.record.versions import UnusableRecord
+from service.record.program_versions import UnusableRecord
 
 
 def explain(error: Exception) -> str | None:

@@ -12,7 +12,7 @@ COMMANDS = {
     "migrate": ("service.cli.process_commands", "Update the database's tables to this version."),
     "move": ("service.cli.moving", "Move a workspace to another partition."),
     "partitions": ("service.cli.partitions", "List the partitions."),
-    "quarantine": ("service.cli.quarantine", "Events that an operator must decide about."),
+    "quarantine": ("service.cli.quarantine_commands", "Events that an operator must decide about."),
     "rebuild": ("service.cli.rebuild", "Rebuild Redis completely from Postgres."),
     "reconcile": ("service.cli.reconcile", "Compare Redis with Postgres, while requests go on."),
     "recover": ("service.cli.recover", "Recover from a Postgres that is older than Redis."),

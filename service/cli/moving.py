@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import asyncpg
 import click
 
-from service.cli import orders
+from service.cli import worker_orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
 from service.common import config
@@ -141,7 +141,7 @@ class Progress:
 async def _follow_move(connection: asyncpg.Connection, name: str, number: int) -> AsyncGenerator[Move]:
     """Read a workspace's move five times a second, the last time when it is done. Raises ClickException if it fails, is
     withdrawn, or doesn't begin in time."""
-    deadline, had_worker = time.monotonic() + orders.WORKER_S, True
+    deadline, had_worker = time.monotonic() + worker_orders.WORKER_S, True
     while True:
         move = await read_move(connection, number)
         if move is None:
@@ -159,7 +159,7 @@ async def _follow_move(connection: asyncpg.Connection, name: str, number: int) -
         if had_worker and not source.lease_live:
             click.echo(f"No worker holds partition {source.id} now. The move goes on when one does.", err=True)
         had_worker = bool(source.lease_live)
-        await asyncio.sleep(orders.POLL_S)
+        await asyncio.sleep(worker_orders.POLL_S)
 
 
 async def _explain_no_start(connection: asyncpg.Connection, move: Move) -> str:

@@ -109,7 +109,7 @@ def migrate(roles: bool, api_password: str, worker_password: str, partitions: in
     url = find_service(settings, "DATABASE_URL").database_url
 
     from service.record.migrations import MigrationError
-    from service.worker.versions import migrate_version
+    from service.worker.script_versions import migrate_version
 
     passwords = {"scrip_api": api_password, "scrip_worker": worker_password} if roles else None
     try:

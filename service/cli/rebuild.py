@@ -7,7 +7,7 @@ import time
 import asyncpg
 import click
 
-from service.cli import orders
+from service.cli import worker_orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
 from service.common import config
@@ -55,7 +55,7 @@ async def find_partitions(database: Database, only: int | None) -> list[Partitio
 
 async def show_progress(connection: asyncpg.Connection, before: Partition) -> None:
     """Show a progress bar until the partition is open again. Raises ClickException if no worker starts in time."""
-    deadline, bar = time.monotonic() + orders.WORKER_S, None
+    deadline, bar = time.monotonic() + worker_orders.WORKER_S, None
     with contextlib.ExitStack() as stack:
         while True:
             row = await read_partition(connection, before.id)
@@ -70,7 +70,7 @@ async def show_progress(connection: asyncpg.Connection, before: Partition) -> No
                 break
             if not recovery and time.monotonic() > deadline:
                 raise click.ClickException(_explain_no_start(row))
-            await asyncio.sleep(orders.POLL_S)
+            await asyncio.sleep(worker_orders.POLL_S)
     facts = f"{recovery.total} facts and codes" if recovery else "nothing"
     click.echo(f"Partition {before.id} is open again, in epoch {row.epoch}: {facts} written.")
 

@@ -31,9 +31,9 @@ from service.record import pool as postgres
 from service.record.migrations import MigrationError, missing
 from service.record.partitions.partition_rows import NotMigrated, Partition, check_partitions, read_partitions
 from service.record.partitions.standby_rows import read_flushed
+from service.record.program_versions import WrongNumber
 from service.record.queries import query
 from service.record.sessions import unbound_reason
-from service.record.versions import WrongNumber
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5

@@ -13,7 +13,7 @@ from service.formats.events import entry_digest
 from service.hot.fencing import parse_nonce
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.record.facts.quarantine import Quarantine, read_quarantine
+from service.record.facts.quarantined_events import Quarantine, read_quarantine
 from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import RebuildOrder, Recovery, read_recoveries, rebuild_order
 from service.record.partitions.partition_rows import Partition

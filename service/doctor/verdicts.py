@@ -9,7 +9,7 @@ from service.doctor.partition_reader import KeyTypes, RecordState, RedisState
 from service.doctor.report import Check, State
 from service.formats.event_id import EventId
 from service.formats.gate_text import parse_gate
-from service.record.facts.quarantine import Cause, Quarantine
+from service.record.facts.quarantined_events import Cause, Quarantine
 from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition
 from service.record.partitions.standby_rows import Flushed

@@ -4,7 +4,7 @@ import asyncpg
 
 from service.common.child_processes import StartError
 from service.common.config import Settings, is_loopback
-from service.embedded.demo import SECRETS
+from service.embedded.demo_data import SECRETS
 from service.record.config.key_rows import is_any_known
 from service.record.pool import connect_when_there
 

@@ -21,11 +21,11 @@ from service.common import logs
 from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
 from service.common.tally import is_alive
-from service.embedded import demo, exposure
+from service.embedded import demo_data, exposure
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import MigrationError
-from service.worker.versions import migrate_version
+from service.worker.script_versions import migrate_version
 
 _READY_DEADLINE_S = 30.0
 _HEALTH_TIMEOUT_S = 2.0
@@ -150,9 +150,9 @@ class _LocalService:
 
     async def _prepare_database(self) -> None:
         try:
-            await migrate_version(self._database_url, partitions=self._partitions, default=demo.PARTITIONS)
+            await migrate_version(self._database_url, partitions=self._partitions, default=demo_data.PARTITIONS)
             if self._postgres:
-                await demo.seed(self._database_url)
+                await demo_data.seed(self._database_url)
             else:
                 await exposure.check_keys(self._settings)
         except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -208,7 +208,7 @@ class _LocalService:
             lines.append(f"  {name:<9} {self._url + path:<{width}}{try_this if is_demo else ''}".rstrip())
         if is_demo:
             lines += [
-                f"  Keys      {' '.join(demo.SECRETS)}",
+                f"  Keys      {' '.join(demo_data.SECRETS)}",
                 f"  Try       curl -H 'Authorization: Bearer demo_manage' {self._url}/v1/books",
                 "  Again     `scrip demo reset` in another terminal restores the codes that were used",
             ]

@@ -7,7 +7,7 @@ import asyncpg
 from service.formats.coupon_state import About
 from service.formats.event_id import START
 from service.formats.quarantined_event import read_names
-from service.record.facts.quarantine import page_quarantine
+from service.record.facts.quarantined_events import page_quarantine
 
 MAX_NAMED = 100_000
 """Beyond this, everything of the workspace counts as named."""

@@ -12,8 +12,8 @@ import structlog
 
 from service.common.resources import SQL_DIR
 from service.record.pool import connect_once
+from service.record.program_versions import check_number, check_running, raise_number
 from service.record.sessions import bound_roles
-from service.record.versions import check_number, check_running, raise_number
 
 log = structlog.get_logger()
 

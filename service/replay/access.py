@@ -2,8 +2,8 @@
 
 from contextlib import aclosing
 
-from service.replay.http_client import Client, UnexpectedResponse
 from service.replay.order_sender import Target
+from service.replay.retrying_client import Client, UnexpectedResponse
 
 RETRY_DEADLINE_S = 2.0
 _READS = {

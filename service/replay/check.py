@@ -13,8 +13,8 @@ from zlib import crc32
 from service.hot.discovery import locate, open_client, read_nodes
 from service.record.pool import connect_once
 from service.replay.expectation import Redemption
-from service.replay.http_client import Client, UnexpectedResponse
 from service.replay.progress import ReportProgress, ignore_progress
+from service.replay.retrying_client import Client, UnexpectedResponse
 
 STALL_TIMEOUT_S = 60.0
 """Limit on the time in which the lag does not shrink."""

@@ -22,10 +22,10 @@ from service.common.running_service import RunningService, Unusable, find_servic
 from service.replay import check, expectation, order_sender
 from service.replay.access import check_access
 from service.replay.check import Row
-from service.replay.http_client import Client, UnexpectedResponse, Unreachable
 from service.replay.order_sender import ReplayResult, Target
 from service.replay.orders import Order, UnusableFile, make_codes, read_orders
 from service.replay.progress import ReportProgress
+from service.replay.retrying_client import Client, UnexpectedResponse, Unreachable
 
 
 @click.command(epilog="Example: scrip replay orders.jsonl --codes 5000")

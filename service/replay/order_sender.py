@@ -10,9 +10,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from service.replay.expectation import CAP, MINIMUM, NOTHING_TO_ROLL_BACK, PERCENT, Redemption
-from service.replay.http_client import Client, Response, UnexpectedResponse, Unreachable
 from service.replay.orders import CURRENCY, Order, encode_body, group_orders, make_codes
 from service.replay.progress import ReportProgress, ignore_progress
+from service.replay.retrying_client import Client, Response, UnexpectedResponse, Unreachable
 
 _SETUP_RETRY_DEADLINE_S = 10.0
 _CODES_PER_UPLOAD = 20_000

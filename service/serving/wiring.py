@@ -31,14 +31,14 @@ from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
 from service.record.config.workspace_rows import read_workspace, workspace_named
-from service.record.facts.quarantine import count_blocked, count_quarantines
+from service.record.facts.quarantined_events import count_blocked, count_quarantines
 from service.record.facts.recorded_wait import Recorded
 from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.processes import BEAT_S, end_process, name_process, renew_process
+from service.record.program_versions import WrongNumber, check_number
 from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
-from service.record.versions import WrongNumber, check_number
 from service.serving.partition_metrics import partition_metrics
 
 MAX_CONNECTIONS = 10

@@ -42,10 +42,10 @@ from service.worker.opening.unappliable_events import TooManyFailed
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.quarantine_settler import QuarantineSettler
+from service.worker.script_versions import LoadedScripts
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.worker.user_eraser import Eraser
-from service.worker.versions import LoadedScripts
 from service.worker.waiting import is_cancelled, pause, wait_for_any
 from service.worker.webhooks.sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused

@@ -12,14 +12,14 @@ from service.record import pool as postgres
 from service.record.partitions.partition_rows import check_partitions
 from service.record.partitions.standby_rows import check_visible
 from service.record.processes import name_process, name_session
+from service.record.program_versions import WrongNumber
 from service.record.samples import Sampler, add_backlog
-from service.record.versions import WrongNumber
 from service.worker import metrics
 from service.worker.housekeeping import clean_up, refresh_statistics
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
+from service.worker.script_versions import LoadedScripts
 from service.worker.task_supervisor import Supervisor, TaskFailures
-from service.worker.versions import LoadedScripts
 
 log = structlog.get_logger()
 

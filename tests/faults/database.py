@@ -14,7 +14,7 @@ import asyncpg
 
 from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
-from service.worker.versions import migrate_version
+from service.worker.script_versions import migrate_version
 from tests.faults.disk import Disk, Preloads
 from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder

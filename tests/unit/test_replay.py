@@ -13,8 +13,8 @@ import pytest
 
 from service.replay import check, expectation
 from service.replay.expectation import Redemption
-from service.replay.http_client import Response
 from service.replay.orders import Order, UnusableFile, group_orders, read_orders
+from service.replay.retrying_client import Response
 
 _ITEMS = [{"sku": "85123A", "quantity": 6, "unitPrice": "2.55"}]
 

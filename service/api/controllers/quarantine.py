@@ -20,7 +20,6 @@ from service.formats.event_id import END, EventId, parse_sent_id
 from service.formats.quarantined_event import Kind, kind_of, read_names
 from service.formats.quarantined_event import describe as describe_event
 from service.record.config.audit_log import write_audit
-from service.record.facts.quarantine import Cause
 from service.record.facts.quarantine_resolutions import (
     Choice,
     Quarantined,
@@ -29,6 +28,7 @@ from service.record.facts.quarantine_resolutions import (
     order_resolution,
     page_of_workspace,
 )
+from service.record.facts.quarantined_events import Cause
 from service.record.pool import Database
 
 EventName = Annotated[str, PathParameter(name="eventId", description="The event's id.")]

@@ -10,7 +10,7 @@ from service.formats.coupon_state import RecordedCode
 from service.formats.event_id import END, EventId
 from service.formats.events import parse_entry
 from service.formats.quarantined_event import read_names
-from service.record.facts.quarantine import Cause
+from service.record.facts.quarantined_events import Cause
 from service.record.partitions.comparisons import codes
 from service.record.pool import Connection, Database
 from service.record.queries import query

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
 
-from service.record.facts.quarantine import is_quarantined
+from service.record.facts.quarantined_events import is_quarantined
 from service.record.pool import ERRORS, Database
 from service.record.queries import query
 

@@ -11,7 +11,7 @@ from service.formats.redemption_id import read_redemption_id
 from service.record.config.detached_months import check_code, check_redemption
 from service.record.config.retirements import bring_back, retired_state
 from service.record.facts.fact_reader import fact_of
-from service.record.facts.quarantine import refused_redemption
+from service.record.facts.quarantined_events import refused_redemption
 from service.record.pool import Database
 from service.record.queries import query
 

@@ -10,8 +10,8 @@ from service.domain.errors import Refusal
 from service.formats.event_id import EventId, count_after
 from service.formats.number import NUMBER
 from service.record.pool import Connection, Database
+from service.record.program_versions import UnusableRecord, check_number
 from service.record.queries import query
-from service.record.versions import UnusableRecord, check_number
 
 DEFAULT_PARTITIONS = 16
 """Of a new database: enough for a partition on each core of several Redis servers."""

@@ -22,7 +22,7 @@ from service.hot.scripts import MENDING, Scripts
 from service.record.config.retirements import read_step, returning_books
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at
-from service.record.facts.quarantine import UnrecordedEvent, quarantine_unrecorded
+from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.surplus_rows import draw_epoch
 from service.record.partitions.moves import moved_after
 from service.record.partitions.openings import (
@@ -50,7 +50,7 @@ from service.worker.opening.restorer import Restorer
 from service.worker.opening.surplus_carrier import SurplusCarrier
 from service.worker.opening.unappliable_events import UnappliableEvents
 from service.worker.opening.unrecorded_events import first_event, unrecorded_events
-from service.worker.versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
 SETTLE_S, COMMITTEE_SETTLE_S = 0.6, 1.6

@@ -32,7 +32,7 @@ from service.record.config.changes import changes_since
 from service.record.config.retirements import Book, page_retired_books, read_step
 from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
 from service.record.facts.forgotten_orders import read_orders_since
-from service.record.facts.quarantine import page_quarantine
+from service.record.facts.quarantined_events import page_quarantine
 from service.record.partitions.moves import workspaces_elsewhere
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection

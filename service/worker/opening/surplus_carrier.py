@@ -13,7 +13,7 @@ from service.formats.events import Entry
 from service.hot.redis_server import Server
 from service.record.config.audit_log import write_audit
 from service.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
-from service.record.facts.quarantine import UnrecordedEvent, quarantine_unrecorded
+from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.surplus_rows import switch_off_book
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import keep_lease

@@ -22,7 +22,7 @@ from service.formats.order_entries import parse_gift, parse_places
 from service.formats.quarantined_event import read_names
 from service.formats.redemption_id import read_redemption_id
 from service.hot.redis_server import Server
-from service.record.facts.quarantine import page_quarantine
+from service.record.facts.quarantined_events import page_quarantine
 from service.record.facts.surplus_rows import (
     NamedEvent,
     PartitionBook,

@@ -8,7 +8,7 @@ import structlog
 from service.formats.event_id import EventId
 from service.formats.events import Fact, encode_event
 from service.record.facts.fact_reader import decided_at, event_of
-from service.record.facts.quarantine import SkippedEvent, quarantine_recorded
+from service.record.facts.quarantined_events import SkippedEvent, quarantine_recorded
 
 MAX_FAILED_IN_A_ROW = 100
 """One failure is the event's fault. So many in a row are the program's, and quarantine would hide it."""

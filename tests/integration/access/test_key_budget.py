@@ -11,7 +11,7 @@ from service.formats import key_names
 from service.hot.connection import Broken
 from service.hot.workspace_state import Workspace
 from service.serving import wiring
-from service.worker import versions
+from service.worker import script_versions
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_id, ok, refused
@@ -84,7 +84,7 @@ async def test_restored_answers_count(place: Place, monkeypatch: pytest.MonkeyPa
     await keep(range(3, 6))
     kept: list[Any] = [await place.redis.strlen(f"{w}i:k{n}") for n in range(6)]
     assert await counted() == sum(kept)
-    monkeypatch.setattr(versions, "SERVING", versions.SERVING[:1])  # fewer commands to end before
+    monkeypatch.setattr(script_versions, "SERVING", script_versions.SERVING[:1])  # fewer commands to end before
     dies_after, is_done = 0, False
     while not is_done:
         await place.put_back(half_way)

@@ -18,7 +18,7 @@ from service.cli.process_commands import migrate
 from service.common.child_processes import StartError
 from service.common.config import Settings
 from service.domain.errors import Refusal
-from service.embedded import demo
+from service.embedded import demo_data
 from service.embedded.exposure import check_host, check_keys
 from service.record.config import key_rows
 from service.record.config.workspace_rows import create_workspace
@@ -157,7 +157,7 @@ async def test_fixed_keys_are_for_this_machine(database_url: str) -> None:
         with pytest.raises(StartError, match=r"SCRIP_HOST=127\.0\.0\.1"):
             check_host(settings)
         await check_keys(settings)
-    await demo.seed(database_url)
+    await demo_data.seed(database_url)
     for settings in others:
         with pytest.raises(StartError, match="scrip keys revoke demo"):
             await check_keys(settings)

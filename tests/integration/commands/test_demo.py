@@ -3,7 +3,7 @@
 import pytest
 from click.testing import Result
 
-from service.embedded import demo
+from service.embedded import demo_data
 from service.record.config import key_rows
 from service.record.pool import connect
 from tests.commands import scrip
@@ -12,11 +12,11 @@ from tests.service_fixture import Service, new_id, ok
 
 async def test_the_demo_is_seeded_once(database_url: str) -> None:
     """Seeding twice makes everything once, and the fixed keys work."""
-    await demo.seed(database_url)
+    await demo_data.seed(database_url)
     counts = "SELECT version, (SELECT count(*) FROM codes), (SELECT count(*) FROM books) FROM config_versions"
     async with await connect(database_url) as pool:
         before = await pool.fetch(counts)
-        await demo.seed(database_url)
+        await demo_data.seed(database_url)
         _, callers = await key_rows.read_callers(pool)
         assert callers[key_rows.digest("demo_admin")].scopes == {"public", "checkout", "manage", "operate"}
         assert callers[key_rows.digest("rival_manage")].workspace != callers[key_rows.digest("demo_manage")].workspace

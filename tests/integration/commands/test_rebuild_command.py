@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from service.cli import orders
+from service.cli import worker_orders
 from service.formats import key_names
 from service.hot.fencing import Nonce
 from service.record.partitions.openings import order_rebuild
@@ -22,7 +22,7 @@ def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
     def run(service: Service, *options: str, start_s: float = PATIENCE_S) -> Result:
         with monkeypatch.context() as patched:
-            patched.setattr(orders, "WORKER_S", start_s)
+            patched.setattr(worker_orders, "WORKER_S", start_s)
             return scrip("rebuild", *options, **service.urls)
 
     return run

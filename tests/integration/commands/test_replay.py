@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service.replay import expectation, http_client
+from service.replay import expectation, retrying_client
 from service.replay.command import replay
 from tests.harness.running import Run
 from tests.service_fixture import Service, new_code, ok
@@ -81,16 +81,16 @@ def test_wrong_rounding(replayed: Callable[..., Result], monkeypatch: pytest.Mon
 
 def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a kill of the API process in the middle the command sends unanswered requests again, and all is equal."""
-    send, sent = http_client.Client._send, 0
+    send, sent = retrying_client.Client._send, 0
 
-    async def send_and_kill(*request: Any) -> http_client.Response:
+    async def send_and_kill(*request: Any) -> retrying_client.Response:
         nonlocal sent
         sent += 1
         if sent == 100:
             os.kill(run.facts["pids"]["api"][0], signal.SIGKILL)
         return await send(*request)
 
-    monkeypatch.setattr(http_client.Client, "_send", send_and_kill)
+    monkeypatch.setattr(retrying_client.Client, "_send", send_and_kill)
 
     result = replayed("--in-flight", "20")
 

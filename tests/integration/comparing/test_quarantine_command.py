@@ -187,7 +187,7 @@ def test_what_is_not_possible(service: Service, cause: str, decided: str, choice
 
 def test_without_a_worker(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a worker the command says that the order stays; the worker that comes executes it."""
-    monkeypatch.setattr("service.cli.orders.WORKER_S", 0.5)
+    monkeypatch.setattr("service.cli.worker_orders.WORKER_S", 0.5)
     with service.run.asleep("worker"):
         done = _run(service, "release", _insert(service, "refused", "Z"))
         assert (done.exit_code, "The order stays" in done.output) == (1, True)

@@ -3,7 +3,7 @@
 from service.formats.event_id import EventId
 from service.formats.events import encode_event
 from service.formats.redemption_id import redemption_id
-from service.record.facts.quarantine import UnrecordedEvent, quarantine_unrecorded
+from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.redemption_records import records_of
 from tests.integration.recording.record_fixtures import EVENT_MS, Record, redeemed
 

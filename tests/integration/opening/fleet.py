@@ -27,7 +27,7 @@ from service.worker import lease_keeper
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import partition_opening as opening
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
-from service.worker.versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts
 from tests.integration.recording.record_fixtures import make_book
 from tests.waiting import cancel, elapse, wait_until
 

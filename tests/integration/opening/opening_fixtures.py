@@ -33,7 +33,7 @@ from service.record.partitions.partition_rows import read_partition
 from service.worker.opening import partition_opening as opening
 from service.worker.opening import restorer
 from service.worker.opening.partition_opening import Opening
-from service.worker.versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.integration.recording.record_fixtures import make_book, take_partition
 

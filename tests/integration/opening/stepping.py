@@ -15,7 +15,7 @@ from service.hot.redis_server import Fenced, Server
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import LeaseLost
 from service.worker.opening.partition_opening import Opening
-from service.worker.versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.recording.record_fixtures import take_partition

@@ -11,7 +11,7 @@ from service.record.partitions.openings import order_rebuild
 from service.worker import partition_worker as worker
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening.partition_opening import Opening
-from service.worker.versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import CursorMoved
 from tests.integration.opening.opening_fixtures import Place
 

@@ -20,7 +20,7 @@ from service.record.config.book_rows import create_book
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.partitions.partition_rows import read_partition, take_lease
-from service.worker import versions, write_behind
+from service.worker import script_versions, write_behind
 from service.worker.opening import restorer
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.opening.stepping import Workers, open_partition, record
@@ -96,7 +96,7 @@ class Walk:
         """Redeem in the epoch that the API has: only a complete Redis has the scripts and an open gate, and answers."""
         place = self.place
         row, gate = await read_partition(place.pool, 0), await place.values(key_names.gate(0))
-        digests = Scripts(0, row.epoch, row.nonce, versions.SERVING[-1:]).digests.values()
+        digests = Scripts(0, row.epoch, row.nonce, script_versions.SERVING[-1:]).digests.values()
         text = b"".join(gate.values())
         is_open = text == f"{row.epoch} open".encode() and all(await place.redis.script_exists(*digests))
         is_whole = b"open" in text and await place.everything() == self.whole
@@ -132,7 +132,7 @@ class Walk:
 async def walk(place: Place, monkeypatch: pytest.MonkeyPatch) -> Walk:
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 50)
     monkeypatch.setattr(redis_server, "LOOK_S", 0.005)
-    monkeypatch.setattr(versions, "SERVING", "lock redeem checkout assign_code unassign rollback_order".split())
+    monkeypatch.setattr(script_versions, "SERVING", "lock redeem checkout assign_code unassign rollback_order".split())
     return await Walk(place).begin()
 
 

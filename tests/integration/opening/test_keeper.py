@@ -27,8 +27,8 @@ from service.worker.bulk.restocker import Restocker
 from service.worker.lease_keeper import Lease, LeaseKeeper
 from service.worker.opening.partition_opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
+from service.worker.script_versions import LoadedScripts
 from service.worker.server_watch import ServerWatch
-from service.worker.versions import LoadedScripts
 from tests.integration.opening.opening_fixtures import Place
 from tests.waiting import PATIENCE_S, cancel, wait_until
 

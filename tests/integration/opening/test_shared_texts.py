@@ -13,8 +13,8 @@ from service.hot.redis_server import Fenced, Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts, templates
 from service.operations import coupon_view
 from service.record.partitions.partition_rows import read_partition
-from service.record.versions import store_scripts
-from service.worker.versions import LoadedScripts
+from service.record.program_versions import store_scripts
+from service.worker.script_versions import LoadedScripts
 from tests.integration.opening.opening_fixtures import Place
 
 

@@ -16,16 +16,16 @@ from service.hot.connection import Connection, connect
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts, templates, version
 from service.operations import redeem
-from service.record import migrations, versions
+from service.record import migrations, program_versions
 from service.record.partitions.partition_rows import check_partitions, ensure_partitions, read_partition
 from service.record.processes import renew_process
-from service.record.versions import WrongNumber, check_number, store_scripts, stored_versions
+from service.record.program_versions import WrongNumber, check_number, store_scripts, stored_versions
 from service.serving.wiring import _watch_scripts
 from service.worker import versions as worker_versions
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening.partition_opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
-from service.worker.versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.recording.record_fixtures import take_partition
@@ -78,7 +78,7 @@ async def working(place: Place, database_url: str, others: LoadedScripts | None 
 async def test_scripts_are_composed_the_same_by_another_version(place: Place) -> None:
     """The templates that a version stores, filled by another for an epoch, have the digests that the version calls."""
     await store_scripts(place.pool, version(), templates())
-    stored = await versions.read_scripts(place.pool, version())
+    stored = await program_versions.read_scripts(place.pool, version())
     assert stored
     assert (await compose(place, stored)).digests == place.decider._digests[0]
 
@@ -217,7 +217,7 @@ async def test_versions_next_to_each_other_fit(
         for refused in (check_partitions(pool), ensure_partitions(pool, 1), migrations.migrate(database_url)):
             with pytest.raises(WrongNumber, match=rf"has formats {database}, and this version has formats {own}"):
                 await refused
-    assert await versions.read_number(pool) == (max(own, database) if fits else database)
+    assert await program_versions.read_number(pool) == (max(own, database) if fits else database)
 
 
 async def test_a_migration_waits_for_processes_two_steps_behind(
@@ -249,4 +249,4 @@ async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, data
 def use_number(monkeypatch: pytest.MonkeyPatch, own: int) -> None:
     """Be a version with this number."""
     monkeypatch.setattr(number, "NUMBER", own)
-    monkeypatch.setattr(versions, "NUMBER", own)
+    monkeypatch.setattr(program_versions, "NUMBER", own)

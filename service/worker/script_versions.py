@@ -20,6 +20,7 @@ from service.hot.scripts import (
     templates,
     version,
 )
+from service.record.login_roles import ensure_role, grant_privileges
 from service.record.migrations import apply_missing
 from service.record.partitions.partition_rows import (
     DEFAULT_PARTITIONS,
@@ -30,8 +31,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.record.pool import connect_once, wait_out_outage
 from service.record.processes import BEAT_S
-from service.record.roles import ensure_role, grant_privileges
-from service.record.versions import needed_versions, read_scripts, store_scripts, stored_versions
+from service.record.program_versions import needed_versions, read_scripts, store_scripts, stored_versions
 
 LOOK_S = 0.5
 

@@ -9,7 +9,7 @@ import asyncpg
 import click
 
 from service.access.actor import mask
-from service.cli import orders
+from service.cli import worker_orders
 from service.cli.failures import connect_to_record
 from service.cli.partitions import PARTITION
 from service.cli.quarantine_report import describe_held
@@ -201,15 +201,15 @@ async def _order_all(settings: Settings, partition: int | None, choice: Choice) 
                 if workspace:
                     await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
         total = sum(ordered.values())
-        deadline, label = time.monotonic() + orders.WORKER_S, f"{total} events"
+        deadline, label = time.monotonic() + worker_orders.WORKER_S, f"{total} events"
         with click.progressbar(length=max(total, 1), label=label) as bar:
             while left := await count_ordered(connection, partition):
                 if total - left > bar.pos:
                     bar.update(total - left - bar.pos)
-                    deadline = time.monotonic() + orders.WORKER_S
+                    deadline = time.monotonic() + worker_orders.WORKER_S
                 if time.monotonic() > deadline:
                     raise click.ClickException(f"No worker has done the rest yet. {_LATER}")
-                await asyncio.sleep(orders.POLL_S)
+                await asyncio.sleep(worker_orders.POLL_S)
     click.echo("Comparisons repair the codes in Redis now. `scrip quarantine list` shows what is left.")
 
 
@@ -232,7 +232,7 @@ async def _order(settings: Settings, text: str, choice: Choice) -> None:
 
 
 async def _wait(connection: asyncpg.Connection, text: str, choice: Choice) -> None:
-    deadline = time.monotonic() + orders.WORKER_S
+    deadline = time.monotonic() + worker_orders.WORKER_S
     while True:
         event = await _find(connection, text)
         if event.resolution:
@@ -244,4 +244,4 @@ async def _wait(connection: asyncpg.Connection, text: str, choice: Choice) -> No
             raise click.ClickException(
                 f"No worker has done it yet. {_LATER} `scrip quarantine show {text}` shows whether it is done."
             )
-        await asyncio.sleep(orders.POLL_S)
+        await asyncio.sleep(worker_orders.POLL_S)
