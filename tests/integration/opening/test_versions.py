@@ -21,7 +21,7 @@ from service.record.partitions.partition_rows import check_partitions, ensure_pa
 from service.record.processes import renew_process
 from service.record.program_versions import WrongNumber, check_number, store_scripts, stored_versions
 from service.serving.wiring import _watch_scripts
-from service.worker import versions as worker_versions
+from service.worker import script_versions
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening.partition_opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
@@ -168,7 +168,7 @@ async def test_a_redis_that_lost_its_scripts_gets_no_others(place: Place, monkey
         return has_scripts
 
     monkeypatch.setattr(Server, "has", count)
-    monkeypatch.setattr(worker_versions, "LOOK_S", 0.01)
+    monkeypatch.setattr(script_versions, "LOOK_S", 0.01)
     async with connected(place) as server, running(others.keep_loaded(server, await compose(place, templates()))):
         await wait_until(lambda: len(looks) > 1, "a second look")
     assert not any(looks)
