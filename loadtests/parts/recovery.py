@@ -88,7 +88,7 @@ async def redeem_tail(on: Subject, tail: int, shop: FilledShop) -> str:
 async def recover_tail(since: datetime, on: Subject, tail: int, shop: FilledShop, book: str) -> list[str]:
     """Until a service that was started at that moment is open."""
     lines = await _until_recovered(on.run, since)
-    began = next(_moment(line) for line in lines if line["event"] == "opening")
+    began = next(_moment(line) for line in lines if line["event"] == "partition_opening")
     # The processes are new: all of their CPU but what starting took.
     line = _line(f"the last {tail:,}", began, lines, cpu_s(on.run))
     stats = await on.ground.stats(book)
@@ -104,7 +104,7 @@ async def _until_recovered(run: Run, since: datetime) -> list[dict[str, Any]]:
     while time.monotonic() < deadline:
         logged = [json.loads(line) for line in run.output.read_text().splitlines() if line.startswith("{")]
         lines = [line for line in logged if line.get("process") == "worker" and _moment(line) >= since]
-        if any(line["event"] == "open" for line in lines) and run.ready():
+        if any(line["event"] == "partition_opened" for line in lines) and run.ready():
             return lines
         await asyncio.sleep(POLL_S)
     raise TimeoutError(f"not open after {PATIENCE_S:.0f} s")

@@ -110,7 +110,7 @@ class ChildProcess:
             now = time.monotonic()
             if now - logged >= _PROGRESS_LOG_S:
                 logged = now
-                _log.info("still starting", part=self.name, seconds=round(now - started))
+                _log.info("child_still_starting", part=self.name, seconds=round(now - started))
             await asyncio.sleep(_POLL_S)
         return False
 
@@ -138,7 +138,7 @@ class ChildProcess:
         try:
             await asyncio.wait_for(self._process.wait(), self.stop_deadline_s)
         except TimeoutError:
-            _log.warning("killed, since it did not stop in time", part=self.name, seconds=self.stop_deadline_s)
+            _log.warning("child_killed", part=self.name, seconds=self.stop_deadline_s)
             self._send_signal(signal.SIGKILL)
             await self._process.wait()
 
@@ -156,14 +156,14 @@ class ChildProcess:
                 self.on_change()
                 if time.monotonic() - started >= _HEALTHY_AFTER_S:
                     pause_s = _MIN_PAUSE_S
-                _log.warning("ended, starting it again", part=self.name, code=code, pause_s=pause_s)
+                _log.warning("child_ended", part=self.name, code=code, pause_s=pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _MAX_PAUSE_S)
             started = time.monotonic()
             try:
                 await self.start()
             except OSError as error:
-                _log.error("can't be started", part=self.name, error=str(error))
+                _log.error("child_not_started", part=self.name, error=str(error))
 
 
 def _make_orphan_hook(orphan_signal: signal.Signals) -> Callable[[], None]:

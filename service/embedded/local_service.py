@@ -169,7 +169,7 @@ class _LocalService:
             if time.monotonic() > deadline:
                 if not has_replied:
                     raise StartError(f"Not ready after {_READY_DEADLINE_S:.0f} s: {reason}.")
-                _log.warning("not ready yet", missing=reason)
+                _log.warning("service_not_ready", missing=reason)
                 deadline += _READY_DEADLINE_S
             await asyncio.sleep(_POLL_S)
 

@@ -153,7 +153,7 @@ class Postgres:
         for folder in sorted({*self._folder.parents, *self._binaries.parents}):
             if folder.exists() and not folder.stat().st_mode & stat.S_IXOTH:
                 folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IXOTH)
-                _log.warning("opened for passing through, since Postgres can't run as root", folder=str(folder))
+                _log.warning("folder_opened", folder=str(folder))
         wheel = self._binaries.parents[1]
         # Under umask 077 only root can read them. The second folder holds shared libraries (Linux).
         for folder in (self._binaries.parent, wheel.with_name(f"{wheel.name}.libs")):

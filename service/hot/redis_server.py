@@ -317,6 +317,6 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
         return Fenced(kind)
     line = script_line(error)
     failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line)
-    event = "script_failed" if failed.is_own or failed.is_wrong_type else "redis_error"  # such as a full server
-    log.error(event, script=script, kind=failed.kind, line=line)
+    is_ours = failed.is_own or failed.is_wrong_type  # else such as a full server
+    log.error("script_failed" if is_ours else "redis_error", script=script, kind=failed.kind, line=line)
     return failed

@@ -106,7 +106,7 @@ class Answers(Collector):
         if status >= 500 and not route.startswith(_UNLOGGED):
             self._failures += 1
             if self._failures <= MAX_FAILURES:
-                log.warning("answered", **_log_fields(route, status, request_id, began_s), outcome=outcome)
+                log.warning("request_answered_5xx", **_log_fields(route, status, request_id, began_s), outcome=outcome)
 
     def _note_first(self, name: tuple[int, str, str | int], status: int, request_id: str, began_s: float) -> None:
         """Count the first response of this name in this second."""

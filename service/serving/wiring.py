@@ -202,7 +202,7 @@ class _PostgresPoller:
                     log.warning("postgres_away", error=type(error).__name__)
                 is_unavailable = True
             except WrongNumber as wrong:  # this process was stopped meanwhile, else `scrip migrate` would have failed
-                log.critical("stopping", reason=str(wrong))
+                log.critical("api_stopped", reason=str(wrong))
                 signal.raise_signal(signal.SIGTERM)
 
     async def _until_due(self) -> None:

@@ -136,15 +136,15 @@ class PartitionWorker:
                 self._log.warning("lease_lost", reason=str(lost))
                 metrics.unfollow(self._partition)
             except (Unverified, Fenced, AnchorLost, CursorMoved) as unverified:
-                self._log.warning("unverified", reason=str(unverified) or type(unverified).__name__)
+                self._log.warning("redis_unverified", reason=str(unverified) or type(unverified).__name__)
                 pause_s = 0.0
             except (OutboxGap, TooManyRefused, TooManyFailed) as alarm:
-                self._log.error("stopped", reason=str(alarm), next_try_s=ALARM_S)
+                self._log.error("partition_stopped", reason=str(alarm), next_try_s=ALARM_S)
                 await self._failures.store(self._task, alarm, ALARM_S)
                 await self._stop_deciding()
                 pause_s = ALARM_S
             except UnfitRedis as unfit:
-                self._log.error("unfit", reason=str(unfit), next_try_s=UNFIT_S)
+                self._log.error("redis_unfit", reason=str(unfit), next_try_s=UNFIT_S)
                 pause_s = UNFIT_S
             except Exception as error:  # noqa: BLE001, other partitions must go on; uvloop raises RuntimeError
                 pause_s = await self._pause_after(error)
@@ -313,7 +313,7 @@ class PartitionWorker:
         except AnchorLost:
             return False
         if not await server.has(scripts):
-            self._log.info("taking_over", epoch=row.epoch, reason="the last worker was of another version")
+            self._log.info("epoch_taken_over", epoch=row.epoch, reason="the last worker was of another version")
             await server.load(scripts)
         return not (await find_surplus(server, self._pool) or await has_forgotten_more(server, self._pool))
 
@@ -355,7 +355,7 @@ class PartitionWorker:
             if self._standbys:
                 flusher.held = await server.command("XLEN", server.outbox)
             if (state := flusher.gate_state()) != gate.state:
-                self._log.warning("gate", state=state, unrecorded=flusher.unrecorded.events)
+                self._log.warning("gate_changed", state=state, unrecorded=flusher.unrecorded.events)
                 await server.move_gate(look.gate, str(gate._replace(state=state)))
 
     def _check_fencing(self, fencing: FencingWatch, server: Replication) -> None:
@@ -391,7 +391,7 @@ class PartitionWorker:
         is_new = fitness.evicted not in (0, self._evicted)
         is_new = is_new and not await was_rebuilt_for(self._pool, self._partition, reason)
         if is_new:
-            self._log.error("evicted", keys=fitness.evicted)
+            self._log.error("keys_evicted", keys=fitness.evicted)
             await self._move_gate(server, "closed")
             if await rebuild_order(self._pool, self._partition) is None:
                 await order_rebuild(self._pool, self._partition, reason)
@@ -407,4 +407,4 @@ class PartitionWorker:
                 while await flusher.step():
                     pass
         except (*postgres.ERRORS, *redis.ERRORS, OutboxGap, TooManyRefused, CursorMoved) as error:
-            self._log.warning("not_drained", error=type(error).__name__)
+            self._log.warning("outbox_not_drained", error=type(error).__name__)

@@ -50,7 +50,7 @@ async def work(settings: Settings) -> None:
         loaded = LoadedScripts(pool)
         await loaded.refresh()
         metrics.serve(settings.host, settings.metrics_port)
-        log.info("started", holder=holder)
+        log.info("worker_started", holder=holder)
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         refreshing = asyncio.create_task(supervisor.run("statistics", lambda: refresh_statistics(pool)))

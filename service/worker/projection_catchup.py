@@ -78,7 +78,7 @@ class ProjectionCatchUp:
         if not row.confirmed and (surplus := await find_surplus(self._server, self._pool)):
             raise AnchorLost(str(surplus))
         if seen < self._missing:
-            log.info("catching_up", partition=self._partition, versions=row.config_version - seen)
+            log.info("projection_behind", partition=self._partition, versions=row.config_version - seen)
             async for change in changes_since(self._pool, self._partition, seen):
                 await project(self._projector, self._partition, change)
         self._missing = row.config_version

@@ -149,7 +149,7 @@ class Flusher:
             except _TRANSIENT as error:
                 if redis.is_redirected(error):  # an idle partition has no other way to notice it soon
                     raise
-                self._log.warning("recording pauses", reason=refusal_reason(error), seconds=round(backoff_s, 2))
+                self._log.warning("recording_paused", reason=refusal_reason(error), seconds=round(backoff_s, 2))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
@@ -178,7 +178,7 @@ class Flusher:
         if row.fence != self._fence:
             raise LeaseLost(f"partition {self._partition}: fence {self._fence} was followed by {row.fence}")
         if row.cursor < self._cursor:  # Postgres is a standby that was promoted, or was restored
-            self._log.warning("the record went back", cursor=str(row.cursor), was=str(self._cursor))
+            self._log.warning("cursor_went_back", cursor=str(row.cursor), was=str(self._cursor))
             self._marks.clear()
             self._old = min(self._old, row.cursor)
         self._cursor, self._digest, self._closed = row.cursor, row.cursor_digest, row.state != "open"
@@ -259,7 +259,7 @@ class Flusher:
         d, r, _ = _values(entry[1])
         await self._commit(first, entry, [], [RejectedEvent(first, refusal_reason(error), d, r)])
         self._refused_in_a_row += 1
-        self._log.error("event put into quarantine", event_id=entry[0].decode(), reason=refusal_reason(error))
+        self._log.error("event_quarantined", event_id=entry[0].decode(), reason=refusal_reason(error))
 
     async def _commit(
         self, to: int, last: tuple[bytes, Fields], entries: Sequence[Entry], quarantined: Sequence[RejectedEvent] = ()

@@ -170,7 +170,5 @@ SCENARIOS: dict[str, Scenario] = {
     "a rolling upgrade, and back": Scenario(
         upgrading.upgraded_and_back, replicated=False, rounds=10, buyers=3, codes=400
     ),
-    "events that can't be recorded": Scenario(
-        process_faults.poisoned, replicated=False, alarms=("event put into quarantine",)
-    ),
+    "events that can't be recorded": Scenario(process_faults.poisoned, replicated=False, alarms=("event_quarantined",)),
 }

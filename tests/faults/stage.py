@@ -33,7 +33,7 @@ APIS = 2
 CLUSTERED_PARTITIONS = 4
 """On a cluster of three primaries, each of which has one of these at least."""
 _ALARMS = (
-    "stopped", "script_failed", "event put into quarantine", "event_not_redone", "configuration_left_out",
+    "partition_stopped", "script_failed", "event_quarantined", "event_not_redone", "configuration_left_out",
     "code_left_out", "answer_left_out",
 )  # fmt: skip
 KEY = "drill_admin"

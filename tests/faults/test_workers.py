@@ -58,4 +58,4 @@ def _says_that_it_lags(service: Service, code: str) -> None:
 def _alarms(service: Service) -> list[Any]:
     """What the worker said when it stopped."""
     lines = service.run.output.read_text().splitlines()
-    return [line for line in lines if '"event": "stopped"' in line and '"level": "error"' in line]
+    return [line for line in lines if '"event": "partition_stopped"' in line and '"level": "error"' in line]

@@ -38,7 +38,7 @@ LOCKED, DELETED, KEYS = 0.005, 20, 50
 MORE_S = 5.0
 _SEPARATORS = ": :: :*: {p0}: {p0}:w1: w1: { } * [a-z]* | , = @. ! - ~ ^".split()
 _NUMBERS = ["0", "1", "5", "131071", "131072", "01"]
-_FAULTS = re.compile(r'"event": "(?:failed|stopped|script_failed|redis_error|quarantined)"[^\n]*')
+_FAULTS = re.compile(r'"event": "(?:task_failed|partition_stopped|script_failed|redis_error|event_quarantined)"[^\n]*')
 
 
 class PoisonRow(msgspec.Struct):
@@ -121,7 +121,7 @@ class Plant:
             self.row.strays = sum(key_names.parse_key(name) is None for name in redis.scan_iter(count=5000))
         log = self.service.run.output.read_text()
         # One opening when it starts, one for the rebuild, and none for the worker that takes over.
-        self.row.restarts = len(_FAULTS.findall(log)) + log.count('"event": "unverified"') - 1
+        self.row.restarts = len(_FAULTS.findall(log)) + log.count('"event": "redis_unverified"') - 1
         self.row.failed = sum(count for status, count in self.statuses.items() if status >= 500)
         return self.row
 

@@ -44,7 +44,7 @@ async def turn_if_wanted(pool: asyncpg.Pool, server: Server, scripts: Scripts, f
     await server.run(turning, "turn", names, (epoch, TURN_MS))
     while flusher.cursor.epoch < epoch:
         await flusher.step()
-    log.info("turned", partition=partition, epoch=epoch)
+    log.info("epoch_turned", partition=partition, epoch=epoch)
     return Scripts(partition, epoch, scripts.nonce, [*SERVING, *PROJECTION])
 
 

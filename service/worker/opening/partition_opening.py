@@ -178,7 +178,7 @@ class Opening:
             self._minted = await draw_epoch(self._pool)
         self._is_old = await self._has_other_layout(newest)
         epoch = await begin_epoch(self._pool, self._partition, self._fence, str(chosen), newest)
-        self._log.info("opening", epoch=epoch, fencing=chosen.fencing)
+        self._log.info("partition_opening", epoch=epoch, fencing=chosen.fencing)
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
             self._had_wrong_type = True
@@ -228,7 +228,7 @@ class Opening:
             raise LeaseLost(f"partition {self._partition}: epoch {epoch} is not ours to open")
         await server.move_gate(f"{epoch} closed", f"{epoch} open")
         await finish_recovery(self._pool, self._partition, epoch)
-        self._log.info("open", epoch=epoch)
+        self._log.info("partition_opened", epoch=epoch)
         return scripts
 
     async def _rewrite_torn_file(self, restorer: Restorer) -> None:

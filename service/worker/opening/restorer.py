@@ -362,7 +362,7 @@ class Restorer:
     def _timed(self, step: str) -> Iterator[None]:
         began = time.monotonic()
         yield
-        log.info("mended", partition=self._partition, step=step, took_s=round(time.monotonic() - began, 3))
+        log.info("restore_step_done", partition=self._partition, step=step, took_s=round(time.monotonic() - began, 3))
 
     async def _count(self, done: int) -> None:
         """Store the progress in Postgres, at most twice a second."""

@@ -249,6 +249,6 @@ class Sender:
                 if self._results:
                     await self._store_results()
         except ERRORS as error:
-            self._log.warning("webhooks_not_left", error=type(error).__name__)
+            self._log.warning("deliveries_not_stored", error=type(error).__name__)
         finally:
             await self._poster.aclose()

@@ -16,5 +16,5 @@ def test_no_canary_is_found(own_service: Callable[[], Service], monkeypatch: pyt
     assert list(flock.find_canaries()) == []
     assert flock.bodies
     log = flock.service.run.output.read_text()
-    assert all(event in log for event in ("script_failed", "event put into quarantine", "rebuilding"))
+    assert all(event in log for event in ("script_failed", "event_quarantined", "rebuilding"))
     assert MARK not in log

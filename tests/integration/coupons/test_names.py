@@ -105,7 +105,7 @@ def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
     service.run.until_replaced("worker", worker)
     with service.redis() as redis:
         until(lambda: redis.zscore(due.name, members[0]) is None)
-    assert re.findall(r'"event": "(?:failed|unverified|redis_error|script_failed)".*', poison.log()) == []
+    assert re.findall(r'"event": "(?:task_failed|redis_unverified|redis_error|script_failed)".*', poison.log()) == []
 
 
 def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
@@ -127,8 +127,8 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
         lines = service.manage.get(f"/v1/books/{poison.book}/{path}").text.splitlines()
         assert len(lines) == 1 + (len(poison.codes) if path == "codes.csv" else len(HARD))
     assert poison.strays() == []
-    assert re.findall(r'"event": "(?:failed|stopped|script_failed|redis_error)".*', poison.log()) == []
-    assert poison.log()[before:].count('"event": "unverified"') == service.partitions, (
+    assert re.findall(r'"event": "(?:task_failed|partition_stopped|script_failed|redis_error)".*', poison.log()) == []
+    assert poison.log()[before:].count('"event": "redis_unverified"') == service.partitions, (
         "the worker began again more often than it was ordered to"
     )
 
