@@ -71,7 +71,7 @@ class PartitionWatch:
         while True:
             was, missing = missing, frozenset(self.without_worker())
             if new := sorted(missing - was):
-                log.error("worker_missing", partitions=new, remedy="Start `scrip worker`, or find out why it hangs.")
+                log.error("worker_missing", partitions=new)
             await asyncio.gather(*(self._look(partition) for partition in self._open))
             await asyncio.sleep(LOOK_S)
 

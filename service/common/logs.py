@@ -9,6 +9,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from service.common.config import Settings
+from service.common.remedies import REMEDIES
 from service.common.tracebacks import format_traceback
 
 # Logs the URLs of requests, which hold codes.
@@ -30,6 +31,7 @@ def configure(settings: Settings, process: str) -> None:
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _make_process_marker(process),
+        _add_remedy,
         _add_traceback,
         _remove_values,
     ]
@@ -77,6 +79,12 @@ def _make_process_marker(process: str) -> Processor:
         return event
 
     return add
+
+
+def _add_remedy(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if event["level"] != "info" and (remedy := REMEDIES.get(event["event"])):
+        event["remedy"] = remedy
+    return event
 
 
 def _add_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

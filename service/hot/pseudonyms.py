@@ -144,5 +144,5 @@ async def sweep_locks(server: Server, run: Run) -> int:
                     if coupons < SWEPT_A_RUN:
                         break
             except ScriptFailed:  # continue with the other sets
-                log.error("locks_not_swept", workspace=key.workspace, book=book, next="scrip reconcile --repair")
+                log.error("locks_not_swept", workspace=key.workspace, book=book)
     return swept

@@ -50,8 +50,7 @@ class LockNotes:
         """How many notes were dropped since the last call. Logs when that begins."""
         dropped, self._dropped = self._dropped, 0
         if dropped and not self._is_dropping:
-            remedy = "The history of locks has a gap. scrip_lock_notes_dropped_total counts; see why Postgres is slow."
-            log.warning("lock_notes_dropped", count=dropped, remedy=remedy)
+            log.warning("lock_notes_dropped", count=dropped)
         self._is_dropping = dropped > 0
         return dropped
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from logging import ERROR, WARNING
 from typing import NamedTuple
 
 import asyncpg
@@ -56,9 +57,8 @@ Progress = Callable[[int, int], None]
 
 def log_difference(partition: int, difference: Difference, state: str) -> None:
     """Log a difference: an alarm, unless it was repaired."""
-    write = log.warning if state == "mended" else log.error
     fields = {"classes": list(difference.classes), "thing": difference.thing, "state": difference.unsafe or state}
-    write("drift", partition=partition, **fields)
+    log.log(WARNING if state == "mended" else ERROR, "drift", partition=partition, **fields)
 
 
 async def reconcile(

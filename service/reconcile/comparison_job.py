@@ -50,7 +50,7 @@ async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Calla
             return 1
         await job_rows.end_job(pool, job, fence, [failed.message])
     except JobStopped:
-        log.warning("job_stopped", job_id=str(job.job_id))
+        log.info("job_stopped", job_id=str(job.job_id))
     finally:
         for task in (storing, comparing):
             task.cancel()

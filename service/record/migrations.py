@@ -60,8 +60,7 @@ async def apply_missing(connection: asyncpg.Connection, folder: Path = SQL_DIR /
         applied.append(migration.name)
     async with _alone(connection):
         for statement in await bound_roles(connection):
-            remedy = "Run the statement as its role, or as an administrator."
-            log.warning("sessions_not_bounded", statement=statement, remedy=remedy)
+            log.warning("sessions_not_bounded", statement=statement)
     return applied
 
 

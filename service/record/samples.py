@@ -98,7 +98,7 @@ class Sampler(Generic[Sample]):
             self._is_failing = False
         except ERRORS as error:
             if not self._is_failing:
-                log.warning("history_waits", error=error_name(error), remedy="It is written when Postgres is back.")
+                log.warning("history_waits", error=error_name(error))
             self._is_failing = True
 
     async def end(self) -> None:

@@ -55,8 +55,6 @@ COUNT_S = 5.0
 COUNT_BLOCKED_S = 30.0
 """How often blocked codes are counted."""
 
-_REMEDY = "Run `scrip migrate` of this version; a worker then loads its scripts within seconds."
-
 log = structlog.get_logger()
 
 
@@ -168,7 +166,7 @@ async def _watch_scripts(context: Context) -> None:
         lacks = now - context.loaded_partitions
         was, lacking = lacking, sorted(p for p in lacks if context.decider.link(p).connected)
         if lacking and lacking != was:
-            log.warning("scripts_not_loaded", partitions=lacking, version=version(), remedy=_REMEDY)
+            log.warning("scripts_not_loaded", partitions=lacking, version=version())
         await asyncio.sleep(POLL_S)
 
 

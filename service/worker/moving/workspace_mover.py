@@ -366,7 +366,7 @@ class WorkspaceMover:
         try:
             await self._wait(have_it, STANDBYS_S)
         except CannotMove:
-            self._log.error("standbys_lag", workspace=move.workspace, next="a promoted standby may undo the move")
+            self._log.error("standbys_lag", workspace=move.workspace)
 
     async def _clear_source(self, move: Move) -> None:
         """Remove the keys from the source, except the mark of the leaving."""

@@ -364,7 +364,7 @@ class Opening:
         if not self._minted:
             raise Fenced("a recovery was ordered while the partition was opened")
         kept = await SurplusCarrier(self._server, self._pool, self._fence).carry_over(EventId(epoch, 0), self._minted)
-        self._log.warning("surplus_kept", **kept.counts())
+        self._log.warning("surplus_kept", counts=kept.counts())
 
     async def _quarantine_unrecorded(self, epoch: int, reason: str, *, is_dropped: bool = False) -> None:
         """Quarantine the outbox's events that the record lacks and now can't take. `reason`: of the rebuild. With

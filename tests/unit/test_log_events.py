@@ -1,0 +1,49 @@
+"""Log events: their names, what to do about them, and docs/log-events.md."""
+
+import re
+
+import pytest
+import structlog
+
+from service.common.config import Settings
+from service.common.logs import configure
+from service.common.remedies import REMEDIES
+from tests.commands import kept_logging
+from tests.log_events import DOCUMENT, read_events, render
+from tests.unit.test_documents import DOCUMENTS
+
+_in_log = re.compile(r"\blogs? `(\w+)`|`(\w+)` (?:with `\w+` )?in\s+the\s+log\b")
+
+
+def test_names_have_one_form() -> None:
+    """An event's name is words in lower case, joined by underscores."""
+    assert [name for name in read_events() if not re.fullmatch(r"[a-z]+(_[a-z0-9]+)*", name)] == []
+
+
+def test_what_to_do_is_said_of_every_warning_and_error() -> None:
+    """Each warning and error has a remedy, and each remedy an event."""
+    assert sorted(REMEDIES) == [name for name, event in read_events().items() if event.is_alarming]
+
+
+def test_the_list_is_what_the_source_logs() -> None:
+    """docs/log-events.md is made from the source; `python -m tests.log_events` makes it again."""
+    assert DOCUMENT.read_text("utf-8") == render()
+
+
+def test_documents_name_events_that_exist() -> None:
+    """What a document says is in the log, the source logs."""
+    named = {"".join(found) for document in DOCUMENTS for found in _in_log.findall(document.read_text("utf-8"))}
+    assert named
+    assert named - read_events().keys() == set()
+
+
+def test_a_warning_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
+    """The line of a warning has its remedy; that of the same event as information has none."""
+    with kept_logging():
+        configure(Settings(), "test")
+        logger = structlog.get_logger()
+        logger.warning("rebuilding")
+        logger.info("rebuilding")
+    warned, informed = capfd.readouterr().err.splitlines()
+    assert REMEDIES["rebuilding"] in warned
+    assert "remedy" not in informed
