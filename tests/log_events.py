@@ -86,6 +86,8 @@ def _read_call(call: ast.Call, module: ast.Module, of: ast.ClassDef | None) -> t
     names, fields = _choices(next(args)), set[str]()
     for keyword in call.keywords:
         fields |= {keyword.arg} if keyword.arg else _keys(keyword.value, module)
+    if "workspace" in fields:
+        fields.add("workspace_id")  # service/common/logs.py adds it
     if of and ast.unparse(call.func.value) == "self._log":
         bindings = (node for node in ast.walk(of) if isinstance(node, ast.Assign) and _is_own_log(node))
         for binding in bindings:

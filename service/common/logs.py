@@ -16,6 +16,9 @@ from service.common.tracebacks import format_traceback
 _MUTED = ("uvicorn.access",)
 _WARNINGS_ONLY = ("httpx", "httpcore", "asyncio")
 
+workspace_names: dict[int, tuple[str, str]] = {}
+"""Name and id of each workspace by its inner number, for the lines of this process."""
+
 _CREDENTIALS = re.compile(r"://[^@/\s]+@")
 _LOOP_VALUES = re.compile(r"[<(\n].*", re.DOTALL)
 """The part of asyncio's messages that quotes values: arguments of callbacks, results of futures."""
@@ -31,6 +34,7 @@ def configure(settings: Settings, process: str) -> None:
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _make_process_marker(process),
+        _name_workspace,
         _add_remedy,
         _add_traceback,
         _remove_values,
@@ -79,6 +83,13 @@ def _make_process_marker(process: str) -> Processor:
         return event
 
     return add
+
+
+def _name_workspace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace a workspace's inner number by its name and id."""
+    if named := workspace_names.get(event.get("workspace", 0)):
+        event["workspace"], event["workspace_id"] = named
+    return event
 
 
 def _add_remedy(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

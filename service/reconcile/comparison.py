@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from logging import ERROR, WARNING
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from service.reconcile.use_differences import Uses
 from service.reconcile.user_differences import Users
 from service.reconcile.wrong_types import WrongTypes, group_by_workspace
 from service.record.config.retirements import read_step
+from service.record.config.workspace_rows import learn_names
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions import comparisons as record
 from service.record.partitions.bulk_reads import BulkReads, PrimaryReads, ReplicaReads
@@ -55,10 +57,10 @@ Report = Callable[[Difference, str], None]
 Progress = Callable[[int, int], None]
 
 
-def log_difference(partition: int, difference: Difference, state: str) -> None:
+def log_difference(partition: int, workspace: int, difference: Difference, state: str) -> None:
     """Log a difference: an alarm, unless it was repaired."""
     fields = {"classes": list(difference.classes), "thing": difference.thing, "state": difference.unsafe or state}
-    log.log(WARNING if state == "mended" else ERROR, "drift", partition=partition, **fields)
+    log.log(WARNING if state == "mended" else ERROR, "drift", partition=partition, workspace=workspace, **fields)
 
 
 async def reconcile(
@@ -80,6 +82,7 @@ async def reconcile(
     """
     if (await read_step(pool, partition))[1]:
         raise Busy(f"a book of partition {partition} is leaving Redis, or returning")
+    await learn_names(pool)
     bulk = ReplicaReads(pool, replica, partition) if replica else PrimaryReads(pool, partition)
     work = _Work(pool, bulk, partition, repair, report, progress)
     outcome = await work.compare(redis_url, workspace)
@@ -108,8 +111,8 @@ class _Work:
         self._done = min(self._done + more, self._total)
         self._progress(self._done, self._total)
 
-    def report(self, difference: Difference, state: str) -> None:
-        log_difference(self._partition, difference, state)
+    def report(self, workspace: int, difference: Difference, state: str) -> None:
+        log_difference(self._partition, workspace, difference, state)
         self._report(difference, state)
 
     async def check(self) -> None:
@@ -167,8 +170,9 @@ class _Part:
 
     def __init__(self, work: _Work, looker: Looker, workspace: int, existing: BucketsByKind | None) -> None:
         self._looker, self._pool, self._workspace = looker, work.pool, workspace
+        report = partial(work.report, workspace)
         self._examiner = examiner = Examiner(
-            looker, work.pool, workspace, work.repair, work.report, work.check, work.count, work.bulk
+            looker, work.pool, workspace, work.repair, report, work.check, work.count, work.bulk
         )
         self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if existing is None else existing["d"])

@@ -6,6 +6,7 @@ import asyncpg
 
 from service.record.config.job_rows import prune_jobs
 from service.record.config.webhook_rows import prune_webhooks
+from service.record.config.workspace_rows import learn_names
 from service.record.facts.event_writer import prune_keys
 from service.record.facts.history_pages import prune_notices
 from service.record.lock_history import prune_lock_notes
@@ -35,6 +36,14 @@ async def clean_up(pool: asyncpg.Pool) -> None:
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
                         break
         await asyncio.sleep(EVERY_S)
+
+
+async def follow_names(pool: asyncpg.Pool) -> None:
+    """Every five seconds learn the names of new workspaces, for the log."""
+    while True:
+        with wait_out_outage():
+            await learn_names(pool)
+        await asyncio.sleep(LOOK_S)
 
 
 async def refresh_statistics(pool: asyncpg.Pool) -> None:

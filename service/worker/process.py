@@ -15,7 +15,7 @@ from service.record.processes import name_process, name_session
 from service.record.program_versions import WrongNumber
 from service.record.samples import Sampler, add_backlog
 from service.worker import metrics
-from service.worker.housekeeping import clean_up, refresh_statistics
+from service.worker.housekeeping import clean_up, follow_names, refresh_statistics
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.script_versions import LoadedScripts
@@ -54,6 +54,7 @@ async def work(settings: Settings) -> None:
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         refreshing = asyncio.create_task(supervisor.run("statistics", lambda: refresh_statistics(pool)))
+        naming = asyncio.create_task(supervisor.run("names", lambda: follow_names(pool)))
         beating = asyncio.create_task(supervisor.run("beating", loaded.run))
         beating.add_done_callback(lambda _: stopping.set())
         keeper = LeaseKeeper(renewing, holder, partitions)
@@ -68,6 +69,7 @@ async def work(settings: Settings) -> None:
         keeping.cancel()
         housekeeping.cancel()
         refreshing.cancel()
+        naming.cancel()
         sampling.cancel()
         beating.cancel()
         ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)

@@ -6,6 +6,7 @@ import msgspec
 import structlog
 
 from service.access.actor import mask
+from service.common.logs import workspace_names
 from service.domain.configuration import BookRow, CodeRow, Projector, UserRow, WorkspaceRow
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import ScriptFailed
@@ -30,6 +31,7 @@ async def project(projector: RedisProjector, partition: int, change: Change) -> 
         try:
             match row:
                 case WorkspaceRow():
+                    workspace_names[row.workspace] = row.name, str(row.workspace_id)
                     await projector.workspace(row)
                 case BookRow():
                     await projector.book(row)

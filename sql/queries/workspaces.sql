@@ -24,6 +24,11 @@ SELECT
     max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, lock_history
 FROM workspaces WHERE workspace = $1;
 
+-- name: read_workspace_names
+-- Names and ids of the workspaces after this one, for the log.
+-- $1 after_workspace int
+SELECT workspace, name, workspace_id FROM workspaces WHERE workspace > $1;
+
 -- name: read_workspace_number
 -- A workspace's inner number, by its name.
 -- $1 name text

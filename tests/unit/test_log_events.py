@@ -1,12 +1,13 @@
 """Log events: their names, what to do about them, and docs/log-events.md."""
 
+import json
 import re
 
 import pytest
 import structlog
 
 from service.common.config import Settings
-from service.common.logs import configure
+from service.common.logs import configure, workspace_names
 from service.common.remedies import REMEDIES
 from tests.commands import kept_logging
 from tests.log_events import DOCUMENT, read_events, render
@@ -47,3 +48,13 @@ def test_a_warning_says_what_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     warned, informed = capfd.readouterr().err.splitlines()
     assert REMEDIES["rebuilding"] in warned
     assert "remedy" not in informed
+
+
+def test_a_line_names_its_workspace(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line has the name and the id of a workspace, not its inner number."""
+    monkeypatch.setitem(workspace_names, 7, ("shop", "018f"))
+    with kept_logging():
+        configure(Settings(), "test")
+        structlog.get_logger().info("moving", workspace=7)
+    line = json.loads(capfd.readouterr().err)
+    assert (line["workspace"], line["workspace_id"]) == ("shop", "018f")

@@ -8,6 +8,7 @@ import msgspec
 from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
+from service.common.logs import workspace_names
 from service.domain.configuration import WorkspaceRow
 from service.domain.discounts import check_discount_digits, decode_discount
 from service.domain.errors import invalid
@@ -19,6 +20,9 @@ from service.record.config.stored_json import encode_json, limits_from
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
+
+LATE = 100
+"""So many numbers are read again: a lower one may be committed later than a higher one."""
 
 
 class NameTaken(Exception):
@@ -51,6 +55,13 @@ async def all_workspaces(database: Database) -> list[WorkspaceRow]:
 async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
     """An existing workspace by its inner number."""
     return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))
+
+
+async def learn_names(database: Database) -> None:
+    """Learn the names and ids of new workspaces, for the log."""
+    last = max(workspace_names, default=0)
+    for workspace, name, workspace_id in await database.fetch(query("read_workspace_names"), last - LATE):
+        workspace_names[workspace] = name, str(workspace_id)
 
 
 async def workspace_named(database: Database, name: str) -> int | None:

@@ -53,7 +53,7 @@ async def read_log(service: Service, event: str, book: str) -> list[dict[str, An
     ((number,),) = await service.fetch("SELECT book FROM books WHERE book_id = $1", book)
     lines = [line for line in service.run.output.read_text().splitlines() if f'"event": "{event}"' in line]
     entries = [json.loads(line[line.index("{") :]) for line in lines]
-    return [entry for entry in entries if (entry["workspace"], entry["book"]) == (service.number, number)]
+    return [entry for entry in entries if (entry["workspace"], entry["book"]) == (service.workspace, number)]
 
 
 async def test_a_stock_is_kept_up(service: Service) -> None:

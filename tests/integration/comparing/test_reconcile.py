@@ -1,6 +1,7 @@
 """Comparisons of Redis with Postgres: every difference is reported and repaired, and no other."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -138,7 +139,9 @@ def test_by_the_api(world: World) -> None:
     assert response["drift"] == drift
     assert response["lastReconciledAt"] > before["lastReconciledAt"]
     assert run(repair=True)["drift"] == {}
-    assert '"event": "drift", "level": "error"' in world.service.run.output.read_text()
+    lines = [line for line in world.service.run.output.read_text().splitlines() if '"event": "drift"' in line]
+    entries = [(entry["level"], entry["workspace"]) for entry in map(json.loads, lines)]
+    assert ("error", world.service.workspace) in entries
 
 
 async def test_the_lag_is_the_oldest_events_age(world: World) -> None:
