@@ -25,7 +25,7 @@ TRIES = 300
 _IN_TRANSACTION = """SELECT count(*) FROM pg_stat_activity
 WHERE application_name = 'scrip-worker' AND state = 'idle in transaction'"""
 _END_LEASE = "UPDATE partitions SET lease_holder = 'nobody' WHERE fence = $1"
-_REDEEM_AGAIN = """
+REDEEM_AGAIN = """
 local rolled_back = {}
 for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1000)) do
   local kind, code = string.match(entry[2][2], '^(%S+) %S+ %S+ (%S+)')
@@ -231,7 +231,7 @@ async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await drill.begin_fault()
         await client.execute_command("XADD", outbox, "NOMKSTREAM", following, "d", "R 1 2 three", "r", "{}")
         await wait_until(
-            partial(client.eval, _REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back"
+            partial(client.eval, REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back"
         )
         await drill.begin_fault()
         drill.poisoned += 2

@@ -220,7 +220,7 @@ async def memory_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def redis_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis's disk fills up. Where it syncs always it ends; it is started once there is room again."""
     await drill.begin_fault(20)
-    with _filled(stage.primary.folder), contextlib.suppress(TimeoutError):
+    with filled(stage.primary.folder), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(10):
             while stage.primary.runs:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
@@ -231,7 +231,7 @@ async def redis_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> No
 async def postgres_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres's disk fills up; buyers are served meanwhile."""
     await drill.begin_fault(20)
-    with _filled(stage.folder / "record"):
+    with filled(stage.folder / "record"):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5):
                 await stage.pool.execute("SELECT pg_switch_wal()")
@@ -241,7 +241,7 @@ async def postgres_disk_full(stage: Stage, drill: Drill, dice: random.Random) ->
 
 
 @contextlib.contextmanager
-def _filled(folder: Path) -> Iterator[None]:
+def filled(folder: Path) -> Iterator[None]:
     """A disk with hardly any room."""
     filler = folder / "filler"
     try:
