@@ -60,12 +60,13 @@ DRILL := $(or $(PART),drills)
 faults: drills := tests.faults
 faults: attack := loadtests.attack
 faults: races := loadtests.races
+faults: alarms := tests.faults.alarms
 faults: stalled := tests.hostile.stalled
 faults: canaries := tests.hostile.canaries
 faults: poison := tests.hostile.poison
 faults: hostile = $(stalled) $(canaries) $(poison)
-faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|attack|races|hostile (ARGS="--rounds 5")
-	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills attack races hostile)); do \
+faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|alarms|attack|races|hostile (ARGS="--rounds 5")
+	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills alarms attack races hostile)); do \
 	  $(BIN)/python -m $$module $(ARGS); done
 
 # FUZZ="--seed 1" and EXAMPLES=1000 are for the two in their order.
