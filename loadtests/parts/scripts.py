@@ -18,7 +18,7 @@ from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, metered_valkey
 from service.formats.events import parse_record
-from service.formats.redemption_id import redemption_id_of
+from service.formats.redemption_id import id_from_event
 from service.hot.scripts import HOT, Scripts
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
@@ -161,7 +161,7 @@ class Round:
 
 def _redemption_id(reply: list[str]) -> str:
     record = parse_record(reply[1])
-    return redemption_id_of(record.event, record.at_ms)
+    return id_from_event(record.event, record.at_ms)
 
 
 async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:

@@ -11,7 +11,7 @@ from service.domain.field_types import decode_field, decode_id, encode_field
 from service.domain.times import LATEST_MS
 from service.formats.event_id import NO_EVENT, EventId
 from service.formats.key_names import bucket
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 
 
 class MalformedEvent(ValueError):
@@ -96,7 +96,7 @@ class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
 
     @property
     def redemption_id(self) -> str:
-        return redemption_id(self.epoch, self.seq, self.at_ms)
+        return id_from_numbers(self.epoch, self.seq, self.at_ms)
 
 
 class RolledBack(Fact, frozen=True, kw_only=True, gc=False):

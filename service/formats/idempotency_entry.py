@@ -44,7 +44,7 @@ def parse_entry(text: str) -> IdempotencyEntry:
 
 
 def with_event(entry: str, event: EventId) -> str:
-    """The entry that Redis stores for an event's field `i`."""
+    """The entry that Redis stores for the field `i` of an event in the outbox."""
     head, named, more = entry.partition(f" {EVENTS}.")
     return f"{head} {EVENTS}{event}{more}" if named and head.count(" ") == 1 else entry
 
@@ -73,9 +73,9 @@ def decompress_body(kept: str) -> bytes:
     return zlib.decompress(base64.b64decode(kept[1:])) if kept.startswith("z") else kept.encode()
 
 
-def may_name_a_user(head: str) -> bool:
-    """Whether an entry with this beginning may name a user other than its request's."""
-    payload = parse_entry(head).payload
+def may_name_a_user(beginning: str) -> bool:
+    """Whether an entry may name a user other than its request's. Its beginning must reach into the answer's body."""
+    payload = parse_entry(beginning).payload
     if payload.startswith(EVENTS):
         return " " in payload  # a checkout's gift
     status, _, rest = payload.partition(" ")

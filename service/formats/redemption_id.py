@@ -6,7 +6,7 @@ from uuid import UUID
 from service.formats.event_id import EventId, parse_event_id
 
 
-def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
+def id_from_numbers(epoch: int, seq: int, at_ms: int) -> str:
     """The redemption's id: a UUIDv7 whose random part is the epoch and number of its event."""
     return "%s-%012x" % (_first_parts(epoch, at_ms), seq)  # noqa: UP031, half the time
 
@@ -18,18 +18,18 @@ def _first_parts(epoch: int | str, at_ms: int | str) -> str:
     return f"{at_ms >> 16:08x}-{at_ms & 0xFFFF:04x}-7{epoch >> 14:03x}-{0x8000 | (epoch & 0x3FFF):04x}"
 
 
-def read_redemption_id(redemption: UUID) -> EventId:
+def event_id_of(redemption: UUID) -> EventId:
     """The event in a redemption's id; an arbitrary one for other ids."""
-    return parse_event_id(event_of_redemption(redemption))
+    return parse_event_id(event_text_of(redemption))
 
 
-def event_of_redemption(redemption: UUID) -> str:
-    """As read_redemption_id, as text, in half the time."""
+def event_text_of(redemption: UUID) -> str:
+    """As event_id_of, as text, in half the time."""
     number = redemption.int
     return f"{(number >> 64 & 0xFFF) << 14 | (number >> 48 & 0x3FFF)}-{number & 0xFFFF_FFFF_FFFF}"
 
 
-def redemption_id_of(event: str, at_ms: str) -> str:
-    """As redemption_id, from the event's id as text."""
+def id_from_event(event: str, at_ms: str) -> str:
+    """As id_from_numbers, from the event's id as text."""
     epoch, _, seq = event.partition("-")
     return f"{_first_parts(epoch, at_ms)}-{int(seq):012x}"

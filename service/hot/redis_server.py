@@ -233,7 +233,7 @@ class Server:
         return read_info(await self.command("INFO", section))
 
     async def read_mark(self) -> str:
-        """The progress of a recovery (service/formats/mending_mark.py); '' if none is under way."""
+        """The progress of a recovery (service/formats/recovery_progress.py); '' if none is under way."""
         return await self.command("GET", key_names.mend(self.partition)) or ""
 
     async def is_of_this_layout(self) -> bool:

@@ -9,7 +9,7 @@ from service.domain.field_types import Answer, Nothing, decode_field, decode_id
 from service.domain.times import Timestamp as Time
 from service.domain.times import from_ms
 from service.formats import key_names
-from service.formats.redemption_id import redemption_id_of
+from service.formats.redemption_id import id_from_event
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 
@@ -74,7 +74,7 @@ def parse_view(view: str) -> dict[str, object]:
         )
     if last_event != "-":
         last = LastRedemption(
-            redemption_id=redemption_id_of(last_event, last_at),
+            redemption_id=id_from_event(last_event, last_at),
             user_id=decode_id(last_user),
             order_id=decode_field(last_order),
             redeemed_at=from_ms(int(last_at)),

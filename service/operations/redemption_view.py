@@ -13,7 +13,7 @@ from service.domain.field_types import Answer, quote_field, quote_id
 from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.formats.events import RedemptionRecord, parse_record, parse_shown_request, without_key
-from service.formats.redemption_id import redemption_id_of
+from service.formats.redemption_id import id_from_event
 from service.operations.coupon_view import Durability, Time
 
 
@@ -48,7 +48,7 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     rolled_back_at = "null" if rolled_at_ms is None else f'"{from_ms(rolled_at_ms)}"'
     tail = "}" if durability is None else f',"durability":"{durability}"}}'
     return (
-        f'{{"redemptionId":"{redemption_id_of(r.event, r.at_ms)}","code":"{r.code}","bookId":"{book_id}",'
+        f'{{"redemptionId":"{id_from_event(r.event, r.at_ms)}","code":"{r.code}","bookId":"{book_id}",'
         f'"userId":{quote_id(r.user)},"orderId":{quote_field(r.order)},'
         f"{_format_amounts(r.value_e4, r.currency, r.digits, r.discount_e4)},"
         f'"redeemedAt":"{from_ms(int(r.at_ms))}","rolledBackAt":{rolled_back_at},'

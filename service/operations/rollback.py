@@ -8,7 +8,7 @@ from service.domain.errors import BadField, Refusal, refusal_from_field
 from service.domain.field_types import Answer, Request, check_text, encode_field, is_caller_id, text_schema
 from service.domain.uuids import parse_uuid
 from service.formats import key_names
-from service.formats.redemption_id import event_of_redemption
+from service.formats.redemption_id import event_text_of
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode
 from service.operations.coupon_view import Durability
@@ -44,7 +44,7 @@ def prepare_redemption(call: Call, redemption: str, request: RollbackRequest) ->
         raise Refusal("redemption_not_found")
     caller = call.caller
     names = (caller.gate, caller.keys.settings, call.answer_key, caller.outbox)
-    args = (*_arguments(call, request), str(redemption_id), event_of_redemption(redemption_id))
+    args = (*_arguments(call, request), str(redemption_id), event_text_of(redemption_id))
     return Command("rollback", names, args, _render)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Literal
 
-from service.formats.number import NUMBER
+from service.formats.number import FORMAT_NUMBER
 from service.record.pool import ERRORS, Database
 from service.record.queries import query
 
@@ -38,7 +38,7 @@ def name_session(process: str) -> str:
 
 async def renew_process(database: Database, process: str, kind: Kind, version: str) -> None:
     """Store that this process runs. A worker does so with its leases (`renew_leases`)."""
-    await database.execute(query("renew_process"), process, kind, version, NUMBER, round(ALIVE_S * 1000))
+    await database.execute(query("renew_process"), process, kind, version, FORMAT_NUMBER, round(ALIVE_S * 1000))
 
 
 async def read_processes(database: Database, kind: Kind) -> Collection[str]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import msgspec
 
 from service.formats import key_names
-from service.formats.number import NUMBER, is_beside
+from service.formats.number import FORMAT_NUMBER, may_run_beside
 from service.record.pool import Database
 from service.record.processes import LIVING
 from service.record.queries import query
@@ -35,12 +35,12 @@ async def check_number(database: Database) -> None:
 
 def refuse_number(number: int | None) -> None:
     """Raises WrongNumber if this is the number of a database that this version can't use. None fits: it is new."""
-    if number is None or is_beside(number):
+    if number is None or may_run_beside(number):
         return
-    other = f"First use one with formats {number + 1}" if number < NUMBER else f"Use one with formats {number}"
+    other = f"First use one with formats {number + 1}" if number < FORMAT_NUMBER else f"Use one with formats {number}"
     raise WrongNumber(
-        f"the database has formats {number}, and this version has formats {NUMBER}: only versions next to each other "
-        f"fit. {other} (docs/upgrading.md)."
+        f"the database has formats {number}, and this version has formats {FORMAT_NUMBER}: only versions next to each "
+        f"other fit. {other} (docs/upgrading.md)."
     )
 
 
@@ -50,16 +50,16 @@ async def read_number(database: Database) -> int | None:
 
 async def raise_number(database: Database) -> None:
     """Store this version's number, unless the database has a larger one."""
-    await database.execute(query("raise_number"), NUMBER)
+    await database.execute(query("raise_number"), FORMAT_NUMBER)
 
 
 async def check_running(database: Database) -> None:
     """Raises WrongNumber if a process runs that can't run beside this version."""
     for row in await database.fetch(query("running_numbers"), LIVING):
-        if not is_beside(row["number"]):
+        if not may_run_beside(row["number"]):
             raise WrongNumber(
-                f"a process with formats {row['number']} still runs, and this version has formats {NUMBER}. Stop it "
-                f"first; one that was killed counts as stopped after {LIVING.seconds} s."
+                f"a process with formats {row['number']} still runs, and this version has formats {FORMAT_NUMBER}. "
+                f"Stop it first; one that was killed counts as stopped after {LIVING.seconds} s."
             )
 
 

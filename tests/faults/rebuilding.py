@@ -8,7 +8,7 @@ from asyncpg import Pool
 
 from service.formats import key_names
 from service.formats.event_id import START
-from service.formats.mending_mark import WHOLE
+from service.formats.recovery_progress import WHOLE
 from service.hot.connection import connect
 from service.hot.discovery import read_nodes
 from service.hot.redis_server import Server

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from service.formats.number import NUMBER
+from service.formats.number import FORMAT_NUMBER
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
@@ -14,7 +14,8 @@ from tests.harness.running import PARTITIONS
 from tests.harness.trees import Change, changed
 
 WORKERS = 2
-_NUMBER = Change("service/formats/number.py", f"\nNUMBER = {NUMBER}\n", f"\nNUMBER = {NUMBER + 1}\n")
+_OWN, _NEXT = (f"\nFORMAT_NUMBER = {number}\n" for number in (FORMAT_NUMBER, FORMAT_NUMBER + 1))
+_NUMBER = Change("service/formats/number.py", _OWN, _NEXT)
 
 
 async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> None:

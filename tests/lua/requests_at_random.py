@@ -10,7 +10,7 @@ import msgspec
 from service.api.recall import AS_OF
 from service.domain.outcomes import RECALL
 from service.formats.events import parse_record
-from service.formats.redemption_id import redemption_id_of
+from service.formats.redemption_id import id_from_event
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Command, Operation
 from tests.harness.colliding import colliding
@@ -158,7 +158,7 @@ class Requests:
             self._locked.append((code, user, None if order == "-" else order, token))
         elif command.script == "redeem" and is_new:
             record = parse_record(reply[1])
-            self._redeemed.append(redemption_id_of(record.event, record.at_ms))
+            self._redeemed.append(id_from_event(record.event, record.at_ms))
         elif reply[0] == RECALL:
             facts = [text for name in reply[1].split(" ") for text in (name, await self._shop._answer(name))]
             return Command(command.script, command.keys, (*command.args, AS_OF, reply[2], *facts), command.render)

@@ -14,7 +14,7 @@ from service.formats.coupon_record import parse_coupon_record
 from service.formats.event_id import NO_EVENT
 from service.formats.events import parse_record
 from service.formats.idempotency_entry import PACKED_BYTES, without_users
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 from service.hot.decider import interpret_reply
 from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
 from service.hot.redis_server import Server
@@ -62,7 +62,7 @@ class Eraser:
             metadata = msgspec.json.decode(record.request).get("metadata")
             record.user, record.user_bucket = GONE, str(key_names.bucket(GONE))
             record.request = msgspec.json.encode({} if metadata is None else {"metadata": metadata}).decode()
-            self.shop.recorded |= {event: str(record), redemption_id(*one.event, int(record.at_ms)): str(record)}
+            self.shop.recorded |= {event: str(record), id_from_numbers(*one.event, int(record.at_ms)): str(record)}
         await self.of(user).recorded(max([NO_EVENT, *(one.event for one in spent)]), [one.event for one in spent])
 
     async def erase(self, user: str = "ann", orders: dict[str, str] | None = None) -> None:

@@ -19,7 +19,7 @@ from service.formats.directory_entry import DirectoryEntry, parse_directory_entr
 from service.formats.event_id import EventId
 from service.formats.events import parse_record, record_text
 from service.formats.order_entries import Gift, Place, parse_gift, parse_places
-from service.formats.redemption_id import read_redemption_id, redemption_id
+from service.formats.redemption_id import event_id_of, id_from_numbers
 from service.formats.script_replies import COUPON_VIEW
 from service.hot import scripts
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
@@ -134,8 +134,8 @@ def test_events_that_lua_writes(
     )  # fmt: skip
     assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
     assert answered == events.Answered(**about)
-    assert own_id == redemption_id(event.epoch, event.seq, at)
-    assert read_redemption_id(UUID(own_id)) == event
+    assert own_id == id_from_numbers(event.epoch, event.seq, at)
+    assert event_id_of(UUID(own_id)) == event
     again = events.parse(*event, f"{texts[2]} 4 GIFT-1 5".encode(), b"{}")
     assert again == msgspec.structs.replace(
         redeemed, gift=events.Assigned(**fact | {"book": 4, "code": "GIFT-1"}, order=order)
@@ -381,5 +381,5 @@ def test_every_format_is_tested() -> None:
     text = Path(__file__).read_text()
     modules = {path.stem for path in Path(events.__file__).parent.glob("*.py")}
     # Python alone writes and reads these; the scripts compare the gate and the mark and return them as they are.
-    others = "__init__ batch_answers change_results coupon_state gate_text mending_mark".split()
+    others = "__init__ batch_answers change_results coupon_state gate_text recovery_progress".split()
     assert {module for module in modules if module not in text} <= {*others, "page_cursors", "quarantined_event"}

@@ -7,7 +7,7 @@ import pytest
 
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 from tests.redemptions import redeemed_text
@@ -45,7 +45,7 @@ def event(seq: int, decided: str) -> tuple[str, str, str]:
 
 ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
 UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
-ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {redemption_id(EPOCH, 2, NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
+ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {id_from_numbers(EPOCH, 2, NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
 
 
 async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int | None) -> None:
@@ -71,7 +71,7 @@ async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, re
     stats = await still.stats(book)
     assert (stats["redemptions"], stats["touched"]) == (1, 1)
     status, again = await still.redeem("CODE-1", "ann", orderId="A-1")
-    assert (status, again["redemptionId"]) == (200, redemption_id(EPOCH, 2, NOW_MS))
+    assert (status, again["redemptionId"]) == (200, id_from_numbers(EPOCH, 2, NOW_MS))
     await redone(still, event(3, ROLLED_BACK % restore))
     await still.refuses("already_rolled_back", still.rollback(again["redemptionId"]))
     assert (await still.coupon("CODE-1"))[1]["userId"] == "ann"

@@ -8,7 +8,7 @@ import pytest
 from service.domain.times import from_ms
 from service.formats.event_id import parse_event_id
 from service.formats.events import Redeemed
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 from service.operations import table
 from tests import kinds
 from tests.cases import MISSING, TOKENS, USES, VALUES, posts
@@ -79,7 +79,7 @@ async def test_a_redemption_answers_with_all_of_the_request(still: Shop, uses: i
     event = await still.last_event()
     assert event["d"] == redeemed_text(value_e4=999_000, at_ms=NOW_MS, max_uses=uses or 0)
     entry_id, _ = (await still.events())[-1]
-    assert own_id == redemption_id(*parse_event_id(entry_id), NOW_MS)
+    assert own_id == id_from_numbers(*parse_event_id(entry_id), NOW_MS)
     assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests", "metadata": {"till": [1, None, "ä b"]}}
     assert "i" not in event
 

@@ -9,7 +9,7 @@ from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.event_id import parse_event_id
 from service.formats.events import RequestPart, RolledBack
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 from service.operations import table
 from tests import kinds
 from tests.cases import FAR, NOBODYS, Case, posts
@@ -138,12 +138,12 @@ async def test_an_id_with_another_time_or_of_another_workspace_is_not_found(stil
     await still.book("CODE-1")
     await still.redeem("CODE-1", "ann")
     seq = parse_event_id((await still.events())[-1][0]).seq
-    await still.refuses("redemption_not_found", still.rollback(redemption_id(EPOCH, seq, NOW_MS + 1)))
+    await still.refuses("redemption_not_found", still.rollback(id_from_numbers(EPOCH, seq, NOW_MS + 1)))
     fields = await still.last_event()
     other = await still.link.call(
         "XADD", key_names.outbox(0), f"{EPOCH}-*", "d", fields["d"].replace("R 1 ", "R 2 "), "r", fields["r"]
     )
-    their_id = redemption_id(EPOCH, parse_event_id(other).seq, NOW_MS)
+    their_id = id_from_numbers(EPOCH, parse_event_id(other).seq, NOW_MS)
     await still.refuses("redemption_not_found", still.rollback(their_id))
     await still.link.call("XDEL", key_names.outbox(0), other)
 

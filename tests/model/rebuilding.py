@@ -10,7 +10,7 @@ import msgspec
 from service.domain.configuration import CodeRow
 from service.formats import key_names
 from service.formats.events import Fact, Redeemed, RolledBack
-from service.formats.mending_mark import WHOLE
+from service.formats.recovery_progress import WHOLE
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
 from service.worker.opening.restorer import Restorer

@@ -8,7 +8,7 @@ import pytest
 from service.access.caller import Caller
 from service.domain.field_types import quote_field, quote_id
 from service.formats.events import parse_record
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 from service.operations.base import Call, encode
 from service.operations.lock import LOCK, Lock
 from service.operations.redemption_view import DurableRedemption, Redemption, compute_final_amount, redemption_json
@@ -62,7 +62,7 @@ def test_the_time_of_a_rollback() -> None:
 def test_ids() -> None:
     """A redemption's id is derived from its event and time."""
     body = redemption_json(_record(), _BOOK, None)
-    assert msgspec.json.decode(body, type=Redemption).redemption_id == redemption_id(1, 7, 1795189957123)
+    assert msgspec.json.decode(body, type=Redemption).redemption_id == id_from_numbers(1, 7, 1795189957123)
 
 
 @pytest.mark.parametrize("user", ["u", "%-", _ID_CHARACTERS])

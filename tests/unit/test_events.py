@@ -22,7 +22,7 @@ from service.formats.events import (
     is_same_event,
     parse,
 )
-from service.formats.redemption_id import read_redemption_id, redemption_id, redemption_id_of
+from service.formats.redemption_id import event_id_of, id_from_event, id_from_numbers
 
 ID = "0193e0a4-7b4c-7c1e-9a43-0123456789ab"
 R = b"R 12 3 CODE-1 user o1 1250000 USD 2 250000 1794991234567 1 5 6 1 77"
@@ -104,10 +104,10 @@ def test_a_checkout_is_parsed():
 @pytest.mark.parametrize(("epoch", "seq", "at_ms"), [(1, 0, 0), (7, 9, 1_794_991_234_567), (2**26 - 1, 2**48 - 1, 5)])
 def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int):
     """A redemption's id is a UUIDv7 of the event's time that contains epoch and number."""
-    made = UUID(redemption_id(epoch, seq, at_ms))
+    made = UUID(id_from_numbers(epoch, seq, at_ms))
     assert (made.version, made.variant, made.int >> 80) == (7, RFC_4122, at_ms)
-    assert read_redemption_id(made) == (epoch, seq)
-    assert redemption_id_of(f"{epoch}-{seq}", str(at_ms)) == str(made)
+    assert event_id_of(made) == (epoch, seq)
+    assert id_from_event(f"{epoch}-{seq}", str(at_ms)) == str(made)
     event = parse(epoch, seq, R.replace(b"1794991234567", b"%d" % at_ms), b"{}")
     assert isinstance(event, Redeemed)
     assert event.redemption_id == str(made)

@@ -23,7 +23,7 @@ from service.formats.events import (
     parse,
     read_redemption,
 )
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 from service.record.pool import Connection, Database, error_name
 from service.record.queries import query
 
@@ -276,7 +276,7 @@ class _Batch:
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         redeemed, request, answer = read_redemption(d, r, kept)
         w, code, value, currency = redeemed.workspace, redeemed.code, redeemed.value_e4, redeemed.currency
-        at, own_id = _time(redeemed.at_ms), redemption_id(self._epoch, seq, int(redeemed.at_ms))
+        at, own_id = _time(redeemed.at_ms), id_from_numbers(self._epoch, seq, int(redeemed.at_ms))
         user, order = decode_id(redeemed.user), _NULL if redeemed.order == "-" else decode_id(redeemed.order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters

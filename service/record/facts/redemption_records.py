@@ -7,7 +7,7 @@ from uuid import UUID
 from service.domain.field_types import decode_id
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Fact, Redeemed, record_text
-from service.formats.redemption_id import read_redemption_id
+from service.formats.redemption_id import event_id_of
 from service.record.config.detached_months import check_code, check_redemption
 from service.record.config.retirements import bring_back, retired_state
 from service.record.facts.fact_reader import fact_of
@@ -64,7 +64,7 @@ async def _read_whole(database: Database, workspace: int, code: str, read: Calla
 
 
 async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
-    fact = await _redemption_at(database, partition, read_redemption_id(redemption))
+    fact = await _redemption_at(database, partition, event_id_of(redemption))
     is_same = isinstance(fact, Redeemed) and fact.redemption_id == str(redemption)
     return _record(fact, workspace) if is_same else None
 

@@ -8,7 +8,7 @@ import msgspec
 
 from service.domain.errors import Refusal
 from service.formats.event_id import EventId, count_after
-from service.formats.number import NUMBER
+from service.formats.number import FORMAT_NUMBER
 from service.record.pool import Connection, Database
 from service.record.program_versions import UnusableRecord, check_number
 from service.record.queries import query
@@ -159,7 +159,7 @@ async def renew_leases(database: Database, holder: str, ttl_ms: int, version: st
     """Store that a worker of this version runs, which renews its leases, and read those of all. The worker itself is
     missing if it was not alive before."""
     workers, partitions, left_s = {}, {}, {}
-    for row in await database.fetch(query("renew_leases"), holder, ttl_ms, version, NUMBER):
+    for row in await database.fetch(query("renew_leases"), holder, ttl_ms, version, FORMAT_NUMBER):
         if row["id"] is None:
             workers[row["holder"]], left_s[row["holder"]] = row["alive_s"], row["left_s"]
         else:

@@ -13,7 +13,7 @@ import structlog
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, START, EventId, parse_event_id
 from service.formats.events import Fact, Opened, encode_event, entry_digest, parse_entry
-from service.formats.mending_mark import WHOLE, parse_mending_mark
+from service.formats.recovery_progress import WHOLE, parse_recovery_progress
 from service.hot.cluster import Report
 from service.hot.fencing import Nonce
 from service.hot.fitness import UnfitRedis
@@ -265,7 +265,7 @@ class Opening:
         if not whole and not lost:
             return
         await self._reject_older_postgres()  # again, as Redis decided until it was fenced
-        reached, skipped = parse_mending_mark(mark)
+        reached, skipped = parse_recovery_progress(mark)
         returning = await returning_books(self._pool, self._partition)
         if not whole and returning:
             whole = "a code that was put back may have been lost"

@@ -21,8 +21,8 @@ from service.formats.coupon_state import Write
 from service.formats.event_id import START, EventId
 from service.formats.events import Assigned, Fact, Redeemed, RolledBack, encode_event
 from service.formats.idempotency_entry import with_event
-from service.formats.mending_mark import WHOLE
 from service.formats.quarantined_event import read_names
+from service.formats.recovery_progress import WHOLE
 from service.hot.decider import Reply
 from service.hot.inspection import encode_writes
 from service.hot.projection import RedisProjector

@@ -20,7 +20,7 @@ from service.formats.events import Assigned, Fact, Redeemed, RolledBack, StockNo
 from service.formats.key_names import Key
 from service.formats.order_entries import parse_gift, parse_places
 from service.formats.quarantined_event import read_names
-from service.formats.redemption_id import read_redemption_id
+from service.formats.redemption_id import event_id_of
 from service.hot.redis_server import Server
 from service.record.facts.quarantined_events import page_quarantine
 from service.record.facts.surplus_rows import (
@@ -381,4 +381,4 @@ def _is_last(recorded: RecordedCode | None, at: EventId) -> bool:
 
 def _rolled_back(event: RolledBack) -> EventId:
     """The redemption's event."""
-    return read_redemption_id(UUID(event.redemption_id))
+    return event_id_of(UUID(event.redemption_id))

@@ -2,7 +2,7 @@
 
 from service.formats.event_id import EventId
 from service.formats.events import encode_event
-from service.formats.redemption_id import redemption_id
+from service.formats.redemption_id import id_from_numbers
 from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.redemption_records import records_of
 from tests.integration.recording.record_fixtures import EVENT_MS, Record, redeemed
@@ -10,9 +10,14 @@ from tests.integration.recording.record_fixtures import EVENT_MS, Record, redeem
 
 async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> None:
     """Event id and redemption id return the same record, in its workspace alone; an id of another time returns none."""
-    own_id = redemption_id(kept.epoch, 1, EVENT_MS)
+    own_id = id_from_numbers(kept.epoch, 1, EVENT_MS)
     assert await kept.write(redeemed("CODE-1"))
-    names = [event, _, other, unknown] = [f"{kept.epoch}-1", own_id, redemption_id(kept.epoch, 1, 1), f"{kept.epoch}-2"]
+    names = [event, _, other, unknown] = [
+        f"{kept.epoch}-1",
+        own_id,
+        id_from_numbers(kept.epoch, 1, 1),
+        f"{kept.epoch}-2",
+    ]
     records = dict(await records_of(kept.pool, 0, 1, names))
     assert records[event] == records[own_id]
     assert records[event].startswith(f"{event} R 1 ")
@@ -22,7 +27,7 @@ async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> 
 
 async def test_a_redemption_in_quarantine_is_read_too(kept: Record) -> None:
     """A redemption in quarantine is returned for the same ids and no others; not if Redis was rebuilt since."""
-    own_id, other = (redemption_id(kept.epoch, 9, at_ms) for at_ms in (EVENT_MS, 1))
+    own_id, other = (id_from_numbers(kept.epoch, 9, at_ms) for at_ms in (EVENT_MS, 1))
     event_text = encode_event(redeemed("CODE-1")).encode()
     unrecorded = UnrecordedEvent(EventId(kept.epoch, 9), event_text, b"{}")
     assert await quarantine_unrecorded(kept.pool, 0, "test", [unrecorded]) == 1

@@ -15,7 +15,7 @@ from service.api import configuration_writes
 from service.api.context import Context
 from service.api.durability import is_recorded
 from service.domain.errors import Refusal
-from service.formats.redemption_id import event_of_redemption
+from service.formats.redemption_id import event_text_of
 from service.hot import decider
 from service.hot.fencing import FRESH_S, Nonce, parse_nonce
 from service.hot.projection import RedisProjector
@@ -38,7 +38,7 @@ async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: 
 
 
 def _event_of(redemption: dict[str, str]) -> str:
-    return event_of_redemption(UUID(redemption["redemptionId"]))
+    return event_text_of(UUID(redemption["redemptionId"]))
 
 
 async def test_an_older_redis_with_an_epoch_of_the_same_number(

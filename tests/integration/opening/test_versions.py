@@ -240,7 +240,7 @@ async def test_a_migration_waits_for_processes_two_steps_behind(
 async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, database_url: str) -> None:
     """To go back, the previous version migrates and starts on a database with a migration that it doesn't know."""
     await pool.execute("INSERT INTO migrations (number, name, sha256) VALUES (9999, '9999_new', '')")
-    await pool.execute("UPDATE formats SET number = $1", number.NUMBER + 1)
+    await pool.execute("UPDATE formats SET number = $1", number.FORMAT_NUMBER + 1)
     assert await migrations.migrate(database_url) == []
     async with pool.acquire() as connection:
         assert await migrations.missing(connection) == []  # type: ignore[arg-type]
@@ -248,5 +248,5 @@ async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, data
 
 def use_number(monkeypatch: pytest.MonkeyPatch, own: int) -> None:
     """Be a version with this number."""
-    monkeypatch.setattr(number, "NUMBER", own)
-    monkeypatch.setattr(program_versions, "NUMBER", own)
+    monkeypatch.setattr(number, "FORMAT_NUMBER", own)
+    monkeypatch.setattr(program_versions, "FORMAT_NUMBER", own)

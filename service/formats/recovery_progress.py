@@ -9,19 +9,19 @@ from service.formats.event_id import EventId, parse_event_id
 WHOLE = "whole"
 
 
-class MendingMark(NamedTuple):
+class RecoveryProgress(NamedTuple):
     """The progress of a recovery; without `reached` only a rebuild can continue it."""
 
     reached: EventId | None = None
-    left_out: Sequence[tuple[EventId, str]] = ()
+    skipped: Sequence[tuple[EventId, str]] = ()
     """Skipped events, each with the reason."""
 
 
-def parse_mending_mark(text: str) -> MendingMark:
-    """A mark's parts; an empty mark if a part is invalid."""
+def parse_recovery_progress(text: str) -> RecoveryProgress:
+    """Parse the text of `{pN}:mend`; without `reached` if a part is invalid."""
     reached, *names = text.split(" ")
     parts = [name.partition(":") for name in names]
     try:
-        return MendingMark(parse_event_id(reached), [(parse_event_id(event), why) for event, _, why in parts])
+        return RecoveryProgress(parse_event_id(reached), [(parse_event_id(event), why) for event, _, why in parts])
     except ValueError:
-        return MendingMark()
+        return RecoveryProgress()
