@@ -1,4 +1,5 @@
-"""The entry of a batch under its Idempotency-Key: the scripts' replies in short form.
+"""Write and read the entry of a batch under its Idempotency-Key: the scripts' replies in short form. batches.py and
+idempotency_entry.py call this; entries in Redis and in events live for days, so each form must stay readable.
 
 A repeat has the same operations: these are prepared again and rendered with the stored replies. The text has a head
 line (`<durability> <request id>`) and a line for each operation. A refusal's line is `!<code>`, then a tab and JSON if

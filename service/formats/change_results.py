@@ -1,4 +1,5 @@
-"""What became of codes that a job changed, packed: a thousand codes take some 10 KiB."""
+"""Pack what became of the codes that a job changed: a thousand codes take some 10 KiB. job_rows.py and
+change_history.py call this. Postgres keeps these bytes, fields by position: only append a field, with a default."""
 
 import zlib
 from collections.abc import Sequence

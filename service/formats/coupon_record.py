@@ -1,6 +1,7 @@
-"""A coupon's record in Redis, `c:<code>`: eight fields, and six of a single-use code's lock.
+"""A coupon's record in Redis, `c:<code>`: eight fields, and six of a single-use code's lock. coupon_state.py,
+comparisons, moves and openings use it.
 
-lua/includes/coupon.lua documents, writes and reads them.
+lua/includes/coupon.lua documents, writes and reads these fields: change their order in both.
 """
 
 from typing import NamedTuple

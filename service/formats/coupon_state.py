@@ -1,4 +1,9 @@
-"""A coupon as Postgres records it (`sql/queries/reconciling.sql`), and how Redis's entry and record differ from it."""
+"""A coupon as Postgres records it, and how Redis's entry and record differ from it: for comparisons, moves and
+openings.
+
+RecordedCode's fields are the columns of queries in sql/queries/reconciling.sql, by position. The names of Class are in
+JSON and metrics; lua/repair.lua has the kinds of Write.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""A code's entry in the directory, `d:<bucket>`.
+"""A code's entry in the directory, `d:<bucket>`, for coupon_state.py, coupon_differences.py and surplus_survey.py.
 
 `<book>` of a free code; `<book>!` of another; `<book>!<event>` of a single-use code without a record, which this event
 redeemed. lua/includes/coupon.lua reads and writes it.

@@ -1,4 +1,7 @@
-"""An event's id: epoch and number."""
+"""An event's id, `<epoch>-<number>`, for all that reads the outbox, compares cursors or takes an id from an operator.
+
+Redis orders the outbox by it, records and answers contain it: neither the text nor the order of the fields may change.
+"""
 
 import re
 from typing import NamedTuple

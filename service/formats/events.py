@@ -1,4 +1,8 @@
-"""Events, as entries of the outbox. `docs/architecture.md` has the format."""
+"""Parse and encode events, as entries of the outbox: event_writer.py records them, openings and comparisons read them.
+
+lua/includes/events.lua writes and reads the same words (docs/architecture.md has the format): change both, and
+FORMAT_NUMBER. The names in RequestPart are in the JSON of the field `r`.
+"""
 
 import hashlib
 import re

@@ -1,4 +1,5 @@
-"""The gate's text, `<epoch> <state>`: lua/includes/gate.lua compares it, lua/fence.lua and set_gate.lua write it."""
+"""Parse the gate's text, `<epoch> <state>`, for decider.py, workers and doctor. lua/includes/gate.lua compares it,
+lua/fence.lua and set_gate.lua write it."""
 
 from typing import NamedTuple
 

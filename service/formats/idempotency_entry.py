@@ -1,6 +1,7 @@
-"""Parse and change the entry of an Idempotency-Key in Redis (lua/includes/idempotency.lua).
+"""Parse and change the entry of an Idempotency-Key in Redis, and in the field `i` of its event.
 
-The API reads answers off the hot path with it, openings restore entries, and a deletion takes users out of them.
+workspace_state.py reads answers off the hot path with it; restorer.py restores entries; user_eraser.py takes users out
+of them. lua/includes/idempotency.lua writes and compares these bytes.
 
 It is `<fingerprint> <outcome> <payload>`, or `<fingerprint> c <until>` while a request off the hot path runs. A payload
 is a script's reply; or `@<event>,<event>` and the rest of the answer; or, off the hot path, status, location ('-' for

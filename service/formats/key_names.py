@@ -1,4 +1,5 @@
-"""The names of Redis's keys (docs/architecture.md, Redis keys): a builder for each kind, and one parser.
+"""The names of Redis's keys (docs/architecture.md, Redis keys): a builder for each kind, and one parser. Operations,
+hot/, the worker and comparisons call it. Scripts build the same names: a changed name needs another LAYOUT.
 
 Each part is a number of the service's; only the last part may be a client's text. So names are unique.
 """

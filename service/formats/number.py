@@ -1,4 +1,7 @@
-"""The number of all formats that two versions share: events, Redis keys, the gate, nonces, tables and settings."""
+"""The number of all formats that two versions share: events, Redis keys, the gate, nonces, tables and settings.
+
+program_versions.py checks it at each start; workers and API processes store it in their rows.
+"""
 
 FORMAT_NUMBER = 1
 """Raise it by one in a version that writes anything differently, or no longer reads something (docs/upgrading.md).

@@ -1,4 +1,7 @@
-"""The cursors of all lists, with the types and bounds of their parts: no part can exceed its column's range."""
+"""The cursors of all lists, with the types and bounds of their parts: no part can exceed its column's range.
+
+Controllers and history_pages.py call this. Clients hold cursors: a list's name and its parts' order must not change.
+"""
 
 import base64
 import binascii

@@ -1,5 +1,5 @@
-"""The progress of a recovery, `{pN}:mend`: `whole` during a rebuild, else the last event that was applied again; then
-`<event>:<why>` of each skipped event. lua/redo.lua and lua/mark.lua write it."""
+"""Parse how far a recovery has come, `{pN}:mend`, for partition_opening.py: `whole` during a rebuild, else the last
+event that was applied again; then `<event>:<why>` of each skipped event. lua/redo.lua and lua/mark.lua write it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

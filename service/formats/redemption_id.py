@@ -1,4 +1,7 @@
-"""Ids of redemptions. Each is made of its event; in Lua: `id_of` in lua/includes/events.lua."""
+"""Convert an event to its redemption's id and back: events are recorded, and responses rendered, with it.
+
+lua/includes/events.lua makes the same id (`id_of`); Postgres and clients keep ids, so their bits must not change.
+"""
 
 from functools import lru_cache
 from uuid import UUID

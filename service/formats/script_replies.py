@@ -1,6 +1,7 @@
 """The views of a coupon and of a lock in scripts' replies and stored answers: fields between spaces, '-' for none.
 
-lua/steps/view.lua, lua/lock.lua and lua/extend.lua write them.
+batch_answers.py and idempotency_entry.py tell them apart by LENGTH alone: the views must differ in length.
+lua/steps/view.lua, lua/lock.lua and lua/extend.lua write them, coupon_view.py and lock.py read them by position.
 """
 
 COUPON_VIEW = (

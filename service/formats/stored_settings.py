@@ -1,7 +1,8 @@
-"""Settings of workspaces, books and codes as strings for scripts.
+"""Encode the settings of workspaces, books and codes as strings for scripts. projection.py sends them; comparisons
+expect the same text.
 
 Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book.lua); lua/put_codes.lua
-makes a code's record from its settings.
+makes a code's record from its settings. Scripts read the fields by position.
 """
 
 from typing import Any

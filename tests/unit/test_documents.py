@@ -22,6 +22,7 @@ MADE = frozenset("uv.lock table.md report.html bench.json plan.json run.json NNN
 """Files that a program writes, one that was rejected, and one that stands for many."""
 _code = re.compile(r"`([^`\n]+)`")
 _path = re.compile(rf"[\w./-]+\.(?:py|lua|sql|md|c|js|css|html|toml|yaml|lock)|(?:{'|'.join(FOLDERS)})/[\w./-]+")
+_source = re.compile(r"[\w./-]+\.(?:py|lua|sql)\b")
 _block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _link = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -44,10 +45,10 @@ def file_names() -> frozenset[str]:
 
 
 def exists(named: str) -> bool:
-    """Whether a path is in the tree, from its root or from `tests/`; a name without a folder may be anywhere."""
+    """Whether a path is in the tree, from its root, `tests/` or `service/`; a name without a folder may be anywhere."""
     if "/" not in named:
         return named in file_names() or named in MADE
-    return (ROOT / named).exists() or (ROOT / "tests" / named).exists()
+    return any((ROOT / folder / named).exists() for folder in (".", "tests", "service"))
 
 
 def missing_paths(text: str) -> list[str]:
@@ -98,6 +99,13 @@ def functions_of(named: str) -> frozenset[str]:
 def test_named_files_exist(document: Path) -> None:
     """Each path in a code span or a command is a file or folder of the tree."""
     assert missing_paths(text_of(document) + commands_of(document)) == []
+
+
+def test_files_that_heads_name_exist() -> None:
+    """Each Python, Lua or SQL file that a module of the service names in its head exists."""
+    paths = (ROOT / "service").rglob("*.py")
+    heads = ((path, ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "") for path in paths)
+    assert [(path, named) for path, head in heads for named in _source.findall(head) if not exists(named)] == []
 
 
 @EVERY
