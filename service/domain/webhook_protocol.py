@@ -1,4 +1,7 @@
-"""Webhooks: their events, signatures (Standard Webhooks) and retries."""
+"""Webhooks: their events, signatures (Standard Webhooks) and retries, for webhooks.py, webhook_rows.py and the sender.
+
+Names of events are in the API's JSON, in Postgres and in deliveries; receivers verify what `sign_event` makes.
+"""
 
 import base64
 import hmac
@@ -29,7 +32,7 @@ _PAUSES_S = (5, 30, 120, 600, 1800, 3600, 2 * 3600, 4 * 3600, 6 * 3600, 8 * 3600
 _JITTER = 0.2
 _MAX_RETRY_AFTER_S = 3600
 
-Event = Literal[
+WebhookEvent = Literal[
     "coupon.assigned",
     "coupon.unassigned",
     "coupon.redeemed",
@@ -40,7 +43,7 @@ Event = Literal[
     "reconcile.drift",
     "webhook.disabled",
 ]
-EVENTS: tuple[str, ...] = Event.__args__
+EVENTS: tuple[str, ...] = WebhookEvent.__args__
 """The events that a webhook can subscribe to. `webhook.test` is sent on request only."""
 
 _Url = Annotated[
@@ -52,7 +55,7 @@ _Url = Annotated[
     ),
 ]
 _Events = Annotated[
-    list[Event],
+    list[WebhookEvent],
     msgspec.Meta(description="The events to send.", extra_json_schema={"minItems": 1, "uniqueItems": True}),
 ]
 _Description = Annotated[str, text_schema(0, 2000, examples=["orders service"])]
@@ -81,7 +84,7 @@ class PatchWebhook(field_types.Request, kw_only=True):
         _check(None if self.events is UNSET else self.events, None if self.description is UNSET else self.description)
 
 
-def _check(events: list[Event] | None, description: str | None) -> None:
+def _check(events: list[WebhookEvent] | None, description: str | None) -> None:
     if events is not None and (not events or len(set(events)) != len(events)):
         raise BadField("events", "must have at least one event, and each event once")
     check_text("description", description, 0, 2000)
