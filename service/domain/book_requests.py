@@ -1,4 +1,5 @@
-"""Books: request and response bodies, and the checks across a book's fields."""
+"""Books: request and response bodies, and the checks across a book's fields. books.py decodes and renders with it,
+book_rows.py makes rows. Field names are in the API's JSON, and are copied from and to BookRow by name."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID

@@ -1,4 +1,8 @@
-"""Requests to change many codes of a book as one job."""
+"""Requests to change many codes of a book as one job, for code_changes.py, job_rows.py and code_changer.py.
+
+Field names, statuses and actions are in the API's JSON and in the JSON of jobs in Postgres, where a new field needs a
+default; sql/queries/ uses the statuses.
+"""
 
 from typing import Annotated, Literal
 from uuid import UUID

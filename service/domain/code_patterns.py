@@ -1,4 +1,5 @@
-"""Code patterns: `#` becomes a random character of a charset; all other characters stay."""
+"""Check code patterns for requests, and generate codes of them for code_generator.py and single_coupon_rows.py: `#`
+becomes a random character of a charset; all other characters stay."""
 
 import re
 import secrets

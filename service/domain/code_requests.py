@@ -1,6 +1,6 @@
-"""Codes in requests: one by one, to be generated, or as the lines of an upload.
+"""Parse codes in requests: one by one, to be generated, or as the lines of an upload. Without side effects.
 
-The API's handlers parse requests with it, before they write to Postgres. Without side effects.
+codes.py and upload_dry_run.py call this before they write to Postgres; code_rows.py takes the resulting CodeLine.
 """
 
 import csv

@@ -1,6 +1,7 @@
-"""Rows of configuration, read from Postgres and projected to Redis.
+"""Rows of configuration, read from Postgres and projected to Redis. record/config/ reads and returns these rows,
+projection.py writes them. Times are milliseconds since 1970, money is in 10⁻⁴ units.
 
-`record` reads and returns these rows, `hot` writes them. Times are milliseconds since 1970, money is in 10⁻⁴ units.
+Fields are copied by name from and to columns, requests and responses.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""The layout of a CSV upload, from its first bytes: delimiter, header, and the field of each column."""
+"""Detect the layout of a CSV upload from its first bytes, for code_requests.py: delimiter, header, and the field of
+each column. The values of CsvOptions are in the API's queries."""
 
 import csv
 import io

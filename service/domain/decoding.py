@@ -1,4 +1,5 @@
-"""Decoding a request body into its struct. Errors become a Refusal that names the bad fields."""
+"""Decode a request body into its struct, for reading.py, base.py and batch.py. Errors become a Refusal that names the
+bad fields."""
 
 from typing import Any, TypeVar
 

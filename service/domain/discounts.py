@@ -1,4 +1,8 @@
-"""Discounts: in requests, in rows of Postgres and Redis, and in responses."""
+"""Discounts in requests, in rows and in responses: book_requests.py checks and renders with it, book_rows.py stores.
+
+Postgres keeps a discount as JSON with the request's names: `encode_discount` and `decode_discount` must fit the stored
+ones.
+"""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal

@@ -1,4 +1,5 @@
-"""Errors that a client receives: Refusal, and BadField while a request is decoded."""
+"""Errors that a client receives: anything that refuses a request raises Refusal; structs raise BadField while they are
+decoded. problem_document.py renders a Refusal; FieldError's names are in its JSON, and in batch_answers.py's."""
 
 import random
 from collections.abc import Sequence

@@ -1,4 +1,8 @@
-"""Types of fields: codes, the caller's ids, text, metadata; and the base structs of requests and responses."""
+"""Types of fields: codes, the caller's ids, text, metadata; and the base structs of requests and responses.
+
+All requests and responses use it. `encode_field` makes what Redis's keys, records and events contain: its bytes must
+not change. `Answer.from_row` copies fields by name.
+"""
 
 import re
 from collections.abc import Mapping

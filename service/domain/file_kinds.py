@@ -1,4 +1,5 @@
-"""Files that are no text, by their first bytes and by their media types."""
+"""Recognize files that are no text, by their first bytes and by their media types, for uploads and decoding.py: so a
+refusal says what to do."""
 
 BEGIN_BYTES = 8
 """The first bytes that tell."""

@@ -1,4 +1,4 @@
-"""The codes of a JSON upload, parsed as its bytes arrive, in bounded memory."""
+"""Parse the codes of a JSON upload as its bytes arrive, in bounded memory, for codes.py and upload_dry_run.py."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""All mistakes of a request that can't be decoded, each with the value that was sent.
+"""Find all mistakes of a request that can't be decoded, each with the value that was sent, for decoding.py.
 
 msgspec names the first mistake only. So a refused request is looked at once more, field by field.
 """

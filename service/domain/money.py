@@ -1,6 +1,7 @@
 """Money: decimals in requests, integers of 10⁻⁴ units ("e4") inside, strings with the currency's digits in responses.
 
-Currency codes and digits are those of ISO 4217. CLDR's (as in babel) differ: IQD or LBP have no digits there.
+Requests, discounts and views call this. Currency codes and digits are those of ISO 4217; Redis and Postgres keep a
+currency's digits, so none may change. CLDR's (as in babel) differ: IQD or LBP have no digits there.
 """
 
 import re

@@ -1,6 +1,7 @@
 """All outcomes that reject a request: code, status, sentence and remedy; also a number if a script returns the outcome.
 
-Lua uses the same codes, `OUT.coupon_locked`; hot/scripts.py inserts the numbers when it composes a script.
+errors.py makes a Refusal of a row. Lua uses the same codes, `OUT.coupon_locked`; scripts.py inserts the numbers when it
+composes a script. Redis keeps numbers and codes of answers, and clients compare codes: neither may change.
 """
 
 from typing import NamedTuple

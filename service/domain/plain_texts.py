@@ -1,5 +1,5 @@
-"""Strings that msgspec accepts and the API does not: amounts not in plain notation (`1_000`, ` 1`, `1e3`, digits of
-other scripts), and times as seconds since 1970 (`197`)."""
+"""Refuse strings that msgspec accepts and the API does not, for decoding.py and mistakes.py: amounts not in plain
+notation (`1_000`, ` 1`, `1e3`, digits of other scripts), and times as seconds since 1970 (`197`)."""
 
 import re
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
-"""Single coupons: one flat request creates a coupon and its own book.
+"""Single coupons: one flat request creates a coupon and its own book. Without side effects.
 
-The controller decodes with these, and service/record/config/ makes the rows of both. Without side effects.
+single_coupons.py decodes with these, and single_coupon_rows.py makes the rows of both. Field names are in the API's
+JSON.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Times: milliseconds since 1970 inside, RFC 3339 in UTC with milliseconds in responses."""
+"""Times: milliseconds since 1970 inside, RFC 3339 in UTC with ms in responses. All requests and views use it."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache

@@ -1,4 +1,5 @@
-"""UUIDs: those that clients send, and the times in UUIDs of version 7, whose first 48 bits are ms since 1970."""
+"""Parse UUIDs that clients send, and the times in UUIDs of version 7, whose first 48 bits are ms since 1970: for
+controllers, operations, and queries of facts by time."""
 
 from uuid import UUID
 

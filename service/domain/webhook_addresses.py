@@ -1,6 +1,6 @@
 """The addresses that a webhook may have: public ones only, none of the service's own network.
 
-The API checks an address when it is set, and the sender checks it again when it connects.
+webhooks.py checks an address when it is set, and public_http.py checks it again when it connects.
 """
 
 import re
