@@ -32,7 +32,7 @@ from service.api.reading import (
     refuse_media_type,
     unpack_request,
 )
-from service.common.pipeline import SerialRunner
+from service.common.serial_runner import SerialRunner
 from service.domain.code_change_requests import Status
 from service.domain.code_requests import (
     UPLOADED,

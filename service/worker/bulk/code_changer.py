@@ -10,7 +10,7 @@ import asyncpg
 
 from service.access.caller import Caller
 from service.common.pace import Pace
-from service.common.pipeline import SerialRunner
+from service.common.serial_runner import SerialRunner
 from service.domain.code_change_requests import CodeChange
 from service.domain.configuration import Projector
 from service.domain.errors import Refusal

@@ -6,7 +6,7 @@ from typing import cast
 
 import asyncpg
 
-from service.common.pipeline import SerialRunner
+from service.common.serial_runner import SerialRunner
 from service.domain.code_patterns import generate_codes
 from service.domain.code_requests import GENERATED, CodeLine
 from service.domain.configuration import CodeRow, Projector

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.common.pipeline import SerialRunner
+from service.common.serial_runner import SerialRunner
 
 
 class Pieces:
