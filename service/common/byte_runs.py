@@ -1,4 +1,5 @@
-"""Bounds, in bytes, on the stored data that one script run or one process holds at once."""
+"""Split stored data into runs of bounded bytes, for what one script run or one process holds at once: comparisons,
+pseudonyms.py, openings and fact_reader.py call this."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar

@@ -1,4 +1,5 @@
-"""Child processes: start, restart on exit, stop."""
+"""Start child processes, restart them on exit, and stop them: for `scrip run`, with Valkey and Postgres of
+embedded/."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""The settings. No other module reads the environment."""
+"""The settings. No other module reads the environment. All commands and processes take them; .env.example and docs/
+name each of them, which test_settings_documents.py checks."""
 
 import ipaddress
 import json

@@ -1,4 +1,5 @@
-"""Client addresses behind trusted proxies. No other module parses `X-Forwarded-For`."""
+"""Client addresses behind trusted proxies, for request_middleware.py and routes.py. No other module parses
+`X-Forwarded-For`."""
 
 import ipaddress
 from collections.abc import Sequence

@@ -1,4 +1,5 @@
-"""The client of other HTTP servers: no redirects, proxies, cookies or compression."""
+"""The client of other HTTP servers: no redirects, proxies, cookies or compression. jwks.py, public_http.py and
+retrying_client.py send with it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,5 @@
-"""Logging: structlog and the standard library's loggers, in one format, on stderr."""
+"""Configure logging: structlog and the standard library's loggers, in one format, on stderr. Each process calls it
+once."""
 
 import logging
 import re

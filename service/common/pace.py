@@ -1,4 +1,5 @@
-"""Work at a bounded share of the time, so that others who use the same servers wait little."""
+"""Work at a bounded share of the time, so that others who use the same servers wait little: uploads, jobs and
+projections."""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""Rows that come in any order, and are read again run by run."""
+"""Rows that come in any order, and are read again run by run: bulk_reads.py keeps a comparison's rows so, in memory
+only."""
 
 import zlib
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""The address of a Redis: REDIS_URL, which redis-py parses host by host.
+"""Parse the address of a Redis, REDIS_URL, for config.py and connections; redis-py parses it host by host.
 
     redis://[user:password@]host[:port][/database]
     redis+sentinel://[user:password@]host[:port],host[:port]…/service[/database]

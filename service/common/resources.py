@@ -1,4 +1,5 @@
-"""Paths of the Lua and SQL files, for the modules that load them: beside the package, or inside it in a wheel."""
+"""Find the Lua and SQL files beside the package, or inside it in a wheel: for scripts.py, queries.py and
+migrations.py."""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
-"""Where the service is: the servers of the settings, or those of the `scrip run` that uses SCRIP_DATA_DIR."""
+"""Find the service for commands: the servers of the settings, or those of the `scrip run` that uses SCRIP_DATA_DIR. The
+names in run.json are those that local_service.py writes."""
 
 import contextlib
 import json

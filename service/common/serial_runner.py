@@ -1,4 +1,5 @@
-"""A background task that overlaps one piece of work with the preparation of the next."""
+"""Run one piece of work in the background while the next is prepared: codes.py, code_generator.py and
+code_changer.py."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

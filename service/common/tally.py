@@ -1,4 +1,4 @@
-"""Counters of all API processes, in shared memory."""
+"""Counters of all API processes, in shared memory: accounting.py adds and reads, api_processes.py makes the blocks."""
 
 import contextlib
 import fcntl

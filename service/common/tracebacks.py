@@ -1,4 +1,4 @@
-"""Tracebacks without values from requests.
+"""Format tracebacks without values from requests, for logs.py.
 
 A library's error message may quote the value that caused it: a code, a key, a row. So only the messages of the
 service's own errors are kept. Other errors are reduced to their type and harmless details, for example an SQLSTATE.
