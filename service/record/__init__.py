@@ -1,1 +1,2 @@
-"""The only place that talks to Postgres."""
+"""The only place that talks to Postgres. Only `scrip doctor` and `scrip replay`, which check the service, have
+statements of their own."""

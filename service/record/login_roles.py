@@ -1,4 +1,5 @@
-"""The login roles of the API and the worker, and their privileges."""
+"""The login roles of the API and the worker, and their privileges: `scrip migrate` (script_versions.py) calls this.
+Postgres defines the form of the verifier."""
 
 import base64
 import contextlib

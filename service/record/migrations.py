@@ -1,4 +1,6 @@
-"""Apply the files of `sql/migrations` in order, each once."""
+"""Apply the files of `sql/migrations` in order, each once. script_versions.py calls this for `scrip migrate`; checks.py
+reports what is missing. The table `migrations` has each file's digest: a released file never changes. No process may
+use another `_LOCK`."""
 
 import hashlib
 import re

@@ -1,4 +1,6 @@
-"""Connections to Postgres, and how to tell an outage from an error."""
+"""Connections to Postgres, and how to tell an outage from an error. Every process and command connects here, except
+`scrip doctor`'s and `scrip migrate`'s checks of a server that may be unfit (`connect_once`). No statement may change
+its session: connections return to the pool unreset, and a pooler shares them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping

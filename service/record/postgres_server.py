@@ -1,4 +1,5 @@
-"""Facts about the Postgres server."""
+"""Figures of the Postgres server for the console. overview.py calls this, and copies the fields by name into JSON; they
+have the order of the query's columns."""
 
 import msgspec
 
@@ -6,11 +7,11 @@ from service.record.pool import Database
 from service.record.queries import query
 
 
-class Server(msgspec.Struct, frozen=True):
+class PostgresFigures(msgspec.Struct, frozen=True):
     version: str
-    bytes: int
+    database_bytes: int
     connections: int
 
 
-async def read_server(database: Database) -> Server:
-    return Server(*await database.fetchrow(query("read_server")))  # type: ignore[misc]
+async def read_figures(database: Database) -> PostgresFigures:
+    return PostgresFigures(*await database.fetchrow(query("read_postgres_figures")))  # type: ignore[misc]

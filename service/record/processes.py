@@ -1,4 +1,5 @@
-"""The processes that run, each with a row that it renews: API processes and workers."""
+"""The processes that run, each with a row that it renews: API processes (wiring.py) and workers (lease_keeper.py). The
+text of a process's name is stored; Postgres finds a worker's session by what follows the `@`."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""The versions of the program that use this database: their scripts, and number of formats."""
+"""The versions of the program that use this database: their scripts, and number of formats. script_versions.py stores
+and reads scripts; every start checks the number. Another version reads these rows, too (docs/upgrading.md)."""
 
 from collections.abc import Collection, Mapping
 from typing import ClassVar

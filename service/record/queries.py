@@ -1,7 +1,5 @@
-"""The SQL statements of `sql/queries`, by name.
-
-A file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters.
-"""
+"""The SQL statements of `sql/queries`, by name. Only modules of record/, the doctor and housekeeping.py call this. A
+file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters."""
 
 import re
 from functools import cache

@@ -1,4 +1,5 @@
-"""Reads that a replica of Postgres may answer."""
+"""Reads that a replica of Postgres may answer: wiring.py makes one Replica; exports.py and histories.py wait for it and
+read."""
 
 import asyncio
 import time

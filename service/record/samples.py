@@ -1,4 +1,6 @@
-"""Samples of traffic and backlog for the console's history of an hour and a day."""
+"""Samples of traffic and backlog for the console's history of an hour and a day. wiring.py (traffic) and process.py
+(backlog) run a Sampler, which also stores notes of locks; charts.py reads. Names of counts are stored in JSON. Steps
+are in KEEP_S, the first of them STEP_S."""
 
 import asyncio
 import time

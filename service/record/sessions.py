@@ -1,4 +1,5 @@
-"""The bounds of sessions, which are settings of the roles: a pooler accepts no other settings when a session starts."""
+"""The bounds of sessions, which are settings of the roles: a pooler accepts no other settings when a session starts.
+migrations.py sets them, pool.py and checks.py check each connection."""
 
 import asyncpg
 

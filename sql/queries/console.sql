@@ -6,10 +6,10 @@ SELECT code FROM unnest($2::text[]) AS named (name) CROSS JOIN LATERAL (
 ) AS one
 WHERE code = name;
 
--- name: read_server
+-- name: read_postgres_figures
 -- Version and size of Postgres, and its connections.
 SELECT
-  current_setting('server_version') AS version, pg_database_size(current_database()) AS bytes,
+  current_setting('server_version') AS version, pg_database_size(current_database()) AS database_bytes,
   (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections;
 
 -- name: redemptions_of_user_between

@@ -29,7 +29,7 @@ from service.record.config.object_names import ObjectName, read_names
 from service.record.facts.history_pages import RedemptionFilter, redemptions_of_workspace
 from service.record.partitions.partition_rows import PartitionState, read_partition_states
 from service.record.pool import ERRORS
-from service.record.postgres_server import read_server
+from service.record.postgres_server import read_figures
 
 MAX_BOOKS = MAX_PARTITIONS = 50
 ASK_S = 1.0
@@ -68,7 +68,7 @@ class PostgresNow(Answer):
     """The state of the Postgres server; `version` is None while it is unreachable."""
 
     version: str | None = None
-    bytes: int = 0
+    database_bytes: int = 0
     connections: int = 0
 
 
@@ -197,10 +197,10 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
 async def _postgres(context: Context) -> PostgresNow:
     try:
         async with asyncio.timeout(ASK_S):
-            server = await read_server(context.pool)
+            figures = await read_figures(context.pool)
     except ERRORS:
         return PostgresNow()
-    return PostgresNow.from_row(server)
+    return PostgresNow.from_row(figures)
 
 
 async def _workers(context: Context, caller: Caller) -> Workers | None:

@@ -1,4 +1,6 @@
-"""The audit: who changed what, written in the change's own transaction; and counts of rejected attempts."""
+"""The audit: who changed what, written in the change's own transaction; and counts of rejected attempts. Whatever
+changes configuration calls `write_audit`. Names of actions are in the API and in audit.js; audit.py copies AuditRow's
+fields by name. Pass no whole code."""
 
 from collections.abc import Sequence
 from datetime import datetime

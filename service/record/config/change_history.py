@@ -1,4 +1,5 @@
-"""Read for the console who changed a code, alone, by its book or by a job; and who ordered a job."""
+"""Read for the console who changed a code, alone, by its book or by a job; and who ordered a job. timelines.py and
+overview.py call this. The names in `_FIELDS` are those of the audit and the console."""
 
 from collections.abc import Collection
 from datetime import datetime

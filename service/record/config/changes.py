@@ -1,4 +1,6 @@
-"""Read configuration changes since a version, for the worker, which writes them to a Redis that lacks them."""
+"""Read configuration changes since a version, for the worker, which writes them to a Redis that lacks them. restorer.py
+and projection_catchup.py call this. They rely on the order: workspaces, books and users before codes, and codes by
+version."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import groupby

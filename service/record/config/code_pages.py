@@ -1,4 +1,6 @@
-"""Read codes: alone, or a book's by page, for the API's lists and exports, the console, and jobs that change many."""
+"""Read codes: alone, or a book's by page, for the API's lists and exports, the console, and jobs that change many.
+Structs are made from rows by the order of the query's columns; codes.py copies ListedCode's fields by name. A position
+is in clients' cursors."""
 
 import time
 from typing import cast

@@ -1,4 +1,7 @@
-"""Codes that were uploaded, generated or changed."""
+"""Codes that were uploaded, generated or changed. The API, demo_data.py, quarantine_settler.py and code_changer.py call
+this, and project the returned rows into Redis. single_coupon_rows.py and code_generator.py call `insert_codes` alone,
+in transactions that have taken the version already. Each transaction takes the version first, so that other changes
+of the partition wait. None in a code's fields means: no owner, no limit of its own, no end."""
 
 from collections.abc import Sequence
 from datetime import datetime

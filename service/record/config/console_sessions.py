@@ -1,4 +1,6 @@
-"""Sessions of the console. Only a digest of the browser's secret is stored; a session has its key's rights."""
+"""Sessions of the console. Only a digest of the browser's secret is stored; a session has its key's rights. session.py
+(of the console) begins and ends them, key_rows.py reads them with the keys. Each change raises the version of the keys;
+else API processes don't read it."""
 
 import secrets
 from collections.abc import Iterable

@@ -1,4 +1,6 @@
-"""Refusals of what needs facts of detached months (docs/decisions/0053-detached-months.md)."""
+"""Refusals of what needs facts of detached months (docs/decisions/0053-detached-months.md). Whatever reads facts of
+a book calls this, in the transaction in which it reads: `keep_months` locks out a detaching only until the end of
+that."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager

@@ -1,4 +1,7 @@
-"""Jobs: work that takes longer than a request. The worker of their partition does it, under the fence of its lease."""
+"""Jobs: work that takes longer than a request. The worker of their partition does it, under the fence of its lease.
+Controllers and stock.py create jobs; the worker's bulk/ and comparison_job.py take, advance and end them. Kinds,
+parameters (JSON), pending codes and results are stored, and shown by the API: old jobs must stay readable. `_keep_job`
+comes first in a transaction of a worker."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime

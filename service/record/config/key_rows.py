@@ -1,4 +1,7 @@
-"""API keys. Only a digest of a secret is stored."""
+"""API keys. Only a digest of a secret is stored. keys.py, admin.py and demo_data.py change keys; wiring.py reads them
+all into the memory of an API process. Each change raises the version of the keys, or processes don't read it; where a
+check follows, first, for its row lock. The digest and the prefix `scrip_<mode>_` must not change: merchants have the
+secrets. Fields of KeyRow are those of the API."""
 
 import secrets
 from collections.abc import Mapping, Sequence

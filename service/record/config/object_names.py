@@ -1,4 +1,5 @@
-"""Names of objects by their ids, for the audit and the console."""
+"""Names of objects by their ids, for the audit (audit.py) and the console (overview.py). No name that this returns
+contains a whole code."""
 
 from collections.abc import Collection
 from uuid import UUID

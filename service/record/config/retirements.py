@@ -1,4 +1,7 @@
-"""Books whose codes leave Redis, or return to it (docs/decisions/0048)."""
+"""Books whose codes leave Redis, or return to it (docs/decisions/0048). book_retirer.py does the steps; openings,
+comparisons and reads of codes ask for the state, and code_rows.py and code_changer.py order a return. A step's number
+is in Redis, too: Redis changes first, then Postgres stores the step. Names in `counts` are those of Redis's counters,
+stored as JSON."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple

@@ -1,4 +1,6 @@
-"""Single coupons: a book and its one code, created together."""
+"""Single coupons: a book and its one code, created together in one transaction. single_coupons.py calls this. The
+version comes first: while this transaction has it, no other adds the code. `page_active` lists time-specific coupons
+alone; `before` is a book's number, which is in clients' cursors."""
 
 from asyncpg import Pool
 

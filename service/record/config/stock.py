@@ -1,4 +1,4 @@
-"""Books with `keepFree`, and the codes that are ordered for them."""
+"""Books with `keepFree`, and the codes that are ordered for them. restocker.py calls this."""
 
 from uuid import UUID
 

@@ -1,4 +1,5 @@
-"""Values as Postgres stores them: JSON, or null."""
+"""Values as Postgres stores them: JSON, or null. Modules of record/ call this. Names of a stored struct's fields can't
+change without a migration."""
 
 from typing import Any, TypeVar
 

@@ -1,4 +1,5 @@
-"""Users that were created, with their caps."""
+"""Users that were created, with their caps. users.py calls this; changes.py reads rows for Redis. Each change takes the
+next version first, so that others wait."""
 
 from typing import Any, cast
 

@@ -1,4 +1,6 @@
-"""Webhooks, their deliveries, and notifications of events that are no facts."""
+"""Webhooks, their deliveries, and notifications of events that are no facts. webhooks.py calls this; comparisons.py
+notifies. webhooks.py copies the fields of WebhookRow and DeliveryRow by name, and both have the columns of their
+queries. The sender's own statements are in delivery_rows.py."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,6 @@
-"""Workspaces and their settings."""
+"""Workspaces and their settings. workspace.py, admin.py and demo_data.py change them; many read them. The names in the
+audit are those of the API. A change takes the version first, so that others wait; one of `limits` or `lock_history`
+also raises the version of the keys, with which API processes read both."""
 
 from typing import Any, Literal, cast
 from uuid import UUID

@@ -1,4 +1,6 @@
-"""The webhook sender's reads and writes: active webhooks, due deliveries, results."""
+"""The webhook sender's reads and writes: active webhooks, due deliveries, results. sender.py and payloads.py call this;
+webhooks.py reads one delivery. Structs are made from rows by the names or the order of the query's columns. What has
+another fence changes nothing."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime

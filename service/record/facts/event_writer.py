@@ -1,4 +1,7 @@
-"""Write events to Postgres as facts, exactly once."""
+"""Write events to Postgres as facts, exactly once. write_behind.py and partition_opening.py call `record`, which moves
+the cursor. quarantine_settler.py and surplus_carrier.py call `record_late` for events from before the cursor. On
+NeedsSmallerBatch, write_behind.py records fewer at once. The order matters: the cursor moves first, and what a batch
+gives back is deleted before it is written again. fact_reader.py reads the same columns back."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -45,8 +48,8 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
 
 
-class Undecided(ValueError):
-    """These events can't be checked in one transaction, which does not see the order. Record fewer at once."""
+class NeedsSmallerBatch(ValueError):
+    """The checks of one transaction don't see the order of these events. Record fewer at once."""
 
 
 class KeyReused(ValueError):
@@ -63,7 +66,7 @@ EVENT_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, Va
 
 def refusal_reason(error: Exception) -> str:
     """The reason without row values, which may be codes."""
-    is_ours = isinstance(error, MalformedEvent | Undecided | KeyReused | NotAssigned)
+    is_ours = isinstance(error, MalformedEvent | NeedsSmallerBatch | KeyReused | NotAssigned)
     return f"{type(error).__name__} {error}" if is_ours else error_name(error)
 
 
@@ -90,7 +93,7 @@ async def record(
     """Write the entries after `from_seq` up to `to_seq` and move the cursor, in one transaction.
 
     Return False and write nothing if epoch, cursor or fence have changed. The cursor moves first: its row lock stops
-    a writer that has lost the lease. A conflict in a unique key is an error. Raises MalformedEvent, Undecided,
+    a writer that has lost the lease. A conflict in a unique key is an error. Raises MalformedEvent, NeedsSmallerBatch,
     KeyReused, NotAssigned.
     """
     batch, cursor = _Batch(partition, epoch, entries), (partition, epoch, from_seq, to_seq, fence, digest)
@@ -136,9 +139,9 @@ class _Batch:
     """The rows of one transaction, as lines of COPY.
 
     A use that is spent and given back within the batch is not written. A use that was spent before the batch and
-    given back in it is deleted first, so that it can be spent again. If that would hide a conflict, the batch is
-    Undecided. Likewise, an assignment that was taken back within the batch is not written as open, and an open one
-    from before the batch is deleted first.
+    given back in it is deleted first, so that it can be spent again. If that would hide a conflict, the batch raises
+    NeedsSmallerBatch. Likewise, an assignment that was taken back within the batch is not written as open, and an open
+    one from before the batch is deleted first.
     """
 
     def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
@@ -201,7 +204,7 @@ class _Batch:
     async def _write_assignments(self, connection: Connection) -> None:
         closed = await self._close_assignments(connection) if self._closed else {}
         if self._brief and await connection.fetchval(query("open_assignments"), *zip(*self._brief, strict=True)):
-            raise Undecided("a code was assigned twice, and taken back")
+            raise NeedsSmallerBatch("a code was assigned twice, and taken back")
         await _copy(connection, "assignments", _ASSIGNMENTS, self._assignments)
         await _copy(connection, "open_assignments", _OPEN_ASSIGNMENTS, [one.line for one in self._open.values()])
         lines = [f"{line}\t{of if isinstance(of, str) else closed[of]}\n" for line, of in self._unassignments]
@@ -237,7 +240,7 @@ class _Batch:
     def _keep(self, seq: int, w: str, at: str, request: RequestPart, kept: str) -> None:
         row = (seq, w, request.key, request.op, at, kept)
         if self._keys.setdefault((w, request.key), row) is not row:
-            raise Undecided("an idempotency key was used twice")
+            raise NeedsSmallerBatch("an idempotency key was used twice")
 
     def _assigned(self, event: Assigned) -> None:
         code, at, order = (event.workspace, event.code), from_ms(event.at_ms), event.order or _NULL
@@ -247,7 +250,7 @@ class _Batch:
         self, seq: int, w: int, code: str, book: int | str, user: str, at: str, client: str, order: str
     ) -> None:
         if (w, code) in self._open:
-            raise Undecided("a code was assigned twice")
+            raise NeedsSmallerBatch("a code was assigned twice")
         self._assignments.append(f"{self._line(seq, w, book, code, user)}\t{at}\t{client}\t{order}\n")
         line = f"{self._epoch}\t{seq}\t{w}\t{code}\t{book}\t{user}\t{at}\t{order}\n"
         self._open[w, code] = _Open(line, user, seq, at, order)
@@ -258,11 +261,11 @@ class _Batch:
         if code in self._open:
             brief = self._open.pop(code)
             if brief.user != event.user:
-                raise Undecided("a code was assigned, and taken from another")
+                raise NeedsSmallerBatch("a code was assigned, and taken from another")
             self._unassignments.append((line, f"{self._epoch}\t{brief.seq}\t{brief.at}\t{brief.order}"))
             self._brief.add(code)  # the database checks that it was unassigned before
         elif code in self._brief or code in self._closed:
-            raise Undecided("an assignment was taken back twice")
+            raise NeedsSmallerBatch("an assignment was taken back twice")
         else:
             self._closed[code] = event.user
             self._unassignments.append((line, code))
@@ -330,16 +333,16 @@ class _Uses:
         """Workspace, code and redemption of codes used before the batch."""
 
     def give_back(self, event: RolledBack) -> None:
-        """Undo a redemption's uses. Raises Undecided."""
+        """Undo a redemption's uses. Raises NeedsSmallerBatch."""
         self._parse_lines()
         order, own_id = event.order, event.redemption_id
         if order is not None:
             uses = self._orders.get(f"{event.workspace}\t{order}", {})
             if own_id in uses:
                 if uses.pop(own_id) in uses.values():
-                    raise Undecided("a place in an order was used twice")
+                    raise NeedsSmallerBatch("a place in an order was used twice")
             elif uses:
-                raise Undecided("an order was used and given back")
+                raise NeedsSmallerBatch("an order was used and given back")
             else:
                 self.orders_freed.append((event.workspace, order, own_id))
         code = f"{event.workspace}\t{event.code}"
@@ -347,7 +350,7 @@ class _Uses:
         if single == own_id:
             del self._singles[code]
         elif single is not None:
-            raise Undecided("a code was used and given back")
+            raise NeedsSmallerBatch("a code was used and given back")
         else:
             self.singles_freed.append((event.workspace, event.code, own_id))
 
@@ -365,7 +368,7 @@ class _Uses:
         for line in self._new_singles:
             code, own_id = line[:-1].rsplit("\t", 1)
             if self._singles.setdefault(code, own_id) != own_id:
-                raise Undecided("a code with one use was used twice")
+                raise NeedsSmallerBatch("a code with one use was used twice")
         self._new_orders.clear()
         self._new_singles.clear()
 

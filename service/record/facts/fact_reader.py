@@ -1,4 +1,6 @@
-"""Read facts back, for a Redis that is restored."""
+"""Read facts back, for a Redis that is restored: as the events that scripts have appended. restorer.py,
+partition_opening.py, unrecorded_events.py and unappliable_events.py call this; redemption_records.py uses `fact_of`. It
+unpacks the columns of `facts_in_order` and other queries by position, and Redis relies on the order of pages."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing

@@ -1,8 +1,5 @@
-"""Read and free in Postgres the orders that are forgotten (docs/decisions/0050-forgotten-orders.md).
-
-The sweep (service/worker/order_forgetter.py) frees them; moves, openings and comparisons read from when orders are
-remembered.
-"""
+"""Read and free in Postgres the orders that are forgotten (docs/decisions/0050-forgotten-orders.md). The sweep
+(service/worker/order_forgetter.py) frees them; moves, openings and comparisons read from when orders are remembered."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

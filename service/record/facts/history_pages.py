@@ -1,4 +1,6 @@
-"""Histories, a page at a time, newest first."""
+"""Histories, a page at a time, newest first. histories.py, exports.py and the console call this. Structs have the
+query's columns, in their order. views.py renders PastRedemption for the API, delivery_rows.py reads it for webhooks.
+What orders a page is in clients' cursors (page_cursors.py)."""
 
 from datetime import UTC, datetime
 from functools import partial

@@ -1,4 +1,6 @@
-"""What operators decide about quarantined events, and what a worker did with them."""
+"""What operators decide about quarantined events, and what a worker did with them. quarantine_commands.py and
+quarantine.py order; quarantine_settler.py executes. Choices are stored, and words of the command and the API.
+Quarantined has the query's columns, in their order."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,6 @@
-"""QuarantinedEvent events, as they were decided. Each is an alarm."""
+"""Events in quarantine, as they were decided. Each is an alarm. Openings and recoveries store them here
+(event_writer.py stores what Postgres refuses); comparisons, the doctor, metrics and waits read them. Causes are stored,
+and in metrics and the API. `d` and `r` stay byte for byte what the script wrote."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime

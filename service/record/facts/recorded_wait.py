@@ -1,5 +1,5 @@
-"""Wait until an event is recorded: for `Prefer: durability=recorded`, and for reads that must include earlier
-answers."""
+"""Wait until an event is recorded: for `Prefer: durability=recorded` (durability.py), and for reads that must include
+earlier answers (histories.py)."""
 
 import asyncio
 import heapq

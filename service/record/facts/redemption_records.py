@@ -1,4 +1,5 @@
-"""Redemptions as scripts read them, if Redis stores only their events (lua/includes/facts.lua)."""
+"""Redemptions as scripts read them, if Redis stores only their events (lua/includes/facts.lua). recall.py calls this.
+Prefixes and records are those that the scripts ask for and parse."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial

@@ -1,4 +1,6 @@
-"""What the record has of that which a Redis knows (docs/decisions/0077-recover.md)."""
+"""What the record has of that which a Redis knows (docs/decisions/0077-recover.md). surplus_survey.py,
+surplus_carrier.py, partition_opening.py and unrecorded_events.py call this. Structs have the query's columns, in their
+order."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple

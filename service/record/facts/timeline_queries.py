@@ -1,4 +1,5 @@
-"""The events of a code, a user, an order or a request, for operators."""
+"""The events of a code, a user, an order or a request, for operators. timelines.py calls this, and flash_sale.py for
+what was sold. TimelineEvent has the query's columns, in their order; timelines.py copies its fields by name."""
 
 from typing import Literal
 from uuid import UUID

@@ -1,4 +1,6 @@
-"""Delete users: pseudonyms replace them in everything that is recorded."""
+"""Delete users: pseudonyms replace them in everything that is recorded. users.py begins a deletion; user_eraser.py does
+it, in Redis before Postgres. Repeat a step as often as you like; the user's id goes last. A new column with a user's id
+needs a statement in `erase_facts`."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime

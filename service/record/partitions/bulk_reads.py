@@ -1,4 +1,5 @@
-"""What the first pass of a comparison reads of the record: from the primary, or from a replica."""
+"""What the first pass of a comparison reads of the record: from the primary, or from a replica. reconcile/ calls this;
+comparison.py chooses. Both classes return the same rows in the order of buckets, on which bucket_walk.py relies."""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""The record's side of a comparison with Redis: what Redis should hold after an event; turns; results."""
+"""The record's side of a comparison with Redis: what Redis should hold after an event; turns; results. reconcile/ calls
+this; so do comparison_runner.py and consistency.py for turns and results, and tasks that move data. Structs have the
+query's columns, in their order. Results are JSON by class, which the API and webhooks show."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence

@@ -1,4 +1,5 @@
-"""The worker's failing tasks, one row each."""
+"""The worker's failing tasks, one row each. task_supervisor.py stores them; the doctor, consistency.py and recover.py
+read them, and consistency.py copies the fields by name into JSON."""
 
 from datetime import datetime
 
@@ -19,11 +20,11 @@ class FailingTask(msgspec.Struct, frozen=True):
 
 
 async def store_task_failure(database: Database, partition: int, task: str, reason: str) -> None:
-    await database.execute(query("note_failing_task"), partition, task, reason)
+    await database.execute(query("store_task_failure"), partition, task, reason)
 
 
 async def clear_task_failures(database: Database, partition: int, task: str) -> None:
-    await database.execute(query("forget_failing_task"), partition, task)
+    await database.execute(query("clear_task_failures"), partition, task)
 
 
 async def read_failing(database: Database, partition: int) -> list[FailingTask]:

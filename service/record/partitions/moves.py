@@ -1,7 +1,5 @@
 """Moves of workspaces between partitions (docs/decisions/0055): the orders in `moves`, and the transaction of the rows.
-
-`scrip move` orders and cancels; the source's worker (service/worker/moving/) does the rest.
-"""
+`scrip move` orders and cancels; the source's worker (service/worker/moving/) does the rest."""
 
 import time
 from typing import Literal, cast

@@ -1,4 +1,6 @@
-"""Recoveries of openings, and rebuilds that operators order."""
+"""Recoveries of openings, and rebuilds that are ordered. partition_opening.py and restorer.py store recoveries;
+rebuild.py, recover.py and tasks of the worker order rebuilds; the doctor reads both. Kinds and choices are stored.
+Structs have the query's columns, in their order."""
 
 from datetime import datetime
 from typing import Literal

@@ -1,4 +1,7 @@
-"""Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
+"""Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set. The worker changes
+leases, epochs and cursors; whatever changes configuration calls `bump_config_version`, as its transaction's first
+statement. Partition has the names of the query's columns, PartitionState their order. overview.py copies its fields by
+name."""
 
 from datetime import datetime
 from typing import Literal

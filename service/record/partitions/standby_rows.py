@@ -1,4 +1,5 @@
-"""What Postgres reports about its standbys."""
+"""What Postgres reports about its standbys. standbys.py and workspace_mover.py wait by it, checks.py reports it, and
+process.py checks the right to read it."""
 
 from typing import ClassVar
 

@@ -45,7 +45,7 @@ def test_the_overview(service: Service) -> None:
     assert now["redis"]["server"].startswith("Valkey ")
     assert now["redis"]["usedBytes"] > 0
     assert now["postgres"]["version"]
-    assert now["postgres"]["bytes"] > 0
+    assert now["postgres"]["databaseBytes"] > 0
     own = now["workers"]["shown"][0]
     assert (own["id"], own["state"], own["hasWorker"]) == (service.partition, "open", True)
     assert own["since"]

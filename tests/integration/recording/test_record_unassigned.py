@@ -65,7 +65,7 @@ async def test_each_fact_is_recorded_once(kept: Record, cuts: tuple[int, ...]):
     with pytest.raises(asyncpg.UniqueViolationError):
         await kept.write(assigned(user="cat"))
     for user in ("ann", "cat"):
-        with pytest.raises(event_writer.Undecided):
+        with pytest.raises(event_writer.NeedsSmallerBatch):
             await kept.write(assigned(user=user), unassigned(user=user))
     assert len(await kept.facts()) == 5
 
@@ -80,7 +80,7 @@ async def test_a_code_without_its_user_is_not_unassigned(kept: Record):
 
 
 async def test_impossible_orders_are_undecided(kept: Record):
-    """Events of one code in an impossible order, in one batch, raise `Undecided`."""
+    """Events of one code in an impossible order, in one batch, raise `NeedsSmallerBatch`."""
     await kept.write(assigned(user="ann"))
     for events in (
         [assigned(), assigned()],
@@ -90,7 +90,7 @@ async def test_impossible_orders_are_undecided(kept: Record):
         [unassigned(user="ann"), unassigned(user="ann")],
         [assigned(), unassigned(user="ann")],
     ):
-        with pytest.raises(event_writer.Undecided):
+        with pytest.raises(event_writer.NeedsSmallerBatch):
             await kept.write(*events)
     assert len(await kept.facts()) == 1
 

@@ -44,7 +44,7 @@ async def test_an_expired_key_can_be_used_again(kept: Record):
     assert await kept.pool.fetchval("SELECT entry FROM idempotency_keys WHERE seq = 2") == "new"
     await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '1 hour'")
     await kept.write(redeemed("CODE-3", **keyed, at_ms=EVENT_MS + hour))
-    with pytest.raises(event_writer.Undecided):
+    with pytest.raises(event_writer.NeedsSmallerBatch):
         await kept.write(redeemed("A", **keyed), redeemed("B", **keyed))
 
 

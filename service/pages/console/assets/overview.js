@@ -27,7 +27,7 @@ function facts(overview, consistency, may) {
     ["Redis", redis.server ?? "unreachable", redis.server &&
       `${bytes(redis.usedBytes)}${redis.maxBytes ? ` of ${bytes(redis.maxBytes)}` : ""}, ${redis.fsynced ? "fsynced before each answer" : "not fsynced before each answer"}`],
     ["Postgres", postgres.version ? `Postgres ${postgres.version.split(" ")[0]}` : "unreachable", postgres.version &&
-      `${bytes(postgres.bytes)}, ${plural(postgres.connections, "connection")}`],
+      `${bytes(postgres.databaseBytes)}, ${plural(postgres.connections, "connection")}`],
     ["Reconciliation", drift, driftAt],
   ];
   return h("dl", { class: "facts" }, rows.map(([name, value, more]) =>
