@@ -1,7 +1,6 @@
 """Walk over the buckets of codes, orders and gifts page by page, with the record's rows in the same order.
-
-The first pass of a comparison calls this. Only reads.
-"""
+coupon_differences.py and use_differences.py read their first pass with this. A row begins with its bucket, and rows
+come in the order of buckets. Only reads."""
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing

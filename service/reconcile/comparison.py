@@ -1,4 +1,6 @@
-"""One comparison of a partition, to storing the result."""
+"""One comparison of a partition, to storing the result. `scrip reconcile` (cli/reconcile.py) calls this; a worker
+starts that (comparison_runner.py). Classes of differences are stored, and names in the API, metrics and webhooks. The
+parts come in an order: what others are counted from is repaired first."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -115,7 +117,7 @@ class _Work:
         log_difference(self._partition, workspace, difference, state)
         self._report(difference, state)
 
-    async def check(self) -> None:
+    async def raise_if_void(self) -> None:
         """Raises Busy if a task's turn is running, or began since the comparison did."""
         turns = await record.read_turns(self.pool, self._partition)
         if turns.is_running or turns.begun != self._turns:
@@ -127,7 +129,7 @@ class _Work:
         if row.state != "open":
             raise NotOpen(f"partition {self._partition} is being opened")
         self._turns = (await record.read_turns(self.pool, self._partition)).begun
-        await self.check()
+        await self.raise_if_void()
         workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
         sizes = await self.bulk.count_compared(workspaces)
         self._total = sum(sizes.values())
@@ -172,7 +174,7 @@ class _Part:
         self._looker, self._pool, self._workspace = looker, work.pool, workspace
         report = partial(work.report, workspace)
         self._examiner = examiner = Examiner(
-            looker, work.pool, workspace, work.repair, report, work.check, work.count, work.bulk
+            looker, work.pool, workspace, work.repair, report, work.raise_if_void, work.count, work.bulk
         )
         self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if existing is None else existing["d"])
@@ -208,7 +210,7 @@ class _Part:
         await Books(examiner).compare()
         if not await self._looker.gate_is_ours():
             raise NotOpen(f"partition {partition} was closed meanwhile")
-        await examiner.check()
+        await examiner.raise_if_void()
         outcome = Outcome(examiner.differing, examiner.left, examiner.unsettled, examiner.at)
         await record.store_outcome(self._pool, self._workspace, partition, outcome.at, outcome.differing, outcome.left)
         log.info(

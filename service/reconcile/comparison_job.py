@@ -1,4 +1,5 @@
-"""A comparison of one workspace that the API ordered, as a job."""
+"""A comparison of one workspace that the API ordered, as a job. `scrip reconcile --job` (cli/reconcile.py) calls this.
+The error's text is the job's, which the API shows; its first word tells whether to retry."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

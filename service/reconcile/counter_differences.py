@@ -1,7 +1,5 @@
-"""Compare books' counters, settings, and idempotency keys: three parts of a comparison (comparison.py).
-
-They return the writes that would repair Redis; examination.py makes them.
-"""
+"""Compare books' counters, settings, and idempotency keys: three parts of a comparison (comparison.py). They return the
+writes that would repair Redis; examination.py makes them. Names of counters are those in Redis."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from service.formats.coupon_state import About, Difference, Write
 from service.formats.event_id import EventId
 from service.formats.stored_settings import book_settings, workspace_settings
 from service.hot.inspection import WRONG, Item, Seen
-from service.reconcile.examination import LATER, Examiner, Kind, Later
+from service.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace
 from service.record.partitions import comparisons as record
@@ -29,7 +27,7 @@ COUNTERS = "codes assigned redeemed exhausted inactive redemptions rolledBack di
 _OF_BLOCKED = ("inactive", "assigned")
 
 
-class Books(Kind):
+class Books(Subject):
     """Books' counters. All counters of a book are read at one cut, and the record counts anew up to that cut. A
     repair adds the difference to the counter."""
 
@@ -67,9 +65,9 @@ class Books(Kind):
 
     def find_difference(
         self, thing: int, expected: Counts, seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+    ) -> Difference | UndecidableNow | None:
         if not seen.config == seen.newest == expected[1]:
-            return LATER
+            return UNDECIDABLE_NOW
         counts = expected[0].get(thing, {})
         off = {
             counter: counts.get(counter, 0) - int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)
@@ -81,7 +79,7 @@ class Books(Kind):
         return Difference(("book_counts",), f"book {thing}", writes, about=about) if writes else None
 
 
-class Configuration(Kind):
+class Configuration(Subject):
     """The settings of the workspace and its books, with their versions."""
 
     at_once = 200
@@ -102,10 +100,10 @@ class Configuration(Kind):
 
     def find_difference(
         self, thing: int, expected: dict[int, tuple[int, str]], seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+    ) -> Difference | UndecidableNow | None:
         version, settings = expected[thing]
         if version > seen.config:
-            return LATER
+            return UNDECIDABLE_NOW
         text = f"{version} {settings}"
         if values[0] == text:
             return None
@@ -113,7 +111,7 @@ class Configuration(Kind):
         return Difference(("configuration",), f"book {thing}" if thing else "the workspace", [write])
 
 
-class Keys(Kind):
+class Keys(Subject):
     """Idempotency keys used within the last hour, for which each is stored at least. Redis alone has those of
     requests without an event. Large entries are first compared by digest."""
 
@@ -149,7 +147,7 @@ class Keys(Kind):
 
     def find_difference(
         self, thing: str, expected: dict[str, tuple[str, int]], seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+    ) -> Difference | UndecidableNow | None:
         if thing not in expected or values[0] == expected[thing][0]:
             return None
         entry, ttl_ms = expected[thing]

@@ -1,4 +1,6 @@
-"""Compare codes: directory entries, records, standing redemptions, and whether they are offered."""
+"""Compare codes: directory entries, records, standing redemptions, and whether they are offered: a part of a
+comparison (comparison.py). The first pass reads rows of the query `codes_in_order` by position. examination.py
+makes the writes."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -12,7 +14,7 @@ from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import EventId
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
 from service.reconcile.bucket_walk import pages
-from service.reconcile.examination import LATER, Examiner, Kind, Later, pair_up
+from service.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow, pair_up
 from service.record.partitions import comparisons as record
 
 MAX_STANDING = 1000
@@ -22,7 +24,7 @@ _State = tuple[str | None, str | None, dict[str, str]]
 """A code's directory entry, record and standing redemptions."""
 
 
-class Coupons(Kind):
+class Coupons(Subject):
     """One workspace's.
 
     1. The record's codes come in the order of their buckets, at one cut. They are compared page by page with the
@@ -118,7 +120,7 @@ class Coupons(Kind):
 
     async def _compare_pools(self, class_: Class, book: str, buckets: Sequence[int | str]) -> None:
         repair = self._examiner.repair
-        await self._examiner.check()
+        await self._examiner.raise_if_void()
         for difference in await self._looker.pools(self._workspace, book, buckets, repair):
             bucket, book_number = difference.split(" ")
             thing = f"book {book_number}, bucket {bucket}"
@@ -146,7 +148,7 @@ class Coupons(Kind):
 
     def find_difference(
         self, thing: str, expected: dict[str, RecordedCode], seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+    ) -> Difference | UndecidableNow | None:
         entry, text, flat, locks = values[:4]
         one, name, about = expected.get(thing), f"code {mask(thing)}", (About("code", thing),)
         stands, unsafe = pair_up(flat), "it is locked" if locks or is_locked(text) else ""
@@ -156,7 +158,7 @@ class Coupons(Kind):
             removal = self._write_code(thing, (entry, text, stands), (None, None, {}))
             return Difference(("code_surplus",), name, removal, unsafe, about)
         if one.version > seen.config:
-            return LATER
+            return UNDECIDABLE_NOW
         if is_blocked(text) and self._examiner.is_quarantined(*about):
             one = one._replace(is_blocked=True)
         if entry is None:

@@ -1,4 +1,6 @@
-"""Compare suspected things at two cuts, and report a difference only if it is the same at both."""
+"""Compare suspected things at two cuts, and report a difference only if it is the same at both. comparison.py makes one
+Examiner for a workspace, and each part of a comparison (`*_differences.py`, wrong_types.py) is a Subject. `Item`,
+`Seen` and Looker, which reads Redis, are in service/hot/inspection.py."""
 
 import asyncio
 import time
@@ -26,9 +28,9 @@ AT_ONCE = 3
 MAX_REPORTED = 1000
 """Differences that are reported singly; all are counted."""
 
-Later = Literal["later"]
-LATER: Later = "later"
-"""Not decidable yet: Redis lacks configuration, or a user is being deleted."""
+UndecidableNow = Literal["undecidable now"]
+UNDECIDABLE_NOW: UndecidableNow = "undecidable now"
+"""To be compared again: Redis lacks configuration, or a user is being deleted."""
 
 log = structlog.get_logger()
 
@@ -42,8 +44,10 @@ def pair_up(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-class Kind(ABC):
-    """A kind of things of one workspace: which items to read of a thing, what the record expects, how they differ."""
+class Subject(ABC):
+    """What is compared of one workspace: codes, users, books, or others. A thing is one of them, named as the subclass
+    chooses: a code, a book's number, a field of a hash. The subclass says which items to read of a thing, what the
+    record expects, and how they differ."""
 
     at_once: int
     """Things in one read."""
@@ -64,7 +68,7 @@ class Kind(ABC):
     @abstractmethod
     def find_difference(
         self, thing: Any, expected: Any, seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+    ) -> Difference | UndecidableNow | None:
         """How the values differ from what is expected; None if they don't."""
 
 
@@ -87,16 +91,16 @@ class Examiner:
         workspace: int,
         repair: bool,
         report: Callable[[Difference, str], None],
-        check: Callable[[], Awaitable[None]],
+        raise_if_void: Callable[[], Awaitable[None]],
         count: Callable[[int], None] = lambda _things: None,
         bulk: BulkReads | None = None,
     ) -> None:
-        """`check` raises an error if the comparison no longer counts. `count` is called with the number of codes or
-        orders that were compared. `bulk`: where first passes read; None: the primary."""
+        """`raise_if_void` raises an error if the comparison no longer counts. `count` is called with the number of
+        codes or orders that were compared. `bulk`: where first passes read; None: the primary."""
         self.looker, self.pool, self.workspace, self.repair = looker, pool, workspace, repair
         self.partition = looker.partition
         self.bulk = bulk or PrimaryReads(pool, looker.partition)
-        self._report, self.check, self.count = report, check, count
+        self._report, self.raise_if_void, self.count = report, raise_if_void, count
         self.differing, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0
         self.at: EventId = NO_EVENT
@@ -118,7 +122,7 @@ class Examiner:
             await asyncio.sleep(POLL_S)
         self.at = max(self.at, at)
 
-    async def examine(self, kind: Kind, things: Sequence[Any]) -> None:
+    async def examine(self, kind: Subject, things: Sequence[Any]) -> None:
         """Compare things that may differ, and report or repair the differences."""
         suspected: dict[Any, tuple[Class, ...]] = {}
         pause_s, waiting = FIRST_PAUSE_S, list(things)
@@ -136,7 +140,7 @@ class Examiner:
         self.unsettled += len(waiting)
 
     async def _compare_once(
-        self, kind: Kind, things: Sequence[Any], suspected: dict[Any, tuple[Class, ...]]
+        self, kind: Subject, things: Sequence[Any], suspected: dict[Any, tuple[Class, ...]]
     ) -> list[Any]:
         """Return the things to compare again."""
         items = [kind.items(thing) for thing in things]
@@ -154,7 +158,7 @@ class Examiner:
             difference = kind.find_difference(thing, expected, seen, values)
             if difference is None:
                 continue
-            if difference == LATER or is_deleting:
+            if difference == UNDECIDABLE_NOW or is_deleting:
                 again.append(thing)
             elif suspected.get(thing) != difference.classes:
                 suspected[thing] = difference.classes
@@ -166,7 +170,7 @@ class Examiner:
     async def _settle(self, difference: Difference) -> bool:
         """Report the difference, and repair it on request; False if the values have changed meanwhile."""
         state = "found"
-        await self.check()
+        await self.raise_if_void()
         await self.read_quarantine()
         if self.is_quarantined(*difference.about):
             difference = difference._replace(unsafe="an event of it is in quarantine")

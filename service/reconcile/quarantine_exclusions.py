@@ -1,4 +1,5 @@
-"""What quarantined events name: neither Redis nor the record is known to be right about it."""
+"""What quarantined events name: neither Redis nor the record is known to be right about it. examination.py asks this
+before it repairs anything."""
 
 from collections.abc import Sequence
 

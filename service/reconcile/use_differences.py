@@ -1,4 +1,5 @@
-"""Compare orders' places, users' counts by book, and orders' gifts, bucket by bucket."""
+"""Compare orders' places, users' counts by book, and orders' gifts, bucket by bucket: a part of a comparison
+(comparison.py). Rows have the columns of the query `uses_in_order`. examination.py makes the writes."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -13,13 +14,13 @@ from service.formats.event_id import EventId
 from service.formats.order_entries import is_nothing, parse_gift, parse_places
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.reconcile.bucket_walk import pages
-from service.reconcile.examination import Examiner, Kind, Later, pair_up
+from service.reconcile.examination import Examiner, Subject, UndecidableNow, pair_up
 from service.record.partitions import comparisons as record
 
 _BUCKETS = {"o": key_names.orders, "g": key_names.gifts}
 
 
-class Field(NamedTuple):
+class UseField(NamedTuple):
     """A field of a hash `o:<bucket>` or `g:<bucket>`. `recorded` is the record's value, if the first pass has read
     it; `code` is the code of a gift that only Redis has."""
 
@@ -30,7 +31,7 @@ class Field(NamedTuple):
     code: str = ""
 
 
-class Uses(Kind):
+class Uses(Subject):
     """One workspace's. The record's fields come in the order of their buckets, at one cut, and are compared with the
     hashes page by page."""
 
@@ -50,36 +51,36 @@ class Uses(Kind):
                 self._examiner.count(sum("/" not in row[2] for row in rows))
 
     async def _page(self, buckets: list[int], rows: list[Any]) -> None:
-        suspects: list[Field] = []
+        suspects: list[UseField] = []
         for kind in "og":
             replies = await self._looker.read([("HGETALL", _BUCKETS[kind](self._w, bucket)) for bucket in buckets])
             hashes = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
             for bucket, of, field, expected in rows:
                 if of == kind and hashes[bucket].pop(field, None) != expected:
-                    suspects.append(Field(kind, bucket, field, expected))
+                    suspects.append(UseField(kind, bucket, field, expected))
             for bucket, surplus in hashes.items():
                 for name, value in surplus.items():
                     if kind == "g":
-                        suspects.append(Field(kind, bucket, name, code=parse_gift(value).code))
+                        suspects.append(UseField(kind, bucket, name, code=parse_gift(value).code))
                     elif not is_nothing(value):
-                        suspects.append(Field(kind, bucket, name))
+                        suspects.append(UseField(kind, bucket, name))
         if suspects:
             await self._examiner.examine(self, suspects)
 
-    def items(self, thing: Field) -> Sequence[Item]:
+    def items(self, thing: UseField) -> Sequence[Item]:
         items = [Item("h", _BUCKETS[thing.kind](self._w, thing.bucket), thing.name)]
         return [*items, Item("s", key_names.coupon(self._w, thing.code))] if thing.code else items
 
-    async def fetch_expected(self, at: EventId, things: Sequence[Field]) -> dict[Field, str]:
+    async def fetch_expected(self, at: EventId, things: Sequence[UseField]) -> dict[UseField, str]:
         orders = [decode_id(thing.name) for thing in things if "/" not in thing.name]
         users = [decode_id(thing.name.partition("/")[2]) for thing in things if "/" in thing.name]
         events = [event for thing in things if thing.kind == "o" and "/" not in thing.name for event in _events(thing)]
         rows = await record.uses(self._pool, self._partition, self._workspace, at, orders, users, events)
-        return {Field(row.kind, row.bucket, row.field): row.expected for row in rows}
+        return {UseField(row.kind, row.bucket, row.field): row.expected for row in rows}
 
     def find_difference(
-        self, thing: Field, expected: dict[Field, str], seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+        self, thing: UseField, expected: dict[UseField, str], seen: Seen, values: Sequence[Any]
+    ) -> Difference | UndecidableNow | None:
         value, wanted = values[0], expected.get(thing._replace(recorded="", code=""))
         if value == wanted or (wanted is None and (value is None or is_nothing(value))):
             return None
@@ -102,5 +103,5 @@ def _stands(gift: str, record: str | None) -> bool:
     return coupon is not None and (coupon.user, coupon.assigned_at) == (given.user, given.assigned_at)
 
 
-def _events(order: Field) -> list[EventId]:
+def _events(order: UseField) -> list[EventId]:
     return [place.event for place in parse_places(order.recorded)]

@@ -1,4 +1,5 @@
-"""Compare users: their coupons by book, those with an expiry of their own, and caps."""
+"""Compare users: their coupons by book, those with an expiry of their own, and caps: a part of a comparison
+(comparison.py). Rows come in the order of users. Names of fields are those of a user's hash in Redis."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -11,7 +12,7 @@ from service.formats import key_names
 from service.formats.coupon_state import About, Class, Difference, Write
 from service.formats.event_id import EventId
 from service.hot.inspection import Item, Seen
-from service.reconcile.examination import LATER, Kind, Later, pair_up
+from service.reconcile.examination import UNDECIDABLE_NOW, Subject, UndecidableNow, pair_up
 from service.record.partitions import comparisons as record
 from service.record.partitions.bulk_reads import USERS_A_PAGE
 
@@ -23,7 +24,7 @@ class RecordedUser(NamedTuple):
     version: int
 
 
-class Users(Kind):
+class Users(Subject):
     """One workspace's. The record's users come in order, at one cut, and are compared with their hashes page by
     page. Those that only Redis has are `strays`."""
 
@@ -67,10 +68,10 @@ class Users(Kind):
 
     def find_difference(
         self, thing: str, expected: dict[str, RecordedUser], seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+    ) -> Difference | UndecidableNow | None:
         recorded, fields = expected.get(thing, RecordedUser({}, 0)), pair_up(values[0])
         if recorded.version > seen.config:
-            return LATER
+            return UNDECIDABLE_NOW
         here, wanted = _without_zeros(fields), _without_zeros(recorded.fields)
         unlike = [name for name in sorted(here.keys() | wanted.keys()) if here.get(name) != wanted.get(name)]
         if not unlike:

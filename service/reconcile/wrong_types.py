@@ -1,7 +1,6 @@
-"""Compare the types of keys: a part of a comparison (comparison.py).
-
-It returns the writes of a repair: one script removes a key of a wrong type, and writes what the record expects.
-"""
+"""Compare the types of keys: the first part of a comparison (comparison.py). It returns the writes of a repair: one
+script removes a key of a wrong type, and writes what the record expects. Descriptions of keys are texts for the log,
+with names masked."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from service.formats.event_id import EventId
 from service.formats.key_names import Key
 from service.formats.stored_settings import book_settings, workspace_settings
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
-from service.reconcile.examination import LATER, Examiner, Kind, Later
+from service.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace
 from service.record.partitions import comparisons as record
@@ -27,11 +26,11 @@ MAX_WRONG = 10_000
 """Of one workspace in one comparison; the next comparison finds the rest."""
 _REBUILD = "`scrip rebuild` sets it right"
 
-Expected = dict[Key, list[Write] | Later]
-"""The writes that restore each key; LATER if Redis may lack configuration that they follow from."""
+Expected = dict[Key, list[Write] | UndecidableNow]
+"""The writes that restore each key; UNDECIDABLE_NOW if Redis may lack configuration that they follow from."""
 
 
-class WrongTypes(Kind):
+class WrongTypes(Subject):
     """One workspace's. Keys that follow from the record are written anew, except pools and sets of free codes, which
     are compared later. Locks and counters by the minute are lost. A key with too many writes is left for a rebuild."""
 
@@ -84,12 +83,12 @@ class WrongTypes(Kind):
 
     def find_difference(
         self, thing: Key, expected: tuple[Expected, int], seen: Seen, values: Sequence[Any]
-    ) -> Difference | Later | None:
+    ) -> Difference | UndecidableNow | None:
         if values[0] in (thing.type, "none"):
             return None
         writes, version = expected[0].get(thing, []), expected[1]
-        if version > seen.config or writes == LATER:
-            return LATER
+        if version > seen.config or writes == UNDECIDABLE_NOW:
+            return UNDECIDABLE_NOW
         types = zip(self.items(thing), values, strict=True)
         removal = [Write("t", item.key, "", type_, None) for item, type_ in types if type_ != "none"]
         unsafe = _REBUILD if thing.kind in "er" or len(writes) >= MAX_WRITES else ""

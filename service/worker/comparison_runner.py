@@ -1,4 +1,5 @@
-"""Start comparisons of a partition, on schedule and for jobs, each in its own process."""
+"""Start comparisons of a partition, on schedule and for jobs, each in its own process. partition_worker.py runs it. The
+options are those of `scrip reconcile` (cli/reconcile.py)."""
 
 import asyncio
 import contextlib
@@ -33,7 +34,7 @@ class ComparisonRunner:
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str, turns: asyncio.Lock) -> None:
-        """`turns` as in RecordedChanges."""
+        """`turns` as in GuardedChanges."""
         self._pool, self._partition, self._fence, self._at = pool, partition, fence, reconcile_at
         self._turns = turns
 

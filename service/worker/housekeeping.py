@@ -1,4 +1,5 @@
-"""Housekeeping in Postgres: create partitions for the next months' facts, delete expired rows, refresh statistics."""
+"""Housekeeping in Postgres: create partitions for the next months' facts, delete expired rows, refresh statistics.
+process.py runs it in each worker. A table whose rows expire needs its `prune` here."""
 
 import asyncio
 

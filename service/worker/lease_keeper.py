@@ -1,4 +1,6 @@
-"""This worker's leases: renewed together, and spread evenly over the living workers."""
+"""This worker's leases: renewed together, and spread evenly over the living workers. process.py runs a LeaseKeeper;
+partition_worker.py and its tasks wait for events of a Lease. All workers must compute the same shares, also those of
+another version: `share_out` and `choose_handover` may not depend on anything but the rows."""
 
 import asyncio
 import time

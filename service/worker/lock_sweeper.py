@@ -1,4 +1,4 @@
-"""Remove expired locks of coupons that no request has touched since."""
+"""Remove expired locks of coupons that no request has touched since. partition_worker.py runs it."""
 
 import asyncio
 

@@ -1,4 +1,5 @@
-"""The worker's metrics."""
+"""The worker's metrics. partition_worker.py, comparison_runner.py, task_supervisor.py and sender.py set them;
+process.py serves them. Alerts and dashboards use the names and labels."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,5 @@
-"""The partitions that this worker records, for the console's history."""
+"""The partitions that this worker records, for the console's history. partition_worker.py adds and removes them;
+process.py samples their backlog."""
 
 from service.record.samples import Backlog
 from service.worker.write_behind import Flusher

@@ -1,4 +1,5 @@
-"""Forget orders after a workspace's `orderDays` (docs/decisions/0050-forgotten-orders.md)."""
+"""Forget orders after a workspace's `orderDays` (docs/decisions/0050-forgotten-orders.md). partition_worker.py runs it.
+Its two times, in Postgres and in Redis, tell a next worker where to continue: each is stored after its step."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from service.record.facts import forgotten_orders as record
 from service.record.facts.forgotten_orders import Memory, PastGift, PastPlace, Period
 from service.record.pool import wait_out_outage
 from service.worker.moving.book_moves import order_field, removals_of_places
-from service.worker.opening.recorded_changes import Cannot, Field, NotYet, RecordedChanges, Seen
+from service.worker.moving.guarded_changes import Field, FieldValues, GuardedChanges, NotYet, RedisDiffers
 
 IDLE_S, BUSY_S, PAUSE_S = 3600.0, 10.0, 1.0
 """Pauses: when all is done; while another task or a comparison has the turn; and to let it take the turn."""
@@ -46,9 +47,9 @@ class OrderForgetter:
     def __init__(
         self, pool: asyncpg.Pool, looker: Looker, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
     ) -> None:
-        """The locks are those of RecordedChanges."""
+        """The locks are those of GuardedChanges."""
         self._pool, self._fence, self._looker, self._partition = pool, fence, looker, looker.partition
-        self._changes = RecordedChanges(pool, looker, fence, erasing, turns)
+        self._changes = GuardedChanges(pool, looker, fence, erasing, turns)
 
     async def run(self) -> None:
         await self._looker.start()
@@ -57,7 +58,7 @@ class OrderForgetter:
             try:
                 with wait_out_outage(log):
                     pause_s = await self.forget_some()
-            except (NotYet, Cannot) as reason:
+            except (NotYet, RedisDiffers) as reason:
                 log.info("forgetting_waits", partition=self._partition, reason=str(reason))
             await asyncio.sleep(pause_s)
 
@@ -106,12 +107,12 @@ class OrderForgetter:
     async def _forget_in_redis(self, period: Period) -> None:
         orders, place, gift = 0, None, None
         while places := await self._places(period, place):
-            await self._changes.repeat(lambda places=places: self._remove_places(places))
+            await self._changes.retry_on_change(lambda places=places: self._remove_places(places))
             orders, place = orders + len(places), places[-1]
         while gifts := await record.page_gifts(self._pool, self._partition, period, gift, ORDERS_A_RUN):
-            await self._changes.repeat(lambda gifts=gifts: self._remove_gifts(gifts))
+            await self._changes.retry_on_change(lambda gifts=gifts: self._remove_gifts(gifts))
             orders, gift = orders + len(gifts), gifts[-1]
-        await self._changes.repeat(lambda: self._store_time(period))
+        await self._changes.retry_on_change(lambda: self._store_time(period))
         if orders:
             log.info("orders_forgotten", partition=self._partition, until_ms=period.to_ms, orders=orders)
 
@@ -162,7 +163,7 @@ def _end_of_next_hour(memory: Memory) -> int | None:
     return end if end <= memory.now_ms - memory.days * DAY_MS else None
 
 
-def _removals_of_gifts(fields: Mapping[Field, tuple[str, str]], seen: Seen) -> list[Write]:
+def _removals_of_gifts(fields: Mapping[Field, tuple[str, str]], seen: FieldValues) -> list[Write]:
     """The removal of the orders' entries that have these codes, assigned at these times."""
     writes: list[Write] = []
     for field, gift in fields.items():

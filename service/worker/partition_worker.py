@@ -1,4 +1,5 @@
-"""A worker's work on one partition: to open it, and to record its events in Postgres."""
+"""A worker's work on one partition: to open it, and to record its events in Postgres. process.py runs one for each
+partition. Names of tasks are in metrics, alarms and the query `renew_leases`."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""The worker process: opens the partitions whose leases it gets, and records their events in Postgres."""
+"""The worker process: opens the partitions whose leases it gets, and records their events in Postgres. `scrip worker`
+(process_commands.py) calls `run`."""
 
 import asyncio
 import gc

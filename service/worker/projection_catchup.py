@@ -1,4 +1,5 @@
-"""Project configuration whose writer died before it projected it."""
+"""Project configuration whose writer died before it projected it. partition_worker.py runs it. Tasks of the worker that
+write to Redis use `runner_of` and `projector_of`."""
 
 import asyncio
 import time

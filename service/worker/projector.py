@@ -1,4 +1,6 @@
-"""Write configuration into Redis for a worker. A row that can't be written is skipped with an alarm."""
+"""Write configuration into Redis for a worker. A row that can't be written is skipped with an alarm. restorer.py,
+projection_catchup.py and jobs (bulk/) call this. The version is written after its rows, as it says that Redis has
+them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,5 @@
-"""Do what operators order for quarantined events."""
+"""Do what operators order for quarantined events. partition_worker.py runs it. Orders come from quarantine_commands.py
+and quarantine.py. Events are marked as resolved and the comparison is ordered in one transaction."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
-"""Which scripts Redis gets: an epoch's own, which others may share, and those of other versions that run."""
+"""Which scripts Redis gets: an epoch's own, which others may share, and those of other versions that run.
+partition_opening.py, partition_worker.py and process.py call LoadedScripts; `scrip migrate` and `scrip run` call
+`migrate_version`. Other versions fill the stored templates, so BLANKS must stay."""
 
 import asyncio
 import contextlib

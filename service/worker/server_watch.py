@@ -1,4 +1,5 @@
-"""The connections to Redis that a worker's partitions share, one to each server, and the checks that they share."""
+"""The connections to Redis that a worker's partitions share, one to each server, and the checks that they share.
+partition_worker.py calls this."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Restart the worker's background tasks that fail, and publish their failures."""
+"""Restart the worker's background tasks that fail, and publish their failures. process.py and partition_worker.py run
+tasks under it. Reasons are stored and logged: they must not quote a code."""
 
 import asyncio
 import contextlib

@@ -1,5 +1,5 @@
 """Delete users, as a task of partition_worker.py: replace the user by a pseudonym in Redis, then in Postgres
-(docs/decisions/0010)."""
+(docs/decisions/0010). users.py orders it. A crash may come after any step, so their order must stay."""
 
 import asyncio
 import time
@@ -21,6 +21,7 @@ from service.record.facts.user_deletion import Erasure
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
+from service.worker.moving.guarded_changes import NotYet
 from service.worker.projection_catchup import projector_of, runner_of
 
 USERS_AT_ONCE = 100
@@ -29,10 +30,6 @@ WAIT_S = 10.0
 POLL_S = 0.02
 
 log = structlog.get_logger()
-
-
-class NotYet(Exception):
-    """Earlier events are not recorded yet, or earlier changes not projected. Retry."""
 
 
 class Eraser:

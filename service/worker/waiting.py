@@ -1,4 +1,4 @@
-"""Waiting for events of a worker's process."""
+"""Waiting for events of a worker's process: partition_worker.py, write_behind.py and opening_turns.py call this."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Move the outbox into Postgres."""
+"""Move the outbox into Postgres. partition_worker.py runs a Flusher, and partition_opening.py drains with it. The
+digest of the last entry is stored: the anchor must stay in the outbox byte for byte, and no number may be missing."""
 
 import asyncio
 import math

@@ -13,8 +13,8 @@ from service.hot.inspection import Item, Seen
 from service.reconcile import examination, quarantine_exclusions
 from service.reconcile.counter_differences import Books, Configuration, Keys
 from service.reconcile.coupon_differences import Coupons
-from service.reconcile.examination import LATER, TRIES, Examiner, NotRecorded
-from service.reconcile.use_differences import Field, Uses
+from service.reconcile.examination import TRIES, UNDECIDABLE_NOW, Examiner, NotRecorded
+from service.reconcile.use_differences import UseField, Uses
 from service.reconcile.user_differences import RecordedUser, Users
 from tests.redemptions import redeemed_text
 
@@ -22,7 +22,7 @@ AT = EventId(1, 9)
 SEEN = Seen(AT, 5, 5, [])
 OFF = Difference(("uses",), "code …", [Write("s", "key", "", "1", "2")])
 UNLOCKED = " - - - - - -"
-GIFT = Field("g", 1, "A-1", code="CODE-1")
+GIFT = UseField("g", 1, "A-1", code="CODE-1")
 SEVERAL = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)
 HERE = SimpleNamespace(workspace=1, partition=0, looker=None, pool=None, is_quarantined=lambda *_: False)
@@ -112,7 +112,7 @@ UNSAFE = OFF._replace(unsafe="it is locked")
         ([OFF, OFF], {}, ({"uses": 1}, {"uses": 1}, ["found"], 0)),
         ([OFF, None], {}, ({}, {}, [], 0)),
         ([OFF, OTHER, OTHER], {}, ({"assignee": 1}, {"assignee": 1}, ["found"], 0)),
-        ([OFF, LATER, None], {}, ({}, {}, [], 0)),
+        ([OFF, UNDECIDABLE_NOW, None], {}, ({}, {}, [], 0)),
         ([OFF, OFF, OFF, OFF], {"erasing": [True, True]}, ({"uses": 1}, {"uses": 1}, ["found"], 0)),
         ([OFF, OFF], {"repair": True, "as_seen": [True]}, ({"uses": 1}, {}, ["mended"], 1)),
         ([OFF, OFF, OFF], {"repair": True, "as_seen": [False, True]}, ({"uses": 1}, {}, ["mended"], 2)),
@@ -131,7 +131,7 @@ async def test_differences(
 
 async def test_a_thing_that_never_settles(examined: Callable[..., Any]) -> None:
     """A thing whose configuration is still on its way after the last look is counted as unsettled."""
-    examiner, _, _ = await examined(*[LATER] * TRIES)
+    examiner, _, _ = await examined(*[UNDECIDABLE_NOW] * TRIES)
     assert (examiner.differing, examiner.unsettled) == ({}, 1)
 
 
@@ -212,8 +212,8 @@ def test_coupons() -> None:
     assert _coupon(None, "3", None, {}).classes == ("code_surplus",)
     assert _coupon(None, None, None, {"2-8": "1000"}).classes == ("code_surplus",)
     assert _coupon(SEVERAL, None, None, {}).classes == ("code_missing",)
-    assert _coupon(SEVERAL._replace(version=6), None, None, {}) == LATER
-    assert _coupon(SEVERAL._replace(version=5), None, None, {}) != LATER
+    assert _coupon(SEVERAL._replace(version=6), None, None, {}) == UNDECIDABLE_NOW
+    assert _coupon(SEVERAL._replace(version=5), None, None, {}) != UNDECIDABLE_NOW
     assert _coupon(SEVERAL, None, None, {}, locks=1).unsafe == "it is locked"
     assert _coupon(SEVERAL, None, None, {}).unsafe == ""
 
@@ -239,22 +239,22 @@ def test_users() -> None:
     assert judged(["a1", "2"], a1="2", cap="5 3").classes == ("user_cap",)
     assert judged([], a1="2", cap="5 3").classes == ("user_counts", "user_cap")
     assert users.find_difference("ann", {}, SEEN, [["a1", "1"]]).classes == ("user_counts",)  # type: ignore[union-attr]
-    assert users.find_difference("ann", {"ann": RecordedUser({"cap": "6 3"}, 6)}, SEEN, [[]]) == LATER
+    assert users.find_difference("ann", {"ann": RecordedUser({"cap": "6 3"}, 6)}, SEEN, [[]]) == UNDECIDABLE_NOW
 
 
 @pytest.mark.parametrize(
     ("field", "recorded", "values", "classes"),
     [
-        (Field("o", 1, "A-1"), "2-9", ["2-9"], None),
-        (Field("o", 1, "A-1"), "2-9", [None], ("orders",)),
-        (Field("o", 1, "A-1", "2-9"), "2-9", ["2-8"], ("orders",)),
-        (Field("o", 1, "A-1"), None, [""], None),
-        (Field("o", 1, "A-1"), None, ["2-9"], ("orders",)),
-        (Field("o", 1, "3/ann"), "1", ["2"], ("user_counts",)),
-        (Field("o", 1, "3/ann"), None, ["0 0"], None),
-        (Field("g", 1, "A-1"), "CODE-1 7 ann 1000", [None], ("gifts",)),
+        (UseField("o", 1, "A-1"), "2-9", ["2-9"], None),
+        (UseField("o", 1, "A-1"), "2-9", [None], ("orders",)),
+        (UseField("o", 1, "A-1", "2-9"), "2-9", ["2-8"], ("orders",)),
+        (UseField("o", 1, "A-1"), None, [""], None),
+        (UseField("o", 1, "A-1"), None, ["2-9"], ("orders",)),
+        (UseField("o", 1, "3/ann"), "1", ["2"], ("user_counts",)),
+        (UseField("o", 1, "3/ann"), None, ["0 0"], None),
+        (UseField("g", 1, "A-1"), "CODE-1 7 ann 1000", [None], ("gifts",)),
         (
-            Field("g", 1, "A-1", code="CODE-1"),
+            UseField("g", 1, "A-1", code="CODE-1"),
             None,
             ["CODE-1 7 ann 1000", f"0 ann 1000 0 - - - -{UNLOCKED}"],
             ("gifts",),
@@ -263,7 +263,7 @@ def test_users() -> None:
         (GIFT, None, ["CODE-1 7 ann 1000", None], None),
     ],
 )
-def test_orders_users_uses_and_gifts(field: Field, recorded: str | None, values: list[Any], classes: Any) -> None:
+def test_orders_users_uses_and_gifts(field: UseField, recorded: str | None, values: list[Any], classes: Any) -> None:
     """An order without standing redemptions and a gift whose coupon has another user are no difference."""
     states = {} if recorded is None else {field._replace(recorded="", code=""): recorded}
     difference = Uses(cast("Any", HERE), None).find_difference(field, states, SEEN, values)
@@ -281,9 +281,9 @@ def test_books_count_what_they_are_off() -> None:
         ("n", "codes", "2"),
         ("n", "assigned", "-1"),
     ]
-    assert books.find_difference(7, ({}, 6), SEEN, values) == LATER
-    assert books.find_difference(7, ({}, 5), SEEN._replace(config=4), values) == LATER
-    assert books.find_difference(7, ({}, 5), SEEN._replace(newest=6), values) == LATER
+    assert books.find_difference(7, ({}, 6), SEEN, values) == UNDECIDABLE_NOW
+    assert books.find_difference(7, ({}, 5), SEEN._replace(config=4), values) == UNDECIDABLE_NOW
+    assert books.find_difference(7, ({}, 5), SEEN._replace(newest=6), values) == UNDECIDABLE_NOW
 
 
 def test_blocked_codes_are_no_difference() -> None:
@@ -300,7 +300,7 @@ def test_settings_and_keys() -> None:
     configuration, kept = Configuration(cast("Any", HERE)), Keys(cast("Any", HERE))
     assert configuration.find_difference(7, {7: (5, "a b")}, SEEN, ["5 a b"]) is None
     assert cast("Any", configuration.find_difference(7, {7: (5, "a b")}, SEEN, ["5 a c"])).classes == ("configuration",)
-    assert configuration.find_difference(7, {7: (6, "a b")}, SEEN, ["5 a c"]) == LATER
+    assert configuration.find_difference(7, {7: (6, "a b")}, SEEN, ["5 a c"]) == UNDECIDABLE_NOW
     assert kept.find_difference("key", {}, SEEN, ["x 0 @1-1"]) is None
     assert kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, ["x 0 @1-1"]) is None
     difference = cast("Any", kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, [None]))

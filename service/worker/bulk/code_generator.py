@@ -1,4 +1,5 @@
-"""Generate codes: a job that another worker can continue."""
+"""Generate codes: a job that another worker can continue. partition_worker.py runs it. Postgres commits a version
+before Redis gets its codes."""
 
 from functools import partial
 from time import monotonic

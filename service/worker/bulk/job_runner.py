@@ -1,4 +1,5 @@
-"""Work on a partition's jobs of one kind, each for a turn: the base of Generator and CodeChanger."""
+"""Work on a partition's jobs of one kind, each for a turn: the base of Generator and CodeChanger. `kind` is stored with
+the job; `task` is a name that the query `renew_leases` returns, and that alarms and metrics show."""
 
 import time
 from abc import ABC, abstractmethod

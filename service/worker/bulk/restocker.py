@@ -1,4 +1,5 @@
-"""Keep the number of free codes that a book's `keepFree` sets."""
+"""Keep the number of free codes that a book's `keepFree` sets. partition_worker.py runs it; code_generator.py makes the
+codes."""
 
 import asyncio
 import time

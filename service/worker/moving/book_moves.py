@@ -1,7 +1,6 @@
 """Compute the writes that remove a book's codes and redemptions from Redis, or put them back (docs/decisions/0048).
-
-book_retirer.py calls this, and order_forgetter.py for orders' places. Without side effects.
-"""
+book_retirer.py calls this, and order_forgetter.py for orders' places. Without side effects. What is put back must
+equal, byte for byte, what the scripts write."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -14,7 +13,7 @@ from service.formats.event_id import EventId
 from service.formats.order_entries import merge_places, without_events
 from service.record.config.retirements import PastUse
 from service.record.partitions.comparisons import Use
-from service.worker.opening.recorded_changes import Cannot, Field, Seen
+from service.worker.moving.guarded_changes import Field, FieldValues, RedisDiffers
 
 SETS = "uapox"
 """The sets of a book's locked codes, and of its free codes with an expiry."""
@@ -51,32 +50,32 @@ class Codes:
     def fields(self) -> list[Field]:
         return [*self.values, *self.shares]
 
-    def removals(self, seen: Seen) -> list[Write]:
-        """Raises Cannot if Redis has less than is to be removed."""
+    def removals(self, seen: FieldValues) -> list[Write]:
+        """Raises RedisDiffers if Redis has less than is to be removed."""
         writes = [field.change(seen[field], None) for field in self.values if seen[field] is not None]
         for field, share in self.shares.items():
             left = int(seen[field] or 0) - share
             if left < 0:
-                raise Cannot("a count is too low")
+                raise RedisDiffers("a count is too low")
             writes.append(field.change(seen[field], str(left) if left else None))
         return writes
 
-    def additions(self, seen: Seen) -> list[Write]:
+    def additions(self, seen: FieldValues) -> list[Write]:
         writes = [field.change(seen[field], value) for field, value in self.values.items()]
         shares = self.shares.items()
         return [*writes, *(field.change(seen[field], str(int(seen[field] or 0) + share)) for field, share in shares)]
 
 
-def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: Seen) -> list[Write]:
-    """The removal of what Redis stores of these codes alone. Raises Cannot unless that is what Postgres records."""
+def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: FieldValues) -> list[Write]:
+    """The removal of what Redis stores of these codes alone. Raises RedisDiffers unless Postgres records the same."""
     first, writes = list[Write](), list[Write]()
     for code in codes:
         entry, record, locks = own_fields(w, code.code)
         stored, text = seen[entry], seen[record]
         if is_locked(text) or seen[locks] not in (None, "0"):
-            raise Cannot("a code is locked")
+            raise RedisDiffers("a code is locked")
         if stored is None or unlike(code, stored, text, locked=False):
-            raise Cannot("a code differs from the record; run scrip reconcile")
+            raise RedisDiffers("a code differs from the record; run scrip reconcile")
         writes += [entry.change(stored, None), *([record.change(text, None)] if text is not None else [])]
         if code.max != 1 and code.stand:
             first.append(Write("t", key_names.standing(w, code.code), "", "zset", None))
@@ -108,11 +107,11 @@ class Uses:
         self.users = sorted({use.user for use in uses})
         self.fields = [*self._orders, *self._counts]
 
-    def removals(self, seen: Seen) -> list[Write]:
+    def removals(self, seen: FieldValues) -> list[Write]:
         counts = [field.change(seen[field], None) for field in self._counts if seen[field] is not None]
         return removals_of_places(self._orders, self._events, seen) + counts
 
-    def additions(self, w: str, recorded: Sequence[Use], seen: Seen) -> list[Write]:
+    def additions(self, w: str, recorded: Sequence[Use], seen: FieldValues) -> list[Write]:
         """`recorded`: what Postgres expects of the users, and of the orders by these redemptions."""
         writes: list[Write] = []
         for use in recorded:
@@ -133,7 +132,7 @@ def order_field(w: str, order: str) -> Field:
     return _in_bucket(w, encode_field(order))
 
 
-def removals_of_places(orders: Iterable[Field], events: Collection[EventId], seen: Seen) -> list[Write]:
+def removals_of_places(orders: Iterable[Field], events: Collection[EventId], seen: FieldValues) -> list[Write]:
     """The removal of the places that these redemptions have in orders."""
     left = {field: without_events(seen[field] or "", events) for field in orders}
     return [field.change(seen[field], to) for field, to in left.items() if seen[field] != to]

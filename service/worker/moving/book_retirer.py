@@ -1,4 +1,6 @@
-"""Move books out of Redis that ended long ago, and back (docs/decisions/0048)."""
+"""Move books out of Redis that ended long ago, and back (docs/decisions/0048). partition_worker.py runs it. A crash may
+come after any write, so the order of the steps must stay: places leave Postgres before Redis and return to it first,
+and the step's number is in Redis before Postgres. An opening rebuilds a Redis whose number does not fit."""
 
 import asyncio
 import contextlib
@@ -27,7 +29,7 @@ from service.worker.moving.book_moves import (
     removals_of_codes,
     standing_score,
 )
-from service.worker.opening.recorded_changes import Cannot, Field, NotYet, RecordedChanges
+from service.worker.moving.guarded_changes import Field, GuardedChanges, NotYet, RedisDiffers
 
 ENDED_POLL_S = 600.0
 """Books that are to return, or that a worker left half-way, are noticed at once."""
@@ -50,7 +52,8 @@ class BookRetirer:
     2. Code by code, read what Redis has, wait until it is recorded, compare it with Postgres, and remove it in one
        script if it is still the same.
     3. Remove the redemptions' places in orders, first in Postgres, and their users' counts.
-    4. Remove the book's sets and its pool, and count the step. Store its counters in Postgres, and `retired`.
+    4. Remove the book's sets and its pool, and write the step's number in Redis. Then store the number, the book's
+       counters and `retired` in Postgres.
 
     Back, if its `retirement` is `returning` (its end was moved, or a code must change): put back the counts and places,
     then the codes. Trade in a code is possible as soon as it is there.
@@ -61,10 +64,10 @@ class BookRetirer:
     def __init__(
         self, pool: asyncpg.Pool, looker: Looker, fence: int, days: int, erasing: asyncio.Lock, turns: asyncio.Lock
     ) -> None:
-        """`days` 0: no book leaves. The locks are those of RecordedChanges."""
+        """`days` 0: no book leaves. The locks are those of GuardedChanges."""
         self._pool, self._fence, self._days = pool, fence, days
         self._looker, self._partition = looker, looker.partition
-        self._changes = RecordedChanges(pool, looker, fence, erasing, turns)
+        self._changes = GuardedChanges(pool, looker, fence, erasing, turns)
 
     async def run(self, lease: Lease) -> None:
         await self._looker.start()
@@ -92,7 +95,7 @@ class BookRetirer:
             try:
                 await (self._retire(moved) if moved.retirement == "leaving" else self._return(moved))
                 log.info("book_moved", retirement=moved.retirement, **about)
-            except Cannot as reason:
+            except RedisDiffers as reason:
                 log.warning("book_not_retired", reason=str(reason), **about)
                 await retirements.order_return(self._pool, moved.workspace, moved.book)
                 return False
@@ -102,17 +105,17 @@ class BookRetirer:
         w = self._prefix(moved)
         await self._wait_for_projection()
         mark = Field("s", key_names.has_retired(w))
-        await self._changes.repeat(lambda: self._changes.write(mark, "1"))
+        await self._changes.retry_on_change(lambda: self._changes.write(mark, "1"))
         async for codes in self._pages_of_codes(moved):
             await self._check_leaving(moved)
             if await retirements.has_gifts(self._pool, moved.workspace, codes):
-                raise Cannot("a code is an order's gift")
-            await self._changes.repeat(lambda codes=codes: self._remove_codes(moved, codes))
+                raise RedisDiffers("a code is an order's gift")
+            await self._changes.retry_on_change(lambda codes=codes: self._remove_codes(moved, codes))
         async for uses in self._pages_of_uses(moved):
             await self._check_leaving(moved)
             await retirements.forget_orders(self._pool, self._partition, self._fence, moved, uses)
-            await self._changes.repeat(lambda uses=uses: self._remove_uses(moved, uses))
-        step, counts = await self._changes.repeat(lambda: self._drop_book(moved))
+            await self._changes.retry_on_change(lambda uses=uses: self._remove_uses(moved, uses))
+        step, counts = await self._changes.retry_on_change(lambda: self._drop_book(moved))
         await retirements.finish_retirement(self._pool, self._partition, self._fence, step, moved, counts)
 
     async def _check_leaving(self, moved: MovingBook) -> None:
@@ -124,11 +127,11 @@ class BookRetirer:
         await self._changes.wait_until_recorded((await self._looker.look([])).at)
         async for uses in self._pages_of_uses(moved):
             await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
-            await self._changes.repeat(lambda uses=uses: self._add_uses(moved, uses))
+            await self._changes.retry_on_change(lambda uses=uses: self._add_uses(moved, uses))
         async for codes in self._pages_of_codes(moved):
-            await self._changes.repeat(lambda codes=codes: self._add_codes(moved, codes))
+            await self._changes.retry_on_change(lambda codes=codes: self._add_codes(moved, codes))
         step = (await retirements.read_step(self._pool, self._partition))[0] + 1
-        await self._changes.repeat(
+        await self._changes.retry_on_change(
             lambda: self._changes.write(Field("s", key_names.retired(self._partition)), str(step))
         )
         await retirements.finish_return(self._pool, self._partition, self._fence, step, moved)
@@ -182,7 +185,8 @@ class BookRetirer:
         await self._changes.repair(some.additions(w, recorded, seen))
 
     async def _drop_book(self, moved: MovingBook) -> tuple[int, dict[str, str]]:
-        """Remove the sets of a book without codes, and count the step; return the step and the book's counters."""
+        """Remove the sets of a book without codes, and write the step's number; return the number and the book's
+        counters."""
         w, book = self._prefix(moved), moved.book
         keys = {key_names.set_of_codes(w, book, one): "zset" for one in SETS}
         keys |= {key_names.locks_of_book(w, book): "zset", key_names.pool(w, book): "hash"}

@@ -1,4 +1,6 @@
-"""Move workspaces to other partitions while requests go on (docs/decisions/0055)."""
+"""Move workspaces to other partitions while requests go on (docs/decisions/0055). partition_worker.py of the source
+runs it, when `scrip move` (cli/moving.py) has ordered a move. Each step relies on those before it; only the commit of
+step 5 decides where the workspace is."""
 
 import asyncio
 import contextlib
@@ -31,8 +33,8 @@ from service.record.partitions.partition_rows import Partition, read_partition
 from service.record.partitions.standby_rows import read_flushed
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
+from service.worker.moving.guarded_changes import GuardedChanges
 from service.worker.moving.key_copier import KeyCopier
-from service.worker.opening.recorded_changes import RecordedChanges
 from service.worker.projection_catchup import projector_of
 from service.worker.task_supervisor import reason_of
 
@@ -109,7 +111,7 @@ class WorkspaceMover:
         self._erasing, self._moving, self._standbys = erasing, moving, standbys
         self._partition = server.partition
         self._projector = projector_of(server, scripts)
-        self._changes = RecordedChanges(pool, Looker.of(server, scripts), fence, erasing, turns)
+        self._changes = GuardedChanges(pool, Looker.of(server, scripts), fence, erasing, turns)
         self._log = log.bind(source=server.partition)
         self._stage, self._has_erasing = "", False
 

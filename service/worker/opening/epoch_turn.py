@@ -1,4 +1,5 @@
-"""Begin a new epoch in an open partition, without closing it (docs/decisions/0055)."""
+"""Begin a new epoch in an open partition, without closing it (docs/decisions/0055). partition_worker.py calls this.
+Redis begins the epoch before Postgres knows it."""
 
 import contextlib
 

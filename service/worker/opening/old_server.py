@@ -1,7 +1,5 @@
-"""Whether the server of the last open epoch may still answer: an opening asks, and waits (docs/decisions/0047).
-
-While an epoch is open, partition_worker.py asks whether it still fits its server.
-"""
+"""Whether the server of the last open epoch may still answer: an opening (partition_opening.py) asks, and waits
+(docs/decisions/0047). While an epoch is open, partition_worker.py asks whether it still fits its server."""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""Whether Postgres is older than Redis: restored, or promoted too early (docs/decisions/0074)."""
+"""Whether Postgres is older than Redis: restored, or promoted too early (docs/decisions/0074). partition_opening.py,
+partition_worker.py, projection_catchup.py and `scrip recover` (recover.py) call this. Redis is read before Postgres:
+otherwise what is written in between would look lost. Changes nothing."""
 
 from typing import NamedTuple
 
@@ -91,7 +93,7 @@ class _OutboxEnd:
         self._server, self._pool, self._row = server, pool, row
 
     async def add_events(self, surplus: Surplus, epoch: int) -> Surplus:
-        """Add what Postgres lacks and the outbox, too. `epoch` is Redis's newest."""
+        """Return the surplus with the events that neither Postgres nor the outbox has. `epoch` is Redis's newest."""
         has_anchor = await self._has_anchor()
         first = [] if has_anchor else await self._entries("-", MAX_COMPARED)
         has_facts = any(fields.get("d", "")[:1] in ("A", "U", "R", "B") for _, fields in first)

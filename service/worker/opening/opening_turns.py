@@ -1,4 +1,5 @@
-"""The turns of a worker's openings."""
+"""The turns of a worker's openings: partition_worker.py opens its partition through this. Each partition is closed at
+once, and few are restored at a time."""
 
 import asyncio
 

@@ -1,4 +1,6 @@
-"""Open a partition: make an unverified Redis hold everything that Postgres holds."""
+"""Open a partition: make an unverified Redis hold everything that Postgres holds. opening_turns.py calls this for
+partition_worker.py. The order of the steps is what makes an opening safe (docs/architecture.md, Opening): change none
+without the tests in tests/faults. Reasons of rebuilds are stored and shown."""
 
 import asyncio
 import time

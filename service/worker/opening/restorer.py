@@ -1,4 +1,6 @@
-"""Write the record into a closed Redis: all of it, or what Redis lacks."""
+"""Write the record into a closed Redis: all of it, or what Redis lacks. partition_opening.py calls this, in an order
+that each method's docstring demands. Facts are applied in the order of their events. The mark's text is in Redis, and
+another worker continues from it."""
 
 import asyncio
 import time

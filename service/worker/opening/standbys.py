@@ -1,4 +1,4 @@
-"""How far the standbys of Postgres have the record: the outbox keeps what they lack."""
+"""How far the standbys of Postgres have the record: write_behind.py keeps in the outbox what they lack."""
 
 import time
 from collections import deque

@@ -1,4 +1,5 @@
-"""Recorded events that recovery can't apply again: quarantine them with an alarm, so that the partition opens."""
+"""Recorded events that recovery can't apply again: quarantine them with an alarm, so that the partition opens.
+restorer.py and partition_opening.py call this. Reasons are texts of lua/redo.lua, and stored."""
 
 from collections.abc import Sequence
 

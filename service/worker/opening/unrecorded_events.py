@@ -1,4 +1,5 @@
-"""The outbox's events that the record lacks."""
+"""The outbox's events that the record lacks. partition_opening.py quarantines them, surplus_survey.py examines them.
+Both streams are read once, in the order of events."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing

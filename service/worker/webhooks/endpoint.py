@@ -1,4 +1,5 @@
-"""A webhook as its sender sees it: queue, attempts and failures."""
+"""A webhook as its sender (sender.py) sees it: queue, attempts and failures. Receivers verify the three headers and the
+signature."""
 
 import asyncio
 import time

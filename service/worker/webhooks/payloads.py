@@ -1,4 +1,5 @@
-"""The bodies of webhook deliveries, read from the facts."""
+"""The bodies of webhook deliveries, read from the facts: sender.py sends them, and webhooks.py shows them. Receivers
+rely on all names; `Job` and redemptions are those of the API."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,5 @@
-"""Post to addresses that clients chose: only to public ones, within bounds, without redirects."""
+"""Post to addresses that clients chose: only to public ones, within bounds, without redirects. endpoint.py calls this.
+Merchants see the texts of errors, so they quote nothing of the receiver."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Send recorded events to webhooks, as a task of partition_worker.py (docs/decisions/0026-webhooks.md)."""
+"""Send recorded events to webhooks, as a task of partition_worker.py (docs/decisions/0026-webhooks.md). A delivery's
+state, pause and error are stored, and shown by the API."""
 
 import asyncio
 import contextlib

@@ -25,9 +25,10 @@ from service.record.lock_history import LockNote, add_lock_notes
 from service.record.partitions.partition_rows import read_partition
 from service.record.queries import query
 from service.worker import user_eraser, write_behind
+from service.worker.moving.guarded_changes import NotYet
 from service.worker.opening import restorer
 from service.worker.projection_catchup import projector_of
-from service.worker.user_eraser import Eraser, NotYet
+from service.worker.user_eraser import Eraser
 from service.worker.write_behind import Flusher
 from tests.integration.opening.opening_fixtures import Dying, Life, Place
 from tests.integration.recording.flush_fixtures import has_recorded

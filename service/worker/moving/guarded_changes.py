@@ -1,4 +1,6 @@
-"""Changes of an open Redis that follow from the record: each only if the values are still as they were read."""
+"""Changes of an open Redis that follow from the record: each only if the values are still as they were read.
+book_retirer.py, order_forgetter.py and workspace_mover.py call this. Letters of kinds are those of lua/look.lua and
+lua/repair.lua."""
 
 import asyncio
 import contextlib
@@ -22,12 +24,12 @@ TRIES = 20
 _T = TypeVar("_T")
 
 
-class Cannot(Exception):
+class RedisDiffers(Exception):
     """Redis holds something that must not be removed, or other than Postgres records."""
 
 
-class Changed(Exception):
-    """Values changed in Redis between reading and writing. The run is repeated."""
+class ValuesChanged(Exception):
+    """Values changed in Redis between reading and writing. Read and write again."""
 
 
 class NotYet(Exception):
@@ -49,12 +51,12 @@ class Field(NamedTuple):
         return Write(self.kind, self.key, self.member, seen, to)  # type: ignore[arg-type]
 
 
-Seen = dict[Field, str | None]
+FieldValues = dict[Field, str | None]
 
 
-class RecordedChanges:
-    """One task's changes of one partition. No comparison of this worker runs meanwhile, nor another such task. Other
-    comparisons end, without a result."""
+class GuardedChanges:
+    """The changes that one task of a worker makes to one partition. During its turn, no comparison and no other such
+    task of this worker runs. Comparisons of other processes end without a result."""
 
     def __init__(
         self, pool: asyncpg.Pool, looker: Looker, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
@@ -78,34 +80,34 @@ class RecordedChanges:
                 with contextlib.suppress(Exception):  # ComparisonRunner ends it then
                     await comparisons.end_turn(*about)
 
-    async def repeat(self, run: Callable[[], Awaitable[_T]]) -> _T:
+    async def retry_on_change(self, run: Callable[[], Awaitable[_T]]) -> _T:
         """Make a run, again if values changed meanwhile. Raises NotYet after TRIES."""
         for _ in range(TRIES):
             try:
                 async with self._erasing:
                     return await run()
-            except Changed:
+            except ValuesChanged:
                 await asyncio.sleep(RETRY_S)
         raise NotYet("values change too fast")
 
-    async def look(self, fields: Sequence[Field]) -> tuple[EventId, Seen]:
-        """The values of fields, and the last event before they were read. Raises Cannot."""
+    async def look(self, fields: Sequence[Field]) -> tuple[EventId, FieldValues]:
+        """The values of fields, and the last event before they were read. Raises RedisDiffers."""
         at, values = START, list[str | None]()
         for start in range(0, len(fields), ITEMS_A_LOOK):
             look = await self._looker.look([field.item for field in fields[start : start + ITEMS_A_LOOK]])
             if WRONG in look.values:
-                raise Cannot("a key has a wrong type")
+                raise RedisDiffers("a key has a wrong type")
             at = max(at, look.at)
             values += [None if value is None else str(value) for value in look.values]
         return at, dict(zip(fields, values, strict=True))
 
     async def repair(self, writes: Sequence[Write]) -> None:
-        """Raises Changed if a value is not as it was read."""
+        """Raises ValuesChanged if a value is not as it was read."""
         if writes and not await self._looker.repair(writes):
-            raise Changed
+            raise ValuesChanged
 
     async def write(self, field: Field, to: str) -> None:
-        """Set one value. Raises Changed."""
+        """Set one value. Raises ValuesChanged."""
         _, seen = await self.look([field])
         await self.repair([field.change(seen[field], to)])
 
