@@ -7,15 +7,13 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from loadtests.ledger import Entry
 from loadtests.linear import Operation, Step, TooLong, is_linearizable
-from loadtests.plan import Book
-from loadtests.rules import CLOCK_MS
+from loadtests.plan import LOCK_S, Book
 from loadtests.things import Coupon, Limit, step_coupon, step_limit
 
 
@@ -127,7 +125,8 @@ class Histories:
         if outcome == "ok":
             until_ms = entry.asked_ms
             if entry.succeeded and not self._locks_end:
-                until_ms = datetime.fromisoformat(entry.response["expiresAt"]).timestamp() * 1000 - CLOCK_MS
+                # Not `expiresAt`, which is a time of the service's clock.
+                until_ms += 1000 * (book.lock_s if (book := self._books.get(entry.book_id)) else LOCK_S)
             self.coupons[entry.code].append(Operation(until_ms, math.inf, "forget", (token,), certain=False))
 
     def _roll_back(self, entry: Entry, redemption: str, restore: bool, outcome: str, is_lost: bool) -> None:

@@ -31,6 +31,8 @@ TOTALS = ("total", "reserved", "left")
 DISCOUNT = {"type": "percentage", "value": 10}
 SPARE_CODES = BOOK_USES + 2
 """Codes of each book with a total that only the judge requests."""
+LOCK_S = 300
+"""A lock's life in all other books."""
 FOLDER, TOKEN = "SCRIP_LOAD_FOLDER", "SCRIP_LOAD_TOKEN"
 """Where locust finds, in its environment, the load's folder and the key."""
 _FILE = "plan.json"
@@ -50,6 +52,11 @@ class Book(msgspec.Struct, frozen=True, rename="camel"):
     def code(self, number: int) -> str:
         """One of its codes; numbers past the last begin anew."""
         return f"{self.stem}-{number % self.codes}"
+
+    @property
+    def lock_s(self) -> int:
+        """The life of its locks."""
+        return HOLD_S if self.kind in ("held", "left") else LOCK_S
 
     @property
     def spare(self) -> list[str]:
