@@ -2,7 +2,7 @@
 all responses.
 
 Wing and Gong's search, with Lowe's memory of what was tried: from each state, each operation that nothing unfinished
-precedes. An operation that changes nothing and fits is taken at once: to take it later explains no more."""
+precedes. A refusal, or a look, that fits is taken at once: to take it later explains no more."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -56,10 +56,10 @@ def is_linearizable(history: Sequence[Operation], start: Hashable, step: Step) -
             one = operations[place]
             if one.asked > first_answer or (then := step(state, one)) is None:
                 continue
-            if then == state and one.certain:
+            if then == state and one.certain and one.outcome != "ok":
                 following = [(done | 1 << place, then)]
                 break
-            if then != state:
+            if then != state or one.certain:
                 following.append((done | 1 << place, then))
         left += following
     return False

@@ -48,6 +48,14 @@ _MAYBE = Operation(0, math.inf, "redeem", ("r0", "eve", "-", ""), certain=False)
         (_then(_LOCK, _redeem("r1")), False),
         (_then(_LOCK, _redeem("r1", "coupon_locked")), True),
         (_then(_LOCK, _UNLOCK, _redeem("r1")), True),
+        (
+            [
+                _LOCK._replace(answered=2),
+                _UNLOCK._replace(asked=1, answered=3),
+                _redeem("r1")._replace(asked=4, answered=5),
+            ],
+            True,
+        ),
         (_then(_LOCK, _redeem("r1", user="bob", token="t1")), True),
         (_then(_LOCK, _UNLOCK, _redeem("r1", user="bob", token="t1")), False),
         (_then(_OFF, _redeem("r1")), False),
