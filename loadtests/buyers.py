@@ -1,13 +1,13 @@
 """Buyers and a merchant who fill a ledger. What they do is in visits.py."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
 from loadtests.ledger import Ledger, now_ms
 from loadtests.plan import SPARE_CODES, TOTALS, Book, Kind
-from loadtests.visits import Merchant, visit
+from loadtests.visits import Merchant, usual_mix, visit, weigh
 
 BUYERS = 8
 PATIENCE_S = 90.0
@@ -33,9 +33,10 @@ class Crowd:
         seconds: float = 3600.0,
         may_lose: bool = False,
         part: tuple[int, int] = (0, 1),
+        mix: Mapping[str, float] | None = None,
     ) -> None:
         """`pay_s` is the average time to pay. `part` is this process's number, and the number of processes. The books
-        with a limit are used one after another, within these seconds."""
+        with a limit are used one after another, within these seconds. `mix` has the share of each kind of buyer."""
         self.ledger, self.random, self.mark, self.pay_s, self.may_lose = ledger, ledger.random, mark, pay_s, may_lose
         self.books: dict[Kind, list[Book]] = {}
         for book in books:
@@ -47,6 +48,7 @@ class Crowd:
         """The code of each lock that isn't left, by token."""
         self._numbers = {book.book_id: count(*part) for book in books}
         self._began_ms, self._seconds = now_ms(), seconds
+        self.weights = weigh(mix or usual_mix())
 
     def next_code(self, book: Book) -> str:
         """An unused code; '' if there is none left. The last codes of a book with a total are for the judge."""

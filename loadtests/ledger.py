@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, NamedTuple, Self
 from uuid import uuid4
 
 import msgspec
@@ -20,11 +20,20 @@ ANSWER_S, PATIENCE_S = 30.0, 90.0
 """How long to wait for one response, and how long to repeat a request."""
 PAUSE_S, MAX_PAUSE_S = 0.05, 5.0
 CREATED = frozenset({201})
+CLOCKS = "clocks.json"
+"""In a load's folder: the clock of each worker's ledger."""
 _RECORDED = "Prefer: durability=recorded, wait=2\r\n"
 _CLAIMED = {"book", "upload", "make", "fill"}
 """Off the hot path a key whose outcome is unknown is claimed for a minute, so these are asked under another."""
 _DURABILITY = re.compile(rb'"durability": ?"\w+",?')
 _START_MS = (time.time() - time.monotonic()) * 1000
+
+
+class Clock(NamedTuple):
+    """How far a worker's clock is behind the master's, and how far that may be wrong."""
+
+    behind_ms: float
+    unsure_ms: float
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
@@ -138,14 +147,15 @@ class Ledger:
         api_key: str,
         folder: Path | None = None,
         *,
+        file: IO[bytes] | None = None,
         seed: int | None = None,
         recorded: float = 0.0,
         hasty: bool = False,
         keep: bool = True,
     ) -> None:
         """`recorded` is the share of requests that wait until they are recorded. If `hasty`, requests are repeated at
-        once, and TimeoutError is raised if one gets no response. Entries go into a file in the folder, if there is one,
-        and into `entries`, if `keep`."""
+        once, and TimeoutError is raised if one gets no response. Entries go into a file, which may be given or else is
+        in the folder, if there is one, and into `entries`, if `keep`."""
         self.random = random.Random(seed)
         self.entries: list[Entry] = []
         self.sent, self.succeeded, self.unwanted, self.in_flight = 0, 0, 0, 0
@@ -154,7 +164,7 @@ class Ledger:
         self.on_recorded: Callable[[Entry], Awaitable[None]] | None = None
         self._recorded, self._hasty, self._keep = recorded, hasty, keep
         self._barrages = [Barrage(url, api_key, 10.0 if hasty else ANSWER_S) for url in urls]
-        self._file: BinaryIO | None = (folder / f"ledger-{os.getpid()}.jsonl").open("ab") if folder else None
+        self._file = (folder / f"ledger-{os.getpid()}.jsonl").open("ab") if folder else file
 
     def __enter__(self) -> Self:
         return self
@@ -260,8 +270,16 @@ def now_ms() -> float:
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:
-    """Read all entries of a load. msgspec.DecodeError if a line is broken."""
+    """Read all entries of a load; workers' times become intervals of the master's clock. msgspec.DecodeError if a line
+    is broken."""
+    clocks = folder / CLOCKS
+    known = msgspec.json.decode(clocks.read_bytes(), type=dict[str, Clock]) if clocks.exists() else {}
     for path in sorted(folder.glob("ledger-*.jsonl")):
+        clock = known.get(path.name, Clock(0.0, 0.0))
         with path.open("rb") as lines:
             for line in lines:
-                yield msgspec.json.decode(line, type=Entry)
+                entry = msgspec.json.decode(line, type=Entry)
+                entry.asked_ms += clock.behind_ms - clock.unsure_ms
+                entry.sent_ms += clock.behind_ms - clock.unsure_ms
+                entry.answered_ms += clock.behind_ms + clock.unsure_ms
+                yield entry

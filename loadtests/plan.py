@@ -2,12 +2,13 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from loadtests.ground import UPLOAD_CODES, Ground, new_id
 from loadtests.ledger import Ledger
+from loadtests.wire import ERRORS, Ask, Barrage
 
 Shape = Literal["steady", "opening", "soak"]
 Kind = Literal[
@@ -33,9 +34,10 @@ SPARE_CODES = BOOK_USES + 2
 """Codes of each book with a total that only the judge requests."""
 LOCK_S = 300
 """A lock's life in all other books."""
-FOLDER, TOKEN = "SCRIP_LOAD_FOLDER", "SCRIP_LOAD_TOKEN"
-"""Where locust finds, in its environment, the load's folder and the key."""
+TOKEN = "SCRIP_LOAD_TOKEN"
+"""The variable of the environment that has the key."""
 _FILE = "plan.json"
+_SCOPES = "the scopes checkout, manage and operate"
 
 
 class Book(msgspec.Struct, frozen=True, rename="camel"):
@@ -64,26 +66,27 @@ class Book(msgspec.Struct, frozen=True, rename="camel"):
         return [self.code(-1 - number) for number in range(SPARE_CODES)] if self.kind in TOTALS else []
 
 
-class Plan(msgspec.Struct, frozen=True, rename="camel"):
+class Plan(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """One load. It ends after so many seconds or requests, whichever comes first."""
 
     shape: Shape
     url: str
-    users: int
-    rate: float
-    """Users who come each second."""
-    seconds: int
-    requests: int
-    pay_s: float
+    users: Annotated[int, msgspec.Meta(ge=1, le=20_000)]
+    seconds: Annotated[int, msgspec.Meta(ge=1, le=7 * 86_400)]
+    requests: Annotated[int, msgspec.Meta(ge=1, le=100_000_000)]
+    pay_s: Annotated[float, msgspec.Meta(ge=0, le=60)]
     """How long a buyer pays, on average; also how long one waits between two visits."""
-    processes: int
+    mix: dict[str, float]
+    """The share of each kind of buyer."""
+    max_p99_ms: float
+    """What fails the load if it is exceeded; 0 if nothing does."""
+    max_errors: float
+    """The percentage of requests that may be errors."""
     mark: str
     """What all ids of this load begin with."""
     books: tuple[Book, ...] = ()
-
-    def of(self, kind: Kind) -> list[Book]:
-        """Its books of a kind."""
-        return [book for book in self.books if book.kind == kind]
+    workers: tuple[str, ...] = ("",)
+    """Locust's names of the processes that have users."""
 
     def save(self, folder: Path) -> None:
         """Write it into a load's folder."""
@@ -93,6 +96,29 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
 def read_plan(folder: Path) -> Plan:
     """The plan of a load's folder. OSError or msgspec.ValidationError where there is none."""
     return msgspec.json.decode((folder / _FILE).read_bytes(), type=Plan)
+
+
+async def check_key(url: str, key: str) -> None:
+    """RuntimeError, with what to do, unless a Scrip is ready there and the key has the scopes of a load."""
+    lock = Ask("POST", f"/v1/coupons/lock/{new_id()}", {"userId": new_id()}, new_id())
+    asks = {"checkout": lock, "manage": Ask("GET", "/v1/books?limit=1"), "operate": Ask("GET", "/v1/ops/consistency")}
+    missing: list[str] = []
+    for scope, ask in asks.items():
+        try:
+            with Barrage(url, key) as barrage:
+                answer = await barrage.ask(ask)
+        except ERRORS as error:
+            raise RuntimeError(f"No answer from the service: {error or type(error).__name__}. Check its URL.") from None
+        if answer.status == 403:
+            missing.append(scope)
+        elif answer.status == 401:
+            raise RuntimeError(f"The service does not accept the key: set {TOKEN} to one with {_SCOPES}.")
+        elif answer.status != (404 if ask is lock else 200):
+            raise RuntimeError(f"{answer.status} to {ask.method} {ask.path}: is this the URL of a Scrip that is ready?")
+    if missing:
+        raise RuntimeError(
+            f"The key lacks the scope {' and the scope '.join(missing)}. A load needs a key with {_SCOPES}."
+        )
 
 
 async def make_books(ledger: Ledger, on: Ground, plan: Plan) -> Plan:

@@ -1,11 +1,10 @@
 """What a load shows while it runs: a line every few seconds."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Self
 
-from loadtests.figures import say
-from loadtests.plan import Plan
 from loadtests.tally import LedgerReader, Tally
 
 EVERY_S = 5
@@ -15,8 +14,8 @@ EVERY_S = 5
 class Progress:
     """Shows how far a load is, and the requests a second, percentiles and errors since the last line."""
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self._plan, self._reader = plan, LedgerReader(folder)
+    def __init__(self, seconds: int, folder: Path) -> None:
+        self._seconds, self._reader = seconds, LedgerReader(folder)
         self._shown_at = time.monotonic()
         self._began: float | None = None
         """When the first requests were answered: locust takes seconds to start."""
@@ -38,14 +37,14 @@ class Progress:
             self._began = self._shown_at
         if self._began is not None:
             self._total.add(new)
-            say(self.describe(new, now - self._shown_at, now - self._began))
+            print(self.describe(new, now - self._shown_at, now - self._began), file=sys.stderr, flush=True)
         self._shown_at = now
 
     def describe(self, new: Tally, took_s: float, elapsed_s: float) -> str:
         """The line: what is new in these seconds, and the errors so far."""
         errors = "; ".join(self._total.list_causes()) or "0"
         parts = [
-            f"{_clock(elapsed_s)} of {_clock(self._plan.seconds)}",
+            f"{_clock(elapsed_s)} of {_clock(self._seconds)}",
             f"{self._total.requests:,} requests",
             f"{new.requests / took_s:,.0f} a second",
             new.describe_latencies(),

@@ -73,10 +73,24 @@ class Tally:
         """Percentiles: `p50 4.1 ms  p95 12 ms  p99 40 ms  max 71 ms`; '' without any answer."""
         if not self._latencies_us:
             return ""
-        buckets = sorted(self._latencies_us.items())
-        histogram = Histogram(self._latencies_us.total(), buckets[-1][0], buckets)
+        histogram = self._histogram
         values = [(f"p{share:g}", histogram.at_us(share / 100)) for share in (50, 95, 99)]
         return "  ".join(f"{name} {describe_ms(us / 1000)}" for name, us in [*values, ("max", histogram.max)])
+
+    @property
+    def p99_ms(self) -> float:
+        """The p99; 0 without any answer."""
+        return self._histogram.at_us(0.99) / 1000
+
+    @property
+    def errors(self) -> float:
+        """Which percentage of the requests are errors."""
+        return 100 * self.causes.total() / max(1, self.requests)
+
+    @property
+    def _histogram(self) -> Histogram:
+        buckets = sorted(self._latencies_us.items())
+        return Histogram(self._latencies_us.total(), max(self._latencies_us, default=0), buckets)
 
     def list_causes(self) -> list[str]:
         """The errors, the most frequent first: `3 × 503 recovering`."""

@@ -1,7 +1,8 @@
 """What buyers do on a visit, what the merchant changes, and which responses are expected."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -104,8 +105,25 @@ VISITS: list[tuple[str, int, Doing]] = []
 
 async def visit(crowd: "Crowd") -> None:
     """Do one of VISITS."""
-    ((buyer, _, do),) = crowd.random.choices(VISITS, [weight for _, weight, _ in VISITS])
+    ((buyer, _, do),) = crowd.random.choices(VISITS, crowd.weights)
     await do(Visit(crowd, buyer))
+
+
+def usual_mix() -> dict[str, int]:
+    """How many of the visits are by each kind of buyer."""
+    mix: Counter[str] = Counter()
+    for buyer, weight, _ in VISITS:
+        mix[buyer] += weight
+    return mix
+
+
+def weigh(mix: Mapping[str, float]) -> list[float]:
+    """The weight of each of VISITS, if the kinds of buyers have these shares; others don't come. ValueError if that is
+    nobody, or a kind does not exist."""
+    usual = usual_mix()
+    if not mix.keys() <= usual.keys() or not sum(mix.values()) > 0 <= min(mix.values()):
+        raise ValueError(f"a mix is of {', '.join(usual)}, such as Buyer=9,Guesser=1")
+    return [weight * mix.get(buyer, 0) / usual[buyer] for buyer, weight, _ in VISITS]
 
 
 def visits(buyer: str, weight: int) -> Callable[[Doing], Doing]:

@@ -29,7 +29,7 @@ MODULES = {"bench": "loadtests.bench", "load": "loadtests.load", "mutants": "tes
 """The program to which a target of make passes ARGS; `faults` has one for each PART."""
 PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.scale", "tests.schemathesis.run"}
 """The programs of this tree that have options."""
-FOREIGN = {"--overrides"}
+FOREIGN = {"--html", "--overrides"}
 """Options of programs of others that a document names alone."""
 _block = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _any_block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)

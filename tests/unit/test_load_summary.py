@@ -7,7 +7,8 @@ import msgspec
 
 from loadtests.judge import Judgement
 from loadtests.ledger import Entry
-from loadtests.summary import Spent, describe
+from loadtests.plan import Plan
+from loadtests.summary import Spent, describe, list_failures
 from loadtests.tally import LedgerReader, Tally, describe_ms, read_tally, round_up
 
 
@@ -57,19 +58,39 @@ def test_a_ledger_is_read_while_it_grows(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_the_summary_ends_with_the_report(tmp_path: Path) -> None:
-    """The summary gives the reason of each unanswered request, then the result, and the report's address last."""
+_SIZE: dict[str, Any] = {"users": 1, "seconds": 1, "requests": 9, "pay_s": 1}
+_PLAN = Plan(shape="steady", url="http://x", mark="m", mix={}, max_p99_ms=0, max_errors=100, **_SIZE)
+_SPENT = Spent(3.0, 0.02, [])
+
+
+def test_the_summary_ends_with_the_result(tmp_path: Path) -> None:
+    """The summary gives the reason of each unanswered request, whose the judged requests were, and the result last."""
     unanswered = {("lock", "ConnectionResetError"): 2, ("redeem", "cut off"): 1}
     judgement = Judgement([], 12, 2.0, 3, unanswered, {"Buyer lock 201": 9}, 0, {})
     _write(tmp_path, _FAILED)
-    lines = describe(judgement, [], read_tally(tmp_path), tmp_path / "report.html", Spent(3.0, 0.02, 1))
+    lines = describe(judgement, [], read_tally(tmp_path), _PLAN, _SPENT)
     text = "\n".join(lines)
     assert "2 × lock: ConnectionResetError (the service or a proxy closed the connection)" in text
     assert "1 × redeem: cut off (by the end of the load, which is no error)" in text
     assert "450 requests per CPU-second" in text
-    assert text.index("Requests without an answer") < text.index("Everything is as it should be.")
-    assert lines[-1] == f"Report: file://{tmp_path}/report.html"
-    wrong = "\n".join(describe(judgement, ["a code over its limit"], Tally(), tmp_path, None))
-    assert "Wrong: a code over its limit" in wrong
-    assert "Everything" not in wrong
-    assert "CPU-second" not in wrong
+    assert "12 requests judged: 9 of users and 3 of the load itself" in text
+    assert lines[-1] == "  Everything is as it should be."
+    assert (
+        describe(judgement, ["a code over its limit"], Tally(), _PLAN, _SPENT)[-1] == "  Wrong: a code over its limit"
+    )
+
+
+def test_limits_of_latency_and_errors_fail_a_load(tmp_path: Path) -> None:
+    """A p99 or a share of errors above the plan's limit is wrong; at the limit it is not."""
+    judgement = Judgement([], 12, 2.0, 3, {}, {}, 0, {})
+    _write(tmp_path, _FAILED + b"".join(_line(took_ms=ms, status=201) for ms in range(1, 97)))
+    tally = read_tally(tmp_path)
+    for p99_ms, errors, wrong in (
+        (0, 100, []),
+        (96, 4, []),
+        (95, 4, ["the p99 is 96 ms, and at most 95 ms is allowed"]),
+        (0, 3, ["4 % of the requests are errors, and at most 3 % are allowed"]),
+    ):
+        plan = msgspec.structs.replace(_PLAN, max_p99_ms=p99_ms, max_errors=errors)
+        assert list_failures(judgement, plan, tally, _SPENT) == wrong
+    assert list_failures(judgement, _PLAN, tally, Spent(3.0, 0.02, ["api grew"])) == ["api grew"]

@@ -1,19 +1,25 @@
 """Loads by locust against a running service, and their verdict."""
 
 import csv
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
+import httpx
 import pytest
 
 from loadtests import load
-from loadtests.ledger import Ledger, read_entries
-from loadtests.plan import TOKEN, Plan
+from loadtests.ledger import read_entries
+from loadtests.own import ROOT
+from loadtests.plan import TOKEN
 from loadtests.visits import VISITS
+from tests.harness.servers import free_port
 from tests.service_fixture import Service
+from tests.waiting import PATIENCE_S, until
 
 KEPT = {"plan.json", "report.html", "locust.log", "judgement.txt", "memory.csv", "load_stats.csv", "load_failures.csv"}
 
@@ -65,41 +71,90 @@ def test_a_load_ends_after_its_requests(loaded: Loaded) -> None:
     assert len(list(folder.glob("ledger-*.jsonl"))) == 3
 
 
-def test_one_redemption_too_many_fails(loaded: Loaded, service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    """An invented answer in the ledger of a good load is reported, and the exit code is 1."""
-    code, folder = loaded("--users", "10", "--rate", "10", "--seconds", "3")
-    assert code == 0
-    assert load.main(["--judge", str(folder)]) == 0
-    used = next(one for one in read_entries(folder) if one.op == "redeem" and one.redemption and one.buyer == "Buyer")
-    planted = msgspec.structs.replace(used, response=used.response | {"redemptionId": "another"}, key="k", digest="d")
-    with Ledger([], "", folder) as ledger:
-        ledger.write(planted)
-    capsys.readouterr()
-    assert load.main(["--judge", str(folder), "--url", service.run.url]) == 1
-    output = capsys.readouterr().out
-    assert f"Wrong: response not recorded: 1 × redemption another {used.code}" in output
-    assert f"Wrong: a code over its limit: 1 × {used.code} 2 of 1" in output
+LOCUST = [sys.executable, "-m", "locust", "-f"]
+PLANTING = """
+from msgspec.structs import replace
+from loadtests.ledger import Ledger
+from loadtests.locustfile import Shopper
+
+def write(ledger, entry, write=Ledger.write):
+    write(ledger, entry)
+    if entry.op == "redeem" and entry.redemption and entry.buyer == "Buyer" and Ledger.write is not write:
+        Ledger.write = write
+        write(ledger, replace(entry, response=entry.response | {"redemptionId": "another"}, key="k", digest="d"))
+        raise RuntimeError("planted")
+
+Ledger.write = write
+"""
+"""A locustfile whose first buyer enters an answer that the service never gave, and then raises."""
 
 
-def test_a_visit_that_raises_fails(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
-    """A buyer's own mistake is no success: where a book is missing in the plan, the exit code is 1."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load, "prepare", _without_books)
-        code, folder = loaded("--users", "3", "--rate", "3", "--seconds", "3")
-    assert code == 1
-    assert "locust ended with 1" in capsys.readouterr().err
-    assert "KeyError" in (folder / "locust.log").read_text()
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A master of locust with its page, and three workers, in folders of their own; the page's address, and the
+    processes. The last worker plants an answer."""
+    (tmp_path / "planting.py").write_text(PLANTING)
+    page, port = free_port(), str(free_port())
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str, file: Path, *options: str) -> None:
+        place = tmp_path / name
+        place.mkdir()
+        variables, command = os.environ | {"PYTHONPATH": str(ROOT)}, [*LOCUST, str(file), *options]
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            processes.append(subprocess.Popen(command, cwd=place, env=variables, stdout=log, stderr=subprocess.STDOUT))
+
+    real, local = ROOT / "loadtests" / "locustfile.py", ["--web-host", "127.0.0.1", "--master-bind-host", "127.0.0.1"]
+    start("master", real, "--master", "--master-bind-port", port, "--web-port", str(page), *local)
+    for name, file in (("one", real), ("two", real), ("three", tmp_path / "planting.py")):
+        start(name, file, "--worker", "--master-host", "127.0.0.1", "--master-port", port)
+    try:
+        yield f"http://127.0.0.1:{page}", processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
-async def _without_books(plan: Plan, folder: Path, token: str) -> Plan:
-    plan.save(folder)
-    return plan
+def test_a_load_of_many_hosts_is_judged_as_one(
+    hosts: tuple[str, list[subprocess.Popen[bytes]]], service: Service, tmp_path: Path
+) -> None:
+    """A load of three workers, which locust's page starts, has one judgement, also in locust's report. It finds the one
+    oversold code, which is in one worker's ledger, and the visit that raised; then the master's exit code is 1."""
+    address, processes = hosts
+    with httpx.Client(base_url=address, verify=False, timeout=PATIENCE_S) as page:
+        count = lambda: page.get("/worker-count").json()["worker_count"] == 3  # noqa: E731
+        until(count, "three workers", away=(httpx.TransportError,))
+        form = {"host": service.run.url, "user_count": "9", "spawn_rate": "9", "run_time": "60", "pay": "0.1"}
+        refused = page.post("/swarm", data=form | {"token": "demo_checkout"}).json()
+        assert "The key lacks the scope manage and the scope operate." in refused["message"]
+        assert page.post("/swarm", data=form | {"token": "trial_admin"}).json()["success"]
+        sent = lambda: page.get("/stats/requests").json()["stats"][-1]["num_requests"] > 60  # noqa: E731
+        until(sent, "requests of all workers")
+        page.post("/stop")
+        shown, report = page.get("/judgement").text, page.get("/stats/report").text
+    processes[0].terminate()
+    assert [process.wait(PATIENCE_S) for process in processes] == [1, 0, 0, 0]
+    (folder,) = (tmp_path / "master" / "loadtests" / "results").iterdir()
+    (planted,) = [one for one in read_entries(folder) if one.response.get("redemptionId") == "another"]
+    wrong = [line.strip() for line in (folder / "judgement.txt").read_text().splitlines() if "Wrong:" in line]
+    assert f"Wrong: a code over its limit: 1 × {planted.code} 2 of 1" in wrong
+    assert wrong.pop() == "Wrong: 1 × a visit raised planted"
+    assert all(planted.code in line or planted.order in line for line in wrong)
+    assert planted.code in shown
+    assert planted.code in report
+    ledgers = {path.name: path.stat().st_size for path in folder.glob("ledger-worker-*")}
+    assert ledgers.keys() == {f"ledger-worker-{number}.jsonl" for number in range(3)}
+    assert all(ledgers.values())
+    assert not any(list((tmp_path / name).iterdir()) for name in ("one", "two", "three"))
+    assert not any(b"trial_admin" in path.read_bytes() for path in (*folder.iterdir(), *tmp_path.glob("*.log")))
 
 
 def test_an_unreachable_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An unreachable service ends the load with exit code 1 and one line."""
     assert load.main(["--url", "http://127.0.0.1:9", "--results", str(tmp_path)]) == 1
-    assert "Connect call failed" in capsys.readouterr().err
+    assert "No answer from the service" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_rate_that_is_too_low() -> None:
