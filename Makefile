@@ -94,6 +94,8 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 	  --no-header --no-annotate -o run.lock
 	uv pip compile pyproject.toml -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock
+	uv pip compile --group pyproject.toml:load -c requirements.lock --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate -o deploy/load.lock
 	echo checkov | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/checkov.lock
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loadtests.plan import TOKEN
 from service.common.child_processes import ChildProcess
 from service.common.config import Settings
 from service.hot.scripts import templates
@@ -46,8 +47,9 @@ def _resources(name: str) -> dict[str, Any]:
     return {name: resource["Properties"] for name, resource in found.items()}
 
 
-def _dockerfile() -> str:
-    return (ROOT / "deploy" / "Dockerfile").read_text()
+def _dockerfile(stage: int = -1) -> str:
+    """One of its stages; the last is the service's image."""
+    return re.split("^FROM ", (ROOT / "deploy" / "Dockerfile").read_text(), flags=re.MULTILINE)[stage]
 
 
 def test_no_servers_in_the_image() -> None:
@@ -109,6 +111,26 @@ def test_selectors() -> None:
     for process in ("api", "worker"):
         assert OBJECTS["PodDisruptionBudget", f"scrip-{process}"]["spec"]["maxUnavailable"] == 1
         assert ("NetworkPolicy", f"scrip-{process}") in OBJECTS
+
+
+def test_the_load() -> None:
+    """The load's pods run without any right, like the service's, but are not taken for these. The master expects the
+    workers that come, by the name of its Service, and reaches the API."""
+    jobs = master, worker = OBJECTS["Job", "scrip-load"], OBJECTS["Job", "scrip-load-worker"]
+    api, service = PODS["api"], OBJECTS["Service", "scrip-load"]["spec"]
+    for job in jobs:
+        assert container(job)["securityContext"] == container(api)["securityContext"]
+        assert job["spec"]["template"]["spec"]["securityContext"] == api["spec"]["template"]["spec"]["securityContext"]
+        assert job["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] == "scrip-load"
+    assert worker["spec"]["parallelism"] == worker["spec"]["completions"]
+    assert f"--expect-workers={worker['spec']['parallelism']}" in container(master)["args"]
+    assert "--master-host=scrip-load" in container(worker)["args"]
+    ports = [port["containerPort"] for port in container(master)["ports"]]
+    assert [port["port"] for port in service["ports"]] == ports[:1]
+    stage = _dockerfile(-2)
+    assert f"EXPOSE {' '.join(map(str, ports))}\n" in stage
+    assert "USER 10001:10001\n" in stage
+    assert [variable["name"] for variable in container(master)["env"]] == [TOKEN]
 
 
 def test_ports() -> None:
