@@ -1,0 +1,100 @@
+"""The alerts of deploy/observability: promtool accepts and tests them, and what they name exists."""
+
+import re
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.common.config import Settings
+from service.domain.outcomes import BY_CODE
+from service.operations.table import ROWS
+from service.serving.app import create_app
+from tests.conftest import require
+from tests.unit.test_documents import ROOT
+
+FOLDER = ROOT / "deploy" / "observability"
+TESTS = sorted(FOLDER.glob("*.test.yaml"))
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+RULES = [rule for group in read(FOLDER / "rules.yaml")["groups"] for rule in group["rules"]]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+
+
+def expand(pattern: str) -> list[str]:
+    """The alternatives of a pattern, those in parentheses too: `a_(b|c)|d` is a_b, a_c and d."""
+    alternatives = re.findall(r"(?:\([^)]*\)|[^|(])+", pattern)
+    parts = [re.findall(r"\([^)]*\)|[^(]+", one) for one in alternatives]
+    return ["".join(one) for each in parts for one in product(*(part.strip("()").split("|") for part in each))]
+
+
+def promtool(*arguments: str) -> None:
+    """Run promtool within the folder; fail with what it prints."""
+    command = [require("promtool"), *arguments]
+    done = subprocess.run(command, check=False, cwd=FOLDER, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_rules() -> None:
+    """promtool finds no mistake in the rules, and no rule twice."""
+    promtool("check", "rules", "rules.yaml")
+
+
+@pytest.mark.parametrize("name", [path.name for path in TESTS])
+def test_the_alerts_fire_when_they_should(name: str) -> None:
+    """Each alert fires for its failure, and none in an upgrade, a move, or a sale that sells out."""
+    promtool("test", "rules", name)
+
+
+def test_each_alert_has_a_test() -> None:
+    """Each alert is expected to fire with each of its severities, in a test which also expects that it does not."""
+    seen: set[tuple[str, str]] = set()
+    for test in (test for path in TESTS for test in read(path)["tests"]):
+        looks = [
+            {
+                (found[0], found[1])
+                for one in look.get("exp_samples", [])
+                for found in re.findall(r'="(\w+)", severity="(\w+)"', one["labels"])
+            }
+            for look in test["promql_expr_test"]
+        ]
+        seen |= set.union(*looks) - set.intersection(*looks)
+    assert seen == {(rule["alert"], rule["labels"]["severity"]) for rule in ALERTS}
+
+
+def test_the_form_of_an_alert() -> None:
+    """Each alert is a page or a ticket, and says in sentences what has happened."""
+    for rule in ALERTS:
+        assert rule["labels"] in ({"severity": "page"}, {"severity": "ticket"}), rule["alert"]
+        assert {"summary", "description", "runbook_url"} == {*rule["annotations"]}, rule["alert"]
+        assert all(rule["annotations"][name].endswith(".") for name in ("summary", "description")), rule["alert"]
+
+
+def test_the_hot_path() -> None:
+    """The rule of the hot path selects the routes of the table of operations, and no other route of the API."""
+    (rule,) = [rule for rule in RULES if rule.get("record") == "scrip:hot_requests:rate1m"]
+    patterns = re.findall(r'route=~ ?"([^"]+)"', rule["expr"])
+    paths = create_app(Settings()).openapi_schema.to_schema()["paths"]
+    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    hot = {row.route for row in ROWS}
+    assert len(patterns) == 2
+    assert {route for route in routes | hot if all(re.fullmatch(pattern, route) for pattern in patterns)} == hot
+
+
+def test_the_outcomes_exist() -> None:
+    """Each outcome that a rule names is one of the service's."""
+    named = {
+        one
+        for rule in RULES
+        for pattern in re.findall(r'outcome[!=~]+"([^"]+)"', rule["expr"])
+        for one in expand(pattern)
+    }
+    assert {"coupon_locked", "request_timeout", "too_many_misses"} <= named
+    assert [one for one in named if not any(re.fullmatch(one, code) for code in BY_CODE)] == []
