@@ -4,8 +4,8 @@ docs/log-events.md lists all events (tests/log_events.py).
 """
 
 _PASSES = "Nothing, if it passes by itself."
-_REDIS = "See whether Redis runs and can be reached: docs/operations.md, X died."
-_POSTGRES = "See whether Postgres runs and can be reached: docs/operations.md, X died."
+_REDIS = "See whether Redis runs and can be reached: docs/operations.md#scripredisdown."
+_POSTGRES = "See whether Postgres runs and can be reached: docs/operations.md#scrippostgresdown."
 _QUARANTINE = "Run `scrip quarantine list`, and resolve the event."
 _BUG = "Report it with this line: it is a mistake of the service."
 
@@ -49,7 +49,7 @@ REMEDIES = {
     "outbox_not_drained": "Nothing: the next worker records the rest.",
     "partition_stopped": "Run `scrip doctor`: this partition records nothing until its cause is gone.",
     "postgres_away": _POSTGRES,
-    "postgres_older": "See docs/operations.md, Restore Postgres: the partition stays closed until you choose.",
+    "postgres_older": "See docs/operations.md#scrippostgresolder: the partition stays closed until you choose.",
     "postgres_unfit": "Change the setting that the reason names.",
     "rebuilding": "Nothing: the partition opens again when Redis is rebuilt. `scrip doctor` shows the progress.",
     "recording_paused": f"{_PASSES} Else {_POSTGRES[0].lower()}{_POSTGRES[1:]} See its disk, too.",

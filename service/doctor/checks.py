@@ -215,13 +215,15 @@ class _Examination:
         if (server, host) in self._lost:
             return
         self._lost.add((server, host))
-        address, setting = str(host or self._address), "REDIS_URL"
+        address, setting, runbook = str(host or self._address), "REDIS_URL", "scripredisdown"
         if server == "postgres":
             address, setting = _describe_address(self._database_url), "DATABASE_URL"
+            runbook = "scrippostgresdown"
         if server not in self.unreachable:
             self.unreachable.append(server)
         says = f"unreachable at {address}: {_describe_error(error)}"
-        self.checks.append(Check(server, "bad", says, f"Check that it runs, and that {setting} is right."))
+        advice = f"Check that it runs, and that {setting} is right: docs/operations.md#{runbook}."
+        self.checks.append(Check(server, "bad", says, advice))
 
 
 async def check_computed_keys(connection: Connection) -> Check:
@@ -333,7 +335,8 @@ def _judge_memory(fitness: Fitness) -> Check:
     share = fitness.used_bytes / fitness.max_bytes
     state = "bad" if share >= FULL_SHARE else "warning" if share >= NEARLY_FULL_SHARE else "ok"
     says = f"{used_mb:,.1f} of {fitness.max_bytes / 1e6:,.1f} MB used ({share:.0%})"
-    return Check("memory", state, says, "" if state == "ok" else "Raise maxmemory: a full Redis refuses writes.")
+    advice = "Raise maxmemory, as a full Redis refuses writes: docs/operations.md#scripredismemory."
+    return Check("memory", state, says, "" if state == "ok" else advice)
 
 
 def _describe_address(url: str) -> str:

@@ -14,16 +14,20 @@ from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition
 from service.record.partitions.standby_rows import Flushed
 
-_WAIT = "A worker opens the partition by itself. Check that one runs, and read its log."
-_SLOW = "Find out what slows down Postgres or the worker."
+_WAIT = (
+    "A worker opens the partition by itself. Check that one runs, and read its log: "
+    "docs/operations.md#scrippartitionclosed."
+)
+_SLOW = "Find out what slows down Postgres or the worker: docs/operations.md#scripunrecordedeventsold."
 _WRONG_PAIR = (
     "Check that REDIS_URL and DATABASE_URL belong together, and that neither was restored from a backup alone."
 )
 _OLDER = (
     "Bring the newer Postgres back: then a worker opens the partition by itself. If it is gone, or another partition "
-    "was open on this one, `scrip recover` shows what Redis has and Postgres lacks, and what can become of it."
+    "was open on this one, `scrip recover` shows what Redis has and Postgres lacks, and what can become of it: "
+    "docs/operations.md#scrippostgresolder."
 )
-_FIX_TASK = "Find the cause in the worker's log, and fix the cause."
+_FIX_TASK = "Find the cause in the worker's log, and fix the cause: docs/operations.md#scriptaskfailing."
 _CAUSES: dict[Cause, str] = {
     "refused": "events that Postgres refused to record",
     "not_redone": "recorded events that Redis could not apply again",
@@ -51,7 +55,8 @@ def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
         yield Check("lease", "ok", f"held by {row.lease_holder or 'nobody'}")
     else:
         says = f"of {row.lease_holder}, expired" if row.lease_holder else "held by no worker"
-        yield Check("lease", "bad", says, "Start `scrip worker`, or find out why it hangs.")
+        advice = "Start `scrip worker`, or find out why it hangs: docs/operations.md#scripworkermissing."
+        yield Check("lease", "bad", says, advice)
     yield _judge_quarantine(record.quarantine)
     yield _judge_recovery(record)
     yield _judge_tasks(record.failing)
@@ -62,7 +67,8 @@ def judge_standbys(flushed: Flushed, wanted: int) -> Check:
         says = f"fewer than {wanted} receive the record, so that the outbox keeps everything"
         advice = (
             "Start the standbys, and GRANT pg_read_all_stats to this role. At 1,100,000 entries in the outbox all "
-            "changes are refused. A worker that is started with SCRIP_STANDBYS=0 drops them without waiting."
+            "changes are refused. A worker that is started with SCRIP_STANDBYS=0 drops them without waiting: "
+            "docs/operations.md#scripstandby."
         )
         return Check("standbys", "bad", says, advice)
     return Check(
@@ -143,7 +149,7 @@ def _judge_quarantine(quarantine: Quarantine) -> Check:
         "bad",
         f"{counts}; the newest: {newest}",
         "`scrip quarantine list` shows them, and `scrip quarantine show` explains what to do with one. A rebuild of "
-        "Redis blocks their codes until then.",
+        "Redis blocks their codes until then: docs/operations.md#scripquarantine.",
     )
 
 
@@ -181,9 +187,8 @@ def _judge_lag(row: Partition, after: Partition, redis: RedisState) -> Check:
         return Check("lag", "ok", f"none; {last_record}")
     if after.cursor > row.cursor:
         return Check("lag", "warning", f"{unrecorded} events; the worker is recording")
-    return Check(
-        "lag", "bad", f"{unrecorded} events wait; {last_record}", "Check that a worker runs, and read its log."
-    )
+    advice = "Check that a worker runs, and read its log: docs/operations.md#scripunrecordedeventsold."
+    return Check("lag", "bad", f"{unrecorded} events wait; {last_record}", advice)
 
 
 def _judge_config(row: Partition, redis: RedisState) -> Check:
@@ -206,5 +211,5 @@ def _judge_types(types: KeyTypes) -> Check:
         return Check("types", "bad", f"keys of a wrong type: {', '.join(types.own)}", _WAIT)
     if types.wrong:
         says = f"{len(types.wrong)} of {types.checked} keys have a wrong type; the first: {types.wrong[0]}"
-        return Check("types", "bad", says, "Run `scrip reconcile --repair`.")
+        return Check("types", "bad", says, "Run `scrip reconcile --repair`: docs/operations.md#scripdrift.")
     return Check("types", "ok", f"correct in all {types.checked} keys that were checked")

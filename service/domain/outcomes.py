@@ -122,7 +122,7 @@ _ROWS = (
     _row(None, "too_many_jobs", 409, "The limit of unfinished jobs is reached.",
          "Wait until one ends, or cancel one: `POST /v1/jobs/{jobId}/cancel`."),
     _row(None, "month_detached", 409, "This needs facts of a month that is detached from Postgres.",
-         "An operator can attach the month again: `docs/operations.md` says how."),
+         "An operator can attach the month again: `docs/restore.md` says how."),
     _row(None, "code_exists", 409, "This code already exists in the workspace.",
          "Choose another code."),
     _row(None, "too_large", 413, "The body is too large for this address.",

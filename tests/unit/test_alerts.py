@@ -14,7 +14,7 @@ from service.domain.outcomes import BY_CODE
 from service.operations.table import ROWS
 from service.serving.app import create_app
 from tests.conftest import require
-from tests.unit.test_documents import ROOT
+from tests.unit.test_documents import ROOT, anchors
 
 FOLDER = ROOT / "deploy" / "observability"
 TESTS = sorted(FOLDER.glob("*.test.yaml"))
@@ -26,6 +26,8 @@ def read(path: Path) -> Any:
 
 RULES = [rule for group in read(FOLDER / "rules.yaml")["groups"] for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]
+RUNBOOKS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+PARTS = ["Means", "Confirm", "Do", "Don't", "Ends when"]
 
 
 def expand(pattern: str) -> list[str]:
@@ -98,3 +100,28 @@ def test_the_outcomes_exist() -> None:
     }
     assert {"coupon_locked", "request_timeout", "too_many_misses"} <= named
     assert [one for one in named if not any(re.fullmatch(one, code) for code in BY_CODE)] == []
+
+
+def test_each_alert_has_a_runbook() -> None:
+    """docs/operations.md has a heading for each alert and no other, and each alert's address ends in its heading."""
+    headings = re.findall(r"^### (\w+)$", RUNBOOKS, re.MULTILINE)
+    assert sorted(headings) == sorted({rule["alert"] for rule in ALERTS})
+    for rule in ALERTS:
+        _, _, target = rule["annotations"]["runbook_url"].rpartition("/")
+        assert target == f"operations.md#{rule['alert'].lower()}"
+
+
+def test_the_form_of_a_runbook() -> None:
+    """Each runbook has the same five parts in the same order."""
+    for text in re.split(r"^### ", RUNBOOKS, flags=re.MULTILINE)[1:]:
+        assert re.findall(r"^- \*\*([\w' ]+)\*\*", text, re.MULTILINE) == PARTS, text.split()[0]
+
+
+def test_the_symptoms_lead_to_runbooks() -> None:
+    """The index of symptoms, and the advice of commands, name headings that exist."""
+    index = RUNBOOKS.partition("## By symptom")[2].partition("\n## ")[0]
+    targets = re.findall(r"\(#(\w+)\)", index)
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "service").rglob("*.py"))
+    targets += re.findall(r"docs/operations\.md#(\w+)", sources)
+    assert {"scripquarantine", "scripredisdown"} <= {*targets}
+    assert {*targets} <= anchors(ROOT / "docs" / "operations.md")

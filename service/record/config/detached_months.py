@@ -98,7 +98,7 @@ def _refuse(months: Sequence[date] | None) -> None:
     raise Refusal(
         "month_detached",
         f"This needs facts of months that are detached from Postgres: {names}{more}. An operator can attach them "
-        "again: docs/operations.md says how.",
+        "again: docs/restore.md says how.",
     )
 
 

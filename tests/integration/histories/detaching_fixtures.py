@@ -67,7 +67,7 @@ async def retired_month(place: Place, old_month: date) -> date:
 
 
 async def detach(pool: asyncpg.Pool, month: date) -> None:
-    """Detach a month, as docs/operations.md says; again while its tables are in use."""
+    """Detach a month, as docs/restore.md says; again while its tables are in use."""
     await _repeat(pool, "detach_month", month)
 
 

@@ -325,8 +325,8 @@ async def test_the_doctor_names_months(
 
 
 async def test_the_documented_commands(place: Place, retired_month: date, database_url: str, tmp_path: Path) -> None:
-    """The commands in docs/operations.md dump a month, drop it, and bring back every row with its indexes."""
-    text = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    """The commands in docs/restore.md dump a month, drop it, and bring back every row with its indexes."""
+    text = (Path(__file__).parents[3] / "docs/restore.md").read_text()
     found = _SHELL.search(text)
     assert found
     facts = await read_facts(place.pool)
