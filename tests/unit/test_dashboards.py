@@ -1,0 +1,52 @@
+"""The dashboards of deploy/observability are made from their source, and what they and the rules ask for exists."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.deployed import container, manifests
+from tests.unit.test_alerts import ALERTS, FOLDER, promtool, read
+
+FILES = sorted(FOLDER.glob("dashboards/*.json"))
+PAGES: list[Any] = [json.loads(path.read_text("utf-8")) for path in FILES]
+PANELS = [panel for page in PAGES for panel in page["panels"]]
+QUERIES = [target["expr"].replace("$__rate_interval", "1m") for panel in PANELS for target in panel["targets"]]
+
+
+def test_the_files_are_made_from_their_source() -> None:
+    """`python deploy/observability/dashboards.py` changes nothing."""
+    made = runpy.run_path(str(FOLDER / "dashboards.py"))["make_files"]()
+    assert {name for name, text in made.items() if (FOLDER / name).read_text("utf-8") != text} == set()
+    assert set(made) == {"kubernetes.yaml", *(f"dashboards/{path.name}" for path in FILES)}
+
+
+def test_promtool_accepts_the_queries(tmp_path: Path) -> None:
+    """Each query of a panel is PromQL."""
+    rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(QUERIES)]
+    path = tmp_path / "panels.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    promtool("check", "rules", str(path))
+
+
+def test_the_operator_finds_the_pods() -> None:
+    """Each PodMonitor selects the pods of one Deployment by a port of theirs, as the job that the rules name."""
+    objects = list(yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text("utf-8")))
+    for monitor in (one for one in objects if one["kind"] == "PodMonitor"):
+        name, spec = monitor["metadata"]["name"], monitor["spec"]
+        deployment = manifests()["Deployment", name]
+        assert spec["selector"] == deployment["spec"]["selector"]
+        (endpoint,) = spec["podMetricsEndpoints"]
+        assert endpoint["port"] in {port["name"] for port in container(deployment)["ports"]}
+        assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": name}]
+    assert [one["kind"] for one in objects] == ["PodMonitor", "PodMonitor", "PrometheusRule"]
+    assert objects[-1]["spec"] == read(FOLDER / "rules.yaml")
+
+
+def test_the_links_lead_to_runbooks() -> None:
+    """Each link of a panel names an alert's runbook as its rule does, and each alert is linked from a panel."""
+    urls = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in ALERTS}
+    links = {link["title"]: link["url"] for panel in PANELS for link in panel["links"]}
+    assert links == urls
