@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from tests.deployed import container, manifests
+from service.common.config import Settings
+from tests.deployed import COMPOSE, compose_env, container, manifests
 from tests.unit.test_alerts import ALERTS, FOLDER, promtool, read
 
 FILES = sorted(FOLDER.glob("dashboards/*.json"))
@@ -43,6 +44,30 @@ def test_the_operator_finds_the_pods() -> None:
         assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": name}]
     assert [one["kind"] for one in objects] == ["PodMonitor", "PodMonitor", "PrometheusRule"]
     assert objects[-1]["spec"] == read(FOLDER / "rules.yaml")
+
+
+def test_compose_scrapes_its_processes() -> None:
+    """Prometheus accepts its file, which has a job for API and worker at the port where each serves its metrics."""
+    promtool("check", "config", "prometheus.yaml")
+    scraped = {}
+    for job in read(FOLDER / "prometheus.yaml")["scrape_configs"]:
+        (targets,) = job["dns_sd_configs"]
+        (service,) = targets["names"]
+        scraped[job["job_name"]] = service, targets["port"]
+    ports = {
+        f"scrip-{name}": (name, int(compose_env(name).get("SCRIP_METRICS_PORT", Settings.model_fields["port"].default)))
+        for name in ("api", "worker")
+    }
+    assert scraped == ports
+
+
+def test_grafana_finds_the_dashboards() -> None:
+    """Grafana's container has the folder that its provider of dashboards names, and Prometheus as its source."""
+    folders = [text.split(":")[:2] for text in COMPOSE["services"]["grafana"]["volumes"]]
+    (provider,) = read(FOLDER / "grafana" / "dashboards" / "scrip.yaml")["providers"]
+    assert ["./deploy/observability/dashboards", provider["options"]["path"]] in folders
+    (source,) = read(FOLDER / "grafana" / "datasources" / "prometheus.yaml")["datasources"]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
 
 
 def test_the_links_lead_to_runbooks() -> None:
