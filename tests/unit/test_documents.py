@@ -22,7 +22,7 @@ MADE = frozenset("uv.lock table.md report.html bench.json plan.json run.json NNN
 """Files that a program writes, one that was rejected, and one that stands for many."""
 _code = re.compile(r"`([^`\n]+)`")
 _path = re.compile(rf"[\w./-]+\.(?:py|lua|sql|md|c|js|css|html|toml|yaml|lock)|(?:{'|'.join(FOLDERS)})/[\w./-]+")
-_source = re.compile(r"[\w./-]+\.(?:py|lua|sql)\b")
+_source = re.compile(r"(?<![\w./*-])[\w./-]+\.(?:py|lua|sql)\b")
 _block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 _link = re.compile(r"\]\(([^)\s]+)\)")
 
