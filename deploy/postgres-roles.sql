@@ -27,7 +27,7 @@ GRANT DELETE ON users TO scrip_api;
 GRANT INSERT, DELETE ON sessions TO scrip_api;
 GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 GRANT INSERT, UPDATE ON traffic_samples TO scrip_api;
-GRANT INSERT ON sampled_steps, lock_notes TO scrip_api;
+GRANT INSERT ON sampled_steps, lock_notes, refused_requests TO scrip_api;
 
 -- The worker writes facts; of the configuration, it writes only codes: generated ones, and changes of many at once.
 GRANT INSERT ON
@@ -57,7 +57,7 @@ GRANT UPDATE (owner_id, version, active, expires_at) ON codes TO scrip_worker;
 GRANT UPDATE (d, r, ordered, failure, resolution, resolved_at) ON quarantine TO scrip_worker;
 GRANT UPDATE ON erasures TO scrip_worker;
 GRANT INSERT, UPDATE ON backlog_samples TO scrip_worker;
-GRANT DELETE ON backlog_samples, traffic_samples, sampled_steps, lock_notes TO scrip_worker;
+GRANT DELETE ON backlog_samples, traffic_samples, sampled_steps, lock_notes, refused_requests TO scrip_worker;
 GRANT UPDATE (user_id) ON lock_notes TO scrip_worker;
 -- The worker delivers webhooks and switches off those that fail.
 GRANT UPDATE, DELETE ON webhooks TO scrip_worker;

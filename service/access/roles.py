@@ -23,7 +23,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "operate": frozenset(
         (
             "listKeys createKey rotateKey patchKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
-            "startReconcile listQuarantine resolveQuarantined getJob "
+            "startReconcile listQuarantine resolveQuarantined findRefusedRequest getJob "
             "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
             "listDeliveries getDelivery redeliver listAudit exportAudit"
         ).split()

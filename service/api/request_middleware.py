@@ -8,6 +8,7 @@ from service.api.cors import NO_ORIGINS, Headers, Origins
 from service.common.forwarded_for import NO_PROXIES, Proxies
 from service.domain.limits import make_rate_headers
 from service.operations.accounting import NOBODY, SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
+from service.operations.refused_requests import refused_requests
 
 _HEADER = b"x-request-id"
 _WITH_SLASH = frozenset((b"/", b"/checkout/", b"/console/", b"/schema/"))
@@ -50,14 +51,24 @@ def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_OR
                 cors = _make_cors_headers(scope, origins, origin, own)
                 rates = [] if b"ratelimit" in names else _encode_rates(state.get("rates", ""))
                 message["headers"] = [*safe, *own, *rates, *cors, (_HEADER, request_id.encode())]
-                route = f"{scope['method']} {scope.get('path_template', '')}"  # paths contain codes and ids
-                workspace = caller.workspace if (caller := state.get("caller")) else NOBODY
-                answers.note(workspace, route, message["status"], state.get("outcome", ""), request_id, began_s)
+                _account(scope, message["status"], began_s)
             await send(message)
 
         await app(scope, receive, send_more)
 
     return handle
+
+
+def _account(scope: HTTPScope, status: int, began_s: float) -> None:
+    """Count the response, and keep a refusal."""
+    state = scope["state"]
+    route = f"{scope['method']} {scope.get('path_template', '')}"  # paths contain codes and ids
+    workspace = caller.workspace if (caller := state.get("caller")) else NOBODY
+    counted = (workspace, route, status, state.get("outcome", ""), state["request_id"], began_s)
+    answers.note(*counted)
+    if "outcome" in state:
+        names = [*scope.get("path_params", {}).values()]
+        refused_requests.add(*counted, names[-1] if names else None)
 
 
 def _route_exactly(scope: HTTPScope) -> None:

@@ -14,6 +14,7 @@ from service.fastlane.joined_writes import JoiningTransport
 from service.fastlane.request_heads import find_head, read_head, refused_start
 from service.fastlane.response_bytes import Heads
 from service.operations.accounting import NOBODY, answers, new_request_id, now_s
+from service.operations.refused_requests import refused_requests
 
 HEAD_S, BODY_S = 5.0, 10.0
 """For a head, from its first byte; for a hot body, or the next PROGRESS_BYTES of another body."""
@@ -206,10 +207,11 @@ class Bounded(HttpToolsProtocol):
             if cycle.response_started:
                 self._raw.abort()
                 return
-        request_id = new_request_id()
+        request_id, status, began_s = new_request_id(), refusal.outcome.status, now_s()
         self._joined.flush()
         self._raw.write(self._heads.refusal(refusal, request_id, True))
-        answers.note(NOBODY, "-", refusal.outcome.status, refusal.code, request_id, now_s())
+        answers.note(NOBODY, "-", status, refusal.code, request_id, began_s)
+        refused_requests.add(NOBODY, "-", status, refusal.code, request_id, began_s, None)
         self._linger()
 
     def _end(self) -> None:

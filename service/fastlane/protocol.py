@@ -32,6 +32,7 @@ from service.fastlane.routes import (
 from service.operations.accounting import NOBODY, answers, new_request_id, now_s
 from service.operations.base import Command, Rendered, Reply
 from service.operations.lock_notes import lock_notes
+from service.operations.refused_requests import refused_requests
 from service.operations.run import Raw, begin, finish, finish_refused, needs_facts
 from service.operations.table import Row
 
@@ -185,9 +186,13 @@ class Protocol(Bounded):
         if caller and rendered:
             self._rendered(caller, rendered)
             return
+        workspace, status = caller.workspace if caller else NOBODY, refusal.outcome.status
+        refused_requests.add(
+            workspace, self._row.route, status, refusal.code, self._request_id, self._began_s, self._name
+        )
         closes = self._ending or self._values[CLOSES] is not None
         answer = self._heads.refusal(refusal, self._request_id, closes)
-        self._answer(answer, refusal.outcome.status, refusal.code, closes)
+        self._answer(answer, status, refusal.code, closes)
 
     def _failed(self, error: Exception) -> None:
         log.error("request_failed", request_id=self._request_id, exc_info=error)

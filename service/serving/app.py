@@ -29,6 +29,7 @@ from service.api.controllers.keys import Keys
 from service.api.controllers.options import offer_all_methods
 from service.api.controllers.problem_types import ProblemTypes
 from service.api.controllers.quarantine import QuarantineEvents
+from service.api.controllers.refusals import Refusals
 from service.api.controllers.single_coupons import SingleCoupons
 from service.api.controllers.users import Users
 from service.api.controllers.webhooks import Webhooks
@@ -65,7 +66,7 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents),
+            *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents, Refusals),
             *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             *make_handlers(),

@@ -27,6 +27,7 @@ from service.hot.scripts import version
 from service.hot.workspace_state import Workspace
 from service.operations.accounting import answers
 from service.operations.lock_notes import lock_notes
+from service.operations.refused_requests import refused_requests
 from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
@@ -37,6 +38,7 @@ from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_no
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.processes import BEAT_S, end_process, name_process, renew_process
 from service.record.program_versions import WrongNumber, check_number
+from service.record.refused_requests import add_refused
 from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
 from service.serving.partition_metrics import partition_metrics
@@ -91,11 +93,13 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     await poller.poll()
     sampler = Sampler(pool, _take_traffic, add_traffic)
     noting = Sampler(pool, _take_lock_notes, add_lock_notes, STEP_S, MAX_STEPS, lock_notes.drop)
+    refusing = Sampler(pool, refused_requests.take, add_refused, STEP_S, MAX_STEPS, refused_requests.drop)
     tasks = [
         asyncio.create_task(poller.run()),
         asyncio.create_task(notices.run()),
         asyncio.create_task(sampler.run()),
         asyncio.create_task(noting.run()),
+        asyncio.create_task(refusing.run()),
         asyncio.create_task(watch.run()),
         asyncio.create_task(_watch_scripts(context)),
         asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
@@ -111,7 +115,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         await asyncio.gather(*tasks, return_exceptions=True)
         await end_process(pool, poller.process)
         answers.write()
-        await asyncio.gather(sampler.end(), noting.end())
+        await asyncio.gather(sampler.end(), noting.end(), refusing.end())
         await recorded.close()
         await links.stop()
         await replica.close()

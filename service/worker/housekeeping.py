@@ -14,6 +14,7 @@ from service.record.lock_history import prune_lock_notes
 from service.record.pool import wait_out_outage
 from service.record.processes import prune_processes
 from service.record.queries import query
+from service.record.refused_requests import prune_refused
 from service.record.samples import prune_samples
 
 EVERY_S = 600.0
@@ -32,7 +33,15 @@ async def clean_up(pool: asyncpg.Pool) -> None:
         with wait_out_outage():
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
             await prune_processes(pool)
-            for prune in (prune_keys, prune_webhooks, prune_jobs, prune_notices, prune_samples, prune_lock_notes):
+            for prune in (
+                prune_keys,
+                prune_webhooks,
+                prune_jobs,
+                prune_notices,
+                prune_samples,
+                prune_lock_notes,
+                prune_refused,
+            ):
                 for _ in range(MAX_BATCHES):
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:
                         break

@@ -288,6 +288,15 @@ CREATE INDEX lock_notes_of_user ON lock_notes (workspace, user_id) WHERE user_id
 -- All notes of a transaction have one time, so this index is small.
 CREATE INDEX lock_notes_by_time ON lock_notes (noted_at);
 
+-- The refused requests of the last hour (docs/decisions/0086-refused-requests.md): a row for each second of a process.
+-- Unlogged, since it is for explanation alone: it is empty after a crash of Postgres, and on a standby.
+CREATE UNLOGGED TABLE refused_requests (
+  at timestamptz NOT NULL DEFAULT now(),
+  digests int[] NOT NULL, -- crc32 of the request ids, less 2^31
+  refusals text NOT NULL, -- JSON, as service/record/refused_requests.py writes and reads it
+  dropped int NOT NULL -- how many more there were
+);
+
 -- The console's history of an hour and a day (docs/decisions/0068-history.md). Each table has rows of two steps: of 10
 -- seconds, which are kept for an hour, and of 300 seconds, kept for a day. `at` is the beginning of a step. The fill
 -- factor leaves room for updates in the same page: a row of 300 seconds is updated thirty times.

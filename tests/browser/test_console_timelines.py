@@ -7,6 +7,7 @@ from playwright.async_api import expect
 
 from tests.browser.operator import Operator
 from tests.service_fixture import Service, new_code, new_id, ok
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -59,6 +60,16 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(operator.heading(f"{titled} 2026")).to_be_visible()
     await operator.search("nothing has this name")
     await expect(page.get_by_text("Nothing found:")).to_be_visible()
+
+
+async def test_a_refused_request(operator: Operator, service: Service) -> None:
+    """A search for the id of a refused request opens its refusal."""
+    request = new_id("request")
+    service.checkout.post("/v1/coupons/redeem/NONE-7F3K", json={"userId": "ann"}, headers={"X-Request-Id": request})
+    await wait_until(lambda: ok(service.operate.get("/v1/ops/requests", params={"requestId": request}))["items"])
+    await operator.search(request)
+    await expect(operator.heading(request)).to_be_visible()
+    await expect(operator.page.get_by_role("row").last).to_contain_text("coupon_not_found")
 
 
 async def test_a_held_code(operator: Operator, service: Service) -> None:

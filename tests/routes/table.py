@@ -127,6 +127,7 @@ ROUTES = (
     _route("GET /v1/ops/consistency", "operate"),
     _route("POST /v1/ops/reconcile", "operate", _good(repair=SWITCH)),
     _route("GET /v1/ops/quarantine", "operate"),
+    _route("GET /v1/ops/requests", "operate", path="/v1/ops/requests?requestId=4f1c"),
     _route("POST /v1/ops/quarantine/{eventId}", "operate", _good("choice", {"choice": "settle"}, choice=CHOICE)),
     _route("GET /v1/audit", "operate"),
     _route("GET /v1/audit.csv", "operate"),

@@ -14,6 +14,7 @@ from service.fastlane import bounded_protocol
 from service.formats.key_names import BUCKETS
 from service.hot import fencing, sold_out, turns, unrecorded
 from service.hot.workspace_state import KEPT_BYTES
+from service.operations import refused_requests
 from service.operations.batch import MAX_OPERATIONS
 from service.record import lock_history, pool
 from service.serving.server import KEEP_ALIVE_S
@@ -94,6 +95,8 @@ FIGURES = [
     ("docs/decisions/0058-larger-workspaces.md", r"at most ([\d,]+)\)", sold_out.MAX_HINTS),
     ("docs/decisions/0070-ended-sessions.md", r"expires after (\d+) s", lease_keeper.LEASE_S),
     ("docs/decisions/0071-past-holds.md", r"live for (\d+) days", lock_history.KEEP_DAYS),
+    ("docs/decisions/0086-refused-requests.md", r"keeps (\d+) refusals of callers", refused_requests.MAX_KNOWN),
+    ("docs/decisions/0086-refused-requests.md", r"and (\d+) of others", refused_requests.MAX_UNKNOWN),
 ]
 
 

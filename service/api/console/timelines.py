@@ -38,8 +38,9 @@ from service.record.facts.timeline_queries import (
     recorded_code,
 )
 from service.record.lock_history import find_past, read_lock_history
+from service.record.refused_requests import find_refused
 
-Kind = Literal["code", "user", "order", "redemption", "key", "request", "book", "job"]
+Kind = Literal["code", "user", "order", "redemption", "key", "request", "refused", "book", "job"]
 _EVENTS: dict[str, Literal["assigned", "unassigned", "redeemed", "rolledBack"]] = {
     "A": "assigned",
     "U": "unassigned",
@@ -189,8 +190,9 @@ class Timelines(Controller):
 
     @get("/search", include_in_schema=False, opt=FOR_MANAGERS)
     async def search(self, request: Request[Any, Any, Any]) -> Matches:
-        """All codes, users, orders, redemptions, Idempotency-Keys, requests, books and jobs with this name; books with
-        this text in name or description; and the codes that begin with it, if it is no code itself."""
+        """All codes, users, orders, redemptions, Idempotency-Keys, requests, refused requests of the last hour, books
+        and jobs with this name; books with this text in name or description; and the codes that begin with it, if it is
+        no code itself."""
         caller = get_caller(request)
         text = parse_query(request, Search).q.strip()
         context: Context = request.app.state.context
@@ -206,6 +208,8 @@ class Timelines(Controller):
             for kind, name in names.items()
             if name and await is_known(context.pool, caller.workspace, kind, name)
         ]
+        if "operate" in caller.scopes and (await find_refused(context.pool, text, caller.workspace)).refusals:
+            matches.append(Match(kind="refused", name=text))
         if not matches and (parsed := parse_uuid(text)):
             matches.append(await _find_by_id(context, caller.workspace, parsed))
         books = await page_books(context.pool, caller.workspace, MAX_PARTIAL, None, None, None, text)

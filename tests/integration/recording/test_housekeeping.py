@@ -8,11 +8,12 @@ from uuid_utils.compat import uuid7
 
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats.events import StockNotice
-from service.record import lock_history, samples
+from service.record import lock_history, refused_requests, samples
 from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.record.lock_history import LockNote
+from service.record.refused_requests import Refused, RefusedBatch
 from service.worker.housekeeping import clean_up
 from tests.integration.recording.record_fixtures import EVENT_MS
 from tests.integration.webhooks.webhook_fixtures import Office, Receiver
@@ -87,6 +88,24 @@ async def test_expired_samples_are_forgotten(pool: asyncpg.Pool) -> None:
         assert len(await samples.read_backlog(pool, 0, *span)) == left
     await samples.add_traffic(pool, now_s - 90_000, {1: ({}, {})})
     await _clean_up(pool, lambda: _is_sampled_since(pool, now_s - 90_000 + 600))
+
+
+async def test_refusals_are_found_for_an_hour(pool: asyncpg.Pool) -> None:
+    """A refusal is found by its request id, the newest first, until it is an hour old; old rows are deleted, a bounded
+    number at a time. What was not stored is counted."""
+    old, new, other = (
+        Refused(name, workspace, at_ms, "POST /x", 409, "coupon_locked", 1.5, "…7F3K")
+        for name, workspace, at_ms in (("r1", 7, 1), ("r1", 7, 2), ("r1", 8, 3))
+    )
+    await refused_requests.add_refused(pool, 0, RefusedBatch([old], 0))
+    await refused_requests.add_refused(pool, 0, RefusedBatch([], 0))  # stores nothing
+    await refused_requests.add_refused(pool, 0, RefusedBatch([new, other], 4))
+    assert await refused_requests.find_refused(pool, "r1") == ([other, new, old], 4)
+    assert await refused_requests.find_refused(pool, "r1", 7) == ([new, old], 4)
+    assert await refused_requests.find_refused(pool, "r2") == ([], 4)
+    await pool.execute("UPDATE refused_requests SET at = now() - interval '61 minutes'")
+    assert await refused_requests.find_refused(pool, "r1") == ([], 0)
+    assert [await refused_requests.prune_refused(pool, 1) for _ in range(3)] == [1, 1, 0]
 
 
 async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:

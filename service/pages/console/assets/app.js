@@ -22,6 +22,7 @@ const HIDDEN = [
   { path: "book", module: "book", of: "books" },
   { path: "webhook", module: "webhook", of: "webhooks", scopes: ["operate"] },
   { path: "search", module: "search" },
+  { path: "refused", module: "refused", scopes: ["operate"] },
   ...["code", "user", "order", "key", "request"].map((path) => ({ path, module: "timeline" })),
 ];
 

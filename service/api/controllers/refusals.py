@@ -1,0 +1,69 @@
+"""Refused requests of the last hour, by request id."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, get
+
+from service.api.documented import describe_read
+from service.api.reading import unpack_request
+from service.domain import field_types
+from service.domain.field_types import END, Answer
+from service.domain.times import Timestamp
+from service.record.refused_requests import find_refused
+
+_EXAMPLE = {
+    "items": [
+        {
+            "at": "2026-11-20T09:15:30.456Z",
+            "route": "POST /v1/coupons/redeem/{code}",
+            "status": 409,
+            "outcome": "coupon_exhausted",
+            "tookMs": 1.2,
+            "subject": "…7F3K",
+        }
+    ],
+    "notStored": 0,
+}
+
+
+class RequestName(field_types.Request):
+    """The request to find."""
+
+    request_id: Annotated[
+        str, msgspec.Meta(pattern=r"^[!-~]{1,128}" + END, description="The `X-Request-Id` of the response.")
+    ]
+
+
+class RefusedRequest(Answer):
+    """A refusal. `outcome` is the problem's `code`; `subject` is the code or id in the path, masked."""
+
+    at: Timestamp
+    route: str
+    status: int
+    outcome: str
+    took_ms: float
+    subject: str | None
+
+
+class RefusedRequests(Answer):
+    """Refusals, newest first. `notStored`: how many refusals of the last hour, of all workspaces, were too many to
+    store; if it is 0, and there are no items, no request with this id was refused."""
+
+    items: list[RefusedRequest]
+    not_stored: int
+
+
+class Refusals(Controller):
+    path = "/v1/ops/requests"
+
+    @get(
+        **describe_read("findRefusedRequest", "Find a refused request by its id", "Operators", query=RequestName,
+                     answer=_EXAMPLE),
+    )  # fmt: skip
+    async def find(self, request: Request[Any, Any, Any]) -> RefusedRequests:
+        """The workspace's refusals and errors with this request id, of the last hour. A response is found a second or
+        two after it was sent. Scope `operate`."""
+        caller, context, params = unpack_request(request, RequestName)
+        found = await find_refused(context.pool, params.request_id, caller.workspace)
+        return RefusedRequests(items=[*map(RefusedRequest.from_row, found.refusals)], not_stored=found.dropped)

@@ -1,0 +1,61 @@
+"""Refused requests are found by their id, by the API, the console and `scrip requests`."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.commands import scrip
+from tests.service_fixture import Service, new_id, ok
+from tests.waiting import until
+
+
+def _find(client: httpx.Client, request_id: str) -> list[dict[str, Any]]:
+    return ok(client.get("/v1/ops/requests", params={"requestId": request_id}))["items"]
+
+
+@pytest.mark.parametrize("query", ["", "?a=1"], ids=["fast lane", "Litestar"])
+def test_a_refusal_is_found(service: Service, query: str) -> None:
+    """A refusal is found by the client's id, by operators of its workspace alone, and has no whole code."""
+    request_id = f"{new_id()}/%?#"
+    response = service.checkout.post(
+        f"/v1/coupons/redeem/NONE-7F3K{query}", json={"userId": "ann"}, headers={"X-Request-Id": request_id}
+    )
+    outcome = response.json()["code"]
+    (item,) = until(lambda: _find(service.operate, request_id))
+    assert {name: item[name] for name in ("route", "status", "outcome", "subject")} == {
+        "route": "POST /v1/coupons/redeem/{code}",
+        "status": response.status_code,
+        "outcome": outcome,
+        "subject": "…3K",
+    }
+    other = service.make_workspace(new_id(), "test")
+    assert _find(other.operate, request_id) == []
+    shown = scrip("requests", request_id, "--json", **service.urls)
+    assert json.loads(shown.output)["items"] == [item | {"workspace": service.workspace}]
+    assert "NONE-7F3K" not in shown.output
+
+
+def test_a_request_without_credentials_is_found(service: Service) -> None:
+    """The command also finds requests that no workspace has; it says so if nothing was refused."""
+    request_id = new_id()
+    response = httpx.post(
+        f"{service.run.facts['url']}/v1/coupons/assign", json={}, headers={"X-Request-Id": request_id}
+    )
+    assert response.status_code == 401
+    line = until(lambda: next(iter(scrip("requests", request_id, **service.urls).output.splitlines()[1:]), ""))
+    assert line.split()[1:] == ["-", "POST", "/v1/coupons/assign", "401", "unauthenticated", line.split()[-2], "-"]
+    assert "No request with this id was refused" in scrip("requests", new_id(), **service.urls).output
+
+
+def test_the_console_finds_a_refusal(service: Service) -> None:
+    """The console's search finds any request id under which something was refused."""
+    request_id = f"mine:{new_id()}"
+    service.checkout.post("/v1/coupons/redeem/NONE-7F3K", json={}, headers={"X-Request-Id": request_id})
+
+    def search(client: httpx.Client) -> list[dict[str, Any]]:
+        return ok(client.get("/console/data/search", params={"q": request_id}))["matches"]
+
+    until(lambda: [(one["kind"], one["name"]) for one in search(service.admin)] == [("refused", request_id)])
+    assert search(service.manage) == []
