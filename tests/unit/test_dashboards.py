@@ -55,7 +55,10 @@ def test_compose_scrapes_its_processes() -> None:
         (service,) = targets["names"]
         scraped[job["job_name"]] = service, targets["port"]
     ports = {
-        f"scrip-{name}": (name, int(compose_env(name).get("SCRIP_METRICS_PORT", Settings.model_fields["port"].default)))
+        f"scrip-{name}": (
+            name,
+            int(compose_env(name).get("SCRIP_METRICS_PORT") or Settings.model_fields["port"].default),
+        )
         for name in ("api", "worker")
     }
     assert scraped == ports
