@@ -1,4 +1,5 @@
-"""Request ids, and counts of responses for /metrics, the log and the console's history, on every path."""
+"""Make request ids, and count responses for /metrics, the log and the console's history, on every path: the fast lane,
+request_middleware.py and wiring.py call this."""
 
 import asyncio
 import re

@@ -1,4 +1,5 @@
-"""The parts of an operation: a request struct, `prepare` (request → script call) and `render` (reply → response).
+"""The parts of an operation: a request struct, `prepare` (request → script call) and `render` (reply → response). Each
+operation's file defines one; run.py, batches and transports use it.
 
 Both functions are pure. Objects made for each request are msgspec structs: 0.1 µs, a NamedTuple or dataclass 0.2.
 """

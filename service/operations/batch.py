@@ -1,4 +1,5 @@
-"""Batches: decoding their operations, and mapping each to its single operation."""
+"""Decode the operations of a batch, and map each to its single operation: batches.py calls this. A batch whose requests
+are all usual (usual_requests.py) is decoded at once."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Union

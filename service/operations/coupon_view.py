@@ -1,4 +1,5 @@
-"""A coupon as clients see it, and reading one."""
+"""A coupon as clients see it, and the operation that reads one: table.py, and all operations that return coupons, use
+it. Fields are those of COUPON_VIEW, by position; names and statuses are in the API's JSON."""
 
 from typing import Annotated, Literal, TypeVar
 

@@ -1,4 +1,4 @@
-"""Examples and refusal codes that several operations share in the OpenAPI document."""
+"""Examples and refusal codes that several operations and controllers share in the OpenAPI document."""
 
 from typing import Any
 

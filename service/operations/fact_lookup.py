@@ -1,4 +1,4 @@
-"""Fetching the records of redemptions that a stored answer refers to."""
+"""Fetch the records of redemptions that a stored answer refers to, for batches.py, with lua/records.lua."""
 
 from collections.abc import Sequence
 

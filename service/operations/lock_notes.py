@@ -1,4 +1,6 @@
-"""Notes of locks and releases, for workspaces with `lockHistory` (docs/decisions/0071-past-holds.md)."""
+"""Collect notes of locks and releases, for workspaces with `lockHistory` (docs/decisions/0071-past-holds.md):
+transports add them, wiring.py writes them each second. A lock's note is LOCK_VIEW, a release's what lock.py makes, by
+LENGTH."""
 
 import time
 from collections import deque

@@ -1,4 +1,5 @@
-"""An order's value, currency and items: request fields → script arguments."""
+"""Check an order's value, currency and items, and encode them as script arguments: for redeem.py and checkout.py.
+lua/includes/money.lua reads the arguments."""
 
 from collections.abc import Iterable
 from decimal import Decimal

@@ -1,4 +1,5 @@
-"""Render a refusal as a problem document (RFC 9457), and its headers: for Litestar, batches and the fast lane."""
+"""Render a refusal as a problem document (RFC 9457), and its headers: for Litestar, batches and the fast lane. The
+names are in the API's JSON."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,5 @@
-"""A redemption as clients see it, from its record.
+"""A redemption as clients see it, from its record: redeem.py, rollback.py, checkout.py and views.py render it. The
+struct and `redemption_json` have the same names in the same order.
 
 Redemptions that follow each other often have the same amounts, address and agent. So parts of the response are cached:
 22,000 instructions instead of 37,000.

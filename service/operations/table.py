@@ -1,7 +1,8 @@
 """The hot operations, one row each.
 
-Routes, access, limits, metrics, batches, the fast lane and the OpenAPI document come from these rows. Each row's script
-also runs within lua/includes/limits.lua, which counts the caller's requests.
+Routes, access, limits, metrics, batches, the fast lane and the OpenAPI document come from these rows: the ids, routes
+and `batch` names are the API's. Each row's script also runs within lua/includes/limits.lua, which counts the caller's
+requests.
 """
 
 from dataclasses import dataclass

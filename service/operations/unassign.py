@@ -1,4 +1,4 @@
-"""Take an assignment back."""
+"""Take an assignment back. table.py takes it; KEYS and ARGV are in the order of lua/unassign.lua."""
 
 from service.domain.field_types import Nothing
 from service.formats import key_names

@@ -1,4 +1,4 @@
-"""Decoding the requests that clients usually send, without a regex for each field.
+"""Decode the requests that clients usually send without a regex for each field: base.py and batch.py try this first.
 
 A redemption takes 16,000 instructions less, one in a batch 28,000. A request is usual if
 

@@ -1,4 +1,5 @@
-"""Jobs and recorded redemptions as clients see them, in responses and webhooks."""
+"""Jobs and recorded redemptions as clients see them, in the JSON of responses and webhooks: controllers and payloads.py
+call this."""
 
 from typing import Literal
 from uuid import UUID
