@@ -1,4 +1,6 @@
-"""The actor of a request: set where the request is authenticated, read where the audit log records a change."""
+"""The actor of a request: auth.py, commands and surplus_carrier.py set it, audit_log.py reads it when it records a
+change. `mask` also cuts codes for logs; the audit in Postgres keeps masked codes and is searched by them: it must not
+change."""
 
 from contextvars import ContextVar
 from typing import Literal, NamedTuple

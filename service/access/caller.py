@@ -1,4 +1,5 @@
-"""The caller of a request: the workspace and the scopes of its credential."""
+"""The caller of a request: the workspace and the scopes of its credential. key_rows.py and user_tokens.py make it; all
+operations read it. Postgres keeps the names of SCOPES; `limit_key` is in the names of Redis's counters."""
 
 from dataclasses import dataclass, field
 from uuid import UUID

@@ -1,6 +1,8 @@
-"""Authentication by API key, console session or user token, from memory: no request waits for Postgres.
+"""Authenticate by API key, console session or user token, from memory: no request waits for Postgres.
 
-service/serving/wiring.py reads the keys again five times a second, and at a notice of a change."""
+auth.py and the fast lane call this; wiring.py replaces the keys five times a second, and at a message of a change.
+Postgres keeps the digests of keys and sessions: they must not change.
+"""
 
 import hashlib
 import time

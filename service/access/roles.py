@@ -1,6 +1,8 @@
 """Authorization: the operations that each role may run, by operation id. An operation that is not listed is forbidden.
 
-service/operations/table.py has the roles of the hot operations."""
+documented.py reads it for each route: its ids must be here. table.py has the roles of the hot operations. Roles are the
+scopes of caller.py, and `user`.
+"""
 
 from collections.abc import Mapping
 

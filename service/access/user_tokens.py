@@ -1,4 +1,5 @@
-"""User tokens: JWTs that a configured issuer signs for one of its users.
+"""Verify user tokens, for keyring.py: JWTs that a configured issuer signs for one of its users. jwks.py fetches its
+keys.
 
 The settings map each issuer and audience to a workspace. The `sub` claim is the user; the caller may run the checkout
 operations for that user only. The algorithm comes from the issuer's key that `kid` names, never from the token.

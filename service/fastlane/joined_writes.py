@@ -1,4 +1,5 @@
-"""Join the writes of a response's head and body (10 µs of 130 a request): the protocol wraps each transport in this."""
+"""Join the writes of a response's head and body (10 µs of 130 a request): bounded_protocol.py wraps each transport in
+this."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Strict parsing of request heads (HTTP/1.1), against request smuggling.
+"""Parse request heads strictly (HTTP/1.1), against request smuggling: for bounded_protocol.py and routes.py.
 
 uvicorn's parser accepts heads of any size, and a proxy may be more lenient. So every request's head is checked here.
 """
