@@ -23,7 +23,7 @@ from service.domain.decoding import convert
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.hot.connection import connect
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Server
 from service.record.config.book_rows import create_book
@@ -175,10 +175,10 @@ class _Place:
         fence, row = await self._fence(), await read_partition(self._pool, 0)
         connection = await connect(self._redis_url, "bench")
         try:
-            looker = Looker(connection, 0, row.epoch, row.nonce)
-            await looker.start()
+            inspector = RedisInspector(connection, 0, row.epoch, row.nonce)
+            await inspector.start()
             began = time.monotonic()
-            retirer = BookRetirer(self._pool, looker, fence, 1, asyncio.Lock(), asyncio.Lock())
+            retirer = BookRetirer(self._pool, inspector, fence, 1, asyncio.Lock(), asyncio.Lock())
             while await retirer.move_next():
                 pass
             return time.monotonic() - began

@@ -38,7 +38,7 @@ class Seen(NamedTuple):
     values: list[Any]
 
 
-class Looker(Server):
+class RedisInspector(Server):
     """One open partition. All methods raise Fenced after the end of the epoch, Broken if the connection breaks."""
 
     def __init__(self, connection: Connection, partition: int, epoch: int, nonce: str) -> None:
@@ -54,7 +54,7 @@ class Looker(Server):
         """Load the scripts."""
         await self.load(self._scripts)
 
-    async def look(self, items: Sequence[Item]) -> Seen:
+    async def read_values(self, items: Sequence[Item]) -> Seen:
         """Read at most ITEMS_A_LOOK values."""
         names = (self.gate, self.outbox, key_names.config(self.partition), key_names.newest(self.partition))
         flat = [part for item in items for part in item]
@@ -66,8 +66,13 @@ class Looker(Server):
         reply = await self.run(self._scripts, "repair", (self.gate,), encode_writes(writes))
         return reply[1] == 1
 
-    async def pools(self, workspace: int, book: str, buckets: Sequence[int | str], repair: bool) -> list[str]:
-        """Find and, with `repair`, correct counts of free codes: too low ones, or a book's too high ones."""
+    async def correct_free_counts(
+        self, workspace: int, book: str, buckets: Sequence[int | str], repair: bool
+    ) -> list[str]:
+        """Return the wrong counts of free codes in these buckets, "bucket book"; with `repair` correct them.
+
+        Without a book these are counts of any book that are too low, with one its counts that are too high.
+        """
         names = (self.gate, key_names.settings(key_names.prefix(self.partition, workspace)))
         wrong: list[str] = []
         while buckets:
@@ -91,7 +96,7 @@ class Looker(Server):
         """Whether the gate lets scripts of this epoch run."""
         return parse_gate(await self.read_gate()).serves(self._scripts.epoch)
 
-    async def fields(self, key: str) -> AsyncIterator[list[str]]:
+    async def read_fields(self, key: str) -> AsyncIterator[list[str]]:
         """A hash's fields, at most BUCKETS_A_RUN at a time."""
         at = "0"
         while True:

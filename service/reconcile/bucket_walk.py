@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from service.formats import key_names
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.record.partitions.bulk_reads import Rows
 
 BUCKETS_A_PAGE = 1024
@@ -19,11 +19,11 @@ BucketsByKind = dict[str, set[int]]
 """Buckets by the kind of their hash."""
 
 
-async def buckets_of(looker: Looker, small: Collection[int]) -> dict[int, BucketsByKind]:
+async def buckets_of(inspector: RedisInspector, small: Collection[int]) -> dict[int, BucketsByKind]:
     """The existing buckets of these workspaces."""
     buckets: dict[int, BucketsByKind] = {workspace: {kind: set() for kind in KINDS} for workspace in small}
     if small:
-        async for page in looker.walk_keys(set(KINDS)):
+        async for page in inspector.walk_keys(set(KINDS)):
             for key in page:
                 if key.workspace in buckets:
                     buckets[key.workspace][key.kind].add(int(key.parts[0]))

@@ -16,7 +16,7 @@ from service.formats.coupon_state import Class, Difference
 from service.formats.event_id import NO_EVENT, EventId
 from service.formats.key_names import Key
 from service.hot.connection import connect
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.reconcile.bucket_walk import SMALL, BucketsByKind, buckets_of
 from service.reconcile.counter_differences import Books, Configuration, Keys
 from service.reconcile.coupon_differences import Coupons
@@ -135,18 +135,18 @@ class _Work:
         self._total = sum(sizes.values())
         connection = await connect(redis_url, "scrip-reconcile", partition=self._partition)
         try:
-            looker = Looker(connection, self._partition, row.epoch, row.nonce)
-            await looker.start()
-            await self._check_orders(looker)
-            existing = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
-            parts = {number: _Part(self, looker, number, existing.get(number)) for number in workspaces}
-            async for page in looker.walk_keys(key_names.TYPES):
+            inspector = RedisInspector(connection, self._partition, row.epoch, row.nonce)
+            await inspector.start()
+            await self._check_orders(inspector)
+            existing = await buckets_of(inspector, {number for number in workspaces if sizes[number] <= SMALL})
+            parts = {number: _Part(self, inspector, number, existing.get(number)) for number in workspaces}
+            async for page in inspector.walk_keys(key_names.TYPES):
                 for number, some in group_by_workspace(page).items():
                     if number in parts:
                         await parts[number].wrong_types.suspect(some)
             for part in parts.values():
                 await part.compare()
-            async for page in looker.walk_keys({"c", "s", "u"}):
+            async for page in inspector.walk_keys({"c", "s", "u"}):
                 for number, some in group_by_workspace(page).items():
                     if number in parts:
                         await parts[number].strays(some)
@@ -160,9 +160,9 @@ class _Work:
         at = max((outcome.at for outcome in outcomes), default=NO_EVENT)
         return Outcome(differing, left, sum(outcome.unsettled for outcome in outcomes), at)
 
-    async def _check_orders(self, looker: Looker) -> None:
+    async def _check_orders(self, inspector: RedisInspector) -> None:
         """Raises Busy while Redis has not yet forgotten all the orders that Postgres has."""
-        if await looker.orders_since() != await read_orders_since(self.pool, self._partition):
+        if await inspector.orders_since() != await read_orders_since(self.pool, self._partition):
             raise Busy(f"orders of partition {self._partition} are being forgotten")
 
 
@@ -170,11 +170,11 @@ class _Part:
     """One workspace's part. Things that others are counted from come first, so that they are repaired before these.
     Keys of wrong types come before all, so that the rest can be read."""
 
-    def __init__(self, work: _Work, looker: Looker, workspace: int, existing: BucketsByKind | None) -> None:
-        self._looker, self._pool, self._workspace = looker, work.pool, workspace
+    def __init__(self, work: _Work, inspector: RedisInspector, workspace: int, existing: BucketsByKind | None) -> None:
+        self._inspector, self._pool, self._workspace = inspector, work.pool, workspace
         report = partial(work.report, workspace)
         self._examiner = examiner = Examiner(
-            looker, work.pool, workspace, work.repair, report, work.raise_if_void, work.count, work.bulk
+            inspector, work.pool, workspace, work.repair, report, work.raise_if_void, work.count, work.bulk
         )
         self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if existing is None else existing["d"])
@@ -205,10 +205,10 @@ class _Part:
 
     async def finish(self) -> Outcome:
         """Compare pools and counters, which follow from the rest; then store the result."""
-        examiner, partition = self._examiner, self._looker.partition
+        examiner, partition = self._examiner, self._inspector.partition
         await self._coupons.pools()
         await Books(examiner).compare()
-        if not await self._looker.gate_is_ours():
+        if not await self._inspector.gate_is_ours():
             raise NotOpen(f"partition {partition} was closed meanwhile")
         await examiner.raise_if_void()
         outcome = Outcome(examiner.differing, examiner.left, examiner.unsettled, examiner.at)

@@ -45,7 +45,7 @@ class Books(Subject):
         await self._examiner.examine(self, suspects)
 
     async def _find_unlike(self, books: Sequence[int]) -> list[int]:
-        seen = await self._looker.look([item for book in books for item in self.items(book)])
+        seen = await self._inspector.read_values([item for book in books for item in self.items(book)])
         await self._examiner.wait_until_recorded(seen.at)
         expected = await self._examiner.bulk.counts(self._workspace, seen.at, books)
         unlike: list[int] = []
@@ -125,7 +125,7 @@ class Keys(Subject):
 
     async def _page(self, rows: Sequence[tuple[str, int, str]]) -> None:
         for part in split_by_bytes(rows, lambda row: row[1], KEYS_A_READ):
-            (entries,) = await self._looker.read([("MGET", *[key_names.answer(self._w, key) for key, _, _ in part])])
+            (entries,) = await self._inspector.read([("MGET", *[key_names.answer(self._w, key) for key, _, _ in part])])
             small, large = list[str](), list[str]()
             for (key, size, expected), entry in zip(part, entries, strict=True):
                 if size <= SMALL_BYTES and entry != expected:

@@ -54,7 +54,7 @@ class Coupons(Subject):
                 self._examiner.count(len(rows))
 
     async def _page(self, buckets: list[int], rows: list[Any], config: int) -> None:
-        replies = await self._looker.read([("HGETALL", key_names.directory(self._w, bucket)) for bucket in buckets])
+        replies = await self._inspector.read([("HGETALL", key_names.directory(self._w, bucket)) for bucket in buckets])
         here = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
         suspects: list[str] = []
         rest: list[tuple[Any, str]] = []
@@ -76,7 +76,7 @@ class Coupons(Subject):
         w = self._w
         names = [key_names.coupon(w, row[1]) for row, _ in rows]
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
-        records = [text for reply in await self._looker.read(runs) for text in reply]
+        records = [text for reply in await self._inspector.read(runs) for text in reply]
         suspects: list[str] = []
         several: list[RecordedCode] = []
         ending: list[RecordedCode] = []
@@ -91,11 +91,11 @@ class Coupons(Subject):
             elif recorded.waits_for_end and not is_locked(text):
                 ending.append(recorded)
         reads = [("ZRANGE", key_names.standing(w, one.code), 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
-        for recorded, flat in zip(several, await self._looker.read(reads), strict=True):
+        for recorded, flat in zip(several, await self._inspector.read(reads), strict=True):
             if not _have_same_standing(recorded, pair_up(flat)):
                 suspects.append(recorded.code)
         reads = [("ZSCORE", key_names.set_of_codes(w, one.book, "x"), f"{one.bucket} {one.code}") for one in ending]
-        for recorded, score in zip(ending, await self._looker.read(reads), strict=True):
+        for recorded, score in zip(ending, await self._inspector.read(reads), strict=True):
             if score != str(recorded.expires_ms):
                 suspects.append(recorded.code)
         return suspects
@@ -103,7 +103,7 @@ class Coupons(Subject):
     async def strays(self, codes: list[str]) -> list[str]:
         """Examine and return those of Redis's codes that the directory doesn't know, or lists without a record."""
         reads = [("HGET", key_names.directory(self._w, key_names.bucket(code)), code) for code in codes]
-        entries = await self._looker.read(reads)
+        entries = await self._inspector.read(reads)
         if suspects := [code for code, entry in zip(codes, entries, strict=True) if _is_without_record(entry)]:
             await self._examiner.examine(self, suspects)
             self._books.clear()
@@ -115,13 +115,13 @@ class Coupons(Subject):
         for first in range(0, len(existing), BUCKETS_A_RUN):
             await self._compare_pools("free_missing", "", existing[first : first + BUCKETS_A_RUN])
         for book in await record.books_numbers(self._pool, self._workspace):
-            async for buckets in self._looker.fields(key_names.pool(self._w, book)):
+            async for buckets in self._inspector.read_fields(key_names.pool(self._w, book)):
                 await self._compare_pools("free_surplus", str(book), buckets)
 
     async def _compare_pools(self, class_: Class, book: str, buckets: Sequence[int | str]) -> None:
         repair = self._examiner.repair
         await self._examiner.raise_if_void()
-        for difference in await self._looker.pools(self._workspace, book, buckets, repair):
+        for difference in await self._inspector.correct_free_counts(self._workspace, book, buckets, repair):
             bucket, book_number = difference.split(" ")
             thing = f"book {book_number}, bucket {bucket}"
             self._examiner.count_and_report(Difference((class_,), thing), "mended" if repair else "found")

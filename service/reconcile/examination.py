@@ -15,7 +15,7 @@ import structlog
 from service.formats import key_names
 from service.formats.coupon_state import About, Class, Difference
 from service.formats.event_id import NO_EVENT, EventId
-from service.hot.inspection import WRONG, Item, Looker, Seen
+from service.hot.inspection import WRONG, Item, RedisInspector, Seen
 from service.reconcile.quarantine_exclusions import QuarantineExclusions
 from service.record.partitions.bulk_reads import BulkReads, PrimaryReads
 from service.record.partitions.openings import has_deletions_after
@@ -53,7 +53,7 @@ class Subject(ABC):
     """Things in one read."""
 
     def __init__(self, examiner: "Examiner") -> None:
-        self._examiner, self._looker, self._pool = examiner, examiner.looker, examiner.pool
+        self._examiner, self._inspector, self._pool = examiner, examiner.inspector, examiner.pool
         self._workspace, self._partition = examiner.workspace, examiner.partition
         self._w = key_names.prefix(self._partition, self._workspace)
 
@@ -86,7 +86,7 @@ class Examiner:
 
     def __init__(
         self,
-        looker: Looker,
+        inspector: RedisInspector,
         pool: asyncpg.Pool,
         workspace: int,
         repair: bool,
@@ -97,9 +97,9 @@ class Examiner:
     ) -> None:
         """`raise_if_void` raises an error if the comparison no longer counts. `count` is called with the number of
         codes or orders that were compared. `bulk`: where first passes read; None: the primary."""
-        self.looker, self.pool, self.workspace, self.repair = looker, pool, workspace, repair
-        self.partition = looker.partition
-        self.bulk = bulk or PrimaryReads(pool, looker.partition)
+        self.inspector, self.pool, self.workspace, self.repair = inspector, pool, workspace, repair
+        self.partition = inspector.partition
+        self.bulk = bulk or PrimaryReads(pool, inspector.partition)
         self._report, self.raise_if_void, self.count = report, raise_if_void, count
         self.differing, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0
@@ -109,7 +109,7 @@ class Examiner:
 
     async def cut(self) -> Seen:
         """Return the current cut, once it is recorded. Raises NotRecorded."""
-        cut = await self.looker.look([])
+        cut = await self.inspector.read_values([])
         await self.wait_until_recorded(cut.at)
         return cut
 
@@ -144,7 +144,7 @@ class Examiner:
     ) -> list[Any]:
         """Return the things to compare again."""
         items = [kind.items(thing) for thing in things]
-        seen = await self.looker.look([item for some in items for item in some])
+        seen = await self.inspector.read_values([item for some in items for item in some])
         await self.wait_until_recorded(seen.at)
         expected = await kind.fetch_expected(seen.at, things)
         is_deleting = await has_deletions_after(self.pool, self.partition, seen.at)
@@ -175,7 +175,7 @@ class Examiner:
         if self.is_quarantined(*difference.about):
             difference = difference._replace(unsafe="an event of it is in quarantine")
         if self.repair and not difference.unsafe:
-            if not await self.looker.repair(difference.writes):
+            if not await self.inspector.repair(difference.writes):
                 return False
             state = "mended"
         self.count_and_report(difference, state)

@@ -39,7 +39,7 @@ class Users(Subject):
 
     async def _page(self, rows: list[Any]) -> None:
         expected = _group_by_user([tuple(row) for row in rows])
-        replies = await self._looker.read([("HGETALL", key_names.user(self._w, user)) for user in expected])
+        replies = await self._inspector.read([("HGETALL", key_names.user(self._w, user)) for user in expected])
         suspects = [
             user
             for (user, recorded), flat in zip(expected.items(), replies, strict=True)

@@ -41,7 +41,7 @@ class WrongTypes(Subject):
         self._wrong: dict[Key, None] = {}
 
     async def suspect(self, page: Sequence[Key]) -> None:
-        types = await self._examiner.looker.read([("TYPE", key.name) for key in page])
+        types = await self._examiner.inspector.read([("TYPE", key.name) for key in page])
         for key, type_ in zip(page, types, strict=True):
             if type_ not in (key.type, "none") and len(self._wrong) < MAX_WRONG:
                 self._wrong[key] = None
@@ -98,7 +98,7 @@ class WrongTypes(Subject):
         """Entries by bucket. No script can lock a code of such a bucket; a locked code is not free."""
         keys = {int(key.parts[0]): key for key in things}
         codes = [one for one in recorded.values() if one.bucket in keys]
-        read = self._examiner.looker.read
+        read = self._examiner.inspector.read
         names = [key_names.coupon(self._w, one.code) for one in codes]
         replies = await read([("MGET", *names[start : start + 500]) for start in range(0, len(names), 500)])
         texts = [text for reply in replies for text in reply]

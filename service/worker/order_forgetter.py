@@ -11,7 +11,7 @@ from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.order_entries import parse_gift
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.record.facts import forgotten_orders as record
 from service.record.facts.forgotten_orders import Memory, PastGift, PastPlace, Period
 from service.record.pool import wait_out_outage
@@ -45,14 +45,14 @@ class OrderForgetter:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, looker: Looker, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
+        self, pool: asyncpg.Pool, inspector: RedisInspector, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
     ) -> None:
         """The locks are those of GuardedChanges."""
-        self._pool, self._fence, self._looker, self._partition = pool, fence, looker, looker.partition
-        self._changes = GuardedChanges(pool, looker, fence, erasing, turns)
+        self._pool, self._fence, self._inspector, self._partition = pool, fence, inspector, inspector.partition
+        self._changes = GuardedChanges(pool, inspector, fence, erasing, turns)
 
     async def run(self) -> None:
-        await self._looker.start()
+        await self._inspector.start()
         while True:
             pause_s = BUSY_S
             try:
@@ -80,7 +80,7 @@ class OrderForgetter:
     async def _next(self) -> tuple[Callable[[Period], Awaitable[None]], Period] | None:
         """The next step and its period; first what an earlier worker left half-done."""
         memories = await record.read_memories(self._pool, self._partition)
-        here = await self._looker.orders_since()
+        here = await self._inspector.orders_since()
         behind, due = dict[int, tuple[int, int]](), dict[int, tuple[int, int]]()
         for each in memories:
             since_ms = here.get(each.workspace, 0)
@@ -93,7 +93,7 @@ class OrderForgetter:
         return (self._forget_in_postgres, _first_period(due)) if due else None
 
     async def _forget_in_postgres(self, period: Period) -> None:
-        await self._changes.wait_until_recorded((await self._looker.look([])).at)
+        await self._changes.wait_until_recorded((await self._inspector.read_values([])).at)
         place: PastPlace | None = None
         while places := await self._places(period, place):
             await record.forget(self._pool, self._partition, self._fence, places, [])

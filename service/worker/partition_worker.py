@@ -17,7 +17,7 @@ from service.hot.cluster import Report
 from service.hot.connection import Broken, connect
 from service.hot.fencing import choose_nonce, parse_nonce
 from service.hot.fitness import Fitness, Replication
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
 from service.hot.scripts import PROJECTION, SERVING, Scripts
@@ -242,9 +242,9 @@ class PartitionWorker:
             "reconciling": lambda: ComparisonRunner(pool, partition, fence, self._reconcile_at, turns).run(lease),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
             "retiring": lambda: BookRetirer(
-                pool, Looker.of(server, scripts), fence, self._retire_days, erasing, turns
+                pool, RedisInspector.of(server, scripts), fence, self._retire_days, erasing, turns
             ).run(lease),
-            "forgetting": lambda: OrderForgetter(pool, Looker.of(server, scripts), fence, erasing, turns).run(),
+            "forgetting": lambda: OrderForgetter(pool, RedisInspector.of(server, scripts), fence, erasing, turns).run(),
             "moving": lambda: WorkspaceMover(
                 self._redis_url, pool, server, scripts, fence, erasing, turns, self._moving, self._standbys
             ).run(lease),

@@ -9,7 +9,7 @@ import pytest
 from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.event_id import NO_EVENT
-from service.hot.inspection import WRONG, Item, Looker, Seen
+from service.hot.inspection import WRONG, Item, RedisInspector, Seen
 from service.hot.redis_server import Fenced
 from tests.harness.dump import value
 from tests.harness.premises import EPOCH
@@ -19,10 +19,10 @@ A, B, C = ("{p0}:reconciling:" + name for name in "abc")
 
 
 @pytest.fixture
-async def looker(shop: Shop) -> Looker:
-    looker = Looker(cast("Any", shop.link), 0, EPOCH, "nonce")
-    await looker.start()
-    return looker
+async def inspector(shop: Shop) -> RedisInspector:
+    inspector = RedisInspector(cast("Any", shop.link), 0, EPOCH, "nonce")
+    await inspector.start()
+    return inspector
 
 
 async def _held(shop: Shop) -> tuple[Any, Any, Any]:
@@ -46,7 +46,7 @@ async def _fill(shop: Shop) -> None:
     await shop.link.call("ZADD", C, 5, "five", 6, "six")
 
 
-async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
+async def test_what_is_seen(shop: Shop, inspector: RedisInspector) -> None:
     """Each in its way, null where there is nothing, with the last event and what is here of the configuration."""
     await shop.book("CODE-1")
     await shop.redeem("CODE-1", "ann")
@@ -56,7 +56,7 @@ async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
         Item("s", A), Item("s", "nothing"), Item("h", B, "two"), Item("h", B, "three"), Item("H", B),
         Item("z", C, "six"), Item("z", C, "ten"), Item("Z", C), Item("n", C), Item("n", "nothing"),
     ]  # fmt: skip
-    seen = await looker.look(items)
+    seen = await inspector.read_values(items)
     await _held(shop)
     values = [sorted(value) if item.kind in "HZ" else value for item, value in zip(items, seen.values, strict=True)]
     assert values == ["text", None, "2", None, ["1", "2", "one", "two"], "6", None, ["5", "6", "five", "six"], 2, 0]
@@ -65,14 +65,14 @@ async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
     assert (seen.config, seen.newest) == (shop.version, shop.version)
     await shop.record()
     await shop.link.call("DEL", key_names.config(0), key_names.newest(0))
-    assert await looker.look([]) == Seen(NO_EVENT, 0, 0, [])
+    assert await inspector.read_values([]) == Seen(NO_EVENT, 0, 0, [])
 
 
-async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, looker: Looker) -> None:
+async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, inspector: RedisInspector) -> None:
     """More than a thousand are not read."""
     members = [part for number in range(1001) for part in (number, f"e-{number:04}")]
     await shop.link.call("ZADD", C, *members)
-    (scores,) = (await looker.look([Item("Z", C)])).values
+    (scores,) = (await inspector.read_values([Item("Z", C)])).values
     await _held(shop)
     assert (len(scores), scores[-2:]) == (2000, ["e-0999", "999"])
 
@@ -99,73 +99,75 @@ CHANGES: dict[str, tuple[Sequence[Write], tuple[Any, Any, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_what_is_as_it_was_seen_is_mended(shop: Shop, looker: Looker, name: str) -> None:
+async def test_what_is_as_it_was_seen_is_mended(shop: Shop, inspector: RedisInspector, name: str) -> None:
     """It is written, and nothing else."""
     writes, after = CHANGES[name]
     await _fill(shop)
-    assert await looker.repair(writes)
+    assert await inspector.repair(writes)
     if name == "a text that was not there":
         assert await shop.link.call("GETDEL", f"{A}{A}") == "other"
     assert await _held(shop) == after
 
 
 @pytest.mark.parametrize("name", [name for name, (writes, _) in CHANGES.items() if writes[0].kind != "n"])
-async def test_what_has_moved_is_left(shop: Shop, looker: Looker, name: str) -> None:
+async def test_what_has_moved_is_left(shop: Shop, inspector: RedisInspector, name: str) -> None:
     """Where one thing is no longer as it was seen, or is there where nothing was, or gone, nothing is written."""
     for seen in ("moved", None):
         writes = list(CHANGES[name][0])
         if writes[-1].seen is not None or seen is not None:
             writes[-1] = writes[-1]._replace(seen=seen)
             await _fill(shop)
-            assert not await looker.repair(writes)
+            assert not await inspector.repair(writes)
             assert await _held(shop) == (TEXT, HASH, SCORES)
 
 
 @pytest.mark.parametrize("way", ["h", "H", "s", "z", "Z", "n"])
-async def test_a_look_reports_keys_of_the_wrong_type(shop: Shop, looker: Looker, way: str) -> None:
+async def test_a_look_reports_keys_of_the_wrong_type(shop: Shop, inspector: RedisInspector, way: str) -> None:
     """However a key is read, a list is reported as `wrong type`, and the rest of the look is read."""
     await _fill(shop)
     wrong = f"{A}list"
     await shop.link.call("RPUSH", wrong, "x")
-    seen = await looker.look([Item(way, wrong, "one"), Item("t", wrong), Item("t", f"{A}none"), Item("h", B, "one")])
+    seen = await inspector.read_values(
+        [Item(way, wrong, "one"), Item("t", wrong), Item("t", f"{A}none"), Item("h", B, "one")]
+    )
     await shop.link.call("DEL", wrong)
     await _held(shop)
     assert seen.values == [WRONG, "list", "none", "1"]
 
 
-async def test_a_key_of_the_wrong_type_is_written_anew(shop: Shop, looker: Looker) -> None:
+async def test_a_key_of_the_wrong_type_is_written_anew(shop: Shop, inspector: RedisInspector) -> None:
     """It is removed and written in one, where it is of that type still; else nothing of it is, nor of the rest."""
     writes = [Write("t", B, "", "list", None), Write("h", B, "one", None, "5"), Write("s", A, "", "text", "other")]
     await _fill(shop)
-    assert not await looker.repair(writes)
+    assert not await inspector.repair(writes)
     assert await _held(shop) == (TEXT, HASH, SCORES)
     await _fill(shop)
     await shop.link.call("DEL", B)
     await shop.link.call("RPUSH", B, "x")
-    assert not await looker.repair([writes[0]._replace(seen="string"), *writes[1:]])
-    assert not await looker.repair([writes[2], Write("h", B, "one", None, "5")])
-    assert not await looker.repair([writes[2], Write("n", B, "one", None, "5")])
-    assert await looker.repair(writes)
+    assert not await inspector.repair([writes[0]._replace(seen="string"), *writes[1:]])
+    assert not await inspector.repair([writes[2], Write("h", B, "one", None, "5")])
+    assert not await inspector.repair([writes[2], Write("n", B, "one", None, "5")])
+    assert await inspector.repair(writes)
     assert await _held(shop) == ("other", {"one": "5"}, SCORES)
 
 
-async def test_a_key_lives_as_long_as_it_may(shop: Shop, looker: Looker) -> None:
+async def test_a_key_lives_as_long_as_it_may(shop: Shop, inspector: RedisInspector) -> None:
     """An idempotency key that is put back ends by itself."""
-    assert await looker.repair([Write("i", A, "60000", None, "text")])
+    assert await inspector.repair([Write("i", A, "60000", None, "text")])
     assert 50_000 < await shop.link.call("PTTL", A) <= 60_000
     assert (await _held(shop))[0] == "text"
 
 
 @pytest.mark.parametrize("gate", ["8 open", "7 closed", None])
-async def test_another_epoch_is_left_alone(shop: Shop, looker: Looker, gate: str | None) -> None:
+async def test_another_epoch_is_left_alone(shop: Shop, inspector: RedisInspector, gate: str | None) -> None:
     """Nothing is read, mended or compared where the gate doesn't fit."""
     await _fill(shop)
     was = await shop.link.call("GET", key_names.gate(0))
     await (shop.link.call("SET", key_names.gate(0), gate) if gate else shop.link.call("DEL", key_names.gate(0)))
     for asked in (
-        lambda: looker.look([]),
-        lambda: looker.repair(CHANGES["a text"][0]),
-        lambda: looker.pools(1, "", ["1"], True),
+        lambda: inspector.read_values([]),
+        lambda: inspector.repair(CHANGES["a text"][0]),
+        lambda: inspector.correct_free_counts(1, "", ["1"], True),
     ):
         with pytest.raises(Fenced):
             await asked()
@@ -174,19 +176,19 @@ async def test_another_epoch_is_left_alone(shop: Shop, looker: Looker, gate: str
 
 
 @pytest.mark.parametrize("gate", ["7 full", "7 behind"])
-async def test_behind_it_goes_on(shop: Shop, looker: Looker, gate: str) -> None:
+async def test_behind_it_goes_on(shop: Shop, inspector: RedisInspector, gate: str) -> None:
     """A comparison takes nothing that back-pressure is there for."""
     await shop.link.call("SET", key_names.gate(0), gate)
     try:
-        await looker.look([])
-        assert await looker.repair([Write("s", A, "", None, None)])
-        assert await looker.pools(1, "", ["1"], True) == []
+        await inspector.read_values([])
+        assert await inspector.repair([Write("s", A, "", None, None)])
+        assert await inspector.correct_free_counts(1, "", ["1"], True) == []
     except Fenced as fenced:
         pytest.fail(f"{gate} is none that stops it: {fenced}")
     await shop.gate("open")
 
 
-async def test_pools_are_as_the_directory_says(shop: Shop, looker: Looker) -> None:
+async def test_pools_are_as_the_directory_says(shop: Shop, inspector: RedisInspector) -> None:
     """A bucket of which too few free codes are counted is named, or too many; mended where that is asked for."""
     await shop.book("CODE-1", "CODE-2", "CODE-3")
     await shop.redeem("CODE-3", "ann")
@@ -197,19 +199,23 @@ async def test_pools_are_as_the_directory_says(shop: Shop, looker: Looker) -> No
         bucket: str(codes) for bucket, codes in Counter(str(key_names.bucket(f"CODE-{at}")) for at in (1, 2)).items()
     }
     for repair in (False, True):
-        assert await looker.pools(1, "", every, repair) == []
-        assert await looker.pools(1, "1", list(counted), repair) == []
+        assert await inspector.correct_free_counts(1, "", every, repair) == []
+        assert await inspector.correct_free_counts(1, "1", list(counted), repair) == []
     await shop.link.call("HDEL", pool, free)
     await shop.link.call("HSET", pool, used, 1)
     for repair in (False, True):
-        assert await looker.pools(1, "", every, repair) == [f"{free} 1"]
-        assert await looker.pools(1, "1", every, repair) == [f"{used} 1"]
+        assert await inspector.correct_free_counts(1, "", every, repair) == [f"{free} 1"]
+        assert await inspector.correct_free_counts(1, "1", every, repair) == [f"{used} 1"]
     await shop.link.call("HINCRBY", pool, free, 1)
     for repair in (False, True):
-        assert await looker.pools(1, "", every, repair) == []
-        assert await looker.pools(1, "1", every, repair) == [f"{free} 1"]
+        assert await inspector.correct_free_counts(1, "", every, repair) == []
+        assert await inspector.correct_free_counts(1, "1", every, repair) == [f"{free} 1"]
     assert await value(shop.link, pool, "hash") == counted
-    assert await looker.pools(1, "", every, False) == await looker.pools(1, "1", every, False) == []
+    assert (
+        await inspector.correct_free_counts(1, "", every, False)
+        == await inspector.correct_free_counts(1, "1", every, False)
+        == []
+    )
 
 
 async def test_a_run_compares_no_more_than_it_may(shop: Shop) -> None:

@@ -25,7 +25,7 @@ UNLOCKED = " - - - - - -"
 GIFT = UseField("g", 1, "A-1", code="CODE-1")
 SEVERAL = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)
-HERE = SimpleNamespace(workspace=1, partition=0, looker=None, pool=None, is_quarantined=lambda *_: False)
+HERE = SimpleNamespace(workspace=1, partition=0, inspector=None, pool=None, is_quarantined=lambda *_: False)
 
 
 class Sometimes:
@@ -47,7 +47,7 @@ class Sometimes:
         return self.verdicts.pop(0)
 
 
-class Looker:
+class RedisInspector:
     """A Redis that is in the seen state at a repair, or not."""
 
     partition = 0
@@ -55,7 +55,7 @@ class Looker:
     def __init__(self, *as_seen: bool) -> None:
         self.as_seen, self.repaired = list(as_seen), 0
 
-    async def look(self, items: Sequence[Item]) -> Seen:
+    async def read_values(self, items: Sequence[Item]) -> Seen:
         return Seen(AT, 5, 5, [None] * len(items))
 
     async def repair(self, writes: Sequence[Write]) -> bool:
@@ -66,7 +66,7 @@ class Looker:
 
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Examine one suspected thing with these verdicts; return the examiner, the reported states and the looker."""
+    """Examine one suspected thing with these verdicts; return the examiner, the reported states and the inspector."""
     monkeypatch.setattr(examination, "FIRST_PAUSE_S", 0)
     monkeypatch.setattr(examination, "LONGEST_PAUSE_S", 0)
 
@@ -91,13 +91,13 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         waits, states = list(erasing), list[str]()
         monkeypatch.setattr(examination, "read_partition", recorded)
         monkeypatch.setattr(examination, "has_deletions_after", being_erased)
-        looker = Looker(*as_seen)
-        about = (cast("Any", looker), cast("Any", None), 1, repair)
+        inspector = RedisInspector(*as_seen)
+        about = (cast("Any", inspector), cast("Any", None), 1, repair)
         examiner = Examiner(*about, lambda _, state: states.append(state), AsyncMock())
         kind = Sometimes(*verdicts)
         await examiner.examine(cast("Any", kind), ["thing"])
         assert kind.verdicts == []
-        return examiner, states, looker
+        return examiner, states, inspector
 
     return examine
 
@@ -124,8 +124,8 @@ async def test_differences(
     examined: Callable[..., Any], verdicts: list[Any], options: dict[str, Any], result: tuple[Any, ...]
 ) -> None:
     """Two looks in a row must see a difference, without a deletion between; a repair needs the seen, safe state."""
-    examiner, reported, looker = await examined(*verdicts, **options)
-    assert (examiner.differing, examiner.left, reported, looker.repaired) == result
+    examiner, reported, inspector = await examined(*verdicts, **options)
+    assert (examiner.differing, examiner.left, reported, inspector.repaired) == result
     assert examiner.unsettled == 0
 
 
@@ -158,8 +158,10 @@ async def test_quarantined_events_prevent_repairs(
 ) -> None:
     """A code, user, order or book that a quarantined event of the same workspace names is reported, not repaired."""
     difference = OFF._replace(about=(About("code", "other"), about))
-    examiner, states, looker = await examined(difference, difference, repair=True, as_seen=[True], events=[b"", event])
-    assert (states, looker.repaired) == ((["found"], 0) if is_named else (["mended"], 1))
+    examiner, states, inspector = await examined(
+        difference, difference, repair=True, as_seen=[True], events=[b"", event]
+    )
+    assert (states, inspector.repaired) == ((["found"], 0) if is_named else (["mended"], 1))
     assert examiner.left == ({"uses": 1} if is_named else {})
 
 
@@ -169,8 +171,8 @@ async def test_too_many_quarantined_events_prevent_all_repairs(
     """Beyond the bound of stored names nothing of the workspace is repaired."""
     monkeypatch.setattr(quarantine_exclusions, "MAX_NAMED", 3)
     events = [b"A 1 2 CODE-%d ann 5 7" % n for n in range(9)]
-    examiner, states, looker = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
-    assert (states, looker.repaired, examiner.left) == (["found"], 0, {"uses": 1})
+    examiner, states, inspector = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
+    assert (states, inspector.repaired, examiner.left) == (["found"], 0, {"uses": 1})
     assert len(examiner._exclusions._named) < 9
 
 

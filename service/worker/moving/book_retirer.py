@@ -13,7 +13,7 @@ import structlog
 from service.formats import key_names
 from service.formats.coupon_state import RecordedCode, Write
 from service.formats.event_id import START, EventId
-from service.hot.inspection import Item, Looker
+from service.hot.inspection import Item, RedisInspector
 from service.record.config import retirements
 from service.record.config.retirements import NOW, MovingBook, PastUse
 from service.record.partitions import comparisons
@@ -62,15 +62,21 @@ class BookRetirer:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, looker: Looker, fence: int, days: int, erasing: asyncio.Lock, turns: asyncio.Lock
+        self,
+        pool: asyncpg.Pool,
+        inspector: RedisInspector,
+        fence: int,
+        days: int,
+        erasing: asyncio.Lock,
+        turns: asyncio.Lock,
     ) -> None:
         """`days` 0: no book leaves. The locks are those of GuardedChanges."""
         self._pool, self._fence, self._days = pool, fence, days
-        self._looker, self._partition = looker, looker.partition
-        self._changes = GuardedChanges(pool, looker, fence, erasing, turns)
+        self._inspector, self._partition = inspector, inspector.partition
+        self._changes = GuardedChanges(pool, inspector, fence, erasing, turns)
 
     async def run(self, lease: Lease) -> None:
-        await self._looker.start()
+        await self._inspector.start()
         while True:
             is_idle = True
             try:
@@ -124,7 +130,7 @@ class BookRetirer:
 
     async def _return(self, moved: MovingBook) -> None:
         await self._wait_for_projection()
-        await self._changes.wait_until_recorded((await self._looker.look([])).at)
+        await self._changes.wait_until_recorded((await self._inspector.read_values([])).at)
         async for uses in self._pages_of_uses(moved):
             await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
             await self._changes.retry_on_change(lambda uses=uses: self._add_uses(moved, uses))
@@ -192,7 +198,7 @@ class BookRetirer:
         keys |= {key_names.locks_of_book(w, book): "zset", key_names.pool(w, book): "hash"}
         step_key = key_names.retired(self._partition)
         items = [*(Item("t", key) for key in keys), Item("s", step_key), Item("H", key_names.counters(w, book))]
-        look = await self._looker.look(items)
+        look = await self._inspector.read_values(items)
         *types, step_seen, flat = look.values
         await self._changes.wait_until_recorded(look.at)
         counts = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -228,7 +234,7 @@ class BookRetirer:
         await self._changes.wait(lambda: self._has_version(version), "an earlier change is not in Redis")
 
     async def _has_version(self, version: int) -> bool:
-        return (await self._looker.look([])).config >= version
+        return (await self._inspector.read_values([])).config >= version
 
     def _prefix(self, moved: MovingBook) -> str:
         return key_names.prefix(self._partition, moved.workspace)

@@ -13,7 +13,7 @@ import asyncpg
 
 from service.formats.coupon_state import Write
 from service.formats.event_id import START, EventId
-from service.hot.inspection import ITEMS_A_LOOK, WRONG, Item, Looker
+from service.hot.inspection import ITEMS_A_LOOK, WRONG, Item, RedisInspector
 from service.record.partitions import comparisons
 from service.record.partitions.partition_rows import read_partition
 
@@ -59,11 +59,11 @@ class GuardedChanges:
     task of this worker runs. Comparisons of other processes end without a result."""
 
     def __init__(
-        self, pool: asyncpg.Pool, looker: Looker, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
+        self, pool: asyncpg.Pool, inspector: RedisInspector, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
     ) -> None:
         """`erasing` is held while users are deleted: both read facts and write Redis. `turns` is held by the task, or
         the comparison, that runs."""
-        self._pool, self._looker, self._fence, self._erasing, self._turns = pool, looker, fence, erasing, turns
+        self._pool, self._inspector, self._fence, self._erasing, self._turns = pool, inspector, fence, erasing, turns
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
@@ -71,7 +71,7 @@ class GuardedChanges:
         if self._turns.locked():
             yield False
             return
-        about = self._pool, self._looker.partition, self._fence
+        about = self._pool, self._inspector.partition, self._fence
         async with self._turns:
             await comparisons.begin_turn(*about)
             try:
@@ -94,7 +94,7 @@ class GuardedChanges:
         """The values of fields, and the last event before they were read. Raises RedisDiffers."""
         at, values = START, list[str | None]()
         for start in range(0, len(fields), ITEMS_A_LOOK):
-            look = await self._looker.look([field.item for field in fields[start : start + ITEMS_A_LOOK]])
+            look = await self._inspector.read_values([field.item for field in fields[start : start + ITEMS_A_LOOK]])
             if WRONG in look.values:
                 raise RedisDiffers("a key has a wrong type")
             at = max(at, look.at)
@@ -103,7 +103,7 @@ class GuardedChanges:
 
     async def repair(self, writes: Sequence[Write]) -> None:
         """Raises ValuesChanged if a value is not as it was read."""
-        if writes and not await self._looker.repair(writes):
+        if writes and not await self._inspector.repair(writes):
             raise ValuesChanged
 
     async def write(self, field: Field, to: str) -> None:
@@ -115,7 +115,7 @@ class GuardedChanges:
         """Wait until this event is recorded. Raises NotYet after WAIT_S."""
 
         async def is_recorded() -> bool:
-            return (await read_partition(self._pool, self._looker.partition)).cursor >= at
+            return (await read_partition(self._pool, self._inspector.partition)).cursor >= at
 
         await self.wait(is_recorded, "earlier events are not recorded")
 

@@ -18,7 +18,7 @@ from service.domain.configuration import WorkspaceRow
 from service.domain.errors import Refusal
 from service.formats.event_id import EventId
 from service.hot.connection import Broken, connect
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.hot.key_copies import ChangedKeys, ChangesLost, Copies, NotVerified, follow_changes
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import Fenced, Server
@@ -111,7 +111,7 @@ class WorkspaceMover:
         self._erasing, self._moving, self._standbys = erasing, moving, standbys
         self._partition = server.partition
         self._projector = projector_of(server, scripts)
-        self._changes = GuardedChanges(pool, Looker.of(server, scripts), fence, erasing, turns)
+        self._changes = GuardedChanges(pool, RedisInspector.of(server, scripts), fence, erasing, turns)
         self._log = log.bind(source=server.partition)
         self._stage, self._has_erasing = "", False
 

@@ -12,7 +12,7 @@ from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES, split_by_bytes
 from service.formats.coupon_state import Difference
 from service.hot.connection import connect
 from service.hot.decider import Reply
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.reconcile.counter_differences import Keys
@@ -88,23 +88,27 @@ async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     await place.rebuild()
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    looker, differences, reads = Looker(connection, 0, row.epoch, row.nonce), list[Difference](), list[list[int]]()
-    await looker.start()
-    read = looker.read
+    inspector, differences, reads = (
+        RedisInspector(connection, 0, row.epoch, row.nonce),
+        list[Difference](),
+        list[list[int]](),
+    )
+    await inspector.start()
+    read = inspector.read
 
     async def weigh(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         replies = await read(commands)
         reads.append([len(text or "") for reply in replies for text in reply])
         return replies
 
-    monkeypatch.setattr(looker, "read", weigh)
+    monkeypatch.setattr(inspector, "read", weigh)
     names = {size: f"{place.caller.prefix}i:{key}" for key, size in zip(entries, SIZES, strict=True)}
     await place.redis.set(names[LARGE], b"f 0 200 - " + b"y" * LARGE)
     await place.redis.set(names[200], b"f 0 200 - " + b"y" * 200)
     await place.redis.delete(names[HUGE])
     try:
         for expected in (3, 0):
-            about = (looker, place.pool, place.caller.workspace, True)
+            about = (inspector, place.pool, place.caller.workspace, True)
             examiner = Examiner(*about, lambda one, _: differences.append(one), AsyncMock())
             await Keys(examiner).compare()
             assert len(differences) == expected

@@ -13,7 +13,7 @@ from service.domain.errors import Refusal
 from service.domain.times import from_ms
 from service.hot.connection import connect
 from service.hot.decider import Reply
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.hot.projection import RedisProjector
 from service.hot.scripts import Scripts
 from service.operations import assign, coupon_view, lock, redeem
@@ -45,7 +45,7 @@ async def read_book_row(place: Place, book: int = 1) -> BookRow:
     return (await read_books(place.pool, place.caller.workspace, [book]))[0]
 
 
-class DyingLooker(Looker):
+class DyingInspector(RedisInspector):
     """A worker's connection, which breaks before its n-th script."""
 
     life = Life()
@@ -56,16 +56,16 @@ class DyingLooker(Looker):
 
 
 @asynccontextmanager
-async def start_looker(place: Place, dies_after: int = -1) -> AsyncIterator[tuple[DyingLooker, int]]:
+async def start_inspector(place: Place, dies_after: int = -1) -> AsyncIterator[tuple[DyingInspector, int]]:
     """A new worker's connection, which breaks after so many scripts, and the worker's fence."""
     fence = await take_partition(place.pool)
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    looker = DyingLooker(connection, 0, row.epoch, row.nonce)
+    inspector = DyingInspector(connection, 0, row.epoch, row.nonce)
     try:
-        await looker.start()
-        looker.life = Life(dies_after)
-        yield looker, fence
+        await inspector.start()
+        inspector.life = Life(dies_after)
+        yield inspector, fence
     finally:
         connection.close()
 
@@ -73,8 +73,8 @@ async def start_looker(place: Place, dies_after: int = -1) -> AsyncIterator[tupl
 @asynccontextmanager
 async def retiring(place: Place, *, days: int = 30, dies_after: int = -1) -> AsyncIterator[BookRetirer]:
     """A new worker's retirer, which dies after so many scripts."""
-    async with start_looker(place, dies_after) as (looker, fence):
-        yield BookRetirer(place.pool, looker, fence, days, asyncio.Lock(), asyncio.Lock())
+    async with start_inspector(place, dies_after) as (inspector, fence):
+        yield BookRetirer(place.pool, inspector, fence, days, asyncio.Lock(), asyncio.Lock())
 
 
 async def move(place: Place, **options: Any) -> str | None:

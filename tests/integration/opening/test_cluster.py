@@ -18,7 +18,7 @@ from service.formats import key_names
 from service.hot.connection import connect
 from service.hot.fencing import FRESH_S
 from service.hot.fitness import ask_replication
-from service.hot.inspection import Looker
+from service.hot.inspection import RedisInspector
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
 from service.record.partitions.moves import order_move, read_move
@@ -244,7 +244,7 @@ async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> Non
     target = cluster.other_primary(source)
     row = before[0]
     connection = await connect(cluster.url, "tests", partition=0)
-    worker = Looker(connection, 0, row.epoch, row.nonce)
+    worker = RedisInspector(connection, 0, row.epoch, row.nonce)
     await worker.start()
     assert await worker.repair([])
     cluster.begin_move(0, target)
