@@ -18,7 +18,7 @@ import redis
 
 from service.access.caller import SCOPES
 from service.formats import key_names
-from service.hot.key_notices import CHANNEL
+from service.hot.key_messages import CHANNEL
 from tests.commands import scrip
 from tests.harness.running import PARTITIONS, Run, data_folder
 from tests.harness.servers import free_port

@@ -36,9 +36,9 @@ async def settle_keys(context: Context) -> None:
     settled_at = time.monotonic() + SETTLE_S
     with contextlib.suppress(*ERRORS):  # the change is committed
         version = await read_version(context.pool)
-        context.key_notices.announce_change()
+        context.key_messages.announce_change()
         readers = await read_processes(context.pool, "api")
-        if await context.key_notices.until_read(version, readers, settled_at - time.monotonic()):
+        if await context.key_messages.until_read(version, readers, settled_at - time.monotonic()):
             return
     await asyncio.sleep(settled_at - time.monotonic())
 

@@ -12,7 +12,7 @@ from service.api.bulk import Bulk
 from service.api.partition_watch import PartitionWatch
 from service.common.config import Settings
 from service.hot.decider import Decider
-from service.hot.key_notices import KeyNotices
+from service.hot.key_messages import KeyMessages
 from service.hot.projection import RedisProjector
 from service.hot.workspace_state import Workspace
 from service.record.facts.recorded_wait import Recorded
@@ -30,7 +30,7 @@ class Context:
     projector: RedisProjector
     recorded: Recorded
     replica: Replica
-    key_notices: KeyNotices
+    key_messages: KeyMessages
     watch: PartitionWatch
     keyring: Keyring = field(default_factory=Keyring)
     bulk: Bulk = field(default_factory=Bulk)

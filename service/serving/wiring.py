@@ -20,7 +20,7 @@ from service.domain.errors import Refusal
 from service.hot.cluster_links import make_links
 from service.hot.committee_poll import CommitteePoll
 from service.hot.decider import Decider
-from service.hot.key_notices import KeyNotices
+from service.hot.key_messages import KeyMessages
 from service.hot.link import Link
 from service.hot.projection import SHARE, RedisProjector
 from service.hot.scripts import version
@@ -73,10 +73,10 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     recorded = Recorded(pool)
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider)
-    notices = KeyNotices(settings.redis_url, decider)
+    messages = KeyMessages(settings.redis_url, decider)
     watch = PartitionWatch(decider, settings.max_unrecorded_s)
     projector = RedisProjector(decider.run, pace=Pace(SHARE))
-    context = Context(*(settings, pool, decider, workspace, projector, recorded, replica, notices, watch))
+    context = Context(*(settings, pool, decider, workspace, projector, recorded, replica, messages, watch))
     context.bulk = Bulk(settings.api_processes)
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
@@ -96,7 +96,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     refusing = Sampler(pool, refused_requests.take, add_refused, STEP_S, MAX_STEPS, refused_requests.drop)
     tasks = [
         asyncio.create_task(poller.run()),
-        asyncio.create_task(notices.run()),
+        asyncio.create_task(messages.run()),
         asyncio.create_task(sampler.run()),
         asyncio.create_task(noting.run()),
         asyncio.create_task(refusing.run()),
@@ -175,7 +175,7 @@ async def _watch_scripts(context: Context) -> None:
 
 
 class _PostgresPoller:
-    """Polls Postgres five times a second, and at a notice of changed keys, for valid keys and open epochs, and stores
+    """Polls Postgres five times a second, and at a message of changed keys, for valid keys and open epochs, and stores
     that this process runs.
 
     While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas
@@ -208,12 +208,12 @@ class _PostgresPoller:
                 signal.raise_signal(signal.SIGTERM)
 
     async def _until_due(self) -> None:
-        """Wait POLL_S, or for a notice, but at least four times as long as the last poll took."""
+        """Wait POLL_S, or for a message, but at least four times as long as the last poll took."""
         rest_s = min(4 * self._took_s, POLL_S)
         await asyncio.sleep(rest_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_S - rest_s):
-                await self._context.key_notices.changed.wait()
+                await self._context.key_messages.changed.wait()
 
     async def _count(self, now: float) -> None:
         watch, pool = self._context.watch, self._context.pool
@@ -233,9 +233,9 @@ class _PostgresPoller:
             self._beat_at = polled_at + BEAT_S
             await renew_process(context.pool, self.process, "api", version())
             await check_number(context.pool)
-        notices = context.key_notices
-        is_noticed = notices.changed.is_set()
-        notices.changed.clear()
+        messages = context.key_messages
+        is_announced = messages.changed.is_set()
+        messages.changed.clear()
         if is_new := await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
@@ -246,8 +246,8 @@ class _PostgresPoller:
         for issuer in context.keyring.tokens.issuers:
             if issuer.bearer is None:
                 issuer.bearer = await _read_bearer(context, issuer.workspace)
-        if is_new or is_noticed:
-            notices.announce_reading(self.process, self._keys_version)
+        if is_new or is_announced:
+            messages.announce_reading(self.process, self._keys_version)
         self._take_over(await read_partitions(context.pool), made, polled_at)
         self._took_s = (now := time.monotonic()) - polled_at
         await self._count(now)

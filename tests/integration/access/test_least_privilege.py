@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 import redis
 
-from service.hot import key_notices, scripts
+from service.hot import key_messages, scripts
 from service.hot.connection import connect
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import renew_leases
@@ -44,7 +44,7 @@ _SENT = {
     ),
 }
 """The commands that each process sends itself; the doctor and reconciling use the worker's user, too."""
-_CHANNELS = {"api": [f"&{key_notices.CHANNEL}"], "worker": []}
+_CHANNELS = {"api": [f"&{key_messages.CHANNEL}"], "worker": []}
 _TABLE = re.compile(r"\b[a-z_]+\b")
 
 

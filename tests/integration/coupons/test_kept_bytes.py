@@ -88,11 +88,8 @@ async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     await place.rebuild()
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    inspector, differences, reads = (
-        RedisInspector(connection, 0, row.epoch, row.nonce),
-        list[Difference](),
-        list[list[int]](),
-    )
+    inspector = RedisInspector(connection, 0, row.epoch, row.nonce)
+    differences, reads = list[Difference](), list[list[int]]()
     await inspector.start()
     read = inspector.read
 

@@ -21,7 +21,7 @@ LOOK_S = 0.2
 log = structlog.get_logger()
 
 
-class KeyNotices:
+class KeyMessages:
     """One for each API process.
 
     1. A process that has changed keys in Postgres sends an empty message. `changed` is then set in every process.
@@ -71,7 +71,7 @@ class KeyNotices:
                 await self._follow()
             except OSError as error:
                 if last != (last := type(error.__cause__ or error).__name__):
-                    log.warning("key_notices_unavailable", error=last)
+                    log.warning("key_messages_unavailable", error=last)
             await asyncio.sleep(PAUSE_S)
 
     async def _follow(self) -> None:

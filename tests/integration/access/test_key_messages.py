@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from service.api import configuration_writes
-from service.hot.key_notices import CHANNEL
+from service.hot.key_messages import CHANNEL
 from service.serving import wiring
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_id, ok, refused
@@ -18,7 +18,7 @@ _NEVER_S = 3600.0
 
 @pytest.fixture
 def other(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a second API process, which reads the keys only at notices, once it has subscribed."""
+    """The address of a second API process, which reads the keys only at messages, once it has subscribed."""
     with patient.redis() as redis:
         before = dict(redis.pubsub_numsub(CHANNEL))[CHANNEL]
         monkeypatch.setattr(wiring, "POLL_S", _NEVER_S)
