@@ -1,4 +1,4 @@
-"""An API process's connections to a cluster, one to each primary."""
+"""Keep an API process's connections to a cluster, one to each primary: wiring.py makes them for decider.py."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Connections to Redis that many requests share.
+"""Connections to Redis that many requests share: link.py keeps the API's; workers and commands connect with it, too.
 
 Commands of one turn of the event loop go out in one write, and replies come back in order. No command is sent twice: if
 the connection breaks, its open requests get Broken.

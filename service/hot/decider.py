@@ -1,4 +1,5 @@
-"""Running the deciding scripts, each once, in the epoch that Postgres has as open."""
+"""Run the deciding scripts, each once, in the epoch that Postgres has as open. recall.py, the fast lane and
+workspace_state.py send requests with it; wiring.py gives it the epochs."""
 
 import asyncio
 import re

@@ -1,4 +1,5 @@
-"""Checking whether a Redis server is fit to decide: its settings must not lose or evict decisions."""
+"""Check whether a Redis server is fit to decide: its settings must not lose or evict decisions. link.py and
+redis_server.py ask at each connection; doctor and the console show the result."""
 
 import asyncio
 import re

@@ -1,4 +1,5 @@
-"""Reading and repairing an open Redis, with the worker's rights."""
+"""Read and repair an open Redis, with the worker's rights: for comparisons, moves and order_forgetter.py, with
+lua/look.lua, repair.lua and pools.lua."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Self

@@ -1,4 +1,5 @@
-"""Messages among API processes about changes of keys and limits, on a channel of Redis (docs/decisions/0073)."""
+"""Messages among API processes about changes of keys and limits, on a channel of Redis (docs/decisions/0073): for
+configuration_writes.py and wiring.py. CHANNEL is also in deploy/redis-acl and deploy/aws/servers.yaml."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A connection to Redis that reconnects."""
+"""A connection to Redis that reconnects, for decider.py; a cluster has one for each primary (cluster_links.py)."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Codes that neither Redis nor a retired book has, and a bound on asking Postgres for them."""
+"""Codes that neither Redis nor a retired book has, and a bound on asking Postgres for them, for recall.py."""
 
 import contextlib
 import time

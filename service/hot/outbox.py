@@ -1,4 +1,4 @@
-"""The worker's access to one partition's outbox."""
+"""The worker's access to one partition's outbox: write_behind.py reads and trims it."""
 
 import asyncio
 from collections.abc import Sequence

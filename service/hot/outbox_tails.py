@@ -1,4 +1,4 @@
-"""The last event in the outbox of each partition."""
+"""Read the last event in the outbox of each partition, for `scrip partitions`."""
 
 import contextlib
 from collections import defaultdict

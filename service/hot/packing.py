@@ -1,4 +1,4 @@
-"""Requests to Redis as bytes."""
+"""Encode requests to Redis as bytes, for connection.py."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Write configuration to Redis: scripts take rows encoded by service/formats/stored_settings.py.
+"""Write configuration to Redis: scripts take rows encoded by stored_settings.py.
 
 The API calls this for the changes that it makes, and the worker for all that Redis lacks.
 """

@@ -1,4 +1,5 @@
-"""Replacing deleted users by pseudonyms in Redis (lua/erase_user.lua), and removing expired locks."""
+"""Replace deleted users by pseudonyms in Redis (lua/erase_user.lua), for user_eraser.py; remove expired locks, for
+lock_sweeper.py."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,9 @@
-"""Composing scripts for Redis: includes, outcomes as numbers, and a nonce in the text.
+"""Compose scripts for Redis: includes, outcomes as numbers, and a nonce in the text. decider.py, redis_server.py and
+workers run them by digest.
 
 Each start of a server has a nonce of its own, so no other server, and no later start, has scripts of the same digests.
-All partitions and epochs share the texts; a call's last argument is the epoch (docs/decisions/0052).
+All partitions and epochs share the texts; a call's last argument is the epoch (docs/decisions/0052). `version` is the
+digest of all texts: any change makes another version.
 """
 
 import hashlib

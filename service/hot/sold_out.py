@@ -1,4 +1,4 @@
-"""Which books and codes were sold out when this API process last had a decision about them; its decider asks.
+"""Which books and codes were sold out when this API process last had a decision about them; decider.py asks.
 
 This is a hint for the way of the next request, never an answer: lua/many.lua tries to refuse such a request with what
 it reads once for a call, and decides as usual if it can't (docs/decisions/0058).

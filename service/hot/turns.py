@@ -1,4 +1,4 @@
-"""Joining the requests that a process has for one partition at the end of a turn of the event loop.
+"""Join the requests that a process has for one partition at the end of a turn of the event loop, for decider.py.
 
 They go out as one call of lua/many.lua, which decides each on its own. A single request goes out as its own script.
 """

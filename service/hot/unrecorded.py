@@ -1,6 +1,6 @@
 """How much of a partition is decided in Redis and not recorded in Postgres, and what is refused because of it.
 
-The worker sets the gate by it. API processes measure it themselves, as there may be no worker.
+write_behind.py sets the gate by it. API processes (partition_watch.py) measure it too: there may be no worker.
 """
 
 import time

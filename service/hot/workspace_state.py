@@ -1,4 +1,5 @@
-"""A workspace's counts and locks, and its Idempotency-Keys of requests off the hot path."""
+"""Read a workspace's counts and locks for the API and restocker.py, and claim and answer its Idempotency-Keys of
+requests off the hot path, for idempotency.py."""
 
 from typing import Any, NamedTuple
 
