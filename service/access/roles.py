@@ -1,7 +1,7 @@
 """Authorization: the operations that each role may run, by operation id. An operation that is not listed is forbidden.
 
-documented.py reads it for each route: its ids must be here. table.py has the roles of the hot operations. Roles are the
-scopes of caller.py, and `user`.
+documented.py and user_tokens.py read it. A controller's operation id is its key here, so both change together. table.py
+has the roles of the hot operations. Roles are the scopes of caller.py, and `user`.
 """
 
 from collections.abc import Mapping

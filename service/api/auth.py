@@ -1,4 +1,6 @@
-"""Authentication and authorization, before any handler: by a key or token in the header, or a console session."""
+"""Authentication and authorization, before any handler: by a key or token in the header, or a console session. app.py
+makes `admit` the guard of all routes; session.py authenticates by itself. The cookie's and header's names are those of
+the console's pages."""
 
 import hashlib
 import hmac

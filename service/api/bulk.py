@@ -1,4 +1,5 @@
-"""Bulk work beside the hot path: how much of it there is at once, and whose turn on the event loop it is."""
+"""Bulk work beside the hot path: how much of it there is at once, and whose turn on the event loop it is. wiring.py
+makes one Bulk; uploads (codes.py, upload_dry_run.py), exports (csv_stream.py) and large bodies (reading.py) use it."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Changes of configuration: written to Postgres, then to Redis; the response follows after both."""
+"""Changes of configuration: written to Postgres, then to Redis; the response follows after both. Controllers that
+change anything call this. A Change begins before the write to Postgres, which must not last longer than MAX_AGE_S."""
 
 import asyncio
 import contextlib

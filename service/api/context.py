@@ -1,4 +1,5 @@
-"""The objects that handlers use; service/serving/wiring.py makes one Context per process."""
+"""The objects that handlers use; service/serving/wiring.py makes one Context per process, and keeps the fields about
+partitions up to date. Handlers find it as `app.state.context`."""
 
 import asyncio
 from collections.abc import Mapping

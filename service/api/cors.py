@@ -1,4 +1,5 @@
-"""CORS: pages of other origins may read responses only if the settings name the origin."""
+"""CORS: pages of other origins may read responses only if the settings name the origin. request_middleware.py and the
+fast lane (by server.py) call this. A new response header that scripts should read belongs in `_EXPOSED`."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,5 @@
-"""Encoding rows as CSV (RFC 4180) without cells that a spreadsheet would evaluate as formulas."""
+"""Encoding rows as CSV (RFC 4180) without cells that a spreadsheet would evaluate as formulas. exports.py, audit.py,
+jobs.py and upload_dry_run.py call this."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Sending a CSV file of any length in bounded memory."""
+"""Sending a CSV file of any length in bounded memory: exports.py, audit.py and jobs.py return a CsvFile."""
 
 import asyncio
 import contextlib

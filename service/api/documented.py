@@ -1,4 +1,6 @@
-"""The parts of the OpenAPI document that Litestar does not derive from a handler's signature.
+"""The parts of the OpenAPI document that Litestar does not derive from a handler's signature. Each controller calls a
+`describe_*` for each route, and thereby gets the route's roles: those of its operation id in service/access/roles.py.
+Clients generated from the document use operation ids and names.
 
 Handlers decode bodies and queries themselves, for exact refusals; Litestar documents only what it decodes. A body's
 struct is therefore declared as an additional response, which adds its schema to the components. The operation class

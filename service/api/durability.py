@@ -1,4 +1,5 @@
-"""`Prefer: durability=recorded`: wait until the events of a response are committed in Postgres."""
+"""`Prefer: durability=recorded`: wait until the events of a response are committed in Postgres. hot_path.py and
+batches.py begin a Wait before the scripts run, and finish it after; flash_sale.py waits at its end."""
 
 import re
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ class Wait:
     context: Context
     caller: Caller
     seconds: int
-    moment: tuple[int, int]
+    decided_in: tuple[int, int]
+    """The epoch and connection whose scripts decide (Decider.moment)."""
     after: tuple[int, int]
 
     @classmethod
@@ -52,30 +54,30 @@ class Wait:
         """Read the outbox's tail. Returns None if `seconds` is None."""
         if seconds is None:
             return None
-        moment = context.decider.moment(caller.partition)
+        decided_in = context.decider.moment(caller.partition)
         try:
             after = await context.decider.tail(caller.partition)
         except Refusal:
             after = 0, 0
-        return cls(context, caller, seconds, moment, after)
+        return cls(context, caller, seconds, decided_in, after)
 
-    async def is_recorded(self, answers: list[Rendered]) -> bool:
+    async def finish(self, answers: list[Rendered]) -> bool:
         """Wait, and return whether all events of the coupons in these responses are committed in time."""
         coupons = [coupon for answer in answers for coupon in _coupons_of(answer)]
         scope = AnswerScope(self.after, coupons)
-        return await is_recorded(self.context, self.caller, self.moment, self.seconds, scope)
+        return await wait_until_recorded(self.context, self.caller, self.decided_in, self.seconds, scope)
 
 
-async def is_recorded(
-    context: Context, caller: Caller, moment: tuple[int, int], wait_s: int, scope: AnswerScope | None = None
+async def wait_until_recorded(
+    context: Context, caller: Caller, decided_in: tuple[int, int], wait_s: int, scope: AnswerScope | None = None
 ) -> bool:
     """Wait at most `wait_s` seconds, and return whether the decisions up to now are committed in Postgres. With a
-    scope only its events count. `moment` identifies the Redis that decided."""
+    scope only its events count. `decided_in` is as in Wait."""
     try:
         tail_epoch, seq = await context.decider.tail(caller.partition)
     except Refusal:
         return False
-    if (tail_epoch, context.decider.moment(caller.partition)) != (moment[0], moment):
+    if (tail_epoch, context.decider.moment(caller.partition)) != (decided_in[0], decided_in):
         return False  # another Redis, or one that has lost its last events: its tail proves nothing
     if scope is None:
         return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)

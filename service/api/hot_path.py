@@ -1,4 +1,6 @@
-"""Hot operations through Litestar, from the request's bytes to the response."""
+"""Hot operations through Litestar, from the request's bytes to the response. hot_operations.py and coupons.py call
+this; the fast lane does the same for usual requests. `fingerprint` is stored with an Idempotency-Key: both ways must
+make the same one."""
 
 from typing import Any
 
@@ -57,7 +59,7 @@ async def _run(
         return _response(_finish_refused(row, caller, refusal))
     rendered, applied = finish(command, reply, context.decider.durability(caller.partition)), None
     lock_notes.add(caller, rendered)
-    if wait and await wait.is_recorded([rendered]):
+    if wait and await wait.finish([rendered]):
         rendered, applied = finish(command, reply, "recorded"), RECORDED
     return _response(rendered, applied)
 

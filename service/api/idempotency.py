@@ -1,7 +1,6 @@
-"""`Idempotency-Key` outside the hot path: claim the key, run the request, store the response under the key.
-
-A refusal releases the key. After a request that died, or whose outcome is unknown, the claim expires in a minute.
-"""
+"""`Idempotency-Key` outside the hot path: claim the key, run the request, store the response under the key. Controllers
+whose routes take a key call `run_once`. A refusal releases the key. After a request that died, or whose outcome is
+unknown, the claim expires in a minute. Stored bytes are read for up to a year, also by the next version."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""What an API process sees of each partition's worker and unrecorded events, by itself: there may be no worker."""
+"""What an API process sees of each partition's worker and unrecorded events, by itself: there may be no worker.
+wiring.py runs it; readiness.py, consistency.py and partition_metrics.py read it."""
 
 import asyncio
 import time

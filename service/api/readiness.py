@@ -1,4 +1,5 @@
-"""Whether this process can serve requests, and which partitions it can't serve."""
+"""Whether this process can serve requests, and which partitions it can't serve. health.py and consistency.py call this.
+Programs compare the reasons: never change one."""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""Reading requests: media types, bodies up to a size, queries, ids and cursors."""
+"""Reading requests: media types, bodies up to a size, queries, ids and cursors. Controllers and hot_path.py call this.
+The sizes are part of the API's contract (docs)."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,5 @@
-"""Middleware of all Litestar requests: request id, client address, CORS and safety headers, accounting."""
+"""Middleware of all Litestar requests: request id, client address, CORS and safety headers, accounting. server.py wraps
+the application in it; the fast lane does the same for its requests."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""Schemas of structs in the OpenAPI document, from msgspec: exact bounds, nulls and unknown fields."""
+"""Schemas of structs in the OpenAPI document, from msgspec: exact bounds, nulls and unknown fields. documented.py and
+app.py use this."""
 
 from typing import Any, get_args
 

@@ -1,4 +1,4 @@
-"""The address of the API that a request with an unknown address may have meant."""
+"""The address of the API that a request with an unknown address may have meant. problems.py names it in the refusal."""
 
 from typing import Any
 from urllib.parse import unquote

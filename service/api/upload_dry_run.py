@@ -1,4 +1,5 @@
-"""The dry run of an upload: its result without adding codes, and the lines that it would reject as a CSV file."""
+"""The dry run of an upload: its result without adding codes, and the lines that it would reject as a CSV file. codes.py
+calls this."""
 
 import asyncio
 from array import array

@@ -1,6 +1,6 @@
 """Compare suspected things at two cuts, and report a difference only if it is the same at both. comparison.py makes one
 Examiner for a workspace, and each part of a comparison (`*_differences.py`, wrong_types.py) is a Subject. `Item`,
-`Seen` and Looker, which reads Redis, are in service/hot/inspection.py."""
+`Seen` and RedisInspector, which reads Redis, are in service/hot/inspection.py."""
 
 import asyncio
 import time

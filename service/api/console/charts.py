@@ -1,4 +1,5 @@
-"""The history of the console's overview: an hour or a day of the workspace's traffic, and its partition's backlog."""
+"""The history of the console's overview: an hour or a day of the workspace's traffic, and its partition's backlog.
+session.py registers the route; charts.js draws what it returns, by these names. Steps are those of samples.py."""
 
 import time
 from collections import Counter

@@ -1,5 +1,6 @@
-"""A flash sale in the demo workspace, simulated by the service: many buyers for few coupons. Streams the progress;
-at the end, compares the numbers of sales in responses, Redis and Postgres."""
+"""A flash sale in the demo workspace, simulated by the service: many buyers for few coupons. Streams the progress; at
+the end, compares the numbers of sales in responses, Redis and Postgres. session.py registers the route, and the
+console's page reads each line by these names."""
 
 import asyncio
 import random
@@ -18,7 +19,7 @@ from service.access.caller import Caller
 from service.api.configuration_writes import Change
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
-from service.api.durability import is_recorded
+from service.api.durability import wait_until_recorded
 from service.api.reading import read_json_body, unpack_request
 from service.api.recall import decide
 from service.domain import field_types
@@ -254,7 +255,7 @@ class _Sale:
         in_redis = in_postgres = None
         with suppress(Refusal):
             in_redis = (await context.hot.book_counts(caller, str(self._book.book_id))).redemptions
-        if await is_recorded(context, caller, context.decider.moment(caller.partition), RECORD_S):
+        if await wait_until_recorded(context, caller, context.decider.moment(caller.partition), RECORD_S):
             in_postgres = await sold_of_book(context.pool, caller.workspace, self._book.book)
         counts = {sold, in_redis, in_postgres and in_postgres.standing}
         return Proof(

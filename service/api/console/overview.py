@@ -1,4 +1,5 @@
-"""Data of the console that has no public endpoint: the overview, and lists over all books."""
+"""Data of the console that has no public endpoint: the overview, and lists over all books. session.py registers the
+routes; overview.js and other scripts of the console read these names. Bodies copy fields of rows by name."""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""The pages: static files that use the API like any client. This module also serves the demo checkout."""
+"""The pages: static files that use the API like any client. This module also serves the demo checkout. app.py and
+session.py register the routes. The headers are the pages' protection: they allow scripts of this site alone."""
 
 from functools import cache
 from html import escape

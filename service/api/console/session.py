@@ -1,4 +1,5 @@
-"""The console's page and its sessions. The page uses the same API as any client."""
+"""The console's page and its sessions. The page uses the same API as any client. app.py registers the routes, also
+those of the console's other modules, which are in no OpenAPI document and carry their roles in `opt`."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Literal

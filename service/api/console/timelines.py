@@ -1,4 +1,5 @@
-"""The console's routes for search by name, and for timelines of events. They only read."""
+"""The console's routes for search by name, and for timelines of events. They only read. session.py registers them; the
+console's pages read these names, and bodies copy fields of rows by name."""
 
 import re
 from contextlib import suppress

@@ -1,4 +1,5 @@
-"""A receiver for testing webhooks without a server of one's own."""
+"""A receiver for testing webhooks without a server of one's own: session.py registers it, the console's page offers its
+addresses, and sender.py posts to it."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,5 @@
-"""The audit log: who changed what."""
+"""The audit log: who changed what. app.py registers it; roles.py has the scope of each operation id. Entry copies
+AuditRow's fields by name, and the CSV file has AuditRow's fields in their order."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -1,4 +1,5 @@
-"""Batches: many hot operations in one request."""
+"""Batches: many hot operations in one request. app.py registers it; roles.py has the scope of `runBatch`. What is
+stored under a key (batch_answers.py) is read again by other versions."""
 
 import asyncio
 from collections.abc import Sequence
@@ -172,7 +173,7 @@ async def _run(
     durability, in_record = decider.durability(partition), False
     durable = [entry for entry in done if entry.row and entry.row.operation.durable]
     if wait and durable:
-        in_record = await wait.is_recorded([_answer(call, entry, durability, "") for entry in durable])
+        in_record = await wait.finish([_answer(call, entry, durability, "") for entry in durable])
         durability = "recorded" if in_record else durability
     results, request_id = list[Rendered](), request.scope["state"]["request_id"]
     for start in range(0, len(entries), AT_ONCE):

@@ -1,4 +1,5 @@
-"""Books: making, listing, reading and changing them."""
+"""Books: making, listing, reading and changing them. app.py registers it; roles.py has the scope of each operation id.
+Other controllers use BookId and EXAMPLE."""
 
 from typing import Annotated, Any
 from uuid import UUID

@@ -1,4 +1,5 @@
-"""Change many codes of a book as one job."""
+"""Change many codes of a book as one job. app.py registers it; roles.py has the scope of `changeCodes`. code_changer.py
+does the job."""
 
 from typing import Annotated, Any
 

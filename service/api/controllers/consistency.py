@@ -1,4 +1,5 @@
-"""Consistency of Redis and Postgres: the lag, the result of the last comparison, and starting a comparison."""
+"""Consistency of Redis and Postgres: the lag, the result of the last comparison, and starting a comparison. app.py
+registers it; roles.py has the scope of each operation id. Bodies copy fields of rows by name."""
 
 from typing import Annotated, Any, Literal
 

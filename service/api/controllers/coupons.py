@@ -1,4 +1,5 @@
-"""Coupons: validate by address, and change a coupon. The hot operations are in hot_operations.py."""
+"""Coupons: validate by address, and change a coupon. The hot operations are in hot_operations.py. app.py registers it;
+roles.py has the scope of each operation id."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,5 @@
-"""A book's codes and redemptions as CSV."""
+"""A book's codes and redemptions as CSV. app.py registers it; roles.py has the scope of each operation id. Programs of
+merchants read the columns by name or by place. audit.py uses `read_all`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial

@@ -1,4 +1,5 @@
-"""Histories from Postgres. Each request first waits until all events are recorded."""
+"""Histories from Postgres. Each request first waits until all events are recorded. app.py registers it; roles.py has
+the scope of each operation id. Other controllers and the console call `wait_recorded` and its like."""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""The handlers of the hot operations, one made from each row of service/operations/table.py."""
+"""The handlers of the hot operations, one made from each row of service/operations/table.py, which also has their
+roles. app.py registers them."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,5 @@
-"""Jobs: work that takes longer than a request."""
+"""Jobs: work that takes longer than a request. app.py registers it; roles.py has the scope of each operation id. Job
+copies JobRow's fields by name; the CSV file's columns are the fields of CodeResult or AssignedCode, in their order."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any

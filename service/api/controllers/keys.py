@@ -1,4 +1,5 @@
-"""API keys."""
+"""API keys. app.py registers it; roles.py has the scope of each operation id. Key copies KeyRow's fields by name. A
+response follows only after all processes know the change (`settle_keys`), and no stored response has a secret."""
 
 import time
 from typing import Annotated, Any, Literal

@@ -1,4 +1,5 @@
-"""The documentation of refusals: the address in a problem's `type`."""
+"""The documentation of refusals: the address in a problem's `type`. app.py registers it; the texts are those of
+outcomes.py."""
 
 from typing import Annotated, Any
 

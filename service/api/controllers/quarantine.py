@@ -1,4 +1,5 @@
-"""Events in quarantine: what happened, and what is to become of each."""
+"""Events in quarantine: what happened, and what is to become of each. app.py registers it; roles.py has the scope of
+each operation id. quarantine_settler.py does what is ordered. The body copies fields of Quarantined by name."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

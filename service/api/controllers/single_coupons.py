@@ -1,4 +1,5 @@
-"""Single coupons: each is created together with its own book. Also lists time-specific coupons valid now."""
+"""Single coupons: each is created together with its own book. Also lists time-specific coupons valid now. app.py
+registers it; roles.py has the scope of each operation id."""
 
 import asyncio
 from typing import Any

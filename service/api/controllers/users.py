@@ -1,4 +1,5 @@
-"""Users: their limits of coupons, metadata, and deletion."""
+"""Users: their limits of coupons, metadata, and deletion. app.py registers it; roles.py has the scope of each operation
+id. user_eraser.py deletes."""
 
 import asyncio
 import time

@@ -1,4 +1,5 @@
-"""Webhooks and their deliveries."""
+"""Webhooks and their deliveries. app.py registers it; roles.py has the scope of each operation id. Bodies copy the
+fields of WebhookRow and DeliveryRow (webhook_rows.py) by name. No stored response has a secret."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID

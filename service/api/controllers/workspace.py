@@ -1,4 +1,5 @@
-"""The workspace's settings, and a test workspace's clock."""
+"""The workspace's settings, and a test workspace's clock. app.py registers it; roles.py has the scope of each operation
+id. The body copies WorkspaceRow's fields by name. API processes read `limits` and `lock_history` with the keys."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal

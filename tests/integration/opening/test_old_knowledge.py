@@ -13,7 +13,7 @@ import pytest
 
 from service.api import configuration_writes
 from service.api.context import Context
-from service.api.durability import is_recorded
+from service.api.durability import wait_until_recorded
 from service.domain.errors import Refusal
 from service.formats.redemption_id import event_text_of
 from service.hot import decider
@@ -104,10 +104,10 @@ async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(plac
     moment = place.decider.moment(0)
     await place.do(redeem.REDEEM, "CODE-40", userId="ann")
     await place.record()
-    assert await is_recorded(context, place.caller, moment, wait_s=1)
+    assert await wait_until_recorded(context, place.caller, moment, wait_s=1)
     await place.reopen()
-    assert not await is_recorded(context, place.caller, moment, wait_s=1)
-    assert await is_recorded(context, place.caller, place.decider.moment(0), wait_s=1)
+    assert not await wait_until_recorded(context, place.caller, moment, wait_s=1)
+    assert await wait_until_recorded(context, place.caller, place.decider.moment(0), wait_s=1)
     await recorded.close()
 
 
