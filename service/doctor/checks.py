@@ -1,4 +1,5 @@
-"""Runs all checks of `scrip doctor`. An unreachable server fails only its own checks."""
+"""Runs all checks of `scrip doctor`. An unreachable server fails only its own checks. process_commands.py calls
+`examine`. Names of checks are in the JSON (report.py); texts are free."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""Reads the state of one partition in Redis and in Postgres, without changing it."""
+"""Reads the state of one partition in Redis and in Postgres, without changing it. checks.py calls this, and verdicts.py
+judges what it returns."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""The doctor's report: checks with their remedies, as a table or as JSON."""
+"""The doctor's report: checks with their remedies, as a table or as JSON. checks.py makes it, process_commands.py
+prints it. Programs read the JSON: names of fields and checks, states and exit codes stay; texts may change."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Checks that the servers' own logs record nothing of requests: a leaked code can be redeemed."""
+"""Checks that the servers' own logs record nothing of requests: a leaked code can be redeemed. checks.py calls this."""
 
 from collections.abc import Mapping
 

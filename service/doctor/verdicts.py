@@ -1,4 +1,5 @@
-"""Judges the state of one partition, as `partition_reader` has read it. The caller adds the partition to the checks."""
+"""Judges the state of one partition, as partition_reader.py has read it. checks.py calls this, and adds the partition's
+number. Names of checks are in the JSON of `scrip doctor`: never change one. The texts are free."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,5 @@
-"""Several API processes on one address. uvicorn's supervisor starts and replaces them."""
+"""Several API processes on one address. uvicorn's supervisor starts and replaces them. `scrip api`
+(process_commands.py) calls `serve`, if more than one is set."""
 
 import gc
 import multiprocessing

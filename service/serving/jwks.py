@@ -1,4 +1,5 @@
-"""Issuers' public keys (JWKS): read from a file or a URL, with limits on time and size, and refreshed."""
+"""Issuers' public keys (JWKS): read from a file or a URL, with limits on time and size, and refreshed. wiring.py runs a
+JwksRefresher for each issuer."""
 
 import asyncio
 import random

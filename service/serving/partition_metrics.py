@@ -1,4 +1,5 @@
-"""Metrics of each partition, as this process sees it: correct also without a worker."""
+"""Metrics of each partition, as this process sees it: correct also without a worker. wiring.py makes them known. Alerts
+and dashboards use the names and labels."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,5 @@
-"""The HTTP server of an API process: uvicorn with httptools and uvloop."""
+"""The HTTP server of an API process: uvicorn with httptools and uvloop. `scrip api` (process_commands.py) calls
+`serve`; api_processes.py makes several."""
 
 import gc
 import os

@@ -1,4 +1,6 @@
-"""The composition root of an API process: its connections, and the tasks that follow keys and epochs in Postgres."""
+"""The composition root of an API process: its connections, and the tasks that follow keys and epochs in Postgres.
+app.py opens the Context. An opening waits as long as every process needs to read its epoch: POLL_S may not grow
+(partition_opening.py, SETTLE_S)."""
 
 import asyncio
 import contextlib
