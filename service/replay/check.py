@@ -1,4 +1,6 @@
-"""Reads a book from the API, Redis and Postgres, and makes the rows that compare them with the expectation."""
+"""Reads a book from the API, Redis and Postgres, and makes the rows that compare them with the expectation. command.py
+calls this. The names of keys, fields and columns are written here a second time, on purpose: they change with the
+formats."""
 
 import asyncio
 import re

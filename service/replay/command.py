@@ -1,4 +1,4 @@
-"""The command `scrip replay`, and its tables of results."""
+"""The command `scrip replay`, and its tables of results. cli/main.py loads it."""
 
 import asyncio
 import secrets
@@ -20,10 +20,10 @@ from service.common import config
 from service.common.redis_address import check_redis_option
 from service.common.running_service import RunningService, Unusable, find_service
 from service.replay import check, expectation, order_sender
-from service.replay.access import check_access
 from service.replay.check import Row
 from service.replay.order_sender import ReplayResult, Target
 from service.replay.orders import Order, UnusableFile, make_codes, read_orders
+from service.replay.preflight import check_access
 from service.replay.progress import ReportProgress
 from service.replay.retrying_client import Client, UnexpectedResponse, Unreachable
 

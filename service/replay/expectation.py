@@ -1,4 +1,5 @@
-"""Computes the expected results from the file alone: the contract's rules for the book, implemented a second time."""
+"""Computes the expected results from the file alone: the contract's rules for the book, implemented a second time.
+command.py calls this. It must not import the service's rules."""
 
 import re
 from collections import Counter, defaultdict

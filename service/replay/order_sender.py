@@ -1,4 +1,5 @@
-"""Creates the book and sends the orders: many in parallel, those of one group in sequence."""
+"""Creates the book and sends the orders: many in parallel, those of one group in sequence. command.py calls this. The
+book's rules are the constants of expectation.py."""
 
 import asyncio
 import contextlib

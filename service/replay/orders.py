@@ -1,4 +1,5 @@
-"""Orders read from a file, and the bodies of their requests."""
+"""Orders read from a file, and the bodies of their requests. command.py reads them, order_sender.py sends them,
+expectation.py judges them. The file's format is described in the help of `scrip replay`."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Checks, before anything is created, that a Scrip answers at the URL and accepts the keys."""
+"""Checks, before anything is created, that a Scrip answers at the URL and accepts the keys. command.py calls this."""
 
 from contextlib import aclosing
 

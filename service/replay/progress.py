@@ -1,4 +1,4 @@
-"""Progress reports of long work."""
+"""Progress reports of long work, which modules of replay/ make and command.py shows."""
 
 from collections.abc import Callable
 

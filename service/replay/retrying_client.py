@@ -1,4 +1,4 @@
-"""A client that repeats a request while the service can't answer."""
+"""A client that repeats a request while the service can't answer. replay/ and `scrip demo` use it."""
 
 import asyncio
 import json
