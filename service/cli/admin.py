@@ -1,4 +1,4 @@
-"""`scrip workspaces` and `scrip keys`: create, list and revoke."""
+"""`scrip workspaces` and `scrip keys`: create, list and revoke. main.py loads it. Scripts read the tables' columns."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

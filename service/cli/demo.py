@@ -1,4 +1,4 @@
-"""`scrip demo`: the demo data of `scrip run`."""
+"""`scrip demo`: the demo data of `scrip run`. main.py loads it. It uses the API alone, with the demo's keys."""
 
 import asyncio
 import json

@@ -1,4 +1,5 @@
-"""Errors that a user can fix in the settings or the servers. They end a command with one line, without a traceback."""
+"""Errors that a user can fix in the settings or the servers. They end a command with one line, without a traceback.
+main.py calls `explain`; commands connect by this module."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

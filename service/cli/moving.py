@@ -1,4 +1,5 @@
-"""`scrip move`: order a worker to move a workspace to another partition."""
+"""`scrip move`: order a worker to move a workspace to another partition. main.py loads it; workspace_mover.py does the
+move."""
 
 import asyncio
 import time

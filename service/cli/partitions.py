@@ -1,4 +1,5 @@
-"""`scrip partitions`: list the partitions."""
+"""`scrip partitions`: list the partitions. main.py loads it; names in the JSON stay. Other commands use the type
+PARTITION."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,5 @@
-"""`scrip run`, `api`, `worker`, `migrate` and `doctor`: each imports when it runs what its process alone needs."""
+"""`scrip run`, `api`, `worker`, `migrate` and `doctor`: each imports when it runs what its process alone needs. main.py
+loads it."""
 
 import asyncio
 import gc

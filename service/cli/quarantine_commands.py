@@ -1,4 +1,5 @@
-"""`scrip quarantine`: list, explain and resolve quarantined events."""
+"""`scrip quarantine`: list, explain and resolve quarantined events. main.py loads it; quarantine_settler.py does what
+is ordered. Names in the JSON stay."""
 
 import asyncio
 import time

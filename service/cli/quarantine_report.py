@@ -1,4 +1,4 @@
-"""What Redis has of a quarantined event's code."""
+"""What Redis has of a quarantined event's code, in words: quarantine_commands.py shows it."""
 
 import hiredis
 

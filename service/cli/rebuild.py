@@ -1,4 +1,5 @@
-"""`scrip rebuild`: order a worker to rebuild Redis from Postgres."""
+"""`scrip rebuild`: order a worker to rebuild Redis from Postgres. main.py loads it; partition_opening.py does it.
+recover.py and cli/reconcile.py use its helpers."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,5 @@
-"""`scrip reconcile`: compare Redis with Postgres."""
+"""`scrip reconcile`: compare Redis with Postgres. main.py loads it, and comparison_runner.py starts it as a process, by
+the options `--job` and `--turn` and the exit code."""
 
 import asyncio
 import os

@@ -1,4 +1,5 @@
-"""`scrip recover`: decide what becomes of what Redis has and an older Postgres lacks."""
+"""`scrip recover`: decide what becomes of what Redis has and an older Postgres lacks. main.py loads it;
+partition_opening.py does what is chosen. Names in the JSON of the plan stay."""
 
 import asyncio
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""What commands print: tables, with a line of headers and a line for each row; and JSON."""
+"""What commands print: tables, with a line of headers and a line for each row; and JSON. Modules of cli/ call this."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,4 +1,6 @@
-"""The demo workspaces of `scrip run`: `demo`, with a book and a memorable code for each case, and `rival`."""
+"""The demo workspaces of `scrip run`: `demo`, with a book and a memorable code for each case, and `rival`.
+local_service.py seeds them, demo.py resets them, exposure.py knows the keys. README, pages and tests name the codes and
+keys: add some, but rename none."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -26,10 +28,10 @@ IDS = {
     "demo": UUID("01980000-0000-7000-8000-000000000001"),
     "rival": UUID("01980000-0000-7000-8000-000000000000"),
 }
-"""Fixed, and so are the partitions: of four, `demo` is in the last and `rival` in another."""
+"""Fixed, and so chosen that with four partitions, as in tests, `demo` is in the last and `rival` in another."""
 
 PARTITIONS = 1
-"""Of a new database of `scrip run`, which has one Redis on one machine."""
+"""Partitions of a new database of `scrip run`, which has one Redis on one machine."""
 
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}
 _FIVE = {"type": "fixed", "value": 5, "minOrderValue": 25}

@@ -1,4 +1,5 @@
-"""Startup checks: while the public demo keys are valid, the service listens on loopback only."""
+"""Startup checks: while the public demo keys are valid, the service listens on loopback only. local_service.py and
+process_commands.py call this before anything listens."""
 
 import asyncpg
 

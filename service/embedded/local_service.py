@@ -1,4 +1,5 @@
-"""`scrip run`: the whole service on one machine, with embedded servers unless the settings name others."""
+"""`scrip run`: the whole service on one machine, with embedded servers unless the settings name others.
+process_commands.py calls `run`. Commands find a running service by its `run.json` (running_service.py)."""
 
 import asyncio
 import contextlib

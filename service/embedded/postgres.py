@@ -1,4 +1,5 @@
-"""The embedded Postgres: the server of the wheel, on a Unix socket that only its owner can open."""
+"""The embedded Postgres: the server of the wheel, on a Unix socket that only its owner can open. local_service.py and
+tests run it. Data of an earlier start must stay readable."""
 
 import os
 import pwd

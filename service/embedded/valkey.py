@@ -1,4 +1,5 @@
-"""The embedded Valkey: the server of the wheel, set to reply only after its data is on disk."""
+"""The embedded Valkey: the server of the wheel, set to reply only after its data is on disk. local_service.py and tests
+run it. The options of persistence are those that redis_server.py demands."""
 
 import asyncio
 import os

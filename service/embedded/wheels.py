@@ -1,4 +1,4 @@
-"""Programs in the wheels of the extra `embedded`."""
+"""Programs in the wheels of the extra `embedded`: postgres.py and valkey.py find theirs."""
 
 import importlib.util
 from pathlib import Path
