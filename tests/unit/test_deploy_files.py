@@ -11,10 +11,12 @@ import yaml
 from loadtests.plan import TOKEN
 from service.common.child_processes import ChildProcess
 from service.common.config import Settings
+from service.common.remedies import REMEDIES
 from service.hot.scripts import templates
 from service.serving.server import IN_FLIGHT_METRIC, KEEP_ALIVE_S, SHUTDOWN_TIMEOUT_S
 from tests.deployed import COMPOSE, ROOT, container, manifests
 from tests.restricted import VENDORS, acl_lines
+from tests.unit.test_documents import anchors
 from tests.unit.test_settings_documents import OF_MIGRATE, VARIABLES
 
 PROCESSES = ("api", "worker", "migrate")
@@ -44,6 +46,9 @@ _Template.add_multi_constructor("!", _read_tag)
 def _resources(name: str) -> dict[str, Any]:
     text = (ROOT / "deploy" / "aws" / f"{name}.yaml").read_text()
     found = yaml.load(text, _Template)["Resources"]  # a SafeLoader
+    for key in [key for key in found if key.startswith("Fn::ForEach::")]:
+        variable, values, template = found.pop(key)
+        found |= {name.replace(f"${{{variable}}}", one): body for one in values for name, body in template.items()}
     return {name: resource["Properties"] for name, resource in found.items()}
 
 
@@ -187,6 +192,26 @@ def test_users_at_memorydb() -> None:
         kept = [right for right in rights if not {right[1:], right[1:].partition("|")[0]} & blocked]
         assert kept != rights
         assert users[f"{process}User"]["AccessString"].split() == ["on", *kept]
+
+
+def test_alarms_at_aws() -> None:
+    """Each alarm names a runbook or an alert; log lines that alarm exist, and one of them alarms within a minute."""
+    text = (ROOT / "deploy" / "aws" / "processes.yaml").read_text()
+    lines = yaml.load(text, _Template)["Mappings"]["Lines"]  # a SafeLoader
+    events = {event for one in lines.values() for event in re.findall(r'event = "(\w+)"', one["Pattern"])}
+    assert "event_quarantined" in events
+    assert events <= {*REMEDIES}
+    alarms = {
+        name: one for name, one in {**_resources("processes"), **_resources("servers")}.items() if "AlarmActions" in one
+    }
+    for name, one in alarms.items():
+        named = re.findall(r"docs/operations.md, (\S+)\.$", one["AlarmDescription"])
+        alert = name.removesuffix("Alarm") if named == ["${Alert}"] else "".join(named)
+        assert alert.lower() in anchors(ROOT / "docs" / "operations.md") or name == "ErrorsAlarm", name
+        assert one["AlarmActions"] == ["AlarmTopic"]
+    at_once = {"Period": 60, "EvaluationPeriods": 1, "Threshold": 0, "Statistic": "Sum"}
+    for name in ("Errors", *lines):
+        assert at_once.items() <= alarms[f"{name}Alarm"].items(), name
 
 
 def test_autoscaler() -> None:
