@@ -118,10 +118,12 @@ def test_the_form_of_a_runbook() -> None:
 
 
 def test_the_symptoms_lead_to_runbooks() -> None:
-    """The index of symptoms, and the advice of commands, name headings that exist."""
+    """The index of symptoms, the advice of commands, and the console's alarms name headings that exist."""
     index = RUNBOOKS.partition("## By symptom")[2].partition("\n## ")[0]
     targets = re.findall(r"\(#(\w+)\)", index)
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "service").rglob("*.py"))
     targets += re.findall(r"docs/operations\.md#(\w+)", sources)
-    assert {"scripquarantine", "scripredisdown"} <= {*targets}
+    overview = (ROOT / "service/pages/console/assets/overview.js").read_text("utf-8")
+    targets += [name.lower() for name in re.findall(r'add\("(\w+)"', overview)]
+    assert {"scripquarantine", "scripredisdown", "scriptaskfailing"} <= {*targets}
     assert {*targets} <= anchors(ROOT / "docs" / "operations.md")

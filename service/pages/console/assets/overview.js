@@ -120,18 +120,20 @@ export async function show(main, { query }, page) {
   await page.every(ASK_MS, look);
 }
 
+// Each alarm with its alert's name: the heading of its runbook in docs/operations.md.
 function alarms({ redis, postgres, workers }, consistency) {
-  const texts = [];
-  if (!redis.connected) texts.push("Redis can't be reached: every checkout gets 503.");
-  else if (redis.gate === "" && !workers?.shown[0]?.lacks) texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
-  if (redis.gate === "full") texts.push("Postgres is behind: locks and assignments are refused until it has caught up.");
-  if (redis.gate === "behind") texts.push("Postgres is far behind: all changes are refused until it has caught up.");
-  if (workers?.shown[0]?.lacks) texts.push(`${workers.shown[0].lacks}. Every checkout gets 503, and Redis stays as it is. Bring the newer Postgres back. If it is gone, "scrip recover" shows the other ways.`);
-  if (!postgres.version) texts.push("Postgres can't be reached: decisions of Redis wait to be recorded.");
-  if (workers?.shown[0]?.hasWorker === false) texts.push("No worker records this workspace's partition: what is decided waits in Redis. Start one: scrip worker.");
+  const found = [];
+  const add = (alert, text) => found.push([alert, text]);
+  if (!redis.connected) add("ScripRedisDown", "Redis can't be reached: every checkout gets 503.");
+  else if (redis.gate === "" && !workers?.shown[0]?.lacks) add("ScripPartitionClosed", "The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
+  if (redis.gate === "full") add("ScripUnrecordedEventsOld", "Postgres is behind: locks and assignments are refused until it has caught up.");
+  if (redis.gate === "behind") add("ScripUnrecordedEventsOld", "Postgres is far behind: all changes are refused until it has caught up.");
+  if (workers?.shown[0]?.lacks) add("ScripPostgresOlder", `${workers.shown[0].lacks}. Every checkout gets 503, and Redis stays as it is. Bring the newer Postgres back. If it is gone, "scrip recover" shows the other ways.`);
+  if (!postgres.version) add("ScripPostgresDown", "Postgres can't be reached: decisions of Redis wait to be recorded.");
+  if (workers?.shown[0]?.hasWorker === false) add("ScripWorkerMissing", "No worker records this workspace's partition: what is decided waits in Redis. Start one: scrip worker.");
   for (const { task, failures, reason, since } of consistency?.failing ?? []) {
     if (task === "worker") continue;
-    texts.push(`The worker's ${task} has failed ${number(failures)} times since ${when(since).textContent}, last because of ${reason}.`);
+    add("ScripTaskFailing", `The worker's ${task} has failed ${number(failures)} times since ${when(since).textContent}, last because of ${reason}.`);
   }
-  return texts.map((text) => h("p", { class: "banner bad" }, text));
+  return found.map(([alert, text]) => h("p", { class: "banner bad" }, text, " ", h("small", {}, `Runbook: docs/operations.md, ${alert}.`)));
 }
