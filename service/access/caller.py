@@ -1,6 +1,7 @@
 """The caller of a request: the workspace and the scopes of its credential. key_rows.py and user_tokens.py make it; all
 operations read it. Postgres keeps the names of SCOPES; `limit_key` is in the names of Redis's counters."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from service.formats import key_names
 
 SCOPES = ("public", "checkout", "manage", "operate")
 """No scope implies another scope."""
+_ROLES = (*SCOPES, "user")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Caller:
     """The limits of its requests, as encode_key_limits in service/domain/limits.py returns them; '' for no limits."""
     notes_locks: bool = False
     """Whether its process notes locks for the workspace's history of locks."""
+    account: int = field(init=False)
+    """Workspace and roles as one number, by which requests are counted (read_account)."""
     prefix: str = field(init=False)
     gate: str = field(init=False)
     outbox: str = field(init=False)
@@ -40,6 +44,7 @@ class Caller:
     """Names the counters of its requests and locks: the key id, or the bucket of the token's user."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "account", make_account(self.workspace, self.scopes))
         object.__setattr__(self, "prefix", key_names.prefix(self.partition, self.workspace))
         object.__setattr__(self, "gate", key_names.gate(self.partition))
         object.__setattr__(self, "outbox", key_names.outbox(self.partition))
@@ -48,6 +53,15 @@ class Caller:
         object.__setattr__(self, "limit_key", _make_limit_key(self))
         if not self.sees_reasons and "public" in self.scopes:
             object.__setattr__(self, "limits", encode_public_limits(self.limits))
+
+
+def make_account(workspace: int, roles: Collection[str] = ()) -> int:
+    return workspace << len(_ROLES) | sum(1 << place for place, role in enumerate(_ROLES) if role in roles)
+
+
+def read_account(account: int) -> tuple[int, list[str]]:
+    """The workspace and the roles of an account."""
+    return account >> len(_ROLES), [role for place, role in enumerate(_ROLES) if account >> place & 1]
 
 
 def resolve_user(caller: Caller, user: str | None) -> str | None:

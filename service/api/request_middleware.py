@@ -64,12 +64,12 @@ def _account(scope: HTTPScope, status: int, began_s: float) -> None:
     """Count the response, and keep a refusal."""
     state = scope["state"]
     route = f"{scope['method']} {scope.get('path_template', '')}"  # paths contain codes and ids
-    workspace = caller.workspace if (caller := state.get("caller")) else NOBODY
-    counted = (workspace, route, status, state.get("outcome", ""), state["request_id"], began_s)
-    answers.note(*counted)
+    account, workspace = (caller.account, caller.workspace) if (caller := state.get("caller")) else (NOBODY, NOBODY)
+    counted = (route, status, state.get("outcome", ""), state["request_id"], began_s)
+    answers.note(account, *counted)
     if "outcome" in state:
         names = [*scope.get("path_params", {}).values()]
-        refused_requests.add(*counted, names[-1] if names else None)
+        refused_requests.add(workspace, *counted, names[-1] if names else None)
 
 
 def _route_exactly(scope: HTTPScope) -> None:

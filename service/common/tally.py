@@ -6,30 +6,87 @@ import mmap
 import os
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-STATUSES = 600
-"""Cells 0 to 599: the number of answers with that HTTP status."""
-PID, IN_FLIGHT, DROPPED_NOTES, TIME_US = range(STATUSES, STATUSES + 4)
-"""Cells for the pid (0: no process yet), requests in flight, notes of locks that were dropped, and the sum of response
-times in µs; the next cells count response times by class (service/common/durations.py)."""
-_CELLS = 1024
-_CELL_BYTES = 8
-_BLOCK_BYTES = _CELLS * _CELL_BYTES
+GAUGES = PID, IN_FLIGHT, CONNECTIONS, REDIS_IN_FLIGHT, POOL_IDLE, POOL_USED, POOL_WAITING = range(7)
+"""Cells for the pid (0: no process yet), and for what a process measures of itself."""
+SLOTS = 50
+"""Of workspaces (service/operations/busiest.py)."""
+SLOT_CELLS = 5
+MAX_NAMES = 1536
+"""Counters of one process. A counter beyond that counts as `other`."""
+_SPARE = 16
+"""Of these, for the counters `other`."""
+_USED = len(GAUGES)
+_FIRST_SLOT = _USED + 1
+_FIRST_COUNT = _FIRST_SLOT + SLOTS * SLOT_CELLS
+_CELLS = _FIRST_COUNT + MAX_NAMES
+_CELL_BYTES, _NAME_BYTES = 8, 128
+_BLOCK_BYTES = _CELLS * _CELL_BYTES + MAX_NAMES * _NAME_BYTES
+_HEAD_BYTES = SLOTS * _CELL_BYTES
+
+Name = tuple[str, ...]
+
+
+class Block:
+    """The counters of one process, by name. Names are only ever added, so readers need no lock."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self.cells = memory[: _CELLS * _CELL_BYTES].cast("Q")
+        self.slots = [self.cells[_FIRST_SLOT + n * SLOT_CELLS :][:SLOT_CELLS] for n in range(SLOTS)]
+        self._texts = memory[_CELLS * _CELL_BYTES :]
+        self._names: list[Name] = []
+        self._places: dict[Name, int] = {}
+
+    def add(self, name: Name, count: int = 1) -> None:
+        """Add to a counter of this process's own block."""
+        place = self._places.get(name)
+        self.cells[_FIRST_COUNT + (self._find(name) if place is None else place)] += count
+
+    def counts(self) -> Iterator[tuple[Name, int]]:
+        self._read_names()
+        return zip(self._names, self.cells[_FIRST_COUNT:], strict=False)
+
+    def _read_names(self) -> None:
+        for place in range(len(self._names), self.cells[_USED]):
+            text = bytes(self._texts[place * _NAME_BYTES :][:_NAME_BYTES]).rstrip(b"\0")
+            name = tuple(text.decode().split("\t"))
+            self._names.append(name)
+            self._places[name] = place
+
+    def _find(self, name: Name) -> int:
+        """The place of a name that may be new: a process that replaces another goes on with its block."""
+        self._read_names()
+        text = "\t".join(name).encode()
+        other = (name[0], *["other"] * (len(name) - 1))
+        if name in self._places:
+            return self._places[name]
+        if name != other and (len(text) > _NAME_BYTES or len(self._names) >= MAX_NAMES - _SPARE):
+            return self._find(other)
+        place = self.cells[_USED]
+        self._texts[place * _NAME_BYTES :][: len(text)] = text
+        self.cells[_USED] = place + 1
+        self._read_names()
+        return place
 
 
 class Tally:
-    """One block of 64-bit cells for each process. A process writes only its own block, and reads all blocks.
+    """A head that all processes may change, and one block for each process. A process writes only its own block, and
+    reads all blocks.
 
     A new process continues the counts of a block whose process has ended, so that no sum ever falls.
     """
 
     def __init__(self, blocks: int = 1, fd: int | None = None) -> None:
         """Map the memory behind `fd`; None: new memory. The first block is this process's until `take_block`."""
-        self._fd = _open_memory(blocks * _BLOCK_BYTES) if fd is None else fd
-        cells = memoryview(mmap.mmap(self._fd, blocks * _BLOCK_BYTES)).cast("Q")
-        self.blocks = [cells[block * _CELLS : (block + 1) * _CELLS] for block in range(blocks)]
+        size_bytes = _HEAD_BYTES + blocks * _BLOCK_BYTES
+        self._fd = _open_memory(size_bytes) if fd is None else fd
+        memory = memoryview(mmap.mmap(self._fd, size_bytes))
+        self.head = memory[:_HEAD_BYTES].cast("Q")
+        self.blocks = [Block(memory[_start_of(block) :][:_BLOCK_BYTES]) for block in range(blocks)]
         self.own = self.blocks[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -40,22 +97,51 @@ class Tally:
         """Make the first block that no living process has this process's own: its lock ends with the process."""
         for number, block in enumerate(self.blocks):
             with contextlib.suppress(BlockingIOError):
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _BLOCK_BYTES, number * _BLOCK_BYTES)
-                block[PID], block[IN_FLIGHT] = os.getpid(), 0
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _BLOCK_BYTES, _start_of(number))
+                for gauge in GAUGES:
+                    block.cells[gauge] = 0
+                block.cells[PID] = os.getpid()
                 self.own = block
                 return
         raise RuntimeError(f"All {len(self.blocks)} blocks of the tally have a living process.")
 
-    def total(self, cell: int) -> int:
-        return sum(block[cell] for block in self.blocks)
+    @contextlib.contextmanager
+    def lock_head(self) -> Iterator[bool]:
+        """Lock the head, unless another process has; whether this one has it."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _HEAD_BYTES, 0)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, _HEAD_BYTES, 0)
 
-    def living(self) -> list[memoryview]:
-        """The blocks of processes that live."""
-        return [block for block in self.blocks if block[PID] and is_alive(block[PID])]
+    def counts(self) -> Counter[Name]:
+        """The counters of all processes together."""
+        sums = Counter[Name]()
+        for block in self.blocks:
+            for name, count in block.counts():
+                sums[name] += count
+        return sums
+
+    def total(self, gauge: int) -> int:
+        """The sum of a gauge of the processes that live."""
+        return sum(block.cells[gauge] for block in self.living())
+
+    def living(self) -> list[Block]:
+        """The blocks of processes that live; of a process without others, its own."""
+        living = [block for block in self.blocks if block.cells[PID] and is_alive(block.cells[PID])]
+        return living or [self.own]
 
 
 def _attach(blocks: int, duplicate: Any) -> Tally:
     return Tally(blocks, duplicate.detach())
+
+
+def _start_of(block: int) -> int:
+    return _HEAD_BYTES + block * _BLOCK_BYTES
 
 
 def _open_memory(size_bytes: int) -> int:

@@ -101,6 +101,8 @@ class Bounded(HttpToolsProtocol):
         super().connection_made(self._joined)  # type: ignore[arg-type]
         self._timer = self.loop.call_later(LOOK_S, self._look)
         over = len(self.connections) - self._max_connections
+        if over > 0:
+            answers.note_refused_connection()
         if over > MAX_TURNED_AWAY:
             transport.abort()
         elif over > 0:

@@ -199,8 +199,8 @@ class Protocol(Bounded):
         self._refused(Refusal("internal"))
 
     def _answer(self, answer: bytes, status: int, outcome: str, closes: bool) -> None:
-        workspace = self._caller.workspace if self._caller else NOBODY
-        answers.note(workspace, self._row.route, status, outcome, self._request_id, self._began_s)
+        account = self._caller.account if self._caller else NOBODY
+        answers.note(account, self._row.route, status, outcome, self._request_id, self._began_s)
         self.server_state.total_requests += 1
         if self._state != WAITING:  # the client is gone
             return

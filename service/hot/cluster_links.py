@@ -69,6 +69,11 @@ class ClusterLinks:
             link = self._of[partition] = self._links.get(host, self._nowhere) if host else self._nowhere
         return link
 
+    @property
+    def waiting(self) -> int:
+        """Requests in flight."""
+        return sum(link.waiting for link in self._links.values())
+
     def syncs(self, partition: int) -> bool:
         """Whether all replies for a partition that may come now are fsynced: a slot may just have left another node."""
         return self.of(partition).fsynced and all(one.fsynced or not one.connected for one in self._links.values())

@@ -63,6 +63,11 @@ class Decider:
         """The link to the partition's server."""
         return self._links.of(partition)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that were sent to Redis and have no reply yet."""
+        return self._links.waiting
+
     def durability(self, partition: int) -> str:
         """The durability of a reply: `fsynced` if Redis syncs before it replies, else `accepted`."""
         return "fsynced" if self._links.syncs(partition) else "accepted"

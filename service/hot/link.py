@@ -100,6 +100,11 @@ class Link(LinkToAll):
             raise Refusal.temporary("unavailable")
         return connection
 
+    @property
+    def waiting(self) -> int:
+        """Requests in flight."""
+        return self._connection.waiting if self._connection else 0
+
     def send(self, on_reply: OnReply, command: tuple[Any, ...], requests: int = 1) -> None:
         """As Connection.send. Raises Refusal `unavailable` if the command was not sent."""
         connection = self.connection

@@ -1,40 +1,44 @@
 """Make request ids, and count responses for /metrics, the log and the console's history, on every path: the fast lane,
-request_middleware.py and wiring.py call this."""
+request_middleware.py and flash_sale.py count; request_metrics.py and wiring.py read."""
 
 import asyncio
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from typing import NamedTuple
 
 import structlog
 import uuid_utils
-from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from service.common.durations import BOUNDS_US, find_bound
-from service.common.tally import DROPPED_NOTES, STATUSES, TIME_US, Tally
+from service.access.caller import read_account
+from service.common.durations import find_bound
+from service.common.tally import Name, Tally
+from service.domain.outcomes import BY_CODE
+from service.operations.busiest import RESULTS, Busiest
 from service.operations.table import ROWS
 
 LINE_S = 1.0
 MAX_FAILURES = 20
 """Log lines for single 5xx responses, per LINE_S."""
 
-_USUAL = (200, 201, 204, 400, 401, 403, 404, 409, 422, 503)
 _SUCCESSES = (200, 201)
 _UNLOGGED = ("GET /health/", "GET /metrics")
 
+REQUESTS, TIMES, TIME_US = "requests", "times", "time_us"
+"""Counters of the tally by route, scope, class of status and outcome; by operation and bound; by operation."""
+DROPPED_NOTES, REFUSED_CONNECTIONS = "dropped_notes", "refused_connections"
+"""Counters of the tally without a label."""
+UNKNOWN = "-"
+"""The route of requests that have none."""
 NOBODY = 0
-"""The workspace of a request without valid credentials."""
+"""The account, and the workspace, of a request without valid credentials."""
 TIMED_EACH = 32
 """Of so many equal responses of a second, one is timed and counts for all."""
 _UNTIMED = TIMED_EACH - 1
 _DONE = {row.route: row.done for row in ROWS if row.done}
-_HOT = frozenset(row.route for row in ROWS)
-_TIME_CELLS = {bound: TIME_US + 1 + place for place, bound in enumerate(BOUNDS_US)}
+_OPERATIONS = {row.route: row.operation_id for row in ROWS}
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match
 
@@ -57,6 +61,14 @@ def new_request_id() -> str:
     return str(uuid_utils.uuid7())
 
 
+class Exemplar(NamedTuple):
+    """A request that was timed, and when (time.time)."""
+
+    request_id: str
+    took_s: float
+    at_s: float
+
+
 @dataclass(slots=True)
 class Traffic:
     """The responses to a workspace's requests within some seconds."""
@@ -67,35 +79,40 @@ class Traffic:
     """Response times of hot operations, by the bounds of service/common/durations.py."""
 
 
-class Answers(Collector):
-    """Counts responses: by status for /metrics; by workspace, route and outcome for the console's history and for one
-    log line a second.
+class Answers:
+    """Counts responses, by account, route and outcome, once a second: for /metrics, for the console's history by
+    workspace, and for one log line.
 
-    The line has one request of that second as a sample. Each 5xx response has its own line. A prometheus counter takes
-    1 µs for each `inc`, more than this class. Of equal responses within a second the first is timed, and then each
-    32nd, so that a busy process reads the clock seldom.
+    The line has one request of that second as a sample. Each 5xx response has its own line. Within a second all counts
+    are in one dict: cells of the tally, or a prometheus counter, would cost each request more. Of equal responses
+    within a second the first is timed, and then each 32nd, so that a busy process reads the clock seldom.
     """
 
     def __init__(self) -> None:
         self.share(Tally())
+        self.roles: dict[str, Sequence[str]] = {row.route: row.roles for row in ROWS}
+        """The roles of each route (service/serving/app.py adds those of Litestar). Other routes count as UNKNOWN."""
+        self.exemplars: dict[tuple[str, int], Exemplar] = {}
+        """By operation and bound: the last request of this process that was timed."""
         self._by_outcome: dict[tuple[int, str, str | int], int] = {}
         self._times: defaultdict[int, Counter[int]] = defaultdict(Counter)
         self._traffic: defaultdict[int, Traffic] = defaultdict(Traffic)
+        self._line: Counter[str] = Counter()
         self._sample: dict[str, object] = {}
         self._failures = 0
+        self._is_timer_set = False
 
     def share(self, tally: Tally) -> None:
-        """Count in this tally from now on, and report the sums of all processes that share it."""
-        self._tally, self._by_status = tally, tally.own
+        """Count in this tally from now on, which other processes may share."""
+        self.tally, self.busiest = tally, Busiest(tally)
 
-    def note(self, workspace: int, route: str, status: int, outcome: str, request_id: str, began_s: float) -> None:
+    def note(self, account: int, route: str, status: int, outcome: str, request_id: str, began_s: float) -> None:
         """Count a response. Call within an event loop.
 
-        `workspace` is the caller's, or NOBODY, `route` method and path without codes and ids, `outcome` a refusal's
+        `account` is the caller's, or NOBODY, `route` method and path without codes and ids, `outcome` a refusal's
         code or '', `began_s` a time by now_s.
         """
-        self._by_status[status] += 1
-        name = (workspace, route, outcome or status)
+        name = (account, route, outcome or status)
         counts = self._by_outcome
         try:
             count = counts[name] = counts[name] + 1
@@ -103,7 +120,7 @@ class Answers(Collector):
             self._note_first(name, status, request_id, began_s)
         else:
             if not count & _UNTIMED:
-                self._time(workspace, route, began_s, TIMED_EACH)
+                self._time(account, route, began_s, TIMED_EACH, request_id)
         if status >= 500 and not route.startswith(_UNLOGGED):
             self._failures += 1
             if self._failures <= MAX_FAILURES:
@@ -111,67 +128,73 @@ class Answers(Collector):
 
     def _note_first(self, name: tuple[int, str, str | int], status: int, request_id: str, began_s: float) -> None:
         """Count the first response of this name in this second."""
-        workspace, route, _ = name
-        if route.startswith(_UNLOGGED):
-            return
-        if not self._by_outcome:
+        account, route, _ = name
+        if not self._is_timer_set:
+            self._is_timer_set = True
             asyncio.get_running_loop().call_later(LINE_S, self.write)
+        if not self._sample and not route.startswith(_UNLOGGED):
             self._sample = _log_fields(route, status, request_id, began_s)
         self._by_outcome[name] = 1
-        self._time(workspace, route, began_s, 1)
+        self._time(account, route, began_s, 1, request_id)
 
-    def _time(self, workspace: int, route: str, began_s: float, weight: int) -> None:
-        if workspace != NOBODY and route in _HOT:
-            took_s = now_s() - began_s
-            bound = find_bound(took_s)
-            self._times[workspace][bound] += weight
-            self._tally.own[_TIME_CELLS[bound]] += weight
-            self._tally.own[TIME_US] += round(took_s * 1e6) * weight
+    def _time(self, account: int, route: str, began_s: float, weight: int, request_id: str) -> None:
+        operation = _OPERATIONS.get(route)
+        if account == NOBODY or operation is None:
+            return
+        took_s = now_s() - began_s
+        bound = find_bound(took_s)
+        self._times[account][bound] += weight
+        self.tally.own.add((TIMES, operation, str(bound)), weight)
+        self.tally.own.add((TIME_US, operation), round(took_s * 1e6) * weight)
+        self.exemplars[operation, bound] = Exemplar(request_id, took_s, time.time())
 
     def write(self) -> None:
-        """Log the last second, and add it to the traffic of each workspace."""
-        if self._by_outcome:
-            counts = Counter[str]()
-            for (workspace, route, outcome), count in self._by_outcome.items():
-                counts[f"{route} {outcome}"] += count
+        """Fold, and log what was counted since the last line."""
+        self.fold()
+        if self._line:
+            log.info("answers", counts=dict(self._line), sample=self._sample)
+        self._line, self._sample, self._failures, self._is_timer_set = Counter(), {}, 0, False
+
+    def fold(self) -> None:
+        """Add the counts since the last call to the tally, and to the traffic of each workspace."""
+        by_outcome, self._by_outcome = self._by_outcome, {}
+        times, self._times = self._times, defaultdict(Counter)
+        results: defaultdict[int, list[int]] = defaultdict(lambda: [0] * len(RESULTS))
+        for (account, route, outcome), count in by_outcome.items():
+            workspace, roles = read_account(account)
+            status = outcome if isinstance(outcome, int) else BY_CODE[outcome].status
+            self.tally.own.add((REQUESTS, *self._labels(route, roles, status, outcome)), count)
+            if not route.startswith(_UNLOGGED):
+                self._line[f"{route} {outcome}"] += count
+            if workspace != NOBODY:
+                results[workspace][max(status // 100 - 3, 0)] += count
                 name = _DONE.get(route) if outcome in _SUCCESSES else outcome
-                if workspace != NOBODY and isinstance(name, str):
+                if isinstance(name, str):
                     self._traffic[workspace].counts[name] += count
-            for workspace, times in self._times.items():
-                self._traffic[workspace].times.update(times)
-            log.info("answers", counts=dict(counts), sample=self._sample)
-        self._by_outcome, self._times, self._failures = {}, defaultdict(Counter), 0
+        for account, counts in times.items():
+            self._traffic[read_account(account)[0]].times.update(counts)
+        self.busiest.add(results)
+
+    def _labels(self, route: str, roles: Sequence[str], status: int, outcome: str | int) -> Name:
+        """Route, scope, class of status, and outcome. Only a route of the application is a label: clients choose
+        methods."""
+        may = self.roles.get(route)
+        scope = next((role for role in may or () if role in roles), "none")
+        known = outcome if isinstance(outcome, str) else "ok" if status < 400 else "other"
+        return (UNKNOWN if may is None else route, scope, f"{status // 100}xx", known)
 
     def note_dropped(self, notes: int) -> None:
         """Count notes of locks that were dropped."""
-        self._tally.own[DROPPED_NOTES] += notes
+        self.tally.own.add((DROPPED_NOTES,), notes)
+
+    def note_refused_connection(self) -> None:
+        """Count a connection beyond the bound."""
+        self.tally.own.add((REFUSED_CONNECTIONS,))
 
     def take_traffic(self) -> dict[int, Traffic]:
         """The traffic by workspace since the last call, without the last second."""
         taken, self._traffic = self._traffic, defaultdict(Traffic)
         return taken
-
-    def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily("scrip_http_answers", "Answers by status.", labels=["status"])
-        for status in range(STATUSES):
-            if (count := self._tally.total(status)) or status in _USUAL:
-                family.add_metric([str(status)], count)
-        yield family
-        dropped = CounterMetricFamily("scrip_lock_notes_dropped", "Notes of locks that were not written to Postgres.")
-        dropped.add_metric([], self._tally.total(DROPPED_NOTES))
-        yield dropped
-        yield self._collect_times()
-
-    def _collect_times(self) -> HistogramMetricFamily:
-        counts = accumulate(self._tally.total(cell) for cell in _TIME_CELLS.values())
-        buckets = [(f"{bound / 1e6:g}", float(count)) for bound, count in zip(BOUNDS_US, counts, strict=True)]
-        buckets[-1] = ("+Inf", buckets[-1][1])  # the last class has what took longer, too
-        return HistogramMetricFamily(
-            "scrip_operation_duration_seconds",
-            "Response times of hot operations, of which one in 32 is timed for all.",
-            buckets=buckets,
-            sum_value=self._tally.total(TIME_US) / 1e6,
-        )
 
 
 def _log_fields(route: str, status: int, request_id: str, began_s: float) -> dict[str, object]:
@@ -180,4 +203,3 @@ def _log_fields(route: str, status: int, request_id: str, began_s: float) -> dic
 
 
 answers = Answers()
-REGISTRY.register(answers)

@@ -105,6 +105,12 @@ async def connect_once(database_url: str, *, name: str = "scrip", **options: Any
     return await asyncpg.connect(**_read_url(database_url), server_settings={"application_name": name}, **options)
 
 
+def count_waiting(pool: asyncpg.Pool) -> int:
+    """How many callers wait for a connection of the pool; asyncpg doesn't say."""
+    queue: Any = pool._queue  # noqa: SLF001
+    return sum(not waiter.done() for waiter in queue._getters) if queue else 0  # noqa: SLF001
+
+
 def is_pooled(database_url: str) -> bool:
     """Whether the URL says that a transaction pooler answers there: each transaction may be in another session."""
     return _POOLED in database_url.partition("?")[2].split("&")

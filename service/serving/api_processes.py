@@ -6,10 +6,8 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Iterable
 from typing import Any
 
-from prometheus_client import GC_COLLECTOR, PROCESS_COLLECTOR, REGISTRY, Gauge
 from uvicorn import Config
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -17,7 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from service.common import logs
 from service.common.child_processes import StartError
 from service.common.config import Settings
-from service.common.tally import IN_FLIGHT, Tally
+from service.common.tally import Tally
 
 HEALTH_TIMEOUT_S = 30
 """Time for a process to answer the supervisor, and for a new one to start before it replaces another on SIGHUP."""
@@ -49,7 +47,7 @@ class ProcessConfig(Config):
     """uvicorn's configuration of each process, which makes its application when uvicorn loads this.
 
     1. The supervisor pickles it for each process that it starts. All processes have the same tally.
-    2. Each second, a process counts its requests in flight. It ends if the supervisor has ended.
+    2. Each second, a process measures itself for the metrics. It ends if the supervisor has ended.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,7 +56,6 @@ class ProcessConfig(Config):
         )
         self._settings = settings
         self._tally = Tally(settings.api_processes + 1)  # one more for the new process during a replacement
-        self._connections: Iterable[Any] = ()
 
     def get_loop_factory(self) -> Any:
         """Load the application before uvicorn handles signals: until then, a signal ends the process at once."""
@@ -68,20 +65,18 @@ class ProcessConfig(Config):
     def load(self) -> None:
         """Make the application, and count in the shared tally from now on."""
         from service.operations.accounting import answers
-        from service.serving.server import Lifespan, export_in_flight, make_server_config
+        from service.serving.process_metrics import process_metrics
+        from service.serving.server import Lifespan, make_server_config
 
         logs.configure(self._settings, f"api {os.getpid()}")
         self._tally.take_block()
         answers.share(self._tally)
-        for collector in (PROCESS_COLLECTOR, GC_COLLECTOR):  # they measure only the process that answers
-            REGISTRY.unregister(collector)
-        Gauge("scrip_api_processes", "API processes that live.").set_function(lambda: len(self._tally.living()))
-        export_in_flight(lambda: sum(block[IN_FLIGHT] for block in self._tally.living()))
+        process_metrics.replace_pythons()
         made = make_server_config(self._settings, callback_notify=self._update, timeout_notify=0)
         make_protocol: Any = made.http
 
         def make_counted_protocol(**options: Any) -> Any:
-            self._connections = options["server_state"].connections
+            process_metrics.connections = options["server_state"].connections
             return make_protocol(**options)
 
         vars(self).update(vars(made), http=make_counted_protocol)
@@ -90,9 +85,9 @@ class ProcessConfig(Config):
         gc.freeze()
 
     async def _update(self) -> None:
-        from service.serving.server import count_in_flight
+        from service.serving.process_metrics import process_metrics
 
-        self._tally.own[IN_FLIGHT] = count_in_flight(self._connections)
+        process_metrics.measure()
         supervisor = multiprocessing.parent_process()
         if supervisor is not None and not supervisor.is_alive():
             signal.raise_signal(signal.SIGTERM)

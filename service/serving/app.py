@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Litestar, Request, Response, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+from litestar.routes import HTTPRoute
 
 from service.api import problems
 from service.api.auth import OPEN, admit
@@ -36,6 +37,7 @@ from service.api.controllers.webhooks import Webhooks
 from service.api.schemas import Structs
 from service.common.config import Settings
 from service.domain.errors import Refusal
+from service.operations.accounting import answers
 from service.record.pool import ERRORS, is_away
 from service.serving.wiring import open_context
 
@@ -64,7 +66,7 @@ def create_app(settings: Settings) -> Litestar:
             offer_all_methods(app)
             yield
 
-    return Litestar(
+    app = Litestar(
         [
             *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents, Refusals),
             *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Exports),
@@ -85,6 +87,14 @@ def create_app(settings: Settings) -> Litestar:
         request_max_body_size=None,  # each handler reads its body within a bound of its own
         logging_config=None,
     )
+    answers.roles |= {
+        f"{method} {route.path_format}": handler.opt.get("roles", ())
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method, (handler, _) in route.route_handler_map.items()
+        if method != "OPTIONS"
+    }
+    return app
 
 
 def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

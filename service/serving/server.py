@@ -5,13 +5,11 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import uvicorn
 from litestar import Litestar
-from prometheus_client import Gauge
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import HANDLED_SIGNALS
 
@@ -23,13 +21,13 @@ from service.common.forwarded_for import Proxies
 from service.fastlane.bounded_protocol import MAX_CONNECTIONS
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
+from service.serving.process_metrics import process_metrics
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
 SHUTDOWN_TIMEOUT_S = 8
 RESERVED_FILES = 200
 """File descriptors that the process needs besides its clients' connections."""
-IN_FLIGHT_METRIC = "scrip_http_requests_in_flight"
 
 
 def serve(settings: Settings) -> None:
@@ -39,7 +37,7 @@ def serve(settings: Settings) -> None:
     config.load()
     config.lifespan_class = Lifespan
     server = uvicorn.Server(config)
-    export_in_flight(lambda: count_in_flight(server.server_state.connections))
+    process_metrics.connections = server.server_state.connections
     # The application's objects live as long as the process; collecting garbage among them blocks the loop for 50 ms.
     gc.freeze()
     server.run()
@@ -56,16 +54,6 @@ class Lifespan(LifespanOn):
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-
-
-def count_in_flight(connections: Iterable[Any]) -> int:
-    """Count the requests in flight on connections of the class Bounded."""
-    return sum(connection.is_in_flight for connection in connections)
-
-
-def export_in_flight(count: Callable[[], int]) -> None:
-    """Export the number of requests that are being answered, the one for the metrics among them."""
-    Gauge(IN_FLIGHT_METRIC, "Requests of all API processes that are being answered.").set_function(count)
 
 
 def make_server_config(

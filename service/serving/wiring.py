@@ -16,6 +16,7 @@ from service.access.user_tokens import Issuer, Tokens
 from service.api.bulk import Bulk
 from service.api.context import Context
 from service.api.partition_watch import PartitionWatch
+from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.pace import Pace
 from service.domain.errors import Refusal
@@ -43,7 +44,9 @@ from service.record.program_versions import WrongNumber, check_number
 from service.record.refused_requests import add_refused
 from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
+from service.serving import request_metrics  # noqa: F401, it registers its collector
 from service.serving.partition_metrics import partition_metrics
+from service.serving.process_metrics import process_metrics
 
 MAX_CONNECTIONS = 10
 """Postgres connections of all API processes together; each process has at least two."""
@@ -107,11 +110,12 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
         *(asyncio.create_task(one.run()) for one in refreshers),
     ]
-    partition_metrics.context = context
+    partition_metrics.context = process_metrics.context = context
+    export_build_info("api")
     try:
         yield context
     finally:
-        partition_metrics.context = None
+        partition_metrics.context = process_metrics.context = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

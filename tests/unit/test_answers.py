@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from service.access.caller import make_account
 from service.operations import accounting
 from service.operations.accounting import MAX_FAILURES, NOBODY, TIMED_EACH, Answers
+from service.serving.request_metrics import RequestMetrics
 
 _LOCK = "POST /v1/coupons/lock/{code}"
 
@@ -26,8 +28,10 @@ def _note(
     request_id: str = "r",
     workspace: int = 1,
     took_s: float = 0,
+    roles: tuple[str, ...] = ("checkout",),
 ) -> None:
-    answers.note(workspace, route, status, outcome, request_id, accounting.now_s() - took_s)
+    account = make_account(workspace, roles) if workspace else NOBODY
+    answers.note(account, route, status, outcome, request_id, accounting.now_s() - took_s)
 
 
 async def test_a_line_a_second(lines: list[Any]) -> None:
@@ -70,9 +74,39 @@ async def test_health_is_not_logged(lines: list[Any]) -> None:
         _note(answers, 503, route=route)
     answers.write()
     assert lines == []
-    family, *_ = answers.collect()
-    assert family.samples[0].name == "scrip_http_answers_total"
-    assert {sample.labels["status"]: sample.value for sample in family.samples}["503"] == 3
+    assert sum(_requests(answers).values()) == 3
+
+
+async def test_labels() -> None:
+    """A request counts by its route, by the scope that let it in, by class of status and by outcome."""
+    answers = Answers()
+    answers.roles["GET /v1/jobs/{jobId}"] = ("manage", "operate")
+    _note(answers, 201)
+    _note(answers, 201, roles=("public", "checkout", "manage"), workspace=2)
+    _note(answers, 409, "coupon_locked", roles=("user",))
+    _note(answers, 200, route="GET /v1/jobs/{jobId}", roles=("checkout", "operate"))
+    _note(answers, 401, "unauthenticated", workspace=NOBODY)
+    assert _requests(answers) == {
+        (_LOCK, "checkout", "2xx", "ok"): 2,
+        (_LOCK, "user", "4xx", "coupon_locked"): 1,
+        ("GET /v1/jobs/{jobId}", "operate", "2xx", "ok"): 1,
+        (_LOCK, "none", "4xx", "unauthenticated"): 1,
+    }
+
+
+async def test_no_text_of_clients_is_a_label() -> None:
+    """Routes that the application does not have count as one, whatever method or path a client sent."""
+    answers = Answers()
+    for method in ("PURGE", "BREW"):
+        _note(answers, 405, "method_not_allowed", route=f"{method} /v1/coupons/lock/{{code}}")
+    _note(answers, 404, "not_found", route="GET ")
+    assert _requests(answers) == {("-", "none", "4xx", "method_not_allowed"): 2, ("-", "none", "4xx", "not_found"): 1}
+
+
+def _requests(answers: Answers) -> dict[tuple[str, ...], float]:
+    family, *_ = RequestMetrics(answers).collect()
+    labels = ("route", "scope", "status", "outcome")
+    return {tuple(sample.labels[label] for label in labels): sample.value for sample in family.samples}
 
 
 async def test_the_traffic_of_a_workspace() -> None:
@@ -105,7 +139,18 @@ async def test_the_times_of_responses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers.take_traffic() == {}  # nor are their counts
     answers.write()
     assert answers.take_traffic()[1].times == {5000: 1, 50_000: TIMED_EACH}
-    *_, family = answers.collect()
-    counts = {sample.labels.get("le", sample.name): sample.value for sample in family.samples}
+    _, family, _ = RequestMetrics(answers).collect()
+    mine = [sample for sample in family.samples if sample.labels["operation"] == "lockCoupon"]
+    counts = {sample.labels.get("le", sample.name): sample.value for sample in mine}
     assert [counts[bound] for bound in ("0.003", "0.005", "0.03", "0.05", "+Inf")] == [0, 1, 1, 33, 33]
     assert counts["scrip_operation_duration_seconds_sum"] == pytest.approx(0.004 + 0.04 * TIMED_EACH)
+    exemplars = {sample.labels["le"]: sample.exemplar.labels for sample in mine if sample.exemplar}
+    assert exemplars == {"0.005": {"request_id": "r"}, "0.05": {"request_id": "r"}}
+
+
+async def test_no_exemplar_of_a_strange_id() -> None:
+    """An id that a client made of other characters than ids usually have is not shown."""
+    answers = Answers()
+    _note(answers, 201, request_id="<b>")
+    _, family, _ = RequestMetrics(answers).collect()
+    assert not [sample for sample in family.samples if sample.exemplar]

@@ -244,9 +244,9 @@ class _Sale:
             rendered = finish(command, reply, context.decider.durability(self._caller.partition))
         except Refusal as refusal:
             self._refused[refusal.code] += 1
-            answers.note(self._caller.workspace, row.route, refusal.outcome.status, refusal.code, "flash-sale", began_s)
+            answers.note(self._caller.account, row.route, refusal.outcome.status, refusal.code, "flash-sale", began_s)
             raise
-        answers.note(self._caller.workspace, row.route, rendered.status, "", "flash-sale", began_s)
+        answers.note(self._caller.account, row.route, rendered.status, "", "flash-sale", began_s)
         lock_notes.add(self._caller, rendered)
         return rendered.body or b""
 

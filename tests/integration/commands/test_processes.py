@@ -101,6 +101,10 @@ class Load:
         return b"connection: close" in head.lower()
 
 
+_LEAST_BYTES = 20 << 20
+"""Less than any API process uses."""
+
+
 def _supervisor(service: Service) -> psutil.Process:
     (pid,) = service.run.facts["pids"]["api"]
     return psutil.Process(pid)
@@ -126,7 +130,8 @@ def _metrics(service: Service, client: httpx.Client | None = None) -> dict[str, 
     """Read /metrics, on a new connection unless a client is given."""
     url = f"{service.run.url}/metrics"
     lines = (client.get(url) if client else httpx.get(url, verify=False)).text.splitlines()
-    return {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, value in pairs}
 
 
 async def _fallen_counters(service: Service, pid: int, which: signal.Signals, reached: Callable[[], bool]) -> list[str]:
@@ -140,8 +145,8 @@ async def _fallen_counters(service: Service, pid: int, which: signal.Signals, re
             last = reached()
             with suppress(httpx.TransportError):
                 seen.append(await asyncio.to_thread(_metrics, service))
-    pairs = [(name, before[name], after[name]) for before, after in pairwise(seen) for name in before]
-    return [name for name, before, after in pairs if "_total" in name and after < before]
+    counters = [{name: value for name, value in one.items() if "_total" in name} for one in seen]
+    return [name for before, after in pairwise(counters) for name in before if after.get(name, 0) < before[name]]
 
 
 @pytest.fixture
@@ -193,14 +198,16 @@ def test_requests_in_flight(service: Service) -> None:
 
 
 def test_metrics(service: Service, clients: list[httpx.Client]) -> None:
-    """/metrics of each process counts the responses of both."""
-    name = 'scrip_http_answers_total{status="404"}'
-    before = _metrics(service)[name]
+    """/metrics of each process counts the responses of both, after a second."""
+    name = 'scrip_http_requests_total{outcome="not_found",route="-",scope="none",status="4xx"}'
+    before = _metrics(service).get(name, 0)
     for client in clients:
         refused(client.get("/v1/nothing"), 404, "not_found")
-    assert {_metrics(service, client)[name] for client in clients} == {before + len(clients)}
+    until(lambda: {_metrics(service, client)[name] for client in clients} == {before + len(clients)})
     assert clients[0].get("/metrics").headers["Content-Type"].startswith("text/plain; version=")
     assert _metrics(service)["scrip_api_processes"] == 2
+    until(lambda: _metrics(service)["scrip_http_connections"] >= len(clients))
+    assert _metrics(service)["process_resident_memory_bytes"] > 2 * _LEAST_BYTES
 
 
 async def test_killed(service: Service) -> None:

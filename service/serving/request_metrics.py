@@ -1,0 +1,74 @@
+"""Metrics of requests, from the counters that all API processes share."""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import REGISTRY
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
+
+from service.common.durations import BOUNDS_US
+from service.common.tally import Name
+from service.operations.accounting import DROPPED_NOTES, REQUESTS, TIME_US, TIMES, Answers, answers
+from service.operations.table import ROWS
+
+_is_shown = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+"""Request ids are clients' texts: others than these are not shown."""
+
+
+class RequestMetrics(Collector):
+    """Counters and a histogram of all API processes; exemplars of the one that answers."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def describe(self) -> Iterator[Metric]:
+        yield from (_requests(), _times(), _dropped())
+
+    def collect(self) -> Iterator[Metric]:
+        self._answers.fold()
+        counts = self._answers.tally.counts()
+        requests, times, dropped = self.describe()
+        for (kind, *labels), count in counts.items():
+            if kind == REQUESTS:
+                requests.add_metric(labels, count)  # type: ignore[attr-defined]
+        for row in ROWS:
+            self._add_times(times, row.operation_id, counts)  # type: ignore[arg-type]
+        dropped.add_metric([], counts[DROPPED_NOTES,])  # type: ignore[attr-defined]
+        yield from (requests, times, dropped)
+
+    def _add_times(self, family: HistogramMetricFamily, operation: str, counts: Mapping[Name, int]) -> None:
+        sums = accumulate(counts.get((TIMES, operation, str(bound)), 0) for bound in BOUNDS_US)
+        buckets: list[Any] = [
+            (f"{bound / 1e6:g}", float(sum_), self._exemplar(operation, bound))
+            for bound, sum_ in zip(BOUNDS_US, sums, strict=True)
+        ]
+        buckets[-1] = ("+Inf", *buckets[-1][1:])  # the last class has what took longer, too
+        family.add_metric([operation], buckets, counts.get((TIME_US, operation), 0) / 1e6)
+
+    def _exemplar(self, operation: str, bound: int) -> Exemplar | None:
+        one = self._answers.exemplars.get((operation, bound))
+        if one is None or not _is_shown(one.request_id):
+            return None
+        return Exemplar({"request_id": one.request_id}, one.took_s, one.at_s)
+
+
+def _requests() -> CounterMetricFamily:
+    labels = ["route", "scope", "status", "outcome"]
+    return CounterMetricFamily("scrip_http_requests", "Requests that were answered.", labels=labels)
+
+
+def _times() -> HistogramMetricFamily:
+    text = "Response times of hot operations, of which one in 32 is timed for all."
+    return HistogramMetricFamily("scrip_operation_duration_seconds", text, labels=["operation"])
+
+
+def _dropped() -> CounterMetricFamily:
+    return CounterMetricFamily("scrip_lock_notes_dropped", "Notes of locks that were not written to Postgres.")
+
+
+request_metrics = RequestMetrics(answers)
+REGISTRY.register(request_metrics)

@@ -1,0 +1,49 @@
+"""docs/metrics.md lists each metric with its type and labels, and no other."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
+
+from service.common import build_info
+from service.serving import process_metrics, request_metrics
+
+_PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+_PROCESSES = {
+    "API processes": (build_info, request_metrics, process_metrics),
+}
+
+Described = dict[str, tuple[str, tuple[str, ...]]]
+
+
+def _documented(process: str) -> Described:
+    section = _PAGE.read_text("utf-8").partition(f"## {process}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([\w, ]*)\|", section, re.MULTILINE)
+    return {name: (kind, tuple(labels.replace(",", " ").split())) for name, kind, labels in rows}
+
+
+def _exported(modules: Iterable[object]) -> Described:
+    objects: list[Any] = [one for module in modules for one in vars(module).values()]
+    exported: Described = {}
+    for collector in objects:
+        if hasattr(collector, "describe") and not isinstance(collector, type):
+            for family in collector.describe():
+                labels = collector if isinstance(collector, MetricWrapperBase) else family
+                exported[_name_of(family)] = (family.type, tuple(labels._labelnames))
+    return exported
+
+
+def _name_of(family: Metric) -> str:
+    return f"{family.name}_total" if family.type == "counter" else family.name
+
+
+@pytest.mark.parametrize("process", _PROCESSES)
+def test_documented_metrics(process: str) -> None:
+    """Each metric of a process is documented with its type and labels, and each documented metric exists."""
+    exported = _exported(_PROCESSES[process])
+    assert len(exported) > 10
+    assert _documented(process) == exported
