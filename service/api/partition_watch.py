@@ -4,7 +4,6 @@ wiring.py runs it; readiness.py, consistency.py and partition_metrics.py read it
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import get_args
 
 import structlog
@@ -15,6 +14,7 @@ from service.hot.decider import Decider
 from service.hot.scripts import REFUSED_BY_STATE
 from service.hot.unrecorded import Unrecorded
 from service.record.facts.quarantined_events import Cause
+from service.record.partitions.comparisons import LastComparisons
 from service.record.partitions.partition_rows import Partition
 
 log = structlog.get_logger()
@@ -27,8 +27,8 @@ MISSING_S = 10.0
 class PartitionWatch:
     """All partitions.
 
-    1. The poller of Postgres hands in the rows of partitions: cursors and leases.
-    2. Once a second, the outbox's end of each open partition is read, and compared with the cursor.
+    1. The poller of Postgres hands in the rows of partitions: cursors, epochs and leases.
+    2. Once a second, the gate and the outbox's end of each open partition are read, and compared with the cursor.
     3. If too much is unrecorded, the requests are refused that the gate would refuse.
     """
 
@@ -44,9 +44,17 @@ class PartitionWatch:
         """The number of events in quarantine by partition and cause, 0 for none."""
         self.blocked: Mapping[int, int] = {}
         """The number of blocked codes by partition."""
+        self.compared: Mapping[int, LastComparisons] = {}
+        """What the last comparisons of partitions left; those without a workspace are missing."""
+        self.epochs: Mapping[int, int] = {}
+        self.gates: dict[int, str] = {}
+        """The states of the gates of partitions whose Redis answers: as in Decider.gate, `missing` for none."""
+        self.has_postgres = False
+        """Whether Postgres answered when it was polled last."""
 
     def take_rows(self, rows: Sequence[Partition]) -> None:
         self._open = {row.id: row.cursor for row in rows if row.state == "open"}
+        self.epochs = {row.id: row.epoch for row in rows}
         self._unrecorded = {row.id: self._unrecorded.get(row.id) or Unrecorded(self._max_s) for row in rows}
         now = time.monotonic(), time.time()
         self._idle_since = {row.id: self._idle_since.get(row.id, now) for row in rows if not row.lease_live}
@@ -73,13 +81,26 @@ class PartitionWatch:
             was, missing = missing, frozenset(self.without_worker())
             if new := sorted(missing - was):
                 log.error("worker_missing", partitions=new)
-            await asyncio.gather(*(self._look(partition) for partition in self._open))
+            await asyncio.gather(*(self._look(partition) for partition in self._unrecorded))
             await asyncio.sleep(LOOK_S)
 
     async def _look(self, partition: int) -> None:
-        with suppress(Refusal):  # Redis is away, and decides nothing
-            length, tail = await asyncio.gather(self._decider.outbox_length(partition), self._decider.tail(partition))
-            unrecorded = self._unrecorded[partition]
-            unrecorded.see_tail(tail, length)
-            unrecorded.see_cursor(self._open.get(partition, NO_EVENT))
-            self._decider.restrict(partition, REFUSED_BY_STATE[unrecorded.state()])
+        try:
+            await self._read(partition)
+        except Refusal:  # Redis is away, and decides nothing
+            self.gates.pop(partition, None)
+
+    async def _read(self, partition: int) -> None:
+        decider = self._decider
+        if partition not in self._open:
+            await decider.outbox_length(partition)
+            self.gates[partition] = "closed"
+            return
+        gate, length, tail = await asyncio.gather(
+            decider.gate_state(partition), decider.outbox_length(partition), decider.tail(partition)
+        )
+        self.gates[partition] = gate or "missing"
+        unrecorded = self._unrecorded[partition]
+        unrecorded.see_tail(tail, length)
+        unrecorded.see_cursor(self._open.get(partition, NO_EVENT))
+        decider.restrict(partition, REFUSED_BY_STATE[unrecorded.state()])

@@ -240,11 +240,13 @@ class Decider:
         """
         if partition not in self._digests or self._is_other(partition):
             return ""
-        read, has_scripts = await asyncio.gather(
-            self._read(partition, "GET", key_names.gate(partition)), self.has_scripts(partition)
-        )
-        gate = parse_gate(read or "")
-        return gate.state if gate.epoch == str(self.epoch(partition)) and has_scripts else ""
+        state, has_scripts = await asyncio.gather(self.gate_state(partition), self.has_scripts(partition))
+        return state if has_scripts else ""
+
+    async def gate_state(self, partition: int) -> str:
+        """As gate, without looking for scripts and other servers."""
+        gate = parse_gate(await self._read(partition, "GET", key_names.gate(partition)) or "")
+        return gate.state if gate.epoch == str(self.epoch(partition)) else ""
 
     async def has_scripts(self, partition: int) -> bool:
         """Whether Redis has this version's scripts of the current epoch. Raises Refusal."""

@@ -2,12 +2,14 @@
 and dashboards use the names and labels."""
 
 from collections.abc import Iterator
+from typing import Any, get_args
 
 from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.api.context import Context
+from service.formats.coupon_state import Class
 
 
 class PartitionMetrics(Collector):
@@ -17,34 +19,61 @@ class PartitionMetrics(Collector):
         self.context: Context | None = None
         """Of the running application."""
 
+    def describe(self) -> Iterator[Metric]:
+        yield from self._families().values()
+
     def collect(self) -> Iterator[Metric]:
-        if (context := self.context) is None:
+        if self.context is None:
             return
+        families = self._families()
+        for name, value, *labels in self._measure(self.context):
+            families[name].add_metric([str(label) for label in labels], value)
+        yield from families.values()
+
+    def _measure(self, context: Context) -> Iterator[tuple[Any, ...]]:
+        """Names, values and labels."""
         watch = context.watch
-        closed = _family("scrip_partition_closed", "1 for a partition that is not open, with the reason.", "reason")
+        without = watch.without_worker()
+        yield "scrip_postgres_up", watch.has_postgres
         for partition in context.partitions:
             if partition not in context.open_partitions:
-                closed.add_metric([str(partition), context.kept_closed.get(partition, "closed")], 1)
-        missing = _family("scrip_worker_missing", "1 if no living worker has had the lease for ten seconds, else 0.")
-        without = watch.without_worker()
-        for partition in context.partitions:
-            missing.add_metric([str(partition)], partition in without)
-        pending = _family("scrip_outbox_pending_events", "Events in the outbox that are not recorded.")
-        lag = _family("scrip_outbox_lag_seconds", "No event older than this is unrecorded.")
+                yield "scrip_partition_closed", 1, partition, context.kept_closed.get(partition, "closed")
+            yield "scrip_redis_up", partition in watch.gates, partition
+            yield "scrip_partition_epoch", watch.epochs[partition], partition
+            yield "scrip_worker_missing", partition in without, partition
+        for partition, state in watch.gates.items():
+            yield "scrip_gate_state", 1, partition, state
         for partition, unrecorded in watch.unrecorded().items():
-            pending.add_metric([str(partition)], unrecorded.events)
-            lag.add_metric([str(partition)], unrecorded.seconds)
-        quarantined = _family("scrip_quarantined_events", "Events in quarantine; each is an alarm.", "cause")
+            yield "scrip_outbox_pending_events", unrecorded.events, partition
+            yield "scrip_outbox_lag_seconds", unrecorded.seconds, partition
         for (partition, cause), events in watch.quarantined.items():
-            quarantined.add_metric([str(partition), cause], events)
-        blocked = _family("scrip_blocked_codes", "Codes that events in quarantine name: they are, or will be, blocked.")
+            yield "scrip_quarantined_events", events, partition, cause
         for partition, codes in watch.blocked.items():
-            blocked.add_metric([str(partition)], codes)
-        yield from (closed, missing, pending, lag, quarantined, blocked)
+            yield "scrip_blocked_codes", codes, partition
+        for partition, (left_over, oldest) in watch.compared.items():
+            yield "scrip_reconciled_timestamp_seconds", oldest.timestamp() if oldest else 0, partition
+            for class_ in get_args(Class) if oldest else ():
+                yield "scrip_drift", left_over.get(class_, 0), partition, class_
 
-
-def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, labels=["partition", *labels])
+    def _families(self) -> dict[str, GaugeMetricFamily]:
+        texts = {
+            "scrip_postgres_up": "1 if Postgres answered when it was polled last, else 0.",
+            "scrip_redis_up partition": "1 if the partition's Redis answered when it was read last, else 0.",
+            "scrip_partition_closed partition reason": "1 for a partition that is not open, with the reason.",
+            "scrip_gate_state partition state": "1 for the state of the partition's gate, if Redis answers.",
+            "scrip_partition_epoch partition": "The newest epoch.",
+            "scrip_worker_missing partition": "1 if no living worker has had the lease for ten seconds, else 0.",
+            "scrip_outbox_pending_events partition": "Events in the outbox that are not recorded.",
+            "scrip_outbox_lag_seconds partition": "No event older than this is unrecorded.",
+            "scrip_quarantined_events partition cause": "Events in quarantine; each is an alarm.",
+            "scrip_blocked_codes partition": "Codes that events in quarantine name: they are, or will be, blocked.",
+            "scrip_reconciled_timestamp_seconds partition": "When the oldest of the last comparisons was; 0 for never.",
+            "scrip_drift partition drift": "What differs by class, as the last comparisons left it.",
+        }
+        return {
+            name: GaugeMetricFamily(name, text, labels=labels)
+            for (name, *labels), text in ((head.split(), text) for head, text in texts.items())
+        }
 
 
 partition_metrics = PartitionMetrics()

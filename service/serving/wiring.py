@@ -38,6 +38,7 @@ from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.quarantined_events import count_blocked, count_quarantines
 from service.record.facts.recorded_wait import Recorded
 from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
+from service.record.partitions.comparisons import read_last_comparisons
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.processes import BEAT_S, end_process, name_process, renew_process
 from service.record.program_versions import WrongNumber, check_number
@@ -60,7 +61,7 @@ USAGE_INTERVAL_S = 10.0
 COUNT_S = 5.0
 """How often the events in quarantine are counted."""
 COUNT_BLOCKED_S = 30.0
-"""How often blocked codes are counted."""
+"""How often blocked codes are counted, and the last comparisons read."""
 
 log = structlog.get_logger()
 
@@ -96,6 +97,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         ]
     poller = _PostgresPoller(context)
     await poller.poll()
+    watch.has_postgres = True
     sampler = Sampler(pool, _take_traffic, add_traffic)
     noting = Sampler(pool, _take_lock_notes, add_lock_notes, STEP_S, MAX_STEPS, lock_notes.drop)
     refusing = Sampler(pool, refused_requests.take, add_refused, STEP_S, MAX_STEPS, refused_requests.drop)
@@ -205,10 +207,12 @@ class _PostgresPoller:
                 async with asyncio.timeout(POLL_TIMEOUT_S):
                     await self.poll()
                 is_unavailable = False
+                self._context.watch.has_postgres = True
             except postgres.ERRORS as error:
                 if not is_unavailable:
                     log.warning("postgres_away", error=type(error).__name__)
                 is_unavailable = True
+                self._context.watch.has_postgres = False
             except WrongNumber as wrong:  # this process was stopped meanwhile, else `scrip migrate` would have failed
                 log.critical("api_stopped", reason=str(wrong))
                 signal.raise_signal(signal.SIGTERM)
@@ -229,6 +233,7 @@ class _PostgresPoller:
         if now > self._count_blocked_at:
             self._count_blocked_at = now + COUNT_BLOCKED_S
             watch.blocked = await count_blocked(pool)
+            watch.compared = await read_last_comparisons(pool)
 
     async def poll(self) -> None:
         """Update keys and epochs once, and write that this process runs, key usage and refused requests. Raises the

@@ -12,7 +12,6 @@ import structlog
 
 from service.record.partitions import comparisons as record
 from service.record.pool import wait_out_outage
-from service.worker import metrics
 from service.worker.lease_keeper import Lease
 
 OFF = "off"
@@ -30,7 +29,6 @@ class ComparisonRunner:
        runs in its own process, because a million codes take some ten seconds of Python. The process runs the job under
        the fence of the worker. No task that changes Redis by the record has its turn meanwhile.
     2. Wait for its end. If it is killed, the next process runs the job anew.
-    3. Set the metrics from the last comparisons.
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, reconcile_at: str, turns: asyncio.Lock) -> None:
@@ -48,7 +46,6 @@ class ComparisonRunner:
                     is_scheduled = True
                 turn = last_turn(datetime.now(UTC), self._at) if self._at != OFF else None
                 work = await record.read_work(self._pool, self._partition, turn, self._fence)
-                metrics.show_drift(self._partition, work.left_over, work.oldest)
                 if work.has_task and not self._turns.locked():  # the task could not end its turn
                     async with self._turns:
                         await record.end_turn(self._pool, self._partition, self._fence)

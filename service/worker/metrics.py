@@ -1,13 +1,8 @@
 """The worker's metrics. partition_worker.py, comparison_runner.py, task_supervisor.py and sender.py set them;
 process.py serves them. Alerts and dashboards use the names and labels."""
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import get_args
-
 from prometheus_client import Counter, Gauge, start_http_server
 
-from service.formats.coupon_state import Class
 from service.worker.write_behind import Flusher
 
 _HELD = Gauge("scrip_outbox_held_events", "Events in the outbox, if SCRIP_STANDBYS is set, else 0.", ["partition"])
@@ -15,8 +10,6 @@ _RATE = Gauge("scrip_recorded_events_per_second", "Recorded, over the last ten s
 _RECORDED = Gauge("scrip_recorded_events", "Recorded by this worker since it took the partition.", ["partition"])
 _TASK_FAILING = Gauge("scrip_task_failing", "1 while a task fails and is begun anew.", ["partition", "task"])
 _TASK_FAILURES = Counter("scrip_task_failures", "How often a task has failed.", ["partition", "task"])
-_DRIFT = Gauge("scrip_drift", "What differs by class, as the last comparisons left it.", ["partition", "drift"])
-_RECONCILED = Gauge("scrip_reconciled_timestamp_seconds", "When the oldest of these comparisons was.", ["partition"])
 
 
 def count_task_failure(partition: int, task: str) -> None:
@@ -26,15 +19,6 @@ def count_task_failure(partition: int, task: str) -> None:
 
 def clear_task_failure(partition: int, task: str) -> None:
     _TASK_FAILING.labels(str(partition), task).set(0)
-
-
-def show_drift(partition: int, left: Mapping[str, int], oldest: datetime | None) -> None:
-    """Without `oldest` nothing was compared yet: then there is nothing to show."""
-    if oldest is None:
-        return
-    for class_ in get_args(Class):
-        _DRIFT.labels(str(partition), class_).set(left.get(class_, 0))
-    _RECONCILED.labels(str(partition)).set(oldest.timestamp())
 
 
 _WEBHOOKS_PENDING = Gauge("scrip_webhook_pending_deliveries", "Deliveries that wait or are tried again.", ["partition"])
@@ -71,7 +55,7 @@ def follow(partition: int, flusher: Flusher) -> None:
 
 def unfollow(partition: int) -> None:
     """Remove the partition's gauges: from now on they are another worker's."""
-    for gauge in (_HELD, _RATE, _RECORDED, _RECONCILED, _TASK_FAILING, _DRIFT, _WEBHOOKS_PENDING, _WEBHOOKS_OLDEST):
+    for gauge in (_HELD, _RATE, _RECORDED, _TASK_FAILING, _WEBHOOKS_PENDING, _WEBHOOKS_OLDEST):
         gauge.remove_by_labels({"partition": str(partition)})
 
 

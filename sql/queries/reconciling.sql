@@ -146,6 +146,19 @@ WHERE workspace = $1 AND owner_id > $2
   )
 ORDER BY owner_id LIMIT $3;
 
+-- name: read_last_comparisons
+-- By partition that has workspaces: the time of the oldest of their last comparisons, null if there is none, and the
+-- differences that these left, by class.
+WITH differences AS (
+  SELECT workspaces.partition, class, sum(n::bigint) AS n
+  FROM workspaces JOIN reconciled USING (workspace), jsonb_each_text(left_over) AS each (class, n)
+  GROUP BY workspaces.partition, class
+)
+SELECT workspaces.partition, min(at) AS oldest, coalesce(
+  (SELECT jsonb_object_agg(class, n) FROM differences WHERE differences.partition = workspaces.partition), '{}'
+) AS left_over
+FROM workspaces LEFT JOIN reconciled USING (workspace) GROUP BY workspaces.partition;
+
 -- name: read_reconciled
 -- A workspace's last comparison.
 -- $1 workspace int
@@ -158,18 +171,12 @@ SELECT coalesce(turns, 0) AS turns, coalesce(reconciling.fence = partitions.fenc
 FROM partitions LEFT JOIN reconciling ON partition = id WHERE id = $1;
 
 -- name: reconcile_work
--- Whether a job of a partition waits; whether the scheduled comparison is due; the differences that its last comparisons
--- left, by class, and the time of the oldest of these; whether a task of the worker has the turn.
+-- Whether a job of a partition waits; whether the scheduled comparison is due; whether a task of the worker has the turn.
 -- $1 partition int  $2 turn timestamptz  $3 fence bigint
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
   WHERE partition = $1 AND status = 'running' AND kind = 'reconcile'
-) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn, coalesce((
-  SELECT jsonb_object_agg(class, n) FROM (
-    SELECT class, sum(n::bigint) AS n FROM reconciled, jsonb_each_text(left_over) AS each (class, n)
-    WHERE partition = $1 GROUP BY class
-  ) AS sums
-), '{}') AS left_over, (SELECT min(at) FROM reconciled WHERE partition = $1) AS oldest,
+) AS job, coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false) AS turn,
   EXISTS (SELECT FROM reconciling WHERE partition = $1 AND fence = $3) AS has_task;
 
 -- name: recorded_keys

@@ -10,11 +10,11 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.common import build_info
-from service.serving import process_metrics, request_metrics
+from service.serving import partition_metrics, process_metrics, request_metrics
 
 _PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _PROCESSES = {
-    "API processes": (build_info, request_metrics, process_metrics),
+    "API processes": (build_info, request_metrics, process_metrics, partition_metrics),
 }
 
 Described = dict[str, tuple[str, tuple[str, ...]]]

@@ -24,9 +24,3 @@ def test_a_former_holder_shows_nothing() -> None:
     others = {line.partition("{")[0] for line in lines if f'partition="{PARTITION + 1}"' in line}
     assert {"scrip_outbox_held_events", "scrip_task_failing", "scrip_webhook_pending_deliveries"} <= others
     metrics.unfollow(PARTITION + 1)
-
-
-def test_what_was_never_compared_shows_no_drift() -> None:
-    """Without a comparison there is no drift to show, not a drift of 0."""
-    metrics.show_drift(PARTITION, {}, None)
-    assert f'scrip_drift{{drift="orders",partition="{PARTITION}"}}' not in generate_latest().decode()

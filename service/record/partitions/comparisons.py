@@ -217,22 +217,32 @@ async def start_schedule(database: Database, partition: int) -> None:
     await database.execute(query("watch_reconciling"), partition)
 
 
+class LastComparisons(NamedTuple):
+    """What the last comparisons of a partition's workspaces left."""
+
+    left_over: dict[str, int]
+    """The differences by class."""
+    oldest: datetime | None
+    """The time of the oldest of these comparisons; None if there is none."""
+
+
+async def read_last_comparisons(database: Database) -> dict[int, LastComparisons]:
+    """By partition, without those that have no workspace."""
+    rows = cast("Any", await database.fetch(query("read_last_comparisons")))
+    return {row["partition"]: LastComparisons(msgspec.json.decode(row["left_over"]), row["oldest"]) for row in rows}
+
+
 class ComparisonWork(NamedTuple):
-    """What a partition's comparisons have left, and which are due."""
+    """Which comparisons of a partition are due."""
 
     job: bool
     """Whether a job waits."""
     turn: bool
     """Whether the scheduled turn is due."""
-    left_over: dict[str, int]
-    """The differences that the last comparisons left, by class."""
-    oldest: datetime | None
-    """The time of the oldest of these comparisons."""
     has_task: bool
     """Whether a task of the worker has the partition's turn."""
 
 
 async def read_work(database: Database, partition: int, turn: datetime | None, fence: int) -> ComparisonWork:
     row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn, fence))
-    left_over = msgspec.json.decode(row["left_over"])
-    return ComparisonWork(row["job"], row["turn"], left_over, row["oldest"], row["has_task"])
+    return ComparisonWork(row["job"], row["turn"], row["has_task"])

@@ -2,16 +2,16 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
+from service.record.queries import query
 from tests.drifts.subject import World, populated
-from tests.harness.servers import free_port
 from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.service_fixture import Service, ok
 from tests.waiting import until, wait_until
@@ -27,11 +27,6 @@ async def test_once_a_day(
     """A worker that starts after the time waits for the next day. Then it compares once and changes nothing; a webhook
     gets differences, and nothing of a comparison without any."""
     monkeypatch.setenv("SCRIP_RECONCILE_AT", last_minute())
-    monkeypatch.setenv("SCRIP_METRICS_PORT", str(port := free_port()))
-
-    def shows(gauge: str) -> bool:
-        """The worker sets its metrics each time it looks whether it must compare."""
-        return gauge in httpx.get(f"http://127.0.0.1:{port}/metrics", verify=False).text
 
     service = await asyncio.to_thread(own_service)
     world = await asyncio.to_thread(populated, service)
@@ -40,7 +35,7 @@ async def test_once_a_day(
     await wait_until(lambda: service.fetch("SELECT FROM reconciling"))  # the worker has looked
     assert not compares(service)
     assert await asyncio.to_thread(compared_at, service) is None
-    assert not await asyncio.to_thread(shows, "scrip_drift{")
+    assert await last_comparisons(service) == [(0, False, {})]
 
     await a_day_goes_by(service)
     first = await asyncio.to_thread(until, lambda: compared_at(service))
@@ -58,8 +53,8 @@ async def test_once_a_day(
             {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": answer["reconciledTo"]},
         )
     ]
-    await asyncio.to_thread(until, lambda: shows('scrip_drift{drift="book_counts",partition="0"} 1.0'))
-    assert not compares(service)
+    assert await last_comparisons(service) == [(0, True, {"book_counts": 1})]
+    await asyncio.to_thread(until, lambda: not compares(service))
     assert await asyncio.to_thread(compared_at, service) == second
 
 
@@ -75,6 +70,12 @@ def compares(service: Service) -> bool:
 
 def read_consistency(service: Service) -> dict[str, Any]:
     return ok(service.operate.get("/v1/ops/consistency"))
+
+
+async def last_comparisons(service: Service) -> list[tuple[int, bool, dict[str, int]]]:
+    """What the metrics show: by partition, whether there was a comparison, and what differs."""
+    rows = await service.fetch(query("read_last_comparisons"))
+    return [(row["partition"], row["oldest"] is not None, json.loads(row["left_over"])) for row in rows]
 
 
 def compared_at(service: Service) -> str | None:

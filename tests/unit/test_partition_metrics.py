@@ -1,0 +1,50 @@
+"""The metrics of partitions, as one API process sees them."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+from service.record.partitions.comparisons import LastComparisons
+from service.serving.partition_metrics import PartitionMetrics
+
+_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_what_is_shown() -> None:
+    """A partition that was never compared shows 0 and no drift; one whose Redis is away shows that, and no gate."""
+    watch = SimpleNamespace(
+        has_postgres=True,
+        gates={0: "open", 2: "closed"},
+        epochs={0: 5, 1: 6, 2: 7},
+        compared={0: LastComparisons({"orders": 3}, _AT), 1: LastComparisons({}, None)},
+        quarantined={(0, "refused"): 2},
+        blocked={0: 4},
+        without_worker=lambda: {1: 0.0},
+        unrecorded=lambda: {0: SimpleNamespace(events=8, seconds=0.5)},
+    )
+    metrics = PartitionMetrics()
+    assert list(metrics.collect()) == []
+    metrics.context = cast(
+        "Any",
+        SimpleNamespace(watch=watch, partitions=range(3), open_partitions={0, 1}, kept_closed={2: "postgres_older"}),
+    )
+    shown = {
+        (sample.name.removeprefix("scrip_"), *sample.labels.values()): sample.value
+        for family in metrics.collect()
+        for sample in family.samples
+    }
+    assert shown["postgres_up",] == 1
+    assert [shown["redis_up", str(number)] for number in range(3)] == [1, 0, 1]
+    assert {name: value for name, value in shown.items() if name[0] in ("gate_state", "partition_closed")} == {
+        ("gate_state", "0", "open"): 1,
+        ("gate_state", "2", "closed"): 1,
+        ("partition_closed", "2", "postgres_older"): 1,
+    }
+    assert (shown["partition_epoch", "1"], shown["worker_missing", "1"], shown["worker_missing", "0"]) == (6, 1, 0)
+    assert (shown["drift", "0", "orders"], shown["drift", "0", "gifts"]) == (3, 0)
+    assert ("drift", "1", "orders") not in shown
+    assert [shown.get(("reconciled_timestamp_seconds", str(number))) for number in range(3)] == [
+        _AT.timestamp(), 0, None,
+    ]  # fmt: skip
+    assert (shown["outbox_pending_events", "0"], shown["outbox_lag_seconds", "0"]) == (8, 0.5)
+    assert (shown["quarantined_events", "0", "refused"], shown["blocked_codes", "0"]) == (2, 4)
