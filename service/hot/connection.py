@@ -14,6 +14,7 @@ from typing import Any
 import hiredis
 import structlog
 
+from service.common.certificates import note_certificate
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.hot.cluster import Report, parse_report
 from service.hot.discovery import CONNECT_S, locate, open_stream, read_slots
@@ -198,6 +199,7 @@ async def connect(
     async with asyncio.timeout(CONNECT_S):
         host = await locate(address, partition)
         stream = await open_stream(address, host, name)
+    note_certificate("redis", stream)
     connection = Connection(on_lost, encoding)
     connection.take_over(stream)
     connection.host, connection.is_tls = host, address.is_tls

@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from service.common.certificates import note_certificate
 from service.record.sessions import unbound_reason
 
 log = structlog.get_logger()
@@ -183,6 +184,8 @@ async def _keep(_connection: asyncpg.Connection) -> None:
 
 
 async def _check(pooled: bool, is_replica: bool, connection: asyncpg.Connection) -> None:
+    if not is_replica:
+        note_certificate("postgres", connection._transport)  # type: ignore[attr-defined] # noqa: SLF001
     if reason := await unbound_reason(connection, pooled):
         log.error("postgres_unfit", reason=reason)
         raise UnboundSession(reason)

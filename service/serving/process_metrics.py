@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.api.context import Context
+from service.common.certificates import expires_s
 from service.common.tally import CONNECTIONS, IN_FLIGHT, PID, POOL_IDLE, POOL_USED, POOL_WAITING, REDIS_IN_FLIGHT
 from service.operations.accounting import REFUSED_CONNECTIONS, Answers, answers
 from service.record.pool import count_waiting
@@ -62,12 +63,17 @@ class ProcessMetrics(Collector):
             "scrip_postgres_pool_connections", "Connections to Postgres, by state: idle, used.", labels=["state"]
         )
         yield GaugeMetricFamily("scrip_postgres_pool_waiting", "Callers that wait for a connection to Postgres.")
+        yield GaugeMetricFamily(
+            "scrip_certificate_expires_timestamp_seconds",
+            "When the server's certificate expires, as of this process's last connection by TLS.",
+            labels=["server"],
+        )
 
     def collect(self) -> Iterator[Metric]:
         self.measure()
         tally = self._answers.tally
         counts = tally.counts()
-        processes, connections, refused, in_flight, of_redis, pool, waiting = self.describe()
+        processes, connections, refused, in_flight, of_redis, pool, waiting, certificates = self.describe()
         for family, value in (
             (processes, len(tally.living())),
             (connections, tally.total(CONNECTIONS)),
@@ -81,6 +87,9 @@ class ProcessMetrics(Collector):
         for state, cell in (("idle", POOL_IDLE), ("used", POOL_USED)):
             pool.add_metric([state], tally.total(cell))  # type: ignore[attr-defined]
         yield pool
+        for server, at_s in expires_s.items():
+            certificates.add_metric([server], at_s)  # type: ignore[attr-defined]
+        yield certificates
         if self._has_others:
             yield from self._sum_pythons(counts[_CPU_US,] / 1e6)
 

@@ -11,12 +11,15 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from service.common.durations import BOUNDS_US
+from service.common.logs import workspace_names
 from service.common.tally import Name
 from service.operations.accounting import DROPPED_NOTES, REQUESTS, TIME_US, TIMES, Answers, answers
+from service.operations.busiest import OTHER, RESULTS
 from service.operations.table import ROWS
 
 _is_shown = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 """Request ids are clients' texts: others than these are not shown."""
+_OTHER = "other"
 
 
 class RequestMetrics(Collector):
@@ -26,19 +29,29 @@ class RequestMetrics(Collector):
         self._answers = answers
 
     def describe(self) -> Iterator[Metric]:
-        yield from (_requests(), _times(), _dropped())
+        yield from (_requests(), _times(), _of_workspaces(), _dropped())
 
     def collect(self) -> Iterator[Metric]:
         self._answers.fold()
         counts = self._answers.tally.counts()
-        requests, times, dropped = self.describe()
+        requests, times, of_workspaces, dropped = self.describe()
         for (kind, *labels), count in counts.items():
             if kind == REQUESTS:
                 requests.add_metric(labels, count)  # type: ignore[attr-defined]
         for row in ROWS:
             self._add_times(times, row.operation_id, counts)  # type: ignore[arg-type]
         dropped.add_metric([], counts[DROPPED_NOTES,])  # type: ignore[attr-defined]
-        yield from (requests, times, dropped)
+        self._add_workspaces(of_workspaces, counts)  # type: ignore[arg-type]
+        yield from (requests, times, of_workspaces, dropped)
+
+    def _add_workspaces(self, family: CounterMetricFamily, counts: Mapping[Name, int]) -> None:
+        for workspace, results in self._answers.busiest.read().items():
+            if named := workspace_names.get(workspace):  # else it is new: its name is read within seconds
+                name, workspace_id = named
+                for result, count in zip(RESULTS, results, strict=True):
+                    family.add_metric([workspace_id if name == _OTHER else name, result], count)
+        for result in RESULTS:
+            family.add_metric([_OTHER, result], counts.get((OTHER, result), 0))
 
     def _add_times(self, family: HistogramMetricFamily, operation: str, counts: Mapping[Name, int]) -> None:
         sums = accumulate(counts.get((TIMES, operation, str(bound)), 0) for bound in BOUNDS_US)
@@ -64,6 +77,11 @@ def _requests() -> CounterMetricFamily:
 def _times() -> HistogramMetricFamily:
     text = "Response times of hot operations, of which one in 32 is timed for all."
     return HistogramMetricFamily("scrip_operation_duration_seconds", text, labels=["operation"])
+
+
+def _of_workspaces() -> CounterMetricFamily:
+    text = "Requests of the 50 busiest workspaces, and of all others, by result: done, refused (4xx), failed (5xx)."
+    return CounterMetricFamily("scrip_workspace_requests", text, labels=["workspace", "result"])
 
 
 def _dropped() -> CounterMetricFamily:

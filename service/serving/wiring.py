@@ -34,7 +34,7 @@ from service.operations.refused_requests import refused_requests
 from service.record import pool as postgres
 from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
-from service.record.config.workspace_rows import read_workspace, workspace_named
+from service.record.config.workspace_rows import learn_names, read_workspace, workspace_named
 from service.record.facts.quarantined_events import count_blocked, count_quarantines
 from service.record.facts.recorded_wait import Recorded
 from service.record.lock_history import MAX_STEPS, STEP_S, LockNote, add_lock_notes
@@ -59,7 +59,7 @@ POLL_TIMEOUT_S = 2.0
 USAGE_INTERVAL_S = 10.0
 """Interval at which the last use of keys and refused requests are written to Postgres."""
 COUNT_S = 5.0
-"""How often the events in quarantine are counted."""
+"""How often the events in quarantine are counted, and the names of new workspaces read."""
 COUNT_BLOCKED_S = 30.0
 """How often blocked codes are counted, and the last comparisons read."""
 
@@ -230,6 +230,7 @@ class _PostgresPoller:
         if now > self._count_at:
             self._count_at = now + COUNT_S
             watch.take_quarantined(await count_quarantines(pool))
+            await learn_names(pool)
         if now > self._count_blocked_at:
             self._count_blocked_at = now + COUNT_BLOCKED_S
             watch.blocked = await count_blocked(pool)

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from service.access.caller import make_account
 from service.operations import accounting
 from service.operations.accounting import MAX_FAILURES, NOBODY, TIMED_EACH, Answers
+from service.serving import request_metrics
 from service.serving.request_metrics import RequestMetrics
 
 _LOCK = "POST /v1/coupons/lock/{code}"
@@ -139,7 +140,7 @@ async def test_the_times_of_responses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers.take_traffic() == {}  # nor are their counts
     answers.write()
     assert answers.take_traffic()[1].times == {5000: 1, 50_000: TIMED_EACH}
-    _, family, _ = RequestMetrics(answers).collect()
+    _, family, *_ = RequestMetrics(answers).collect()
     mine = [sample for sample in family.samples if sample.labels["operation"] == "lockCoupon"]
     counts = {sample.labels.get("le", sample.name): sample.value for sample in mine}
     assert [counts[bound] for bound in ("0.003", "0.005", "0.03", "0.05", "+Inf")] == [0, 1, 1, 33, 33]
@@ -152,5 +153,22 @@ async def test_no_exemplar_of_a_strange_id() -> None:
     """An id that a client made of other characters than ids usually have is not shown."""
     answers = Answers()
     _note(answers, 201, request_id="<b>")
-    _, family, _ = RequestMetrics(answers).collect()
+    _, family, *_ = RequestMetrics(answers).collect()
     assert not [sample for sample in family.samples if sample.exemplar]
+
+
+async def test_workspaces_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are also counted by the workspace's name and their result; what has no name yet is not shown."""
+    monkeypatch.setattr(request_metrics, "workspace_names", {1: ("shop", "id-1"), 2: ("other", "id-2")})
+    answers = Answers()
+    for workspace, status, outcome in ((1, 201, ""), (1, 409, "coupon_locked"), (2, 503, "behind"), (3, 200, "")):
+        _note(answers, status, outcome, workspace=workspace)
+    _note(answers, 401, "unauthenticated", workspace=NOBODY)
+    *_, family, _ = RequestMetrics(answers).collect()
+    counts = {(sample.labels["workspace"], sample.labels["result"]): sample.value for sample in family.samples}
+    assert {name: count for name, count in counts.items() if count} == {
+        ("shop", "done"): 1,
+        ("shop", "refused"): 1,
+        ("id-2", "failed"): 1,
+    }
+    assert counts["other", "done"] == 0

@@ -4,29 +4,43 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
+from service.api.context import Context
 from service.record.partitions.comparisons import LastComparisons
 from service.serving.partition_metrics import PartitionMetrics
 
-_AT = datetime(2026, 1, 1, tzinfo=UTC)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make_context(partitions: range, **seen: Any) -> Context:
+    """Of an API whose last partition is closed, as far as the metrics read it. `seen` is of its PartitionWatch."""
+    usual = {
+        "has_postgres": True,
+        "gates": dict.fromkeys(partitions, "open"),
+        "epochs": {partition: partition + 5 for partition in partitions},
+        "blocked": dict.fromkeys(partitions, 4),
+        "without_worker": dict,
+        "unrecorded": lambda: dict.fromkeys(partitions, SimpleNamespace(events=8, seconds=0.5)),
+    }
+    last = partitions[-1]
+    context = SimpleNamespace(
+        watch=SimpleNamespace(**(usual | seen)),
+        partitions=partitions,
+        open_partitions=set(partitions) - {last},
+        kept_closed={last: "postgres_older"},
+    )
+    return cast("Context", context)
 
 
 def test_what_is_shown() -> None:
     """A partition that was never compared shows 0 and no drift; one whose Redis is away shows that, and no gate."""
-    watch = SimpleNamespace(
-        has_postgres=True,
-        gates={0: "open", 2: "closed"},
-        epochs={0: 5, 1: 6, 2: 7},
-        compared={0: LastComparisons({"orders": 3}, _AT), 1: LastComparisons({}, None)},
-        quarantined={(0, "refused"): 2},
-        blocked={0: 4},
-        without_worker=lambda: {1: 0.0},
-        unrecorded=lambda: {0: SimpleNamespace(events=8, seconds=0.5)},
-    )
     metrics = PartitionMetrics()
     assert list(metrics.collect()) == []
-    metrics.context = cast(
-        "Any",
-        SimpleNamespace(watch=watch, partitions=range(3), open_partitions={0, 1}, kept_closed={2: "postgres_older"}),
+    metrics.context = make_context(
+        range(3),
+        gates={0: "open", 2: "closed"},
+        compared={0: LastComparisons({"orders": 3}, AT), 1: LastComparisons({}, None)},
+        quarantined={(0, "refused"): 2},
+        without_worker=lambda: {1: 0.0},
     )
     shown = {
         (sample.name.removeprefix("scrip_"), *sample.labels.values()): sample.value
@@ -44,7 +58,7 @@ def test_what_is_shown() -> None:
     assert (shown["drift", "0", "orders"], shown["drift", "0", "gifts"]) == (3, 0)
     assert ("drift", "1", "orders") not in shown
     assert [shown.get(("reconciled_timestamp_seconds", str(number))) for number in range(3)] == [
-        _AT.timestamp(), 0, None,
+        AT.timestamp(), 0, None,
     ]  # fmt: skip
     assert (shown["outbox_pending_events", "0"], shown["outbox_lag_seconds", "0"]) == (8, 0.5)
     assert (shown["quarantined_events", "0", "refused"], shown["blocked_codes", "0"]) == (2, 4)
