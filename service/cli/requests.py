@@ -11,7 +11,7 @@ from service.common.config import Settings
 from service.domain.times import from_ms
 from service.operations.accounting import NOBODY
 from service.record.config.workspace_rows import all_workspaces
-from service.record.refused_requests import find_refused
+from service.record.refused_batches import find_refused
 
 _COLUMNS = ("at", "workspace", "route", "status", "outcome", "tookMs", "subject")
 

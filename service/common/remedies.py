@@ -36,7 +36,7 @@ REMEDIES = {
     "jwks_too_old": "Restore the issuer's JWKS: until then users' tokens are refused.",
     "jwks_unreadable": "See whether the issuer's JWKS can be reached: its last keys stay valid for an hour.",
     "kept_answer_unreadable": "Nothing: the answer names no user that can be found; its repeat fails until it expires.",
-    "key_notices_unavailable": f"Changes of API keys take up to 0.4 s until it passes. {_REDIS}",
+    "key_messages_unavailable": f"Changes of API keys take up to 0.4 s until it passes. {_REDIS}",
     "keys_evicted": "Set `maxmemory-policy noeviction`; Redis is being rebuilt.",
     "lease_lost": f"{_PASSES} Often: see whether workers stall, or are too far from Postgres.",
     "leases_not_renewed": _POSTGRES,

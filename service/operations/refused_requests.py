@@ -7,7 +7,7 @@ import time
 
 from service.access.actor import mask
 from service.operations.accounting import NOBODY, now_s
-from service.record.refused_requests import Refused, RefusedBatch
+from service.record.refused_batches import Refused, RefusedBatch
 
 MAX_KNOWN, MAX_UNKNOWN = 300, 100
 """Refusals a second that a process keeps: of callers, and of requests without valid credentials."""

@@ -42,7 +42,7 @@ from service.record.partitions.comparisons import read_last_comparisons
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.processes import BEAT_S, end_process, name_process, renew_process
 from service.record.program_versions import WrongNumber, check_number
-from service.record.refused_requests import add_refused
+from service.record.refused_batches import add_refused
 from service.record.replica import Replica
 from service.record.samples import Counts, Sampler, Times, add_traffic
 from service.serving import request_metrics  # noqa: F401, it registers its collector

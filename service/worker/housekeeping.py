@@ -14,7 +14,7 @@ from service.record.lock_history import prune_lock_notes
 from service.record.pool import wait_out_outage
 from service.record.processes import prune_processes
 from service.record.queries import query
-from service.record.refused_requests import prune_refused
+from service.record.refused_batches import prune_refused
 from service.record.samples import prune_samples
 
 EVERY_S = 600.0

@@ -293,7 +293,7 @@ CREATE INDEX lock_notes_by_time ON lock_notes (noted_at);
 CREATE UNLOGGED TABLE refused_requests (
   at timestamptz NOT NULL DEFAULT now(),
   digests int[] NOT NULL, -- crc32 of the request ids, less 2^31
-  refusals text NOT NULL, -- JSON, as service/record/refused_requests.py writes and reads it
+  refusals text NOT NULL, -- JSON, as service/record/refused_batches.py writes and reads it
   dropped int NOT NULL -- how many more there were
 );
 

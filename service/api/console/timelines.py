@@ -39,7 +39,7 @@ from service.record.facts.timeline_queries import (
     recorded_code,
 )
 from service.record.lock_history import find_past, read_lock_history
-from service.record.refused_requests import find_refused
+from service.record.refused_batches import find_refused
 
 Kind = Literal["code", "user", "order", "redemption", "key", "request", "refused", "book", "job"]
 _EVENTS: dict[str, Literal["assigned", "unassigned", "redeemed", "rolledBack"]] = {

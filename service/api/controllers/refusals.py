@@ -10,7 +10,7 @@ from service.api.reading import unpack_request
 from service.domain import field_types
 from service.domain.field_types import END, Answer
 from service.domain.times import Timestamp
-from service.record.refused_requests import find_refused
+from service.record.refused_batches import find_refused
 
 _EXAMPLE = {
     "items": [

@@ -13,7 +13,7 @@ from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.record.lock_history import LockNote
-from service.record.refused_requests import Refused, RefusedBatch
+from service.record.refused_batches import Refused, RefusedBatch
 from service.worker.housekeeping import clean_up
 from tests.integration.recording.record_fixtures import EVENT_MS
 from tests.integration.webhooks.webhook_fixtures import Office, Receiver
