@@ -1,7 +1,5 @@
-"""Assign a coupon to a user: a named one, or a random free one of a book. table.py and batch.py take it.
-
-KEYS and ARGV are in the order of lua/assign_any.lua and assign_code.lua; field names are in the API's JSON.
-"""
+"""Assign a coupon to a user: a named one, or a random free one of a book. table.py and batch.py take it. KEYS and ARGV
+are in the order of lua/assign_any.lua and assign_code.lua; field names are in the API's JSON."""
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal

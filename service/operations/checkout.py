@@ -1,7 +1,5 @@
-"""Complete a purchase: redeem its coupon and give its gift, as one change. table.py takes it.
-
-KEYS and ARGV are in the order of lua/checkout.lua; field names are in the API's JSON.
-"""
+"""Complete a purchase: redeem its coupon and give its gift, as one change. table.py takes it. KEYS and ARGV are in the
+order of lua/checkout.lua; field names are in the API's JSON."""
 
 from typing import Annotated
 

@@ -1,7 +1,5 @@
-"""Give a user a free coupon of a book as an order's gift, once. table.py takes it.
-
-KEYS and ARGV are in the order of lua/gift.lua; field names are in the API's JSON.
-"""
+"""Give a user a free coupon of a book as an order's gift, once. table.py takes it. KEYS and ARGV are in the order of
+lua/gift.lua; field names are in the API's JSON."""
 
 from service.access.caller import resolve_user
 from service.domain.errors import Refusal

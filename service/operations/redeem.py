@@ -1,7 +1,5 @@
-"""Redeem a coupon, or validate a redemption. table.py takes both.
-
-KEYS and ARGV are in the order of lua/redeem.lua and validate.lua; field names are in the API's JSON.
-"""
+"""Redeem a coupon, or validate a redemption. table.py takes both. KEYS and ARGV are in the order of lua/redeem.lua and
+validate.lua; field names are in the API's JSON."""
 
 from typing import Any
 

@@ -1,7 +1,5 @@
-"""Roll back a redemption, or all redemptions of an order. table.py takes both.
-
-KEYS and ARGV are in the order of lua/rollback.lua and rollback_order.lua; field names are in the API's JSON.
-"""
+"""Roll back a redemption, or all redemptions of an order. table.py takes both. KEYS and ARGV are in the order of
+lua/rollback.lua and rollback_order.lua; field names are in the API's JSON."""
 
 from typing import Annotated
 
