@@ -1,15 +1,18 @@
 """The dashboards of deploy/observability are made from their source, and what they and the rules ask for exists."""
 
+import importlib
 import json
+import re
 import runpy
 from pathlib import Path
 from typing import Any
 
 import yaml
+from prometheus_client import REGISTRY
 
 from service.common.config import Settings
 from tests.deployed import COMPOSE, compose_env, container, manifests
-from tests.unit.test_alerts import ALERTS, FOLDER, promtool, read
+from tests.unit.test_alerts import ALERTS, FOLDER, RULES, promtool, read
 
 FILES = sorted(FOLDER.glob("dashboards/*.json"))
 PAGES: list[Any] = [json.loads(path.read_text("utf-8")) for path in FILES]
@@ -30,6 +33,28 @@ def test_promtool_accepts_the_queries(tmp_path: Path) -> None:
     path = tmp_path / "panels.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     promtool("check", "rules", str(path))
+
+
+def exported() -> set[str]:
+    """The names of the series that an API and a worker may export, from their registry."""
+    for process in ("serving.app", "serving.server", "serving.wiring", "worker.process"):
+        importlib.import_module(f"service.{process}")
+    return {*REGISTRY._names_to_collectors}
+
+
+def test_the_metrics_exist() -> None:
+    """Each metric in a rule or a panel is exported by a process, recorded by a rule, or one of these of others."""
+    known = exported() | {rule["record"] for rule in RULES if "record" in rule}
+    known |= {"process_cpu_seconds_total"}  # of prometheus_client, on Linux
+    known |= {f"node_filesystem_{name}_bytes" for name in ("avail", "size")}
+    known |= {f"kubelet_volume_stats_{name}_bytes" for name in ("available", "capacity")}
+    named = {
+        name
+        for text in (*(rule["expr"] for rule in RULES), *QUERIES)
+        for name in re.findall(r"\b(?:scrip|process|node|kubelet)[_:][\w:]+", re.sub(r'"[^"]*"', "", text))
+    }
+    assert "scrip_outbox_lag_seconds" in named
+    assert named - known == set()
 
 
 def test_the_operator_finds_the_pods() -> None:
