@@ -15,9 +15,10 @@ MIN_VERSION = (7, 0)
 """The first Redis with `<epoch>-*` as an id for XADD. Every Valkey has it, and reports Redis 7.2."""
 _ASKED = (
     ("INFO", "server"),
-    ("INFO", "replication", "memory", "stats", "cluster"),
+    ("INFO", "replication", "memory", "stats", "cluster", "persistence"),
     ("CONFIG", "GET", "*append*"),
 )
+_WRITES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
 Call = Callable[..., Awaitable[Any]]
 """Runs a command; returns hiredis's errors as replies."""
@@ -64,6 +65,10 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     """0 for no limit."""
     evicted: int
     """Keys evicted since its start."""
+    writes_fail: bool
+    """Whether its last write, rewrite or snapshot to disk failed."""
+    clock_us: int
+    """Its clock, in µs since 1970."""
     run_id: str
     may_be_torn: bool
     """Whether its append-only file may have half a transaction after a crash, as in Redis 7.0 but not Valkey 9."""
@@ -106,6 +111,8 @@ async def check_server(call: Call) -> Fitness:
         used_bytes=int(info.get("used_memory", 0)),
         max_bytes=int(info.get("maxmemory", 0)),
         evicted=int(info.get("evicted_keys", 0)),
+        writes_fail=any(info.get(name, "ok") != "ok" for name in _WRITES),
+        clock_us=int(info.get("server_time_usec", 0)),
         run_id=info.get("run_id", ""),
         may_be_torn=settings.get("appendonly") == "yes" and int(info.get("valkey_version", "0").split(".")[0]) < 9,
         hidden=hidden,

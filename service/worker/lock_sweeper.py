@@ -7,6 +7,7 @@ import structlog
 from service.hot.pseudonyms import sweep_locks
 from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
+from service.worker import metrics
 from service.worker.projection_catchup import runner_of
 
 SWEEP_S = 3600.0
@@ -21,4 +22,5 @@ async def sweep(server: Server, scripts: Scripts) -> None:
     while True:
         if swept := await sweep_locks(server, runner_of(server, scripts)):
             log.info("locks_swept", partition=server.partition, coupons=swept)
+            metrics.count_expired_locks(server.partition, swept)
         await asyncio.sleep(SWEEP_S)

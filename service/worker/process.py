@@ -7,6 +7,7 @@ import signal
 
 import structlog
 
+from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
@@ -20,6 +21,7 @@ from service.worker.housekeeping import clean_up, follow_names, refresh_statisti
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.script_versions import LoadedScripts
+from service.worker.server_metrics import server_metrics
 from service.worker.task_supervisor import Supervisor, TaskFailures
 
 log = structlog.get_logger()
@@ -51,6 +53,7 @@ async def work(settings: Settings) -> None:
         loaded = LoadedScripts(pool)
         await loaded.refresh()
         metrics.serve(settings.host, settings.metrics_port)
+        export_build_info("worker")
         log.info("worker_started", holder=holder)
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
@@ -61,6 +64,10 @@ async def work(settings: Settings) -> None:
         keeper = LeaseKeeper(renewing, holder, partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         shared = Shared(settings, pool, keeper, loaded)
+        server_metrics.redis = shared.redis
+        measuring = asyncio.create_task(
+            supervisor.run("measuring", lambda: server_metrics.follow_postgres(pool, settings.standbys))
+        )
         sampler = Sampler(pool, shared.open_partitions.take_backlog, add_backlog)
         sampling = asyncio.create_task(supervisor.run("sampling", sampler.run))
         async with asyncio.TaskGroup() as group:
@@ -72,6 +79,7 @@ async def work(settings: Settings) -> None:
         refreshing.cancel()
         naming.cancel()
         sampling.cancel()
+        measuring.cancel()
         beating.cancel()
         ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)
         await keeper.end()

@@ -56,6 +56,10 @@ class ServerWatch:
         self._is_cluster = is_cluster
         self._asked: dict[int, Scripts] = {}
         self._answering: dict[str, asyncio.Task[Any]] = {}
+        self.seen: Fitness | None = None
+        """The server's state when it was checked last."""
+        self.clock_offset_s = 0.0
+        """What its clock was ahead of this machine's then."""
 
     async def replication(self) -> Replication:
         return await self._share("replication", lambda: ask_replication(self.connection.call))
@@ -64,7 +68,14 @@ class ServerWatch:
         return await self._share("report", lambda: ask_report(self.connection))
 
     async def fitness(self) -> Fitness:
-        return await self._share("fitness", lambda: check_server(self.connection.call))
+        return await self._share("fitness", self._check)
+
+    async def _check(self) -> Fitness:
+        asked_s = time.time()
+        self.seen = fitness = await check_server(self.connection.call)
+        if fitness.clock_us:
+            self.clock_offset_s = fitness.clock_us / 1e6 - (asked_s + time.time()) / 2
+        return fitness
 
     async def pulse(self) -> Pulse:
         """As fitness.ask_pulse."""
@@ -150,6 +161,10 @@ class SharedRedis:
                 self._following[node] = asyncio.create_task(leave_moved(address, connection))
             self._unreached.discard(partition)
             return watch
+
+    def watches(self) -> Sequence[ServerWatch]:
+        """Of the servers to which there is a connection."""
+        return [watch for watch in self._watches.values() if not watch.connection.lost]
 
     def has_reached(self, partition: int) -> bool:
         """Whether the partition's server was reached when it was tried last, and no server's connection is lost."""

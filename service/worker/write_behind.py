@@ -17,8 +17,10 @@ from service.formats.events import Entry, entry_digest
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
 from service.hot.unrecorded import State, Unrecorded
+from service.record import pool as postgres
 from service.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, record, refusal_reason
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
+from service.worker import metrics
 from service.worker.opening.standbys import Standbys
 from service.worker.waiting import is_cancelled
 
@@ -38,8 +40,6 @@ KEEP_S = 120
 KEEP_EVENTS = 100_000
 # One bad event is the event's fault. So many in a row are the program's, and quarantine would hide it.
 MAX_REFUSED_IN_A_ROW = 100
-
-_RATE_WINDOW_S = 10
 
 _log = structlog.get_logger(__name__)
 
@@ -110,22 +110,11 @@ class Flusher:
         """Entries of the outbox, if it is kept for standbys."""
         self.is_idle = False
         """Whether everything is recorded, and it waits for an entry."""
-        self.recorded = 0
 
     @property
     def cursor(self) -> EventId:
         """The last recorded event."""
         return self._cursor
-
-    @property
-    def events_per_second(self) -> float:
-        """Recorded events, averaged over ten seconds."""
-        now, total = time.monotonic(), 0
-        for at, events, _ in reversed(self._marks):
-            if at < now - _RATE_WINDOW_S:
-                break
-            total += events
-        return total / _RATE_WINDOW_S
 
     def gate_state(self) -> State:
         """The gate's state for the events that Postgres or its standbys lack."""
@@ -151,6 +140,7 @@ class Flusher:
                 if redis.is_redirected(error):  # an idle partition has no other way to notice it soon
                     raise
                 self._log.warning("recording_paused", reason=refusal_reason(error), seconds=round(backoff_s, 2))
+                metrics.count_retry(self._partition, _kind_of(error))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
@@ -268,9 +258,10 @@ class Flusher:
         epoch, seq = self._cursor
         digest = _digest(*last)
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            moved = await record(
-                *(connection, self._partition, epoch, seq, to, self._fence, entries, digest, quarantined)
-            )
+            with metrics.time_recording(to - seq):
+                moved = await record(
+                    *(connection, self._partition, epoch, seq, to, self._fence, entries, digest, quarantined)
+                )
         self._advance(moved, EventId(epoch, to), digest, to - seq)
 
     async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:
@@ -285,7 +276,7 @@ class Flusher:
         if not moved:
             raise CursorMoved
         self._cursor, self._digest = cursor, digest
-        self.recorded += events
+        metrics.count_recorded(self._partition, events)
         self._marks.append((time.monotonic(), events, cursor))
         self.unrecorded.see_cursor(cursor)
 
@@ -307,6 +298,14 @@ class Flusher:
         if self._trimmed_exactly != self._cursor == flushed and self._marks[-1][0] < time.monotonic() - KEEP_S:
             await self._outbox.trim(bytes(self._cursor), exactly=True)
             self._trimmed = self._trimmed_exactly = self._cursor
+
+
+def _kind_of(error: Exception) -> metrics.RetryError:
+    if isinstance(error, asyncpg.DiskFullError):
+        return "disk_full"
+    if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
+        return "timeout"
+    return "connection" if isinstance(error, redis.ERRORS) or postgres.is_away(error) else "other"
 
 
 def _values(fields: Fields) -> tuple[bytes, bytes, bytes | None]:

@@ -4,6 +4,16 @@
 UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2 AND retirement IS NULL
 RETURNING book;
 
+-- name: books_that_ran_low
+-- A partition's active books with a threshold of which a notice said that free codes were few, the last notice first.
+-- $1 partition int  $2 limit int
+SELECT books.workspace, workspaces.name, books.book_id, low_stock_threshold FROM (
+  SELECT workspace, book, max(epoch) AS epoch, max(seq) AS seq FROM stock_notices
+  WHERE partition = $1 AND what = 'codes' GROUP BY workspace, book
+) AS noticed JOIN books USING (workspace, book) JOIN workspaces USING (workspace)
+WHERE workspaces.partition = $1 AND status = 'active' AND low_stock_threshold IS NOT NULL AND retirement IS NULL
+ORDER BY epoch DESC, seq DESC LIMIT $2;
+
 -- name: lock_book_count
 -- A book's count of codes, locked until the transaction ends.
 -- $1 workspace int  $2 book int

@@ -15,6 +15,10 @@ SELECT
   CASE result WHEN 'refused' THEN '' ELSE 'assigned' END, coalesce(reason, ''), user_id
 FROM job_users WHERE job_id = $1 AND result IS NOT NULL ORDER BY number;
 
+-- name: count_jobs
+-- How many jobs have not ended, by kind and status.
+SELECT kind, status, count(*) FROM jobs WHERE status IN ('running', 'paused') GROUP BY kind, status;
+
 -- name: count_unfinished_jobs
 -- How many jobs of a workspace and a kind have not ended, up to a bound.
 -- $1 workspace int  $2 kind text  $3 limit int

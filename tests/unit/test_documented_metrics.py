@@ -11,10 +11,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service.common import build_info
 from service.serving import partition_metrics, process_metrics, request_metrics
+from service.worker import metrics, server_metrics
 
 _PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _PROCESSES = {
     "API processes": (build_info, request_metrics, process_metrics, partition_metrics),
+    "Workers": (build_info, metrics, server_metrics),
 }
 
 Described = dict[str, tuple[str, tuple[str, ...]]]
@@ -26,14 +28,18 @@ def _documented(process: str) -> Described:
     return {name: (kind, tuple(labels.replace(",", " ").split())) for name, kind, labels in rows}
 
 
+def collectors_of(modules: Iterable[object]) -> list[Any]:
+    """The metrics that these modules make, and their collectors."""
+    objects = [one for module in modules for one in vars(module).values()]
+    return [one for one in objects if hasattr(one, "describe") and not isinstance(one, type)]
+
+
 def _exported(modules: Iterable[object]) -> Described:
-    objects: list[Any] = [one for module in modules for one in vars(module).values()]
     exported: Described = {}
-    for collector in objects:
-        if hasattr(collector, "describe") and not isinstance(collector, type):
-            for family in collector.describe():
-                labels = collector if isinstance(collector, MetricWrapperBase) else family
-                exported[_name_of(family)] = (family.type, tuple(labels._labelnames))
+    for collector in collectors_of(modules):
+        for family in collector.describe():
+            labels = collector if isinstance(collector, MetricWrapperBase) else family
+            exported[_name_of(family)] = (family.type, tuple(labels._labelnames))
     return exported
 
 

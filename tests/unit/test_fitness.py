@@ -86,3 +86,12 @@ async def test_what_is_declared_counts_only_for_what_is_hidden(
     """SCRIP_REDIS_DURABILITY makes replies `fsynced` only if the server hides its settings."""
     fitness = await check_server(_make_server(_GOOD, settings))
     assert fitness.is_fsynced(declared) == fsynced
+
+
+@pytest.mark.parametrize("name", ["aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status"])
+async def test_writes_that_fail(name: str) -> None:
+    """A server shows whether its last write to disk failed, and its clock, which some hide."""
+    fitness = await check_server(_make_server(_GOOD | {"server": f"{_GOOD['server']}\r\nserver_time_usec:17"}, _SYNCS))
+    assert (fitness.writes_fail, fitness.clock_us) == (False, 17)
+    failing = await check_server(_make_server(_GOOD | {"persistence": f"{name}:err"}, _SYNCS))
+    assert (failing.writes_fail, failing.clock_us) == (True, 0)

@@ -4,11 +4,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import get_args
+from typing import Any, cast, get_args
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from service.common import build_info
 from service.common.tally import MAX_NAMES, SLOTS
 from service.formats.coupon_state import Class
 from service.operations.accounting import Answers
@@ -18,7 +19,10 @@ from service.serving import request_metrics
 from service.serving.partition_metrics import PartitionMetrics
 from service.serving.process_metrics import ProcessMetrics
 from service.serving.request_metrics import RequestMetrics
+from service.worker import metrics, server_metrics
+from tests.unit.test_documented_metrics import collectors_of
 from tests.unit.test_partition_metrics import AT, make_context
+from tests.unit.test_worker_metrics import show_all
 
 _PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _PARTITIONS = 16
@@ -30,7 +34,7 @@ def _series(text: bytes) -> int:
 
 
 def _budget(process: str) -> int:
-    (series,) = re.findall(rf"{process}[\w ]* has at most ([\d,]+)", _PAGE.read_text("utf-8"))
+    (series,) = re.findall(rf"{process} [\w ]*at most ([\d,]+)", _PAGE.read_text("utf-8"))
     return int(series.replace(",", ""))
 
 
@@ -60,9 +64,29 @@ def test_the_budget_of_an_api(api: bytes) -> None:
     assert 0.8 * _budget("An API") < _series(api) <= _budget("An API")
 
 
-def test_the_format(api: bytes) -> None:
+@pytest.fixture(scope="module")
+def worker() -> bytes:
+    """What a worker shows of its own in the worst case."""
+    show_all(_PARTITIONS)
+    text = b"".join(
+        generate_latest(cast("Any", collector)) for collector in collectors_of((build_info, metrics, server_metrics))
+    )
+    for partition in range(_PARTITIONS):
+        metrics.unfollow(partition)
+    return text
+
+
+def test_the_budget_of_a_worker(worker: bytes) -> None:
+    """A worker with 16 partitions whose tasks have all failed stays within the documented number."""
+    assert 0.8 * _budget("a worker") < _series(worker) <= _budget("a worker")
+
+
+@pytest.mark.parametrize("process", ["api", "worker"])
+def test_the_format(process: str, request: pytest.FixtureRequest) -> None:
     """promtool accepts the names, types and texts of the metrics."""
     if (promtool := shutil.which("promtool")) is None:
         pytest.skip("promtool is not installed (apt package prometheus)")
-    checked = subprocess.run([promtool, "check", "metrics"], input=api, capture_output=True, check=False)
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=request.getfixturevalue(process), capture_output=True, check=False
+    )
     assert (checked.returncode, checked.stderr.decode()) == (0, "")

@@ -1,26 +1,97 @@
 """The worker's gauges of a partition exist only while it has the partition's lease."""
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+import asyncpg
+import pytest
 from prometheus_client import generate_latest
 
+from service.record.config.job_rows import Kind
 from service.worker import metrics
+from service.worker.metrics import LowBook, RetryError, Step, Way
+from service.worker.server_metrics import ServerMetrics
+from service.worker.write_behind import _kind_of
 
 PARTITION = 977
 
 
 def test_a_former_holder_shows_nothing() -> None:
     """At the lease's end all gauges of the partition are gone, whoever set them, and those of another one stay."""
-    flusher = cast("Any", SimpleNamespace(held=1, events_per_second=2.0, recorded=3))
     for partition in (PARTITION, PARTITION + 1):
-        metrics.follow(partition, flusher)
+        metrics.follow(partition, lambda: 1)
+        metrics.low_books.show(partition, [LowBook("shop", f"book-{partition}", 3)])
         metrics.count_task_failure(partition, "opening")
         metrics.Webhooks(partition).set_pending(4, 5.0)
     metrics.unfollow(PARTITION)
     lines = generate_latest().decode().splitlines()
     mine = [line for line in lines if f'partition="{PARTITION}"' in line]
-    assert all(line.startswith(("scrip_task_failures_", "scrip_webhook")) and "pending" not in line for line in mine)
+    assert mine
+    assert all(line.partition("{")[0].endswith("_total") for line in mine)
+    assert [line for line in lines if "scrip_book_free_codes{" in line] == [
+        f'scrip_book_free_codes{{book="book-{PARTITION + 1}",workspace="shop"}} 3.0'
+    ]
     others = {line.partition("{")[0] for line in lines if f'partition="{PARTITION + 1}"' in line}
     assert {"scrip_outbox_held_events", "scrip_task_failing", "scrip_webhook_pending_deliveries"} <= others
     metrics.unfollow(PARTITION + 1)
+
+
+def test_servers() -> None:
+    """Of each Redis the memory is shown, and whether it fails to write; of clocks the largest difference."""
+    seen = SimpleNamespace(used_bytes=10, max_bytes=0, writes_fail=False)
+    failing = SimpleNamespace(used_bytes=20, max_bytes=40, writes_fail=True)
+    watches = [
+        SimpleNamespace(seen=seen, clock_offset_s=0.1, connection=SimpleNamespace(host="a:1")),
+        SimpleNamespace(seen=failing, clock_offset_s=-3.0, connection=SimpleNamespace(host=None)),
+        SimpleNamespace(seen=None, clock_offset_s=0.0, connection=SimpleNamespace(host="new:1")),
+    ]
+    shown = ServerMetrics()
+    assert not [family for family in shown.collect() if family.samples]
+    shown.redis = cast("Any", SimpleNamespace(watches=lambda: watches))
+    samples = {
+        (sample.name.removeprefix("scrip_"), sample.labels["server"]): sample.value
+        for family in shown.collect()
+        for sample in family.samples
+    }
+    assert samples == {
+        ("redis_memory_used_bytes", "a:1"): 10,
+        ("redis_memory_used_bytes", "socket"): 20,
+        ("redis_memory_limit_bytes", "a:1"): 0,
+        ("redis_memory_limit_bytes", "socket"): 40,
+        ("redis_persistence_failing", "a:1"): 0,
+        ("redis_persistence_failing", "socket"): 1,
+        ("clock_offset_seconds", "redis"): -3.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (asyncpg.DiskFullError(), "disk_full"),
+        (TimeoutError(), "timeout"),
+        (asyncpg.QueryCanceledError(), "timeout"),
+        (ConnectionResetError(), "connection"),
+        (asyncpg.AdminShutdownError(), "connection"),
+        (asyncpg.UndefinedTableError(), "other"),
+    ],
+)
+def test_errors_of_recording(error: Exception, kind: RetryError) -> None:
+    """A pause of recording counts by what stopped it."""
+    assert _kind_of(error) == kind
+
+
+def show_all(partitions: int) -> None:
+    """Give each metric of a worker all of its labels, as for a worker with so many partitions and tasks that fail."""
+    metrics.show_jobs(dict.fromkeys(((kind, "running") for kind in get_args(Kind)), 1))
+    metrics.show_standbys(2, 1)
+    for step in get_args(Step):
+        metrics.time_opening(step, 0)
+    for partition in range(partitions):
+        metrics.follow(partition, lambda: 1)
+        for way in get_args(Way):
+            metrics.count_opening(partition, way)
+        for task in range(20):
+            metrics.count_task_failure(partition, str(task))
+        metrics.Webhooks(partition).set_pending(4, 5.0)
+        books = [LowBook("shop", f"{partition}-{number}", number) for number in range(metrics.MAX_LOW_BOOKS)]
+        metrics.low_books.show(partition, books)

@@ -235,6 +235,11 @@ def _job_of(record: Record) -> JobRow:
     return JobRow(**fields)
 
 
+async def count_jobs(database: Database) -> dict[tuple[str, str], int]:
+    """How many jobs have not ended, by kind and status."""
+    return {(kind, status): count for kind, status, count in await database.fetch(query("count_jobs"))}
+
+
 async def set_status(pool: Pool, workspace: int, job_id: UUID, status: Control) -> JobRow:
     """Pause, resume or cancel a change; one that has this status stays as it is. Raises Refusal `job_not_found`,
     `job_ended`."""

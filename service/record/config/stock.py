@@ -1,5 +1,6 @@
 """Books with `keepFree`, and the codes that are ordered for them. restocker.py calls this."""
 
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -23,6 +24,21 @@ class StockedBook(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> tuple[int, int]:
         return self.workspace, self.book
+
+
+class NoticedBook(NamedTuple):
+    """A book that ran low, perhaps long ago."""
+
+    workspace: int
+    name: str
+    """The workspace's."""
+    book_id: UUID
+    threshold: int
+
+
+async def books_that_ran_low(database: Database, partition: int, limit: int) -> list[NoticedBook]:
+    """Active books with a `lowStockThreshold`, of which stock notices exist; the last notice first."""
+    return [NoticedBook(*row) for row in await database.fetch(query("books_that_ran_low"), partition, limit)]
 
 
 async def page_stocked_books(

@@ -1,6 +1,7 @@
 """What Postgres reports about its standbys. standbys.py and workspace_mover.py wait by it, checks.py reports it, and
 process.py checks the right to read it."""
 
+from datetime import datetime
 from typing import ClassVar
 
 import msgspec
@@ -46,3 +47,8 @@ async def read_flushed(database: Database, partition: int, standbys: int) -> Flu
         query("read_flushed"), partition, standbys
     )
     return Flushed(incarnation, EventId(*cursor), written, flushed)
+
+
+async def count_streaming(database: Database) -> tuple[datetime, int]:
+    """Postgres's clock, and the number of standbys that stream."""
+    return tuple(await database.fetchrow(query("count_streaming")))  # type: ignore[arg-type, return-value]

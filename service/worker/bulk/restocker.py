@@ -3,6 +3,7 @@ codes."""
 
 import asyncio
 import time
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -24,6 +25,13 @@ PAUSE_S = 60.0
 """Pause for a book for which no codes can be made; a change of the book ends it."""
 
 log = structlog.get_logger()
+
+
+async def count_codes(server: Server, scripts: Scripts, workspace: int, book_id: UUID) -> BookCounts:
+    """The book's counts in Redis. Raises Fenced, also if the workspace is moving to another partition."""
+    w = key_names.prefix(server.partition, workspace)
+    names = (server.gate, key_names.settings(w), key_names.books(w))
+    return counts_of(await server.run(scripts, "book_stats", names, (str(book_id),)))
 
 
 class Restocker:
@@ -72,7 +80,7 @@ class Restocker:
 
     async def _restock(self, book: StockedBook) -> None:
         try:
-            counts = await self._count(book)
+            counts = await count_codes(self._server, self._scripts, book.workspace, book.book_id)
         except Fenced:
             settings = key_names.settings(key_names.prefix(self._partition, book.workspace))
             if await self._server.command("EXISTS", settings):
@@ -98,11 +106,6 @@ class Restocker:
             self._log.info(
                 "restocking", workspace=book.workspace, book=book.book, codes=job.requested, job_id=str(job.job_id)
             )
-
-    async def _count(self, book: StockedBook) -> BookCounts:
-        w = key_names.prefix(self._partition, book.workspace)
-        names = (self._server.gate, key_names.settings(w), key_names.books(w))
-        return counts_of(await self._server.run(self._scripts, "book_stats", names, (str(book.book_id),)))
 
     def _is_paused(self, book: StockedBook) -> bool:
         version, until = self._paused.get(book.key, (0, 0.0))

@@ -46,6 +46,7 @@ from service.record.partitions.partition_rows import (
     enter_epoch,
     read_partition,
 )
+from service.worker import metrics
 from service.worker.opening.old_server import OldServer, claim_of
 from service.worker.opening.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
 from service.worker.opening.restorer import Restorer
@@ -80,7 +81,9 @@ class Begun(NamedTuple):
     """From then on (time.monotonic) no process uses an earlier epoch, on any server."""
 
     async def until_settled(self) -> None:
-        await asyncio.sleep(self.settled_at - time.monotonic())
+        began_s = time.monotonic()
+        await asyncio.sleep(self.settled_at - began_s)
+        metrics.time_opening("settle", began_s)
 
 
 class Restored(NamedTuple):
@@ -136,6 +139,7 @@ class Opening:
         """Whether the keys in Redis have another layout."""
         self._had_wrong_type = False
         """Whether one of the partition's own keys had a wrong type."""
+        self._way: metrics.Way = "verified"
         self._minted = 0
         """An epoch for events that only Redis's state tells of; 0 if none are to be recorded."""
 
@@ -167,6 +171,7 @@ class Opening:
 
     async def begin(self) -> Begun:
         """Close the partition for a new epoch. Uses Postgres for single statements only. Raises as run."""
+        began_s = time.monotonic()
         server = self._server
         fitness = await server.check()
         report = await server.report() if fitness.replication.is_clustered else None
@@ -186,6 +191,7 @@ class Opening:
             self._had_wrong_type = True
             await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
+        metrics.time_opening("begin", began_s)
         return Begun(epoch, chosen, fitness.may_be_torn, report, settled_at)
 
     async def _reject_older_postgres(self) -> RebuildOrder | None:
@@ -203,6 +209,7 @@ class Opening:
 
     async def restore(self, begun: Begun) -> Restored:
         """Raises as run."""
+        began_s = time.monotonic()
         closed = Scripts(self._partition, begun.epoch, str(begun.nonce), MENDING, "closed")
         restorer = Restorer(self._server, self._pool, closed, UnappliableEvents(self._pool, self._partition))
         await self._server.load(restorer.scripts)
@@ -211,10 +218,12 @@ class Opening:
             if begun.may_be_torn:
                 await self._rewrite_torn_file(restorer)
             await self._restore(restorer, begun.epoch, row)
+        metrics.time_opening("restore", began_s)
         return Restored(begun, restorer, row.incarnation)
 
     async def finish(self, restored: Restored) -> Scripts:
         """Call it once the epoch is settled. Raises as run."""
+        began_s = time.monotonic()
         (begun, restorer, incarnation), server = restored, self._server
         epoch, nonce = begun.epoch, str(begun.nonce)
         async with self._rebuilding_wrong_types():
@@ -231,6 +240,8 @@ class Opening:
         await server.move_gate(f"{epoch} closed", f"{epoch} open")
         await finish_recovery(self._pool, self._partition, epoch)
         self._log.info("partition_opened", epoch=epoch)
+        metrics.time_opening("finish", began_s)
+        metrics.count_opening(self._partition, self._way)
         return scripts
 
     async def _rewrite_torn_file(self, restorer: Restorer) -> None:
@@ -315,6 +326,7 @@ class Opening:
 
     async def _redo(self, restorer: Restorer, epoch: int, reason: str, after: EventId, seen: int) -> None:
         """Apply what the record has after an event. Configuration first: facts refer to books and codes."""
+        self._way = "redone"
         self._log.warning("redoing", reason=reason, after=str(after))
         await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "tail", reason, after, seen)
         await restorer.configure(seen)
@@ -325,6 +337,7 @@ class Opening:
     async def _rebuild(self, restorer: Restorer, epoch: int, reason: str, choice: SurplusChoice | None) -> None:
         """Rebuild everything. The mark stands from before the first removal until the gate is about to open. The
         append-only file is rewritten once, at the end; if the server refuses that, everything is logged instead."""
+        self._way = "rebuilt"
         self._log.log(INFO if reason == FIRST_START else WARNING, "rebuilding", reason=reason)
         await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "whole", reason, START, 0)
         if choice == "apply":

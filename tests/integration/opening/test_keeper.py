@@ -28,6 +28,7 @@ from service.worker.lease_keeper import Lease, LeaseKeeper
 from service.worker.opening.partition_opening import Opening
 from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.script_versions import LoadedScripts
+from service.worker.server_metrics import ServerMetrics
 from service.worker.server_watch import ServerWatch
 from tests.integration.opening.opening_fixtures import Place
 from tests.waiting import PATIENCE_S, cancel, wait_until
@@ -190,6 +191,45 @@ async def test_a_task_that_loses_the_lease(place: Place) -> None:
 
 def _metric(name: str, task: str) -> float:
     return REGISTRY.get_sample_value(name, {"partition": "0", "task": task}) or 0.0
+
+
+async def test_what_a_worker_shows(place: Place, database_url: str) -> None:
+    """A worker counts openings by how they restored Redis, and what it records. It shows the free codes of books that
+    run low, the memory of its Redis, and the clock of its Postgres."""
+    before = {way: _sample("scrip_openings_total", way=way) or 0 for way in ("verified", "rebuilt")}
+    await place.reopen()
+    assert _sample("scrip_openings_total", way="verified") == before["verified"] + 1
+    await place.rebuild()
+    assert _sample("scrip_openings_total", way="rebuilt") == before["rebuilt"] + 1
+    recorded = _sample("scrip_recorded_events_total") or 0
+    keeper = make_keeper(place, database_url)
+    shown = ServerMetrics()
+    shown.redis = keeper._redis
+    looking = asyncio.create_task(shown.follow_postgres(place.pool, 1))
+    async with running(keeper):
+        await wait_until(lambda: _sample("scrip_outbox_held_events") == 0)
+        await place.do(redeem.REDEEM, "CODE-50", userId="ann")
+        await wait_until(lambda: _sample("scrip_recorded_events_total") == recorded + 1)
+        assert REGISTRY.get_sample_value("scrip_recording_batch_events_count")
+        ((name, book_id),) = await place.pool.fetch(
+            "SELECT workspaces.name, book_id FROM books JOIN workspaces USING (workspace) WHERE low_stock_threshold = 3"
+        )
+        low = {"workspace": name, "book": str(book_id)}
+        await wait_until(lambda: REGISTRY.get_sample_value("scrip_book_free_codes", low) == 2)
+        await wait_until(lambda: _servers(shown) == {"scrip_redis_memory_used_bytes", "scrip_clock_offset_seconds"})
+    await cancel(looking)
+    assert REGISTRY.get_sample_value("scrip_standbys_missing") == 1
+    assert REGISTRY.get_sample_value("scrip_jobs", {"kind": "generate", "state": "running"}) == 0
+
+
+def _sample(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"partition": "0", **labels})
+
+
+def _servers(shown: ServerMetrics) -> set[str]:
+    """The metrics of servers that are above 0 for Redis, or known of Postgres."""
+    samples = [sample for family in shown.collect() for sample in family.samples]
+    return {one.name for one in samples if one.labels["server"] == "postgres" or one.value > 1}
 
 
 def make_keeper(place: Place, database_url: str) -> PartitionWorker:

@@ -27,8 +27,7 @@ async def test_all_events_are_recorded_in_order(shop: RecordedShop, make_flusher
             await wait_until(lambda: has_recorded(flusher, len(shop.appended)))
     assert await shop.facts() == shop.appended
     assert await shop.cursor() == (shop.epoch, 321)
-    assert (flusher.recorded, flusher.unrecorded.events, flusher.unrecorded.seconds) == (321, 0, 0.0)
-    assert flusher.events_per_second > 0
+    assert (flusher.unrecorded.events, flusher.unrecorded.seconds) == (0, 0.0)
 
 
 async def test_more_than_a_batch(shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
