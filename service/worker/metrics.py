@@ -1,5 +1,5 @@
-"""The worker's metrics. Its parts count here, server_metrics.py reads the servers, and process.py serves all. Alerts and
-dashboards use the names and labels."""
+"""The worker's metrics. Its parts count here, server_metrics.py reads the servers, and process.py serves all. Alerts
+and dashboards use the names and labels."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
