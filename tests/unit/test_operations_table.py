@@ -14,6 +14,7 @@ from service.operations import table
 from service.operations.base import Call, Command, Rendered
 from service.operations.run import finish, with_limits
 from service.operations.table import ROWS, Row
+from tests.routes.table import ROUTES
 from tests.unit.test_scripts import CALLER
 
 EVERY = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.operation_id)
@@ -75,9 +76,9 @@ def test_the_fast_lane_finds_routes_of_any_form() -> None:
 
 
 def test_path_segments_are_no_codes() -> None:
-    """No segment that follows /v1/coupons/ in a route can be a code, which the same place may name."""
-    words = {row.route.split("/")[3] for row in ROWS if row.route.startswith("POST /v1/coupons/")}
-    assert {segment.upper() for segment in words} <= RESERVED_CODES
+    """The reserved words are the segments that follow /v1/coupons/ in a route, where another has a code."""
+    words = {found[1].upper() for route in ROUTES if (found := re.match(r"\w+ /v1/coupons/([\w-]+)", route.name))}
+    assert words == RESERVED_CODES
 
 
 def test_finish_may_run_twice() -> None:
