@@ -248,21 +248,23 @@ def describe_hot(
     body: Any,
     answers: Answers | None = None,
     durable: bool = False,
+    keyed: bool = True,
     kept_by_api: bool = False,
     roles: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """As describe_action, for a route whose scripts count the request for the caller's limits.
 
     - durable: accepts `Prefer`.
+    - keyed: takes an Idempotency-Key.
     - kept_by_api: the API, and not the script, stores the response under the Idempotency-Key.
     """
-    keyed, headers = (_IDEMPOTENCY_KEY,) if texts.keyed else (), dict[str, OpenAPIHeader]()
+    parameters, headers = (_IDEMPOTENCY_KEY,) if keyed else (), dict[str, OpenAPIHeader]()
     refusals = f"{texts.refusals} {_KEYED}" if keyed else texts.refusals
     headers |= {"Idempotency-Replayed": _REPLAYED} if keyed else {}
     headers |= {"Preference-Applied": _APPLIED} if durable else {}
     kind = _Kind(
         refusals=f"{refusals} key_quota" if kept_by_api else refusals,
-        parameters=(*keyed, _PREFER) if durable else keyed,
+        parameters=(*parameters, _PREFER) if durable else parameters,
         headers=headers,
         counted=True,
         roles=roles,

@@ -92,8 +92,6 @@ class Texts:
     """An example of the response body."""
     repeated: str = ""
     """When the status is 200 instead of 201."""
-    keyed: bool = True
-    """Whether it takes an Idempotency-Key."""
     refusals: str = ""
     """The codes of its own refusals; all operations share the others."""
 

@@ -131,7 +131,6 @@ READ = Operation(
     status=200,
     texts=Texts(
         summary="Read a coupon",
-        keyed=False,
         description="A coupon as it is now. Scope `checkout` or `manage`.",
         answer=parts.COUPON,
         refusals="coupon_not_found month_detached",

@@ -177,7 +177,6 @@ VALIDATE = Operation(
     answer_refusal=answer_unknown_coupon,
     texts=Texts(
         summary="Validate a coupon",
-        keyed=False,
         description="The result that a redeem would have, with every refusal that applies; changes nothing. Scope "
         "`public` or `checkout`.\n\nA key with only the scope `public` gets one reason: `coupon_not_available`.",
         example=parts.ORDER | {"code": "SUMMER-7QX2"},

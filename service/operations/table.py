@@ -29,7 +29,7 @@ class Row:
     fast: bool = False
     """Whether the fast lane answers it: a POST."""
     reads: bool = False
-    """Whether it changes nothing."""
+    """Whether it changes nothing; then it takes no Idempotency-Key."""
 
 
 _SHOPPING = ("checkout", "user")

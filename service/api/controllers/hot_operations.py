@@ -61,5 +61,6 @@ def _describe_row(row: Row, *, with_body: bool) -> dict[str, Any]:
         body=operation.request if with_body else None,
         answers={200: (operation.answer, texts.repeated)} if texts.repeated else None,
         durable=operation.durable,
+        keyed=not row.reads,
         roles=row.roles,
     )
