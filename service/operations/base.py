@@ -41,6 +41,11 @@ class Call(msgspec.Struct):
         k = self.caller.keys
         return (self.caller.gate, k.settings, self.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
+    def reading_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
+        """As coupon_keys, for rows that read: without the Idempotency-Key, and with '-' as fingerprint."""
+        k = self.caller.keys
+        return (self.caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
+
     def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "") -> str:
         """The request's part of an event."""
         raw = NO_METADATA if metadata == b"{}" else msgspec.Raw(metadata)

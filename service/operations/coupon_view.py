@@ -115,13 +115,11 @@ def restrict(caller: Caller, coupon: C) -> C:
 def prepare(call: Call, code: str, request: Nothing) -> Command:
     caller, code = call.caller, parse_code(code)
     bucket = key_names.bucket_text(code)
-    k = caller.keys
-    names = (caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
     def render(reply: Reply, durability: str) -> Rendered:
         return Rendered(200, encode(restrict(caller, parse_coupon(reply[1]))))
 
-    return Command("coupon", names, ("-", code, bucket), render)
+    return Command("coupon", call.reading_keys(code, bucket), ("-", code, bucket), render)
 
 
 READ = Operation(

@@ -100,11 +100,12 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = parse_code(request.code)
-    bucket, k = key_names.bucket_text(code), caller.keys
+    bucket, orders = key_names.bucket_text(code), caller.keys.orders
     names = (
-        caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}",
-        f"{k.orders}{key_names.bucket(order)}", f"{k.orders}{key_names.bucket(user)}",
-    )  # fmt: skip
+        *call.reading_keys(code, bucket),
+        f"{orders}{key_names.bucket(order)}",
+        f"{orders}{key_names.bucket(user)}",
+    )
     args = (
         "-",
         code,

@@ -156,6 +156,15 @@ async def test_callers_pass_the_keys_and_arguments_that_heads_name() -> None:
     assert (len(passed["put_codes"][1]) - 3) % 3 == 0
 
 
+def test_a_read_takes_no_idempotency_key() -> None:
+    """A row that reads passes neither the request's Idempotency-Key nor its fingerprint; each other row passes both."""
+    prepared = _prepared()
+    for one in descriptions():
+        names, args = prepared[one.row.script]
+        passed = "{p2}:w3:i:key" in names, args[0] == "print"
+        assert passed == (not one.row.reads, not one.row.reads), one.row.operation_id
+
+
 @EVERY
 def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
     """A head begins with the script's name and has its five parts; its keys are numbered from 1, the gate first."""
