@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     retire_days: int = Field(default=400, ge=0, le=36_500)
     """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
     metrics_port: Port | None = None
-    """Port of the worker's metrics. None: not served."""
+    """Port of metrics and health, for operators alone. None: the API's own port has both, and workers have neither."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split_list)] = ()
     """Networks of proxies whose `X-Forwarded-For` is trusted."""
     jwt_issuers: Annotated[tuple[JwtIssuer, ...], NoDecode, BeforeValidator(_parse_json)] = ()

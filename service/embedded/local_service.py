@@ -57,7 +57,10 @@ async def _run(settings: Settings, partitions: int | None) -> None:
     async with _lock_data_dir(settings.data_dir) as lock_fd:
         if settings.database_url is None:
             exposure.check_host(settings)
-        _check_port(settings)
+        _check_port(settings.host, settings.port, "another port with --port or SCRIP_PORT")
+        if settings.metrics_port is not None:
+            for port in (settings.metrics_port, settings.metrics_port + 1):
+                _check_port(settings.host, port, "another SCRIP_METRICS_PORT")
         service = _LocalService(settings, partitions, lock_fd)
         starting = asyncio.create_task(service.start())
         stopping = asyncio.create_task(stop.wait())
@@ -146,6 +149,8 @@ class _LocalService:
             "DATABASE_URL": self._database_url,
             "SCRIP_PORT": str(self._settings.port),
         }
+        if (port := self._settings.metrics_port) is not None:  # both are on this host
+            env["SCRIP_METRICS_PORT"] = str(port if command == "api" else port + 1)
         options = [] if self._postgres is None else ["--embedded"]
         return ChildProcess(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
 
@@ -265,18 +270,17 @@ async def _take_lock(descriptor: int, folder: Path) -> None:
             return
 
 
-def _check_port(settings: Settings) -> None:
-    """Raises StartError if the API could not listen."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _check_port(host: str, port: int, choice: str) -> None:
+    """Raises StartError if no process could listen."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         # As the API does it: closing connections of an earlier run do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind((host, port))
         except OSError as error:
             raise StartError(
-                f"{settings.host}:{settings.port} can't be used: {error.strerror}. "
-                "Stop what listens there, or choose another port with --port or SCRIP_PORT."
+                f"{host}:{port} can't be used: {error.strerror}. Stop what listens there, or choose {choice}."
             ) from error
 
 

@@ -25,6 +25,8 @@ def serve(settings: Settings) -> None:
     """Serve with several processes until SIGTERM or SIGINT. Raises StartError if the address is in use, or if a process
     can't start."""
     logs.configure(settings, "api supervisor")
+    if settings.metrics_port is not None:
+        _resolve(settings.host, settings.metrics_port)
     supervisor = Supervisor(ProcessConfig(settings), make_listeners(settings.host, settings.port))
     for number in (signal.SIGTTIN, signal.SIGTTOU):  # uvicorn would change the number of processes
         signal.signal(number, signal.SIG_IGN)
@@ -108,6 +110,11 @@ class Listener:
 
 def make_listeners(host: str, port: int) -> list[Any]:
     """Make listeners for all addresses of `host`. Raises StartError if one is in use."""
+    return [Listener(family, address) for family, _, _, _, address in _resolve(host, port)]
+
+
+def _resolve(host: str, port: int) -> list[Any]:
+    """The addresses of `host`, as socket.getaddrinfo returns them. Raises StartError if one is in use."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in found:
@@ -116,7 +123,7 @@ def make_listeners(host: str, port: int) -> list[Any]:
             ).close()  # not SO_REUSEPORT: that would join another service
     except OSError as error:
         raise StartError(f"{host}:{port} can't be used: {error.strerror}.") from error
-    return [Listener(family, address) for family, _, _, _, address in found]
+    return found
 
 
 def _bind(family: int, address: Any) -> socket.socket:

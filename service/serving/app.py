@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 from litestar import Litestar, Request, Response, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
@@ -34,8 +35,10 @@ from service.api.controllers.refusals import Refusals
 from service.api.controllers.single_coupons import SingleCoupons
 from service.api.controllers.users import Users
 from service.api.controllers.webhooks import Webhooks
+from service.api.readiness import check_readiness
 from service.api.schemas import Structs
 from service.common.config import Settings
+from service.common.metrics_port import serve_metrics
 from service.domain.errors import Refusal
 from service.operations.accounting import answers
 from service.record.pool import ERRORS, is_away
@@ -61,7 +64,15 @@ def create_app(settings: Settings) -> Litestar:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with open_context(settings) as context:
+        async def check() -> tuple[bool, bytes]:
+            ready = await check_readiness(context)
+            return ready.status == "ready", msgspec.json.encode(ready)
+
+        is_shared = settings.api_processes > 1
+        async with (
+            open_context(settings) as context,
+            serve_metrics(settings.host, settings.metrics_port, check, is_shared=is_shared),
+        ):
             app.state.context = context
             offer_all_methods(app)
             yield

@@ -55,9 +55,7 @@ class ProcessMetrics(Collector):
         yield GaugeMetricFamily("scrip_api_processes", "API processes that live.")
         yield GaugeMetricFamily("scrip_http_connections", "Open connections of clients.")
         yield CounterMetricFamily("scrip_http_connections_refused", "Connections refused because there were too many.")
-        yield GaugeMetricFamily(
-            "scrip_http_requests_in_flight", "Requests that are being answered, this one among them."
-        )
+        yield GaugeMetricFamily("scrip_http_requests_in_flight", "Requests that are being answered.")
         yield GaugeMetricFamily("scrip_redis_requests_in_flight", "Requests sent to Redis that have no reply yet.")
         yield GaugeMetricFamily(
             "scrip_postgres_pool_connections", "Connections to Postgres, by state: idle, used.", labels=["state"]

@@ -3,6 +3,7 @@ partition_worker.py and its tasks wait for events of a Lease. All workers must c
 another version: `share_out` and `choose_handover` may not depend on anything but the rows."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -128,6 +129,12 @@ class LeaseKeeper:
         workers = {**leases.workers, self.holder: leases.workers.get(self.holder, 0.0)}
         self._pause_s = choose_pause_s(leases.left_s, self.holder)
         self._observe(reading, Leases(workers, leases.partitions, leases.left_s))
+
+    async def check_readiness(self) -> tuple[bool, bytes]:
+        """Whether this worker renews its leases, and so reaches Postgres; as JSON, what fails."""
+        is_ready = time.monotonic() < self._lives_until
+        status, failing = ("ready", []) if is_ready else ("not_ready", ["leases"])
+        return is_ready, json.dumps({"status": status, "failing": failing}).encode()
 
     async def take(self, database: asyncpg.Pool, partition: int) -> int | None:
         """Take the lease, and return its new fence; None if another worker has it."""

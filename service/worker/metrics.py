@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -176,9 +176,3 @@ def unfollow(partition: int) -> None:
     for gauge in (_HELD, _TASK_FAILING, _WEBHOOKS_PENDING, _WEBHOOKS_OLDEST):
         gauge.remove_by_labels({"partition": str(partition)})
     low_books.clear(partition)
-
-
-def serve(host: str, port: int | None) -> None:
-    """Serve `GET /metrics` on its own port, if one is set."""
-    if port is not None:
-        start_http_server(port, addr=host)

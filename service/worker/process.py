@@ -9,6 +9,7 @@ import structlog
 
 from service.common.build_info import export_build_info
 from service.common.config import Settings
+from service.common.metrics_port import serve_metrics
 from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import check_partitions
@@ -16,7 +17,6 @@ from service.record.partitions.standby_rows import check_visible
 from service.record.processes import name_process, name_session
 from service.record.program_versions import WrongNumber
 from service.record.samples import Sampler, add_backlog
-from service.worker import metrics
 from service.worker.housekeeping import clean_up, follow_names, refresh_statistics
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
@@ -52,7 +52,6 @@ async def work(settings: Settings) -> None:
             await check_visible(pool)
         loaded = LoadedScripts(pool)
         await loaded.refresh()
-        metrics.serve(settings.host, settings.metrics_port)
         export_build_info("worker")
         log.info("worker_started", holder=holder)
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
@@ -70,7 +69,10 @@ async def work(settings: Settings) -> None:
         )
         sampler = Sampler(pool, shared.open_partitions.take_backlog, add_backlog)
         sampling = asyncio.create_task(supervisor.run("sampling", sampler.run))
-        async with asyncio.TaskGroup() as group:
+        async with (
+            serve_metrics(settings.host, settings.metrics_port, keeper.check_readiness),
+            asyncio.TaskGroup() as group,
+        ):
             for partition in range(partitions):
                 group.create_task(PartitionWorker(shared, partition).run(stopping))
         shared.redis.close()

@@ -1,9 +1,10 @@
 """Accounting of answers: counts for /metrics and the history, and one line a second that names no code, id or key."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from prometheus_client.openmetrics import exposition as openmetrics
 from structlog.testing import capture_logs
 
 from service.access.caller import make_account
@@ -147,6 +148,8 @@ async def test_the_times_of_responses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts["scrip_operation_duration_seconds_sum"] == pytest.approx(0.004 + 0.04 * TIMED_EACH)
     exemplars = {sample.labels["le"]: sample.exemplar.labels for sample in mine if sample.exemplar}
     assert exemplars == {"0.005": {"request_id": "r"}, "0.05": {"request_id": "r"}}
+    text = openmetrics.generate_latest(cast("Any", RequestMetrics(answers)))
+    assert text.count(b'} 33.0 # {request_id="r"} 0.0') == 1
 
 
 async def test_no_exemplar_of_a_strange_id() -> None:

@@ -21,6 +21,7 @@ from tests.unit.test_documents import anchors
 from tests.unit.test_settings_documents import OF_MIGRATE, VARIABLES
 
 PROCESSES = ("api", "worker", "migrate")
+METRICS = 9100
 OBJECTS = manifests()
 PODS = {
     one["metadata"]["labels"]["app.kubernetes.io/component"]: one
@@ -142,14 +143,27 @@ def test_the_load() -> None:
 def test_ports() -> None:
     """The ports of the image, the manifests, compose.yaml and the proxy are those of the settings."""
     port, proxy = Settings.model_fields["port"].default, (ROOT / "deploy" / "haproxy.cfg").read_text()
-    ports = {one["name"]: one["containerPort"] for name in ("api", "worker") for one in container(PODS[name])["ports"]}
-    variables = {one["name"]: one.get("value") for one in container(PODS["worker"])["env"]}
-    assert ports == {"http": port, "metrics": int(variables["SCRIP_METRICS_PORT"])}
+    ports = {
+        name: {one["name"]: one["containerPort"] for one in container(PODS[name])["ports"]}
+        for name in ("api", "worker")
+    }
+    assert ports == {"api": {"http": port, "metrics": METRICS}, "worker": {"metrics": METRICS}}
     assert f"EXPOSE {port}\n" in _dockerfile()
     assert COMPOSE["services"]["api"]["ports"] == [f"127.0.0.1:${{SCRIP_PORT:-{port}}}:{port}"]
     assert f" api:{port}\n" in proxy
-    annotated = {name: PODS[name]["spec"]["template"]["metadata"]["annotations"] for name in ("api", "worker")}
-    assert [annotated[name]["prometheus.io/port"] for name in annotated] == [str(value) for value in ports.values()]
+    for name in ("api", "worker"):
+        variables = {one["name"]: one.get("value") for one in container(PODS[name])["env"]}
+        (task,) = _resources("processes")[f"{name.capitalize()}Task"]["ContainerDefinitions"]
+        annotations = PODS[name]["spec"]["template"]["metadata"]["annotations"]
+        numbers = [
+            variables["SCRIP_METRICS_PORT"],
+            annotations["prometheus.io/port"],
+            COMPOSE["services"][name]["environment"]["SCRIP_METRICS_PORT"],
+            {one["Name"]: one["Value"] for one in task["Environment"]}["SCRIP_METRICS_PORT"],
+        ]
+        assert numbers == [str(METRICS)] * len(numbers)
+        assert METRICS in [one["ContainerPort"] for one in task["PortMappings"]]
+    assert _resources("servers")["MetricsIngress"]["FromPort"] == METRICS
 
 
 def test_time_to_end() -> None:

@@ -4,11 +4,12 @@ Prometheus and `scrip run` call it, so addresses and statuses stay."""
 from typing import Any, Literal
 
 from litestar import Controller, Request, Response, get
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.api.auth import OPEN
 from service.api.documented import describe_open
 from service.api.readiness import Ready, check_readiness
+from service.common.metrics_port import render_metrics
+from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 
 
@@ -22,8 +23,9 @@ class Operating(Controller):
     path = "/"
 
     @get("/", include_in_schema=False, opt=OPEN)
-    async def index(self) -> dict[str, str]:
+    async def index(self, request: Request[Any, Any, Any]) -> dict[str, str]:
         """The addresses of the documentation and of the pages."""
+        metrics = {"metrics": "/metrics"} if _shows_metrics(request) else {}
         return {
             "service": "scrip",
             "documentation": "/schema",
@@ -32,7 +34,7 @@ class Operating(Controller):
             "console": "/console",
             "live": "/health/live",
             "ready": "/health/ready",
-            "metrics": "/metrics",
+            **metrics,
         }
 
     @get(
@@ -70,6 +72,15 @@ class Operating(Controller):
         return Response(ready, status_code=503, headers={"Retry-After": "1"})
 
     @get("/metrics", include_in_schema=False, opt=OPEN)
-    async def metrics(self) -> Response[bytes]:
-        """Metrics in the text format of Prometheus. No credentials."""
-        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def metrics(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Metrics in the text format of Prometheus, or as OpenMetrics. No credentials. Not found if they have a port of
+        their own."""
+        if not _shows_metrics(request):
+            raise Refusal("not_found")
+        text, content_type = render_metrics(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": content_type})
+
+
+def _shows_metrics(request: Request[Any, Any, Any]) -> bool:
+    """Whether the metrics have no port of their own."""
+    return request.app.state.context.settings.metrics_port is None

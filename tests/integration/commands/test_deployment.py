@@ -1,9 +1,10 @@
 """What compose.yaml, deploy/kubernetes and deploy/haproxy.cfg name, started as they name it."""
 
 import contextlib
+import re
 import signal
-import socket
 import ssl
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 from tests.commands import scrip
 from tests.deployed import Deployed, container, deployed, manifests
 from tests.harness.servers import free_port
-from tests.service_fixture import ok
+from tests.service_fixture import ok, refused
 from tests.waiting import until
 
 
@@ -34,12 +35,13 @@ def test_redeem(place: Deployed) -> None:
         migrated = scrip(*words, **env)
         assert migrated.exit_code == 0, migrated.output
 
-    api_port, metrics_port = free_port(), free_port()
+    api_port, *metrics_ports = (free_port() for _ in range(4))
+    of_api, of_worker, of_other = ({"SCRIP_METRICS_PORT": str(port)} for port in metrics_ports)
     here = {"SCRIP_HOST": "127.0.0.1", "SCRIP_PORT": str(api_port), "SCRIP_TRUSTED_PROXIES": "127.0.0.1"}
     processes = [
-        place.start(*place.of_kubernetes(api, **here)),
-        place.start(*place.of_kubernetes(worker, SCRIP_METRICS_PORT=str(metrics_port))),
-        place.start(*place.of_compose("worker")),
+        place.start(*place.of_kubernetes(api, **here, **of_api)),
+        place.start(*place.of_kubernetes(worker, **of_worker)),
+        place.start(*place.of_compose("worker", **of_other)),
     ]
     proxy_port = place.start_proxy(api_port)
     trusted = ssl.create_default_context(cafile=place.authority)
@@ -53,11 +55,19 @@ def test_redeem(place: Deployed) -> None:
             return False
 
         until(is_ready)
-        socket.create_connection(("127.0.0.1", metrics_port)).close()  # what the worker's probe does
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             path = container(api)[probe]["httpGet"]["path"]
             assert httpx.get(f"http://127.0.0.1:{api_port}{path}").status_code == 200
+        path = container(worker)["readinessProbe"]["httpGet"]["path"]
+        until(lambda: all(httpx.get(f"http://127.0.0.1:{port}{path}").is_success for port in metrics_ports))
         assert client.get("/metrics").status_code == 403
+        refused(httpx.get(f"http://127.0.0.1:{api_port}/metrics"), 404, "not_found")
+        shown = httpx.get(f"http://127.0.0.1:{metrics_ports[0]}/metrics").text
+        for server in ("redis", "postgres"):
+            (ends,) = re.findall(
+                rf'^scrip_certificate_expires_timestamp_seconds{{server="{server}"}} (.+)$', shown, re.MULTILINE
+            )
+            assert float(ends) > time.time()
 
         scrip("workspaces", "create", "shop", **owner)
         key = scrip("keys", "create", "shop", "all", "--scope", "manage", "--scope", "checkout", **owner).output.strip()
