@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from prometheus_client import REGISTRY
 
-from service.common.config import Settings
 from tests.deployed import COMPOSE, compose_env, container, manifests
 from tests.unit.test_alerts import ALERTS, FOLDER, RULES, promtool, read
 
@@ -65,7 +64,8 @@ def test_the_operator_finds_the_pods() -> None:
         deployment = manifests()["Deployment", name]
         assert spec["selector"] == deployment["spec"]["selector"]
         (endpoint,) = spec["podMetricsEndpoints"]
-        assert endpoint["port"] in {port["name"] for port in container(deployment)["ports"]}
+        ports = {port["name"]: str(port["containerPort"]) for port in container(deployment)["ports"]}
+        assert {"name": "SCRIP_METRICS_PORT", "value": ports[endpoint["port"]]} in container(deployment)["env"]
         assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": name}]
     assert [one["kind"] for one in objects] == ["PodMonitor", "PodMonitor", "PrometheusRule"]
     assert objects[-1]["spec"] == read(FOLDER / "rules.yaml")
@@ -79,13 +79,7 @@ def test_compose_scrapes_its_processes() -> None:
         (targets,) = job["dns_sd_configs"]
         (service,) = targets["names"]
         scraped[job["job_name"]] = service, targets["port"]
-    ports = {
-        f"scrip-{name}": (
-            name,
-            int(compose_env(name).get("SCRIP_METRICS_PORT") or Settings.model_fields["port"].default),
-        )
-        for name in ("api", "worker")
-    }
+    ports = {f"scrip-{name}": (name, int(compose_env(name)["SCRIP_METRICS_PORT"])) for name in ("api", "worker")}
     assert scraped == ports
 
 
