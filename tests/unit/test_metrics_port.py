@@ -48,6 +48,7 @@ async def test_bounds() -> None:
     async with serve_metrics(_HOST, port, _is_ready):
         held = [await asyncio.open_connection(_HOST, port) for _ in range(MAX_CONNECTIONS)]
         reader, writer = await asyncio.open_connection(_HOST, port)
+        writer.write(b"GET /health/live HTTP/1.1\r\n\r\n")
         assert await reader.read() == b""
         writer.close()
         held[0][1].write(b"GET /metrics HTTP/1.1\r\n" + b"x" * (64 << 10))

@@ -5,6 +5,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from service.api.context import Context
+from service.api.partition_watch import PartitionWatch
+from service.domain.errors import Refusal
+from service.formats.event_id import NO_EVENT
 from service.record.partitions.comparisons import LastComparisons
 from service.serving.partition_metrics import PartitionMetrics
 
@@ -62,3 +65,32 @@ def test_what_is_shown() -> None:
     ]  # fmt: skip
     assert (shown["outbox_pending_events", "0"], shown["outbox_lag_seconds", "0"]) == (8, 0.5)
     assert (shown["quarantined_events", "0", "refused"], shown["blocked_codes", "0"]) == (2, 4)
+
+
+async def test_a_redis_that_is_away() -> None:
+    """Redis counts as up while it answers; the gate is what it said last, `closed` where Postgres says so."""
+    is_away = False
+
+    async def answer(value: Any) -> Any:
+        if is_away:
+            raise Refusal("unavailable")
+        return value
+
+    decider = SimpleNamespace(
+        gate_state=lambda _: answer(""),
+        outbox_length=lambda _: answer(0),
+        tail=lambda _: answer(NO_EVENT),
+        restrict=lambda *_: None,
+    )
+    watch = PartitionWatch(cast("Any", decider), 900)
+    rows = [
+        SimpleNamespace(id=number, epoch=3, cursor=NO_EVENT, state=state, lease_live=True)
+        for number, state in enumerate(("open", "closed"))
+    ]
+    watch.take_rows(cast("Any", rows))
+    for number in range(2):
+        await watch._look(number)
+    assert watch.gates == {0: "missing", 1: "closed"}
+    is_away = True
+    await watch._look(0)
+    assert watch.gates == {1: "closed"}

@@ -79,9 +79,9 @@ async def test_a_worker_that_loses_its_lease_while_running(shop: RecordedShop, m
     tasks = []
     async with selling(shop):
         for _ in range(8):
-            flusher = await make_flusher()
+            began, flusher = await shop.cursor(), await make_flusher()
             tasks.append(asyncio.create_task(flusher.run()))
-            await wait_until(lambda flusher=flusher: flusher.recorded)
+            await wait_until(lambda flusher=flusher, began=began: flusher.cursor > began)
     await wait_until(lambda: _at(shop, (shop.epoch, len(shop.appended))))
     running = set(tasks)
     async with asyncio.timeout(PATIENCE_S):
