@@ -8,7 +8,7 @@ from uuid_utils.compat import uuid7
 
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats.events import StockNotice
-from service.record import lock_history, refused_requests, samples
+from service.record import lock_history, refused_batches, samples
 from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
@@ -97,15 +97,15 @@ async def test_refusals_are_found_for_an_hour(pool: asyncpg.Pool) -> None:
         Refused(name, workspace, at_ms, "POST /x", 409, "coupon_locked", 1.5, "…7F3K")
         for name, workspace, at_ms in (("r1", 7, 1), ("r1", 7, 2), ("r1", 8, 3))
     )
-    await refused_requests.add_refused(pool, 0, RefusedBatch([old], 0))
-    await refused_requests.add_refused(pool, 0, RefusedBatch([], 0))  # stores nothing
-    await refused_requests.add_refused(pool, 0, RefusedBatch([new, other], 4))
-    assert await refused_requests.find_refused(pool, "r1") == ([other, new, old], 4)
-    assert await refused_requests.find_refused(pool, "r1", 7) == ([new, old], 4)
-    assert await refused_requests.find_refused(pool, "r2") == ([], 4)
+    await refused_batches.add_refused(pool, 0, RefusedBatch([old], 0))
+    await refused_batches.add_refused(pool, 0, RefusedBatch([], 0))  # stores nothing
+    await refused_batches.add_refused(pool, 0, RefusedBatch([new, other], 4))
+    assert await refused_batches.find_refused(pool, "r1") == ([other, new, old], 4)
+    assert await refused_batches.find_refused(pool, "r1", 7) == ([new, old], 4)
+    assert await refused_batches.find_refused(pool, "r2") == ([], 4)
     await pool.execute("UPDATE refused_requests SET at = now() - interval '61 minutes'")
-    assert await refused_requests.find_refused(pool, "r1") == ([], 0)
-    assert [await refused_requests.prune_refused(pool, 1) for _ in range(3)] == [1, 1, 0]
+    assert await refused_batches.find_refused(pool, "r1") == ([], 0)
+    assert [await refused_batches.prune_refused(pool, 1) for _ in range(3)] == [1, 1, 0]
 
 
 async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
