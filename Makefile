@@ -89,10 +89,10 @@ checkov: ## check image, manifests and templates against rules of security (in .
 	.venv-checkov/bin/checkov --config-file deploy/checkov.yaml
 
 lock: $(READY) ## resolve the dependencies again (needs uv)
-	uv pip compile pyproject.toml --group dev --extra embedded --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	uv pip compile pyproject.toml --group dev --extra embedded --extra otel --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml --extra embedded -c requirements.lock --universal --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate -o run.lock
-	uv pip compile pyproject.toml -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
+	uv pip compile pyproject.toml --extra otel -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock
 	uv pip compile --group pyproject.toml:load -c requirements.lock --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate -o deploy/load.lock

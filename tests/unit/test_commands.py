@@ -87,5 +87,5 @@ def test_a_worker_starts_with_few_modules() -> None:
     closed if all workers are killed at once."""
     loaded = _import_in_a_process("import service.cli.process_commands, service.worker.process, service.common.logs")
     api = {f"service.{name}" for name in ("api", "doctor", "embedded", "fastlane", "serving")}
-    assert not loaded & {*api, "httpx", "jwt", "litestar", "psutil", "uvicorn"}
+    assert not loaded & {*api, "httpx", "jwt", "litestar", "uvicorn"}
     assert {"asyncpg", "service.worker"} <= loaded
