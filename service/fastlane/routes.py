@@ -25,13 +25,14 @@ MAX_VALUE_BYTES = 300
 MAX_SHAPES = 256
 
 (
-    IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, ELSEWHERE,
-) = range(13)  # fmt: skip
+    IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, TRACE,
+    ELSEWHERE,
+) = range(14)  # fmt: skip
 """Kinds of header fields. A request with a field of kind ELSEWHERE falls back to Litestar."""
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 
 _LIST = rb"[!-~](?:[ -~]*[!-~])?"
-_NAMES = rb"idempotency-key|content-length|x-request-id|x-forwarded-for"
+_NAMES = rb"idempotency-key|content-length|x-request-id|x-forwarded-for|traceparent"
 _differs = re.compile(rb"(?i)\r\n(" + _NAMES + rb"): ?(" + _LIST + rb")(?=\r\n)").finditer
 _is_plain = re.compile(rb"[!-~]{1,255}\Z").match
 _is_list = re.compile(_LIST + rb"\Z").match
@@ -135,12 +136,12 @@ def _read_values(match: "re.Match[bytes]") -> HeadValues | None:
     lines = match[1].split(b"\r\n")[:-1]
     if match.end() > MAX_HEAD_BYTES or len(lines) > MAX_HEADERS:
         return None
-    values: HeadValues = [None] * (ELSEWHERE + 1)
+    values: HeadValues = [None] * ELSEWHERE
     for line in lines:
         name, _, text = line.partition(b":")
         kind, value = _read_field(name.lower(), value_of(text))
         if kind:
-            if values[kind] is not None or kind == ELSEWHERE:
+            if kind == ELSEWHERE or values[kind] is not None:
                 return None
             values[kind] = value
     if values[COOKIE] and values[AUTHORIZATION] is None:  # may be a session of the console
@@ -170,6 +171,7 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"user-agent": (AGENT, lambda value: clean_user_agent(_text(value))),
     b"x-forwarded-for": (FORWARDED, _text),
     b"origin": (ORIGIN, lambda value: value is not None),
+    b"traceparent": (TRACE, _text),
     b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),
     b"cookie": (COOKIE, lambda value: value is not None),
 }
@@ -179,6 +181,7 @@ _PLAIN: dict[int, Callable[[bytes], Any]] = {
     KEY: lambda value: value.decode("ascii") if _is_plain(value) else None,
     REQUEST_ID: lambda value: value.decode("ascii") if is_request_id(value) else None,
     FORWARDED: lambda value: value.decode("ascii") if _is_list(value) else None,
+    TRACE: lambda value: value.decode("ascii") if _is_plain(value) else None,
 }
 """Readers of a shape's variable values. Other values make `match_shape` fail."""
 _ELSEWHERE = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"prefer"))
