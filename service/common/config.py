@@ -3,10 +3,11 @@ name each of them, which test_settings_documents.py checks."""
 
 import ipaddress
 import json
+import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import click
@@ -186,6 +187,36 @@ def load(*, embedded: bool = False, **options: Any) -> Settings:
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None
     settings._embedded = embedded  # noqa: SLF001, nothing else sets it
     return settings
+
+
+class Sampler(NamedTuple):
+    """Which requests are traced: a share of them, and with `follows` those that their callers have sampled."""
+
+    ratio: float
+    follows: bool
+
+
+def find_sampler() -> Sampler | None:
+    """The sampler by OpenTelemetry's own variables, which other processes share; None if they name no collector.
+    Raises SettingsError."""
+    read = os.environ.get
+    if not (read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or read("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        return None
+    if read("OTEL_SDK_DISABLED", "").lower() == "true" or read("OTEL_TRACES_EXPORTER") == "none":
+        return None
+    name = read("OTEL_TRACES_SAMPLER") or "parentbased_always_on"
+    own = name.removeprefix("parentbased_")
+    try:
+        ratio = {"always_on": 1.0, "always_off": 0.0}.get(own)
+        ratio = float(read("OTEL_TRACES_SAMPLER_ARG") or 1) if own == "traceidratio" else ratio
+        if ratio is None or not 0 <= ratio <= 1:
+            raise ValueError
+    except ValueError:
+        raise SettingsError(
+            "settings that can't be used:\n  OTEL_TRACES_SAMPLER must be always_on, always_off or traceidratio, or one "
+            "of them after parentbased_, and OTEL_TRACES_SAMPLER_ARG a ratio from 0 to 1"
+        ) from None
+    return Sampler(ratio, follows=own != name)
 
 
 def is_loopback(host: str) -> bool:

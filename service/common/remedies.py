@@ -75,6 +75,7 @@ REMEDIES = {
     "standbys_lag": "See why standbys of Postgres lag: one that is promoted now may undo the move.",
     "surplus_kept": "Nothing: an operator ordered it with `scrip recover`. The counts say what Postgres now has.",
     "task_failed": "If it goes on, run `scrip doctor`; the task is tried again.",
+    "traces_off": "Install the extra `otel` (`pip install 'scrip[otel]'`), or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
     "unexpected_replies": _BUG,
     "waiting_for_old_redis": "If the old node is surely off, run `scrip rebuild --old-redis-is-off`.",
     "waiting_for_postgres": _POSTGRES,

@@ -33,6 +33,12 @@ class RequestPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     op: str = ""
 
 
+class _TracePart(msgspec.Struct, frozen=True, gc=False):
+    """The member `trace` of a sampled request's part: a W3C `traceparent`."""
+
+    trace: str = ""
+
+
 class ShownRequest(msgspec.Struct, gc=False):
     """The part of a RequestPart that responses show, still as JSON."""
 
@@ -165,6 +171,7 @@ REDEEMED_FIELDS: tuple[str, ...] = RedemptionRecord.__struct_fields__[2:-3]
 _RECORD_WORDS = len(REDEEMED_FIELDS) + 3
 _INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
 parse_request = msgspec.json.Decoder(RequestPart).decode
+_parse_trace = msgspec.json.Decoder(_TracePart).decode
 parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
 _WORD, _INT = "[^ ]+", r"-?\d+"
 _NUMBERS: dict[str, str] = dict.fromkeys("workspace book digits discount_e4 slot max_uses user_bucket".split(), _INT)
@@ -177,6 +184,21 @@ _redemption = re.compile(
 ).fullmatch
 REDEEMED_IN_LUA = f"R {' '.join('(%-?%d+)' if _NUMBERS.get(name) == _INT else '(%S+)' for name in REDEEMED_FIELDS)}"
 """The pattern of an `R` without a gift; {R} in the scripts."""
+
+
+def with_trace(request: str, trace: str) -> str:
+    """A RequestPart as JSON with a member `trace`. Only service/worker/traced_recording.py reads it."""
+    return f'{{"trace":"{trace}"{"" if request == "{}" else ","}{request[1:]}'
+
+
+def read_trace(r: bytes) -> str:
+    """The `trace` of a field `r`; '' if it has none."""
+    if b'"trace":"' not in r:  # metadata may have it, too
+        return ""
+    try:
+        return _parse_trace(r).trace
+    except msgspec.DecodeError:
+        return ""
 
 
 def without_key(request: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import structlog
 
-from service.common.redis_address import RedisAddress
+from service.common.redis_address import Host, RedisAddress
 from service.domain.errors import Refusal
 from service.hot.connection import ASK_S, Broken, Connection, OnReply, Reply, connect, leave_moved
 from service.hot.fitness import UnfitRedis, check_server
@@ -91,6 +91,11 @@ class Link(LinkToAll):
     @property
     def connected(self) -> bool:
         return self._connection is not None
+
+    @property
+    def host(self) -> Host | None:
+        """The connection's server; None for a socket, and without a connection."""
+        return self._connection and self._connection.host
 
     @property
     def connection(self) -> Connection:

@@ -71,6 +71,7 @@ _outcome = re.compile(r"\bOUT\.(\w+)")
 _count = re.compile(r"\bARGS\.(\w+)")
 _argv = re.compile(r"^ARGV +(.*?)^Reply", re.DOTALL | re.MULTILINE)
 _argument = re.compile(r"(?:^|  )(\d+) \w+", re.MULTILINE)
+_request_argument = re.compile(r"(?:^|  )(\d+) request\b", re.MULTILINE).search
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 _word = re.compile(r"\w+")
 _comment = re.compile(
@@ -97,6 +98,14 @@ def count_arguments(name: str) -> int:
     match = _argv.search(_read("", name))
     assert match, name  # noqa: S101, each script has a head
     return len(_argument.findall(match[1]))
+
+
+@cache
+def find_request_part(name: str) -> int | None:
+    """The index, among a script's arguments, of the request's part of its event; None without."""
+    argv = _argv.search(_read("", name.removesuffix("+")))
+    match = _request_argument(argv[1]) if argv else None
+    return int(match[1]) - 1 + name.endswith("+") if match else None  # the limits come first
 
 
 @cache

@@ -24,7 +24,7 @@ MAX_FAILURES = 20
 """Log lines for single 5xx responses, per LINE_S."""
 
 _SUCCESSES = (200, 201)
-_UNLOGGED = ("GET /health/", "GET /metrics")
+UNLOGGED = ("GET /health/", "GET /metrics")
 
 REQUESTS, TIMES, TIME_US = "requests", "times", "time_us"
 """Counters of the tally by route, scope, class of status and outcome; by operation and bound; by operation."""
@@ -121,7 +121,7 @@ class Answers:
         else:
             if not count & _UNTIMED:
                 self._time(account, route, began_s, TIMED_EACH, request_id)
-        if status >= 500 and not route.startswith(_UNLOGGED):
+        if status >= 500 and not route.startswith(UNLOGGED):
             self._failures += 1
             if self._failures <= MAX_FAILURES:
                 log.warning("request_answered_5xx", **_log_fields(route, status, request_id, began_s), outcome=outcome)
@@ -132,7 +132,7 @@ class Answers:
         if not self._is_timer_set:
             self._is_timer_set = True
             asyncio.get_running_loop().call_later(LINE_S, self.write)
-        if not self._sample and not route.startswith(_UNLOGGED):
+        if not self._sample and not route.startswith(UNLOGGED):
             self._sample = _log_fields(route, status, request_id, began_s)
         self._by_outcome[name] = 1
         self._time(account, route, began_s, 1, request_id)
@@ -164,7 +164,7 @@ class Answers:
             workspace, roles = read_account(account)
             status = outcome if isinstance(outcome, int) else BY_CODE[outcome].status
             self.tally.own.add((REQUESTS, *self._labels(route, roles, status, outcome)), count)
-            if not route.startswith(_UNLOGGED):
+            if not route.startswith(UNLOGGED):
                 self._line[f"{route} {outcome}"] += count
             if workspace != NOBODY:
                 results[workspace][max(status // 100 - 3, 0)] += count

@@ -16,6 +16,7 @@ from service.common import logs
 from service.common.child_processes import StartError
 from service.common.config import Settings
 from service.common.tally import Tally
+from service.common.tracing import start_traces
 
 HEALTH_TIMEOUT_S = 30
 """Time for a process to answer the supervisor, and for a new one to start before it replaces another on SIGHUP."""
@@ -74,7 +75,8 @@ class ProcessConfig(Config):
         self._tally.take_block()
         answers.share(self._tally)
         process_metrics.replace_pythons()
-        made = make_server_config(self._settings, callback_notify=self._update, timeout_notify=0)
+        traces = start_traces("scrip-api")
+        made = make_server_config(self._settings, traces=traces, callback_notify=self._update, timeout_notify=0)
         make_protocol: Any = made.http
 
         def make_counted_protocol(**options: Any) -> Any:

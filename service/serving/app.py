@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from litestar import Litestar, Request, Response, Router
@@ -44,6 +44,9 @@ from service.operations.accounting import answers
 from service.record.pool import ERRORS, is_away
 from service.serving.wiring import open_context
 
+if TYPE_CHECKING:
+    from service.common.spans import Traces
+
 _TAGS = [
     Tag("Coupons", "The hot path: assign, lock, extend, unlock, redeem, validate."),
     Tag("Redemptions", "Redemptions, and rolling them back."),
@@ -59,7 +62,7 @@ _TAGS = [
 ]
 
 
-def create_app(settings: Settings) -> Litestar:
+def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
     """Create the application. It connects to Redis and Postgres at startup."""
 
     @contextlib.asynccontextmanager
@@ -70,7 +73,7 @@ def create_app(settings: Settings) -> Litestar:
 
         is_shared = settings.api_processes > 1
         async with (
-            open_context(settings) as context,
+            open_context(settings, traces) as context,
             serve_metrics(settings.host, settings.metrics_port, check, is_shared=is_shared),
         ):
             app.state.context = context

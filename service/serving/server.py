@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from litestar import Litestar
@@ -18,10 +18,14 @@ from service.api.recall import resolve_recall
 from service.common import logs
 from service.common.config import Settings
 from service.common.forwarded_for import Proxies
+from service.common.tracing import start_traces
 from service.fastlane.bounded_protocol import MAX_CONNECTIONS
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
 from service.serving.process_metrics import process_metrics
+
+if TYPE_CHECKING:
+    from service.common.spans import Traces
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
@@ -33,7 +37,7 @@ RESERVED_FILES = 200
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
     logs.configure(settings, "api")
-    config = make_server_config(settings)
+    config = make_server_config(settings, traces=start_traces("scrip-api"))
     config.load()
     config.lifespan_class = Lifespan
     server = uvicorn.Server(config)
@@ -57,7 +61,12 @@ class Lifespan(LifespanOn):
 
 
 def make_server_config(
-    settings: Settings, *, app: Litestar | None = None, has_fast_lane: bool = True, **more: Any
+    settings: Settings,
+    *,
+    app: Litestar | None = None,
+    has_fast_lane: bool = True,
+    traces: "Traces | None" = None,
+    **more: Any,
 ) -> uvicorn.Config:
     """Make uvicorn's configuration; `more` overrides its options. If `app` is None, the application is created.
 
@@ -66,13 +75,20 @@ def make_server_config(
     from service.api.request_middleware import around
     from service.serving.app import create_app
 
-    app = create_app(settings) if app is None else app
+    app = create_app(settings, traces) if app is None else app
     proxies, origins = Proxies(settings.trusted_proxies), Origins(settings.cors_origins)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     max_connections = max(min(MAX_CONNECTIONS, files - RESERVED_FILES), 1)
 
+    protocol, outer = Protocol, around(app, proxies, origins)
+    if traces:
+        from service.api.traced_requests import traced
+        from service.fastlane.traced_protocol import TracedProtocol
+
+        protocol, outer = partial(TracedProtocol, traces=traces), traced(outer, traces)
+
     def make_protocol(**options: Any) -> Protocol:
-        return Protocol(**options, max_connections=max_connections, lane=get_lane() if has_fast_lane else None)
+        return protocol(**options, max_connections=max_connections, lane=get_lane() if has_fast_lane else None)
 
     lanes: list[Lane] = []
 
@@ -84,7 +100,7 @@ def make_server_config(
         return lanes[0]
 
     return uvicorn.Config(
-        around(app, proxies, origins),
+        outer,
         http=make_protocol,  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 
 import asyncpg
 import structlog
@@ -20,7 +21,7 @@ from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.pace import Pace
 from service.domain.errors import Refusal
-from service.hot.cluster_links import make_links
+from service.hot.cluster_links import ClusterLinks, make_links
 from service.hot.committee_poll import CommitteePoll
 from service.hot.decider import Decider
 from service.hot.key_messages import KeyMessages
@@ -49,6 +50,9 @@ from service.serving import request_metrics  # noqa: F401, it registers its coll
 from service.serving.partition_metrics import partition_metrics
 from service.serving.process_metrics import process_metrics
 
+if TYPE_CHECKING:
+    from service.common.spans import Traces
+
 MAX_CONNECTIONS = 10
 """Postgres connections of all API processes together; each process has at least two."""
 MAX_REPLICA_CONNECTIONS = 8
@@ -67,7 +71,7 @@ log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def open_context(settings: Settings) -> AsyncIterator[Context]:
+async def open_context(settings: Settings, traces: "Traces | None" = None) -> AsyncIterator[Context]:
     """Connect to Redis and Postgres and yield the context of an API process; close everything at the end."""
     if not settings.redis_url or not settings.database_url:
         raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
@@ -75,7 +79,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=max_size)
     links = make_links(settings.redis_url, "scrip-api", settings.redis_durability)
     await links.start()
-    decider = Decider(links)
+    decider = _make_decider(links, traces)
     recorded = Recorded(pool)
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider)
@@ -128,6 +132,16 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         await links.stop()
         await replica.close()
         await pool.close()
+        if traces:
+            traces.end()
+
+
+def _make_decider(links: Link | ClusterLinks, traces: "Traces | None") -> Decider:
+    if traces is None:
+        return Decider(links)
+    from service.hot.traced_decider import TracedDecider
+
+    return TracedDecider(links, traces)
 
 
 def _take_traffic() -> dict[int, tuple[Counts, Times]]:

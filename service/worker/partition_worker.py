@@ -4,7 +4,7 @@ partition. Names of tasks are in metrics, alarms and the query `renew_leases`.""
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import asyncpg
 import hiredis
@@ -44,6 +44,7 @@ from service.worker.opening.unappliable_events import TooManyFailed
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.quarantine_settler import QuarantineSettler
+from service.worker.recording_parts import choose_parts
 from service.worker.script_versions import LoadedScripts
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
@@ -51,6 +52,9 @@ from service.worker.user_eraser import Eraser
 from service.worker.waiting import is_cancelled, pause, wait_for_any
 from service.worker.webhooks.sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
+
+if TYPE_CHECKING:
+    from service.common.spans import Traces
 
 GATE_POLL_S = 0.25
 IDLE_LOOK_S = 10.0
@@ -82,6 +86,7 @@ class Shared:
         self.openings, self.moving = OpeningTurns(), asyncio.Semaphore(1)
         self.redis = SharedRedis(settings.redis_url or "")
         self.open_partitions = OpenPartitions()
+        self.traces: Traces | None = None
 
 
 class PartitionWorker:
@@ -112,6 +117,7 @@ class PartitionWorker:
         self._keeper, self._lease = keeper, keeper[partition]
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
         self._moving, self._open_partitions = shared.moving, shared.open_partitions
+        self._make_flusher, self._make_poster = choose_parts(shared.traces)
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._must_look = False
@@ -182,7 +188,7 @@ class PartitionWorker:
 
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
-        flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys, self._max_unrecorded_s)
+        flusher = self._make_flusher(outbox, self._pool, self._partition, fence, self._standbys, self._max_unrecorded_s)
         watch = await self._redis.watch(self._partition)
         server = Server(watch.connection, self._partition)
         try:
@@ -251,7 +257,7 @@ class PartitionWorker:
                 self._redis_url, pool, server, scripts, fence, erasing, turns, self._moving, self._standbys
             ).run(lease),
             "settling": lambda: QuarantineSettler(pool, partition, fence).run(lease),
-            "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(lease),
+            "sending": lambda: Sender(pool, partition, fence, self._to_loopback, self._make_poster).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
         }
 

@@ -10,6 +10,7 @@ import structlog
 from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.metrics_port import serve_metrics
+from service.common.tracing import start_traces
 from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import check_partitions
@@ -63,6 +64,7 @@ async def work(settings: Settings) -> None:
         keeper = LeaseKeeper(renewing, holder, partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         shared = Shared(settings, pool, keeper, loaded)
+        shared.traces = start_traces("scrip-worker")
         server_metrics.redis = shared.redis
         measuring = asyncio.create_task(
             supervisor.run("measuring", lambda: server_metrics.follow_postgres(pool, settings.standbys))
@@ -85,6 +87,8 @@ async def work(settings: Settings) -> None:
         beating.cancel()
         ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)
         await keeper.end()
+        if shared.traces:
+            shared.traces.end()
         if isinstance(ended, WrongNumber):
             raise ended
 
