@@ -197,9 +197,9 @@ async def _order_all(settings: Settings, partition: int | None, choice: Choice) 
     """Order it for all events, audited, and follow the workers. Raises ClickException."""
     async with connect_to_record(settings) as connection:
         async with connection.transaction():
-            ordered = await order_resolutions(connection, partition, choice)
+            ordered, known = await order_resolutions(connection, partition, choice), await _read_names(connection)
             for workspace, events in ordered.items():
-                if workspace:
+                if workspace in known:
                     await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
         total = sum(ordered.values())
         deadline, label = time.monotonic() + worker_orders.WORKER_S, f"{total} events"
@@ -226,7 +226,7 @@ async def _order(settings: Settings, text: str, choice: Choice) -> None:
             raise click.ClickException(f"{choice} is not possible for event {text}. {remedy}")
         async with connection.transaction():
             await order_resolution(connection, event, choice)
-            for workspace in {name.workspace for name in read_names(event.d)}:
+            for workspace in {name.workspace for name in read_names(event.d)} & (await _read_names(connection)).keys():
                 after = {"cause": event.cause, "reason": event.reason}
                 await write_audit(connection, workspace, f"quarantine.{choice}", event.id, after=after)
         await _wait(connection, text, choice)

@@ -10,6 +10,7 @@ from service.domain.errors import Refusal
 from service.formats.quarantined_event import read_names
 from service.record.config.code_rows import patch_coupon
 from service.record.config.job_rows import create_reconciling
+from service.record.config.workspace_rows import all_workspaces
 from service.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
 from service.record.facts.quarantine_resolutions import Quarantined, ordered_resolutions, reject, resolve
 from service.record.partitions.comparisons import is_reconciling
@@ -32,6 +33,8 @@ class QuarantineSettler:
     3. Mark them as resolved, and order a comparison of the workspace that repairs Redis from Postgres, in one
        transaction with 2. Until the comparison has read them, the events' codes stay blocked.
     4. If Postgres refuses an event again, store why; the event stays in quarantine.
+
+    Events of a workspace that Postgres lacks, and of none, are only marked.
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int, fence: int) -> None:
@@ -42,8 +45,10 @@ class QuarantineSettler:
             await lease.until_due("settling")
             with wait_out_outage(log):
                 by_workspace: dict[int | None, list[Quarantined]] = {}
-                for event in await ordered_resolutions(self._pool, self._partition, AT_ONCE):
-                    workspace = next((name.workspace for name in read_names(event.d)), None)
+                if ordered := await ordered_resolutions(self._pool, self._partition, AT_ONCE):
+                    known = {row.workspace for row in await all_workspaces(self._pool)}
+                for event in ordered:
+                    workspace = next((name.workspace for name in read_names(event.d) if name.workspace in known), None)
                     by_workspace.setdefault(workspace, []).append(event)
                 for workspace, events in by_workspace.items():
                     await self._settle(workspace, events)
@@ -52,7 +57,7 @@ class QuarantineSettler:
         if workspace is not None and await is_reconciling(self._pool, workspace):
             return  # it may have read the codes already; the orders are found again
         for event in events:
-            if event.ordered == "settle":
+            if event.ordered == "settle" and workspace is not None:
                 await self._switch_off(event)
         retried = [event for event in events if event.ordered == "retry"][:RETRIES_AT_ONCE]
         async with self._pool.acquire() as connection, connection.transaction():

@@ -158,7 +158,8 @@ def test_a_code_is_kept_out_of_sale(service: Service) -> None:
     code = new_code()
     service.book(code)
     event = _set_aside(service, code)
-    assert _run(service, "settle", event).exit_code == 0
+    settled = _run(service, "settle", event)
+    assert settled.exit_code == 0, settled.output
     until(lambda: not _fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
     refused(_redeem(service, code, "bob", new_id("order")), 409, "coupon_inactive")
     assert _fetch(service, "SELECT active FROM codes WHERE code = $1", code)[0]["active"] is False
@@ -216,10 +217,15 @@ def test_all_at_once(service: Service) -> None:
 
 
 def test_an_event_of_an_unknown_workspace(service: Service) -> None:
-    """An event whose workspace Postgres lacks is listed and shown with the workspace's number."""
+    """An event whose workspace Postgres lacks is listed and shown with the workspace's number, and can be resolved."""
     event = _insert(service, "unrecorded", "R 999999 1 LOST-1")
     assert _listed(service)["workspace"] == "999999"
     assert "Code LOST-1 of workspace 999999:" in _run(service, "show", event).output
+    settled = _run(service, "settle", event)
+    assert settled.exit_code == 0, settled.output
+    _insert(service, "unrecorded", "R 999999 1 LOST-2")
+    assert _run(service, "settle", "--all", "--yes").exit_code == 0
+    assert json.loads(_run(service, "list", "--json").output) == []
 
 
 def test_the_api_lists_and_resolves(service: Service) -> None:
