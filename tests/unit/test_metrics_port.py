@@ -1,7 +1,7 @@
 """The port of metrics and health, which API processes and workers serve for operators."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import httpx
 import pytest
@@ -49,7 +49,10 @@ async def test_bounds() -> None:
         held = [await asyncio.open_connection(_HOST, port) for _ in range(MAX_CONNECTIONS)]
         reader, writer = await asyncio.open_connection(_HOST, port)
         writer.write(b"GET /health/live HTTP/1.1\r\n\r\n")
-        assert await reader.read() == b""
+        answer = b""
+        with suppress(ConnectionResetError):  # its request was not read
+            answer = await reader.read()
+        assert answer == b""
         writer.close()
         held[0][1].write(b"GET /metrics HTTP/1.1\r\n" + b"x" * (64 << 10))
         await held[0][0].read()
