@@ -11,6 +11,7 @@ Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have en
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning picking
 -- @limits
+-- @joined
 
 facts_from, named = 5, ARGV[3]
 local passes_full, passes_behind = false, false

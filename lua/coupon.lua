@@ -10,6 +10,7 @@ Event none
 Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @include gate book coupon locks idempotency lacking view
 -- @limits
+-- @joined
 
 facts_from = 4
 local passes_full, passes_behind = true, true

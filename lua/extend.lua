@@ -10,6 +10,7 @@ Event none
 Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @include gate coupon counts place
 -- @limits
+-- @joined
 
 local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])

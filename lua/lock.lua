@@ -12,6 +12,7 @@ Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
       locks of it that have ended ]]
 -- @limits
+-- @joined
 
 local passes_full, passes_behind, named = false, false, ARGV[4]
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])

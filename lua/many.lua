@@ -14,27 +14,10 @@ local full = redis.pcall('SET', KEYS[1] .. '?', '', 'XX')
 full = type(full) == 'table' and full.err and tostring(full.err)
 full = full and string.match(full, '^OOM.*')
 
-local function run(name, KEYS, ARGV)
+-- The reply of the script of this name; nil of one that needs memory if none may write.
+local function run(name, KEYS, ARGV, may_write)
   local W, named, HOLDER, HOLDS, MISSED = string.sub(KEYS[2], 1, -2) -- new for each request; those under limits run alone
-  if name == 'lock' then
-    -- @script lock
-  elseif name == 'redeem' then
-    -- @script redeem
-  elseif name == 'validate' then
-    -- @script validate
-  elseif name == 'extend' then
-    -- @script extend
-  elseif name == 'unlock' then
-    -- @script unlock
-  elseif name == 'coupon' then
-    -- @script coupon
-  elseif name == 'unassign' then
-    -- @script unassign
-  elseif name == 'rollback' then
-    -- @script rollback
-  elseif name == 'assign_any' then
-    -- @script assign_any
-  end
+  -- @scripts
 end
 
 -- @include usual refusing gate_refuses
@@ -99,10 +82,8 @@ while ALL[at] do
       last = first - 1 + ALL[at + 2]
       keys, args = { KEYS[1], unpack(ALL, at + 3, first - 1) }, { unpack(ALL, first, last) }
     end
-    ok, reply = false, full
-    if may_write or name == 'unlock' or name == 'validate' or name == 'coupon' then
-      ok, reply = pcall(run, name, keys, args)
-    end
+    ok, reply = pcall(run, name, keys, args, may_write)
+    if not reply then ok, reply = false, full end
   end
   if not ok then
     -- A table, or a text that begins with the error's kind unless Lua itself raised it.

@@ -14,6 +14,7 @@ Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
       each of at most 20 locks of it that have ended ]]
 -- @limits
+-- @joined
 
 local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])

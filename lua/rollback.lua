@@ -10,6 +10,7 @@ Event B
 Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts retired replaying state rolling
 -- @limits
+-- @joined
 
 facts_from = 6
 local passes_full, passes_behind = true, false

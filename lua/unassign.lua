@@ -11,6 +11,7 @@ Event U
 Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state retry_after
 -- @limits
+-- @joined
 
 local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])

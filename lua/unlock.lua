@@ -10,6 +10,7 @@ Event none
 Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon locks counts place
 -- @limits
+-- @joined
 
 local passes_full, passes_behind = true, true
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])

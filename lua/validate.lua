@@ -14,6 +14,7 @@ Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @include gate coupon lacking
 -- @limits
+-- @joined
 
 facts_from = 12
 local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true

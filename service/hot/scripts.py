@@ -18,11 +18,14 @@ from service.formats.events import REDEEMED_IN_LUA
 from service.formats.key_names import LAYOUT
 from service.hot.fencing import SHARED_LENGTH, Nonce, parse_nonce
 
-_has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
-LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
+_marks = {
+    path.stem: re.findall(r"^-- @(limits|joined)$", path.read_text(), re.MULTILINE)
+    for path in sorted(LUA_DIR.glob("*.lua"))
+}
+LIMITED = [f"{name}+" for name, marks in _marks.items() if "limits" in marks]
 """Scripts with the line `-- @limits`, within lua/includes/limits.lua, for callers with limits."""
-JOINED = re.findall(r"-- @script (\w+)", (LUA_DIR / "many.lua").read_text())
-"""Scripts that lua/many.lua runs, too."""
+JOINED = [name for name, marks in _marks.items() if "joined" in marks]
+"""Scripts with the line `-- @joined`, which lua/many.lua runs, too."""
 HOT = [
     *(name.removesuffix("+") for name in LIMITED if name != "count+"),
     *"book_stats coupon_locks user_coupons claim answered records".split(),
@@ -66,7 +69,7 @@ BLANKS = "'{nonce}', {replid}, ' {state}'"
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
-_directive = re.compile(r"( *)-- @(include|step|script) (.+)")
+_directive = re.compile(r"( *)-- @(?:(include|step) (.+)|scripts)")
 _outcome = re.compile(r"\bOUT\.(\w+)")
 _count = re.compile(r"\bARGS\.(\w+)")
 _argv = re.compile(r"^ARGV +(.*?)^Reply", re.DOTALL | re.MULTILINE)
@@ -75,7 +78,7 @@ _request_argument = re.compile(r"(?:^|  )(\d+) request\b", re.MULTILINE).search
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 _word = re.compile(r"\w+")
 _comment = re.compile(
-    r"--\[\[.*?\]\]|^\s*--(?! @(?:include|step|script) )[^\n]*$|\s-- (?!@(?:include|step|script) )[^\n]*$",
+    r"--\[\[.*?\]\]|^\s*--(?! @(?:include |step |scripts$))[^\n]*$|\s-- (?!@(?:include |step |scripts$))[^\n]*$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -116,24 +119,34 @@ def _read(folder: str, name: str) -> str:
 @cache
 def _expand(source: str) -> str:
     """Replace each line `-- @include <names>` by the functions of lua/includes/, `-- @step <name>` by the statements of
-    lua/steps/, `-- @script <name>` by a whole script. Within a block, functions that the rest of the block doesn't call
-    are left out."""
+    lua/steps/, `-- @scripts` by those in JOINED. Within a block, functions that the rest of the block doesn't call are
+    left out."""
     lines: list[str] = []
     for line in reversed(_strip(source).splitlines()):
         if not (match := _directive.fullmatch(line)):
             lines.insert(0, line)
             continue
         indent, kind, names = match.groups()
-        if kind == "script":
-            part = _without_unused(_expand(_read("", names))).splitlines()
-        else:
+        if kind:
             part = "\n".join(_expand(_read(f"{kind}s", name)) for name in names.split()).splitlines()
+        else:
+            part = _branches()
         if kind == "include" and indent:
             while lines[:1] and lines[0].startswith(indent):
                 part.append(lines.pop(0).removeprefix(indent))
             part = _without_unused("\n".join(part)).splitlines()
         lines[:0] = [indent + text for text in part]
     return "\n".join(lines)
+
+
+def _branches() -> list[str]:
+    """A branch of lua/many.lua for each script in JOINED. If a gate's state refuses it, it may need memory."""
+    lines: list[str] = []
+    for name in JOINED:
+        condition = " and may_write" if name in REFUSED_BY_STATE["behind"] else ""
+        lines.append(f"{'elseif' if lines else 'if'} name == '{name}'{condition} then")
+        lines += [f"  {line}" for line in _without_unused(_expand(_read("", name))).splitlines()]
+    return [*lines, "end"]
 
 
 def _without_unused(text: str) -> str:

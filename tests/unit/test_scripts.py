@@ -34,6 +34,7 @@ from service.hot.scripts import (
 from service.hot.workspace_state import Workspace
 from service.operations.base import Call
 from service.operations.fact_lookup import prepare_records
+from service.operations.table import ROWS
 from tests.cases import filled
 from tests.described import descriptions
 
@@ -199,12 +200,16 @@ def test_the_first_command_reads_the_gate(name: str) -> None:
 
 
 def test_a_call_of_many_runs_every_joined_script() -> None:
-    """Each script of `JOINED` has its branch in lua/many.lua, with its own text; nothing is read before."""
+    """Each script of `JOINED` has its branch in lua/many.lua, with its own text; nothing is read before. Reads and
+    unlock run without memory."""
     text = compose("many", "n")
-    branches = re.split(r"\n  (?:if|elseif) name == '(\w+)' then\n", text.partition("\nlocal replies")[0])
-    assert branches[1::2] == [*dict.fromkeys(branches[1::2])]
-    assert set(branches[1::2]) == set(JOINED)
-    for name, branch in zip(branches[1::2], branches[2::2], strict=True):
+    branches = re.split(
+        r"\n  (?:if|elseif) name == '(\w+)'( and may_write)? then\n", text.partition("\nlocal replies")[0]
+    )
+    assert branches[1::3] == JOINED
+    free = {name for name, condition in zip(branches[1::3], branches[2::3], strict=True) if not condition}
+    assert free == {"unlock"} | {row.script for row in ROWS if row.reads} & set(JOINED)
+    for name, branch in zip(branches[1::3], branches[3::3], strict=True):
         own = compose(name, "n").split("\n", 4)[4]
         assert "\n".join(line[4:] for line in branch.partition("\n  end\nend\n")[0].splitlines()) == own.rstrip("\n")
     commands = re.findall(r"redis\.\w+\((.*)", branches[0])
