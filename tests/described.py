@@ -76,7 +76,7 @@ class Route:
     another: str = ""
     """The refusal of another workspace's key with the scope; '' for an answer about that workspace."""
     other: int = 403
-    """The status for another user's token."""
+    """The status for another user's token; 200 if its answer is the same for all users."""
     goods: tuple[Good, ...] = ()
     """Bodies in which tests/integration/requests/test_bad_requests.py puts bad values."""
     refusals: tuple[Case, ...] = ()

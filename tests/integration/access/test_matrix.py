@@ -161,7 +161,8 @@ def test_refused_credentials(world: World) -> None:
         for scope in set(SCOPES) & set(scopes):
             _ask_rival(world, route, f"Bearer {world.rival.workspace}_{scope}")
         answer = world.ask(route, stranger)
-        assert answer.status_code == (route.other if "user" in scopes else 403), (route.name, answer.text)
+        expected = route.other if "user" in scopes else 403
+        assert answer.status_code == expected, (route.name, "another user's token: see Route.other", answer.text)
         _check_secrets(world, route, answer)
         if route.name == "POST /v1/batch":
             assert {result["status"] for result in answer.json()["results"]} == {403}
