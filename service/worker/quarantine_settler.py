@@ -45,8 +45,8 @@ class QuarantineSettler:
             await lease.until_due("settling")
             with wait_out_outage(log):
                 by_workspace: dict[int | None, list[Quarantined]] = {}
-                if ordered := await ordered_resolutions(self._pool, self._partition, AT_ONCE):
-                    known = {row.workspace for row in await all_workspaces(self._pool)}
+                ordered = await ordered_resolutions(self._pool, self._partition, AT_ONCE)
+                known = {row.workspace for row in await all_workspaces(self._pool)} if ordered else set[int]()
                 for event in ordered:
                     workspace = next((name.workspace for name in read_names(event.d) if name.workspace in known), None)
                     by_workspace.setdefault(workspace, []).append(event)
