@@ -102,19 +102,22 @@ def test_pods(process: str) -> None:
 
 
 def test_selectors() -> None:
-    """Each selector selects the pods of its component, and each pod has a budget and a network policy."""
+    """Each selector selects the pods of its component, or else of its application. Each process has a budget and a
+    network policy."""
+    app, labels_of = (
+        "app.kubernetes.io/name",
+        {p: pod["spec"]["template"]["metadata"]["labels"] for p, pod in PODS.items()},
+    )
     for (kind, name), one in OBJECTS.items():
         selector = one["spec"].get("selector") or one["spec"].get("podSelector")
         if selector is None:
             continue
         labels = selector.get("matchLabels", selector)
-        selected = {
-            process
-            for process, pod in PODS.items()
-            if labels.items() <= pod["spec"]["template"]["metadata"]["labels"].items()
-        }
-        component = one["metadata"]["labels"].get("app.kubernetes.io/component")
-        assert selected == ({component} if component else set(PROCESSES)), (kind, name)
+        selected = {process for process, its in labels_of.items() if labels.items() <= its.items()}
+        own = one["metadata"]["labels"]
+        component = own.get("app.kubernetes.io/component")
+        all_of_it = {process for process, its in labels_of.items() if its[app] == own[app]}
+        assert selected == ({component} if component else all_of_it), (kind, name)
     for process in ("api", "worker"):
         assert OBJECTS["PodDisruptionBudget", f"scrip-{process}"]["spec"]["maxUnavailable"] == 1
         assert ("NetworkPolicy", f"scrip-{process}") in OBJECTS
