@@ -6,6 +6,7 @@ partition_worker.py takes these classes while traces are on.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from opentelemetry.trace import SpanContext, SpanKind
@@ -35,7 +36,7 @@ class EventTraces:
 
     def add(self, of: Mapping[EventId, SpanContext]) -> None:
         self._of |= of
-        for event in list(self._of)[: max(0, len(self._of) - MAX_EVENTS)]:
+        for event in list(islice(self._of, max(0, len(self._of) - MAX_EVENTS))):
             del self._of[event]
 
     def find(self, webhook_event: str) -> SpanContext | None:
