@@ -25,6 +25,7 @@ from service.formats import key_names
 from tests.faults.nodes import wait_until
 from tests.faults.process_faults import REDEEM_AGAIN
 from tests.faults.proxy import Forwarder
+from tests.faults.restore_faults import until_trimmed
 from tests.faults.server_faults import filled
 from tests.faults.stage import KEY, ROOT, Process, Stage
 from tests.harness.running import HOME, data_folder
@@ -86,7 +87,7 @@ class Watched(Stage):
             await wait_until(partial(self._make_book, name), f"a book of {name}")
         async with contextlib.AsyncExitStack() as stack:
             for name in RATES:
-                await stack.enter_async_context(running(self._sell(name)))
+                await stack.enter_async_context(running(self.sell(name)))
             await stack.enter_async_context(self._prometheus())
             yield
 
@@ -118,12 +119,12 @@ class Watched(Stage):
             return None
         return {one["labels"]["alertname"] for one in answer.json()["data"]["alerts"] if one["state"] == "firing"}
 
-    async def ask(self, method: str, path: str, body: Any = None, key: str = KEY, api: int = 0) -> httpx.Response:
-        """Send a request to an API. A connection that fails counts as 503."""
+    async def ask(self, method: str, path: str, body: Any = None, key: str = KEY) -> httpx.Response:
+        """Send a request to the first API. A connection that fails counts as 503."""
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(timeout=10, headers=headers) as client:
             try:
-                return await client.request(method, f"{self.urls[api]}{path}", json=body)
+                return await client.request(method, f"{self.urls[0]}{path}", json=body)
             except httpx.HTTPError:
                 return httpx.Response(503)
 
@@ -137,22 +138,32 @@ class Watched(Stage):
         path = f"/v1/books/{self.books[name]}/codes"
         return (await self.ask("POST", path, codes, f"{name}_admin")).status_code in (200, 201)
 
-    async def _sell(self, name: str) -> None:
+    async def sell(self, name: str) -> None:
         """Lock and redeem, so many times a second, whatever the answers are."""
-        key, number = {"Authorization": f"Bearer {name}_admin"}, 0
-        async with httpx.AsyncClient(timeout=10, headers=key) as client:
-            while True:
-                began = time.monotonic()
-                with contextlib.suppress(httpx.HTTPError):
-                    base, code = f"{self.urls[number % len(self.urls)]}/v1/coupons", f"SALE-{name}-{number % 200:03}"
-                    body = {"userId": f"u{number}"}
-                    locked = await client.post(f"{base}/lock/{code}", json=body)
-                    if locked.status_code == 201:
-                        body["lockToken"] = locked.json()["lockToken"]
-                    await client.post(f"{base}/redeem/{code}", json=body)
-                number += 1
-                pause_s = 1 / self.rates[name] - (time.monotonic() - began)
-                await elapse(max(pause_s, 0), "the pace of the load")
+
+        async def buy(client: httpx.AsyncClient, number: int) -> None:
+            base, code = f"{self.urls[number % len(self.urls)]}/v1/coupons", f"SALE-{name}-{number % 200:03}"
+            body = {"userId": f"u{number}"}
+            locked = await client.post(f"{base}/lock/{code}", json=body)
+            if locked.status_code == 201:
+                body["lockToken"] = locked.json()["lockToken"]
+            await client.post(f"{base}/redeem/{code}", json=body)
+
+        await _repeat(lambda: self.rates[name], f"{name}_admin", buy)
+
+
+async def _repeat(
+    rate: Callable[[], float], key: str, send: Callable[[httpx.AsyncClient, int], Awaitable[Any]]
+) -> None:
+    """Send so many times a second, with a number each time, until cancelled. A connection that fails is no error."""
+    number = 0
+    async with httpx.AsyncClient(timeout=10, headers={"Authorization": f"Bearer {key}"}) as client:
+        while True:
+            began = time.monotonic()
+            with contextlib.suppress(httpx.HTTPError):
+                await send(client, number)
+            number += 1
+            await elapse(max(1 / rate() - (time.monotonic() - began), 0), "the pace of the load")
 
 
 async def _redis_full(stage: Watched) -> Undo:
@@ -166,20 +177,21 @@ async def _redis_gone(stage: Watched) -> Undo:
     return stage.heal
 
 
-async def _one_worker_dead(stage: Watched) -> Undo:
-    await stage.workers[1].signal(signal.SIGKILL)
-    return partial(_start, stage, stage.workers[1:])
+def _workers_dead(first: int) -> Plant:
+    """Kill the workers from this one on."""
 
+    async def plant(stage: Watched) -> Undo:
+        killed = stage.workers[first:]
+        for worker in killed:
+            await worker.signal(signal.SIGKILL)
 
-async def _all_workers_dead(stage: Watched) -> Undo:
-    for worker in stage.workers:
-        await worker.signal(signal.SIGKILL)
-    return partial(_start, stage, stage.workers)
+        async def start() -> None:
+            for worker in killed:
+                worker.start()
 
+        return start
 
-async def _start(_: Watched, processes: list[Process]) -> None:
-    for process in processes:
-        process.start()
+    return plant
 
 
 async def _worker_stuck(stage: Watched) -> Undo:
@@ -199,15 +211,9 @@ async def _postgres_gone(stage: Watched) -> Undo:
 
 async def _postgres_older(stage: Watched) -> Undo:
     await stage.database.back_up()
-    cursor = (await stage.row()).cursor
-    await wait_until(partial(_is_trimmed_after, stage, cursor), "an outbox that begins after the copy")
+    await until_trimmed(stage)
     await stage.database.restore()
     return stage.database.restore  # the newer one
-
-
-async def _is_trimmed_after(stage: Watched, cursor: Any) -> bool:
-    first = next(iter(await stage.primary.outbox()))
-    return tuple(map(int, first.split("-"))) > (cursor.epoch, cursor.seq)
 
 
 async def _drift(stage: Watched) -> Undo:
@@ -246,7 +252,7 @@ async def _certificate_ends(stage: Watched) -> Undo:
 
 async def _tenfold(stage: Watched) -> Undo:
     stage.rates["drill"] *= 1000
-    more = [asyncio.create_task(stage._sell("drill")) for _ in range(30)]
+    more = [asyncio.create_task(stage.sell("drill")) for _ in range(30)]
 
     async def end() -> None:
         stage.rates["drill"] = RATES["drill"]
@@ -261,35 +267,21 @@ async def _webhook_fails(stage: Watched) -> Undo:
     return partial(stage.ask, "DELETE", f"/v1/webhooks/{made.json()['webhookId']}")
 
 
-def _flood(rate: float, path: str, name: str, key: str = "", **limits: int) -> Plant:
+def _flood(rate: float, path: str, name: str, **limits: int) -> Plant:
     """A client that sends a request so many times a second."""
 
     async def plant(stage: Watched) -> Undo:
-        secret = key or f"{name}_checkout"
+        key = f"{name}_checkout"
         if limits:
             body = {"name": "runaway", "scopes": ["checkout"], "limits": limits}
-            secret = (await stage.ask("POST", "/v1/keys", body, f"{name}_admin")).json()["secret"]
-        task = asyncio.create_task(_send(stage, rate, path, secret))
+            key = (await stage.ask("POST", "/v1/keys", body, f"{name}_admin")).json()["secret"]
 
-        async def end() -> None:
-            task.cancel()
-            await asyncio.wait([task])
+        async def send(client: httpx.AsyncClient, number: int) -> None:
+            await client.post(f"{stage.urls[0]}{path.format(number)}", json={"userId": f"u{number % 50}"})
 
-        return end
+        return partial(cancel, asyncio.create_task(_repeat(lambda: rate, key, send)))
 
     return plant
-
-
-async def _send(stage: Watched, rate: float, path: str, key: str) -> None:
-    headers, number = {"Authorization": f"Bearer {key}"}, 0
-    async with httpx.AsyncClient(timeout=10, headers=headers) as client:
-        while True:
-            began = time.monotonic()
-            with contextlib.suppress(httpx.HTTPError):
-                url = f"{stage.urls[0]}{path.format(number)}"
-                await client.post(url, json={"userId": f"u{number % 50}"})
-            number += 1
-            await elapse(max(1 / rate - (time.monotonic() - began), 0), "the pace of the load")
 
 
 async def _disk_full(stage: Watched) -> Undo:
@@ -337,8 +329,8 @@ _CLOSED = ("ScripErrors", "ScripPartitionClosed", "ScripRecordingSlow", "ScripTa
 FAILURES = {
     "Redis is full": _failure(_redis_full, "ScripRedisMemory", *_CLOSED),
     "Redis is gone": _failure(_redis_gone, "ScripRedisDown", *_CLOSED),
-    "one of two workers is dead": _failure(_one_worker_dead, "ScripProcessMissing"),
-    "all workers are dead": _failure(_all_workers_dead, "ScripWorkerMissing", "ScripProcessMissing", *_CLOSED),
+    "one of two workers is dead": _failure(_workers_dead(1), "ScripProcessMissing"),
+    "all workers are dead": _failure(_workers_dead(0), "ScripWorkerMissing", "ScripProcessMissing", *_CLOSED),
     "a worker is stuck": _failure(_worker_stuck, "ScripProcessMissing"),
     "Postgres is slow": _failure(_postgres_slow, "ScripRecordingSlow"),
     "Postgres is gone": _failure(_postgres_gone, "ScripPostgresDown", "ScripWorkerMissing", *_CLOSED),

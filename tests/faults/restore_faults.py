@@ -72,7 +72,7 @@ async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None
     since_ms, recorded = now_ms(), await _recorded(stage)
     if is_postgres_older := dice.random() < 0.5:
         await stage.database.back_up()
-        await _until_trimmed(stage)
+        await until_trimmed(stage)
         file_ms, files = now_ms(), await stage.primary.copy_files()
     else:
         file_ms, files = now_ms(), await stage.primary.copy_files()
@@ -102,7 +102,7 @@ async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None
 async def _replace_postgres(stage: Stage, drill: Drill, dice: random.Random, copy: Doing, replace: Doing) -> None:
     since_ms = now_ms()
     await copy()
-    await _until_trimmed(stage)
+    await until_trimmed(stage)
     if dice.random() < 0.3:  # then the copy lacks an epoch, too
         epoch = (await stage.row()).epoch
         await stage.primary.client.script_flush()
@@ -221,7 +221,7 @@ async def _recorded(stage: Stage) -> set[str]:
     return {str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")}
 
 
-async def _until_trimmed(stage: Stage) -> None:
+async def until_trimmed(stage: Stage) -> None:
     """Wait until the outbox begins after what is recorded now."""
     await wait_until(partial(_begins_after, stage, (await stage.row()).cursor), "a trimmed outbox")
 
