@@ -69,7 +69,7 @@ def _account(scope: HTTPScope, status: int, began_s: float) -> None:
     answers.note(account, *counted)
     if "outcome" in state:
         names = [*scope.get("path_params", {}).values()]
-        refused_requests.add(workspace, *counted, names[-1] if names else None)
+        refused_requests.add(workspace, *counted, str(names[-1]) if names else None)
 
 
 def _route_exactly(scope: HTTPScope) -> None:

@@ -42,9 +42,9 @@ class RefusedRequests:
 
     def take(self) -> RefusedBatch:
         """The refusals since the last call, with masked subjects."""
-        taken = RefusedBatch([_mask(one) for one in self._known + self._unknown], self._dropped)
+        kept, dropped = self._known + self._unknown, self._dropped
         self._known, self._unknown, self._dropped = [], [], 0
-        return taken
+        return RefusedBatch([_mask(one) for one in kept], dropped)
 
     def drop(self, batch: RefusedBatch) -> None:
         """Count refusals that were taken and won't be written."""

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -60,6 +61,8 @@ MAX_REPLICA_CONNECTIONS = 8
 POLL_S = 0.2
 """Must stay well below 0.5 s: a recovery waits that long for all processes to learn its epoch."""
 POLL_TIMEOUT_S = 2.0
+RESTART_S = 1.0
+"""Pause before a background task that failed starts again."""
 USAGE_INTERVAL_S = 10.0
 """Interval at which the last use of keys and refused requests are written to Postgres."""
 COUNT_S = 5.0
@@ -105,17 +108,18 @@ async def open_context(settings: Settings, traces: "Traces | None" = None) -> As
     sampler = Sampler(pool, _take_traffic, add_traffic)
     noting = Sampler(pool, _take_lock_notes, add_lock_notes, STEP_S, MAX_STEPS, lock_notes.drop)
     refusing = Sampler(pool, refused_requests.take, add_refused, STEP_S, MAX_STEPS, refused_requests.drop)
-    tasks = [
-        asyncio.create_task(poller.run()),
-        asyncio.create_task(messages.run()),
-        asyncio.create_task(sampler.run()),
-        asyncio.create_task(noting.run()),
-        asyncio.create_task(refusing.run()),
-        asyncio.create_task(watch.run()),
-        asyncio.create_task(_watch_scripts(context)),
-        asyncio.create_task(CommitteePoll(settings.redis_url, decider).run()),
-        *(asyncio.create_task(one.run()) for one in refreshers),
-    ]
+    background = {
+        "poll": poller.run,
+        "key_messages": messages.run,
+        "traffic": sampler.run,
+        "lock_notes": noting.run,
+        "refused_requests": refusing.run,
+        "partitions": watch.run,
+        "scripts": partial(_watch_scripts, context),
+        "committees": CommitteePoll(settings.redis_url, decider).run,
+        **{f"jwks_{number}": one.run for number, one in enumerate(refreshers)},
+    }
+    tasks = [asyncio.create_task(run_forever(name, run)) for name, run in background.items()]
     partition_metrics.context = process_metrics.context = context
     export_build_info("api")
     try:
@@ -174,6 +178,17 @@ async def _read_bearer(context: Context, workspace: str) -> Caller | None:
     limits = await limits_of_users(context.pool, row)
     place = (number, row.workspace_id, row.partition, row.mode)
     return Caller(None, *place, frozenset(), limits=limits, notes_locks=row.lock_history)
+
+
+async def run_forever(task: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run a background task. Log an error that it does not expect, and start it again after a second."""
+    while True:
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001, without the task this process would work with old knowledge
+            reason = postgres.error_name(error)
+            log.error("task_failed", task=task, reason=reason, next_try_s=RESTART_S, exc_info=error)
+        await asyncio.sleep(RESTART_S)
 
 
 async def _watch_scripts(context: Context) -> None:

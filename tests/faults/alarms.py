@@ -341,7 +341,9 @@ FAILURES = {
     "a certificate ends tomorrow": _failure(_certificate_ends, "ScripCertificate"),
     "a receiver of webhooks fails": _failure(_webhook_fails, "ScripWebhooks"),
     "a client runs away": _failure(
-        _flood(20, "/v1/coupons/validate", "drill", requestsPerMinute=60), "ScripRateLimited", "ScripRefusals"
+        _flood(20, "/v1/coupons/validate/SALE-drill-000", "drill", requestsPerMinute=60),
+        "ScripRateLimited",
+        "ScripRefusals",
     ),
     "codes are guessed": _failure(_flood(10, "/v1/coupons/lock/GUESS-{}", "drill"), "ScripGuessing"),
     "a sale is ten times the plan": _failure(_tenfold, "ScripSaturation", "ScripLatency", "ScripTenantFlood"),

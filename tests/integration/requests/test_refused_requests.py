@@ -37,18 +37,26 @@ def test_a_refusal_is_found(service: Service, query: str) -> None:
     assert "NONE-7F3K" not in shown.output
 
 
-def test_a_request_without_credentials_is_found(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("path", "row"),
+    [
+        ("/v1/coupons/assign", ["POST", "/v1/coupons/assign", "401", "unauthenticated", "-"]),
+        ("/console/receiver/418", ["POST", "/console/receiver/{status}", "404", "not_found", "…"]),
+    ],
+)
+def test_a_request_without_credentials_is_found(service: Service, path: str, row: list[str]) -> None:
     """The command also finds requests that no workspace has; it says so if nothing was refused."""
-    request_id, url = new_id(), f"{service.run.facts['url']}/v1/coupons/assign"
+    request_id = new_id()
 
     def find_again() -> str:
         """Refuse a request, and find it. Others of the same second may leave no room for it."""
-        assert httpx.post(url, json={}, headers={"X-Request-Id": request_id}).status_code == 401
+        refused = httpx.post(f"{service.run.facts['url']}{path}", json={}, headers={"X-Request-Id": request_id})
+        assert str(refused.status_code) == row[2]
         lines = scrip("requests", request_id, **service.urls).output.splitlines()
-        return next((line for line in lines if "/v1/coupons/assign" in line), "")
+        return next((line for line in lines if " POST " in line), "")
 
-    line = until(find_again)
-    assert line.split()[1:] == ["-", "POST", "/v1/coupons/assign", "401", "unauthenticated", line.split()[-2], "-"]
+    _, workspace, *shown, _took, subject = until(find_again).split()
+    assert (workspace, [*shown, subject]) == ("-", row)
     assert "No request with this id was refused" in scrip("requests", new_id(), **service.urls).output
 
 
