@@ -211,7 +211,7 @@ async def _postgres_gone(stage: Watched) -> Undo:
 
 async def _postgres_older(stage: Watched) -> Undo:
     await stage.database.back_up()
-    await until_trimmed(stage)
+    await until_trimmed(stage, PATIENCE_S)  # a worker keeps entries for two minutes
     await stage.database.restore()
     return stage.database.restore  # the newer one
 
@@ -332,7 +332,7 @@ FAILURES = {
     "one of two workers is dead": _failure(_workers_dead(1), "ScripProcessMissing"),
     "all workers are dead": _failure(_workers_dead(0), "ScripWorkerMissing", "ScripProcessMissing", *_CLOSED),
     "a worker is stuck": _failure(_worker_stuck, "ScripProcessMissing"),
-    "Postgres is slow": _failure(_postgres_slow, "ScripRecordingSlow"),
+    "Postgres is slow": _failure(_postgres_slow, "ScripRecordingSlow", "ScripPostgresDown", "ScripUnrecordedEventsOld"),
     "Postgres is gone": _failure(_postgres_gone, "ScripPostgresDown", "ScripWorkerMissing", *_CLOSED),
     "Postgres was restored, and is older": _failure(_postgres_older, "ScripPostgresOlder", *_CLOSED),
     "Redis and Postgres differ": _failure(_drift, "ScripDrift"),

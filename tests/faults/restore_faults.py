@@ -23,6 +23,7 @@ from tests.faults.redis_faults import UNWATCHED_S
 from tests.faults.stage import Stage
 from tests.harness.running import HOME
 from tests.harness.trees import Change
+from tests.waiting import PATIENCE_S
 
 KEEPS_LITTLE = (
     Change("service/worker/write_behind.py", "KEEP_EVENTS = 100_000", "KEEP_EVENTS = 20"),
@@ -221,9 +222,9 @@ async def _recorded(stage: Stage) -> set[str]:
     return {str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")}
 
 
-async def until_trimmed(stage: Stage) -> None:
+async def until_trimmed(stage: Stage, patience_s: float = PATIENCE_S) -> None:
     """Wait until the outbox begins after what is recorded now."""
-    await wait_until(partial(_begins_after, stage, (await stage.row()).cursor), "a trimmed outbox")
+    await wait_until(partial(_begins_after, stage, (await stage.row()).cursor), "a trimmed outbox", patience_s)
 
 
 async def _begins_after(stage: Stage, cursor: EventId) -> bool:

@@ -16,7 +16,10 @@ from tests.waiting import PATIENCE_S, until
 
 @pytest.fixture
 def alone(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """A client of an API process whose worker sleeps, with small bounds."""
+    """A client of an API process whose worker sleeps, with small bounds, which counts events in quarantine and
+    blocked codes often."""
+    for interval in ("COUNT_S", "COUNT_BLOCKED_S"):
+        monkeypatch.setattr(wiring, interval, 0.1)
     monkeypatch.setattr(unrecorded, "FULL_EVENTS", 4)
     monkeypatch.setattr(unrecorded, "BEHIND_EVENTS", 6)
     until(lambda: _lag(patient) == 0)
@@ -78,9 +81,7 @@ def test_a_missing_worker_is_named(patient: Service, alone: httpx.Client, monkey
     assert f"{shown} 0.0" in alone.get("/metrics").text
 
 
-async def test_quarantine_is_counted_from_its_table(
-    patient: Service, alone: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_quarantine_is_counted_from_its_table(patient: Service, alone: httpx.Client) -> None:
     """The metric has every cause of every partition, whoever put the events there, and falls when they are gone."""
 
     def shows(cause: str, events: int) -> bool:
@@ -90,7 +91,6 @@ async def test_quarantine_is_counted_from_its_table(
     def counts(codes: int) -> bool:
         return f'scrip_blocked_codes{{partition="{patient.partition}"}} {codes}.0' in alone.get("/metrics").text
 
-    monkeypatch.setattr(wiring, "COUNT_BLOCKED_S", 0.1)
     until(lambda: shows("unrecorded", 0))
     for number, decided in enumerate(("x", "R 1 1 CODE-1", "U 1 1 CODE-1 ann 1 1", "A 1 1 CODE-2 ann 1 1")):
         insert = "INSERT INTO quarantine VALUES ($1, 1, $2, 'unrecorded', 'test', $3, 'x')"
