@@ -230,6 +230,10 @@ async def _quarantined(stage: Watched) -> Undo:
 
 
 async def _blocked(stage: Watched) -> Undo:
+    """A code that can be redeemed once has a second redemption in the outbox."""
+    book = (await stage.ask("POST", "/v1/books", {"name": "Once"})).json()["bookId"]
+    await stage.ask("POST", f"/v1/books/{book}/codes", {"codes": ["ONCE-1"]})
+    await stage.ask("POST", "/v1/coupons/redeem/ONCE-1", {"userId": "ann"})
     following = f"{(await stage.row()).epoch}-*"
     redeem_again = partial(stage.primary.client.eval, REDEEM_AGAIN, 1, key_names.outbox(HOME), following)
     await wait_until(redeem_again, "a redemption in the outbox")
