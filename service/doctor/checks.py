@@ -355,6 +355,8 @@ def _describe_error(error: BaseException) -> str:
     """Return the server's or system's message, else only the type: a library's message may quote the URL."""
     if isinstance(error, asyncpg.PostgresError | hiredis.ReplyError):
         return str(error)
+    if isinstance(error, ConnectionError) and not error.strerror:
+        return "the connection was closed"
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return type(error).__name__

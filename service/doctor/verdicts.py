@@ -11,6 +11,7 @@ from service.doctor.report import Check, State
 from service.formats.event_id import EventId
 from service.formats.gate_text import parse_gate
 from service.record.facts.quarantined_events import Cause, Quarantine
+from service.record.partitions.comparisons import LastComparisons
 from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition
 from service.record.partitions.standby_rows import Flushed
@@ -43,7 +44,7 @@ _GATES: dict[str, tuple[State, str, str]] = {
 
 
 def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
-    """Judge what Postgres stores: epoch, lease, quarantine, recovery, failing tasks."""
+    """Judge what Postgres stores: epoch, lease, quarantine, recovery, failing tasks, last comparison."""
     if row.lacks:
         yield Check("epoch", "bad", row.lacks, _OLDER)
     elif row.state == "open":
@@ -61,6 +62,7 @@ def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
     yield _judge_quarantine(record.quarantine)
     yield _judge_recovery(record)
     yield _judge_tasks(record.failing)
+    yield _judge_drift(record.compared)
 
 
 def judge_standbys(flushed: Flushed, wanted: int) -> Check:
@@ -93,7 +95,7 @@ def judge_redis(row: Partition, after: Partition, redis: RedisState) -> Iterator
     yield _judge_scripts(row, redis)
     yield _judge_anchor(row, redis)
     span = f"{redis.first} to {redis.last}, " if redis.entries else ""
-    yield Check("outbox", "ok", f"{span}{redis.entries} entries, {row.unrecorded(redis.last)} of them unrecorded")
+    yield Check("outbox", "ok", f"{span}{redis.entries} entries, {after.unrecorded(redis.last)} of them unrecorded")
     yield _judge_lag(row, after, redis)
     yield _judge_config(row, redis)
     yield _judge_types(redis.types)
@@ -172,6 +174,16 @@ def _judge_tasks(failing: Sequence[FailingTask]) -> Check:
     if not failing:
         return Check("tasks", "ok", "no task fails")
     return Check("tasks", "bad", "; ".join(map(_describe_failure, failing)), _FIX_TASK)
+
+
+def _judge_drift(compared: LastComparisons | None) -> Check:
+    if compared is None or compared.oldest is None:
+        return Check("drift", "ok", "Redis and Postgres were not compared yet")
+    if not compared.left_over:
+        return Check("drift", "ok", f"none; every workspace was compared since {compared.oldest:%Y-%m-%d %H:%M:%S} UTC")
+    left = ", ".join(f"{name} {number}" for name, number in sorted(compared.left_over.items()))
+    advice = "`scrip reconcile` lists the differences: docs/operations.md#scripdrift."
+    return Check("drift", "bad", f"the last comparisons left differences: {left}", advice)
 
 
 def _describe_failure(failing: FailingTask) -> str:

@@ -31,7 +31,7 @@ _ONCE = (
     "settings,postgres,postgres logs,migrations,partitions,months,redis,durability,memory,replicas,computed keys,"
     "redis logs"
 ).split(",")
-_EACH = "epoch lease quarantine recovery tasks gate scripts anchor outbox lag config types".split()
+_EACH = "epoch lease quarantine recovery tasks drift gate scripts anchor outbox lag config types".split()
 
 
 class Diagnosis(NamedTuple):
@@ -96,6 +96,18 @@ def test_all_is_well(patient: Service) -> None:
     command, env = [sys.executable, "-m", "service", "doctor"], os.environ | patient.urls
     table = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=True).stdout
     assert [line.split("  ")[0].strip() for line in table.splitlines()] == ["ok"] * len(report.checks)
+
+
+async def test_differences_that_are_left(patient: Service) -> None:
+    """What the last comparison left is bad, until one leaves nothing."""
+    assert scrip("reconcile", **patient.urls).exit_code == 0
+    one = "workspace = (SELECT min(workspace) FROM reconciled)"
+    assert await patient.fetch(f"UPDATE reconciled SET left_over = '{{\"orders\": 2}}' WHERE {one} RETURNING 1")
+    report = _doctor(patient)
+    assert report.bad() == {"drift"}
+    assert report.checks["drift"]["says"] == "the last comparisons left differences: orders 2"
+    assert scrip("reconcile", **patient.urls).exit_code == 0
+    assert _doctor(patient).checks["drift"]["says"].startswith("none; ")
 
 
 def test_a_running_service_is_examined(patient: Service) -> None:
