@@ -72,9 +72,13 @@ async def _compare_and_print(
 ) -> Outcome:
     """Compare one partition. Unless quiet, show a progress bar and print a table of differences."""
     listed: list[str] = []
+    unlisted = 0
 
     def list_difference(difference: Difference, state: str) -> None:
-        if len(listed) < MAX_LISTED:
+        nonlocal unlisted
+        if len(listed) == MAX_LISTED:
+            unlisted += 1
+        else:
             classes = ", ".join(difference.classes)
             listed.append(f"  {classes}: {difference.thing}, {difference.unsafe or state}")
 
@@ -95,7 +99,7 @@ async def _compare_and_print(
             progress=show_progress,
             replica=replica,
         )
-    click.echo(_render_table(outcome, listed))
+    click.echo(_render_table(outcome, listed, unlisted))
     return outcome
 
 
@@ -150,7 +154,7 @@ async def _run_job(settings: Settings, partition: int, fence: int) -> int:
         return await run_job(pool, partition, fence, compare)
 
 
-def _render_table(outcome: Outcome, listed: list[str]) -> str:
+def _render_table(outcome: Outcome, listed: list[str], unlisted: int) -> str:
     if not outcome.differing:
         lines = [f"Nothing differs, up to event {outcome.at}."]
     else:
@@ -158,8 +162,8 @@ def _render_table(outcome: Outcome, listed: list[str]) -> str:
         differing, left = outcome.differing, outcome.left
         lines += [f"{name:<20}{differing[name]:>8}{left[name]:>8}" for name in sorted(differing)]
         lines += listed
-        if (more := outcome.differing.total() - len(listed)) > 0:
-            lines.append(f"  and {more} more, in the log.")
+        if unlisted:
+            lines.append(f"  and {unlisted} more, in the log.")
     if outcome.unsettled:
         lines.append(f"{outcome.unsettled} items changed at every read; the next comparison reads them again.")
     return "\n".join(lines)
