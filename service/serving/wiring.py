@@ -185,7 +185,7 @@ async def run_forever(task: str, run: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await run()
-        except Exception as error:  # noqa: BLE001, without the task this process would work with old knowledge
+        except Exception as error:
             reason = postgres.error_name(error)
             log.error("task_failed", task=task, reason=reason, next_try_s=RESTART_S, exc_info=error)
         await asyncio.sleep(RESTART_S)

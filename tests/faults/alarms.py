@@ -345,7 +345,7 @@ FAILURES = {
     "a certificate ends tomorrow": _failure(_certificate_ends, "ScripCertificate"),
     "a receiver of webhooks fails": _failure(_webhook_fails, "ScripWebhooks"),
     "a client runs away": _failure(
-        _flood(20, "/v1/coupons/validate/SALE-drill-000", "drill", requestsPerMinute=60),
+        _flood(20, "/v1/coupons/redeem/SALE-drill-000", "drill", requestsPerMinute=60),
         "ScripRateLimited",
         "ScripRefusals",
     ),

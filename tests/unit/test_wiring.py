@@ -12,17 +12,16 @@ from tests.waiting import running
 async def test_a_task_that_fails_is_logged_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that a task does not expect is logged without its text, and the task runs again."""
     monkeypatch.setattr(wiring, "RESTART_S", 0.0)
-    began = asyncio.Queue[None]()
+    errors, runs_again = [TypeError("SUMMER-7F3K")], asyncio.Event()
 
     async def fail_once() -> None:
-        began.put_nowait(None)
-        if began.qsize() == 1:
-            raise TypeError("SUMMER-7F3K")
+        if errors:
+            raise errors.pop()
+        runs_again.set()
         await asyncio.Event().wait()
 
     with capture_logs() as logs:
         async with running(wiring.run_forever("traffic", fail_once)):
-            while began.qsize() < 2:
-                await asyncio.sleep(0)
+            await runs_again.wait()
     (line,) = logs
     assert (line["event"], line["task"], line["reason"]) == ("task_failed", "traffic", "TypeError")
