@@ -23,6 +23,8 @@ OPEN = {"open": True}
 rejects every request."""
 SESSION_COOKIE = "scrip_session"
 CSRF_HEADER = "X-CSRF-Token"
+_OPERATORS = ("operate",)
+"""The roles of requests that no limit refuses: else a limit that is too low would refuse the request that lifts it."""
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -36,7 +38,7 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     request = cast("Request[Any, Any, Any]", connection)
     caller = connection.scope["state"]["caller"] = authenticate(request, roles)
     set_actor(request, caller)
-    if caller.limits and not handler.opt.get("counted"):
+    if caller.limits and not handler.opt.get("counted") and roles != _OPERATORS:
         await count_request(request, caller)
 
 

@@ -67,6 +67,16 @@ def test_requests_are_limited(service: Service, shop: httpx.Client, way: dict[st
     assert "RateLimit" not in shop.get("/v1/books").headers
 
 
+def test_a_limit_can_be_lifted(service: Service, shop: httpx.Client) -> None:
+    """A key that has reached its limit may still send what needs the scope `operate` alone, such as a new limit."""
+    client = key_of(service, shop, "manage", "operate", requestsPerMinute=1)
+    ok(client.get("/v1/books"))
+    refused(client.get("/v1/books"), 429, "rate_limited")
+    (key,) = [one for one in ok(client.get("/v1/keys"))["items"] if one["limits"] == _KEY | {"requestsPerMinute": 1}]
+    ok(client.patch(f"/v1/keys/{key['keyId']}", json={"limits": {"requestsPerMinute": 100}}))
+    ok(client.get("/v1/books"))
+
+
 def test_misses_are_limited(service: Service, shop: httpx.Client) -> None:
     """After two misses a request of the key gets `too_many_misses`, for an existing coupon too."""
     code = new_code()
