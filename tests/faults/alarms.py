@@ -263,12 +263,16 @@ async def _certificate_ends(stage: Watched) -> Undo:
 
 async def _tenfold(stage: Watched) -> Undo:
     """More buyers than an API can serve want a code that is sold out."""
-    code, seconds = await _sell_once(stage), 3600
-    load = generator.drive(
-        stage.urls[0], "drill_checkout", "opening", seconds=seconds, connections=64, code=code,
-        refusal="coupon_exhausted", count=30_000 * seconds, within_ms=1000 * seconds,
-    )  # fmt: skip
-    return partial(cancel, asyncio.create_task(load))
+    code = await _sell_once(stage)
+
+    async def rush() -> None:
+        while True:
+            await generator.drive(
+                stage.urls[0], "drill_checkout", "opening", seconds=3600, connections=2000, code=code,
+                refusal="coupon_exhausted", count=1_000_000, within_ms=1000,
+            )  # fmt: skip
+
+    return partial(cancel, asyncio.create_task(rush()))
 
 
 async def _webhook_fails(stage: Watched) -> Undo:
