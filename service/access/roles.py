@@ -1,6 +1,6 @@
 """Authorization: the operations that each role may run, by operation id. An operation that is not listed is forbidden.
 
-documented.py and user_tokens.py read it. A controller's operation id is its key here, so both change together. table.py
+documented.py and user_tokens.py read it. A controller's operation id must be listed here under the same name. table.py
 has the roles of the hot operations. Roles are the scopes of caller.py, and `user`.
 """
 

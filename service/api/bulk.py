@@ -78,7 +78,7 @@ class Turns:
         await turn
 
     def _give(self) -> None:
-        """Wake the next caller. Whatever runs between here and `_pause` is its turn."""
+        """Wake the next caller. Its turn is what runs until `_pause`, which must be scheduled after set_result."""
         while self._waiting:
             workspace = next(iter(self._waiting))
             waiting = self._waiting.pop(workspace)

@@ -23,7 +23,7 @@ RECORDED_S, POLL_S = 2.0, 0.02
 SHOW_USES = ("coupon", "validate")
 """Scripts whose replies contain a coupon's uses."""
 MAX_RUNS = 4
-"""A run needs other facts than the run before if something changed in between. Changes are rarer than this limit."""
+"""A run may need other facts than the run before: it got further with those, or something changed in between."""
 
 
 async def decide(decider: Decider, database: Database, caller: Caller, command: Command) -> Reply:
@@ -33,14 +33,15 @@ async def decide(decider: Decider, database: Database, caller: Caller, command: 
 
 
 async def resolve_recall(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
-    """As decide, for a command that has run once with this reply."""
+    """As decide, for a command that has run once with this reply. One that needs facts is RECALL, their names between
+    spaces, and the time that they must have."""
     as_of, facts = "", list[str]()  # all facts each time: with some of them the script may get further, and need others
     for _ in range(MAX_RUNS - 1):
         if reply[0] != RECALL:
             return reply
         try:
             names = reply[1].split(" ")
-            if any(name.startswith(ORDER) for name in names):
+            if any(name.startswith(ORDER) for name in names):  # whose last redemption may still be in the outbox
                 await _wait_recorded(decider, database, caller.partition)
             records = await _fetch(decider.missing_codes, database, caller, names, command.script in SHOW_USES)
         except ERRORS as error:
@@ -59,7 +60,7 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
 async def _fetch(
     missing: MissingCodes, database: Database, caller: Caller, names: Sequence[str], shows_uses: bool
 ) -> list[tuple[str, str]]:
-    """The records of these names. Misses in Redis are bounded: anybody can cause them."""
+    """The records of these names; a code comes alone. Look-ups of codes are bounded: anybody can cause them."""
     code = names[0].removeprefix(CODE)
     if code == names[0]:
         return await records_of(database, caller.partition, caller.workspace, names)

@@ -55,7 +55,7 @@ def recover(choice: Literal["plan", "apply", "discard"], partition: int | None, 
 
     --apply records what is still in the outbox. Codes that were sold by events that nobody has any more are blocked:
     `scrip quarantine` settles or releases each. --discard drops all that, and frees the codes. Both rebuild Redis from
-    Postgres, and are in the audit. Also use it if unrecorded events were lost (`OutboxGap` in `scrip doctor`).
+    Postgres, and are in the audit. Use --apply also if unrecorded events were lost (`OutboxGap` in `scrip doctor`).
     """
     if as_json and choice != "plan":
         raise click.UsageError("--json belongs to --plan.")
@@ -127,7 +127,7 @@ def _outline(row: Partition, lacks: str, report: SurplusReport) -> dict[str, Any
         "partition": row.id,
         "state": row.state,
         "lacks": lacks,
-        **report.counts(),
+        **report.counts(),  # the lists below take the places of the numbers of the same names
         "unknown_books": report.unknown_books,
         "absent_books": [book.book_id for book in report.absent_books],
         "blocked_codes": [{"workspace": workspace, "code": mask(code)} for workspace, code in report.listed],

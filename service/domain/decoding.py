@@ -65,7 +65,7 @@ def _refuse(kind: Any, error: Exception, body: bytes, every: bool) -> Refusal:
             return refuse_request(kind, error, msgspec.json.decode(body), every=every)
         except RecursionError:
             return malformed("body", "is nested too deeply")
-        except (msgspec.DecodeError, UnicodeDecodeError):  # the mistake comes before it
+        except (msgspec.DecodeError, UnicodeDecodeError):  # not JSON after the mistake, which is named alone
             pass
     code, field = describe_error(error)
     return refuse_fields(code, [field])

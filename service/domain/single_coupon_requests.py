@@ -78,7 +78,7 @@ class SingleCoupon(Request, kw_only=True):
             if missing and value is not None:
                 raise BadField(field, "needs discountType and discountValue")
         with rename_book_fields():
-            make_book(self, "any")
+            make_book(self, "any")  # only checks the book's fields
 
 
 class UserSpecific(SingleCoupon, kw_only=True):

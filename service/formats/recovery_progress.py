@@ -18,7 +18,7 @@ class RecoveryProgress(NamedTuple):
 
 
 def parse_recovery_progress(text: str) -> RecoveryProgress:
-    """Parse the text of `{pN}:mend`; without `reached` if a part is invalid."""
+    """Parse the text of `{pN}:mend`; without `reached` for '', WHOLE, or if a part is invalid."""
     reached, *names = text.split(" ")
     parts = [name.partition(":") for name in names]
     try:

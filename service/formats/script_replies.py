@@ -1,7 +1,9 @@
 """The views of a coupon and of a lock in scripts' replies and stored answers: fields between spaces, '-' for none.
 
-batch_answers.py and idempotency_entry.py tell them apart by LENGTH alone: the views must differ in length.
-lua/steps/view.lua, lua/lock.lua and lua/extend.lua write them, coupon_view.py and lock.py read them by position.
+batch_answers.py, idempotency_entry.py and lock_notes.py tell them apart by LENGTH alone: they must differ in length,
+also from a release's note (3 fields). Stored answers keep their length for as long as their Idempotency-Key: a view
+with a new field needs its old length in _USERS, too. lua/steps/view.lua, lua/lock.lua and lua/extend.lua write them,
+coupon_view.py and lock.py read them by position.
 """
 
 COUPON_VIEW = (

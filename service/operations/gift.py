@@ -23,7 +23,7 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     if not is_caller_id(user):
         raise Refusal("not_found")
     caller, book_id, order = call.caller, parse_uuid(request.book_id), encode_field(request.order_id)
-    resolve_user(caller, user)
+    resolve_user(caller, user)  # refuses another user's token
     if book_id is None:
         raise Refusal("book_not_found")
     bucket, k = key_names.bucket_text(order), caller.keys

@@ -1,6 +1,6 @@
 """Collect notes of locks and releases, for workspaces with `lockHistory` (docs/decisions/0071-past-holds.md):
-transports add them, wiring.py writes them each second. A lock's note is LOCK_VIEW, a release's what lock.py makes, by
-LENGTH."""
+transports add them, wiring.py writes them each second. A lock's note has the fields of LOCK_VIEW, a release's the
+three that lock.py writes: their number tells them apart."""
 
 import time
 from collections import deque

@@ -19,8 +19,9 @@ BEAT_S = 2.0
 """How often an API process renews its row, and a worker reads the running versions."""
 ALIVE_S = 3 * BEAT_S
 """Nothing waits for an API process that has not renewed its row for this long."""
-LIVING = timedelta(minutes=1)
-"""A version counts as running for this long after a row of it has expired: its process may only be asleep."""
+VERSION_STAYS = timedelta(minutes=1)
+"""A version counts as running for this long after its last row has expired: its process may only be asleep. Moves,
+migrations and scripts of older versions wait for that."""
 LEAVE_S = 1.0
 
 Kind = Literal["api", "worker"]
@@ -38,7 +39,7 @@ def name_session(process: str) -> str:
 
 
 async def renew_process(database: Database, process: str, kind: Kind, version: str) -> None:
-    """Store that this process runs. A worker does so with its leases (`renew_leases`)."""
+    """Store that an API process runs. `renew_leases` stores that a worker does."""
     await database.execute(query("renew_process"), process, kind, version, FORMAT_NUMBER, round(ALIVE_S * 1000))
 
 

@@ -9,7 +9,7 @@ import msgspec
 from service.formats import key_names
 from service.formats.number import FORMAT_NUMBER, may_run_beside
 from service.record.pool import Database
-from service.record.processes import LIVING
+from service.record.processes import VERSION_STAYS
 from service.record.queries import query
 
 KEPT = 3
@@ -56,18 +56,18 @@ async def raise_number(database: Database) -> None:
 
 async def check_running(database: Database) -> None:
     """Raises WrongNumber if a process runs that can't run beside this version."""
-    for row in await database.fetch(query("running_numbers"), LIVING):
+    for row in await database.fetch(query("running_numbers"), VERSION_STAYS):
         if not may_run_beside(row["number"]):
             raise WrongNumber(
                 f"a process with formats {row['number']} still runs, and this version has formats {FORMAT_NUMBER}. "
-                f"Stop it first; one that was killed counts as stopped after {LIVING.seconds} s."
+                f"Stop it first; one that was killed counts as stopped after {VERSION_STAYS.seconds} s."
             )
 
 
 async def needed_versions(database: Database) -> Collection[str]:
     """The versions of this layout whose scripts Redis needs, of those that are stored. Raises WrongNumber as
     check_number."""
-    (row,) = await database.fetch(query("needed_versions"), key_names.LAYOUT, LIVING)
+    (row,) = await database.fetch(query("needed_versions"), key_names.LAYOUT, VERSION_STAYS)
     refuse_number(row["number"])
     return row["needed"]
 
@@ -77,7 +77,7 @@ async def store_scripts(
 ) -> None:
     """Store the scripts of the version that migrates, and delete those that nothing needs."""
     await database.execute(query("store_scripts"), version, layout, msgspec.json.encode(templates).decode())
-    await database.execute(query("drop_old_scripts"), KEPT, LIVING)
+    await database.execute(query("drop_old_scripts"), KEPT, VERSION_STAYS)
 
 
 async def stored_versions(database: Database) -> list[str]:

@@ -101,6 +101,7 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
         request_max_body_size=None,  # each handler reads its body within a bound of its own
         logging_config=None,
     )
+    # accounting.py counts answers by route and role
     answers.roles |= {
         f"{method} {route.path_format}": handler.opt.get("roles", ())
         for route in app.routes

@@ -71,7 +71,7 @@ class CodeChanges(Controller):
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
         await wait_recorded(context, caller)
         if params.dry_run:
-            read_key(request)
+            read_key(request)  # refuses a bad key, as a real run does
             chosen = payload.filter or CodeFilter()
             args = (context.pool, book.workspace, book.book, chosen, COUNT_S)
             count, is_complete, examples = await count_matching(*args)

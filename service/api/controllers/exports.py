@@ -124,6 +124,7 @@ async def _page_redemptions(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[
 
 
 def _read_code_cells(row: ListedCode) -> Sequence[Cell]:
+    """The cells in the order of CodeOfBook's fields, which ListedCode has after its position."""
     _, code, status, user, assigned_ms, uses, most, expires_ms, by, redeemed_ms = msgspec.structs.astuple(row)
     return code, status, user, _time(assigned_ms), uses, most, _time(expires_ms), by, _time(redeemed_ms)
 

@@ -1,5 +1,5 @@
 """Endpoints for operators that need no key: health, metrics, and an index. app.py registers it; load balancers,
-Prometheus and `scrip run` call it, so addresses and statuses stay."""
+Prometheus and `scrip run` call it, so addresses, statuses and reasons stay."""
 
 from typing import Any, Literal
 

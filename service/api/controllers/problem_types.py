@@ -1,5 +1,5 @@
-"""The documentation of refusals: the address in a problem's `type`. app.py registers it; the texts are those of
-outcomes.py."""
+"""The documentation of refusals, at the address in a problem's `type`: the path stays. app.py registers it; the texts
+are those of outcomes.py."""
 
 from typing import Annotated, Any
 

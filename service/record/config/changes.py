@@ -17,7 +17,7 @@ from service.record.pool import LONG_S, long_transaction
 from service.record.queries import query
 
 _PAGE = 10_000
-"""Rows in one read; more than one version may write (5,000)."""
+"""Rows in one read. It must be more than one version may write (5,000), or `_pages` ends early."""
 
 Row = WorkspaceRow | BookRow | UserRow | CodeRow
 

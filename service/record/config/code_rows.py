@@ -53,7 +53,7 @@ async def insert_codes(
     expiries = [None if ms is None else to_datetime(ms) for ms in expiries_ms]
     values = (workspace, book, partition, version, codes, owners, expiries, limits)
     added = cast("Record", await connection.fetchrow(query("insert_codes"), *values))
-    if added["codes"] is not None:
+    if added["codes"] is not None:  # else all were new
         by_code = {line.code: line for line in reversed(lines)}
         lines = [by_code[code] for code in added["codes"]]
     if await connection.fetchval(query("add_book_codes"), workspace, book, len(lines)) is None:

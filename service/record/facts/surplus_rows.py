@@ -1,6 +1,6 @@
-"""What the record has of that which a Redis knows (docs/decisions/0077-recover.md). surplus_survey.py,
-surplus_carrier.py, partition_opening.py and unrecorded_events.py call this. Structs have the query's columns, in their
-order."""
+"""Queries about surplus: what Redis has and an older Postgres lacks (docs/decisions/0077-recover.md).
+surplus_survey.py, surplus_carrier.py, partition_opening.py and unrecorded_events.py call this. Structs have the query's
+columns, in their order."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class NamedEvent(NamedTuple):
 
 
 class PartitionBook(NamedTuple):
-    """A book whose codes belong to Redis."""
+    """A book that is not retired: Redis must have its codes."""
 
     workspace: int
     book: int

@@ -1,5 +1,6 @@
 """What the first pass of a comparison reads of the record: from the primary, or from a replica. reconcile/ calls this;
-comparison.py chooses. Both classes return the same rows in the order of buckets, on which bucket_walk.py relies."""
+comparison.py chooses. Both return the same rows, a replica some of them twice; bucket_walk.py relies on the order of
+buckets of codes and uses."""
 
 import asyncio
 import time
@@ -54,11 +55,11 @@ class PrimaryReads:
         self._pool, self._partition = pool, partition
 
     def codes(self, workspace: int, at: EventId) -> Rows:
-        """Rows of `codes_in_order`."""
+        """Rows of `codes_in_order`; None: of all names."""
         return self._stream("codes_in_order", self._partition, workspace, *at, None, False)
 
     def uses(self, workspace: int, at: EventId) -> Rows:
-        """Rows of `uses_in_order`."""
+        """Rows of `uses_in_order`; None: of all redemptions, buyers and gifts."""
         return self._stream("uses_in_order", self._partition, workspace, *at, None, None, None)
 
     async def users(self, workspace: int, at: EventId) -> Rows:
@@ -69,7 +70,7 @@ class PrimaryReads:
             async for some in rows:
                 page += some
                 owners = sorted({row[0] for row in page})
-                # The last user's rows may continue in the next batch.
+                # The last user's rows may continue in the next batch. The query sorts as sorted() does, by bytes.
                 while len(owners) > USERS_A_PAGE:
                     end = owners[USERS_A_PAGE]
                     at_end = next(index for index, row in enumerate(page) if row[0] == end)

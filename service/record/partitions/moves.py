@@ -10,7 +10,7 @@ import msgspec
 from service.formats.event_id import EventId
 from service.record.partitions.partition_rows import bump_config_version, keep_lease, read_partition
 from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
-from service.record.processes import LIVING
+from service.record.processes import VERSION_STAYS
 from service.record.queries import query
 
 State = Literal["ordered", "running", "clearing", "done", "failed"]
@@ -72,7 +72,7 @@ async def next_move(database: Database, source: int) -> Move | None:
 
 async def other_versions(database: Database, version: str) -> list[str]:
     """The versions of other builds that run."""
-    return [row["version"] for row in await database.fetch(query("other_versions"), version, LIVING)]
+    return [row["version"] for row in await database.fetch(query("other_versions"), version, VERSION_STAYS)]
 
 
 async def has_books(database: Database, workspace: int) -> bool:

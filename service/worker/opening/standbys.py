@@ -44,7 +44,7 @@ class Standbys:
             self._incarnation = look.incarnation
             self._pairs.clear()
         if not self._pairs or self._pairs[-1][1] != look.cursor:
-            if len(self._pairs) == MAX_PAIRS:  # the newest waits longer
+            if len(self._pairs) == MAX_PAIRS:  # replace the newest pair: its events only wait longer
                 self._pairs.pop()
             self._pairs.append((look.written, look.cursor))
         while self._pairs and look.flushed is not None and self._pairs[0][0] <= look.flushed:
