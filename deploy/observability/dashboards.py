@@ -73,7 +73,7 @@ SALE = [
     panel("Bad events of an hour", "percentunit", {"{{slo}}": "scrip:slo_ratio:1h{NS}"},
           "ScripErrors", "ScripLatency", "ScripRecordingSlow"),
     panel("Requests by workspace", "reqps", {"{{workspace}}":
-          "topk(10, sum by (workspace) (scrip:workspace_requests:rate5m{NS}))"}, "ScripTenantFlood", stack=True),
+          f"topk(10, {rate('scrip_workspace_requests_total', 'workspace')})"}, "ScripTenantFlood", stack=True),
     panel("Requests by scope", "reqps", {"{{scope}}": rate("scrip_http_requests_total", "scope")}),
     panel("Limits, and codes that don't exist", "reqps", {"{{outcome}}": "sum by (outcome) (scrip:hot_requests:"
           'rate1m{outcome=~"rate_limited|lock_quota|key_quota|too_many_misses|coupon_not_found", NS})'},

@@ -38,6 +38,8 @@ from service.record.sessions import unbound_reason
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5
+SLOW_S = 0.3
+"""A Postgres is slow if the fastest of three answers takes longer."""
 RECORD_DEADLINE_S = 2.0
 """Time for the worker to record the events that Redis held when it was read."""
 POLL_S = 0.1
@@ -144,10 +146,12 @@ class _Examination:
     async def _check_record(self, connection: asyncpg.Connection) -> list[Partition]:
         """Check Postgres and return the rows of the partitions; none if the schema does not fit this version."""
         version = str(connection.get_settings().server_version).partition(" ")[0]  # without the package's name
-        says = f"PostgreSQL {version} at {_describe_address(self._database_url)}"
+        took_s = await _time_answer(connection)
+        says = f"PostgreSQL {version} at {_describe_address(self._database_url)} answers in {took_s * 1000:.0f} ms"
         pooled = postgres.is_pooled(self._database_url)
         unfit = await unbound_reason(connection, pooled) or await postgres.unfit_reason(connection)
-        self.checks.append(Check("postgres", "bad" if unfit else "ok", says, unfit or ""))
+        slow = "Look at its disk and the network: docs/operations.md#scrippostgresdown." if took_s > SLOW_S else ""
+        self.checks.append(Check("postgres", "bad" if unfit else "warning" if slow else "ok", says, unfit or slow))
         self.checks.append(await check_postgres_logs(connection))
         if not pooled:  # a pooler would give this session to others
             await connection.execute("SET default_transaction_read_only = on")
@@ -327,6 +331,16 @@ def _judge_replicas(server: Replication, report: ClusterReport | None, *, has_lo
         advice = "Without Postgres the hot path closes: see docs/deploy.md."
         return Check("replicas", "warning", says, advice)
     return Check("replicas", "ok", says)
+
+
+async def _time_answer(connection: asyncpg.Connection) -> float:
+    """The seconds that the fastest of three answers takes."""
+    times: list[float] = []
+    for _ in range(3):
+        asked_at = time.monotonic()
+        await connection.execute("SELECT")
+        times.append(time.monotonic() - asked_at)
+    return min(times)
 
 
 def _judge_memory(fitness: Fitness) -> Check:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
-from service.doctor import verdicts
+from service.doctor import checks, verdicts
 from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import FailingTask
 from tests.commands import scrip
@@ -96,6 +96,13 @@ def test_all_is_well(patient: Service) -> None:
     command, env = [sys.executable, "-m", "service", "doctor"], os.environ | patient.urls
     table = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=True).stdout
     assert [line.split("  ")[0].strip() for line in table.splitlines()] == ["ok"] * len(report.checks)
+
+
+def test_a_slow_postgres(patient: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that take longer than the bound are a warning with their time."""
+    monkeypatch.setattr(checks, "SLOW_S", 0.0)
+    check = _doctor(patient).checks["postgres"]
+    assert (check["state"], check["says"].endswith(" ms")) == ("warning", True)
 
 
 async def test_differences_that_are_left(patient: Service) -> None:
