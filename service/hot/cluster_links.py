@@ -5,6 +5,7 @@ import contextlib
 
 import structlog
 
+from service.common.background_tasks import run_forever
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.hot.cluster import SlotMap
 from service.hot.connection import ASK_S
@@ -48,7 +49,7 @@ class ClusterLinks:
 
     async def start(self) -> None:
         """Begin to connect, and wait at most a second for all connections."""
-        self._task = asyncio.create_task(self._keep())
+        self._task = asyncio.create_task(run_forever("redis_slots", self._keep))
         for _ in range(100):
             if self._links and all(link.connected for link in self._links.values()):
                 return

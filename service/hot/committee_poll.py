@@ -3,9 +3,11 @@ runs it, and decider.py takes the confirmations."""
 
 import asyncio
 import time
+from functools import partial
 
 import structlog
 
+from service.common.background_tasks import run_forever
 from service.common.redis_address import Host, parse_redis_address
 from service.hot.decider import Decider
 from service.hot.discovery import CONNECT_S, open_client, read_report, read_slots
@@ -42,7 +44,7 @@ class CommitteePoll:
         for left in self._asking.keys() - committee:
             self._asking.pop(left).cancel()
         for new in committee - self._asking.keys():
-            self._asking[new] = asyncio.create_task(self._keep_asking(new))
+            self._asking[new] = asyncio.create_task(run_forever("committee", partial(self._keep_asking, new)))
 
     async def _keep_asking(self, node: str) -> None:
         while True:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import structlog
 
+from service.common.background_tasks import run_forever
 from service.common.redis_address import Host, RedisAddress
 from service.domain.errors import Refusal
 from service.hot.connection import ASK_S, Broken, Connection, OnReply, Reply, connect, leave_moved
@@ -73,7 +74,7 @@ class Link(LinkToAll):
 
     def begin(self) -> None:
         """Begin to connect."""
-        self._task = asyncio.create_task(self._keep())
+        self._task = asyncio.create_task(run_forever("redis_link", self._keep))
 
     async def stop(self, *, at_once: bool = False) -> None:
         """Wait at most a second for requests in flight, unless `at_once`; then close."""

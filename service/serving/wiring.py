@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from service.access.user_tokens import Issuer, Tokens
 from service.api.bulk import Bulk
 from service.api.context import Context
 from service.api.partition_watch import PartitionWatch
+from service.common.background_tasks import run_forever
 from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.pace import Pace
@@ -61,8 +62,6 @@ MAX_REPLICA_CONNECTIONS = 8
 POLL_S = 0.2
 """Must stay well below 0.5 s: a recovery waits that long for all processes to learn its epoch."""
 POLL_TIMEOUT_S = 2.0
-RESTART_S = 1.0
-"""Pause before a background task that failed starts again."""
 USAGE_INTERVAL_S = 10.0
 """Interval at which the last use of keys and refused requests are written to Postgres."""
 COUNT_S = 5.0
@@ -178,17 +177,6 @@ async def _read_bearer(context: Context, workspace: str) -> Caller | None:
     limits = await limits_of_users(context.pool, row)
     place = (number, row.workspace_id, row.partition, row.mode)
     return Caller(None, *place, frozenset(), limits=limits, notes_locks=row.lock_history)
-
-
-async def run_forever(task: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run a background task. Log an error that it does not expect, and start it again after a second."""
-    while True:
-        try:
-            await run()
-        except Exception as error:
-            reason = postgres.error_name(error)
-            log.error("task_failed", task=task, reason=reason, next_try_s=RESTART_S, exc_info=error)
-        await asyncio.sleep(RESTART_S)
 
 
 async def _watch_scripts(context: Context) -> None:
