@@ -30,6 +30,7 @@ from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
 from service.record import pool as postgres
 from service.record.migrations import MigrationError, missing
+from service.record.partitions.comparisons import read_last_comparisons
 from service.record.partitions.partition_rows import NotMigrated, Partition, check_partitions, read_partitions
 from service.record.partitions.standby_rows import read_flushed
 from service.record.program_versions import WrongNumber
@@ -198,9 +199,10 @@ class _Examination:
                 break
             await asyncio.sleep(POLL_S)
             rows_after = await read_partitions(record)
+        compared = await read_last_comparisons(record)
         for before, after in zip(rows, rows_after, strict=False):
             in_record = await read_record_state(record, before.id)
-            checks = [*judge_record(before, in_record)]
+            checks = [*judge_record(before, in_record, compared.get(before.id))]
             if before.id in states:
                 checks += judge_redis(before, after, states[before.id])
             checks = replace_advice(checks, in_record.failing)

@@ -15,7 +15,6 @@ from service.hot.fencing import parse_nonce
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.record.facts.quarantined_events import Quarantine, read_quarantine
-from service.record.partitions.comparisons import LastComparisons, read_last_comparisons
 from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import RebuildOrder, Recovery, read_recoveries, rebuild_order
 from service.record.partitions.partition_rows import Partition
@@ -68,8 +67,6 @@ class RecordState(msgspec.Struct, frozen=True, kw_only=True):
     ordered: RebuildOrder | None
     failing: list[FailingTask]
     """Tasks of the worker that keep failing."""
-    compared: LastComparisons | None
-    """None without a workspace."""
 
 
 async def read_redis_state(server: Server, row: Partition, types_timeout_s: float) -> RedisState:
@@ -113,15 +110,13 @@ async def _check_types(server: Server, timeout_s: float) -> KeyTypes:
 
 
 async def read_record_state(connection: asyncpg.Connection, partition: int) -> RecordState:
-    """Read quarantine, last recovery, ordered rebuild, failing tasks and the last comparisons from Postgres. Raises
-    asyncpg's errors."""
+    """Read quarantine, last recovery, ordered rebuild and failing tasks from Postgres. Raises asyncpg's errors."""
     recoveries = await read_recoveries(connection, partition, 1)
     return RecordState(
         quarantine=await read_quarantine(connection, partition, _NEWEST_QUARANTINED),
         recovery=recoveries[0] if recoveries else None,
         ordered=await rebuild_order(connection, partition),
         failing=await read_failing(connection, partition),
-        compared=(await read_last_comparisons(connection)).get(partition),
     )
 
 

@@ -43,8 +43,9 @@ _GATES: dict[str, tuple[State, str, str]] = {
 }
 
 
-def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
-    """Judge what Postgres stores: epoch, lease, quarantine, recovery, failing tasks, last comparison."""
+def judge_record(row: Partition, record: RecordState, compared: LastComparisons | None) -> Iterator[Check]:
+    """Judge what Postgres stores: epoch, lease, quarantine, recovery, failing tasks, and the last comparisons (None
+    without a workspace)."""
     if row.lacks:
         yield Check("epoch", "bad", row.lacks, _OLDER)
     elif row.state == "open":
@@ -62,7 +63,7 @@ def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
     yield _judge_quarantine(record.quarantine)
     yield _judge_recovery(record)
     yield _judge_tasks(record.failing)
-    yield _judge_drift(record.compared)
+    yield _judge_drift(compared)
 
 
 def judge_standbys(flushed: Flushed, wanted: int) -> Check:
