@@ -135,6 +135,9 @@ class Link(LinkToAll):
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(ASK_S):  # wait_for may swallow the cancellation of stop
                                 await self._lost.wait()
+                except Exception:
+                    self._connection = None
+                    raise
                 finally:
                     watching.cancel()
                     if self._connection is None:  # else stop waits for requests in flight

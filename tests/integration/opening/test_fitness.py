@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from service.formats import key_names
+from service.hot import link as link_module
 from service.hot.link import Link
 from tests.harness.servers import VALKEY, started
 from tests.integration.opening.test_connection import echo, serving
@@ -33,6 +34,20 @@ async def test_a_server_that_becomes_unfit(tmp_path: Path) -> None:
         assert set(replies) == {"x"}
         client.replicaof("NO", "ONE")
         await wait_until(lambda: link.connected)
+        await link.stop()
+
+
+async def test_an_error_that_no_one_expects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the check of a connection in use fails in an unknown way, the connection is closed, and another is opened."""
+    with started(VALKEY, tmp_path) as url, redis.Redis.from_url(url) as client:
+        monkeypatch.setattr(link_module, "ASK_S", 0.01)
+        link = Link(url, "tests")
+        await link.start()
+        monkeypatch.setattr(link_module, "check_server", None)
+        await wait_until(lambda: not link.connected)
+        monkeypatch.undo()
+        await wait_until(lambda: link.connected)
+        await wait_until(lambda: len([one for one in client.client_list() if one["name"] == "tests"]) == 1)
         await link.stop()
 
 
