@@ -1,7 +1,7 @@
 """The history of a code's locks, for explanation alone (docs/decisions/0071-past-holds.md). API processes note what
 scripts answered (lock_notes.py, wiring.py); timelines.py reads, and copies PastLock's fields by name. LockNote has the
-statement's parameters and StoredNote the query's columns, in their order. A note may be
-stored twice; those of a process that was killed may be missing. A token's digest is stored."""
+statement's parameters and StoredNote the query's columns, in their order. A note may be stored twice; those of a
+process that was killed may be missing. A token's digest is stored."""
 
 import time
 from collections import defaultdict

@@ -104,10 +104,8 @@ def test_pods(process: str) -> None:
 def test_selectors() -> None:
     """Each selector selects the pods of its component, or else of its application. Each process has a budget and a
     network policy."""
-    app, labels_of = (
-        "app.kubernetes.io/name",
-        {p: pod["spec"]["template"]["metadata"]["labels"] for p, pod in PODS.items()},
-    )
+    app = "app.kubernetes.io/name"
+    labels_of = {process: pod["spec"]["template"]["metadata"]["labels"] for process, pod in PODS.items()}
     for (kind, name), one in OBJECTS.items():
         selector = one["spec"].get("selector") or one["spec"].get("podSelector")
         if selector is None:

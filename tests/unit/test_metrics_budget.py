@@ -1,7 +1,6 @@
 """The number of series is bounded, and promtool finds nothing to complain about."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -20,6 +19,7 @@ from service.serving.partition_metrics import PartitionMetrics
 from service.serving.process_metrics import ProcessMetrics
 from service.serving.request_metrics import RequestMetrics
 from service.worker import metrics, server_metrics
+from tests.conftest import require
 from tests.unit.test_documented_metrics import collectors_of
 from tests.unit.test_partition_metrics import AT, make_context
 from tests.unit.test_worker_metrics import show_all
@@ -84,9 +84,6 @@ def test_the_budget_of_a_worker(worker: bytes) -> None:
 @pytest.mark.parametrize("process", ["api", "worker"])
 def test_the_format(process: str, request: pytest.FixtureRequest) -> None:
     """promtool accepts the names, types and texts of the metrics."""
-    if (promtool := shutil.which("promtool")) is None:
-        pytest.skip("promtool is not installed (apt package prometheus)")
-    checked = subprocess.run(
-        [promtool, "check", "metrics"], input=request.getfixturevalue(process), capture_output=True, check=False
-    )
+    command = [require("promtool"), "check", "metrics"]
+    checked = subprocess.run(command, input=request.getfixturevalue(process), capture_output=True, check=False)
     assert (checked.returncode, checked.stderr.decode()) == (0, "")
