@@ -189,14 +189,14 @@ def load(*, embedded: bool = False, **options: Any) -> Settings:
     return settings
 
 
-class Sampler(NamedTuple):
+class TraceSampler(NamedTuple):
     """Which requests are traced: a share of them, and with `follows` those that their callers have sampled."""
 
     ratio: float
     follows: bool
 
 
-def find_sampler() -> Sampler | None:
+def find_sampler() -> TraceSampler | None:
     """The sampler by OpenTelemetry's own variables, which other processes share; None if they name no collector.
     Raises SettingsError."""
     read = os.environ.get
@@ -216,7 +216,7 @@ def find_sampler() -> Sampler | None:
             "settings that can't be used:\n  OTEL_TRACES_SAMPLER must be always_on, always_off or traceidratio, or one "
             "of them after parentbased_, and OTEL_TRACES_SAMPLER_ARG a ratio from 0 to 1"
         ) from None
-    return Sampler(ratio, follows=own != name)
+    return TraceSampler(ratio, follows=own != name)
 
 
 def is_loopback(host: str) -> bool:

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation import set_span_in_context
 
-from service.common.config import Sampler
+from service.common.config import TraceSampler
 
 FLUSH_S = 2.0
 """How long the process waits at its end for the collector."""
@@ -52,7 +52,7 @@ class Traces:
     All other spans are of work for a sampled request.
     """
 
-    def __init__(self, name: str, sampler: Sampler, processor: SpanProcessor) -> None:
+    def __init__(self, name: str, sampler: TraceSampler, processor: SpanProcessor) -> None:
         self._ratio, self._follows = sampler
         own = {"service.name": name, "process.pid": os.getpid()}
         resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})

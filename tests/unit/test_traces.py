@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from service.api.request_middleware import around
 from service.api.traced_requests import traced
-from service.common.config import Sampler, SettingsError, find_sampler
+from service.common.config import SettingsError, TraceSampler, find_sampler
 from service.common.redis_address import Host
 from service.common.remedies import REMEDIES
 from service.common.spans import Traces, current, parse_traceparent
@@ -44,7 +44,7 @@ class Seen:
 
     def __init__(self, ratio: float = 0, *, follows: bool = True) -> None:
         self._exporter = InMemorySpanExporter()
-        self.traces = Traces("tests", Sampler(ratio, follows), SimpleSpanProcessor(self._exporter))
+        self.traces = Traces("tests", TraceSampler(ratio, follows), SimpleSpanProcessor(self._exporter))
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -232,18 +232,18 @@ async def test_spans_of_litestar(seen: Seen, method: str, path: str, template: s
 @pytest.mark.parametrize(
     ("name", "argument", "sampler"),
     [
-        (None, None, Sampler(1.0, True)),
-        ("always_off", None, Sampler(0.0, False)),
-        ("parentbased_always_off", "1", Sampler(0.0, True)),
-        ("traceidratio", "0.25", Sampler(0.25, False)),
-        ("parentbased_traceidratio", None, Sampler(1.0, True)),
+        (None, None, TraceSampler(1.0, True)),
+        ("always_off", None, TraceSampler(0.0, False)),
+        ("parentbased_always_off", "1", TraceSampler(0.0, True)),
+        ("traceidratio", "0.25", TraceSampler(0.25, False)),
+        ("parentbased_traceidratio", None, TraceSampler(1.0, True)),
         ("parentbased_traceidratio", "1.5", None),
         ("parentbased_traceidratio", "half", None),
         ("jaeger_remote", None, None),
     ],
 )
 def test_the_sampler(
-    monkeypatch: pytest.MonkeyPatch, name: str | None, argument: str | None, sampler: Sampler | None
+    monkeypatch: pytest.MonkeyPatch, name: str | None, argument: str | None, sampler: TraceSampler | None
 ) -> None:
     """OpenTelemetry's variables choose the sampler; an unknown one is refused. Without a collector there is none."""
     for variable, value in (("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)):
