@@ -7,7 +7,7 @@ from itertools import count
 
 from loadtests.ledger import Ledger, now_ms
 from loadtests.plan import SPARE_CODES, TOTALS, Book, Kind
-from loadtests.visits import Merchant, usual_mix, visit, weigh
+from loadtests.visits import VISITS, Merchant, Visit, usual_mix, weigh
 
 BUYERS = 8
 PATIENCE_S = 90.0
@@ -17,7 +17,8 @@ HASTY_PAUSE_S = 0.0075
 class Crowd:
     """What all buyers of a process share.
 
-    1. Each visit is one of VISITS. Codes are taken in turn, each by one buyer, until there is none left.
+    1. Each visit is one of VISITS: at first every one that has a weight, in a random order, and then at random by
+       weight. Codes are taken in turn, each by one buyer, until there is none left.
     2. A refusal is expected only if another buyer may have been first; with `may_lose`, also if an earlier response may
        have been lost.
     3. Locks in `tokens` are unlocked at the end.
@@ -48,7 +49,14 @@ class Crowd:
         """The code of each lock that isn't left, by token."""
         self._numbers = {book.book_id: count(*part) for book in books}
         self._began_ms, self._seconds = now_ms(), seconds
-        self.weights = weigh(mix or usual_mix())
+        self._weights = weigh(mix or usual_mix())
+        self._first = [visit for visit, weight in zip(VISITS, self._weights, strict=True) if weight]
+        self.random.shuffle(self._first)
+
+    async def visit(self) -> None:
+        """Do one of VISITS."""
+        buyer, _, do = self._first.pop() if self._first else self.random.choices(VISITS, self._weights)[0]
+        await do(Visit(self, buyer))
 
     def next_code(self, book: Book) -> str:
         """An unused code; '' if there is none left. The last codes of a book with a total are for the judge."""
@@ -71,7 +79,7 @@ class Crowd:
             if self.ended:
                 return
             if not self.paused:
-                await visit(self)
+                await self.visit()
             await self.pay()
 
     async def manage(self, pause_s: float = HASTY_PAUSE_S) -> None:

@@ -135,7 +135,7 @@ class Shopper(User):
     def visit(self) -> None:
         """One of the visits."""
         assert self.bridge
-        self.bridge.run(visits.visit(self.bridge.crowd))
+        self.bridge.run(self.bridge.crowd.visit())
         if self.bridge.plan.shape == "opening":
             raise StopUser
 

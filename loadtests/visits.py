@@ -103,12 +103,6 @@ VISITS: list[tuple[str, int, Doing]] = []
 """The kind of buyer, its share of visits, and what it does."""
 
 
-async def visit(crowd: "Crowd") -> None:
-    """Do one of VISITS."""
-    ((buyer, _, do),) = crowd.random.choices(VISITS, crowd.weights)
-    await do(Visit(crowd, buyer))
-
-
 def usual_mix() -> dict[str, int]:
     """How many of the visits are by each kind of buyer."""
     mix: Counter[str] = Counter()
