@@ -14,6 +14,7 @@ from loadtests.ledger import CREATED, Entry, Ledger, now_ms
 from loadtests.plan import CODE_USES, HOLD_S, Book
 from loadtests.tables import EXAMPLES, Difference, Tables
 from loadtests.tally import CUT_OFF
+from loadtests.visits import LOCKED
 from loadtests.wire import ERRORS
 
 DRAIN_S = 120.0
@@ -54,7 +55,8 @@ class Judge:
     """Judges a load by its ledger and the service's API.
 
     1. Wait until everything is recorded, and end `keepFree`.
-    2. Repeat requests under their keys: a kept response must come again, a lost one is decided anew.
+    2. Repeat requests under their keys: a kept response must come again, a lost one is decided anew, and a lock without
+       a response is returned.
     3. Check the merchant's changes, read codes, and request more of each total than is left.
     4. Each rule is a query that selects what breaks it.
     5. For each coupon, user, order and total, some order of the requests must explain every response.
@@ -99,6 +101,7 @@ class Judge:
         lost = dict(self.tables.query(_LOST))
         self.tables.insert("lost_before", self.tables.query(_LOST_REDEMPTIONS))
         await self._ask_again()
+        await self._return_locks()
         await self._see_configuration()
         await self._top_up()
         await self.settle()
@@ -191,6 +194,19 @@ class Judge:
             request = msgspec.json.decode(body)
             others = _REFUSED_ANEW if self._is_used_by_another(book_id, code, request) else ()
             await ask("anew", path, request, *others, key=key or None, book=book_id, code=code)
+
+    async def _return_locks(self) -> None:
+        """Unlock what was locked by requests without a response, where a lock holds a use."""
+        ask, reserved = self.ledger.ask, {one.book_id for one in self.books.values() if one.kind == "reserved"}
+        cut = "SELECT key, path, body, book_id, code FROM answers WHERE op = 'lock' AND status IN (0, 503) AND final"
+        for key, path, body, book_id, code in self.tables.query(cut):
+            if book_id not in reserved:
+                continue
+            request, about = msgspec.json.decode(body), {"book": book_id, "code": code}
+            locked = await ask("lock", path, request, "out_of_stock", wanted=LOCKED, key=key, **about)
+            if locked.succeeded:
+                token = {"lockToken": locked.response["lockToken"]}
+                await ask("unlock", f"/v1/coupons/unlock/{code}", token, wanted={204}, **about)
 
     def _is_used_by_another(self, book_id: str, code: str, request: dict[str, Any]) -> bool:
         """Whether another recorded redemption may prevent that a lost one is decided anew."""
