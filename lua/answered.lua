@@ -1,4 +1,5 @@
 --[[ answered: store the answer of the request that claimed an idempotency key; without a payload, release the key.
+Called by service/hot/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -11,8 +12,8 @@ Cost  at most 9 commands; once an hour it reads a field for each hour of keep_ms
 -- @include gate gate_refuses outbox book idempotency events budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
-if got[3] and not is_claimed(got[3], ARGV[1]) then return { OUT.OK } end
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
+if got[3] and not is_claimed(got[3], ARGV[1]) then return { OUT.OK } end -- stored already, or another's key by now
 if ARGV[2] == '' then
   redis.call('DEL', KEYS[3])
   return { OUT.OK }
@@ -23,6 +24,6 @@ local entry = entry_text(ARGV[1], OUT.OK, ARGV[2])
 local event = append(KEYS[4], answered_event(whole(now)), ARGV[3], entry)
 if not event then return { OUT.recovering } end
 keep_entry(KEYS[3], entry, workspace.keep_ms)
-now = now - workspace.offset_ms
+now = now - workspace.offset_ms -- keys expire by the real time
 if count_kept(KEYS[5], entry, now, tonumber(workspace.keep_ms)) then forget_hours(KEYS[5], now) end
 return { OUT.OK }

@@ -1,4 +1,6 @@
 --[[ assign_any: give a user a random free coupon of a book.
+Called by service/operations/assign.py; composed into lua/includes/limits.lua and lua/many.lua, too.
+     service/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -13,8 +15,8 @@ Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have en
 -- @limits
 -- @joined
 
-facts_from, named = 5, ARGV[3]
-local passes_full, passes_behind = false, false
+facts_from, named = 5, ARGV[3] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
+local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
@@ -23,6 +25,6 @@ if not number then return { OUT.book_not_found } end
 local book, user = read_book(number), ARGV[3]
 local refusal = book_refuses(book, now) or user_refuses(user, book, max_coupons, now, 0)
 if refusal then return { refusal } end
-local c, passed = find_free(book, now)
+local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, keep_ms, now, user, KEYS[5], ARGV[4])

@@ -1,4 +1,5 @@
 --[[ assign_code: give a named coupon to a user.
+Called by service/operations/assign.py; composed into lua/includes/limits.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -13,12 +14,12 @@ Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning retry_after
 -- @limits
 
-facts_from, named = 6, ARGV[4]
-local passes_full, passes_behind = false, false
+facts_from, named = 6, ARGV[4] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
+local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.assign_code
+local facts_after = ARGS.assign_code -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon
@@ -28,11 +29,11 @@ local refusal = book_refuses(book, now) or (c.expires_at and now >= c.expires_at
 if refusal then return { refusal } end
 if c.user == user then
   local payload = view(c, book, now)
-  if lacking[1] then
+  if lacking[1] then -- view adds the events whose facts it lacks
     -- @include facts
     return recall()
   end
-  local outcome = OUT.REPEATED
+  local outcome = OUT.REPEATED -- for steps/keep.lua
   -- @step keep
   return { OUT.REPEATED, payload, '', 0 }
 end

@@ -1,5 +1,6 @@
---[[ block_codes: make codes unusable of which an event is in quarantine, in a Redis that is being mended: nobody can say
-     whether they were used.
+--[[ block_codes: make codes unusable of which an event is in quarantine, in a Redis that is being mended: nobody can
+     say whether they were used.
+Called by service/worker/opening/restorer.py
 KEYS  1 gate  string  epoch and state, read first
 ARGV  1 '1' where fill_pool follows, else ''; then for each code: its workspace's number, its bucket, the code
 Reply {OK, how many of them are here} or {outcome}
@@ -7,9 +8,9 @@ Event none
 Cost  at most 1 command, and 10 for each of at most 200 codes ]]
 -- @include gate gate_refuses unlogged failing book coupon locks counts place
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
 if ARGV[1] == '1' then
-  fills_later = true
+  fills_later = true -- for includes/place.lua
   leave_unlogged()
 end
 

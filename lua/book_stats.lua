@@ -1,4 +1,5 @@
 --[[ book_stats: count a book's coupons by status, and what stands.
+Called by service/hot/workspace_state.py and service/worker/bulk/restocker.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 books        hash    book's uuid → its number
@@ -10,7 +11,7 @@ Cost  O(log n) in the locked coupons, at most 7 commands ]]
 -- @include gate gate_refuses book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
 local workspace = read_workspace(got[2])
 local now = clock(workspace)
 local number = redis.call('HGET', KEYS[3], ARGV[1])

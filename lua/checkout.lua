@@ -1,4 +1,5 @@
 --[[ checkout: redeem a coupon and give the order's gift, as one change; either may be missing.
+Called by service/operations/checkout.py; composed into lua/includes/limits.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -21,15 +22,15 @@ Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the or
 -- @limits
 -- @include redeeming assigning picking gifts
 
-facts_from, named = 15, ARGV[4]
+facts_from, named = 15, ARGV[4] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
 local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
-local passes_full, passes_behind, has_code = true, false, ARGV[2] ~= '-'
+local passes_full, passes_behind, has_code = true, false, ARGV[2] ~= '-' -- passes_…: see steps/enter.lua
 local got = has_code and redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5]) or redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return replayed(reply) end
-local r
+local r -- the redemption (includes/redeeming.lua); nil without a code
 if has_code then
-  local facts_after = ARGS.checkout
+  local facts_after = ARGS.checkout -- how many arguments precede the facts (steps/find.lua)
   -- @step find
   -- @step book
   -- @step coupon
@@ -54,7 +55,7 @@ if before or (mine and not r) then
   local rest = gift_answer(mine and view(standing, its_book, now))
   if lacking[1] then return recall() end
   local event, record = before and before.event or '', before and before.record or ''
-  local outcome, payload = OUT.REPEATED, '@' .. event .. ' ' .. rest
+  local outcome, payload = OUT.REPEATED, '@' .. event .. ' ' .. rest -- for steps/keep.lua
   -- @step keep
   return { OUT.REPEATED, record, before and r.book.id or '', 0, rest }
 end
@@ -101,6 +102,6 @@ if gift then gift_took = apply_assign(gift, gift_book, user, whole(now), link) e
 if gift and r and gift_book.number == r.book.number then took, gift_took = took + gift_took, 0 end
 if r then watch_stock(KEYS[7], r.book, now, took, 1) end
 if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
-local outcome, payload = OUT.OK, (r and '@' .. event or '@') .. ' ' .. rest
+local outcome, payload = OUT.OK, (r and '@' .. event or '@') .. ' ' .. rest -- for steps/keep.lua
 -- @step keep
 return { OUT.OK, record, r and r.book.id or '', 0, rest }

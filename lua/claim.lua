@@ -1,4 +1,6 @@
---[[ claim: take an idempotency key for a request outside the hot path, while it runs.
+--[[ claim: take an idempotency key for a request outside the hot path, while it runs. lua/answered.lua stores the
+     answer, or releases the key.
+Called by service/hot/workspace_state.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -6,11 +8,11 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already)  4 bytes that may be kept
 Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome, retry_ms}
 Event none
-Cost  at most 4 commands; it reads as many fields as an answer is kept hours ]]
+Cost  at most 4 commands; one reads a field of `kept` for each hour that answers are kept ]]
 -- @include gate gate_refuses book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
 local workspace = read_workspace(got[2])
 local now = clock(workspace) - workspace.offset_ms -- claims go by the real time
 if got[3] and ARGV[3] ~= '1' then
@@ -18,7 +20,7 @@ if got[3] and ARGV[3] ~= '1' then
   if known then return known end
 end
 if ARGV[3] == '1' then
-  if not is_claimed(got[3] or '', ARGV[1]) then return { OUT.OK } end
+  if not is_claimed(got[3] or '', ARGV[1]) then return { OUT.OK } end -- no longer ours: the request goes on unclaimed
 else
   local retry_ms = over_budget(KEYS[4], tonumber(ARGV[4]), now)
   if retry_ms then return { OUT.key_quota, retry_ms } end

@@ -1,4 +1,5 @@
---[[ copy_in: write keys as another partition stores them, for a workspace that moves here. Run by the worker alone.
+--[[ copy_in: write keys as another partition stores them, for a workspace that moves here.
+Called by service/hot/key_copies.py, in the worker alone
 KEYS  1 gate  string  epoch and state, read first
 ARGV  for each key its name, its stored value or '' for no such key, its remaining life in ms or 0
 Reply {OK} or {outcome}
@@ -6,7 +7,7 @@ Event none
 Cost  at most 1 command, and 1 for each of at most 100 keys ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
 if refusal then return { refusal } end
 for i = 1, #ARGV, 3 do
   if ARGV[i + 1] == '' then redis.call('UNLINK', ARGV[i])

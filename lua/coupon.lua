@@ -1,4 +1,5 @@
 --[[ coupon: read one coupon.
+Called by service/operations/coupon_view.py; composed into lua/includes/limits.lua and lua/many.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  none
@@ -12,17 +13,17 @@ Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @limits
 -- @joined
 
-facts_from = 4
-local passes_full, passes_behind = true, true
+facts_from = 4 -- where the facts begin (includes/facts.lua)
+local passes_full, passes_behind = true, true -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.coupon
+local facts_after = ARGS.coupon -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon
 local payload = view(c, book, now)
-if lacking[1] then
+if lacking[1] then -- view adds the events whose facts it lacks
   -- @include facts
   return recall()
 end

@@ -1,4 +1,5 @@
 --[[ coupon_locks: list the live locks of a coupon, the first to end first.
+Called by service/hot/workspace_state.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
       3 bucket     hash    code → book
@@ -10,7 +11,7 @@ Cost  O(log n) in the coupon's live locks, at most 8 commands ]]
 -- @include gate gate_refuses book coupon
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local entry = redis.call('HGET', KEYS[3], ARGV[1])

@@ -1,5 +1,6 @@
---[[ erase_user: put a pseudonym for a user into some of what is kept. What isn't the user's, or no more, stays as it is, so
-     that a repeat does nothing. Run by the worker alone.
+--[[ erase_user: put a pseudonym for a user into some of what is kept. What isn't the user's, or no more, stays as it
+     is, so that a repeat does nothing.
+Called by service/hot/pseudonyms.py, in the worker alone
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
       3 outbox     stream  one event
@@ -17,7 +18,7 @@ Cost  at most 4 commands, 30 for each of at most 10 things, and 1 for each of at
 -- @include gate gate_refuses outbox book coupon locks counts place holding events lacking facts orders state gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
 local now = clock(read_workspace(got[2]))
 local user, old_bucket, pseudonym, new_bucket = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local old_key, new_key = W .. 'u:' .. user, W .. 'u:' .. pseudonym
@@ -71,7 +72,7 @@ for i = 5, #ARGV, 6 do
   elseif kind == 'm' then
     if not names_erased(string.match(a, '^(%d+)-(%d+)$')) then
       redis.call('SET', string.sub(KEYS[1], 1, -5) .. 'erased', a)
-      erased = a
+      erased = a -- what includes/facts.lua has read of that key
     end
   elseif kind == 'd' then redis.call('HDEL', W .. 'e', a)
   elseif kind == 'i' then

@@ -1,4 +1,5 @@
 --[[ extend: move a live lock's deadline, never back, never past its ceiling.
+Called by service/operations/lock.py; composed into lua/includes/limits.lua and lua/many.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -12,11 +13,11 @@ Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false
+local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.extend
+local facts_after = ARGS.extend -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon
@@ -29,15 +30,15 @@ if not l or (ARGV[6] ~= '-' and ARGV[6] ~= l.user) then return { OUT.lock_lost }
 local ceiling = math.min(l.started + book.max_lock_ms, ends_at or math.huge)
 if ceiling <= l.deadline then return { OUT.lock_ceiling } end
 
-local was_counted, was_set, was_score = place(c, book)
+local was_counted, was_set, was_score = place(c, book) -- for steps/settle.lua
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 l.ends = whole(l.deadline)
-local now_text = whole(now)
+local now_text = whole(now) -- for steps/put_lock.lua
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
   .. l.ends
 commit_without_event()
 -- @step put_lock
 -- @step settle
-local outcome = OUT.OK
+local outcome = OUT.OK -- for steps/keep.lua
 -- @step keep
 return { OUT.OK, payload, '', 0 }

@@ -1,4 +1,5 @@
 --[[ fill_pool: say of buckets of the directory which books have free codes in them, where everything was rebuilt.
+Called by service/worker/opening/restorer.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  for each bucket its number, the first of them as a reply had it
@@ -8,7 +9,7 @@ Cost  at most 40 commands (a page of HSCAN has some more than it is asked for), 
       each of at most 4,000 books of codes in them ]]
 -- @include gate gate_refuses unlogged coupon free
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
 leave_unlogged()
 local MOST_CODES = 2000 -- of one bucket, and before another is looked at
 

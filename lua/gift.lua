@@ -1,4 +1,5 @@
 --[[ gift: give a user a random free coupon of a book, once for an order.
+Called by service/operations/gift.py; composed into lua/includes/limits.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -13,8 +14,8 @@ Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have en
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning picking gifts
 -- @limits
 
-facts_from, named = 7, ARGV[3]
-local passes_full, passes_behind = false, false
+facts_from, named = 7, ARGV[3] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
+local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
@@ -25,16 +26,16 @@ local given_before, its_book = gift_of(KEYS[4], order)
 if given_before then
   if given_before.user ~= user or its_book.number ~= number then return { OUT.order_already_used } end
   local payload = view(given_before, its_book, now)
-  if lacking[1] then
+  if lacking[1] then -- view adds the events whose facts it lacks
     -- @include facts
     return recall()
   end
-  local outcome = OUT.REPEATED
+  local outcome = OUT.REPEATED -- for steps/keep.lua
   -- @step keep
   return { OUT.REPEATED, payload, '', 0 }
 end
 local refusal = book_refuses(book, now) or user_refuses(user, book, max_coupons, now, 0)
 if refusal then return { refusal } end
-local c, passed = find_free(book, now)
+local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, keep_ms, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

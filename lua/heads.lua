@@ -1,4 +1,5 @@
---[[ heads: the lengths and beginnings of strings, to read only those that matter. Run by the worker alone.
+--[[ heads: the lengths and beginnings of strings, to read only those that matter.
+Called by service/hot/pseudonyms.py, in the worker alone
 KEYS  1 gate  string  epoch and state, read first
 ARGV  1 bytes, then the strings' keys
 Reply {OK, length, beginning, length, beginning, …} (0 and "" where there is no string) or {outcome}
@@ -6,7 +7,7 @@ Event none
 Cost  at most 1 command, and 2 for each of at most 200 keys ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
 if refusal then return { refusal } end
 local reply = { OUT.OK }
 for i = 2, #ARGV do

@@ -1,5 +1,6 @@
---[[ leave: take a workspace out of use, because it moves to another partition. Scripts refuse a workspace without settings. Run
-     by the worker alone.
+--[[ leave: take a workspace out of use, because it moves to another partition. Scripts refuse a workspace without
+     settings.
+Called by service/hot/key_copies.py, in the worker alone
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
       3 left       string  the version up to which its settings are not written any more
@@ -11,7 +12,7 @@ Event none
 Cost  at most 5 commands ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
 if refusal then return { refusal } end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[3])
 redis.call('UNLINK', KEYS[2])

@@ -1,4 +1,6 @@
 --[[ lock: hold one use of a coupon for one user and order until a deadline.
+Called by service/operations/lock.py; composed into lua/includes/limits.lua and lua/many.lua, too.
+     service/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -14,11 +16,11 @@ Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where lo
 -- @limits
 -- @joined
 
-local passes_full, passes_behind, named = false, false, ARGV[4]
+local passes_full, passes_behind, named = false, false, ARGV[4] -- for steps/enter.lua, and includes/idempotency.lua
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.lock
+local facts_after = ARGS.lock -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book_fields
 local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)
@@ -32,8 +34,8 @@ local book
 -- @step book_table
 -- @step coupon
 -- @step lock_of
-local own = theirs
-local kind, users, token = 'lock', users_key, nil
+local own = theirs -- of steps/lock_of.lua
+local kind, users, token = 'lock', users_key, nil -- for steps/judge.lua
 local amount, currency, discount_type, book_currency, least -- nothing of the order is judged yet
 local order_entry = order ~= '-' and redis.call('HGET', orders_key, order)
 -- @step refuse
@@ -73,10 +75,10 @@ if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
   end
 end
 
--- The place before the lock changes: the record's own may be it.
+-- The place before the lock changes: the record's own may be it. For steps/settle.lua.
 local was_counted, was_set, was_score = place(c, book)
 local l = own
-outcome = 'OUT.OK'
+outcome = 'OUT.OK' -- for steps/keep.lua
 local asked = now + (tonumber(asked_ms) or book.lock_ms)
 -- @step end
 local till = ends_at or asked

@@ -1,4 +1,5 @@
---[[ look: read values at one moment, and name that moment. Run by reconciling alone.
+--[[ look: read values at one moment, and name that moment.
+Called by service/hot/inspection.py
 KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  its last entry is the moment
       3 config  string  the last version that is here with all before it
@@ -11,7 +12,7 @@ Cost  at most 3 commands, and 1 for each of at most 480 things; O(n) in what the
 -- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 local reply = { OUT.OK, last and last[1] or '', got[2] or '0', got[3] or '0' }

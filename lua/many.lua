@@ -1,4 +1,5 @@
 --[[ many: run several requests of a partition in their order, each as its own script would.
+Called by service/hot/turns.py
 KEYS  1 gate  string  epoch and state, read first by each request
 ARGV  for each request its script, the number of its further keys, the number of its arguments, these keys, these arguments;
       or `l` and a lock's keys 2 3 6 7 and arguments, `r` and a redemption's keys 2 3 and arguments, which say its other keys;

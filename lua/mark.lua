@@ -1,6 +1,7 @@
---[[ mark: record the progress of a recovery, or its end. Run by the worker alone.
+--[[ mark: record the progress of a recovery, or its end.
+Called by service/worker/opening/restorer.py
 KEYS  1 gate    string  epoch and state, read first
-      2 mend    string  how far the mending is
+      2 mend    string  how far the mending is (service/formats/recovery_progress.py parses it)
       3 layout  string  the number of the keys' layout
 ARGV  1 mark: 'whole' while all is rebuilt, the last event that was applied again, '' when done
       2 layout

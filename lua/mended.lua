@@ -1,4 +1,5 @@
---[[ mended: record in the outbox that the recovery is complete up to here. Run by the worker alone.
+--[[ mended: record in the outbox that the recovery is complete up to here.
+Called by service/worker/opening/restorer.py
 KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  the epoch's second entry
 ARGV  1 nonce

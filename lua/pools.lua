@@ -1,4 +1,5 @@
---[[ pools: compare the books' counts of free codes by bucket with the directory. Run by reconciling alone.
+--[[ pools: compare the books' counts of free codes by bucket with the directory.
+Called by service/hot/inspection.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 repair ('1' to set right what is wrong, else '')  2 book (whose counts name the buckets, or '' to start from the
@@ -10,7 +11,7 @@ Cost  at most 1 command, 2 for each of at most 200 buckets, and 2 for each of at
       A bucket of more than 2,000 codes is left alone ]]
 -- @include gate gate_refuses coupon free
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
 if refusal then return { refusal } end
 local MOST_CODES = 2000 -- of one bucket
 local reply, book, looked = { OUT.OK, 0 }, ARGV[2], 0

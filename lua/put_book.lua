@@ -1,17 +1,18 @@
 --[[ put_book: project a book's settings.
+Called by service/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 books        hash    book's uuid → its number
       4 book         string  its settings
       5 newest       string  the newest version that anything is of
-ARGV  1 version  2 settings (the book's uuid first)  3 number
+ARGV  1 version  2 settings (service/formats/stored_settings.py; the book's uuid first)  3 number
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  at most 4 commands ]]
 -- @include gate gate_refuses newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 if not is_whole_book(book) then

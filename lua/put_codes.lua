@@ -1,23 +1,24 @@
 --[[ put_codes: project codes of one book: enter new ones, and what was switched or dated of those that are there.
+Called by service/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 newest       string  the newest version that anything is of
 ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
-      one that says nothing of its own or "owner at max expires_at active"
+      one that says nothing of its own or "owner at max expires_at active" (service/formats/stored_settings.py)
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
 -- @include gate gate_refuses unlogged failing newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 local number, new_version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
-local PLAIN = '- 0 - - 1'
+local PLAIN = '- 0 - - 1' -- of a code that says nothing of its own
 local left_out = {}
 local filled = {} -- by bucket, how many new free codes
 if ARGV[3] == '1' then
-  fills_later = true
+  fills_later = true -- for includes/place.lua
   leave_unlogged()
 end
 

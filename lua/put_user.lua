@@ -1,4 +1,5 @@
 --[[ put_user: project a user's cap on coupons.
+Called by service/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 user         hash    the user's counts and cap
@@ -10,7 +11,7 @@ Cost  at most 4 commands ]]
 -- @include gate gate_refuses newest
 
 local got = redis.call('MGET', KEYS[1], KEYS[4])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 local known = redis.call('HGET', KEYS[3], 'cap')
 if not known or tonumber(string.match(known, '^%S+')) < tonumber(ARGV[1]) then

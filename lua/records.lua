@@ -1,4 +1,5 @@
 --[[ records: read the records of redemptions in a batch's stored answer; changes nothing.
+Called by service/operations/fact_lookup.py
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 events (between spaces), then the requested facts
@@ -7,9 +8,9 @@ Event none
 Cost  at most 2 commands, and 3 for each of at most 50 events ]]
 -- @include gate gate_refuses book lacking facts
 
-facts_from = 2
+facts_from = 2 -- where the facts begin (includes/facts.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local reply = { OUT.OK }

@@ -1,4 +1,6 @@
 --[[ redeem: spend one use of a coupon, once.
+Called by service/operations/redeem.py; composed into lua/includes/limits.lua and lua/many.lua, too.
+     service/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -16,15 +18,15 @@ Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each o
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false
+local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then
   -- @include gate book lacking facts replaying
-  facts_from = 14
+  facts_from = 14 -- where the facts begin (includes/facts.lua)
   return replayed(reply)
 end
-local facts_after = ARGS.redeem
+local facts_after = ARGS.redeem -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book_fields
 local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =
@@ -34,7 +36,7 @@ local orders_key, outbox, users_key, coupon_text = KEYS[6], KEYS[7], KEYS[8], go
 -- @step terms
 local now_text, workspace, command = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall
 -- @step usual_redeem
-if event then
+if event then -- the usual redemption is done
   local counters = W .. 'n:' .. number
   if spent == '0' then command('HINCRBY', counters, 'users', '1') end
   command('HINCRBY', counters, 'redemptions', '1')
@@ -53,16 +55,16 @@ end
 local book
 -- @step book_table
 -- @step coupon
-local users = users_key
+local users = users_key -- for steps/judge.lua
 token, currency = given(token), given(currency)
 local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
 if order_entry then
   -- @include orders lacking facts coupon
-  facts_from = 14
+  facts_from = 14 -- where the facts begin (includes/facts.lua)
   -- @step repeated
   if lacking[1] then return recall() end
   if before then
-    local outcome, payload = OUT.REPEATED, '@' .. before.event
+    local outcome, payload = OUT.REPEATED, '@' .. before.event -- for steps/keep.lua
     -- @step keep
     return { OUT.REPEATED, before.record, book.id, 0 }
   end
@@ -70,15 +72,15 @@ end
 -- @step redeem_refused
 
 -- @step redeemed_event
-local at = now
-local entry = ARGV[1] ~= '-' and ARGV[1] .. ' OUT.OK @.'
+local at = now -- for steps/redeem.lua
+local entry = ARGV[1] ~= '-' and ARGV[1] .. ' OUT.OK @.' -- for steps/append.lua
 -- @step append
 if not event then return { OUT.recovering } end
 if c.uses == 0 and not own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', '1') end
 -- @step redeem
-local uses = 1
+local uses = 1 -- for steps/watch_stock.lua
 -- @step watch_stock
 local payload = '@' .. event
-outcome = 'OUT.OK'
+outcome = 'OUT.OK' -- for steps/keep.lua
 -- @step keep
 return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book.id, 0 }

@@ -1,7 +1,9 @@
---[[ redo: apply recorded events again, in order, to a Redis that is being mended. Each is judged before its first write:
-     one that can't be applied changes nothing, and is named. `failed` alone may leave a part of it.
+--[[ redo: apply recorded events again, in order, to a Redis that is being mended. Each is judged before its first
+     write: one that can't be applied changes nothing, and is named. `failed` alone may leave a part of it.
+Called by service/worker/opening/restorer.py; unappliable_events.py there takes the reply
 KEYS  1 gate         string  epoch and state, read first
       2 mend         string  how far the mending is, then '<event>:<why>' of each that was left out since it began
+                             (service/formats/recovery_progress.py parses it)
 ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event:
       decided, its id; of B "redemption's_event discount_e4 user_bucket"; else ''
 Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing book_missing
@@ -10,9 +12,9 @@ Event none
 Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 20 locks of a coupon that have ended ]]
 -- @include gate gate_refuses unlogged failing book tally coupon locks place holding orders events state
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
 if ARGV[1] == 'whole' then
-  fills_later = true
+  fills_later = true -- for includes/place.lua
   leave_unlogged()
 end
 local MAX_LEFT_OUT = 20000 -- characters: the mark stays small

@@ -1,16 +1,16 @@
---[[ repair: write some things as the record says them, where all of them are still as they were seen. Run by reconciling
-     alone.
+--[[ repair: write some things as the record says them, where all of them are still as they were seen.
+Called by service/hot/inspection.py and service/worker/opening/restorer.py
 KEYS  1 gate    string  epoch and state, read first
-ARGV  for each thing how it is kept, its key and its member, what was seen and what it should be, each '-' for nothing or '='
-      and the text: h a hash's field, s a string, i one that lives so many ms (its member), z a score in a zset; and n a
-      counter in a hash, to which the last is added, whatever it is now; and t, first, a key of the wrong type: seen is the
-      type, and it is removed before the rest is written
+ARGV  for each thing (Write of service/formats/coupon_state.py) how it is kept, its key and its member, what was seen
+      and what it should be, each '-' for nothing or '=' and the text: h a hash's field, s a string, i one that lives so
+      many ms (its member), z a score in a zset; and n a counter in a hash, to which the last is added, whatever it is
+      now; and t, first, a key of the wrong type: seen is the type, and it is removed before the rest is written
 Reply {OK, 1}, {OK, 0} where something has changed, or {outcome}
 Event none
 Cost  at most 1 command, and 2 for each of at most 1,000 things ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
 if refusal then return { refusal } end
 local wrong = {} -- keys that hold what can't be theirs
 for i = 1, #ARGV, 5 do

@@ -1,5 +1,6 @@
---[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended; those of requests outside the hot
-     path count against what their workspace may keep.
+--[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended; those of requests outside the
+     hot path count against what their workspace may keep.
+Called by service/worker/opening/restorer.py
 KEYS  1 gate  string  epoch and state, read first
 ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
@@ -7,7 +8,7 @@ Event none
 Cost  at most 2 commands, and 5 for each of at most 500 entries, or 1 MiB of them, or one ]]
 -- @include gate gate_refuses idempotency budget
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 3 do

@@ -1,4 +1,5 @@
 --[[ rollback: take a redemption back, once.
+Called by service/operations/rollback.py; composed into lua/includes/limits.lua and lua/many.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -12,8 +13,8 @@ Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at m
 -- @limits
 -- @joined
 
-facts_from = 6
-local passes_full, passes_behind = true, false
+facts_from = 6 -- where the facts begin (includes/facts.lua)
+local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return replayed(reply) end
@@ -22,7 +23,7 @@ local record = record_of(id)
 if record == '' then return { OUT.redemption_not_found } end
 local e = facts_of(record and id or ARGV[5])
 if not e or e.workspace ~= workspace_number() or id_of(e) ~= id then
-  lacking = { id }
+  lacking = { id } -- what recall names
   return recall()
 end
 local c = load_coupon(e.code, e.bucket)

@@ -1,4 +1,5 @@
 --[[ rollback_order: take back all redemptions of an order that stand, and its gift unless it was used.
+Called by service/operations/rollback.py; composed into lua/includes/limits.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -14,8 +15,8 @@ Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most
 -- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts retired replaying state rolling gifts
 -- @limits
 
-facts_from = 5
-local passes_full, passes_behind = true, false
+facts_from = 5 -- where the facts begin (includes/facts.lua)
+local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return replayed(reply) end
@@ -24,7 +25,7 @@ if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
   -- An order whose places were all given back has no entry: Postgres stores that it once had.
   local known = record_of('order:' .. ARGV[4])
   if known then return { known ~= '' and OUT.already_rolled_back or OUT.order_not_found } end
-  lacking = { 'order:' .. ARGV[4] }
+  lacking = { 'order:' .. ARGV[4] } -- what recall names
   return recall()
 end
 local coupons, standing, events = {}, {}, {}

@@ -1,4 +1,5 @@
 --[[ seen: remember that every configuration change up to a version is here.
+Called by service/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
       2 config       string  the last version
       3 newest       string  the newest version that anything is of
@@ -9,7 +10,7 @@ Cost  at most 2 commands ]]
 -- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 local newest = tonumber(got[2] or '0')
 if newest >= tonumber(ARGV[1]) and newest < tonumber(ARGV[2]) then

@@ -1,4 +1,5 @@
---[[ sweep_locks: remove expired locks of coupons that no request has touched since. Run by the worker alone.
+--[[ sweep_locks: remove expired locks of coupons that no request has touched since.
+Called by service/hot/pseudonyms.py, in the worker alone
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 book  2 set (u, a, p or o)
@@ -8,7 +9,7 @@ Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of a
 -- @include gate gate_refuses book coupon locks counts place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true)
+local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end
 if not got[2] then return { OUT.OK, 0 } end -- the workspace is in another partition now
 local now = clock(read_workspace(got[2]))

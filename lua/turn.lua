@@ -1,5 +1,6 @@
---[[ turn: begin a new epoch while requests go on. For a while, callers may still name the epoch before it (lua/includes/
-     gate_refuses.lua). Run by the worker alone.
+--[[ turn: begin a new epoch while requests go on. For a while, callers may still name the epoch before it
+     (lua/includes/gate_refuses.lua).
+Called by service/worker/opening/epoch_turn.py
 KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  the epoch's first entry
       3 turned  string  the epoch before, and the new one

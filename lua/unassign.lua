@@ -1,4 +1,5 @@
 --[[ unassign: take an assignment back, while nothing of the coupon is locked or used.
+Called by service/operations/unassign.py; composed into lua/includes/limits.lua and lua/many.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -13,11 +14,11 @@ Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false
+local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.unassign
+local facts_after = ARGS.unassign -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon
@@ -27,7 +28,7 @@ if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
 if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
 if is_retired then
   -- @include facts retired
-  facts_from = facts_after + 1
+  facts_from = facts_after + 1 -- where the facts begin (includes/facts.lua)
   return returns_first(number) or { OUT.unavailable, 1000 }
 end
 

@@ -1,4 +1,5 @@
 --[[ unlock: release a lock; succeeds also if the lock was released before or has expired.
+Called by service/operations/lock.py; composed into lua/includes/limits.lua and lua/many.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -12,11 +13,11 @@ Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each o
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, true
+local passes_full, passes_behind = true, true -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
-local facts_after = ARGS.unlock
+local facts_after = ARGS.unlock -- how many arguments precede the facts (steps/find.lua)
 -- @step find
 -- @step book
 -- @step coupon
@@ -28,6 +29,6 @@ if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   prune_locks(c, max, now, book)
   settle(c, book, counted, set, score)
 end
-local outcome, payload = OUT.OK, ''
+local outcome, payload = OUT.OK, '' -- for steps/keep.lua
 -- @step keep
 return { OUT.OK, '', '', 0 }

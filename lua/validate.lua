@@ -1,4 +1,5 @@
 --[[ validate: check a redemption and return every refusal that applies; changes nothing.
+Called by service/operations/redeem.py; composed into lua/includes/limits.lua and lua/many.lua, too
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -16,8 +17,8 @@ Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @limits
 -- @joined
 
-facts_from = 12
-local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true
+facts_from = 12 -- where the facts begin (includes/facts.lua)
+local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true -- passes_…: see steps/enter.lua
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
@@ -39,11 +40,11 @@ if sees_reasons then
   -- @step view
   answer = coupon_view
 end
-if lacking[1] then
+if lacking[1] then -- steps/view.lua adds the events whose facts it lacks
   -- @include facts
   return recall()
 end
-local user, order, token, users = given(ARGV[4]), ARGV[5], given(ARGV[6]), KEYS[7]
+local user, order, token, users = given(ARGV[4]), ARGV[5], given(ARGV[6]), KEYS[7] -- for steps/judge.lua
 local now_text = whole(now)
 local kind, amount, currency, items = 'validate', tonumber(ARGV[7]), given(ARGV[8]), ARGV[10]
 local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
@@ -59,12 +60,12 @@ if token then
   if l and (not user or l.user == user) and (l.order == '-' or l.order == order) then own = l end
 elseif user then
   -- @step lock_of
-  own = theirs
+  own = theirs -- of steps/lock_of.lua
 end
 local reasons = { needed > tonumber(its_digits) and OUT.invalid or nil }
-local function fail(refusal)
+local function fail(refusal) -- for steps/judge.lua, which it never stops
   reasons[#reasons + 1] = refusal
-  if refusal == OUT.coupon_assigned_to_other then MISSED = true end
+  if refusal == OUT.coupon_assigned_to_other then MISSED = true end -- for includes/limits.lua
   return false
 end
 -- @step judge

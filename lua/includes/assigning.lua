@@ -1,4 +1,5 @@
--- Assigning a coupon: its rules and its effect. KEYS[3] is the idempotency key's entry.
+-- Assigning a coupon: its rules and its effect. KEYS[3] is the idempotency key's entry, ARGV[1] the fingerprint. For
+-- lua/assign_any.lua, assign_code.lua, checkout.lua and gift.lua.
 
 local function book_refuses(book, now)
   if not book.active then return OUT.book_inactive end

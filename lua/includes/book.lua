@@ -1,4 +1,4 @@
--- A workspace's and a book's settings as tables.
+-- A workspace's and a book's settings as tables (made by service/formats/stored_settings.py).
 
 local function read_workspace(settings)
   -- @step workspace

@@ -1,4 +1,5 @@
--- The bytes of stored answers off the hot path: hash `y`, hour of expiry → bytes. Answers of the hot path are not counted.
+-- The bytes of stored answers off the hot path: hash `y`, hour of expiry → bytes; `key` is its name. Answers of the hot
+-- path are not counted. For lua/answered.lua, claim.lua and restore_keys.lua.
 
 local HOUR_MS = 3600000
 

@@ -1,4 +1,5 @@
--- Notices (event S) that a book runs low or out, one for each crossing. Counts before and after the change show a crossing.
+-- Notices (event S) that a book runs low or out, one for each crossing. Counts before and after the change show a
+-- crossing: left is after it, took is the change, low the threshold or nil; of: 'codes' or 'uses'.
 
 local function cross(outbox, book, now, of, left, took, low)
   local function say(notice)

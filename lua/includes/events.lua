@@ -6,7 +6,7 @@
 --   U w b code user at cb
 --   R w b code user order value currency digits discount at slot cb ob max ub [b code cb of a checkout's gift]
 --   B w b code user order id at restore cb ob
---   S w b low|out codes|uses left at   (lua/includes/stock.lua)
+--   S w b low|out codes|uses left at   (includes/crossing.lua)
 --   K w at
 
 -- gift: the order that it is a gift for {order, bucket}, or nil.

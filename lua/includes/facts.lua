@@ -1,18 +1,21 @@
--- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is only
--- after it was recorded; then Postgres has them, and the service hands them in at the end of ARGV: 'as of', the moment that
--- they are of, then by turns what they were asked for by and the record. A record is '<event> R …', as in the outbox without
--- a gift (lua/includes/events.lua), and the request's part. In Python: service/formats/events.py.
+-- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is
+-- only after it was recorded; then Postgres has them, and service/api/recall.py hands them in at the end of ARGV, from
+-- facts_from on (includes/lacking.lua): 'as of', the moment that they are of, then pairs: a name that was asked for,
+-- and its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…',
+-- includes/retired.lua for 'code:…' and 'book:…'. A record is '<event> R …', as in the outbox without a gift
+-- (includes/events.lua), and the request's part. In Python: service/formats/events.py,
+-- service/record/facts/redemption_records.py.
 
-local handed, erased -- read once a run, where they are needed: the facts in ARGV by what they were asked for by; the key
+local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the key `erased`
 
--- The moment. Facts are of this opening, since in another the same event may be another one, and of after the last deletion
--- of users, before which Postgres named them; others are asked for again.
+-- The moment that facts must be of: this opening (in another, the same id may be another event's) and after the last
+-- deletion of users (before it, Postgres named them). Facts of another moment are ignored, and asked for again.
 local function as_of()
   erased = erased or redis.call('GET', string.sub(KEYS[1], 1, -5) .. 'erased') or ''
   return NONCE .. ':' .. EPOCH .. '/' .. erased
 end
 
--- Whether users were deleted since who may be in the entries up to this one: Postgres has their pseudonyms.
+-- Whether the outbox's entry may still name a user who was deleted since. Postgres has the pseudonym.
 local function names_erased(epoch, seq)
   local last_epoch, last = string.match(as_of(), '/(%d+)-(%d+)$')
   if not last then return false end
@@ -20,7 +23,8 @@ local function names_erased(epoch, seq)
   return epoch < last_epoch or (epoch == last_epoch and seq <= last)
 end
 
--- Nil where it is neither handed in nor in the outbox.
+-- The record of that name; nil where it is neither handed in nor in the outbox. {R} is the pattern of an `R` event's
+-- fields, which service/hot/scripts.py fills in.
 local function record_of(name)
   if not handed then
     handed = {}

@@ -1,7 +1,8 @@
 -- Locks: holds on one use, each for one user and order until a deadline. A code with a single use has its lock in its
--- record; one with several has a hash by holder and token, and a set of deadlines. A lock is a table {token, user,
--- order ('-' for none), deadline, started (text), counted}; `counted` says which limits it holds a use of: u(ser),
--- b(ook), then a '.', and the id of the key that took it, in digits and capitals, where that key's locks are limited.
+-- record; one with several has a hash by holder and token, and a set of deadlines (steps/put_lock.lua). A lock is a
+-- table {token, user, order ('-' for none), deadline, started (text), counted}; `counted` says which limits it holds a
+-- use of: u(ser), b(ook), then a '.', and the id of the key that took it, in digits and capitals, where that key's
+-- locks are limited.
 
 local function live_locks(c, max, now)
   -- @step live

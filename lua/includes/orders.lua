@@ -1,7 +1,9 @@
--- An order's entry in its bucket: for each redemption that takes one of its places a word '<event>', then ':<slot>' where
--- that isn't 1, and '!' where it was rolled back without restore. An order that has no place taken has no entry. Changes edit
--- the text: what one costs doesn't grow with the places that it leaves alone. In Python: service/formats/order_entries.py.
+-- An order's entry in its bucket: for each redemption that takes one of its places a word '<event>', then ':<slot>'
+-- where that isn't 1, and '!' where it was rolled back without restore. An order that has no place taken has no entry.
+-- Changes edit the text: what one costs doesn't grow with the places that it leaves alone. steps/redeem.lua adds a
+-- word, and service/formats/order_entries.py writes entries, too: change all.
 
+-- A place that is `kept` ('!') is still taken.
 local function places(entry)
   local list = {}
   if not entry then return list end
@@ -19,7 +21,8 @@ local function free_slot(list)
   return nth
 end
 
--- The entry after a redemption of it was rolled back; nil where no place is taken any more.
+-- The entry after a redemption of it was rolled back; nil where no place is taken any more. restore: the place is free
+-- again. The event's id may also be the beginning of another's.
 local function without_place(entry, event, restore)
   local text, from, to = ' ' .. entry .. ' ', nil, 0
   repeat from, to = string.find(text, ' ' .. event, to + 1, true)
@@ -32,7 +35,7 @@ local function without_place(entry, event, restore)
   return text ~= '' and text or nil
 end
 
--- The entry after all redemptions of it that stood were rolled back; nil where no place is taken any more.
+-- The entry after all its redemptions that stood were rolled back; nil where no place is taken any more.
 local function without_places(entry, restore)
   local parts = {}
   for place, mark in string.gmatch(entry, '([^ !]+)(!?)') do

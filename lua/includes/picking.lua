@@ -1,4 +1,4 @@
--- A random free coupon of a book.
+-- A random free coupon of a book. For lua/assign_any.lua, checkout.lua and gift.lua.
 
 local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 

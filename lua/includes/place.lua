@@ -1,5 +1,6 @@
 -- A coupon's place: the counter of its book that counts it, and the set that has it. Both follow from its record and its
--- stored locks, so a change compares the place before with the place after, and moves the coupon.
+-- stored locks, so a change compares the place before with the place after, and moves the coupon. Comparisons expect
+-- the same: `free` and `waits_for_end` of service/formats/coupon_state.py.
 
 -- counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score (as text).
 local function place(c, book)

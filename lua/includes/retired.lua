@@ -1,6 +1,7 @@
--- Codes of retired books (docs/decisions/0048): Redis has none of them. Where a workspace has such books, `r` is there, and the
--- service hands in a missing code's state by 'code:<code>': '' for an unknown code, else '<entry> <record>', as they would be here
--- (includes/coupon.lua).
+-- Codes of retired books (docs/decisions/0048): Redis has none of them. Where a workspace has such books, `r` is there,
+-- and the service hands in a missing code's state by 'code:<code>': '' for an unknown code, else '<entry> <record>', as
+-- they would be here (includes/coupon.lua). In Python: service/record/config/retirements.py;
+-- service/record/facts/redemption_records.py has the prefixes.
 
 -- The entry and the record of a code that the directory lacks; else nil, nil and the reply. changes: whether the script may
 -- change the coupon. It is refused until the book is back, unless the book has ended: then it is refused by that.

@@ -1,4 +1,4 @@
--- One redemption rolled back: the event, then what it changes.
+-- One redemption rolled back: the event, then what it changes. For lua/rollback.lua and rollback_order.lua.
 
 -- Returns nil if this epoch may not write. c: its coupon; order: its order's entry, nil if the caller writes it.
 local function roll_back(e, c, book, now, restore, order, outbox, request, entry)

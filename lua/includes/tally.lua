@@ -1,5 +1,5 @@
--- `counts` for a run of many events: write each book's counters once. With reading each book once, it saves half of Redis's
--- time.
+-- `counts` for a run of many events: write each book's counters once. With reading each book once, it saves half of
+-- Redis's time. For lua/redo.lua, in place of includes/counts.lua.
 
 local tallies = {}
 

@@ -1,6 +1,6 @@
--- The usual lock and redemption in a call of many requests (lua/many.lua): settings, time and books are read once, and the
--- counters of redemptions are summed. `usual_lock` and `usual_redeem` return nil, having written nothing, where the case isn't
--- usual.
+-- The usual lock and redemption in a call of many requests: settings, time and books are read once, and the counters of
+-- redemptions are summed. For lua/many.lua, which passes the arguments of service/hot/turns.py. `usual_lock` and
+-- `usual_redeem` return nil, having written nothing, where the case isn't usual.
 
 local command, OUTBOX = redis.pcall, string.sub(KEYS[1], 1, -5) .. 'outbox'
 local workspaces = {} -- by the key of their settings, each with its books by number; false where there is none

@@ -1,3 +1,4 @@
+-- steps/view.lua as a function.
 local function view(c, book, now)
   -- @step limit
   -- @step view

@@ -1,5 +1,7 @@
--- Add `decided` to the outbox, with the request and, if the request has a key, its entry: the first write of a script, and the
--- last thing that can fail. Leaves the event's id, `event`; nil where this epoch may not write.
+-- Add `decided` to the outbox: the first write of a script, and the last thing that can fail. Reads outbox, request,
+-- and `entry`, the text under the request's key, if it has one. Leaves the event's id, `event`; nil where this epoch
+-- may not write or memory is full, false without an outbox. For lua/redeem.lua and includes/outbox.lua;
+-- steps/usual_redeem.lua has a copy.
 
 local event
 if entry then
@@ -7,5 +9,5 @@ if entry then
 else
   event = redis.pcall('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'd', decided, 'r', request)
 end
-if type(event) == 'table' then event = event.ok -- an error: fenced by a later epoch, or no memory
-else commit() end
+if type(event) == 'table' then event = event.ok -- nil: an error has none; fenced by a later epoch, or no memory
+else commit() end -- from here on redis.call doesn't raise (includes/gate.lua)

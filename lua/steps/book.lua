@@ -1,4 +1,4 @@
--- Read a book's settings, `text`, into `book`. Numbers that are only added to others stay text.
+-- Read a book's settings, `text`, into `book`. Reads its number, too. Numbers that are only added to others stay text.
 
 local book
 do

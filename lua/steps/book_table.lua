@@ -1,4 +1,4 @@
--- Make `book` of the variables of steps/book_fields.lua.
+-- Make `book`, which the caller has declared, of number and the variables of steps/book_fields.lua.
 
 book = {
   number = number, id = book_id, active = status == 'a', from = tonumber(from), till = tonumber(till),

@@ -1,5 +1,6 @@
--- Add `taken` and `standing` to what the user has spent of the book (includes/state.lua). Reads user, user_bucket, number
--- and `spent`, nil if it wasn't read. Leaves how many stand, `stand`.
+-- Add `taken` and `standing` to what the user has spent of the book (format: read_user_counts of includes/state.lua).
+-- Reads user, user_bucket, number and `spent`, nil if it wasn't read. Leaves how many stand, `stand`, and the new
+-- `taken`.
 
 local counts_key, counts_field = W .. 'o:' .. user_bucket, number .. '/' .. user
 if spent == nil then spent = redis.call('HGET', counts_key, counts_field) end

@@ -1,5 +1,5 @@
--- The coupon of `entry` (steps/find.lua) and its limit, c and max. Reads book (steps/book.lua). KEYS 5 its record; ARGV 2 code
--- 3 bucket.
+-- The coupon of `entry` (steps/find.lua) and its limit, c and max. Reads book (steps/book.lua) and got[4], the record.
+-- KEYS 5 its record; ARGV 2 code 3 bucket.
 
 -- To MGET a record of the wrong type is none; GET fails where the entry, or the book's limit, lets there be one.
 if not got[4] and (book.per_code ~= 1 or string.byte(entry, -1) == 33) then redis.call('GET', KEYS[5]) end

@@ -1,4 +1,5 @@
--- Remove the lock l of the coupon c, which has a single use, and the uses of limits that it holds.
+-- Remove the lock l of the coupon c, which has a single use, and the uses of limits that it holds (`counted`:
+-- includes/locks.lua). Reads book. For includes/locks.lua and steps/redeem.lua.
 
 c.lock = nil
 if l.counted ~= '.' then

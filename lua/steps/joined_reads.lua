@@ -1,5 +1,6 @@
--- What a usual lock and redemption of a call read (includes/usual.lua): the coupon's record and entry, and into variables what
--- the call has read of the workspace, `workspace_read`, and of the `book`. Returns nil where that isn't usual.
+-- What a usual lock and redemption of a call read (for includes/usual.lua, whose arguments it reads): the coupon's
+-- record and entry, and into variables what the call has read of the workspace, `workspace_read`, and of the `book`.
+-- Returns nil where that isn't usual.
 
 local workspace_read = workspaces[settings_key]
 if workspace_read == nil then workspace_read = read_workspace_once(settings_key) end

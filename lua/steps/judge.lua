@@ -1,8 +1,8 @@
 -- The rules of lock, redeem and validate, in the order in which they are named. `fail(outcome)` says whether to stop.
--- Reads c, book and its terms (steps/terms.lua), max, per_order, usual_currency, now and now_text; kind; user, order, token and
--- currency (nil where none), amount (e4); own, the live lock that the request is under; order_entry; users, the key of the
--- user's bucket. Reads from Redis what else it needs; writes nothing. Leaves `spent`, what the user's bucket has of the book;
--- nil where it wasn't read.
+-- Reads c, book and its terms (steps/terms.lua), max, per_order, usual_currency, now and now_text; kind; user, order,
+-- token and currency (nil where none), amount (e4); own, the live lock that the request is under; order_entry; users,
+-- the key of the user's bucket. Reads from Redis what else it needs; writes nothing. Leaves `spent`, what the user's
+-- bucket has of the book; nil where it wasn't read. For steps/refuse.lua and lua/validate.lua.
 
 local spent
 for _ = 1, 1 do -- a rule that stops leaves it

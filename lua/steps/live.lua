@@ -1,4 +1,4 @@
--- How many live locks the coupon c has: `live`.
+-- How many live locks the coupon c has: `live`. Reads max and now.
 
 local live = 0
 if max ~= 1 then live = redis.call('ZCOUNT', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf')

@@ -1,4 +1,5 @@
--- The live lock with this token on the coupon c, `l`; nil where it was released, has expired or never was.
+-- The live lock with this token on the coupon c, `l`; nil where it was released, has expired or never was. Reads max,
+-- now and token. `k:<code>` has '=<token>' → '<user> <order>' (steps/put_lock.lua).
 
 local l
 if max == 1 then

@@ -1,4 +1,5 @@
--- The live lock of a user and order ('-' for none) on the coupon c, `theirs`; nil where there is none.
+-- The live lock of a user and order ('-' for none) on the coupon c, `theirs`; nil where there is none. Reads max, now,
+-- user and order. `k:<code>` has '<user> <order>' → '<token> <ends> <started> <counted>' (steps/put_lock.lua).
 
 local theirs
 if max == 1 then

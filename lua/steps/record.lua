@@ -1,5 +1,6 @@
--- Read the coupon `code`, of a bucket, from its directory's entry and its record, the text (includes/coupon.lua): c. What is only
--- copied stays text: the version, `started` of a lock. A record that can't be read ends the script: it has no `uses` to add to.
+-- Read the coupon `code`, of a bucket, from its directory's `entry` and its record, the `text` (includes/coupon.lua):
+-- c. What is only copied stays text: the version, `started` of a lock. A record that can't be read ends the script: it
+-- has no `uses` to add to.
 
 local c
 if not text then

@@ -1,4 +1,4 @@
--- The record of the coupon c, `text`; nil where the directory says it all.
+-- The record of the coupon c, `text` (includes/coupon.lua); nil where the directory says it all.
 
 local l, lock = c.lock, UNLOCKED
 if l then

@@ -1,5 +1,6 @@
--- Apply a redemption. Reads c, book, max, own (the lock that it is under), at (ms); event, user, user_bucket, order (or '-'),
--- order_bucket, slot, discount (e4) as text; order_entry, and `spent` if it was read. Leaves how many free codes that took.
+-- Apply a redemption. Reads c, book, max, own (the lock that it is under), at (ms); event, user, user_bucket, order (or
+-- '-'), order_bucket, slot, discount (e4) as text; order_entry, and `spent` if it was read. Leaves `took`: how many
+-- free codes that took. For lua/redeem.lua and includes/state.lua; steps/usual_redeem.lua is its short form.
 
 local was_counted, was_set, was_score = place(c, book)
 if max ~= 1 or c.lock and not own then

@@ -1,6 +1,6 @@
 -- The refusals of a redemption; returns if one applies. Reads what steps/judge.lua reads but for own, and all of
 -- steps/terms.lua; order, value and digits (that the amounts need) as the arguments come; usual_digits. Leaves amount,
--- its_currency, its_digits and own.
+-- its_currency, its_digits, own, and `spent` of steps/judge.lua. For lua/redeem.lua and includes/redeeming.lua.
 
 local kind, amount, own = 'redeem', tonumber(value), nil
 local its_currency = book_currency or usual_currency -- another one is refused

@@ -1,6 +1,6 @@
--- The event of a redemption, `decided` (includes/events.lua), with its discount and slot. Reads c, book, max, now, amount,
--- its_currency, its_digits, order_entry; as the arguments come: user, order, value, items, order_bucket, user_bucket. The
--- redemption's id is made of the event's.
+-- The event of a redemption, `decided` (includes/events.lua), with its discount and slot, which it leaves as text.
+-- Reads c, book, max, now, now_text, amount, its_currency, its_digits, order_entry; as the arguments come: user, order,
+-- value, items, order_bucket, user_bucket. The redemption's id is made of the event's.
 
 local discount, slot = '0', '0'
 if discount_type then

@@ -1,7 +1,8 @@
--- Returns the first refusal of steps/judge.lua, if one applies. Leaves `outcome`, nil.
+-- Returns the first refusal of steps/judge.lua, if one applies. Reads what that reads. Else it leaves `outcome`, nil,
+-- and `spent`. For lua/lock.lua and steps/redeem_refused.lua; lua/validate.lua has a `fail` of its own.
 
 local outcome
-local function fail(refusal) outcome = refusal return true end
+local function fail(refusal) outcome = refusal return true end -- true: judge stops at the first
 -- @step judge
 if outcome == OUT.coupon_locked then
   -- @include retry_after

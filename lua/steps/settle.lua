@@ -1,5 +1,5 @@
--- Write the coupon c and move it from its place before, was_counted, was_set, was_score. Leaves how many free codes that
--- took, `took`: 1 or 0.
+-- Write the coupon c of the book and move it from its place before, was_counted, was_set, was_score
+-- (includes/place.lua). Leaves how many free codes that took, `took`: 1 or 0.
 
 local counted, set, score = place(c, book)
 local is_free = set == 'pool'

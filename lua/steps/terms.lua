@@ -1,5 +1,6 @@
--- Read the discount of `terms` (steps/book_fields.lua) into variables; `low`: below how many free codes the book runs low, nil
--- where it doesn't say.
+-- Read the discount of `terms` (steps/book_fields.lua) into variables; `low`: below how many free codes the book runs
+-- low, nil where it doesn't say. service/formats/stored_settings.py writes them; includes/book.lua reads two by
+-- position, too.
 
 local low, discount_type, discount_terms, cap, least, book_currency, book_digits =
   string.match(terms, '^%S+ (%S+) %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')

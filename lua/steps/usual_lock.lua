@@ -1,7 +1,9 @@
--- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's, whose first lock
--- in the book it is. Where all is as usual this writes and leaves the lock as text, `held`. Else it writes nothing, `held` is
--- nil, and what follows decides, refusals too. It makes no function and no table. Reads the settings (steps/workspace.lua, book_fields.lua), now, now_text,
--- number, entry, coupon_text (the record), the keys and the arguments; `touched`, whether the call has marked the book already.
+-- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's, whose
+-- first lock in the book it is. Where all is as usual this writes and leaves the lock as text, `held`. Else it writes
+-- nothing, `held` is nil, and what follows decides, refusals too. It makes no function and no table. Reads the settings
+-- (steps/workspace.lua, book_fields.lua), now, now_text, number, entry, coupon_text (the record), the keys and the
+-- arguments; `touched`, whether the call has marked the book already. For lua/lock.lua and includes/usual.lua;
+-- lua/lock.lua decides the rest by the same rules: change both.
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it

@@ -1,8 +1,10 @@
--- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a book without
--- a total. Where all is as usual this writes all but the counters and leaves the `event`. Else it writes nothing, `event` is
--- nil, and what follows decides, refusals too. Reads the settings (steps/workspace.lua, book_fields.lua, terms.lua), now,
--- now_text, number, entry, coupon_text (the record), the keys and the arguments. Leaves too `decided`, the discount `saved_e4`,
--- and `spent`: how often the user has redeemed codes of the book before, as text.
+-- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a book
+-- without a total. Where all is as usual this writes all but the counters and leaves the `event`. Else it writes
+-- nothing, `event` is nil, and what follows decides, refusals too. Reads the settings (steps/workspace.lua,
+-- book_fields.lua, terms.lua), now, now_text, number, entry, coupon_text (the record), the keys and the arguments.
+-- Leaves too `decided`, the discount `saved_e4`, and `spent`: how often the user has redeemed codes of the book before,
+-- as text. For lua/redeem.lua and includes/usual.lua, which write the counters. lua/redeem.lua decides the rest by the
+-- same rules: change both.
 
 local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it

@@ -1,7 +1,8 @@
--- The usual refusal of an assignment: the book has no free coupon, or the user has as many of its codes as it gives one. The text
--- only refuses, in the order of lua/assign_any.lua: the user's limit is named before `out_of_stock`. Else `refusal` is nil, and
--- that script decides. A limit of coupons over all books is not usual, unless the user never had a coupon. Reads what the call
--- has read of the workspace and the `book` (includes/usual.lua), user; leaves book.sold_out, what it knows of the stock.
+-- The usual refusal of an assignment: the book has no free coupon, or the user has as many of its codes as it gives
+-- one. It only refuses, in the order of lua/assign_any.lua: the user's limit is named before `out_of_stock`. Else
+-- `refusal` is nil, and that script decides. A limit of coupons over all books is not usual, unless the user never had
+-- a coupon. Reads what the call has read of the workspace and the `book` (includes/usual.lua), user; leaves
+-- book.sold_out, what it knows of the stock. For includes/refusing.lua.
 
 local refusal
 for _ = 1, 1 do -- what isn't usual leaves it

@@ -1,6 +1,7 @@
--- A coupon as clients see it, one string, `coupon_view`: book_id code status uses max user assigned_at expires_at, its lock that
--- ends soonest (user order deadline), its last standing redemption (its event, user order at). `lacking` has a redemption
--- whose facts only Postgres has.
+-- A coupon as clients see it, one string, `coupon_view`: book_id code status uses max user assigned_at expires_at, its
+-- lock that ends soonest (user order deadline), its last standing redemption (its event, user order at). Reads c, book,
+-- max and now. `lacking` gets a redemption whose facts only Postgres has. In Python: service/formats/script_replies.py
+-- and service/operations/coupon_view.py.
 
 local coupon_view
 do

@@ -1,5 +1,5 @@
--- Check the stock after a change that took so many free codes and uses of the book's total (took, uses); `low` is as low_of
--- returns it. Locks don't count.
+-- Check the stock after a change that took so many free codes and uses of the book's total (took, uses); `low` is as
+-- low_of returns it. Reads book, now and outbox. Locks don't count. For lua/redeem.lua and includes/stock.lua.
 
 if took > 0 then
   local counters = W .. 'n:' .. book.number

@@ -168,8 +168,15 @@ def test_a_read_takes_no_idempotency_key() -> None:
 
 @EVERY
 def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
-    """A head begins with the script's name and has its five parts; its keys are numbered from 1, the gate first."""
+    """A head begins with the script's name, names the modules that call it, and has its five parts; its keys are
+    numbered from 1, the gate first."""
     assert head(name).startswith(f"{name}: ")
+    (called,) = re.findall(r"^Called by (.+?)^KEYS ", head(name), re.DOTALL | re.MULTILINE)
+    callers = re.findall(r"[\w/]+\.py", called.partition(";")[0])
+    assert callers
+    for caller in callers:
+        assert f'"{name}"' in (LUA_DIR.parent / caller).read_text(), caller
+    assert ("lua/many.lua" in called, "lua/includes/limits.lua" in called) == (name in JOINED, f"{name}+" in LIMITED)
     for part in ("KEYS", "ARGV", "Reply", "Event", "Cost"):
         assert re.search(rf"^{part} ", head(name), re.MULTILINE), part
     numbers = [number for number, _, _ in keys_of(name)]
@@ -188,6 +195,36 @@ def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
     assert set(range(1, keys + 1)) <= used
     if (count := args_of(name)) is not None:
         assert max([0, *(int(number) for number in re.findall(r"ARGV\[(\d+)\]", own))]) <= count
+
+
+def test_heads_of_parts_name_their_users() -> None:
+    """Where the head of an include or a step says `For` and names files, these are all that have it."""
+    users = defaultdict[str, set[str]](set)
+    for name, text in (SOURCES | PARTS).items():
+        for kind, names in re.findall(r"^ *-- @(include|step) (.+)$", text, re.MULTILINE):
+            for part in names.split(" "):
+                users[f"{kind}s/{part}"].add(name)
+    named = {part: _users_named(text) for part, text in PARTS.items()}
+    assert {part: names for part, names in named.items() if names and names != users[part]} == {}
+    assert len([names for names in named.values() if names]) > 20
+
+
+def _users_named(text: str) -> set[str]:
+    """The files that the head of an include or a step names after `For`."""
+    match = re.match(r"(?:-- (?!@).*\n)*", text)
+    words = " ".join(match[0].replace("-- ", "").split()) if match else ""
+    lists = re.findall(r"\bFor ((?:[\w/]+\.lua(?:, (?:and )?| and )?)+)", words)
+    return {path.removeprefix("lua/") for some in lists for path in re.findall(r"([\w/]+)\.lua", some)}
+
+
+def test_files_that_comments_name_exist() -> None:
+    """Each file that a script, an include or a step names exists."""
+    root = LUA_DIR.parent
+    for name, text in (SOURCES | PARTS).items():
+        for path in re.findall(r"[\w/]+\.(?:py|lua|sql)\b", text):
+            folders = (root, LUA_DIR, LUA_DIR / "steps", LUA_DIR / "includes")
+            found = any((folder / path).exists() for folder in folders) or any(root.glob(f"service/**/{path}"))
+            assert found, (name, path)
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"many"}))
