@@ -43,16 +43,16 @@ def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     if code is None:
         return fail(request, error)
     given = {name.lower(): value for name, value in (error.headers or {}).items()}
-    allowed = ", ".join(sorted(given["allow"].split(", "))) if "allow" in given else ""
+    allowed = sorted(given["allow"].split(", ")) if "allow" in given else []
     detail = ""
     if allowed:
-        methods = allowed.replace("OPTIONS, ", "")
+        methods = ", ".join(method for method in allowed if method != "OPTIONS")
         detail = f"This address accepts {methods}, not {request.method[:20]}. Repeat the request with that method."
     elif code == "not_found" and (meant := find_similar(request)):
         detail = f"This address does not exist; perhaps `{meant}` is meant. `/schema` lists all addresses and methods."
     answer = refuse(request, Refusal(code, detail))
     if allowed:
-        answer.headers["Allow"] = allowed
+        answer.headers["Allow"] = ", ".join(allowed)
     return answer
 
 

@@ -140,6 +140,7 @@ MISTAKES = (
     _said("not_found", "GET /v1/webhooks/{free_book}", "`GET /v1/webhooks` lists them"),
     _said("method_not_allowed", f"GET {_REDEEM}", "accepts POST, not GET"),
     _said("method_not_allowed", "PUT /v1/books/{free_book}", "This address accepts GET, PATCH, not PUT.", {}),
+    _said("method_not_allowed", "PUT /v1/audit", "This address accepts GET, not PUT.", {}),
     _said("coupon_not_found", "POST /v1/coupons/redeem/" + "A" * 65, "65 characters", _USER),
     _said("unsupported_media_type", f"POST {_REDEEM}", "Send the body in that format", b"userId=ann", kind=_FORM),
     _said("unsupported_media_type", f"POST {_REDEEM}",
