@@ -1,5 +1,5 @@
 """Rejected requests as problem documents (RFC 9457): app.py's handlers of exceptions. Clients compare `code`; codes and
-texts are in outcomes.py."""
+texts are in service/domain/outcomes.py."""
 
 from typing import Any
 

@@ -1,6 +1,7 @@
 """Run a script; if it needs facts that Redis no longer stores, fetch them from Postgres and run it again.
 
-Handlers call this for each hot operation, and the fast lane for replies that need facts. Postgres is only read.
+hot_path.py, batches.py, histories.py and flash_sale.py call `decide`; the fast lane and batches call `resolve_recall`.
+Postgres is only read.
 """
 
 import asyncio
@@ -18,8 +19,10 @@ from service.record.partitions.partition_rows import read_partition
 from service.record.pool import ERRORS, Database, is_away
 
 AS_OF = "as of"
-"""Precedes the time of the facts, which the script's reply contains; the script ignores facts of another time."""
+"""Precedes the moment of the facts, `<nonce>:<epoch>/<erased>` (lua/includes/facts.lua), as the script's reply has it.
+The script ignores facts of another moment."""
 RECORDED_S, POLL_S = 2.0, 0.02
+"""The longest wait for the record, and the pause between two looks."""
 SHOW_USES = ("coupon", "validate")
 """Scripts whose replies contain a coupon's uses."""
 MAX_RUNS = 4
@@ -33,15 +36,15 @@ async def decide(decider: Decider, database: Database, caller: Caller, command: 
 
 
 async def resolve_recall(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
-    """As decide, for a command that has run once with this reply. One that needs facts is RECALL, their names between
-    spaces, and the time that they must have."""
+    """As decide, for a command that has run once with this reply. A reply that needs facts is [RECALL, their names
+    between spaces, the moment that they must be of]."""
     as_of, facts = "", list[str]()  # all facts each time: with some of them the script may get further, and need others
-    for _ in range(MAX_RUNS - 1):
+    for _ in range(MAX_RUNS - 1):  # one has run already
         if reply[0] != RECALL:
             return reply
         try:
             names = reply[1].split(" ")
-            if any(name.startswith(ORDER) for name in names):  # whose last redemption may still be in the outbox
+            if any(name.startswith(ORDER) for name in names):  # Postgres has all its redemptions only then
                 await _wait_recorded(decider, database, caller.partition)
             records = await _fetch(decider.missing_codes, database, caller, names, command.script in SHOW_USES)
         except ERRORS as error:
@@ -60,7 +63,8 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
 async def _fetch(
     missing: MissingCodes, database: Database, caller: Caller, names: Sequence[str], shows_uses: bool
 ) -> list[tuple[str, str]]:
-    """The records of these names; a code comes alone. Look-ups of codes are bounded: anybody can cause them."""
+    """The records of these names; a code comes alone, and an unknown one has the record ''. Look-ups of
+    codes are bounded: anybody can cause them."""
     code = names[0].removeprefix(CODE)
     if code == names[0]:
         return await records_of(database, caller.partition, caller.workspace, names)

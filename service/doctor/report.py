@@ -23,7 +23,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All checks. `unreachable` lists `redis` and `postgres`; `unusable`: settings and database don't match."""
+    """At least one check. `unreachable` lists `redis` and `postgres`; `unusable`: settings and database don't match."""
 
     checks: list[Check]
     unreachable: list[str] = []

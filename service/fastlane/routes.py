@@ -1,6 +1,7 @@
 """Find a request's hot route, and parse its head, for protocol.py. The routes are the rows of table.py with `fast`.
 
-A client's heads differ little. So each is compared with the previous one on the connection: 1 µs instead of 8.
+A client's heads differ little. So each is compared with the previous one on the connection: 1 µs instead of 8. A head
+of another shape is parsed (find_rest of request_heads.py), and its shape remembered.
 """
 
 import re
@@ -28,12 +29,13 @@ MAX_SHAPES = 256
     IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, TRACE,
     ELSEWHERE,
 ) = range(14)  # fmt: skip
-"""Kinds of header fields. A request with a field of kind ELSEWHERE falls back to Litestar."""
+"""Kinds of header fields. A request with a field of kind ELSEWHERE falls back to Litestar. IGNORED must stay 0 (false),
+and ELSEWHERE the last: HeadValues have no place for it."""
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 
 _LIST = rb"[!-~](?:[ -~]*[!-~])?"
-_NAMES = rb"idempotency-key|content-length|x-request-id|x-forwarded-for|traceparent"
-_differs = re.compile(rb"(?i)\r\n(" + _NAMES + rb"): ?(" + _LIST + rb")(?=\r\n)").finditer
+_VARIABLE = rb"idempotency-key|content-length|x-request-id|x-forwarded-for|traceparent"
+_find_variable_fields = re.compile(rb"(?i)\r\n(" + _VARIABLE + rb"): ?(" + _LIST + rb")(?=\r\n)").finditer
 _is_plain = re.compile(rb"[!-~]{1,255}\Z").match
 _is_list = re.compile(_LIST + rb"\Z").match
 
@@ -107,7 +109,7 @@ class Lane:
         """The shape of a head's rest that find_rest matched."""
         head, at = match[0], 0
         pieces: list[tuple[bytes, int]] = []
-        for field in _differs(head, at):
+        for field in _find_variable_fields(head, at):
             pieces.append((head[at : field.start(2)], _FIELDS[field[1].lower()][0]))
             at = field.end(2)
         shape = Shape(tuple(pieces), head[at:], values)
@@ -170,12 +172,12 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"x-request-id": (REQUEST_ID, lambda value: value.decode("ascii") if is_request_id(value) else None),
     b"user-agent": (AGENT, lambda value: clean_user_agent(_text(value))),
     b"x-forwarded-for": (FORWARDED, _text),
-    b"origin": (ORIGIN, lambda value: value is not None),
+    b"origin": (ORIGIN, lambda _: True),
     b"traceparent": (TRACE, _text),
     b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),
-    b"cookie": (COOKIE, lambda value: value is not None),
+    b"cookie": (COOKIE, lambda _: True),
 }
-"""Header → (kind, reader). A reader returns None for an unusual value."""
+"""Header → (kind, reader). A reader returns None for an unusual value, True if only the presence matters."""
 _PLAIN: dict[int, Callable[[bytes], Any]] = {
     LENGTH: _length,
     KEY: lambda value: value.decode("ascii") if _is_plain(value) else None,
@@ -183,7 +185,8 @@ _PLAIN: dict[int, Callable[[bytes], Any]] = {
     FORWARDED: lambda value: value.decode("ascii") if _is_list(value) else None,
     TRACE: lambda value: value.decode("ascii") if _is_plain(value) else None,
 }
-"""Readers of a shape's variable values. Other values make `match_shape` fail."""
+"""Readers of a shape's variable values, of the fields in _VARIABLE. They check characters, too, as find_rest does not
+match this head. Other values make `match_shape` fail."""
 _ELSEWHERE = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"prefer"))
 
 

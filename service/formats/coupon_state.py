@@ -1,5 +1,5 @@
-"""A coupon as Postgres records it, and how Redis's entry and record differ from it: for comparisons, moves and
-openings.
+"""A coupon as Postgres records it, and how Redis's entry and record differ from it: for comparisons
+(service/reconcile), book_moves.py and retirements.py.
 
 RecordedCode's fields are the columns of queries in sql/queries/reconciling.sql, by position. The names of Class are in
 JSON and metrics; lua/repair.lua has the kinds of Write.
@@ -24,7 +24,8 @@ a book or a code; `wrong_type`: a key has another type than its kind's."""
 class Write(NamedTuple):
     """A change of one value in Redis from `seen` to `to` (None for no value), for lua/repair.lua.
 
-    Kinds: h a hash's field, s a string, i a string that lives for `member` ms, z a score, n a counter to add to.
+    Kinds: h a hash's field, s a string, i a string that lives for `member` ms, z a score, n a counter
+    in a hash, to which `to` is added.
     t, before the others, removes a key of the type `seen`.
     """
 
@@ -57,8 +58,9 @@ class Difference(NamedTuple):
 class RecordedCode(NamedTuple):
     """A code as Postgres has it after an event.
 
-    `max` is None for an unused code without its own limit, 0 for no limit. `standing` is "event ms event ms …" for
-    several uses, None if there are too many. `special`: the code has its own settings.
+    `at_ms`: since when it is its owner's. `max`, which `uses` count against, is None for an unused code without its own
+    limit, 0 for no limit. `stand` is how many redemptions stand, `last` the last one's event, and `standing`, for
+    several uses, "event score event score …", None if there are too many. `special`: the code has its own settings.
     """
 
     bucket: int
@@ -95,7 +97,7 @@ class RecordedCode(NamedTuple):
 
     @property
     def free(self) -> bool:
-        """Whether it belongs to the pool unless it is locked."""
+        """Whether it belongs to the pool unless it is locked (lua/includes/place.lua)."""
         return self._is_available and self.expires_ms is None
 
     @property
@@ -119,7 +121,7 @@ def entry_of(code: RecordedCode) -> tuple[str, str | None]:
     return str(DirectoryEntry(book, code.free)), str(_record(code))
 
 
-def unlike(code: RecordedCode, entry: str, record: str | None, locked: bool) -> list[Class]:
+def differing_classes(code: RecordedCode, entry: str, record: str | None, locked: bool) -> list[Class]:
     """The differences of a directory's entry and a coupon's record from Postgres.
 
     Postgres has no locks; `locked`: the code has locks outside its record.
@@ -127,10 +129,10 @@ def unlike(code: RecordedCode, entry: str, record: str | None, locked: bool) -> 
     listed = parse_directory_entry(entry)
     if not listed:
         return ["book"]
-    used_up = IDLE._replace(uses="1", max_uses="1", last=listed.last) if listed.last else IDLE
-    stored = parse_coupon_record(record) if record else used_up
+    implied = IDLE._replace(uses="1", max_uses="1", last=listed.last) if listed.last else IDLE
+    stored = parse_coupon_record(record) if record else implied
     classes: list[Class] = [] if listed.book == str(code.book) else ["book"]
-    if stored is None or not stored.version.isdigit():
+    if stored is None or not stored.version.isdigit():  # unreadable
         return [*classes, "state"]
     classes += _compare_records(code, stored)
     if listed.last and record and "state" not in classes:
@@ -162,7 +164,7 @@ def _record(code: RecordedCode) -> CouponRecord:
         assigned_at=_format_number(code.at_ms),
         uses=str(code.uses),
         max_uses=_format_number(code.max),
-        off=str((not code.active) + 2 * code.is_blocked or "-"),
+        off=str((not code.active) + 2 * code.is_blocked or "-"),  # off_word of lua/includes/coupon.lua
         expires_at=_format_number(code.expires_ms),
         last=code.last or "-",
     )

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class LinkToAll:
-    """What ClusterLinks answers for each partition, of one server that has all partitions."""
+    """The methods that ClusterLinks has for each partition, of one server that has all partitions."""
 
     fsynced = False
     """Whether the server syncs to disk before it replies: by its settings, or as declared if it hides them."""
@@ -45,8 +45,8 @@ class Link(LinkToAll):
 
     1. Connect, and check that the server is fit to decide and whether it syncs before it replies. Then serve requests.
     2. Check again each second. An unfit server gets no more requests, and answers those in flight.
-    3. If the connection breaks, or sentinels name another primary, its requests get Broken. In any case reconnect after
-       20 to 250 ms.
+    3. If the connection breaks, or sentinels name another primary (leave_moved), its requests get Broken. In any case
+       reconnect after 20 to 250 ms.
     """
 
     made = 0

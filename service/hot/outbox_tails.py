@@ -16,13 +16,13 @@ from service.hot.redis_server import Server
 async def read_tails(redis_url: str, partitions: Iterable[int]) -> dict[int, EventId]:
     """The last events, NO_EVENT for an empty outbox; without the partitions whose server does not reply."""
     address, tails = parse_redis_address(redis_url), dict[int, EventId]()
-    by_host: defaultdict[Host | None, list[int]] = defaultdict(list)
+    by_host: defaultdict[Host | None, list[int]] = defaultdict(list)  # None: the URL's own server, which has all
     with contextlib.suppress(OSError, Broken):
         slots = await read_slots(address) if address.is_cluster else None
         for partition in partitions:
             by_host[slots.host_of(partition) if slots else None].append(partition)
     for host, some in by_host.items():
-        if address.is_cluster and host is None:  # no node has these
+        if address.is_cluster and host is None:  # in a cluster: no node has these
             continue
         with contextlib.suppress(OSError, Broken, hiredis.ReplyError):
             connection = await connect(address.at(host) if host else address, "scrip-command")

@@ -1,5 +1,5 @@
-"""The parts of an operation: a request struct, `prepare` (request → script call) and `render` (reply → response). Each
-operation's file defines one; run.py, batches and transports use it.
+"""The parts of an operation: a request struct, `prepare` (request → Command) and the Command's `render` (reply →
+response). Each operation's file defines one; run.py, batches and transports use it.
 
 Both functions are pure. Objects made for each request are msgspec structs: 0.1 µs, a NamedTuple or dataclass 0.2.
 """
@@ -42,7 +42,7 @@ class Call(msgspec.Struct):
         return (self.caller.gate, k.settings, self.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
     def reading_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
-        """As coupon_keys, for rows that read: without the Idempotency-Key, and with '-' as fingerprint."""
+        """As coupon_keys, for rows that read: without the Idempotency-Key. Their fingerprint is '-'."""
         k = self.caller.keys
         return (self.caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
@@ -66,7 +66,7 @@ class Rendered(msgspec.Struct):
 
 
 Render = Callable[[Reply, str], Rendered]
-"""(script's reply, durability) → response."""
+"""(script's reply, durability as in coupon_view.py) → response."""
 
 
 def render_nothing(reply: Reply, durability: str) -> Rendered:
@@ -107,7 +107,7 @@ class Operation:
 
     request: type[msgspec.Struct]
     prepare: Callable[..., Command]
-    """(call, name in the path, request) → command. Raises Refusal."""
+    """(call, name in the path, request) → command. Pure. Raises Refusal."""
     answer: "type[msgspec.Struct] | None"
     """None if the response has no body."""
     texts: Texts
@@ -127,7 +127,7 @@ class Operation:
         object.__setattr__(self, "_usual_decoder", usual and msgspec.json.Decoder(usual))
 
     def decode(self, caller: Caller, body: bytes) -> Any:
-        """Decode the request. With a user's token the body may omit the user.
+        """Decode the request, faster a usual one (usual_requests.py). With a user's token the body may omit the user.
 
         Raises Refusal `forbidden` if the body names another user, and as service/domain/decoding.py does.
         """

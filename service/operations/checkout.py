@@ -54,7 +54,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     used_code = _NO_CODE if request.code is None else parse_code(request.code)
     gift_book = None if request.gift_book_id is None else parse_uuid(request.gift_book_id)
-    if request.gift_book_id is not None and gift_book is None:
+    if request.gift_book_id is not None and gift_book is None:  # no book has such an id
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)  # type: ignore[arg-type]  # it has these fields
     bucket, order_bucket, user_bucket = (
@@ -85,9 +85,10 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     )
 
     def render(reply: Reply, durability: str) -> Rendered:
-        workspace_digits, _, gift = reply[4].partition(" ")
-        redemption = msgspec.Raw(redemption_json(reply[1], reply[2], None)) if reply[1] else None
-        final = compute_final_amount(parse_record(reply[1])) if reply[1] else None
+        outcome, record, book_id, replayed, rest = reply
+        workspace_digits, _, gift = rest.partition(" ")
+        redemption = msgspec.Raw(redemption_json(record, book_id, None)) if record else None
+        final = compute_final_amount(parse_record(record)) if record else None
         if final is None:
             final_digits = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)
             final = from_e4(int(value_e4), final_digits)
@@ -97,7 +98,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
             final_amount=final,
             durability=durability,  # type: ignore[arg-type]
         )
-        return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
+        return Rendered(200 if outcome == REPEATED else 201, encode(body), bool(replayed))
 
     return Command("checkout", names, args, render)
 

@@ -1,6 +1,6 @@
 """Walk over the buckets of codes, orders and gifts page by page, with the record's rows in the same order.
-coupon_differences.py and use_differences.py read their first pass with this. A row begins with its bucket, and rows
-come in the order of buckets. Only reads."""
+coupon_differences.py and use_differences.py read their first pass with this; comparison.py calls `buckets_of`. A row
+begins with its bucket, and rows come in the order of buckets. Only reads."""
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
@@ -12,17 +12,18 @@ from service.record.partitions.bulk_reads import Rows
 
 BUCKETS_A_PAGE = 1024
 SMALL = 20_000
-"""In a workspace with at most so many codes and orders, only existing buckets are read; else all."""
+"""In a workspace with at most so many codes and orders, only existing buckets are read (comparison.py); else all."""
 KINDS = "dog"
+"""The kinds of these keys (key_names.py): directory, orders, gifts."""
 
 BucketsByKind = dict[str, set[int]]
 """Buckets by the kind of their hash."""
 
 
-async def buckets_of(inspector: RedisInspector, small: Collection[int]) -> dict[int, BucketsByKind]:
+async def buckets_of(inspector: RedisInspector, workspaces: Collection[int]) -> dict[int, BucketsByKind]:
     """The existing buckets of these workspaces."""
-    buckets: dict[int, BucketsByKind] = {workspace: {kind: set() for kind in KINDS} for workspace in small}
-    if small:
+    buckets: dict[int, BucketsByKind] = {workspace: {kind: set() for kind in KINDS} for workspace in workspaces}
+    if workspaces:
         async for page in inspector.walk_keys(set(KINDS)):
             for key in page:
                 if key.workspace in buckets:

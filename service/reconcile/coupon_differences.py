@@ -9,7 +9,7 @@ from typing import Any
 from service.access.actor import mask
 from service.formats import key_names
 from service.formats.coupon_record import is_blocked, is_locked
-from service.formats.coupon_state import About, Class, Difference, RecordedCode, Write, entry_of, unlike
+from service.formats.coupon_state import About, Class, Difference, RecordedCode, Write, differing_classes, entry_of
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import EventId
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
@@ -84,7 +84,7 @@ class Coupons(Subject):
             if text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2]):
                 continue
             recorded = RecordedCode(*row)
-            if unlike(recorded, entry, text, locked=False):
+            if differing_classes(recorded, entry, text, locked=False):
                 suspects.append(recorded.code)
             elif recorded.stand and recorded.max != 1:
                 several.append(recorded)
@@ -164,7 +164,7 @@ class Coupons(Subject):
         if entry is None:
             writes = self._write(one, None, text, stands, values[4:])
             return Difference(("code_missing",), name, writes, unsafe, about)
-        classes = unlike(one, entry, text, locked=locks > 0)
+        classes = differing_classes(one, entry, text, locked=locks > 0)
         if not _have_same_standing(one, stands):
             classes.append("redemptions")
         # The sets of its book are read from the second time on.

@@ -129,7 +129,7 @@ async def _replay(
             async with aclosing(Client(target.url)) as client:
                 is_recorded = await check.wait_until_recorded(client, target.operate_token, report)
                 stats = await check.read_stats(client, target.manage_token, book_id)
-            stores = {
+            stores = {  # the names of check.COLUMNS
                 "API": check.StoreContents(list(result.redemptions.values())),
                 "stats": stats,
                 "Redis": await check.read_redis(addresses.redis_url, book_id, make_codes(target.run, codes), report),

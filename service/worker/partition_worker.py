@@ -314,7 +314,7 @@ class PartitionWorker:
             return False
         if gate.epoch != str(row.epoch) or gate.state == "closed":
             return False
-        if not await self._loaded.has_any(server, scripts):
+        if not await self._loaded.has_any_version(server, scripts):
             return False
         try:
             await flusher.start()

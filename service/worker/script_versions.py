@@ -1,6 +1,6 @@
 """Which scripts Redis gets: an epoch's own, which others may share, and those of other versions that run.
 partition_opening.py, partition_worker.py and process.py call LoadedScripts; `scrip migrate` and `scrip run` call
-`migrate_version`. Other versions fill the stored templates, so BLANKS must stay."""
+`migrate_version`. Other versions fill the stored templates, so BLANKS of scripts.py must stay."""
 
 import asyncio
 import contextlib
@@ -36,6 +36,7 @@ from service.record.processes import BEAT_S
 from service.record.program_versions import needed_versions, read_scripts, store_scripts, stored_versions
 
 LOOK_S = 0.5
+"""Between two looks of keep_loaded for new versions."""
 
 log = structlog.get_logger()
 
@@ -73,7 +74,7 @@ class LoadedScripts:
     """The scripts that Redis has: this version's, and those of others that need them, the last that migrated and those
     of running processes.
 
-    1. Every two seconds, read which versions are needed.
+    1. Every BEAT_S, read which versions are needed.
     2. When an opening begins an epoch, find the texts that the server has since its last start, or load new ones.
     3. Before the opening opens the gate, load the scripts of other versions (opening/partition_opening.py).
     4. While a partition is open, load the scripts of a version that appears.
@@ -124,8 +125,8 @@ class LoadedScripts:
             used = [self._last_nonce, *(parse_nonce(row.nonce) for row in await read_partitions(self._pool))]
             used = [nonce for nonce in used if nonce.random and nonce.history == replication.history]
             for shared in dict.fromkeys(nonce.shared for nonce in used):
-                if serves_others := await self.has_any(server, _own(server.partition, 0, shared)):
-                    random = shared[:SHARED_LENGTH] + random[SHARED_LENGTH:]
+                if serves_others := await self.has_any_version(server, _own(server.partition, 0, shared)):
+                    random = shared[:SHARED_LENGTH] + random[SHARED_LENGTH:]  # the texts have only the first part
                     break
             nonce = choose_nonce(random, replication, report, has_log=has_log)
             own = _own(server.partition, 0, nonce.shared)
@@ -142,7 +143,7 @@ class LoadedScripts:
             await server.load(_compose(texts, own))
         return own
 
-    async def has_any(self, server: Server, own: Scripts) -> bool:
+    async def has_any_version(self, server: Server, own: Scripts) -> bool:
         """Whether Redis has all scripts of this version, or of another that is stored, for the epoch: then it has not
         restarted since a worker verified it."""
         if await server.has(own):

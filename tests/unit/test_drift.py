@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.formats.coupon_state import RecordedCode, entry_of, unlike
+from service.formats.coupon_state import RecordedCode, differing_classes, entry_of
 
 UNLOCKED = " - - - - - -"
 LOCKED = " token ann A-1 1800000000000 1700000000000 ."
@@ -33,15 +33,15 @@ def test_a_rebuilt_coupon(name: str) -> None:
     """The entry and record that a rebuild writes have no difference from Postgres."""
     expected, entry, record = WHOLE[name]
     assert entry_of(expected) == (entry, record)
-    assert unlike(expected, entry, record, locked=False) == []
+    assert differing_classes(expected, entry, record, locked=False) == []
 
 
 def test_locks_are_no_difference() -> None:
     """A lock takes a code out of the pool and leaves its limit; reactivation leaves a version."""
-    assert unlike(IDLE, "3!", "0 - - 0 1 - - -" + LOCKED, locked=False) == []
-    assert unlike(IDLE, "3!", "0 - - 0 3 - - -" + UNLOCKED, locked=True) == []
-    assert unlike(IDLE, "3", "0 - - 0 1 - - -" + UNLOCKED, locked=False) == []
-    assert unlike(IDLE, "3", "5 - - 0 - - - -" + UNLOCKED, locked=False) == []
+    assert differing_classes(IDLE, "3!", "0 - - 0 1 - - -" + LOCKED, locked=False) == []
+    assert differing_classes(IDLE, "3!", "0 - - 0 3 - - -" + UNLOCKED, locked=True) == []
+    assert differing_classes(IDLE, "3", "0 - - 0 1 - - -" + UNLOCKED, locked=False) == []
+    assert differing_classes(IDLE, "3", "5 - - 0 - - - -" + UNLOCKED, locked=False) == []
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_each_difference_has_its_class(
     expected: RecordedCode, entry: str, record: str | None, classes: list[str]
 ) -> None:
     """A difference gets all of its classes and no other."""
-    assert unlike(expected, entry, record, locked=False) == classes
+    assert differing_classes(expected, entry, record, locked=False) == classes

@@ -1,5 +1,5 @@
 """Books: making, listing, reading and changing them. app.py registers it; roles.py has the scope of each operation id.
-Other controllers use BookId and EXAMPLE."""
+Other controllers use BookId and EXAMPLE. `/coupons` is a second address of `/books` (docs/comes-from.md)."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -106,7 +106,7 @@ class Books(Controller):
         async def act() -> ActionResult[Book]:
             row, job_id = await create_book(context.pool, caller.workspace, caller.partition, payload)
             await change.project(row.version, context.projector.book(row))
-            if row.limits:
+            if row.limits:  # keys without limits count misses only if a book limits them
                 await settle_keys(context)
             made = book_requests.render_book(row, msgspec.UNSET if job_id is None else job_id)
             return ActionResult(status=201, body=made, location=f"/v1/books/{row.book_id}")
@@ -168,13 +168,14 @@ class Books(Controller):
             await _check_uses(context, caller, parsed, payload.max_redemptions_per_code)
         row = await patch_book(context.pool, caller.workspace, caller.partition, parsed, payload)
         await change.project(row.version, context.projector.book(row))
-        if payload.limits is not msgspec.UNSET:
+        if payload.limits is not msgspec.UNSET:  # as in `create`
             await settle_keys(context)
         return book_requests.render_book(row)
 
 
 async def _check_uses(context: Context, caller: Caller, book_id: UUID, wanted: int | None) -> None:
-    """Raise Refusal if `maxRedemptionsPerCode` changes after a code of the book was locked or redeemed."""
+    """Raise Refusal if `maxRedemptionsPerCode` changes after a code of the book was locked or redeemed. A code that is
+    locked or redeemed between this check and the change keeps its old limit (lua/includes/coupon.lua)."""
     row = await read_book(context.pool, caller.workspace, book_id)
     if row.max_redemptions_per_code != wanted and (await context.hot.book_counts(caller, str(book_id))).touched:
         raise invalid("maxRedemptionsPerCode", "is fixed, since a code of this book was locked or redeemed")

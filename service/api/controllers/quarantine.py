@@ -1,5 +1,5 @@
 """Events in quarantine: what happened, and what is to become of each. app.py registers it; roles.py has the scope of
-each operation id. quarantine_settler.py does what is ordered. The body copies fields of Quarantined by name."""
+each operation id. quarantine_settler.py does what is ordered. QuarantinedEvent copies fields of Quarantined by name."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -56,8 +56,8 @@ class QuarantinedEvent(Answer, kw_only=True):
 
     `cause`: `refused`, Postgres did not take it; `not_redone`, it is recorded, and Redis could not apply it again;
     `unrecorded`, Redis was rebuilt before it was recorded. `reason` says more. `text` says what happened, as far as it
-    is known. `recorded` is the code's state in Postgres. `ordered` is what a worker is to do, and `failure` why it
-    failed last. `choices` are possible."""
+    is known. `recorded` is the code's state in Postgres. `ordered` is what a worker is to do, and `failure` why
+    the last order failed. `choices` are what can be ordered."""
 
     event_id: str
     kind: Kind
@@ -139,7 +139,7 @@ async def _find(connection: Database, caller: Caller, event_id: str) -> Quaranti
     at = parse_sent_id(event_id)
     if at is None:
         raise Refusal("event_not_found")
-    before = EventId(at.epoch, at.seq + 1)
+    before = EventId(at.epoch, at.seq + 1)  # the page begins with the newest event before this id
     events = await page_of_workspace(connection, caller.partition, caller.workspace, before, 1)
     if not events or events[0].id != at:
         raise Refusal("event_not_found")
@@ -147,6 +147,7 @@ async def _find(connection: Database, caller: Caller, event_id: str) -> Quaranti
 
 
 async def _render(database: Database, caller: Caller, events: Sequence[Quarantined]) -> list[QuarantinedEvent]:
+    # Only the first code of an event: the second, of a checkout, is its gift's.
     named = [next(iter(read_names(event.d)), None) for event in events]
     codes = sorted({one.code for one in named if one})
     recorded = await describe_recorded(database, caller.partition, caller.workspace, codes)

@@ -1,6 +1,6 @@
 """Webhooks, their deliveries, and notifications of events that are no facts. webhooks.py calls this; comparisons.py
-notifies. webhooks.py copies the fields of WebhookRow and DeliveryRow by name, and both have the columns of their
-queries. The sender's own statements are in delivery_rows.py."""
+notifies (`reconcile.drift`), housekeeping.py prunes. webhooks.py copies the fields of WebhookRow and DeliveryRow by
+name, and both have the columns of their queries. The sender's own statements are in delivery_rows.py."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -99,7 +99,7 @@ async def patch_webhook(
         before = await read_webhook(connection, workspace, webhook_id)
         values = (workspace, webhook_id, url, events, description, status, KEEP_DAYS)
         row = _row_of(WebhookRow, await connection.fetchrow(query("patch_webhook"), *values))
-        if before.status == "inactive" and row.status == "active":
+        if before.status == "inactive" and row.status == "active":  # now it gets what came meanwhile
             await connection.execute(query("send_waiting"), row.webhook)
         await write_audit(connection, workspace, "webhook.changed", webhook_id, _to_audit(before), _to_audit(row))
     return row
@@ -125,6 +125,7 @@ async def delete_webhook(pool: Pool, workspace: int, webhook_id: UUID) -> bool:
 
 
 async def send_test_event(database: Database, row: WebhookRow) -> DeliveryRow:
+    """Make a delivery of a test event, to this webhook alone."""
     packed = encode_json({"webhookId": row.webhook_id})
     return _row_of(DeliveryRow, await database.fetchrow(query("send_test_event"), row.webhook, packed))
 

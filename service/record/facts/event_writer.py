@@ -49,11 +49,11 @@ _NULL = "\\N"
 
 
 class NeedsSmallerBatch(ValueError):
-    """The checks of one transaction don't see the order of these events. Record fewer at once."""
+    """One transaction's checks don't see the order of these events. Record fewer at once; one alone never raises it."""
 
 
 class KeyReused(ValueError):
-    """An idempotency key was used twice within its lifetime."""
+    """An idempotency key was used twice within an hour, the shortest lifetime."""
 
 
 class NotAssigned(ValueError):
@@ -93,8 +93,9 @@ async def record(
     """Write the entries after `from_seq` up to `to_seq` and move the cursor, in one transaction.
 
     Return False and write nothing if epoch, cursor or fence have changed. The cursor moves first: its row lock stops
-    a writer that has lost the lease. A conflict in a unique key is an error. Raises MalformedEvent, NeedsSmallerBatch,
-    KeyReused, NotAssigned.
+    a writer that has lost the lease. A conflict in a unique key is an error; in one of idempotency keys
+    all is written again, with a statement that checks these. Raises MalformedEvent, NeedsSmallerBatch, KeyReused,
+    NotAssigned.
     """
     batch, cursor = _Batch(partition, epoch, entries), (partition, epoch, from_seq, to_seq, fence, digest)
 
@@ -151,8 +152,9 @@ class _Batch:
         self._assignments: list[str] = []
         self._open: dict[tuple[int, str], _Open] = {}
         self._brief: set[tuple[int, str]] = set()
+        """Workspaces and codes of assignments that the batch makes and takes back."""
         self._closed: dict[tuple[int, str], str] = {}
-        """Users, by workspace and code."""
+        """The users of assignments from before the batch that it takes back, by workspace and code."""
         self._unassignments: list[tuple[str, str | tuple[int, str]]] = []
         """Lines, each with the columns of its assignment; with workspace and code if that is from before the batch."""
         self._redemptions: list[str] = []

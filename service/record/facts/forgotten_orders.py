@@ -1,5 +1,6 @@
-"""Read and free in Postgres the orders that are forgotten (docs/decisions/0050-forgotten-orders.md). The sweep
-(service/worker/order_forgetter.py) frees them; moves, openings and comparisons read from when orders are remembered."""
+"""Read and free in Postgres the orders that are forgotten: older than their workspace's days, so that their ids may be
+used anew (docs/decisions/0050-forgotten-orders.md). The sweep (service/worker/order_forgetter.py) frees them, and
+retirements.py frees places; moves, openings and comparisons read from when orders are remembered."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from service.record.queries import query
 
 
 class Memory(NamedTuple):
-    """What a live workspace remembers: orders since a moment, 0 for all."""
+    """What a live workspace remembers: orders of so many days, since a moment, 0 for all. Times in ms since 1970."""
 
     workspace: int
     since_ms: int
@@ -65,7 +66,7 @@ async def read_orders_since(database: Database, partition: int) -> dict[int, int
 async def page_places(
     database: Database, partition: int, period: Period, after: UUID | None, limit: int
 ) -> list[PastPlace]:
-    """The next places from a period after a redemption's."""
+    """The next places from a period, by redemption id, after this one."""
     bounds = (after or first_id(period.from_ms), first_id(period.to_ms))
     rows = await database.fetch(query("page_places_between"), partition, period.workspaces, *bounds, limit)
     return [PastPlace(w, order, own_id, EventId(*event)) for w, order, own_id, *event in rows]
@@ -74,7 +75,7 @@ async def page_places(
 async def page_gifts(
     database: Database, partition: int, period: Period, after: PastGift | None, limit: int
 ) -> list[PastGift]:
-    """The next gifts from a period after one; also those that were taken back."""
+    """The next gifts from a period, by time and event, after this one; also those that were taken back."""
     at = (after.at_ms, *after.event) if after else (period.from_ms, -1, -1)
     rows = await database.fetch(query("page_gifts_between"), partition, period.workspaces, period.to_ms, *at, limit)
     return [PastGift(w, order, code, at_ms, EventId(*event)) for w, order, code, at_ms, *event in rows]

@@ -1,5 +1,6 @@
 """Recorded events that recovery can't apply again: quarantine them with an alarm, so that the partition opens.
-restorer.py and partition_opening.py call this. Reasons are texts of lua/redo.lua, and stored."""
+restorer.py and partition_opening.py call this. Reasons are texts of lua/redo.lua, and stored; `failed` is the
+unexpected one."""
 
 from collections.abc import Sequence
 
@@ -39,8 +40,8 @@ class UnappliableEvents:
         """Skipped events of this opening."""
 
     async def quarantine_skipped(self, facts: Sequence[Fact], reply: Sequence[int | str]) -> None:
-        """Quarantine what a run of `redo` over these facts skipped; `reply` alternates position and reason. Raises
-        TooManyFailed."""
+        """Quarantine what a run of `redo` over these facts skipped; `reply` alternates the position in facts (from
+        0) and the reason. Raises TooManyFailed."""
         reason_by_position = dict(zip(map(int, reply[::2]), map(str, reply[1::2]), strict=True))
         self._count_failed(len(facts), reason_by_position)
         reasons: dict[EventId, str] = {}
@@ -53,7 +54,8 @@ class UnappliableEvents:
             )
 
     async def quarantine_named(self, skipped: Sequence[tuple[EventId, str]]) -> None:
-        """Quarantine the events that the recovery mark names, which a worker that died skipped."""
+        """Quarantine the events that the recovery mark names, which a worker that died skipped; one that Postgres
+        does not have without its content."""
         entries = [await decided_at(self._pool, self._partition, *event_id) or "" for event_id, _ in skipped]
         if entries:
             await self._quarantine(
