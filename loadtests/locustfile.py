@@ -87,7 +87,7 @@ class Bridge:
         options: Any = environment.parsed_options
         runner = environment.runner
         self.plan = plan = msgspec.json.decode(options.plan, type=Plan)
-        part, folder, file = (0, 1), Load.current and Load.current.folder, None
+        part, folder, file = (0, 1), Load.current.folder if Load.current else None, None
         if isinstance(runner, runners.WorkerRunner):
             file = cast("IO[bytes]", io.BufferedWriter(Sender(runner.send_message, plan.mark), PART_BYTES))
             late = runner.client_id not in plan.workers  # it has no codes of its own

@@ -63,7 +63,7 @@ async def _measure(live: int, retired: int) -> list[tuple[str, ...]]:
     async with _start_servers() as servers, _open_place("scrip_retired", *servers) as place:
         await place.rebuild()
         await place.sell(live)
-        lines = [(f"{live:,} redemptions", *await place.rebuild())]
+        lines: list[tuple[str, ...]] = [(f"{live:,} redemptions", *await place.rebuild())]
         workspace = await place.sell(retired)
         lines.append((f"{retired:,} more", *await place.rebuild()))
         took_s = await place.retire(workspace)

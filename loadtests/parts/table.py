@@ -238,7 +238,7 @@ def _failed(bench: Bench, chosen: argparse.Namespace, folder: Path) -> str:
         build()
         folder.mkdir(parents=True)
         bench.run()
-    except (GeneratorError, Wrong, OSError, TimeoutError, RuntimeError, AssertionError) as error:
+    except (GeneratorError, Wrong, OSError, RuntimeError, AssertionError) as error:
         return f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:
         return "Ended early."

@@ -28,7 +28,7 @@ def encode_csv_rows(rows: Iterable[Sequence[Cell]]) -> bytes:
 
 
 async def encode_csv_pages(
-    columns: Sequence[str], pages: AsyncIterator[Sequence[Row]], cells: Callable[[Row], Sequence[Cell]] = tuple
+    columns: Sequence[str], pages: AsyncIterator[Sequence[Row]], cells: Callable[[Row], Sequence[Cell]]
 ) -> AsyncIterator[bytes]:
     """A file with these columns, in pieces, as its pages are read. The first piece has the names, also without rows."""
     head = encode_csv_rows([columns])

@@ -31,7 +31,7 @@ class JsonCodes:
     returned by then. Memory: one item.
     """
 
-    layout = None
+    layout: None = None
 
     def __init__(self) -> None:
         self._begins = self._lists = True

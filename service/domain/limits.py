@@ -66,7 +66,7 @@ class WorkspaceLimits(Request):
 def encode_key_limits(own: KeyLimits | None, workspace: WorkspaceLimits | None, *, of_books: bool) -> str:
     """The limits of a credential as lua/includes/limits.lua reads them; '' for no limits. The credential's own limits
     override the workspace's. `of_books`: some book limits misses."""
-    defaults = (workspace and workspace.keys) or KeyLimits()
+    defaults = (workspace.keys if workspace else None) or KeyLimits()
     values = [_choose_limit(own, defaults, name) for name in KeyLimits.__struct_fields__]
     of_books = of_books or bool(workspace and workspace.books and workspace.books.misses_per_minute)
     if values == [None] * len(values) and not of_books:

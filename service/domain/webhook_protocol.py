@@ -7,7 +7,7 @@ import base64
 import hmac
 import random
 import secrets
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -43,7 +43,7 @@ WebhookEvent = Literal[
     "reconcile.drift",
     "webhook.disabled",
 ]
-EVENTS: tuple[str, ...] = WebhookEvent.__args__
+EVENTS: tuple[str, ...] = get_args(WebhookEvent)
 """The events that a webhook can subscribe to. `webhook.test` is sent on request only."""
 
 _Url = Annotated[

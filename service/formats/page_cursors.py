@@ -4,9 +4,9 @@ Controllers and history_pages.py call this. Clients hold cursors: a list's name 
 """
 
 import base64
-import binascii
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from types import GenericAlias
 from typing import Annotated, Any, Generic, TypeVar, TypeVarTuple
 from uuid import UUID
 
@@ -41,7 +41,7 @@ class Cursor(Generic[*Parts]):
             raise ValueError(f"two lists are named {name}")
         by_name[name] = self
         self._name = name
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(tuple[(str, *kinds)])
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(GenericAlias(tuple, (str, *kinds)))
 
     def encode(self, *place: *Parts) -> str:
         """The cursor of the page after this place."""
@@ -56,7 +56,7 @@ class Cursor(Generic[*Parts]):
         try:
             packed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
             name, *place = self._decoder.decode(packed)
-        except (ValueError, binascii.Error, msgspec.DecodeError):
+        except (ValueError, msgspec.DecodeError):
             raise malformed("cursor", f"is not one that this list gave; {_SEND_NEXT}") from None
         if name != self._name:
             raise malformed("cursor", f"belongs to another list; {_SEND_NEXT}")

@@ -49,7 +49,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
     keep_ms = row.idempotency_hours * 3_600_000
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
-    books = encode_book_limits(row.limits and row.limits.books)
+    books = encode_book_limits(row.limits.books if row.limits else None)
     return f"{settings} {books}" if books else settings
 
 

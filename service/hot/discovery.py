@@ -67,8 +67,8 @@ async def open_client(
     if host is not None:
         kind = SSLConnection if address.is_tls else Connection  # certificate and name are always checked
         options |= {"host": host.name, "port": host.port}
-    options = {"protocol": 2, "decode_responses": True, "socket_timeout": None, "driver_info": None} | options
-    client = Redis.from_pool(ConnectionPool(kind, **options))
+    usual: dict[str, Any] = {"protocol": 2, "decode_responses": True, "socket_timeout": None, "driver_info": None}
+    client = Redis.from_pool(ConnectionPool(kind, **usual | options))
     try:
         yield client
     except RedisError as error:

@@ -4,7 +4,7 @@ configuration_writes.py and wiring.py. CHANNEL is also in deploy/redis-acl and d
 import asyncio
 import contextlib
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import structlog
 
@@ -85,7 +85,7 @@ class KeyMessages:
                 await channel.subscribe(CHANNEL)
             while self._decider.link(0).generation == generation:
                 if message := await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S):
-                    self._take_message(message["data"])
+                    self._take_message(cast("str", message["data"]))
 
     def _take_message(self, message: str) -> None:
         process, _, version = message.partition(" ")

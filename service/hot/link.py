@@ -96,7 +96,7 @@ class Link(LinkToAll):
     @property
     def host(self) -> Host | None:
         """The connection's server; None for a socket, and without a connection."""
-        return self._connection and self._connection.host
+        return self._connection.host if self._connection else None
 
     @property
     def connection(self) -> Connection:

@@ -153,11 +153,13 @@ class Answers:
         self.fold()
         if self._line:
             log.info("answers", counts=dict(self._line), sample=self._sample)
-        self._line, self._sample, self._failures, self._is_timer_set = Counter(), {}, 0, False
+        self._line, self._failures, self._is_timer_set = Counter(), 0, False
+        self._sample = {}
 
     def fold(self) -> None:
         """Add the counts since the last call to the tally, and to the traffic of each workspace."""
-        by_outcome, self._by_outcome = self._by_outcome, {}
+        by_outcome = self._by_outcome
+        self._by_outcome = {}
         times, self._times = self._times, defaultdict(Counter)
         results: defaultdict[int, list[int]] = defaultdict(lambda: [0] * len(RESULTS))
         for (account, route, outcome), count in by_outcome.items():

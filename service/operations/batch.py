@@ -46,9 +46,11 @@ _KINDS = (BatchAssign, *(_define_operation(row) for row in _SINGLE.values()))
 if TYPE_CHECKING:
     AnyOperation = Any
     _AnyUsual = Any
+    _AnyOwn = Any
 else:
     AnyOperation = Union[_KINDS]  # noqa: UP007
     _AnyUsual = Union[tuple(map(usual_struct, _KINDS))]  # noqa: UP007
+    _AnyOwn = Union[tuple(map(without_user, _KINDS))]  # noqa: UP007
 
 
 class Batch(Request):
@@ -72,9 +74,7 @@ class _Unread(Request):
 _usual_batch: "msgspec.json.Decoder[_UsualBatch]" = msgspec.json.Decoder(_UsualBatch)
 _batch: "msgspec.json.Decoder[_Unread]" = msgspec.json.Decoder(_Unread)
 _operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(AnyOperation)
-_own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(
-    Union[tuple(without_user(kind) for kind in _KINDS)]  # noqa: UP007
-)
+_own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(_AnyOwn)
 
 
 def split(caller: Caller, body: bytes) -> Sequence[msgspec.Raw | msgspec.Struct]:

@@ -43,7 +43,7 @@ class RefusedRequests:
     def take(self) -> RefusedBatch:
         """The refusals since the last call, with masked subjects."""
         kept, dropped = self._known + self._unknown, self._dropped
-        self._known, self._unknown, self._dropped = [], [], 0
+        self._known, self._unknown, self._dropped = list[Refused](), list[Refused](), 0
         return RefusedBatch([_mask(one) for one in kept], dropped)
 
     def drop(self, batch: RefusedBatch) -> None:

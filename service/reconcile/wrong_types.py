@@ -180,7 +180,7 @@ class WrongTypes(Subject):
                     writes[key] = [Write("h", key.name, str(b.book_id), None, str(b.book)) for b in books.values()]
                 case _:
                     book = books.get(int(key.parts[0]))
-                    text = book and f"{book.version} {book_settings(book)}"
+                    text = f"{book.version} {book_settings(book)}" if book else ""
                     writes[key] = [Write("s", key.name, "", None, text)] if text else []
         return writes, max([row.version, *(book.version for book in books.values())])
 

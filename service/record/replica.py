@@ -28,7 +28,7 @@ class Replica:
         position = await self._primary.fetchval(query("written_position"))
         deadline = time.monotonic() + timeout_s
         while True:
-            reached, behind_s = await self.pool.fetchrow(query("read_replica"))  # type: ignore[misc]
+            reached, behind_s = await self.pool.fetchrow(query("read_replica"))
             if reached >= position:
                 return 0.0
             if time.monotonic() > deadline:

@@ -99,6 +99,7 @@ def make_server_config(
             lanes.append(Lane(context.decider, context.keyring, recall, proxies, answers_origins=origins.some))
         return lanes[0]
 
+    address: dict[str, Any] = {"host": settings.host, "port": settings.port}
     return uvicorn.Config(
         outer,
         http=make_protocol,  # type: ignore[arg-type]
@@ -113,5 +114,5 @@ def make_server_config(
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        **({"host": settings.host, "port": settings.port} | more),
+        **address | more,
     )

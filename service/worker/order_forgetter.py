@@ -117,7 +117,7 @@ class OrderForgetter:
             log.info("orders_forgotten", partition=self._partition, until_ms=period.to_ms, orders=orders)
 
     async def _places(self, period: Period, after: PastPlace | None) -> list[PastPlace]:
-        redemption = after and after.redemption_id
+        redemption = after.redemption_id if after else None
         return await record.page_places(self._pool, self._partition, period, redemption, ORDERS_A_RUN)
 
     async def _remove_places(self, places: Sequence[PastPlace]) -> None:

@@ -96,8 +96,9 @@ class ServerWatch:
         firsts = [next(iter(scripts.digests.values())) for scripts in asked.values()]
         groups = [[partition] for partition in asked] if self._is_cluster else [list(asked)]
         call = self.connection.call
-        replication, loaded, *groups_own = await asyncio.gather(
-            ask_replication(call), call("SCRIPT", "EXISTS", *firsts), *map(self._read_own, groups)
+        (replication, loaded), groups_own = await asyncio.gather(
+            asyncio.gather(ask_replication(call), call("SCRIPT", "EXISTS", *firsts)),
+            asyncio.gather(*map(self._read_own, groups)),
         )
         if isinstance(loaded, hiredis.ReplyError):
             raise loaded

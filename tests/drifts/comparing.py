@@ -28,7 +28,7 @@ async def compared(
             pool,
             service.partition,
             repair=repair,
-            report=lambda *seen: differences.append(seen),
+            report=lambda difference, state: differences.append((difference, state)),
             replica=replica,
         )
         return outcome, differences

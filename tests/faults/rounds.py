@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from loadtests.histories import Look
 from service.record.pool import ERRORS
@@ -55,8 +56,8 @@ async def stage_of(
     """The servers that a fault needs; their processes run a copy of the tree with these changes."""
     copy = folder.with_name(f"{folder.name}-tree")
     tree = changed([*scenario.changes, *changes], ROOT, copy)
-    servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks, "sentinels": scenario.sentinels}
-    servers |= {"clustered": scenario.clustered}
+    servers: dict[str, Any] = {"replicated": scenario.replicated, "own_disks": scenario.small_disks}
+    servers |= {"sentinels": scenario.sentinels, "clustered": scenario.clustered}
     try:
         async with Stage(binary, folder, scenario.sync, **servers, tree=tree) as stage:
             yield stage

@@ -30,6 +30,14 @@ class Stocked(Premises):
         """Project the workspace's settings."""
         if (limits := settings.get("limits")) is not None:
             settings["limits"] = msgspec.convert(limits, WorkspaceLimits)
+        usual: dict[str, Any] = {
+            "currency": "USD",
+            "digits": 2,
+            "coupons_per_order": 1,
+            "max_coupons": None,
+            "gift_book_id": None,
+            "idempotency_hours": 24,
+        }
         row = WorkspaceRow(
             workspace=self.workspace,
             workspace_id=self.caller.workspace_id,
@@ -37,15 +45,7 @@ class Stocked(Premises):
             version=self.next_version(),
             name="shop",
             mode="live",
-            **{
-                "currency": "USD",
-                "digits": 2,
-                "coupons_per_order": 1,
-                "max_coupons": None,
-                "gift_book_id": None,
-                "idempotency_hours": 24,
-                **settings,
-            },
+            **usual | settings,
         )
         await self.projector.workspace(row)
         if self.offset_ms:
@@ -57,9 +57,8 @@ class Stocked(Premises):
         if (limits := rules.get("limits")) is not None:
             rules["limits"] = msgspec.convert(limits, BookLimits)
         if discount:
-            discount = DiscountRow(
-                **{"max_amount_e4": None, "min_order_value_e4": None, "currency": None, "digits": None, **discount}
-            )
+            usual: dict[str, Any] = dict.fromkeys(("max_amount_e4", "min_order_value_e4", "currency", "digits"))
+            discount = DiscountRow(**usual | discount)
         row = BookRow(
             workspace=self.workspace,
             partition=0,
@@ -91,6 +90,7 @@ class Stocked(Premises):
 
     def code_row(self, book: BookRow, code: str, version: int, **says: Any) -> CodeRow:
         """A code as Postgres has it."""
+        usual: dict[str, Any] = {"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True}
         return CodeRow(
             workspace=self.workspace,
             partition=0,
@@ -98,7 +98,7 @@ class Stocked(Premises):
             version=version,
             code=code,
             created_ms=1_700_000_000_000,
-            **{"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True, **says},
+            **usual | says,
         )
 
     async def user(self, user_id: str, max_coupons: int | None) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _judged(packages: list[dict[str, Any]]) -> int:
     return 1 if faulty else 0
 
 
-def _run(command: list[object]) -> tuple[int, str]:
+def _run(command: Sequence[object]) -> tuple[int, str]:
     try:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:

@@ -22,8 +22,8 @@ def cut(step: str) -> str:
 
 @cache
 def _general_body(name: str) -> str:
-    scripts._read = lambda folder, part: cut(_read(folder, part)) if part in USUAL else _read(folder, part)
-    scripts._expand = _expand.__wrapped__
+    scripts.__dict__["_read"] = lambda folder, part: cut(_read(folder, part)) if part in USUAL else _read(folder, part)
+    scripts.__dict__["_expand"] = _expand.__wrapped__
     try:
         return _body(name)
     finally:

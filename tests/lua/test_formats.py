@@ -49,7 +49,7 @@ class Lua:
         whole = scripts.HEAD.format("'nonce', nil, ' open'")
         whole += scripts._outcome.sub("0", scripts._without_unused(source))
         names = (key_names.gate(0), key_names.settings(W))
-        return self.client.eval(whole, len(names), *names, *args, 7)  # type: ignore[no-untyped-call]
+        return self.client.eval(whole, len(names), *names, *args, 7)
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ class Machine(Merchant):
     def rollback_order(self, nth: int | None, gift: bool, restore: bool | None, keyed: bool) -> None:
         """Roll back an order that used a coupon, or was given one."""
         r, given = self.redemption(nth), list(self.model.gifts)
-        order = given[-1 - (nth or 0) % len(given)] if given and gift else r and r.order
+        order = given[-1 - (nth or 0) % len(given)] if given and gift else r.order if r else None
         self.ask("rollback_order", order or "A-never", keyed, restore=restore)
 
     @rule(nth=pick.recent, gift=pick.flags, order=pick.orders, basket=pick.baskets)

@@ -172,8 +172,8 @@ class Merchant(Twins):
             return
         fields = self.fields_of_book(dict([change]))
         if isinstance(fields.get("discount"), dict):
-            plain = {"max_amount_e4": None, "min_order_value_e4": None, "currency": None, "digits": None}
-            fields["discount"] = DiscountRow(**{**plain, **fields["discount"]})
+            plain: dict[str, Any] = dict.fromkeys(("max_amount_e4", "min_order_value_e4", "currency", "digits"))
+            fields["discount"] = DiscountRow(**plain | fields["discount"])
         row = msgspec.structs.replace(self.model.books[book], **fields)
         if None in (row.valid_from_ms, row.valid_until_ms) or row.valid_from_ms < row.valid_until_ms:  # type: ignore[operator]
             self.model.books[book] = self.stage.run(self.shop.change(self.model.books[book], **fields))

@@ -118,7 +118,7 @@ class Model(Operations):
         repeated = self._redeemed_before(c, asked) if c else None
         if repeated or (mine and not c):
             return 200, self._purchase(asked, repeated, self.coupon_body(mine, actual_gift) if mine else None)
-        use = c and use_of(c, "redeem", asked)
+        use = use_of(c, "redeem", asked) if c else None
         if use:
             self._judge_redeem(use, asked)
         elif not amounts_fit(asked, self.currency) and "currency" not in asked:
@@ -129,7 +129,7 @@ class Model(Operations):
         # As it was, where the order is paid with its own gift.
         gift_body = self.coupon_body(mine, actual_gift) if mine else None
         redemption = self._spend(use, asked, actual.get("redemption") or {}) if use else None
-        if not mine and (book := wanted or (c and self._gift_book(c)) or self.gift_book):
+        if not mine and (book := wanted or (self._gift_book(c) if c else None) or self.gift_book):
             mine = self._gift(book, user, order, c, actual_gift)
             gift_body = self.coupon_body(mine, actual_gift) if mine else None
         for book in dict.fromkeys(each.book for each in (c, mine) if each):

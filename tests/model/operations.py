@@ -230,7 +230,7 @@ class Operations(State):
     def _currency(self, use: Use) -> str:
         """The order's, else the discount's, else the workspace's."""
         discount = self.books[use.c.book].discount
-        return use.currency or (discount and discount.currency) or self.currency
+        return use.currency or (discount.currency if discount else None) or self.currency
 
     def _check_digits(self, use: Use, asked: Body) -> None:
         """Where the order names no currency, the coupon says how many digits its amounts may have."""

@@ -19,7 +19,8 @@ def play(
 ) -> Counter[str]:
     """About so many steps from this seed; how often each operation was answered how. Raises what the machine found, by
     the shortest way to it that hypothesis knows."""
-    machine = type(Machine.__name__, (Machine,), {"stage": stage, "tally": Counter[str]()})
+    tally = Counter[str]()
+    machine = type(Machine.__name__, (Machine,), {"stage": stage, "tally": tally})
     run_state_machine_as_test(
         seed(number)(machine),
         settings=settings(
@@ -32,4 +33,4 @@ def play(
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
         ),
     )
-    return machine.tally
+    return tally

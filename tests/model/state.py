@@ -252,7 +252,7 @@ class State:
         counts = Counter(self.status(c, windows=False) for c in coupons)
         stand = [redemption for c in coupons for redemption in self.standing(c)]
         discount = self.books[book].discount
-        unit = Decimal(1).scaleb(-DIGITS[(discount and discount.currency) or self.currency])
+        unit = Decimal(1).scaleb(-DIGITS[(discount.currency if discount else None) or self.currency])
         total = sum((redemption.discount for redemption in stand), Decimal(0))
         statuses = ("available", "assigned", "locked", "redeemed", "exhausted", "inactive")
         return {

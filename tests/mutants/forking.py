@@ -93,7 +93,8 @@ class Forks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Record, then run the mutants."""
-        session.config._tmp_path_factory.getbasetemp()  # pyright: ignore[reportAttributeAccessIssue]
+        config: Any = session.config
+        config._tmp_path_factory.getbasetemp()
         for slot in range(self.workers):
             shutil.copytree(LUA_DIR, self.folder / str(slot))
         gc.freeze()
@@ -289,9 +290,10 @@ def _end(one: _Running) -> None:
 def _compose_from(folder: Path, header: str = "") -> None:
     """From now on scripts are composed from this folder, with a line before each."""
     scripts = importlib.import_module("service.hot.scripts")
-    for module in list(sys.modules.values()):
+    modules: list[Any] = list(sys.modules.values())
+    for module in modules:
         if isinstance(getattr(module, "LUA_DIR", None), Path) and module.__name__ != "tests.mutants.syntax":
-            module.LUA_DIR = folder  # pyright: ignore[reportAttributeAccessIssue]
+            module.LUA_DIR = folder
     general = importlib.import_module("tests.lua.general")
     for composed in (scripts._body, general._general_body, scripts._fill_all):
         composed.cache_clear()
@@ -304,8 +306,9 @@ def _compose_from(folder: Path, header: str = "") -> None:
 
 def _log_servers(log: Path) -> None:
     """From now on servers write what scripts log to this file."""
-    for module in [module for module in list(sys.modules.values()) if hasattr(module, "valkey_for_scripts")]:
-        module.started = functools.partial(_logging, module.started, log)  # pyright: ignore[reportAttributeAccessIssue]
+    modules: list[Any] = [module for module in list(sys.modules.values()) if hasattr(module, "valkey_for_scripts")]
+    for module in modules:
+        module.started = functools.partial(_logging, module.started, log)
 
 
 def _read_from(path: Path, start: int) -> tuple[bytes, int]:

@@ -69,7 +69,8 @@ class World:
         """An answer, 201 where it isn't said otherwise."""
         body = {"userId": user, "orderId": order}
         path = fields.pop("path", f"/v1/coupons/{op}/{code}")
-        about = {"status": 201, "digest": f"d-{op}-{len(self.entries)}", "sent_ms": 1.0, "answered_ms": 5.0} | fields
+        about: dict[str, Any] = {"status": 201, "digest": f"d-{op}-{len(self.entries)}"}
+        about |= {"sent_ms": 1.0, "answered_ms": 5.0} | fields
         if "sent_ms" in fields:
             about["answered_ms"] = fields["sent_ms"] + 5
         entry = Entry("Buyer", op, path, body, key, book, code, **about)

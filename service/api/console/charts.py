@@ -97,10 +97,10 @@ def draw(steps: range, traffic: Iterable[StoredTraffic], backlog: Iterable[Store
         done={name: [_count(row, {name}) for row in rows] for name in _DONE},
         refused=[_count(row, reasons.keys() - failures) for row in rows],
         failed=[_count(row, failures) for row in rows],
-        p50_ms=[row and quantile_ms(row.times, 0.5) for row in rows],
-        p99_ms=[row and quantile_ms(row.times, 0.99) for row in rows],
-        backlog=None if behind is None else [(row := behind.get(at_s)) and row.events for at_s in steps],
-        oldest_ms=None if behind is None else [(row := behind.get(at_s)) and row.oldest_ms for at_s in steps],
+        p50_ms=[quantile_ms(row.times, 0.5) if row else None for row in rows],
+        p99_ms=[quantile_ms(row.times, 0.99) if row else None for row in rows],
+        backlog=None if behind is None else [row.events if (row := behind.get(at_s)) else None for at_s in steps],
+        oldest_ms=None if behind is None else [row.oldest_ms if (row := behind.get(at_s)) else None for at_s in steps],
         reasons=[Refused(code=name, status=_status(name), count=count) for name, count in reasons.most_common()],
     )
 

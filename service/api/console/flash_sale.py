@@ -257,13 +257,14 @@ class _Sale:
             in_redis = (await context.hot.book_counts(caller, str(self._book.book_id))).redemptions
         if await wait_until_recorded(context, caller, context.decider.moment(caller.partition), RECORD_S):
             in_postgres = await sold_of_book(context.pool, caller.workspace, self._book.book)
-        counts = {sold, in_redis, in_postgres and in_postgres.standing}
+        standing = in_postgres.standing if in_postgres else None
+        counts = {sold, in_redis, standing}
         return Proof(
             coupons=coupons,
             answered=sold,
             redis=in_redis,
-            postgres=in_postgres and in_postgres.standing,
-            users=in_postgres and in_postgres.users,
-            orders=in_postgres and in_postgres.orders,
+            postgres=standing,
+            users=in_postgres.users if in_postgres else None,
+            orders=in_postgres.orders if in_postgres else None,
             never_more=len(counts) == 1 and sold <= coupons,
         )

@@ -229,7 +229,7 @@ class Timelines(Controller):
         body = Timeline(events=[], recorded=not lag, detached_to=None)
         if params.kind == "request":
             parsed = parse_uuid(params.name)
-            at_ms = parsed and time_ms_of(parsed)
+            at_ms = time_ms_of(parsed) if parsed else None
             if at_ms is None:
                 raise Refusal("not_found")
             read = partial(events_around, pool, caller.workspace, at_ms)

@@ -98,8 +98,8 @@ class ConsistencyChecks(Controller):
             lag_events=pending,
             lag_seconds=await lag_s(context, row) if pending else 0.0,
             last_recorded=str(row.cursor),
-            last_reconciled_at=last and from_ms(to_ms(last.when)),
-            reconciled_to=last and str(last.at),
+            last_reconciled_at=from_ms(to_ms(last.when)) if last else None,
+            reconciled_to=str(last.at) if last else None,
             drift=last.left if last else {},
             failing=[
                 *_missing_worker(context, caller.partition),

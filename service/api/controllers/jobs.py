@@ -102,7 +102,7 @@ class Jobs(Controller):
         caller, context, _ = unpack_request(request)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
         columns = AssignedCode._fields if _assigns(job) else CodeResult._fields
-        lines = encode_csv_pages(columns, _read_results(context.pool, job))
+        lines = encode_csv_pages(columns, _read_results(context.pool, job), tuple)
         return CsvFile(context.bulk, job.workspace, lines, f"results-{job.job_id}.csv", {})
 
 

@@ -318,7 +318,7 @@ def _parse_id(webhook_id: str) -> UUID:
 async def _read_payload(context: Context, partition: int, row: DeliveryRow, webhook: int) -> Payload:
     headers = {**HEADERS, "webhook-id": row.event_id}
     due = await read_due(context.pool, webhook, row.delivery_id)
-    body = due and (await render_bodies(context.pool, partition, [due])).get(due.position)
+    body = (await render_bodies(context.pool, partition, [due])).get(due.position) if due else None
     if not body:
         return Payload(headers=headers, body_bytes=None, body=None)
     shown = msgspec.json.decode(body) if len(body) <= MAX_BODY_BYTES else None

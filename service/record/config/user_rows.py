@@ -37,7 +37,7 @@ async def patch_user(pool: Pool, workspace: int, partition: int, user_id: str, c
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
         existing = await read_user(connection, workspace, user_id)
-        values = {"max_coupons": None, "metadata": {}}
+        values: dict[str, Any] = {"max_coupons": None, "metadata": {}}
         if existing is not None:
             values = {"max_coupons": existing.max_coupons, "metadata": existing.metadata}
         row = await _write(connection, workspace, partition, user_id, version, **values | changes)

@@ -113,7 +113,7 @@ async def check_partitions(database: Database, wanted: int | None = None) -> int
         raise NotMigrated from None
     if recorded is None:
         raise NotMigrated
-    if wanted not in (None, recorded):
+    if wanted is not None and wanted != recorded:
         raise WrongPartitions(recorded, wanted)
     return recorded
 

@@ -262,7 +262,7 @@ class Opening:
             (mark == WHOLE and "a rebuild was not finished")
             or (self._is_old and "its keys are of another layout")
             or (self._had_wrong_type and WRONG_TYPE)
-            or (ordered and ordered.reason)
+            or (ordered.reason if ordered else "")
             or (newest > row.config_version and "Postgres is older")
             or (await self._has_other_books() and "it has other books than Postgres says")
             or (await has_forgotten_more(self._server, self._pool) and FORGOTTEN)

@@ -1,6 +1,7 @@
 """Every kind of difference between Redis and Postgres is named, and repaired."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
@@ -37,4 +38,4 @@ async def test_each_is_named(own_service: Callable[[], Service], monkeypatch: py
 def test_every_class_has_a_kind() -> None:
     """Each class of difference is made in some way."""
     classes = {one for kind in KINDS.values() for classes in kind.named.values() for one in classes.split()}
-    assert classes == set(Class.__args__)
+    assert classes == set(get_args(Class))

@@ -81,7 +81,7 @@ class MovingShop:
             case b"string":
                 return await self.redis.get(name)
             case b"hash":
-                return await self.redis.hgetall(name)  # type: ignore[misc]
+                return await self.redis.hgetall(name)
             case _:
                 return await self.redis.zrange(name, 0, -1, withscores=True)
 

@@ -47,7 +47,7 @@ async def valkey_url(vendor: str, valkey_url: str) -> AsyncIterator[str]:
         await wait_until(is_rewritten)
         await admin.bgrewriteaof()
         await wait_until(is_rewritten)
-        await admin.acl_setuser(vendor, reset=True)  # type: ignore[no-untyped-call]
+        await admin.acl_setuser(vendor, reset=True)
         await admin.execute_command("ACL", "SETUSER", vendor, "on", ">hunter2", *vendor_rights(vendor))
         yield valkey_url.replace("://", f"://{vendor}:hunter2@")
         await admin.execute_command("ACL", "DELUSER", vendor)

@@ -85,7 +85,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
 async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: Place) -> None:
     """On a new connection the API reads the epoch from Postgres before it uses it."""
     before = place.link.generation
-    await place.redis.client_kill_filter(_type="normal", skipme=True)  # type: ignore[no-untyped-call]
+    await place.redis.client_kill_filter(_type="normal", skipme=True)
 
     async def is_connected() -> bool:
         return place.link.generation > before

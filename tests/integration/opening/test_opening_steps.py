@@ -1,5 +1,6 @@
 """What an opening keeps of a Redis, applies again, and rebuilds. test_interleavings.py stops it at each step."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ from service.worker.opening.restorer import Restorer
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
 
 _MARK = "{p0}:mend"
-_DAMAGES: dict[str, list[tuple[str, ...]]] = {
+_DAMAGES: dict[str, Sequence[tuple[str, ...]]] = {
     **{
         f"a list as {kind}": [("DEL", name := key_names.Key(0, 0, kind).name), ("LPUSH", name, "x")]
         for kind in key_names.OWN
@@ -55,7 +56,7 @@ async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) 
     await place.put_back(behind)
     for key in [key for name in behind if (key := key_names.parse_key(name.decode())) and key.kind == kind]:
         await place.redis.delete(key.name)
-        await place.redis.lpush(key.name, "x")  # type: ignore[misc]
+        await place.redis.lpush(key.name, "x")
     with pytest.raises(Fenced, match="another type"):
         await place.open()
     await place.open()

@@ -128,7 +128,7 @@ _drafts = itertools.count(1)
 
 def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
     """A redemption with an id of its own, until Record.write numbers it."""
-    fields = {
+    fields: dict[str, Any] = {
         "workspace": 1,
         "book": 2,
         "user": "user",

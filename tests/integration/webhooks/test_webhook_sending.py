@@ -211,7 +211,7 @@ async def test_three_days(office: Office, receiver: Receiver) -> None:
         assert state.failing_since
         (left_s,) = await office.pool.fetchrow(
             "SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM webhook_deliveries WHERE event LIKE 'c%'"
-        )  # type: ignore[misc]
+        )
         pauses.append(left_s)
         await office.pass_s(left_s + 0.01)
     assert 70 * 3600 < sum(pauses) < 72.1 * 3600
@@ -343,7 +343,7 @@ async def test_from_when_on(office: Office, receiver: Receiver) -> None:
     await office.kept.write(use)
     await office.until_idle()
     assert not await office.deliveries()
-    (at,) = await office.pool.fetchrow("SELECT seq FROM webhooks")  # type: ignore[misc]
+    (at,) = await office.pool.fetchrow("SELECT seq FROM webhooks")
     assert at == 1
     await office.webhook(receiver.url("/2"))
     await office.kept.write(rolled_back(use))
