@@ -19,7 +19,7 @@ run: $(RUNTIME) ## start Scrip with servers of its own on 127.0.0.1:8000 (ARGS="
 # They start Python some two hundred times, and without bytecode each start would compile the service again.
 test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: export PYTHONDONTWRITEBYTECODE :=
-# Types are checked beside the tests, which wait often; pyright with two threads would take half as much CPU again.
+# Types are checked beside the tests, which wait often.
 test: $(READY) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
 	@$(if $(SUITE),,$(MAKE) --no-print-directory --jobs 2 --output-sync lint $(if $(CI),checkov) bytecode)
 	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites
@@ -43,7 +43,7 @@ lint: $(READY) ## style, rules of import, image, compose file, manifests, templa
 	$(BIN)/cfn-lint deploy/aws/*.yaml
 
 types: $(READY) ## check the types
-	$(BIN)/pyright
+	$(BIN)/pyrefly check --progress-bar no
 
 format: $(READY) ## put the source into shape
 	$(BIN)/ruff check --fix .

@@ -50,9 +50,9 @@ SILENT_S = 60.0
 """How long the master waits for the next part of a ledger, in addition to --stop-timeout."""
 STOP = "scrip_stop"
 """A message to workers: locust sends none before it asks them to quit."""
-runners.HEARTBEAT_LIVENESS = 60
+runners.HEARTBEAT_LIVENESS = 60  # pyrefly: ignore[bad-assignment]
 """A process counts as lost after so many seconds without a heartbeat: locust's 3 are too few on a busy machine."""
-web.HOST_IS_REQUIRED = True
+web.HOST_IS_REQUIRED = True  # pyrefly: ignore[bad-assignment]
 _log = logging.getLogger("locust.scrip")
 
 

@@ -178,7 +178,7 @@ class Bounded(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> bool:
         try:
-            self.parser.feed_data(data)  # type: ignore[union-attr]
+            self.parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             if self._state == PASSING:
                 self._refuse(malformed("request", "can't be read"))

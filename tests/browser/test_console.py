@@ -179,7 +179,7 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await operator.button("Upload").click()
     rows = ["Kunde;Gutschein;Farbe", f"ann;{new[0]};red", f"bob;{new[1]};", "eve;=no code;", f";{there};"]
     table = {"name": "codes.csv", "mimeType": "text/csv", "buffer": "\r\n".join(rows).encode()}
-    await page.get_by_label("A file").set_input_files(files=[table])  # type: ignore[list-item]
+    await page.get_by_label("A file").set_input_files(files=[table])
     await operator.button("Check file").click()
     await expect(page.get_by_text('The header has no column code ("Kunde"')).to_be_visible()
     held: list[Route] = []

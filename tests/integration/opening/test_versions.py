@@ -243,7 +243,7 @@ async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, data
     await pool.execute("UPDATE formats SET number = $1", number.FORMAT_NUMBER + 1)
     assert await migrations.migrate(database_url) == []
     async with pool.acquire() as connection:
-        assert await migrations.missing(connection) == []  # type: ignore[arg-type]
+        assert await migrations.missing(connection) == []
 
 
 def use_number(monkeypatch: pytest.MonkeyPatch, own: int) -> None:
