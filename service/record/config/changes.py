@@ -17,7 +17,8 @@ from service.record.pool import LONG_S, long_transaction
 from service.record.queries import query
 
 _PAGE = 10_000
-"""Rows in one read. It must be more than one version may write (5,000), or `_pages` ends early."""
+"""Rows in one read. Most versions have fewer: one writes up to 5,000, and codes of workspaces that moved here keep the
+versions of their old partition, which others here have, too."""
 
 Row = WorkspaceRow | BookRow | UserRow | CodeRow
 
@@ -87,18 +88,23 @@ _FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (
 async def _pages(
     database: Pool, name: str, partition: int, after: int, last: int, *more: list[int], is_long: bool = False
 ) -> AsyncIterator[list[Any]]:
-    """Pages of complete versions."""
+    """Pages of complete versions. A version that fills a page is read again with a larger one."""
+    limit = _PAGE
     while after < last:
-        args = (partition, after, last, _PAGE, *more)
+        args = (partition, after, last, limit, *more)
         if is_long:
             async with long_transaction(database) as connection:
                 page = await connection.fetch(query(name), *args, timeout=LONG_S)
         else:
             page = await database.fetch(query(name), *args)
-        if len(page) == _PAGE:
-            cut = page[-1]["version"]
-            page = [record for record in page if record["version"] < cut]
         if not page:
             return
+        if len(page) == limit:
+            cut = page[-1]["version"]
+            page = [record for record in page if record["version"] < cut]
+            if not page:
+                limit *= 2
+                continue
+        limit = _PAGE
         yield page
         after = page[-1]["version"]

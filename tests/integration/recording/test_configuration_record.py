@@ -141,6 +141,22 @@ async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkey
     assert resumed == set(codes)
 
 
+async def test_a_version_of_several_workspaces(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes of a workspace that moved here keep the versions of its old partition: a version that others here have,
+    too, may be larger than a page, and ends no reading."""
+    monkeypatch.setattr(changes, "_PAGE", 7)
+    book = await make_book(pool, workspace)
+    for name in "ABC":
+        lines = [CodeLine(f"{name}-{number}") for number in range(1000, 1005)]
+        version, _ = await code_rows.add_codes(pool, workspace.workspace, 0, book.book, lines)
+        if name == "B":
+            await pool.execute("UPDATE codes SET version = $1 WHERE code LIKE 'A-%'", version)
+    _, rows = await everything(pool)
+    assert len({row.code for row in rows if isinstance(row, CodeRow)}) == 15
+
+
 async def test_users_are_created_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Of eight simultaneous creations of a user one creates it; a PATCH creates an unknown user."""
     where = (pool, workspace.workspace, 0)
