@@ -1,2 +1,2 @@
-"""The only place that talks to Postgres. Only `scrip doctor` and `scrip replay`, which check the service, have
-statements of their own."""
+"""All that the service reads and writes in Postgres. Only `scrip doctor` and `scrip replay`, which check the service,
+and the probe in readiness.py have statements of their own; housekeeping.py runs two of sql/queries itself."""

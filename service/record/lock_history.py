@@ -16,7 +16,7 @@ from service.record.pool import Database
 from service.record.queries import query
 
 STEP_S = 1
-"""Notes are written at the end of each step."""
+"""Notes are written at the end of each step. wiring.py uses both numbers for refused requests, too."""
 MAX_STEPS = 10
 """Steps that a process keeps while Postgres is away."""
 NOTES_AT_ONCE = 1000
@@ -35,7 +35,7 @@ End = Literal["redeemed", "released", "expired", "unknown"]
 
 
 class LockNote(NamedTuple):
-    """A lock or an extension; or, without a deadline, a release, by this user if it has one."""
+    """A lock or an extension; or, without a deadline, a release: of this user's lock alone, if a user is given."""
 
     workspace: int
     code: str
@@ -93,7 +93,7 @@ def digest_token(token: str) -> int:
 
 
 async def add_lock_notes(pool: Pool, _: int, notes: Sequence[LockNote]) -> None:
-    """Store notes, all or none."""
+    """A Sampler's `write`: store notes, all or none."""
     if not notes:
         return
     async with pool.acquire() as connection, connection.transaction():

@@ -1,6 +1,6 @@
-"""Apply the files of `sql/migrations` in order, each once. script_versions.py calls this for `scrip migrate`; checks.py
-reports what is missing. The table `migrations` has each file's digest: a released file never changes. No process may
-use another `_LOCK`."""
+"""Apply the files of `sql/migrations` in order, each once. script_versions.py calls this for `scrip migrate` and
+`scrip run`; checks.py reports what is missing. The table `migrations` has each file's digest: a released file never
+changes. All versions use the same `_LOCK`."""
 
 import hashlib
 import re
@@ -41,7 +41,7 @@ class Migration(NamedTuple):
 
 
 async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> list[str]:
-    """As apply_missing, on a connection of its own."""
+    """As apply_missing, on a connection of its own, for tests and load tests."""
     connection = await connect_once(database_url, name="scrip migrate")
     try:
         return await apply_missing(connection, folder)

@@ -1,5 +1,5 @@
-"""Connections to Postgres, and how to tell an outage from an error. Every process and command connects here, except
-`scrip doctor`'s and `scrip migrate`'s checks of a server that may be unfit (`connect_once`). No statement may change
+"""Connections to Postgres, and how to tell an outage from an error. Every process and command connects here: processes
+by a pool, which checks each connection, most commands by `connect_once`, which checks nothing. No statement may change
 its session: connections return to the pool unreset, and a pooler shares them."""
 
 import asyncio

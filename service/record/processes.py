@@ -1,5 +1,5 @@
 """The processes that run, each with a row that it renews: API processes (wiring.py) and workers (lease_keeper.py). The
-text of a process's name is stored; Postgres finds a worker's session by what follows the `@`."""
+text of a process's name is stored; the statement `renew_leases` finds a worker's session by the `@…` at its end."""
 
 import asyncio
 import contextlib

@@ -13,7 +13,8 @@ from service.record.processes import VERSION_STAYS
 from service.record.queries import query
 
 KEPT = 3
-"""The versions that keep their scripts although no process of theirs runs: one can go back to them."""
+"""So many versions, those that migrated last, keep their scripts although no process of theirs runs: one can go back
+to them."""
 
 
 class UnusableRecord(RuntimeError):

@@ -1,4 +1,5 @@
-"""Refused requests of the last hour, which API processes write once a second, and how to find them by request id."""
+"""Refused requests of the last hour, which API processes (wiring.py) write once a second; timelines.py, refusals.py and
+`scrip requests` find them by request id. The fields of Refused are stored as a JSON array, in their order."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, cast
@@ -37,7 +38,7 @@ class RefusedBatch(NamedTuple):
 
 
 async def add_refused(pool: Pool, _: int, batch: RefusedBatch) -> None:
-    """Store a process's refusals of a second as one row."""
+    """A Sampler's `write`: store a process's refusals of a second as one row."""
     if batch.refusals or batch.dropped:
         digests = [_digest(one.request_id) for one in batch.refusals]
         text = msgspec.json.encode(batch.refusals).decode()

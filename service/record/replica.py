@@ -1,5 +1,5 @@
-"""Reads that a replica of Postgres may answer: wiring.py makes one Replica; exports.py and histories.py wait for it and
-read."""
+"""Reads that a replica of Postgres may answer: wiring.py makes one Replica; exports.py, histories.py and audit.py wait
+for it and read."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ INTERVAL_S = 0.01
 
 
 class Replica:
-    """The pool for exports and histories: of DATABASE_READ_URL, else the primary's.
+    """The pool for exports, histories and the audit: of DATABASE_READ_URL, else the primary's.
 
     Before such a read, `catch_up` waits until the replica has all that the primary has committed by now. So a reader
     sees its own changes, of configuration too, or learns of the lag.

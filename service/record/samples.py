@@ -1,6 +1,6 @@
 """Samples of traffic and backlog for the console's history of an hour and a day. wiring.py (traffic) and process.py
-(backlog) run a Sampler, which also stores notes of locks; charts.py reads. Names of counts are stored in JSON. Steps
-are in KEEP_S, the first of them STEP_S."""
+(backlog) run a Sampler, which also stores notes of locks and refused requests; charts.py reads. Names of counts are
+stored in JSON. The steps in KEEP_S are also in samples.sql, charts.py and the tables' CHECKs."""
 
 import asyncio
 import time
@@ -145,6 +145,6 @@ async def prune_samples(database: Database, limit: int) -> int:
     """Delete at most so many expired samples of each table and step; return the largest number of one."""
     pruned = 0
     for step_s, keep_s in KEEP_S.items():
-        for name in (query("prune_traffic_samples"), query("prune_backlog_samples"), query("prune_sampled_steps")):
-            pruned = max(pruned, int((await database.execute(name, step_s, keep_s, limit)).split()[1]))
+        for name in ("prune_traffic_samples", "prune_backlog_samples", "prune_sampled_steps"):
+            pruned = max(pruned, int((await database.execute(query(name), step_s, keep_s, limit)).split()[1]))
     return pruned

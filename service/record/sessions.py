@@ -1,4 +1,4 @@
-"""The bounds of sessions, which are settings of the roles: a pooler accepts no other settings when a session starts.
+"""The bounds of sessions. They are settings of the roles, as a pooler accepts no such settings when a session starts.
 migrations.py sets them, pool.py and checks.py check each connection."""
 
 import asyncpg
@@ -6,7 +6,7 @@ import asyncpg
 LOGINS = ("scrip_api", "scrip_worker")
 """The roles of deploy/postgres-roles.sql."""
 BOUNDS_S = {
-    # A frozen process in a transaction holds locks: for example on a lease that expired after 10 s.
+    # A frozen process in a transaction holds locks: for example on the row of a partition that another worker takes.
     "idle_in_transaction_session_timeout": 8,
     "statement_timeout": 30,
 }

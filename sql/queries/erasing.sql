@@ -50,8 +50,8 @@ UPDATE assignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partiti
 );
 
 -- name: erase_job_users
--- Replace the user in a bounded number of the jobs that assign codes, ordered before the deletion. What was not decided
--- for the user is refused.
+-- Replace the user in a bounded number of the jobs that assign codes, ordered before the deletion: the
+-- UUIDv7 of a job and of a pseudonym sort by time. What was not decided for the user is refused.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 limit int
 UPDATE job_users SET
   user_id = $3, reason = CASE WHEN result IS NULL THEN 'user_deleted' ELSE reason END, result = coalesce(result, 'refused')

@@ -155,6 +155,6 @@ WHERE job_id = (
 RETURNING job_id;
 
 -- name: undecided_users
--- The users of a job who have no code yet.
+-- The users of a job for whom nothing is decided yet, in the request's order.
 -- $1 job_id uuid
 SELECT number, user_id FROM job_users WHERE job_id = $1 AND result IS NULL ORDER BY number;

@@ -113,7 +113,8 @@ SELECT workspace FROM moved;
 SELECT EXISTS (SELECT FROM workspaces WHERE partition = $1 AND (moved_epoch, moved_seq) > ($2, $3));
 
 -- name: next_move
--- The oldest move from a partition that is not finished.
+-- The next move from a partition that is not finished: one that is running, then the oldest ordered one, then one that
+-- is clearing.
 -- $1 source int
 SELECT workspace, source, target, state, reason, attempts, total, done, closed_ms
 FROM moves WHERE source = $1 AND state IN ('ordered', 'running', 'clearing') ORDER BY state DESC, ordered_at LIMIT 1;

@@ -59,9 +59,10 @@ UPDATE quarantine SET ordered = $4, failure = NULL
 WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL RETURNING partition;
 
 -- name: order_resolutions
--- Order it for all unresolved events for which it is possible, of a partition or all, but for those with another order.
--- Returns their number by workspace. What is recorded can't be released. Only an event that names a code can be settled,
--- and only one of which enough is known can be recorded.
+-- Order a choice for all unresolved events for which it is possible, of a partition or all, except those with an order.
+-- Returns their number by workspace. The rules are those of choices_of (quarantine_resolutions.py): what is recorded
+-- can't be released; only an event that names a code can be settled, and only one of which enough is known can be
+-- recorded.
 -- $1 partition int  $2 choice text
 WITH ordered AS (
   UPDATE quarantine SET ordered = $2, failure = NULL

@@ -1,5 +1,6 @@
 -- name: order_was_rolled_back
--- Whether a rollback of one of the order's redemptions is recorded, unless that is forgotten, or in quarantine.
+-- Whether a rollback of one of the order's redemptions is recorded, unless that is forgotten, or in quarantine: an
+-- event with this start and this word.
 -- $1 partition int  $2 workspace int  $3 order text  $4 start bytea  $5 word bytea
 SELECT EXISTS (
   SELECT FROM rollbacks b LEFT JOIN redemptions r USING (redemption_id)

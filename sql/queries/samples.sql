@@ -1,5 +1,5 @@
 -- name: add_backlog
--- Store the unrecorded events of partitions in both steps; the highest of a step stays.
+-- Store the unrecorded events of partitions in both steps (KEEP_S in samples.py); the highest of a step stays.
 -- $1 at_s bigint  $2 partitions int[]  $3 events bigint[]  $4 oldest_ms bigint[]
 INSERT INTO backlog_samples AS old (partition, step_s, at, events, oldest_ms)
 SELECT partition, step_s, to_timestamp($1::bigint / step_s * step_s), events, oldest_ms

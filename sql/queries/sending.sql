@@ -159,8 +159,8 @@ WHERE one.position = ended.position AND one.status = 'pending'
   AND EXISTS (SELECT FROM partitions WHERE id = $1 AND fence = $2);
 
 -- name: switch_off_failing
--- Switch a webhook off whose every attempt of three days failed, or whose receiver is gone, and notify the workspace's
--- others. Returns no row if an attempt succeeded.
+-- Switch a webhook off whose every attempt of so many seconds failed, or whose receiver is gone, and notify the
+-- workspace's others. Returns no row if it has not failed for so long, or is off already.
 -- $1 webhook int  $2 reason text  $3 seconds int
 WITH off AS (
   UPDATE webhooks SET status = 'inactive', reason = $2, inactive_since = now(), updated_at = now()

@@ -1,6 +1,6 @@
 """The audit: who changed what, written in the change's own transaction; and counts of rejected attempts. Whatever
-changes configuration calls `write_audit`. Names of actions are in the API and in audit.js; audit.py copies AuditRow's
-fields by name. Pass no whole code."""
+changes configuration calls `write_audit`. Names of actions are in the API, audit.js, audit.sql and 0005_audit.sql.
+audit.py copies AuditRow's fields by name, and its CSV has them in their order. Pass no whole code."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -38,7 +38,8 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 async def write_audit(
     connection: Connection, workspace: int, action: str, subject: object, before: Any = None, after: Any = None
 ) -> None:
-    """Audit a change in its own transaction. If `before` and `after` are given, only their differences are stored."""
+    """Audit a change, in the change's own transaction. If `before` and `after` are given, only their differences are
+    stored, without _UNAUDITED."""
     if before is not None and after is not None:
         old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
         changed = [name for name in new if name not in _UNAUDITED and old.get(name) != new[name]]

@@ -1,7 +1,7 @@
-"""Books and their settings. books.py, flash_sale.py, demo_data.py and single_coupon_rows.py call this. Each change
-takes the next version first: its row lock lets changes of a partition run one after another. `discount`, `metadata` and
-`limits` are stored as JSON. A new column belongs in BookRow, `_WRITTEN` (in the order of `write_book`'s parameters), or
-`_ELSEWHERE`."""
+"""Books and their settings. books.py, flash_sale.py, demo_data.py and single_coupon_rows.py change books; many read
+them. Each change takes the next version first: its row lock lets changes of a partition run one after another.
+`discount`, `metadata` and `limits` are stored as JSON. A new column belongs in BookRow and `_WRITTEN` (in the order of
+`write_book`'s parameters), or in `_ELSEWHERE`."""
 
 import time
 from collections.abc import Sequence

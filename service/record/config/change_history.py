@@ -1,5 +1,6 @@
 """Read for the console who changed a code, alone, by its book or by a job; and who ordered a job. timelines.py and
-overview.py call this. The names in `_FIELDS` are those of the audit and the console."""
+overview.py call this. The names in `_FIELDS` are those of the audit and the console. The subject of a code's change is
+as code_rows.py writes it."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -16,7 +16,7 @@ from service.record.pool import Database
 from service.record.queries import query
 
 FIRST = 2**63 - 1
-"""A position after all codes."""
+"""A position after all codes: the first page is before it."""
 STEP = 1000
 MAX_STEPS = 20
 """Reads for one filtered page; the next page continues after them."""

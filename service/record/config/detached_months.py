@@ -1,6 +1,6 @@
-"""Refusals of what needs facts of detached months (docs/decisions/0053-detached-months.md). Whatever reads facts of
-a book calls this, in the transaction in which it reads: `keep_months` locks out a detaching only until the end of
-that."""
+"""Refusals of what needs facts of detached months (docs/decisions/0053-detached-months.md). What a request shows of a
+book's facts is read in the transaction of `whole_book` or `whole_code`, in which no month can be detached; any other
+read is checked before and after."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager

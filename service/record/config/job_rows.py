@@ -1,7 +1,8 @@
 """Jobs: work that takes longer than a request. The worker of their partition does it, under the fence of its lease.
-Controllers and stock.py create jobs; the worker's bulk/ and comparison_job.py take, advance and end them. Kinds,
-parameters (JSON), pending codes and results are stored, and shown by the API: old jobs must stay readable. `_keep_job`
-comes first in a transaction of a worker."""
+Controllers, book_rows.py, stock.py and quarantine_settler.py create jobs; the worker's bulk/ and comparison_job.py
+take, advance and end them. Kinds, parameters (JSON), pending codes and results are stored, and shown by the API: old
+jobs must stay readable. Each transaction of a worker calls `_keep_job`. DecidedUser has the statement's parameters,
+JobUser and AssignedCode the query's columns, in their order."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -65,6 +66,8 @@ _PARAMETERS: dict[str, type[Parameters]] = {"generate": Generation, "reconcile":
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A job. `requested` and `done` count codes; of a comparison, roughly what is compared."""
+
     job_id: UUID
     workspace: int
     partition: int
@@ -332,7 +335,7 @@ async def read_results(database: Database, job_id: UUID) -> AsyncIterator[list[C
 
 
 async def read_undecided(database: Database, job_id: UUID) -> list[JobUser]:
-    """The users who have no code yet, in the request's order."""
+    """The users for whom nothing is decided yet, in the request's order."""
     return [JobUser(*row) for row in await database.fetch(query("undecided_users"), job_id)]
 
 

@@ -87,7 +87,7 @@ async def create_key(
 async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, overlap_s: int) -> KeyRow:
     """Create a key that replaces another, with its name, scopes and end; the other expires after so many seconds.
 
-    A key that the other had replaced expires now, so that at most two are valid. Raises Refusal `not_found`, and
+    A key that the other had replaced is revoked, so that at most two are valid. Raises Refusal `not_found`, and
     `invalid` if the key was rotated before.
     """
     async with pool.acquire() as connection, connection.transaction():

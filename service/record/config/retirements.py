@@ -1,7 +1,7 @@
 """Books whose codes leave Redis, or return to it (docs/decisions/0048). book_retirer.py does the steps; openings,
-comparisons and reads of codes ask for the state, and code_rows.py and code_changer.py order a return. A step's number
-is in Redis, too: Redis changes first, then Postgres stores the step. Names in `counts` are those of Redis's counters,
-stored as JSON."""
+comparisons and reads of codes ask for the state, and whatever needs a book's codes in Redis orders a return. A step's
+number is in Redis, too: Redis changes first, then Postgres stores the step. Names in `counts` are those of Redis's
+counters, stored as JSON."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -12,7 +12,7 @@ import msgspec
 
 from service.domain.errors import Refusal
 from service.formats.coupon_state import entry_of
-from service.formats.event_id import START, EventId
+from service.formats.event_id import END, START, EventId
 from service.record.config import detached_months
 from service.record.config.stored_json import encode_json
 from service.record.facts.forgotten_orders import free_orders
@@ -24,8 +24,8 @@ from service.record.queries import query
 Book = tuple[int, int]
 """A book's workspace and number."""
 
-NOW = EventId(2**62, 0)
-"""Later than every event: the state of now."""
+NOW = END
+"""After this event, the state is that of now."""
 
 
 class MovingBook(NamedTuple):

@@ -1,6 +1,5 @@
-"""Single coupons: a book and its one code, created together in one transaction. single_coupons.py calls this. The
-version comes first: while this transaction has it, no other adds the code. `page_active` lists time-specific coupons
-alone; `before` is a book's number, which is in clients' cursors."""
+"""Single coupons: a book and its one code, created together in one transaction. single_coupons.py calls this.
+`page_active` lists time-specific coupons alone; `before` is a book's number, which is in clients' cursors."""
 
 from asyncpg import Pool
 
@@ -20,7 +19,8 @@ MAX_DRAWS = 20
 
 
 async def create_single(pool: Pool, workspace: int, partition: int, request: SingleCoupon) -> tuple[BookRow, CodeRow]:
-    """Create a book and its code. Raises Refusal `code_exists`, or `invalid` if the book is contradictory."""
+    """Create a book and its code. Raises Refusal `code_exists`, or `invalid`, which names a field of the flat request,
+    if the book is contradictory."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
         # No other transaction adds codes until this ends: it waits for the version.

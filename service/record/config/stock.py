@@ -1,4 +1,5 @@
-"""Books with `keepFree`, and the codes that are ordered for them. restocker.py calls this."""
+"""Books with `keepFree`, and the codes that are ordered for them (restocker.py); and books that ran low
+(low_stock_watch.py)."""
 
 from typing import NamedTuple
 from uuid import UUID

@@ -72,7 +72,7 @@ async def workspace_named(database: Database, name: str) -> int | None:
 
 
 async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
-    """Change the workspace.
+    """Change these fields of the workspace's row.
 
     Raises Refusal `invalid` if a discount doesn't fit the new currency, or the gift book is not the workspace's.
     """

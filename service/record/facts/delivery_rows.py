@@ -1,6 +1,7 @@
 """The webhook sender's reads and writes: active webhooks, due deliveries, results. sender.py and payloads.py call this;
-webhooks.py reads one delivery. Structs are made from rows by the names or the order of the query's columns. What has
-another fence changes nothing."""
+webhooks.py reads one delivery. Structs are made from rows by the names or the order of the query's columns. With an
+outdated fence no webhook and no due delivery is read, and neither deliveries nor their results are written. Whether a
+webhook works, fails or is switched off is stored without a fence: that is true whoever has the lease."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -18,11 +19,12 @@ from service.record.pool import Database
 from service.record.queries import query
 
 _SLACK_S = 3600
-"""The time between a webhook's first failure and the last attempt of its oldest delivery."""
+"""A webhook is switched off even if it began to fail so long after a given-up delivery's first attempt."""
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """An active webhook: its secrets, its position, the record's position, and its pending deliveries."""
+    """An active webhook: its secrets, its position, the record's position, its pending deliveries, how many of these
+    are due, and the age of the oldest."""
 
     webhook: int
     workspace: int
@@ -123,7 +125,7 @@ async def read_due(database: Database, webhook: int, delivery_id: UUID) -> Due |
 async def store_results(
     pool: Pool, partition: int, fence: int, ended: Sequence[Ended], working: Sequence[int], failing: Sequence[int]
 ) -> None:
-    """Store the results of attempts, unless the fence has changed; and which webhooks work or fail."""
+    """Store the results of attempts, at least one, unless the fence has changed; and which webhooks work or fail."""
     async with pool.acquire() as connection, connection.transaction():
         columns = map(list, zip(*ended, strict=True))
         await connection.execute(query("settle_deliveries"), partition, fence, *columns)
@@ -134,7 +136,8 @@ async def store_results(
 
 
 async def switch_off(pool: Pool, webhook: int, gone: bool) -> bool:
-    """Whether the webhook was switched off now: its receiver replied 410, or every attempt of three days failed."""
+    """Switch the webhook off if its receiver replied 410 (`gone`), or it has failed for GIVE_UP_S less _SLACK_S. Return
+    whether this did so."""
     reason = "gone" if gone else "failing"
     async with pool.acquire() as connection, connection.transaction():
         off = await connection.fetchrow(query("switch_off_failing"), webhook, reason, GIVE_UP_S - _SLACK_S)

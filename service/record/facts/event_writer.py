@@ -91,6 +91,7 @@ async def record(
     quarantined: Sequence[RejectedEvent] = (),
 ) -> bool:
     """Write the entries after `from_seq` up to `to_seq` and move the cursor, in one transaction.
+    `digest` is that of the last event; `quarantined` are the events in between that go into quarantine instead.
 
     Return False and write nothing if epoch, cursor or fence have changed. The cursor moves first: its row lock stops
     a writer that has lost the lease. A conflict in a unique key is an error; in one of idempotency keys

@@ -58,7 +58,7 @@ async def find_quarantined(database: Database, at: EventId) -> list[Quarantined]
 
 
 async def order_resolution(connection: Connection, event: Quarantined, choice: Choice) -> bool:
-    """Order it from a worker. False if the event is resolved."""
+    """Order the choice from a worker. False if the event is resolved."""
     return await connection.fetchval(query("order_resolution"), *event.key, choice) is not None
 
 
@@ -68,8 +68,8 @@ async def ordered_resolutions(database: Database, partition: int, limit: int) ->
 
 
 async def order_resolutions(connection: Connection, partition: int | None, choice: Choice) -> dict[int, int]:
-    """Order it for all unresolved events, of a partition or of all, for which it is possible. Return their number by
-    workspace."""
+    """Order the choice for all unresolved events, of a partition or of all, for which it is possible and nothing is
+    ordered. Return their number by workspace."""
     rows = await connection.fetch(query("order_resolutions"), partition, choice)
     return {row["workspace"]: row["events"] for row in rows}
 
@@ -93,8 +93,8 @@ async def reject(database: Database, event: Quarantined, failure: str) -> None:
 
 
 def choices_of(event: Quarantined) -> list[Choice]:
-    """What can be ordered. Nothing can be recorded of which too little is known, and what is recorded can't be
-    dropped. An event that names no code can only be dropped."""
+    """What can be ordered; the statement `order_resolutions` has the same rules. Nothing can be recorded of which too
+    little is known, and what is recorded can't be dropped. An event that names no code can only be dropped."""
     if not read_names(event.d):
         return ["release"]
     if event.cause == "not_redone":

@@ -1,5 +1,5 @@
-"""Wait until an event is recorded: for `Prefer: durability=recorded` (durability.py), and for reads that must include
-earlier answers (histories.py)."""
+"""Wait until an event is recorded: for `Prefer: durability=recorded` (durability.py), for reads that must include
+earlier answers (histories.py), and before a user is deleted (users.py)."""
 
 import asyncio
 import heapq

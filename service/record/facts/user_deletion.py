@@ -151,7 +151,7 @@ async def _pages(database: Database, name: str, *args: Any, after: dict[str, Any
 
 
 def _without_user(d: bytes, r: bytes, erasure: Erasure) -> tuple[bytes, bytes] | None:
-    """The event's fields with the pseudonym; None if the event does not name the user."""
+    """The event's fields with the pseudonym, without address and agent; None if the event does not name the user."""
     changed = replace_user(d, erasure.workspace, erasure.user_id, erasure.pseudonym)
     if changed is None:
         return None

@@ -88,7 +88,7 @@ class PrimaryReads:
             return counts, (await read_partition(connection, self._partition)).config_version
 
     async def known_users(self, workspace: int, names: Sequence[str]) -> set[str]:
-        """As of the last cut, or later."""
+        """Those of these users that were created or have a coupon, as of the last cut or later."""
         return await comparisons.known_users(self._pool, workspace, names)
 
     async def count_compared(self, workspaces: Sequence[int]) -> dict[int, int]:

@@ -1,6 +1,7 @@
 """The record's side of a comparison with Redis: what Redis should hold after an event; turns; results. reconcile/ calls
-this; so do comparison_runner.py and consistency.py for turns and results, and tasks that move data. Structs have the
-query's columns, in their order. Results are JSON by class, which the API and webhooks show."""
+this; so do comparison_runner.py, consistency.py and the doctor for turns and results, and tasks that move data. Turns,
+Use and RecordedCode have the query's columns, in their order. Results are JSON by class, which the API and webhooks
+show."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -12,7 +13,7 @@ import asyncpg
 import msgspec
 
 from service.formats.coupon_state import Class, RecordedCode
-from service.formats.event_id import EventId
+from service.formats.event_id import END, EventId
 from service.record import pool
 from service.record.config.stored_json import encode_json
 from service.record.config.webhook_rows import notify_webhooks
@@ -26,7 +27,8 @@ PASS = LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB"
 
 
 class Turns(NamedTuple):
-    """The turns of a worker's tasks that remove from Redis what is recorded, bring it back, or move it."""
+    """The turns of a worker's tasks that remove from Redis what is recorded, bring it back, or move it: how many have
+    begun, and whether one is running."""
 
     begun: int
     is_running: bool
@@ -109,7 +111,7 @@ async def uses_of_redemptions(
     database: Database, partition: int, workspace: int, redemptions: Sequence[UUID], users: Sequence[str]
 ) -> list[Use]:
     """What users have used, and what these redemptions take of their orders, by all that is recorded."""
-    about = (partition, workspace, 2**62, 0, list(redemptions), list(users), [])
+    about = (partition, workspace, *END, list(redemptions), list(users), [])
     return [Use(*row) for row in await database.fetch(query("uses_in_order"), *about)]
 
 
@@ -147,7 +149,8 @@ def group_counts(rows: Sequence[Sequence[Any]]) -> dict[int, dict[str, int]]:
 async def recorded_keys(
     database: Database, workspace: int, at: EventId, keys: Sequence[str], max_age_min: int | None = None
 ) -> dict[str, tuple[str, int]]:
-    """The entries of these idempotency keys, and their remaining lifetimes in ms."""
+    """The entries of these idempotency keys, and their remaining lifetimes in ms; of keys that were used within
+    `max_age_min`, if it is given."""
     rows = await database.fetch(query("recorded_keys"), workspace, *at, list(keys), max_age_min)
     return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
 
@@ -244,5 +247,6 @@ class ComparisonWork(NamedTuple):
 
 
 async def read_work(database: Database, partition: int, turn: datetime | None, fence: int) -> ComparisonWork:
+    """`turn` is the last scheduled time, None without a schedule."""
     row = cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn, fence))
     return ComparisonWork(row["job"], row["turn"], row["has_task"])

@@ -65,7 +65,8 @@ async def read_move(database: Database, workspace: int) -> Move | None:
 
 
 async def next_move(database: Database, source: int) -> Move | None:
-    """The oldest unfinished move from a partition; one that has begun first."""
+    """The next unfinished move from a partition: one that is running, else the oldest ordered one, else one that only
+    has to clear its old keys."""
     row = await database.fetchrow(query("next_move"), source)
     return row and Move(*row)
 

@@ -12,6 +12,7 @@ from service.record.pool import Database
 from service.record.queries import query
 
 Kind = Literal["tail", "whole"]
+"""What Redis lacked was written, or everything anew."""
 
 SurplusChoice = Literal["apply", "discard"]
 """Carry over into Postgres what only Redis has, or drop it."""

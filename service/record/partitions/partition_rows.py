@@ -1,7 +1,7 @@
 """Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set. The worker changes
-leases, epochs and cursors; whatever changes configuration calls `bump_config_version`, as its transaction's first
-statement. Partition has the names of the query's columns, PartitionState their order. overview.py copies its fields by
-name."""
+leases, epochs and cursors; whatever changes configuration that Redis has calls `bump_config_version` before its
+transaction's other changes. Partition has the names of the query's columns, PartitionState their order; overview.py
+copies PartitionState's fields by name."""
 
 from datetime import datetime
 from typing import Literal
@@ -185,6 +185,7 @@ async def take_lease(database: Database, partition: int, holder: str) -> int | N
 
 
 async def release_lease(database: Database, partition: int, fence: int, successor: str | None = None) -> None:
+    """Give the lease to a successor, or free it; no effect if the fence has changed."""
     await database.execute(query("release_lease"), partition, fence, successor)
 
 
@@ -242,7 +243,8 @@ async def confirm_open(database: Database, partition: int, fence: int, epoch: in
 
 
 async def confirm_incarnation(database: Database, partition: int, fence: int, incarnation: str) -> None:
-    """Store that Redis has no configuration that this Postgres lacks; no effect if Postgres has restarted."""
+    """Store that Redis has no configuration that this Postgres lacks; no effect if the fence has changed, or Postgres
+    has restarted."""
     await database.execute(query("confirm_incarnation"), partition, fence, incarnation)
 
 

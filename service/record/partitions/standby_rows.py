@@ -1,5 +1,5 @@
-"""What Postgres reports about its standbys. standbys.py and workspace_mover.py wait by it, checks.py reports it, and
-process.py checks the right to read it."""
+"""What Postgres reports about its standbys. standbys.py and workspace_mover.py wait by it, checks.py and
+server_metrics.py report it, and process.py checks the right to read it."""
 
 from datetime import datetime
 from typing import ClassVar
