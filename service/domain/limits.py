@@ -4,8 +4,8 @@ Rows and requests use the structs: their names are in the API's JSON and in Post
 lua/lock.lua read the encoded texts by position.
 
 A minute begins with the first request that it counts, on Redis's clock. A miss is `coupon_not_found` or
-`coupon_assigned_to_other`, also among the reasons of a validate. For a caller that receives no reasons, every rejection
-is a miss.
+`coupon_assigned_to_other`, also among the reasons of a validate. For a caller that receives no reasons, every validate
+without success is a miss.
 """
 
 import ipaddress

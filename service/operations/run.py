@@ -78,7 +78,8 @@ def with_limits(call: Call, command: Command) -> Command:
         rendered.rates = reply[-1]
         return rendered
 
-    limits = f"{caller.limits} {caller.limit_key} {int(caller.sees_reasons)}"
+    sees_reasons = caller.sees_reasons or command.script != "validate"  # which alone hides reasons
+    limits = f"{caller.limits} {caller.limit_key} {int(sees_reasons)}"
     names = (*command.keys, *_counter_keys(call))
     return Command(f"{command.script}+", names, (limits, *command.args), render_limited)
 

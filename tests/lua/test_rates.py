@@ -111,6 +111,18 @@ async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> No
     assert (still.refusal and still.refusal.code, still.rates) == ("invalid", "address 1 0 60")
 
 
+@pytest.mark.parametrize("scopes", [["manage"], ["public", "manage"]])
+async def test_a_managers_misses(still: Shop, scopes: list[str]) -> None:
+    """A key that sees no validate's reasons misses by an unknown code, not by what succeeds or is refused otherwise."""
+    await still.book("CODE-1")
+    still.limit(scopes=scopes, misses_per_minute=1)
+    assert [(await still.coupon("CODE-1"))[0] for _ in range(2)] == [200, 200]
+    assert await still.unassign("CODE-1") == (409, "coupon_not_assigned")
+    assert still.rates.startswith("misses 1 1 60")
+    assert await still.coupon("NO-SUCH") == (404, "coupon_not_found")
+    assert await still.coupon("CODE-1") == (429, "too_many_misses")
+
+
 async def test_a_books_misses(still: Shop) -> None:
     """After a book's misses a further one gets no reason; other requests and books do, and public keys miss on none."""
     await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
