@@ -38,6 +38,7 @@ async def decide(decider: Decider, database: Database, caller: Caller, command: 
 async def resolve_recall(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
     """As decide, for a command that has run once with this reply. A reply that needs facts is [RECALL, their names
     between spaces, the moment that they must be of]."""
+    shows_uses = command.script.removesuffix("+") in SHOW_USES
     as_of, facts = "", list[str]()  # all facts each time: with some of them the script may get further, and need others
     for _ in range(MAX_RUNS - 1):  # one has run already
         if reply[0] != RECALL:
@@ -46,7 +47,7 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
             names = reply[1].split(" ")
             if any(name.startswith(ORDER) for name in names):  # Postgres has all its redemptions only then
                 await _wait_recorded(decider, database, caller.partition)
-            records = await _fetch(decider.missing_codes, database, caller, names, command.script in SHOW_USES)
+            records = await _fetch(decider.missing_codes, database, caller, names, shows_uses)
         except ERRORS as error:
             if is_away(error):
                 raise Refusal.temporary("unavailable") from None
