@@ -2,7 +2,7 @@
      event, too.
 Called by service/hot/key_copies.py, in the worker alone
 KEYS  1 gate       string  epoch and state, read first
-      2 workspace  string  its settings, which are not here yet
+      2 workspace  string  its settings, which are not here yet: only its name is read
       3 outbox     stream  one event
 ARGV  none
 Reply {OK, event} or {outcome}

@@ -15,7 +15,7 @@ Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have en
 -- @limits
 -- @joined
 
-facts_from, named = 5, ARGV[3] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
+facts_from, named = 5, ARGV[3] -- ARGV's count + 1; the user, '/' in a key's entry (includes/facts.lua, idempotency.lua)
 local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter

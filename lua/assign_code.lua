@@ -14,7 +14,7 @@ Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning retry_after
 -- @limits
 
-facts_from, named = 6, ARGV[4] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
+facts_from, named = 6, ARGV[4] -- ARGV's count + 1; the user, '/' in a key's entry (includes/facts.lua, idempotency.lua)
 local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter

@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       3 books        hash    book's uuid → its number
 ARGV  1 book_id
 Reply {OK, codes, assigned, locked_unassigned, locked_assigned, redeemed, exhausted, inactive, redemptions, rolled_back,
-      discount_e4, users, touched, currency} or {outcome}; counts as strings, or nil for 0
+      discount_e4, users, touched, currency} or {outcome}; locked ones as numbers, other counts as strings
 Event none
 Cost  O(log n) in the locked coupons, at most 7 commands ]]
 -- @include gate gate_refuses book

@@ -12,7 +12,7 @@ KEYS  1 gate         string  epoch and state, read first
       10 users       hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
       11 request  12 digits (that the amounts need)  13 items  14 gift_book_id, then the requested facts
-Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the workspace's) view-of-the-gift-or--"},
+Reply {OK|REPEATED, record or "", its book_id or "", replayed, "<the workspace's digits> <the gift's view, or ->"},
       {RECALL, events, as_of} or {outcome, retry_ms}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
 Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the order, 18 for each of at most 50 coupons whose locks
@@ -22,7 +22,7 @@ Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the or
 -- @limits
 -- @include redeeming assigning picking gifts
 
-facts_from, named = 15, ARGV[4] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
+facts_from, named = 15, ARGV[4] -- ARGV's count + 1; the user, '/' in an entry (includes/facts.lua, idempotency.lua)
 local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
 local passes_full, passes_behind, has_code = true, false, ARGV[2] ~= '-' -- passes_…: see steps/enter.lua
 local got = has_code and redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5]) or redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
@@ -67,7 +67,8 @@ elseif ARGV[10] == '-' and tonumber(ARGV[12]) > tonumber(usual_digits) then
 end
 if standing and not mine then return { OUT.order_already_used } end
 
--- The gift and its book; nil where there is none to give, which doesn't stop the sale.
+-- The gift and its book; nil where there is none to give, which doesn't stop the sale. passed: there may be a free one
+-- that it did not read; then nothing is sold yet, and the client asks again.
 local function choose_gift()
   local id = r and gift_book_of(r.book) or given(gift_book_id)
   number = number or id and redis.call('HGET', KEYS[9], id)
@@ -92,6 +93,7 @@ elseif redeemed then decided = redeemed
 elseif gift then decided = assigned_event(gift, gift_book, user, whole(now), link)
 elseif fingerprint ~= '-' then decided = answered_event(whole(now)) end
 local rest = gift_answer(gift_view)
+-- '@.' is this very event, whose id isn't known yet; '@' alone is no redemption (includes/idempotency.lua).
 local entry = fingerprint ~= '-' and fingerprint .. ' ' .. OUT.OK .. (r and ' @. ' or ' @ ') .. without_named(rest) or nil
 local event = decided and append(KEYS[7], decided, ARGV[11], entry)
 if decided and not event then return { OUT.recovering } end

@@ -13,7 +13,7 @@ Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @limits
 -- @joined
 
-facts_from = 4 -- where the facts begin (includes/facts.lua)
+facts_from = 4 -- ARGV's count + 1: where facts begin (includes/facts.lua)
 local passes_full, passes_behind = true, true -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter

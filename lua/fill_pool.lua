@@ -1,7 +1,7 @@
 --[[ fill_pool: say of buckets of the directory which books have free codes in them, where everything was rebuilt.
 Called by service/worker/opening/restorer.py
 KEYS  1 gate       string  epoch and state, read first
-      2 workspace  string  its settings
+      2 workspace  string  its settings; only its name is read
 ARGV  for each bucket its number, the first of them as a reply had it
 Reply {OK, bucket…} with those that are left for another run, the first with how far it is; or {outcome}
 Event none

@@ -14,7 +14,7 @@ Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have en
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning picking gifts
 -- @limits
 
-facts_from, named = 7, ARGV[3] -- where facts begin; who '/' is in a key's entry (includes/facts.lua, idempotency.lua)
+facts_from, named = 7, ARGV[3] -- ARGV's count + 1; the user, '/' in a key's entry (includes/facts.lua, idempotency.lua)
 local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter

@@ -41,7 +41,7 @@ local order_entry = order ~= '-' and redis.call('HGET', orders_key, order)
 -- @step refuse
 
 -- How many locks may live, so that nobody locks a sale empty. A book's limits are '<misses>/<locks>/<percent>', each '-'
--- where the workspace's go, or a '-' alone. HOLDER and HOLDS are the key's, where that is limited (includes/limits.lua).
+-- where the workspace's applies, or a '-' alone. HOLDER and HOLDS are the key's, if limited (includes/limits.lua).
 local of_user
 if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
   -- @include locks
@@ -51,8 +51,8 @@ if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
   of_user = tonumber(locks) or tonumber(usual_locks)
   percent = tonumber(percent) or tonumber(usual_percent)
 
-  -- The set of deadlines that is full, of what is left for whoever comes and may not all be locked: uses of the book's
-  -- total, uses of the code, free codes. One lock is always allowed.
+  -- A set of deadlines with as many live locks as may be, `percent` of what is left for whoever comes: uses of the
+  -- book's total, uses of the code, free codes. Nil for none; one lock is always allowed.
   local function full_share()
     local function is_full(taken, left) return taken >= math.max(1, math.floor(left * percent / 100)) end
     local n = redis.call('HMGET', W .. 'n:' .. book.number, 'taken', 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')

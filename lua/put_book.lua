@@ -1,7 +1,7 @@
 --[[ put_book: project a book's settings.
 Called by service/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
-      2 workspace    string  its settings
+      2 workspace    string  not read
       3 books        hash    book's uuid → its number
       4 book         string  its settings
       5 newest       string  the newest version that anything is of

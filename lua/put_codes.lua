@@ -1,7 +1,7 @@
 --[[ put_codes: project codes of one book: enter new ones, and what was switched or dated of those that are there.
 Called by service/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
-      2 workspace    string  its settings
+      2 workspace    string  its settings; only its name is read
       3 newest       string  the newest version that anything is of
 ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
       one that says nothing of its own or "owner at max expires_at active" (service/formats/stored_settings.py)

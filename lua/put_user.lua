@@ -1,7 +1,7 @@
 --[[ put_user: project a user's cap on coupons.
 Called by service/hot/projection.py
 KEYS  1 gate         string  epoch and state, read first
-      2 workspace    string  its settings
+      2 workspace    string  not read
       3 user         hash    the user's counts and cap
       4 newest       string  the newest version that anything is of
 ARGV  1 version  2 max_coupons ('-' for none)

@@ -8,7 +8,7 @@ Event none
 Cost  at most 2 commands, and 3 for each of at most 50 events ]]
 -- @include gate gate_refuses book lacking facts
 
-facts_from = 2 -- where the facts begin (includes/facts.lua)
+facts_from = 2 -- ARGV's count + 1: where facts begin (includes/facts.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local refusal = gate_refuses(got[1], true, true) -- also while full or behind
 if refusal then return { refusal } end

@@ -23,7 +23,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then
   -- @include gate book lacking facts replaying
-  facts_from = 14 -- where the facts begin (includes/facts.lua)
+  facts_from = 14 -- ARGV's count + 1: where facts begin (includes/facts.lua)
   return replayed(reply)
 end
 local facts_after = ARGS.redeem -- how many arguments precede the facts (steps/find.lua)
@@ -60,7 +60,7 @@ token, currency = given(token), given(currency)
 local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
 if order_entry then
   -- @include orders lacking facts coupon
-  facts_from = 14 -- where the facts begin (includes/facts.lua)
+  facts_from = 14 -- ARGV's count + 1: where facts begin (includes/facts.lua)
   -- @step repeated
   if lacking[1] then return recall() end
   if before then

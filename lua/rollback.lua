@@ -13,7 +13,7 @@ Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at m
 -- @limits
 -- @joined
 
-facts_from = 6 -- where the facts begin (includes/facts.lua)
+facts_from = 6 -- ARGV's count + 1: where facts begin (includes/facts.lua)
 local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter

@@ -15,7 +15,7 @@ Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most
 -- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts retired replaying state rolling gifts
 -- @limits
 
-facts_from = 5 -- where the facts begin (includes/facts.lua)
+facts_from = 5 -- ARGV's count + 1: where facts begin (includes/facts.lua)
 local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter

@@ -17,7 +17,7 @@ Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @limits
 -- @joined
 
-facts_from = 12 -- where the facts begin (includes/facts.lua)
+facts_from = 12 -- ARGV's count + 1: where facts begin (includes/facts.lua)
 local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true -- passes_…: see steps/enter.lua
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter

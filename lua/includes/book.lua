@@ -14,14 +14,15 @@ local function clock(workspace)
   return now
 end
 
--- `made`: the text of settings that no book has.
+-- `made`: the settings' text, where the caller has it already; else it is read.
 local function read_book(number, made)
   local text = made or redis.call('GET', W .. 'b:' .. number)
   -- @step book
   return book
 end
 
--- Whether every script can read the settings.
+-- Whether every script can read the settings. The patterns repeat the fields of steps/workspace.lua, book_fields.lua
+-- and terms.lua.
 local function is_whole_workspace(text)
   return string.match(text, '^%S+ %d+ %S+ %d %S+ %d+ %S+ %-?%d+') and read_workspace(text).offset_ms
 end

@@ -20,7 +20,7 @@ local function unassigned_event(c, book, at)
   return 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user .. ' ' .. at .. ' ' .. c.bucket
 end
 
--- The id that clients know a redemption by, which is made of its event.
+-- The id that clients know a redemption by, made of its event (service/formats/redemption_id.py makes the same).
 local function id_of(e)
   local epoch, seq = string.match(e.event, '^(%d+)-(%d+)$')
   local low, limb = epoch % 16384, 4294967296

@@ -6,7 +6,7 @@
 --   another's data.
 -- HOLDER, HOLDS, MISSED: of a request under limits (includes/limits.lua).
 -- named: the user that the request names, or nil; scripts set it before they read a key's entry (includes/idempotency.lua).
--- W: '{pN}:w<workspace>:', before every key of the workspace.
+-- W: '{pN}:w<workspace>:', before every key of the workspace; from the name of KEYS 2.
 
 -- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of the wrong
 -- type stays as it is, and all else changes (docs/decisions/0029).

@@ -1,6 +1,7 @@
--- The steps of redeem as functions, for checkout, where there may be no redemption. For lua/checkout.lua. r: the
--- request: c, book, max, now, per_order, usual_currency, usual_digits, orders and users (keys); user, user_bucket,
--- order, order_bucket, value, digits and items as the arguments come; token and currency, nil where none.
+-- The steps of redeem as functions, for checkout, where there may be no redemption. For lua/checkout.lua. Steps read
+-- local variables, so each function unpacks r, the request: c, book, max, now, per_order, usual_currency, usual_digits,
+-- orders and users (keys); user, user_bucket, order, order_bucket, value, digits and items as the arguments come; token
+-- and currency, nil where none.
 
 local function redeemed_before(r)
   r.order_entry = redis.call('HGET', r.orders, r.order)

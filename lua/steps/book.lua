@@ -1,4 +1,5 @@
--- Read a book's settings, `text`, into `book`. Reads its number, too. Numbers that are only added to others stay text.
+-- Read a book's settings, `text`, into `book`. Reads `number`, too. lock_ms and max_lock_ms stay text:
+-- they are only added to numbers.
 
 local book
 do

@@ -1,7 +1,7 @@
--- How scripts of requests start. Reads `got`, what they read first {gate, workspace, idempotency entry}; passes_full
+-- How most requests' scripts start. Reads `got`, what they read first {gate, workspace, idempotency entry}; passes_full
 -- and passes_behind: whether the script runs though the gate is full, or behind (includes/gate_refuses.lua); ARGV 1
--- fingerprint. Leaves the workspace's settings (steps/workspace.lua), `now`, and `reply`: the stored reply if the key
--- is known, nil to go on.
+-- fingerprint; `named` (includes/idempotency.lua). Leaves the workspace's settings (steps/workspace.lua), `now`, and
+-- `reply`: the stored reply if the key is known, nil to go on.
 
 if got[1] ~= OPEN or REPLID then
   -- Where there are replicas (REPLID), gate_refuses checks the history of an open gate, too.

@@ -2,7 +2,8 @@
 -- Reads c, book and its terms (steps/terms.lua), max, per_order, usual_currency, now and now_text; kind; user, order,
 -- token and currency (nil where none), amount (e4); own, the live lock that the request is under; order_entry; users,
 -- the key of the user's bucket. Reads from Redis what else it needs; writes nothing. Leaves `spent`, what the user's
--- bucket has of the book; nil where it wasn't read. For steps/refuse.lua and lua/validate.lua.
+-- bucket has of the book; nil where it wasn't read. For steps/refuse.lua and lua/validate.lua; usual_lock.lua,
+-- usual_redeem.lua and usual_used_up.lua apply the same rules: change all.
 
 local spent
 for _ = 1, 1 do -- a rule that stops leaves it

@@ -1,5 +1,6 @@
 -- Keep the outcome and the payload under the request's key (KEYS 3), if it has one (ARGV 1 not '-'), for keep_ms. Reads
--- `named`, too (includes/idempotency.lua). An outcome that is text already ('OUT.OK') costs 2,300 instructions less.
+-- `named`, too. The entry's format: includes/idempotency.lua. An outcome that is text already costs 2,300 instructions
+-- less: 'OUT.OK' becomes its number within quotes, too (service/hot/scripts.py).
 
 if ARGV[1] ~= '-' then
   local entry = ARGV[1] .. ' ' .. outcome .. ' '

@@ -1,14 +1,16 @@
 -- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's, whose
 -- first lock in the book it is. Where all is as usual this writes and leaves the lock as text, `held`. Else it writes
--- nothing, `held` is nil, and what follows decides, refusals too. It makes no function and no table. Reads the settings
--- (steps/workspace.lua, book_fields.lua), now, now_text, number, entry, coupon_text (the record), the keys and the
--- arguments; `touched`, whether the call has marked the book already. For lua/lock.lua and includes/usual.lua;
--- lua/lock.lua decides the rest by the same rules: change both.
+-- nothing, `held` is nil, and what follows decides, refusals too. It makes no function and no table, which cost most
+-- (docs/decisions/0038). Reads the settings (steps/workspace.lua, book_fields.lua), now, now_text, number, entry,
+-- coupon_text (the record), `command` (redis.pcall), keys and arguments as lua/lock.lua names them; `touched`, whether
+-- the call has marked the book already. For lua/lock.lua and includes/usual.lua; lua/lock.lua decides the rest by the
+-- same rules, and record_text.lua, put_lock.lua, settle.lua and keep.lua write the same texts: change all.
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it
-  if coupon_text or string.find(entry, '!', 1, true) or status ~= 'a' then break end
+  if coupon_text or string.find(entry, '!', 1, true) or status ~= 'a' then break end -- '!': the code isn't free
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' then break end
+  -- HOLDER: the key limits locks; limits: the workspace does; terms that don't begin with '- ': the book does.
   if HOLDER or limits or string.byte(terms, 2) ~= 32 or from ~= '-' and now < from + 0 then break end
   local ms = tonumber(asked_ms) or lock_ms + 0
   if ms > max_lock_ms + 0 then ms = max_lock_ms end

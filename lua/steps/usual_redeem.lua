@@ -1,17 +1,18 @@
 -- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a book
 -- without a total. Where all is as usual this writes all but the counters and leaves the `event`. Else it writes
 -- nothing, `event` is nil, and what follows decides, refusals too. Reads the settings (steps/workspace.lua,
--- book_fields.lua, terms.lua), now, now_text, number, entry, coupon_text (the record), the keys and the arguments.
--- Leaves too `decided`, the discount `saved_e4`, and `spent`: how often the user has redeemed codes of the book before,
--- as text. For lua/redeem.lua and includes/usual.lua, which write the counters. lua/redeem.lua decides the rest by the
--- same rules: change both.
+-- book_fields.lua, terms.lua), now, now_text, number, entry, coupon_text (the record), workspace (its number),
+-- `command` (redis.pcall), keys and arguments as lua/redeem.lua names them. Leaves too `decided`, the discount
+-- `saved_e4`, and `spent`: how often the user has redeemed codes of the book before, as text. For lua/redeem.lua and
+-- includes/usual.lua, which write the counters. lua/redeem.lua decides the rest by the same rules, and append.lua,
+-- redeem.lua, settle.lua, count_user.lua, drop_lock.lua and keep.lua write the same texts: change all.
 
 local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
   local its_token, its_user, its_order, its_ends, counted
-  if coupon_text then
+  if coupon_text then -- a lock alone, as steps/record_text.lua writes it
     its_token, its_user, its_order, its_ends, counted =
       string.match(coupon_text, '^0 %- %- 0 1 %- %- %- (%S+) (%S+) (%S+) (%d+) %d+ (u?%.)$')
     if its_user ~= user or its_order ~= order or token ~= '-' and its_token ~= token or its_ends - now <= 0 then break end

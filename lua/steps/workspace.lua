@@ -1,5 +1,5 @@
--- Read a workspace's `settings`, one string (made by service/formats/stored_settings.py), into variables; `limits` are
--- '<misses>/<locks of a user>/<locked percent>' for its books, nil for none.
+-- Read a workspace's `settings`, one string (made by service/formats/stored_settings.py, after a version), into
+-- variables; `limits` are '<misses>/<locks of a user>/<locked percent>' for its books, nil for none.
 
 local per_order, usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id, rest =
   string.match(settings, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')

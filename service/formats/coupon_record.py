@@ -1,7 +1,8 @@
 """A coupon's record in Redis, `c:<code>`: eight fields, and six of a single-use code's lock. coupon_state.py,
 comparisons, moves and openings use it.
 
-lua/includes/coupon.lua documents, writes and reads these fields: change their order in both.
+lua/includes/coupon.lua documents these fields; record.lua, record_text.lua and usual_*.lua of lua/steps/ read and write
+them by position: change all.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,8 @@
 """A code's entry in the directory, `d:<bucket>`, for coupon_state.py, coupon_differences.py and surplus_survey.py.
 
 `<book>` of a free code; `<book>!` of another; `<book>!<event>` of a single-use code without a record, which this event
-redeemed. lua/includes/coupon.lua reads and writes it.
+redeemed. Scripts read and write it by hand: lua/includes/coupon.lua and lua/put_codes.lua, save.lua, record.lua and
+usual_*.lua of lua/steps/.
 """
 
 import re

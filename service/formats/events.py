@@ -1,7 +1,7 @@
 """Parse and encode events, as entries of the outbox: event_writer.py records them, openings and comparisons read them.
 
-lua/includes/events.lua writes and reads the same words (docs/architecture.md has the format): change both, and
-FORMAT_NUMBER. The names in RequestPart are in the JSON of the field `r`.
+lua/includes/events.lua and lua/steps/redeemed_text.lua write and read the same words (docs/architecture.md has the
+format): change all, and FORMAT_NUMBER. The names in RequestPart are in the JSON of the field `r`.
 """
 
 import hashlib
@@ -383,6 +383,7 @@ def parse_record(text: str) -> RedemptionRecord:
 
 
 def record_text(redeemed: Redeemed) -> str:
+    """The text of its RedemptionRecord, without the gift."""
     alone = msgspec.structs.replace(redeemed, gift=None)
     return f"{redeemed.id} {encode_event(alone)} {encode_request(redeemed.request).decode()}"
 

@@ -185,7 +185,7 @@ deadlines = _of_part("kd")
 locks_of_holder = _of_part("lk")
 """The locks that an API key or a user's token has taken."""
 user = _of_part("u")
-"""A user's assignments, by book."""
+"""A user's assignments and held coupons, by book, and the user's cap."""
 answer = _of_part("i")
 """The entry of an Idempotency-Key."""
 

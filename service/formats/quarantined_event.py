@@ -1,6 +1,6 @@
 """Read what a quarantined event says. Its field `d` may be invalid, or have only what is known of the event.
 
-The console's quarantine, `scrip quarantine` and `recover`, comparisons and openings call this; user_deletion.py
+The API's quarantine, `scrip quarantine` and `recover`, comparisons and openings call this; user_deletion.py
 replaces users with it. The names of kinds are in the API's JSON; `describe`'s sentence is searched by
 idempotency_entry.py.
 """

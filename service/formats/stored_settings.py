@@ -1,8 +1,8 @@
 """Encode the settings of workspaces, books and codes as strings for scripts. projection.py sends them; comparisons
 expect the same text.
 
-Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book.lua); lua/put_codes.lua
-makes a code's record from its settings. Scripts read the fields by position.
+Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book_fields.lua, which names
+the other readers); lua/put_codes.lua makes a code's record from its settings. Scripts read the fields by position.
 """
 
 from typing import Any
@@ -54,7 +54,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
 
 
 def book_settings(row: BookRow) -> str:
-    """A book's settings for lua/steps/book.lua."""
+    """A book's settings for lua/steps/book_fields.lua and terms.lua."""
     discount = row.discount
     money: tuple[Any, ...] = (None,) * 6
     if discount:

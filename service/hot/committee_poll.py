@@ -13,7 +13,7 @@ from service.hot.decider import Decider
 from service.hot.discovery import CONNECT_S, open_client, read_report, read_slots
 
 POLL_S = 0.4
-"""A confirmation counts for the time of three questions (FRESH_S in service/hot/fencing.py)."""
+"""A confirmation counts for the time of more than three questions (FRESH_S["cluster"] of fencing.py): change both."""
 PAUSE_S = 0.5
 """Before a new connection to a node."""
 

@@ -28,6 +28,7 @@ STALL_S = 2.0
 CONFIRM_S = 0.05
 """A delay before closing: if the event loop itself stalled, it reads received data first."""
 ASK_S = 1.0
+"""Between two questions where the primary is, and between two checks of a server that serves requests (link.py)."""
 SUSPECT_S = 0.25
 """If no reply comes for so long while requests wait, sentinels are asked at once: was the primary replaced?"""
 

@@ -1,5 +1,5 @@
-"""Run the deciding scripts, each once, in the epoch that Postgres has as open. recall.py, the fast lane and
-workspace_state.py send requests with it; wiring.py gives it the epochs."""
+"""Run the deciding scripts, each once, in the epoch that Postgres has as open. recall.py, batches.py, the fast lane,
+workspace_state.py and projection.py send requests with it; wiring.py gives it the epochs."""
 
 import asyncio
 import re
@@ -56,6 +56,7 @@ class Decider:
         """By partition, the epoch that turned into the current one while the partition was open."""
         self._nonces: dict[int, Nonce] = {}
         self._asked_on: dict[int, int] = {}
+        """By partition, the connection (Link.generation) for which its epoch holds; 0 for none."""
         self._confirmed: dict[int, Confirmed] = {}
         """Only of partitions with an epoch, or an earlier one, that must be fresh."""
 

@@ -1,4 +1,4 @@
-"""Find a partition's server, and open connections, by redis-py: for connection.py, cluster_links.py and workers.
+"""Find a partition's server, and open connections, by redis-py: for connection.py and all else that connects.
 
 All sentinels, or nodes of a cluster, are asked at once, and the newest configuration of a majority's replies counts.
 redis-py's Sentinel and RedisCluster take the first reply, which may be of one that missed a failover; and RedisCluster

@@ -13,9 +13,9 @@ Fencing = Literal["", "postgres", "log", "cluster"]
 """Of an epoch; '' if its server had no replicas: no other server can have its data."""
 
 FRESH_S: dict[Fencing, float] = {"postgres": 0.5, "cluster": 1.5}
-"""The largest age of the last confirmation of an epoch when a reply arrives. Postgres confirms epochs of both; a
-committee of nodes also confirms those of `cluster`. An opening waits longer
-(service/worker/opening/partition_opening.py)."""
+"""The largest age of the last confirmation of an epoch, when requests are sent and when a reply arrives. Postgres
+confirms epochs of both, each POLL_S of wiring.py; a committee of nodes also those of `cluster`, each POLL_S of
+committee_poll.py. An opening waits longer (service/worker/opening/partition_opening.py)."""
 
 COMMITTEE, LEAST_NODES = 5, 3
 """The most nodes of a committee, and the fewest: as many primaries must have slots, too, since only these vote."""
@@ -76,7 +76,7 @@ def choose_nonce(
     """The nonce of a new epoch. Without a log and a committee, Postgres alone confirms the epoch.
 
     `has_log`: the server commits to a vendor's log, as declared. `report` is the server's of its cluster; `last` is the
-    nonce that may be kept.
+    nonce of the current epoch, whose committee may stay (choose_committee).
     """
     if not server.is_followed:
         return Nonce(random, "", server.history)

@@ -1,5 +1,5 @@
-"""Check whether a Redis server is fit to decide: its settings must not lose or evict decisions. link.py and
-redis_server.py ask at each connection; doctor and the console show the result."""
+"""Check whether a Redis server is fit to decide: its settings must not lose or evict decisions. link.py
+asks each second, workers before an opening and while they watch; doctor and the console show the result."""
 
 import asyncio
 import re

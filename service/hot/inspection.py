@@ -16,8 +16,9 @@ from service.hot.redis_server import Server
 from service.hot.scripts import RECONCILING, Scripts
 
 ITEMS_A_LOOK = 480
-"""Bounds a run of the script to about half a millisecond."""
+"""Bounds a run of lua/look.lua to about half a millisecond."""
 BUCKETS_A_RUN = 200
+"""Of a run of lua/pools.lua, and of a hash's fields."""
 WRONG = ["wrong type"]
 """The value of a key of another type than the item's."""
 

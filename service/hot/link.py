@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class LinkToAll:
-    """The methods that ClusterLinks has for each partition, of one server that has all partitions."""
+    """The methods of ClusterLinks that take a partition, for one server that has all partitions."""
 
     fsynced = False
     """Whether the server syncs to disk before it replies: by its settings, or as declared if it hides them."""

@@ -11,7 +11,8 @@ LOOKUPS_AT_ONCE = 4
 """Of an API process; it has two to ten connections to Postgres."""
 MAX_WAITING = 256
 KNOWN_S = 5.0
-"""A code can't enter a retired book within this time: it is added to a book in Redis, and that must end days ago."""
+"""So long nobody asks Postgres again. No retired book gets the code meanwhile: codes are added only to books in Redis,
+which retire days after their end."""
 MAX_KNOWN = 10_000
 
 

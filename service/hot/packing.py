@@ -8,10 +8,11 @@ _SIZES = [f"\r\n${size}\r\n" for size in range(1 << 10)]
 """What stands before a text of each length in a request."""
 
 MANY = 100
+"""Up to so many texts hiredis is fast enough, whatever they contain."""
 
 
 def pack(command: tuple[Any, ...]) -> bytes:
-    """A request in RESP. For many short ASCII texts hiredis takes twice as many instructions."""
+    """A request in RESP. For more than MANY short ASCII texts hiredis takes twice as many instructions."""
     if len(command) > MANY:
         parts = [""] * (2 * len(command))
         try:

@@ -17,6 +17,7 @@ from service.hot.redis_server import ScriptFailed, Server
 THINGS_A_RUN = 10
 KEYS_A_LOOK = 200
 SWEPT_A_RUN = 20
+"""These bound a run as the heads of lua/erase_user.lua, heads.lua and sweep_locks.lua say; the last is its LIMIT."""
 MOST_SWEEPS = 1000
 
 log = structlog.get_logger()

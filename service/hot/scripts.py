@@ -1,9 +1,9 @@
 """Compose scripts for Redis: includes, outcomes as numbers, and a nonce in the text. decider.py, redis_server.py and
-workers run them by digest.
+workers run them by digest; redis_server.py runs fence, set_gate and drop_wrong by their texts, without a nonce.
 
 Each start of a server has a nonce of its own, so no other server, and no later start, has scripts of the same digests.
 All partitions and epochs share the texts; a call's last argument is the epoch (docs/decisions/0052). `version` is the
-digest of all texts: any change makes another version.
+digest of the texts that API processes call, and of LAYOUT: any change of these makes another version.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ _marks = {
     for path in sorted(LUA_DIR.glob("*.lua"))
 }
 LIMITED = [f"{name}+" for name, marks in _marks.items() if "limits" in marks]
-"""Scripts with the line `-- @limits`, within lua/includes/limits.lua, for callers with limits."""
+"""Scripts with the line `-- @limits`, as `<name>+`: within lua/includes/limits.lua, for callers with limits."""
 JOINED = [name for name, marks in _marks.items() if "joined" in marks]
 """Scripts with the line `-- @joined`, which lua/many.lua runs, too."""
 HOT = [
     *(name.removesuffix("+") for name in LIMITED if name != "count+"),
     *"book_stats coupon_locks user_coupons claim answered records".split(),
 ]
-"""Scripts of requests."""
+"""Scripts of requests; count runs within limits alone."""
 _gates = re.compile(r"^local .*\bpasses_full, passes_behind\b.* = (?:.*, )?(true|false), (true|false)\b", re.MULTILINE)
 _PASSES = {path.stem: match for path in LUA_DIR.glob("*.lua") if (match := _gates.search(path.read_text()))}
 REFUSED_BY_STATE: dict[str, frozenset[str]] = {
@@ -38,10 +38,10 @@ REFUSED_BY_STATE: dict[str, frozenset[str]] = {
     "full": frozenset(name for name, match in _PASSES.items() if match[1] == "false"),
     "behind": frozenset(name for name, match in _PASSES.items() if match[2] == "false"),
 }
-"""The scripts of requests that a gate's state refuses, by what their texts say."""
+"""The scripts of requests that a gate's state refuses, by the line that sets passes_full and passes_behind."""
 SERVING = [*HOT, *LIMITED, "many"]
 ERASING = "erase_user heads sweep_locks".split()
-"""Scripts that delete users from an open Redis."""
+"""Scripts that delete users and expired locks from an open Redis."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """Scripts that write configuration."""
 MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "repair", "restore_keys"]
@@ -76,6 +76,7 @@ _argv = re.compile(r"^ARGV +(.*?)^Reply", re.DOTALL | re.MULTILINE)
 _argument = re.compile(r"(?:^|  )(\d+) \w+", re.MULTILINE)
 _request_argument = re.compile(r"(?:^|  )(\d+) request\b", re.MULTILINE).search
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
+"""A function of an include: from the margin on, to an `end` at the margin or in the same line."""
 _word = re.compile(r"\w+")
 _comment = re.compile(
     r"--\[\[.*?\]\]|^\s*--(?! @(?:include |step |scripts$))[^\n]*$|\s-- (?!@(?:include |step |scripts$))[^\n]*$",
@@ -140,7 +141,7 @@ def _expand(source: str) -> str:
 
 
 def _branches() -> list[str]:
-    """A branch of lua/many.lua for each script in JOINED. If a gate's state refuses it, it may need memory."""
+    """A branch of lua/many.lua for each script in JOINED. Without memory those run that are not refused `behind`."""
     lines: list[str] = []
     for name in JOINED:
         condition = " and may_write" if name in REFUSED_BY_STATE["behind"] else ""

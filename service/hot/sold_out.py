@@ -1,4 +1,5 @@
-"""Which books and codes were sold out when this API process last had a decision about them; decider.py asks.
+"""Which books and codes were sold out when this API process last had a decision about them: decider.py keeps
+a SoldOut, turns.py asks it and shows it each reply.
 
 This is a hint for the way of the next request, never an answer: lua/many.lua tries to refuse such a request with what
 it reads once for a call, and decides as usual if it can't (docs/decisions/0058).
@@ -12,7 +13,8 @@ from service.domain.outcomes import BY_CODE, OK
 MAX_HINTS = 1_000
 """Books and codes; the hint that was given first goes first."""
 ARGUMENTS = {"assign_any": 4, "lock": 7, "redeem": 13}
-"""Scripts that may refuse so, with their number of arguments without facts. The second names the book or the code."""
+"""Scripts that may refuse so, with their number of arguments without facts (see their heads). The second names the book
+or the code."""
 
 REFUSED = frozenset(BY_CODE[code].number for code in ("out_of_stock", "coupon_exhausted"))
 

@@ -1,4 +1,4 @@
-"""One comparison of a partition, to storing the result. `scrip reconcile` (cli/reconcile.py) calls this; a worker
+"""One comparison of a partition, up to the stored result. `scrip reconcile` (cli/reconcile.py) calls this; a worker
 starts that (comparison_runner.py). Classes of differences are stored, and names in the API, metrics and webhooks. The
 parts come in an order: what others are counted from is repaired first."""
 

@@ -1,5 +1,6 @@
 """A comparison of one workspace that the API ordered, as a job. `scrip reconcile --job` (cli/reconcile.py) calls this.
-The error's text is the job's, which the API shows; its first word tells whether to retry."""
+The text of a ClickException becomes the job's error, which the API shows; the job is retried if that begins with
+`reconcile_running`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

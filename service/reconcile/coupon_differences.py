@@ -58,7 +58,7 @@ class Coupons(Subject):
         here = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
         suspects: list[str] = []
         rest: list[tuple[Any, str]] = []
-        for row in rows:
+        for row in rows:  # RecordedCode's fields by position: making one of each takes too long
             entry = here[row[0]].pop(row[1], None)
             if entry is None:
                 if row[3] <= config:

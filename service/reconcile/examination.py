@@ -25,6 +25,7 @@ TRIES = 12
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
 RECORDED_S, POLL_S = 60.0, 0.01
 AT_ONCE = 3
+"""Reads of a Subject under way at the same time."""
 MAX_REPORTED = 1000
 """Differences that are reported singly; all are counted."""
 

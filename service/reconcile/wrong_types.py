@@ -212,7 +212,7 @@ def _describe_key(key: Key, type_: str) -> str:
 
 def group_by_workspace(page: Iterable[Key]) -> dict[int, list[Key]]:
     """Group keys by workspace, without duplicates."""
-    writes: dict[int, dict[Key, None]] = defaultdict(dict)
+    grouped: dict[int, dict[Key, None]] = defaultdict(dict)
     for key in page:
-        writes[key.workspace][key] = None
-    return {number: list(some) for number, some in writes.items()}
+        grouped[key.workspace][key] = None
+    return {number: list(some) for number, some in grouped.items()}
