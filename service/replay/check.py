@@ -30,6 +30,8 @@ _SCAN_COUNT = 1_000
 _CODES_PER_READ = 1_000
 _ROWS_PER_READ = 5_000
 _LAST_BUCKET = 131_071
+_IN_REDIS = ("standing", "codes spent", "codes locked", "codes free", "users")
+"""The rows of which Redis has a count."""
 
 _is_books_key = re.compile(r"\{p\d+\}:w\d+:x", re.ASCII).fullmatch
 _is_order_bucket = re.compile(r"\{p\d+\}:w\d+:o:\d+", re.ASCII).fullmatch
@@ -160,7 +162,7 @@ async def read_redis(
     """Read the directory, the records of codes and the counts of users from Redis, but not the book's counters.
 
     Redis does not store the amounts of recorded redemptions; Postgres does. Codes and keys are read in chunks, however
-    many other keys the server holds.
+    many other keys the server holds. All counts are 0 if no server has the book.
     """
     redis: Any  # redis-py's types allow bytes, which decode_responses excludes
     options = {"encoding_errors": "surrogateescape", "socket_timeout": REPLY_TIMEOUT_S}
@@ -169,11 +171,11 @@ async def read_redis(
             w, book = await _find_book(redis, book_id, report)
             if book is not None:
                 return await _read_book(redis, w, book, codes, report)
-    return StoreContents(None)
+    return StoreContents(None, dict.fromkeys(_IN_REDIS, 0))
 
 
 async def _read_book(redis: Any, w: str, book: str, codes: Sequence[str], report: ReportProgress) -> StoreContents:
-    counts = Counter({"standing": 0, "codes spent": 0, "codes locked": 0, "codes free": 0})
+    counts = Counter(dict.fromkeys(_IN_REDIS, 0))
     for start in range(0, len(codes), _CODES_PER_READ):
         report("Reading codes in Redis", start, len(codes))
         counts.update(await _read_codes(redis, w, book, codes[start : start + _CODES_PER_READ]))

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -256,6 +257,15 @@ def test_differences() -> None:
         ("lock 409 x", 0, {"API": 2}),
         ("redeem 201", 2, {"API": 2}),
     ]
+
+
+async def test_a_redis_without_the_book(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that does not have the book differs: its column is not left out."""
+    monkeypatch.setattr(check, "read_nodes", AsyncMock(return_value=[]))
+
+    rows = check.make_store_rows([], 5, {"Redis": await check.read_redis("redis://127.0.0.1:1", "book", [])})
+
+    assert [row.name for row in rows if row.differs] == ["codes free"]
 
 
 class _Lagging:

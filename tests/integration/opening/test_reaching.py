@@ -150,7 +150,7 @@ async def test_a_real_sentinel(tmp_path: Path) -> None:
             connection.close()
             with pytest.raises(OSError, match="names its primary"):
                 await connect(url.replace("hunter2", "hunter3"), "tests")
-            assert (await read_redis(url, new_id(), [])).counts == {}
+            assert set((await read_redis(url, new_id(), [])).counts.values()) == {0}
 
 
 async def test_a_password_that_is_rotated(tmp_path: Path) -> None:
