@@ -12,7 +12,7 @@ import asyncpg
 import click
 
 from service.cli.failures import check_record
-from service.common import config
+from service.common import config, logs
 from service.common.config import Settings
 from service.common.redis_address import MAX_PORT
 from service.common.running_service import Unusable, find_service
@@ -65,6 +65,7 @@ def api(embedded: bool) -> None:
     from service.embedded.exposure import check_keys
 
     settings = _load_settings_with_servers(embedded)
+    logs.configure(settings, "api")  # check_record logs while it waits for Postgres
     _end_at_signals()
     asyncio.run(check_record(settings))
     asyncio.run(check_keys(settings))

@@ -1,5 +1,6 @@
 """Commands with wrong settings or servers end with one line and a code, and change nothing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -113,12 +114,13 @@ def test_postgres_is_away(arguments: str, command: Command) -> None:
 
 
 def test_a_signal_ends_the_wait_for_postgres() -> None:
-    """SIGTERM ends an API that waits for Postgres with 0."""
+    """SIGTERM ends an API that waits for Postgres with 0. Until then it logs JSON to stderr."""
     servers = {"DATABASE_URL": "postgresql://user@127.0.0.1:1/scrip", "REDIS_URL": "redis://127.0.0.1:1/0"}
     command = [sys.executable, "-m", "service", "api"]
-    with subprocess.Popen(command, env=os.environ | servers, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as api:
-        assert api.stdout
-        assert b"waiting_for_postgres" in api.stdout.readline()
+    with subprocess.Popen(command, env=os.environ | servers, stderr=subprocess.PIPE) as api:
+        assert api.stderr
+        line = json.loads(api.stderr.readline())
+        assert (line["event"], line["process"]) == ("waiting_for_postgres", "api")
         api.terminate()
         assert api.wait(PATIENCE_S) == 0
 
