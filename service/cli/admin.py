@@ -1,4 +1,5 @@
-"""`scrip workspaces` and `scrip keys`: create, list and revoke. main.py loads it. Scripts read the tables' columns."""
+"""`scrip workspaces` and `scrip keys`: create, list and revoke. main.py loads it. Operators' scripts read
+the printed columns: keep them."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,13 +11,14 @@ from uuid import UUID
 import asyncpg
 import click
 
+from service.access.caller import SCOPES
 from service.cli.failures import connect_to_record
 from service.cli.tables import render_table
 from service.common import config
 from service.domain.errors import Refusal
 from service.record.config import key_rows, workspace_rows
 
-_SCOPES = click.Choice(["public", "checkout", "manage", "operate"])
+_SCOPES = click.Choice(SCOPES)
 
 
 @click.group(epilog="Example: scrip workspaces list")

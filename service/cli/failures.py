@@ -1,5 +1,5 @@
 """Errors that a user can fix in the settings or the servers. They end a command with one line, without a traceback.
-main.py calls `explain`; commands connect by this module."""
+main.py calls `explain`, commands that need Postgres alone `connect_to_record`, and `scrip api` `check_record`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

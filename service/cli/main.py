@@ -1,5 +1,5 @@
-"""The entry point of `scrip` (service/__main__.py). It imports a command's module when the command is called, so that
-help is quick. A command's sentence in COMMANDS is the first of its docstring."""
+"""The entry point of `scrip` (pyproject.toml, service/__main__.py). It imports a command's module when the command is
+called, so that help is quick. A command's sentence in COMMANDS is the first of its docstring."""
 
 from importlib import import_module
 

@@ -15,7 +15,7 @@ from service.hot.outbox_tails import read_tails
 from service.record.partitions.partition_rows import count_workspaces, read_partitions
 
 PARTITION = click.IntRange(0, 1023)
-"""The type of a partition's number in a command."""
+"""The type of a partition's number in a command; a database has at most 1024 (process_commands.py)."""
 _COLUMNS = ("partition", "state", "epoch", "owner", "workspaces", "backlog")
 
 

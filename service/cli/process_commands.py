@@ -84,7 +84,7 @@ def worker(embedded: bool) -> None:
     It also writes the configuration that is in Postgres to Redis. Any number of workers may run; they share the work.
     REDIS_URL and DATABASE_URL must be set.
     """
-    gc.disable()  # until its modules are imported: garbage collections would take a tenth of the start
+    gc.disable()  # until `run` enables it: collections while modules are imported would take a tenth of the start
     settings = _load_settings_with_servers(embedded)
     from service.worker.process import run
 

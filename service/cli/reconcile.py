@@ -59,6 +59,7 @@ def reconcile(repair: bool, partition: int | None, job: int | None, turn: bool) 
 
 
 async def _compare_all(settings: Settings, only: int | None, repair: bool, is_quiet: bool) -> int:
+    """Return the exit code. A scheduled comparison is quiet, and ends with 0 also if differences are left."""
     differences_left = 0
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         for row in await find_partitions(pool, only):
@@ -104,7 +105,7 @@ async def _compare_and_print(
 
 
 async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options: Any) -> Outcome:
-    """Compare one partition; `options` are those of `reconcile`. Raises Unusable."""
+    """Compare one partition; `options` are keywords of comparison.reconcile. Raises Unusable."""
     try:
         return await comparison.reconcile(redis_url, pool, partition, **options)
     except Busy as busy:
@@ -116,7 +117,7 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
     except ReplicaBehind as behind:
         raise Unusable(f"behind: {behind}. Nothing was compared with its older state.") from None
     except ReplicaAway as away:
-        raise Unusable(f"unavailable: {away}. Without that variable, the primary is read.") from None
+        raise Unusable(f"unavailable: {away}. If DATABASE_READ_URL is unset, the primary is read.") from None
     except (*ERRORS, Broken, hiredis.ReplyError) as error:
         raise Unusable(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
 

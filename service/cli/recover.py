@@ -38,6 +38,7 @@ _ROWS = {
     "unknown_books": ("books that Postgres does not have", "not sold any more", "not sold any more"),
     "absent_books": ("books of which Redis has no code", "switched off", "on sale"),
 }
+"""By the names of SurplusReport.counts: what Redis has, and what becomes of it by --apply and by --discard."""
 
 
 @click.command(epilog="Example: scrip recover --plan")

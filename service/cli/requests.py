@@ -1,4 +1,4 @@
-"""`scrip requests`: find refused requests of the last hour by their id."""
+"""`scrip requests`: find refused requests of the last hour by their id. main.py loads it. Names in the JSON stay."""
 
 import asyncio
 

@@ -2,5 +2,6 @@
 these."""
 
 WORKER_S = 40.0
-"""Time for a worker to begin an order, or to go on with it: it pauses for at most 30 s between two tries."""
+"""Time for a worker to begin an order, or to go on with it: between two tries to work on a partition it pauses for at
+most 30 s (LONGEST_RETRY_S in partition_worker.py)."""
 POLL_S = 0.2

@@ -1,5 +1,6 @@
-"""Split stored data into runs of bounded bytes, for what one script run or one process holds at once: comparisons,
-pseudonyms.py, openings and fact_reader.py call this."""
+"""Split stored data into runs of bounded bytes, for what one script run or one process holds at once. Comparisons
+(counter_differences.py), openings (restorer.py, fact_reader.py), deletions of users (pseudonyms.py, user_deletion.py)
+and readings of the outbox (redis_server.py) use this."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar

@@ -1,5 +1,5 @@
-"""Start child processes, restart them on exit, and stop them: for `scrip run`, with Valkey and Postgres of
-embedded/."""
+"""Start child processes, restart them on exit, and stop them: for `scrip run` (local_service.py) and its servers
+(valkey.py, postgres.py)."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ class ChildProcess:
     argv: list[str]
     env: dict[str, str]
     on_change: Callable[[], None] = lambda: None
-    """Called after each change of `pid`."""
+    """Called after each start, and when a watched child ends by itself."""
     account: tuple[int, int] | None = None
     """The user and group that the child runs as. None: the parent's."""
     log: Path | None = None

@@ -1,5 +1,5 @@
-"""The settings. No other module reads the environment. All commands and processes take them; .env.example and docs/
-name each of them, which test_settings_documents.py checks."""
+"""The settings. No other module reads the environment, except for the passwords of `scrip migrate --roles`. All
+commands and processes take them; .env.example and docs/deploy.md name each, which test_settings_documents.py checks."""
 
 import ipaddress
 import json
@@ -120,11 +120,11 @@ class Settings(BaseSettings):
     redis_url: Annotated[str | None, AfterValidator(check_redis_url)] = Field(
         default=None, validation_alias="REDIS_URL", repr=False
     )
-    """URL of Redis, its sentinels or its cluster (service/common/redis_address.py). None: the embedded Valkey."""
+    """URL of Redis, its sentinels or its cluster (service/common/redis_address.py). None: that of `scrip run`."""
     database_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
         default=None, validation_alias="DATABASE_URL", repr=False
     )
-    """URL of Postgres. None: the embedded Postgres."""
+    """URL of Postgres. None: that of `scrip run`."""
     redis_durability: Literal["always", "log"] | None = None
     """How a Redis that hides CONFIG makes a write durable before it replies: `always` syncs its file, `log` commits to
     a vendor's transaction log, whose only owner answers (docs/decisions/0047). Not verified. None: responses of such a

@@ -1,5 +1,5 @@
-"""Response times, counted in classes with fixed bounds, and quantiles of them: accounting.py counts, charts.py reads.
-Postgres and /metrics keep counts by these bounds: change none of them."""
+"""Response times, counted in classes with fixed bounds, and quantiles of them: accounting.py counts,
+request_metrics.py exports, charts.py draws. Postgres and /metrics keep counts by these bounds: change none of them."""
 
 from bisect import bisect_left
 from collections.abc import Mapping

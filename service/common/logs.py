@@ -1,5 +1,5 @@
-"""Configure logging: structlog and the standard library's loggers, in one format, on stderr. Each process calls it
-once."""
+"""Configure logging: structlog and the standard library's loggers, in one format, on stderr. A process calls
+`configure` before it logs."""
 
 import logging
 import re
@@ -26,7 +26,7 @@ _LOOP_VALUES = re.compile(r"[<(\n].*", re.DOTALL)
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Send every log line to stderr, with the name of this process: as text to a terminal, else as JSON. Call once,
+    """Send every log line to stderr, with the name of this process: as text to a terminal, else as JSON. Call it
     before anything is logged."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -11,8 +11,8 @@ MAX_PAUSE_S = 1.0
 
 
 class Pace:
-    """A piece of work within a `with` block; `rest` then pauses so long that the work takes this share of the time. If
-    the server is slow because others use it, the pauses grow, too."""
+    """A piece of work within a `with` block; `rest` then pauses so long that the work takes this share of the time, but
+    at most MAX_PAUSE_S. If the server is slow because others use it, the pauses grow, too."""
 
     def __init__(self, share: float) -> None:
         self._rest_for_each_s = 1 / share - 1

@@ -1,5 +1,5 @@
-"""Find the Lua and SQL files beside the package, or inside it in a wheel: for scripts.py, queries.py and
-migrations.py."""
+"""Find the Lua and SQL files beside the package, or inside it in a wheel: for scripts.py, queries.py, migrations.py and
+login_roles.py."""
 
 from pathlib import Path
 

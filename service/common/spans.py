@@ -1,6 +1,6 @@
 """OpenTelemetry traces: what is sampled, and spans by hand (docs/decisions/0087-traces.md).
 
-The classes Traced…, and `traced`, call this. It is imported only while traces are on.
+The classes Traced…, and `traced` (traced_requests.py), call this. It is imported only while traces are on.
 
 No attribute holds a code, a user, a key, an address of a client or a text of an error.
 """

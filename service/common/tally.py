@@ -1,4 +1,5 @@
-"""Counters of all API processes, in shared memory: accounting.py adds and reads, api_processes.py makes the blocks."""
+"""Counters of all API processes, in shared memory: accounting.py adds and reads, busiest.py counts
+by workspace, process_metrics.py writes the gauges, api_processes.py makes the blocks."""
 
 import contextlib
 import fcntl
@@ -14,12 +15,12 @@ from typing import Any
 GAUGES = PID, IN_FLIGHT, CONNECTIONS, REDIS_IN_FLIGHT, POOL_IDLE, POOL_USED, POOL_WAITING = range(7)
 """Cells for the pid (0: no process yet), and for what a process measures of itself."""
 SLOTS = 50
-"""Of workspaces (service/operations/busiest.py)."""
+"""One for each of the busiest workspaces; service/operations/busiest.py knows what its cells are."""
 SLOT_CELLS = 5
 MAX_NAMES = 1536
-"""Counters of one process. A counter beyond that counts as `other`."""
+"""Places for counters of one process."""
 _SPARE = 16
-"""Of these, for the counters `other`."""
+"""The last places are for counters `other` alone: so counts a new counter that finds no place before them."""
 _USED = len(GAUGES)
 _FIRST_SLOT = _USED + 1
 _FIRST_COUNT = _FIRST_SLOT + SLOTS * SLOT_CELLS

@@ -23,7 +23,8 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """At least one check. `unreachable` lists `redis` and `postgres`; `unusable`: settings and database don't match."""
+    """At least one check. `unreachable` lists `redis` and `postgres`; `unusable`: the settings can't be used, or the
+    database is of a version that does not fit."""
 
     checks: list[Check]
     unreachable: list[str] = []
@@ -36,7 +37,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0: nothing is bad; 1: a check is bad; 2: a server is unreachable, or settings and database don't match."""
+        """0: nothing is bad; 1: a check is bad; 2: a server is unreachable, or `unusable`."""
         return 2 if self.unreachable or self.unusable else int(self.state == "bad")
 
     def render_json(self) -> str:

@@ -1,5 +1,5 @@
-"""Judges the state of one partition, as partition_reader.py has read it. checks.py calls this, and adds the partition's
-number. Names of checks are in the JSON of `scrip doctor`: never change one. The texts are free."""
+"""Judges the state of one partition, as partition_reader.py has read it; and standbys. checks.py calls this, and adds
+the partition's number. Names of checks are in the JSON of `scrip doctor`: never change one. The texts are free."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -67,6 +67,7 @@ def judge_record(row: Partition, record: RecordState, compared: LastComparisons 
 
 
 def judge_standbys(flushed: Flushed, wanted: int) -> Check:
+    """The limit is BEHIND_EVENTS (service/hot/unrecorded.py) and KEEP_EVENTS (service/worker/write_behind.py)."""
     if flushed.flushed is None:
         says = f"fewer than {wanted} receive the record, so that the outbox keeps everything"
         advice = (

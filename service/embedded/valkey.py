@@ -1,5 +1,5 @@
 """The embedded Valkey: the server of the wheel, set to reply only after its data is on disk. local_service.py and tests
-run it. The options of persistence are those that redis_server.py demands."""
+run it. The options of persistence are those that fitness.py demands."""
 
 import asyncio
 import os

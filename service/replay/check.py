@@ -1,6 +1,6 @@
 """Reads a book from the API, Redis and Postgres, and makes the rows that compare them with the expectation. command.py
-calls this. The names of keys, fields and columns are written here a second time, on purpose: they change with the
-formats."""
+calls this. The names of keys, fields and columns are written here a second time, on purpose: they change with
+service/formats/ and the tables."""
 
 import asyncio
 import re
@@ -250,6 +250,6 @@ async def _scan(
         cursor, page = await redis.scan(max(cursor, 0), match=pattern, count=_SCAN_COUNT, _type="HASH")
         done = min(done + _SCAN_COUNT, keys)
         report(stage, done, keys)
-        if expected_values := [key for key in page if is_wanted(key)]:
-            yield expected_values
+        if wanted := [key for key in page if is_wanted(key)]:
+            yield wanted
     report(stage, keys, keys)

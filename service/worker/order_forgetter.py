@@ -153,7 +153,7 @@ def _first_period(periods: Mapping[int, tuple[int, int]]) -> Period:
 
 
 def _start_of(memory: Memory) -> int:
-    """A time from before the first order of a workspace."""
+    """A full hour from before the first order of a workspace, START_MS before its creation."""
     return memory.created_ms // STEP_MS * STEP_MS - START_MS
 
 

@@ -69,6 +69,7 @@ OLD_SERVER_S = 2.0
 """Between two looks for a proof that the last server is off."""
 DRAIN_S = 5.0
 CONNECTIONS = 8
+"""Of a worker to Postgres, without that for leases; opening_turns.py uses half of them."""
 
 log = structlog.get_logger()
 

@@ -47,6 +47,7 @@ async def project(projector: RedisProjector, partition: int, change: Change) -> 
 
 
 async def project_codes(projector: RedisProjector, partition: int, change: Change, whole: bool = False) -> None:
+    """Write the codes of a change, without its version. `whole`: during a whole rebuild."""
     by_workspace: dict[int, list[CodeRow]] = {}
     for row in change.rows:
         by_workspace.setdefault(row.workspace, []).append(row)  # type: ignore[arg-type]

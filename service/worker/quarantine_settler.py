@@ -34,7 +34,7 @@ class QuarantineSettler:
        transaction with 2. Until the comparison has read them, the events' codes stay blocked.
     4. If Postgres refuses an event again, store why; the event stays in quarantine.
 
-    Events of a workspace that Postgres lacks, and of none, are only marked.
+    For events of a workspace that Postgres lacks, or of none, nothing is switched off and no comparison is ordered.
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int, fence: int) -> None:

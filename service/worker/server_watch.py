@@ -1,5 +1,5 @@
 """The connections to Redis that a worker's partitions share, one to each server, and the checks that they share.
-partition_worker.py calls this."""
+partition_worker.py calls this; server_metrics.py shows what the checks saw."""
 
 import asyncio
 import contextlib

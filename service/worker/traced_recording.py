@@ -1,6 +1,6 @@
 """Spans of a worker: recording the events of sampled requests, and sending them to webhooks.
 
-partition_worker.py takes these classes while traces are on.
+partition_worker.py takes these classes, by recording_parts.py, while traces are on.
 """
 
 import re
@@ -23,6 +23,7 @@ MAX_LINKS = 32
 MAX_EVENTS = 10_000
 
 _event_id = re.compile(r"evt_([0-9]{1,15})-([0-9]{1,18})-[0-9]").fullmatch
+"""sql/queries/sending.sql makes it: epoch, number, and part of an event. A test's or a job's id has another form."""
 
 
 class EventTraces:

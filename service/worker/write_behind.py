@@ -99,6 +99,7 @@ class Flusher:
         self._digest: bytes | None = None
         self.unrecorded = Unrecorded(max_unrecorded_s)
         self._marks: deque[tuple[float, int, EventId]] = deque()
+        """When (time.monotonic) how many events were recorded, and the last of them."""
         self._old: EventId = NO_EVENT
         """Entries before this one are old, or too many."""
         self._trimmed = self._trimmed_exactly = NO_EVENT

@@ -47,7 +47,7 @@ async def assign_page(job: JobRow, users: Sequence[JobUser], codes: Sequence[str
                 again.append(user)
                 continue
             decided.append(one)
-            if one.code != code and one.reason != "internal":
+            if one.code != code and one.reason != "internal":  # after that the code may be taken
                 unused.append(code)
         waiting.extendleft(reversed(again))
         free.extendleft(reversed(unused))

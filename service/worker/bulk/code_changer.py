@@ -68,7 +68,7 @@ class CodeChanger(JobRunner):
     3. Release: store the codes in the job, run the script of the single request for each, then store results and
        progress in one transaction. A worker that continues runs the scripts of the stored codes again: a code that is
        no longer assigned was released by the worker that died.
-    4. Assign: as 3, with the users who have no code yet; the job ends when each has one, or no code is left.
+    4. Assign: as 3, with the users who are not decided yet; the job ends when all are, or no code is left.
 
     A job that was paused or cancelled stops after the codes that are being changed.
     """

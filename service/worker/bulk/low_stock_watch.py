@@ -43,5 +43,5 @@ class LowStockWatch:
             except Fenced:  # the workspace is moving, or the partition is opened again: other tasks notice that
                 continue
             if counts.available < book.threshold:
-                low.append(LowBook(book.name, str(book.book_id), counts.available))
+                low.append(LowBook(workspace=book.name, book_id=str(book.book_id), free=counts.available))
         return low

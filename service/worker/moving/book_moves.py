@@ -93,7 +93,8 @@ def additions_of_codes(w: str, codes: Sequence[RecordedCode]) -> list[Write]:
 
 
 def standing_score(event: EventId) -> str:
-    """An event's score among standing redemptions (docs/architecture.md, `W s:<code>`)."""
+    """An event's score among standing redemptions (docs/architecture.md, `W s:<code>`). lua/steps/redeem.lua, the SQL
+    function codes_at and surplus_survey.py compute it, too."""
     return str(event.epoch * 16 + len(str(event.seq)))
 
 

@@ -49,7 +49,7 @@ class BookRetirer:
     1. In Postgres, set the book's `retirement` to `leaving`. From here on no code of it is added or changed without
        ordering its return first. Wait until Redis has the earlier changes; then mark the workspace (`W r`), so that
        scripts ask Postgres for codes that they miss.
-    2. Code by code, read what Redis has, wait until it is recorded, compare it with Postgres, and remove it in one
+    2. By pages of codes, read what Redis has, wait until it is recorded, compare it with Postgres, and remove it in one
        script if it is still the same.
     3. Remove the redemptions' places in orders, first in Postgres, and their users' counts.
     4. Remove the book's sets and its pool, and write the step's number in Redis. Then store the number, the book's

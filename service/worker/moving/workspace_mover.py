@@ -39,7 +39,8 @@ from service.worker.projection_catchup import projector_of
 from service.worker.task_supervisor import reason_of
 
 PAUSE_S, BUSY_S, UNDO_S = 1.0, 0.5, 0.02
-"""An attempt that is interrupted is undone soon: it may have closed the workspace."""
+"""Pauses: if a move waits, or undoing or clearing fails; after a step; and after an interrupted attempt, which is soon
+undone: it may have closed the workspace."""
 MOST_ATTEMPTS = 10
 LOCK_TRIES, LOCK_PAUSE_S = 20, 0.2
 CLOSED_S = 15.0
@@ -49,6 +50,7 @@ LOCKED_S = 5.0
 LAST_COPY_S = 1.0
 """For so long changed keys are copied while other changes of configuration wait, before the workspace is closed."""
 PROBES, PROMPT_S, PROBE_PAUSE_S = 10, 0.4, 0.1
+"""How often at most _until_prompt measures recording and copying, what is short enough, and the pause in between."""
 CHANGE_TRIES, YIELDS = 10, 5
 """Rows are moved again if a user is to be deleted meanwhile, at most so often; the first times at once."""
 CHANGE_S = 30.0
@@ -58,6 +60,8 @@ STANDBYS_S = 10.0
 POLL_S = 0.01
 PROGRESS_S, KEEP_S = 0.5, 1.0
 INTERRUPTED = "interrupted: "
+_MARK = frozenset("m")
+"""The kind of the mark of the leaving (service/formats/key_names.py), which `clear` keeps."""
 
 _FAILED = (Fenced, Broken, OSError, hiredis.ReplyError, NotVerified, ChangesLost, CannotMove, Refusal)
 """What ends an attempt, besides Postgres's errors. If the source itself is no longer ours, its other tasks notice."""
@@ -183,7 +187,7 @@ class WorkspaceMover:
             copier = KeyCopier(old, new, changed, partial(self._paused, move, old, changed))
             self._stage = "copies keys"
             async with _beside(self._report(move, copier)):
-                await new.clear(frozenset("m"))
+                await new.clear(_MARK)
                 await copier.copy_all(await moves.estimate_keys(self._pool, move.workspace))
                 await copier.settle()
                 self._stage = moves.SWITCHING
@@ -374,7 +378,7 @@ class WorkspaceMover:
         """Remove the keys from the source, except the mark of the leaving."""
         async with self._copies(move, await read_partition(self._pool, move.source)) as old:
             await old.clear_books()
-            await old.clear(frozenset("m"))
+            await old.clear(_MARK)
         await moves.end_move(self._pool, move.workspace, "done")
 
     async def _undo(self, move: Move) -> None:
@@ -386,7 +390,7 @@ class WorkspaceMover:
                 # Its keys were removed after a commit that Postgres has lost.
                 await order_rebuild(self._pool, move.source, "Postgres was restored to a time before a move")
         async with self._copies(move, await read_partition(self._pool, move.target)) as new:
-            await new.clear(frozenset("m"))
+            await new.clear(_MARK)
         # Without that text its worker has ended, or lost Postgres.
         reason = move.reason if move.reason.startswith(INTERRUPTED) else f"{INTERRUPTED}its worker or Postgres was lost"
         if move.attempts < MOST_ATTEMPTS:

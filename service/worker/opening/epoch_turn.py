@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Unverified(Exception):
-    """The gate is unexpected or of another epoch, or scripts are missing: the partition must be opened again."""
+    """Something of the partition is not as it was verified: verify it again, and open it anew unless it is right."""
 
 
 async def turn_if_wanted(pool: asyncpg.Pool, server: Server, scripts: Scripts, flusher: Flusher) -> Scripts:

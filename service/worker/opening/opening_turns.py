@@ -1,5 +1,5 @@
 """The turns of a worker's openings: partition_worker.py opens its partition through this. Each partition is closed at
-once, and few are restored at a time."""
+once, unless it is to be rebuilt, and few are restored at a time."""
 
 import asyncio
 
@@ -9,13 +9,14 @@ from service.worker.waiting import pause
 
 OPENINGS_AT_ONCE = 4
 """The rest of an opening, once the partition is closed, holds at most one connection to Postgres, and uses another for
-single statements. So half of the connections are never held, and no opening waits for another."""
+single statements. So half of CONNECTIONS (partition_worker.py: change both) are never held, and no opening waits for
+another."""
 BEHIND_OPENINGS_S = 3.0
 """So long at most, background tasks wait for openings."""
 
 
 class OpeningTurns:
-    """The openings of a worker process. Each closes its partition at once; so many restore a server at a time."""
+    """The openings of a worker process; OPENINGS_AT_ONCE restore a server at a time."""
 
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(OPENINGS_AT_ONCE)

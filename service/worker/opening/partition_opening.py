@@ -1,6 +1,6 @@
 """Open a partition: make an unverified Redis hold everything that Postgres holds. opening_turns.py calls this for
 partition_worker.py. The order of the steps is what makes an opening safe (docs/architecture.md, Opening): change none
-without the tests in tests/faults. Reasons of rebuilds are stored and shown; no program reads them. The anchor is the
+without the tests in tests/faults. Reasons of rebuilds are stored and shown; no program reads these. The anchor is the
 outbox's entry at the record's cursor, the committee the nodes of a cluster that confirm an epoch."""
 
 import asyncio
@@ -146,8 +146,8 @@ class Opening:
 
     async def run(self) -> Scripts:
         """Open, and return the new epoch's scripts. Raises LeaseLost, PostgresOlder, OldServerMayRun, Fenced,
-        UnfitRedis, Broken, OutboxGap, CursorMoved. If a key has a wrong type, order a rebuild and raise Fenced: the
-        next opening removes all keys."""
+        UnfitRedis, Broken, OutboxGap, CursorMoved, TooManyFailed. If a key has a wrong type, order a rebuild and raise
+        Fenced: the next opening removes all keys."""
         begun = await self.begin()
         restored = await self.restore(begun)
         await begun.until_settled()

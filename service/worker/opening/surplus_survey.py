@@ -1,5 +1,5 @@
-"""Find what a closed Redis knows and Postgres lacks (docs/decisions/0077-recover.md): for the plan of `scrip recover`,
-and for surplus_carrier.py, which carries it out. Changes nothing."""
+"""Find what Redis knows and Postgres lacks (docs/decisions/0077-recover.md): for the plan of `scrip recover`, and for
+surplus_carrier.py, which carries it out on a closed Redis. Changes nothing."""
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence
@@ -73,6 +73,7 @@ class SurplusReport:
     """The first blocked codes, with their workspaces."""
 
     def counts(self) -> dict[str, int]:
+        """The numbers. Their names are in the JSON of `scrip recover` and in the audit."""
         numbers = "recorded assigned blocked freed returned orders users unknown_codes".split()
         lists = {"unknown_books": len(self.unknown_books), "absent_books": len(self.absent_books)}
         return {name: getattr(self, name) for name in numbers} | lists
@@ -320,7 +321,7 @@ class SurplusSurvey:
         return here
 
     async def _read_standing(self, key: str) -> list[EventId]:
-        """The redemptions of a code with several uses that may be missing."""
+        """The redemptions of a code with several uses that may be missing; scores are those of standing_score."""
         events: list[EventId] = []
         while True:
             since = (self._floor.epoch * 16, "+inf", "BYSCORE", "LIMIT", len(events), STANDING_A_RUN)

@@ -54,8 +54,8 @@ class UnappliableEvents:
             )
 
     async def quarantine_named(self, skipped: Sequence[tuple[EventId, str]]) -> None:
-        """Quarantine the events that the recovery mark names, which a worker that died skipped; one that Postgres
-        does not have without its content."""
+        """Quarantine the events that the recovery mark names: a worker that died has skipped them. The quarantine has
+        their content from Postgres, or '' for an event that Postgres lacks."""
         entries = [await decided_at(self._pool, self._partition, *event_id) or "" for event_id, _ in skipped]
         if entries:
             await self._quarantine(

@@ -20,7 +20,7 @@ _MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
 
 
 class OutboxEvent(NamedTuple):
-    """An entry of the outbox; `event` is None if it can't be read."""
+    """An entry of the outbox; `kept` is its field `i`, and `event` is None if it can't be read."""
 
     at: EventId
     event: Event | None

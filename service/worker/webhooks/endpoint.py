@@ -16,6 +16,7 @@ AT_ONCE, AT_ONCE_FAILING = 8, 1
 WAITING = 24
 """Ready deliveries beyond those in flight."""
 FAILING_AFTER = 5
+"""Failed attempts in a row."""
 
 
 class Ready(NamedTuple):

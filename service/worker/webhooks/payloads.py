@@ -1,4 +1,4 @@
-"""The bodies of webhook deliveries, read from the facts: sender.py sends them, and webhooks.py shows them. Receivers
+"""The bodies of webhook deliveries, read from the facts: sender.py sends them, and the API shows them. Receivers
 rely on all names; `Job` and redemptions are those of the API."""
 
 from collections.abc import Sequence
