@@ -26,7 +26,7 @@ class DistinctCounter:
 
     1. A code's hash chooses a bucket, which keeps the hash.
     2. A full bucket drops the hashes that it has twice.
-    3. If more than half of the bucket remains, the bucket samples: from now on it keeps half of all hashes, then a
+    3. If more than 7/8 of the bucket remain, the bucket samples: from now on it keeps half of all hashes, then a
        quarter, and so on, and each of these hashes counts for 2, 4, … codes.
     """
 
@@ -57,7 +57,7 @@ class DistinctCounter:
 
     def _shrink(self, place: int) -> None:
         kept = set(self._buckets[place])
-        while len(kept) > self._bucket_codes // 2:
+        while len(kept) > self._bucket_codes * 7 // 8:
             self._levels[place] += 1
             mask = (1 << self._levels[place]) - 1
             kept = {number for number in kept if number & mask == 0}

@@ -18,6 +18,14 @@ def test_distinct_codes() -> None:
     assert (counter.count(), counter.is_exact) == (700, True)
 
 
+def test_repeated_codes_are_counted_exactly() -> None:
+    """300,000 codes are counted exactly, also if the file has each twice."""
+    counter = DistinctCounter()
+    for _ in range(2):
+        counter.add(f"CODE-{number}" for number in range(300_000))
+    assert (counter.count(), counter.is_exact) == (300_000, True)
+
+
 def test_more_codes_than_fit() -> None:
     """Beyond its memory the counter estimates, and keeps no more codes."""
     counter = DistinctCounter(buckets=16, bucket_codes=512)
