@@ -1,5 +1,6 @@
-"""The caller of a request: the workspace and the scopes of its credential. key_rows.py and user_tokens.py make it; all
-operations read it. Postgres keeps the names of SCOPES; `limit_key` is in the names of Redis's counters."""
+"""The caller of a request: the workspace and the scopes of its credential. key_rows.py, console_sessions.py,
+user_tokens.py and jobs make it; all operations read it. Postgres keeps the names of SCOPES, which keys.py, admin.py and
+keys.js repeat; `limit_key` is in the names of Redis's counters."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ class Caller:
     """A key, console session or user token, as each process stores it in memory."""
 
     key_id: UUID | None
-    """None for a user token."""
+    """None for a user token or a job."""
     workspace: int
     workspace_id: UUID
     partition: int
@@ -29,7 +30,8 @@ class Caller:
     user: str | None = None
     """The user of a user token; the token may act for this user only. None for other credentials."""
     limits: str = ""
-    """The limits of its requests, as encode_key_limits in service/domain/limits.py returns them; '' for no limits."""
+    """The limits of its requests, in the form of encode_key_limits (service/domain/limits.py); '' for no limits. A
+    `public` credential without `checkout` gets encode_public_limits."""
     notes_locks: bool = False
     """Whether its process notes locks for the workspace's history of locks."""
     account: int = field(init=False)
@@ -37,6 +39,7 @@ class Caller:
     prefix: str = field(init=False)
     gate: str = field(init=False)
     outbox: str = field(init=False)
+    """`prefix` begins the workspace's keys in Redis; `gate` and `outbox` are keys of its partition."""
     keys: key_names.WorkspaceKeys = field(init=False)
     sees_reasons: bool = field(init=False)
     """Whether refusals give the caller the reason why a coupon can't be used. False for `public` alone."""

@@ -1,6 +1,6 @@
 """Authenticate by API key, console session or user token, from memory: no request waits for Postgres.
 
-auth.py and the fast lane call this; wiring.py replaces the keys five times a second, and at a message of a change.
+auth.py and the fast lane call this; wiring.py looks for changed keys five times a second, and at a message of a change.
 Postgres keeps the digests of keys and sessions: they must not change.
 """
 
@@ -14,9 +14,10 @@ from service.access.user_tokens import Tokens
 from service.domain.errors import Refusal
 
 MAX_AGE_S = 600.0
-"""The longest time without Postgres in which keys are accepted: a key that is revoked meanwhile is accepted, too."""
+"""The longest time without Postgres in which keys are accepted: a key that is revoked meanwhile is accepted, too.
+The opening of a partition waits for it (service/worker/opening/old_server.py)."""
 MAX_ENTRIES = 1024
-"""Of each cache and counter table of a keyring."""
+"""Of the cache of headers, and of the counts of rejections."""
 _SEND_KEY = "Send a valid API key or token as `Authorization: Bearer …`."
 _NO_KEY = "The API key in `Authorization` does not exist, has expired, or was revoked."
 _NO_SESSION = "The console session has ended, or its key was revoked. Sign in again."
@@ -29,7 +30,8 @@ def digest_session_secret(secret: str) -> bytes:
 
 
 class RejectionCount(NamedTuple):
-    """The number of rejected requests of one known key, or of one unknown credential (by its digest)."""
+    """The number of rejected requests of one known key, or of one unknown credential (by its digest). Of user
+    tokens, of requests without a credential, and beyond MAX_ENTRIES, it has neither."""
 
     workspace: int | None
     key_id: UUID | None
@@ -65,7 +67,7 @@ class Keyring:
 
     def authenticate(self, authorization: str, roles: tuple[str, ...], now_s: float) -> Caller:
         """The caller of an `Authorization` header, at this time by time.monotonic. Raises Refusal `unauthenticated`,
-        `forbidden` if the caller has none of the roles, or `keys_outdated`."""
+        `forbidden` if the caller has none of the roles, `keys_outdated`, or as Tokens.authenticate does."""
         if now_s > self._outdated_at_s:
             raise _refuse_outdated()
         caller = self._by_header.get(authorization) or self._find_by_header(authorization)

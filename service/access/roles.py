@@ -1,7 +1,7 @@
-"""Authorization: the operations that each role may run, by operation id. An operation that is not listed is forbidden.
+"""Authorization: the operations that each role may run, by operation id.
 
-documented.py and user_tokens.py read it. A controller's operation id must be listed here under the same name. table.py
-has the roles of the hot operations. Roles are the scopes of caller.py, and `user`.
+documented.py and user_tokens.py read it. A controller's operation id must be listed here under the same name, else the
+API does not start. table.py has the roles of the hot operations. Roles are the scopes of caller.py, and `user`.
 """
 
 from collections.abc import Mapping

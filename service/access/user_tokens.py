@@ -1,8 +1,9 @@
 """Verify user tokens, for keyring.py: JWTs that a configured issuer signs for one of its users. jwks.py fetches its
 keys.
 
-The settings map each issuer and audience to a workspace. The `sub` claim is the user; the caller may run the checkout
-operations for that user only. The algorithm comes from the issuer's key that `kid` names, never from the token.
+The settings map each issuer and audience to a workspace. The `sub` claim is the user; the caller acts for that
+user only, with the roles of `scope` (USER_TOKEN_ROLES). The algorithm comes from the issuer's key that `kid` names,
+never from the token.
 """
 
 import base64
@@ -46,7 +47,7 @@ _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
 class Header(msgspec.Struct):
-    """A token's header. `alg` is required but not used."""
+    """A token's header. `alg` is required, and must be the algorithm of the key: PyJWT checks it."""
 
     alg: str
     kid: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
@@ -121,7 +122,7 @@ class Tokens:
         self._verified: dict[bytes, Caller] = {}
 
     def forget(self) -> None:
-        """Empty the cache, since an issuer's keys have changed."""
+        """Empty the cache, since an issuer's keys or `bearer` have changed."""
         self._verified.clear()
 
     def authenticate(self, token: str) -> Caller:
@@ -178,7 +179,7 @@ class Tokens:
 
 
 def parse_jwks(data: bytes) -> dict[str, Key]:
-    """The signing keys of a key set, by `kid`. Skips keys that are too short, not public, not for signatures, or of
+    """The signing keys of a key set, by `kid`. Skips keys of a wrong length, not public, not for signatures, or of
     another algorithm. Raises ValueError if no key remains, or two have one `kid`."""
     try:
         raw_keys = msgspec.json.decode(data, type=Jwks).keys

@@ -1,6 +1,5 @@
 """Authentication and authorization, before any handler: by a key or token in the header, or a console session. app.py
-makes `admit` the guard of all routes; session.py authenticates by itself. The cookie's and header's names are those of
-the console's pages."""
+makes `admit` the guard of all routes; session.py authenticates by itself. The console's api.js sends CSRF_HEADER."""
 
 import hashlib
 import hmac
@@ -23,13 +22,13 @@ OPEN = {"open": True}
 rejects every request."""
 SESSION_COOKIE = "scrip_session"
 CSRF_HEADER = "X-CSRF-Token"
-_OPERATORS = ("operate",)
+_UNLIMITED = ("operate",)
 """The roles of requests that no limit refuses: else a limit that is too low would refuse the request that lifts it."""
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Raise Refusal `unauthenticated`, or `forbidden` if the caller has none of the handler's roles."""
+    """Put the caller into the request's state. Raises Refusal as Keyring.authenticate does, and `rate_limited`."""
     if handler.opt.get("open"):
         return
     roles = handler.opt.get("roles")
@@ -38,7 +37,7 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     request = cast("Request[Any, Any, Any]", connection)
     caller = connection.scope["state"]["caller"] = authenticate(request, roles)
     set_actor(request, caller)
-    if caller.limits and not handler.opt.get("counted") and roles != _OPERATORS:
+    if caller.limits and not handler.opt.get("counted") and roles != _UNLIMITED:
         await count_request(request, caller)
 
 
@@ -57,7 +56,8 @@ def get_caller(request: Request[Any, Any, Any]) -> Caller:
 
 
 def authenticate(request: Request[Any, Any, Any], roles: tuple[str, ...]) -> Caller:
-    """The caller of a request; a header takes precedence over a session. Raises Refusal as admit does."""
+    """The caller of a request; a header takes precedence over a session. Raises Refusal as Keyring.authenticate does,
+    and `forbidden` for a change by a session without its CSRF token."""
     keyring = request.app.state.context.keyring
     authorization = request.headers.get("authorization", "")
     if not authorization and (secret := request.cookies.get(SESSION_COOKIE)):

@@ -14,7 +14,7 @@ MAX_UPLOADS, UPLOADS_OF_ONE = 32, 8
 """Uploads and dry runs at one time at an address, and those of one workspace; its processes share them out."""
 MAX_EXPORTS, EXPORTS_OF_ONE = 8, 2
 MAX_BODIES, BODIES_OF_ONE = 64, 32
-"""JSON bodies above 64 KiB that are being read."""
+"""JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
 AT_POSTGRES = 0.5
 """For this share of the time uploads and dry runs together use a connection to Postgres."""
 PAUSE = 2.0

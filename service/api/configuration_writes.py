@@ -1,5 +1,6 @@
-"""Changes of configuration: written to Postgres, then to Redis; the response follows after both. Controllers that
-change anything call this. A Change begins before the write to Postgres, which must not last longer than MAX_AGE_S."""
+"""Changes of configuration: written to Postgres, then to Redis; the response follows after both. Controllers call this
+for what Redis or the keyrings must know. A Change begins before the write to Postgres, which must not last longer than
+MAX_AGE_S."""
 
 import asyncio
 import contextlib
@@ -32,8 +33,8 @@ def check_open(context: Context, partition: int) -> None:
 
 
 async def settle_keys(context: Context) -> None:
-    """Wait until every API process has read the keys and limits that this one has just committed: some 10 ms, and
-    SETTLE_S if a process does not report it."""
+    """Wait until every API process has read the keys and limits that this one has just committed: some 10 ms, and at
+    most SETTLE_S, if a process does not report it."""
     settled_at = time.monotonic() + SETTLE_S
     with contextlib.suppress(*ERRORS):  # the change is committed
         version = await read_version(context.pool)

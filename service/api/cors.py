@@ -1,5 +1,6 @@
-"""CORS: pages of other origins may read responses only if the settings name the origin. request_middleware.py and the
-fast lane (by server.py) call this. A new response header that scripts should read belongs in `_EXPOSED`."""
+"""CORS: pages of other origins may read responses only if the settings name the origin. request_middleware.py
+calls this; if an origin is allowed, the fast lane leaves requests with `Origin` to Litestar (server.py). A new response
+header that scripts should read belongs in `_EXPOSED`, a new request header in `_ASKED`."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,6 @@
 """The parts of the OpenAPI document that Litestar does not derive from a handler's signature. Each controller calls a
 `describe_*` for each route, and thereby gets the route's roles: those of its operation id in service/access/roles.py.
-Clients generated from the document use operation ids and names.
+Clients generated from the document use operation ids and names. `Problem` is what problem_document.py writes.
 
 Handlers decode bodies and queries themselves, for exact refusals; Litestar documents only what it decodes. A body's
 struct is therefore declared as an additional response, which adds its schema to the components. The operation class
@@ -257,6 +257,7 @@ def describe_hot(
     - durable: accepts `Prefer`.
     - keyed: takes an Idempotency-Key.
     - kept_by_api: the API, and not the script, stores the response under the Idempotency-Key.
+    - roles: by default those of service/access/roles.py.
     """
     parameters, headers = (_IDEMPOTENCY_KEY,) if keyed else (), dict[str, OpenAPIHeader]()
     refusals = f"{texts.refusals} {_KEYED}" if keyed else texts.refusals

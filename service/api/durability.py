@@ -48,6 +48,7 @@ class Wait:
     decided_in: tuple[int, int]
     """The epoch and connection whose scripts decide (Decider.moment)."""
     after: tuple[int, int]
+    """The epoch and number of the last event then; (0, 0) if Redis did not reply."""
 
     @classmethod
     async def begin(cls, context: Context, caller: Caller, seconds: int | None) -> "Wait | None":

@@ -1,6 +1,6 @@
-"""Hot operations through Litestar, from the request's bytes to the response. hot_operations.py and coupons.py call
-this; the fast lane does the same for usual requests. `fingerprint` is stored with an Idempotency-Key: both ways must
-make the same one."""
+"""Hot operations through Litestar, from the request's bytes to the response. hot_operations.py and coupons.py run them;
+the fast lane does the same for usual requests. batches.py and histories.py make a Call. `fingerprint` is stored with an
+Idempotency-Key: both ways must make the same one."""
 
 from typing import Any
 

@@ -20,6 +20,7 @@ from service.operations.call_headers import check_key
 T = TypeVar("T")
 
 _RENEW_S = 20.0
+"""Less than the life of a claim, a minute (CLAIM_MS in service/hot/workspace_state.py)."""
 _PLACEHOLDER = "\x01"
 """Replaces the request's user id in a stored response: neither JSON nor an address contains this character."""
 _encode = msgspec.json.Encoder().encode
@@ -27,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 class ActionResult(msgspec.Struct, Generic[T], kw_only=True):
     """The result of a request. `stored` is the body for repeats if it differs (without a secret). `reference` is
-    stored instead of the body if `restore` (below) can make the body again from it."""
+    stored instead of the body if `restore` of run_once can make the body again from it."""
 
     status: int
     body: T

@@ -1,5 +1,5 @@
-"""Whether this process can serve requests, and which partitions it can't serve. health.py and consistency.py call this.
-Programs compare the reasons: never change one."""
+"""Whether this process can serve requests, and which partitions it can't serve: for health.py, consistency.py, and the
+port of metrics (app.py). Programs compare the reasons, which health.py explains, too: never change one."""
 
 import asyncio
 import time
@@ -25,8 +25,7 @@ Fault = Literal[
 """Why a partition is not served: API keys have not been read from Postgres for too long; Redis can't be reached; a
 worker must open the partition; Postgres lacks what Redis has (docs/decisions/0074); a worker waits because processes
 without Postgres may still use the last Redis (docs/decisions/0047); Redis has no scripts of this version, as long as
-its `scrip migrate` has not run; Redis is not the server that a worker verified, or has lost its gate. Programs compare
-these texts: never change one."""
+its `scrip migrate` has not run; Redis is not the server that a worker verified, or has lost its gate."""
 
 _STATES: dict[str, Literal["open", "behind"]] = {"open": "open", "behind": "behind", "full": "behind"}
 """By the gate's text."""

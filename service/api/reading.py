@@ -72,8 +72,8 @@ def refuse_media_type(kind: str, accepted: str) -> Refusal:
 async def read_chunks(
     request: Request[Any, Any, Any], max_bytes: int, headers: Headers | None = None
 ) -> AsyncIterator[bytes]:
-    """The parts of the body as they arrive. Raises Refusal `too_large`. `headers` saves 3 µs: Litestar makes them at
-    each access."""
+    """The parts of the body as they arrive. Raises Refusal `too_large`, and `malformed` if the client leaves. `headers`
+    saves 3 µs: Litestar makes them at each access."""
     declared = _read_length(request.headers if headers is None else headers)
     if declared is not None and declared > max_bytes:
         raise _refuse_large(f"{declared:,}", max_bytes)

@@ -1,4 +1,5 @@
-"""Count requests that have no script of their own, for callers with limits: authentication calls this."""
+"""Count requests that have no script of their own, for callers with limits: auth.py calls this. `rates` in the
+request's state is what remains; request_middleware.py makes headers of it."""
 
 from typing import Any
 

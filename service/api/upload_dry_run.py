@@ -94,8 +94,9 @@ async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uplo
 
 
 async def explain_refusal(refusal: Refusal, parser: Lines | JsonCodes, rest: AsyncIterator[bytes]) -> Uploaded:
-    """The result of the dry run of a file that an upload refuses whole: `file` has the problem. Raises the refusal if
-    it is about something else. Reads the rest of the file, since some clients look for no response before that."""
+    """The result of the dry run of a file that an upload refuses whole, to which codes.py adds `file` with the problem.
+    Raises the refusal if it is about something else. Reads the rest of the file, since some clients look for no
+    response before that."""
     if parser.layout is None or parser.layout.problem is None:
         raise refusal
     async for _ in rest:

@@ -177,7 +177,7 @@ _NULL: dict[str, Any] = {
     "tags": [],
     "metadata": {},
 }
-"""The value of a field that is null, where that is not None."""
+"""The value of a field that is null, or absent in a new book, where that is not None."""
 
 
 def create_book_row(

@@ -1,6 +1,6 @@
 """Parse codes in requests: one by one, to be generated, or as the lines of an upload. Without side effects.
 
-codes.py and upload_dry_run.py call this before they write to Postgres; code_rows.py takes the resulting CodeLine.
+codes.py, coupons.py and json_codes.py call this; code_rows.py writes the resulting CodeLines.
 """
 
 import csv
@@ -126,7 +126,7 @@ class RejectedLine(NamedTuple):
     """What the code's column has, at most 100 characters."""
     reason: str
     text: str
-    """The line, at most 1,024 bytes of it."""
+    """The line, at most 1,024 characters of it."""
 
 
 def parse_list(codes: Iterable[str], first: int = 1) -> Iterator[CodeLine | RejectedLine]:

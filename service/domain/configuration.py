@@ -13,6 +13,7 @@ import msgspec
 from service.domain.limits import BookLimits, WorkspaceLimits
 
 DEFAULT_ORDER_DAYS = 400
+"""As in sql/migrations/0002_configuration.sql."""
 
 
 class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +135,7 @@ class UserRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Projector(Protocol):
-    """Writes codes into Redis."""
+    """Writes codes into Redis, for jobs: RedisProjector of service/hot/projection.py."""
 
     async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
         """Write at most 5,000 codes of one version. During a catch-up Redis may have some of them already, also

@@ -23,7 +23,8 @@ class FieldError(NamedTuple):
 
 
 class Refusal(Exception):
-    """A rejected request, which changed nothing. `retry_after_ms` is set if a later attempt may succeed."""
+    """A rejected request. It changed nothing, unless the code is `outcome_unknown` or `internal`. `retry_after_ms` is
+    set if a later attempt may succeed."""
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ ID_CHARACTERS = "1 to 100 printable ASCII characters without space, / \\ ? # %"
 RESERVED_CODES = frozenset(
     "LOCK REDEEM ASSIGN UNASSIGN UNLOCK EXTEND VALIDATE CODES GENERATE ACTIVE USER-SPECIFIC TIME-SPECIFIC".split()
 )
+"""Texts that follow `/v1/coupons/` in paths, and so are no codes."""
 MAX_INT = 2**31 - 1
 DEFAULT_OVERLAP_S = 86_400
 

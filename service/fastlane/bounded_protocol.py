@@ -1,5 +1,5 @@
 """uvicorn's protocol with bounds in size and time on requests, and in time on responses: the base of protocol.py, for
-all requests. server.py and reading.py take its bounds."""
+all requests. server.py reads MAX_CONNECTIONS; reading.py calls `has_left`."""
 
 import asyncio
 import select

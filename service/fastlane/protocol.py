@@ -1,7 +1,7 @@
 """Answer hot requests from callbacks without tasks, futures and ASGI; server.py gives this protocol to uvicorn.
 
-API CPU a request, lock and redeem, on two busy cores: 45 µs here, 193 in Litestar, 43 in Go's net/http. On an idle
-machine 12 µs are the service's Python (`make bench PART=lane`), half of them operations; a quarter is the kernel's.
+API CPU a request, lock and redeem, on two busy cores: 45 µs here, 193 in Litestar. On an idle machine 12 µs are
+the service's Python (`make bench PART=lane`), half of them operations; a quarter is the kernel's.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Parse request heads strictly (HTTP/1.1), against request smuggling: for bounded_protocol.py and routes.py.
+"""Parse request heads strictly (HTTP/1.1), against request smuggling: for the other files of the fast lane.
 
 uvicorn's parser accepts heads of any size, and a proxy may be more lenient. So every request's head is checked here.
 """

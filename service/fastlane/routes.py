@@ -1,7 +1,7 @@
 """Find a request's hot route, and parse its head, for protocol.py. The routes are the rows of table.py with `fast`.
 
-A client's heads differ little. So each is compared with the previous one on the connection: 1 µs instead of 8. A head
-of another shape is parsed (find_rest of request_heads.py), and its shape remembered.
+A client's heads differ little, mostly in the fields of _VARIABLE. So each is compared with the connection's last shape:
+1 µs instead of 8. A head of another shape is parsed (find_rest of request_heads.py), and its shape remembered.
 """
 
 import re
@@ -23,7 +23,9 @@ from service.operations.call_headers import MAX_BODY_BYTES, clean_user_agent
 from service.operations.table import ROWS, Row
 
 MAX_VALUE_BYTES = 300
+"""A head with a longer variable value is parsed."""
 MAX_SHAPES = 256
+"""When this many are remembered, all are forgotten."""
 
 (
     IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, TRACE,
@@ -67,7 +69,8 @@ find_route = find_route_of(FAST_ROWS)
 class Shape(NamedTuple):
     """The common part of a client's heads, from the path on.
 
-    Each of `pieces` precedes a variable value of its kind; `tail` follows the last. `values` are one head's.
+    Each of `pieces` precedes a variable value of its kind; `tail` follows the last. All other fields, such as
+    `Authorization`, are within these texts: another byte is another shape. `values` are one head's.
     """
 
     pieces: tuple[tuple[bytes, int], ...]

@@ -25,6 +25,7 @@ MAX_FAILURES = 20
 
 _SUCCESSES = (200, 201)
 UNLOGGED = ("GET /health/", "GET /metrics")
+"""How routes begin that are neither logged nor traced."""
 
 REQUESTS, TIMES, TIME_US = "requests", "times", "time_us"
 """Counters of the tally by route, scope, class of status and outcome; by operation and bound; by operation."""

@@ -1,7 +1,8 @@
 """The parts of an operation: a request struct, `prepare` (request → Command) and the Command's `render` (reply →
 response). Each operation's file defines one; run.py, batches and transports use it.
 
-Both functions are pure. Objects made for each request are msgspec structs: 0.1 µs, a NamedTuple or dataclass 0.2.
+Both functions are pure, but for the random token of a lock. Objects made for each request are msgspec structs: 0.1 µs,
+a NamedTuple or dataclass 0.2.
 """
 
 from collections.abc import Callable
@@ -107,7 +108,7 @@ class Operation:
 
     request: type[msgspec.Struct]
     prepare: Callable[..., Command]
-    """(call, name in the path, request) → command. Pure. Raises Refusal."""
+    """(call, name in the path, request) → command. Raises Refusal."""
     answer: "type[msgspec.Struct] | None"
     """None if the response has no body."""
     texts: Texts

@@ -1,6 +1,6 @@
 """Check a request's Idempotency-Key and User-Agent, and compute its fingerprint: run.py, hot_path.py,
-idempotency.py and routes.py call this. Redis keeps fingerprints with answers: another one would refuse repeats, so
-it must not change."""
+idempotency.py, auth.py and routes.py call this. Redis keeps fingerprints with answers: another one would refuse
+repeats, so it must not change."""
 
 import hashlib
 import re

@@ -10,7 +10,7 @@ Records = dict[str, tuple[str, str]]
 
 
 def prepare_records(caller: Caller, names: Sequence[str]) -> Command:
-    """Read at most 50 records; `read_records` parses the reply."""
+    """Read at most 64 records (AT_ONCE in batches.py); `read_records` parses the reply."""
     return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), render_nothing)
 
 

@@ -1,4 +1,4 @@
-"""Hold one use of a coupon for a user and an order: lock, extend, unlock. Pure; table.py has a row for each.
+"""Hold one use of a coupon for a user and an order: lock, extend, unlock. table.py has a row for each.
 
 KEYS and ARGV are in the order of lua/lock.lua, extend.lua and unlock.lua. Field names are in the API's JSON; notes have
 the texts that lock_notes.py parses.

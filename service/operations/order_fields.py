@@ -61,7 +61,7 @@ def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
     3. Its items, as lua/includes/money.lua reads them; '-' for none.
     """
     currency, value = order.currency, order.order_value
-    if isinstance(value, tuple):
+    if isinstance(value, tuple):  # a UsualAmount, which is checked already
         return *value, "-"
     try:
         check_currency("currency", currency)

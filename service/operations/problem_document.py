@@ -1,5 +1,5 @@
 """Render a refusal as a problem document (RFC 9457), and its headers: for Litestar, batches and the fast lane. The
-names are in the API's JSON."""
+names are in the API's JSON, and documented by `Problem` (documented.py)."""
 
 from functools import cache
 from typing import Any

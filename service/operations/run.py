@@ -1,6 +1,6 @@
 """Run an operation: `begin` makes the command from a request, `finish` the response from the script's reply.
 
-Both are pure. The fast lane calls them from callbacks; Litestar, batches and jobs await between them.
+Neither waits: the fast lane calls them from callbacks; Litestar, batches and jobs await between them.
 """
 
 from typing import Any

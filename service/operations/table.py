@@ -22,6 +22,7 @@ class Row:
     roles: tuple[str, ...]
     """A caller needs one of them."""
     script: str
+    """The script that the operation's `prepare` names."""
     done: str = ""
     """The console's counter of its successes, if any."""
     batch: str = ""

@@ -1,5 +1,5 @@
 """Jobs and recorded redemptions as clients see them, in the JSON of responses and webhooks: controllers and payloads.py
-call this."""
+call this. Job copies JobRow's fields by name."""
 
 from typing import Literal
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Metrics of each partition, as this process sees it: correct also without a worker. wiring.py makes them known. Alerts
+"""Metrics of each partition, as this process sees it: correct also without a worker. wiring.py sets `context`. Alerts
 and dashboards use the names and labels."""
 
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
 """The HTTP server of an API process: uvicorn with httptools and uvloop. `scrip api` (process_commands.py) calls
-`serve`; api_processes.py makes several."""
+`serve` for one process; api_processes.py runs several."""
 
 import gc
 import os

@@ -44,7 +44,9 @@ ARRIVING_S, PATIENCE_S, ALL_OVER_S = 3.0, 10.0, 20.0
 """The time in which buyers arrive, the time one buyer retries a locked coupon, and the longest time of a sale."""
 REPORT_S = 0.1
 RECORD_S = 5
+"""How long the proof waits for Postgres."""
 WALKS_AWAY, CLICKS_TWICE = 0.1, 0.1
+"""The shares of the buyers with a lock who unlock, and of the others who redeem twice."""
 _MAX_BYTES = 4 << 10
 
 _random = random.Random()  # noqa: S311, not for security

@@ -191,9 +191,9 @@ class Timelines(Controller):
 
     @get("/search", include_in_schema=False, opt=FOR_MANAGERS)
     async def search(self, request: Request[Any, Any, Any]) -> Matches:
-        """All codes, users, orders, redemptions, Idempotency-Keys, requests, refused requests of the last hour, books
-        and jobs with this name; books with this text in name or description; and the codes that begin with it, if it is
-        no code itself."""
+        """The code, user, order, Idempotency-Key and refused request (of the last hour) with this name; if there is
+        none, the redemption, book, job or request with this id; books with this text in name or description; and the
+        codes that begin with it, if it is no code itself."""
         caller = get_caller(request)
         text = parse_query(request, Search).q.strip()
         context: Context = request.app.state.context

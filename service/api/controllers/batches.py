@@ -200,7 +200,7 @@ async def _restore_body(
             command = prepare_records(call.caller, names)
             records = read_records(await decide(context.decider, context.pool, call.caller, command))
         for operation, answer in zip(operations[start : start + AT_ONCE], answers, strict=True):
-            entry = _prepare(call, operation, counted=False)
+            entry = _prepare(call, operation, runs=False)
             if isinstance(answer, Refusal):
                 entry.reply = answer
             elif isinstance(
@@ -221,12 +221,12 @@ async def _resolve_recall(context: Context, call: Call, command: Command, reply:
         return refusal
 
 
-def _prepare(call: Call, operation: msgspec.Raw | msgspec.Struct, *, counted: bool = True) -> _Operation:
-    """Decode an operation and make its command, or set the refusal. `counted` is False for one that will not run."""
+def _prepare(call: Call, operation: msgspec.Raw | msgspec.Struct, *, runs: bool = True) -> _Operation:
+    """Decode an operation and make its command, or set the refusal. One that will not run needs no limits."""
     entry = _Operation()
     try:
         entry.row, entry.code, entry.struct = read(call.caller, operation)
-        entry.command = begin_decoded(entry.row, call, entry.code, entry.struct, counted=not counted)
+        entry.command = begin_decoded(entry.row, call, entry.code, entry.struct, counted=not runs)
     except Refusal as refusal:
         entry.reply = refusal
     return entry

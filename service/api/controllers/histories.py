@@ -1,5 +1,6 @@
-"""Histories from Postgres. Each request first waits until all events are recorded. app.py registers it; roles.py has
-the scope of each operation id. Other controllers and the console call `wait_recorded` and its like."""
+"""Histories from Postgres: a list first waits up to 2 s until all events are recorded. Statistics, and the state of
+coupons, are Redis's. app.py registers it; roles.py has the scope of each operation id. Other controllers and the
+console call `wait_recorded` and its like."""
 
 import asyncio
 import time
@@ -41,6 +42,7 @@ T = TypeVar("T")
 BARRIER_MS = 2000
 LAG = "Scrip-Lag-Seconds"
 DETACHED_TO = "Scrip-Detached-To"
+"""Headers, which documented.py and cors.py name, too."""
 MAX_PAGES = 20
 """The most pages that are read for one filtered page; the next request continues from there."""
 

@@ -1,5 +1,6 @@
 """Jobs: work that takes longer than a request. app.py registers it; roles.py has the scope of each operation id. Job
-copies JobRow's fields by name; the CSV file's columns are the fields of CodeResult or AssignedCode, in their order."""
+copies JobRow's fields by name; the CSV file's columns are the fields of CodeResult or AssignedCode, in their order.
+Controllers that start jobs use EXAMPLE and CHANGE_EXAMPLE."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any

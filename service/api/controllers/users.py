@@ -29,6 +29,7 @@ from service.record.partitions.moves import is_switching
 
 METADATA_BYTES = 4096
 BARRIER_MS = 2000
+"""How long a deletion waits until all earlier events are recorded."""
 ERASED_S, MOVED_S = 25.0, 15.0
 """For so long a deletion is waited for in all, and before it begins for the rows of a workspace that moves."""
 ASK_S = 0.05

@@ -35,6 +35,7 @@ _DEFAULTS = {
     "idempotency_hours": 24,
     "lock_history": False,
 }
+"""As in sql/migrations/0002_configuration.sql."""
 _EXAMPLE = {
     "workspaceId": "019aa0b2-5d10-7e0b-9f3c-2a6f0c9d4b21",
     "name": "demo",
