@@ -5,7 +5,7 @@ KEYS  1 gate       string  epoch and state, read first
 ARGV  1 events (between spaces), then the requested facts
 Reply {OK, name, record, book_id, name, record, book_id, …}, {RECALL, events, as_of} or {outcome}
 Event none
-Cost  at most 2 commands, and 3 for each of at most 50 events ]]
+Cost  at most 2 commands, and 3 for each of at most 64 events ]]
 -- @include gate gate_refuses book lacking facts
 
 facts_from = 2 -- ARGV's count + 1: where facts begin (includes/facts.lua)

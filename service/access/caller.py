@@ -42,7 +42,7 @@ class Caller:
     """`prefix` begins the workspace's keys in Redis; `gate` and `outbox` are keys of its partition."""
     keys: key_names.WorkspaceKeys = field(init=False)
     sees_reasons: bool = field(init=False)
-    """Whether refusals give the caller the reason why a coupon can't be used. False for `public` alone."""
+    """Whether a validate says why a coupon can't be used: with the scope `checkout` or `user`."""
     limit_key: str = field(init=False)
     """Names the counters of its requests and locks: the key id, or the bucket of the token's user."""
 

@@ -130,7 +130,7 @@ class WorkspaceMover:
                 await asyncio.sleep(pause_s)
 
     async def move_next(self) -> float | None:
-        """Take the next step of the oldest move. Return the pause until the next call; None if there is no move."""
+        """Take the next step of the next move. Return the pause until the next call; None if there is no move."""
         move = await moves.next_move(self._pool, self._partition)
         if move is None:
             return None
