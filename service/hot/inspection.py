@@ -32,7 +32,8 @@ class Item(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Values at one moment: after the event `at`, with all configuration up to `config`, and some up to `newest`."""
+    """Values at one moment: after the event `at`, with all configuration up to `config`, and some up to `newest`, which
+    is not less."""
 
     at: EventId
     config: int
@@ -61,7 +62,9 @@ class RedisInspector(Server):
         names = (self.gate, self.outbox, key_names.config(self.partition), key_names.newest(self.partition))
         flat = [part for item in items for part in item]
         _, last, config, newest, *values = await self.run(self._scripts, "look", names, flat)
-        return Seen(parse_event_id(last) if last else NO_EVENT, int(config), int(newest), values)
+        # A change without rows, as an upload of known codes, leaves `newest` behind.
+        newest_seen = max(int(config), int(newest))
+        return Seen(parse_event_id(last) if last else NO_EVENT, int(config), newest_seen, values)
 
     async def repair(self, writes: Sequence[Write]) -> bool:
         """Apply all writes if all values are still as seen; else none."""
