@@ -2,6 +2,7 @@
 
    generator pairs      lock and then redeem single-use codes: each connection begins the next pair when it has one
                         behind it. The codes are PREFIX0 to PREFIX<codes-1>, taken in a mixed order.
+   generator redeem     the same without the locks: a pair is one redemption.
    generator opening    buyers who arrive evenly within a time, one request each, whatever became of those before them.
                         Who finds no connection free waits for one; latencies count from the arrival.
    generator histogram  the histogram of latencies that standard input has, in whole µs, one a line.
@@ -61,7 +62,7 @@ struct connection {
     char token[WORD_BYTES], answer[ANSWER_BYTES + 1];
 };
 
-static bool opening, full;
+static bool opening, lockless, full;
 static uint64_t rate, port, width = 64, seconds = 60, within_ms = 1000, codes, first, count = UINT64_MAX;
 static char *prefix = "", *run = "r", *code, *book, *refusal = "", *bearer;
 
@@ -216,7 +217,7 @@ static uint64_t begin_units(void) {
         struct connection *c = idle[--idle_count];
         if (c->fd < 0) continue;
         c->unit = next_unit++;
-        c->step = !opening ? LOCK : code ? REDEEM : ASSIGN;
+        c->step = !opening ? lockless ? REDEEM : LOCK : code ? REDEEM : ASSIGN;
         c->began_ns = due ? due : now;
         c->token[0] = 0;
         ask(c);
@@ -381,7 +382,8 @@ static void read_options(int words, char **word) {
     if (strcmp(mode, "histogram") == 0) exit(judge_latencies());
     opening = strcmp(mode, "opening") == 0;
     bearer = getenv("SCRIP_LOAD_TOKEN");
-    if (!opening && strcmp(mode, "pairs")) fail(2, "say pairs, opening or histogram");
+    lockless = strcmp(mode, "redeem") == 0;
+    if (!opening && !lockless && strcmp(mode, "pairs")) fail(2, "say pairs, redeem, opening or histogram");
     if (!port || !bearer) fail(2, "--port and SCRIP_LOAD_TOKEN are needed");
     if (opening && (!code == !book || count > 1000000)) fail(2, "an opening has --count, and --code or --book");
     if (!opening && first >= codes) fail(2, "--codes is above --first");

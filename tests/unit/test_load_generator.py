@@ -160,11 +160,12 @@ async def test_an_answer_that_never_comes_is_wrong(
     assert (load.unexpected, load.unanswered, load.unasked) == (0, unanswered, 1 - unanswered)
 
 
-async def test_pairs_keep_to_a_rate(program: Path) -> None:
-    """Pairs begin no faster than they are wanted, though the server would answer more."""
+@pytest.mark.parametrize(("mode", "first"), [("pairs", "lock"), ("redeem", "redeem")])
+async def test_they_keep_to_a_rate(program: Path, mode: str, first: str) -> None:
+    """Pairs, and redemptions alone, begin no faster than they are wanted, though the server would answer more."""
     async with server(answering("409 Conflict", b'{"code":"coupon_locked"}')) as url:
-        load = await generator.drive(url, "key", "pairs", seconds=5, rate=100, **PAIRS)
-    assert load.answered == PAIRS["count"]
+        load = await generator.drive(url, "key", mode, seconds=5, rate=100, **PAIRS)
+    assert load.answers == {f"{first} 409 coupon_locked": PAIRS["count"]}
     assert load.seconds >= 19 / 100 * 0.9
 
 
@@ -177,6 +178,6 @@ async def test_options_that_make_no_sense_are_refused(program: Path) -> None:
         (["opening", "--port", "1"], "an opening has --count, and --code or --book"),
         (["pairs", "--port", "70000"], "--port is 1 to 65535, and not 70000"),
         (["pairs", "--connections", "many"], "--connections is 1 to 10000, and not many"),
-        (["elsewhere"], "say pairs, opening or histogram"),
+        (["elsewhere"], "say pairs, redeem, opening or histogram"),
     ):
         assert await ran(program, *words) == (2, f"generator: {complaint}\n"), words
