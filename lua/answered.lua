@@ -12,7 +12,8 @@ Cost  at most 9 commands; once an hour it reads a field for each hour of keep_ms
 -- @include gate gate_refuses outbox book idempotency events budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
+-- Runs while the gate is full or behind, too: the request is done, and its answer has to be kept.
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 if got[3] and not is_claimed(got[3], ARGV[1]) then return { OUT.OK } end -- stored already, or another's key by now
 if ARGV[2] == '' then
   redis.call('DEL', KEYS[3])

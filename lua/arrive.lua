@@ -10,7 +10,8 @@ Event K
 Cost  at most 3 commands ]]
 -- @include gate gate_refuses outbox events
 
-if gate_refuses(redis.call('GET', KEYS[1]), true, true) then return { OUT.recovering } end -- also while full or behind
+-- Runs while the gate is full or behind, too: a move goes on.
+if gate_refuses(redis.call('GET', KEYS[1]), true, true) then return { OUT.recovering } end
 local time = redis.call('TIME')
 local event = append(KEYS[3], answered_event(whole(time[1] * 1000 + math.floor(time[2] / 1000))), '{}')
 if not event then return { OUT.recovering } end

@@ -1,6 +1,6 @@
 --[[ assign_any: give a user a random free coupon of a book.
-Called by service/operations/assign.py; composed into lua/includes/limits.lua and lua/many.lua, too.
-     service/hot/turns.py and sold_out.py know its arguments by position
+Called by service/operations/assign.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+     calls with others. service/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -15,8 +15,10 @@ Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have en
 -- @limits
 -- @joined
 
-facts_from, named = 5, ARGV[3] -- ARGV's count + 1; the user, '/' in a key's entry (includes/facts.lua, idempotency.lua)
-local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
+-- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
+facts_from, named = 5, ARGV[3]
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind = false, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end

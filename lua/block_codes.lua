@@ -8,7 +8,8 @@ Event none
 Cost  at most 1 command, and 10 for each of at most 200 codes ]]
 -- @include gate gate_refuses unlogged failing book coupon locks counts place
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
+-- OPEN is '<epoch> closed' here (includes/gate.lua).
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 if ARGV[1] == '1' then
   fills_later = true -- for includes/place.lua
   leave_unlogged()
@@ -33,7 +34,7 @@ local here = 0
 for i = 2, #ARGV, 3 do
   W = string.sub(KEYS[1], 1, -5) .. 'w' .. ARGV[i] .. ':'
   local is_done, result = pcall(block, ARGV[i + 1], ARGV[i + 2])
-  if not is_done then end_unless_own(result) -- then no other script can use the code, either
+  if not is_done then end_unless_own(result) -- where it returns, no other script can use the code, either
   elseif result then here = here + 1 end
 end
 return { OUT.OK, here }

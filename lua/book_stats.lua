@@ -11,7 +11,8 @@ Cost  O(log n) in the locked coupons, at most 7 commands ]]
 -- @include gate gate_refuses book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
+-- Runs while the gate is full or behind, too.
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
 local now = clock(workspace)
 local number = redis.call('HGET', KEYS[3], ARGV[1])

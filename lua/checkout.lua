@@ -1,5 +1,5 @@
 --[[ checkout: redeem a coupon and give the order's gift, as one change; either may be missing.
-Called by service/operations/checkout.py; composed into lua/includes/limits.lua, too
+Called by service/operations/checkout.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -22,9 +22,11 @@ Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the or
 -- @limits
 -- @include redeeming assigning picking gifts
 
-facts_from, named = 15, ARGV[4] -- ARGV's count + 1; the user, '/' in an entry (includes/facts.lua, idempotency.lua)
+-- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
+facts_from, named = 15, ARGV[4]
 local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
-local passes_full, passes_behind, has_code = true, false, ARGV[2] ~= '-' -- passes_…: see steps/enter.lua
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind, has_code = true, false, ARGV[2] ~= '-'
 local got = has_code and redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5]) or redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return replayed(reply) end

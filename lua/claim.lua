@@ -12,7 +12,8 @@ Cost  at most 4 commands; one reads a field of `kept` for each hour that answers
 -- @include gate gate_refuses book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
+-- Runs while the gate is full or behind, too: configuration goes on.
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
 local now = clock(workspace) - workspace.offset_ms -- claims go by the real time
 if got[3] and ARGV[3] ~= '1' then

@@ -5,6 +5,7 @@ ARGV  keys to remove
 Reply {OK} or {outcome}
 Event none
 Cost  at most 2 commands, O(n) in at most 500 keys ]]
+-- OPEN is '<epoch> closed' here in an opening, '<epoch> open' in a move (includes/gate.lua).
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 if #ARGV > 0 then redis.call('UNLINK', unpack(ARGV)) end
 return { OUT.OK }

@@ -7,7 +7,8 @@ Event none
 Cost  at most 1 command, and 1 for each of at most 100 keys ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: a move goes on.
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end
 for i = 1, #ARGV, 3 do
   if ARGV[i + 1] == '' then redis.call('UNLINK', ARGV[i])

@@ -8,7 +8,8 @@ Event none
 Cost  at most 1 command, and 2 for each of at most 100 keys ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: a move goes on.
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end
 local reply, size = { OUT.OK }, 0
 for i = 1, #ARGV do

@@ -1,5 +1,5 @@
 --[[ count: count a request that no other script decides, where its key's requests are limited.
-Called by service/api/request_limits.py; composed into lua/includes/limits.lua
+Called by service/api/request_limits.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  none
@@ -9,4 +9,5 @@ Cost  at most 1 command; 8 more of lua/includes/limits.lua, within which alone i
 -- @include gate gate_refuses
 -- @limits
 
-return { gate_refuses(redis.call('GET', KEYS[1]), true, true) or OUT.OK } -- also while full or behind
+-- Runs while the gate is full or behind, too.
+return { gate_refuses(redis.call('GET', KEYS[1]), true, true) or OUT.OK }

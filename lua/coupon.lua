@@ -1,5 +1,6 @@
 --[[ coupon: read one coupon.
-Called by service/operations/coupon_view.py; composed into lua/includes/limits.lua and lua/many.lua, too
+Called by service/operations/coupon_view.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+     calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  none
@@ -14,7 +15,8 @@ Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @joined
 
 facts_from = 4 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-local passes_full, passes_behind = true, true -- whether to run while the gate is full, or behind (steps/enter.lua)
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind = true, true
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end

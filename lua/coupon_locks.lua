@@ -11,7 +11,8 @@ Cost  O(log n) in the coupon's live locks, at most 8 commands ]]
 -- @include gate gate_refuses book coupon
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local entry = redis.call('HGET', KEYS[3], ARGV[1])

@@ -18,7 +18,8 @@ Cost  at most 4 commands, 30 for each of at most 10 things, and 1 for each of at
 -- @include gate gate_refuses outbox book coupon locks counts place holding events lacking facts orders state gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end -- also while full or behind
+-- Runs while the gate is full or behind, too: users' deletion goes on.
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 local now = clock(read_workspace(got[2]))
 local user, old_bucket, pseudonym, new_bucket = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local old_key, new_key = W .. 'u:' .. user, W .. 'u:' .. pseudonym

@@ -1,5 +1,6 @@
 --[[ extend: move a live lock's deadline, never back, never past its ceiling.
-Called by service/operations/lock.py; composed into lua/includes/limits.lua and lua/many.lua, too
+Called by service/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in calls
+     with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -13,7 +14,8 @@ Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end

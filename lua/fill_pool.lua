@@ -9,7 +9,8 @@ Cost  at most 40 commands (a page of HSCAN has some more than it is asked for), 
       each of at most 4,000 books of codes in them ]]
 -- @include gate gate_refuses unlogged coupon free
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
+-- OPEN is '<epoch> closed' here (includes/gate.lua).
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 leave_unlogged()
 local MOST_CODES = 2000 -- of one bucket, and before another is looked at
 

@@ -1,5 +1,5 @@
 --[[ gift: give a user a random free coupon of a book, once for an order.
-Called by service/operations/gift.py; composed into lua/includes/limits.lua, too
+Called by service/operations/gift.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -14,8 +14,10 @@ Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have en
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning picking gifts
 -- @limits
 
-facts_from, named = 7, ARGV[3] -- ARGV's count + 1; the user, '/' in a key's entry (includes/facts.lua, idempotency.lua)
-local passes_full, passes_behind = false, false -- whether to run while the gate is full, or behind (steps/enter.lua)
+-- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
+facts_from, named = 7, ARGV[3]
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind = false, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end

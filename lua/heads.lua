@@ -7,7 +7,8 @@ Event none
 Cost  at most 1 command, and 2 for each of at most 200 keys ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too.
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end
 local reply = { OUT.OK }
 for i = 2, #ARGV do

@@ -12,7 +12,8 @@ Event none
 Cost  at most 5 commands ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: a move goes on.
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[3])
 redis.call('UNLINK', KEYS[2])

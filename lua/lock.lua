@@ -1,6 +1,6 @@
 --[[ lock: hold one use of a coupon for one user and order until a deadline.
-Called by service/operations/lock.py; composed into lua/includes/limits.lua and lua/many.lua, too.
-     service/hot/turns.py and sold_out.py know its arguments by position
+Called by service/operations/lock.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in calls
+     with others. service/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -16,7 +16,8 @@ Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where lo
 -- @limits
 -- @joined
 
-local passes_full, passes_behind, named = false, false, ARGV[4] -- for steps/enter.lua, and includes/idempotency.lua
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind, named = false, false, ARGV[4] -- named: the user (includes/idempotency.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end

@@ -12,7 +12,8 @@ Cost  at most 3 commands, and 1 for each of at most 480 things; O(n) in what the
 -- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 local reply = { OUT.OK, last and last[1] or '', got[2] or '0', got[3] or '0' }

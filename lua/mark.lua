@@ -8,6 +8,7 @@ ARGV  1 mark: 'whole' while all is rebuilt, the last event that was applied agai
 Reply {OK} or {outcome}
 Event none
 Cost  at most 3 commands ]]
+-- OPEN is '<epoch> closed' here (includes/gate.lua).
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 if ARGV[1] ~= '' then redis.call('SET', KEYS[2], ARGV[1])
 else

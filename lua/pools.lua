@@ -11,7 +11,8 @@ Cost  at most 1 command, 2 for each of at most 200 buckets, and 2 for each of at
       A bucket of more than 2,000 codes is left alone ]]
 -- @include gate gate_refuses coupon free
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too.
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end
 local MOST_CODES = 2000 -- of one bucket
 local reply, book, looked = { OUT.OK, 0 }, ARGV[2], 0

@@ -12,7 +12,8 @@ Cost  at most 4 commands ]]
 -- @include gate gate_refuses newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 if not is_whole_book(book) then

@@ -11,7 +11,8 @@ Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of th
 -- @include gate gate_refuses unlogged failing newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 local number, new_version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
 local PLAIN = '- 0 - - 1' -- of a code that says nothing of its own

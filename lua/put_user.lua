@@ -11,7 +11,8 @@ Cost  at most 4 commands ]]
 -- @include gate gate_refuses newest
 
 local got = redis.call('MGET', KEYS[1], KEYS[4])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 local known = redis.call('HGET', KEYS[3], 'cap')
 if not known or tonumber(string.match(known, '^%S+')) < tonumber(ARGV[1]) then

@@ -11,7 +11,8 @@ Cost  at most 4 commands ]]
 -- @include gate gate_refuses newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not is_whole_workspace(ARGV[1] .. ' ' .. ARGV[2]) then return redis.error_reply('ERR settings that no script can read') end
 if got[3] and tonumber(ARGV[1]) <= tonumber(got[3]) then return { OUT.OK } end

@@ -10,7 +10,8 @@ Cost  at most 2 commands, and 3 for each of at most 64 events ]]
 
 facts_from = 2 -- ARGV's count + 1: where facts begin (includes/facts.lua)
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local reply = { OUT.OK }

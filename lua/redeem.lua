@@ -1,6 +1,6 @@
 --[[ redeem: spend one use of a coupon, once.
-Called by service/operations/redeem.py; composed into lua/includes/limits.lua and lua/many.lua, too.
-     service/hot/turns.py and sold_out.py know its arguments by position
+Called by service/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+     calls with others. service/hot/turns.py and sold_out.py know its arguments by position
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -18,7 +18,8 @@ Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each o
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then

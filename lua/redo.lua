@@ -12,7 +12,8 @@ Event none
 Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 20 locks of a coupon that have ended ]]
 -- @include gate gate_refuses unlogged failing book tally coupon locks place holding orders events state
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
+-- OPEN is '<epoch> closed' here (includes/gate.lua).
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 if ARGV[1] == 'whole' then
   fills_later = true -- for includes/place.lua
   leave_unlogged()

@@ -10,7 +10,8 @@ Event none
 Cost  at most 1 command, and 2 for each of at most 1,000 things ]]
 -- @include gate gate_refuses
 
-local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too. Where an opening calls it, OPEN is '<epoch> closed'.
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end
 local wrong = {} -- keys that hold what can't be theirs
 for i = 1, #ARGV, 5 do

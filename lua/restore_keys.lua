@@ -8,7 +8,8 @@ Event none
 Cost  at most 2 commands, and 5 for each of at most 500 entries, or 1 MiB of them, or one ]]
 -- @include gate gate_refuses idempotency budget
 
-if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end -- OPEN: '<epoch> closed'
+-- OPEN is '<epoch> closed' here (includes/gate.lua).
+if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 3 do

@@ -1,5 +1,5 @@
 --[[ rollback_order: take back all redemptions of an order that stand, and its gift unless it was used.
-Called by service/operations/rollback.py; composed into lua/includes/limits.lua, too
+Called by service/operations/rollback.py; with limits it runs within lua/includes/limits.lua
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -16,7 +16,8 @@ Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most
 -- @limits
 
 facts_from = 5 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return replayed(reply) end

@@ -10,7 +10,8 @@ Cost  at most 2 commands ]]
 -- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 local newest = tonumber(got[2] or '0')
 if newest >= tonumber(ARGV[1]) and newest < tonumber(ARGV[2]) then

@@ -9,7 +9,8 @@ Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of a
 -- @include gate gate_refuses book coupon locks counts place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too: it frees memory.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.OK, 0 } end -- the workspace is in another partition now
 local now = clock(read_workspace(got[2]))

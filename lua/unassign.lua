@@ -1,5 +1,6 @@
 --[[ unassign: take an assignment back, while nothing of the coupon is locked or used.
-Called by service/operations/unassign.py; composed into lua/includes/limits.lua and lua/many.lua, too
+Called by service/operations/unassign.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+     calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -14,7 +15,8 @@ Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that
 -- @limits
 -- @joined
 
-local passes_full, passes_behind = true, false -- whether to run while the gate is full, or behind (steps/enter.lua)
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end

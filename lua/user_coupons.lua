@@ -9,7 +9,8 @@ Cost  at most 4 commands; 25 more for a user with coupons of 5,000 books ]]
 -- @include gate gate_refuses book holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true) -- also while full or behind
+-- Runs while the gate is full or behind, too.
+local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 return { OUT.OK, holds(W .. 'u:' .. ARGV[1], clock(read_workspace(got[2]))) }

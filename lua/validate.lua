@@ -1,5 +1,6 @@
 --[[ validate: check a redemption and return every refusal that applies; changes nothing.
-Called by service/operations/redeem.py; composed into lua/includes/limits.lua and lua/many.lua, too
+Called by service/operations/redeem.py; with limits it runs within lua/includes/limits.lua; lua/many.lua runs it in
+     calls with others
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -18,7 +19,8 @@ Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @joined
 
 facts_from = 12 -- ARGV's count + 1: where facts begin (includes/facts.lua)
-local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true -- passes_…: see steps/enter.lua
+-- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
+local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end

@@ -1,12 +1,14 @@
--- Assigning a coupon: its rules and its effect. KEYS[3] is the idempotency key's entry, ARGV[1] the fingerprint. For
--- lua/assign_any.lua, assign_code.lua, checkout.lua and gift.lua.
+-- Assigning a coupon: its rules and its effect. KEYS[3] is the idempotency key's entry, ARGV[1] the fingerprint. Needs
+-- gate, outbox, holding, idempotency, events, lacking, view, state, stock. For lua/assign_any.lua, assign_code.lua,
+-- checkout.lua and gift.lua.
 
+-- The outcome that refuses each coupon of the book; nil for none.
 local function book_refuses(book, now)
   if not book.active then return OUT.book_inactive end
   if book.till and now >= book.till then return OUT.expired end
 end
 
--- freed: the number of the user's coupons that the same change uses up.
+-- The outcome that refuses this user another coupon; nil for none. freed: how many of theirs the same change uses up.
 local function user_refuses(user, book, max_coupons, now, freed)
   if book.codes_per_user then
     local given_before = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
@@ -28,14 +30,14 @@ local function locked_for_another(c, max, user, now)
   return #holders > 100
 end
 
--- The coupon's view after the assignment. at: now, as text.
+-- The coupon's view (includes/view.lua) after the assignment. at: now, as text.
 local function assigned_view(c, book, user, now, at)
   local assigned = { code = c.code, bucket = c.bucket, uses = c.uses, max = c.max, off = c.off, expires_at = c.expires_at,
     last = c.last, lock = c.lock, user = user, assigned_at = at }
   return view(assigned, book, now)
 end
 
--- Assign it, and return the reply. gift: as in includes/state.lua.
+-- Assign it, and return the reply. request: the event's field `r`; gift: as in includes/state.lua.
 local function assign(c, book, keep_ms, now, user, outbox, request, gift)
   local fingerprint, entry = ARGV[1], nil
   local at = whole(now)

@@ -1,5 +1,6 @@
--- A workspace's and a book's settings as tables (made by service/formats/stored_settings.py).
+-- A workspace's and a book's settings as tables (made by service/formats/stored_settings.py). Needs gate.
 
+-- max_coupons and offset_ms are numbers, all else is text; nil for none.
 local function read_workspace(settings)
   -- @step workspace
   return {
@@ -8,21 +9,21 @@ local function read_workspace(settings)
   }
 end
 
+-- The time in ms on the clock of a workspace (its table).
 local function clock(workspace)
   local offset_ms = workspace.offset_ms
   -- @step clock
   return now
 end
 
--- `made`: the settings' text, where the caller has it already; else it is read.
+-- Fields: steps/book_table.lua. made: the settings' text, where the caller has it already; else it is read.
 local function read_book(number, made)
   local text = made or redis.call('GET', W .. 'b:' .. number)
   -- @step book
   return book
 end
 
--- Whether every script can read the settings. The patterns repeat the fields of steps/workspace.lua, book_fields.lua
--- and terms.lua.
+-- Whether every script can read it. The patterns repeat the fields of steps/workspace.lua, book_fields.lua, terms.lua.
 local function is_whole_workspace(text)
   return string.match(text, '^%S+ %d+ %S+ %d %S+ %d+ %S+ %-?%d+') and read_workspace(text).offset_ms
 end

@@ -1,8 +1,9 @@
 -- The bytes of stored answers off the hot path: hash `y`, hour of expiry → bytes; `key` is its name. Answers of the hot
--- path are not counted. For lua/answered.lua, claim.lua and restore_keys.lua.
+-- path are not counted. Needs gate. For lua/answered.lua, claim.lua and restore_keys.lua.
 
 local HOUR_MS = 3600000
 
+-- The hour of a time in ms.
 local function hour_of(ms) return math.floor(ms / HOUR_MS) end
 
 -- Count an entry that ends in so many ms. Says whether it is the first of its hour.

@@ -1,11 +1,10 @@
--- A coupon: what the directory's entry says of it, and its record `c:<code>`, absent while nothing is true of it that its
--- book or the entry doesn't say. An entry is '<book>' of a free code, '<book>!' of another, '<book>!<event>' of one with a
--- single use that this redemption spent, where nothing else is true of it.
--- Fields of a record: version user assigned_at uses max off expires_at last_redemption (its event), then the one live lock
--- of a code with a single use: token holder order deadline started counted. `max` is the limit it was first locked or
--- redeemed under (0 for none), or its own. `off` is '-' for a code that is usable, '1' for one that the merchant switched
--- off, '2' for one that is blocked since an event of it is in quarantine, '3' for both. In Python:
--- service/formats/coupon_record.py and directory_entry.py.
+-- A coupon: what the directory's entry says of it, and its record `c:<code>`, absent while nothing is true of it that
+-- its book or the entry doesn't say. An entry is '<book>' of a free code, '<book>!' of another, '<book>!<event>' of
+-- one with a single use that this redemption spent, where nothing else is true of it. Needs gate.
+-- Fields of a record: version user assigned_at uses max off expires_at last_redemption (its event), then the one live
+-- lock of a code with a single use: token holder order deadline started counted. `max` is the limit it was first locked
+-- or redeemed under (0 for none), or its own. `off`: '-' usable, '1' switched off by the merchant, '2' blocked, as an
+-- event of it is in quarantine, '3' both. In Python: service/formats/coupon_record.py and directory_entry.py.
 
 local UNLOCKED = '- - - - - -'
 local IDLE = '0 - - 0 - - - - - - - - - -'
@@ -13,19 +12,22 @@ local IDLE = '0 - - 0 - - - - - - - - - -'
 -- The number of the book that a directory's entry names.
 local function book_number_of(entry) return string.match(entry, '^%d+') end
 
+-- Whether it is the entry of a free code.
 local function is_free_entry(entry) return not string.find(entry, '!', 1, true) end
 
+-- The coupon's table (steps/record.lua) from its entry and its record, `text`, nil or false for none.
 local function read_coupon(code, bucket, entry, text)
   -- @step record
   return c
 end
 
--- Nil where there is no such code.
+-- The same, read from Redis; nil where there is no such code.
 local function load_coupon(code, bucket)
   local entry = redis.call('HGET', W .. 'd:' .. bucket, code)
   return entry and read_coupon(code, bucket, entry, redis.call('GET', W .. 'c:' .. code))
 end
 
+-- The record; nil where the entry says it all.
 local function record_text(c)
   -- @step record_text
   return text
@@ -39,11 +41,13 @@ end
 
 local function is_blocked(c) return c.off == '2' or c.off == '3' end
 
+-- How often it may be redeemed; nil for without limit.
 local function limit_of(c, book)
   -- @step limit
   return max
 end
 
+-- When it can't be used any more; nil for never.
 local function end_of(c, book)
   -- @step end
   return ends_at

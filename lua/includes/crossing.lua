@@ -1,5 +1,5 @@
--- Notices (event S) that a book runs low or out, one for each crossing. Counts before and after the change show a
--- crossing: left is after it, took is the change, low the threshold or nil; of: 'codes' or 'uses'.
+-- Notices (event S) that a book runs low or out, one for each crossing of `low` or 0: before the change it was not
+-- below. left: the count after; took: the change; low: the threshold or nil; of: 'codes' or 'uses'. Needs gate, outbox.
 
 local function cross(outbox, book, now, of, left, took, low)
   local function say(notice)

@@ -1,5 +1,5 @@
--- Events: what an entry of the outbox says in its field `d`, in words between spaces, '-' for none. w and b are the numbers
--- of workspace and book; cb, ob and ub the buckets of code, order and user. In Python: service/formats/events.py.
+-- Events: what the outbox's field `d` says, in words between spaces, '-' for none. w and b: the numbers of workspace
+-- and book; cb, ob and ub: the buckets of code, order and user. In Python: service/formats/events.py. Needs gate.
 --   O                             an epoch's first entry (lua/fence.lua)
 --   M nonce                       all was mended up to here (lua/mended.lua)
 --   A w b code user at cb [order ob]
@@ -9,7 +9,7 @@
 --   S w b low|out codes|uses left at   (includes/crossing.lua)
 --   K w at
 
--- gift: the order that it is a gift for {order, bucket}, or nil.
+-- The writers. at: ms as text; gift: the order that it is a gift for {order, bucket}, or nil.
 local function assigned_event(c, book, user, at, gift)
   local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. at
     .. ' ' .. c.bucket
@@ -29,7 +29,7 @@ local function id_of(e)
     32768 + low, seq_high, seq - seq_high * limb)
 end
 
--- e: the redemption.
+-- e: the redemption; restore: whether its use is given back.
 local function rolled_back_event(e, at, restore)
   return 'B ' .. e.workspace .. ' ' .. e.book .. ' ' .. e.code .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. id_of(e) .. ' ' .. at
     .. (restore and ' 1 ' or ' 0 ') .. e.bucket .. ' ' .. e.order_bucket

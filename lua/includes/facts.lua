@@ -4,7 +4,7 @@
 -- and its record. Names are events; lua/rollback.lua asks for a redemption's id, lua/rollback_order.lua for 'order:…',
 -- includes/retired.lua for 'code:…' and 'book:…'. A record is '<event> R …', as in the outbox without a gift
 -- (includes/events.lua), and the request's part. In Python: service/formats/events.py,
--- service/record/facts/redemption_records.py.
+-- service/record/facts/redemption_records.py. Needs lacking.
 
 local handed, erased -- read once a run, where they are needed: the facts in ARGV, by name; the key `erased`
 
@@ -23,8 +23,7 @@ local function names_erased(epoch, seq)
   return epoch < last_epoch or (epoch == last_epoch and seq <= last)
 end
 
--- The record of that name; nil where it is neither handed in nor in the outbox. {R} is the pattern of an `R` event's
--- fields, which service/hot/scripts.py fills in.
+-- The record of that name; nil where it is neither handed in nor in the outbox. {R}: service/hot/scripts.py.
 local function record_of(name)
   if not handed then
     handed = {}
@@ -50,8 +49,8 @@ local function read_record(record)
   }
 end
 
--- A redemption read; nil where its facts have to be handed in. A user that is just being deleted has its pseudonym already
--- where its counts have (`e`, lua/erase_user.lua).
+-- A redemption read; nil where its facts have to be handed in. A user that is just being deleted has its pseudonym
+-- already where its counts have (`e`, lua/erase_user.lua).
 local function facts_of(name)
   local record = record_of(name)
   if not record then

@@ -1,5 +1,5 @@
 -- A bucket's free codes, counted off the directory, by the number of their book, none of a key of the wrong type; and
--- how many codes were looked at. For lua/fill_pool.lua and pools.lua.
+-- how many codes were looked at. Needs coupon. For lua/fill_pool.lua and pools.lua.
 local function free_codes(key)
   local free, entries = {}, redis.pcall('HVALS', key)
   if entries.err then entries = {} end

@@ -1,15 +1,14 @@
 -- The gate. service/hot/scripts.py puts these before each script:
 -- NONCE: it makes the text one that only a verified server has, since its last start.
 -- EPOCH: the call's last argument, which ARGV then no longer has.
--- OPEN: the gate's text that lets the script run, '<epoch> open', or '<epoch> closed' in the texts that the worker mends with.
--- REPLID: nil, or where there are replicas the history that was verified: a primary that was a replica for a moment has
---   another's data.
+-- OPEN: the gate's text that lets the script run: '<epoch> open', or '<epoch> closed' where the worker mends.
+-- REPLID: nil; where there are replicas, the verified history: a primary that was a replica for a moment has another's.
 -- HOLDER, HOLDS, MISSED: of a request under limits (includes/limits.lua).
--- named: the user that the request names, or nil; scripts set it before they read a key's entry (includes/idempotency.lua).
+-- named: the request's user, or nil; scripts set it before they read a key's entry (includes/idempotency.lua).
 -- W: '{pN}:w<workspace>:', before every key of the workspace; from the name of KEYS 2.
 
--- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of the wrong
--- type stays as it is, and all else changes (docs/decisions/0029).
+-- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of
+-- the wrong type stays as it is, and all else changes (docs/decisions/0029).
 local redis = redis
 local function commit() redis = { call = redis.pcall, pcall = redis.pcall } end
 
@@ -33,6 +32,5 @@ local function given(text)
   if text ~= '-' then return text end
 end
 
--- A whole number as text. By tostring, and by '..', one above 14 digits (money, times from the year 5138 on) would lose
--- digits, and any costs twice as much.
+-- A whole number as text. tostring and '..' lose digits above 14 (money, times from year 5138), and cost twice as much.
 local function whole(number) return string.format('%d', number) end

@@ -1,10 +1,10 @@
 -- An order's gift, in the order's bucket `g:<bucket>`: '<code> <bucket> <user> <assigned_at>'. It stands while the
 -- coupon is that user's since then; an entry whose coupon was taken back, or retired, is as good as none. apply_assign
--- of includes/state.lua and service/formats/order_entries.py write it, too.
+-- of includes/state.lua and service/formats/order_entries.py write it, too. Needs coupon, book.
 
 local function gift_text(code, bucket, user, at) return code .. ' ' .. bucket .. ' ' .. user .. ' ' .. at end
 
--- The coupon that the order has as its gift, and its book.
+-- The coupon that the order has as its gift, and its book; nil for none.
 local function gift_of(key, order)
   local text = redis.call('HGET', key, order)
   if not text then return nil end

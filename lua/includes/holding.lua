@@ -1,15 +1,17 @@
--- What a user holds: coupons assigned and not used up, counted by book in the user's hash (`h<book>`, none of 0); those with
--- an end of their own also by code (`x<code>`), so that a count can leave out what is past its window. In Python:
--- service/reconcile/user_differences.py.
+-- What a user holds: coupons assigned and not used up, counted by book in the user's hash (`h<book>`, none of 0);
+-- those with an end of their own also by code (`x<code>`), so that a count can leave out what is past its window. In
+-- Python: service/reconcile/user_differences.py. Needs gate.
 
 local BOOKS_A_READ = 200
 
+-- Count the assigned coupon c among those that its user holds.
 local function hold(c, book)
   local key = W .. 'u:' .. c.user
   redis.call('HINCRBY', key, 'h' .. book.number, 1)
   if c.expires_at then redis.call('HSET', key, 'x' .. c.code, whole(c.expires_at) .. ' ' .. book.number) end
 end
 
+-- Count it there no more.
 local function let_go(c, book)
   local key, held = W .. 'u:' .. c.user, 'h' .. book.number
   local left = redis.call('HINCRBY', key, held, -1)

@@ -1,8 +1,8 @@
--- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request outside
--- the hot path runs under it. A payload '@<event>,<event>' names redemptions, and may say more after a space (for these
--- include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event. Where a script
--- says by `named` which user its request names, that user is '/' in the payload (no id holds one): the repeat names the
--- same, and an entry that names nobody needs no change when a user is deleted. In Python:
+-- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request
+-- outside the hot path runs under it. A payload '@<event>,<event>' names redemptions, and may say more after a space
+-- (for these include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event.
+-- Where a script says by `named` which user its request names, that user is '/' in the payload (no id holds one): the
+-- repeat names the same, and an entry that names nobody needs no change when a user is deleted. In Python:
 -- service/formats/idempotency_entry.py.
 
 local function entry_text(fingerprint, outcome, payload) return fingerprint .. ' ' .. outcome .. ' ' .. payload end
@@ -16,6 +16,7 @@ end
 -- Whether it stores an answer off the hot path, which counts against the workspace's budget.
 local function is_counted_entry(entry) return string.find(entry, '^%S+ %d+ %d%d%d %S+ ') end
 
+-- The payload as it is stored.
 local function without_named(payload) return named and string.gsub(payload, '%S+', { [named] = '/' }) or payload end
 
 -- The reply to a request with a known key; nil if the key's claim has expired.

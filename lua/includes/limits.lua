@@ -3,8 +3,7 @@
 -- '<requests> <misses> <misses of an address> <locks> <key> <sees_reasons>', '-' for no limit. With sees_reasons '0',
 -- of a validate that hides its reasons, every refusal is a miss. The reply ends with the remaining limits: name, limit,
 -- left, seconds, in turn. service/operations/run.py and service/domain/limits.py have these formats, too. validate sets
--- MISSED if one of its reasons is a miss. A counter's minute begins with the first request that it counts. A request
--- that `begin` refuses is not counted.
+-- MISSED if a reason is a miss. A counter's minute begins with its first request; `begin`'s refusals aren't counted.
 
 local limits, used, counters, sees_reasons = {}, {}, {}, nil
 local NAMES = { 'requests', 'misses', 'address' }

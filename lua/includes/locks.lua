@@ -2,24 +2,27 @@
 -- record; one with several has a hash by holder and token, and a set of deadlines (steps/put_lock.lua). A lock is a
 -- table {token, user, order ('-' for none), deadline, started (text), counted}; `counted` says which limits it holds a
 -- use of: u(ser), b(ook), then a '.', and the id of the key that took it, in digits and capitals, where that key's
--- locks are limited.
+-- locks are limited. Needs gate.
 
+-- The number of live locks.
 local function live_locks(c, max, now)
   -- @step live
   return live
 end
 
+-- The live lock of this user and order; nil for none.
 local function lock_of(c, max, user, order, now)
   -- @step lock_of
   return theirs
 end
 
+-- The live lock with this token; nil for none.
 local function lock_by_token(c, max, token, now)
   -- @step lock_by_token
   return l
 end
 
--- Remove the locks of these holders (at most 100), live or expired, and their uses of limits, with one command for each set.
+-- Remove the locks of these holders (at most 100), live or expired, and their uses of limits: one command for each set.
 local function forget_holders(c, holders, book)
   local key, fields, counting = W .. 'k:' .. c.code, {}, {}
   local function leave(set, token)
@@ -41,13 +44,14 @@ local function forget_holders(c, holders, book)
   for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end
 end
 
+-- Remove the lock l, and its uses of limits.
 local function drop_lock(c, max, l, book)
   if max ~= 1 then return forget_holders(c, { l.user .. ' ' .. l.order }, book) end
   -- @step drop_lock
 end
 
--- Remove expired locks of this code, at most 20 (`few`: 5), with their uses of limits: a clock that goes back would count
--- them again. Returns their number for a code with several uses.
+-- Remove expired locks of this code, at most 20 (`few`: 5), with their uses of limits: a clock that goes back would
+-- count them again. Returns their number for a code with several uses.
 local function prune_locks(c, max, now, book, few)
   if max == 1 then
     if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end

@@ -12,8 +12,7 @@ local function tier_of(tiers, value)
 end
 
 -- What is free of the order's items, value at most. terms: 'buy:get'; items: 'units:count:price,…', a sku's cheapest
--- first, units its sum in the first of its lines and 0 in the others. A sum that is not exact is past 2^53, so above every
--- value.
+-- first, units its sum in the first of its lines and 0 in the others. An inexact sum is past 2^53: above every value.
 local function free_of(terms, items, value)
   local buy, get = string.match(terms, '^(%d+):(%d+)$')
   local each, free, sum = buy + get, 0, 0

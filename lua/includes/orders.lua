@@ -3,7 +3,7 @@
 -- Changes edit the text: what one costs doesn't grow with the places that it leaves alone. steps/redeem.lua adds a
 -- word, and service/formats/order_entries.py writes entries, too: change all.
 
--- A place that is `kept` ('!') is still taken.
+-- The entry's words as {event, nth (the slot), kept}. One that is `kept` ('!') is still taken. entry: nil for none.
 local function places(entry)
   local list = {}
   if not entry then return list end
@@ -13,6 +13,7 @@ local function places(entry)
   return list
 end
 
+-- The lowest slot that none of these places has.
 local function free_slot(list)
   local taken = {}
   for _, p in ipairs(list) do taken[p.nth] = true end

@@ -1,8 +1,8 @@
--- A random free coupon of a book. For lua/assign_any.lua, checkout.lua and gift.lua.
+-- A random free coupon. For lua/assign_any.lua, checkout.lua, gift.lua. Needs gate, coupon, locks, place, lacking.
 
 local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 
--- Free coupons whose locks have expired. Returns whether there were any, and the work so far.
+-- Set coupons free whose locks have expired. Returns whether there were any, and the work so far. but: as in find_free.
 local function take_back(book, now, but, work)
   local taken, due_by = false, whole(now)
   for _, set in ipairs({ 'u', 'p' }) do
@@ -34,8 +34,8 @@ local function picked_before(book, now, but)
   end
 end
 
--- The book's free codes in a bucket. Where very many codes fall into one, some of them: those among a thousand, else among
--- a thousand more from a place that differs each time; then also true where one may be free that it didn't look at.
+-- The book's free codes in a bucket. Where very many codes fall into one, some of them: those among a thousand, else
+-- among a thousand more from a place that differs each time; then also true where an unread part may have one.
 local function free_in(bucket, book, but, micros)
   local free, at, passed = {}, '0', nil
   for look = 1, 2 do
@@ -51,7 +51,7 @@ local function free_in(bucket, book, but, micros)
   return free, passed
 end
 
--- Also returns true if an unread part may have one.
+-- A coupon, nil for none; then also true if an unread part may have one.
 local function pick(book, now, but)
   local passed = false
   -- Servers say {} where there is none, fakeredis nil.
@@ -69,7 +69,7 @@ local function pick(book, now, but)
   return nil, passed
 end
 
--- Nil where there is none, or nil and true where there may be one that another request comes to; `but` is a code that it must
+-- A coupon; nil where there is none, or nil and true where another request may come to one; but: a code that it must
 -- not be. What is taken back may have ended, or have other live locks: then there may be more that is free.
 local function find_free(book, now, but)
   local taken, work = nil, 0

@@ -1,8 +1,8 @@
--- A coupon's place: the counter of its book that counts it, and the set that has it. Both follow from its record and its
--- stored locks, so a change compares the place before with the place after, and moves the coupon. Comparisons expect
--- the same: `free` and `waits_for_end` of service/formats/coupon_state.py.
+-- A coupon's place: the counter of its book that counts it, and the set that has it. Both follow from its record and
+-- its stored locks, so a change compares the place before with that after, and moves the coupon. Comparisons expect the
+-- same: `free` and `waits_for_end` of service/formats/coupon_state.py. Needs gate, coupon, counts (or tally).
 
--- counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score (as text).
+-- Returns counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score (as text).
 local function place(c, book)
   -- @step limit
   if max and c.uses >= max then return max == 1 and 'redeemed' or 'exhausted' end
@@ -29,8 +29,8 @@ local function place(c, book)
   return counted, c.user and 'o' or 'p', last
 end
 
--- The pool of free codes is in the directory: entries of other codes have a '!'. `f:<book>` counts a book's free codes by
--- bucket. During a rebuild fill_pool writes it at the end, which saves a quarter of Redis's time.
+-- The pool of free codes is in the directory: entries of other codes have a '!'. `f:<book>` counts a book's free
+-- codes by bucket. During a rebuild fill_pool writes it at the end, which saves a quarter of Redis's time.
 local fills_later = false
 
 -- Write the coupon and move it from its old place. Returns how many free codes that took: 1 or 0.

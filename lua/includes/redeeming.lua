@@ -1,8 +1,9 @@
 -- The steps of redeem as functions, for checkout, where there may be no redemption. For lua/checkout.lua. Steps read
 -- local variables, so each function unpacks r, the request: c, book, max, now, per_order, usual_currency, usual_digits,
 -- orders and users (keys); user, user_bucket, order, order_bucket, value, digits and items as the arguments come; token
--- and currency, nil where none.
+-- and currency, nil where none. Needs gate, coupon, orders, facts, state.
 
+-- The redemption that this one repeats (steps/repeated.lua); nil for none.
 local function redeemed_before(r)
   r.order_entry = redis.call('HGET', r.orders, r.order)
   if not r.order_entry then return nil end
@@ -22,7 +23,7 @@ local function redeem_refused(r)
   r.own, r.amount, r.its_currency, r.its_digits, r.spent = own, amount, its_currency, its_digits, spent
 end
 
--- The event, and into r the discount and the slot.
+-- The event's text; puts the discount and the slot into r.
 local function redeemed_event(r)
   local c, book, max, now, amount, its_currency, its_digits = r.c, r.book, r.max, r.now, r.amount, r.its_currency, r.its_digits
   local order_entry, user, order, value, items = r.order_entry, r.user, r.order, r.value, r.items

@@ -1,5 +1,5 @@
 -- The usual refusals in a call of many requests, of books and codes that a process remembers as sold out
--- (service/hot/sold_out.py, docs/decisions/0058). For lua/many.lua, with includes/usual.lua. Settings, time, and a book
+-- (service/hot/sold_out.py, docs/decisions/0058). Needs usual. For lua/many.lua. Settings, time, and a book
 -- with its stock or a coupon are read once for the call; of each request its Idempotency-Key, an assignment's user, and
 -- a redemption's order. The functions return nil, having written nothing, where the case isn't usual. A refusal in a
 -- call of 16 takes 36,000 to 45,000 instructions instead of 150,000 to 210,000.

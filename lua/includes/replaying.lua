@@ -1,5 +1,5 @@
 -- Complete a stored reply that names redemptions ('@<event>,<event>': includes/idempotency.lua) with their records and
--- books. For lua/checkout.lua, redeem.lua, rollback.lua and rollback_order.lua.
+-- books. Needs book, lacking, facts. For lua/checkout.lua, redeem.lua, rollback.lua and rollback_order.lua.
 local function replayed(reply)
   local names, more = string.match(reply[2] or '', '^@(%S*) ?(.*)$')
   if not names then return reply end

@@ -1,10 +1,13 @@
 -- Codes of retired books (docs/decisions/0048): Redis has none of them. Where a workspace has such books, `r` is there,
 -- and the service hands in a missing code's state by 'code:<code>': '' for an unknown code, else '<entry> <record>', as
--- they would be here (includes/coupon.lua). In Python: service/record/config/retirements.py;
--- service/record/facts/redemption_records.py has the prefixes.
+-- they would be here (includes/coupon.lua). 'book:<number>' is handed in, as '', after the service has ordered the book
+-- back and found it here; else the request is refused there. In Python: service/record/config/retirements.py;
+-- service/record/facts/redemption_records.py has the prefixes. Needs lacking, facts. For lua/rollback.lua,
+-- rollback_order.lua, unassign.lua, validate.lua and steps/find.lua.
 
--- The entry and the record of a code that the directory lacks; else nil, nil and the reply. changes: whether the script may
--- change the coupon. It is refused until the book is back, unless the book has ended: then it is refused by that.
+-- The entry and the record of a code that the directory lacks; else nil, nil and the reply. changes: whether the script
+-- may change the coupon. It is refused until the book is back, unless the book has ended, which refuses it later. till:
+-- the fifth field of a book's settings (steps/book_fields.lua).
 local function retired(code, changes, now)
   if not redis.call('GET', W .. 'r') then return nil, nil, { OUT.coupon_not_found } end
   local state = record_of('code:' .. code)

@@ -1,8 +1,8 @@
--- One redemption rolled back: the event, then what it changes. For lua/rollback.lua and rollback_order.lua.
+-- One redemption rolled back: the event, then what it changes. Needs gate, outbox, events, state. For
+-- lua/rollback.lua and rollback_order.lua.
 
--- Returns its event, nil if this epoch may not write. e: the redemption (facts_of); c: its coupon; restore: whether the
--- use is given back; order: its order's entry, nil if the caller writes it; request: the event's field `r`; entry: the
--- text under the request's key, nil for none.
+-- Returns its event, nil if this epoch may not write. e: the redemption; restore: whether its use is given
+-- back; order: its order's entry, nil if the caller writes it; request: the event's field `r`; entry: the key's or nil.
 local function roll_back(e, c, book, now, restore, order, outbox, request, entry)
   local event = append(outbox, rolled_back_event(e, whole(now), restore), request, entry)
   if not event then return nil end

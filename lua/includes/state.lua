@@ -1,4 +1,5 @@
--- The effects of events, for assign, unassign, redeem, rollback and recovery.
+-- The effects of events, for assign, unassign, redeem, rollback and recovery. Needs gate, coupon, locks, counts (or
+-- tally), place, holding, orders.
 
 -- gift: the order that it is a gift for {order, bucket}, or nil. Says how many free codes it took (as redeem does).
 local function apply_assign(c, book, user, at, gift)
@@ -39,8 +40,8 @@ local function count_user(user, user_bucket, number, taken, standing)
   return stand
 end
 
--- e: event, user, user_bucket, order (or '-'), order_bucket, slot (text), discount (e4, text), at. order_entry: the order's.
--- Returns how many free codes it took.
+-- e: event, user, user_bucket, order (or '-'), order_bucket, slot (text), discount (e4, text), at. order_entry: the
+-- order's. Returns how many free codes it took.
 local function apply_redeem(c, book, max, e, order_entry, own)
   local event, user, user_bucket, order, order_bucket = e.event, e.user, e.user_bucket, e.order, e.order_bucket
   local slot, discount, at, number, spent = e.slot, e.discount, tonumber(e.at), book.number, nil

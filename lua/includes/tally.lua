@@ -1,5 +1,5 @@
 -- `counts` for a run of many events: write each book's counters once. With reading each book once, it saves half of
--- Redis's time. For lua/redo.lua, in place of includes/counts.lua.
+-- Redis's time. Needs gate. For lua/redo.lua, in place of includes/counts.lua.
 
 local tallies = {}
 
@@ -20,6 +20,7 @@ end
 
 local MOST = 8e15 -- with one more amount it is still exact
 
+-- As in includes/counts.lua, for write_counts.
 local function count(number, name, by)
   local mine, tally = of_book(tallies, number)
   if not tally then
@@ -34,6 +35,7 @@ local function count(number, name, by)
   tally[name] = sum
 end
 
+-- Write all that was counted.
 local function write_counts()
   for workspace, mine in pairs(tallies) do
     for number, tally in pairs(mine) do

@@ -38,7 +38,7 @@ local function read_usual_book(workspace_read, number)
   return book
 end
 
--- The record of the coupon; its entry in the directory and book, nil where that is not usual or the request's key is known.
+-- The record of the coupon; its entry and book, nil where that is not usual or the request's key is known.
 local function read_usual(workspace_read, fingerprint, code, idempotency_key, bucket_key, coupon_key)
   local coupon_text
   if fingerprint == '-' then coupon_text = command('GET', coupon_key)
@@ -66,7 +66,7 @@ local function usual_lock(settings_key, idempotency_key, orders_key, users_key,
   return { OUT.OK, held, '', 0 }
 end
 
--- What redemptions of the book change, not written yet; and how many free codes are left, false where that can't be read.
+-- What redemptions of the book change, not written yet; left: its free codes, false where they can't be counted.
 local function read_sums(counters)
   -- @step left_codes
   return { redemptions = 0, new_users = 0, saved_e4 = 0, left = left }

@@ -1,4 +1,4 @@
--- steps/view.lua as a function.
+-- steps/view.lua as a function. Needs gate, lacking.
 local function view(c, book, now)
   -- @step limit
   -- @step view

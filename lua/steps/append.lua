@@ -1,7 +1,7 @@
--- Add `decided` to the outbox: the first write of a script, and the last thing that can fail. Reads outbox, request,
--- and `entry`, the text under the request's key, if it has one. Leaves the event's id, `event`; nil where this epoch
--- may not write or memory is full, false without an outbox. For lua/redeem.lua and includes/outbox.lua;
--- steps/usual_redeem.lua has a copy.
+-- Add `decided` to the outbox: the first write of a script, and the last thing that can fail.
+-- Reads outbox (its key), decided, request (the event's field `r`), entry (the text under the request's key; nil or
+-- false for none). Leaves event (its id; nil where this epoch may not write or memory is full, false without an
+-- outbox). For lua/redeem.lua and includes/outbox.lua; steps/usual_redeem.lua has a copy.
 
 local event
 if entry then

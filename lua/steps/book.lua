@@ -1,5 +1,5 @@
--- Read a book's settings, `text`, into `book`. Reads `number`, too. lock_ms and max_lock_ms stay text:
--- they are only added to numbers.
+-- Read a book's settings into a table. Reads text (the settings: steps/book_fields.lua), number (the book's). Leaves
+-- book (its fields: steps/book_table.lua).
 
 local book
 do

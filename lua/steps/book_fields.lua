@@ -1,9 +1,10 @@
--- Read a book's settings, `text` (made by service/formats/stored_settings.py, after a version), into variables, as
--- text: '-' for none. total, per_code, per_user and codes_per_user are limits; assigned and locked say whether a
--- redemption needs that. `till` is also read by position in includes/retired.lua and holding.lua; lua/validate.lua has
--- a text of all. `terms` is the rest, which others read (includes/book.lua, steps/terms.lua): not every script needs
--- it. It begins with the book's limits, '<misses>/<locks of a user>/<locked percent>', '-' for none (lua/lock.lua,
--- includes/limits.lua).
+-- Read a book's settings into variables, as text: '-' for none. service/formats/stored_settings.py makes the text,
+-- which begins with a version here. Reads text. Leaves book_id, status ('a' for active), from, till (ms), per_code,
+-- per_user, total, codes_per_user (limits), assigned, locked (whether a redemption needs that: '0' or '1'), lock_ms,
+-- max_lock_ms, terms (the rest, for includes/book.lua and steps/terms.lua: not every script needs it).
+-- For lua/lock.lua, lua/redeem.lua, includes/usual.lua and steps/book.lua. terms begins with the book's limits,
+-- '<misses>/<locks of a user>/<locked percent>', '-' for none (lua/lock.lua, includes/limits.lua).
+-- includes/retired.lua and holding.lua read `till` by position; lua/validate.lua has a text of all: change all.
 
 local book_id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms, terms =
   string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')

@@ -1,6 +1,6 @@
--- Add `taken` and `standing` to what the user has spent of the book (format: read_user_counts of includes/state.lua).
--- Reads user, user_bucket, number and `spent`, nil if it wasn't read. Leaves how many stand, `stand`, and the new
--- `taken`.
+-- Add to what the user has spent of the book (format: read_user_counts of includes/state.lua).
+-- Reads user, user_bucket, number (the book's), taken, standing (what to add), spent (the stored text; nil if it
+-- wasn't read). Leaves stand, taken (the new numbers). For includes/state.lua and steps/redeem.lua.
 
 local counts_key, counts_field = W .. 'o:' .. user_bucket, number .. '/' .. user
 if spent == nil then spent = redis.call('HGET', counts_key, counts_field) end

@@ -1,5 +1,6 @@
--- The coupon of `entry` (steps/find.lua) and its limit, c and max. Reads book (steps/book.lua) and got[4], the record.
--- KEYS 5 its record; ARGV 2 code 3 bucket.
+-- The coupon of an entry of the directory, and how often it may be redeemed.
+-- Reads entry (steps/find.lua), book, got (its fourth is the record). KEYS 5 the record; ARGV 2 code 3 bucket. Leaves
+-- c (includes/coupon.lua), max (steps/limit.lua), text (now the record).
 
 -- MGET reads a key of the wrong type as none. Where a record may matter (the code has several uses, or its entry ends
 -- in '!'), GET makes that an error.

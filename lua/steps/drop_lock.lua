@@ -1,5 +1,5 @@
--- Remove the lock l of the coupon c, which has a single use, and the uses of limits that it holds (`counted`:
--- includes/locks.lua). Reads book. For includes/locks.lua and steps/redeem.lua.
+-- Remove the lock of a coupon that has a single use, and the uses of limits that it holds (`counted`:
+-- includes/locks.lua). Reads c, l (the lock), book. For includes/locks.lua and steps/redeem.lua.
 
 c.lock = nil
 if l.counted ~= '.' then

@@ -1,7 +1,8 @@
--- How most requests' scripts start. Reads `got`, what they read first {gate, workspace, idempotency entry}; passes_full
--- and passes_behind: whether the script runs though the gate is full, or behind (includes/gate_refuses.lua); ARGV 1
--- fingerprint; `named` (includes/idempotency.lua). Leaves the workspace's settings (steps/workspace.lua), `now`, and
--- `reply`: the stored reply if the key is known, nil to go on.
+-- How most requests' scripts start: judge the gate and the entry of the request's key, read settings and time.
+-- Returns where the gate refuses. Reads got (the script's first reads: gate, workspace, idempotency entry),
+-- passes_full, passes_behind (whether to run while the gate is full, or behind), named (includes/idempotency.lua).
+-- ARGV 1 fingerprint. Leaves reply (the stored one if the key is known; nil to go on), now, per_order,
+-- usual_currency, usual_digits, max_coupons, keep_ms, gift_book_id, offset_ms, limits (steps/workspace.lua).
 
 if got[1] ~= OPEN or REPLID then
   -- Where there are replicas (REPLID), gate_refuses checks the history of an open gate, too.

@@ -1,7 +1,8 @@
--- Find the code in the directory, or handed in (includes/retired.lua): its `entry`, the `number` of its book and the
--- `text` of the book's settings; is_retired and got[4], its record, where handed in. Returns if there is no such code.
--- Reads facts_after, the number of the script's own arguments, and passes_behind (steps/enter.lua): where it is true
--- the script changes nothing but locks, of which a retired book's codes have none. KEYS 4 bucket; ARGV 2 code.
+-- Find the code in the directory, or handed in (includes/retired.lua). Returns if there is no such code.
+-- Reads got (where the code is handed in, its fourth becomes the record), now, facts_after (the number of the
+-- script's own arguments), passes_behind (steps/enter.lua: where it is true the script changes nothing but locks, of
+-- which a retired book's codes have none). KEYS 4 bucket; ARGV 2 code. Leaves entry (the directory's), number (its
+-- book's), text (the book's settings), is_retired (whether it was handed in).
 
 local entry = redis.call('HGET', KEYS[4], ARGV[2])
 local is_retired = not entry

@@ -1,6 +1,7 @@
--- What a usual lock and redemption of a call read (for includes/usual.lua, whose arguments it reads): the coupon's
--- record and entry, and into variables what the call has read of the workspace, `workspace_read`, and of the `book`.
--- Returns nil where that isn't usual.
+-- What a usual lock or redemption of a call reads. Returns nil where that isn't usual. Reads workspaces; of the
+-- functions' arguments: settings_key, idempotency_key, fingerprint, code, bucket. Leaves workspace_read, book (what
+-- the call has read), W, keep_ms, now, now_text (as text), bucket_key, coupon_key, coupon_text (the record), entry,
+-- number, book_id, status, from, till, per_code, per_user, total, assigned. For includes/usual.lua.
 
 local workspace_read = workspaces[settings_key]
 if workspace_read == nil then workspace_read = read_workspace_once(settings_key) end

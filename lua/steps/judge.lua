@@ -1,9 +1,10 @@
--- The rules of lock, redeem and validate, in the order in which they are named. `fail(outcome)` says whether to stop.
--- Reads c, book and its terms (steps/terms.lua), max, per_order, usual_currency, now and now_text; kind; user, order,
--- token and currency (nil where none), amount (e4); own, the live lock that the request is under; order_entry; users,
--- the key of the user's bucket. Reads from Redis what else it needs; writes nothing. Leaves `spent`, what the user's
--- bucket has of the book; nil where it wasn't read. For steps/refuse.lua and lua/validate.lua; usual_lock.lua,
--- usual_redeem.lua and usual_used_up.lua apply the same rules: change all.
+-- The rules of lock, redeem and validate, in the order in which they are named. They may read more from Redis, and
+-- write nothing. Reads fail (fail(outcome) says whether to stop), kind ('lock', 'redeem' or 'validate'), c, book,
+-- max, users (the key of the user's bucket), per_order, usual_currency, now, now_text (the same as text); of
+-- steps/terms.lua: discount_type, book_currency, least; nil for none: own (the live lock that the request is under),
+-- user, token, currency, amount (e4), order_entry (or false). Leaves spent (what the user's bucket has of the book;
+-- nil where it wasn't read). For steps/refuse.lua and lua/validate.lua; usual_lock.lua, usual_redeem.lua and
+-- usual_used_up.lua apply the same rules: change all.
 
 local spent
 for _ = 1, 1 do -- a rule that stops leaves it

@@ -1,5 +1,6 @@
--- The live lock with this token on the coupon c, `l`; nil where it was released, has expired or never was. Reads max,
--- now and token. `k:<code>` has '=<token>' → '<user> <order>' (steps/put_lock.lua).
+-- The live lock with this token on the coupon. Reads c, max, now, token. Leaves l (nil where it was released, has
+-- expired or never was). For lua/extend.lua, lua/validate.lua, includes/locks.lua and steps/redeem_refused.lua.
+-- `k:<code>` has '=<token>' → '<user> <order>' (steps/put_lock.lua).
 
 local l
 if max == 1 then

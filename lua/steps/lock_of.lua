@@ -1,5 +1,6 @@
--- The live lock of a user and order ('-' for none) on the coupon c, `theirs`; nil where there is none. Reads max, now,
--- user and order. `k:<code>` has '<user> <order>' → '<token> <ends> <started> <counted>' (steps/put_lock.lua).
+-- The coupon's live lock of a user and order. Reads c, max, now, user, order ('-' for none). Leaves theirs (nil for
+-- none). For lua/lock.lua, validate.lua, includes/locks.lua, steps/lock_by_token.lua, steps/redeem_refused.lua and
+-- steps/view.lua. `k:<code>` has '<user> <order>' → '<token> <ends> <started> <counted>' (steps/put_lock.lua).
 
 local theirs
 if max == 1 then

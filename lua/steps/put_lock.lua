@@ -1,7 +1,8 @@
--- Store the lock l of the coupon c (its fields: includes/locks.lua), and count it where it holds a use of a limit.
--- Reads max, book, now and now_text. Of a code with several uses `k:<code>` has '<user> <order>' → '<token> <ends>
+-- Store a lock of the coupon c, and count it where it holds a use of a limit.
+-- Reads c, l (fields: includes/locks.lua), max, book, now, now_text (as text).
+-- For lua/extend.lua and lock.lua. Of a code with several uses `k:<code>` has '<user> <order>' → '<token> <ends>
 -- <started> <counted>' and '=<token>' → '<user> <order>', and `kd:<code>` the deadlines: steps/lock_of.lua,
--- lock_by_token.lua, includes/locks.lua and lua/coupon_locks.lua read them. For lua/extend.lua and lock.lua.
+-- lock_by_token.lua, includes/locks.lua and lua/coupon_locks.lua read them.
 
 if max == 1 then
   c.lock = l

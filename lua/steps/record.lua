@@ -1,6 +1,6 @@
--- Read the coupon `code`, of a bucket, from its directory's `entry` and its record, the `text` (includes/coupon.lua):
--- c. What is only copied stays text: the version, `started` of a lock. A record that can't be read ends the script: it
--- has no `uses` to add to.
+-- Read a coupon from its entry and its record (formats: includes/coupon.lua). What is only copied stays text: the
+-- version, `started` of a lock. A record that can't be read ends the script: it has no `uses` to add to. Reads code,
+-- bucket, entry, text (the record; nil or false for none). Leaves c. For includes/coupon.lua and steps/coupon.lua.
 
 local c
 if not text then

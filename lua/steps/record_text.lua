@@ -1,4 +1,5 @@
--- The record of the coupon c, `text` (includes/coupon.lua); nil where the directory says it all.
+-- Write a coupon's record as text. Format: includes/coupon.lua; in Python: service/formats/coupon_record.py.
+-- Reads c. Leaves text (nil where the directory says it all), l, lock. For includes/coupon.lua and steps/save.lua.
 
 local l, lock = c.lock, UNLOCKED
 if l then

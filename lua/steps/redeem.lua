@@ -1,6 +1,7 @@
--- Apply a redemption. Reads c, book, max, own (the lock that it is under), at (ms); event, user, user_bucket, order (or
--- '-'), order_bucket, slot, discount (e4) as text; order_entry, and `spent` if it was read. Leaves `took`: how many
--- free codes that took. For lua/redeem.lua and includes/state.lua; steps/usual_redeem.lua is its short form.
+-- Apply a redemption. Reads c, book, number (the book's), max, own (the lock that it is under; nil for none), at
+-- (ms), order_entry (the order's places; nil or false for none), spent (nil if it wasn't read); as text: event, user,
+-- user_bucket, order ('-' for none), order_bucket, slot, discount (e4). Leaves took (how many free codes that took).
+-- For lua/redeem.lua and includes/state.lua; steps/usual_redeem.lua is its short form.
 
 local was_counted, was_set, was_score = place(c, book)
 if max ~= 1 or c.lock and not own then

@@ -1,6 +1,9 @@
--- The refusals of a redemption; returns if one applies. Reads what steps/judge.lua reads but for own, and all of
--- steps/terms.lua; order, value and digits (that the amounts need) as the arguments come; usual_digits. Leaves amount,
--- its_currency, its_digits, own, and `spent` of steps/judge.lua. For lua/redeem.lua and includes/redeeming.lua.
+-- The refusals of a redemption; returns if one applies.
+-- Reads c, book, max, now, now_text (as text), order_entry (the order's places; nil or false for none), users (the
+-- key of the user's bucket), token, currency (nil where none); as the arguments come: user, order, value, digits
+-- (that the amounts need); of steps/workspace.lua: per_order, usual_currency, usual_digits; of steps/terms.lua:
+-- book_currency, book_digits, discount_type, least. Leaves amount (e4; nil for none), its_currency, its_digits, own
+-- (the lock that it is under), spent (steps/judge.lua), outcome (nil). For lua/redeem.lua and includes/redeeming.lua.
 
 local kind, amount, own = 'redeem', tonumber(value), nil
 local its_currency = book_currency or usual_currency -- another one is refused

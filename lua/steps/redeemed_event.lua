@@ -1,6 +1,8 @@
--- The event of a redemption, `decided` (includes/events.lua), with its discount and slot, which it leaves as text.
--- Reads c, book, max, now, now_text, amount, its_currency, its_digits, order_entry; as the arguments come: user, order,
--- value, items, order_bucket, user_bucket. The redemption's id is made of the event's.
+-- The event of a redemption (includes/events.lua). The redemption's id is made of the event's.
+-- Reads c, book, max, now_text (ms), order_entry (nil or false for none), amount (e4; nil for none), its_currency,
+-- its_digits; of steps/terms.lua: discount_type, discount_terms, cap; as the arguments come: user, order, value,
+-- items, order_bucket, user_bucket. Leaves decided, discount (e4), slot (all as text).
+-- For lua/redeem.lua and includes/redeeming.lua.
 
 local discount, slot = '0', '0'
 if discount_type then

@@ -1,5 +1,5 @@
--- The standing redemption of this code by the same user for the same order, `before`; nil if none, or if facts are
--- lacking. Reads c, user and order_entry, which the order has. For lua/redeem.lua and includes/redeeming.lua.
+-- The standing redemption of this code by the same user for the same order. Reads c, user, order_entry (not nil).
+-- Leaves before (nil if none, or if facts are lacking). For lua/redeem.lua and includes/redeeming.lua.
 
 local before
 for _, p in ipairs(places(order_entry)) do

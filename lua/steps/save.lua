@@ -1,5 +1,5 @@
--- Write the coupon c, which is free or not (`is_free`), to directory and record, as far as that changes them. Reads
--- book. Formats: includes/coupon.lua. For steps/settle.lua.
+-- Write the coupon to directory and record, as far as that changes them. Formats: includes/coupon.lua.
+-- Reads c, book, is_free (whether the code is free now). For steps/settle.lua.
 
 local entry, new_text = is_free and book.number or book.number .. '!', nil
 if c.max == 1 and c.last and c.version == '0' and not (c.user or c.off or c.expires_at or c.lock) then

@@ -1,5 +1,6 @@
--- Write the coupon c of the book and move it from its place before, was_counted, was_set, was_score
--- (includes/place.lua). Leaves how many free codes that took, `took`: 1 or 0.
+-- Write a changed coupon, and move it from the place that it had before the change (includes/place.lua).
+-- Reads c, book, was_counted, was_set, was_score (that place). Leaves took (how many free codes that took: 1 or 0).
+-- For lua/extend.lua, lua/lock.lua, includes/place.lua and steps/redeem.lua.
 
 local counted, set, score = place(c, book)
 local is_free = set == 'pool'

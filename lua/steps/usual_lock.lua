@@ -1,10 +1,15 @@
 -- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's, whose
--- first lock in the book it is. Where all is as usual this writes and leaves the lock as text, `held`. Else it writes
--- nothing, `held` is nil, and what follows decides, refusals too. It makes no function and no table, which cost most
--- (docs/decisions/0038). Reads the settings (steps/workspace.lua, book_fields.lua), now, now_text, number, entry,
--- coupon_text (the record), `command` (redis.pcall), keys and arguments as lua/lock.lua names them; `touched`, whether
--- the call has marked the book already. For lua/lock.lua and includes/usual.lua; lua/lock.lua decides the rest by the
--- same rules, and record_text.lua, put_lock.lua, settle.lua and keep.lua write the same texts: change all.
+-- first lock in the book it is. Where all is as usual this writes. Else it writes nothing, and what follows decides,
+-- refusals too.
+-- Reads command (redis.pcall), touched (whether the call has marked the book already); of steps/workspace.lua:
+-- keep_ms, limits; of steps/book_fields.lua: book_id, status, from, till, per_code, per_user, total, assigned,
+-- lock_ms, max_lock_ms, terms; of the code: number, entry, coupon_text (the record), now, now_text (as text); as
+-- lua/lock.lua names arguments and keys: fingerprint, code, bucket, user, order, asked_ms, new_token,
+-- idempotency_key, bucket_key, coupon_key, orders_key, users_key.
+-- Leaves held (the lock as text; nil where it isn't usual).
+-- For lua/lock.lua and includes/usual.lua. lua/lock.lua decides the rest by the same rules, and record_text.lua,
+-- put_lock.lua, settle.lua and keep.lua write the same texts: change all. It makes no function and no table, which
+-- cost most (docs/decisions/0038).
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it

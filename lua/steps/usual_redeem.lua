@@ -1,11 +1,17 @@
--- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a book
--- without a total. Where all is as usual this writes all but the counters and leaves the `event`. Else it writes
--- nothing, `event` is nil, and what follows decides, refusals too. Reads the settings (steps/workspace.lua,
--- book_fields.lua, terms.lua), now, now_text, number, entry, coupon_text (the record), workspace (its number),
--- `command` (redis.pcall), keys and arguments as lua/redeem.lua names them. Leaves too `decided`, the discount
--- `saved_e4`, and `spent`: how often the user has redeemed codes of the book before, as text. For lua/redeem.lua and
--- includes/usual.lua, which write the counters. lua/redeem.lua decides the rest by the same rules, and append.lua,
--- redeem.lua, settle.lua, count_user.lua, drop_lock.lua and keep.lua write the same texts: change all.
+-- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a
+-- book without a total. Where all is as usual this writes all but the counters. Else it writes nothing, and what
+-- follows decides, refusals too.
+-- Reads command (redis.pcall), workspace (its number); of steps/workspace.lua: usual_currency, usual_digits, keep_ms;
+-- of steps/book_fields.lua: status, from, till, per_code, per_user, total, assigned, locked; of steps/terms.lua:
+-- discount_type, discount_terms, cap, least, book_currency, book_digits; of the code: number, entry, coupon_text (the
+-- record), now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket, user,
+-- user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key, bucket_key,
+-- coupon_key, orders_key, outbox, users_key.
+-- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent (how often the user has redeemed
+-- codes of the book before, as text).
+-- For lua/redeem.lua and includes/usual.lua, which write the counters. lua/redeem.lua decides the rest by the same
+-- rules, and append.lua, redeem.lua, settle.lua, count_user.lua, drop_lock.lua and keep.lua write the same texts:
+-- change all.
 
 local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it

@@ -1,8 +1,8 @@
 -- The usual refusal of an assignment: the book has no free coupon, or the user has as many of its codes as it gives
--- one. It only refuses, in the order of lua/assign_any.lua: the user's limit is named before `out_of_stock`. Else
--- `refusal` is nil, and that script decides. A limit of coupons over all books is not usual, unless the user never had
--- a coupon. Reads what the call has read of the workspace and the `book` (includes/usual.lua), user; leaves
--- book.sold_out, what it knows of the stock. For includes/refusing.lua.
+-- one. It only refuses, in the order of lua/assign_any.lua: the user's limit is named before `out_of_stock`. A limit
+-- of coupons over all books is not usual, unless the user never had a coupon. Reads command (redis.pcall),
+-- workspace_read, book (includes/usual.lua; sets book.sold_out, what the call knows of the stock), number (the
+-- book's), user, now. Leaves refusal (nil where lua/assign_any.lua decides). For includes/refusing.lua.
 
 local refusal
 for _ = 1, 1 do -- what isn't usual leaves it

@@ -1,12 +1,13 @@
--- A coupon as clients see it, one string, `coupon_view`: book_id code status uses max user assigned_at expires_at, its
--- lock that ends soonest (user order deadline), its last standing redemption (its event, user order at). Reads c, book,
--- max and now. `lacking` gets a redemption whose facts only Postgres has. In Python: service/formats/script_replies.py
--- and service/operations/coupon_view.py.
+-- A coupon as clients see it, one string: book_id code status uses max user assigned_at expires_at, its lock that
+-- ends soonest (user order deadline), its last standing redemption (its event, user order at). In Python:
+-- service/formats/script_replies.py and service/operations/coupon_view.py. Reads c, book, max, now. Leaves
+-- coupon_view. `lacking` gets a redemption whose facts only Postgres has. For lua/validate.lua and includes/view.lua.
 
 local coupon_view
 do
   -- @step end
   -- @step live
+  -- Of these: ends_at, live.
   local status
   if max and c.uses >= max then status = max == 1 and 'redeemed' or 'exhausted'
   elseif c.off then status = 'inactive'

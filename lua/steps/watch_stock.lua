@@ -1,5 +1,6 @@
--- Check the stock after a change that took so many free codes and uses of the book's total (took, uses); `low` is as
--- low_of returns it. Reads book, now and outbox. Locks don't count. For lua/redeem.lua and includes/stock.lua.
+-- Append a notice if a change that took free codes, or uses of the book's total, let the book run low or out. Locks
+-- don't count. Reads book, now, outbox, took (free codes), uses (of the total), low (as low_of of includes/book.lua
+-- returns it). For lua/redeem.lua and includes/stock.lua.
 
 if took > 0 then
   local counters = W .. 'n:' .. book.number

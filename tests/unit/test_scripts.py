@@ -197,26 +197,6 @@ def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
         assert max([0, *(int(number) for number in re.findall(r"ARGV\[(\d+)\]", own))]) <= count
 
 
-def test_heads_of_parts_name_their_users() -> None:
-    """Where the head of an include or a step says `For` and names files, these are all that have it."""
-    users = defaultdict[str, set[str]](set)
-    for name, text in (SOURCES | PARTS).items():
-        for kind, names in re.findall(r"^ *-- @(include|step) (.+)$", text, re.MULTILINE):
-            for part in names.split(" "):
-                users[f"{kind}s/{part}"].add(name)
-    named = {part: _users_named(text) for part, text in PARTS.items()}
-    assert {part: names for part, names in named.items() if names and names != users[part]} == {}
-    assert len([names for names in named.values() if names]) > 20
-
-
-def _users_named(text: str) -> set[str]:
-    """The files that the head of an include or a step names after `For`."""
-    match = re.match(r"(?:-- (?!@).*\n)*", text)
-    words = " ".join(match[0].replace("-- ", "").split()) if match else ""
-    lists = re.findall(r"\bFor ((?:[\w/]+\.lua(?:, (?:and )?| and )?)+)", words)
-    return {path.removeprefix("lua/") for some in lists for path in re.findall(r"([\w/]+)\.lua", some)}
-
-
 def test_files_that_comments_name_exist() -> None:
     """Each file that a script, an include or a step names exists."""
     root = LUA_DIR.parent
@@ -266,7 +246,7 @@ def test_outcomes_are_known(name: str) -> None:
 def test_a_script_reads_no_other_globals(name: str) -> None:
     """A composed script, under limits too, compiles in Lua 5.1 and reads only the globals of Redis and Lua."""
     text = compose(name, "n")
-    read, written = _globals(text)
+    read, written = globals_of(text)
     allowed = "redis KEYS ARGV tonumber tostring string math table ipairs pairs type unpack pcall error"
     assert read <= set(allowed.split())
     assert not written
@@ -349,7 +329,7 @@ def _parts(text: str) -> set[str]:
     return parts.union(*(_parts(PARTS[part]) for part in parts))
 
 
-def _globals(text: str) -> tuple[set[str], set[str]]:
+def globals_of(text: str) -> tuple[set[str], set[str]]:
     """The globals that a text reads and writes, from its bytecode."""
     lua: Any = lupa.lua51.LuaRuntime(encoding=None)  # type: ignore[arg-type]
     dumped = lua.eval(b"function(text) return string.dump(assert(loadstring(text))) end")(text.encode())
@@ -406,7 +386,7 @@ class _Bytecode:
 
 def test_globals_are_reported() -> None:
     """The check reports a global that is read, one that is written, and one inside a function."""
-    read, written = _globals("local a = b; c = a; return function() return d(a, 1.5, nil, true, 'x') end")
+    read, written = globals_of("local a = b; c = a; return function() return d(a, 1.5, nil, true, 'x') end")
     assert (read, written) == ({"b", "d"}, {"c"})
 
 
