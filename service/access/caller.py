@@ -1,6 +1,6 @@
 """The caller of a request: the workspace and the scopes of its credential. key_rows.py, console_sessions.py,
-user_tokens.py and jobs make it; all operations read it. Postgres keeps the names of SCOPES, which keys.py, admin.py and
-keys.js repeat; `limit_key` is in the names of Redis's counters."""
+user_tokens.py and jobs make it; all operations read it. Postgres keeps the names of SCOPES; keys.py and keys.js repeat
+them. `limit_key` is in the names of Redis's counters."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from service.formats import key_names
 SCOPES = ("public", "checkout", "manage", "operate")
 """No scope implies another scope."""
 _ROLES = (*SCOPES, "user")
+"""A role's place is its bit of an account. Only this process reads accounts, so the order may change."""
 
 
 @dataclass(frozen=True, slots=True)

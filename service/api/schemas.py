@@ -1,5 +1,5 @@
 """Schemas of structs in the OpenAPI document, from msgspec: exact bounds, nulls and unknown fields. documented.py and
-app.py use this."""
+app.py use this. It imports a private module of Litestar, which an update of Litestar may break."""
 
 from typing import Any, get_args
 

@@ -2,7 +2,7 @@
 refusal says what to do."""
 
 BEGIN_BYTES = 8
-"""The first bytes that tell."""
+"""How many first bytes a caller passes: at least as many as the longest of _BEGINS."""
 _AS_CSV = "save it as CSV in UTF-8"
 _WORKBOOK, _OLD_WORKBOOK, _GZIP = "an Excel workbook or a ZIP archive", "an old Excel workbook", "compressed with gzip"
 _BEGINS = {

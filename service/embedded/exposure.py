@@ -11,7 +11,7 @@ from service.record.pool import connect_when_there
 
 
 def check_host(settings: Settings) -> None:
-    """Raises StartError if the service would serve the embedded database beyond loopback."""
+    """Raises StartError if the service would listen beyond loopback. Called only with the embedded database."""
     if not is_loopback(settings.host):
         raise StartError(
             f"SCRIP_HOST is {settings.host}, which other machines can reach, and the embedded database has the demo's "

@@ -39,7 +39,7 @@ def parse_coupon_record(text: str) -> CouponRecord | None:
 def is_blocked(record: str | None) -> bool:
     """Whether a coupon's record says that an event of it is in quarantine."""
     parsed = parse_coupon_record(record) if record else None
-    return parsed is not None and parsed.off in ("2", "3")
+    return parsed is not None and parsed.off in ("2", "3")  # blocked; blocked and switched off
 
 
 def is_locked(record: str | None) -> bool:

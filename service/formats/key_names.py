@@ -2,6 +2,8 @@
 hot/, the worker and comparisons call it. Scripts build the same names: a changed name needs another LAYOUT.
 
 Each part is a number of the service's; only the last part may be a client's text. So names are unique.
+
+A new kind needs its type in OWN or TYPES, its parts in _PARTS, a builder, and a row in docs/architecture.md.
 """
 
 import re

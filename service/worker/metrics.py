@@ -172,7 +172,7 @@ def follow(partition: int, count_held: Callable[[], int]) -> None:
 
 
 def unfollow(partition: int) -> None:
-    """Remove the partition's gauges: from now on they are another worker's."""
+    """Remove the partition's gauges: from now on they are another worker's. Its counters stay, as they only grow."""
     for gauge in (_HELD, _TASK_FAILING, _WEBHOOKS_PENDING, _WEBHOOKS_OLDEST):
         gauge.remove_by_labels({"partition": str(partition)})
     low_books.clear(partition)

@@ -203,9 +203,8 @@ async def _restore_body(
             entry = _prepare(call, operation, runs=False)
             if isinstance(answer, Refusal):
                 entry.reply = answer
-            elif isinstance(
-                entry.reply, Refusal
-            ):  # it succeeded before: only another version of the service may reject it
+            elif isinstance(entry.reply, Refusal):
+                # It succeeded before: only another version of the service may reject it.
                 raise entry.reply
             else:
                 entry.reply = reply_of(answer, entry.ids, records)

@@ -17,6 +17,7 @@ from service.record.facts.fact_reader import is_recorded
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions.openings import was_recovered
 from service.record.partitions.partition_rows import Partition, read_partition
+from service.worker.opening.unrecorded_events import FACTS, MARKS
 
 MAX_COMPARED = 100
 """Entries that are compared with the record, from the outbox's first on."""
@@ -62,7 +63,7 @@ async def find_surplus(server: Server, pool: asyncpg.Pool) -> Surplus | None:
     step, is_moving = await read_step(pool, partition)
     surplus = Surplus(
         versions=max(0, config - row.config_version, newest - row.config_version),
-        steps=max(0, retired - step - is_moving),
+        steps=max(0, retired - step - is_moving),  # while a book is moving, Redis may be one step ahead
     )
     try:
         surplus = await _OutboxEnd(server, pool, row).add_events(surplus, epoch)
@@ -96,14 +97,16 @@ class _OutboxEnd:
         """Return the surplus with the events that neither Postgres nor the outbox has. `epoch` is Redis's newest."""
         has_anchor = await self._has_anchor()
         first = [] if has_anchor else await self._entries("-", MAX_COMPARED)
-        has_facts = any(fields.get("d", "")[:1] in ("A", "U", "R", "B") for _, fields in first)
+        has_facts = any(fields.get("d", "")[:1] in FACTS for _, fields in first)
         # All before the anchor is of this Postgres.
         is_unknown = await self._has_unknown_recovery(after=self._row.cursor.epoch if has_anchor else -1)
         if not is_unknown and (has_anchor or (has_facts and await self._has_recorded(first))):
             return surplus
+        # Something is lost, or nothing shows that nothing is: count what follows the cursor, at least 1.
         last = await self._last_event()
         if is_unknown or has_facts or (last and last.id > self._row.cursor):
             return surplus._replace(events=self._count(last), seconds=self._seconds(last))
+        # The outbox has no fact, and nothing after the cursor: only an epoch that Postgres never drew shows it.
         return surplus._replace(epoch=epoch) if epoch > self._row.epoch else surplus
 
     async def _entries(self, start: str, count: int) -> list[_Entry]:
@@ -140,7 +143,7 @@ class _OutboxEnd:
     async def _last_event(self) -> Event | None:
         """The last event that is neither an epoch's first nor a recovery's end."""
         async for name, fields in self._server.entries_backwards():
-            if fields.get("d", "")[:1] not in ("O", "M"):
+            if fields.get("d", "")[:1] not in MARKS:
                 at = parse_event_id(name)
                 return parse_entry(at, fields) or Event(epoch=at.epoch, seq=at.seq)
         return None

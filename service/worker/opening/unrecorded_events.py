@@ -16,7 +16,8 @@ from service.record.partitions.partition_rows import read_partition
 
 PAGE_EVENTS = 500
 
-_MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
+MARKS, FACTS = ("O", "M"), ("A", "U", "R", "B")
+"""The letters of events that begin an epoch or end a recovery, and of those that change a coupon's state."""
 
 
 class OutboxEvent(NamedTuple):
@@ -45,7 +46,7 @@ async def unrecorded_events(
         fact = await anext(recorded, None)
         async for entry_id, fields in server.entries():
             at, kind = parse_event_id(entry_id), fields.get("d", "")[:1]
-            if at >= before or kind in _MARKS or (at <= cursor and kind not in _FACTS):
+            if at >= before or kind in MARKS or (at <= cursor and kind not in FACTS):
                 continue
             while fact and fact.id < at:
                 fact = await anext(recorded, None)
@@ -64,7 +65,7 @@ async def unrecorded_events(
 async def first_event(server: Server) -> EventId | None:
     """The outbox's first event that is no mark."""
     async for entry_id, fields in server.entries():
-        if fields.get("d", "")[:1] not in _MARKS:
+        if fields.get("d", "")[:1] not in MARKS:
             return parse_event_id(entry_id)
     return None
 
