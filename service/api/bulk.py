@@ -16,7 +16,7 @@ MAX_EXPORTS, EXPORTS_OF_ONE = 8, 2
 MAX_BODIES, BODIES_OF_ONE = 64, 32
 """JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
 AT_POSTGRES = 0.5
-"""For this share of the time uploads and dry runs together use a connection to Postgres."""
+"""For this share of the time uploads, dry runs and lists of users for jobs together use a connection to Postgres."""
 PAUSE = 2.0
 """Bulk work pauses for this multiple of the time that it takes: it has at most a third of the event loop's time."""
 TIMER_S = 0.001

@@ -1,6 +1,7 @@
 """Change many codes of a book as one job. app.py registers it; roles.py has the scope of `changeCodes`. code_changer.py
 does the job."""
 
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import msgspec
@@ -82,7 +83,12 @@ class CodeChanges(Controller):
         async def act() -> ActionResult[Job]:
             now_ms = await context.decider.time_ms(caller.partition)
             workspace = await read_workspace(context.pool, caller.workspace)
-            async with context.pool.acquire() as connection, connection.transaction():
+            # Rows of users are bulk work for Postgres, as uploads are.
+            async with (
+                context.bulk.at_postgres.turn() if payload.users else nullcontext(),
+                context.pool.acquire() as connection,
+                connection.transaction(),
+            ):
                 job = await create_change(connection, book, payload, workspace, now_ms)
             return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
