@@ -20,7 +20,7 @@ from service.hot.scripts import MOVING, PROJECTION, SERVING, Scripts
 
 KEYS_A_RUN = 100
 """Some hundred microseconds in Redis, and one fsync."""
-RUNS_AT_ONCE = 32
+RUNS_AT_ONCE = 8
 """Under load each run waits milliseconds for the server, twice. Fewer at once copy less than what changes."""
 OWN_KINDS = frozenset("wm")
 """The settings, without which scripts refuse the workspace, and the mark of its leaving are not copied."""
