@@ -9,7 +9,7 @@
 --   S w b low|out codes|uses left at   (includes/crossing.lua)
 --   K w at
 
--- The writers. at: ms as text; gift: the order that it is a gift for {order, bucket}, or nil.
+-- The writers of A, U, B and K; steps/redeemed_text.lua writes R. at: ms as text; gift: the order that it is a gift for {order, bucket}, or nil.
 local function assigned_event(c, book, user, at, gift)
   local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. at
     .. ' ' .. c.bucket
@@ -37,7 +37,7 @@ end
 
 local function answered_event(at) return 'K ' .. workspace_number() .. ' ' .. at end
 
--- The readers of what was recorded. Each returns nil for first where the words are not these.
+-- The readers of what was recorded. Each but read_unassigned returns nil for first where the words are not these.
 
 -- What every `A`, `U` and `B` says: kind, workspace, book, code, user and the code's bucket.
 local function read_fact(decided)

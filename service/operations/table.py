@@ -24,11 +24,11 @@ class Row:
     script: str
     """The script that the operation's `prepare` names."""
     done: str = ""
-    """The console's counter of its successes, if any."""
+    """The console's counter of its successes, if any: a stored name, which charts.js reads."""
     batch: str = ""
     """Its `op` in a batch, if any."""
     fast: bool = False
-    """Whether the fast lane answers it: a POST."""
+    """Whether the fast lane answers it; only a POST can be."""
     reads: bool = False
     """Whether it changes nothing; then it takes no Idempotency-Key."""
 

@@ -25,7 +25,9 @@ from service.worker.webhooks.public_http import Posted, Poster
 POLL_S = 0.25
 """The pause between readings of the record, if there are webhooks."""
 TURN_S = 0.02
+"""The least pause between turns."""
 RETRY_S = 2.0
+"""The pause while Postgres is away."""
 MAX_READY, MAX_READY_OF_ONE = 1024, 256
 """Deliveries of a partition, and of one workspace, that are ready or in flight."""
 MAX_PENDING = 2000
@@ -61,7 +63,7 @@ class Sender:
        workspace has at most a quarter of what is ready or in flight. No attempt starts once this worker may have lost
        its lease.
     5. Store each result: delivered, retry after a pause, or given up after three days. If every attempt of three days
-       failed, switch the webhook off instead; its deliveries wait until it is on again.
+       failed, or the receiver replied 410, switch the webhook off instead; its deliveries wait until it is on again.
 
     If the sender dies, the next holder of the partition's lease takes what has no result: each is sent at least once.
     """
