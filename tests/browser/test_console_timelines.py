@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.operator import Operator
 from tests.service_fixture import Service, new_code, new_id, ok
@@ -23,6 +23,26 @@ code => {
   });
 }
 """
+
+
+async def test_a_search_while_a_page_loads(operator: Operator) -> None:
+    """Who types the next search while a page loads goes on in the search field."""
+    page, held = operator.page, list[Route]()
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    await page.route("**/console/data/search?*", hold)
+    await operator.search("no first name")
+    await wait_until(lambda: held, "the request")
+    await operator["search"].fill("no second name")
+    await held[0].continue_()
+    await expect(page.get_by_text("Nothing found:")).to_be_visible()
+    await page.evaluate("new Promise((done) => setTimeout(done))")  # the page's own tasks end
+    await expect(operator["search"]).to_be_focused()
+    await page.unroute("**/console/data/search?*")
+    await page.keyboard.press("Enter")
+    await expect(operator.heading("Search: no second name")).to_be_visible()
 
 
 async def test_a_timeline(operator: Operator, service: Service) -> None:

@@ -83,6 +83,7 @@ async function route() {
   current = new AbortController();
   const { signal } = current;
   const focused = document.activeElement;
+  const typed = focused?.value;
   if (!("kept" in by("dialog").dataset)) by("dialog").close();
   by("nav").classList.remove("open");
   by("menu").setAttribute("aria-expanded", "false");
@@ -106,8 +107,9 @@ async function route() {
   }
   if (!signal.aborted) {
     scrollTo(0, 0);
-    // If the user has moved the focus while the page loaded, as to the search, it stays there.
-    if ([focused, document.body].includes(document.activeElement)) main.querySelector("h1")?.focus();
+    // If the user has moved the focus while the page loaded, as to the search, or types there, it stays.
+    const here = document.activeElement;
+    if (here === document.body || (here === focused && here.value === typed)) main.querySelector("h1")?.focus();
   }
 }
 
