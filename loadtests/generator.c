@@ -62,7 +62,8 @@ struct connection {
     char token[WORD_BYTES], answer[ANSWER_BYTES + 1];
 };
 
-static bool opening, lockless, full;
+static bool opening, full;
+static enum step first_step; /* of a unit */
 static uint64_t rate, port, width = 64, seconds = 60, within_ms = 1000, codes, first, count = UINT64_MAX;
 static char *prefix = "", *run = "r", *code, *book, *refusal = "", *bearer;
 
@@ -217,7 +218,7 @@ static uint64_t begin_units(void) {
         struct connection *c = idle[--idle_count];
         if (c->fd < 0) continue;
         c->unit = next_unit++;
-        c->step = !opening ? lockless ? REDEEM : LOCK : code ? REDEEM : ASSIGN;
+        c->step = first_step;
         c->began_ns = due ? due : now;
         c->token[0] = 0;
         ask(c);
@@ -382,8 +383,14 @@ static void read_options(int words, char **word) {
     if (strcmp(mode, "histogram") == 0) exit(judge_latencies());
     opening = strcmp(mode, "opening") == 0;
     bearer = getenv("SCRIP_LOAD_TOKEN");
-    lockless = strcmp(mode, "redeem") == 0;
-    if (!opening && !lockless && strcmp(mode, "pairs")) fail(2, "say pairs, redeem, opening or histogram");
+    if (opening)
+        first_step = code ? REDEEM : ASSIGN;
+    else if (strcmp(mode, "redeem") == 0)
+        first_step = REDEEM;
+    else if (strcmp(mode, "pairs") == 0)
+        first_step = LOCK;
+    else
+        fail(2, "say pairs, redeem, opening or histogram");
     if (!port || !bearer) fail(2, "--port and SCRIP_LOAD_TOKEN are needed");
     if (opening && (!code == !book || count > 1000000)) fail(2, "an opening has --count, and --code or --book");
     if (!opening && first >= codes) fail(2, "--codes is above --first");
