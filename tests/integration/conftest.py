@@ -16,6 +16,7 @@ from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from service.record.sessions import BOUNDS_S
+from service.worker.bulk import job_runner
 from tests.harness.running import data_folder
 from tests.integration.histories.detaching_fixtures import old_month, retired_month
 from tests.integration.opening.fleet import fleet
@@ -42,6 +43,12 @@ __all__ = [
 """Fixtures of several files, for pytest to find here."""
 
 _numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that a test works on itself has time for all its pages: on a busy machine they take more than a second."""
+    monkeypatch.setattr(job_runner, "TURN_S", 60.0)
 
 
 @pytest.fixture(scope="session")
