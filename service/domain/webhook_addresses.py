@@ -5,17 +5,15 @@ webhooks.py checks an address when it is set, and public_http.py checks it again
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import NamedTuple
 
 MAX_URL = 2048
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-URL_PATTERN = (
-    rf"^https?://((?:{_LABEL}\.)*{_LABEL}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::([0-9]{{1,5}}))?"
-    r"((?:/[A-Za-z0-9._~!$&'()*+,;=:@/%-]*)?(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?)$(?![\s\S])"
-)
+_url = re.compile(
+    rf"https?://((?:{_LABEL}\.)*{_LABEL}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::([0-9]{{1,5}}))?"
+    r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@/%-]*)?(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?"
+).fullmatch
 """A strict form, so that no two parsers find different hosts: no user, no fragment, no escapes in the host."""
 
-_url = re.compile(URL_PATTERN).match
 _NUMERIC = re.compile(r"(?:[0-9]+|0[xX][0-9A-Fa-f]*)").fullmatch
 _OWN_NAMES = ("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa")
 """Last labels of names that are not on the public internet."""
@@ -40,40 +38,22 @@ class BadAddress(ValueError):
     """An address that a webhook may not have; the message gives the reason."""
 
 
-class Target(NamedTuple):
-    """The destination of a delivery."""
-
-    host: str
-    """A name, or an IP address without brackets."""
-    port: int
-    secure: bool
-    path: str
-
-    @property
-    def authority(self) -> str:
-        """The value of `Host`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
-
-
-def parse_target(url: str, to_loopback: bool = False) -> Target:
-    """The parts of a URL, checked without resolving its host. Raises BadAddress.
+def check_url(url: str, to_loopback: bool = False) -> None:
+    """Raise BadAddress unless a webhook may have the URL; its host is not resolved.
 
     With `to_loopback` the host may also be this machine, over `http` too.
     """
     match = _url(url) if len(url) <= MAX_URL else None
     if match is None:
         raise BadAddress("must be https://, a host, and a path, without user, fragment or spaces")
-    host, port, path = match[1].strip("[]").lower(), match[2], match[3]
-    secure = url.startswith("https://")
-    number = int(port) if port else 443 if secure else 80
-    if not 1 <= number <= 65535:
+    host, port = match[1].strip("[]").lower(), match[2]
+    if port and not 1 <= int(port) <= 65535:
         raise BadAddress("must have a port from 1 to 65535")
-    if not (to_loopback and _is_loopback(host)):
-        if not secure:
+    literal = _parse_ip(host)
+    if not (to_loopback and (host == "localhost" or (literal and literal.is_loopback))):
+        if not url.startswith("https://"):
             raise BadAddress("must begin with https://")
         _check_host(host)
-    return Target(host, number, secure, path if path.startswith("/") else f"/{path}")
 
 
 def check_addresses(addresses: list[str], to_loopback: bool = False) -> None:
@@ -87,13 +67,17 @@ def check_addresses(addresses: list[str], to_loopback: bool = False) -> None:
 
 def is_public(address: str) -> bool:
     """Whether an IP address, in any form that `ipaddress` parses, is on the public internet."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return False
+    ip = _parse_ip(address)
     if isinstance(ip, IPv4Address):
         return not any(ip in network for network in _REJECTED_4)
-    return _is_public_6(ip)
+    return ip is not None and _is_public_6(ip)
+
+
+def _parse_ip(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def _is_public_6(ip: IPv6Address) -> bool:
@@ -104,12 +88,8 @@ def _is_public_6(ip: IPv6Address) -> bool:
 
 def _check_host(host: str) -> None:
     """Raise BadAddress for a host that is not on the public internet."""
-    try:
-        literal = ip_address(host)
-    except ValueError:
-        pass
-    else:
-        if not is_public(str(literal)):
+    if _parse_ip(host):
+        if not is_public(host):
             raise BadAddress("leads to an address that is not public")
         return
     labels = host.split(".")
@@ -117,12 +97,3 @@ def _check_host(host: str) -> None:
         raise BadAddress("must have a host that is a name, or an IP address in its usual form")
     if len(labels) < 2 or labels[-1] in _OWN_NAMES or len(host) > 253:
         raise BadAddress("must have a host of the public internet")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -17,7 +17,7 @@ from service.api.reading import Listing, decode_position, parse_id, read_json_bo
 from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer, Nothing, Page, Rotation
 from service.domain.times import Timestamp
-from service.domain.webhook_addresses import BadAddress, parse_target
+from service.domain.webhook_addresses import BadAddress, check_url
 from service.domain.webhook_protocol import (
     HEADERS,
     NO_DELIVERY,
@@ -329,7 +329,7 @@ def _check_url(context: Context, url: str) -> None:
     """Raise Refusal `invalid` for an address that a webhook may not have. Only the sender resolves the host, for each
     delivery."""
     try:
-        parse_target(url, context.settings.embedded)
+        check_url(url, context.settings.embedded)
     except BadAddress as bad:
         raise invalid("url", str(bad)) from None
 

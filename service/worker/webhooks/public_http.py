@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from service.common.http_client import open_session, read_body, send
-from service.domain.webhook_addresses import BadAddress, check_addresses, parse_target
+from service.domain.webhook_addresses import BadAddress, check_addresses, check_url
 from service.domain.webhook_protocol import HEADERS
 
 RESOLVE_S, CONNECT_S, RESPONSE_S = 5.0, 5.0, 15.0
@@ -65,7 +65,7 @@ class Poster:
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
         """Post once."""
         try:
-            parse_target(url, self._to_loopback)  # checks an IP address, which does not go through the resolver
+            check_url(url, self._to_loopback)  # checks an IP address, which does not go through the resolver
             async with send(self._session, "POST", url, {**HEADERS, **headers}, body) as response:
                 posted = Posted(response.status, None, _parse_retry_after(response.headers.get("Retry-After", "")))
                 with contextlib.suppress(TimeoutError, ValueError, aiohttp.ClientError):

@@ -14,7 +14,7 @@ import aiohappyeyeballs
 import pytest
 import pytest_asyncio
 
-from service.domain.webhook_addresses import BadAddress, parse_target
+from service.domain.webhook_addresses import BadAddress, check_url
 from service.worker.webhooks import public_http as webhook_http
 from service.worker.webhooks.public_http import Poster
 from tests.integration.webhooks.webhook_fixtures import Receiver
@@ -131,7 +131,7 @@ async def test_no_address_reaches_this_machine(
     for url in set(urls):
         if url not in {f"https://{name}:{canary.port}/" for name in _FOR_THE_RESOLVER}:
             with pytest.raises(BadAddress):
-                parse_target(url)
+                check_url(url)
         posted = await poster.post(url, {}, b"{}")
         assert (posted.error or "").startswith("address refused"), url
         assert reached == [], url
