@@ -16,7 +16,7 @@ from service.common.resources import LUA_DIR
 from service.domain import outcomes
 from service.formats.events import REDEEMED_IN_LUA
 from service.formats.key_names import LAYOUT
-from service.hot.fencing import SHARED_LENGTH, Nonce, parse_nonce
+from service.hot.fencing import parse_nonce
 
 _marks = {
     path.stem: re.findall(r"^-- @(limits|joined)$", path.read_text(), re.MULTILINE)
@@ -174,10 +174,9 @@ def _strip(source: str) -> str:
     return "\n".join(line for line in _comment.sub("", source).splitlines() if line.strip())
 
 
-def compose(name: str, nonce: str, state: str = "open", *, logged: bool = False) -> str:
-    """The text of a script for a nonce, which runs while the gate has this state. With `logged` a rebuild's writes go
-    to the append-only file, too."""
-    return fill(template(name), nonce, state, logged=logged)
+def compose(name: str, nonce: str) -> str:
+    """The text of a script for a nonce and an open gate."""
+    return _fill(template(name), nonce, "open", logged=False)
 
 
 def template(name: str) -> str:
@@ -185,14 +184,12 @@ def template(name: str) -> str:
     return f"{HEAD.format(BLANKS)}{_body(name)}\n"
 
 
-def fill(text: str, nonce: str, state: str = "open", *, logged: bool = False) -> str:
-    """The text of a template, of this version or another, for a nonce."""
-    return _fill(text, parse_nonce(nonce), state, logged)
-
-
-def _fill(text: str, epoch: Nonce, state: str, logged: bool) -> str:
-    replid = f"'{epoch.history}'" if epoch.fencing else "nil"  # without fencing it can't change
-    filled = text.replace(BLANKS, f"'{epoch.shared}', {replid}, ' {state}'", 1)
+def _fill(text: str, nonce: str, state: str, *, logged: bool) -> str:
+    """The text of a template, of this version or another, for a nonce, which runs while the gate has this state. With
+    `logged` a rebuild's writes go to the append-only file, too."""
+    parsed = parse_nonce(nonce)
+    replid = f"'{parsed.history}'" if parsed.fencing else "nil"  # without fencing it can't change
+    filled = text.replace(BLANKS, f"'{parsed.shared}', {replid}, ' {state}'", 1)
     return filled.replace(UNLOGGED, LOGGED) if logged else filled
 
 
@@ -210,10 +207,10 @@ def version() -> str:
 
 @lru_cache(maxsize=8)
 def _fill_all(
-    names: tuple[str, ...], template_of: Callable[[str], str], shared: Nonce, state: str, logged: bool
+    names: tuple[str, ...], template_of: Callable[[str], str], shared: str, state: str, logged: bool
 ) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """The texts and digests of scripts. All partitions and epochs since a server's start use the same."""
-    texts = {name: _fill(template_of(name), shared, state, logged) for name in names}
+    texts = {name: _fill(template_of(name), shared, state, logged=logged) for name in names}
     digests = {name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in texts.items()}
     return texts, digests
 
@@ -233,9 +230,7 @@ class Scripts:
         logged: bool = False,
     ) -> None:
         self.partition, self.epoch, self.nonce = partition, epoch, nonce
-        own = parse_nonce(nonce)
-        shared = own._replace(random=own.random[:SHARED_LENGTH])
-        self.texts, self.digests = _fill_all(tuple(names), template_of, shared, state, logged)
+        self.texts, self.digests = _fill_all(tuple(names), template_of, parse_nonce(nonce).shared, state, logged)
 
     def call(self, script: str, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
         """The command that runs a loaded script in this epoch."""

@@ -287,7 +287,7 @@ def test_nonce_and_state_are_in_the_text(name: str) -> None:
         Nonce(random, "", "beef"),
     )
     nonces = [str(nonce) for nonce in some]
-    texts = [*(compose(name, nonce) for nonce in nonces), compose(name, nonces[0], "closed")]
+    texts = [*(compose(name, nonce) for nonce in nonces), Scripts(0, 1, nonces[0], [name], "closed").texts[name]]
     assert len(set(texts)) == 5
     assert texts[0].startswith(HEAD.format(f"'{some[0].shared}', nil, ' open'"))
 
