@@ -121,12 +121,7 @@ async def check_server(call: Call) -> Fitness:
 
 async def ask_replication(call: Call) -> Replication:
     """Fetch only `replication` of Fitness. Raises Broken."""
-    return read_replication(await call("INFO", "replication", "cluster"))
-
-
-def read_replication(reply: Any) -> Replication:
-    """The reply of `INFO replication`; of an error, all values are hidden."""
-    return _read_replication(read_info(reply))
+    return _read_replication(read_info(await call("INFO", "replication", "cluster")))
 
 
 class Pulse(msgspec.Struct, frozen=True):

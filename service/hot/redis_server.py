@@ -188,9 +188,8 @@ class Server:
         user rewrite it, as managed servers don't. The only way to find out is to start a rewrite."""
         if not (await self.fitness()).shows_settings:
             return True
-        if not await self._has_file():
-            return False
-        return await self._start_rewrite() == "refused"
+        has_file = (await self.info("persistence")).get("aof_enabled") != "0"
+        return has_file and await self._start_rewrite() == "refused"
 
     async def _start_rewrite(self) -> Literal["started", "busy", "refused"]:
         """`busy`: another task is under way. It may be the rewrite of another partition's opening, which may lack what
@@ -200,9 +199,6 @@ class Server:
         except hiredis.ReplyError as error:
             return "busy" if "background" in str(error).lower() else "refused"
         return "started"
-
-    async def _has_file(self) -> bool:
-        return (await self.info("persistence")).get("aof_enabled") != "0"
 
     async def rewrite_file(self, *, joins: bool = False) -> bool:
         """Rewrite the server's append-only file, if it has one, and wait. False if the server refuses to. Raises
@@ -253,23 +249,16 @@ class Server:
         """As connection.ask_report."""
         return await ask_report(self._connection)
 
-    async def entries(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
-        """The outbox's entries, oldest first: id and fields."""
-        start, count = "-", FIRST_ENTRIES
-        while page := await self.command("XRANGE", self.outbox, start, "+", "COUNT", count):
+    async def entries(self, *, newest_first: bool = False) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        """The outbox's entries, id and fields, by default the oldest first."""
+        command, start, end = ("XREVRANGE", "+", "-") if newest_first else ("XRANGE", "-", "+")
+        count = FIRST_ENTRIES
+        while page := await self.command(command, self.outbox, start, end, "COUNT", count):
             for entry_id, flat in page:
                 yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
             start = f"({page[-1][0]}"
             bytes_each = 1 + sum(len(text) for _, flat in page for text in flat) // len(page)
             count = max(1, min(MOST_ENTRIES, RUN_BYTES // bytes_each))
-
-    async def entries_backwards(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
-        """The outbox's entries, newest first: id and fields."""
-        end = "+"
-        while page := await self.command("XREVRANGE", self.outbox, end, "-", "COUNT", 100):
-            for entry_id, flat in page:
-                yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
-            end = f"({page[-1][0]}"
 
     async def owned_names(self) -> AsyncIterator[list[str]]:
         """Pages of the partition's key names of any layout, without gate, outbox and mark. A name may come twice."""

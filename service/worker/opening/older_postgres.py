@@ -142,7 +142,7 @@ class _OutboxEnd:
 
     async def _last_event(self) -> Event | None:
         """The last event that is neither an epoch's first nor a recovery's end."""
-        async for name, fields in self._server.entries_backwards():
+        async for name, fields in self._server.entries(newest_first=True):
             if fields.get("d", "")[:1] not in MARKS:
                 at = parse_event_id(name)
                 return parse_entry(at, fields) or Event(epoch=at.epoch, seq=at.seq)

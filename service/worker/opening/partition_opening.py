@@ -311,7 +311,7 @@ class Opening:
     async def _prefix(self) -> EventId | None:
         """The last event of a Redis that is a true prefix of the record; None if that can't be shown."""
         cursor = (await read_partition(self._pool, self._partition)).cursor
-        async for entry_id, fields in self._server.entries_backwards():
+        async for entry_id, fields in self._server.entries(newest_first=True):
             at = parse_event_id(entry_id)
             if (entry := fields.get("d", "")).startswith("M "):  # Redis was whole when it was appended
                 is_ours = await was_recovered(self._pool, self._partition, at[0], entry[2:])
