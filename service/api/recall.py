@@ -71,7 +71,7 @@ async def _fetch(
         return await records_of(database, caller.partition, caller.workspace, names)
     if missing.is_unknown(caller.workspace, code):
         return [(names[0], "")]
-    with await missing.wait_for_slot():
+    async with missing.take_slot():
         records = await records_of(database, caller.partition, caller.workspace, names, shows_uses)
     if records == [(names[0], "")]:
         missing.note_unknown(caller.workspace, code)

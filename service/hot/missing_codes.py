@@ -3,7 +3,7 @@
 import contextlib
 import time
 from asyncio import Semaphore
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 from service.domain.errors import Refusal
 
@@ -32,7 +32,8 @@ class MissingCodes:
             self._unknown.clear()
         self._unknown[workspace, code] = time.monotonic() + KNOWN_S
 
-    async def wait_for_slot(self) -> "contextlib.AbstractContextManager[None]":
+    @contextlib.asynccontextmanager
+    async def take_slot(self) -> AsyncIterator[None]:
         """Wait for one of the slots; leaving the context frees it. Raises Refusal `unavailable` if too many wait."""
         if self._waiting >= MAX_WAITING:
             raise Refusal.temporary("unavailable")
@@ -41,10 +42,6 @@ class MissingCodes:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
-        return self._slot()
-
-    @contextlib.contextmanager
-    def _slot(self) -> Iterator[None]:
         try:
             yield
         finally:
