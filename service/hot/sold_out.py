@@ -22,11 +22,10 @@ REFUSED = frozenset(BY_CODE[code].number for code in ("out_of_stock", "coupon_ex
 class SoldOut:
     """Books whose last assignment was `out_of_stock`, and codes whose last lock or redemption `coupon_exhausted`."""
 
-    __slots__ = ("_limit", "hints")
+    __slots__ = ("hints",)
 
-    def __init__(self, limit: int = MAX_HINTS) -> None:
+    def __init__(self) -> None:
         self.hints: dict[str, None] = {}
-        self._limit = limit
 
     def hints_at(self, script: str, names: Sequence[str], args: Sequence[Any]) -> bool:
         """Whether the request may well be refused."""
@@ -40,7 +39,7 @@ class SoldOut:
         if outcome in REFUSED:
             name = names[1] + args[1]
             if name not in hints:
-                if len(hints) >= self._limit:
+                if len(hints) >= MAX_HINTS:
                     del hints[next(iter(hints))]
                 hints[name] = None
         elif outcome == OK and hints and not reply[3]:

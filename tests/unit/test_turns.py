@@ -333,9 +333,10 @@ async def test_a_success_ends_the_hint(reply: bytes, form: list[str]) -> None:
     assert forms == ([["extend"], form] if form == ["assign_any"] else [form])
 
 
-def test_hints_are_bounded() -> None:
+def test_hints_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest of too many hints goes."""
-    hints = sold_out.SoldOut(2)
+    monkeypatch.setattr(sold_out, "MAX_HINTS", 2)
+    hints = sold_out.SoldOut()
     for code in "abc":
         hints.learn("lock", NAMES, ("-", code, *"12345"), [USED_UP])
     assert [hints.hints_at("lock", NAMES, ("-", code, *"12345")) for code in "abcd"] == [False, True, True, False]
