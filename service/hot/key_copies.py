@@ -164,9 +164,7 @@ class Copies:
 
     async def leave(self, version: int) -> EventId:
         """Take the workspace out of use, so that settings up to this version do not return; return the last event."""
-        w = self.prefix
-        own = (key_names.settings(w), key_names.left(w))
-        names = (self._gate, *own, key_names.forgotten(self.partition), self._server.outbox)
+        names = (self._gate, *self.left_names, key_names.forgotten(self.partition), self._server.outbox)
         _, last = await self._run("leave", names, (version, self.workspace, LEFT_MS))
         return parse_event_id(last.decode())
 

@@ -28,12 +28,10 @@ class LinkToAll:
 
     def of(self, partition: int) -> Self:
         """The link of a partition: always this one."""
-        del partition
         return self
 
     def syncs(self, partition: int) -> bool:
         """Whether all replies for a partition that may come now are fsynced."""
-        del partition
         return self.fsynced
 
     def suspect(self) -> None:
@@ -118,8 +116,7 @@ class Link(LinkToAll):
 
     async def call(self, *command: Any) -> Reply:
         """As Connection.call. Raises Refusal `unavailable` if the command was not sent, Broken if that is unknown."""
-        connection = self.connection
-        return await connection.call(*command)
+        return await self.connection.call(*command)
 
     async def _keep(self) -> None:
         pause_s = FIRST_PAUSE_S

@@ -50,12 +50,8 @@ class RedisProjector:
 
     async def workspace(self, row: WorkspaceRow) -> None:
         w = key_names.prefix(row.partition, row.workspace)
-        await self._run(
-            row.partition,
-            "put_workspace",
-            _names(row.partition, w, key_names.left(w)),
-            (row.version, workspace_settings(row)),
-        )
+        names = _names(row.partition, w, key_names.left(w))
+        await self._run(row.partition, "put_workspace", names, (row.version, workspace_settings(row)))
 
     async def book(self, row: BookRow) -> None:
         w = key_names.prefix(row.partition, row.workspace)

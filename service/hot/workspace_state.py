@@ -98,9 +98,7 @@ class Workspace:
         Refusal `request_in_progress`, `idempotency_key_reused`, or `key_quota` if stored answers use all their bytes.
         """
         reply = await self._claim(caller, key, fingerprint, renew=False)
-        if len(reply) == 1:
-            return None
-        return parse_answer(reply[1])
+        return parse_answer(reply[1]) if len(reply) > 1 else None
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Extend a claim by CLAIM_MS."""
