@@ -1,5 +1,5 @@
-"""Decode the operations of a batch, and map each to its single operation: batches.py calls this. A batch whose requests
-are all usual (usual_requests.py) is decoded at once."""
+"""Decode the operations of a batch, map each to its single operation, and fetch the records that a stored answer of a
+batch refers to: batches.py calls this. A batch whose requests are all usual (usual_requests.py) is decoded at once."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -11,12 +11,15 @@ from service.domain.decoding import decode, decode_raw
 from service.domain.errors import malformed
 from service.domain.field_types import Request, UserId
 from service.operations import assign
-from service.operations.base import fill_user, without_user
+from service.operations.base import Command, Reply, fill_user, render_nothing, without_user
 from service.operations.coupon_view import Code
 from service.operations.table import ASSIGN_ANY, ASSIGN_CODE, ROWS, Row
 from service.operations.usual_requests import SPACE, count_members, may_be_usual, usual_struct
 
 MAX_OPERATIONS = 1_000
+
+Records = dict[str, tuple[str, str]]
+"""Event or redemption id → (record, book id)."""
 
 BookId = Annotated[str, msgspec.Meta(description="The book's id; without `code`.")]
 
@@ -111,3 +114,13 @@ def read(caller: Caller, operation: msgspec.Raw | msgspec.Struct) -> tuple[Row, 
     if request.book_id is not None and request.code is None:
         return ASSIGN_ANY, None, assign.AssignAny(user_id=request.user_id, book_id=request.book_id)
     raise malformed("code", "or bookId is needed, and not both")
+
+
+def prepare_records(caller: Caller, names: Sequence[str]) -> Command:
+    """Read at most 64 records (AT_ONCE in batches.py); `read_records` parses the reply."""
+    return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), render_nothing)
+
+
+def read_records(reply: Reply) -> Records:
+    parts = iter(reply[1:])
+    return {name: (record, book_id) for name, record, book_id in zip(parts, parts, parts, strict=True)}

@@ -6,7 +6,7 @@ from service.formats import key_names
 from service.hot.fencing import Nonce
 from service.hot.scripts import HOT, PROJECTION
 from service.hot.workspace_state import Workspace
-from service.operations.fact_lookup import prepare_records
+from service.operations.batch import prepare_records
 from tests.described import Ask, descriptions
 from tests.harness.premises import EPOCH
 from tests.harness.shop import Shop

@@ -11,7 +11,7 @@ from service.domain.outcomes import RECALL
 from service.hot.workspace_state import CLAIM_MS, Workspace
 from service.operations import assign, checkout, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
-from service.operations.fact_lookup import prepare_records, read_records
+from service.operations.batch import prepare_records, read_records
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 

@@ -33,7 +33,7 @@ from service.hot.scripts import (
 )
 from service.hot.workspace_state import Workspace
 from service.operations.base import Call
-from service.operations.fact_lookup import prepare_records
+from service.operations.batch import prepare_records
 from service.operations.table import ROWS
 from tests.cases import filled
 from tests.described import descriptions

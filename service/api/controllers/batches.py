@@ -22,9 +22,8 @@ from service.domain.limits import make_rate_headers
 from service.formats.batch_answers import KeptBatch, KeptReply, OwnIds, keep_batch, read_batch, reply_of
 from service.hot.turns import MAX_REQUESTS
 from service.operations.base import Call, Command, Rendered, Reply, Texts
-from service.operations.batch import Batch, read, split
+from service.operations.batch import Batch, Records, prepare_records, read, read_records, split
 from service.operations.document_parts import BOOK_ID, REDEMPTION
-from service.operations.fact_lookup import Records, prepare_records, read_records
 from service.operations.lock_notes import lock_notes
 from service.operations.problem_document import problem
 from service.operations.run import begin_decoded, finish, finish_refused, needs_facts
