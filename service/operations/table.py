@@ -35,60 +35,62 @@ class Row:
 
 _SHOPPING = ("checkout", "user")
 
+# fmt: off
 ASSIGN_ANY = Row(
     operation_id="assignAny", route="POST /v1/coupons/assign", operation=assign.ASSIGN_ANY, roles=_SHOPPING,
     script="assign_any", done="assigned", fast=True,
-)  # fmt: skip
+)
 ASSIGN_CODE = Row(
     operation_id="assignCode", route="POST /v1/coupons/assign/{code}", operation=assign.ASSIGN_CODE, roles=_SHOPPING,
     script="assign_code", done="assigned", fast=True,
-)  # fmt: skip
+)
 UNASSIGN = Row(
     operation_id="unassignCoupon", route="POST /v1/coupons/unassign/{code}", operation=unassign.UNASSIGN,
     roles=("manage",), script="unassign",
-)  # fmt: skip
+)
 LOCK = Row(
     operation_id="lockCoupon", route="POST /v1/coupons/lock/{code}", operation=lock.LOCK, roles=_SHOPPING,
     script="lock", done="locked", batch="lock", fast=True,
-)  # fmt: skip
+)
 EXTEND = Row(
     operation_id="extendLock", route="POST /v1/coupons/extend/{code}", operation=lock.EXTEND, roles=_SHOPPING,
     script="extend", batch="extend", fast=True,
-)  # fmt: skip
+)
 UNLOCK = Row(
     operation_id="unlockCoupon", route="POST /v1/coupons/unlock/{code}", operation=lock.UNLOCK, roles=_SHOPPING,
     script="unlock", batch="unlock", fast=True,
-)  # fmt: skip
+)
 REDEEM = Row(
     operation_id="redeemCoupon", route="POST /v1/coupons/redeem/{code}", operation=redeem.REDEEM, roles=_SHOPPING,
     script="redeem", done="redeemed", batch="redeem", fast=True,
-)  # fmt: skip
+)
 VALIDATE = Row(
     operation_id="validateCoupon", route="POST /v1/coupons/validate", operation=redeem.VALIDATE,
     roles=("public", "checkout", "user"), script="validate", batch="validate", fast=True, reads=True,
-)  # fmt: skip
+)
 CHECKOUT = Row(
     operation_id="checkout", route="POST /v1/checkout", operation=checkout.CHECKOUT, roles=_SHOPPING,
     script="checkout", done="purchased",
-)  # fmt: skip
+)
 GIFT = Row(
     operation_id="giveGift", route="POST /v1/users/{userId}/gifts", operation=gift.GIFT, roles=_SHOPPING,
     script="gift",
-)  # fmt: skip
+)
 ROLLBACK = Row(
     operation_id="rollbackRedemption", route="POST /v1/redemptions/{redemptionId}/rollback",
     operation=rollback.ROLLBACK, roles=("manage",), script="rollback",
-)  # fmt: skip
+)
 ROLLBACK_ORDER = Row(
     operation_id="rollbackOrder", route="POST /v1/orders/{orderId}/rollback", operation=rollback.ROLLBACK_ORDER,
     roles=("manage",), script="rollback_order",
-)  # fmt: skip
+)
 READ = Row(
     operation_id="getCoupon", route="GET /v1/coupons/{code}", operation=coupon_view.READ,
     roles=("checkout", "manage", "user"), script="coupon", reads=True,
-)  # fmt: skip
+)
 
 ROWS = (
     ASSIGN_ANY, ASSIGN_CODE, UNASSIGN, LOCK, EXTEND, UNLOCK, REDEEM, VALIDATE, CHECKOUT, GIFT, ROLLBACK, ROLLBACK_ORDER,
     READ,
-)  # fmt: skip
+)
+# fmt: on
