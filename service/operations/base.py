@@ -141,11 +141,7 @@ def without_user(request: type[msgspec.Struct]) -> type[msgspec.Struct]:
     """A request struct with an optional user, for callers with a user's token."""
     if "user_id" not in request.__struct_fields__:
         return request
-    config = request.__struct_config__
-    return msgspec.defstruct(
-        request.__name__, [("user_id", UserId | None, None)], bases=(request,), kw_only=True, tag=config.tag,
-        tag_field=config.tag_field,
-    )  # fmt: skip
+    return msgspec.defstruct(request.__name__, [("user_id", UserId | None, None)], bases=(request,), kw_only=True)
 
 
 def fill_user(caller: Caller, request: Any) -> Any:

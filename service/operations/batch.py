@@ -36,10 +36,8 @@ def _define_operation(row: Row) -> type[msgspec.Struct]:
     """The single request's struct, with a code if it has none."""
     request = row.operation.request
     own = [] if "code" in request.__struct_fields__ else [("code", Code)]
-    kind = msgspec.defstruct(
-        f"Batch{row.batch.title()}", own, bases=(request,), tag_field="op", tag=row.batch, kw_only=True,
-        module=__name__,
-    )  # fmt: skip
+    name = f"Batch{row.batch.title()}"
+    kind = msgspec.defstruct(name, own, bases=(request,), tag_field="op", tag=row.batch, kw_only=True, module=__name__)
     kind.__doc__ = f"{row.operation.texts.summary}."
     return kind
 
