@@ -27,9 +27,8 @@ class Heads:
         if start is None:
             start = self._usual[status] = self._start(status)
         if body is not None and not replayed and not closes and not rendered.rates:
-            return b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
-                start, len(body), request_id.encode(), body,
-            )  # fmt: skip
+            parts = (start, len(body), request_id.encode(), body)
+            return b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % parts
         own = {"idempotency-replayed": "true"} if replayed else {}
         own |= {name.lower(): value for name, value in make_rate_headers(rendered.rates).items()}
         return start + _rest(own, "application/json", body, request_id, closes)

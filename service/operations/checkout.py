@@ -57,16 +57,17 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     if request.gift_book_id is not None and gift_book is None:  # no book has such an id
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)  # type: ignore[arg-type]  # it has these fields
-    bucket, order_bucket, user_bucket = (
-        key_names.bucket_text(used_code),
-        key_names.bucket_text(order),
-        key_names.bucket_text(user),
-    )
+    bucket_text = key_names.bucket_text
+    bucket, order_bucket, user_bucket = bucket_text(used_code), bucket_text(order), bucket_text(user)
     k = caller.keys
     names = (
-        *call.coupon_keys(used_code, bucket), f"{k.orders}{order_bucket}", caller.outbox, f"{k.gifts}{order_bucket}",
-        k.books, f"{k.orders}{user_bucket}",
-    )  # fmt: skip
+        *call.coupon_keys(used_code, bucket),
+        f"{k.orders}{order_bucket}",
+        caller.outbox,
+        f"{k.gifts}{order_bucket}",
+        k.books,
+        f"{k.orders}{user_bucket}",
+    )
     args = (
         call.fingerprint,
         used_code,

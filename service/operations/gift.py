@@ -46,7 +46,6 @@ GIFT = Operation(
         example={"bookId": parts.BOOK_ID, "orderId": "A-1001"},
         answer=parts.GIFT_COUPON | {"durability": "fsynced"},
         repeated="This order already has the gift.",
-        refusals="book_not_found order_already_used book_inactive expired user_code_limit user_coupon_limit "
-        f"out_of_stock not_found {parts.TRAFFIC}",
+        refusals=f"book_not_found order_already_used {parts.ASSIGN} out_of_stock not_found {parts.TRAFFIC}",
     ),
 )

@@ -64,11 +64,8 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     order, user = encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
-    bucket, order_bucket, user_bucket = (
-        key_names.bucket_text(code),
-        key_names.bucket_text(order),
-        key_names.bucket_text(user),
-    )
+    bucket_text = key_names.bucket_text
+    bucket, order_bucket, user_bucket = bucket_text(code), bucket_text(order), bucket_text(user)
     orders = caller.keys.orders
     names = (*call.coupon_keys(code, bucket), f"{orders}{order_bucket}", caller.outbox, f"{orders}{user_bucket}")
     args = (
@@ -100,12 +97,8 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = parse_code(request.code)
-    bucket, orders = key_names.bucket_text(code), caller.keys.orders
-    names = (
-        *call.reading_keys(code, bucket),
-        f"{orders}{key_names.bucket(order)}",
-        f"{orders}{key_names.bucket(user)}",
-    )
+    bucket, o = key_names.bucket_text(code), caller.keys.orders
+    names = (*call.reading_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
     args = (
         "-",
         code,
