@@ -296,12 +296,10 @@ def _parse_fields(
         reason = "code: is a reserved word" if cell.upper() in RESERVED_CODES else f"code: must have {CODE_CHARACTERS}"
         return RejectedLine(number, cell[:_MAX_ECHO], reason, line[:MAX_RECORD_BYTES])
     try:
-        if code is None:
+        if code is None or len(fields) != len(columns):
             raise BadField("line", f"must have {len(columns)} fields")
-        if len(fields) == 1 == len(columns):
+        if len(columns) == 1:
             return CodeLine(code)
-        if len(fields) != len(columns):
-            raise BadField("line", f"must have {len(columns)} fields")
         cells = {name: field for name, field in zip(columns, fields, strict=True) if field}
         owner, expires_ms = _parse_owner(cells.get("userId")), _parse_expiry(cells.get("expiresAt"))
         return CodeLine(code, owner, expires_ms, _parse_count(cells.get("maxRedemptions")))

@@ -111,8 +111,9 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
     if problem := explain_kind(sample):
         return _refuse_file(delimiter, has_bom, problem)
     text = sample.removeprefix(BOM).decode("utf-8", "replace")
-    tables = {name: _split(text, is_whole, DELIMITERS[name]) for name in _list_candidates(options.delimiter)}
-    delimiter = max(_list_candidates(options.delimiter), key=lambda name: _rate(tables[name]))
+    candidates: Sequence[Delimiter] = (options.delimiter,) if options.delimiter else tuple(DELIMITERS)
+    tables = {name: _split(text, is_whole, DELIMITERS[name]) for name in candidates}
+    delimiter = max(tables, key=lambda name: _rate(tables[name]))
     records = tables[delimiter]
     if not records:
         return _refuse_file(delimiter, has_bom, "is missing; the file is empty")
@@ -135,10 +136,6 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
 
 def _refuse_file(delimiter: Delimiter, has_bom: bool, problem: str) -> Layout:
     return Layout(delimiter=delimiter, has_bom=has_bom, has_header=False, columns=[], problem=problem)
-
-
-def _list_candidates(chosen: Delimiter | None) -> Sequence[Delimiter]:
-    return (chosen,) if chosen else tuple(DELIMITERS)
 
 
 def _split(text: str, is_whole: bool, delimiter: str) -> list[list[str]]:
@@ -218,10 +215,9 @@ def _looks_like_codes(records: list[list[str]]) -> bool:
 
 def _find_problem(names: list[str], fields: list[Field | None], unknown_columns: str) -> str | None:
     if "code" not in fields:
-        shown = ", ".join(f'"{name[:_MAX_NAME]}"' for name in names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
         return (
-            f"has no column `code` ({shown}); name the fields of the columns in `columns`, and send `header=false` if "
-            "there is no header"
+            f"has no column `code` ({_quote_names(names)}); name the fields of the columns in `columns`, and send "
+            "`header=false` if there is no header"
         )
     for field in FIELDS:
         if fields.count(field) > 1:
@@ -229,11 +225,13 @@ def _find_problem(names: list[str], fields: list[Field | None], unknown_columns:
             return f'has two columns for {field}, "{same[0]}" and "{same[1]}"; name the fields in `columns`'
     unknown = [name for name, field in zip(names, fields, strict=True) if field is None]
     if unknown and unknown_columns == "refuse":
-        shown = ", ".join(f'"{name[:_MAX_NAME]}"' for name in unknown[:_NAMED]) + (
-            " …" if len(unknown) > _NAMED else ""
-        )
+        shown = _quote_names(unknown)
         return f"has unknown columns: {shown}; ignore them with `unknownColumns=ignore`, or name fields in `columns`"
     return None
+
+
+def _quote_names(names: list[str]) -> str:
+    return ", ".join(f'"{name[:_MAX_NAME]}"' for name in names[:_NAMED]) + (" …" if len(names) > _NAMED else "")
 
 
 def _find_example(records: list[list[str]], place: int) -> str | None:

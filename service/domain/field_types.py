@@ -7,7 +7,6 @@ not change. `Answer.from_row` copies fields by name.
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
@@ -54,7 +53,7 @@ _control_escape = re.compile(rb"\\(?:[bfnrt]|u00[01])|\x7f|\xc2[\x80-\x9f]")
 class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
     """A request's body: camelCase, without unknown fields."""
 
-    def list_changes(self, defaults: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    def list_changes(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that are not UNSET, by name. A null is the field's default, if it has one here."""
         changes = {name: getattr(self, name) for name in self.__struct_fields__ if getattr(self, name) is not UNSET}
         return {name: defaults.get(name) if value is None else value for name, value in changes.items()}

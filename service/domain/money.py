@@ -27,37 +27,31 @@ _PERCENTAGE = r"0*(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]{1,4}0*)?)$"
 _ABOVE_ZERO = r"(?!0*(?:\.0*)?$)"
 
 
-def _number_or_text(pattern: str, **bounds: float) -> dict[str, Any]:
+def _schema(example: str, allowed: str, pattern: str, **bounds: float) -> msgspec.Meta:
     """The OpenAPI schema of an amount."""
     text = {"type": "string", "pattern": f"^{pattern}", "maxLength": MAX_DIGITS}
-    return {"anyOf": [{"type": "number", **bounds}, text]}
+    return msgspec.Meta(
+        description=f"A JSON number or a string, {allowed}.",
+        examples=[example],
+        extra_json_schema={"anyOf": [{"type": "number", **bounds}, text]},
+    )
 
 
 _BELOW = {"exclusiveMaximum": 10**11}
-_AT_LEAST_ZERO = _number_or_text(f"(?:{_AMOUNT}|-0+(?:\\.0+)?$)", minimum=0, **_BELOW)
+_AT_LEAST_ZERO = f"(?:{_AMOUNT}|-0+(?:\\.0+)?$)"
 
-Money = Annotated[
-    Decimal,
-    msgspec.Meta(
-        description="A JSON number or a string, at least 0 and below 10¹¹.",
-        examples=["25.00"],
-        extra_json_schema=_AT_LEAST_ZERO,
-    ),
-]
+Money = Annotated[Decimal, _schema("25.00", "at least 0 and below 10¹¹", _AT_LEAST_ZERO, minimum=0, **_BELOW)]
 PositiveMoney = Annotated[
-    Decimal,
-    msgspec.Meta(
-        description="A JSON number or a string, above 0 and below 10¹¹.",
-        examples=["25.00"],
-        extra_json_schema=_number_or_text(_ABOVE_ZERO + _AMOUNT, exclusiveMinimum=0, **_BELOW),
-    ),
+    Decimal, _schema("25.00", "above 0 and below 10¹¹", _ABOVE_ZERO + _AMOUNT, exclusiveMinimum=0, **_BELOW)
 ]
 Percentage = Annotated[
     Decimal,
-    msgspec.Meta(
-        description="A JSON number or a string, above 0 and at most 100, with at most 4 digits after the point.",
-        examples=["20"],
-        extra_json_schema=_number_or_text(_ABOVE_ZERO + _PERCENTAGE, exclusiveMinimum=0, maximum=100),
+    _schema(
+        "20",
+        "above 0 and at most 100, with at most 4 digits after the point",
+        _ABOVE_ZERO + _PERCENTAGE,
+        exclusiveMinimum=0,
+        maximum=100,
     ),
 ]
 
