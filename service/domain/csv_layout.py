@@ -85,10 +85,7 @@ class Column(Answer, kw_only=True):
     name: Annotated[
         str | None, msgspec.Meta(description="Its name in the header, at most 100 characters; null without a header.")
     ]
-    field: Annotated[
-        Field | None,
-        msgspec.Meta(description="What it is read as; null if it is ignored."),
-    ]
+    field: Annotated[Field | None, msgspec.Meta(description="What it is read as; null if it is ignored.")]
     example: Annotated[str | None, msgspec.Meta(description="Only of a dry run: its first value that is not empty.")]
 
 

@@ -27,11 +27,7 @@ class Refusal(Exception):
     set if a later attempt may succeed."""
 
     def __init__(
-        self,
-        code: str,
-        detail: str = "",
-        errors: Sequence[FieldError] = (),
-        retry_after_ms: int | None = None,
+        self, code: str, detail: str = "", errors: Sequence[FieldError] = (), retry_after_ms: int | None = None
     ) -> None:
         self.outcome: Outcome = BY_CODE[code]
         self.detail = detail or self.outcome.detail

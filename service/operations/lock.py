@@ -10,16 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain.field_types import (
-    Answer,
-    Count,
-    OrderId,
-    Request,
-    UserId,
-    encode_field,
-    quote_field,
-    quote_id,
-)
+from service.domain.field_types import Answer, Count, OrderId, Request, UserId, encode_field, quote_field, quote_id
 from service.domain.outcomes import REPEATED
 from service.domain.times import from_ms
 from service.formats import key_names

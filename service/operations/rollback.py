@@ -97,10 +97,7 @@ ROLLBACK_ORDER = Operation(
         tag="Redemptions",
         description="Roll back all redemptions of the order that were not rolled back before. Scope `manage`.",
         example={"reason": "Order cancelled"},
-        answer={
-            "items": [parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z"}],
-            "durability": "fsynced",
-        },
+        answer={"items": [parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z"}], "durability": "fsynced"},
         refusals=f"order_not_found already_rolled_back {parts.TRAFFIC}",
     ),
 )
