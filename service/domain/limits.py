@@ -1,7 +1,7 @@
 """Limits of requests, misses and locks of a credential, against guessing codes and against locking all of a sale.
 
 Rows and requests use the structs: their names are in the API's JSON and in Postgres's. lua/includes/limits.lua and
-lua/lock.lua read the encoded texts by position.
+lua/lock.lua read the encoded texts by position, which is the order of the fields.
 
 A minute begins with the first request that it counts, on Redis's clock. A miss is `coupon_not_found` or
 `coupon_assigned_to_other`, also among the reasons of a validate. For a caller that receives no reasons, every validate
@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import astuple
 
 from service.domain.field_types import Count, Request
 
@@ -67,16 +68,12 @@ def encode_key_limits(own: KeyLimits | None, workspace: WorkspaceLimits | None, 
     """The limits of a credential as lua/includes/limits.lua reads them; '' for no limits. The credential's own limits
     override the workspace's. `of_books`: some book limits misses."""
     defaults = (workspace.keys if workspace else None) or KeyLimits()
-    values = [_choose_limit(own, defaults, name) for name in KeyLimits.__struct_fields__]
+    pairs = zip(astuple(own or KeyLimits()), astuple(defaults), strict=True)
+    values = [default if value is None else value for value, default in pairs]
     of_books = of_books or bool(workspace and workspace.books and workspace.books.misses_per_minute)
     if values == [None] * len(values) and not of_books:
         return ""
     return " ".join("-" if value is None else str(value) for value in values)
-
-
-def _choose_limit(own: KeyLimits | None, defaults: KeyLimits, name: str) -> int | None:
-    value = getattr(own, name) if own else None
-    return getattr(defaults, name) if value is None else value
 
 
 def encode_public_limits(limits: str) -> str:
@@ -89,8 +86,7 @@ def encode_book_limits(limits: BookLimits | None) -> str | None:
     """A book's limits, or a workspace's defaults for books, as lua/lock.lua reads them; None for no limits."""
     if limits is None or limits == BookLimits():
         return None
-    values = (limits.misses_per_minute, limits.locks_per_user, limits.locked_percent)
-    return "/".join("-" if value is None else str(value) for value in values)
+    return "/".join("-" if value is None else str(value) for value in astuple(limits))
 
 
 @lru_cache(maxsize=4096)
