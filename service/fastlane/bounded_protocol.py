@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 from service.domain.errors import Refusal, malformed
 from service.fastlane.joined_writes import JoiningTransport
 from service.fastlane.request_heads import find_head, read_head, refused_start
-from service.fastlane.response_bytes import Heads
+from service.fastlane.response_bytes import heads_of
 from service.operations.accounting import NOBODY, answers, new_request_id, now_s
 from service.operations.refused_requests import refused_requests
 
@@ -78,7 +78,7 @@ class Bounded(HttpToolsProtocol):
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._heads = Heads(server_state)
+        self._heads = heads_of(server_state)
         self._max_connections = max_connections
         self._state = HEAD
         self._early = b""  # an incomplete head

@@ -60,8 +60,6 @@ class Protocol(Bounded):
         """Bounded's arguments, and the lane."""
         super().__init__(*args, **options)
         self._lane = lane
-        if lane:
-            self._heads = lane.heads(self.server_state)
         self._shape: Shape | None = None
         self._row: Row
         self._values: HeadValues

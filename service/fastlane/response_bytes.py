@@ -1,6 +1,8 @@
 """Write responses as bytes, for the fast lane: they must equal those that uvicorn writes from ASGI, header by
 header."""
 
+from functools import lru_cache
+
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
@@ -41,6 +43,12 @@ class Heads:
     def _start(self, status: int) -> bytes:
         headers = (*self._state.default_headers, *SAFE_HEADERS)
         return STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+@lru_cache(maxsize=1)
+def heads_of(server_state: ServerState) -> Heads:
+    """The response writer of all connections of a server."""
+    return Heads(server_state)
 
 
 def _rest(own: dict[str, str], media_type: str, body: bytes | None, request_id: str, closes: bool) -> bytes:

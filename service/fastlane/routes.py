@@ -9,13 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from uvicorn.server import ServerState
-
 from service.access.caller import Caller
 from service.access.keyring import Keyring
 from service.common.forwarded_for import NO_PROXIES, Proxies
 from service.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS, is_host, value_of
-from service.fastlane.response_bytes import Heads
 from service.hot.decider import Decider
 from service.operations.accounting import is_request_id
 from service.operations.base import Command, Reply
@@ -93,15 +90,8 @@ class Lane:
         """With `answers_origins` cross-origin requests fall back to Litestar."""
         self.decider, self.keyring, self.recall, self.proxies = decider, keyring, recall, proxies
         self._answers_origins = answers_origins
-        self._heads: Heads | None = None
         self._shapes: dict[tuple[object, bytes], Shape] = {}
         """All connections of a client share a shape, which so stays in the processor's cache."""
-
-    def heads(self, server_state: ServerState) -> Heads:
-        """The response writer of all connections."""
-        if self._heads is None:
-            self._heads = Heads(server_state)
-        return self._heads
 
     def read_values(self, match: "re.Match[bytes]") -> HeadValues | None:
         """The values of a head's rest that find_rest matched; None if the request falls back to Litestar."""
