@@ -22,7 +22,8 @@ MOST_SWEEPS = 1000
 
 log = structlog.get_logger()
 
-_NOTHING = "-"
+_WORDS, _NOTHING = 6, "-"
+"""The words of each thing in the arguments of lua/erase_user.lua, and a word that it does not need."""
 
 
 class Held(NamedTuple):
@@ -62,16 +63,10 @@ class UserEraser:
 
     async def coupons(self, held: Iterable[Held]) -> None:
         """Give these coupons to the pseudonym if they are still assigned to the user since then."""
+        of_orders = ((one, encode_field(one.order_id)) for one in held)
         await self._each(
-            (
-                "c",
-                one.code,
-                key_names.bucket(one.code),
-                one.assigned_ms,
-                encode_field(one.order_id),
-                key_names.bucket(encode_field(one.order_id)),
-            )
-            for one in held
+            ("c", one.code, key_names.bucket(one.code), one.assigned_ms, order, key_names.bucket(order))
+            for one, order in of_orders
         )
 
     async def redemptions(self, spent: Iterable[Spent]) -> None:
@@ -82,22 +77,22 @@ class UserEraser:
 
     async def recorded(self, last: EventId, spent: Iterable[EventId]) -> None:
         """Make scripts read these redemptions from Postgres, which has the pseudonym in all events up to `last`."""
-        await self._each([("m", str(last), *[_NOTHING] * 4)])
-        await self._each(("d", str(event), *[_NOTHING] * 4) for event in spent)
+        await self._each([("m", str(last))])
+        await self._each(("d", str(event)) for event in spent)
 
     async def entries(self, changes: Iterable[KeyChange]) -> None:
         """Replace entries that have not changed since they were read."""
-        await self._each(("i", *change, _NOTHING, _NOTHING) for change in changes)
+        await self._each(("i", *change) for change in changes)
 
     async def finish(self, version: int) -> None:
         """Remove the user's cap of this version, and the user from the outbox's last entry, which trimming keeps."""
-        await self._each([("u", version, *[_NOTHING] * 4)])
+        await self._each([("u", version)])
 
     async def _each(self, things: Iterable[tuple[Any, ...]]) -> None:
         args: list[Any] = []
         for thing in things:
-            args += thing
-            if len(args) == THINGS_A_RUN * 6:
+            args += (*thing, *[_NOTHING] * (_WORDS - len(thing)))
+            if len(args) == THINGS_A_RUN * _WORDS:
                 await self._send(args)
                 args = []
         if args:
