@@ -81,15 +81,15 @@ class _Fields(Request, kw_only=True):
         if self.discount:
             make_discount_row(self.discount)
         if isinstance(self.code_pattern, str):
-            check_pattern("codePattern", self.code_pattern)
+            check_pattern(self.code_pattern)
         if isinstance(self.charset, str):
-            self.charset = normalize_charset("charset", self.charset)
+            self.charset = normalize_charset(self.charset)
         tags = self.tags or []
         if len(tags) > _MAX_TAGS:
             raise BadField("tags", f"must have at most {_MAX_TAGS} items")
         for number, tag in enumerate(tags):
             check_text(f"tags[{number}]", tag, 1, _TAG_LENGTH)
-        encode_metadata("metadata", self.metadata or None, METADATA_BYTES)
+        encode_metadata(self.metadata or None, METADATA_BYTES)
 
 
 class CreateBook(_Fields, kw_only=True):

@@ -20,21 +20,21 @@ _is_pattern = re.compile(r"[A-Za-z0-9_#-]{4,64}").fullmatch
 _is_charset = re.compile(r"[A-Z0-9_-]{2,36}").fullmatch
 
 
-def check_pattern(field: str, pattern: str) -> None:
+def check_pattern(pattern: str) -> None:
     """Raise BadField unless the pattern generates valid codes."""
     if not _is_pattern(pattern):
-        raise BadField(field, "must have 4 to 64 of the characters A-Z a-z 0-9 - _ and #")
+        raise BadField("codePattern", "must have 4 to 64 of the characters A-Z a-z 0-9 - _ and #")
     if pattern.upper() in RESERVED_CODES:
-        raise BadField(field, "is a reserved word")
+        raise BadField("codePattern", "is a reserved word")
 
 
-def normalize_charset(field: str, charset: str) -> str:
+def normalize_charset(charset: str) -> str:
     """The charset in upper case. Raises BadField unless it has 2 to 36 characters, each once."""
     upper = charset.upper()
     if not _is_charset(upper):
-        raise BadField(field, "must have 2 to 36 of the characters A-Z 0-9 - _")
+        raise BadField("charset", "must have 2 to 36 of the characters A-Z 0-9 - _")
     if len(set(upper)) != len(upper):
-        raise BadField(field, "must have each character once, in upper case")
+        raise BadField("charset", "must have each character once, in upper case")
     return upper
 
 

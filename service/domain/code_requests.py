@@ -64,9 +64,9 @@ class GenerateCodes(Request, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.code_pattern is not None:
-            check_pattern("codePattern", self.code_pattern)
+            check_pattern(self.code_pattern)
         if self.charset is not None:
-            self.charset = normalize_charset("charset", self.charset)
+            self.charset = normalize_charset(self.charset)
 
 
 class PatchCoupon(Request, kw_only=True):

@@ -162,13 +162,13 @@ def check_text(field: str, text: str | None, min_length: int, max_length: int) -
         raise BadField(field, "must have printable characters only")
 
 
-def encode_metadata(field: str, metadata: dict[str, Any] | None, max_bytes: int) -> bytes:
+def encode_metadata(metadata: dict[str, Any] | None, max_bytes: int) -> bytes:
     """Metadata as JSON bytes. Raises BadField if it is too large or has control characters."""
     if not metadata:
         return b"{}"
     encoded = msgspec.json.encode(metadata)
     if len(encoded) > max_bytes:
-        raise BadField(field, f"must have at most {max_bytes} bytes as JSON")
+        raise BadField("metadata", f"must have at most {max_bytes} bytes as JSON")
     if _control_escape.search(encoded.replace(rb"\\", b"")):
-        raise BadField(field, "must not have control characters")
+        raise BadField("metadata", "must not have control characters")
     return encoded

@@ -54,7 +54,7 @@ class Validation(Answer):
 
 def _metadata(request: _Use) -> bytes:
     try:
-        return encode_metadata("metadata", request.metadata, METADATA_BYTES)
+        return encode_metadata(request.metadata, METADATA_BYTES)
     except BadField as bad:
         raise refusal_from_field(bad) from None
 

@@ -23,7 +23,7 @@ def test_codes_fit_their_pattern(pattern: str, count: int) -> None:
     """`generate_codes` returns as many codes as requested, each of which fits the pattern."""
     if pattern.upper() in RESERVED_CODES:
         return
-    check_pattern("codePattern", pattern)
+    check_pattern(pattern)
     codes = generate_codes(pattern, DEFAULT_CHARSET, count)
     assert len(codes) == count
     for code in codes:
@@ -60,19 +60,19 @@ def test_codes_are_not_repeated_by_chance() -> None:
 def test_bad_patterns(pattern: str) -> None:
     """A pattern that can't make codes is refused."""
     with pytest.raises(BadField):
-        check_pattern("codePattern", pattern)
+        check_pattern(pattern)
 
 
 @pytest.mark.parametrize("charset", ["", "A", "AA", "aA", "AB.", "A" * 37, "ÄB", "ß2", "ſS"])
 def test_bad_charsets(charset: str) -> None:
     """A charset has 2 to 36 characters of codes, each once in upper case."""
     with pytest.raises(BadField):
-        normalize_charset("charset", charset)
+        normalize_charset(charset)
 
 
 def test_charsets_are_upper_cased() -> None:
     """A charset becomes upper case."""
-    assert normalize_charset("charset", "abc-_9") == "ABC-_9"
+    assert normalize_charset("abc-_9") == "ABC-_9"
 
 
 def test_possibilities() -> None:

@@ -102,17 +102,17 @@ def test_metadata_is_without_control_characters(bad: str) -> None:
     """Metadata has no control character in a key or value, however deep; an escaped backslash is text."""
     for metadata in ({"a": bad}, {bad: 1}, {"a": {"b": ["c", {"d": f"x{bad}"}]}}, {"a": f"\\{bad}"}):
         with pytest.raises(BadField) as caught:
-            encode_metadata("metadata", metadata, 1024)
+            encode_metadata(metadata, 1024)
         assert caught.value.field == "metadata"
-    assert encode_metadata("metadata", {"a": "\\n \\u0000 \xa0é"}, 1024) == '{"a":"\\\\n \\\\u0000 \xa0é"}'.encode()
+    assert encode_metadata({"a": "\\n \\u0000 \xa0é"}, 1024) == '{"a":"\\\\n \\\\u0000 \xa0é"}'.encode()
 
 
 def test_metadata_has_so_many_bytes() -> None:
     """Metadata has at most so many bytes as JSON in UTF-8; None and empty metadata are {}."""
-    assert encode_metadata("metadata", None, 10) == encode_metadata("metadata", {}, 10) == b"{}"
-    assert encode_metadata("metadata", {"a": "é" * 8}, 24) == '{"a":"éééééééé"}'.encode()
+    assert encode_metadata(None, 10) == encode_metadata({}, 10) == b"{}"
+    assert encode_metadata({"a": "é" * 8}, 24) == '{"a":"éééééééé"}'.encode()
     with pytest.raises(BadField):
-        encode_metadata("metadata", {"a": "é" * 8}, 23)
+        encode_metadata({"a": "é" * 8}, 23)
 
 
 def test_buckets_and_partitions() -> None:

@@ -54,7 +54,7 @@ class CreateUser(field_types.Request, kw_only=True):
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        encode_metadata("metadata", self.metadata, METADATA_BYTES)
+        encode_metadata(self.metadata, METADATA_BYTES)
 
 
 class PatchUser(field_types.Request, kw_only=True):
@@ -64,7 +64,7 @@ class PatchUser(field_types.Request, kw_only=True):
     metadata: dict[str, Any] | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        encode_metadata("metadata", self.metadata or None, METADATA_BYTES)
+        encode_metadata(self.metadata or None, METADATA_BYTES)
 
 
 class User(Answer, kw_only=True):
