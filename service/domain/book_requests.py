@@ -75,8 +75,8 @@ class _Fields(Request, kw_only=True):
     ] = UNSET
 
     def __post_init__(self) -> None:
-        check_text("description", self.description or None, 0, 2000)
-        check_text("createdBy", _none_if_unset(self.created_by), 1, 255)
+        check_text("description", self.description, 0, 2000)
+        check_text("createdBy", self.created_by, 1, 255)
         check_times(self)
         if self.discount:
             make_discount_row(self.discount)
@@ -112,7 +112,7 @@ class PatchBook(_Fields, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_text("name", _none_if_unset(self.name), 1, 255)
+        check_text("name", self.name, 1, 255)
 
 
 class Book(Answer, kw_only=True):
@@ -233,10 +233,6 @@ def render_book(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
     discount = None if row.discount is None else render_discount(row.discount, _digits(row))
     created_at, updated_at = from_ms(row.created_ms), from_ms(row.updated_ms)
     return Book.from_row(row, discount=discount, job_id=job_id, created_at=created_at, updated_at=updated_at)
-
-
-def _none_if_unset(value: Any) -> Any:
-    return None if value is UNSET else value
 
 
 def _digits(row: BookRow) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from service.domain.errors import BadField
 from service.domain.times import from_ms, to_ms
@@ -152,9 +152,9 @@ def text_schema(min_length: int, max_length: int, **meta: Any) -> msgspec.Meta:
     return msgspec.Meta(extra_json_schema={name: value for name, value in schema.items() if value}, **meta)
 
 
-def check_text(field: str, text: str | None, min_length: int, max_length: int) -> None:
-    """Raise BadField unless the text is printable and has a length within the bounds, in characters."""
-    if text is None:
+def check_text(field: str, text: str | UnsetType | None, min_length: int, max_length: int) -> None:
+    """Raise BadField if there is a text that is not printable, or whose length in characters is out of bounds."""
+    if text is None or text is UNSET:
         return
     if not min_length <= len(text) <= max_length:
         raise BadField(field, f"must have {min_length} to {max_length} characters")

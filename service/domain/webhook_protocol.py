@@ -81,11 +81,11 @@ class PatchWebhook(field_types.Request, kw_only=True):
     status: Literal["active", "inactive"] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        _check(None if self.events is UNSET else self.events, None if self.description is UNSET else self.description)
+        _check(self.events, self.description)
 
 
-def _check(events: list[WebhookEvent] | None, description: str | None) -> None:
-    if events is not None and (not events or len(set(events)) != len(events)):
+def _check(events: list[WebhookEvent] | UnsetType, description: str | UnsetType | None) -> None:
+    if events is not UNSET and (not events or len(set(events)) != len(events)):
         raise BadField("events", "must have at least one event, and each event once")
     check_text("description", description, 0, 2000)
 
