@@ -193,7 +193,7 @@ def create_book_row(
 ) -> BookRow:
     """The row of a new book. Raises Refusal `invalid` or `pattern_too_small`."""
     names = "valid_from_ms valid_until_ms max_redemptions_per_user max_redemptions max_codes_per_user discount "
-    names += "low_stock_threshold gift_book_id keep_free created_by limits"
+    names += "low_stock_threshold gift_book_id keep_free created_by limits total_codes"
     unset: dict[str, Any] = dict.fromkeys(names.split())
     row = BookRow(
         workspace=workspace,
@@ -203,7 +203,6 @@ def create_book_row(
         version=version,
         name=request.name,
         max_redemptions_per_code=1,
-        total_codes=request.total_codes,
         created_ms=now_ms,
         updated_ms=now_ms,
         workspace_currency=workspace_currency,
@@ -221,7 +220,7 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
             changes[f"{name}_ms"] = None if value is None else to_ms(value)
         elif name == "discount":
             changes[name] = None if value is None else make_discount_row(value)
-        elif name != "total_codes":
+        else:
             changes[name] = value
     updated = msgspec.structs.replace(row, **changes)
     _check_consistency(updated)
