@@ -4,129 +4,81 @@
 SELECT code FROM codes WHERE workspace = $1 AND code >= $2 AND code < $2 || '~' ORDER BY code LIMIT $3;
 
 -- name: events_around
--- Redemptions with ids between two, newest first.
+-- The events of redemptions with ids between two.
 -- $1 workspace int  $2 first uuid  $3 last uuid  $4 limit int
-WITH events AS (
-  SELECT partition, epoch, seq FROM redemptions
-  WHERE redemption_id BETWEEN $2 AND $3 AND workspace = $1 ORDER BY redemption_id LIMIT $4
-)
-SELECT
-  kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
-  f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM events CROSS JOIN LATERAL (
-  SELECT * FROM facts
-  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
-  LIMIT 2
-) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
-ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $4;
+SELECT epoch, seq FROM redemptions WHERE redemption_id BETWEEN $2 AND $3 AND workspace = $1 ORDER BY redemption_id LIMIT $4;
 
 -- name: events_of_code
--- A code's events, newest first.
+-- A code's events, the newest of each kind.
 -- $1 workspace int  $2 code text  $3 limit int
-WITH events AS (
-  (SELECT partition, epoch, seq FROM redemptions WHERE workspace = $1 AND code = $2 ORDER BY redemption_id DESC LIMIT $3)
-  UNION
-  (SELECT partition, epoch, seq FROM rollbacks WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
-  UNION
-  (SELECT partition, epoch, seq FROM unassignments WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
-  UNION
-  SELECT workspaces.partition, epoch, seq FROM open_assignments JOIN workspaces USING (workspace)
-  WHERE workspace = $1 AND code = $2
-  UNION
-  (
-    SELECT partition, assigned_epoch, assigned_seq FROM unassignments
-    WHERE workspace = $1 AND code = $2 AND assigned_seq IS NOT NULL ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
-  )
-)
-SELECT
-  kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
-  f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM events CROSS JOIN LATERAL (
-  SELECT * FROM facts
-  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
-  LIMIT 2
-) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
-ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
+(SELECT epoch, seq FROM redemptions WHERE workspace = $1 AND code = $2 ORDER BY redemption_id DESC LIMIT $3)
+UNION
+(SELECT epoch, seq FROM rollbacks WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
+UNION
+(SELECT epoch, seq FROM unassignments WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
+UNION
+SELECT epoch, seq FROM open_assignments WHERE workspace = $1 AND code = $2
+UNION
+(
+  SELECT assigned_epoch, assigned_seq FROM unassignments
+  WHERE workspace = $1 AND code = $2 AND assigned_seq IS NOT NULL ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
+);
 
 -- name: events_of_key
--- The events of a request with this Idempotency-Key, newest first.
+-- The event of a request with this Idempotency-Key.
 -- $1 workspace int  $2 key text  $3 limit int
-WITH events AS (
-  SELECT workspaces.partition, epoch, seq FROM idempotency_keys JOIN workspaces USING (workspace)
-  WHERE workspace = $1 AND key = $2
-)
-SELECT
-  kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
-  f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM events CROSS JOIN LATERAL (
-  SELECT * FROM facts
-  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
-  LIMIT 2
-) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
-ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
+SELECT epoch, seq FROM idempotency_keys WHERE workspace = $1 AND key = $2 LIMIT $3;
 
 -- name: events_of_order
--- An order's events, newest first: redemptions with a place in it, rollbacks, and its gift. Of what is forgotten, only
+-- An order's events: redemptions with a place in it, the newest rollbacks, and its gift. Of what is forgotten, only
 -- rollbacks.
 -- $1 workspace int  $2 order text  $3 limit int
-WITH events AS (
-  SELECT partition, epoch, seq FROM redemptions WHERE redemption_id IN (
-    SELECT redemption_id FROM order_uses WHERE workspace = $1 AND order_id = $2
-    UNION
-    (SELECT redemption_id FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
-  )
+SELECT epoch, seq FROM redemptions WHERE redemption_id IN (
+  SELECT redemption_id FROM order_uses WHERE workspace = $1 AND order_id = $2
   UNION
-  (SELECT partition, epoch, seq FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
-  UNION
-  SELECT workspaces.partition, epoch, seq FROM open_assignments JOIN workspaces USING (workspace)
-  WHERE workspace = $1 AND order_id = $2
+  (SELECT redemption_id FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
 )
-SELECT
-  kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
-  f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM events CROSS JOIN LATERAL (
-  SELECT * FROM facts
-  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
-  LIMIT 2
-) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
-ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
+UNION
+(SELECT epoch, seq FROM rollbacks WHERE workspace = $1 AND order_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
+UNION
+SELECT epoch, seq FROM open_assignments WHERE workspace = $1 AND order_id = $2;
 
 -- name: events_of_user
--- A user's events, newest first.
+-- A user's events, the newest of each kind.
 -- $1 workspace int  $2 user text  $3 limit int
-WITH events AS (
-  (SELECT partition, epoch, seq FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3)
-  UNION
-  (
-    SELECT workspaces.partition, epoch, seq FROM open_assignments JOIN workspaces USING (workspace)
-    WHERE workspace = $1 AND user_id = $2
-    ORDER BY assigned_at DESC, code DESC LIMIT $3
-  )
-  UNION
-  SELECT partition, epoch, seq FROM rollbacks WHERE redemption_id IN (
-    SELECT redemption_id FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3
-  )
-  UNION
-  (
-    SELECT partition, epoch, seq FROM unassignments WHERE workspace = $1 AND user_id = $2
-    ORDER BY epoch DESC, seq DESC LIMIT $3
-  )
-  UNION
-  (
-    SELECT partition, assigned_epoch, assigned_seq FROM unassignments
-    WHERE workspace = $1 AND user_id = $2 AND assigned_seq IS NOT NULL
-    ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
-  )
+(SELECT epoch, seq FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3)
+UNION
+(
+  SELECT epoch, seq FROM open_assignments WHERE workspace = $1 AND user_id = $2
+  ORDER BY assigned_at DESC, code DESC LIMIT $3
 )
+UNION
+SELECT epoch, seq FROM rollbacks WHERE redemption_id IN (
+  SELECT redemption_id FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3
+)
+UNION
+(SELECT epoch, seq FROM unassignments WHERE workspace = $1 AND user_id = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
+UNION
+(
+  SELECT assigned_epoch, assigned_seq FROM unassignments
+  WHERE workspace = $1 AND user_id = $2 AND assigned_seq IS NOT NULL
+  ORDER BY assigned_epoch DESC, assigned_seq DESC LIMIT $3
+);
+
+-- name: facts_of_timeline
+-- The newest facts of these events, newest first. All facts of a workspace are of its partition: a move changes them all at
+-- once.
+-- $1 workspace int  $2 epochs bigint[]  $3 seqs bigint[]  $4 limit int
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
   f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM events CROSS JOIN LATERAL (
+FROM workspaces w CROSS JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) CROSS JOIN LATERAL (
   SELECT * FROM facts
-  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
+  WHERE facts.partition = w.partition AND facts.epoch = wanted.epoch AND facts.seq = wanted.seq AND workspace = $1
   LIMIT 2
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
-ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
+WHERE w.workspace = $1
+ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $4;
 
 -- name: has_code
 -- Whether the workspace has this code.

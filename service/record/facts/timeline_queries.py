@@ -57,14 +57,14 @@ async def events_of(pool: Pool, workspace: int, kind: Kind, name: str) -> list[T
     months. Raises Refusal `month_detached` for a code."""
     if kind == "code":
         async with whole_code(pool, workspace, name) as database:
-            return _events(await database.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
-    return _events(await pool.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
+            return await _facts(database, workspace, _EVENTS[kind], name)
+    return await _facts(pool, workspace, _EVENTS[kind], name)
 
 
 async def events_around(database: Database, workspace: int, at_ms: int) -> list[TimelineEvent]:
     """Redemptions within a second of the time in a request's id."""
     first, last = first_id(at_ms - AROUND_MS), last_id(at_ms + AROUND_MS)
-    return _events(await database.fetch(query("events_around"), workspace, first, last, MAX_EVENTS))
+    return await _facts(database, workspace, "events_around", first, last)
 
 
 async def is_known(database: Database, workspace: int, kind: Kind, name: str) -> bool:
@@ -89,5 +89,9 @@ async def sold_of_book(database: Database, workspace: int, book: int) -> Sold:
     return Sold(*await database.fetchrow(query("sold_of_book"), workspace, book))  # type: ignore[misc]
 
 
-def _events(rows: list) -> list[TimelineEvent]:
+async def _facts(database: Database, workspace: int, name: str, *of: str | UUID) -> list[TimelineEvent]:
+    """The newest facts of the events that the query of this name finds."""
+    events = await database.fetch(query(name), workspace, *of, MAX_EVENTS)
+    ids = [row["epoch"] for row in events], [row["seq"] for row in events]
+    rows = await database.fetch(query("facts_of_timeline"), workspace, *ids, MAX_EVENTS)
     return [TimelineEvent(*row) for row in rows]
