@@ -14,7 +14,7 @@ from service.cli.partitions import PARTITION
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable
-from service.record.partitions.openings import cancel_rebuild, order_rebuild, read_recoveries, rebuild_order
+from service.record.partitions.openings import cancel_rebuild, order_rebuild, read_recovery, rebuild_order
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
 from service.record.pool import Database
 
@@ -60,8 +60,8 @@ async def show_progress(connection: asyncpg.Connection, before: Partition) -> No
     with contextlib.ExitStack() as stack:
         while True:
             row = await read_partition(connection, before.id)
-            recoveries = await read_recoveries(connection, before.id, 1)
-            recovery = next((one for one in recoveries if one.epoch > before.epoch), None)
+            newest = await read_recovery(connection, before.id)
+            recovery = newest if newest and newest.epoch > before.epoch else None
             if recovery and bar is None:
                 label = f"Partition {before.id}"
                 bar = stack.enter_context(click.progressbar(length=max(recovery.total, 1), label=label))

@@ -16,7 +16,7 @@ from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.record.facts.quarantined_events import Quarantine, read_quarantine
 from service.record.partitions.failing_tasks import FailingTask, read_failing
-from service.record.partitions.openings import RebuildOrder, Recovery, read_recoveries, rebuild_order
+from service.record.partitions.openings import RebuildOrder, Recovery, read_recovery, rebuild_order
 from service.record.partitions.partition_rows import Partition
 
 _NEWEST_QUARANTINED = 3
@@ -111,10 +111,9 @@ async def _check_types(server: Server, timeout_s: float) -> KeyTypes:
 
 async def read_record_state(connection: asyncpg.Connection, partition: int) -> RecordState:
     """Read quarantine, last recovery, ordered rebuild and failing tasks from Postgres. Raises asyncpg's errors."""
-    recoveries = await read_recoveries(connection, partition, 1)
     return RecordState(
         quarantine=await read_quarantine(connection, partition, _NEWEST_QUARANTINED),
-        recovery=recoveries[0] if recoveries else None,
+        recovery=await read_recovery(connection, partition),
         ordered=await rebuild_order(connection, partition),
         failing=await read_failing(connection, partition),
     )

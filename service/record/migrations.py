@@ -19,6 +19,7 @@ from service.record.sessions import bound_roles
 
 log = structlog.get_logger()
 
+_FOLDER = SQL_DIR / "migrations"
 _LOCK = 7_265_728_112  # any number that nothing else in this database locks
 _TABLE = """
 CREATE TABLE IF NOT EXISTS migrations (
@@ -40,7 +41,7 @@ class Migration(NamedTuple):
     sha256: str
 
 
-async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> list[str]:
+async def migrate(database_url: str, folder: Path = _FOLDER) -> list[str]:
     """As apply_missing, on a connection of its own, for tests and load tests."""
     connection = await connect_once(database_url, name="scrip migrate")
     try:
@@ -49,7 +50,7 @@ async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> l
         await connection.close()
 
 
-async def apply_missing(connection: asyncpg.Connection, folder: Path = SQL_DIR / "migrations") -> list[str]:
+async def apply_missing(connection: asyncpg.Connection, folder: Path = _FOLDER) -> list[str]:
     """Apply the missing migrations and return their names; set the bounds of the roles' sessions. Several processes may
     run this at once.
 
@@ -66,10 +67,10 @@ async def apply_missing(connection: asyncpg.Connection, folder: Path = SQL_DIR /
     return applied
 
 
-async def missing(connection: asyncpg.Connection, folder: Path = SQL_DIR / "migrations") -> list[str]:
+async def missing(connection: asyncpg.Connection) -> list[str]:
     """The names of the migrations that are not applied. Raises MigrationError if an applied one doesn't match,
     WrongNumber as check_number."""
-    files = read_migrations(folder)
+    files = read_migrations(_FOLDER)
     if await connection.fetchval("SELECT to_regclass('migrations')") is None:
         return [migration.name for migration in files]
     has_number = await _has_number(connection)

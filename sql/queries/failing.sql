@@ -6,7 +6,7 @@ DELETE FROM failing_tasks WHERE partition = $1 AND task = $2;
 -- name: read_failing_tasks
 -- A partition's failing tasks, by name.
 -- $1 partition int
-SELECT task, failures, reason, since, last_at FROM failing_tasks WHERE partition = $1 ORDER BY task;
+SELECT task, failures, reason, since FROM failing_tasks WHERE partition = $1 ORDER BY task;
 
 -- name: store_task_failure
 -- Count a task's failure.

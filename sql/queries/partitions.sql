@@ -128,7 +128,7 @@ FROM partitions ORDER BY id;
 -- name: read_partitions
 -- All partitions, in order: from 0 on, without a gap.
 SELECT
-  id, epoch, nonce, state, opened_nonce, waits_until, lacks, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence,
+  id, epoch, nonce, state, opened_nonce, waits_until, lacks, cursor_epoch, cursor_seq, cursor_digest, recorded_at, fence,
   lease_holder,
   EXISTS (SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
   version AS config_version, incarnation() AS incarnation,

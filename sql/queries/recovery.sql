@@ -82,11 +82,10 @@ WHERE partition = $1 AND retirement IS NULL;
 -- $1 partition int
 SELECT reason, surplus, old_is_off FROM rebuild_orders WHERE partition = $1;
 
--- name: read_recoveries
--- A partition's last recoveries, newest first.
--- $1 partition int  $2 limit int
-SELECT epoch, kind, reason, total, done, started_at, finished_at FROM recoveries WHERE partition = $1
-ORDER BY epoch DESC LIMIT $2;
+-- name: read_recovery
+-- A partition's newest recovery.
+-- $1 partition int
+SELECT epoch, kind, reason, total, done, finished_at FROM recoveries WHERE partition = $1 ORDER BY epoch DESC LIMIT 1;
 
 -- name: switch_off_book
 -- Take a book out of sale.

@@ -128,7 +128,7 @@ async def page_books(
     return [row_of(record) for record in records]
 
 
-def row_of(record: Record | dict[str, Any]) -> BookRow:
+def row_of(record: Record) -> BookRow:
     """The row of a record that is joined with its workspace."""
     fields: dict[str, Any] = dict(record)
     for name in ("valid_from", "valid_until"):

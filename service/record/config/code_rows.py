@@ -150,7 +150,7 @@ def _show(row: CodeRow, active: bool | None) -> str:
     return "" if row.expires_ms is None else from_ms(row.expires_ms)
 
 
-def row_of(record: Record | dict[str, Any]) -> CodeRow:
+def row_of(record: Record) -> CodeRow:
     expires_at = record["expires_at"]
     return CodeRow(
         workspace=record["workspace"],

@@ -16,7 +16,6 @@ class FailingTask(msgspec.Struct, frozen=True):
     failures: int
     reason: str
     since: datetime
-    last_at: datetime
 
 
 async def store_task_failure(database: Database, partition: int, task: str, reason: str) -> None:

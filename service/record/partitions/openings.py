@@ -26,7 +26,6 @@ class Recovery(msgspec.Struct, frozen=True):
     reason: str
     total: int
     done: int
-    started_at: datetime
     finished_at: datetime | None
 
 
@@ -68,9 +67,10 @@ async def was_recovered(database: Database, partition: int, epoch: int, nonce: s
     return bool(await database.fetchval(query("was_recovered"), partition, epoch, nonce))
 
 
-async def read_recoveries(database: Database, partition: int, limit: int) -> list[Recovery]:
-    """Newest first."""
-    return [Recovery(*row) for row in await database.fetch(query("read_recoveries"), partition, limit)]
+async def read_recovery(database: Database, partition: int) -> Recovery | None:
+    """The newest."""
+    row = await database.fetchrow(query("read_recovery"), partition)
+    return row and Recovery(*row)
 
 
 async def order_rebuild(

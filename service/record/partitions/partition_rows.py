@@ -62,7 +62,6 @@ class Partition(msgspec.Struct, frozen=True):
     cursor_seq: int
     cursor_digest: bytes | None
     recorded_at: datetime | None
-    recorded_events: int
     fence: int
     lease_holder: str | None
     lease_live: bool | None

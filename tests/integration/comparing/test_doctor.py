@@ -299,9 +299,9 @@ def test_the_advice_on_a_failing_opening() -> None:
     """While the opening fails, no check advises to wait for the worker."""
     at = datetime(2026, 11, 20, 10, tzinfo=UTC)
     checks = [Check("gate", "bad", "closed", verdicts._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
-    other = FailingTask("erasing", 3, "ValueError", at, at)
+    other = FailingTask("erasing", 3, "ValueError", at)
     assert verdicts.replace_advice(checks, [other]) == checks
-    gate, lag = verdicts.replace_advice(checks, [other, FailingTask("opening", 12, "ScriptFailed redo ERR", at, at)])
+    gate, lag = verdicts.replace_advice(checks, [other, FailingTask("opening", 12, "ScriptFailed redo ERR", at)])
     assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
     assert "ScriptFailed redo ERR" in gate.next
     assert lag == checks[1]
