@@ -12,7 +12,7 @@ from service.record.config.code_rows import patch_coupon
 from service.record.config.job_rows import create_reconciling
 from service.record.config.workspace_rows import all_workspaces
 from service.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
-from service.record.facts.quarantine_resolutions import Quarantined, ordered_resolutions, reject, resolve
+from service.record.facts.quarantine_resolutions import Quarantined, list_quarantine, reject, resolve
 from service.record.partitions.comparisons import is_reconciling
 from service.record.partitions.partition_rows import keep_lease
 from service.record.pool import Connection, wait_out_outage
@@ -45,7 +45,7 @@ class QuarantineSettler:
             await lease.until_due("settling")
             with wait_out_outage(log):
                 by_workspace: dict[int | None, list[Quarantined]] = {}
-                ordered = await ordered_resolutions(self._pool, self._partition, AT_ONCE)
+                ordered = await list_quarantine(self._pool, self._partition, AT_ONCE, ordered=True)
                 known = {row.workspace for row in await all_workspaces(self._pool)} if ordered else set[int]()
                 for event in ordered:
                     workspace = next((name.workspace for name in read_names(event.d) if name.workspace in known), None)

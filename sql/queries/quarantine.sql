@@ -41,10 +41,11 @@ SELECT EXISTS (
 );
 
 -- name: list_quarantine
--- The first unresolved events, of a partition or all.
--- $1 partition int  $2 limit int
+-- The first unresolved events, of a partition or all; of all, or those for which something is ordered.
+-- $1 partition int  $2 limit int  $3 ordered boolean
 SELECT partition, epoch, seq, cause, reason, d, r, at, ordered, failure, resolution, resolved_at FROM quarantine
-WHERE resolution IS NULL AND ($1::int IS NULL OR partition = $1) ORDER BY epoch, seq LIMIT $2;
+WHERE resolution IS NULL AND ($1::int IS NULL OR partition = $1) AND (NOT $3 OR ordered IS NOT NULL)
+ORDER BY epoch, seq LIMIT $2;
 
 -- name: newest_in_quarantine
 -- The newest unresolved events in quarantine, without their content.
@@ -75,12 +76,6 @@ WITH ordered AS (
   RETURNING CASE WHEN encode(d, 'escape') ~ '^[A-Z] [0-9]{1,9} ' THEN split_part(encode(d, 'escape'), ' ', 2)::int ELSE 0 END AS workspace
 )
 SELECT workspace, count(*) AS events FROM ordered GROUP BY workspace ORDER BY workspace;
-
--- name: ordered_resolutions
--- The partition's first events for which something is ordered.
--- $1 partition int  $2 limit int
-SELECT partition, epoch, seq, cause, reason, d, r, at, ordered, failure, resolution, resolved_at FROM quarantine
-WHERE partition = $1 AND ordered IS NOT NULL ORDER BY epoch, seq LIMIT $2;
 
 -- name: page_quarantine
 -- A partition's unresolved events in order, after one.

@@ -47,9 +47,11 @@ class Quarantined(msgspec.Struct, frozen=True):
         return self.partition, self.epoch, self.seq
 
 
-async def list_quarantine(database: Database, partition: int | None, limit: int) -> list[Quarantined]:
-    """The first unresolved events, of a partition or of all."""
-    return [Quarantined(*row) for row in await database.fetch(query("list_quarantine"), partition, limit)]
+async def list_quarantine(
+    database: Database, partition: int | None, limit: int, *, ordered: bool = False
+) -> list[Quarantined]:
+    """The first unresolved events, of a partition or of all; with `ordered`, those for which something is ordered."""
+    return [Quarantined(*row) for row in await database.fetch(query("list_quarantine"), partition, limit, ordered)]
 
 
 async def find_quarantined(database: Database, at: EventId) -> list[Quarantined]:
@@ -60,11 +62,6 @@ async def find_quarantined(database: Database, at: EventId) -> list[Quarantined]
 async def order_resolution(connection: Connection, event: Quarantined, choice: Choice) -> bool:
     """Order the choice from a worker. False if the event is resolved."""
     return await connection.fetchval(query("order_resolution"), *event.key, choice) is not None
-
-
-async def ordered_resolutions(database: Database, partition: int, limit: int) -> list[Quarantined]:
-    """The partition's first events for which something is ordered."""
-    return [Quarantined(*row) for row in await database.fetch(query("ordered_resolutions"), partition, limit)]
 
 
 async def order_resolutions(connection: Connection, partition: int | None, choice: Choice) -> dict[int, int]:
