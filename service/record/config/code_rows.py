@@ -19,7 +19,7 @@ from service.domain.times import from_ms, to_datetime, to_ms
 from service.formats.change_results import CodeResult, PendingCodes, Result
 from service.record.config.audit_log import write_audit
 from service.record.config.code_pages import missing_codes
-from service.record.config.job_rows import JobRow, Page, store_page
+from service.record.config.job_rows import JobRow, store_page
 from service.record.config.retirements import bring_back, bring_code_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
@@ -138,8 +138,7 @@ async def configure_codes(pool: Pool, job: JobRow, fence: int, page: PendingCode
                 rows.append(new)
             result: Result = "changed" if record["is_changed"] else "unchanged"
             results.append(CodeResult(old.code, result, *(_show(row, active) for row in (old, new))))
-        worked = Page(page.examined, page.last, [*results, *missing_codes(change.filter, page)])
-        status = await store_page(connection, job, fence, worked)
+        status = await store_page(connection, job, fence, page, [*results, *missing_codes(change.filter, page)])
     return status, version, rows
 
 

@@ -102,14 +102,6 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Page(NamedTuple):
-    """A page of codes that was worked on: how many, its lowest position, and the results of those that match."""
-
-    examined: int
-    last: int
-    results: Sequence[CodeResult]
-
-
 class JobUser(NamedTuple):
     """A user to whom a job assigns a code, and the user's place in the request."""
 
@@ -316,13 +308,15 @@ async def keep_pending(pool: Pool, job: JobRow, fence: int, page: PendingCodes) 
             raise JobStopped(job.job_id)
 
 
-async def store_page(connection: Connection, job: JobRow, fence: int, page: Page) -> str:
+async def store_page(
+    connection: Connection, job: JobRow, fence: int, page: PendingCodes, results: Sequence[CodeResult]
+) -> str:
     """Store a page's results and the job's progress, at the end of the caller's transaction, and return the job's
     status. Raises JobStopped."""
-    results: list[Result] = [one.result for one in page.results]
-    status = await advance_job(connection, job, fence, page.examined, results, page.last)
-    if page.results:
-        await connection.execute(query("insert_job_results"), job.job_id, page.last, pack_results(page.results))
+    kinds: list[Result] = [one.result for one in results]
+    status = await advance_job(connection, job, fence, page.examined, kinds, page.last)
+    if results:
+        await connection.execute(query("insert_job_results"), job.job_id, page.last, pack_results(results))
     return status
 
 

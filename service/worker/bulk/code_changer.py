@@ -27,7 +27,7 @@ from service.operations.table import UNASSIGN
 from service.record.config import job_rows
 from service.record.config.code_pages import find_codes, missing_codes
 from service.record.config.code_rows import configure_codes
-from service.record.config.job_rows import DecidedUser, JobRow, JobStopped, Page
+from service.record.config.job_rows import DecidedUser, JobRow, JobStopped
 from service.record.config.retirements import bring_back
 from service.worker.bulk.code_assigner import Decide, assign_page
 from service.worker.bulk.job_runner import JobRunner
@@ -142,9 +142,8 @@ class CodeChanger(JobRunner):
 
     async def _store(self, job: JobRow, page: PendingCodes, results: Sequence[CodeResult]) -> int:
         missing = missing_codes(cast("CodeChange", job.parameters).filter, page)
-        worked = Page(page.examined, page.last, [*missing, *results])
         async with self._pool.acquire() as connection, connection.transaction():
-            status = await job_rows.store_page(connection, job, self._fence, worked)
+            status = await job_rows.store_page(connection, job, self._fence, page, [*missing, *results])
         return _go_on(job, status, page.last)
 
 
