@@ -24,9 +24,6 @@ from service.record.queries import query
 Book = tuple[int, int]
 """A book's workspace and number."""
 
-NOW = END
-"""After this event, the state is that of now."""
-
 
 class MovingBook(NamedTuple):
     """A book that is leaving Redis, or returning."""
@@ -79,7 +76,7 @@ async def retired_state(database: Database, partition: int, workspace: int, code
     """A code's directory entry and record for lua/includes/retired.lua; '' if its book is in Redis, or unknown."""
     if await database.fetchval(query("retirement_of_code"), workspace, code) is None:
         return ""
-    recorded = await comparisons.codes(database, partition, workspace, NOW, [code], retired=True)
+    recorded = await comparisons.codes(database, partition, workspace, END, [code], retired=True)
     entry, record = entry_of(recorded[code])
     return f"{entry} {record or ''}"
 

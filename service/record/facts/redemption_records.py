@@ -50,7 +50,7 @@ async def records_of(
                 await check_redemption(database, workspace, UUID(name))
                 record = await _by_id(database, partition, workspace, UUID(name)) or ""  # if it was just attached
         else:
-            record = await _by_event(database, partition, workspace, parse_event_id(name))
+            record = _record(await _redemption_at(database, partition, parse_event_id(name)), workspace)
         if record is not None:
             records.append((name, record))
     return records
@@ -68,10 +68,6 @@ async def _by_id(database: Database, partition: int, workspace: int, redemption:
     fact = await _redemption_at(database, partition, event_id_of(redemption))
     is_same = isinstance(fact, Redeemed) and fact.redemption_id == str(redemption)
     return _record(fact, workspace) if is_same else None
-
-
-async def _by_event(database: Database, partition: int, workspace: int, event: EventId) -> str | None:
-    return _record(await _redemption_at(database, partition, event), workspace)
 
 
 async def _redemption_at(database: Database, partition: int, event: EventId) -> Fact | None:

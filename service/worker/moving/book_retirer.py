@@ -12,10 +12,10 @@ import structlog
 
 from service.formats import key_names
 from service.formats.coupon_state import RecordedCode, Write
-from service.formats.event_id import START, EventId
+from service.formats.event_id import END, START, EventId
 from service.hot.inspection import Item, RedisInspector
 from service.record.config import retirements
-from service.record.config.retirements import NOW, MovingBook, PastUse
+from service.record.config.retirements import MovingBook, PastUse
 from service.record.partitions import comparisons
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
@@ -158,7 +158,7 @@ class BookRetirer:
         w = self._prefix(moved)
         _, seen = await self._changes.look([field for name in names for field in own_fields(w, name)[:1]])
         missing = [name for name in names if seen[own_fields(w, name)[0]] is None]
-        recorded = await self._recorded(moved, missing, NOW)
+        recorded = await self._recorded(moved, missing, END)
         for code in recorded:
             if code.max != 1 and code.stand:
                 await self._add_standing(moved, code)
