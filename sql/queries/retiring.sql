@@ -53,11 +53,6 @@ WHERE workspace = $1 AND book = $2 AND retirement = 'returning';
 SELECT workspace, book, retirement FROM books JOIN workspaces USING (workspace)
 WHERE partition = $1 AND retirement IN ('leaving', 'returning') ORDER BY retirement DESC, workspace, book LIMIT 1;
 
--- name: order_code_return
--- Order the return of a code's book, if it is not in Redis, and has no detached months. Returns its number then.
--- $1 workspace int  $2 code text
-SELECT order_return($1, book) FROM codes WHERE workspace = $1 AND code = $2;
-
 -- name: order_return
 -- Order the return of a book, if it is not in Redis, and has no detached months. Returns its number then.
 -- $1 workspace int  $2 book int

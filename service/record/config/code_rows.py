@@ -18,9 +18,9 @@ from service.domain.errors import Refusal
 from service.domain.times import from_ms, to_datetime, to_ms
 from service.formats.change_results import CodeResult, PendingCodes, Result
 from service.record.config.audit_log import write_audit
-from service.record.config.code_pages import missing_codes
+from service.record.config.code_pages import find_code, missing_codes
 from service.record.config.job_rows import JobRow, store_page
-from service.record.config.retirements import bring_back, bring_code_back
+from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.record.queries import query
@@ -87,11 +87,13 @@ async def find_known_codes(pool: Pool, workspace: int, codes: Sequence[str]) -> 
 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:
     """Change `active` or `expires_ms`. Raises Refusal `coupon_not_found`, and as add_codes."""
-    await bring_code_back(pool, workspace, code)
+    place = await find_code(pool, workspace, code)
+    if place is not None:
+        await bring_back(pool, workspace, place.book)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
         record = await connection.fetchrow(query("read_code"), workspace, code)
-        if record is None:
+        if place is None or record is None:
             raise Refusal("coupon_not_found")
         old = row_of(record)
         if await connection.fetchval(query("lock_retirement"), workspace, old.book):
@@ -99,8 +101,7 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
         row = structs.replace(old, version=version, **changes)
         expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
         await connection.execute(query("update_code"), workspace, code, version, row.active, expires_at)
-        book_id = await connection.fetchval(query("read_book_id"), workspace, row.book)
-        subject = f"{book_id} {mask(code)}"
+        subject = f"{place.book_id} {mask(code)}"
         await write_audit(connection, workspace, "coupon.changed", subject, _to_audit(old), _to_audit(row))
         return row
 

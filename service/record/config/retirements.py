@@ -65,13 +65,6 @@ async def bring_back(database: Database, workspace: int, book: int) -> None:
     await detached_months.check_book(database, workspace, book)
 
 
-async def bring_code_back(database: Database, workspace: int, code: str) -> None:
-    """As bring_back, for the book of a code."""
-    if await database.fetchval(query("order_code_return"), workspace, code) is not None:
-        raise Refusal.temporary("unavailable")
-    await detached_months.check_code(database, workspace, code)
-
-
 async def retired_state(database: Database, partition: int, workspace: int, code: str) -> str:
     """A code's directory entry and record for lua/includes/retired.lua; '' if its book is in Redis, or unknown."""
     if await database.fetchval(query("retirement_of_code"), workspace, code) is None:
