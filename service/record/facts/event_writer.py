@@ -309,9 +309,8 @@ class _Batch:
             f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
             f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\n"
         )
-        if not event.restore:
-            return
-        self._uses.give_back(event)
+        if event.restore:
+            self._uses.give_back(event)
 
     def _fact(self, event: Fact) -> str:
         return self._line(event.seq, event.workspace, event.book, event.code, event.user)
