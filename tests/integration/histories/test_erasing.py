@@ -63,8 +63,9 @@ async def begin(place: Place, user: str) -> str:
     return await begin_erasure(place.pool, place.caller.workspace, 0, user, last)
 
 
-async def erase(place: Place, left: int = -1) -> None:
-    """Erase users as a worker that dies after so many steps. Raises Broken when it did."""
+@asynccontextmanager
+async def start_eraser(place: Place, left: int = -1) -> AsyncIterator[Eraser]:
+    """The eraser of a worker that dies after so many steps."""
     life = Life(left)
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
@@ -74,10 +75,16 @@ async def erase(place: Place, left: int = -1) -> None:
         eraser = Eraser(DyingPool(place.pool, life), server, scripts)  # type: ignore[arg-type]
         await eraser.load()
         server.life = life
-        while users := await pending_erasures(place.pool, 0, 100):
-            await eraser.erase(users)
+        yield eraser
     finally:
         connection.close()
+
+
+async def erase(place: Place, left: int = -1) -> None:
+    """Erase users as a worker that dies after so many steps. Raises Broken when it did."""
+    async with start_eraser(place, left) as eraser:
+        while users := await pending_erasures(place.pool, 0, 100):
+            await eraser.erase(users)
 
 
 async def traces(place: Place, user: str) -> list[str]:

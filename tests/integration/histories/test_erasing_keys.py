@@ -9,20 +9,15 @@ import pytest
 
 from service.formats.event_id import EventId
 from service.formats.idempotency_entry import compress_body
-from service.hot.connection import connect
-from service.hot.redis_server import Server
-from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.hot.workspace_state import Workspace
 from service.operations import assign, lock, redeem
 from service.record.facts.fact_reader import START
 from service.record.facts.user_deletion import entries_with, is_erased, pending_erasures
-from service.record.partitions.partition_rows import read_partition
 from service.worker import user_eraser
-from service.worker.user_eraser import Eraser
 from tests.integration.comparing.test_reconcile import command
 from tests.integration.coupons.test_kept_bytes import insert_entries
 from tests.integration.histories.test_delete_user import delete
-from tests.integration.histories.test_erasing import begin, erase, live, project, record, stock, traces
+from tests.integration.histories.test_erasing import begin, erase, live, project, record, start_eraser, stock, traces
 from tests.integration.opening.opening_fixtures import Place
 from tests.service_fixture import Service, new_code, new_id
 
@@ -141,7 +136,7 @@ async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A DELETE that is repeated while it runs still ends: the next pass reads only the entries since the last one."""
-    row, asked, user, between = await read_partition(place.pool, 0), entries_with, "zoe0-", list[Any]()
+    asked, user, between = entries_with, "zoe0-", list[Any]()
     await stock(place, 1)
     await live(place, user, 0)
     pseudonym = await begin(place, user)
@@ -152,10 +147,7 @@ async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
         return asked(*args)
 
     monkeypatch.setattr(user_eraser.user_deletion, "entries_with", count)
-    connection = await connect(place.valkey_url, "tests")
-    try:
-        eraser = Eraser(place.pool, Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
-        await eraser.load()
+    async with start_eraser(place) as eraser:
         for again in (True, False):
             await record(place)
             users = await pending_erasures(place.pool, 0, 100)
@@ -164,7 +156,5 @@ async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
                 await project(place)
             await eraser.erase(users)
             assert await is_erased(place.pool, place.caller.workspace, pseudonym) != again
-    finally:
-        connection.close()
     (first_after, first_last), (second_after, second_last) = between
     assert first_after == START < first_last == second_after <= second_last
