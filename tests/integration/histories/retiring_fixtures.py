@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from service.domain.book_requests import PatchBook
 from service.domain.configuration import BookRow
 from service.domain.decoding import convert
@@ -86,6 +88,12 @@ async def move(place: Place, **options: Any) -> str | None:
 
 async def where_is(place: Place, book: int = 1) -> str | None:
     return await place.pool.fetchval("SELECT retirement FROM books WHERE book = $1", book)
+
+
+async def refusal(place: Place, *request: Any, **body: Any) -> str:
+    with pytest.raises(Refusal) as caught:
+        await place.do(*request, **body)
+    return caught.value.code
 
 
 async def answers(place: Place, *codes: str) -> dict[str, Any]:

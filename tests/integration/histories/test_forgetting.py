@@ -6,14 +6,13 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from service.domain.errors import Refusal
 from service.hot.connection import Broken
 from service.hot.projection import RedisProjector
 from service.operations import gift, redeem, rollback
 from service.reconcile.comparison import Busy, reconcile
 from service.record.config.workspace_rows import patch_workspace
 from tests.integration.histories.forgetting_fixtures import ORDER_DAYS, Forgetting
-from tests.integration.histories.retiring_fixtures import end_book, move, where_is
+from tests.integration.histories.retiring_fixtures import end_book, move, refusal, where_is
 from tests.integration.opening.opening_fixtures import Place
 
 
@@ -22,12 +21,6 @@ async def later(place: Place, monkeypatch: pytest.MonkeyPatch) -> Forgetting:
     forgetting = Forgetting(place, monkeypatch)
     await forgetting.age()
     return forgetting
-
-
-async def refusal(place: Place, *request: Any, **body: Any) -> str:
-    with pytest.raises(Refusal) as caught:
-        await place.do(*request, **body)
-    return caught.value.code
 
 
 async def do(place: Place, *request: Any, **body: Any) -> Any:

@@ -21,7 +21,7 @@ from service.record.config.code_rows import add_codes, patch_coupon
 from service.record.config.retirements import order_return
 from service.record.facts.fact_reader import fact_pages
 from service.worker.opening.restorer import Restorer
-from tests.integration.histories.retiring_fixtures import answers, end_book, move, retiring, where_is
+from tests.integration.histories.retiring_fixtures import answers, end_book, move, refusal, retiring, where_is
 from tests.integration.opening.opening_fixtures import Place
 
 
@@ -43,12 +43,6 @@ def names_codes(held: dict[bytes, Any], book: bytes = b"1") -> list[bytes]:
         if b":o:" in name and any(field.startswith(book + b"/") for field in value):
             found.append(name)
     return found
-
-
-async def refusal(place: Place, *request: Any, **body: Any) -> str:
-    with pytest.raises(Refusal) as caught:
-        await place.do(*request, **body)
-    return caught.value.code
 
 
 async def drift(place: Place) -> dict[Any, int]:
