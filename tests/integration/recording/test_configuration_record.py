@@ -278,9 +278,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
     """The next holder of a partition's lease takes its jobs at once; a commit of the last one is refused, with its
     codes. A job of another partition stays with its worker."""
     home = workspace.partition
-    await book_rows.create_book(
-        pool, workspace.workspace, home, convert({"name": "Sale", "totalCodes": 10}, CreateBook)
-    )
+    await make_book(pool, workspace, totalCodes=10)
     stale = await take_partition(pool, home)
     job = await job_rows.take_job(pool, home, stale, "generate")
     assert job is not None
@@ -303,9 +301,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
 async def test_a_job_moves_with_its_workspace(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Once its workspace has moved, the worker of the new partition has a job, and the one of the old no longer."""
     home = workspace.partition
-    await book_rows.create_book(
-        pool, workspace.workspace, home, convert({"name": "Sale", "totalCodes": 10}, CreateBook)
-    )
+    await make_book(pool, workspace, totalCodes=10)
     old, new = await take_partition(pool, home), await take_partition(pool, 1 - home)
     job = await job_rows.take_job(pool, home, old, "generate")
     assert job is not None
@@ -320,13 +316,13 @@ async def test_a_job_moves_with_its_workspace(pool: asyncpg.Pool, workspace: Wor
 
 async def test_a_locked_job_delays_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Neither a partition's lease nor its other jobs wait for a transaction that has locked a job."""
-    sale = convert({"name": "Sale", "totalCodes": 10}, CreateBook)
-    _, locked = await book_rows.create_book(pool, workspace.workspace, 0, sale)
+    await make_book(pool, workspace, totalCodes=10)
+    locked = await pool.fetchval("SELECT job_id FROM jobs")
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("UPDATE jobs SET done = 1")
         fence = await take_partition(pool)
         assert await job_rows.take_job(pool, 0, fence, "generate") is None
-        await book_rows.create_book(pool, workspace.workspace, 0, sale)
+        await make_book(pool, workspace, totalCodes=10)
         other = await job_rows.take_job(pool, 0, fence, "generate")
         assert other is not None
         assert other.job_id != locked
