@@ -71,7 +71,6 @@ async def connect(
     min_size: int = 1,
     max_size: int = 8,
     command_timeout_s: float = 30.0,
-    connect_timeout_s: float = 5.0,
     is_replica: bool = False,
 ) -> asyncpg.Pool:
     """A bounded pool. Each new connection is checked. Raises UnfitDatabase if the server is too old, may lose commits,
@@ -81,7 +80,7 @@ async def connect(
         min_size=min_size,
         max_size=max_size,
         command_timeout=command_timeout_s,
-        timeout=connect_timeout_s,
+        timeout=5.0,
         server_settings={"application_name": name},
         init=partial(_check, is_pooled(database_url), is_replica),
         reset=_keep,

@@ -36,11 +36,6 @@ SELECT EXISTS (SELECT FROM books WHERE workspace = $1);
 SELECT EXISTS (SELECT FROM erasures WHERE workspace = $1 AND user_id IS NOT NULL)
   OR EXISTS (SELECT FROM books WHERE workspace = $1 AND retirement IN ('leaving', 'returning'));
 
--- name: is_placed
--- Whether a workspace is in this partition.
--- $1 workspace int  $2 partition int
-SELECT EXISTS (SELECT FROM workspaces WHERE workspace = $1 AND partition = $2);
-
 -- name: is_switching
 -- Whether a move of the workspace is at this stage.
 -- $1 workspace int  $2 stage text

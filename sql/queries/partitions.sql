@@ -117,6 +117,11 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
   ORDER BY flush_lsn DESC NULLS LAST OFFSET $2::int - 1 LIMIT 1
 ) FROM partitions WHERE id = $1;
 
+-- name: read_home
+-- A workspace's partition.
+-- $1 workspace int
+SELECT partition FROM workspaces WHERE workspace = $1;
+
 -- name: read_partition_states
 -- All partitions, in order: whether each is open, since when that has not changed, whether it waits until no process can
 -- use its last server, what Postgres lacks of what Redis has, and whether a living worker has its lease.

@@ -39,11 +39,6 @@ WITH done AS (
 )
 DELETE FROM rebuild_orders WHERE partition = $1 AND ordered_at <= (SELECT max(started_at) FROM done);
 
--- name: homes
--- Where these workspaces are.
--- $1 workspaces int[]
-SELECT workspace, partition FROM workspaces WHERE workspace = ANY ($1);
-
 -- name: known_events
 -- Those of these events of codes that are recorded, or in quarantine, of any partition that has had their workspace. Where
 -- Redis lost its end and decided anew, two events have the same id: they differ in code, time or content, if given.

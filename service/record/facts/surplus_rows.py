@@ -39,12 +39,6 @@ async def known_events(database: Database, partition: int, events: Sequence[Name
     return {EventId(row["epoch"], row["seq"]): row["is_recorded"] for row in rows}
 
 
-async def read_homes(database: Database, workspaces: Collection[int]) -> Mapping[int, int]:
-    """The partitions of those of these workspaces that exist."""
-    rows = await database.fetch(query("homes"), list(workspaces))
-    return {row["workspace"]: row["partition"] for row in rows}
-
-
 async def read_partition_books(database: Database, partition: int) -> list[PartitionBook]:
     return [PartitionBook(*row) for row in await database.fetch(query("partitions_books"), partition)]
 

@@ -135,6 +135,11 @@ async def read_partition(database: Database, partition: int) -> Partition:
     return (await read_partitions(database))[partition]
 
 
+async def read_home(database: Database, workspace: int) -> int | None:
+    """The partition of a workspace; None if there is no such workspace."""
+    return await database.fetchval(query("read_home"), workspace)
+
+
 class LeaseRow(msgspec.Struct, frozen=True):
     """A partition's lease, which is free if no living worker is the holder."""
 
@@ -252,7 +257,7 @@ async def bump_config_version(connection: Connection, partition: int, workspace:
     callers wait for its end. Raises Refusal `recovering` after a restart of Postgres, which may have been restored,
     until a worker has compared it with Redis; and if the workspace has moved to another partition."""
     version = await connection.fetchval(query("bump_config_version"), partition)
-    is_here = workspace is None or await connection.fetchval(query("is_placed"), workspace, partition)
+    is_here = workspace is None or await read_home(connection, workspace) == partition
     if version is None or not is_here:
         raise Refusal.temporary("recovering")
     return version

@@ -27,12 +27,11 @@ from service.record.facts.surplus_rows import (
     NamedEvent,
     PartitionBook,
     known_events,
-    read_homes,
     read_partition_books,
     taken_by_users,
 )
 from service.record.partitions.comparisons import codes as read_codes
-from service.record.partitions.partition_rows import read_partition
+from service.record.partitions.partition_rows import read_home, read_partition
 from service.worker.opening.unrecorded_events import OutboxEvent, unrecorded_events
 
 CODES_A_RUN = 500
@@ -185,7 +184,7 @@ class SurplusSurvey:
     async def home(self, workspace: int) -> int | None:
         """The workspace's partition by the record; None if the record does not have it."""
         if workspace not in self._homes:
-            self._homes[workspace] = (await read_homes(self._pool, [workspace])).get(workspace)
+            self._homes[workspace] = await read_home(self._pool, workspace)
         return self._homes[workspace]
 
     async def _read(self, codes: Sequence[_Code]) -> dict[_Code, RecordedCode]:
