@@ -17,7 +17,7 @@ from service.record.config import detached_months
 from service.record.config.stored_json import encode_json
 from service.record.facts.forgotten_orders import free_orders
 from service.record.partitions import comparisons
-from service.record.partitions.partition_rows import LeaseLost, keep_lease
+from service.record.partitions.partition_rows import fetch_fenced, keep_lease
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -110,20 +110,15 @@ async def finish_retirement(
 ) -> None:
     """Store that a book has left, unless it is to return by now. Raises LeaseLost."""
     async with pool.acquire() as connection, connection.transaction():
-        await _finish_step(connection, partition, fence, step)
+        await fetch_fenced(connection, "finish_retirement_step", partition, fence, step)
         await connection.execute(query("mark_retired"), moved.workspace, moved.book, encode_json(counts))
 
 
 async def finish_return(pool: asyncpg.Pool, partition: int, fence: int, step: int, moved: MovingBook) -> None:
     """Store that a book has returned. Raises LeaseLost."""
     async with pool.acquire() as connection, connection.transaction():
-        await _finish_step(connection, partition, fence, step)
+        await fetch_fenced(connection, "finish_retirement_step", partition, fence, step)
         await connection.execute(query("mark_returned"), moved.workspace, moved.book)
-
-
-async def _finish_step(database: Database, partition: int, fence: int, step: int) -> None:
-    if await database.fetchval(query("finish_retirement_step"), partition, fence, step) is None:
-        raise LeaseLost(f"partition {partition}: another worker has it")
 
 
 async def page_retired_books(

@@ -17,7 +17,7 @@ from service.formats.event_id import END, EventId
 from service.record import pool
 from service.record.config.stored_json import encode_json
 from service.record.config.webhook_rows import notify_webhooks
-from service.record.partitions.partition_rows import LeaseLost
+from service.record.partitions.partition_rows import fetch_fenced
 from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 
@@ -175,8 +175,7 @@ async def read_turns(database: Database, partition: int) -> Turns:
 
 async def begin_turn(database: Database, partition: int, fence: int) -> None:
     """Begin a task's turn: no comparison counts meanwhile. Raises LeaseLost."""
-    if await database.fetchval(query("begin_turn"), partition, fence) is None:
-        raise LeaseLost(f"partition {partition}: another worker has it")
+    await fetch_fenced(database, "begin_turn", partition, fence)
 
 
 async def end_turn(database: Database, partition: int, fence: int) -> None:

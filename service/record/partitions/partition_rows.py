@@ -4,7 +4,7 @@ transaction's other changes. Partition has the names of the query's columns, Par
 copies PartitionState's fields by name."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -176,10 +176,18 @@ async def renew_leases(database: Database, holder: str, ttl_ms: int, version: st
     return Leases(workers, partitions, left_s)
 
 
+async def fetch_fenced(database: Database, name: str, partition: int, fence: int, *values: Any) -> Any:
+    """Run the statement of this name, and return its value. Raises LeaseLost if it returns no row: the fence has
+    changed."""
+    value = await database.fetchval(query(name), partition, fence, *values)
+    if value is None:
+        raise LeaseLost(f"partition {partition}: another worker has it ({name})")
+    return value
+
+
 async def keep_lease(database: Database, partition: int, fence: int) -> None:
     """Keep the lease until the transaction ends. Raises LeaseLost."""
-    if await database.fetchval(query("lock_fence"), partition, fence) is None:
-        raise LeaseLost(f"partition {partition}: another worker has it")
+    await fetch_fenced(database, "lock_fence", partition, fence)
 
 
 async def take_lease(database: Database, partition: int, holder: str) -> int | None:
@@ -200,24 +208,17 @@ async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str
         if above:
             await connection.execute(query("lock_epochs"))
             await connection.execute(query("raise_epochs"), above)
-        epoch = await connection.fetchval(query("begin_epoch"), partition, fence, nonce)
-    if epoch is None:
-        raise LeaseLost(f"partition {partition}: fence {fence} may not begin an epoch")
-    return epoch
+        return await fetch_fenced(connection, "begin_epoch", partition, fence, nonce)
 
 
 async def close_partition(database: Database, partition: int, fence: int, lacks: str | None = None) -> None:
     """Close the partition before its next epoch is drawn; `lacks` as in Partition. Raises LeaseLost."""
-    if await database.fetchval(query("close_partition"), partition, fence, lacks) is None:
-        raise LeaseLost(f"partition {partition}: fence {fence} may not close it")
+    await fetch_fenced(database, "close_partition", partition, fence, lacks)
 
 
 async def close_for_wait(database: Database, partition: int, fence: int, seconds: float) -> float:
     """Close the partition for so long, unless it waits already; return the seconds that are left. Raises LeaseLost."""
-    left_s = await database.fetchval(query("close_for_wait"), partition, fence, seconds)
-    if left_s is None:
-        raise LeaseLost(f"partition {partition}: fence {fence} may not close it")
-    return left_s
+    return await fetch_fenced(database, "close_for_wait", partition, fence, seconds)
 
 
 async def enter_epoch(
