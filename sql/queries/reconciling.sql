@@ -95,11 +95,6 @@ SELECT (cursor_epoch, cursor_seq) >= ($3, $4)
   AND (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0') >= $2::bigint
 FROM partitions WHERE id = $1;
 
--- name: is_reconciling
--- Whether a comparison job of a workspace is running or ordered.
--- $1 workspace int
-SELECT EXISTS (SELECT FROM jobs WHERE workspace = $1 AND status = 'running' AND kind = 'reconcile');
-
 -- name: keys_in_order
 -- A workspace's idempotency keys up to an event that were used within the last 58 minutes, in order. Each is stored for
 -- an hour at least. With the expected entry, or its digest if it is not small. Those after a key, and at most so many.

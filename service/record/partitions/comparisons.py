@@ -211,7 +211,7 @@ async def read_last(database: Database, workspace: int) -> Last | None:
 
 async def is_reconciling(database: Database, workspace: int) -> bool:
     """Whether a comparison job is running, or ordered."""
-    return bool(await database.fetchval(query("is_reconciling"), workspace))
+    return bool(await database.fetchval(query("count_unfinished_jobs"), workspace, "reconcile", 1))
 
 
 async def start_schedule(database: Database, partition: int) -> None:
