@@ -5,6 +5,7 @@ read is checked before and after."""
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -50,28 +51,18 @@ async def check_redemption(database: Database, workspace: int, redemption_id: UU
 
 
 @asynccontextmanager
-async def whole_book(pool: Pool, workspace: int, book: int) -> AsyncIterator[Connection]:
-    """A transaction for reads of a book's facts, during which no month can be detached. Raises Refusal `month_detached`
-    if some facts may be in detached months."""
-    async with _keep_months(pool) as connection:
-        await check_book(connection, workspace, book)
-        yield connection
-
-
-@asynccontextmanager
-async def whole_code(pool: Pool, workspace: int, code: str) -> AsyncIterator[Connection]:
-    """As whole_book, for the book of a code."""
-    async with _keep_months(pool) as connection:
-        await check_code(connection, workspace, code)
-        yield connection
-
-
-@asynccontextmanager
-async def _keep_months(pool: Pool) -> AsyncIterator[Connection]:
-    """A transaction during which no month of facts can be detached."""
+async def _whole(
+    check: Callable[[Database, int, T], Awaitable[None]], pool: Pool, workspace: int, name: T
+) -> AsyncIterator[Connection]:
+    """A transaction for reads of the facts of a book, or of a code's book, during which no month can be detached.
+    Raises Refusal `month_detached` if some facts may be in detached months."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("keep_months"))
+        await check(connection, workspace, name)
         yield connection
+
+
+whole_book, whole_code = partial(_whole, check_book), partial(_whole, check_code)
 
 
 async def read_detached_to(database: Database, workspace: int) -> str | None:
