@@ -115,11 +115,6 @@ DELETE FROM jobs WHERE job_id IN (
 SELECT coalesce(sum(requested - done), 0)::bigint FROM jobs
 WHERE workspace = $1 AND book = $2 AND status = 'running' AND kind = 'generate';
 
--- name: read_results_at
--- The results of a job among which those of a code at this position are, if it has any.
--- $1 job_id uuid  $2 position bigint
-SELECT lines FROM job_results WHERE job_id = $1 AND position <= $2 ORDER BY position DESC LIMIT 1;
-
 -- name: set_job_size
 -- Set a job's progress and size. Requires lock_job.
 -- $1 job_id uuid  $2 requested bigint  $3 done bigint

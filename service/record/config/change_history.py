@@ -79,12 +79,13 @@ async def _changes_by_jobs(database: Database, workspace: int, code: str, place:
     for job in jobs:
         if not (field := _FIELDS.get(msgspec.json.decode(job["parameters"], type=CodeChange).action)):
             continue
-        lines = await database.fetchval(query("read_results_at"), job["job_id"], place.position)
+        # A page of results has the position of the last of its codes, which is the oldest.
+        page = await database.fetchrow(query("page_job_results"), job["job_id"], place.position + 1)
         entries += [
             CodeHistoryEntry(
                 job["started_at"], "job", actors.get(job["job_id"]), job["job_id"],
                 {field: one.before or None}, {field: one.after or None},
             )
-            for one in (unpack_results(lines) if lines else ()) if one.code == code and one.result == "changed"
+            for one in (unpack_results(page["lines"]) if page else ()) if one.code == code and one.result == "changed"
         ]  # fmt: skip
     return entries
