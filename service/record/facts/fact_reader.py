@@ -107,7 +107,7 @@ async def events_in_order(connection: Connection, partition: int, after: EventId
 
 async def decided_at(database: Database, partition: int, epoch: int, seq: int) -> str | None:
     """The decision of this event, rebuilt from its facts; None if none is recorded."""
-    rows = await database.fetch(query("facts_at"), partition, epoch, seq)
+    rows = await database.fetch(query("facts_of_event"), partition, epoch, seq, None)
     return encode_event(event_of([fact_of(row) for row in rows])) if rows else None
 
 
