@@ -32,10 +32,10 @@ class WrongNumber(UnusableRecord):
 async def check_number(database: Database) -> None:
     """Raises WrongNumber if the version that migrated this database is too old or too new for this one;
     asyncpg.UndefinedTableError without tables."""
-    refuse_number(await read_number(database))
+    _refuse_number(await database.fetchval(query("read_number")))
 
 
-def refuse_number(number: int | None) -> None:
+def _refuse_number(number: int | None) -> None:
     """Raises WrongNumber if this is the number of a database that this version can't use. None fits: it is new."""
     if number is None or may_run_beside(number):
         return
@@ -44,10 +44,6 @@ def refuse_number(number: int | None) -> None:
         f"the database has formats {number}, and this version has formats {FORMAT_NUMBER}: only versions next to each "
         f"other fit. {other} (docs/upgrading.md)."
     )
-
-
-async def read_number(database: Database) -> int | None:
-    return await database.fetchval(query("read_number"))
 
 
 async def raise_number(database: Database) -> None:
@@ -69,7 +65,7 @@ async def needed_versions(database: Database) -> Collection[str]:
     """The versions of this layout whose scripts Redis needs, of those that are stored. Raises WrongNumber as
     check_number."""
     (row,) = await database.fetch(query("needed_versions"), key_names.LAYOUT, VERSION_STAYS)
-    refuse_number(row["number"])
+    _refuse_number(row["number"])
     return row["needed"]
 
 

@@ -25,11 +25,6 @@ WHERE workspace = $1;
 -- $1 workspace int
 SELECT coalesce(sum(code_count), 0)::bigint FROM books WHERE workspace = $1 AND retirement IS DISTINCT FROM 'retired';
 
--- name: has_books
--- Whether a workspace has a book.
--- $1 workspace int
-SELECT EXISTS (SELECT FROM books WHERE workspace = $1);
-
 -- name: is_in_change
 -- Whether a user of the workspace is being deleted, or a book is moving between Redis and Postgres.
 -- $1 workspace int

@@ -76,10 +76,6 @@ async def other_versions(database: Database, version: str) -> list[str]:
     return [row["version"] for row in await database.fetch(query("other_versions"), version, VERSION_STAYS)]
 
 
-async def has_books(database: Database, workspace: int) -> bool:
-    return bool(await database.fetchval(query("has_books"), workspace))
-
-
 async def is_in_change(database: Database, workspace: int) -> bool:
     """Whether a user of the workspace is being deleted, or a book moves between Redis and Postgres."""
     return bool(await database.fetchval(query("is_in_change"), workspace))

@@ -27,6 +27,7 @@ from service.record import pool as postgres
 from service.record.config.workspace_rows import read_workspace
 from service.record.facts.forgotten_orders import read_orders_since
 from service.record.partitions import moves
+from service.record.partitions.comparisons import books_numbers
 from service.record.partitions.moves import CannotMove, InChange, Move, Switch
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import Partition, read_partition
@@ -386,7 +387,7 @@ class WorkspaceMover:
         await moves.reopen(self._pool, move, self._fence)
         await self._project_here(move)
         async with self._copies(move, await read_partition(self._pool, move.source)) as old:
-            if not await old.has_books() and await moves.has_books(self._pool, move.workspace):
+            if not await old.has_books() and await books_numbers(self._pool, move.workspace):
                 # Its keys were removed after a commit that Postgres has lost.
                 await order_rebuild(self._pool, move.source, "Postgres was restored to a time before a move")
         async with self._copies(move, await read_partition(self._pool, move.target)) as new:
