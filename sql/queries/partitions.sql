@@ -122,22 +122,13 @@ SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0
 -- $1 workspace int
 SELECT partition FROM workspaces WHERE workspace = $1;
 
--- name: read_partition_states
--- All partitions, in order: whether each is open, since when that has not changed, whether it waits until no process can
--- use its last server, what Postgres lacks of what Redis has, and whether a living worker has its lease.
-SELECT id, state = 'open' AS is_open, state_since AS since, waits_until IS NOT NULL AS is_waiting,
-  lacks,
-  EXISTS (SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()) AS has_worker
-FROM partitions ORDER BY id;
-
 -- name: read_partitions
 -- All partitions, in order: from 0 on, without a gap.
 SELECT
-  id, epoch, nonce, state, opened_nonce, waits_until, lacks, cursor_epoch, cursor_seq, cursor_digest, recorded_at, fence,
-  lease_holder,
+  id, epoch, nonce, state, state_since AS since, opened_nonce, waits_until, lacks, cursor_epoch, cursor_seq,
+  cursor_digest, recorded_at, fence, lease_holder,
   EXISTS (SELECT FROM processes WHERE processes.id = lease_holder AND alive_until > clock_timestamp()) AS lease_live,
-  version AS config_version, incarnation() AS incarnation,
-  incarnation = incarnation() AS confirmed
+  version AS config_version, incarnation() AS incarnation, incarnation = incarnation() AS confirmed
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 
 -- name: read_replica

@@ -28,7 +28,7 @@ from service.record.config.change_history import ChangeActor, read_job_actors
 from service.record.config.job_rows import JobRow, page_jobs
 from service.record.config.object_names import ObjectName, read_names
 from service.record.facts.history_pages import RedemptionFilter, redemptions_of_workspace
-from service.record.partitions.partition_rows import PartitionState, read_partition_states
+from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.pool import ERRORS
 from service.record.postgres_server import read_figures
 
@@ -211,19 +211,20 @@ async def _workers(context: Context, caller: Caller) -> Workers | None:
         return None
     try:
         async with asyncio.timeout(ASK_S):
-            rows = await read_partition_states(context.pool)
+            rows = await read_partitions(context.pool)
     except ERRORS:
         return None
     own = [row for row in rows if row.id == caller.partition]
-    idle = [row for row in rows if row.id != caller.partition and not (row.is_open and row.has_worker)]
+    idle = [row for row in rows if row.id != caller.partition and not (row.state == "open" and row.lease_live)]
     shown = [_render_partition(row, is_own=row in own) for row in (own + idle)[:MAX_PARTITIONS]]
-    return Workers(partitions=len(rows), open=sum(row.is_open for row in rows), shown=shown)
+    return Workers(partitions=len(rows), open=sum(row.state == "open" for row in rows), shown=shown)
 
 
-def _render_partition(row: PartitionState, *, is_own: bool) -> PartitionNow:
-    closed = "older" if row.lacks else "waiting" if row.is_waiting else "closed"
-    state = "open" if row.is_open else closed
-    return PartitionNow.from_row(row, state=state, lacks=row.lacks if is_own else None)
+def _render_partition(row: Partition, *, is_own: bool) -> PartitionNow:
+    closed = "older" if row.lacks else "waiting" if row.waits_until else "closed"
+    state = "open" if row.state == "open" else closed
+    lacks = row.lacks if is_own else None
+    return PartitionNow.from_row(row, state=state, lacks=lacks, has_worker=row.lease_live)
 
 
 async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:

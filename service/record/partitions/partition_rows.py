@@ -1,7 +1,6 @@
 """Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set. The worker changes
 leases, epochs and cursors; whatever changes configuration that Redis has calls `bump_config_version` before its
-transaction's other changes. Partition has the names of the query's columns, PartitionState their order; overview.py
-copies PartitionState's fields by name."""
+transaction's other changes. Partition has the names of the query's columns; overview.py copies some by name."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -52,6 +51,8 @@ class Partition(msgspec.Struct, frozen=True):
     epoch: int
     nonce: str
     state: Literal["closed", "open"]
+    since: datetime | None
+    """Since when it is open or closed; None if that has not changed since this is stored."""
     opened_nonce: str
     """Of the last epoch that was open."""
     waits_until: datetime | None
@@ -64,7 +65,7 @@ class Partition(msgspec.Struct, frozen=True):
     recorded_at: datetime | None
     fence: int
     lease_holder: str | None
-    lease_live: bool | None
+    lease_live: bool
     config_version: int
     incarnation: str
     """This Postgres, until its next start."""
@@ -79,20 +80,6 @@ class Partition(msgspec.Struct, frozen=True):
     def unrecorded(self, tail: EventId) -> int:
         """The number of unrecorded events, if this is the outbox's last."""
         return count_after(self.cursor, tail)
-
-
-class PartitionState(msgspec.Struct, frozen=True):
-    """Whether a partition is open, and whether a living worker has its lease."""
-
-    id: int
-    is_open: bool
-    since: datetime | None
-    """Since when it is open or closed; None if that has not changed since this is stored."""
-    is_waiting: bool
-    """Whether it stays closed until no process can use its last server."""
-    lacks: str | None
-    """As in Partition."""
-    has_worker: bool
 
 
 async def ensure_partitions(database: Database, wanted: int | None, default: int = DEFAULT_PARTITIONS) -> None:
@@ -124,10 +111,6 @@ async def read_partitions(database: Database) -> list[Partition]:
 async def count_workspaces(database: Database) -> dict[int, int]:
     """The number of workspaces by partition, without those that have none."""
     return dict(await database.fetch(query("count_workspaces")))
-
-
-async def read_partition_states(database: Database) -> list[PartitionState]:
-    return [PartitionState(*row) for row in await database.fetch(query("read_partition_states"))]
 
 
 async def read_partition(database: Database, partition: int) -> Partition:

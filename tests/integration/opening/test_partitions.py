@@ -20,7 +20,6 @@ from service.record.partitions.partition_rows import (
     ensure_partitions,
     enter_epoch,
     read_partition,
-    read_partition_states,
     read_partitions,
     release_lease,
     renew_leases,
@@ -136,20 +135,20 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     assert await confirm_open(pool, 0, fence, epoch, now)
     row = await read_partition(pool, 0)
     assert (row.state, row.epoch, row.nonce, row.cursor, row.cursor_digest) == ("open", epoch, "a", (epoch, 0), b"a")
-    (opened, other) = await read_partition_states(pool)
-    assert (opened.is_open, opened.has_worker, other.since, other.has_worker) == (True, False, None, False)
-    assert opened.since
+    other = await read_partition(pool, 1)
+    assert (row.lease_live, other.since, other.lease_live) == (False, None, False)
+    assert row.since
     later = await take_lease(pool, 0, "later")
     assert later is not None
-    assert (await read_partition_states(pool))[0] == opened
+    again = await read_partition(pool, 0)
+    assert (again.state, again.since, again.lease_live) == ("open", row.since, False)
     with pytest.raises(LeaseLost):
         await begin_epoch(pool, 0, fence, "b")
     next_epoch = await begin_epoch(pool, 0, later, "b")
     assert next_epoch > epoch
-    assert (await read_partition(pool, 0)).state == "closed"
-    closed = (await read_partition_states(pool))[0]
+    closed = await read_partition(pool, 0)
     assert closed.since
-    assert (closed.is_open, closed.since > opened.since) == (False, True)
+    assert (closed.state, closed.since > row.since) == ("closed", True)
     assert not await confirm_open(pool, 0, later, epoch, now)
     assert not await enter_epoch(pool, 0, fence, EventId(epoch, 0), next_epoch, b"b")
     assert not await enter_epoch(pool, 0, later, EventId(epoch, 1), next_epoch, b"b")
