@@ -1,5 +1,3 @@
--- Versions that run side by side.
-
 -- name: drop_old_scripts
 -- Delete the scripts of versions, except the latest to migrate and those of processes that run.
 -- $1 kept int  $2 living interval
