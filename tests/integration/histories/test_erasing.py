@@ -42,9 +42,6 @@ INSERT INTO lock_notes (workspace, code, at, lock_digest, user_id, until) VALUES
 """
 
 
-record = Place.record
-
-
 class DyingPool:
     """A pool whose worker dies before its n-th statement."""
 
@@ -58,7 +55,7 @@ class DyingPool:
 
 async def begin(place: Place, user: str) -> str:
     """Record everything and begin the deletion; return the pseudonym."""
-    await record(place)
+    await place.record()
     last = await place.decider.tail(0)
     return await begin_erasure(place.pool, place.caller.workspace, 0, user, last)
 
@@ -194,7 +191,7 @@ async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:
     pseudonym = await begin(place, "zoe0-")
     await project(place)
     await erase(place)
-    await record(place)
+    await place.record()
     before = await place.everything()
     await place.rebuild()
     assert await place.everything() == before
@@ -210,7 +207,7 @@ async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None
     await begin(place, "zoe0-")
     await project(place)
     await place.do(unassign.UNASSIGN, "A0-3")
-    await record(place)
+    await place.record()
     left = 0
     coupon = b""
     while b" deleted-" not in coupon:
@@ -224,7 +221,7 @@ async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None
         await place.do(unassign.UNASSIGN, code)
     await place.do(rollback.ROLLBACK, redemption)
     await place.do(assign.ASSIGN_CODE, "A0-1", userId="bob")
-    await record(place)
+    await place.record()
     assert await place.pool.fetch("SELECT * FROM quarantine") == []
     assert await place.pool.fetchval("SELECT count(*) FROM unassignments WHERE user_id LIKE 'deleted-%'") >= 1
     await erase(place)
@@ -247,7 +244,7 @@ async def test_a_user_who_comes_back_is_another(place: Place) -> None:
     await place.do(redeem.REDEEM, "A0-7", userId="zoe0-", orderId="new")
     await patch_user(place.pool, place.caller.workspace, 0, "zoe0-", {"max_coupons": 7})
     await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("A0-NEW", owner_id="zoe0-")])
-    await record(place)
+    await place.record()
     await project(place)
     await erase(place)
     w, users = place.caller.workspace, ("zoe0-", first)
@@ -305,7 +302,7 @@ async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, mo
     await place.do(assign.ASSIGN_CODE, "CODE-50", userId="bob")
     with pytest.raises(NotYet):
         await erase(place)
-    await record(place)
+    await place.record()
     await erase(place)
     assert await traces(place, "zoe-") == []
 

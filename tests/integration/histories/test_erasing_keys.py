@@ -17,7 +17,7 @@ from service.worker import user_eraser
 from tests.integration.comparing.test_reconcile import command
 from tests.integration.coupons.test_kept_bytes import insert_entries
 from tests.integration.histories.test_delete_user import delete
-from tests.integration.histories.test_erasing import begin, erase, live, project, record, start_eraser, stock, traces
+from tests.integration.histories.test_erasing import begin, erase, live, project, start_eraser, stock, traces
 from tests.integration.opening.opening_fixtures import Place
 from tests.service_fixture import Service, new_code, new_id
 
@@ -56,7 +56,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
         workspace = Workspace(place.decider)
         assert await workspace.claim(place.caller, "k-json", "f") is None
         await workspace.settle(place.caller, "k-json", "f", 201, b'{"userId":"%b","text":""}' % user.encode(), "")
-        await record(place)
+        await place.record()
         async for page in read_entries(*args):
             yield page
 
@@ -64,7 +64,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     await project(place)
     monkeypatch.setattr(user_eraser, "kept_entries", race)
     await erase(place)
-    await record(place)
+    await place.record()
     entries = await kept(place)
     assert {"k-assign", "k-redeem", "k-json"} < set(entries)
     assert {key: both for key, both in entries.items() if both[0] != both[1]} == {}
@@ -149,7 +149,7 @@ async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
     monkeypatch.setattr(user_eraser.user_deletion, "entries_with", count)
     async with start_eraser(place) as eraser:
         for again in (True, False):
-            await record(place)
+            await place.record()
             users = await pending_erasures(place.pool, 0, 100)
             if again:
                 assert await begin(place, user) == pseudonym  # meanwhile
