@@ -32,25 +32,6 @@ LINE: Fields = {"items.0.sku": text(1, 255), "items.0.quantity": number(1_000_00
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request; `{book}` and the like in its path and body are replaced by names of a Place."""
-
-    method: str
-    path: str
-    scope: str
-    good: dict[str, Any]
-    fields: Fields
-    required: frozenset[str] = field(default_factory=frozenset)
-    never_null: frozenset[str] = field(default_factory=frozenset)
-    """Fields that may be left out, but not be null."""
-    hot: bool = False
-
-    @property
-    def id(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-@dataclass(frozen=True)
 class Good:
     """A body whose fields may be as they are, and what each refuses."""
 
@@ -95,18 +76,17 @@ class Route:
     @property
     def working(self) -> tuple[str, dict[str, Any] | None]:
         """Path and body of a request that works."""
-        return self.path or self.named, self.goods[0].body if self.body is None and self.goods else self.body
+        return self.path or self.named, self.good.body if self.body is None and self.goods else self.body
 
     @property
-    def asked(self) -> list[Asked]:
-        scope = self.scopes.split()[0] if self.scopes else ""
-        return [
-            Asked(
-                self.method, self.named, scope, good.body, good.fields, frozenset(good.required.split()),
-                frozenset(good.never_null.split()), self.hot,
-            )
-            for good in self.goods
-        ]  # fmt: skip
+    def scope(self) -> str:
+        """The first scope, which tests send."""
+        return self.scopes.split()[0]
+
+    @property
+    def good(self) -> Good:
+        """The first good body; a request of tests/routes/table.py has no other."""
+        return self.goods[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import httpx
 from uuid_utils.compat import uuid7
 
 from tests.cases import Place, filled
-from tests.described import Asked
+from tests.described import Route
 from tests.routes.table import LISTENS
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -127,11 +127,11 @@ def _lock(service: Service, place: Place) -> None:
 
 
 def send(
-    service: Service, asked: Asked, place: Place, content: bytes | Iterable[bytes], query: str = "", **headers: str
+    service: Service, asked: Route, place: Place, content: bytes | Iterable[bytes], query: str = "", **headers: str
 ) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     client: httpx.Client = getattr(service, asked.scope)
-    path = filled(asked.path, place) + query
+    path = filled(asked.named, place) + query
     return client.request(asked.method, path, content=content, headers={"Content-Type": "application/json"} | named)
 
 

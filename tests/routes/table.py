@@ -3,6 +3,8 @@
 The hot ones come from their descriptions. tests/integration/access/test_matrix.py sends the requests in this order.
 """
 
+from dataclasses import replace
+
 from tests.described import Good, Route, descriptions
 from tests.kinds import (
     BOOK_STATUS,
@@ -203,5 +205,5 @@ ROUTES = (
     _route("DELETE /v1/users/{userId}", "manage", path="/v1/users/{zed}"),
 )  # fmt: skip
 
-REQUESTS = tuple(asked for route in ROUTES for asked in route.asked)
-"""Every request with a body."""
+REQUESTS = tuple(replace(route, goods=(good,)) for route in ROUTES for good in route.goods)
+"""Every request with a body: its route, with this one good body."""

@@ -17,18 +17,18 @@ import pytest
 from service.domain.outcomes import BY_CODE
 from service.formats import page_cursors
 from tests.cases import Place, filled
-from tests.described import Asked
+from tests.described import Route
 from tests.routes.place import make_place, send, unchanged
 from tests.routes.table import REQUESTS
 from tests.service_fixture import Service, new_id, ok, refused
 
 _MISSING = object()
 _JSON = {"Content-Type": "application/json"}
-_BODIES = {(asked.method, asked.path): asked for asked in REQUESTS}.values()
+_BODIES = {asked.name: asked for asked in REQUESTS}.values()
 _HOT = [asked for asked in _BODIES if asked.hot]
 _CHANGING_NOTHING = ("/validate", "/rejected.csv")
-_POSTS = [asked for asked in _BODIES if asked.method == "POST" and not asked.path.endswith(_CHANGING_NOTHING)]
-_DURABLE = [asked for asked in _HOT if any(verb in asked.path for verb in ("assign", "redeem", "rollback"))]
+_POSTS = [asked for asked in _BODIES if asked.method == "POST" and not asked.named.endswith(_CHANGING_NOTHING)]
+_DURABLE = [asked for asked in _HOT if any(verb in asked.named for verb in ("assign", "redeem", "rollback"))]
 
 _NOT_CODES = ("ABC", "x" * 65, "a%20bc", "abcd%0a", "%00abc", "%ff%fe%fd%fc", "a.bc", "LOCK", "USER-specific")
 
@@ -52,16 +52,16 @@ def nothing_changes(service: Service, place: Place) -> Iterator[None]:
         yield
 
 
-def _good(asked: Asked, place: Place) -> bytes:
-    return json.dumps(filled(asked.good, place)).encode()
+def _good(asked: Route, place: Place) -> bytes:
+    return json.dumps(filled(asked.good.body, place)).encode()
 
 
-def _id(asked: Asked) -> str:
-    return asked.id + (" " + next(iter(asked.fields)) if any("." in name for name in asked.fields) else "")
+def _id(asked: Route) -> str:
+    return asked.name + (" " + next(iter(asked.good.fields)) if any("." in name for name in asked.good.fields) else "")
 
 
 @pytest.mark.parametrize("asked", _BODIES, ids=_id)
-def test_bodies_that_are_not_objects(service: Service, place: Place, asked: Asked) -> None:
+def test_bodies_that_are_not_objects(service: Service, place: Place, asked: Route) -> None:
     """A body that is not one JSON object in UTF-8 is malformed: empty, cut off, an array, or nested without end."""
     for body in (
         b"", b"{", _good(asked, place) + b"}", b"[]", b"null", b"\xff\xfe{}", b"\xef\xbb\xbf{}", b"[" * 60_000,
@@ -70,7 +70,7 @@ def test_bodies_that_are_not_objects(service: Service, place: Place, asked: Aske
 
 
 @pytest.mark.parametrize("asked", _HOT, ids=_id)
-def test_large_bodies(service: Service, place: Place, asked: Asked) -> None:
+def test_large_bodies(service: Service, place: Place, asked: Route) -> None:
     """The hot path reads 64 KiB, announced or in chunks, and refuses more before it decodes."""
     good = _good(asked, place)[:-1]
     fits = good + b" " * ((64 << 10) - len(good) - 3) + b"!}\n"
@@ -78,7 +78,7 @@ def test_large_bodies(service: Service, place: Place, asked: Asked) -> None:
     refused(send(service, asked, place, fits), 400, "malformed", "body")
     refused(send(service, asked, place, fits + b"\n"), 413, "too_large")
     client: httpx.Client = getattr(service, asked.scope)
-    chunked = client.request(asked.method, asked.path.format_map(place), content=iter([fits, b"\n"]), headers=_JSON)
+    chunked = client.request(asked.method, asked.named.format_map(place), content=iter([fits, b"\n"]), headers=_JSON)
     refused(chunked, 413, "too_large")
 
 
@@ -95,7 +95,7 @@ def test_every_refusal_is_documented(service: Service) -> None:
 
 
 @pytest.mark.parametrize("asked", _BODIES, ids=_id)
-def test_media_types(service: Service, place: Place, asked: Asked) -> None:
+def test_media_types(service: Service, place: Place, asked: Route) -> None:
     """Only JSON in UTF-8 without a content coding is read (a file of codes is CSV or text as well)."""
     body = _good(asked, place)
     kinds = ("", "text/html", "application/xml", "application/x-www-form-urlencoded", "application/jsonp",
@@ -108,14 +108,14 @@ def test_media_types(service: Service, place: Place, asked: Asked) -> None:
         refused(send(service, asked, place, packed, Content_Encoding=coding), 415, "unsupported_media_type")
     refused(send(service, asked, place, b"", Content_Type="text/html"), 415, "unsupported_media_type")
     client: httpx.Client = getattr(service, asked.scope)
-    without = client.request(asked.method, filled(asked.path, place), content=body)
+    without = client.request(asked.method, filled(asked.named, place), content=body)
     refused(without, 415, "unsupported_media_type")
-    if not asked.path.endswith(("{book}/codes", "/rejected.csv")):
+    if not asked.named.endswith(("{book}/codes", "/rejected.csv")):
         refused(send(service, asked, place, body, Content_Type="text/plain"), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("asked", _BODIES, ids=_id)
-def test_unexpected_queries(service: Service, place: Place, asked: Asked) -> None:
+def test_unexpected_queries(service: Service, place: Place, asked: Route) -> None:
     """A request with a body refuses a query parameter and names it."""
     refused(send(service, asked, place, _good(asked, place), query="?colour=red"), 400, "malformed", "colour")
     refused(send(service, asked, place, _good(asked, place), query="?userId=u"), 400, "malformed", "userId")
@@ -123,27 +123,27 @@ def test_unexpected_queries(service: Service, place: Place, asked: Asked) -> Non
 
 
 @pytest.mark.parametrize("asked", _POSTS, ids=_id)
-def test_idempotency_keys(service: Service, place: Place, asked: Asked) -> None:
+def test_idempotency_keys(service: Service, place: Place, asked: Route) -> None:
     """An Idempotency-Key is 1 to 255 printable ASCII characters."""
     client: httpx.Client = getattr(service, asked.scope)
     for key in (b"", b"k" * 256, b"\xc3\xa9", b"a\tb", b"\xff"):
         headers = [(b"Content-Type", b"application/json"), (b"Idempotency-Key", key)]
-        for query in ("", "?dryRun=true") if asked.path.endswith(("{book}/codes", "/codes/change")) else ("",):
-            path = asked.path.format_map(place) + query
+        for query in ("", "?dryRun=true") if asked.named.endswith(("{book}/codes", "/codes/change")) else ("",):
+            path = asked.named.format_map(place) + query
             answer = client.post(path, content=_good(asked, place), headers=headers)
             refused(answer, 400, "malformed", "Idempotency-Key")
 
 
 @pytest.mark.parametrize("asked", _DURABLE, ids=_id)
-def test_preferences(service: Service, place: Place, asked: Asked) -> None:
+def test_preferences(service: Service, place: Place, asked: Route) -> None:
     """A wait that is not a number of seconds up to 10 is refused before the change."""
     for wait in ("99", "11", "-1", "x", "1.5", '""', "9" * 5000):
         answer = send(service, asked, place, _good(asked, place), Prefer=f"durability=recorded, wait={wait}")
         refused(answer, 400, "malformed", "Prefer")
 
 
-@pytest.mark.parametrize("asked", [asked for asked in _BODIES if "{code}" in asked.path], ids=_id)
-def test_texts_that_are_not_codes(service: Service, place: Place, asked: Asked) -> None:
+@pytest.mark.parametrize("asked", [asked for asked in _BODIES if "{code}" in asked.named], ids=_id)
+def test_texts_that_are_not_codes(service: Service, place: Place, asked: Route) -> None:
     """An address with a text that can't be a code is 404 `coupon_not_found`."""
     for code in _NOT_CODES:
         answer = send(service, asked, place | {"code": code}, _good(asked, place))
@@ -270,18 +270,18 @@ def _names(problem: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("asked", REQUESTS, ids=_id)
-def test_what_a_field_cannot_be(service: Service, place: Place, asked: Asked) -> None:
+def test_what_a_field_cannot_be(service: Service, place: Place, asked: Route) -> None:
     """Every field refuses what can't be decoded with 400, and what is out of its bounds with 422."""
     wrong: list[str] = []
-    for name, kind in asked.fields.items():
+    for name, kind in asked.good.fields.items():
         cases: list[tuple[Any, int, str]] = [(value, 400, "malformed") for value in kind.malformed]
         cases += [(value, 422, "invalid") for value in kind.invalid]
         cases += [(value, 404, "book_not_found") for value in kind.not_found]
-        if name in asked.required:
+        if name in asked.good.required.split():
             cases += [(_MISSING, 400, "malformed"), (None, 400, "malformed")]
-        if name in asked.never_null:
+        if name in asked.good.never_null.split():
             cases.append((None, 400, "malformed"))
-        good = filled(asked.good, place)
+        good = filled(asked.good.body, place)
         for value, status, code in cases:
             answer = send(service, asked, place, _with(good, name, value))
             problem = answer.json()
@@ -293,13 +293,13 @@ def test_what_a_field_cannot_be(service: Service, place: Place, asked: Asked) ->
 
 
 @pytest.mark.parametrize("asked", REQUESTS, ids=_id)
-def test_unknown_fields(service: Service, place: Place, asked: Asked) -> None:
+def test_unknown_fields(service: Service, place: Place, asked: Route) -> None:
     """An unknown field of an otherwise good request is refused and named."""
-    parents = {name.rpartition(".")[0] for name in asked.fields} | {""}
+    parents = {name.rpartition(".")[0] for name in asked.good.fields} | {""}
     for parent in parents:
         for unknown in ("colour", ""):
             path = f"{parent}.{unknown}" if parent else unknown
-            answer = send(service, asked, place, _with(filled(asked.good, place), path, None))
+            answer = send(service, asked, place, _with(filled(asked.good.body, place), path, None))
             problem = answer.json()
             assert (answer.status_code, problem["code"]) == (400, "malformed"), answer.text
             if unknown:

@@ -14,7 +14,7 @@ from service.domain.outcomes import BY_CODE
 from service.operations.table import ROWS
 from service.serving.app import create_app
 from tests.cases import Place, filled
-from tests.described import Asked
+from tests.described import Route
 from tests.routes.place import make_paused_change, make_quarantined, send
 from tests.routes.table import REQUESTS
 from tests.schema import check, resolved
@@ -183,34 +183,34 @@ def test_it_has_every_route(document: Document) -> None:
 def test_good_bodies_fit(document: Document) -> None:
     """The good bodies that tests send fit the schemas of their requests."""
     for asked in REQUESTS:
-        path = re.sub(r"\{(book|redemption|order|user|key|webhook|delivery|job|event)\}", r"{\1Id}", asked.path)
-        operation = document["paths"][path][asked.method.lower()]
-        check(asked.good, operation["requestBody"]["content"]["application/json"]["schema"], document)
+        method, path = asked.name.split(" ")
+        operation = document["paths"][path][method.lower()]
+        check(asked.good.body, operation["requestBody"]["content"]["application/json"]["schema"], document)
 
 
-@pytest.mark.parametrize("asked", REQUESTS, ids=lambda asked: asked.id)
-def test_null_is_left_out(service: Service, asked: Asked) -> None:
+@pytest.mark.parametrize("asked", REQUESTS, ids=lambda asked: asked.name)
+def test_null_is_left_out(service: Service, asked: Route) -> None:
     """Every optional field may be null."""
-    place, good = _make_place(service), asked.good
-    if "lockToken" in asked.required:
+    place, good = _make_place(service), asked.good.body
+    if "lockToken" in asked.good.required.split():
         locked = service.checkout.post(f"/v1/coupons/lock/{place['code']}", json={"userId": "u"})
         good = {"lockToken": ok(locked, 201)["lockToken"]}
-    if "{key}" in asked.path:
+    if "{key}" in asked.named:
         made = service.operate.post("/v1/keys", json={"name": "k", "scopes": ["public"]})
         place["key"] = ok(made, 201)["keyId"]
-    place |= _make_for(service, asked.path, place)
-    if "unassign" in asked.path:
+    place |= _make_for(service, asked.named, place)
+    if "unassign" in asked.named:
         ok(service.checkout.post(f"/v1/coupons/assign/{place['code']}", json={"userId": "u"}), 201)
     if "userId" in good:
         good = good | {"userId": new_id()}
     body = filled(good, place)
-    for name in asked.fields.keys() - asked.required - asked.never_null:
+    for name in asked.good.fields.keys() - f"{asked.good.required} {asked.good.never_null}".split():
         body = _with_null(body, name.split("."))
     answer = send(service, asked, place, json.dumps(body).encode())
     assert answer.is_success, answer.text
-    if "{event}" in asked.path:
+    if "{event}" in asked.named:
         asyncio.run(service.fetch("DELETE FROM quarantine"))
-    if "/webhooks" in asked.path:
+    if "/webhooks" in asked.named:
         for item in ok(service.operate.get("/v1/webhooks"))["items"]:
             if item["url"] == "https://nobody.invalid/":
                 assert service.operate.delete(f"/v1/webhooks/{item['webhookId']}").status_code == 204
@@ -248,14 +248,13 @@ def test_the_table_is_whole(document: Document) -> None:
         content = operation.get("requestBody", {}).get("content", {}).get("application/json")
         if content is None:
             continue
-        id_ = re.sub(r"\{(\w+?)Id\}", r"{\1}", name)
-        mine = [asked for asked in REQUESTS if asked.id == id_]
-        known = {field.split(".")[0] for asked in mine for field in asked.fields}
+        mine = [asked for asked in REQUESTS if asked.name == name]
+        known = {field.split(".")[0] for asked in mine for field in asked.good.fields}
         if not mine:
-            missing.append(id_)
-        elif id_ != "POST /v1/coupons":  # as POST /v1/books
+            missing.append(name)
+        elif name != "POST /v1/coupons":  # as POST /v1/books
             properties = resolved(content["schema"]["$ref"], document)["properties"]
-            missing += [f"{id_}: {field}" for field in properties.keys() - known]
+            missing += [f"{name}: {field}" for field in properties.keys() - known]
     assert missing == []
 
 
