@@ -69,7 +69,6 @@ CODES = Kind(_but(list, also=([1], ["GOOD-1", None], [["GOOD-1"]])))
 NAMED_CODES = Kind(CODES.malformed, ([], ["a b"], ["LOCK"], ["GOOD-1"] * 1001))
 NAMED_USERS = Kind(CODES.malformed, ([], ["a b"], ["é"], [""], ["u"] * 1001))
 STATUSES = Kind(_but(list, also=([1], [None])), ([], ["locked"], [""]))
-PREFIX = Kind(_but(str), ("", "x" * 65, "a b", "é", "a\n"))
 CHANGE = Kind(_but(str), ("", "delete"))
 ITEMS = Kind(_but(list, also=([1], [None])), ([{"sku": "a", "quantity": 1, "unitPrice": 1}] * 1001,))
 EVENTS = Kind(_but(list, also=([1], [None])), ([], ["coupon.sold"], ["coupon.redeemed"] * 2, [""]))
@@ -87,8 +86,5 @@ ANY_CODE = Kind(_but(str))
 GIFT_BOOK = Kind(_but(str), IDS)
 OBJECT = Kind(_but(dict))
 
-TIERS = Kind(
-    _but(list, also=([1], [None])),
-    ([], [{"from": n, "type": "fixed", "value": 1} for n in range(21)]),
-)
+TIERS = Kind(_but(list, also=([1], [None])), ([], [{"from": n, "type": "fixed", "value": 1} for n in range(21)]))
 NEW_CODE = Kind(_but(str), ("", "ABC", "x" * 65, "a bc", "é123", "A.BC", "ABCD\n", "LOCK", "Generate", "time-specific"))
