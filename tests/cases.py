@@ -7,9 +7,6 @@ from tests.kinds import NOBODYS
 
 Place = dict[str, str]
 
-FAR = "ffffffff-ffff-7000-8000-000000000001"
-"""An id with a time after 9999, which no id of ours has."""
-
 
 class Case(NamedTuple):
     """A request and its refusal."""
@@ -57,15 +54,12 @@ def filled(template: Any, place: Place) -> Any:
 
 
 MISSING = ("coupon_not_found", {"code": "NO-SUCH-CODE"}), ("coupon_not_found", {"code": "a.b"})
-_WINDOW = (
+USES = (
     ("coupon_inactive", {"code": "{off}"}),
     ("book_inactive", {"code": "{dark}"}),
     ("not_started", {"code": "{early}"}),
     ("expired", {"code": "{late}"}),
     ("expired", {"code": "{ended}"}),
-)
-USES = (
-    *_WINDOW,
     ("coupon_not_assigned", {"code": "{unowned}"}),
     ("coupon_assigned_to_other", {"code": "{bobs}"}),
     ("coupon_locked", {"code": "{held}"}),

@@ -12,8 +12,9 @@ from service.formats.events import RequestPart, RolledBack
 from service.formats.redemption_id import id_from_numbers
 from service.operations import table
 from tests import kinds
-from tests.cases import FAR, NOBODYS, Case, posts
+from tests.cases import NOBODYS, Case, posts
 from tests.described import Ask, Description, Good
+from tests.ends import FAR_IDS
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
@@ -43,7 +44,7 @@ DESCRIBED = (
         refusals=(
             *(
                 Case("redemption_not_found", "POST", f"/v1/redemptions/{name}/rollback", {})
-                for name in (NOBODYS, FAR, "x")
+                for name in (NOBODYS, FAR_IDS[1], "x")
             ),
             *posts("/v1/redemptions/{rolled}/rollback", ("already_rolled_back", {})),
             *posts("/v1/redemptions/{rolled}/rollback", ("already_rolled_back", {"restore": False, "reason": "again"})),

@@ -23,28 +23,16 @@ from service.domain.times import LATEST_MS, Time, check_time, to_datetime, to_ms
 from service.domain.uuids import LAST_ID, first_id, last_id, parse_uuid, time_ms_of
 from service.formats.event_id import END, parse_event_id, parse_sent_id
 from tests import ends
-from tests.ends import NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
-
-_FAR = tuple(
-    str(UUID(int=at_ms << 80 | 7 << 76 | 8 << 60 | 1)) for at_ms in (LATEST_MS + 1, 2**48 - 1)
-)  # the year 10000, and the last ms that a UUID of version 7 has
+from tests.ends import FAR_IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
 
 
 def test_uuids_after_9999_are_no_ids_of_ours() -> None:
     """A UUID of version 7 with a time that no datetime has is not found; any other UUID may be one."""
-    for text in (
-        *_FAR,
-        _FAR[1].upper(),
-        "ffffffff-ffff-7000-8000-000000000001",
-        "ffffffff-ffff-7fff-bfff-ffffffffffff",
-    ):
+    for text in (*FAR_IDS, FAR_IDS[1].upper()):
         assert parse_uuid(text) is None
-    for value in (
-        UUID(int=0),
-        LAST_ID,
-        UUID(int=LATEST_MS << 80 | 7 << 76 | 8 << 60),
-        UUID(_FAR[0].replace("-7", "-4")),
-    ):
+    assert UUID(FAR_IDS[0]).int >> 80 == LATEST_MS + 1
+    latest, of_version_4 = UUID(int=LATEST_MS << 80 | 7 << 76 | 8 << 60), UUID(FAR_IDS[0].replace("-7", "-4"))
+    for value in (UUID(int=0), LAST_ID, latest, of_version_4):
         assert parse_uuid(str(value)) == value
 
 
