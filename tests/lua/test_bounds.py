@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
+from service.domain.times import LATEST_MS
 from service.formats import key_names
 from tests.harness.colliding import colliding
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 
 DAY_MS = 86_400_000
-FAR_MS = 253_402_300_799_999
-"""9999-12-31T23:59:59.999Z, in 15 digits."""
 
 
 async def swept(shop: Shop, book: int, of: str) -> int:
@@ -82,16 +81,16 @@ async def test_abandoned_locks_on_an_owned_code_are_swept(still: Shop, uses: int
     assert await swept(still, book.book, "o") == 0
 
 
-@pytest.mark.parametrize("now", [NOW_MS, FAR_MS - DAY_MS], ids=["now", "in 9999"])
+@pytest.mark.parametrize("now", [NOW_MS, LATEST_MS - DAY_MS], ids=["now", "in 9999"])
 async def test_times_of_fifteen_digits_are_kept(still: Shop, now: int) -> None:
     """Books, codes and clocks of the last days of the year 9999: every time is stored as it is, and found again."""
     await still.put_workspace(max_coupons=9, coupons_per_order=2)
     await still.at(now)
-    book = await still.book("CODE-1", "CODE-2", valid_until_ms=FAR_MS, max_redemptions=9, max_redemptions_per_user=9)
-    several = await still.book("CODE-3", max_redemptions_per_code=None, valid_until_ms=FAR_MS, max_redemptions=9)
-    await still.add(book, "DATED-1", owner_id="ann", expires_ms=FAR_MS)
-    await still.add(book, "DATED-2", expires_ms=FAR_MS)
-    await still.add(several, "DATED-3", owner_id="ann", expires_ms=FAR_MS, max_redemptions=3)
+    book = await still.book("CODE-1", "CODE-2", valid_until_ms=LATEST_MS, max_redemptions=9, max_redemptions_per_user=9)
+    several = await still.book("CODE-3", max_redemptions_per_code=None, valid_until_ms=LATEST_MS, max_redemptions=9)
+    await still.add(book, "DATED-1", owner_id="ann", expires_ms=LATEST_MS)
+    await still.add(book, "DATED-2", expires_ms=LATEST_MS)
+    await still.add(several, "DATED-3", owner_id="ann", expires_ms=LATEST_MS, max_redemptions=3)
     for code in ("CODE-1", "CODE-3", "DATED-1", "DATED-2", "DATED-3"):
         status, held = await still.lock(code, "ann", orderId="A-1", key=f"lock {code}")
         assert status == 201

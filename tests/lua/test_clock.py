@@ -2,11 +2,11 @@
 
 import pytest
 
+from service.domain.times import LATEST_MS
 from service.hot.workspace_state import CLAIM_MS, Workspace
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 
-_LAST_MS = 253_402_300_799_999
 _LAST = "9999-12-31T23:59:59.999Z"
 _DAY_MS = 86_400_000
 
@@ -105,9 +105,9 @@ async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
 
 async def test_answers_have_an_end_in_the_year_9999(shop: Shop) -> None:
     """Every answer has the end of a coupon that ends in the last millisecond of 9999, by its book or by itself."""
-    await shop.book("CODE-1", valid_until_ms=_LAST_MS)
+    await shop.book("CODE-1", valid_until_ms=LATEST_MS)
     book = await shop.book("CODE-2")
-    await shop.add(book, "CODE-2", expires_ms=_LAST_MS)
+    await shop.add(book, "CODE-2", expires_ms=LATEST_MS)
     for code in ("CODE-1", "CODE-2"):
         assert (await shop.coupon(code))[1]["expiresAt"] == _LAST
         status, coupon = await shop.assign(code, "ann")

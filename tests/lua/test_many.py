@@ -136,8 +136,8 @@ async def test_usual_texts_and_calls_decide_as_general_texts(
     assert len(outcomes) > 15
 
 
-def _lock(shop: Shop, code: str, user: str = "ann") -> Command:
-    return lock.LOCK.prepare(Call(shop.caller), code, lock.LockRequest(user_id=user))
+def _lock(shop: Shop, code: str) -> Command:
+    return lock.LOCK.prepare(Call(shop.caller), code, lock.LockRequest(user_id="ann"))
 
 
 def _redeem(shop: Shop, code: str, user: str = "ann") -> Command:

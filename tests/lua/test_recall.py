@@ -14,7 +14,7 @@ async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
     gifts = await still.book("GIFT-1", max_redemptions_per_code=3)
     bought = {"code": "MANY-1", "giftBookId": str(gifts.book_id), "key": "bought"}
     await still.assign("MANY-1", "ann")
-    assert (await still.checkout("ann", "A-1", **bought))[0] == 201
+    redemption = (await still.checkout("ann", "A-1", **bought))[1]["redemption"]
     assert (await still.redeem("GIFT-1", "ann", orderId="A-2", key="redeemed"))[0] == 201
     asks = {
         "coupon": lambda: still.coupon("MANY-1"),
@@ -31,6 +31,9 @@ async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
     }
     asks |= keyed
     before = {name: await ask() for name, ask in asks.items()}
+    coupon = before["coupon"][1]
+    assert coupon == before["validate"][1]["coupon"]
+    assert coupon["lastRedemption"]["redemptionId"] == redemption["redemptionId"]
     await still.record()
     stored = await still.everything()
     for name, ask in asks.items():

@@ -2,15 +2,14 @@
 
 Each test begins where many apply, and lifts them one after the other."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from tests.described import Ask
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 
-Lift = Callable[[], Awaitable[Any]]
 DISCOUNT = {"type": "fixed", "value_e4": 50_000, "min_order_value_e4": 100_000}
 ASKS = ["redeem", "lock", "validate"]
 
@@ -55,7 +54,7 @@ async def test_the_refusals_of_a_request_without_a_lock(still: Shop, ask: str) -
 
     await switch(active=False, expires_ms=NOW_MS)
     await change(status="inactive", valid_from_ms=NOW_MS + 1, require_assignment=True, require_lock=True)
-    lifts: list[tuple[str, Lift]] = [
+    lifts: list[tuple[str, Ask]] = [
         ("coupon_inactive", lambda: switch(expires_ms=NOW_MS)),
         ("book_inactive", lambda: change(status="active")),
         ("not_started", lambda: change(valid_from_ms=NOW_MS)),

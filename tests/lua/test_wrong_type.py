@@ -1,20 +1,15 @@
 """A key of the wrong type stops no script halfway: a request is refused and nothing is changed, or all else is."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import pytest
 
 from service.domain.configuration import BookRow
 from service.formats import key_names
+from tests.described import Ask
 from tests.harness.dump import everything
 from tests.harness.shop import Shop
 from tests.lua.conftest import shop_on
 
-Ask = Callable[[], Awaitable[Any]]
 CODE = "CODE-1"
-
-
 ASKS = (
     "lock redeem redeem_locked assign assign_any unassign rollback rollback_order unlock extend gift checkout"
 ).split()
