@@ -4,13 +4,12 @@ import asyncio
 import re
 from typing import Any
 
-import asyncpg
-
 from service.formats import key_names
 from service.formats.coupon_state import Class
 from tests.drifts import in_postgres, in_redis
 from tests.drifts.comparing import compared
 from tests.drifts.subject import Kind, Subject, World, make
+from tests.service_fixture import database
 from tests.waiting import wait_until
 
 KINDS: dict[str, Kind] = in_redis.KINDS | in_postgres.KINDS
@@ -53,13 +52,10 @@ async def drift(kind: Kind, subject: Subject) -> None:
         with subject.world.service.redis() as redis:
             kind.change(redis, subject)
         return
-    connection = await asyncpg.connect(subject.world.service.run.facts["databaseUrl"])
-    try:
-        names = list(dict.fromkeys(_PARAMETER.findall(kind.change)))
-        statement = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", kind.change)
+    names = list(dict.fromkeys(_PARAMETER.findall(kind.change)))
+    statement = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", kind.change)
+    async with database(subject.world.service.run.facts["databaseUrl"]) as connection:
         status = await connection.execute(statement, *(subject.values[name] for name in names))
-    finally:
-        await connection.close()
     assert status.split()[-1] == "1", (status, kind)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -15,33 +16,25 @@ STRANGER = 3
 """The index of a subject's unused name of each kind."""
 
 
-def tags(first: int) -> Iterator[str]:
+def _tags() -> Iterator[str]:
     """Names that stay apart when they are masked: a last quarter tells them."""
-    for number in count(first):
+    for number in count(1):
         a, b, c, d = (_DIGITS[number // 36**place % 36] for place in range(4))
         yield f"DRIFTS-APART-{a}{b}{c}{d}"
 
 
-@dataclass
 class World:
-    """A workspace in which things come to differ."""
+    """A workspace in which things come to differ; `sold` is the id of a book that is being sold."""
 
-    service: Service
-    tags: Iterator[str]
-    refuge: int = 0
-    """The number of a book to which things are moved."""
-    sold: int = 0
-    """The number of a book that is being sold; where there is none, the refuge's."""
+    def __init__(self, service: Service, sold: str = "") -> None:
+        self.service, self.tags = service, _tags()
+        self.refuge = self.number(service.book())
+        """The number of a book to which things are moved."""
+        self.sold = self.number(sold) if sold else self.refuge
 
     def key(self, rest: str) -> str:
         """A key of the workspace's."""
         return self.service.prefix + rest
-
-    def open(self, sold: str = "") -> "World":
-        """Make the refuge; `sold` is the id of a book that is being sold."""
-        self.refuge = self.number(self.service.book())
-        self.sold = self.number(sold) if sold else self.refuge
-        return self
 
     def number(self, book_id: str) -> int:
         """A book's number within the workspace."""
@@ -61,8 +54,6 @@ class Subject:
     users: list[str]
     orders: list[str]
     keys: list[str]
-    redemption: str = ""
-    """The id of the first."""
 
     def entry(self, code: str) -> str:
         """The directory's bucket of a code."""
@@ -120,29 +111,15 @@ class Kind(NamedTuple):
         return {subject.thing(name): set[Any](classes.split()) for name, classes in self.named.items()}
 
 
-def _redeem(subject: Subject, at: int, code: int = 0) -> str:
+def _redeem(subject: Subject, at: int = 0) -> str:
     body = {"userId": subject.users[at], "orderId": subject.orders[at], "orderValue": 20}
-    path, headers = f"/v1/coupons/redeem/{subject.codes[code]}", {"Idempotency-Key": subject.keys[at]}
+    path, headers = f"/v1/coupons/redeem/{subject.codes[0]}", {"Idempotency-Key": subject.keys[at]}
     return ok(subject.world.service.checkout.post(path, json=body, headers=headers), 201)["redemptionId"]
 
 
-def _roll_back(subject: Subject, restore: bool) -> None:
-    path = f"/v1/redemptions/{subject.redemption}/rollback"
+def _roll_back(subject: Subject, *, restore: bool) -> None:
+    path = f"/v1/redemptions/{_redeem(subject)}/rollback"
     ok(subject.world.service.manage.post(path, json={"restore": restore}))
-
-
-def _used(subject: Subject) -> None:
-    subject.redemption = _redeem(subject, 0)
-
-
-def _returned(subject: Subject) -> None:
-    _used(subject)
-    _roll_back(subject, restore=True)
-
-
-def _withdrawn(subject: Subject) -> None:
-    _used(subject)
-    _roll_back(subject, restore=False)
 
 
 def _sold(subject: Subject) -> None:
@@ -150,7 +127,7 @@ def _sold(subject: Subject) -> None:
 
 
 def _several(subject: Subject) -> None:
-    subject.redemption = _redeem(subject, 0)
+    _redeem(subject)
     _redeem(subject, 1)
 
 
@@ -170,27 +147,22 @@ def _capped(subject: Subject) -> None:
     ok(subject.world.service.manage.post("/v1/users", json={"userId": subject.users[0], "maxCoupons": 3}), 201)
 
 
-def _ending(subject: Subject) -> None:
-    body = {"expiresAt": "2036-01-01T00:00:00Z"}
+def _change(subject: Subject, **body: str) -> None:
     ok(subject.world.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=body))
 
 
-def _off(subject: Subject) -> None:
-    ok(subject.world.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json={"status": "inactive"}))
-
-
-STATES: dict[str, Callable[[Subject], None]] = {
+STATES: dict[str, Callable[[Subject], object]] = {
     "idle": lambda subject: None,
-    "used": _used,
-    "returned": _returned,
-    "withdrawn": _withdrawn,
+    "used": _redeem,
+    "returned": partial(_roll_back, restore=True),
+    "withdrawn": partial(_roll_back, restore=False),
     "several": _several,
     "sold": _sold,
     "owned": _owned,
     "given": _given,
     "capped": _capped,
-    "ending": _ending,
-    "off": _off,
+    "ending": partial(_change, expiresAt="2036-01-01T00:00:00Z"),
+    "off": partial(_change, status="inactive"),
 }
 """What was done: `used`, the first code by the first user in the first order; `returned`, that was rolled back;
 `withdrawn`, rolled back for nothing; `several`, used by the second user in the second order, too; `sold`, of a book
@@ -211,7 +183,7 @@ def make(world: World, state: str) -> Subject:
 
 def populated(service: Service) -> World:
     """A workspace with a bit of everything in it, all of it recorded."""
-    world = World(service, tags(1)).open()
+    world = World(service)
     for state in STATES.keys() - {"sold"}:
         make(world, state)
     service.recorded()

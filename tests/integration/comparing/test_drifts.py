@@ -12,7 +12,7 @@ from service.formats.coupon_state import Class
 from service.record.partitions import bulk_reads
 from tests.drifts.comparing import compared
 from tests.drifts.rounds import KINDS, run_round
-from tests.drifts.subject import World, tags
+from tests.drifts.subject import World
 from tests.faults.database import standby_of
 from tests.service_fixture import Service
 
@@ -30,7 +30,7 @@ async def test_each_is_named(own_service: Callable[[], Service], monkeypatch: py
         async with standby_of(service.run.facts["databaseUrl"]) as url, crowd.buying(BUYERS, CHANGE_EVERY_S):
             for _ in range(3):
                 assert (await compared(service, replica_url=url))[1] == []
-            world = World(service, tags(1)).open(crowd.books["sale"][0].book_id)
+            world = World(service, crowd.books["sale"][0].book_id)
             assert await run_round(world, url) == []
         assert (ledger.unwanted, ledger.succeeded > 20) == (0, True)
 
