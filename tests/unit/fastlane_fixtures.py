@@ -16,7 +16,6 @@ from service.access.keyring import Keyring
 from service.domain.errors import Refusal
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
-from service.operations.base import Command, Reply
 
 BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 REQUEST_ID = "X-Request-Id: r\r\n"
@@ -66,10 +65,6 @@ class ByteTransport:
 class Decider:
     """Replies to scripts when a test asks for it."""
 
-    def durability(self, partition: int) -> str:
-        del partition
-        return "fsynced"
-
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[Any, ...]]] = []
         self.keys: list[str] = []
@@ -84,6 +79,9 @@ class Decider:
         self.keys.append(names[2])
         self.waiting.append(on_reply)
         return 1
+
+    def durability(self, _partition: int) -> str:
+        return "fsynced"
 
     def interpret(self, partition: int, epoch: int, reply: Any) -> Any:
         if isinstance(reply, Refusal):
@@ -101,16 +99,12 @@ class Client:
     """One connection, of the same server as `beside`; call within an event loop. A request that isn't hot is answered
     with its path and its body's length."""
 
-    def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None, **lane: Any) -> None:
+    def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None) -> None:
         self.decider, self.keyring, self.wire = Decider(), Keyring(), ByteTransport()
         self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
         self.keyring.confirm(time.monotonic())
         self.passed: list[tuple[str, bytes]] = []
         self.headers: list[tuple[bytes, bytes]] = []
-        self.recalled: list[tuple[int, str, str]] = []
-        """Lookups in Postgres: workspace, script, and the facts' names."""
-        self.facts: Reply | Exception = []
-        """The result of a lookup."""
         self.left = 0
         """The number of requests that ended before they were whole."""
         config = uvicorn.Config(self._elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
@@ -118,21 +112,13 @@ class Client:
         config.load()
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"now")]
-        self.lane = beside.lane if beside else self._lane(**lane) if hot else None
+        self.lane = beside.lane if beside else self._make_lane() if hot else None
         loop = asyncio.get_running_loop()
         self.protocol = Protocol(config, self.state, {}, loop, max_connections=connections, lane=self.lane)
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
 
-    def _lane(self, **options: Any) -> Lane:
-        return Lane(self.decider, self.keyring, self._recall, **options)  # type: ignore[arg-type]
-
-    async def _recall(self, whose: Caller, command: Command, reply: Reply) -> Reply:
-        """As if Postgres had the facts that the reply asks for."""
-        await asyncio.sleep(0)
-        self.recalled.append((whose.workspace, command.script, reply[1]))
-        if isinstance(self.facts, Exception):
-            raise self.facts
-        return self.facts
+    def _make_lane(self) -> Lane:
+        return Lane(self.decider, self.keyring, None)  # type: ignore[arg-type]
 
     def send(self, data: bytes) -> None:
         """As if the data came in one part."""
