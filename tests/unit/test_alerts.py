@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from service.common.config import Settings
 from service.domain.outcomes import BY_CODE
 from service.operations.table import ROWS
-from service.serving.app import create_app
 from tests.conftest import require
-from tests.unit.test_documents import ROOT, anchors
+from tests.unit.test_documents import ROOT, anchors, api_paths
 
 FOLDER = ROOT / "deploy" / "observability"
 TESTS = sorted(FOLDER.glob("*.test.yaml"))
@@ -83,8 +81,7 @@ def test_the_hot_path() -> None:
     """The rule of the hot path selects the routes of the table of operations, and no other route of the API."""
     (rule,) = [rule for rule in RULES if rule.get("record") == "scrip:hot_requests:rate1m"]
     patterns = re.findall(r'route=~ ?"([^"]+)"', rule["expr"])
-    paths = create_app(Settings()).openapi_schema.to_schema()["paths"]
-    routes = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    routes = {f"{method.upper()} {path}" for path, methods in api_paths().items() for method in methods}
     hot = {row.route for row in ROWS}
     assert len(patterns) == 2
     assert {route for route in routes | hot if all(re.fullmatch(pattern, route) for pattern in patterns)} == hot

@@ -18,10 +18,8 @@ import pytest
 
 from loadtests.bench import PARTS
 from service.cli.main import main
-from service.common.config import Settings
-from service.serving.app import create_app
 from tests.commands import subcommands
-from tests.unit.test_documents import EVERY, ROOT
+from tests.unit.test_documents import EVERY, ROOT, api_paths
 
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 DRILLS = {"drills": "tests.faults", **dict(re.findall(r"^faults: (\w+) := ([\w.]+)$", MAKEFILE, re.MULTILINE))}
@@ -195,13 +193,7 @@ def test_named_metrics_exist(document: Path) -> None:
 def test_named_requests_exist(document: Path) -> None:
     """Each `METHOD /v1/…` in a document is an operation of the API."""
     named = re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/v1/[^`?\s…]*)", document.read_text("utf-8"))
-    assert [(method, path) for method, path in named if method not in _paths().get(path, set())] == []
-
-
-@cache
-def _paths() -> dict[str, set[str]]:
-    paths = create_app(Settings()).openapi_schema.to_schema()["paths"]
-    return {path: {method.upper() for method in operations} for path, operations in paths.items()}
+    assert [(method, path) for method, path in named if method.lower() not in api_paths().get(path, {})] == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,12 @@ def commands_of(document: Path) -> str:
     """The words of a document's blocks of code, each as a code span."""
     blocks = " ".join(_block.findall(document.read_text("utf-8")))
     return " ".join(f"`{argument}`" for argument in blocks.split() if "/" in argument and "://" not in argument)
+
+
+@cache
+def api_paths() -> dict[str, Any]:
+    """The paths of the OpenAPI document, each with its operations by method."""
+    return create_app(Settings()).openapi_schema.to_schema()["paths"]
 
 
 @cache
@@ -122,7 +129,6 @@ def test_named_tests_exist(document: Path) -> None:
 
 def test_documented_requests_exist() -> None:
     """Each row of docs/comes-from.md names a request of the API or a page, and a test."""
-    paths = create_app(Settings()).openapi_schema.to_schema()["paths"]
     pages = {"/checkout", "/schema", "/schema/openapi.json"}
     lines = (ROOT / "docs" / "comes-from.md").read_text("utf-8").splitlines()
     for line in lines:
@@ -131,7 +137,7 @@ def test_documented_requests_exist() -> None:
         _, requests, test = (cell.strip() for cell in line.strip("|").split("|"))
         assert re.fullmatch(r"`tests/[\w/]+/test_\w+\.py::test_\w+`", test), test
         for method, path in re.findall(r"(GET|POST|PATCH|DELETE) (/[^`?\s]*)", requests):
-            assert path in pages or method.lower() in paths[path], (method, path)
+            assert path in pages or method.lower() in api_paths()[path], (method, path)
 
 
 def test_the_checks_can_fail() -> None:
