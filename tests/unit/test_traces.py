@@ -26,14 +26,12 @@ from service.domain.outcomes import BY_CODE, RECALL
 from service.fastlane.traced_protocol import TracedProtocol
 from service.formats.event_id import EventId
 from service.formats.events import parse_request, read_trace, with_trace
-from service.hot.connection import Broken, Connection
-from service.hot.link import Link
+from service.hot.connection import Broken
 from service.hot.scripts import HOT, find_request_part
 from service.hot.traced_decider import TracedDecider
 from service.worker.traced_recording import MAX_EVENTS, EventTraces
-from tests.unit import fastlane_fixtures
+from tests.unit import fastlane_fixtures, test_turns
 from tests.unit.fastlane_fixtures import Client, request, statuses
-from tests.unit.test_turns import CommandTransport
 
 SENT = f"00-{'a' * 32}-{'b' * 16}-01"
 UNSAMPLED = SENT.removesuffix("01") + "00"
@@ -66,27 +64,22 @@ class Shop:
 
     def __init__(self, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fastlane_fixtures, "Protocol", partial(TracedProtocol, traces=seen.traces))
-        self.client, self.redis = Client(), Connection()
-        self.commands = CommandTransport()
-        self.redis.connection_made(self.commands)  # type: ignore[arg-type]
-        link = Link("redis://unused", "tests")
-        link._connection, self.redis.host = self.redis, Host("redis.internal", 6379)
-        self.decider = TracedDecider(link, seen.traces)
-        self.decider.learn(0, 1, "nonce")
+        self.client, self.redis = Client(), test_turns.Client(partial(TracedDecider, traces=seen.traces))
+        self.redis.connection.host = Host("redis.internal", 6379)
         assert self.client.lane
-        self.client.lane.decider = self.decider
+        self.client.lane.decider = self.redis.decider
 
     async def send(self, name: str = "redeem", sent: str = SENT, body: bytes = b'{"userId":"u"}') -> list[str]:
         """Send a request; the command that goes out for it."""
         header = f"traceparent: {sent}\r\n" if sent else ""
         self.client.send(request(f"/v1/coupons/{name}/ABCD", body, more=f"X-Request-Id: r\r\n{header}"))
         await asyncio.sleep(0)
-        return self.commands.writes[-1][-1]
+        return self.redis.wire.writes[-1][-1]
 
     def reply(self, reply: Any) -> None:
         """Have the oldest command replied to."""
-        on_reply, requests = self.redis._waiting.popleft()
-        self.redis.waiting -= requests
+        on_reply, requests = self.redis.connection._waiting.popleft()
+        self.redis.connection.waiting -= requests
         on_reply(reply)
 
 
@@ -124,7 +117,7 @@ async def test_requests_without_a_span(shop: Shop, seen: Seen, sent: str) -> Non
     shop.client.send(request("/v1/coupons/redeem/EFGH", more=f"traceparent: {sent}\r\n" if sent else ""))
     shop.reply([BY_CODE["coupon_exhausted"].number])  # the next request begins within this reply
     await asyncio.sleep(0)
-    assert b"trace" not in _request_part(shop.commands.writes[-1][-1])
+    assert b"trace" not in _request_part(shop.redis.wire.writes[-1][-1])
     shop.reply([BY_CODE["coupon_exhausted"].number])
     assert statuses(shop.client.wire.sent) == [409, 409]
     assert seen.names == ["EVALSHA redeem", "POST /v1/coupons/redeem/{code}"]
@@ -143,7 +136,7 @@ async def test_requests_without_a_span(shop: Shop, seen: Seen, sent: str) -> Non
 async def test_failures(shop: Shop, seen: Seen, reply: Any, code: str, error: str) -> None:
     """Of a 5xx response both spans have an error: the refusal's code, and the kind of what Redis replied."""
     if reply is None:  # there is no connection
-        shop.decider.link(0)._connection = None
+        shop.redis.decider.link(0)._connection = None
         shop.client.send(request("/v1/coupons/redeem/ABCD", more=f"traceparent: {SENT}\r\n"))
     else:
         await shop.send()
@@ -176,11 +169,11 @@ async def test_a_batch_is_one_span(shop: Shop, seen: Seen) -> None:
     span = seen.traces.begin_request("POST", "POST /v1/batch", "http", SENT)
     token = current.set(span)
     runs = [("unassign", ("gate", "w"), ("-", code, "b", "{}")) for code in ("ABCD", "EFGH")]
-    running = asyncio.create_task(shop.decider.run_all(0, runs))
+    running = asyncio.create_task(shop.redis.decider.run_all(0, runs))
     current.reset(token)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    sent = [text for text in shop.commands.writes[-1][-1] if "trace" in text]
+    sent = [text for text in shop.redis.wire.writes[-1][-1] if "trace" in text]
     shop.reply([[0], [0]])
     await running
     (redis,) = seen.spans

@@ -1,6 +1,7 @@
 """The requests of a turn of the event loop: what is sent for them, in which order, and what each gets."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -40,12 +41,12 @@ class CommandTransport:
 class Client:
     """A decider on a connection without a network, and the answers to requests by their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_decider: Callable[[Link], Decider] = Decider) -> None:
         self.wire, self.link = CommandTransport(), Link("redis://unused", "tests")
         self.connection = Connection(lambda: setattr(self.link, "_connection", None))
         self.connection.connection_made(self.wire)  # type: ignore[arg-type]
         self.link._connection = self.connection
-        self.decider = Decider(self.link)
+        self.decider = make_decider(self.link)
         self.decider.learn(0, 1, "nonce")
         self.answers: dict[str, Any] = {}
 
