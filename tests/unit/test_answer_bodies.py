@@ -1,11 +1,8 @@
 """Bodies that are put together by hand are what the structs of the OpenAPI document would be encoded as."""
 
-from uuid import UUID
-
 import msgspec
 import pytest
 
-from service.access.caller import Caller
 from service.domain.field_types import quote_field, quote_id
 from service.formats.events import parse_record
 from service.formats.redemption_id import id_from_numbers
@@ -13,9 +10,9 @@ from service.operations.base import Call, encode
 from service.operations.lock import LOCK, Lock
 from service.operations.redemption_view import DurableRedemption, Redemption, compute_final_amount, redemption_json
 from tests.redemptions import redemption_record
+from tests.unit.fastlane_fixtures import BOOK, caller
 
-_BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
-_CALLER = Caller(UUID(int=1), 1, UUID(int=1), 0, "live", frozenset(["checkout"]))
+_CALLER = caller("one")
 _ID_CHARACTERS = "".join(chr(code) for code in range(33, 127) if chr(code) not in "/\\?#%")
 
 
@@ -34,7 +31,7 @@ def test_a_redemption(user: str, order: str) -> None:
         for metadata in (b"{}", b'{"a":"\xc3\xa9 \\" x","b":[1, 2.50]}', b'{"a":1,"key":"x"}'):
             kept = Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent).encode_request("redeem", metadata)
             for value in ("-", "599000"):
-                body = redemption_json(_record(user, order, value, kept), _BOOK, None, "fsynced")
+                body = redemption_json(_record(user, order, value, kept), BOOK, None, "fsynced")
                 read = msgspec.json.decode(body, type=_Durable)
                 assert encode(read) == body
                 assert read.user_agent == agent
@@ -53,7 +50,7 @@ class _Durable(DurableRedemption):
 def test_the_time_of_a_rollback() -> None:
     """Only the answer to a rollback has its time; without a durability the body is a Redemption's."""
     for rolled_at_ms, time in ((1795187557123, "2026-11-20T15:12:37.123Z"), (None, None)):
-        body = redemption_json(_record(), _BOOK, rolled_at_ms)
+        body = redemption_json(_record(), BOOK, rolled_at_ms)
         read = msgspec.json.decode(body, type=Redemption)
         assert read.rolled_back_at == time
         assert encode(read) == body
@@ -61,7 +58,7 @@ def test_the_time_of_a_rollback() -> None:
 
 def test_ids() -> None:
     """A redemption's id is derived from its event and time."""
-    body = redemption_json(_record(), _BOOK, None)
+    body = redemption_json(_record(), BOOK, None)
     assert msgspec.json.decode(body, type=Redemption).redemption_id == id_from_numbers(1, 7, 1795189957123)
 
 
@@ -70,7 +67,7 @@ def test_ids() -> None:
 def test_a_lock(user: str, order: str) -> None:
     """A lock's body is what the struct encodes to, for all ids."""
     command = LOCK.prepare(Call(_CALLER), "ABCD", LOCK.decoder.decode(b'{"userId":"u"}'))
-    body = command.render([0, f"{_BOOK} ABCD {user} {order} tttttttttttttttt 1795189957123", "", 0], "fsynced").body
+    body = command.render([0, f"{BOOK} ABCD {user} {order} tttttttttttttttt 1795189957123", "", 0], "fsynced").body
     assert body is not None
     read = msgspec.json.decode(body, type=Lock)
     assert encode(read) == body

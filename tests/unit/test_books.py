@@ -121,7 +121,7 @@ def test_null_is_the_default() -> None:
         ({"discount": {"type": "percentage", "value": 1, "maxAmount": "0.001"}}, "discount.maxAmount", "invalid"),
         ({"discount": _DINARS | {"minOrderValue": "1.2345"}}, "discount.minOrderValue", "invalid"),
     ],
-)  # fmt: skip
+)
 def test_refusals(fields: dict[str, Any], field: str, code: str) -> None:
     """A book whose fields contradict each other, or whose discount is incomplete, is refused by the field's name."""
     refused_code, named = catch_refusal(make, **fields)

@@ -100,7 +100,7 @@ def test_invalid_json_is_malformed(body: bytes) -> None:
             },
         ),
     ],
-)  # fmt: skip
+)
 def test_every_mistake(kind: type[msgspec.Struct], body: str, reasons: dict[str, str]) -> None:
     """A refusal has every mistake of the request with what was sent, the first one first, without a secret."""
     with pytest.raises(Refusal) as caught:

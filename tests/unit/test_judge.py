@@ -231,7 +231,7 @@ PLANTS: list[tuple[str, Callable[[World], Any], str]] = [
         lambda w: w.refuse("rollback", "sale", "SALE-5", "redemption_not_found"),
         "redemption_not_found",
     ),
-    ("locked by two users at a time", lambda w: w.hold("x", 9_999), "HELD x 'until' 9999".replace("'", "")),
+    ("locked by two users at a time", lambda w: w.hold("x", 9_999), "HELD x until 9999"),
     ("locked by two users at a time", lambda w: w.hold("x", 13_999), "HELD w-1 until 12000 and another from 11999"),
     (
         "refused as locked without a lock",

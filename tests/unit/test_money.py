@@ -167,7 +167,7 @@ def test_free_units_are_counted_one_by_one(discount_of) -> None:
         (1, 1, [("a", 1_000_000, MOST_E4 // 100 * 100)] * 1000, MOST_E4 // 100 * 100),
         (1, 1, [(f"{n}", 1_000_000, MOST_E4 // 100 * 100) for n in range(1000)], MOST_E4 // 100 * 100),
     ],
-)  # fmt: skip
+)
 def test_free_amounts(discount_of, buy: int, get: int, lines: list[Line], free: int) -> None:
     """Examples of free amounts, up to a thousand lines of a million units each at the largest price."""
     assert run_script(discount_of, plain("buyXGetY", buy=buy, get=get), MOST_E4 // 100 * 100, 2, lines) == free

@@ -31,6 +31,7 @@ from service.formats.events import MalformedEvent, parse
 from tests import ends
 from tests.unit.fastlane_fixtures import Client, request, statuses
 from tests.unit.test_bounds_of_types import request_kinds
+from tests.unit.test_codes import read_pieces
 
 T = TypeVar("T", bound=Exception)
 
@@ -268,10 +269,8 @@ def test_uploads(parts: list[bytes], is_csv: bool) -> None:
     """An upload has the same lines in any pieces; it is refused whole if it begins as a file of another kind."""
 
     def read(pieces: list[bytes]) -> list[CodeLine | RejectedLine] | str:
-        lines = Lines(is_csv)
         try:
-            results = [line for piece in pieces for some in lines.feed(piece) for line in some]
-            return results + [line for some in lines.close() for line in some]
+            return read_pieces(Lines(is_csv), pieces)
         except (Refusal, BadField) as refused:
             return type(refused).__name__
 

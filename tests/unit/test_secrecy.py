@@ -130,7 +130,7 @@ def test_redis_settings_that_log_values(settings: dict[str, str], wanted: list[s
         ({"log_parameter_max_length": "-1", "log_transaction_sample_rate": "0.1"}, ["log_parameter_max_length 0"]),
         ({"log_statement": "all"}, []),
     ],
-)  # fmt: skip
+)
 def test_postgres_settings_that_log_values(changed: dict[str, str], wanted: list[str]) -> None:
     """Each setting by which Postgres logs a row or a parameter is named with its safe value."""
     settings = {

@@ -28,20 +28,20 @@ def decode_single(kind: Any, body: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "field", "code"),
+    ("body", "field"),
     [
-        (Generated, {"discountType": "percentage"}, "discountValue", "invalid"),
-        (Generated, {"discountValue": 20}, "discountType", "invalid"),
-        (Generated, {"discountType": "tiered", "discountValue": 20}, "discountType", "invalid"),
-        (Generated, {"maxDiscountAmount": 5}, "maxDiscountAmount", "invalid"),
-        (Generated, {"minOrderValue": 5}, "minOrderValue", "invalid"),
-        (Generated, {"currency": "USD"}, "currency", "invalid"),
+        ({"discountType": "percentage"}, "discountValue"),
+        ({"discountValue": 20}, "discountType"),
+        ({"discountType": "tiered", "discountValue": 20}, "discountType"),
+        ({"maxDiscountAmount": 5}, "maxDiscountAmount"),
+        ({"minOrderValue": 5}, "minOrderValue"),
+        ({"currency": "USD"}, "currency"),
     ],
 )
-def test_refusals(kind: Any, body: dict[str, Any], field: str, code: str) -> None:
+def test_refusals(body: dict[str, Any], field: str) -> None:
     """A refusal names the field of the request, not the book's field that it becomes."""
-    refused_code, fields = catch_refusal(decode_single, kind, body)
-    assert (refused_code, fields[0]) == (code, field)
+    code, fields = catch_refusal(decode_single, Generated, body)
+    assert (code, fields[0]) == ("invalid", field)
 
 
 @pytest.mark.parametrize(

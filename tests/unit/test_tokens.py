@@ -23,9 +23,9 @@ BEARER = Caller(None, 3, UUID(int=3), 0, "live", frozenset())
 FORGED = 10_000
 
 
-def _tokens(idp: Idp = IDP, jwks: bytes | None = None) -> Tokens:
-    issuer = Issuer(idp.issuer, idp.audience, "shop")
-    issuer.bearer, issuer.keys = BEARER, parse_jwks(jwks or idp.jwks())
+def _tokens(jwks: bytes | None = None) -> Tokens:
+    issuer = Issuer(ISSUER, AUDIENCE, "shop")
+    issuer.bearer, issuer.keys = BEARER, parse_jwks(jwks or IDP.jwks())
     return Tokens([issuer])
 
 

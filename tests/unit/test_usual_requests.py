@@ -15,7 +15,7 @@ from service.operations.lock import EXTEND, LOCK, UNLOCK
 from service.operations.redeem import REDEEM, VALIDATE
 from service.operations.table import ROWS
 from service.operations.usual_requests import decode_usual, usual_struct
-from tests.unit.fastlane_fixtures import caller
+from tests.unit.fastlane_fixtures import BOOK, caller
 
 _CALL = Call(caller("one"))
 _OPERATIONS = [row.operation for row in ROWS if usual_struct(row.operation.request)]
@@ -35,7 +35,7 @@ _AMOUNT = st.sampled_from([*_NUMBERS, *(f'"{number}"' for number in _NUMBERS), *
 _FIELDS = {
     "userId": _ID, "orderId": _ID, "lockToken": _TOKEN, "orderValue": _AMOUNT,
     "code": st.sampled_from(['"ABCD"', '"abcd"', '"a"', "null", '"A B C"', "4"]),
-    "bookId": st.sampled_from(['"019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"', '"b"', "null"]),
+    "bookId": st.sampled_from([f'"{BOOK}"', '"b"', "null"]),
     "lockSeconds": st.sampled_from(["1", "0", "-1", "600", "2147483648", "1.0", "1.5", '"1"', "null"]),
     "currency": st.sampled_from(['"USD"', '"JPY"', '"KWD"', '"usd"', '""', "null", "1"]),
     "items": st.sampled_from(["[]", "null", '[{"sku":"s","quantity":1,"unitPrice":"1_0"}]']),
