@@ -104,10 +104,8 @@ class Requests:
     def draw(self) -> Command:
         """A request; most of them with an order, some with an Idempotency-Key."""
         chosen, self._count = self._random, self._count + 1
-        code, user = (
-            chosen.choice([*self._codes, "NO-SUCH"]),
-            f"u{chosen.randint(1, USERS_AT_AN_OPENING if self._opening else USERS)}",
-        )
+        code = chosen.choice([*self._codes, "NO-SUCH"])
+        user = f"u{chosen.randint(1, USERS_AT_AN_OPENING if self._opening else USERS)}"
         order = chosen.choice([None, user, f"o{chosen.randint(1, ORDERS)}", *[f"new{self._count}"] * 3])
         token = None
         if self._locked and chosen.random() < 0.6:

@@ -287,8 +287,7 @@ async def test_an_error_of_the_server_ends_the_run(still: Shop, kind: str) -> No
     await still.gate("closed")
     before = await still.everything()
     await still.link.call("CONFIG", "SET", "maxmemory", "1")
-    args = (event(1, ASSIGNED)[1], "7-1", "")
-    reply = await redo(still, "7-1", *args)
+    reply = await redo(still, "7-1", event(1, ASSIGNED)[1], "7-1", "")
     await still.link.call("CONFIG", "SET", "maxmemory", "0")
     assert isinstance(reply, hiredis.ReplyError)
     assert "maxmemory" in str(reply)
@@ -335,14 +334,11 @@ async def test_the_largest_discounts_are_summed_to_the_digit(
     assert await still.link.call("HGET", counters, "discount") == becomes
     assert await still.link.call("HGET", counters, "redemptions") == "20"
     await still.gate("closed")
-    back = [(ROLLED_BACK % 1).replace(" A-1 ", f" A-{seq} ") for seq in range(1, 21)]
-    args = [
-        (event(20 + seq, text), f"7-{seq} 999999999999999 {key_names.bucket('ann')}")
-        for seq, text in enumerate(back, 1)
-    ]
-    assert await redo(
-        still, "7-40", *(part for (event_id, text, _), more in args for part in (text, event_id, more))
-    ) == [0]
+    args: list[str] = []
+    for seq in range(1, 21):
+        event_id, text, _ = event(20 + seq, (ROLLED_BACK % 1).replace(" A-1 ", f" A-{seq} "))
+        args += (text, event_id, f"7-{seq} 999999999999999 {key_names.bucket('ann')}")
+    assert await redo(still, "7-40", *args) == [0]
     assert await still.link.call("HGET", counters, "discount") == left
     await still.link.call("FLUSHALL")
     await still.open()

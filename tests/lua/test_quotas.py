@@ -155,11 +155,7 @@ async def test_expired_locks_dont_fill_the_sets_that_count_them(still: Shop) -> 
         for code in codes[start : start + 10]:
             assert (await still.lock(code, "ann", lockSeconds=1))[0] == 201
         await still.wait(1_000)
-    everything = await still.everything()
-    sets = {
-        name.split(":")[2]: len(held)
-        for name, held in everything.items()
-        if ":l" in name and len(name.split(":")[2]) == 2
-    }
+    kinds = {name.split(":")[2]: len(held) for name, held in (await still.everything()).items() if ":l" in name}
+    sets = {kind: count for kind, count in kinds.items() if len(kind) == 2}
     assert set(sets) == {"lb", "lu", "lk"}
     assert set(sets.values()) == {10}

@@ -106,12 +106,8 @@ async def test_what_gets_its_use_back(still: Shop, restore: bool) -> None:
     used = [("CODE-1", "bob", None), ("CODE-2", "ann", None), ("CODE-4", "ann", None), ("CODE-6", "ann", "A-1")]
     for code, user, order in used:
         _, redemption = await still.redeem(code, user, **({"orderId": order} if order else {}))
-        back = (
-            still.rollback_order(order, restore=restore)
-            if order
-            else still.rollback(redemption["redemptionId"], restore=restore)
-        )
-        assert (await back)[0] == 200
+        roll_back, name = (still.rollback_order, order) if order else (still.rollback, redemption["redemptionId"])
+        assert (await roll_back(name, restore=restore))[0] == 200
     asks: list[tuple[str, str, dict[str, Any]]] = [
         ("CODE-1", "coupon_redeemed", {}),
         ("CODE-3", "user_redemption_limit", {}),

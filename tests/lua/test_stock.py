@@ -113,10 +113,8 @@ async def test_a_refused_or_repeated_request_makes_no_notice(still: Shop) -> Non
 
 async def test_a_counter_that_drifted_makes_no_notice_twice(still: Shop) -> None:
     """A book that counts too few codes runs out once, and never has less than none left."""
-    book, pair = (
-        await still.book("CODE-1", "CODE-2", "CODE-3", low_stock_threshold=1),
-        await still.book("PAIR-1", "PAIR-2"),
-    )
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", low_stock_threshold=1)
+    pair = await still.book("PAIR-1", "PAIR-2")
     counters = [f"{still.caller.prefix}n:{each.book}" for each in (book, pair)]
     for name in counters:
         await still.link.call("HINCRBY", name, "codes", -1)

@@ -152,9 +152,8 @@ def test_a_stored_discount_is_the_same() -> None:
     ):
         row = make(discount=discount).discount
         assert row is not None
-        assert (
-            discounts.decode_discount(msgspec.json.decode(msgspec.json.encode(discounts.encode_discount(row)))) == row
-        )
+        stored = msgspec.json.encode(discounts.encode_discount(row))
+        assert discounts.decode_discount(msgspec.json.decode(stored)) == row
 
 
 def test_a_percentage_has_no_trailing_zeros() -> None:

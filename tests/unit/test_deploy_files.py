@@ -172,9 +172,8 @@ def test_time_to_end() -> None:
     longest_s = max(ChildProcess("", [], {}).stop_deadline_s, SHUTDOWN_TIMEOUT_S + 1)
     for process in ("api", "worker"):
         pod = PODS[process]["spec"]["template"]["spec"]
-        before_s = (
-            container(PODS[process]).get("lifecycle", {}).get("preStop", {"sleep": {"seconds": 0}})["sleep"]["seconds"]
-        )
+        stop = container(PODS[process]).get("lifecycle", {}).get("preStop")
+        before_s = stop["sleep"]["seconds"] if stop else 0
         assert pod["terminationGracePeriodSeconds"] >= before_s + longest_s + 5
         assert int(COMPOSE["services"][process]["stop_grace_period"].removesuffix("s")) >= longest_s + 5
         (task,) = _resources("processes")[f"{process.capitalize()}Task"]["ContainerDefinitions"]
@@ -217,9 +216,8 @@ def test_alarms_at_aws() -> None:
     events = {event for one in lines.values() for event in re.findall(r'event = "(\w+)"', one["Pattern"])}
     assert "event_quarantined" in events
     assert events <= {*REMEDIES}
-    alarms = {
-        name: one for name, one in {**_resources("processes"), **_resources("servers")}.items() if "AlarmActions" in one
-    }
+    resources = _resources("processes") | _resources("servers")
+    alarms = {name: one for name, one in resources.items() if "AlarmActions" in one}
     for name, one in alarms.items():
         named = re.findall(r"docs/operations.md, (\S+)\.$", one["AlarmDescription"])
         alert = name.removesuffix("Alarm") if named == ["${Alert}"] else "".join(named)

@@ -154,10 +154,8 @@ def _words(line: str) -> list[str]:
 @EVERY
 def test_named_commands_exist(document: Path) -> None:
     """Each command of make, scrip and Python in a document has a target, a command or a module, and its options."""
-    wrong = [
-        (words, found) for words in commands(document.read_text("utf-8")) if words and (found := wrong_words(words))
-    ]
-    assert wrong == []
+    named = filter(None, commands(document.read_text("utf-8")))
+    assert [(words, wrong) for words in named if (wrong := wrong_words(words))] == []
 
 
 @cache

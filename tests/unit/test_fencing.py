@@ -33,17 +33,12 @@ def test_the_fencing_of_an_epoch(server: Replication, has_log: bool, expected: F
 
 def _report(primaries: str, replicas: str = "", away: str = "") -> Report:
     """Nodes by their ids, one letter each. The first primary reports."""
-    nodes = [
-        Node(
-            1,
-            Host(id_, 1),
-            ((0, 1),) if id_ in primaries else (),
-            id_,
-            frozenset({"master" if id_ in primaries else "slave", "fail" if id_ in away else "-"}),
-        )
-        for id_ in primaries + replicas
-    ]
-    return Report(primaries[0], tuple(nodes))
+
+    def node(id_: str) -> Node:
+        flags = {"master" if id_ in primaries else "slave", "fail" if id_ in away else "-"}
+        return Node(1, Host(id_, 1), ((0, 1),) if id_ in primaries else (), id_, frozenset(flags))
+
+    return Report(primaries[0], tuple(map(node, primaries + replicas)))
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,8 @@ def test_the_summary_ends_with_the_result(tmp_path: Path) -> None:
     assert "450 requests per CPU-second" in text
     assert "12 requests judged: 9 of users and 3 of the load itself" in text
     assert lines[-1] == "  Everything is as it should be."
-    assert (
-        describe(judgement, ["a code over its limit"], Tally(), _PLAN, _SPENT)[-1] == "  Wrong: a code over its limit"
-    )
+    wrong = describe(judgement, ["a code over its limit"], Tally(), _PLAN, _SPENT)
+    assert wrong[-1] == "  Wrong: a code over its limit"
 
 
 def test_limits_of_latency_and_errors_fail_a_load(tmp_path: Path) -> None:

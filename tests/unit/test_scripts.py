@@ -280,16 +280,12 @@ def test_no_script_makes_code_of_text(name: str) -> None:
 def test_nonce_and_state_are_in_the_text(name: str) -> None:
     """Each of nonce, history and state changes a script's text, and so its digest; all else is the call's."""
     random, other = "0123456789abcdef" * 2, "fedcba9876543210" * 2
-    some = (
-        Nonce(random, "", "feed"),
-        Nonce(other, "", "feed"),
-        Nonce(random, "postgres", "feed"),
-        Nonce(random, "", "beef"),
-    )
+    first = Nonce(random, "", "feed")
+    some = (first, Nonce(other, "", "feed"), Nonce(random, "postgres", "feed"), Nonce(random, "", "beef"))
     nonces = [str(nonce) for nonce in some]
     texts = [*(compose(name, nonce) for nonce in nonces), Scripts(0, 1, nonces[0], [name], "closed").texts[name]]
     assert len(set(texts)) == 5
-    assert texts[0].startswith(HEAD.format(f"'{some[0].shared}', nil, ' open'"))
+    assert texts[0].startswith(HEAD.format(f"'{first.shared}', nil, ' open'"))
 
 
 def test_epochs_of_a_server_share_texts() -> None:

@@ -174,9 +174,8 @@ def _damaged(count: int) -> Iterator[str]:
 def _differs(token: str, good: str) -> bool:
     """Whether it is another token, not another spelling of the same bytes: the last character has bits left over."""
     try:
-        return [judged._decode_base64url(one) for one in token.split(".")] != [
-            judged._decode_base64url(one) for one in good.split(".")
-        ]
+        read, expected = ([judged._decode_base64url(one) for one in text.split(".")] for text in (token, good))
+        return read != expected
     except ValueError:
         return True
 
