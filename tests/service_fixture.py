@@ -244,31 +244,27 @@ def _unrestricted() -> Iterator[Run]:
         yield Run(folder / "data", free_port(), partitions=PARTITIONS)
 
 
-class Ward:
+class Ward(ExitStack):
     """At most one service for tests that inject faults, since its start takes most of such a test's time."""
 
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._service: Service | None = None
+    service: Service | None = None
 
     def admitted(self) -> Service:
         """Return the service; a new one if the last test didn't leave it well."""
-        if self._service is None:
-            self._service = self._stack.enter_context(shared_service())
-        return self._service
+        self.service = self.service or self.enter_context(shared_service())
+        return self.service
 
     def discharge(self) -> None:
         """End the service."""
-        self._service = None
-        self._stack.close()
+        self.service = None
+        self.close()
 
 
 @pytest.fixture(scope="session")
 def ward() -> Iterator[Ward]:
     """The service for faults, started by the first test."""
-    ward = Ward()
-    yield ward
-    ward.discharge()
+    with Ward() as ward:
+        yield ward
 
 
 @pytest.fixture
