@@ -95,6 +95,8 @@ class Description(Route):
 
     row: Row
     name: str = field(init=False)
+    scopes: str = "checkout user"
+    another: str = "coupon_not_found"
     hot: ClassVar[bool] = True
     refused: str = ""
     """The states of the gate that refuse it: `full`, `behind`, or both."""

@@ -30,7 +30,6 @@ async def _ask_assign_code(still: Shop) -> Ask:
 DESCRIBED = (
     Description(
         row=table.ASSIGN_ANY,
-        scopes="checkout user",
         body={"bookId": "{book}", "userId": "{ann}"},
         another="book_not_found",
         goods=(
@@ -48,10 +47,8 @@ DESCRIBED = (
     ),
     Description(
         row=table.ASSIGN_CODE,
-        scopes="checkout user",
         path="/v1/coupons/assign/{free2}",
         body={"userId": "{ann}"},
-        another="coupon_not_found",
         goods=(Good({"userId": "u"}, {"userId": kinds.ID}, "userId"),),
         refusals=posts(
             "/v1/coupons/assign/{code}",

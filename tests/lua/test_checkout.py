@@ -22,9 +22,7 @@ _GOOD = {"userId": "u", "orderId": "o", "orderValue": 1}
 DESCRIBED = (
     Description(
         row=table.CHECKOUT,
-        scopes="checkout user",
         body={"userId": "{ann}", "orderId": "{order2}", "orderValue": 5, "code": "{free6}"},
-        another="coupon_not_found",
         goods=(
             Good(
                 _GOOD,

@@ -19,7 +19,6 @@ _GIVEN = {"bookId": "{gifts_book}", "orderId": "{given}"}
 DESCRIBED = (
     Description(
         row=table.GIFT,
-        scopes="checkout user",
         path="/v1/users/{ann}/gifts",
         body={"bookId": "{book}", "orderId": "{order3}"},
         another="book_not_found",

@@ -35,10 +35,8 @@ async def _ask_unlock(still: Shop) -> Ask:
 DESCRIBED = (
     Description(
         row=table.LOCK,
-        scopes="checkout user",
         path="/v1/coupons/lock/{free3}",
         body={"userId": "{ann}"},
-        another="coupon_not_found",
         goods=(Good({"userId": "u"}, {"userId": kinds.ID, "orderId": kinds.ID, "lockSeconds": kinds.COUNT}, "userId"),),
         refusals=posts("/v1/coupons/lock/{code}", *MISSING, *USES, userId="{ann}", orderId="{new}"),
         refused="full behind",
@@ -47,10 +45,8 @@ DESCRIBED = (
     ),
     Description(
         row=table.EXTEND,
-        scopes="checkout user",
         path="/v1/coupons/extend/{locked}",
         body={"lockToken": "{locked_token}", "lockSeconds": 900},
-        another="coupon_not_found",
         other=409,
         goods=(Good({"lockToken": "t"}, {"lockToken": kinds.TOKEN, "lockSeconds": kinds.COUNT}, "lockToken"),),
         refusals=posts(
@@ -69,10 +65,8 @@ DESCRIBED = (
     ),
     Description(
         row=table.UNLOCK,
-        scopes="checkout user",
         path="/v1/coupons/unlock/{locked}",
         body={"lockToken": "{locked_token}"},
-        another="coupon_not_found",
         other=204,
         goods=(Good({"lockToken": "t"}, {"lockToken": kinds.TOKEN}, "lockToken"),),
         refusals=posts("/v1/coupons/unlock/{code}", *MISSING, lockToken="never-was"),

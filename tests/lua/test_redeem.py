@@ -27,10 +27,8 @@ async def _ask_redeem(still: Shop) -> Ask:
 DESCRIBED = (
     Description(
         row=table.REDEEM,
-        scopes="checkout user",
         path="/v1/coupons/redeem/{free4}",
         body={"userId": "{ann}", "orderId": "{order}", "orderValue": 5},
-        another="coupon_not_found",
         goods=(
             Good({"userId": "u"}, {"userId": kinds.ID} | ORDER, "userId"),
             Good({"userId": "u", "items": [ITEM]}, LINE, " ".join(LINE)),

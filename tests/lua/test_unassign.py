@@ -24,7 +24,6 @@ DESCRIBED = (
         scopes="manage",
         path="/v1/coupons/unassign/{assigned}",
         body={},
-        another="coupon_not_found",
         goods=(Good({}),),
         refusals=posts(
             "/v1/coupons/unassign/{code}",

@@ -41,7 +41,6 @@ DESCRIBED = (
         row=table.READ,
         scopes="checkout manage user",
         path="/v1/coupons/{assigned}",
-        another="coupon_not_found",
         refusals=tuple(Case("coupon_not_found", "GET", f"/v1/coupons/{name}") for name in ("NO-SUCH-CODE", "a.b")),
         writes=False,
         prepare_ask=_ask_read,
