@@ -4,6 +4,7 @@ record, whichever was right."""
 from tests.drifts.subject import Expected, Kind
 
 _USE = "workspace = :workspace AND code = :code0"
+_USER = "workspace = :workspace AND user_id = :user0"
 _FACT = "partition, epoch, seq, workspace, book"
 _REDEMPTION = """order_id, order_value, currency, digits, discount_amount, redeemed_at, slot, max_redemptions, ip,
   user_agent, metadata"""
@@ -14,6 +15,10 @@ _CODE = "version, workspace, book, partition, active, owner_id, max_redemptions,
 def _use(code: str) -> Expected:
     """All that a use is counted in."""
     return {"code0": code, "order0": "orders", "use0": "user_counts", "book": "book_counts"}
+
+
+def _set(table: str, change: str, where: str = _USE) -> str:
+    return f"UPDATE {table} SET {change} WHERE {where}"
 
 
 def _copied(code: str = "code", more: str = "") -> str:
@@ -40,38 +45,28 @@ KINDS: dict[str, Kind] = {
     "a redemption of another coupon": Kind(
         "used",
         {"code0": "uses redemptions", "code1": "uses redemptions free_surplus"},
-        f"UPDATE redemptions SET code = :code1 WHERE {_USE}",
+        _set("redemptions", "code = :code1"),
     ),
     "a redemption of another user": Kind(
-        "used", {"use0": "user_counts", "use1": "user_counts"}, f"UPDATE redemptions SET user_id = :user1 WHERE {_USE}"
+        "used", {"use0": "user_counts", "use1": "user_counts"}, _set("redemptions", "user_id = :user1")
     ),
     "a redemption of another order": Kind(
-        "used", {"order0": "orders", "order1": "orders"}, f"UPDATE redemptions SET order_id = :order1 WHERE {_USE}"
+        "used", {"order0": "orders", "order1": "orders"}, _set("redemptions", "order_id = :order1")
     ),
-    "a redemption of no order": Kind(
-        "used", {"order0": "orders"}, f"UPDATE redemptions SET order_id = NULL WHERE {_USE}"
-    ),
-    "a redemption in another place": Kind(
-        "used", {"order0": "orders"}, f"UPDATE redemptions SET slot = 2 WHERE {_USE}"
-    ),
+    "a redemption of no order": Kind("used", {"order0": "orders"}, _set("redemptions", "order_id = NULL")),
+    "a redemption in another place": Kind("used", {"order0": "orders"}, _set("redemptions", "slot = 2")),
     "a redemption under another limit": Kind(
-        "used",
-        {"code0": "uses redemptions", "book": "book_counts"},
-        f"UPDATE redemptions SET max_redemptions = 5 WHERE {_USE}",
+        "used", {"code0": "uses redemptions", "book": "book_counts"}, _set("redemptions", "max_redemptions = 5")
     ),
-    "another discount": Kind(
-        "used", {"book": "book_counts"}, f"UPDATE redemptions SET discount_amount = 1.5 WHERE {_USE}"
-    ),
+    "another discount": Kind("used", {"book": "book_counts"}, _set("redemptions", "discount_amount = 1.5")),
     # Rollbacks
     "a rollback deleted": Kind(
         "returned", _use("uses redemptions free_surplus"), f"DELETE FROM rollbacks WHERE {_USE}"
     ),
     "a rollback for nothing deleted": Kind("withdrawn", _use("redemptions"), f"DELETE FROM rollbacks WHERE {_USE}"),
-    "a rollback that gives back": Kind(
-        "withdrawn", _use("uses free_missing"), f"UPDATE rollbacks SET restore = true WHERE {_USE}"
-    ),
+    "a rollback that gives back": Kind("withdrawn", _use("uses free_missing"), _set("rollbacks", "restore = true")),
     "a rollback that gives nothing back": Kind(
-        "returned", _use("uses free_surplus"), f"UPDATE rollbacks SET restore = false WHERE {_USE}"
+        "returned", _use("uses free_surplus"), _set("rollbacks", "restore = false")
     ),
     "a rollback too much": Kind(
         "used",
@@ -95,20 +90,18 @@ KINDS: dict[str, Kind] = {
     "an assignment of another coupon": Kind(
         "owned",
         {"code0": "assignee free_missing", "code1": "assignee free_surplus"},
-        f"UPDATE open_assignments SET code = :code1 WHERE {_USE}",
+        _set("open_assignments", "code = :code1"),
     ),
     "an assignment to another user": Kind(
         "owned",
         {"code0": "assignee", "user0": "user_counts", "user1": "user_counts"},
-        f"UPDATE open_assignments SET user_id = :user1 WHERE {_USE}",
+        _set("open_assignments", "user_id = :user1"),
     ),
     "an assignment at another time": Kind(
-        "owned",
-        {"code0": "assignee"},
-        f"UPDATE open_assignments SET assigned_at = assigned_at - interval '1 s' WHERE {_USE}",
+        "owned", {"code0": "assignee"}, _set("open_assignments", "assigned_at = assigned_at - interval '1 s'")
     ),
     "a gift for another order": Kind(
-        "given", {"order0": "gifts", "order1": "gifts"}, f"UPDATE open_assignments SET order_id = :order1 WHERE {_USE}"
+        "given", {"order0": "gifts", "order1": "gifts"}, _set("open_assignments", "order_id = :order1")
     ),
     # What the merchant said
     "a code deleted": Kind("idle", {"code0": "code_surplus", "book": "book_counts"}, f"DELETE FROM codes WHERE {_USE}"),
@@ -121,52 +114,37 @@ KINDS: dict[str, Kind] = {
         f"INSERT INTO codes ({_CODE}, code) SELECT {_CODE}, :code3 FROM codes WHERE {_USE}",
     ),
     "a code moved to another book": Kind(
-        "idle",
-        {"code0": "book", "book": "book_counts", "refuge": "book_counts"},
-        f"UPDATE codes SET book = :refuge WHERE {_USE}",
+        "idle", {"code0": "book", "book": "book_counts", "refuge": "book_counts"}, _set("codes", "book = :refuge")
     ),
     "a code switched off by hand": Kind(
-        "idle",
-        {"code0": "state configuration free_surplus", "book": "book_counts"},
-        f"UPDATE codes SET active = false WHERE {_USE}",
+        "idle", {"code0": "state configuration free_surplus", "book": "book_counts"}, _set("codes", "active = false")
     ),
     "a code ends at another time": Kind(
-        "ending",
-        {"code0": "state free_missing"},
-        f"UPDATE codes SET expires_at = expires_at + interval '1 day' WHERE {_USE}",
+        "ending", {"code0": "state free_missing"}, _set("codes", "expires_at = expires_at + interval '1 day'")
     ),
     "a code given by hand": Kind(
         "idle",
         {"code0": "assignee configuration free_surplus", "user0": "user_counts", "book": "book_counts"},
-        f"UPDATE codes SET owner_id = :user0 WHERE {_USE}",
+        _set("codes", "owner_id = :user0"),
     ),
-    "a code for more uses": Kind(
-        "idle", {"code0": "uses configuration"}, f"UPDATE codes SET max_redemptions = 5 WHERE {_USE}"
-    ),
-    "a user deleted": Kind(
-        "capped", {"user0": "user_cap"}, "DELETE FROM users WHERE workspace = :workspace AND user_id = :user0"
-    ),
-    "a user may have more": Kind(
-        "capped",
-        {"user0": "user_cap"},
-        "UPDATE users SET max_coupons = 9 WHERE workspace = :workspace AND user_id = :user0",
-    ),
+    "a code for more uses": Kind("idle", {"code0": "uses configuration"}, _set("codes", "max_redemptions = 5")),
+    "a user deleted": Kind("capped", {"user0": "user_cap"}, f"DELETE FROM users WHERE {_USER}"),
+    "a user may have more": Kind("capped", {"user0": "user_cap"}, _set("users", "max_coupons = 9", _USER)),
     "a user doubled under another name": Kind(
         "capped",
         {"user1": "user_cap"},
-        """INSERT INTO users (workspace, user_id, partition, max_coupons, metadata, version)
-          SELECT workspace, :user1, partition, max_coupons, metadata, version FROM users
-          WHERE workspace = :workspace AND user_id = :user0""",
+        f"""INSERT INTO users (workspace, user_id, partition, max_coupons, metadata, version)
+          SELECT workspace, :user1, partition, max_coupons, metadata, version FROM users WHERE {_USER}""",
     ),
     "another lock time": Kind(
         "idle",
         {"book": "configuration"},
-        "UPDATE books SET lock_seconds = 299 WHERE workspace = :workspace AND book = :book",
+        _set("books", "lock_seconds = 299", "workspace = :workspace AND book = :book"),
     ),
     "a key kept otherwise": Kind(
         "used",
         {"key0": "idempotency_keys"},
-        "UPDATE idempotency_keys SET entry = 'x' || entry WHERE workspace = :workspace AND key = :key0",
+        _set("idempotency_keys", "entry = 'x' || entry", "workspace = :workspace AND key = :key0"),
     ),
     "a key doubled under another name": Kind(
         "used",
