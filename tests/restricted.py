@@ -109,10 +109,7 @@ def restricted(*, pooled: bool = False) -> Iterator[Restricted]:
         loop = asyncio.new_event_loop()
         loop.run_until_complete(postgres.start())
         stack.callback(loop.run_until_complete, postgres.stop())
-        loop.run_until_complete(_prepare(postgres.url))
-        hba = folder / "postgres" / "pg_hba.conf"
-        hba.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
-        loop.run_until_complete(_reload(postgres.url))
+        loop.run_until_complete(_prepare(postgres.url, folder / "postgres" / "pg_hba.conf"))
         redis_tls = stack.enter_context(door(authority, redis_port))
         ca = quote(str(authority.file))
         if pooled:
@@ -136,19 +133,15 @@ def restricted(*, pooled: bool = False) -> Iterator[Restricted]:
         yield run
 
 
-async def _prepare(url: str) -> None:
-    """Make tables, roles and the demo's data, as the owner."""
+async def _prepare(url: str, hba: Path) -> None:
+    """Make tables, roles and the demo's data, as the owner; then the roles need their passwords."""
     connection = await asyncpg.connect(url)
     for name in ("api", "worker"):
         await ensure_role(connection, f"scrip_{name}", PASSWORDS[name])
     await migrate(url)
     for _ in range(2):  # it may be repeated
         await grant_privileges(connection)
-    await connection.close()
     await demo_data.seed(url)
-
-
-async def _reload(url: str) -> None:
-    connection = await asyncpg.connect(url)
+    await asyncio.to_thread(hba.write_text, "local all postgres trust\nlocal all all scram-sha-256\n")
     await connection.execute("SELECT pg_reload_conf()")
     await connection.close()
