@@ -112,13 +112,11 @@ class Client:
         config.load()
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"now")]
-        self.lane = beside.lane if beside else self._make_lane() if hot else None
+        lane = Lane(self.decider, self.keyring, None)  # type: ignore[arg-type]
+        self.lane = beside.lane if beside else lane if hot else None
         loop = asyncio.get_running_loop()
         self.protocol = Protocol(config, self.state, {}, loop, max_connections=connections, lane=self.lane)
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
-
-    def _make_lane(self) -> Lane:
-        return Lane(self.decider, self.keyring, None)  # type: ignore[arg-type]
 
     def send(self, data: bytes) -> None:
         """As if the data came in one part."""

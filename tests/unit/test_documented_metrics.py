@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.common import build_info
@@ -39,12 +38,9 @@ def _exported(modules: Iterable[object]) -> Described:
     for collector in collectors_of(modules):
         for family in collector.describe():
             labels = collector if isinstance(collector, MetricWrapperBase) else family
-            exported[_name_of(family)] = (family.type, tuple(labels._labelnames))
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            exported[name] = (family.type, tuple(labels._labelnames))
     return exported
-
-
-def _name_of(family: Metric) -> str:
-    return f"{family.name}_total" if family.type == "counter" else family.name
 
 
 @pytest.mark.parametrize("process", _PROCESSES)

@@ -13,15 +13,12 @@ class Pieces:
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.ended: list[int] = []
-        self._may_end = asyncio.Event()
+        self.may_end = asyncio.Event()
 
     async def piece(self, number: int) -> None:
         self.begun.append(number)
-        await self._may_end.wait()
+        await self.may_end.wait()
         self.ended.append(number)
-
-    def end(self) -> None:
-        self._may_end.set()
 
 
 async def _fail() -> None:
@@ -37,7 +34,7 @@ async def test_one_at_a_time() -> None:
         for _ in range(5):
             await asyncio.sleep(0)
         meanwhile = (list(pieces.begun), list(pieces.ended), second.done())
-        pieces.end()
+        pieces.may_end.set()
         await second
     assert meanwhile == ([1], [], False)
     assert (pieces.begun, pieces.ended) == ([1, 2], [1, 2])
@@ -64,7 +61,7 @@ async def test_a_block_that_fails_lets_its_work_end() -> None:
         async with SerialRunner() as behind:
             await behind.put(lambda: pieces.piece(1))
             await asyncio.sleep(0)
-            pieces.end()
+            pieces.may_end.set()
             raise LookupError
 
     with pytest.raises(LookupError):
