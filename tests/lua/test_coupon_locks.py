@@ -49,7 +49,6 @@ async def test_what_is_missing(still: Shop) -> None:
     await still.link.call("HDEL", key_names.locks(w, "CODE-1"), "ann -")
     assert [lock.user_id for lock in (await still.live_locks("CODE-1")).first] == ["bob"]
     await still.link.call("HSET", key_names.locks(w, "CODE-1"), "ann -", text)
-    settings = await still.link.call("GET", key_names.settings(w))
-    await still.link.call("DEL", key_names.settings(w))
+    await still.link.call("RENAME", key_names.settings(w), "aside")
     await still.refuses("recovering", still.live_locks("NEVER-WAS"))
-    await still.link.call("SET", key_names.settings(w), settings)
+    await still.link.call("RENAME", "aside", key_names.settings(w))

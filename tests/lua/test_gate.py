@@ -74,11 +74,11 @@ async def test_a_gate_that_is_full_or_behind(still: Shop, asks: dict[str, Ask], 
 
 async def test_a_workspace_that_isnt_there_is_recovering(still: Shop, asks: dict[str, Ask]) -> None:
     """Without the workspace's settings no operation decides: they come with the rest of what is missing."""
-    settings = await still.link.call("GET", f"{still.caller.prefix}w")
-    await still.link.call("DEL", f"{still.caller.prefix}w")
+    settings = key_names.settings(still.caller.prefix)
+    await still.link.call("RENAME", settings, "aside")
     for name in HOT:
         await still.refuses("recovering", asks[name]())
-    await still.link.call("SET", f"{still.caller.prefix}w", settings)
+    await still.link.call("RENAME", "aside", settings)
 
 
 @pytest.mark.parametrize("lost", ["FLUSHDB", "SCRIPT FLUSH"])
@@ -115,15 +115,10 @@ async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[
 async def test_without_an_outbox_nothing_is_written(still: Shop, asks: dict[str, Ask]) -> None:
     """A stream that isn't there is not made anew."""
     await still.record()
-    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-*", "d", "K 1 1", "r", "{}")
-    stream = (await still.everything())[key_names.outbox(0)]
-    await still.link.call("DEL", key_names.outbox(0))
+    await still.link.call("RENAME", key_names.outbox(0), "aside")
     for name in WRITING:
         await still.refuses("recovering", asks[name]())
-    for event_id, fields in stream:
-        await still.link.call(
-            "XADD", key_names.outbox(0), event_id, *(word for field in fields.items() for word in field)
-        )
+    await still.link.call("RENAME", "aside", key_names.outbox(0))
 
 
 async def test_the_fence_ends_an_epoch_once(still: Shop) -> None:

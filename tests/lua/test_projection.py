@@ -93,12 +93,9 @@ async def test_a_switched_off_code_comes_back_as_it_was(still: Shop, state: str)
     says: dict[str, Any] = {"expires_ms": NOW_MS + 9} if state == "dated" else {}
     if says:
         await still.add(book, "CODE-1", **says)
-    if state == "assigned":
-        await still.assign("CODE-1", "ann")
-    if state == "locked":
-        await still.lock("CODE-1", "ann")
-    if state == "partly used":
-        await still.redeem("CODE-1", "ann")
+    asks = {"assigned": still.assign, "locked": still.lock, "partly used": still.redeem}
+    if state in asks:
+        await asks[state]("CODE-1", "ann")
     _, before = await still.coupon("CODE-1")
     sets = {name: held for name, held in (await still.everything()).items() if ":f" in name or ":l" in name}
     await still.add(book, "CODE-1", active=False, **says)
@@ -242,9 +239,9 @@ async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> Non
     """It is in no directory, and the codes beside it are; one that was there stays as it was."""
     book = await still.book()
     await still.add(book, "CODE-4", owner_id="ann")
-    holding = await still.link.call("HGETALL", f"{still.caller.prefix}u:ann")
-    await still.link.call("DEL", f"{still.caller.prefix}u:ann")
-    await still.link.call("SET", f"{still.caller.prefix}u:ann", "stray")
+    user = f"{still.caller.prefix}u:ann"
+    await still.link.call("RENAME", user, "aside")
+    await still.link.call("SET", user, "stray")
     left_out: list[str] = []
 
     async def run(partition: int, script: str, names: Any, args: Any) -> Any:
@@ -262,9 +259,7 @@ async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> Non
     assert (await still.assign_any(book, "bob"))[0] == 201
     with pytest.raises(Refusal, match="outcome_unknown"):
         await RedisProjector(run).codes(still.workspace, 0, 90, rows)
-    await still.link.call("DEL", f"{still.caller.prefix}u:ann")
-    flat = [part for pair in holding.items() for part in pair] if isinstance(holding, dict) else holding
-    await still.link.call("HSET", f"{still.caller.prefix}u:ann", *flat)
+    await still.link.call("RENAME", "aside", user)
 
 
 @pytest.mark.parametrize("settings", ["", "no words", "a b c d e f g h i j k l m n o p q r s t u v w"])

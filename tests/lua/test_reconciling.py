@@ -27,17 +27,9 @@ async def inspector(shop: Shop) -> RedisInspector:
 
 async def _held(shop: Shop) -> tuple[Any, Any, Any]:
     """What is at A, B and C; then it is gone."""
-    stored = (
-        await shop.link.call("GET", A),
-        dict(_pairs(await shop.link.call("HGETALL", B))),
-        dict(_pairs(await shop.link.call("ZRANGE", C, 0, -1, "WITHSCORES"))),
-    )
+    text, fields, scores = [await value(shop.link, *of) for of in ((A, "string"), (B, "hash"), (C, "zset"))]
     await shop.link.call("DEL", A, B, C)
-    return stored
-
-
-def _pairs(flat: Any) -> Any:
-    return flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+    return text, fields, scores
 
 
 async def _fill(shop: Shop) -> None:
@@ -77,7 +69,7 @@ async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, inspector: R
     assert (len(scores), scores[-2:]) == (2000, ["e-0999", "999"])
 
 
-TEXT, HASH, SCORES = "text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"}
+TEXT, HASH, SCORES = "text", {"one": "1", "two": "2"}, {"five": 5, "six": 6}
 """What `_fill` puts at A, B and C."""
 CHANGES: dict[str, tuple[Sequence[Write], tuple[Any, Any, Any]]] = {
     "a text": ([Write("s", A, "", "text", "other")], ("other", HASH, SCORES)),
@@ -86,13 +78,13 @@ CHANGES: dict[str, tuple[Sequence[Write], tuple[Any, Any, Any]]] = {
     "a field": ([Write("h", B, "one", "1", "3")], (TEXT, HASH | {"one": "3"}, SCORES)),
     "a field that was not there": ([Write("h", B, "three", None, "3")], (TEXT, HASH | {"three": "3"}, SCORES)),
     "a field that goes": ([Write("h", B, "one", "1", None)], (TEXT, {"two": "2"}, SCORES)),
-    "a score": ([Write("z", C, "five", "5", "7")], (TEXT, HASH, SCORES | {"five": "7"})),
-    "a member that was not there": ([Write("z", C, "seven", None, "7")], (TEXT, HASH, SCORES | {"seven": "7"})),
-    "a member that goes": ([Write("z", C, "five", "5", None)], (TEXT, HASH, {"six": "6"})),
+    "a score": ([Write("z", C, "five", "5", "7")], (TEXT, HASH, SCORES | {"five": 7})),
+    "a member that was not there": ([Write("z", C, "seven", None, "7")], (TEXT, HASH, SCORES | {"seven": 7})),
+    "a member that goes": ([Write("z", C, "five", "5", None)], (TEXT, HASH, {"six": 6})),
     "a counter": ([Write("n", B, "one", None, "-4")], (TEXT, HASH | {"one": "-3"}, SCORES)),
     "all of it": (
         [Write("s", A, "", "text", None), Write("h", B, "two", "2", "5"), Write("z", C, "six", "6", None)],
-        (None, {"one": "1", "two": "5"}, {"five": "5"}),
+        (None, {"one": "1", "two": "5"}, {"five": 5}),
     ),
 }
 """What to write where all is as it was filled, and what is at A, B and C after it."""
@@ -162,7 +154,6 @@ async def test_a_key_lives_as_long_as_it_may(shop: Shop, inspector: RedisInspect
 async def test_another_epoch_is_left_alone(shop: Shop, inspector: RedisInspector, gate: str | None) -> None:
     """Nothing is read, mended or compared where the gate doesn't fit."""
     await _fill(shop)
-    was = await shop.link.call("GET", key_names.gate(0))
     await (shop.link.call("SET", key_names.gate(0), gate) if gate else shop.link.call("DEL", key_names.gate(0)))
     for asked in (
         lambda: inspector.read_values([]),
@@ -171,7 +162,7 @@ async def test_another_epoch_is_left_alone(shop: Shop, inspector: RedisInspector
     ):
         with pytest.raises(Fenced):
             await asked()
-    await shop.link.call("SET", key_names.gate(0), was)
+    await shop.gate("open")
     assert (await _held(shop))[0] == "text"
 
 
