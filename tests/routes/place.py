@@ -15,18 +15,15 @@ from tests.service_fixture import Service, new_code, new_id, ok
 
 _PAST, _FUTURE = "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z"
 _TIER = {"from": 0, "type": "fixed", "value": 1}
+_PLAIN = "off ended bobs held used held_off held_dark owned_held owned_used undone_code standing"
 _BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
+    **{name: (1, {}) for name in _PLAIN.split()},
     "free": (10, {}),
-    "off": (1, {}),
     "dark": (1, {"status": "inactive"}),
     "early": (1, {"validFrom": _FUTURE}),
     "late": (1, {"validUntil": _PAST}),
-    "ended": (1, {}),
     "unowned": (1, {"requireAssignment": True}),
-    "bobs": (1, {}),
-    "held": (1, {}),
     "must": (1, {"requireLock": True}),
-    "used": (1, {}),
     "spent": (1, {"maxRedemptionsPerCode": 2}),
     "capped": (2, {"maxRedemptionsPerUser": 1}),
     "sold": (2, {"maxRedemptions": 1}),
@@ -35,18 +32,12 @@ _BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
     "empty": (0, {}),
     "many": (2, {"maxCodesPerUser": None}),
     "ceiling": (1, {"lockSeconds": 3600}),
-    "held_off": (1, {}),
-    "held_dark": (1, {}),
-    "owned_held": (1, {}),
-    "owned_used": (1, {}),
     "owned_spent": (1, {"maxRedemptionsPerCode": 2}),
-    "undone_code": (1, {}),
     "gifts": (2, {}),
     "small": (0, {"codePattern": "R-######", "charset": "0123456789", "keepFree": 100, "status": "archived"}),
     "windowed": (0, {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z"}),
     "assigned": (1, {"discount": {"type": "percentage", "value": 10}, "tags": ["x"], "metadata": {"a": [1]}}),
     "locked": (1, {"discount": {"type": "tiered", "tiers": [_TIER], "maxAmount": 5}, "limits": {"lockedPercent": 50}}),
-    "standing": (1, {}),
     "units": (0, {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}}),
     "euros": (0, {"discount": {"type": "fixed", "value": "5.00", "currency": "EUR"}}),
 }
