@@ -96,9 +96,8 @@ def _read_call(call: ast.Call, module: ast.Module, of: ast.ClassDef | None) -> t
 
 
 def _is_own_log(node: ast.Assign) -> bool:
-    return ast.unparse(node.targets[0]) == "self._log" and ast.unparse(node.value).partition("(")[0].endswith(
-        "log.bind"
-    )
+    called = ast.unparse(node.value).partition("(")[0]
+    return ast.unparse(node.targets[0]) == "self._log" and called.endswith("log.bind")
 
 
 def _choices(node: ast.expr) -> set[str]:
