@@ -1,5 +1,5 @@
-"""The parts of the OpenAPI document that Litestar does not derive from a handler's signature. Each controller calls a
-`describe_*` for each route, and thereby gets the route's roles: those of its operation id in service/access/roles.py.
+"""The parts of the OpenAPI document that Litestar does not derive from a handler's signature. Each controller calls
+`describe_route` or a variant for each route, and so gets the route's roles: those of its operation id in roles.py.
 Clients generated from the document use operation ids and names. `Problem` is what problem_document.py writes.
 
 Handlers decode bodies and queries themselves, for exact refusals; Litestar documents only what it decodes. A body's
@@ -8,8 +8,8 @@ moves it to the request body.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from functools import partial
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from litestar._openapi.schema_generation import SchemaCreator
@@ -30,11 +30,10 @@ from litestar.typing import FieldDefinition
 from service.access.caller import SCOPES
 from service.access.roles import list_roles
 from service.api.auth import OPEN
-from service.api.reading import may_be_empty
+from service.api.reading import Listing, may_be_empty
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.field_types import Answer
 from service.domain.outcomes import BY_CODE
-from service.operations.base import Texts
 
 _BODY = "body:"
 
@@ -66,29 +65,27 @@ _RATES = {
     "RateLimit-Policy": _header('The limits: `"requests";q=100;w=60`.', Schema(type=_STRING)),
 }
 
-_REQUEST_ID = Parameter(
-    name="X-Request-Id",
-    param_in="header",
-    description="1 to 128 printable ASCII characters that identify the request in logs; ignored if invalid.",
-    schema=Schema(type=_STRING),
-    required=False,
-)
-_PREFER = Parameter(
-    name="Prefer",
-    param_in="header",
-    description="`durability=recorded`: respond once the change is committed in Postgres, or after `wait` seconds.",
-    schema=Schema(type=_STRING, examples=["durability=recorded, wait=5"]),
-    required=False,
-)
-_IDEMPOTENCY_KEY = Parameter(
-    name="Idempotency-Key",
-    param_in="header",
-    description="A repeated request with the same key gets the stored response of the first success.",
-    schema=Schema(type=_STRING, min_length=1, max_length=255, pattern="^[!-~](?:[ -~]*[!-~])?$"),
-    required=False,
-)
+
+def _parameter(name: str, description: str, **limits: Any) -> Parameter:
+    schema = Schema(type=_STRING, **limits)
+    return Parameter(name=name, param_in="header", description=description, schema=schema, required=False)
 
 
+_REQUEST_ID = _parameter(
+    "X-Request-Id", "1 to 128 printable ASCII characters that identify the request in logs; ignored if invalid."
+)
+_PREFER = _parameter(
+    "Prefer",
+    "`durability=recorded`: respond once the change is committed in Postgres, or after `wait` seconds.",
+    examples=["durability=recorded, wait=5"],
+)
+_IDEMPOTENCY_KEY = _parameter(
+    "Idempotency-Key",
+    "A repeated request with the same key gets the stored response of the first success.",
+    min_length=1,
+    max_length=255,
+    pattern="^[!-~](?:[ -~]*[!-~])?$",
+)
 _PROBLEM_HEADERS = {
     "401": {"WWW-Authenticate": _CHALLENGE},
     "409": {"Retry-After": _header(_SECONDS, _RETRY_AFTER)},
@@ -127,170 +124,61 @@ Answers = Mapping[int, tuple[Any, str] | tuple[Any, str, Any]]
 """Further responses, by status: struct, sentence, and an example if it is not that of the usual response."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Content:
-    """What is sent and returned."""
-
-    body: Any = None
-    """A struct, or a struct or schema for each media type."""
-    query: type[msgspec.Struct] | None = None
-    example: Any = None
-    """Of the JSON body."""
-    answer: Any = None
-    """An example of the response."""
-    answers: Answers = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kind:
-    """What the kind of a route adds."""
-
-    refusals: str = ""
-    parameters: tuple[Parameter, ...] = ()
-    headers: Mapping[str, OpenAPIHeader] = field(default_factory=dict)
-    """Of a success."""
-    counted: bool = False
-    """Whether a script counts the request for the caller's limits, so that admit does not."""
-    roles: tuple[str, ...] = ()
-    """By default those of service/access/roles.py."""
-    is_open: bool = False
-    """Whether it needs no credentials."""
-
-
-_KEYED = "request_in_progress idempotency_key_reused"
-
-
-def describe_read(
+def describe_route(
     operation_id: str,
     summary: str,
-    tag: str,
+    tag: str = "",
     *,
     query: type[msgspec.Struct] | None = None,
+    body: Any = None,
+    example: Any = None,
     answer: Any = None,
+    item: Any = None,
+    answers: Answers | None = None,
     refusals: str = "",
     lagging: bool = False,
     detached: bool = False,
+    located: bool = False,
+    durable: bool = False,
+    keyed: Literal["by_api", "by_script"] | None = None,
     counted: bool = False,
+    roles: tuple[str, ...] = (),
+    is_open: bool = False,
     aliases: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Keyword arguments for the decorator of a route that reads.
+    """Keyword arguments for the decorator of a route.
 
-    - answer: an example of the response.
+    - tag: if the controller has no `tags`.
+    - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
+    - answer: an example of the response. item: for a list, an example of its items; its query is by default Listing.
     - refusals: the outcome codes of this operation, besides those of all operations.
-    - lagging: may return `Scrip-Lag-Seconds`. detached: `Scrip-Detached-To`.
-    - counted: a script counts the request for the caller's limits.
+    - lagging: may return `Scrip-Lag-Seconds`. detached: `Scrip-Detached-To`. located: `Location`.
+    - durable: accepts `Prefer`. keyed: takes an Idempotency-Key, under which the API or the script stores the response.
+    - counted: a script counts the request for the caller's limits, so that admit does not.
+    - roles: by default those of service/access/roles.py. is_open: needs no credentials.
     - aliases: operation ids of other paths of the same handler.
     """
-    headers = {"Scrip-Lag-Seconds": _LAG} if lagging else {}
-    headers |= {"Scrip-Detached-To": _DETACHED_TO} if detached else {}
-    content = _Content(query=query, answer=answer)
-    return _describe(
-        operation_id, summary, tag, content, _Kind(refusals=refusals, headers=headers, counted=counted), aliases
-    )
-
-
-def describe_open(
-    operation_id: str, summary: str, tag: str, *, answer: Any = None, answers: Answers | None = None
-) -> dict[str, Any]:
-    """As describe_read, for a route that needs no credentials."""
-    content = _Content(answer=answer, answers=answers or {})
-    return _describe(operation_id, summary, tag, content, _Kind(is_open=True))
-
-
-def describe_change(
-    operation_id: str,
-    summary: str,
-    tag: str,
-    *,
-    body: Any = None,
-    query: type[msgspec.Struct] | None = None,
-    example: Any = None,
-    answer: Any = None,
-    refusals: str = "",
-) -> dict[str, Any]:
-    """As describe_read, for a route with a body that takes no Idempotency-Key: a repeat changes nothing more.
-
-    - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
-    """
-    content = _Content(body=body, query=query, example=example, answer=answer)
-    return _describe(operation_id, summary, tag, content, _Kind(refusals=refusals))
-
-
-def describe_action(
-    operation_id: str,
-    summary: str,
-    tag: str,
-    *,
-    body: Any = None,
-    query: type[msgspec.Struct] | None = None,
-    example: Any = None,
-    answer: Any = None,
-    answers: Answers | None = None,
-    refusals: str = "",
-    located: bool = False,
-    aliases: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """As describe_change, for a route that takes an Idempotency-Key. `located`: returns `Location`."""
-    headers = {"Location": _LOCATION} if located else {}
-    kind = _Kind(
-        refusals=f"{refusals} {_KEYED} key_quota",
-        parameters=(_IDEMPOTENCY_KEY,),
-        headers=headers | {"Idempotency-Replayed": _REPLAYED},
-    )
-    content = _Content(body=body, query=query, example=example, answer=answer, answers=answers or {})
-    return _describe(operation_id, summary, tag, content, kind, aliases)
-
-
-def describe_hot(
-    operation_id: str,
-    texts: Texts,
-    *,
-    body: Any,
-    answers: Answers | None = None,
-    durable: bool = False,
-    keyed: bool = True,
-    kept_by_api: bool = False,
-    roles: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """As describe_action, for a route whose scripts count the request for the caller's limits.
-
-    - durable: accepts `Prefer`.
-    - keyed: takes an Idempotency-Key.
-    - kept_by_api: the API, and not the script, stores the response under the Idempotency-Key.
-    - roles: by default those of service/access/roles.py.
-    """
-    parameters, headers = (_IDEMPOTENCY_KEY,) if keyed else (), dict[str, OpenAPIHeader]()
-    refusals = f"{texts.refusals} {_KEYED}" if keyed else texts.refusals
-    headers |= {"Idempotency-Replayed": _REPLAYED} if keyed else {}
-    headers |= {"Preference-Applied": _APPLIED} if durable else {}
-    kind = _Kind(
-        refusals=f"{refusals} key_quota" if kept_by_api else refusals,
-        parameters=(*parameters, _PREFER) if durable else parameters,
-        headers=headers,
-        counted=True,
-        roles=roles,
-    )
-    content = _Content(body=body, example=texts.example, answer=texts.answer, answers=answers or {})
-    return _describe(operation_id, texts.summary, texts.tag, content, kind)
-
-
-def _describe(
-    operation_id: str,
-    summary: str,
-    tag: str,
-    content: _Content,
-    kind: _Kind,
-    aliases: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    body = content.body
+    if item is not None:
+        query, answer = query or Listing, {"items": [item], "nextCursor": None}
     bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
-    codes = [] if kind.is_open else [*_COMMON, *kind.refusals.split()]
-    if kind.counted:
-        codes.append("too_many_misses")
-    if bodies:
-        codes += ["too_large", "unsupported_media_type"]
-    if bodies or content.query:
-        codes.append("invalid")
+    codes = [
+        *(() if is_open else _COMMON),
+        *refusals.split(),
+        *(("request_in_progress", "idempotency_key_reused") if keyed else ()),
+        *(("key_quota",) if keyed == "by_api" else ()),
+        *(("too_many_misses",) if counted else ()),
+        *(("too_large", "unsupported_media_type") if bodies else ()),
+        *(("invalid",) if bodies or query else ()),
+    ]
+    sent = (
+        ("Scrip-Lag-Seconds", _LAG, lagging),
+        ("Scrip-Detached-To", _DETACHED_TO, detached),
+        ("Location", _LOCATION, located),
+        ("Idempotency-Replayed", _REPLAYED, keyed),
+        ("Preference-Applied", _APPLIED, durable),
+    )
+    of_success = {name: header for name, header, is_sent in sent if is_sent} | _RATES
+    parameters = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if keyed else ()), *([_PREFER] if durable else ())]
     optional = len(bodies) == 1 and all(map(may_be_empty, bodies.values()))
     responses: dict[Any, ResponseSpec] = {
         f"{_BODY}{media}": ResponseSpec(struct, generate_examples=False, media_type=media)
@@ -299,45 +187,52 @@ def _describe(
     }
     texts = {media: OpenAPIMediaType(schema=schema) for media, schema in bodies.items() if isinstance(schema, Schema)}
     examples: dict[str, Any] = {}
-    for status, (struct, sentence, *own) in content.answers.items():
-        examples |= {str(status): example for example in own}
+    for status, (struct, sentence, *own) in (answers or {}).items():
+        examples |= {str(status): one for one in own}
         responses[status] = ResponseSpec(struct, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
-    roles = () if kind.is_open else kind.roles or list_roles(operation_id)
+    if not is_open:
+        roles = roles or list_roles(operation_id)
     if any(list_roles(alias) != roles for alias in (aliases or {}).values()):
         raise ValueError(f"{operation_id} and its aliases have different roles")
-    always = {"X-Request-Id": _ANSWERED}
 
     def operation(**fields: Any) -> Operation:
         made = Operation(**fields)
         declared = made.responses or {}
         contents = {
-            media: item
+            media: content
             for name in [name for name in declared if name.startswith(_BODY)]
-            for media, item in (getattr(declared.pop(name), "content", None) or {}).items()
+            for media, content in (getattr(declared.pop(name), "content", None) or {}).items()
         }
         contents |= texts
         if contents:
             made.request_body = RequestBody(content=contents, required=not optional)
-            _exemplify(contents.get("application/json"), content.example)
+            _exemplify(contents.get("application/json"), example)
         for status, response in declared.items():
             contents = getattr(response, "content", None) or {}
-            _exemplify(contents.get("application/json", contents.get("text/csv")), examples.get(status, content.answer))
-            headers = {**kind.headers, **_RATES} if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
-            cast("OpenAPIResponse", response).headers = {**always, **headers}
-        _empty(declared.get("204"))
+            _exemplify(contents.get("application/json", contents.get("text/csv")), examples.get(status, answer))
+            headers = of_success if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
+            cast("OpenAPIResponse", response).headers = {"X-Request-Id": _ANSWERED, **headers}
+        if "204" in declared:  # it has no body
+            cast("OpenAPIResponse", declared["204"]).content = None
         made.security = [{"key": [role]} if role in SCOPES else {"token": []} for role in roles]
-        made.parameters = [*(made.parameters or []), *_parameters(content.query), _REQUEST_ID, *kind.parameters]
+        made.parameters = [*(made.parameters or []), *_parameters(query), *parameters]
         return made
 
     return {
         "operation_id": _name_operations(operation_id, aliases) if aliases else operation_id,
         "summary": summary,
-        "tags": [tag],
+        "tags": [tag] if tag else None,
         "responses": responses,
         "operation_class": cast("type[Operation]", operation),
-        "opt": OPEN if kind.is_open else {"roles": roles, "counted": kind.counted},
+        "opt": OPEN if is_open else {"roles": roles, "counted": counted},
     }
+
+
+describe_history = partial(describe_route, lagging=True)
+"""For a route that waits for Postgres, and returns what it has after a while."""
+describe_action = partial(describe_route, keyed="by_api")
+"""For a route whose response the API stores under the Idempotency-Key."""
 
 
 def _name_operations(operation_id: str, aliases: Mapping[str, str]) -> Callable[..., str]:
@@ -365,12 +260,6 @@ def _refusals(codes: Iterable[str]) -> dict[int, ResponseSpec]:
 def _exemplify(content: Any, value: Any) -> None:
     if content is not None and value is not None:
         content.examples = {"example": ExactExample(value=value)}
-
-
-def _empty(response: Any) -> None:
-    """Remove the content of a response without a body."""
-    if response is not None:
-        response.content = None
 
 
 def _parameters(kind: "type[msgspec.Struct] | None") -> list[Parameter]:

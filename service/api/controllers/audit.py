@@ -13,7 +13,7 @@ from service.api.controllers.exports import PAGE, read_all
 from service.api.controllers.histories import wait_for_replica
 from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
 from service.api.csv_stream import CsvFile
-from service.api.documented import describe_read
+from service.api.documented import describe_history
 from service.api.reading import Listing, decode_position, unpack_request
 from service.domain.field_types import Answer, Page, check_text, text_schema
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_ms
@@ -85,12 +85,9 @@ class EntryPage(Page[Entry]):
 
 class Audit(Controller):
     path = "/v1"
+    tags = ("Audit",)
 
-    @get(
-        "/audit",
-        **describe_read("listAudit", "List audit entries", "Audit", query=ListAudit,
-                     answer={"items": [_EXAMPLE], "nextCursor": None}, lagging=True),
-    )  # fmt: skip
+    @get("/audit", **describe_history("listAudit", "List audit entries", query=ListAudit, item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
         """Audit entries, newest first: changes of books, codes, users, keys and settings, each committed with its
         change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected requests by key,
@@ -106,11 +103,7 @@ class Audit(Controller):
         body = EntryPage(items=[_render_entry(row, names) for row in page.items], next_cursor=page.next_cursor)
         return Response(body, headers=headers)
 
-    @get(
-        "/audit.csv",
-        media_type=MEDIA_TYPE,
-        **describe_read("exportAudit", "Export audit entries", "Audit", answer=_CSV, lagging=True),
-    )
+    @get("/audit.csv", media_type=MEDIA_TYPE, **describe_history("exportAudit", "Export audit entries", answer=_CSV))
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
         caller, context, _ = unpack_request(request)

@@ -10,7 +10,7 @@ import msgspec
 from litestar import Controller, Request, Response, post
 
 from service.api.context import Context
-from service.api.documented import describe_hot
+from service.api.documented import describe_action
 from service.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.api.hot_path import call_without_body
 from service.api.idempotency import ActionResult, run_once
@@ -21,7 +21,7 @@ from service.domain.field_types import Answer, canonicalize_code, encode_field
 from service.domain.limits import make_rate_headers
 from service.formats.batch_answers import KeptBatch, KeptReply, OwnIds, keep_batch, read_batch, reply_of
 from service.hot.turns import MAX_REQUESTS
-from service.operations.base import Call, Command, Rendered, Reply, Texts
+from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, Records, prepare_records, read, read_records, split
 from service.operations.document_parts import BOOK_ID, REDEMPTION
 from service.operations.lock_notes import lock_notes
@@ -34,14 +34,42 @@ AT_ONCE = MAX_REQUESTS
 """Operations between two turns of the event loop: about 1 ms to prepare or to render, and one call to Redis."""
 
 _any_of = [*({"$ref": f"#/components/schemas/{name}"} for name in _ANSWERS), {"type": "null"}]
+_Body = Annotated[
+    Any,
+    msgspec.Meta(
+        description="The body that the single request would have; null for none.",
+        extra_json_schema={"anyOf": _any_of},
+    ),
+]
+
+_EXAMPLE = {
+    "operations": [
+        {"op": "redeem", "code": "SUMMER-7QX2", "userId": "user-42", "orderId": "A-1001", "orderValue": 120},
+        {"op": "assign", "bookId": BOOK_ID, "userId": "user-43"},
+    ]
+}
+_PROBLEM = {
+    "type": "/problems/out_of_stock",
+    "title": "The book has no coupons left.",
+    "status": 409,
+    "detail": "The book has no coupons left.",
+    "instance": "/requests/4f1c",
+    "code": "out_of_stock",
+    "requestId": "4f1c",
+}
+_RESULTS = {
+    "results": [
+        {"status": 201, "body": REDEMPTION | {"durability": "fsynced"}},
+        {"status": 409, "body": _PROBLEM},
+    ]
+}
 
 
 class Result(Answer):
     """The result of one operation."""
 
     status: Annotated[int, msgspec.Meta(description="The status that the single request would have.")]
-    body: Annotated[Any, msgspec.Meta(description="The body that the single request would have; null for none.",
-                                      extra_json_schema={"anyOf": _any_of})]  # fmt: skip
+    body: _Body
 
 
 class Results(Answer):
@@ -81,32 +109,23 @@ class _BatchRun:
     recorded: bool
 
 
-_TEXTS = Texts(
-    summary="Run many operations",
-    description="",
-    example={"operations": [
-        {"op": "redeem", "code": "SUMMER-7QX2", "userId": "user-42", "orderId": "A-1001", "orderValue": 120},
-        {"op": "assign", "bookId": BOOK_ID, "userId": "user-43"},
-    ]},
-    answer={"results": [
-        {"status": 201, "body": REDEMPTION | {"durability": "fsynced"}},
-        {"status": 409, "body": {
-            "type": "/problems/out_of_stock", "title": "The book has no coupons left.", "status": 409,
-            "detail": "The book has no coupons left.", "instance": "/requests/4f1c", "code": "out_of_stock",
-            "requestId": "4f1c",
-        }},
-    ]},
-    refusals="outcome_unknown",
-)  # fmt: skip
-
-
 class Batches(Controller):
     path = "/v1"
 
     @post(
         "/batch",
         status_code=200,
-        **describe_hot("runBatch", _TEXTS, body=Batch, durable=True, kept_by_api=True),
+        **describe_action(
+            "runBatch",
+            "Run many operations",
+            "Coupons",
+            body=Batch,
+            example=_EXAMPLE,
+            answer=_RESULTS,
+            refusals="outcome_unknown",
+            durable=True,
+            counted=True,
+        ),
     )
     async def run(self, request: Request[Any, Any, Any]) -> Response[Results]:
         """Run the operations in order, each on its own: one that is refused or malformed has a problem as its result,

@@ -1,6 +1,7 @@
 """Books: making, listing, reading and changing them. app.py registers it; roles.py has the scope of each operation id.
-Other controllers use BookId and EXAMPLE. `/coupons` is a second address of `/books` (docs/comes-from.md)."""
+Other controllers use its names. `/coupons` is a second address of `/books` (docs/comes-from.md)."""
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from litestar.params import PathParameter
 from service.access.caller import Caller
 from service.api.configuration_writes import Change, settle_keys
 from service.api.context import Context
-from service.api.documented import describe_action, describe_change, describe_read
+from service.api.documented import describe_action, describe_history, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import book_requests
@@ -22,6 +23,8 @@ from service.formats import page_cursors
 from service.record.config.book_rows import create_book, page_books, patch_book, read_book
 
 BookId = Annotated[str, PathParameter(name="bookId", description="The book's id.")]
+describe_of_book = partial(describe_history, refusals="book_not_found month_detached")
+"""For lists and exports of a book's codes and facts."""
 
 
 _DISCOUNT = {"type": "percentage", "value": 20, "maxAmount": 50, "minOrderValue": 100, "currency": "USD"}
@@ -82,13 +85,13 @@ class BookPage(Page[Book]):
 
 class Books(Controller):
     path = "/v1"
+    tags = ("Books",)
 
     @post(
         ["/books", "/coupons"],
         **describe_action(
             "createBook",
             "Create a book",
-            "Books",
             aliases={"/v1/coupons": "createCoupons"},
             body=CreateBook,
             example=_CREATE,
@@ -115,13 +118,8 @@ class Books(Controller):
 
     @get(
         ["/books", "/coupons"],
-        **describe_read(
-            "listBooks",
-            "List books",
-            "Books",
-            aliases={"/v1/coupons": "listCoupons"},
-            query=ListBooks,
-            answer={"items": [EXAMPLE], "nextCursor": None},
+        **describe_route(
+            "listBooks", "List books", aliases={"/v1/coupons": "listCoupons"}, query=ListBooks, item=EXAMPLE
         ),
     )
     async def page(self, request: Request[Any, Any, Any]) -> BookPage:
@@ -134,10 +132,7 @@ class Books(Controller):
         items = [book_requests.render_book(row) for row in page.items]
         return BookPage(items=items, next_cursor=page.next_cursor)
 
-    @get(
-        "/books/{bookId:str}",
-        **describe_read("getBook", "Read a book", "Books", answer=EXAMPLE, refusals="book_not_found"),
-    )
+    @get("/books/{bookId:str}", **describe_route("getBook", "Read a book", answer=EXAMPLE, refusals="book_not_found"))
     async def read(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:
         """A book. Scope `manage`."""
         caller, context, _ = unpack_request(request)
@@ -146,10 +141,9 @@ class Books(Controller):
 
     @patch(
         "/books/{bookId:str}",
-        **describe_change(
+        **describe_route(
             "patchBook",
             "Change a book",
-            "Books",
             body=PatchBook,
             example={"status": "inactive", "validUntil": None},
             answer=EXAMPLE,

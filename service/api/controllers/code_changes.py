@@ -39,6 +39,7 @@ class Change(field_types.Request):
 
 class CodeChanges(Controller):
     path = "/v1/books"
+    tags = ("Codes",)
 
     @post(
         "/{bookId:str}/codes/change",
@@ -46,7 +47,6 @@ class CodeChanges(Controller):
         **describe_action(
             "changeCodes",
             "Change many codes",
-            "Codes",
             query=Change,
             body=ChangeCodes,
             example={"action": "switchOff", "filter": {"status": ["available"], "prefix": "SUMMER-"}},

@@ -15,10 +15,10 @@ from service.api import upload_dry_run
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
 from service.api.controllers import jobs
-from service.api.controllers.books import BookId
+from service.api.controllers.books import BookId, describe_of_book
 from service.api.controllers.histories import wait_recorded
 from service.api.csv_rows import MEDIA_TYPE
-from service.api.documented import describe_action, describe_change, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, Stream, read_key, run_once
 from service.api.reading import (
     UPLOAD_BYTES,
@@ -87,7 +87,9 @@ _LISTED = {
 }
 
 
-_TEXTS = {"text/csv": Schema(type=OpenAPIType.STRING), "text/plain": Schema(type=OpenAPIType.STRING)}
+_TEXT = Schema(type=OpenAPIType.STRING)
+_BODIES = {"application/json": UploadCodes, "text/csv": _TEXT, "text/plain": _TEXT}
+_REJECTED = "line,reason,text\r\n3,code: must have 4 to 64 of A-Z a-z 0-9 - _,no code\r\n"
 
 
 class Upload(CsvOptions):
@@ -136,6 +138,7 @@ class CodePage(Page[CodeOfBook]):
 
 class Codes(Controller):
     path = "/v1"
+    tags = ("Codes",)
 
     @post(
         "/books/{bookId:str}/codes",
@@ -143,9 +146,8 @@ class Codes(Controller):
         **describe_action(
             "uploadCodes",
             "Upload codes",
-            "Codes",
             query=Upload,
-            body={"application/json": UploadCodes} | _TEXTS,
+            body=_BODIES,
             example=_CODES,
             answer=_UPLOADED,
             refusals="book_not_found month_detached outcome_unknown",
@@ -180,13 +182,16 @@ class Codes(Controller):
         "/books/{bookId:str}/codes/rejected.csv",
         status_code=200,
         media_type=MEDIA_TYPE,
-        **describe_change(
-            "checkCodes", "List the lines that an upload would reject", "Codes", query=CsvOptions,
-            body={"application/json": UploadCodes} | _TEXTS, example=_CODES,
-            answer="line,reason,text\r\n3,code: must have 4 to 64 of A-Z a-z 0-9 - _,no code\r\n",
+        **describe_route(
+            "checkCodes",
+            "List the lines that an upload would reject",
+            query=CsvOptions,
+            body=_BODIES,
+            example=_CODES,
+            answer=_REJECTED,
             refusals="book_not_found",
         ),
-    )  # fmt: skip
+    )
     async def rejected(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """The invalid lines of a file as CSV: the number, reason and text of each. Nothing is added, and duplicates are
         not invalid. At most 2 MiB of them; the last row says if there are more. Scope `manage`."""
@@ -201,11 +206,8 @@ class Codes(Controller):
 
     @get(
         "/books/{bookId:str}/codes",
-        **describe_read(
-            "listCodes", "List a book's codes", "Codes", query=ListCodes,
-            answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
-        ),
-    )  # fmt: skip
+        **describe_of_book("listCodes", "List a book's codes", query=ListCodes, item=_LISTED),
+    )
     async def page(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[CodePage]:
         """Codes of the book, newest first. A lock does not change the status. Scope `manage`.
 
@@ -230,7 +232,6 @@ class Codes(Controller):
         **describe_action(
             "uploadCoupons",
             "Upload codes to the book that the body names",
-            "Codes",
             body=UploadCodesOf,
             example={"bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"} | _CODES,
             answer=_UPLOADED,
@@ -252,7 +253,6 @@ class Codes(Controller):
         **describe_action(
             "generateCodes",
             "Generate codes",
-            "Codes",
             body=GenerateCodes,
             example={"count": 100000, "codePattern": "VIP-########"},
             answer=jobs.EXAMPLE,

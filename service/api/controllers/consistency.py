@@ -9,7 +9,7 @@ from litestar import Controller, Request, Response, get, post
 from service.api.configuration_writes import check_open
 from service.api.context import Context
 from service.api.controllers import jobs
-from service.api.documented import describe_action, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.readiness import state_of
 from service.api.reading import read_json_body, unpack_request
@@ -77,11 +77,9 @@ class StartReconcile(field_types.Request, kw_only=True):
 
 class ConsistencyChecks(Controller):
     path = "/v1/ops"
+    tags = ("Operators",)
 
-    @get(
-        "/consistency",
-        **describe_read("getConsistency", "Read the lag and the differences", "Operators", answer=_CONSISTENCY),
-    )
+    @get("/consistency", **describe_route("getConsistency", "Read the lag and the differences", answer=_CONSISTENCY))
     async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
         """The lag of the workspace's partition, and the workspace's last comparison. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -113,7 +111,6 @@ class ConsistencyChecks(Controller):
         **describe_action(
             "startReconcile",
             "Compare Redis with Postgres",
-            "Operators",
             body=StartReconcile,
             example={"repair": False},
             answer=_JOB,

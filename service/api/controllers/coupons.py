@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from service.access.caller import resolve_user
 from service.api.configuration_writes import Change
-from service.api.documented import describe_change, describe_read
+from service.api.documented import describe_route
 from service.api.hot_path import perform_decoded
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
@@ -29,6 +29,15 @@ from service.record.config.code_rows import patch_coupon
 
 Code = Annotated[str, PathParameter(name="code", description="The coupon's code, in upper or lower case.")]
 
+_EXPIRED = {
+    "valid": False,
+    "reasons": ["expired"],
+    "discountAmount": None,
+    "finalAmount": None,
+    "coupon": COUPON | {"status": "expired"},
+}
+_INACTIVE = {"status": "inactive"}
+
 
 class ValidateQuery(field_types.Request, kw_only=True):
     """The use of a coupon to validate."""
@@ -40,15 +49,14 @@ class ValidateQuery(field_types.Request, kw_only=True):
 
 class Coupons(Controller):
     path = "/v1/coupons"
+    tags = ("Coupons",)
 
     @get(
         "/{code:str}/validate",
-        **describe_read(
-            "validateCode", "Validate a coupon by its address", "Coupons", query=ValidateQuery, counted=True,
-            answer={"valid": False, "reasons": ["expired"], "discountAmount": None, "finalAmount": None,
-                    "coupon": COUPON | {"status": "expired"}},
+        **describe_route(
+            "validateCode", "Validate a coupon by its address", query=ValidateQuery, answer=_EXPIRED, counted=True
         ),
-    )  # fmt: skip
+    )
     async def validate_code(self, request: Request[Any, Any, Any], code: Code) -> Response[Validation]:
         """Validate a coupon without a body; otherwise as `POST /v1/coupons/validate`. Scope `public` or `checkout`."""
         caller, _, params = unpack_request(request, ValidateQuery)
@@ -62,11 +70,15 @@ class Coupons(Controller):
 
     @patch(
         "/{code:str}",
-        **describe_change(
-            "patchCoupon", "Change a coupon", "Coupons", body=PatchCoupon, example={"status": "inactive"},
-            answer=COUPON | {"status": "inactive"}, refusals="coupon_not_found month_detached outcome_unknown",
+        **describe_route(
+            "patchCoupon",
+            "Change a coupon",
+            body=PatchCoupon,
+            example=_INACTIVE,
+            answer=COUPON | _INACTIVE,
+            refusals="coupon_not_found month_detached outcome_unknown",
         ),
-    )  # fmt: skip
+    )
     async def change(self, request: Request[Any, Any, Any], code: Code) -> Response[Coupon]:
         """Activate or deactivate a coupon, or set its own expiry. Applies to all later requests. Scope `manage`."""
         caller, context, _ = unpack_request(request)

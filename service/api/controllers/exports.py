@@ -12,12 +12,11 @@ from litestar import Controller, Request, Response, get
 from msgspec.structs import fields
 
 from service.api.context import Context
-from service.api.controllers.books import BookId
+from service.api.controllers.books import BookId, describe_of_book
 from service.api.controllers.codes import CodeOfBook
 from service.api.controllers.histories import wait_at_replica
 from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
 from service.api.csv_stream import CsvFile
-from service.api.documented import describe_read
 from service.api.reading import parse_id, unpack_request
 from service.domain.configuration import BookRow
 from service.domain.times import from_ms
@@ -66,11 +65,8 @@ class Exports(Controller):
     @get(
         "/books/{bookId:str}/codes.csv",
         media_type=MEDIA_TYPE,
-        **describe_read(
-            "exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE, lagging=True,
-            refusals="book_not_found month_detached",
-        ),
-    )  # fmt: skip
+        **describe_of_book("exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE),
+    )
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
@@ -81,11 +77,10 @@ class Exports(Controller):
     @get(
         "/books/{bookId:str}/redemptions.csv",
         media_type=MEDIA_TYPE,
-        **describe_read(
-            "exportRedemptions", "Export a book's redemptions", "Redemptions", answer=_REDEMPTIONS_EXAMPLE,
-            lagging=True, refusals="book_not_found month_detached",
+        **describe_of_book(
+            "exportRedemptions", "Export a book's redemptions", "Redemptions", answer=_REDEMPTIONS_EXAMPLE
         ),
-    )  # fmt: skip
+    )
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)

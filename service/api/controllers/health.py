@@ -6,11 +6,18 @@ from typing import Any, Literal
 from litestar import Controller, Request, Response, get
 
 from service.api.auth import OPEN
-from service.api.documented import describe_open
+from service.api.documented import describe_route
 from service.api.readiness import Ready, check_readiness
 from service.common.metrics_port import render_metrics
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
+
+_READY = {
+    "status": "ready",
+    "failing": ["partition 3"],
+    "partitions": [{"partition": 3, "reason": "closed"}],
+}
+_NOT_READY = {503: (Ready, "The process serves no partition; `partitions` has the reasons.")}
 
 
 class Live(Answer):
@@ -21,6 +28,7 @@ class Live(Answer):
 
 class Operating(Controller):
     path = "/"
+    tags = ("Operators",)
 
     @get("/", include_in_schema=False, opt=OPEN)
     async def index(self, request: Request[Any, Any, Any]) -> dict[str, str]:
@@ -37,26 +45,15 @@ class Operating(Controller):
             **metrics,
         }
 
-    @get(
-        "/health/live",
-        **describe_open("getLive", "Is the process alive", "Operators", answer={"status": "live"}),
-    )
+    @get("/health/live", **describe_route("getLive", "Is the process alive", answer={"status": "live"}, is_open=True))
     async def live(self) -> Live:
         """Checks no other part of the service. No credentials."""
         return Live(status="live")
 
     @get(
         "/health/ready",
-        **describe_open(
-            "getReady",
-            "Check whether the service is ready",
-            "Operators",
-            answer={
-                "status": "ready",
-                "failing": ["partition 3"],
-                "partitions": [{"partition": 3, "reason": "closed"}],
-            },
-            answers={503: (Ready, "The process serves no partition; `partitions` has the reasons.")},
+        **describe_route(
+            "getReady", "Check whether the service is ready", answer=_READY, answers=_NOT_READY, is_open=True
         ),
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:

@@ -13,11 +13,11 @@ from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.api.controllers.books import BookId
+from service.api.controllers.books import BookId, describe_of_book
 from service.api.controllers.consistency import lag_s
 from service.api.controllers.coupons import Code
 from service.api.controllers.users import UserIdPath, check_user
-from service.api.documented import describe_read
+from service.api.documented import describe_history, describe_route
 from service.api.hot_path import call_without_body
 from service.api.reading import Listing, parse_id, unpack_request
 from service.api.recall import decide
@@ -59,10 +59,11 @@ _STATS = {
     "discountTotal": "1900.00",
     "users": 91,
 }
-
-
 _EVENTS = {"low": "book.low_stock", "out": "book.exhausted"}
 _NOTICE = {"event": "book.low_stock", "of": "codes", "left": 99, "at": "2026-11-20T09:15:30.456Z"}
+
+
+_describe_of_user = partial(describe_history, tag="Users", detached=True, refusals="not_found")
 
 
 class ListCoupons(Listing, kw_only=True):
@@ -100,7 +101,7 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/stats",
-        **describe_read("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
+        **describe_route("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
     )
     async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
         """Live counts. Scope `manage`."""
@@ -109,11 +110,8 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/redemptions",
-        **describe_read(
-            "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
-        ),
-    )  # fmt: skip
+        **describe_of_book("listBookRedemptions", "List a book's redemptions", "Redemptions", item=REDEMPTION),
+    )
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
         """Redemptions of the book's coupons, newest first. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
@@ -122,11 +120,8 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/notices",
-        **describe_read(
-            "listBookNotices", "List a book's notices", "Books", query=Listing,
-            answer={"items": [_NOTICE], "nextCursor": None}, lagging=True, refusals="book_not_found month_detached",
-        ),
-    )  # fmt: skip
+        **describe_of_book("listBookNotices", "List a book's notices", "Books", item=_NOTICE),
+    )
     async def notices(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
         """Notices of the book, newest first: one each time an assign, redeem, gift or checkout takes the stock below
         the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`."""
@@ -141,11 +136,8 @@ class Histories(Controller):
 
     @get(
         "/users/{userId:str}/redemptions",
-        **describe_read(
-            "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, detached=True, refusals="not_found",
-        ),
-    )  # fmt: skip
+        **_describe_of_user("listUserRedemptions", "List a user's redemptions", item=REDEMPTION),
+    )
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
         """The user's redemptions, newest first, without those of detached months. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, Listing)
@@ -154,12 +146,14 @@ class Histories(Controller):
 
     @get(
         "/coupons/{code:str}/redemptions",
-        **describe_read(
-            "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True,
+        **describe_history(
+            "listCouponRedemptions",
+            "List a coupon's redemptions",
+            "Redemptions",
+            item=REDEMPTION,
             refusals="coupon_not_found month_detached",
         ),
-    )  # fmt: skip
+    )
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
         """The coupon's redemptions, newest first. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
@@ -168,11 +162,8 @@ class Histories(Controller):
 
     @get(
         "/users/{userId:str}/coupons",
-        **describe_read(
-            "listUserCoupons", "List a user's coupons", "Users", query=ListCoupons,
-            answer={"items": [COUPON], "nextCursor": None}, lagging=True, detached=True, refusals="not_found",
-        ),
-    )  # fmt: skip
+        **_describe_of_user("listUserCoupons", "List a user's coupons", query=ListCoupons, item=COUPON),
+    )
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
         """The user's coupons, newest first, without those of books that may have facts in detached months. A lock does
         not change the status. Scope `checkout` or `manage`."""

@@ -7,7 +7,7 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler, get, post
 from litestar.params import PathParameter
 
-from service.api.documented import describe_hot
+from service.api.documented import describe_route
 from service.api.hot_path import perform, perform_decoded
 from service.api.reading import parse_query
 from service.operations.table import ROWS, Row
@@ -45,7 +45,7 @@ def _make_handler(row: Row) -> HTTPRouteHandler:
     run.__annotations__["return"] = Response[row.operation.answer]
     run.__doc__ = row.operation.texts.description
     make = post if method == "POST" else get
-    return make(path, status_code=row.operation.status, **_describe_row(row, with_body=method == "POST"))(run)
+    return make(path, status_code=row.operation.status, **_describe_row(row))(run)
 
 
 async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
@@ -53,14 +53,19 @@ async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> 
     return await perform_decoded(request, row, name, row.operation.request())
 
 
-def _describe_row(row: Row, *, with_body: bool) -> dict[str, Any]:
+def _describe_row(row: Row) -> dict[str, Any]:
     operation, texts = row.operation, row.operation.texts
-    return describe_hot(
+    return describe_route(
         row.operation_id,
-        texts,
-        body=operation.request if with_body else None,
+        texts.summary,
+        texts.tag,
+        body=operation.request if row.route.startswith("POST ") else None,
+        example=texts.example,
+        answer=texts.answer,
         answers={200: (operation.answer, texts.repeated)} if texts.repeated else None,
+        refusals=texts.refusals,
         durable=operation.durable,
-        keyed=not row.reads,
+        keyed=None if row.reads else "by_script",
+        counted=True,
         roles=row.roles,
     )

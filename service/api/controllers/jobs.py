@@ -11,7 +11,7 @@ from litestar.params import PathParameter
 
 from service.api.csv_rows import MEDIA_TYPE, encode_csv_pages
 from service.api.csv_stream import CsvFile
-from service.api.documented import describe_action, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import parse_id, read_json_body, unpack_request
 from service.domain.field_types import Nothing
@@ -57,14 +57,15 @@ def _describe_control(operation_id: str, summary: str, status: str) -> dict[str,
     if status == "cancelled":
         answer |= {"finishedAt": "2026-11-20T09:15:00.456Z"}
     return describe_action(
-        operation_id, summary, "Jobs", body=Nothing, example={}, answer=answer, refusals="job_not_found job_ended",
-    )  # fmt: skip
+        operation_id, summary, body=Nothing, example={}, answer=answer, refusals="job_not_found job_ended"
+    )
 
 
 class Jobs(Controller):
     path = "/v1/jobs"
+    tags = ("Jobs",)
 
-    @get("/{jobId:str}", **describe_read("getJob", "Read a job", "Jobs", answer=EXAMPLE, refusals="job_not_found"))
+    @get("/{jobId:str}", **describe_route("getJob", "Read a job", answer=EXAMPLE, refusals="job_not_found"))
     async def read(self, request: Request[Any, Any, Any], job_id: JobId) -> Job:
         """The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
         caller, context, _ = unpack_request(request)
@@ -90,9 +91,7 @@ class Jobs(Controller):
     @get(
         "/{jobId:str}/results.csv",
         media_type=MEDIA_TYPE,
-        **describe_read(
-            "exportJobResults", "Export a job's results", "Jobs", answer=_RESULTS, refusals="job_not_found"
-        ),
+        **describe_route("exportJobResults", "Export a job's results", answer=_RESULTS, refusals="job_not_found"),
     )
     async def results(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[str]:
         """The result of each matching code so far, as CSV: `changed`, `unchanged` or `refused`, with the switch, end or

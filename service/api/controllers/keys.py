@@ -11,7 +11,7 @@ from litestar.params import PathParameter
 
 from service.api.configuration_writes import settle_keys
 from service.api.context import Context
-from service.api.documented import describe_action, describe_change, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import field_types
@@ -103,13 +103,13 @@ class KeyPage(Page[Key]):
 
 class Keys(Controller):
     path = "/v1/keys"
+    tags = ("Keys",)
 
     @post(
         "/",
         **describe_action(
             "createKey",
             "Create a key",
-            "Keys",
             body=CreateKey,
             example={"name": "web shop", "scopes": ["checkout"]},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
@@ -143,7 +143,6 @@ class Keys(Controller):
         **describe_action(
             "rotateKey",
             "Rotate a key",
-            "Keys",
             body=Rotation,
             example={"overlapSeconds": 3600},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
@@ -165,12 +164,7 @@ class Keys(Controller):
 
         return await run_once(request, caller, body, act)
 
-    @get(
-        "/",
-        **describe_read(
-            "listKeys", "List keys", "Keys", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
-        ),
-    )
+    @get("/", **describe_route("listKeys", "List keys", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> KeyPage:
         """Keys that are not revoked, newest first. Scope `operate`."""
         caller, context, params = unpack_request(request, Listing)
@@ -181,10 +175,9 @@ class Keys(Controller):
 
     @patch(
         "/{keyId:str}",
-        **describe_change(
+        **describe_route(
             "patchKey",
             "Change a key's limits",
-            "Keys",
             body=PatchKey,
             example={"limits": {"requestsPerMinute": 6000, "missesPerMinute": 60}},
             answer=_EXAMPLE,
@@ -199,7 +192,7 @@ class Keys(Controller):
         await settle_keys(context)
         return Key.from_row(row)
 
-    @delete("/{keyId:str}", **describe_change("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
+    @delete("/{keyId:str}", **describe_route("deleteKey", "Revoke a key", refusals="not_found"))
     async def revoke(self, request: Request[Any, Any, Any], key_id: KeyId) -> None:
         """Revoke a key. No process accepts it after this response. Scope `operate`."""
         caller, context, _ = unpack_request(request)

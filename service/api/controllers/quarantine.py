@@ -9,7 +9,7 @@ from litestar import Controller, Request, Response, get, post
 from litestar.params import PathParameter
 
 from service.access.caller import Caller
-from service.api.documented import describe_action, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, read_json_body, unpack_request
 from service.domain import field_types
@@ -92,11 +92,11 @@ class ResolveQuarantined(field_types.Request, kw_only=True):
 
 class QuarantineEvents(Controller):
     path = "/v1/ops/quarantine"
+    tags = ("Operators",)
 
     @get(
-        **describe_read("listQuarantine", "List events in quarantine", "Operators", query=Listing,
-                     answer={"items": [_EXAMPLE], "nextCursor": None}),
-    )  # fmt: skip
+        **describe_route("listQuarantine", "List events in quarantine", item=_EXAMPLE),
+    )
     async def page(self, request: Request[Any, Any, Any]) -> QuarantinePage:
         """The workspace's events that wait for a decision, newest first. Scope `operate`."""
         caller, context, params = unpack_request(request, Listing)
@@ -110,10 +110,15 @@ class QuarantineEvents(Controller):
     @post(
         "/{eventId:str}",
         status_code=202,
-        **describe_action("resolveQuarantined", "Resolve an event in quarantine", "Operators", body=ResolveQuarantined,
-                     example={"choice": "settle"}, answer=_EXAMPLE | {"ordered": "settle"},
-                     refusals="event_not_found choice_not_possible"),
-    )  # fmt: skip
+        **describe_action(
+            "resolveQuarantined",
+            "Resolve an event in quarantine",
+            body=ResolveQuarantined,
+            example={"choice": "settle"},
+            answer=_EXAMPLE | {"ordered": "settle"},
+            refusals="event_not_found choice_not_possible",
+        ),
+    )
     async def resolve(self, request: Request[Any, Any, Any], event_id: EventName) -> Response[QuarantinedEvent]:
         """Order what a worker does with the event. When it is done, the event is no longer listed, and a comparison
         repairs the workspace's data in Redis. Audited. Scope `operate`."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Controller, Request, get
 
-from service.api.documented import describe_read
+from service.api.documented import describe_route
 from service.api.reading import unpack_request
 from service.domain import field_types
 from service.domain.field_types import END, Answer
@@ -56,11 +56,11 @@ class RefusedRequests(Answer):
 
 class Refusals(Controller):
     path = "/v1/ops/requests"
+    tags = ("Operators",)
 
     @get(
-        **describe_read("findRefusedRequest", "Find a refused request by its id", "Operators", query=RequestName,
-                     answer=_EXAMPLE),
-    )  # fmt: skip
+        **describe_route("findRefusedRequest", "Find a refused request by its id", query=RequestName, answer=_EXAMPLE),
+    )
     async def find(self, request: Request[Any, Any, Any]) -> RefusedRequests:
         """The workspace's refusals and errors with this request id, of the last hour. A response is found a second or
         two after it was sent. Scope `operate`."""

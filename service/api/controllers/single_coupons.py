@@ -2,6 +2,7 @@
 registers it; roles.py has the scope of each operation id."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from service.api.configuration_writes import Change
 from service.api.context import Context
 from service.api.controllers import books
 from service.api.controllers.histories import read_coupon, read_or_none
-from service.api.documented import describe_action, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, read_json_body, unpack_request
 from service.domain.book_requests import Book, render_book
@@ -26,10 +27,14 @@ from service.operations.document_parts import COUPON
 from service.record.config.single_coupon_rows import create_single, page_active
 
 _DISCOUNT = {"discountType": "percentage", "discountValue": 20, "maxDiscountAmount": "50.00"}
+_FIXED = {"discountType": "fixed", "discountValue": "5.00"}
 _WINDOW = {"validFrom": "2026-11-27T00:00:00Z", "validUntil": "2026-12-01T00:00:00Z", "maxUsesPerUser": 1}
+_FOR_USER = {"userId": "user-42", "code": "SUMMER-7QX2"} | _DISCOUNT
+_IN_WINDOW = {"code": "SUMMER-7QX2"} | _WINDOW | _DISCOUNT
 _EXAMPLE = COUPON | {"book": books.EXAMPLE}
 _OPEN = COUPON | {"status": "available", "userId": None, "assignedAt": None, "book": books.EXAMPLE}
-_REFUSALS = "code_exists outcome_unknown"
+
+_describe_new = partial(describe_action, refusals="code_exists outcome_unknown", located=True)
 
 
 class CouponInBook(Coupon, kw_only=True):
@@ -44,27 +49,28 @@ class ActivePage(Page[CouponInBook]):
 
 class SingleCoupons(Controller):
     path = "/v1/coupons"
+    tags = ("Coupons",)
 
     @post(
         "/user-specific",
-        **describe_action(
-            "createUserSpecific", "Create a coupon for one user", "Coupons", body=UserSpecific,
-            example={"userId": "user-42", "code": "SUMMER-7QX2"} | _DISCOUNT, answer=_EXAMPLE, refusals=_REFUSALS,
-            located=True,
+        **_describe_new(
+            "createUserSpecific", "Create a coupon for one user", body=UserSpecific, example=_FOR_USER, answer=_EXAMPLE
         ),
-    )  # fmt: skip
+    )
     async def user_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
         """Create a coupon, assigned to the user, in its own book. Scope `manage`."""
         return await _make(request, UserSpecific)
 
     @post(
         "/time-specific",
-        **describe_action(
-            "createTimeSpecific", "Create a coupon for a period of time", "Coupons", body=TimeSpecific,
-            example={"code": "SUMMER-7QX2"} | _WINDOW | _DISCOUNT, answer=_OPEN | {"maxRedemptions": None},
-            refusals=_REFUSALS, located=True,
+        **_describe_new(
+            "createTimeSpecific",
+            "Create a coupon for a period of time",
+            body=TimeSpecific,
+            example=_IN_WINDOW,
+            answer=_OPEN | {"maxRedemptions": None},
         ),
-    )  # fmt: skip
+    )
     async def time_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
         """Create a coupon that is valid from `validFrom` until just before `validUntil`, in its own book.
 
@@ -73,22 +79,16 @@ class SingleCoupons(Controller):
 
     @post(
         "/generate",
-        **describe_action(
-            "generateCoupon", "Create a coupon", "Coupons", body=Generated,
-            example={"discountType": "fixed", "discountValue": "5.00"}, answer=_OPEN, refusals=_REFUSALS, located=True,
-        ),
-    )  # fmt: skip
+        **_describe_new("generateCoupon", "Create a coupon", body=Generated, example=_FIXED, answer=_OPEN),
+    )
     async def generate(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
         """Create a coupon in its own book. Scope `manage`."""
         return await _make(request, Generated)
 
     @get(
         "/active/time-specific",
-        **describe_read(
-            "listActiveTimeSpecific", "List the time-specific coupons valid now", "Coupons", query=Listing,
-            answer={"items": [_OPEN], "nextCursor": None},
-        ),
-    )  # fmt: skip
+        **describe_route("listActiveTimeSpecific", "List the time-specific coupons valid now", item=_OPEN),
+    )
     async def active(self, request: Request[Any, Any, Any]) -> ActivePage:
         """Time-specific coupons within their validity window that are active, in active books; newest first.
 

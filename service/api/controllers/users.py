@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from service.access.caller import Caller, resolve_user
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
-from service.api.documented import describe_action, describe_change, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, read_json_body, unpack_request
 from service.domain import field_types
@@ -83,13 +83,13 @@ class UserPage(Page[User]):
 
 class Users(Controller):
     path = "/v1/users"
+    tags = ("Users",)
 
     @post(
         "/",
         **describe_action(
             "createUser",
             "Create a user",
-            "Users",
             body=CreateUser,
             example={"userId": "user-42", "maxCoupons": 5, "metadata": {"tier": "gold"}},
             answer=_EXAMPLE,
@@ -113,12 +113,7 @@ class Users(Controller):
 
         return await run_once(request, caller, body, act, user=payload.user_id)
 
-    @get(
-        "/",
-        **describe_read(
-            "listUsers", "List users", "Users", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
-        ),
-    )
+    @get("/", **describe_route("listUsers", "List users", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> UserPage:
         """Created users, newest first. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, Listing)
@@ -131,7 +126,7 @@ class Users(Controller):
         )
         return UserPage(items=items, next_cursor=page.next_cursor)
 
-    @get("/{userId:str}", **describe_read("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
+    @get("/{userId:str}", **describe_route("getUser", "Read a user", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
         """A user. One that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
         caller, context, _ = unpack_request(request)
@@ -141,10 +136,9 @@ class Users(Controller):
 
     @patch(
         "/{userId:str}",
-        **describe_change(
+        **describe_route(
             "patchUser",
             "Change a user",
-            "Users",
             body=PatchUser,
             example={"maxCoupons": 10},
             answer=_EXAMPLE,
@@ -164,7 +158,7 @@ class Users(Controller):
 
     @delete(
         "/{userId:str}",
-        **describe_change("deleteUser", "Delete a user's data", "Users", refusals="not_found behind outcome_unknown"),
+        **describe_route("deleteUser", "Delete a user's data", refusals="not_found behind outcome_unknown"),
     )
     async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
         """Replace the user's id with a pseudonym in all stored data, and remove IP addresses and user agents. Later

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.api.documented import describe_action, describe_change, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain.errors import Refusal, invalid
@@ -46,6 +46,7 @@ _EXAMPLE = {
     "createdAt": "2026-11-20T09:14:00.123Z",
     "updatedAt": "2026-11-20T09:14:00.123Z",
 }
+_CREATE = {name: _EXAMPLE[name] for name in ("url", "events")}
 _NEW = _EXAMPLE | {"secret": "whsec_…"}
 _DELIVERY = {
     "deliveryId": "019aa0b3-11d0-7a55-b0c4-3b8f5e2a9d10",
@@ -133,14 +134,14 @@ class DeliveryPage(Page[Delivery]):
 
 class Webhooks(Controller):
     path = "/v1/webhooks"
+    tags = ("Webhooks",)
 
     @post(
         "/",
         **describe_action(
-            "createWebhook", "Create a webhook", "Webhooks", body=CreateWebhook,
-            example={"url": _EXAMPLE["url"], "events": _EXAMPLE["events"]}, answer=_NEW, located=True,
+            "createWebhook", "Create a webhook", body=CreateWebhook, example=_CREATE, answer=_NEW, located=True
         ),
-    )  # fmt: skip
+    )
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewWebhook]:
         """Create a webhook, which receives the events recorded from now on. The secret signs its deliveries; only this
         response contains it. A workspace has at most 20 webhooks. Scope `operate`."""
@@ -156,12 +157,7 @@ class Webhooks(Controller):
 
         return await run_once(request, caller, body, act)
 
-    @get(
-        "/",
-        **describe_read(
-            "listWebhooks", "List webhooks", "Webhooks", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
-        ),
-    )
+    @get("/", **describe_route("listWebhooks", "List webhooks", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> WebhookPage:
         """Webhooks, newest first. Scope `operate`."""
         caller, context, params = unpack_request(request, Listing)
@@ -170,10 +166,7 @@ class Webhooks(Controller):
         page = page_cursors.WEBHOOKS.make_page(rows, params.limit, lambda row: (row.webhook,))
         return WebhookPage(items=[Webhook.from_row(row) for row in page.items], next_cursor=page.next_cursor)
 
-    @get(
-        "/{webhookId:str}",
-        **describe_read("getWebhook", "Read a webhook", "Webhooks", answer=_EXAMPLE, refusals="not_found"),
-    )
+    @get("/{webhookId:str}", **describe_route("getWebhook", "Read a webhook", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """A webhook. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -181,11 +174,15 @@ class Webhooks(Controller):
 
     @patch(
         "/{webhookId:str}",
-        **describe_change(
-            "patchWebhook", "Change a webhook", "Webhooks", body=PatchWebhook, example={"status": "inactive"},
-            answer=_EXAMPLE, refusals="not_found",
+        **describe_route(
+            "patchWebhook",
+            "Change a webhook",
+            body=PatchWebhook,
+            example={"status": "inactive"},
+            answer=_EXAMPLE,
+            refusals="not_found",
         ),
-    )  # fmt: skip
+    )
     async def change(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """Change the given fields. An inactive webhook receives nothing. If it is reactivated within 14 days, it
         receives all events since then, else only later ones. Scope `operate`."""
@@ -197,9 +194,7 @@ class Webhooks(Controller):
         changes = payload.list_changes({"description": ""})
         return Webhook.from_row(await webhook_rows.patch_webhook(context.pool, caller.workspace, webhook, **changes))
 
-    @delete(
-        "/{webhookId:str}", **describe_change("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found")
-    )
+    @delete("/{webhookId:str}", **describe_route("deleteWebhook", "Delete a webhook", refusals="not_found"))
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
         """Delete a webhook and its pending deliveries. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -210,10 +205,14 @@ class Webhooks(Controller):
         "/{webhookId:str}/rotate",
         status_code=200,
         **describe_action(
-            "rotateWebhookSecret", "Rotate a webhook's secret", "Webhooks", body=Rotation, example={},
-            answer=_NEW, refusals="not_found",
+            "rotateWebhookSecret",
+            "Rotate a webhook's secret",
+            body=Rotation,
+            example={},
+            answer=_NEW,
+            refusals="not_found",
         ),
-    )  # fmt: skip
+    )
     async def rotate(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[NewWebhook]:
         """Create a new secret; only this response contains it. For `overlapSeconds` each delivery also has a signature
         by the old secret. Scope `operate`."""
@@ -232,10 +231,9 @@ class Webhooks(Controller):
         "/{webhookId:str}/test",
         status_code=202,
         **describe_action(
-            "testWebhook", "Send a test event", "Webhooks", body=Nothing, example={}, answer=_DELIVERY,
-            refusals="not_found",
+            "testWebhook", "Send a test event", body=Nothing, example={}, answer=_DELIVERY, refusals="not_found"
         ),
-    )  # fmt: skip
+    )
     async def test(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[Delivery]:
         """Send `webhook.test` to this webhook. If it is inactive, the event waits until it is active.
 
@@ -251,11 +249,8 @@ class Webhooks(Controller):
 
     @get(
         "/{webhookId:str}/deliveries",
-        **describe_read(
-            "listDeliveries", "List a webhook's deliveries", "Webhooks", query=Listing, refusals="not_found",
-            answer={"items": [_DELIVERY], "nextCursor": None},
-        ),
-    )  # fmt: skip
+        **describe_route("listDeliveries", "List a webhook's deliveries", item=_DELIVERY, refusals="not_found"),
+    )
     async def deliveries(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> DeliveryPage:
         """The webhook's deliveries of the last 14 days, and the pending ones; newest first. Scope `operate`."""
         caller, context, params = unpack_request(request, Listing)
@@ -267,8 +262,8 @@ class Webhooks(Controller):
 
     @get(
         "/{webhookId:str}/deliveries/{deliveryId:str}",
-        **describe_read(
-            "getDelivery", "Read a delivery", "Webhooks", refusals="not_found", answer=_DELIVERY | {"payload": _PAYLOAD}
+        **describe_route(
+            "getDelivery", "Read a delivery", refusals="not_found", answer=_DELIVERY | {"payload": _PAYLOAD}
         ),
     )
     async def delivery(
@@ -285,10 +280,9 @@ class Webhooks(Controller):
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",
         status_code=202,
         **describe_action(
-            "redeliver", "Send a delivery again", "Webhooks", body=Nothing, example={}, answer=_DELIVERY,
-            refusals="not_found",
+            "redeliver", "Send a delivery again", body=Nothing, example={}, answer=_DELIVERY, refusals="not_found"
         ),
-    )  # fmt: skip
+    )
     async def redeliver(
         self, request: Request[Any, Any, Any], webhook_id: WebhookId, delivery_id: DeliveryId
     ) -> Response[Delivery]:

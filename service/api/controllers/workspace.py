@@ -10,7 +10,7 @@ from litestar import Controller, Request, Response, get, patch, post
 from msgspec import UNSET, UnsetType
 
 from service.api.configuration_writes import Change, settle_keys
-from service.api.documented import describe_action, describe_change, describe_read
+from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
@@ -124,8 +124,9 @@ class Workspace(Answer, kw_only=True):
 
 class Settings(Controller):
     path = "/v1/workspace"
+    tags = ("Workspace",)
 
-    @get("/", **describe_read("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
+    @get("/", **describe_route("getWorkspace", "Read the settings", answer=_EXAMPLE))
     async def read(self, request: Request[Any, Any, Any]) -> Workspace:
         """The workspace's settings. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -133,10 +134,9 @@ class Settings(Controller):
 
     @patch(
         "/",
-        **describe_change(
+        **describe_route(
             "patchWorkspace",
             "Change the settings",
-            "Workspace",
             body=PatchWorkspace,
             example={"couponsPerOrder": 2},
             answer=_EXAMPLE,
@@ -189,6 +189,7 @@ class Clock(Answer, kw_only=True):
 
 class TestClock(Controller):
     path = "/v1/test/clock"
+    tags = ("Workspace",)
 
     @post(
         "/",
@@ -196,7 +197,6 @@ class TestClock(Controller):
         **describe_action(
             "setTestClock",
             "Set a test workspace's clock",
-            "Workspace",
             body=SetClock,
             example={"now": "2026-11-27T00:00:00Z"},
             answer={"now": "2026-11-27T00:00:00.000Z"},
