@@ -59,7 +59,7 @@ class Caller:
             object.__setattr__(self, "limits", encode_public_limits(self.limits))
 
 
-def make_account(workspace: int, roles: Collection[str] = ()) -> int:
+def make_account(workspace: int, roles: Collection[str]) -> int:
     return workspace << len(_ROLES) | sum(1 << place for place, role in enumerate(_ROLES) if role in roles)
 
 

@@ -122,7 +122,7 @@ def may_be_empty(kind: Any) -> bool:
 
 
 async def read_json_bytes(
-    request: Request[Any, Any, Any], kind: Any, max_bytes: int = JSON_BYTES, headers: Headers | None = None
+    request: Request[Any, Any, Any], kind: Any, max_bytes: int, headers: Headers | None = None
 ) -> bytes:
     """The bytes of a JSON body that is decoded as `kind`: `{}` for no body without a media type, if it may be empty.
     Raises Refusal `unsupported_media_type` for any other or no media type."""

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from litestar import Litestar
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import HANDLED_SIGNALS
 
@@ -61,21 +60,16 @@ class Lifespan(LifespanOn):
 
 
 def make_server_config(
-    settings: Settings,
-    *,
-    app: Litestar | None = None,
-    has_fast_lane: bool = True,
-    traces: "Traces | None" = None,
-    **more: Any,
+    settings: Settings, *, has_fast_lane: bool = True, traces: "Traces | None" = None, **more: Any
 ) -> uvicorn.Config:
-    """Make uvicorn's configuration; `more` overrides its options. If `app` is None, the application is created.
+    """Create the application, and make uvicorn's configuration; `more` overrides its options.
 
     Without the fast lane, Litestar answers all requests, with the same results but more slowly.
     """
     from service.api.request_middleware import around
     from service.serving.app import create_app
 
-    app = create_app(settings, traces) if app is None else app
+    app = create_app(settings, traces)
     proxies, origins = Proxies(settings.trusted_proxies), Origins(settings.cors_origins)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     max_connections = max(min(MAX_CONNECTIONS, files - RESERVED_FILES), 1)

@@ -73,7 +73,7 @@ log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def open_context(settings: Settings, traces: "Traces | None" = None) -> AsyncIterator[Context]:
+async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIterator[Context]:
     """Connect to Redis and Postgres and yield the context of an API process; close everything at the end."""
     if not settings.redis_url or not settings.database_url:
         raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
@@ -88,7 +88,7 @@ async def open_context(settings: Settings, traces: "Traces | None" = None) -> As
     messages = KeyMessages(settings.redis_url, decider)
     watch = PartitionWatch(decider, settings.max_unrecorded_s)
     projector = RedisProjector(decider.run, pace=Pace(SHARE))
-    context = Context(*(settings, pool, decider, workspace, projector, recorded, replica, messages, watch))
+    context = Context(settings, pool, decider, workspace, projector, recorded, replica, messages, watch)
     context.bulk = Bulk(settings.api_processes)
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
