@@ -29,7 +29,13 @@ class RequestMetrics(Collector):
         self._answers = answers
 
     def describe(self) -> Iterator[Metric]:
-        yield from (_requests(), _times(), _of_workspaces(), _dropped())
+        labels = ["route", "scope", "status", "outcome"]
+        yield CounterMetricFamily("scrip_http_requests", "Requests that were answered.", labels=labels)
+        text = "Response times of hot operations, of which one in 32 is timed for all."
+        yield HistogramMetricFamily("scrip_operation_duration_seconds", text, labels=["operation"])
+        text = "Requests of the 50 busiest workspaces, and of all others, by result: done, refused (4xx), failed (5xx)."
+        yield CounterMetricFamily("scrip_workspace_requests", text, labels=["workspace", "result"])
+        yield CounterMetricFamily("scrip_lock_notes_dropped", "Notes of locks that were not written to Postgres.")
 
     def collect(self) -> Iterator[Metric]:
         self._answers.fold()
@@ -67,25 +73,6 @@ class RequestMetrics(Collector):
         if one is None or not _is_shown(one.request_id):
             return None
         return Exemplar({"request_id": one.request_id}, one.took_s, one.at_s)
-
-
-def _requests() -> CounterMetricFamily:
-    labels = ["route", "scope", "status", "outcome"]
-    return CounterMetricFamily("scrip_http_requests", "Requests that were answered.", labels=labels)
-
-
-def _times() -> HistogramMetricFamily:
-    text = "Response times of hot operations, of which one in 32 is timed for all."
-    return HistogramMetricFamily("scrip_operation_duration_seconds", text, labels=["operation"])
-
-
-def _of_workspaces() -> CounterMetricFamily:
-    text = "Requests of the 50 busiest workspaces, and of all others, by result: done, refused (4xx), failed (5xx)."
-    return CounterMetricFamily("scrip_workspace_requests", text, labels=["workspace", "result"])
-
-
-def _dropped() -> CounterMetricFamily:
-    return CounterMetricFamily("scrip_lock_notes_dropped", "Notes of locks that were not written to Postgres.")
 
 
 request_metrics = RequestMetrics(answers)
