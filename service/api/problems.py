@@ -2,12 +2,13 @@
 texts are in service/domain/outcomes.py."""
 
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.routes import HTTPRoute
 
-from service.api.similar_address import find_similar
 from service.domain.errors import Refusal
 from service.operations.problem_document import MEDIA_TYPE, problem, problem_headers
 
@@ -25,6 +26,9 @@ _BY_STATUS = {
     431: "headers_too_large",
     503: "unavailable",
 }
+_API = "/v1/"
+_MAX_CHARACTERS = 500
+"""Of an unknown address that is compared with those of the API."""
 
 log = structlog.get_logger()
 
@@ -48,7 +52,7 @@ def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     if allowed:
         methods = ", ".join(method for method in allowed if method != "OPTIONS")
         detail = f"This address accepts {methods}, not {request.method[:20]}. Repeat the request with that method."
-    elif code == "not_found" and (meant := find_similar(request)):
+    elif code == "not_found" and (meant := _find_similar(request)):
         detail = f"This address does not exist; perhaps `{meant}` is meant. `/schema` lists all addresses and methods."
     answer = refuse(request, Refusal(code, detail))
     if allowed:
@@ -60,6 +64,31 @@ def fail(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """The response to an unexpected error. The traceback is logged, not sent."""
     log.error("request_failed", request_id=request.scope["state"].get("request_id", ""), exc_info=error)
     return refuse(request, Refusal("internal"))
+
+
+def _find_similar(request: Request[Any, Any, Any]) -> str | None:
+    """The method and address with the same words in another order, singular or plural, with other slashes, or after
+    `/v1`; None if there is none."""
+    path = unquote(request.scope["raw_path"].decode("ascii"))
+    if len(path) > _MAX_CHARACTERS:
+        return None
+    path = "/" + "/".join(filter(None, path.split("/")))
+    sent = [_simplify(part) for part in path.removeprefix(_API).split("/") if part]
+    similar: dict[str, tuple[int, bool]] = {}
+    for route in request.app.routes:
+        if isinstance(route, HTTPRoute) and route.path_format.startswith(_API):
+            parts = route.path_format.removeprefix(_API).split("/")
+            names = {_simplify(part) for part in parts if not part.startswith("{")}
+            if len(parts) == len(sent) and names.issubset(sent):
+                methods = sorted(route.methods - {"OPTIONS"})
+                has_method = request.method in methods
+                address = f"{request.method if has_method else methods[0]} {route.path_format}"
+                similar[address] = (len(names), has_method)
+    return max(similar, key=similar.__getitem__, default=None)
+
+
+def _simplify(part: str) -> str:
+    return part.lower().replace("_", "-").removesuffix("s")
 
 
 HANDLERS: dict[Any, Any] = {Refusal: refuse, HTTPException: refuse_http, Exception: fail}

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from litestar import Litestar, Request, Response, Router
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.routes import HTTPRoute
+from litestar.types import Scope
 
 from service.api import problems
 from service.api.auth import OPEN, admit
@@ -28,7 +30,6 @@ from service.api.controllers.histories import Histories
 from service.api.controllers.hot_operations import make_handlers
 from service.api.controllers.jobs import Jobs
 from service.api.controllers.keys import Keys
-from service.api.controllers.options import offer_all_methods
 from service.api.controllers.problem_types import ProblemTypes
 from service.api.controllers.quarantine import QuarantineEvents
 from service.api.controllers.refusals import Refusals
@@ -77,7 +78,7 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
             serve_metrics(settings.host, settings.metrics_port, check, is_shared=is_shared),
         ):
             app.state.context = context
-            offer_all_methods(app)
+            _offer_all_methods(app)
             yield
 
     app = Litestar(
@@ -117,6 +118,23 @@ def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) ->
     if is_away(error):
         return problems.refuse(request, Refusal.temporary("unavailable", least_ms=1000, most_ms=3000))
     return problems.fail(request, error)
+
+
+def _offer_all_methods(app: Litestar) -> None:
+    """Make every OPTIONS response list all methods of its address. Litestar's own response lists only those known when
+    the first handler of the address was registered."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            handler, _ = route.route_handler_map["OPTIONS"]
+            _answer_with(handler, ", ".join(sorted(route.methods)))
+
+
+def _answer_with(handler: HTTPRouteHandler, allow: str) -> None:
+    def options_handler(scope: Scope) -> Response[None]:
+        return Response(None, status_code=204, headers={"Allow": allow})
+
+    handler(options_handler)
+    handler.opt |= OPEN
 
 
 def _make_openapi_config() -> OpenAPIConfig:

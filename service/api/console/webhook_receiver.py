@@ -3,7 +3,7 @@ addresses, and sender.py posts to it."""
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, Router, post
+from litestar import Request, Response, post
 from litestar.params import PathParameter
 
 from service.api.auth import OPEN
@@ -15,7 +15,7 @@ ANSWERS = (204, 503, 410)
 """Accept, fail, or be gone."""
 
 
-@post("/{status:int}", include_in_schema=False)
+@post("/receiver/{status:int}", include_in_schema=False, opt=OPEN)
 async def receive(
     request: Request[Any, Any, Any], status: Annotated[int, PathParameter(description="The status to return.")]
 ) -> Response[None]:
@@ -28,8 +28,3 @@ async def receive(
     async for _ in read_chunks(request, JSON_BYTES):
         pass
     return Response(None, status_code=status)
-
-
-def receiver_router() -> Router:
-    """The console's route `/receiver`, without credentials, as a merchant's receiver."""
-    return Router("/receiver", route_handlers=[receive], opt=OPEN)
