@@ -2,6 +2,7 @@
 the fast lane does the same for usual requests. batches.py and histories.py make a Call. `fingerprint` is stored with an
 Idempotency-Key: both ways must make the same one."""
 
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Request, Response
@@ -24,7 +25,7 @@ from service.operations.run import Raw, begin, begin_decoded, finish, finish_ref
 from service.operations.table import Row
 
 
-async def perform(request: Request[Any, Any, Any], row: Row, name: str | None = None) -> Response[Any]:
+async def perform(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
     """Run an operation on a JSON body; `name` is the one in the path."""
     headers, caller = request.headers, get_caller(request)
     if request.scope["query_string"]:
@@ -32,31 +33,30 @@ async def perform(request: Request[Any, Any, Any], row: Row, name: str | None = 
     body = await read_json_bytes(request, row.operation.request, call_headers.MAX_BODY_BYTES, headers)
     wait_s = parse_preferred_wait_s(headers) if row.operation.durable else None
     wait = await Wait.begin(request.app.state.context, caller, wait_s)
-    try:
-        command = begin(caller, row, make_raw(request, body, headers, name))
-    except Refusal as refusal:
-        return _response(_finish_refused(row, caller, refusal))
-    return await _run(request, row, caller, command, wait)
+    return await _run(request, row, caller, lambda: begin(caller, row, make_raw(request, body, headers, name)), wait)
 
 
 async def perform_decoded(request: Request[Any, Any, Any], row: Row, name: str | None, struct: Any) -> Response[Any]:
     """Run an operation that changes nothing, from a request struct."""
     caller = get_caller(request)
-    try:
-        command = begin_decoded(row, call_without_body(request, caller), name, struct, counted=is_counted(request))
-    except Refusal as refusal:
-        return _response(_finish_refused(row, caller, refusal))
-    return await _run(request, row, caller, command, None)
+
+    def make_command() -> Command:
+        return begin_decoded(row, call_without_body(request, caller), name, struct, counted=is_counted(request))
+
+    return await _run(request, row, caller, make_command, None)
 
 
 async def _run(
-    request: Request[Any, Any, Any], row: Row, caller: Caller, command: Command, wait: Wait | None
+    request: Request[Any, Any, Any], row: Row, caller: Caller, make_command: Callable[[], Command], wait: Wait | None
 ) -> Response[Any]:
     context: Context = request.app.state.context
     try:
+        command = make_command()
         reply = await decide(context.decider, context.pool, caller, command)
     except Refusal as refusal:
-        return _response(_finish_refused(row, caller, refusal))
+        if rejected := finish_refused(row, caller, refusal):
+            return _response(rejected)
+        raise
     rendered, applied = finish(command, reply, context.decider.durability(caller.partition)), None
     lock_notes.add(caller, rendered)
     if wait and await wait.finish([rendered]):
@@ -94,14 +94,6 @@ def fingerprint(request: Request[Any, Any, Any], body: bytes, user: str | None =
 def _address(request: Request[Any, Any, Any]) -> tuple[bytes, bytes, bytes]:
     scope = request.scope
     return scope["method"].encode(), scope["path"].encode(), scope["query_string"]
-
-
-def _finish_refused(row: Row, caller: Caller, refusal: Refusal) -> Rendered:
-    """The operation's response to a refusal. Raises the refusal if the operation has none."""
-    rendered = finish_refused(row, caller, refusal)
-    if rendered is None:
-        raise refusal
-    return rendered
 
 
 def _response(rendered: Rendered, applied: str | None = None) -> Response[Any]:
