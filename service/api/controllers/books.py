@@ -17,6 +17,7 @@ from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import book_requests
 from service.domain.book_requests import Book, CreateBook, PatchBook, Status
+from service.domain.configuration import BookRow
 from service.domain.errors import invalid
 from service.domain.field_types import Page, check_text, text_schema
 from service.formats import page_cursors
@@ -136,8 +137,7 @@ class Books(Controller):
     async def read(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:
         """A book. Scope `manage`."""
         caller, context, _ = unpack_request(request)
-        parsed = parse_id(book_id, "book_not_found")
-        return book_requests.render_book(await read_book(context.pool, caller.workspace, parsed))
+        return book_requests.render_book(await find_book(context, caller, book_id))
 
     @patch(
         "/books/{bookId:str}",
@@ -165,6 +165,11 @@ class Books(Controller):
         if payload.limits is not msgspec.UNSET:  # as in `create`
             await settle_keys(context)
         return book_requests.render_book(row)
+
+
+async def find_book(context: Context, caller: Caller, book_id: str) -> BookRow:
+    """The book with the id that a request names. Raises Refusal `book_not_found`."""
+    return await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
 
 
 async def _check_uses(context: Context, caller: Caller, book_id: UUID, wanted: int | None) -> None:

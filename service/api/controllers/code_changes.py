@@ -9,15 +9,14 @@ from litestar import Controller, Request, Response, post
 
 from service.api.configuration_writes import check_open
 from service.api.controllers import jobs
-from service.api.controllers.books import BookId
+from service.api.controllers.books import BookId, find_book
 from service.api.controllers.histories import wait_recorded
 from service.api.documented import describe_action
 from service.api.idempotency import ActionResult, read_key, run_once
-from service.api.reading import parse_id, read_json_body, unpack_request
+from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.code_change_requests import ChangeCodes, CodeFilter, MatchingCodes
 from service.operations.views import Job
-from service.record.config.book_rows import read_book
 from service.record.config.code_pages import count_matching
 from service.record.config.job_rows import create_change
 from service.record.config.workspace_rows import read_workspace
@@ -69,7 +68,7 @@ class CodeChanges(Controller):
         """
         caller, context, params = unpack_request(request, Change)
         body, payload = await read_json_body(request, ChangeCodes)
-        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        book = await find_book(context, caller, book_id)
         await wait_recorded(context, caller)
         if params.dry_run:
             read_key(request)  # refuses a bad key, as a real run does

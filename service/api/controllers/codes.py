@@ -15,7 +15,7 @@ from service.api import upload_dry_run
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
 from service.api.controllers import jobs
-from service.api.controllers.books import BookId, describe_of_book
+from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.histories import wait_recorded
 from service.api.csv_rows import MEDIA_TYPE
 from service.api.documented import describe_action, describe_route
@@ -26,7 +26,6 @@ from service.api.reading import (
     Listing,
     check_client,
     decode_position,
-    parse_id,
     parse_media_type,
     read_chunks,
     read_json_body,
@@ -54,7 +53,6 @@ from service.domain.json_codes import JsonCodes
 from service.formats import page_cursors
 from service.operations.coupon_view import Time
 from service.operations.views import Job
-from service.record.config.book_rows import read_book
 from service.record.config.code_pages import FIRST, page_codes
 from service.record.config.code_rows import add_codes
 from service.record.config.job_rows import create_generation
@@ -170,7 +168,7 @@ class Codes(Controller):
         caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)
         with context.bulk.uploads.one(caller.workspace):
-            book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+            book = await find_book(context, caller, book_id)
             if params.dry_run:
                 read_key(request)
                 return await _check_upload(request, book, kind, params)
@@ -198,7 +196,7 @@ class Codes(Controller):
         caller, context, params = unpack_request(request, CsvOptions)
         kind = parse_media_type(request.headers)
         with context.bulk.uploads.one(caller.workspace):
-            book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+            book = await find_book(context, caller, book_id)
             parser, chunks = _open_body(request, kind, params)
             content = await upload_dry_run.collect_rejected(_parse(request, book, parser, chunks))
         headers = {"Content-Disposition": f'attachment; filename="rejected-{book_id}.csv"'}
@@ -215,7 +213,7 @@ class Codes(Controller):
         """
         caller, context, params = unpack_request(request, ListCodes)
         before = decode_position(params, page_cursors.CODES)
-        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        book = await find_book(context, caller, book_id)
         headers = await wait_recorded(context, caller)
         rows, rest = await page_codes(
             context.pool, caller.workspace, book.book, params.limit, FIRST if before is None else before, params.status
@@ -243,7 +241,7 @@ class Codes(Controller):
         caller, context, _ = unpack_request(request)
         with context.bulk.uploads.one(caller.workspace):
             body, payload = await read_json_body(request, _RawCodesOf)
-            book = await read_book(context.pool, caller.workspace, parse_id(payload.book_id, "book_not_found"))
+            book = await find_book(context, caller, payload.book_id)
             parser, codes = JsonCodes(), _send_whole(b'{"codes":' + payload.codes + b"}")
             return await _add_once(request, caller, book, body, _parse(request, book, parser, codes), parser)
 
@@ -264,7 +262,7 @@ class Codes(Controller):
         """Start a job that generates exactly `count` new random codes, or fails with a reason. Scope `manage`."""
         caller, context, _ = unpack_request(request)
         body, payload = await read_json_body(request, GenerateCodes)
-        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        book = await find_book(context, caller, book_id)
 
         async def act() -> ActionResult[Job]:
             pattern, charset = payload.code_pattern or book.code_pattern, payload.charset or book.charset

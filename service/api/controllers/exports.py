@@ -12,18 +12,17 @@ from litestar import Controller, Request, Response, get
 from msgspec.structs import fields
 
 from service.api.context import Context
-from service.api.controllers.books import BookId, describe_of_book
+from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.codes import CodeOfBook
 from service.api.controllers.histories import wait_at_replica
 from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
 from service.api.csv_stream import CsvFile
-from service.api.reading import parse_id, unpack_request
+from service.api.reading import unpack_request
 from service.domain.configuration import BookRow
 from service.domain.times import from_ms
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
 from service.record.config.audit_log import AuditRow
-from service.record.config.book_rows import read_book
 from service.record.config.code_pages import FIRST, ListedCode, listed_codes
 from service.record.facts import history_pages
 from service.record.facts.history_pages import PastRedemption
@@ -93,7 +92,7 @@ class Exports(Controller):
 async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, Context, dict[str, str]]:
     """The book to export, the objects of this process, and the header with the lag."""
     caller, context, _ = unpack_request(request)
-    book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+    book = await find_book(context, caller, book_id)
     return book, context, await wait_at_replica(context, caller)
 
 

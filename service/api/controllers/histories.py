@@ -13,7 +13,7 @@ from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.api.controllers.books import BookId, describe_of_book
+from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.consistency import lag_s
 from service.api.controllers.coupons import Code
 from service.api.controllers.users import UserIdPath, check_user
@@ -31,7 +31,6 @@ from service.operations.coupon_view import Coupon, Time
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
-from service.record.config.book_rows import read_book
 from service.record.config.detached_months import with_detached_to
 from service.record.facts import history_pages
 from service.record.facts.history_pages import PastRedemption
@@ -115,7 +114,7 @@ class Histories(Controller):
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
         """Redemptions of the book's coupons, newest first. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
-        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        book = await find_book(context, caller, book_id)
         return await list_redemptions(context, caller, params, history_pages.redemptions_of_book, book.book)
 
     @get(
@@ -126,7 +125,7 @@ class Histories(Controller):
         """Notices of the book, newest first: one each time an assign, redeem, gift or checkout takes the stock below
         the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
-        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        book = await find_book(context, caller, book_id)
         headers = await wait_recorded(context, caller)
         page = await history_pages.notices_of_book(
             context.pool, caller.workspace, book.book, params.limit, params.cursor
