@@ -67,6 +67,10 @@ class Claims(msgspec.Struct):
     scope: str | None = None
 
 
+_header = msgspec.json.Decoder(Header)
+_claims = msgspec.json.Decoder(Claims)
+
+
 class Jwks(msgspec.Struct):
     """A key set. Each key is decoded on its own, so that an unsuitable one does not reject the set."""
 
@@ -165,7 +169,8 @@ class Tokens:
         _check_signature(token, key, issuer)
         if issuer.bearer is None or not is_caller_id(claims.sub):
             raise ValueError("unknown workspace, or `sub` is not a user id")
-        roles = frozenset(USER_TOKEN_ROLES[scope] for scope in _list_scopes(claims) if scope in USER_TOKEN_ROLES)
+        scopes = ["checkout"] if claims.scope is None else claims.scope.split(" ")
+        roles = frozenset(USER_TOKEN_ROLES[scope] for scope in scopes if scope in USER_TOKEN_ROLES)
         return replace(issuer.bearer, user=claims.sub, scopes=roles, expires_ms=int(claims.exp * 1000))
 
     def _find_issuer(self, claims: Claims) -> Issuer:
@@ -208,20 +213,15 @@ def _load_key(jwk: Jwk) -> Key:
     if not jwk.d == jwk.k == msgspec.UNSET:
         raise ValueError("not public")
     parts = {name: value for name, value in msgspec.structs.asdict(jwk).items() if isinstance(value, str)}
-    key = _read_key(parts, algorithm)
-    if algorithm == "RS256" and key.key.key_size not in _RSA_BITS:
-        raise ValueError(f"not of {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
-    return Key(algorithm, key)
-
-
-def _read_key(parts: dict[str, str], algorithm: str) -> "PyJWK":
-    """Raises ValueError."""
     from jwt import PyJWK, PyJWTError
 
     try:
-        return PyJWK(parts, algorithm)
+        key = PyJWK(parts, algorithm)
     except PyJWTError as error:
         raise ValueError("unusable") from error
+    if algorithm == "RS256" and key.key.key_size not in _RSA_BITS:
+        raise ValueError(f"not of {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
+    return Key(algorithm, key)
 
 
 def _check_signature(token: str, key: Key, issuer: Issuer) -> None:
@@ -231,24 +231,20 @@ def _check_signature(token: str, key: Key, issuer: Issuer) -> None:
 
     try:
         decode(
-            token, key.key, algorithms=[key.algorithm], issuer=issuer.issuer, audience=issuer.audience,
-            leeway=LEEWAY_S, options={"require": ["exp", "iss", "aud", "sub"]},
-        )  # fmt: skip
+            token,
+            key.key,
+            algorithms=[key.algorithm],
+            issuer=issuer.issuer,
+            audience=issuer.audience,
+            leeway=LEEWAY_S,
+            options={"require": ["exp", "iss", "aud", "sub"]},
+        )
     except PyJWTError as error:
         raise ValueError("refused") from error
 
 
 def _refuse(reason: str) -> Refusal:
     return Refusal("unauthenticated", f"The user token {reason}. {_ASK_AGAIN}")
-
-
-_header = msgspec.json.Decoder(Header)
-_claims = msgspec.json.Decoder(Claims)
-
-
-def _list_scopes(claims: Claims) -> list[str]:
-    """The scopes of a token; `checkout` if it has no `scope` claim."""
-    return ["checkout"] if claims.scope is None else claims.scope.split(" ")
 
 
 def _decode_base64url(part: str) -> bytes:
