@@ -3,8 +3,9 @@ routes; overview.js and other scripts of the console read these names. Bodies co
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from litestar import Controller, Request, Response, get
@@ -31,6 +32,8 @@ from service.record.facts.history_pages import RedemptionFilter, redemptions_of_
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.record.pool import ERRORS
 from service.record.postgres_server import read_figures
+
+T = TypeVar("T")
 
 MAX_BOOKS = MAX_PARTITIONS = 50
 ASK_S = 1.0
@@ -195,13 +198,18 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
     return RedisNow.from_row(server, **about)
 
 
-async def _postgres(context: Context) -> PostgresNow:
+async def _read_or_none(reading: Awaitable[T]) -> T | None:
+    """What is read from Postgres; None if it is unavailable."""
     try:
         async with asyncio.timeout(ASK_S):
-            figures = await read_figures(context.pool)
+            return await reading
     except ERRORS:
-        return PostgresNow()
-    return PostgresNow.from_row(figures)
+        return None
+
+
+async def _postgres(context: Context) -> PostgresNow:
+    figures = await _read_or_none(read_figures(context.pool))
+    return PostgresNow.from_row(figures) if figures else PostgresNow()
 
 
 async def _workers(context: Context, caller: Caller) -> Workers | None:
@@ -209,10 +217,8 @@ async def _workers(context: Context, caller: Caller) -> Workers | None:
     since when."""
     if "operate" not in caller.scopes:
         return None
-    try:
-        async with asyncio.timeout(ASK_S):
-            rows = await read_partitions(context.pool)
-    except ERRORS:
+    rows = await _read_or_none(read_partitions(context.pool))
+    if rows is None:
         return None
     own = [row for row in rows if row.id == caller.partition]
     idle = [row for row in rows if row.id != caller.partition and not (row.state == "open" and row.lease_live)]
@@ -229,11 +235,7 @@ def _render_partition(row: Partition, *, is_own: bool) -> PartitionNow:
 
 async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:
     """The newest books, and whether there are more."""
-    try:
-        async with asyncio.timeout(ASK_S):
-            rows = await page_books(context.pool, caller.workspace, MAX_BOOKS + 1, None, None, None, None)
-    except ERRORS:
-        return [], False
+    rows = await _read_or_none(page_books(context.pool, caller.workspace, MAX_BOOKS + 1, None, None, None, None)) or []
     counts = await asyncio.gather(
         *(context.hot.book_counts(caller, str(row.book_id)) for row in rows[:MAX_BOOKS]), return_exceptions=True
     )
