@@ -139,7 +139,5 @@ async def _session(context: Context, secret: str) -> Session:
 def _cookie(request: Request[Any, Any, Any], secret: str, max_age: int = LIFE // timedelta(seconds=1)) -> Cookie:
     """A cookie for this host only, hidden from scripts, and sent over TLS only unless the host is loopback."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    return Cookie(
-        SESSION_COOKIE, path="/", value=secret, max_age=max_age, secure=not is_loopback(host), httponly=True,
-        samesite="strict",
-    )  # fmt: skip
+    is_secure = not is_loopback(host)
+    return Cookie(SESSION_COOKIE, "/", secret, max_age=max_age, secure=is_secure, httponly=True, samesite="strict")
