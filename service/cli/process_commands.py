@@ -65,14 +65,15 @@ def api(embedded: bool) -> None:
     from service.embedded.exposure import check_keys
 
     settings = _load_settings_with_servers(embedded)
-    logs.configure(settings, "api")  # check_record logs while it waits for Postgres
+    is_alone = settings.api_processes == 1
+    logs.configure(settings, "api" if is_alone else "api supervisor")
     _end_at_signals()
     asyncio.run(check_record(settings))
     asyncio.run(check_keys(settings))
-    if settings.api_processes > 1:
-        from service.serving.api_processes import serve
-    else:
+    if is_alone:
         from service.serving.server import serve
+    else:
+        from service.serving.api_processes import serve
     serve(settings)
 
 

@@ -25,7 +25,6 @@ HEALTH_TIMEOUT_S = 30
 def serve(settings: Settings) -> None:
     """Serve with several processes until SIGTERM or SIGINT. Raises StartError if the address is in use, or if a process
     can't start."""
-    logs.configure(settings, "api supervisor")
     if settings.metrics_port is not None:
         _resolve(settings.host, settings.metrics_port)
     supervisor = Supervisor(ProcessConfig(settings), make_listeners(settings.host, settings.port))

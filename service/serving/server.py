@@ -14,7 +14,6 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from service.api.cors import Origins
 from service.api.recall import resolve_recall
-from service.common import logs
 from service.common.config import Settings
 from service.common.forwarded_for import Proxies
 from service.common.tracing import start_traces
@@ -35,7 +34,6 @@ RESERVED_FILES = 200
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
-    logs.configure(settings, "api")
     config = make_server_config(settings, traces=start_traces("scrip-api"))
     config.load()
     config.lifespan_class = Lifespan

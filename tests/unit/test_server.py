@@ -18,10 +18,13 @@ from tests.harness.servers import free_port
 from tests.harness.waiting import PATIENCE_S
 
 _WAITING = """
+from service.common import logs
 from service.common.config import Settings
 from service.serving.{module} import serve
 nowhere = {{"redis_url": "redis://127.0.0.1:1/0", "database_url": "postgresql://user@127.0.0.1:1/scrip"}}
-serve(Settings(**nowhere, port={port}, api_processes=2, log_level="warning"))
+settings = Settings(**nowhere, port={port}, api_processes=2, log_level="warning")
+logs.configure(settings, "api")
+serve(settings)
 """
 
 
@@ -61,7 +64,6 @@ def _signals() -> Iterator[None]:
 def test_a_process_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """If a process can't start, all of them end, and a message says where the reason is."""
     monkeypatch.setattr(api_processes, "ProcessConfig", Failing)
-    monkeypatch.setattr(api_processes.logs, "configure", lambda *_: None)
     with pytest.raises(StartError, match="can't start"):
         api_processes.serve(Settings(api_processes=2, port=free_port()))
 

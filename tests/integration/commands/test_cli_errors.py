@@ -113,16 +113,17 @@ def test_postgres_is_away(arguments: str, command: Command) -> None:
     assert "hidden-pw" not in _line(done, "unavailable")
 
 
-def test_a_signal_ends_the_wait_for_postgres() -> None:
-    """SIGTERM ends an API that waits for Postgres with 0. Until then it logs JSON to stderr."""
+@pytest.mark.parametrize(("processes", "name"), [("1", "api"), ("2", "api supervisor")])
+def test_a_signal_ends_the_wait_for_postgres(processes: str, name: str) -> None:
+    """SIGTERM ends an API that waits for Postgres with 0. Until then it logs JSON to stderr, with its name."""
     servers = {"DATABASE_URL": "postgresql://user@127.0.0.1:1/scrip", "REDIS_URL": "redis://127.0.0.1:1/0"}
-    command = [sys.executable, "-m", "service", "api"]
-    with subprocess.Popen(command, env=os.environ | servers, stderr=subprocess.PIPE) as api:
+    env = os.environ | servers | {"SCRIP_API_PROCESSES": processes}
+    with subprocess.Popen([sys.executable, "-m", "service", "api"], env=env, stderr=subprocess.PIPE) as api:
         assert api.stderr
         line = json.loads(api.stderr.readline())
-        assert (line["event"], line["process"]) == ("waiting_for_postgres", "api")
         api.terminate()
         assert api.wait(PATIENCE_S) == 0
+    assert (line["event"], line["process"]) == ("waiting_for_postgres", name)
 
 
 @pytest.mark.parametrize("arguments", ["rebuild", "worker", "api", "migrate"])
