@@ -64,8 +64,22 @@ class DistinctCounter:
         self._buckets[place] = array("q", kept)
 
 
-async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uploaded:
-    """The result that an upload of these lines would have now, in bounded memory."""
+async def check_upload(
+    context: Context, workspace: int, parsed: Parsed, parser: Lines | JsonCodes, rest: AsyncIterator[bytes]
+) -> Uploaded:
+    """The result that an upload of these lines would have now, in bounded memory. For a file that an upload refuses
+    whole because of its layout it is empty: codes.py adds `file` with the problem. `rest` is the file's unread part."""
+    try:
+        return await _count_lines(context, workspace, parsed)
+    except Refusal:
+        if parser.layout is None or parser.layout.problem is None:
+            raise
+    async for _ in rest:  # some clients look for no response before they have sent all
+        await asyncio.sleep(0)
+    return Uploaded(added=0, duplicates=0, invalid=0, errors=[])
+
+
+async def _count_lines(context: Context, workspace: int, parsed: Parsed) -> Uploaded:
     result = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
     new, valid = DistinctCounter(), 0
     batch: list[str] = []
@@ -91,17 +105,6 @@ async def check_upload(context: Context, workspace: int, parsed: Parsed) -> Uplo
     result.duplicates = valid - result.added
     result.is_exact = new.is_exact
     return result
-
-
-async def explain_refusal(refusal: Refusal, parser: Lines | JsonCodes, rest: AsyncIterator[bytes]) -> Uploaded:
-    """The result of the dry run of a file that an upload refuses whole, to which codes.py adds `file` with the problem.
-    Raises the refusal if it is about something else. Reads the rest of the file, since some clients look for no
-    response before that."""
-    if parser.layout is None or parser.layout.problem is None:
-        raise refusal
-    async for _ in rest:
-        await asyncio.sleep(0)
-    return Uploaded(added=0, duplicates=0, invalid=0, errors=[])
 
 
 async def collect_rejected(parsed: Parsed) -> bytes:

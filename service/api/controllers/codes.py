@@ -46,7 +46,6 @@ from service.domain.code_requests import (
 )
 from service.domain.configuration import BookRow
 from service.domain.csv_layout import CsvOptions
-from service.domain.errors import Refusal
 from service.domain.field_types import Answer, Page
 from service.domain.field_types import Request as _Request
 from service.domain.json_codes import JsonCodes
@@ -170,9 +169,12 @@ class Codes(Controller):
         with context.bulk.uploads.one(caller.workspace):
             book = await find_book(context, caller, book_id)
             if params.dry_run:
-                read_key(request)
-                return await _check_upload(request, book, kind, params)
+                read_key(request)  # refuses a bad key, as a real run does
             parser, chunks = _open_body(request, kind, params)
+            if params.dry_run:
+                parsed = _parse(request, book, parser, chunks)
+                result = await upload_dry_run.check_upload(context, book.workspace, parsed, parser, chunks)
+                return Response(_add_layout(result, parser), status_code=200)
             stream = Stream(chunks)
             return await _add_once(request, caller, book, stream, _parse(request, book, parser, stream), parser)
 
@@ -271,18 +273,6 @@ class Codes(Controller):
             return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
         return await run_once(request, caller, body, act)
-
-
-async def _check_upload(
-    request: Request[Any, Any, Any], book: BookRow, kind: str, params: Upload
-) -> Response[Uploaded]:
-    parser, chunks = _open_body(request, kind, params)
-    parsed = _parse(request, book, parser, chunks)
-    try:
-        result = await upload_dry_run.check_upload(request.app.state.context, book.workspace, parsed)
-    except Refusal as refusal:
-        result = await upload_dry_run.explain_refusal(refusal, parser, chunks)
-    return Response(_add_layout(result, parser), status_code=200)
 
 
 def _open_body(
