@@ -5,7 +5,7 @@ MAX_AGE_S."""
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from service.api.context import Context
@@ -45,6 +45,15 @@ async def settle_keys(context: Context) -> None:
     await asyncio.sleep(settled_at - time.monotonic())
 
 
+@contextlib.contextmanager
+def committed() -> Iterator[None]:
+    """For what follows a committed change: a Refusal becomes `outcome_unknown`."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
+
+
 class Change:
     """One change. Create it just before the write to Postgres; raises Refusal as check_open does."""
 
@@ -60,7 +69,7 @@ class Change:
         Raises Refusal `outcome_unknown` if Redis is lost meanwhile, or the change is older than MAX_AGE_S. The change
         is committed in Postgres then, and the worker projects it.
         """
-        try:
+        with committed():
             if not self._is_fresh():
                 write.close()
                 raise Refusal.temporary("recovering")
@@ -70,8 +79,6 @@ class Change:
                 if not self._is_fresh():
                     raise Refusal.temporary("recovering")
                 await asyncio.sleep(POLL_S)
-        except Refusal as refusal:
-            raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
 
     def _is_fresh(self) -> bool:
         is_open = self._context.decider.is_since(self._partition, self._epoch)

@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request, Response
 
 from service.access.caller import Caller
+from service.api.configuration_writes import committed
 from service.api.context import Context
 from service.api.hot_path import fingerprint
 from service.domain.errors import Refusal
@@ -106,12 +107,9 @@ async def run_once(
             await hot.release(caller, key, fingerprint_)
     if result.key != "stored":
         return _response(result)
-    try:
-        await hot.settle(
-            caller, key, fingerprint_, result.status, stored, _replace_last(user, _PLACEHOLDER, result.location)
-        )
-    except Refusal as refusal:  # the change is done, but its response is not stored
-        raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
+    location = _replace_last(user, _PLACEHOLDER, result.location)
+    with committed():
+        await hot.settle(caller, key, fingerprint_, result.status, stored, location)
     return _response(result)
 
 

@@ -8,13 +8,12 @@ from litestar.params import PathParameter
 from msgspec import UNSET
 
 from service.access.caller import resolve_user
-from service.api.configuration_writes import Change
+from service.api.configuration_writes import Change, committed
 from service.api.documented import describe_route
 from service.api.hot_path import perform_decoded
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.code_requests import PatchCoupon
-from service.domain.errors import Refusal
 from service.domain.field_types import Nothing, UserId
 from service.domain.money import Money
 from service.domain.times import to_ms
@@ -91,7 +90,5 @@ class Coupons(Controller):
             changes["expires_ms"] = None if payload.expires_at is None else to_ms(payload.expires_at)
         row = await patch_coupon(context.pool, caller.workspace, caller.partition, parse_code(code), changes)
         await change.project(row.version, context.projector.coupon(row))
-        try:
+        with committed():
             return await perform_decoded(request, READ, code, Nothing())
-        except Refusal as refusal:  # the change is done, but the coupon can't be read
-            raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal

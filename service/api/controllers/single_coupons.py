@@ -9,7 +9,7 @@ import msgspec
 from litestar import Controller, Request, Response, get, post
 
 from service.access.caller import Caller
-from service.api.configuration_writes import Change
+from service.api.configuration_writes import Change, committed
 from service.api.context import Context
 from service.api.controllers import books
 from service.api.controllers.histories import read_coupon, read_or_none
@@ -18,7 +18,6 @@ from service.api.idempotency import ActionResult, run_once
 from service.api.reading import Listing, decode_position, read_json_body, unpack_request
 from service.domain.book_requests import Book, render_book
 from service.domain.configuration import BookRow, CodeRow
-from service.domain.errors import Refusal
 from service.domain.field_types import Page
 from service.domain.single_coupon_requests import Generated, SingleCoupon, TimeSpecific, UserSpecific
 from service.formats import page_cursors
@@ -114,10 +113,8 @@ async def _make(request: Request[Any, Any, Any], kind: type[SingleCoupon]) -> Re
     async def act() -> ActionResult[CouponInBook]:
         book, code = await create_single(context.pool, caller.workspace, caller.partition, payload)
         await change.project(book.version, _write(context, book, code))
-        try:
+        with committed():
             created = await _read_with_book(request, caller, book, code.code)
-        except Refusal as refusal:  # the coupon is created, but can't be read
-            raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
         return ActionResult(status=201, body=created, location=f"/v1/coupons/{code.code}")
 
     return await run_once(request, caller, body, act, user=payload.user_id)
