@@ -48,19 +48,10 @@ _EXAMPLE = {
         {"op": "assign", "bookId": BOOK_ID, "userId": "user-43"},
     ]
 }
-_PROBLEM = {
-    "type": "/problems/out_of_stock",
-    "title": "The book has no coupons left.",
-    "status": 409,
-    "detail": "The book has no coupons left.",
-    "instance": "/requests/4f1c",
-    "code": "out_of_stock",
-    "requestId": "4f1c",
-}
 _RESULTS = {
     "results": [
         {"status": 201, "body": REDEMPTION | {"durability": "fsynced"}},
-        {"status": 409, "body": _PROBLEM},
+        {"status": 409, "body": msgspec.json.decode(problem(Refusal("out_of_stock"), "4f1c"))},
     ]
 }
 
