@@ -27,6 +27,7 @@ def make_handlers() -> list[HTTPRouteHandler]:
 
 
 def _make_handler(row: Row) -> HTTPRouteHandler:
+    operation, texts = row.operation, row.operation.texts
     method, _, path = row.route.partition(" ")
     before, _, name = path.partition("{")
     name, _, after = name.partition("}")
@@ -42,24 +43,13 @@ def _make_handler(row: Row) -> HTTPRouteHandler:
     if name:
         path = f"{before}{{{name}:str}}{after}"
         run.__annotations__["name"] = Annotated[str, PathParameter(name=name, description=NAMES[name])]
-    run.__annotations__["return"] = Response[row.operation.answer]
-    run.__doc__ = row.operation.texts.description
-    make = post if method == "POST" else get
-    return make(path, status_code=row.operation.status, **_describe_row(row))(run)
-
-
-async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
-    parse_query(request)
-    return await perform_decoded(request, row, name, row.operation.request())
-
-
-def _describe_row(row: Row) -> dict[str, Any]:
-    operation, texts = row.operation, row.operation.texts
-    return describe_route(
+    run.__annotations__["return"] = Response[operation.answer]
+    run.__doc__ = texts.description
+    described = describe_route(
         row.operation_id,
         texts.summary,
         texts.tag,
-        body=operation.request if row.route.startswith("POST ") else None,
+        body=operation.request if method == "POST" else None,
         example=texts.example,
         answer=texts.answer,
         answers={200: (operation.answer, texts.repeated)} if texts.repeated else None,
@@ -69,3 +59,10 @@ def _describe_row(row: Row) -> dict[str, Any]:
         counted=True,
         roles=row.roles,
     )
+    make = post if method == "POST" else get
+    return make(path, status_code=operation.status, **described)(run)
+
+
+async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
+    parse_query(request)
+    return await perform_decoded(request, row, name, row.operation.request())
