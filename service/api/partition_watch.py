@@ -36,10 +36,11 @@ class PartitionWatch:
         self._decider, self._max_s = decider, max_unrecorded_s
         self._open: dict[int, EventId] = {}
         """The cursors of open partitions."""
-        self._unrecorded: dict[int, Unrecorded] = {}
         self._idle_since: dict[int, tuple[float, float]] = {}
         """Since when a partition has no live lease, by both clocks."""
 
+        self.unrecorded: dict[int, Unrecorded] = {}
+        """By partition."""
         self.quarantined: dict[tuple[int, Cause], int] = {}
         """The number of events in quarantine by partition and cause, 0 for none."""
         self.blocked: Mapping[int, int] = {}
@@ -55,14 +56,14 @@ class PartitionWatch:
     def take_rows(self, rows: Sequence[Partition]) -> None:
         self._open = {row.id: row.cursor for row in rows if row.state == "open"}
         self.epochs = {row.id: row.epoch for row in rows}
-        self._unrecorded = {row.id: self._unrecorded.get(row.id) or Unrecorded(self._max_s) for row in rows}
+        self.unrecorded = {row.id: self.unrecorded.get(row.id) or Unrecorded(self._max_s) for row in rows}
         now = time.monotonic(), time.time()
         self._idle_since = {row.id: self._idle_since.get(row.id, now) for row in rows if not row.lease_live}
 
     def take_quarantined(self, counts: Mapping[tuple[int, Cause], int]) -> None:
         self.quarantined = {
             (partition, cause): counts.get((partition, cause), 0)
-            for partition in self._unrecorded
+            for partition in self.unrecorded
             for cause in get_args(Cause)
         }
 
@@ -71,17 +72,13 @@ class PartitionWatch:
         now = time.monotonic()
         return {partition: at for partition, (since, at) in self._idle_since.items() if now - since >= MISSING_S}
 
-    def unrecorded(self) -> dict[int, Unrecorded]:
-        """By partition."""
-        return self._unrecorded
-
     async def run(self) -> None:
         missing = frozenset[int]()
         while True:
             was, missing = missing, frozenset(self.without_worker())
             if new := sorted(missing - was):
                 log.error("worker_missing", partitions=new)
-            await asyncio.gather(*(self._look(partition) for partition in self._unrecorded))
+            await asyncio.gather(*(self._look(partition) for partition in self.unrecorded))
             await asyncio.sleep(LOOK_S)
 
     async def _look(self, partition: int) -> None:
@@ -100,7 +97,7 @@ class PartitionWatch:
             decider.gate_state(partition), decider.outbox_length(partition), decider.tail(partition)
         )
         self.gates[partition] = gate or "missing"
-        unrecorded = self._unrecorded[partition]
+        unrecorded = self.unrecorded[partition]
         unrecorded.see_tail(tail, length)
         unrecorded.see_cursor(self._open.get(partition, NO_EVENT))
         decider.restrict(partition, REFUSED_BY_STATE[unrecorded.state()])

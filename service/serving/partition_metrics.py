@@ -43,7 +43,7 @@ class PartitionMetrics(Collector):
             yield "scrip_worker_missing", partition in without, partition
         for partition, state in watch.gates.items():
             yield "scrip_gate_state", 1, partition, state
-        for partition, unrecorded in watch.unrecorded().items():
+        for partition, unrecorded in watch.unrecorded.items():
             yield "scrip_outbox_pending_events", unrecorded.events, partition
             yield "scrip_outbox_lag_seconds", unrecorded.seconds, partition
         for (partition, cause), events in watch.quarantined.items():

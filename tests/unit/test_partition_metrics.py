@@ -22,7 +22,7 @@ def make_context(partitions: range, **seen: Any) -> Context:
         "epochs": {partition: partition + 5 for partition in partitions},
         "blocked": dict.fromkeys(partitions, 4),
         "without_worker": dict,
-        "unrecorded": lambda: dict.fromkeys(partitions, SimpleNamespace(events=8, seconds=0.5)),
+        "unrecorded": dict.fromkeys(partitions, SimpleNamespace(events=8, seconds=0.5)),
     }
     last = partitions[-1]
     context = SimpleNamespace(
