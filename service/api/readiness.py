@@ -22,10 +22,8 @@ Fault = Literal[
     "scripts_missing",
     "unverified",
 ]
-"""Why a partition is not served: API keys have not been read from Postgres for too long; Redis can't be reached; a
-worker must open the partition; Postgres lacks what Redis has (docs/decisions/0074); a worker waits because processes
-without Postgres may still use the last Redis (docs/decisions/0047); Redis has no scripts of this version, as long as
-its `scrip migrate` has not run; Redis is not the server that a worker verified, or has lost its gate."""
+"""Why a partition is not served: health.py says what each means. docs/decisions/0074 is about `postgres_older`, 0047
+about `waiting_for_old_redis`. A Redis that has lost its gate is `unverified`, too."""
 
 _STATES: dict[str, Literal["open", "behind"]] = {"open": "open", "behind": "behind", "full": "behind"}
 """By the gate's text."""
