@@ -25,6 +25,7 @@ from service.api.recall import decide
 from service.domain import field_types
 from service.domain.book_requests import CreateBook
 from service.domain.code_requests import CodeLine
+from service.domain.configuration import BookRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
@@ -90,6 +91,7 @@ class Proof(Answer):
     """Whether the three numbers are equal and at most the number of coupons."""
 
 
+_COUNTED = ("sold", "held", "gone", "walked_away", "clicked_twice", "requests")
 _line = msgspec.json.Encoder()
 
 
@@ -138,7 +140,7 @@ class _Sale:
     3. At the end, read the number of sales from Redis, and from Postgres once all events are recorded.
     """
 
-    def __init__(self, context: Context, caller: Caller, payload: FlashSale, book: Any, code: str) -> None:
+    def __init__(self, context: Context, caller: Caller, payload: FlashSale, book: BookRow, code: str) -> None:
         self._context, self._caller, self._size, self._book = context, caller, payload, book
         self._code = code
         self._began_s = time.monotonic()
@@ -182,18 +184,12 @@ class _Sale:
                 buyer.cancel()
 
     def _progress(self, proof: Proof | None = None) -> Progress:
-        seen = self._seen
         return Progress(
             ms=round((time.monotonic() - self._began_s) * 1000),
             code=self._code,
             coupons=self._size.coupons,
             buyers=self._size.buyers,
-            sold=seen["sold"],
-            held=seen["held"],
-            gone=seen["gone"],
-            walked_away=seen["walked_away"],
-            clicked_twice=seen["clicked_twice"],
-            requests=seen["requests"],
+            **{name: self._seen[name] for name in _COUNTED},
             refused=dict(self._refused),
             proof=proof,
         )

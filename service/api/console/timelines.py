@@ -135,13 +135,9 @@ class Holds(Answer):
     first: list[HeldBy]
 
 
-class PastHold(Answer):
+class PastHold(HeldBy):
     """A lock that has ended, as noted. `ended_at` is None for an unknown end, before its deadline."""
 
-    user_id: str
-    order_id: str | None
-    since: str
-    until: str
     ended: Literal["redeemed", "released", "expired", "unknown"]
     ended_at: str | None
 
