@@ -1,7 +1,7 @@
 // One webhook: its deliveries, live; test event, new secret, activation.
 
 import { at, get, patch, post, remove } from "./api.js";
-import { ask, badge, bytes, card, field, fill, h, head, input, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
+import { ask, badge, bytes, card, field, fill, h, head, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
 import { form, state } from "./webhooks.js";
 
 const LOOK_MS = 1000;
