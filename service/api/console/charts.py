@@ -62,7 +62,7 @@ class Charts(Answer):
 class History(Controller):
     path = "/"
 
-    @get("/charts", include_in_schema=False, opt=FOR_OPERATORS)
+    @get("/charts", opt=FOR_OPERATORS)
     async def charts(self, request: Request[Any, Any, Any]) -> Charts:
         """The workspace's charts of an hour or a day."""
         caller, context, params = unpack_request(request, Wanted)

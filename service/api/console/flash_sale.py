@@ -98,7 +98,7 @@ _line = msgspec.json.Encoder()
 class Sales(Controller):
     path = "/sale"
 
-    @post("/", include_in_schema=False, status_code=200, opt=FOR_MANAGERS)
+    @post("/", status_code=200, opt=FOR_MANAGERS)
     async def run(self, request: Request[Any, Any, Any]) -> Stream:
         """Run a sale, and stream a line of JSON ten times a second; the last line has the proof. A process runs one
         sale at a time, in the demo's workspace only. A disconnect ends the sale. Scopes `manage` and `checkout`."""

@@ -138,7 +138,7 @@ class JobPage(Page[ListedJob]):
 class Overviews(Controller):
     path = "/"
 
-    @get("/overview", include_in_schema=False, opt=FOR_OPERATORS)
+    @get("/overview", opt=FOR_OPERATORS)
     async def overview(self, request: Request[Any, Any, Any]) -> Overview:
         """The overview. Without Postgres it has no books."""
         caller, context, _ = unpack_request(request)
@@ -154,7 +154,7 @@ class Overviews(Controller):
             more_books=more,
         )
 
-    @get("/jobs", include_in_schema=False, opt=FOR_OPERATORS)
+    @get("/jobs", opt=FOR_OPERATORS)
     async def jobs(self, request: Request[Any, Any, Any]) -> JobPage:
         """The workspace's jobs, newest first."""
         caller, context, params = unpack_request(request, Listing)
@@ -167,7 +167,7 @@ class Overviews(Controller):
         items = [_render_job(row, names.get(row.job_id), actors.get(row.job_id)) for row in page.items]
         return JobPage(items=items, next_cursor=page.next_cursor)
 
-    @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
+    @get("/redemptions", opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
         """The workspace's redemptions that pass the filters, newest first, without those of detached months."""
         caller, context, params = unpack_request(request, ListRedemptions)

@@ -55,13 +55,13 @@ class Session(Answer, kw_only=True):
     """Whether this is the demo's workspace, which can run a flash sale."""
 
 
-@get("/", include_in_schema=False, opt=OPEN)
+@get("/", opt=OPEN)
 async def console(request: Request[Any, Any, Any]) -> Response[str]:
     """The console page. No credentials: it asks for a key."""
     return html_page("console")
 
 
-@post("/", include_in_schema=False, status_code=201)
+@post("/", status_code=201)
 async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     """Begin a session with a key with the scope `manage` or `operate`. All processes accept it after the response."""
     parse_query(request)
@@ -79,7 +79,7 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     return answer
 
 
-@get("/", include_in_schema=False)
+@get("/")
 async def read_session(request: Request[Any, Any, Any]) -> Response[Session | None]:
     """The session; 204 without one, which is not an error: the page requests this at each visit."""
     parse_query(request)
@@ -91,7 +91,7 @@ async def read_session(request: Request[Any, Any, Any]) -> Response[Session | No
         return Response(None, status_code=204)
 
 
-@delete("/", include_in_schema=False, status_code=204)
+@delete("/", status_code=204)
 async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     """End the session. No process accepts it after the response."""
     parse_query(request)
@@ -112,7 +112,7 @@ def console_pages() -> Router:
     sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
     data = Router("/data", route_handlers=[Overviews, History, Timelines, Sales], after_request=private)
     handlers = [console, asset_router("console"), sessions, data, receive]
-    return Router("/console", route_handlers=handlers, after_request=with_page_headers)
+    return Router("/console", route_handlers=handlers, after_request=with_page_headers, include_in_schema=False)
 
 
 def private(response: Any) -> Any:

@@ -185,7 +185,7 @@ class Timeline(Answer):
 class Timelines(Controller):
     path = "/"
 
-    @get("/search", include_in_schema=False, opt=FOR_MANAGERS)
+    @get("/search", opt=FOR_MANAGERS)
     async def search(self, request: Request[Any, Any, Any]) -> Matches:
         """The code, user, order, Idempotency-Key and refused request (of the last hour) with this name; if there is
         none, the redemption, book, job or request with this id; books with this text in name or description; and the
@@ -216,7 +216,7 @@ class Timelines(Controller):
             matches += [Match(kind="code", name=code) for code in codes]
         return Matches(matches=matches)
 
-    @get("/timeline", include_in_schema=False, opt=FOR_MANAGERS)
+    @get("/timeline", opt=FOR_MANAGERS)
     async def timeline(self, request: Request[Any, Any, Any]) -> Timeline:
         """The last 200 events; waits up to 2 s until all events are recorded."""
         caller, context, params = unpack_request(request, Ask)
@@ -241,7 +241,7 @@ class Timelines(Controller):
         body.events = [_render_event(event) for event in events]
         return body
 
-    @get("/changes", include_in_schema=False, opt=FOR_MANAGERS)
+    @get("/changes", opt=FOR_MANAGERS)
     async def changes(self, request: Request[Any, Any, Any]) -> CodeChanges:
         """The newest changes of a code and its book. Addresses and requests are only in the audit."""
         caller, context, params = unpack_request(request, AskChanges)

@@ -15,7 +15,7 @@ ANSWERS = (204, 503, 410)
 """Accept, fail, or be gone."""
 
 
-@post("/receiver/{status:int}", include_in_schema=False, opt=OPEN)
+@post("/receiver/{status:int}", opt=OPEN)
 async def receive(
     request: Request[Any, Any, Any], status: Annotated[int, PathParameter(description="The status to return.")]
 ) -> Response[None]:
