@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request, Response
 
 from service.access.caller import Caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import committed
 from service.api.context import Context
 from service.api.hot_path import fingerprint
@@ -68,7 +69,6 @@ def read_key(request: Request[Any, Any, Any]) -> str | None:
 
 async def run_once(
     request: Request[Any, Any, Any],
-    caller: Caller,
     body: bytes | Stream,
     act: Callable[[], Awaitable[ActionResult[T]]],
     restore: Callable[[bytes], Awaitable[bytes]] | None = None,
@@ -83,7 +83,7 @@ async def run_once(
     key = read_key(request)
     if key is None:
         return _response(await act())
-    hot = request.app.state.context.hot
+    caller, hot = get_caller(request), request.app.state.context.hot
     fingerprint_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
     known = await hot.claim(caller, key, fingerprint_)
     if known is not None:

@@ -150,7 +150,7 @@ class Batches(Controller):
         async def restore(stored: bytes) -> bytes:
             return await _restore_body(request, call, operations, read_batch(stored.decode()))
 
-        response = await run_once(request, caller, body, act, restore)
+        response = await run_once(request, body, act, restore)
         if applied:
             response.headers["Preference-Applied"] = RECORDED
         response.headers.update(make_rate_headers(rates))

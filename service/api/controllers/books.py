@@ -115,7 +115,7 @@ class Books(Controller):
             made = book_requests.render_book(row, msgspec.UNSET if job_id is None else job_id)
             return ActionResult(status=201, body=made, location=f"/v1/books/{row.book_id}")
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
     @get(
         ["/books", "/coupons"],

@@ -91,4 +91,4 @@ class CodeChanges(Controller):
                 job = await create_change(connection, book, payload, workspace, now_ms)
             return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)

@@ -272,7 +272,7 @@ class Codes(Controller):
                 job = await create_generation(connection, book, payload.count, pattern, charset)
             return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
 
 def _open_body(
@@ -314,7 +314,7 @@ async def _add_once(
                 column.example = None  # the response is kept, and may not contain a user
         return ActionResult(status=200, body=result)
 
-    return await run_once(request, caller, body, act)
+    return await run_once(request, body, act)
 
 
 async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -> Uploaded:

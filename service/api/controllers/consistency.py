@@ -130,7 +130,7 @@ class ConsistencyChecks(Controller):
                 job = await create_reconciling(connection, caller.workspace, bool(payload.repair))
             return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
 
 def _missing_worker(context: Context, partition: int) -> list[FailingTask]:

@@ -12,6 +12,7 @@ import msgspec
 from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
+from service.api.auth import get_caller
 from service.api.context import Context
 from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.consistency import lag_s
@@ -156,7 +157,7 @@ class Histories(Controller):
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
         """The coupon's redemptions, newest first. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
-        await read_coupon(request, caller, code)
+        await read_coupon(request, code)
         return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
 
     @get(
@@ -184,7 +185,7 @@ async def _page_coupons(
         limit = params.limit - len(items)
         page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
         coupons = await asyncio.gather(
-            *(read_or_none(read_coupon(request, caller, held.code), "month_detached") for held in page.items)
+            *(read_or_none(read_coupon(request, held.code), "month_detached") for held in page.items)
         )
         for coupon in coupons:
             if coupon and coupon.status == "locked":
@@ -206,8 +207,9 @@ async def read_or_none(reading: Awaitable[T], missing: str) -> T | None:
         return None
 
 
-async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str) -> Coupon:
+async def read_coupon(request: Request[Any, Any, Any], code: str) -> Coupon:
     """The current state of a coupon, from Redis."""
+    caller = get_caller(request)
     context: Context = request.app.state.context
     command = coupon_view.prepare(call_without_body(request, caller), code, Nothing())
     reply = await decide(context.decider, context.pool, caller, command)

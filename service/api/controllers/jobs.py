@@ -127,4 +127,4 @@ async def _set_status(request: Request[Any, Any, Any], job_id: str, status: Cont
         job = await job_rows.set_status(context.pool, caller.workspace, wanted, status)
         return ActionResult(status=200, body=Job.from_row(job))
 
-    return await run_once(request, caller, body, act)
+    return await run_once(request, body, act)

@@ -136,7 +136,7 @@ class Keys(Controller):
                 )
             return await _make_result(context, row, secret)
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
     @post(
         "/{keyId:str}/rotate",
@@ -162,7 +162,7 @@ class Keys(Controller):
             row = await rotate_key(context.pool, caller.workspace, replaced, secret, payload.overlap_s)
             return await _make_result(context, row, secret)
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
     @get("/", **describe_route("listKeys", "List keys", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> KeyPage:

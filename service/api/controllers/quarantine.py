@@ -136,7 +136,7 @@ class QuarantineEvents(Controller):
                 (item,) = await _render(connection, caller, [await _find(connection, caller, event_id)])
             return ActionResult(status=202, body=item)
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
 
 async def _find(connection: Database, caller: Caller, event_id: str) -> Quarantined:

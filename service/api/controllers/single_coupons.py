@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from litestar import Controller, Request, Response, get, post
 
-from service.access.caller import Caller
 from service.api.configuration_writes import Change, committed
 from service.api.context import Context
 from service.api.controllers import books
@@ -97,10 +96,7 @@ class SingleCoupons(Controller):
         rows = await page_active(context.pool, caller.workspace, params.limit + 1, before)
         page = page_cursors.ACTIVE.make_page(rows, params.limit, lambda row: (row[0].book,))
         coupons = await asyncio.gather(  # without those that other requests are creating
-            *(
-                read_or_none(_read_with_book(request, caller, book, code), "coupon_not_found")
-                for book, code in page.items
-            )
+            *(read_or_none(_read_with_book(request, book, code), "coupon_not_found") for book, code in page.items)
         )
         return ActivePage(items=[item for item in coupons if item is not None], next_cursor=page.next_cursor)
 
@@ -114,10 +110,10 @@ async def _make(request: Request[Any, Any, Any], kind: type[SingleCoupon]) -> Re
         book, code = await create_single(context.pool, caller.workspace, caller.partition, payload)
         await change.project(book.version, _write(context, book, code))
         with committed():
-            created = await _read_with_book(request, caller, book, code.code)
+            created = await _read_with_book(request, book, code.code)
         return ActionResult(status=201, body=created, location=f"/v1/coupons/{code.code}")
 
-    return await run_once(request, caller, body, act, user=payload.user_id)
+    return await run_once(request, body, act, user=payload.user_id)
 
 
 async def _write(context: Context, book: BookRow, code: CodeRow) -> None:
@@ -126,6 +122,6 @@ async def _write(context: Context, book: BookRow, code: CodeRow) -> None:
     await context.projector.coupon(code)
 
 
-async def _read_with_book(request: Request[Any, Any, Any], caller: Caller, book: BookRow, code: str) -> CouponInBook:
-    coupon = await read_coupon(request, caller, code)
+async def _read_with_book(request: Request[Any, Any, Any], book: BookRow, code: str) -> CouponInBook:
+    coupon = await read_coupon(request, code)
     return CouponInBook(**msgspec.structs.asdict(coupon), book=render_book(book))

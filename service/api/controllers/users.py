@@ -111,7 +111,7 @@ class Users(Controller):
             user = await _render_user(context, caller, row.user_id, row, await _read_default(context, caller))
             return ActionResult(status=201 if new else 200, body=user, location=f"/v1/users/{row.user_id}")
 
-        return await run_once(request, caller, body, act, user=payload.user_id)
+        return await run_once(request, body, act, user=payload.user_id)
 
     @get("/", **describe_route("listUsers", "List users", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> UserPage:

@@ -155,7 +155,7 @@ class Webhooks(Controller):
             row = await webhook_rows.create_webhook(context.pool, caller.workspace, *fields, secret)
             return _make_result(row, secret, 201)
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
     @get("/", **describe_route("listWebhooks", "List webhooks", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> WebhookPage:
@@ -225,7 +225,7 @@ class Webhooks(Controller):
             row = await webhook_rows.rotate_secret(context.pool, caller.workspace, webhook, secret, payload.overlap_s)
             return _make_result(row, secret, 200)
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
     @post(
         "/{webhookId:str}/test",
@@ -245,7 +245,7 @@ class Webhooks(Controller):
             row = await webhook_rows.send_test_event(context.pool, await _read_row(context, caller, webhook_id))
             return ActionResult(status=202, body=Delivery.from_row(row))
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
     @get(
         "/{webhookId:str}/deliveries",
@@ -298,7 +298,7 @@ class Webhooks(Controller):
             row = await webhook_rows.redeliver(context.pool, webhook.webhook, wanted)
             return ActionResult(status=202, body=Delivery.from_row(row))
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
 
 
 async def _read_row(context: Context, caller: Caller, webhook_id: str) -> WebhookRow:

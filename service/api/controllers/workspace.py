@@ -225,4 +225,4 @@ class TestClock(Controller):
             await change.project(row.version, context.projector.workspace(row))
             return ActionResult(status=200, body=Clock(now=from_ms(now_ms)))
 
-        return await run_once(request, caller, body, act)
+        return await run_once(request, body, act)
