@@ -50,8 +50,8 @@ async def test_a_forgotten_order_may_be_used_anew(place: Place, later: Forgettin
     """An order is remembered for `orderDays`. Then its id takes a coupon and a gift again; the code, its redemption and
     all counts stay as they are, and a rebuild brings none of it back."""
     others, book = await later.others(), await place.pool.fetchval("SELECT book_id FROM books WHERE book = 3")
-    assert await refusal(place, redeem.REDEEM, "CODE-50", userId="zoe", orderId="o5") == "order_already_used"
-    assert await refusal(place, rollback.ROLLBACK_ORDER, "o2") == "already_rolled_back"
+    assert await place.refusal(redeem.REDEEM, "CODE-50", userId="zoe", orderId="o5") == "order_already_used"
+    assert await place.refusal(rollback.ROLLBACK_ORDER, "o2") == "already_rolled_back"
     remembered = await later.orders()
     assert await later.forget(ORDER_DAYS - 6 / 24)
     assert await later.orders() == remembered
@@ -60,16 +60,16 @@ async def test_a_forgotten_order_may_be_used_anew(place: Place, later: Forgettin
     assert await place.pool.fetchval("SELECT count(*) FROM order_uses") == 0
     assert await later.others() == others
     assert await agrees(place)
-    assert await refusal(place, redeem.REDEEM, "CODE-5", userId="ann", orderId="o5") == "coupon_redeemed"
+    assert await place.refusal(redeem.REDEEM, "CODE-5", userId="ann", orderId="o5") == "coupon_redeemed"
     for order in ("o2", "o5", "o9"):
-        assert await refusal(place, rollback.ROLLBACK_ORDER, order) == "order_not_found"
+        assert await place.refusal(rollback.ROLLBACK_ORDER, order) == "order_not_found"
     await take_again(place, "CODE-50", "o5")
     before = await place.pool.fetchval("SELECT code FROM assignments WHERE order_id = 'o10'")
     given = await do(place, gift.GIFT, "bob", bookId=str(book), orderId="o10")
     await place.record()
     assert given["code"] != before
     assert (await do(place, gift.GIFT, "bob", bookId=str(book), orderId="o10"))["code"] == given["code"]
-    assert await refusal(place, redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
+    assert await place.refusal(redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
     held = await place.everything()
     await place.rebuild()
     assert (await place.recovery())[0] == "whole"
@@ -100,9 +100,9 @@ async def test_a_late_rollback_leaves_the_new_use_alone(place: Place, later: For
     for redemption, restore in ((old, True), (other, False)):
         assert (await do(place, rollback.ROLLBACK, redemption, restore=restore))["rolledBackAt"]
         await place.record()
-        assert await refusal(place, rollback.ROLLBACK, redemption) == "already_rolled_back"
+        assert await place.refusal(rollback.ROLLBACK, redemption) == "already_rolled_back"
     assert list(await later.orders()) == ["o:o5"]
-    assert await refusal(place, redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
+    assert await place.refusal(redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
     held = await place.everything()
     assert await agrees(place)
     await place.put_back(before)
@@ -153,7 +153,7 @@ async def test_a_redis_that_lost_it_forgets_again(place: Place, later: Forgettin
     assert len((await later.orders())["o:o5"].split()) == 2
     with pytest.raises(Busy):
         await agrees(place)
-    assert await refusal(place, redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
+    assert await place.refusal(redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
     assert await later.forget()
     assert await later.orders() == orders
     assert await place.everything() == held
@@ -235,7 +235,7 @@ async def test_only_old_places_of_an_order_are_forgotten(place: Place, later: Fo
     assert left.endswith(":2")
     assert await agrees(place)
     await take_again(place, "CODE-51", "o5")
-    assert await refusal(place, redeem.REDEEM, "CODE-52", userId="zoe", orderId="o5") == "order_already_used"
+    assert await place.refusal(redeem.REDEEM, "CODE-52", userId="zoe", orderId="o5") == "order_already_used"
     assert await agrees(place)
 
 

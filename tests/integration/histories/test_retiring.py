@@ -93,7 +93,7 @@ async def test_a_rebuild_begins_with_the_oldest_book_in_redis(place: Place) -> N
         await place.pool.execute(f"UPDATE {table} SET book = 99 WHERE book = 1")
     assert await read_as_rebuild(place.pool) == ({4, 5}, {4, 5})
     await place.rebuild()
-    assert await refusal(place, redeem.REDEEM, "NEW-1", userId="zoe") == "coupon_redeemed"
+    assert await place.refusal(redeem.REDEEM, "NEW-1", userId="zoe") == "coupon_redeemed"
     await place.do(redeem.REDEEM, "NEW-2", userId="zoe")
     await place.record()
     await place.pool.execute(retire, [4])
@@ -124,15 +124,15 @@ async def test_a_book_comes_back_when_its_end_moves(place: Place) -> None:
     assert await move(place) == "retired"
     await end_book(place, -1)
     assert await where_is(place) == "returning"
-    assert await refusal(place, lock.LOCK, "CODE-50", userId="zoe") == "unavailable"
+    assert await place.refusal(lock.LOCK, "CODE-50", userId="zoe") == "unavailable"
     with pytest.raises(Busy):
         await drift(place)
     assert await move(place) is None
     assert await settings_apart(place) == held
     assert await drift(place) == {}
     await place.do(redeem.REDEEM, "CODE-50", userId="zoe")
-    assert await refusal(place, redeem.REDEEM, "CODE-5", userId="zoe") == "coupon_redeemed"
-    assert await refusal(place, redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
+    assert await place.refusal(redeem.REDEEM, "CODE-5", userId="zoe") == "coupon_redeemed"
+    assert await place.refusal(redeem.REDEEM, "CODE-51", userId="zoe", orderId="o5") == "order_already_used"
     await place.record()
     assert await move(place) is None  # it has just returned
 
@@ -196,7 +196,7 @@ async def test_what_changes_a_code_brings_its_book_back(place: Place) -> None:
         await request()
         await place.record()
         await place.reopen()
-    assert await refusal(place, rollback.ROLLBACK, str(redemption)) == "already_rolled_back"
+    assert await place.refusal(rollback.ROLLBACK, str(redemption)) == "already_rolled_back"
     assert await drift(place) == {}
 
 
@@ -303,11 +303,11 @@ async def test_an_end_that_moves_stops_a_retirement(place: Place) -> None:
 
 async def test_unknown_codes_are_asked_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A code that no book has is looked up once in some seconds, and not at all while no book is retired."""
-    assert await refusal(place, lock.LOCK, "UNKNOWN-1", userId="zoe") == "coupon_not_found"
+    assert await place.refusal(lock.LOCK, "UNKNOWN-1", userId="zoe") == "coupon_not_found"
     assert not place.decider.missing_codes.is_unknown(place.caller.workspace, "UNKNOWN-1")
     await end_book(place, 31)
     await move(place)
-    assert await refusal(place, lock.LOCK, "UNKNOWN-1", userId="zoe") == "coupon_not_found"
+    assert await place.refusal(lock.LOCK, "UNKNOWN-1", userId="zoe") == "coupon_not_found"
     assert place.decider.missing_codes.is_unknown(place.caller.workspace, "UNKNOWN-1")
     monkeypatch.setattr("service.api.recall.records_of", None)
-    assert await refusal(place, lock.LOCK, "UNKNOWN-1", userId="zoe") == "coupon_not_found"
+    assert await place.refusal(lock.LOCK, "UNKNOWN-1", userId="zoe") == "coupon_not_found"

@@ -126,6 +126,14 @@ class Place:
         reply = await decide(self.decider, self.pool, self.caller, command)
         return command.render(reply, "recorded").body
 
+    async def refusal(self, operation: Operation, code: str, /, **body: Any) -> str:
+        """Return the code with which an operation is refused; '' if it is not."""
+        try:
+            await self.do(operation, code, **body)
+        except Refusal as refusal:
+            return refusal.code
+        return ""
+
     async def record(self) -> int:
         """Record what is in the outbox; return the number of events."""
         flusher = Flusher(self.outbox, self.pool, 0, await take_partition(self.pool))
@@ -199,10 +207,8 @@ async def trim(place: Place) -> None:
 
 async def assert_blocked(place: Place, *codes: str) -> None:
     for code in codes:
-        with pytest.raises(Refusal, match="coupon_inactive"):
-            await place.do(redeem.REDEEM, code, userId="bob")
-        with pytest.raises(Refusal, match="coupon_inactive"):
-            await place.do(assign.ASSIGN_CODE, code, userId="bob")
+        assert await place.refusal(redeem.REDEEM, code, userId="bob") == "coupon_inactive"
+        assert await place.refusal(assign.ASSIGN_CODE, code, userId="bob") == "coupon_inactive"
         assert b'"inactive"' in await place.do(coupon_view.READ, code)
 
 
