@@ -10,7 +10,6 @@ import pytest
 
 from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES, split_by_bytes
 from service.formats.coupon_state import Difference
-from service.hot.connection import connect
 from service.hot.decider import Reply
 from service.hot.inspection import RedisInspector
 from service.hot.redis_server import Server
@@ -18,8 +17,8 @@ from service.hot.scripts import Scripts
 from service.reconcile.counter_differences import Keys
 from service.reconcile.examination import Examiner
 from service.record.facts.fact_reader import key_pages
-from service.record.partitions.partition_rows import read_partition
 from service.worker.opening import restorer
+from tests.integration.histories.retiring_fixtures import start_inspector
 from tests.integration.opening.opening_fixtures import Place
 
 LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
@@ -86,32 +85,25 @@ async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     """Reconciling finds and repairs different entries of any size, and reads at most RUN_BYTES at once."""
     entries = await insert_sizes(place)
     await place.rebuild()
-    row = await read_partition(place.pool, 0)
-    connection = await connect(place.valkey_url, "tests")
-    inspector = RedisInspector(connection, 0, row.epoch, row.nonce)
-    differences, reads = list[Difference](), list[list[int]]()
-    await inspector.start()
-    read = inspector.read
+    read, differences, reads = RedisInspector.read, list[Difference](), list[list[int]]()
 
-    async def weigh(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        replies = await read(commands)
+    async def weigh(inspector: RedisInspector, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        replies = await read(inspector, commands)
         reads.append([len(text or "") for reply in replies for text in reply])
         return replies
 
-    monkeypatch.setattr(inspector, "read", weigh)
     names = {size: f"{place.caller.prefix}i:{key}" for key, size in zip(entries, SIZES, strict=True)}
     await place.redis.set(names[LARGE], b"f 0 200 - " + b"y" * LARGE)
     await place.redis.set(names[200], b"f 0 200 - " + b"y" * 200)
     await place.redis.delete(names[HUGE])
-    try:
+    async with start_inspector(place) as (inspector, _):
+        monkeypatch.setattr(RedisInspector, "read", weigh)
         for expected in (3, 0):
             about = (inspector, place.pool, place.caller.workspace, True)
             examiner = Examiner(*about, lambda one, _: differences.append(one), AsyncMock())
             await Keys(examiner).compare()
             assert len(differences) == expected
             differences.clear()
-    finally:
-        connection.close()
     assert all(sum(sizes) <= RUN_BYTES or len(sizes) == 1 for sizes in reads)
     for key, entry in entries.items():
         assert cast("Any", await place.redis.get(f"{place.caller.prefix}i:{key}")) == entry.encode()

@@ -12,17 +12,14 @@ from asyncpg.pool import Pool
 
 from service.domain.code_requests import CodeLine
 from service.formats.key_names import bucket, outbox
-from service.hot.connection import Broken, connect
+from service.hot.connection import Broken
 from service.hot.projection import RedisProjector
-from service.hot.redis_server import Server
-from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations import assign, lock, redeem, rollback, unassign
 from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
 from service.record.lock_history import LockNote, add_lock_notes
-from service.record.partitions.partition_rows import read_partition
 from service.record.queries import query
 from service.worker import user_eraser, write_behind
 from service.worker.moving.guarded_changes import NotYet
@@ -30,7 +27,7 @@ from service.worker.opening import restorer
 from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser
 from service.worker.write_behind import Flusher
-from tests.integration.opening.opening_fixtures import Dying, Life, Place
+from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.flush_fixtures import has_recorded
 from tests.integration.recording.record_fixtures import take_partition
 from tests.waiting import running, wait_until
@@ -64,17 +61,11 @@ async def begin(place: Place, user: str) -> str:
 async def start_eraser(place: Place, left: int = -1) -> AsyncIterator[Eraser]:
     """The eraser of a worker that dies after so many steps."""
     life = Life(left)
-    row = await read_partition(place.pool, 0)
-    connection = await connect(place.valkey_url, "tests")
-    server = Dying(connection, 0)
-    try:
-        scripts = Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
-        eraser = Eraser(DyingPool(place.pool, life), server, scripts)  # type: ignore[arg-type]
+    async with place.server() as server:
+        eraser = Eraser(DyingPool(place.pool, life), server, await place.scripts())  # type: ignore[arg-type]
         await eraser.load()
         server.life = life
         yield eraser
-    finally:
-        connection.close()
 
 
 async def erase(place: Place, left: int = -1) -> None:
@@ -117,10 +108,8 @@ async def stock(place: Place, rounds: int) -> None:
 @asynccontextmanager
 async def projecting(place: Place) -> AsyncIterator[RedisProjector]:
     """A projector on a connection of its own."""
-    row = await read_partition(place.pool, 0)
-    connection = await connect(place.valkey_url, "tests")
-    yield projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
-    connection.close()
+    async with place.server() as server:
+        yield projector_of(server, await place.scripts())
 
 
 async def project(place: Place) -> None:

@@ -12,7 +12,7 @@ from service.operations import gift, redeem, rollback
 from service.reconcile.comparison import Busy, reconcile
 from service.record.config.workspace_rows import patch_workspace
 from tests.integration.histories.forgetting_fixtures import ORDER_DAYS, Forgetting
-from tests.integration.histories.retiring_fixtures import end_book, move, refusal, where_is
+from tests.integration.histories.retiring_fixtures import end_book, move, where_is
 from tests.integration.opening.opening_fixtures import Place
 
 

@@ -21,7 +21,7 @@ from service.record.config.code_rows import add_codes, patch_coupon
 from service.record.config.retirements import order_return
 from service.record.facts.fact_reader import fact_pages
 from service.worker.opening.restorer import Restorer
-from tests.integration.histories.retiring_fixtures import answers, end_book, move, refusal, retiring, where_is
+from tests.integration.histories.retiring_fixtures import answers, end_book, move, retiring, where_is
 from tests.integration.opening.opening_fixtures import Place
 
 

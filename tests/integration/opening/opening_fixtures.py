@@ -24,7 +24,7 @@ from service.hot.decider import Decider, Reply
 from service.hot.link import Link
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Server
-from service.hot.scripts import Scripts
+from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations import assign, checkout, coupon_view, gift, redeem, rollback, unassign
 from service.operations.base import Call, Operation
 from service.record import pool as postgres
@@ -98,18 +98,27 @@ class Place:
     decider: Decider
     caller: Caller
 
+    @asynccontextmanager
+    async def server(self, partition: int = 0) -> AsyncIterator[Dying]:
+        """A worker's connection to Redis."""
+        connection = await connect(self.valkey_url, "tests")
+        try:
+            yield Dying(connection, partition)
+        finally:
+            connection.close()
+
+    async def scripts(self) -> Scripts:
+        """Return the scripts of the open epoch."""
+        row = await read_partition(self.pool, 0)
+        return Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
+
     async def open(self, dies_after: int = -1) -> None:
         """Open as a worker that dies after so many commands. Raises Broken when it did."""
         fence = await take_partition(self.pool)
-        connection = await connect(self.valkey_url, "tests")
-        server = Dying(connection, 0)
-        server.life = Life(dies_after)
-        try:
-            await Opening(
-                server, self.pool, Flusher(self.outbox, self.pool, 0, fence), fence, LoadedScripts(self.pool)
-            ).run()
-        finally:
-            connection.close()
+        flusher = Flusher(self.outbox, self.pool, 0, fence)
+        async with self.server() as server:
+            server.life = Life(dies_after)
+            await Opening(server, self.pool, flusher, fence, LoadedScripts(self.pool)).run()
 
     async def learn(self) -> None:
         """Let the API process read the open epoch from Postgres."""

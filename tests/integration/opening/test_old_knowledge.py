@@ -19,7 +19,7 @@ from service.formats.redemption_id import event_text_of
 from service.hot import decider
 from service.hot.fencing import FRESH_S, Nonce, parse_nonce
 from service.hot.projection import RedisProjector
-from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.hot.scripts import SERVING, Scripts
 from service.operations import coupon_view, redeem, rollback
 from service.record import pool as postgres
 from service.record.facts.recorded_wait import Recorded
@@ -54,7 +54,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
     lost = json.loads(await place.do(redeem.REDEEM, "CODE-40", userId="ann"))
     await place.record()
     row = await read_partition(place.pool, 0)
-    first, scripts = await place.snapshot(), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
+    first, scripts = await place.snapshot(), await place.scripts()
     fences = {await take_lease(place.pool, 0, "first") for _ in range(9)}
     await place.pool.close()
 

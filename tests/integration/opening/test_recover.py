@@ -6,8 +6,7 @@ import pytest_asyncio
 
 from service.domain.code_requests import CodeLine
 from service.formats import key_names
-from service.hot.connection import Broken, connect
-from service.hot.redis_server import Server
+from service.hot.connection import Broken
 from service.operations import assign, redeem, rollback, unassign
 from service.reconcile.comparison import reconcile
 from service.record.config.code_rows import add_codes
@@ -49,13 +48,10 @@ async def _sell(place: Place) -> None:
 
 
 async def _plan(place: Place) -> SurplusReport:
-    connection = await connect(place.valkey_url, "tests")
-    try:
-        survey = SurplusSurvey(Server(connection, 0), place.pool)
+    async with place.server() as server:
+        survey = SurplusSurvey(server, place.pool)
         assert [one.is_whole async for page in survey.outbox() for one in page] == [True] * 3
         found = [sold async for page in survey.codes() for sold in page]
-    finally:
-        connection.close()
     assert len([sold for sold in found if not sold.is_whole]) == survey.report.blocked
     return survey.report
 

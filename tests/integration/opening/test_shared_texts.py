@@ -1,15 +1,12 @@
 """Which texts of scripts an epoch gets: those that the server has since its last start, or new ones."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
 
-from service.hot.connection import connect
 from service.hot.fencing import parse_nonce
-from service.hot.redis_server import Fenced, Server
-from service.hot.scripts import PROJECTION, SERVING, Scripts, templates
+from service.hot.redis_server import Fenced
+from service.hot.scripts import Scripts, templates
 from service.operations import coupon_view
 from service.record.partitions.partition_rows import read_partition
 from service.record.program_versions import store_scripts
@@ -17,23 +14,10 @@ from service.worker.script_versions import LoadedScripts
 from tests.integration.opening.opening_fixtures import Place
 
 
-@contextlib.asynccontextmanager
-async def connected(place: Place, partition: int = 0) -> AsyncIterator[Server]:
-    connection = await connect(place.valkey_url, "tests")
-    yield Server(connection, partition)
-    connection.close()
-
-
 async def begin(place: Place, loaded: LoadedScripts, partition: int = 1) -> str:
     """The part of a new epoch's nonce that is in its texts."""
-    async with connected(place, partition) as server:
+    async with place.server(partition) as server:
         return (await loaded.begin(server, (await server.fitness()).replication)).shared
-
-
-async def open_scripts(place: Place) -> Scripts:
-    """The scripts of the open epoch."""
-    row = await read_partition(place.pool, 0)
-    return Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
 
 
 async def test_openings_of_a_server_add_no_scripts(place: Place) -> None:
@@ -55,13 +39,13 @@ async def test_openings_of_a_server_add_no_scripts(place: Place) -> None:
 async def test_no_opening_brings_back_texts_that_a_server_has_lost(place: Place, lost: str) -> None:
     """A server that restarted has no scripts, and perhaps lost data. The opening of one partition there leaves the
     others closed: it gets new texts, even if one script alone is missing."""
-    scripts = await open_scripts(place)
+    scripts = await place.scripts()
     await place.redis.script_flush()
     if lost == "one":
         for text in list(scripts.texts.values())[1:]:
             await place.redis.script_load(text)
     assert await begin(place, LoadedScripts(place.pool)) != parse_nonce(scripts.nonce).shared
-    async with connected(place) as server:
+    async with place.server() as server:
         assert not await server.has(scripts)
 
 
@@ -74,11 +58,11 @@ async def test_partitions_that_open_together_share_texts(place: Place) -> None:
 
 async def test_another_version_shares_the_texts_nonce(place: Place) -> None:
     """If the server has another stored version's scripts, it has not restarted: this version's get the same nonce."""
-    scripts = await open_scripts(place)
+    scripts = await place.scripts()
     other = {name: f"{text}-- other\n" for name, text in templates().items()}
     await store_scripts(place.pool, "other", other)
     await place.redis.script_flush()
-    async with connected(place) as server:
+    async with place.server() as server:
         await server.load(Scripts(0, scripts.epoch, scripts.nonce, list(other), template_of=other.__getitem__))
         assert await begin(place, LoadedScripts(place.pool)) == parse_nonce(scripts.nonce).shared
         assert await server.has(scripts)
@@ -87,7 +71,7 @@ async def test_another_version_shares_the_texts_nonce(place: Place) -> None:
 async def test_a_server_that_loses_its_scripts_during_an_opening_stays_closed(place: Place) -> None:
     """Scripts are loaded when an epoch begins, and never again for it."""
     loaded = LoadedScripts(place.pool)
-    async with connected(place) as server:
+    async with place.server() as server:
         nonce = str(await loaded.begin(server, (await server.fitness()).replication))
         await loaded.finish(server, 9, nonce)
         await place.redis.script_flush()

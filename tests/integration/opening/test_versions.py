@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 from service.api.context import Context
 from service.common.config import Settings
 from service.formats import number
-from service.hot.connection import Connection, connect
 from service.hot.redis_server import Server
 from service.hot.scripts import Scripts, templates, version
 from service.operations import redeem
@@ -46,16 +45,9 @@ async def compose(place: Place, texts: Mapping[str, str]) -> Scripts:
     return Scripts(0, row.epoch, row.nonce, list(texts), template_of=texts.__getitem__)
 
 
-@contextlib.asynccontextmanager
-async def connected(place: Place) -> AsyncIterator[Server]:
-    connection: Connection = await connect(place.valkey_url, "tests")
-    yield Server(connection, 0)
-    connection.close()
-
-
 async def has(place: Place, texts: Mapping[str, str]) -> bool:
     """Whether Redis has all scripts of a version for the partition's epoch."""
-    async with connected(place) as server:
+    async with place.server() as server:
         return await server.has(await compose(place, texts))
 
 
@@ -92,7 +84,7 @@ async def test_an_opening_loads_the_scripts_of_versions_that_run(place: Place) -
     await renew_process(place.pool, "tests 2", "api", "never stored")
     others, fence = LoadedScripts(place.pool), await take_partition(place.pool)
     await others.refresh()
-    async with connected(place) as server:
+    async with place.server() as server:
         await Opening(server, place.pool, Flusher(place.outbox, place.pool, 0, fence), fence, others).run()
     assert [await has(place, texts) for texts in (templates(), OTHER, NEWEST, ended)] == [True, True, True, False]
 
@@ -102,7 +94,7 @@ async def test_another_versions_worker_takes_over_without_an_opening(place: Plac
     epoch = (await read_partition(place.pool, 0)).epoch
     await store_scripts(place.pool, "other", OTHER)
     await place.redis.script_flush()
-    async with connected(place) as server:
+    async with place.server() as server:
         await server.load(await compose(place, OTHER))
     async with working(place, database_url):
         assert (await read_partition(place.pool, 0)).epoch == epoch
@@ -131,7 +123,7 @@ async def test_scripts_of_another_layout_are_neither_loaded_nor_taken_over(place
     await others.refresh()
     epoch = (await read_partition(place.pool, 0)).epoch
     await place.redis.script_flush()
-    async with connected(place) as server:
+    async with place.server() as server:
         await server.load(await compose(place, OTHER))
     async with working(place, database_url, others):
         assert (await read_partition(place.pool, 0)).epoch > epoch
@@ -169,7 +161,7 @@ async def test_a_redis_that_lost_its_scripts_gets_no_others(place: Place, monkey
 
     monkeypatch.setattr(Server, "has", count)
     monkeypatch.setattr(script_versions, "LOOK_S", 0.01)
-    async with connected(place) as server, running(others.keep_loaded(server, await compose(place, templates()))):
+    async with place.server() as server, running(others.keep_loaded(server, await compose(place, templates()))):
         await wait_until(lambda: len(looks) > 1, "a second look")
     assert not any(looks)
     assert not await has(place, OTHER)
@@ -195,7 +187,7 @@ async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
         async with running(_watch_scripts(context)):
             await wait_until(lambda: any(line["event"] == "scripts_not_loaded" for line in logs))
             assert not context.loaded_partitions
-            async with connected(place) as server:
+            async with place.server() as server:
                 await server.load(await compose(place, templates()))
             await wait_until(lambda: context.loaded_partitions == {0})
 
