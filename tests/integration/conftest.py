@@ -20,7 +20,7 @@ from service.worker.bulk import job_runner
 from tests.harness.running import data_folder
 from tests.integration.histories.detaching_fixtures import old_month, retired_month
 from tests.integration.opening.fleet import fleet
-from tests.integration.opening.opening_fixtures import place
+from tests.integration.opening.opening_fixtures import older, place
 from tests.integration.recording.flush_fixtures import make_flusher, shop
 from tests.integration.recording.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhooks.webhook_fixtures import office, receiver
@@ -32,6 +32,7 @@ __all__ = [
     "make_flusher",
     "office",
     "old_month",
+    "older",
     "partitions",
     "place",
     "pool",

@@ -55,10 +55,6 @@ end
 return keys"""
 
 
-NewDatabase = Callable[..., Awaitable[str]]
-"""Makes a database, of a template; returns its address."""
-
-
 class Life:
     """How many steps a worker has left before it dies; -1 for no end."""
 
@@ -164,6 +160,10 @@ class Place:
         keys: Any = await self.redis.eval(_SNAPSHOT, 0)
         return {name: (value, ttl_ms) for name, value, ttl_ms in keys}
 
+    async def stored(self) -> dict[bytes, bytes]:
+        """Return all keys of Redis with their values, streams too."""
+        return {name: value for name, (value, _) in (await self.snapshot()).items()}
+
     async def put_back(self, kept: dict[bytes, tuple[bytes, int]]) -> None:
         """Restore Redis as it was at the snapshot."""
         await self.redis.flushall()
@@ -190,12 +190,13 @@ class Place:
         }
 
 
-async def back_up(place: Place, database_url: str, new_database: NewDatabase) -> str:
-    """The address of a copy of the place's Postgres as it is now."""
+@pytest_asyncio.fixture
+async def older(place: Place, database_url: str, new_database: Callable[..., Awaitable[str]]) -> AsyncIterator[str]:
+    """The address of a copy of the place's Postgres from before the test."""
     await place.pool.close()
     copy = await new_database(urlsplit(database_url).path[1:])
-    place.pool = await postgres.connect(database_url)
-    return copy
+    async with await postgres.connect(database_url) as place.pool:
+        yield copy
 
 
 @asynccontextmanager

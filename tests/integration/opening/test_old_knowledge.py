@@ -3,10 +3,9 @@ process was stopped (docs/decisions/0014-old-knowledge.md)."""
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
@@ -21,11 +20,10 @@ from service.hot.fencing import FRESH_S, Nonce, parse_nonce
 from service.hot.projection import RedisProjector
 from service.hot.scripts import SERVING, Scripts
 from service.operations import coupon_view, redeem, rollback
-from service.record import pool as postgres
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partition, take_lease
 from tests.harness.premises import CallingLink
-from tests.integration.opening.opening_fixtures import Place, assert_blocked, without
+from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, without
 from tests.waiting import PATIENCE_S, wait_until
 
 
@@ -41,14 +39,9 @@ def _event_of(redemption: dict[str, str]) -> str:
     return event_text_of(UUID(redemption["redemptionId"]))
 
 
-async def test_an_older_redis_with_an_epoch_of_the_same_number(
-    place: Place, database_url: str, new_database: Callable[..., Awaitable[str]]
-) -> None:
+async def test_an_older_redis_with_an_epoch_of_the_same_number(place: Place, older: str) -> None:
     """A restored Postgres draws the same epoch again for another Redis; the first Redis then decides nothing, is
     rebuilt, its own events go into quarantine, and their codes are blocked."""
-    await place.pool.close()
-    backup = await new_database(urlsplit(database_url).path[1:])
-    place.pool = await postgres.connect(database_url)
     await place.reopen()
     await place.do(redeem.REDEEM, "CODE-39", userId="ann")  # in the other Redis the opening adds an event here
     lost = json.loads(await place.do(redeem.REDEEM, "CODE-40", userId="ann"))
@@ -56,9 +49,8 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
     row = await read_partition(place.pool, 0)
     first, scripts = await place.snapshot(), await place.scripts()
     fences = {await take_lease(place.pool, 0, "first") for _ in range(9)}
-    await place.pool.close()
 
-    async with await postgres.connect(backup) as place.pool:
+    async with restored(place, older):
         await _lead_to(place, {}, None)
         await place.reopen()
         assert (await read_partition(place.pool, 0)).epoch == row.epoch

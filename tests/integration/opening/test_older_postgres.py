@@ -1,9 +1,8 @@
 """A Postgres that is older than Redis never replaces what Redis has (docs/decisions/0074-older-postgres.md)."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
-import pytest_asyncio
 
 from service.domain.code_requests import CodeLine
 from service.formats import key_names
@@ -12,20 +11,14 @@ from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import read_partition
 from service.worker.opening.older_postgres import PostgresOlder
-from tests.integration.opening.opening_fixtures import NewDatabase, Place, back_up, restored, trim
+from tests.integration.opening.opening_fixtures import Place, restored, trim
 
 _OUTBOX = key_names.outbox(0)
 
 
-@pytest_asyncio.fixture(autouse=True)
-async def _pool_closed(place: Place) -> AsyncIterator[None]:
-    yield
-    await place.pool.close()
-
-
-async def _sell(place: Place, codes: int = 3) -> None:
-    """Redeem codes, and record that."""
-    for n in range(40, 40 + codes):
+async def _sell(place: Place) -> None:
+    """Redeem three codes, and record that."""
+    for n in range(40, 43):
         await place.do(redeem.REDEEM, f"CODE-{n}", userId="ann")
     await place.record()
 
@@ -81,26 +74,19 @@ async def _a_retired_book(place: Place) -> None:
     ],
 )
 async def test_redis_stays_as_it_is(
-    place: Place,
-    database_url: str,
-    new_database: NewDatabase,
-    change: Callable[[Place], Awaitable[None]],
-    lacks: str,
+    place: Place, older: str, change: Callable[[Place], Awaitable[None]], lacks: str
 ) -> None:
     """If Postgres lacks anything that Redis has, the opening changes nothing in Redis, the partition stays closed, and
     says what is missing. With the newer Postgres it opens again, and nothing was lost."""
-    older = await back_up(place, database_url, new_database)
     await change(place)
-    before = await place.snapshot()
+    before = await place.stored()
     async with restored(place, older):
         for _ in range(2):
             with pytest.raises(PostgresOlder, match=lacks):
                 await place.open()
             row = await read_partition(place.pool, 0)
             assert (row.state, lacks in (row.lacks or "")) == ("closed", True)
-    assert {name: value for name, (value, _) in (await place.snapshot()).items()} == {
-        name: value for name, (value, _) in before.items()
-    }
+    assert await place.stored() == before
     whole = await place.everything()
     await place.reopen()
     assert await place.everything() == whole
@@ -108,9 +94,8 @@ async def test_redis_stays_as_it_is(
     assert (await read_partition(place.pool, 0)).lacks is None
 
 
-async def test_what_is_in_the_outbox_is_recorded(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_what_is_in_the_outbox_is_recorded(place: Place, older: str) -> None:
     """If the outbox reaches back to the older Postgres, the opening records the rest, also of epochs that it lost."""
-    older = await back_up(place, database_url, new_database)
     await _sell(place)
     await place.reopen()
     await place.do(redeem.REDEEM, "CODE-50", userId="ann")
@@ -124,9 +109,8 @@ async def test_what_is_in_the_outbox_is_recorded(place: Place, database_url: str
         assert await place.refusal(redeem.REDEEM, "CODE-40", userId="bob") == "coupon_redeemed"
 
 
-async def test_both_restored_to_different_times(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_both_restored_to_different_times(place: Place, older: str) -> None:
     """A Redis that was restored, too, stays as it is if the older Postgres lacks any of its events."""
-    older = await back_up(place, database_url, new_database)
     await _more_sales(place)
     older_redis = await place.snapshot()
     await place.do(redeem.REDEEM, "CODE-50", userId="ann")
@@ -137,18 +121,16 @@ async def test_both_restored_to_different_times(place: Place, database_url: str,
             await place.open()
 
 
-async def test_an_empty_redis_has_nothing_to_lose(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_an_empty_redis_has_nothing_to_lose(place: Place, older: str) -> None:
     """An older Postgres beside an empty Redis opens."""
-    older = await back_up(place, database_url, new_database)
     await _sell(place)
     await place.redis.flushall()
     async with restored(place, older):
         await place.open()
 
 
-async def test_an_operator_accepts_the_loss(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_an_operator_accepts_the_loss(place: Place, older: str) -> None:
     """By order Redis is rebuilt from the older Postgres."""
-    older = await back_up(place, database_url, new_database)
     await _more_sales(place)
     async with restored(place, older):
         await order_rebuild(place.pool, 0, "an operator ordered it")

@@ -1,9 +1,5 @@
 """What only Redis has is carried over into an older Postgres, or dropped (docs/decisions/0077-recover.md)."""
 
-from collections.abc import AsyncIterator
-
-import pytest_asyncio
-
 from service.domain.code_requests import CodeLine
 from service.formats import key_names
 from service.hot.connection import Broken
@@ -12,16 +8,10 @@ from service.reconcile.comparison import reconcile
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import SurplusChoice, order_rebuild
 from service.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
-from tests.integration.opening.opening_fixtures import NewDatabase, Place, assert_blocked, back_up, restored, trim
+from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, trim
 
 _LOST = ["CODE-40", "CODE-41", "CODE-42", "CODE-44", "CODE-9", "MANY-1", "LATE-1"]
 """Codes that are sold by events that nobody has any more."""
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def _pool_closed(place: Place) -> AsyncIterator[None]:
-    yield
-    await place.pool.close()
 
 
 async def _sell(place: Place) -> None:
@@ -60,17 +50,14 @@ async def _order(place: Place, choice: SurplusChoice) -> None:
     await order_rebuild(place.pool, 0, "an operator chose", choice)
 
 
-async def test_the_plan_tells_all(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_the_plan_tells_all(place: Place, older: str) -> None:
     """The figures are what was done since the back-up, and reading them changes nothing."""
-    older = await back_up(place, database_url, new_database)
     await _sell(place)
-    before = await place.snapshot()
+    before = await place.stored()
     async with restored(place, older):
         report = await _plan(place)
         assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 0
-    assert {name: value for name, (value, _) in (await place.snapshot()).items()} == {
-        name: value for name, (value, _) in before.items()
-    }
+    assert await place.stored() == before
     assert report.counts() == {
         "recorded": 3,  # with the anchor, which is the end of CODE-1's assignment
         "assigned": 2,  # CODE-43 and CODE-44
@@ -86,10 +73,9 @@ async def test_the_plan_tells_all(place: Place, database_url: str, new_database:
     assert sorted(code for _, code in report.listed) == sorted(_LOST)
 
 
-async def test_all_is_carried_over(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_all_is_carried_over(place: Place, older: str) -> None:
     """What the outbox has is recorded, as are assignments; every other sold code is blocked, with its event and order.
     A worker that dies at any step leaves nothing out, and does nothing twice."""
-    older = await back_up(place, database_url, new_database)
     await _sell(place)
     async with restored(place, older):
         await _order(place, "apply")
@@ -118,9 +104,8 @@ async def test_all_is_carried_over(place: Place, database_url: str, new_database
         assert (outcome.differing, outcome.unsettled) == ({}, 0)
 
 
-async def test_all_is_discarded(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_all_is_discarded(place: Place, older: str) -> None:
     """Exactly what the plan announces is free again. The outbox's events are kept, and block nothing."""
-    older = await back_up(place, database_url, new_database)
     await _sell(place)
     async with restored(place, older):
         freed = (await _plan(place)).freed
@@ -134,12 +119,11 @@ async def test_all_is_discarded(place: Place, database_url: str, new_database: N
         assert [row["resolution"] for row in rows] == ["release"] * 3
 
 
-async def test_a_retired_book_is_switched_off(place: Place, database_url: str, new_database: NewDatabase) -> None:
+async def test_a_retired_book_is_switched_off(place: Place, older: str) -> None:
     """A book of which Redis has no code, since it was retired after the back-up, is not sold again. One that only Redis
     has is named."""
     workspace = place.caller.workspace
     few = key_names.prefix(0, workspace)
-    older = await back_up(place, database_url, new_database)
     row = await place.pool.fetchrow("SELECT * FROM workspaces WHERE workspace = $1", workspace)
     assert row
     await place.pool.execute("UPDATE partitions SET retirements = 1")
