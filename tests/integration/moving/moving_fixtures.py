@@ -1,26 +1,24 @@
 """A workspace whose clients go on while it moves, and points at which a worker stops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
+import asyncpg
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from service.access.caller import Caller
-from service.api.recall import decide
-from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.formats import key_names
 from service.operations import lock, redeem
-from service.operations.base import Call, Operation
+from service.operations.base import Operation
 from service.record.partitions.moves import Move, order_move, read_move
 from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import read_partition
 from tests.integration.opening.fleet import Fleet
+from tests.integration.opening.opening_fixtures import ask, read_values
 from tests.waiting import elapse, running, wait_until
 
 
@@ -33,22 +31,17 @@ class MovingShop:
         self.is_closing = False
 
     async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
-        """Run an operation until it is not refused as `recovering`; return its answer's body."""
+        """Run an operation whose answer has a body, until it is not refused as `recovering`; return the body."""
 
         async def answer() -> Any:
-            command = operation.prepare(
-                Call(self.caller, key, "f" if key else "-"), code, convert(body, operation.request)
-            )
             try:
-                reply = await decide(self.fleet.decider, self.fleet.pool, self.caller, command)
+                return await ask(self.fleet.decider, self.fleet.pool, self.caller, operation, code, key, **body)
             except Refusal as refusal:
                 if refusal.code != "recovering":
                     raise
                 self.refused += 1
-                return None
-            return command.render(reply, "recorded")
 
-        return (await wait_until(answer, "an answer that is not `recovering`")).body
+        return await wait_until(answer, "an answer that is not `recovering`")
 
     async def refusal(self, operation: Operation, code: str, /, **body: Any) -> str:
         """The code with which an operation is refused; '' if it is not."""
@@ -62,51 +55,33 @@ class MovingShop:
         """Read the epochs and the workspace's partition, as an API process does."""
         while True:
             await self.fleet.learn()
-            row = await self.fleet.pool.fetchrow("SELECT * FROM workspaces WHERE workspace = $1", self.caller.workspace)
-            if row["partition"] != self.caller.partition:
-                about = (row["workspace"], row["workspace_id"], row["partition"])
-                self.caller = Caller(uuid4(), *about, "live", self.caller.scopes)
+            here = "SELECT partition FROM workspaces WHERE workspace = $1"
+            self.caller = replace(self.caller, partition=await self.fleet.pool.fetchval(here, self.caller.workspace))
             await elapse(0.05, "the pace of an API process")
 
     async def keys(self, partition: int) -> dict[str, Any]:
         """The workspace's keys in a partition, without the partition's prefix."""
         prefix = key_names.prefix(partition, self.caller.workspace)
-        found: dict[str, Any] = {}
-        async for name in self.redis.scan_iter(f"{prefix}*", count=1000):
-            found[name.decode().removeprefix(prefix)] = await self._value(name)
-        return found
-
-    async def _value(self, name: bytes) -> Any:
-        match await self.redis.type(name):
-            case b"string":
-                return await self.redis.get(name)
-            case b"hash":
-                return await self.redis.hgetall(name)
-            case _:
-                return await self.redis.zrange(name, 0, -1, withscores=True)
+        values = await read_values(self.redis, f"{prefix}*")
+        return {name.decode().removeprefix(prefix): value for name, value in values.items()}
 
     async def move(self, target: int) -> Move:
         """Move the workspace, and wait until it has moved."""
         workspace = self.caller.workspace
         assert await order_move(self.fleet.pool, workspace, self.caller.partition, target)
-
-        async def is_done() -> bool:
-            move = await read_move(self.fleet.pool, workspace)
-            assert move
-            assert move.state != "failed"
-            return move.state == "done"
-
-        await wait_until(is_done)
-        await wait_until(self._follows(target))
+        await wait_until(lambda: has_moved(self.fleet.pool, workspace))
+        await wait_until(lambda: self.caller.partition == target)
         move = await read_move(self.fleet.pool, workspace)
         assert move
         return move
 
-    def _follows(self, target: int) -> Callable[[], Awaitable[bool]]:
-        async def follows() -> bool:
-            return self.caller.partition == target
 
-        return follows
+async def has_moved(pool: asyncpg.Pool, workspace: int) -> bool:
+    """Whether the workspace's move is done; it must not fail."""
+    move = await read_move(pool, workspace)
+    assert move
+    assert move.state != "failed", move
+    return move.state == "done"
 
 
 @asynccontextmanager
@@ -144,15 +119,10 @@ async def is_recorded(shop: MovingShop, bought: list[str]) -> bool:
 
 
 async def rebuild(fleet: Fleet, *partitions: int) -> None:
+    epochs = await fleet.read_epochs()
     for partition in partitions:
-        before = (await read_partition(fleet.pool, partition)).epoch
         await order_rebuild(fleet.pool, partition, "a test ordered it")
-
-        async def is_open(partition: int = partition, before: int = before) -> bool:
-            row = await read_partition(fleet.pool, partition)
-            return row.state == "open" and row.epoch > before
-
-        await wait_until(is_open)
+    await fleet.until_opened({partition: epochs[partition] for partition in partitions})
 
 
 async def stop_and_compare(shop: MovingShop, buying: asyncio.Task[None], bought: list[str]) -> None:
@@ -188,3 +158,13 @@ class Stop:
 
     def go_on(self) -> None:
         self._goes_on.set()
+
+
+async def begin_move(
+    shop: MovingShop, patch: pytest.MonkeyPatch, where: Any, name: str, after: bool, target: int = 1
+) -> tuple[Stop, asyncio.Task[Move]]:
+    """Begin a move, and wait until it stops after, or before, this step."""
+    stop = Stop(patch, where, name, after)
+    moving = asyncio.create_task(shop.move(target))
+    await stop.is_reached.wait()
+    return stop, moving

@@ -1,39 +1,40 @@
 """A workspace moves to another partition while requests go on."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
 from service.access.caller import Caller
-from service.api.recall import decide
-from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.formats import key_names
 from service.hot.key_copies import Copies
 from service.operations import assign, gift, lock, redeem, rollback
-from service.operations.base import Call
 from service.record.config.user_rows import create_user
 from service.record.facts.timeline_queries import events_of
 from service.record.partitions.moves import Switch, read_move
-from service.record.partitions.partition_rows import read_partition, read_partitions
+from service.record.partitions.partition_rows import read_partition
 from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
-from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, rebuild, stop_and_compare
+from tests.integration.moving.moving_fixtures import MovingShop, begin_move, buy, rebuild, stop_and_compare
 from tests.integration.opening.fleet import Fleet
+from tests.integration.opening.opening_fixtures import ask
 from tests.waiting import elapse, running, wait_until
 
 
-async def _trade(shop: MovingShop) -> dict[str, Any]:
-    """Some of everything that Redis stores of a workspace; return each repeatable request's answer."""
-    answers = {"redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1")}
-    answers["locked"] = await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300)
-    answers["assigned"] = await shop.do(assign.ASSIGN_CODE, "CODE-3", key="k3", userId="cat")
-    gone = msgspec.json.decode(await shop.do(redeem.REDEEM, "CODE-4", userId="dan", orderId="o2"))
-    answers["back"] = await shop.do(rollback.ROLLBACK, gone["redemptionId"], key="k4", reason="test")
-    return answers
+async def _trade(shop: MovingShop, redemption: str = "") -> dict[str, Any]:
+    """Some of everything that Redis stores of a workspace; return each request's answer. The redemption is rolled back:
+    a new one, or in a repeat the first one's."""
+    if not redemption:
+        made = await shop.do(redeem.REDEEM, "CODE-4", userId="dan", orderId="o2")
+        redemption = msgspec.json.decode(made)["redemptionId"]
+    return {
+        "redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1"),
+        "locked": await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300),
+        "assigned": await shop.do(assign.ASSIGN_CODE, "CODE-3", key="k3", userId="cat"),
+        "back": await shop.do(rollback.ROLLBACK, redemption, key="k4", reason="test"),
+    }
 
 
 async def test_everything_moves(shop: MovingShop) -> None:
@@ -52,11 +53,10 @@ async def test_everything_moves(shop: MovingShop) -> None:
     assert after.pop("w") != before.pop("w")  # it has a newer version
     assert after == before
     assert (await shop.keys(0)).keys() == {"m"}
-    command = lock.LOCK.prepare(Call(old, "", "-"), "CODE-9", convert({"userId": "eve"}, lock.LOCK.request))
     with pytest.raises(Refusal, match="recovering"):
-        await decide(shop.fleet.decider, shop.fleet.pool, old, command)
+        await ask(shop.fleet.decider, shop.fleet.pool, old, lock.LOCK, "CODE-9", userId="eve")
 
-    assert await _trade_again(shop, answers) == answers
+    assert await _trade(shop, msgspec.json.decode(answers["back"])["redemptionId"]) == answers
     await shop.do(redeem.REDEEM, "CODE-2", userId="bob", lockToken=msgspec.json.decode(answers["locked"])["lockToken"])
     await shop.do(redeem.REDEEM, "CODE-5", userId="bob", orderId="o5")
     kept = {name: value for name, value in (await shop.keys(1)).items() if name != "i:k2"}
@@ -120,9 +120,7 @@ async def test_a_move_under_traffic(shop: MovingShop, monkeypatch: pytest.Monkey
     async with running(_redeem_forever(shop.fleet, resident, neighbours)):
         for target in (1, 0, 1):
             with monkeypatch.context() as patch:
-                stop = Stop(patch, Copies, "leave", after=False)
-                moving = asyncio.create_task(shop.move(target))
-                await stop.is_reached.wait()
+                stop, moving = await begin_move(shop, patch, Copies, "leave", after=False, target=target)
                 so_far = len(bought)
                 await wait_until(lambda so_far=so_far: len(bought) > so_far + 2)  # changes that only the closing copies
                 stop.go_on()
@@ -133,23 +131,10 @@ async def test_a_move_under_traffic(shop: MovingShop, monkeypatch: pytest.Monkey
     await stop_and_compare(shop, buying, bought)
 
 
-async def _trade_again(shop: MovingShop, answers: dict[str, Any]) -> dict[str, Any]:
-    """Repeat the requests of _trade with their keys."""
-    back = msgspec.json.decode(answers["back"])["redemptionId"]
-    return {
-        "redeemed": await shop.do(redeem.REDEEM, "CODE-1", key="k1", userId="ann", orderId="o1"),
-        "locked": await shop.do(lock.LOCK, "CODE-2", key="k2", userId="bob", lockSeconds=300),
-        "assigned": await shop.do(assign.ASSIGN_CODE, "CODE-3", key="k3", userId="cat"),
-        "back": await shop.do(rollback.ROLLBACK, back, key="k4", reason="test"),
-    }
-
-
 async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, str]]) -> None:
     """Redeem another workspace's codes; a refusal ends it with an error."""
     for number in range(1000):
-        body = convert({"userId": "zoe"}, redeem.REDEEM.request)
-        command = redeem.REDEEM.prepare(Call(caller, "", "-"), f"CODE-{number}", body)
-        await decide(fleet.decider, fleet.pool, caller, command)
+        await ask(fleet.decider, fleet.pool, caller, redeem.REDEEM, f"CODE-{number}", userId="zoe")
         done.append((caller.workspace, f"CODE-{number}"))
         await elapse(0.01, "the pace of the load")
 
@@ -158,9 +143,7 @@ async def test_nothing_is_closed_while_no_event_is_recorded(shop: MovingShop, mo
     """While events are not recorded, as after an outage or a worker's death, a workspace that is to move is served. It
     moves when they are recorded again."""
     step, records = Flusher.step, asyncio.Event()
-    stop = Stop(monkeypatch, Copies, "copy_from", after=False)
-    moving = asyncio.create_task(shop.move(1))
-    await stop.is_reached.wait()
+    stop, moving = await begin_move(shop, monkeypatch, Copies, "copy_from", after=False)
 
     async def wait_for_records(self: Flusher) -> int:
         await records.wait()
@@ -199,14 +182,8 @@ async def test_a_worker_dies_during_a_move(shop: MovingShop, monkeypatch: pytest
     for number, point in enumerate(POINTS):
         target = 1 - shop.caller.partition
         with monkeypatch.context() as patch:
-            stop = Stop(patch, *point)
-            moving = asyncio.create_task(shop.move(target))
-            await stop.is_reached.wait()
-            (name,) = shop.fleet.workers
-            await shop.fleet.kill(name)
-            # Its row would expire.
-            await shop.fleet.pool.execute("DELETE FROM processes")
-            await shop.fleet.start(f"next-{number}")
+            _, moving = await begin_move(shop, patch, *point, target)
+            await shop.fleet.replace(f"next-{number}")
             await moving
         so_far = len(bought)
         await wait_until(lambda so_far=so_far: len(bought) > so_far)
@@ -221,9 +198,7 @@ async def test_a_partition_is_opened_during_a_move(
     does."""
     bought: list[str] = []
     buying = asyncio.create_task(buy(shop, bought, may_lose_lock=True))
-    stop = Stop(monkeypatch, Copies, "arrive", after=True)
-    moving = asyncio.create_task(shop.move(1))
-    await stop.is_reached.wait()
+    stop, moving = await begin_move(shop, monkeypatch, Copies, "arrive", after=True)
     await rebuild(shop.fleet, partition)
     stop.go_on()
     await moving
@@ -240,9 +215,9 @@ async def test_a_lost_move_is_found(shop: MovingShop) -> None:
     lost = await _dump(shop)
     await shop.move(1)
     kept = await shop.keys(1)
-    epochs = [row.epoch for row in await read_partitions(shop.fleet.pool)]
+    epochs = await shop.fleet.read_epochs()
     await _put_back(shop, lost)
-    await wait_until(lambda: _are_open(shop.fleet, epochs))
+    await shop.fleet.until_opened(epochs)
     await shop.do(redeem.REDEEM, "CODE-7", userId="ann")
     after = await shop.keys(1)
     assert set(kept) - set(after) <= {"i:k2", "c:CODE-2", "l:1:u"}, "locks and their answers are lost"
@@ -262,9 +237,3 @@ async def _put_back(shop: MovingShop, lost: dict[bytes, Any]) -> None:
         for name, stored in lost.items():
             pipe.restore(name, 0, stored)
         await pipe.execute()
-
-
-async def _are_open(fleet: Fleet, before: Sequence[int]) -> bool:
-    """Whether all partitions are open in later epochs than these."""
-    rows = await read_partitions(fleet.pool)
-    return all(row.state == "open" and row.epoch > epoch for row, epoch in zip(rows, before, strict=True))

@@ -12,7 +12,7 @@ from service.record.partitions import moves
 from service.record.partitions.moves import Move, Switch, read_move
 from service.worker.moving import key_copier, workspace_mover
 from service.worker.moving.workspace_mover import WorkspaceMover
-from tests.integration.moving.moving_fixtures import MovingShop, Stop, buy, stop_and_compare
+from tests.integration.moving.moving_fixtures import MovingShop, Stop, begin_move, buy, stop_and_compare
 from tests.waiting import elapse, wait_until
 
 
@@ -41,9 +41,7 @@ async def test_the_workspace_is_paused_while_copying_falls_behind(
     pause begins once other changes of configuration wait. Each code is sold once, and nothing is lost."""
     bought: list[str] = []
     buying = asyncio.create_task(buy(shop, bought))
-    stop = Stop(monkeypatch, Switch, "move_codes", after=False)
-    moving = asyncio.create_task(shop.move(1))
-    await stop.is_reached.wait()
+    stop, moving = await begin_move(shop, monkeypatch, Switch, "move_codes", after=False)
     await wait_until(lambda: len(paused) > 2)
     so_far = len(bought)
     await wait_until(lambda: len(bought) > so_far + 5)
@@ -61,14 +59,9 @@ async def test_a_worker_dies_during_a_pause(
     buying = asyncio.create_task(buy(shop, bought))
     with monkeypatch.context() as patch:
         Stop(patch, Switch, "move_codes", after=False)  # so that the keys of purchases are copied until a pause
-        stop = Stop(patch, Copies, "leave", after=True)
-        moving = asyncio.create_task(shop.move(1))
-        await stop.is_reached.wait()
+        _, moving = await begin_move(shop, patch, Copies, "leave", after=True)
         assert paused
-        (name,) = shop.fleet.workers
-        await shop.fleet.kill(name)
-        await shop.fleet.pool.execute("DELETE FROM processes")  # as it expires
-        await shop.fleet.start("next")
+        await shop.fleet.replace("next")
         await moving
     await stop_and_compare(shop, buying, bought)
 
@@ -80,9 +73,7 @@ async def test_a_user_is_deleted_during_a_move(
     """The deletion does not wait for the end of the move, neither while keys are copied nor while rows are moved; the
     move goes on afterwards, in the same attempt."""
     await shop.do(redeem.REDEEM, "CODE-1", userId="ann", orderId="o1")
-    stop = Stop(monkeypatch, where, name, after=False)
-    moving = asyncio.create_task(shop.move(1))
-    await stop.is_reached.wait()
+    stop, moving = await begin_move(shop, monkeypatch, where, name, after=False)
     last = await shop.fleet.decider.tail(0)
     pseudonym = await begin_erasure(shop.fleet.pool, shop.caller.workspace, 0, "ann", last)
     await wait_until(lambda: is_erased(shop.fleet.pool, shop.caller.workspace, pseudonym))
@@ -124,9 +115,7 @@ async def test_a_slow_closing_keeps_its_transaction(shop: MovingShop, monkeypatc
 async def test_a_lost_connection_shows_at_once(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Postgres ends the move's connection, the attempt ends with that reason, without waiting for the next
     statement. The next attempt moves the workspace."""
-    stop = Stop(monkeypatch, Switch, "move_codes", after=False)
-    moving = asyncio.create_task(shop.move(1))
-    await stop.is_reached.wait()
+    _, moving = await begin_move(shop, monkeypatch, Switch, "move_codes", after=False)
     assert await shop.fleet.pool.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"
     )

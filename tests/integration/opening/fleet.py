@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from uuid import uuid4
 
 import asyncpg
@@ -11,14 +11,12 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.access.caller import SCOPES, Caller
-from service.api.recall import decide
+from service.access.caller import Caller
 from service.common.config import Settings
 from service.domain.code_requests import CodeLine
 from service.hot.cluster_links import make_links
 from service.hot.decider import Decider
 from service.operations import redeem
-from service.operations.base import Call
 from service.record import pool as postgres
 from service.record.config.code_rows import add_codes
 from service.record.config.workspace_rows import create_workspace
@@ -28,7 +26,8 @@ from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import partition_opening as opening
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.script_versions import LoadedScripts
-from tests.integration.recording.record_fixtures import make_book
+from tests.integration.opening.opening_fixtures import ask
+from tests.integration.recording.record_fixtures import make_book, make_caller
 from tests.waiting import cancel, elapse, wait_until
 
 CODES = 1000
@@ -91,8 +90,7 @@ class Fleet:
                 book = await make_book(self.pool, row)
                 codes = [CodeLine(f"CODE-{n}") for n in range(self._number)]
                 await add_codes(self.pool, row.workspace, row.partition, book.book, codes)
-                about = (row.workspace, row.workspace_id, row.partition)
-                callers[row.partition] = Caller(uuid4(), *about, "live", frozenset(SCOPES))
+                callers[row.partition] = make_caller(row)
         self.callers = [callers[partition] for partition in range(self.partitions)]
 
     async def start(self, name: str) -> Worker:
@@ -105,6 +103,25 @@ class Fleet:
 
     async def stop(self, name: str) -> None:
         await self.workers.pop(name).stop()
+
+    async def replace(self, name: str) -> None:
+        """The only worker dies, and another comes."""
+        (dead,) = self.workers
+        await self.kill(dead)
+        await self.pool.execute("DELETE FROM processes")  # its row would expire
+        await self.start(name)
+
+    async def read_epochs(self) -> dict[int, int]:
+        return {row.id: row.epoch for row in await read_partitions(self.pool)}
+
+    async def until_opened(self, epochs: Mapping[int, int]) -> None:
+        """Wait until these partitions are open in later epochs than these."""
+
+        async def are_open() -> bool:
+            rows = [row for row in await read_partitions(self.pool) if row.id in epochs]
+            return all(row.state == "open" and row.epoch > epochs[row.id] for row in rows)
+
+        await wait_until(are_open)
 
     async def until_shared(self, *shares: int) -> None:
         """Wait until the living workers hold so many leases each, in any order, and all partitions are open."""
@@ -124,10 +141,8 @@ class Fleet:
 
     async def redeem(self, partition: int, code: str = "") -> str:
         """Redeem a code of the partition, by default its next; return it."""
-        caller = self.callers[partition]
         code = code or f"CODE-{next(self._codes) // self.partitions}"
-        command = redeem.REDEEM.prepare(Call(caller, "", "-"), code, redeem.RedeemRequest(user_id="ann"))
-        await decide(self.decider, self.pool, caller, command)
+        await ask(self.decider, self.pool, self.callers[partition], redeem.REDEEM, code, userId="ann")
         return code
 
     async def trade(self, redeemed: list[tuple[int, str]]) -> None:

@@ -5,14 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import asyncpg
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.access.caller import SCOPES, Caller
+from service.access.caller import Caller
 from service.api.recall import decide
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import WorkspaceRow
@@ -35,7 +34,7 @@ from service.worker.opening import restorer
 from service.worker.opening.partition_opening import Opening
 from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
-from tests.integration.recording.record_fixtures import make_book, take_partition
+from tests.integration.recording.record_fixtures import make_book, make_caller, take_partition
 
 _SNAPSHOT = """
 local keys = {}
@@ -126,10 +125,7 @@ class Place:
 
     async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
         """Run an operation; return the body of its answer."""
-        call = Call(self.caller, key, "f" if key else "-")
-        command = operation.prepare(call, code, convert(body, operation.request))
-        reply = await decide(self.decider, self.pool, self.caller, command)
-        return command.render(reply, "recorded").body
+        return await ask(self.decider, self.pool, self.caller, operation, code, key, **body)
 
     async def refusal(self, operation: Operation, code: str, /, **body: Any) -> str:
         """Return the code with which an operation is refused; '' if it is not."""
@@ -182,12 +178,25 @@ class Place:
         return await self.values(f"{self.caller.prefix}*")
 
     async def values(self, names: str = "*") -> dict[bytes, Any]:
-        """Return the values of keys that match the pattern, except streams; read in one script."""
-        keys: Any = await self.redis.eval(_VALUES, 0, names)
-        return {
-            name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
-            for name, kind, value in keys
-        }
+        """Return the values of keys that match the pattern, except streams."""
+        return await read_values(self.redis, names)
+
+
+async def ask(
+    decider: Decider, pool: asyncpg.Pool, caller: Caller, operation: Operation, code: str, /, key: str = "", **body: Any
+) -> Any:
+    """Run an operation as an API process; return the body of its answer."""
+    command = operation.prepare(Call(caller, key, "f" if key else "-"), code, convert(body, operation.request))
+    return command.render(await decide(decider, pool, caller, command), "recorded").body
+
+
+async def read_values(redis: Redis, names: str) -> dict[bytes, Any]:
+    """Return the values of keys that match the pattern, except streams; read in one script."""
+    keys: Any = await redis.eval(_VALUES, 0, names)
+    return {
+        name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
+        for name, kind, value in keys
+    }
 
 
 @pytest_asyncio.fixture
@@ -250,9 +259,8 @@ async def place(
     await add_codes(pool, number, 0, few.book, [CodeLine(f"FEW-{n}") for n in range(5)])
     link = Link(valkey_url, "tests")
     await link.start()
-    caller = Caller(uuid4(), number, workspace.workspace_id, 0, "live", frozenset(SCOPES))
     outbox = Outbox(valkey_url, 0)
-    place = Place(pool, redis, outbox, valkey_url, link, Decider(link), caller)
+    place = Place(pool, redis, outbox, valkey_url, link, Decider(link), make_caller(workspace))
     await place.reopen()
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)

@@ -5,13 +5,13 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from service.access.caller import Caller
 from service.doctor.checks import _examine, _judge_replicas
 from service.domain.errors import Refusal
 from service.formats import key_names
@@ -21,13 +21,14 @@ from service.hot.fitness import ask_replication
 from service.hot.inspection import RedisInspector
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
-from service.record.partitions.moves import order_move, read_move
+from service.record.partitions.moves import order_move
 from service.record.partitions.partition_rows import Partition, read_partitions
 from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
 from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.servers import VALKEY
+from tests.integration.moving.moving_fixtures import has_moved
 from tests.integration.opening.fleet import Fleet, start_fleet
 from tests.waiting import PATIENCE_S, cancel, elapse, wait_until
 
@@ -214,26 +215,14 @@ async def test_a_workspace_moves_to_another_node(cluster: Cluster, shops: Shops)
     workspace = fleet.callers[0].workspace
     for source, destination in ((0, target), (target, 0)):
         assert await order_move(fleet.pool, workspace, source, destination)
-        await wait_until(lambda: _has_moved(fleet.pool, workspace))
+        await wait_until(lambda: has_moved(fleet.pool, workspace))
         names = cluster.primary_of(source).run("KEYS", f"{key_names.prefix(source, workspace)}*")
         assert set(names) <= {key_names.left(key_names.prefix(source, workspace))}
-        fleet.callers[0] = _placed(fleet.callers[0], destination)
+        fleet.callers[0] = replace(fleet.callers[0], partition=destination)
         await shops.until_sold(0)
     assert {partition for partition, codes in shops.refused.items() if codes} <= {0}, shops.refused
     assert set(shops.refused[0]) <= {"recovering"}
     await shops.check()
-
-
-def _placed(caller: Caller, partition: int) -> Caller:
-    """The caller as an API knows it after a move."""
-    return Caller(caller.key_id, caller.workspace, caller.workspace_id, partition, caller.mode, caller.scopes)
-
-
-async def _has_moved(pool: asyncpg.Pool, workspace: int) -> bool:
-    move = await read_move(pool, workspace)
-    assert move
-    assert move.state != "failed", move
-    return move.state == "done"
 
 
 @pytest.mark.parametrize("cluster", ["valkey-server", "redis-server"], indirect=True)

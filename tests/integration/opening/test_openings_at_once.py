@@ -8,7 +8,6 @@ from redis.asyncio import Redis
 
 from service.hot.redis_server import Server
 from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import read_partitions
 from service.worker.opening import restorer
 from service.worker.opening.opening_turns import OPENINGS_AT_ONCE
 from service.worker.opening.restorer import Restorer
@@ -48,11 +47,11 @@ async def test_all_partitions_are_rebuilt_at_once(
     await fleet.learn()
     redeemed = [await fleet.redeem(partition) for partition in range(fleet.partitions)]
     await wait_until(lambda: _are_recorded(fleet, redeemed))
-    before = {row.id: row.epoch for row in await read_partitions(fleet.pool)}
+    before = await fleet.read_epochs()
     monkeypatch.setattr(Restorer, "_redo_facts", redo)
 
     async def is_closed() -> bool:
-        closed = [row for row in await read_partitions(fleet.pool) if row.epoch > before[row.id]]
+        closed = [partition for partition, epoch in (await fleet.read_epochs()).items() if epoch > before[partition]]
         return holding == OPENINGS_AT_ONCE and len(closed) == (OPENINGS_AT_ONCE if is_ordered else fleet.partitions)
 
     if is_ordered:
@@ -62,12 +61,7 @@ async def test_all_partitions_are_rebuilt_at_once(
         await redis.flushall()
     await wait_until(is_closed)
     is_expected.set()
-
-    async def is_rebuilt() -> bool:
-        rows = await read_partitions(fleet.pool)
-        return all(row.epoch > before[row.id] and row.state == "open" for row in rows)
-
-    await wait_until(is_rebuilt)
+    await fleet.until_opened(before)
     assert most == OPENINGS_AT_ONCE
     assert await fleet.pool.fetch("SELECT task, reason FROM failing_tasks") == []
     await fleet.learn()

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import uuid_utils
 
+from service.access.caller import SCOPES, Caller
 from service.domain.book_requests import CreateBook
 from service.domain.configuration import BookRow, WorkspaceRow
 from service.domain.decoding import convert
@@ -94,6 +95,11 @@ async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
 async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> BookRow:
     request = convert({"name": "Sale"} | fields, CreateBook)
     return (await create_book(pool, row.workspace, row.partition, request))[0]
+
+
+def make_caller(row: WorkspaceRow) -> Caller:
+    """A key of the workspace, with all scopes."""
+    return Caller(uuid4(), row.workspace, row.workspace_id, row.partition, "live", frozenset(SCOPES))
 
 
 FENCE = 0
