@@ -4,14 +4,16 @@ import re
 import socket
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import httpx
 import uvicorn
 
-from service.common.config import Settings
+from service.common.config import JwtIssuer, Settings
 from service.serving.server import make_server_config
 from tests.service_fixture import Service
-from tests.waiting import until
+from tests.tokens import ISSUER, Idp
+from tests.waiting import PATIENCE_S, until
 
 _CHANGES = (
     (rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", b"<id>"),
@@ -24,7 +26,7 @@ _CHANGES = (
 
 
 class Served:
-    """A server in a thread; without `hot` Litestar answers everything."""
+    """A server in a thread, until the block's end; without `hot` Litestar answers everything."""
 
     def __init__(self, service: Service, data_dir: Path, *, hot: bool = True, **options: Any) -> None:
         facts = service.run.facts
@@ -46,13 +48,23 @@ class Served:
         until(lambda: self.server.started and self.server.server_state.default_headers)
         self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
 
-    def connect(self) -> "RawConnection":
-        return RawConnection(self.port)
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """End as on SIGTERM, and wait."""
         self.server.should_exit = True
         self._thread.join()
+
+    def connect(self) -> "RawConnection":
+        return RawConnection(self.port)
+
+    def client(self, authorization: str) -> httpx.Client:
+        """Return a client that sends this header. It must be closed."""
+        headers = {"Authorization": authorization}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_S, verify=False)
 
 
 class RawConnection:
@@ -97,6 +109,16 @@ class RawConnection:
             self._read += part
         data, self._read = self._read[:at], self._read[at:]
         return data
+
+
+def make_issuers(folder: Path, idp: Idp, workspaces: dict[str, str]) -> tuple[JwtIssuer, ...]:
+    """The settings of an issuer, of whose audiences each has its workspace. Its keys are in a file of the folder."""
+    jwks = folder / "jwks.json"
+    jwks.write_bytes(idp.jwks())
+    return tuple(
+        JwtIssuer(issuer=ISSUER, audience=audience, workspace=workspace, jwks=str(jwks))
+        for audience, workspace in workspaces.items()
+    )
 
 
 def without_ids(answer: bytes) -> bytes:

@@ -23,15 +23,11 @@ def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, m
     nothing; requests without a key, repeats, and hot requests with a key are answered."""
     own = service.make_workspace(new_id("budget"), "live")
     monkeypatch.setattr(wiring, "Workspace", partial(Workspace, most_kept_bytes=1 << 20))
-    served = Served(service, tmp_path)
-    client = httpx.Client(
-        base_url=f"http://127.0.0.1:{served.port}", headers=own.admin.headers, timeout=30, verify=False
-    )
 
     def post(path: str, key: str, **body: Any) -> httpx.Response:
         return client.post(path, json=body, headers={"Idempotency-Key": key} if key else {})
 
-    try:
+    with Served(service, tmp_path) as served, served.client(f"Bearer {own.workspace}_admin") as client:
         until(lambda: client.get("/v1/users/nobody").is_success)
         one = new_id("one")
         first = ok(post("/v1/books", one, name="one"), 201)
@@ -52,9 +48,6 @@ def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, m
         assert own.held() == before
         ok(post("/v1/books", "", name="two"), 201)
         ok(post(f"/v1/coupons/lock/{code}", "hot", userId="u"), 201)
-    finally:
-        client.close()
-        served.end()
 
 
 async def test_restored_answers_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

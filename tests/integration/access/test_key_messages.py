@@ -22,12 +22,9 @@ def other(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with patient.redis() as redis:
         before = dict(redis.pubsub_numsub(CHANNEL))[CHANNEL]
         monkeypatch.setattr(wiring, "POLL_S", _NEVER_S)
-        served = Served(patient, tmp_path)
-        try:
+        with Served(patient, tmp_path) as served:
             until(lambda: dict(redis.pubsub_numsub(CHANNEL))[CHANNEL] > before)
-            yield f"http://127.0.0.1:{served.port}"
-        finally:
-            served.end()
+            yield served.url
 
 
 def create(client: httpx.Client, url: str = "") -> tuple[str, dict[str, str]]:

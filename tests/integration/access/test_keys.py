@@ -48,9 +48,7 @@ async def test_keys_that_postgres_has_not_confirmed(
     Litestar; once Postgres replies, it accepts them again."""
     monkeypatch.setattr(keyring, "MAX_AGE_S", 10.0)
     code = patient.coupon(maxRedemptionsPerCode=None)
-    served = Served(patient, tmp_path)
-    headers = {"Authorization": "Bearer demo_admin"}
-    with httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers=headers, timeout=30, verify=False) as client:
+    with Served(patient, tmp_path) as served, served.client("Bearer demo_admin") as client:
 
         def ask() -> tuple[httpx.Response, httpx.Response]:
             lock = client.post(f"/v1/coupons/lock/{code}", json={"userId": new_id()})
@@ -77,7 +75,6 @@ async def test_keys_that_postgres_has_not_confirmed(
             assert state() == (503, ["postgres", *(f"partition {one}" for one in range(patient.partitions))], outdated)
         until(lambda: [answer.status_code for answer in ask()] == [201, 200])
         assert state() == (200, [], [])
-    served.end()
 
 
 def test_two_keys_are_good_while_clients_change_over(service: Service) -> None:

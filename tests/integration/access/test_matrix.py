@@ -8,24 +8,22 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
 from service.access.caller import SCOPES
-from service.common.config import JwtIssuer
 from service.domain.times import to_datetime
 from service.record.config.key_rows import create_key, revoke_key
 from tests.cases import Place, filled
 from tests.described import Route
-from tests.integration.serving import Served
+from tests.integration.serving import Served, make_issuers
 from tests.routes.place import make_place, make_quarantined
 from tests.routes.table import ANYONE, ROUTES
 from tests.schema import check_answer
 from tests.service_fixture import Service, database, new_id, refused
-from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
+from tests.tokens import AUDIENCE, Idp, hmac_token, part
 from tests.waiting import until
 
 
@@ -55,31 +53,18 @@ _client = httpx.Client(timeout=60, verify=False)
 def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
     """Two new test workspaces, and a server that accepts users' tokens."""
     folder, idp = tmp_path_factory.mktemp("idp"), Idp()
-    (folder / "jwks.json").write_bytes(idp.jwks())
     own, rival = (service.make_workspace(new_id(name), "test") for name in ("own", "rival"))
     asyncio.run(_make_ended_keys(own))
-    issuers = tuple(
-        JwtIssuer(issuer=ISSUER, audience=audience, workspace=of.workspace, jwks=str(folder / "jwks.json"))
-        for audience, of in ((AUDIENCE, own), ("rival", rival))
-    )
-    server = Served(service, Path(folder), hot=request.param, jwt_issuers=issuers)
-    try:
+    issuers = make_issuers(folder, idp, {AUDIENCE: own.workspace, "rival": rival.workspace})
+    with Served(service, folder, hot=request.param, jwt_issuers=issuers) as server:
         document = service.anonymous.get("/schema/openapi.json").json()
-        made = World(
-            own,
-            rival,
-            f"http://127.0.0.1:{server.port}",
-            idp,
-            make_place(own) | {"event": make_quarantined(own)},
-            document,
-        )
+        place = make_place(own) | {"event": make_quarantined(own)}
+        made = World(own, rival, server.url, idp, place, document)
         ready = Route(name="GET /v1/users/{userId}", scopes="")
         until(lambda: made.ask(ready, f"Bearer {idp.token(sub=made.place['ann'])}").is_success)
         until(lambda: made.ask(ready, f"Bearer {rival.workspace}_checkout").is_success)
         yield made
-    finally:
-        server.end()
-        asyncio.run(own.fetch("DELETE FROM quarantine"))
+    asyncio.run(own.fetch("DELETE FROM quarantine"))
 
 
 async def _make_ended_keys(own: Service) -> None:

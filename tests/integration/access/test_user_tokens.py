@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from service.common.config import JwtIssuer
-from tests.integration.serving import Served
+from tests.integration.serving import Served, make_issuers
 from tests.service_fixture import Service, new_code, new_id, ok, refused
-from tests.tokens import AUDIENCE, ISSUER, Idp
+from tests.tokens import AUDIENCE, Idp
 from tests.waiting import until
 
 
@@ -18,11 +17,10 @@ class World(NamedTuple):
     """A server with an issuer, and its clients."""
 
     idp: Idp
-    url: str
+    server: Served
 
     def make_client(self, name: str, **claims: Any) -> httpx.Client:
-        token = self.idp.token(sub=name, **claims)
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30, verify=False)
+        return self.server.client(f"Bearer {self.idp.token(sub=name, **claims)}")
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +33,12 @@ def service(service: Service) -> Service:
 def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
     """A server beside the shared one, on the same stores."""
     folder, idp = tmp_path_factory.mktemp("idp"), Idp()
-    (folder / "jwks.json").write_bytes(idp.jwks())
-    issuers = tuple(
-        JwtIssuer(issuer=ISSUER, audience=audience, workspace=workspace, jwks=str(folder / "jwks.json"))
-        for audience, workspace in ((AUDIENCE, service.workspace), ("rival", "rival"))
-    )
-    server = Served(service, folder, hot=request.param, jwt_issuers=issuers)
-    try:
-        made = World(idp, f"http://127.0.0.1:{server.port}")
+    issuers = make_issuers(folder, idp, {AUDIENCE: service.workspace, "rival": "rival"})
+    with Served(service, folder, hot=request.param, jwt_issuers=issuers) as server:
+        made = World(idp, server)
         with made.make_client("ann") as ann:
             until(lambda: ann.get("/v1/users/ann").is_success)
         yield made
-    finally:
-        server.end()
 
 
 def test_a_purchase_of_ones_own(service: Service, world: World) -> None:

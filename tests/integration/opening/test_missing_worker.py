@@ -11,7 +11,7 @@ from service.hot import unrecorded
 from service.serving import wiring
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_code, new_id, ok
-from tests.waiting import PATIENCE_S, until
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -23,15 +23,9 @@ def alone(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(unrecorded, "FULL_EVENTS", 4)
     monkeypatch.setattr(unrecorded, "BEHIND_EVENTS", 6)
     until(lambda: _lag(patient) == 0)
-    served = Served(patient, tmp_path)
-    try:
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{served.port}", headers=patient.checkout.headers, timeout=PATIENCE_S
-        ) as client:
-            until(lambda: client.get("/health/ready").is_success)
-            yield client
-    finally:
-        served.end()
+    with Served(patient, tmp_path) as served, served.client("Bearer demo_checkout") as client:
+        until(lambda: client.get("/health/ready").is_success)
+        yield client
 
 
 def _lag(service: Service) -> int:

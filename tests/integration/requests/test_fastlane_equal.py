@@ -3,7 +3,6 @@
 import random
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -55,11 +54,9 @@ class Side:
 
 @pytest.fixture(scope="module")
 def sides(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
-    folder: Path = tmp_path_factory.mktemp("served")
-    hot, cold = Served(service, folder), Served(service, folder, hot=False)
-    yield Side(service, hot, "lane_hot"), Side(service, cold, "lane_cold")
-    hot.end()
-    cold.end()
+    folder = tmp_path_factory.mktemp("served")
+    with Served(service, folder) as hot, Served(service, folder, hot=False) as cold:
+        yield Side(service, hot, "lane_hot"), Side(service, cold, "lane_cold")
 
 
 def _alike(sides: tuple[Side, Side], requests: list[bytes], draw: random.Random | None) -> set[int]:

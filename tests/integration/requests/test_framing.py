@@ -19,9 +19,8 @@ _PROBE = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: the-probe\r\n\r
 def served(
     service: Service, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    serving = Served(service, tmp_path_factory.mktemp("framing"), hot=request.param == "lane")
-    yield serving
-    serving.end()
+    with Served(service, tmp_path_factory.mktemp("framing"), hot=request.param == "lane") as served:
+        yield served
 
 
 def _read_statuses(served: Served, data: bytes, cuts: list[int]) -> list[int]:

@@ -3,7 +3,6 @@
 import ipaddress
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,9 @@ _CLIENT = "198.51.100.7"
 def behind(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Served]]:
     """Servers with and without the fast lane that trust this machine as a proxy and allow one origin."""
     settings: dict[str, Any] = {"trusted_proxies": (ipaddress.ip_network("127.0.0.0/8"),), "cors_origins": (SHOP,)}
-    folder: Path = tmp_path_factory.mktemp("behind")
-    both = Served(service, folder, **settings), Served(service, folder, hot=False, **settings)
-    yield both
-    for served in both:
-        served.end()
+    folder = tmp_path_factory.mktemp("behind")
+    with Served(service, folder, **settings) as hot, Served(service, folder, hot=False, **settings) as cold:
+        yield hot, cold
 
 
 def _sent(served: Served, address: str, body: dict[str, Any] | None = None, *more: str) -> bytes:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,47 +20,34 @@ def _asked(address: str, body: bytes = b"", more: str = "") -> bytes:
     return f"{head}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-@pytest.fixture
-def serve(service: Service, tmp_path: Path) -> Iterator[Callable[[], Served]]:
-    started: list[Served] = []
-
-    def start() -> Served:
-        started.append(Served(service, tmp_path))
-        return started[-1]
-
-    yield start
-    for served in started:
-        served.end()
-
-
-def test_stalled_clients(serve: Callable[[], Served], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_clients(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that stall in a head or a body get 408, and the server closes their connections."""
     for name, seconds in {"LOOK_S": 0.05, "HEAD_S": 0.3, "BODY_S": 0.5, "LINGER_S": 0.2}.items():
         monkeypatch.setattr(bounded_protocol, name, seconds)
-    served, hot = serve(), _asked("POST /v1/coupons/lock/NO-SUCH", _LOCK)
-    wires = [served.connect() for _ in range(4)]
+    hot = _asked("POST /v1/coupons/lock/NO-SUCH", _LOCK)
     slow = [hot[:40], hot[:-1], _asked("POST /v1/books", b'{"name":"n"}')[:-1], b"GET / HTTP/1.1\r\n"]
-    for wire, part in zip(wires, slow, strict=True):
-        wire.send(part)
-    assert {_refusal(wire) for wire in wires} == {(408, "request_timeout")}
-    until(lambda: not served.server.server_state.connections)
-    for wire in wires:
-        wire.close()
+    with Served(service, tmp_path) as served:
+        wires = [served.connect() for _ in slow]
+        for wire, part in zip(wires, slow, strict=True):
+            wire.send(part)
+        assert {_refusal(wire) for wire in wires} == {(408, "request_timeout")}
+        until(lambda: not served.server.server_state.connections)
+        for wire in wires:
+            wire.close()
 
 
-def test_large_heads(serve: Callable[[], Served]) -> None:
+def test_large_heads(service: Service, tmp_path: Path) -> None:
     """A client that is still sending a head of 20 MB receives 431."""
-    wire = serve().connect()
+    with Served(service, tmp_path) as served, contextlib.closing(served.connect()) as wire:
 
-    def send() -> None:
-        with contextlib.suppress(OSError):
-            wire.send(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 20_000_000)
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                wire.send(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 20_000_000)
 
-    sending = threading.Thread(target=send)
-    sending.start()
-    assert _refusal(wire) == (431, "headers_too_large")
-    sending.join()
-    wire.close()
+        sending = threading.Thread(target=send)
+        sending.start()
+        assert _refusal(wire) == (431, "headers_too_large")
+        sending.join()
 
 
 def _refusal(wire: RawConnection) -> tuple[int, str]:
