@@ -8,6 +8,7 @@ from playwright.async_api import expect
 from uuid_utils.compat import uuid7
 
 from tests.browser.operator import Operator
+from tests.integration.serving import own_workspace
 from tests.routes.place import PAUSED_CHANGE
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -15,10 +16,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CODES = 60
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own, whose list of jobs it reads."""
-    return service.make_workspace(new_id("bulk"), "live")
+service = own_workspace("live")
+"""A workspace of this file's own, whose list of jobs it reads."""
 
 
 def _read_codes(service: Service, book: str) -> dict[str, dict[str, Any]]:

@@ -1,17 +1,18 @@
-"""An API in the test's process, on the stores of a `scrip run`."""
+"""A workspace of a file's own on a `scrip run`, and an API in the test's process on its stores."""
 
 import re
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
+import pytest
 import uvicorn
 
 from service.common.config import JwtIssuer, Settings
 from service.serving.server import make_server_config
-from tests.service_fixture import Service
+from tests.service_fixture import Service, new_id
 from tests.tokens import ISSUER, Idp
 from tests.waiting import PATIENCE_S, until
 
@@ -109,6 +110,16 @@ class RawConnection:
             self._read += part
         data, self._read = self._read[:at], self._read[at:]
         return data
+
+
+def own_workspace(mode: Literal["live", "test"]) -> Any:
+    """The fixture `service` of a file whose tests have a workspace of their own."""
+
+    @pytest.fixture(scope="module")
+    def service(service: Service) -> Service:
+        return service.make_workspace(new_id("own"), mode)
+
+    return service
 
 
 def make_issuers(folder: Path, idp: Idp, workspaces: dict[str, str]) -> tuple[JwtIssuer, ...]:

@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.integration.serving import own_workspace
+from tests.service_fixture import Service, new_code, ok, refused
 
 _KEY = {"requestsPerMinute": None, "missesPerMinute": None, "addressMissesPerMinute": None, "liveLocks": None}
 _BOOK = {"missesPerMinute": None, "locksPerUser": None, "lockedPercent": None}
@@ -13,21 +14,12 @@ BY_LITESTAR = {"Prefer": "nothing"}
 WAYS = pytest.mark.parametrize("way", [{}, BY_LITESTAR], ids=["fast lane", "Litestar"])
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own."""
-    return service.make_workspace(new_id("limited"), "live")
+service = own_workspace("live")
 
 
-@pytest.fixture(scope="module")
-def shop(service: Service) -> httpx.Client:
-    """A client with all scopes."""
-    return service.admin
-
-
-def key_of(service: Service, shop: httpx.Client, *scopes: str, **limits: int) -> httpx.Client:
+def key_of(service: Service, *scopes: str, **limits: int) -> httpx.Client:
     """A client with a new key of these limits."""
-    made = ok(shop.post("/v1/keys", json={"name": "limited", "scopes": scopes, "limits": limits or None}), 201)
+    made = ok(service.admin.post("/v1/keys", json={"name": "limited", "scopes": scopes, "limits": limits or None}), 201)
     assert made["limits"] == (_KEY | limits if limits else None)
     return service.client(made["secret"])
 
@@ -38,11 +30,11 @@ def ask(client: httpx.Client, verb: str, code: str, way: dict[str, str], **body:
 
 
 @WAYS
-def test_requests_are_limited(service: Service, shop: httpx.Client, way: dict[str, str]) -> None:
+def test_requests_are_limited(service: Service, way: dict[str, str]) -> None:
     """Each response has the remaining requests; beyond the limit every route returns 429 with Retry-After."""
     code = new_code()
     service.book(code)
-    client = key_of(service, shop, "checkout", "manage", requestsPerMinute=4)
+    client = key_of(service, "checkout", "manage", requestsPerMinute=4)
     answer = ask(client, "lock", code, way, userId="ann")
     ok(answer, 201)
     assert answer.headers["RateLimit"] == '"requests";r=3;t=60'
@@ -64,12 +56,12 @@ def test_requests_are_limited(service: Service, shop: httpx.Client, way: dict[st
         assert 0 < int(answer.headers["Retry-After"]) <= 60
         assert answer.headers["RateLimit"].startswith('"requests";r=0;')
     assert service.held() == before
-    assert "RateLimit" not in shop.get("/v1/books").headers
+    assert "RateLimit" not in service.admin.get("/v1/books").headers
 
 
-def test_a_limit_can_be_lifted(service: Service, shop: httpx.Client) -> None:
+def test_a_limit_can_be_lifted(service: Service) -> None:
     """A key that has reached its limit may still send what needs the scope `operate` alone, such as a new limit."""
-    client = key_of(service, shop, "manage", "operate", requestsPerMinute=1)
+    client = key_of(service, "manage", "operate", requestsPerMinute=1)
     ok(client.get("/v1/books"))
     refused(client.get("/v1/books"), 429, "rate_limited")
     (key,) = [one for one in ok(client.get("/v1/keys"))["items"] if one["limits"] == _KEY | {"requestsPerMinute": 1}]
@@ -77,11 +69,11 @@ def test_a_limit_can_be_lifted(service: Service, shop: httpx.Client) -> None:
     ok(client.get("/v1/books"))
 
 
-def test_misses_are_limited(service: Service, shop: httpx.Client) -> None:
+def test_misses_are_limited(service: Service) -> None:
     """After two misses a request of the key gets `too_many_misses`, for an existing coupon too."""
     code = new_code()
     service.book(code)
-    client = key_of(service, shop, "checkout", missesPerMinute=2)
+    client = key_of(service, "checkout", missesPerMinute=2)
     for _ in range(2):
         refused(ask(client, "redeem", new_code(), {}, userId="eve"), 404, "coupon_not_found")
     answer = ask(client, "redeem", code, {}, userId="eve")
@@ -90,15 +82,15 @@ def test_misses_are_limited(service: Service, shop: httpx.Client) -> None:
 
 
 @WAYS
-def test_public_guesses_are_limited(service: Service, shop: httpx.Client, way: dict[str, str]) -> None:
+def test_public_guesses_are_limited(service: Service, way: dict[str, str]) -> None:
     """An address with a public key may miss 100 times a minute by default; before that, responses for any reason differ
     only in what remains."""
     codes = [new_code() for _ in range(4)]
     service.book(*codes)
-    ok(ask(shop, "redeem", codes[0], {}, userId="bob"), 201)
-    ok(ask(shop, "assign", codes[1], {}, userId="bob"), 201)
-    ok(shop.patch(f"/v1/coupons/{codes[2]}", json={"status": "inactive"}))
-    client = key_of(service, shop, "public", addressMissesPerMinute=1_000)
+    ok(ask(service.admin, "redeem", codes[0], {}, userId="bob"), 201)
+    ok(ask(service.admin, "assign", codes[1], {}, userId="bob"), 201)
+    ok(service.admin.patch(f"/v1/coupons/{codes[2]}", json={"status": "inactive"}))
+    client = key_of(service, "public", addressMissesPerMinute=1_000)
     answers = set()
     for code in (*codes[:3], new_code()):
         answer = client.post("/v1/coupons/validate", json={"code": code, "userId": "eve"}, headers=way)
@@ -108,28 +100,28 @@ def test_public_guesses_are_limited(service: Service, shop: httpx.Client, way: d
         answers.add((answer.content, str(headers), len(answer.headers["RateLimit"])))
     assert len(answers) == 1
     assert ok(client.post("/v1/coupons/validate", json={"code": codes[3]}, headers=way))["valid"]
-    usual = key_of(service, shop, "public")
+    usual = key_of(service, "public")
     answer = usual.post("/v1/coupons/validate", json={"code": codes[3]}, headers=way)
     assert answer.headers["RateLimit-Policy"] == '"address";q=100;w=60'
 
 
-def test_locks_are_limited(service: Service, shop: httpx.Client) -> None:
+def test_locks_are_limited(service: Service) -> None:
     """A lock beyond the book's limit for a user gets `lock_quota`, until the limit is removed."""
     codes = [new_code(), new_code()]
     book = service.book(*codes, limits={"locksPerUser": 1})
-    ok(ask(shop, "lock", codes[0], {}, userId="ann"), 201)
-    answer = ask(shop, "lock", codes[1], {}, userId="ann")
+    ok(ask(service.admin, "lock", codes[0], {}, userId="ann"), 201)
+    answer = ask(service.admin, "lock", codes[1], {}, userId="ann")
     refused(answer, 429, "lock_quota")
     assert 290 <= int(answer.headers["Retry-After"]) <= 300
-    assert ok(shop.patch(f"/v1/books/{book}", json={"limits": None}))["limits"] is None
-    ok(ask(shop, "lock", codes[1], {}, userId="ann"), 201)
+    assert ok(service.admin.patch(f"/v1/books/{book}", json={"limits": None}))["limits"] is None
+    ok(ask(service.admin, "lock", codes[1], {}, userId="ann"), 201)
 
 
-def test_each_of_a_batch_counts(service: Service, shop: httpx.Client) -> None:
+def test_each_of_a_batch_counts(service: Service) -> None:
     """Each operation of a batch counts: with three requests left, three of five are decided."""
     codes = [new_code() for _ in range(5)]
     service.book(*codes)
-    client = key_of(service, shop, "checkout", requestsPerMinute=3)
+    client = key_of(service, "checkout", requestsPerMinute=3)
     answer = client.post(
         "/v1/batch", json={"operations": [{"op": "lock", "code": code, "userId": "ann"} for code in codes]}
     )
@@ -137,21 +129,21 @@ def test_each_of_a_batch_counts(service: Service, shop: httpx.Client) -> None:
     assert answer.headers["RateLimit"].startswith('"requests";r=0;')
 
 
-def test_limits_are_settings(service: Service, shop: httpx.Client) -> None:
+def test_limits_are_settings(service: Service) -> None:
     """A key's limits replace the workspace's; a change applies to the next request, and a rotation keeps them."""
-    client = key_of(service, shop, "checkout")
-    key = next(item for item in ok(shop.get("/v1/keys"))["items"])["keyId"]
+    client = key_of(service, "checkout")
+    key = next(item for item in ok(service.admin.get("/v1/keys"))["items"])["keyId"]
     try:
         limits = {"keys": {"requestsPerMinute": 50}, "books": {"lockedPercent": 40}}
-        stored = ok(shop.patch("/v1/workspace", json={"limits": limits}))["limits"]
+        stored = ok(service.admin.patch("/v1/workspace", json={"limits": limits}))["limits"]
         assert stored == {"keys": _KEY | limits["keys"], "books": _BOOK | limits["books"]}
         assert client.get(f"/v1/coupons/{new_code()}").headers["RateLimit-Policy"] == '"requests";q=50;w=60'
-        patched = ok(shop.patch(f"/v1/keys/{key}", json={"limits": {"requestsPerMinute": 7}}))
+        patched = ok(service.admin.patch(f"/v1/keys/{key}", json={"limits": {"requestsPerMinute": 7}}))
         assert patched["limits"]["requestsPerMinute"] == 7
         assert client.get(f"/v1/coupons/{new_code()}").headers["RateLimit-Policy"] == '"requests";q=7;w=60'
-        made = ok(shop.post(f"/v1/keys/{key}/rotate", json={"overlapSeconds": 60}), 201)
+        made = ok(service.admin.post(f"/v1/keys/{key}/rotate", json={"overlapSeconds": 60}), 201)
         assert made["limits"]["requestsPerMinute"] == 7
-        assert ok(shop.patch(f"/v1/keys/{key}", json={"limits": None}))["limits"] is None
+        assert ok(service.admin.patch(f"/v1/keys/{key}", json={"limits": None}))["limits"] is None
     finally:
-        assert ok(shop.patch("/v1/workspace", json={"limits": None}))["limits"] is None
+        assert ok(service.admin.patch("/v1/workspace", json={"limits": None}))["limits"] is None
     assert "RateLimit" not in client.get(f"/v1/coupons/{new_code()}").headers

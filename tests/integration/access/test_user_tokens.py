@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.integration.serving import Served, make_issuers
+from tests.integration.serving import Served, make_issuers, own_workspace
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.tokens import AUDIENCE, Idp
 from tests.waiting import until
@@ -23,10 +23,7 @@ class World(NamedTuple):
         return self.server.client(f"Bearer {self.idp.token(sub=name, **claims)}")
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own."""
-    return service.make_workspace(new_id("tokens"), "live")
+service = own_workspace("live")
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])

@@ -3,16 +3,12 @@
 import json
 from typing import Any
 
-import pytest
-
+from tests.integration.serving import own_workspace
 from tests.service_fixture import Service, new_id, ok
 from tests.waiting import until
 
-
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own, for whose books the worker orders jobs."""
-    return service.make_workspace(new_id("stocks"), "live")
+service = own_workspace("live")
+"""A workspace of this file's own, for whose books the worker orders jobs."""
 
 
 def wait_for_stock(service: Service, book: str, free: int, codes: int) -> None:

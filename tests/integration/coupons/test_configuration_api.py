@@ -4,16 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
+from tests.integration.serving import own_workspace
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.waiting import until
 
-
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own, whose settings it changes and whose lists it reads."""
-    return service.make_workspace(new_id("configured"), "live")
+service = own_workspace("live")
+"""A workspace of this file's own, whose settings it changes and whose lists it reads."""
 
 
 def make_book(service: Service, **fields: Any) -> dict[str, Any]:

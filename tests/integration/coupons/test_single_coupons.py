@@ -17,16 +17,15 @@ from service.record.config import single_coupon_rows, workspace_rows
 from service.record.config.code_rows import insert_codes
 from service.record.config.single_coupon_rows import MAX_DRAWS, create_single, page_active
 from service.record.pool import connect
+from tests.integration.serving import own_workspace
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.waiting import until
 
 _KINDS = ("user-specific", "time-specific", "generate")
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own, whose lists it reads."""
-    return service.make_workspace(new_id("single"), "live")
+service = own_workspace("live")
+"""A workspace of this file's own, whose lists it reads."""
 
 
 def at(days: float) -> str:

@@ -18,9 +18,10 @@ from service.domain.outcomes import BY_CODE
 from service.formats import page_cursors
 from tests.cases import Place, filled
 from tests.described import Route
+from tests.integration.serving import own_workspace
 from tests.routes.place import make_place, send, unchanged
 from tests.routes.table import REQUESTS
-from tests.service_fixture import Service, new_id, ok, refused
+from tests.service_fixture import Service, ok, refused
 
 _MISSING = object()
 _JSON = {"Content-Type": "application/json"}
@@ -33,10 +34,7 @@ _DURABLE = [asked for asked in _HOT if any(verb in asked.named for verb in ("ass
 _NOT_CODES = ("ABC", "x" * 65, "a%20bc", "abcd%0a", "%00abc", "%ff%fe%fd%fc", "a.bc", "LOCK", "USER-specific")
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own."""
-    return service.make_workspace(new_id("bad"), "test")
+service = own_workspace("test")
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,15 @@ import pytest
 from tests.cases import Place, filled
 from tests.described import Route
 from tests.ends import EVENTS, IDS, NO_TIMES, NUMBERS, TIMES, TOO_EARLY, TOO_LATE
+from tests.integration.serving import own_workspace
 from tests.routes.place import make_place
 from tests.routes.table import ROUTES
-from tests.service_fixture import Service, new_id
+from tests.service_fixture import Service
 
 _OURS = re.compile(r"\{(book|job|redemption|key|webhook|delivery|event)\}")
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own."""
-    return service.make_workspace(new_id("ends"), "live")
+service = own_workspace("live")
 
 
 @pytest.fixture(scope="module")

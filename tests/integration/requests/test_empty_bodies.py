@@ -5,6 +5,7 @@ import pytest
 
 from tests.cases import NOBODYS, Place, filled
 from tests.described import Route
+from tests.integration.serving import own_workspace
 from tests.routes.place import make_paused_change, make_place, send
 from tests.routes.table import REQUESTS
 from tests.service_fixture import Service, new_code, new_id, ok, refused
@@ -12,10 +13,8 @@ from tests.service_fixture import Service, new_code, new_id, ok, refused
 _ASKED = list({asked.name: asked for asked in REQUESTS}.values())
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A test workspace of this file's own, since some requests change its settings."""
-    return service.make_workspace(new_id("empty"), "test")
+service = own_workspace("test")
+"""A test workspace of this file's own, since some requests change its settings."""
 
 
 @pytest.fixture(scope="module")

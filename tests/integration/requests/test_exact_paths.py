@@ -5,18 +5,15 @@ import re
 
 import pytest
 
-from tests.integration.serving import RawConnection
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.integration.serving import RawConnection, own_workspace
+from tests.service_fixture import Service, new_code, ok, refused
 
 _PAGES = ("/console", "/checkout", "/schema")
 """Their addresses may end with one slash."""
 _OTHERS = (*_PAGES, "/metrics", "/problems", "/console/session", "/console/data/overview")
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own."""
-    return service.make_workspace(new_id("exact"), "live")
+service = own_workspace("live")
 
 
 def _vary(path: str) -> list[str]:

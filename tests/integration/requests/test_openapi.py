@@ -15,6 +15,7 @@ from service.operations.table import ROWS
 from service.serving.app import create_app
 from tests.cases import Place, filled
 from tests.described import Route
+from tests.integration.serving import own_workspace
 from tests.routes.place import make_paused_change, make_quarantined, send
 from tests.routes.table import REQUESTS
 from tests.schema import check, resolved
@@ -26,10 +27,8 @@ Document = dict[str, Any]
 _CHANGING_NOTHING = {row.route for row in ROWS if row.reads} | {"POST /v1/books/{bookId}/codes/rejected.csv"}
 
 
-@pytest.fixture(scope="module")
-def service(service: Service) -> Service:
-    """A workspace of this file's own, whose settings it changes."""
-    return service.make_workspace(new_id("openapi"), "test")
+service = own_workspace("test")
+"""A workspace of this file's own, whose settings it changes."""
 
 
 @pytest.fixture(scope="module")
