@@ -30,6 +30,7 @@ from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.script_versions import LoadedScripts
 from service.worker.server_metrics import ServerMetrics
 from service.worker.server_watch import ServerWatch
+from service.worker.write_behind import CursorMoved
 from tests.integration.opening.opening_fixtures import Place
 from tests.waiting import PATIENCE_S, cancel, wait_until
 
@@ -84,6 +85,30 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
     assert await read_failing(place.pool, 0) == []
 
 
+async def test_a_moved_cursor_starts_the_opening_again(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opening that loses its cursor to a commit in doubt starts again without a pause, and counts as no failure."""
+    opens, openings, pauses = Opening.run, 0, list[float]()
+
+    async def run(opening: Opening) -> Any:
+        nonlocal openings
+        openings += 1
+        if openings == 1:
+            raise CursorMoved
+        return await opens(opening)
+
+    async def pause(seconds: float, *_: asyncio.Event) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(Opening, "run", run)
+    monkeypatch.setattr(worker, "pause", pause)
+    await order_rebuild(place.pool, 0, "an operator ordered it")
+    await keep_until_rebuilt(place, make_keeper(place, database_url))
+    assert (openings, pauses[0]) == (2, 0.0)
+    assert await read_failing(place.pool, 0) == []
+
+
 @pytest.mark.parametrize("away", [Broken(), ConnectionRefusedError(), hiredis.ReplyError("LOADING it loads")])
 async def test_a_server_that_is_away_is_asked_again_soon(
     place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch, away: Exception
@@ -108,7 +133,7 @@ async def test_the_pulse_of_an_idle_server_shows_a_loss(
     asked: Counter[str] = Counter()
     for name in ("look", "pulse"):
         monkeypatch.setattr(ServerWatch, name, _counting(name, asked))
-    async with running(make_keeper(place, database_url)):
+    async with keeping(make_keeper(place, database_url)):
         await wait_until(lambda: asked["look"] and asked["pulse"] > 1, "a first look, and an idle server")
         epoch = (await read_partition(place.pool, 0)).epoch
         await place.redis.execute_command(*loss.split())
@@ -154,7 +179,7 @@ async def test_a_failing_task_leaves_the_others_alone(
 
     monkeypatch.setattr(Restocker, "run", fails)
     with capture_logs() as logs:
-        async with running(make_keeper(place, database_url)):
+        async with keeping(make_keeper(place, database_url)):
             await wait_until(has_failed)
             (failing,) = await read_failing(place.pool, 0)
             assert (failing.task, failing.reason) == ("restocking", "ValueError")
@@ -206,7 +231,7 @@ async def test_what_a_worker_shows(place: Place, database_url: str) -> None:
     shown = ServerMetrics()
     shown.redis = keeper._redis
     looking = asyncio.create_task(shown.follow_postgres(place.pool, 1))
-    async with running(keeper):
+    async with keeping(keeper):
         await wait_until(lambda: _sample("scrip_outbox_held_events") == 0)
         await place.do(redeem.REDEEM, "CODE-50", userId="ann")
         await wait_until(lambda: _sample("scrip_recorded_events_total") == recorded + 1)
@@ -232,12 +257,11 @@ def _servers(shown: ServerMetrics) -> set[str]:
     return {one.name for one in samples if one.labels["server"] == "postgres" or one.value > 1}
 
 
-def make_keeper(place: Place, database_url: str) -> PartitionWorker:
+def make_keeper(place: Place, database_url: str, loaded: LoadedScripts | None = None) -> PartitionWorker:
     """A worker's loop on the place's servers."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    return PartitionWorker(
-        Shared(settings, place.pool, LeaseKeeper(place.pool, "tests", 1), LoadedScripts(place.pool)), 0
-    )
+    leases = LeaseKeeper(place.pool, "tests", 1)
+    return PartitionWorker(Shared(settings, place.pool, leases, loaded or LoadedScripts(place.pool)), 0)
 
 
 async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
@@ -246,12 +270,12 @@ async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
     async def is_rebuilt() -> bool:
         return not await rebuild_order(place.pool, 0) and (await read_partition(place.pool, 0)).state == "open"
 
-    async with running(keeper):
+    async with keeping(keeper):
         await wait_until(is_rebuilt)
 
 
 @contextlib.asynccontextmanager
-async def running(keeper: PartitionWorker) -> AsyncIterator[None]:
+async def keeping(keeper: PartitionWorker) -> AsyncIterator[None]:
     """Run the loop meanwhile."""
     stopping = asyncio.Event()
     renewing = asyncio.create_task(keeper._keeper.run())

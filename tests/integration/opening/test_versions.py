@@ -1,6 +1,5 @@
 """Versions side by side: whose scripts Redis has, and which versions fit a database."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -21,12 +20,11 @@ from service.record.processes import renew_process
 from service.record.program_versions import WrongNumber, check_number, store_scripts, stored_versions
 from service.serving.wiring import _watch_scripts
 from service.worker import script_versions
-from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening.partition_opening import Opening
-from service.worker.partition_worker import PartitionWorker, Shared
 from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.integration.opening.opening_fixtures import Place
+from tests.integration.opening.test_keeper import keeping, make_keeper
 from tests.integration.recording.record_fixtures import take_partition
 from tests.waiting import running, wait_until
 
@@ -54,17 +52,10 @@ async def has(place: Place, texts: Mapping[str, str]) -> bool:
 @contextlib.asynccontextmanager
 async def working(place: Place, database_url: str, others: LoadedScripts | None = None) -> AsyncIterator[None]:
     """A worker runs meanwhile, and has opened the partition."""
-    settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    leases, stopping = LeaseKeeper(place.pool, "tests", 1), asyncio.Event()
-    leases[0].is_due.set()
-    keeper = PartitionWorker(Shared(settings, place.pool, leases, others or LoadedScripts(place.pool)), 0)
-    keeping = asyncio.create_task(keeper.run(stopping))
-    try:
+    keeper = make_keeper(place, database_url, others)
+    async with keeping(keeper):
         await wait_until(lambda: keeper._task == "keeping")
         yield
-    finally:
-        stopping.set()
-        await keeping
 
 
 async def test_scripts_are_composed_the_same_by_another_version(place: Place) -> None:
@@ -141,7 +132,7 @@ async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, databa
         await others.refresh()
         await wait_until(lambda: has(place, NEWEST))
         assert not await has(place, OTHER)
-        await renew_process(place.pool, "tests", "api", "other")
+        await renew_process(place.pool, "an API", "api", "other")
         await others.refresh()
         await wait_until(lambda: has(place, OTHER))
         assert (await read_partition(place.pool, 0)).epoch == epoch
