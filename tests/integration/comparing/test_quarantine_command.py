@@ -1,6 +1,5 @@
 """`scrip quarantine`: an operator sees what a quarantined event means, and resolves it."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from itertools import count
@@ -12,6 +11,7 @@ from click.testing import Result
 from service.formats.event_id import EventId
 from service.formats.events import Redeemed, encode_event
 from tests.commands import scrip
+from tests.integration.comparing.test_quarantined import fetch, poison, redeem
 from tests.redemptions import redeemed_text
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.waiting import until
@@ -23,19 +23,11 @@ _numbers = count(10**9)
 @pytest.fixture
 def service(patient: Service) -> Iterator[Service]:
     yield patient
-    _fetch(patient, "DELETE FROM quarantine")
-
-
-def _fetch(service: Service, sql: str, *args: Any) -> list[Any]:
-    return asyncio.run(service.fetch(sql, *args))
+    fetch(patient, "DELETE FROM quarantine")
 
 
 def _run(service: Service, *words: str) -> Result:
     return scrip("quarantine", *words, **service.urls)
-
-
-def _redeem(service: Service, code: str, user: str, order: str) -> Any:
-    return service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user, "orderId": order})
 
 
 def _listed(service: Service) -> dict[str, Any]:
@@ -45,9 +37,9 @@ def _listed(service: Service) -> dict[str, Any]:
 
 def _refuse(service: Service, code: str, user: str, order: str) -> str:
     """Redeem a code of which Postgres has another use, and return the quarantined event."""
-    _fetch(service, "INSERT INTO single_uses SELECT workspace, $1, gen_random_uuid() FROM workspaces", code)
-    ok(_redeem(service, code, user, order), 201)
-    until(lambda: _fetch(service, "SELECT FROM quarantine"))
+    poison(service, code)
+    ok(redeem(service, code, user, order), 201)
+    until(lambda: fetch(service, "SELECT FROM quarantine"))
     return _listed(service)["event"]
 
 
@@ -57,13 +49,13 @@ def _insert(service: Service, cause: str, decided: str) -> str:
     insert = (
         "INSERT INTO quarantine (partition, epoch, seq, cause, reason, d, r) VALUES ($1, $2, $3, $4, 't', $5, '{}')"
     )
-    _fetch(service, insert, service.partition, *at, cause, decided.encode())
+    fetch(service, insert, service.partition, *at, cause, decided.encode())
     return str(at)
 
 
 def _set_aside(service: Service, code: str, order: str = "") -> str:
     """Let a redemption be set aside with a Redis that is rebuilt, so that its code is blocked; return the event."""
-    (row,) = _fetch(service, "SELECT workspace, book FROM codes WHERE code = $1", code)
+    (row,) = fetch(service, "SELECT workspace, book FROM codes WHERE code = $1", code)
     about: dict[str, Any] = {"workspace": row["workspace"], "book": row["book"], "code": code, "user": "ann"}
     sold: dict[str, Any] = {"order": order or new_id("order"), "value_e4": 30_000, "currency": "USD", "digits": 2}
     spent: dict[str, Any] = {"discount_e4": 0, "slot": 1, "max_uses": 1, "at_ms": _AT_MS}
@@ -103,17 +95,17 @@ def test_a_refused_sale_is_recorded_later(service: Service) -> None:
     assert (again.exit_code, "UniqueViolationError single_uses_pkey" in again.output) == (1, True)
     assert _listed(service)["failure"] == "UniqueViolationError single_uses_pkey"
 
-    _fetch(service, "DELETE FROM single_uses WHERE code = $1", code)
+    fetch(service, "DELETE FROM single_uses WHERE code = $1", code)
     done = _run(service, "retry", event)
     assert done.exit_code == 0, done.output
     assert _run(service, "list").output == "No event waits for a decision.\n"
-    ((name,),) = _fetch(service, "SELECT epoch || '-' || seq FROM redemptions WHERE code = $1", code)
+    ((name,),) = fetch(service, "SELECT epoch || '-' || seq FROM redemptions WHERE code = $1", code)
     assert name == event
-    until(lambda: not _fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
+    until(lambda: not fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
     assert _status(service, code) == "redeemed"
     assert service.stats(book)["redemptions"] == 1
     assert scrip("reconcile", "--partition", str(service.partition), **service.urls).exit_code == 0
-    rows = _fetch(service, "SELECT actor, action FROM audit WHERE subject = $1 ORDER BY position", event)
+    rows = fetch(service, "SELECT actor, action FROM audit WHERE subject = $1 ORDER BY position", event)
     assert [tuple(row) for row in rows] == [("command", "quarantine.retry")] * 2
     assert "resolved already: retry" in _run(service, "release", event).output
 
@@ -126,7 +118,7 @@ def test_a_code_that_was_set_aside_is_released(service: Service) -> None:
     assert "Redis:    blocked, 0 uses" in _run(service, "show", event).output
     assert _run(service, "release", event).exit_code == 0
     until(lambda: _status(service, code) == "available")
-    ok(_redeem(service, code, "bob", new_id("order")), 201)
+    ok(redeem(service, code, "bob", new_id("order")), 201)
     _rebuild(service)
     until(lambda: _status(service, code) == "redeemed")
 
@@ -139,15 +131,15 @@ def test_a_code_that_was_set_aside_is_recorded(service: Service) -> None:
     done = _run(service, "retry", event)
     assert done.exit_code == 0, done.output
     until(lambda: _status(service, code) == "redeemed")
-    until(lambda: not _fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
-    refused(_redeem(service, code, "bob", new_id("order")), 409, "coupon_redeemed")
-    refused(_redeem(service, _other_code(service, code), "ann", order), 409, "order_already_used")
+    until(lambda: not fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
+    refused(redeem(service, code, "bob", new_id("order")), 409, "coupon_redeemed")
+    refused(redeem(service, _other_code(service, code), "ann", order), 409, "order_already_used")
     assert scrip("reconcile", "--partition", str(service.partition), **service.urls).exit_code == 0
 
 
 def _other_code(service: Service, code: str) -> str:
     """Another code of a code's book."""
-    (row,) = _fetch(service, "SELECT book_id FROM codes JOIN books USING (workspace, book) WHERE code = $1", code)
+    (row,) = fetch(service, "SELECT book_id FROM codes JOIN books USING (workspace, book) WHERE code = $1", code)
     other = new_code()
     ok(service.manage.post(f"/v1/books/{row['book_id']}/codes", json={"codes": [other]}))
     return other
@@ -160,9 +152,9 @@ def test_a_code_is_kept_out_of_sale(service: Service) -> None:
     event = _set_aside(service, code)
     settled = _run(service, "settle", event)
     assert settled.exit_code == 0, settled.output
-    until(lambda: not _fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
-    refused(_redeem(service, code, "bob", new_id("order")), 409, "coupon_inactive")
-    assert _fetch(service, "SELECT active FROM codes WHERE code = $1", code)[0]["active"] is False
+    until(lambda: not fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
+    refused(redeem(service, code, "bob", new_id("order")), 409, "coupon_inactive")
+    assert fetch(service, "SELECT active FROM codes WHERE code = $1", code)[0]["active"] is False
     assert "switched off" in _run(service, "show", event).output
     assert ok(service.manage.patch(f"/v1/coupons/{code}", json={"status": "active"}))["status"] == "available"
 
@@ -200,7 +192,7 @@ def test_all_at_once(service: Service) -> None:
     """`--all` resolves every event for which the choice is possible, in one go, and asks first."""
     codes, book = [new_code() for _ in range(3)], service.book
     book(*codes)
-    workspace = _fetch(service, "SELECT workspace FROM workspaces WHERE partition = $1 LIMIT 1", service.partition)
+    workspace = fetch(service, "SELECT workspace FROM workspaces WHERE partition = $1 LIMIT 1", service.partition)
     number = workspace[0]["workspace"]
     for code in codes:
         _insert(service, "unrecorded", f"R {number} 1 {code}")
@@ -210,7 +202,7 @@ def test_all_at_once(service: Service) -> None:
     settled = _run(service, "settle", "--all", "--yes", "--partition", str(service.partition))
     assert settled.exit_code == 0, settled.output
     assert [event["event"] for event in json.loads(_run(service, "list", "--json").output)] == [notice]
-    audited = _fetch(service, "SELECT after FROM audit WHERE action = 'quarantine.settle' AND subject = 'all'")
+    audited = fetch(service, "SELECT after FROM audit WHERE action = 'quarantine.settle' AND subject = 'all'")
     assert json.loads(audited[-1]["after"]) == {"events": 3}
     until(lambda: _run(service, "release", "--all", "--yes").exit_code == 0)
     assert json.loads(_run(service, "list", "--json").output) == []
@@ -232,7 +224,7 @@ def test_the_api_lists_and_resolves(service: Service) -> None:
     """An operator's key gets its own workspace's events in words, and orders what is possible."""
     code = new_code()
     service.book(code)
-    row = _fetch(service, "SELECT workspace FROM codes WHERE code = $1", code)
+    row = fetch(service, "SELECT workspace FROM codes WHERE code = $1", code)
     lost = _insert(service, "unrecorded", f"R {row[0]['workspace']} 1 {code}  order-7")
     recorded = _insert(service, "not_redone", f"R {row[0]['workspace']} 1 {code}")
     _insert(service, "unrecorded", f"R {row[0]['workspace'] + 1} 1 {code}")
