@@ -114,6 +114,10 @@ class Fleet:
     async def read_epochs(self) -> dict[int, int]:
         return {row.id: row.epoch for row in await read_partitions(self.pool)}
 
+    async def list_turned(self, epochs: Mapping[int, int]) -> list[int]:
+        """Return the partitions that have later epochs than these."""
+        return [partition for partition, epoch in (await self.read_epochs()).items() if epoch > epochs[partition]]
+
     async def until_opened(self, epochs: Mapping[int, int]) -> None:
         """Wait until these partitions are open in later epochs than these."""
 

@@ -22,7 +22,7 @@ from service.hot.inspection import RedisInspector
 from service.hot.redis_server import Fenced
 from service.reconcile.comparison import reconcile
 from service.record.partitions.moves import order_move
-from service.record.partitions.partition_rows import Partition, read_partitions
+from service.record.partitions.partition_rows import read_partition
 from service.replay.check import check_stores, read_redis
 from service.worker import partition_worker
 from tests.conftest import require
@@ -160,9 +160,6 @@ class Shops:
         outcome = await reconcile(self.fleet.settings.redis_url or "", self.fleet.pool, 0, repair=False)
         assert not outcome.differing
 
-    async def rows(self) -> list[Partition]:
-        return await read_partitions(self.fleet.pool)
-
 
 def neighbours(cluster: Cluster, partition: int) -> tuple[set[int], set[int]]:
     """The partitions on the same primary, and the others."""
@@ -174,7 +171,7 @@ def neighbours(cluster: Cluster, partition: int) -> tuple[set[int], set[int]]:
 async def test_a_node_that_dies_closes_its_partitions_only(cluster: Cluster, shops: Shops) -> None:
     """A primary is killed under traffic: the partitions of other nodes refuse nothing and keep their epochs; its own
     are opened on its replica, and sell on. Everything is recorded once."""
-    before, (dead, others) = await shops.rows(), neighbours(cluster, 0)
+    before, (dead, others) = await shops.fleet.read_epochs(), neighbours(cluster, 0)
     assert dead
     assert others
     cluster.primary_of(0).kill()
@@ -183,8 +180,7 @@ async def test_a_node_that_dies_closes_its_partitions_only(cluster: Cluster, sho
         await shops.until_sold(partition)
     for partition in others:
         await shops.until_sold(partition)
-    after = await shops.rows()
-    assert {row.id for row, was in zip(after, before, strict=True) if row.epoch != was.epoch} == dead
+    assert set(await shops.fleet.list_turned(before)) == dead
     assert {partition for partition, codes in shops.refused.items() if codes} == dead, shops.refused
     await shops.check(may_lack=newest)
 
@@ -193,16 +189,15 @@ async def test_a_slot_is_moved_whole(cluster: Cluster, shops: Shops, monkeypatch
     """CLUSTER MIGRATESLOTS under traffic: the partition is opened on the other node, with nothing to restore; the
     others refuse nothing and keep their epochs. The rare looks at an idle partition are not needed for it."""
     monkeypatch.setattr(partition_worker, "IDLE_LOOK_S", 3600.0)
-    before = await shops.rows()
+    before = await shops.fleet.read_epochs()
     target = cluster.other_primary(cluster.primary_of(0))
     await asyncio.to_thread(cluster.move_whole, 0, target)
     for partition in range(PARTITIONS):
         await shops.until_sold(partition)
-    after = await shops.rows()
-    assert [row.id for row, was in zip(after, before, strict=True) if row.epoch != was.epoch] == [0]
+    assert await shops.fleet.list_turned(before) == [0]
     assert {partition for partition, codes in shops.refused.items() if codes} == {0}, shops.refused
     assert set(shops.refused[0]) <= {"recovering", "unavailable"}
-    assert await shops.fleet.pool.fetchval("SELECT count(*) FROM recoveries WHERE kind <> 'none'") == len(after)
+    assert await shops.fleet.pool.fetchval("SELECT count(*) FROM recoveries WHERE kind <> 'none'") == PARTITIONS
     await shops.check()
     await asyncio.to_thread(cluster.move_whole, 0, cluster.other_primary(target))
 
@@ -229,9 +224,8 @@ async def test_a_workspace_moves_to_another_node(cluster: Cluster, shops: Shops)
 async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> None:
     """From the first command of a move until the last, the partition refuses, and no script changes a part of anything.
     Then it is opened on the other node."""
-    before, source = await shops.rows(), cluster.primary_of(0)
-    target = cluster.other_primary(source)
-    row = before[0]
+    before, source = await shops.fleet.read_epochs(), cluster.primary_of(0)
+    target, row = cluster.other_primary(source), await read_partition(shops.fleet.pool, 0)
     connection = await connect(cluster.url, "tests", partition=0)
     worker = RedisInspector(connection, 0, row.epoch, row.nonce)
     await worker.start()
@@ -250,8 +244,7 @@ async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> Non
     await asyncio.to_thread(cluster.end_move, 0, source, target)
     for partition in range(PARTITIONS):
         await shops.until_sold(partition)
-    after = await shops.rows()
-    assert [row.id for row, was in zip(after, before, strict=True) if row.epoch != was.epoch] == [0]
+    assert await shops.fleet.list_turned(before) == [0]
     assert {partition for partition, codes in shops.refused.items() if codes} == {0}, shops.refused
     await shops.check()
 

@@ -51,7 +51,7 @@ async def test_all_partitions_are_rebuilt_at_once(
     monkeypatch.setattr(Restorer, "_redo_facts", redo)
 
     async def is_closed() -> bool:
-        closed = [partition for partition, epoch in (await fleet.read_epochs()).items() if epoch > before[partition]]
+        closed = await fleet.list_turned(before)
         return holding == OPENINGS_AT_ONCE and len(closed) == (OPENINGS_AT_ONCE if is_ordered else fleet.partitions)
 
     if is_ordered:
