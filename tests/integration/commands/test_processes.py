@@ -213,9 +213,13 @@ def test_metrics(service: Service, clients: list[httpx.Client]) -> None:
 async def test_killed(service: Service) -> None:
     """A killed process breaks no connection of the other; a new one replaces it, and no counter falls."""
     load, (killed, other) = Load(service), _pids(service)
+
+    def is_replaced() -> bool:
+        return killed not in _pids(service) and len(_pids(service)) == 2
+
     async with load.running():
         kept = _ports(service, other)
-        assert await _fallen_counters(service, killed, signal.SIGKILL, lambda: _one_new(service, killed)) == []
+        assert await _fallen_counters(service, killed, signal.SIGKILL, is_replaced) == []
         await load.wait_for_more()
     await asyncio.to_thread(until, lambda: all(_answers(service, pid) for pid in _pids(service)))
     assert other in _pids(service)
@@ -273,11 +277,6 @@ async def test_ends(service: Service) -> None:
     assert 0 <= load.count_redemptions(again) - load.statuses[201] <= len(load.broken)
     again.close()
     assert again.run.end() == 0
-
-
-def _one_new(service: Service, gone: int) -> bool:
-    """Return whether there are two processes again."""
-    return gone not in _pids(service) and len(_pids(service)) == 2
 
 
 def _answers(service: Service, pid: int) -> bool:

@@ -116,13 +116,10 @@ async def test_the_last_redis_may_still_answer(patient: Service, rebuild: Callab
     async with database(patient.run.facts["databaseUrl"]) as connection:
         await connection.execute("UPDATE partitions SET opened_nonce = $2 WHERE id = $1", patient.partition, str(last))
         await order_rebuild(connection, patient.partition, "a test ordered it")
-        until(lambda: {"partition": patient.partition, "reason": "waiting_for_old_redis"} in _partitions(patient))
+        waiting = {"partition": patient.partition, "reason": "waiting_for_old_redis"}
+        until(lambda: waiting in patient.manage.get("/health/ready").json()["partitions"])
         waits = "SELECT extract(epoch FROM waits_until - clock_timestamp())::float8 FROM partitions WHERE id = $1"
         waits_s: Any = await connection.fetchval(waits, patient.partition)
     assert CUT_OFF_S / 2 < waits_s <= CUT_OFF_S
     ended = rebuild(patient, "--old-redis-is-off")
     assert ended.exit_code == 0, ended.output
-
-
-def _partitions(service: Service) -> list[dict[str, Any]]:
-    return service.manage.get("/health/ready").json()["partitions"]

@@ -20,7 +20,7 @@ from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.harness.running import Run, data_folder
 from tests.harness.servers import free_port
-from tests.service_fixture import Service, database, is_well, new_code, ok
+from tests.service_fixture import Service, is_well, new_code, ok
 from tests.waiting import until
 
 _ROOT = Path(__file__).parents[3]
@@ -52,11 +52,6 @@ def _doctor(service: Service, **env: str) -> Diagnosis:
     return Diagnosis(done.exit_code, done.output, {check["name"]: check for check in document["checks"]})
 
 
-async def _postgres_version(service: Service) -> str:
-    async with database(service.urls["DATABASE_URL"]) as connection:
-        return str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
-
-
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Service]:
     with data_folder() as folder:
@@ -78,8 +73,8 @@ def test_all_is_well(patient: Service) -> None:
     report = until(lambda: None if (found := _doctor(patient)).bad() else found, "the end of the service's start")
     assert (report.code, list(report.checks)) == (0, _ONCE + _EACH)
     assert "Valkey 9" in report.checks["redis"]["says"]
-    version = asyncio.run(_postgres_version(patient))
-    assert report.checks["postgres"]["says"].startswith(f"PostgreSQL {version} at ")
+    ((version,),) = asyncio.run(patient.fetch("SHOW server_version"))
+    assert report.checks["postgres"]["says"].startswith(f"PostgreSQL {version.partition(' ')[0]} at ")
     assert "first start" in report.checks["recovery"]["says"]
     assert '"event": "rebuilding", "level": "warning"' not in patient.run.output.read_text()
     document = json.loads(report.text)

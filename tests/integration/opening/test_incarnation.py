@@ -6,10 +6,6 @@ from tests.service_fixture import Service, new_code, ok
 from tests.waiting import until
 
 
-def _is_open(service: Service) -> bool:
-    return ok(service.operate.get("/v1/ops/consistency"))["state"] == "open"
-
-
 async def test_changes_that_a_restored_postgres_lost(patient: Service) -> None:
     """If the restored Postgres lost an acknowledged change, the partition stays closed and says so. Once an operator
     accepts the loss, Redis drops the change, though a later one has its version again."""
@@ -29,23 +25,17 @@ async def test_changes_that_a_restored_postgres_lost(patient: Service) -> None:
     until(lambda: _reason(patient) == "postgres_older")
     refused = patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"})
     assert (refused.status_code, refused.json()["code"]) == (503, "recovering")
-    assert "it lacks 1 configuration change" in scrip("partitions", **_stores(patient)).output
-    assert "Bring the newer Postgres back" in scrip("doctor", **_stores(patient)).output
+    assert "it lacks 1 configuration change" in scrip("partitions", **patient.urls).output
+    assert "Bring the newer Postgres back" in scrip("doctor", **patient.urls).output
     failing = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
     assert [(one["task"], one["reason"]) for one in failing] == [("opening", "PostgresOlder")]
 
     await patient.fetch("INSERT INTO rebuild_orders (partition, surplus) VALUES ($1, 'discard')", mine)
     until(lambda: patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"}).is_success)
-    until(lambda: _is_open(patient))
+    until(lambda: ok(patient.operate.get("/v1/ops/consistency"))["state"] == "open")
     until(lambda: patient.manage.patch(f"/v1/books/{second}", json={"status": "inactive"}).is_success)
     refused = patient.checkout.post(f"/v1/coupons/redeem/{other}", json={"userId": "ann"})
     assert refused.json()["code"] == "book_inactive"
-
-
-def _stores(service: Service) -> dict[str, str]:
-    return {
-        name: service.run.facts[fact] for name, fact in (("DATABASE_URL", "databaseUrl"), ("REDIS_URL", "redisUrl"))
-    }
 
 
 def _reason(service: Service) -> str | None:

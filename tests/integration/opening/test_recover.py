@@ -6,7 +6,7 @@ from service.hot.connection import Broken
 from service.operations import assign, redeem, rollback, unassign
 from service.reconcile.comparison import reconcile
 from service.record.config.code_rows import add_codes
-from service.record.partitions.openings import SurplusChoice, order_rebuild
+from service.record.partitions.openings import order_rebuild
 from service.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, trim
 
@@ -46,10 +46,6 @@ async def _plan(place: Place) -> SurplusReport:
     return survey.report
 
 
-async def _order(place: Place, choice: SurplusChoice) -> None:
-    await order_rebuild(place.pool, 0, "an operator chose", choice)
-
-
 async def test_the_plan_tells_all(place: Place, older: str) -> None:
     """The figures are what was done since the back-up, and reading them changes nothing."""
     await _sell(place)
@@ -78,7 +74,7 @@ async def test_all_is_carried_over(place: Place, older: str) -> None:
     A worker that dies at any step leaves nothing out, and does nothing twice."""
     await _sell(place)
     async with restored(place, older):
-        await _order(place, "apply")
+        await order_rebuild(place.pool, 0, "an operator chose", "apply")
         for step in range(4, 200, 5):
             try:
                 await place.open(dies_after=step)
@@ -109,7 +105,7 @@ async def test_all_is_discarded(place: Place, older: str) -> None:
     await _sell(place)
     async with restored(place, older):
         freed = (await _plan(place)).freed
-        await _order(place, "discard")
+        await order_rebuild(place.pool, 0, "an operator chose", "discard")
         await place.reopen()
         free = ["CODE-40", "CODE-41", "CODE-42", "CODE-43", "CODE-44", "CODE-9", "CODE-50", "CODE-51", "MANY-1"]
         for code in free:
@@ -132,7 +128,7 @@ async def test_a_retired_book_is_switched_off(place: Place, older: str) -> None:
         await place.redis.hdel(key_names.directory(few, key_names.bucket(f"FEW-{n}")), f"FEW-{n}")
     await place.redis.hset(key_names.books(few), "7d9f1a52-0000-4000-8000-000000000000", "9")
     async with restored(place, older):
-        await _order(place, "apply")
+        await order_rebuild(place.pool, 0, "an operator chose", "apply")
         await place.reopen()
         assert await place.refusal(redeem.REDEEM, "FEW-4", userId="bob") == "book_inactive"
         switched = await place.pool.fetch("SELECT action FROM audit WHERE action = 'recovery.switched_off'")
