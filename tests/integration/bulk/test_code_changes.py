@@ -39,6 +39,15 @@ class Redis:
         self.interrupt: Callable[[int], Awaitable[None]] | None = None
         self.works = 0
 
+    def fail_at(self, work: int) -> None:
+        """Fail before this piece of work."""
+
+        async def fail(begun: int) -> None:
+            if begun == work:
+                raise ConnectionResetError
+
+        self.interrupt = fail
+
     async def _begin(self) -> None:
         self.works += 1
         if self.interrupt:
@@ -98,6 +107,13 @@ class BulkShop:
     async def job(self, job_id: UUID) -> job_rows.JobRow:
         return await job_rows.read_job(self.pool, self.workspace.workspace, job_id)
 
+    async def outcome(self, job_id: UUID) -> tuple[str, int, int, int, int, int]:
+        """The job's status, how many codes it has, has done, and has changed, left and refused."""
+        job = await self.job(job_id)
+        assert job.change is not None
+        change = job.change
+        return job.status, job.requested, job.done, change.changed, change.unchanged, change.refused
+
     async def results(self, job_id: UUID) -> list[tuple[str, ...]]:
         return [tuple(one) async for page in job_rows.read_results(self.pool, job_id) for one in page]
 
@@ -118,22 +134,13 @@ async def shop(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.
 
 async def test_a_change_goes_on_after_each_interruption(shop: BulkShop) -> None:
     """A worker that fails in the middle is followed by another: each code is changed and in the results once."""
-
-    async def fail(work: int) -> None:
-        if work == 4:
-            raise ConnectionResetError
-
-    shop.redis.interrupt = fail
+    shop.redis.fail_at(4)
     job_id = await shop.order("switchOff")
     with pytest.raises(ConnectionResetError):
         await shop.work()
-    job = await shop.job(job_id)
-    assert job.change is not None
-    assert (job.status, job.requested, job.done, job.change.changed) == ("running", 100, 50, 50)
+    assert await shop.outcome(job_id) == ("running", 100, 50, 50, 0, 0)
     assert await shop.work()
-    job = await shop.job(job_id)
-    assert job.change is not None
-    assert (job.status, job.done, job.change.changed, job.change.unchanged) == ("done", 100, 100, 0)
+    assert await shop.outcome(job_id) == ("done", 100, 100, 100, 0, 0)
     results = await shop.results(job_id)
     assert results == [(name, "changed", "active", "inactive", "") for name in reversed(shop.names)]
     assert await shop.pool.fetchval("SELECT count(*) FROM codes WHERE NOT active") == 100
@@ -159,21 +166,14 @@ async def test_a_page_is_repeated_if_a_deletion_changes_a_code_meanwhile(shop: B
 
 async def test_a_release_is_repeated_from_the_stored_codes(shop: BulkShop) -> None:
     """If a worker dies after Redis decided, the next one counts what was released then, once."""
-
-    async def fail(work: int) -> None:
-        if work == 5:
-            raise ConnectionResetError
-
-    shop.redis.interrupt = fail
+    shop.redis.fail_at(5)
     job_id = await shop.order("release")
     shop.redis.assigned -= {"CODE-99", "CODE-00"}
     with pytest.raises(ConnectionResetError):
         await shop.work()
     assert (await shop.job(job_id)).done == 10
     assert await shop.work()
-    job = await shop.job(job_id)
-    assert job.change is not None
-    assert (job.status, job.done, job.change.changed, job.change.refused) == ("done", 100, 98, 2)
+    assert await shop.outcome(job_id) == ("done", 100, 100, 98, 0, 2)
     results = await shop.results(job_id)
     assert [code for code, *_ in results] == shop.names[::-1]
     assert {code: rest for code, *rest in results if rest[0] == "refused"} == {
@@ -214,10 +214,7 @@ async def test_an_assignment_is_repeated_without_a_second_code(shop: BulkShop, m
         with pytest.raises(ConnectionResetError):
             await shop.work()
     assert await shop.work()
-    job = await shop.job(job_id)
-    assert job.change is not None
-    assert (job.status, job.requested, job.done) == ("done", 21, 21)
-    assert (job.change.changed, job.change.unchanged, job.change.refused) == (20, 0, 1)
+    assert await shop.outcome(job_id) == ("done", 21, 21, 20, 0, 1)
     results = await job_rows.read_assigned(shop.pool, job_id)
     assert [one.user_id for one in results] == [users[0], "full", *users[1:]]
     assert {one.code: one.user_id for one in results if one.result == "changed"} == {

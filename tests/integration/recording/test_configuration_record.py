@@ -57,6 +57,14 @@ async def everything(pool: asyncpg.Pool, since: int = 0) -> tuple[int, list[chan
     return version, rows
 
 
+async def order_codes(pool: asyncpg.Pool, owner: WorkspaceRow, count: int) -> UUID:
+    """Make a book, and order codes for it; return the job's id."""
+    book = convert({"name": "Sale", "totalCodes": count}, CreateBook)
+    _, job_id = await book_rows.create_book(pool, owner.workspace, owner.partition, book)
+    assert job_id is not None
+    return job_id
+
+
 async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Every field of a book comes back from Postgres as it was returned when it was written."""
     row = await make_book(
@@ -212,10 +220,7 @@ async def test_workers_generate_exactly_so_many(
 ) -> None:
     """Workers that fail in the middle and resume, side by side, make exactly the requested number of codes."""
     monkeypatch.setattr(code_generator, "GENERATED", 50)
-    book, job_id = await book_rows.create_book(
-        pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 1234}, CreateBook)
-    )
-    assert job_id is not None
+    job_id = await order_codes(pool, workspace, 1234)
     memory = Memory()
     memory.fail_after = 3
     with pytest.raises(ConnectionResetError):
@@ -231,7 +236,7 @@ async def test_workers_generate_exactly_so_many(
     await asyncio.gather(*workers)
     job = await job_rows.read_job(pool, workspace.workspace, job_id)
     assert (job.status, job.done, job.errors) == ("done", 1234, [])
-    assert await pool.fetchval("SELECT count(*) FROM codes WHERE book = $1", book.book) == 1234
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 1234
     assert len(memory.codes_) == 1234 - 2 * 50
     assert not await Generator(pool, memory, 0, FENCE).run_one()
 
@@ -245,12 +250,8 @@ async def test_workspaces_take_turns(
     monkeypatch.setattr(job_runner, "TURN_S", 0.0)
     async with pool.acquire() as connection:
         other = await create_workspace(connection, "other")
-
-    async def order(owner: WorkspaceRow, count: int) -> UUID:
-        book = {"name": "Sale", "totalCodes": count}
-        return (await book_rows.create_book(pool, owner.workspace, 0, convert(book, CreateBook)))[1] or UUID(int=0)
-
-    jobs = [await order(workspace, count) for count in (1_000, 50, 50, 50)] + [await order(other, 100)]
+    jobs = [await order_codes(pool, workspace, count) for count in (1_000, 50, 50, 50)]
+    jobs.append(await order_codes(pool, other, 100))
     await pool.execute("UPDATE jobs SET started_at = now()")  # a tenth of a second counts as 1,000 codes
     generator = Generator(pool, Memory(), 0, FENCE)
     for _ in range(4):
@@ -262,15 +263,15 @@ async def test_workspaces_take_turns(
     assert await pool.fetchval("SELECT count(*) FROM codes") == 1_250
 
     monkeypatch.setattr(code_generator, "generate_codes", lambda *_: ["SAME-CODE"])
-    used_up = await order(other, 10)
+    used_up = await order_codes(pool, other, 10)
     while await generator.run_one():
         pass
     assert (await job_rows.read_job(pool, other.workspace, used_up)).status == "failed"
     monkeypatch.setattr(job_rows, "MAX_GENERATIONS", 1)
-    await order(other, 1)
+    await order_codes(pool, other, 1)
     with pytest.raises(Refusal, match="too_many_jobs"):
-        await order(other, 1)
-    await order(workspace, 1)
+        await order_codes(pool, other, 1)
+    await order_codes(pool, workspace, 1)
 
 
 @pytest.mark.parametrize("partitions", [2])
@@ -278,7 +279,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
     """The next holder of a partition's lease takes its jobs at once; a commit of the last one is refused, with its
     codes. A job of another partition stays with its worker."""
     home = workspace.partition
-    await make_book(pool, workspace, totalCodes=10)
+    await order_codes(pool, workspace, 10)
     stale = await take_partition(pool, home)
     job = await job_rows.take_job(pool, home, stale, "generate")
     assert job is not None
@@ -301,7 +302,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
 async def test_a_job_moves_with_its_workspace(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Once its workspace has moved, the worker of the new partition has a job, and the one of the old no longer."""
     home = workspace.partition
-    await make_book(pool, workspace, totalCodes=10)
+    await order_codes(pool, workspace, 10)
     old, new = await take_partition(pool, home), await take_partition(pool, 1 - home)
     job = await job_rows.take_job(pool, home, old, "generate")
     assert job is not None
@@ -316,13 +317,12 @@ async def test_a_job_moves_with_its_workspace(pool: asyncpg.Pool, workspace: Wor
 
 async def test_a_locked_job_delays_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Neither a partition's lease nor its other jobs wait for a transaction that has locked a job."""
-    await make_book(pool, workspace, totalCodes=10)
-    locked = await pool.fetchval("SELECT job_id FROM jobs")
+    locked = await order_codes(pool, workspace, 10)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("UPDATE jobs SET done = 1")
         fence = await take_partition(pool)
         assert await job_rows.take_job(pool, 0, fence, "generate") is None
-        await make_book(pool, workspace, totalCodes=10)
+        await order_codes(pool, workspace, 10)
         other = await job_rows.take_job(pool, 0, fence, "generate")
         assert other is not None
         assert other.job_id != locked

@@ -1,7 +1,6 @@
 """The worker deletes old jobs, notices and samples, a bounded number at a time."""
 
 import time
-from collections.abc import Awaitable, Callable
 
 import asyncpg
 from uuid_utils.compat import uuid7
@@ -38,7 +37,7 @@ async def test_jobs_that_ended_long_ago_are_forgotten(pool: asyncpg.Pool) -> Non
     ):
         await pool.execute(_MAKE, uuid7(), workspace, status, days)
     assert await job_rows.prune_jobs(pool, 3) == 2
-    await _clean_up(pool, lambda: _is_left(pool, {"failed": 1, "running": 1}))
+    await _clean_up(pool, "SELECT array_agg(status ORDER BY status) = '{failed,running}' FROM jobs")
 
 
 async def test_old_notices_are_forgotten(office: Office) -> None:
@@ -49,7 +48,7 @@ async def test_old_notices_are_forgotten(office: Office) -> None:
     assert [await prune_notices(office.pool, 2) for _ in range(3)] == [2, 1, 0]
     assert await _noticed(office) == [4, 5]
     await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
-    await _clean_up(office.pool, lambda: _are_noticed(office, [4, 5]))
+    await _clean_up(office.pool, "SELECT array_agg(seq ORDER BY seq) = '{4,5}' FROM stock_notices")
 
 
 async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> None:
@@ -87,7 +86,7 @@ async def test_expired_samples_are_forgotten(pool: asyncpg.Pool) -> None:
         assert len(await samples.read_traffic(pool, 1, *span)) == left
         assert len(await samples.read_backlog(pool, 0, *span)) == left
     await samples.add_traffic(pool, now_s - 90_000, {1: ({}, {})})
-    await _clean_up(pool, lambda: _is_sampled_since(pool, now_s - 90_000 + 600))
+    await _clean_up(pool, f"SELECT min(at) > to_timestamp({now_s - 90_000 + 600}) FROM sampled_steps")
 
 
 async def test_refusals_are_found_for_an_hour(pool: asyncpg.Pool) -> None:
@@ -141,21 +140,13 @@ async def test_old_notes_of_locks_are_forgotten(pool: asyncpg.Pool) -> None:
     (left,) = (await lock_history.read_lock_history(pool, workspace, "CODE-1")).locks
     assert (left.user_id, left.until_ms) == ("u-3", now_ms + 900_000)
     await pool.execute("UPDATE lock_notes SET noted_at = now() - interval '8 days'")
-    await _clean_up(pool, lambda: _are_notes_gone(pool))
+    await _clean_up(pool, "SELECT count(*) = 0 FROM lock_notes")
 
 
-async def _are_notes_gone(pool: asyncpg.Pool) -> bool:
-    return not await pool.fetch("SELECT FROM lock_notes")
-
-
-async def _is_sampled_since(pool: asyncpg.Pool, at_s: int) -> bool:
-    return await pool.fetchval("SELECT min(at) > to_timestamp($1::bigint) FROM sampled_steps", at_s)
-
-
-async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:
-    """Run the worker's housekeeping until the tables are clean."""
+async def _clean_up(pool: asyncpg.Pool, is_clean: str) -> None:
+    """Run the worker's housekeeping until this query returns true."""
     async with running(clean_up(pool)):
-        await wait_until(is_clean)
+        await wait_until(lambda: pool.fetchval(is_clean))
 
 
 async def _notice(office: Office, count: int, days: int) -> None:
@@ -169,11 +160,3 @@ async def _notice(office: Office, count: int, days: int) -> None:
 
 async def _noticed(office: Office) -> list[int]:
     return [row["seq"] for row in await office.pool.fetch("SELECT seq FROM stock_notices ORDER BY seq")]
-
-
-async def _are_noticed(office: Office, seqs: list[int]) -> bool:
-    return await _noticed(office) == seqs
-
-
-async def _is_left(pool: asyncpg.Pool, wanted: dict[str, int]) -> bool:
-    return dict(await pool.fetch("SELECT status, count(*) FROM jobs GROUP BY status")) == wanted

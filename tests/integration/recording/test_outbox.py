@@ -49,7 +49,7 @@ async def test_trimming(outbox: Outbox, redis: Redis):
 async def test_a_cancelled_wait(outbox: Outbox, redis: Redis):
     """A cancelled wait does not delay the next call."""
     waiting = asyncio.create_task(outbox.has_more(b"7-4", LONG_MS))
-    await _blocked(redis)
+    await wait_until(lambda: _is_blocked(redis))
     waiting.cancel()
     await asyncio.wait([waiting])
     assert await outbox.last() == b"7-4"
@@ -58,15 +58,12 @@ async def test_a_cancelled_wait(outbox: Outbox, redis: Redis):
 async def test_a_connection_that_breaks(outbox: Outbox, redis: Redis):
     """The call whose connection breaks raises Broken; the next call opens another connection."""
     waiting = asyncio.create_task(outbox.has_more(b"7-4", LONG_MS))
-    await _blocked(redis)
+    await wait_until(lambda: _is_blocked(redis))
     await redis.client_kill_filter(_type="normal", skipme=True)
     with pytest.raises(Broken):
         await waiting
     assert await outbox.last() == b"7-4"
 
 
-async def _blocked(redis: Redis) -> None:
-    async def is_blocked() -> bool:
-        return bool((await redis.info("clients"))["blocked_clients"])
-
-    await wait_until(is_blocked)
+async def _is_blocked(redis: Redis) -> bool:
+    return bool((await redis.info("clients"))["blocked_clients"])

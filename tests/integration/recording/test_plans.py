@@ -49,10 +49,9 @@ async def test_a_recorded_redemption_is_looked_up_by_an_index(filled: asyncpg.Po
     async with filled.acquire() as connection, connection.transaction():
         await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
         await connection.execute(f"PREPARE looked (int, bigint, bigint) AS {query('redemption_by_event')}")
-        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked (0, 1, {ROWS // 2})")
+        nodes = await _explain(connection, f"EXECUTE looked (0, 1, {ROWS // 2})")
         await connection.execute("DEALLOCATE looked")
-    (explained,) = msgspec.json.decode(plan)
-    scans = [node for node in _nodes(explained["Plan"]) if node.get("Relation Name", "").startswith("redemptions")]
+    scans = [node for node in nodes if node.get("Relation Name", "").startswith("redemptions")]
     conditions = [node.get("Index Cond", "") for node in scans]
     assert sum("(seq = " in condition for condition in conditions) == MONTHS + 1  # and the default one, which is empty
     assert all("seq" in condition for condition in conditions), conditions
@@ -73,9 +72,7 @@ async def test_facts_in_order_are_merged_from_indexes(filled: asyncpg.Pool, name
         types, more = (", int[], int[]", ", '{}', '{}'") if name == "facts_to_redo" else ("", "")
         await connection.execute(f"PREPARE read (int, bigint, bigint{types}) AS {query(name)}")
         all_nodes, tail_nodes = [
-            list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
-            for after in (-1, ROWS - 100)
-            if (plan := await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE read (0, 1, {after}{more})"))
+            await _explain(connection, f"EXECUTE read (0, 1, {after}{more})") for after in (-1, ROWS - 100)
         ]
         await connection.execute("DEALLOCATE read")
     assert not {"Sort", "Hash", "Merge Join"} & {node["Node Type"] for node in all_nodes}
@@ -114,9 +111,8 @@ async def test_a_plan_is_made_anew_when_a_table_has_grown(pool: asyncpg.Pool) ->
 
 async def _rows_read(connection: Connection, statement: str) -> int:
     """How many rows of a table the prepared statement reads."""
-    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {statement}")
-    assert plan
-    scans = [node for node in _nodes(msgspec.json.decode(plan)[0]["Plan"]) if node.get("Relation Name")]
+    nodes = await _explain(connection, f"EXECUTE {statement}")
+    scans = [node for node in nodes if node.get("Relation Name")]
     return sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in scans)
 
 
@@ -136,9 +132,7 @@ async def test_codes_are_looked_up_before_their_statistics_are_known(
         codes = [code for (code,) in await connection.fetch(fill, 2, 1000)]
         await set_locally(connection, BY_CODE)
         args = (2, 2, codes, 2, False, False, None) if name == "change_codes" else (2, codes)
-        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query(name)}", *args)
-        assert plan
-        nodes = list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
+        nodes = await _explain(connection, query(name), *args)
         scans = [(node["Node Type"], node.get("Index Name")) for node in nodes if "Scan" in node["Node Type"]]
         assert not {"Seq Scan", "Bitmap Heap Scan"} & {kind for kind, _ in scans}
         assert {name for _, name in scans if name} == {"codes_pkey"}
@@ -147,6 +141,13 @@ async def test_codes_are_looked_up_before_their_statistics_are_known(
         assert read["Actual Rows"] * read["Actual Loops"] == len(codes)
         updated = [node["Actual Rows"] for node in nodes if node["Node Type"] == "ModifyTable"]
         assert updated == [len(codes)] * (name == "change_codes")
+
+
+async def _explain(connection: Connection, statement: str, *args: Any) -> list[dict[str, Any]]:
+    """Run a statement; return the nodes of its plan."""
+    plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *args)
+    assert plan
+    return list(_nodes(msgspec.json.decode(plan)[0]["Plan"]))
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
