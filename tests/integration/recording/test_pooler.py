@@ -13,10 +13,11 @@ from service.record.partitions.partition_rows import read_partitions, renew_leas
 from service.record.pool import UnboundSession, connect, connect_once, is_pooled
 from service.record.processes import name_session
 from service.record.sessions import BOUNDS_S
+from tests.commands import scrip
 from tests.pgbouncer import POOL_SIZE
-from tests.restricted import ROOT, Restricted, restricted
+from tests.restricted import Restricted, restricted
 from tests.service_fixture import Service, database, new_code, new_id, ok
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +32,6 @@ def pooled(run: Restricted) -> Iterator[Service]:
     service = Service(run)
     yield service
     service.close()
-
-
-def _scrip(run: Restricted, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as the worker's role, through the pooler."""
-    command = [sys.executable, "-m", "service", *arguments]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | run.urls["worker"] | env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_everything_is_recorded_and_compared(run: Restricted, pooled: Service) -> None:
@@ -65,8 +52,8 @@ def test_everything_is_recorded_and_compared(run: Restricted, pooled: Service) -
     assert ok(pooled.operate.get("/v1/audit"))["items"]
     assert ok(pooled.operate.get("/console/data/overview"))
     pooled.recorded()
-    compared = _scrip(run, "reconcile")
-    assert compared.returncode == 0, compared.stdout + compared.stderr
+    compared = scrip("reconcile", **run.urls["worker"])
+    assert compared.exit_code == 0, compared.output
     assert "Nothing differs" in compared.stdout
 
 
@@ -94,7 +81,7 @@ def test_a_lost_redis_is_rebuilt(pooled: Service) -> None:
 async def test_the_doctor_changes_no_session(run: Restricted) -> None:
     """The doctor, which reads only, makes no session read-only that the worker then writes in."""
     for _ in range(3):
-        examined = _scrip(run, "doctor")
+        examined = scrip("doctor", **run.urls["worker"])
         assert "unreachable" not in examined.stdout, examined.stdout
 
     async def ask() -> str | None:
@@ -131,7 +118,10 @@ async def test_a_pooler_that_the_url_does_not_name(run: Restricted) -> None:
     url = run.urls["worker"]["DATABASE_URL"].removesuffix("?pgbouncer=true")
     with pytest.raises(UnboundSession, match="pgbouncer=true"):
         await connect(url, min_size=1)
-    refused = _scrip(run, "worker", DATABASE_URL=url)
+    command, env = [sys.executable, "-m", "service", "worker"], os.environ | run.urls["worker"] | {"DATABASE_URL": url}
+    refused = await asyncio.to_thread(
+        subprocess.run, command, env=env, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S
+    )
     assert refused.returncode == 2
     assert "Error: unfit: A pooler answers at DATABASE_URL: add pgbouncer=true" in refused.stderr
 
@@ -164,10 +154,11 @@ async def test_an_owner_who_may_not_bound_others(run: Restricted, new_database: 
         await admin.execute(f"CREATE ROLE scrip_api; CREATE ROLE owner_of_{name} LOGIN")
         await admin.execute(f"GRANT CREATE ON SCHEMA public TO owner_of_{name}")
     try:
-        migrated = _scrip(run, "migrate", DATABASE_URL=url.replace("postgres@", f"owner_of_{name}@"))
-        assert migrated.returncode == 0, migrated.stderr
+        owned = url.replace("postgres@", f"owner_of_{name}@")
+        migrated = scrip("migrate", **run.urls["worker"] | {"DATABASE_URL": owned})
+        assert migrated.exit_code == 0, migrated.output
         expected = f"ALTER ROLE scrip_api IN DATABASE {name} SET statement_timeout = '30s';"
-        assert expected in migrated.stdout + migrated.stderr
+        assert expected in migrated.output
     finally:
         async with database(url) as admin:
             await admin.execute(f"DROP OWNED BY owner_of_{name} CASCADE; DROP ROLE scrip_api, owner_of_{name}")
