@@ -1,6 +1,5 @@
-"""API keys: rotation, the bound on their number, the commands, and the demo's fixed keys."""
+"""API keys: rotation, the bound on their number, and the demo's fixed keys."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -10,11 +9,8 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from click.testing import CliRunner
 
 from service.access import keyring
-from service.cli import admin
-from service.cli.process_commands import migrate
 from service.common.child_processes import StartError
 from service.common.config import Settings
 from service.domain.errors import Refusal
@@ -119,32 +115,6 @@ async def test_a_workspace_has_so_many_keys(pool: asyncpg.Pool, monkeypatch: pyt
         assert await key_rows.revoke_key(connection, one, made[0].key_id)
         assert not await key_rows.revoke_key(connection, other, made[1].key_id)
         await make(one)
-
-
-@pytest.mark.usefixtures("pool")
-async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`scrip keys` lists keys without their secrets and revokes them by id, in their own workspace alone."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    runner = CliRunner()
-
-    async def run(*words: str, group: Any = admin.keys) -> str:
-        return (await asyncio.to_thread(runner.invoke, group, words)).output
-
-    await run(group=migrate)
-    for name in ("shop", "other"):
-        await run("create", name, group=admin.workspaces)
-    assert [line.split()[1:] for line in (await run("list", group=admin.workspaces)).splitlines()] == [
-        ["MODE", "NAME"], ["live", "other"], ["live", "shop"],
-    ]  # fmt: skip
-    secret = (await run("create", "shop", "till", "--scope", "checkout")).strip()
-    headers, line = (await run("list", "shop")).splitlines()
-    key_id, prefix, scopes, used, name = line.split()
-    assert (prefix, scopes, used, name) == (f"{secret[:16]}…", "checkout", "never", "till")
-    assert secret not in line
-    assert await run("revoke", "other", key_id) == "Error: other has no such key. `scrip keys list other` shows all.\n"
-    assert await run("revoke", "shop", key_id) == "Revoked.\n"
-    assert (await run("list", "shop")).split() == headers.split()
-    assert await run("list", "nowhere") == "Error: There is no workspace nowhere. `scrip workspaces list` shows all.\n"
 
 
 async def test_fixed_keys_are_for_this_machine(database_url: str) -> None:

@@ -29,29 +29,38 @@ async def test_the_demo_is_seeded_once(database_url: str) -> None:
 
 
 async def test_commands(database_url: str) -> None:
-    """`workspaces create` makes a workspace once per name; `keys create` prints a secret that authenticates."""
+    """`workspaces create` makes a workspace once per name. `keys create` prints a secret that authenticates; `keys
+    list` shows none; `keys revoke` revokes a key by its id, in its own workspace alone."""
 
     def run(command: str) -> Result:
         return scrip(*command.split(), DATABASE_URL=database_url)
 
     assert run("migrate").exit_code == 0
-    assert run("workspaces create trial --test").exit_code == 0
+    assert run("workspaces create trial --test").exit_code == run("workspaces create other").exit_code == 0
     again = run("workspaces create trial")
     assert again.exit_code == 1
     assert again.stderr.startswith("Error: There is a workspace trial already. Choose another name")
     secret = run("keys create trial shop --scope manage --scope operate").output.strip()
     assert secret.startswith("scrip_test_")
     assert run("keys create none shop --scope manage").exit_code == 1
-    header, row = run("workspaces list").stdout.splitlines()
-    assert (header.split(), row.split()[1:]) == (["ID", "MODE", "NAME"], ["test", "trial"])
+    assert run("keys list none").output == "Error: There is no workspace none. `scrip workspaces list` shows all.\n"
+    header, *rows = run("workspaces list").stdout.splitlines()
+    assert header.split() == ["ID", "MODE", "NAME"]
+    assert [row.split()[1:] for row in rows] == [["live", "other"], ["test", "trial"]]
     header, row = run("keys list trial").stdout.splitlines()
     assert header.split() == ["ID", "SECRET", "SCOPES", "LAST", "USED", "NAME"]
-    assert row.split()[2:] == ["manage,operate", "never", "shop"]
+    key_id, *shown = row.split()
+    assert shown == [f"{secret[:16]}…", "manage,operate", "never", "shop"]
+    assert secret not in row
     assert row.index("never") == header.index("LAST USED")
     async with await connect(database_url) as pool:
         _, callers = await key_rows.read_callers(pool)
     caller = callers[key_rows.digest(secret)]
     assert (caller.scopes, caller.mode) == ({"manage", "operate"}, "test")
+    refused = run(f"keys revoke other {key_id}")
+    assert refused.output == "Error: other has no such key. `scrip keys list other` shows all.\n"
+    assert run(f"keys revoke trial {key_id}").output == "Revoked.\n"
+    assert run("keys list trial").output.split() == header.split()
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
