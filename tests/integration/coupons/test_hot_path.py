@@ -67,6 +67,29 @@ def test_assign_a_code(service: Service) -> None:
     refused(_assign(service, new_code(), userId=user), 404, "coupon_not_found")
 
 
+def test_an_assignment_is_taken_back(service: Service) -> None:
+    """An unassign answers 200 with the whole free coupon; counts and lists of its user no longer have it."""
+    code, other, user = new_code(), new_code(), new_id()
+    book = service.book(code, other)
+
+    def list_codes() -> list[str]:
+        return [item["code"] for item in ok(service.checkout.get(f"/v1/users/{user}/coupons"))["items"]]
+
+    for each in (code, other):
+        ok(_assign(service, each, userId=user), 201)
+    assert list_codes() == [other, code]
+    coupon = ok(_post(service.manage, f"/v1/coupons/unassign/{code.lower()}"), 200)
+    assert list(coupon) == [*_COUPON, "durability"]
+    assert coupon == dict.fromkeys(_COUPON) | {
+        "code": code, "bookId": book, "status": "available", "redemptions": 0, "maxRedemptions": 1,
+        "durability": "fsynced",
+    }  # fmt: skip
+    refused(_post(service.manage, f"/v1/coupons/unassign/{code}"), 409, "coupon_not_assigned")
+    assert list_codes() == [other]
+    assert ok(service.checkout.get(f"/v1/users/{user}"))["coupons"] == 1
+    assert service.stats(book)["assigned"] == 1
+
+
 def test_lock_extend_unlock(service: Service) -> None:
     """A lock lasts its book's lockSeconds, is the same when repeated, is only ever extended, and is released once."""
     code, user, order = service.coupon(lockSeconds=100, maxLockSeconds=200), new_id(), new_id("order")
