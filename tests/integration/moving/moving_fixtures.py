@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
+import pytest_asyncio
 from redis.asyncio import Redis
 
 from service.domain.errors import Refusal
@@ -84,8 +84,8 @@ async def has_moved(pool: asyncpg.Pool, workspace: int) -> bool:
     return move.state == "done"
 
 
-@asynccontextmanager
-async def open_shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
+@pytest_asyncio.fixture
+async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
     """The first partition's workspace, on a worker."""
     await fleet.start("a")
     await fleet.until_shared(fleet.partitions)
