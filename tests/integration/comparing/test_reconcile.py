@@ -237,6 +237,6 @@ async def test_killed_it_leaves_nothing(world: World) -> None:
     assert unlike(before, held(service)) == []
 
 
-def command(service: Service, *words: str) -> Result:
-    """Run `scrip reconcile`, or another command, on the service."""
-    return scrip(*(words or ("reconcile",)), **service.urls)
+def command(service: Service) -> Result:
+    """Run `scrip reconcile` on the service."""
+    return scrip("reconcile", **service.urls)

@@ -14,13 +14,13 @@ from tests.integration.opening.opening_fixtures import Place, assert_blocked, wi
 from tests.redemptions import redeemed_text
 
 
-async def redeem_into_quarantine(place: Place, code: str, order: str) -> None:
-    """Redeem a code of which Postgres has another redemption, so that the event goes into quarantine."""
-    blocker = "INSERT INTO single_uses VALUES ($1, $2, gen_random_uuid())"
-    await place.pool.execute(blocker, place.caller.workspace, code)
-    await place.do(redeem.REDEEM, code, userId="ann", orderId=order)
+async def redeem_into_quarantine(place: Place) -> None:
+    """Redeem CODE-40, of which Postgres has another redemption, for o40, so that the event goes into quarantine."""
+    blocker = "INSERT INTO single_uses VALUES ($1, 'CODE-40', gen_random_uuid())"
+    await place.pool.execute(blocker, place.caller.workspace)
+    await place.do(redeem.REDEEM, "CODE-40", userId="ann", orderId="o40")
     await place.record()
-    await place.pool.execute("DELETE FROM single_uses WHERE code = $1", code)
+    await place.pool.execute("DELETE FROM single_uses WHERE code = 'CODE-40'")
 
 
 async def read_reasons(place: Place) -> list[str]:
@@ -33,7 +33,7 @@ async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Plac
     """After a loss of Redis the partition opens, with one alarm; the code is blocked, and everything else is as before.
     A second loss adds nothing to the quarantine."""
     kept = await place.snapshot()
-    await redeem_into_quarantine(place, "CODE-40", "o40")
+    await redeem_into_quarantine(place)
     await place.do(rollback.ROLLBACK_ORDER, "o40")
     await place.do(redeem.REDEEM, "CODE-41", userId="ann", orderId="o41")
     await place.record()
@@ -72,7 +72,7 @@ async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> 
 async def test_a_worker_that_died_before_the_quarantine(place: Place) -> None:
     """The mark names the skipped event, and the next worker puts it into quarantine."""
     kept = await place.snapshot()
-    await redeem_into_quarantine(place, "CODE-40", "o40")
+    await redeem_into_quarantine(place)
     await place.do(rollback.ROLLBACK_ORDER, "o40")
     await place.record()
     row = await place.pool.fetchrow("SELECT epoch, seq FROM rollbacks WHERE code = 'CODE-40'")

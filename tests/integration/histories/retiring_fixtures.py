@@ -73,15 +73,15 @@ async def start_inspector(place: Place, dies_after: int = -1) -> AsyncIterator[t
 
 
 @asynccontextmanager
-async def retiring(place: Place, *, days: int = 30, dies_after: int = -1) -> AsyncIterator[BookRetirer]:
-    """A new worker's retirer, which dies after so many scripts."""
+async def retiring(place: Place, dies_after: int = -1) -> AsyncIterator[BookRetirer]:
+    """A new worker's retirer, which dies after so many scripts; it retires books that ended 30 days ago."""
     async with start_inspector(place, dies_after) as (inspector, fence):
-        yield BookRetirer(place.pool, inspector, fence, days, asyncio.Lock(), asyncio.Lock())
+        yield BookRetirer(place.pool, inspector, fence, 30, asyncio.Lock(), asyncio.Lock())
 
 
-async def move(place: Place, **options: Any) -> str | None:
+async def move(place: Place, dies_after: int = -1) -> str | None:
     """Let a worker move one book; return where the first book is then."""
-    async with retiring(place, **options) as retirer:
+    async with retiring(place, dies_after) as retirer:
         await retirer.move_next()
     return await where_is(place)
 

@@ -68,9 +68,7 @@ class Worker:
 class Fleet:
     """The partitions, and the running workers by name."""
 
-    def __init__(
-        self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int, codes: int = CODES
-    ) -> None:
+    def __init__(self, pool: asyncpg.Pool, database_url: str, valkey_url: str, partitions: int, codes: int) -> None:
         self.pool, self.partitions, self._database_url = pool, partitions, database_url
         self._number = codes
         self.settings = Settings(redis_url=valkey_url, database_url=database_url)

@@ -166,12 +166,12 @@ class Place:
         args = [arg for name, (value, ttl_ms) in kept.items() for arg in (name, ttl_ms, value)]
         await self.redis.eval(_PUT_BACK, 0, *args)
 
-    async def recovery(self) -> tuple[str, int]:
-        """Return how the last opening restored Redis: the kind, and the number of facts and codes."""
+    async def recovery(self) -> str:
+        """Return in which way the last opening restored Redis; it has restored all."""
         row = await self.pool.fetchrow("SELECT kind, total, done FROM recoveries ORDER BY epoch DESC LIMIT 1")
         assert row
         assert row["total"] == row["done"]
-        return row["kind"], row["total"]
+        return row["kind"]
 
     async def everything(self) -> dict[bytes, Any]:
         """Return what Redis holds of the workspace."""

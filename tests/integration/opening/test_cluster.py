@@ -124,14 +124,14 @@ class Shops:
                     return
             await elapse(0.02, "the pace of the load")
 
-    async def until_sold(self, partition: int, more: int = 5) -> None:
-        """Wait until the partition has sold so many more."""
+    async def until_sold(self, partition: int) -> None:
+        """Wait until the partition has sold five more."""
         workspace = self.fleet.callers[partition].workspace
 
         def count() -> int:
             return sum(sold[0] == workspace for sold in self.redeemed)
 
-        goal = count() + more
+        goal = count() + 5
         await wait_until(lambda: count() >= goal)
 
     async def close(self) -> None:
@@ -161,9 +161,9 @@ class Shops:
         assert not outcome.differing
 
 
-def neighbours(cluster: Cluster, partition: int) -> tuple[set[int], set[int]]:
-    """The partitions on the same primary, and the others."""
-    node = cluster.primary_of(partition)
+def neighbours(cluster: Cluster) -> tuple[set[int], set[int]]:
+    """The partitions on the primary of the first, and the others."""
+    node = cluster.primary_of(0)
     same = {other for other in range(PARTITIONS) if cluster.primary_of(other) is node}
     return same, set(range(PARTITIONS)) - same
 
@@ -171,7 +171,7 @@ def neighbours(cluster: Cluster, partition: int) -> tuple[set[int], set[int]]:
 async def test_a_node_that_dies_closes_its_partitions_only(cluster: Cluster, shops: Shops) -> None:
     """A primary is killed under traffic: the partitions of other nodes refuse nothing and keep their epochs; its own
     are opened on its replica, and sell on. Everything is recorded once."""
-    before, (dead, others) = await shops.fleet.read_epochs(), neighbours(cluster, 0)
+    before, (dead, others) = await shops.fleet.read_epochs(), neighbours(cluster)
     assert dead
     assert others
     cluster.primary_of(0).kill()
@@ -205,7 +205,7 @@ async def test_a_slot_is_moved_whole(cluster: Cluster, shops: Shops, monkeypatch
 async def test_a_workspace_moves_to_another_node(cluster: Cluster, shops: Shops) -> None:
     """Under traffic a workspace moves to a partition on another node, and back: nothing of it is left on the first one,
     and the other workspaces of both partitions are refused nothing."""
-    _, others = neighbours(cluster, 0)
+    _, others = neighbours(cluster)
     target, fleet = min(others), shops.fleet
     workspace = fleet.callers[0].workspace
     for source, destination in ((0, target), (target, 0)):

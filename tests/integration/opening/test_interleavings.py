@@ -175,7 +175,7 @@ async def test_a_worker_that_stood_still_while_it_opened(
         number += 1
     assert number > 30
     if loss != "nothing":
-        assert (await place.recovery())[0] == ("whole" if loss == "everything" else "tail")
+        assert await place.recovery() == ("whole" if loss == "everything" else "tail")
 
 
 @pytest.mark.parametrize("meanwhile", ["takes the lease", "records", "opens after a loss"])

@@ -69,7 +69,7 @@ async def test_the_core_flow(vendor: str, place: Place, database_url: str, data_
     before = await place.everything()
     await order_rebuild(place.pool, 0, "a test ordered it")
     await place.reopen()
-    assert (await place.recovery())[0] == "whole"
+    assert await place.recovery() == "whole"
     assert await place.everything() == before
 
     _copy_file(data_dir, tmp_path)
@@ -110,7 +110,7 @@ async def test_a_file_that_may_be_torn_and_cant_be_rewritten(place: Place, monke
     monkeypatch.setattr(Dying, "check", check_torn)
     await place.reopen()
     assert await place.pool.fetchval(count) == recoveries + 1
-    assert (await place.recovery())[0] == "whole"
+    assert await place.recovery() == "whole"
     assert await place.everything() == before
 
 

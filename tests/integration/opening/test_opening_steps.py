@@ -36,7 +36,7 @@ async def test_a_damaged_redis_is_rebuilt(place: Place, damage: str) -> None:
     for command in _DAMAGES[damage]:
         await place.redis.execute_command(*(part.replace("{w}", place.caller.prefix) for part in command))
     await place.open()
-    assert (await place.recovery())[0] == "whole"
+    assert await place.recovery() == "whole"
     assert await place.everything() == before
     assert await place.redis.get(_MARK) is None
     assert await place.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
@@ -61,7 +61,7 @@ async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) 
         await place.open()
     await place.open()
     assert await place.everything() == expected
-    assert (await place.recovery())[0] == "whole"
+    assert await place.recovery() == "whole"
 
 
 async def test_the_pause_for_other_processes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ async def test_a_forked_redis_is_rebuilt(place: Place, other: str) -> None:
     if other == "ahead":
         await place.redis.xadd("{p0}:outbox", {"d": "A 1 1 CODE-40 ann 1 1", "r": "{}"}, id=f"{10**6}-1")
     await place.open()
-    assert (await place.recovery())[0] == "whole"
+    assert await place.recovery() == "whole"
     aside = [fork, "CODE-40"] if other == "ahead" else [fork]
     names = [code.encode() for code in aside]
     assert without(await place.everything(), *names) == without(before, *names)
@@ -142,7 +142,7 @@ async def test_recovered_facts_are_not_applied_again(place: Place) -> None:
     await _more(place)
     await place.put_back(kept)
     await place.open()
-    assert (await place.recovery())[0] == "tail"
+    assert await place.recovery() == "tail"
     mended = await place.snapshot()
     await place.learn()
     await place.do(assign.ASSIGN_CODE, "CODE-50", userId="ann")

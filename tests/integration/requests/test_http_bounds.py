@@ -15,9 +15,9 @@ from tests.waiting import until
 _LOCK = b'{"userId":"u","orderId":"o"}'
 
 
-def _asked(address: str, body: bytes = b"", more: str = "") -> bytes:
+def _asked(address: str, body: bytes) -> bytes:
     head = f"{address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\nContent-Type: application/json\r\n"
-    return f"{head}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def test_stalled_clients(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
