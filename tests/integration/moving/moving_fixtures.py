@@ -43,14 +43,6 @@ class MovingShop:
 
         return await wait_until(answer, "an answer that is not `recovering`")
 
-    async def refusal(self, operation: Operation, code: str, /, **body: Any) -> str:
-        """The code with which an operation is refused; '' if it is not."""
-        try:
-            await self.do(operation, code, **body)
-        except Refusal as refusal:
-            return refusal.code
-        return ""
-
     async def follow(self) -> None:
         """Read the epochs and the workspace's partition, as an API process does."""
         while True:

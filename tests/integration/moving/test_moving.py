@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from service.access.caller import Caller
-from service.domain.errors import Refusal
 from service.formats import key_names
 from service.hot.key_copies import Copies
 from service.operations import assign, gift, lock, redeem, rollback
@@ -19,7 +18,7 @@ from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
 from tests.integration.moving.moving_fixtures import MovingShop, begin_move, buy, rebuild, stop_and_compare
 from tests.integration.opening.fleet import Fleet
-from tests.integration.opening.opening_fixtures import ask
+from tests.integration.opening.opening_fixtures import ask, refusal_of
 from tests.waiting import elapse, running, wait_until
 
 
@@ -53,8 +52,8 @@ async def test_everything_moves(shop: MovingShop) -> None:
     assert after.pop("w") != before.pop("w")  # it has a newer version
     assert after == before
     assert (await shop.keys(0)).keys() == {"m"}
-    with pytest.raises(Refusal, match="recovering"):
-        await ask(shop.fleet.decider, shop.fleet.pool, old, lock.LOCK, "CODE-9", userId="eve")
+    late = ask(shop.fleet.decider, shop.fleet.pool, old, lock.LOCK, "CODE-9", userId="eve")
+    assert await refusal_of(late) == "recovering"
 
     assert await _trade(shop, msgspec.json.decode(answers["back"])["redemptionId"]) == answers
     await shop.do(redeem.REDEEM, "CODE-2", userId="bob", lockToken=msgspec.json.decode(answers["locked"])["lockToken"])
@@ -88,7 +87,7 @@ async def test_gifts_caps_holds_and_quarantined_codes_move(shop: MovingShop) -> 
     }
 
     async def refusals() -> list[str]:
-        return [await shop.refusal(operation, name, **body) for operation, name, body in refused.values()]
+        return [await refusal_of(shop.do(operation, name, **body)) for operation, name, body in refused.values()]
 
     assert await refusals() == [*refused]
     before = await shop.keys(0)

@@ -129,11 +129,7 @@ class Place:
 
     async def refusal(self, operation: Operation, code: str, /, **body: Any) -> str:
         """Return the code with which an operation is refused; '' if it is not."""
-        try:
-            await self.do(operation, code, **body)
-        except Refusal as refusal:
-            return refusal.code
-        return ""
+        return await refusal_of(self.do(operation, code, **body))
 
     async def record(self) -> int:
         """Record what is in the outbox; return the number of events."""
@@ -188,6 +184,15 @@ async def ask(
     """Run an operation as an API process; return the body of its answer."""
     command = operation.prepare(Call(caller, key, "f" if key else "-"), code, convert(body, operation.request))
     return command.render(await decide(decider, pool, caller, command), "recorded").body
+
+
+async def refusal_of(asked: Awaitable[Any]) -> str:
+    """Return the code with which what is asked is refused; '' if it is not."""
+    try:
+        await asked
+    except Refusal as refusal:
+        return refusal.code
+    return ""
 
 
 async def read_values(redis: Redis, names: str) -> dict[bytes, Any]:
