@@ -99,17 +99,11 @@ def _bad_credentials(world: World) -> Iterator[str | bytes | None]:
         yield f"Bearer {token}"
 
 
-def _secrets(place: Place) -> list[str]:
-    """The values that no refusal may contain, unless its request did."""
-    return [
-        place[name]
-        for name in ("book", "locked_token", "redemption", "job", "key", "assigned", "locked", "used", "ann")
-    ]
-
-
 def _check_secrets(world: World, route: Route, answer: httpx.Response) -> None:
+    """Check that a refusal contains no value of the place, unless its request did."""
     sent = str(filled(route.working, world.place))
-    for secret in _secrets(world.place):
+    for name in ("book", "locked_token", "redemption", "job", "key", "assigned", "locked", "used", "ann"):
+        secret = world.place[name]
         assert secret not in answer.text or secret in sent, (route.name, answer.text)
 
 

@@ -17,17 +17,12 @@ from tests.service_fixture import Service, ok
 from tests.waiting import until, wait_until
 
 
-def last_minute() -> str:
-    return f"{datetime.now(UTC) - timedelta(minutes=1):%H:%M}"
-
-
 async def test_once_a_day(
     own_service: Callable[[], Service], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that starts after the time waits for the next day. Then it compares once and changes nothing; a webhook
     gets differences, and nothing of a comparison without any."""
-    monkeypatch.setenv("SCRIP_RECONCILE_AT", last_minute())
-
+    monkeypatch.setenv("SCRIP_RECONCILE_AT", f"{datetime.now(UTC) - timedelta(minutes=1):%H:%M}")
     service = await asyncio.to_thread(own_service)
     world = await asyncio.to_thread(populated, service)
     made = {"url": receiver.url(), "events": ["reconcile.drift"]}

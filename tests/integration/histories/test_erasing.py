@@ -163,14 +163,11 @@ async def test_notes_of_locks_that_are_being_stored(place: Place) -> None:
     async with place.pool.acquire() as connection, connection.transaction():
         await connection.execute(query("begin_lock_notes"))
         erasing = asyncio.create_task(erase(place))
-        await wait_until(lambda: _is_waiting(place))
+        waiting = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        await wait_until(lambda: place.pool.fetch(waiting))
         await connection.execute(_NOTE_LOCK, place.caller.workspace, "zoe0-")
     await erasing
     assert await traces(place, "zoe0-") == []
-
-
-async def _is_waiting(place: Place) -> bool:
-    return bool(await place.pool.fetch("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
 
 
 async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:

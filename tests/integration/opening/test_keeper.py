@@ -137,7 +137,8 @@ async def test_the_pulse_of_an_idle_server_shows_a_loss(
         await wait_until(lambda: asked["look"] and asked["pulse"] > 1, "a first look, and an idle server")
         epoch = (await read_partition(place.pool, 0)).epoch
         await place.redis.execute_command(*loss.split())
-        await wait_until(lambda: _is_open_after(place, epoch))
+        is_open = "SELECT state = 'open' AND epoch > $1 FROM partitions"
+        await wait_until(lambda: place.pool.fetchval(is_open, epoch))
 
 
 def _counting(name: str, asked: Counter[str]) -> Callable[..., Awaitable[Any]]:
@@ -150,11 +151,6 @@ def _counting(name: str, asked: Counter[str]) -> Callable[..., Awaitable[Any]]:
         return result
 
     return count
-
-
-async def _is_open_after(place: Place, epoch: int) -> bool:
-    row = await read_partition(place.pool, 0)
-    return row.epoch > epoch and row.state == "open"
 
 
 async def test_a_failing_task_leaves_the_others_alone(

@@ -10,7 +10,7 @@ from service.api import partition_watch
 from service.hot import unrecorded
 from service.serving import wiring
 from tests.integration.serving import Served
-from tests.service_fixture import Service, new_code, new_id, ok
+from tests.service_fixture import Service, new_code, new_id
 from tests.waiting import until
 
 
@@ -22,14 +22,10 @@ def alone(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(wiring, interval, 0.1)
     monkeypatch.setattr(unrecorded, "FULL_EVENTS", 4)
     monkeypatch.setattr(unrecorded, "BEHIND_EVENTS", 6)
-    until(lambda: _lag(patient) == 0)
+    patient.recorded()
     with Served(patient, tmp_path) as served, served.client("Bearer demo_checkout") as client:
         until(lambda: client.get("/health/ready").is_success)
         yield client
-
-
-def _lag(service: Service) -> int:
-    return ok(service.operate.get("/v1/ops/consistency"))["lagEvents"]
 
 
 def _redeem(client: httpx.Client, code: str) -> tuple[int, str]:

@@ -73,17 +73,13 @@ async def test_a_lease_ends_with_its_session(
     assert await take_lease(pool, 0, reader) is None
     pid = await own.fetchval("SELECT pg_backend_pid()")
     await own.close()
-    await wait_until(lambda: _has_ended(pool, pid))
+    await wait_until(lambda: pool.fetchval("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $1", pid))
     is_ended = has_session and was_seen
     living = (await renew_leases(database, reader, 60_000, "v1")).workers.keys()
     assert living == ({reader} if is_ended else {dying, reader})
     assert (await take_lease(pool, 0, reader) is not None) is is_ended
     await before.close()
     await after.close()
-
-
-async def _has_ended(pool: asyncpg.Pool, pid: int) -> bool:
-    return not await pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid)
 
 
 async def test_a_lease_has_one_owner(pool: asyncpg.Pool):
