@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token, then the requested facts
-Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
+Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed}, of a usual lock this text alone, {RECALL, events, as_of} or {outcome, retry_ms}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
       locks of it that have ended ]]
@@ -26,9 +26,9 @@ local facts_after = ARGS.lock -- how many arguments precede the facts (steps/fin
 -- @step book_fields
 local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)
 local idempotency_key, bucket_key, coupon_key, orders_key, users_key = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local coupon_text, touched, now_text, command = got[4], false, string.format('%d', now), redis.pcall
+local coupon_text, touched, gathered, now_text, command = got[4], false, nil, string.format('%d', now), redis.pcall
 -- @step usual_lock
-if held then return { OUT.OK, held, '', 0 } end
+if held then return held end
 
 -- @include gate coupon counts place
 local book

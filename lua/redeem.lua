@@ -11,7 +11,7 @@ KEYS  1 gate         string  epoch and state, read first
       8 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
       11 request  12 digits (that the amounts need)  13 items, then the requested facts
-Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
+Reply {OK|REPEATED, record, book_id, replayed}, of a usual redemption "record\nbook_id", {RECALL, events, as_of} or {outcome, retry_ms}
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
       each of at most 20 locks of it that have ended ]]
@@ -35,7 +35,7 @@ local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, 
 local idempotency_key, bucket_key, coupon_key = KEYS[3], KEYS[4], KEYS[5]
 local orders_key, outbox, users_key, coupon_text = KEYS[6], KEYS[7], KEYS[8], got[4]
 -- @step terms
-local now_text, workspace, command = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall
+local now_text, workspace, command, gathered = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall, nil
 -- @step usual_redeem
 if event then -- the usual redemption is done
   local counters = W .. 'n:' .. number
@@ -49,7 +49,7 @@ if event then -- the usual redemption is done
     -- @include gate outbox crossing
     cross(outbox, { number = number }, now, 'codes', left, 1, low)
   end
-  return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }
+  return event .. ' ' .. decided .. ' ' .. request .. '\n' .. book_id
 end
 
 -- @include gate coupon counts place

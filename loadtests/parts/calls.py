@@ -15,6 +15,7 @@ from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, metered_valkey
 from service.domain.outcomes import BY_CODE
+from service.formats.script_replies import expand_reply
 from service.hot.scripts import SERVING, Scripts
 from service.hot.sold_out import SoldOut
 from service.hot.turns import Turn
@@ -131,16 +132,22 @@ class Round:
         before = sum(await self._read())
         replies = await self._ask(commands, size, sold_out)
         cost = (sum(await self._read()) - before) / len(commands)
-        if wrong := [reply for reply in replies if not isinstance(reply, list) or reply[0] not in outcome]:
+        if wrong := [reply for reply in replies if not _has_outcome(reply, outcome)]:
             raise RuntimeError(f"{name}: {len(wrong)} of {len(commands)} replies have another outcome: {wrong[0]!r}")
         self.costs[name, size] = cost
 
     async def _ask(self, commands: list[Command], size: int, sold_out: SoldOut) -> list[Any]:
         joined = join(commands, size, sold_out)
         replies = [await self._hot.connection.call(*command) for command in joined]
-        if len(joined) == len(commands) and not isinstance(replies[0][0], list):
+        if size == 1:
             return replies
         return [one for reply in replies for one in reply]
+
+
+def _has_outcome(reply: Any, outcomes: Sequence[int | None]) -> bool:
+    if isinstance(reply, str | int):
+        reply = expand_reply(reply)
+    return isinstance(reply, list) and reply[0] in outcomes
 
 
 async def measure(requests: int, rounds: int, counted: bool) -> dict[tuple[str, int], float]:

@@ -69,6 +69,10 @@ end
 local refused = begin()
 if refused then return refused end
 local reply = decide()
+if type(reply) == 'string' then -- of a usual lock or redemption (service/formats/script_replies.py)
+  local payload, third = string.match(reply, '^(.*)\n(.*)$')
+  reply = { OUT.OK, payload or reply, third or '', 0 }
+end
 local outcome = reply[1]
 if outcome == OUT.RECALL or outcome == OUT.recovering or outcome == OUT.behind then return reply end
 spend(1)

@@ -1,13 +1,15 @@
--- The usual lock and redemption in a call of many requests: settings, time and books are read once, and the counters of
--- redemptions are summed. For lua/many.lua, which passes the arguments of service/hot/turns.py. `usual_lock` and
--- `usual_redeem` return nil, having written nothing, where the case isn't usual.
+-- The usual lock and redemption in a call of many requests. Settings, time and books are read once, the keys of all
+-- requests in one command; counters of redemptions are summed, and what changes a book's free codes and locks is
+-- gathered. For lua/many.lua, which passes the places of keys in `got`, then keys and arguments as the scripts have
+-- them. `usual_lock` and `usual_redeem` return nil, having written nothing, where the case isn't usual.
 
 local command, OUTBOX = redis.pcall, string.sub(KEYS[1], 1, -5) .. 'outbox'
-local workspaces = {} -- by the key of their settings, each with its books by number; false where there is none
+local workspaces = {} -- by the place of their settings, each with its books by number; false where there is none
+local got -- by place the text of a key, false for none, nil where a script may have changed it
 
-local function read_workspace_once(settings_key)
-  local settings, workspace_read = command('GET', settings_key), false
-  if type(settings) == 'string' then
+local function read_workspace_once(settings_at, settings_key)
+  local settings, workspace_read = got[settings_at], false
+  if settings then
     -- @step workspace
     -- @step clock
     workspace_read = {
@@ -16,7 +18,7 @@ local function read_workspace_once(settings_key)
       max_coupons = max_coupons, books = {}, numbers = nil, used_up = nil,
     }
   end
-  workspaces[settings_key] = workspace_read
+  workspaces[settings_at] = workspace_read
   return workspace_read
 end
 
@@ -31,6 +33,7 @@ local function read_usual_book(workspace_read, number)
         assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, terms = terms, low = low,
         discount_type = discount_type, discount_terms = discount_terms, cap = cap, least = least, currency = book_currency,
         digits = book_digits, number = number, codes_per_user = codes_per_user, touched = false, sums = nil, sold_out = nil,
+        ends = {}, taken = {},
       }
     end
   end
@@ -38,32 +41,15 @@ local function read_usual_book(workspace_read, number)
   return book
 end
 
--- The record of the coupon; its entry and book, nil where that is not usual or the request's key is known.
-local function read_usual(workspace_read, fingerprint, code, idempotency_key, bucket_key, coupon_key)
-  local coupon_text
-  if fingerprint == '-' then coupon_text = command('GET', coupon_key)
-  else
-    local got = command('MGET', idempotency_key, coupon_key)
-    if got.err or got[1] then return nil end
-    coupon_text = got[2]
-  end
-  local entry = command('HGET', bucket_key, code)
-  if type(coupon_text) == 'table' or type(entry) ~= 'string' then return nil end
-  local number = string.match(entry, '^%d+')
-  local book = workspace_read.books[number]
-  if book == nil then book = read_usual_book(workspace_read, number) end
-  return coupon_text, entry, book
-end
-
-local function usual_lock(settings_key, idempotency_key, orders_key, users_key,
-  fingerprint, code, bucket, user, order, asked_ms, new_token)
+local function usual_lock(settings_at, entry_at, record_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
+  users_key, fingerprint, code, bucket, user, order, asked_ms, new_token)
   -- @step joined_reads
   local limits = workspace_read.limits
   local lock_ms, max_lock_ms, terms, touched = book.lock_ms, book.max_lock_ms, book.terms, book.touched
   -- @step usual_lock
   if not held then return nil end
-  book.touched = true
-  return { OUT.OK, held, '', 0 }
+  book.touched, got[entry_at] = true, fingerprint ~= '-'
+  return held
 end
 
 -- What redemptions of the book change, not written yet; left: its free codes, false where they can't be counted.
@@ -72,35 +58,76 @@ local function read_sums(counters)
   return { redemptions = 0, new_users = 0, saved_e4 = 0, left = left }
 end
 
--- Write what was summed, and forget what another script may change.
-local function write_counters()
+local function write_sums(sums, key)
+  local by = string.format('%d', sums.redemptions)
+  command('HINCRBY', key, 'redemptions', by)
+  command('HINCRBY', key, 'taken', by)
+  command('HINCRBY', key, 'redeemed', by)
+  if sums.new_users > 0 then command('HINCRBY', key, 'users', string.format('%d', sums.new_users)) end
+  if sums.saved_e4 > 0 then command('HINCRBY', key, 'discount', string.format('%d', sums.saved_e4)) end
+end
+
+-- ends: by '<bucket> <code>' when its lock ends, false where it was redeemed.
+local function write_ends(ends, key)
+  local added, removed = {}, {}
+  for member, deadline in pairs(ends) do
+    if deadline then
+      added[#added + 1] = deadline
+      added[#added + 1] = member
+    else
+      removed[#removed + 1] = member
+    end
+  end
+  if added[1] then command('ZADD', key, unpack(added)) end
+  if removed[1] then command('ZREM', key, unpack(removed)) end
+end
+
+-- taken: by bucket how many of its free codes were taken.
+local function write_taken(taken, key)
+  local buckets, stay, go = {}, {}, {}
+  for bucket in pairs(taken) do buckets[#buckets + 1] = bucket end
+  local counts = command('HMGET', key, unpack(buckets))
+  if counts.err then return end -- of the wrong type
+  for at, bucket in ipairs(buckets) do
+    local left = (counts[at] or 0) - taken[bucket]
+    if left > 0 then
+      stay[#stay + 1] = bucket
+      stay[#stay + 1] = string.format('%d', left)
+    else
+      go[#go + 1] = bucket
+    end
+  end
+  if stay[1] then command('HSET', key, unpack(stay)) end
+  if go[1] then command('HDEL', key, unpack(go)) end
+end
+
+-- Write what was gathered, and forget what another script may change of books.
+local function write_gathered()
   for _, workspace_read in pairs(workspaces) do
     for number, book in pairs(workspace_read and workspace_read.books or {}) do
-      if book and book.sums then
-        local sums, key = book.sums, workspace_read.prefix .. 'n:' .. number
-        local by = string.format('%d', sums.redemptions)
-        command('HINCRBY', key, 'redemptions', by)
-        command('HINCRBY', key, 'taken', by)
-        command('HINCRBY', key, 'redeemed', by)
-        if sums.new_users > 0 then command('HINCRBY', key, 'users', string.format('%d', sums.new_users)) end
-        if sums.saved_e4 > 0 then command('HINCRBY', key, 'discount', string.format('%d', sums.saved_e4)) end
+      if book then
+        local W = workspace_read.prefix
+        if book.sums then write_sums(book.sums, W .. 'n:' .. number) end
+        if next(book.ends) then write_ends(book.ends, W .. 'l:' .. number .. ':u') end
+        if next(book.taken) then write_taken(book.taken, W .. 'f:' .. number) end
+        book.sums, book.ends, book.taken, book.touched, book.sold_out = nil, {}, {}, false, nil
       end
-      if book then book.sums, book.touched, book.sold_out = nil, false, nil end
     end
     if workspace_read then workspace_read.used_up = nil end
   end
 end
 
-local function usual_redeem(settings_key, idempotency_key,
-  fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items)
+local function usual_redeem(settings_at, entry_at, record_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
+  outbox, users_key, fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits,
+  items)
   -- @step joined_reads
   local workspace, locked = workspace_read.workspace, book.locked
   local usual_currency, usual_digits = workspace_read.currency, workspace_read.digits
   local discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
   local low, book_currency, book_digits = book.low, book.currency, book.digits
-  local orders_key, users_key, outbox = W .. 'o:' .. order_bucket, W .. 'o:' .. user_bucket, OUTBOX
   -- @step usual_redeem
   if not event then return nil end
+  got[entry_at], got[record_at] = fingerprint ~= '-', false
   local sums = book.sums
   if not sums then
     sums = read_sums(W .. 'n:' .. number)
@@ -109,7 +136,6 @@ local function usual_redeem(settings_key, idempotency_key,
   sums.redemptions = sums.redemptions + 1
   if spent == '0' then sums.new_users = sums.new_users + 1 end
   sums.saved_e4 = sums.saved_e4 + saved_e4
-  if sums.saved_e4 > 1e15 then write_counters() end -- a sum past 2^53 is not exact
   local left = sums.left
   if left then
     left = left - 1
@@ -119,5 +145,6 @@ local function usual_redeem(settings_key, idempotency_key,
       cross(outbox, book, now, 'codes', left, 1, low)
     end
   end
-  return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }
+  if sums.saved_e4 > 1e15 then write_gathered() end -- a sum past 2^53 is not exact
+  return event .. ' ' .. decided .. ' ' .. request .. '\n' .. book_id
 end

@@ -1,7 +1,8 @@
 -- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's, whose
 -- first lock in the book it is. Where all is as usual this writes. Else it writes nothing, and what follows decides,
 -- refusals too.
--- Reads command (redis.pcall), touched (whether the call has marked the book already); of steps/workspace.lua:
+-- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
+-- `taken` of includes/usual.lua, nil to write at once); of steps/workspace.lua:
 -- keep_ms, limits; of steps/book_fields.lua: book_id, status, from, till, per_code, per_user, total, assigned,
 -- lock_ms, max_lock_ms, terms; of the code: number, entry, coupon_text (the record), now, now_text (as text); as
 -- lua/lock.lua names arguments and keys: fingerprint, code, bucket, user, order, asked_ms, new_token,
@@ -37,9 +38,13 @@ for _ = 1, 1 do -- what isn't usual leaves it
   command('HSET', bucket_key, code, number .. '!')
   command('SET', coupon_key, '0 - - 0 1 - - - ' .. new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' '
     .. now_text .. (users_locks and ' u.' or ' .'))
-  local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
-  if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
-  command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
+  if gathered then
+    gathered.taken[bucket], gathered.ends[bucket .. ' ' .. code] = (gathered.taken[bucket] or 0) + 1, ends_text
+  else
+    local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
+    if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
+    command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
+  end
   if users_locks then
     command('ZADD', users_locks, ends_text, new_token)
     command('PEXPIRE', users_locks, string.format('%d', ends - now + 3600000))

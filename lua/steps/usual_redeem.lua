@@ -1,7 +1,7 @@
 -- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a
 -- book without a total. Where all is as usual this writes all but the counters. Else it writes nothing, and what
 -- follows decides, refusals too.
--- Reads command (redis.pcall), workspace (its number); of steps/workspace.lua: usual_currency, usual_digits, keep_ms;
+-- Reads command (redis.pcall), gathered (as steps/usual_lock.lua), workspace (its number); of steps/workspace.lua: usual_currency, usual_digits, keep_ms;
 -- of steps/book_fields.lua: status, from, till, per_code, per_user, total, assigned, locked; of steps/terms.lua:
 -- discount_type, discount_terms, cap, least, book_currency, book_digits; of the code: number, entry, coupon_text (the
 -- record), now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket, user,
@@ -58,12 +58,17 @@ for _ = 1, 1 do -- what isn't usual leaves it
   command('HSET', bucket_key, code, number .. '!' .. event)
   if coupon_text then
     command('DEL', coupon_key)
-    command('ZREM', W .. 'l:' .. number .. ':u', bucket .. ' ' .. code)
+    if gathered then gathered.ends[bucket .. ' ' .. code] = false
+    else command('ZREM', W .. 'l:' .. number .. ':u', bucket .. ' ' .. code) end
     if counted == 'u.' then command('ZREM', W .. 'lu:' .. number .. ':' .. user, its_token) end
   else
     command('HSET', W .. 'n:' .. number, 'touched', '1')
-    local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
-    if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
+    if gathered then
+      gathered.taken[bucket] = (gathered.taken[bucket] or 0) + 1
+    else
+      local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
+      if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
+    end
   end
   if fingerprint ~= '-' then command('SET', idempotency_key, fingerprint .. ' OUT.OK @' .. event, 'PX', keep_ms) end
 end

@@ -18,7 +18,6 @@ from service.common.certificates import note_certificate
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.hot.cluster import Report, parse_report
 from service.hot.discovery import CONNECT_S, locate, open_stream, read_slots
-from service.hot.packing import pack
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -97,7 +96,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, on_reply: OnReply, command: tuple[Any, ...], requests: int = 1) -> None:
         """Send a command of so many requests at the end of this turn of the loop. The connection must not be `lost`."""
-        self._unsent.append(pack(command))
+        self._unsent.append(hiredis.pack_command(command))
         self._waiting.append((on_reply, requests))
         self.waiting += requests
         if not self._flushes:

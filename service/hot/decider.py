@@ -16,6 +16,7 @@ from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
+from service.formats.script_replies import expand_reply
 from service.hot.cluster import Report, slot_of
 from service.hot.cluster_links import ClusterLinks
 from service.hot.connection import Broken, OnReply
@@ -292,6 +293,8 @@ def interpret_reply(reply: Any) -> Reply:
     """The reply of a script that succeeded or needs facts (RECALL). Raises its Refusal otherwise."""
     if isinstance(reply, hiredis.ReplyError):
         raise refusal_from_reply(reply)
+    if type(reply) is not list:
+        reply = expand_reply(reply)
     if reply[0] > RECALL:
         refusal = Refusal.from_number(reply[0], reply[1] if len(reply) > 1 else None)
         if len(reply) > 2:

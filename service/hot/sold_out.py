@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.domain.outcomes import BY_CODE, OK
+from service.formats.script_replies import expand_reply
 
 MAX_HINTS = 1_000
 """Books and codes; the hint that was given first goes first."""
@@ -33,7 +34,11 @@ class SoldOut:
 
     def learn(self, script: str, names: Sequence[str], args: Sequence[Any], reply: Any) -> None:
         """Read a reply. A success that is no replay means that there was something left."""
-        if type(reply) is not list or script not in ARGUMENTS:
+        if script not in ARGUMENTS:
+            return
+        if isinstance(reply, str | int):
+            reply = expand_reply(reply)
+        if type(reply) is not list:
             return
         outcome, hints = reply[0], self.hints
         if outcome in REFUSED:

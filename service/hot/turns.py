@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 import structlog
 
 from service.domain.errors import Refusal
@@ -17,10 +18,10 @@ from service.hot.sold_out import REFUSED, SoldOut
 
 MAX_REQUESTS = 64
 """Requests of a call: about 2 ms of Redis."""
-MAX_CHARACTERS = 256 << 10
-"""Characters of a call with more than one request."""
-LOCK_ARGS, REDEEM_ARGS = count_arguments("lock"), count_arguments("redeem")
-"""Arguments without facts (service/api/recall.py)."""
+MAX_BYTES = 256 << 10
+"""Of a call with more than one request."""
+_USUAL_ARGUMENTS = {"lock": count_arguments("lock"), "redeem": count_arguments("redeem")}
+"""Scripts with a usual text, and their number of arguments without facts (service/api/recall.py)."""
 MAX_TEXTS = 250
 """Keys or arguments of a request in a call: Lua unpacks them onto its stack."""
 
@@ -31,7 +32,14 @@ log = structlog.get_logger()
 
 _joined = frozenset(JOINED) - {"assign_any"}
 """An assignment joins a call only if its book was sold out: 64 may take a second."""
-_numbers = [str(number) for number in range(MAX_TEXTS + 1)]
+_OWN_SCRIPT, _USUAL, _SOLD_OUT = 0, 1, 2
+"""The ways of lua/many.lua to decide a request."""
+_pack_list = msgspec.msgpack.Encoder().encode
+
+
+def _pack(values: Sequence[str | int]) -> bytes:
+    """The values, one after the other, as MessagePack: a list without its head, which Lua would make a table of."""
+    return _pack_list(values)[1 if len(values) < 16 else 3 :]
 
 
 class Turn:
@@ -79,7 +87,7 @@ class Turn:
                 self._link.send(partial(self._deliver, requests[0]), self._command(*requests[0][1:]))
                 return
             command = self._join(requests)
-            if len("".join(command)) > MAX_CHARACTERS:
+            if sum(map(len, command)) > MAX_BYTES:
                 half = len(requests) // 2
                 self._send(requests[:half])
                 self._send(requests[half:])
@@ -95,24 +103,23 @@ class Turn:
     def _command(self, script: str, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
         return ("EVALSHA", self._digests[script], str(len(names)), *names, *args, self._epoch_text)
 
-    def _join(self, requests: list[Request]) -> tuple[str, ...]:
-        """The call of lua/many.lua. Locks and redemptions leave out keys that their arguments say."""
-        gate = requests[0][2][0]
-        command = ["EVALSHA", self._digests["many"], "1", gate]
+    def _join(self, requests: list[Request]) -> tuple[Any, ...]:
+        """The call of lua/many.lua."""
+        places, packed = dict[str, int](), [b""]
         hints, hints_at = self._sold_out.hints, self._sold_out.hints_at
         for _, script, names, args in requests:
-            if script == "lock" and len(args) == LOCK_ARGS:
-                form = "L" if hints and hints_at(script, names, args) else "l"
-                command += (form, names[1], names[2], names[5], names[6], *args)
-            elif script == "redeem" and len(args) == REDEEM_ARGS:
-                form = "R" if hints and hints_at(script, names, args) else "r"
-                command += (form, names[1], names[2], *args)
-            elif script == "assign_any":
-                command += ("a", names[1], names[2], *args)
-            else:
-                command += (script, _numbers[len(names) - 1], _numbers[len(args)], *names[1:], *args)
-        command.append(self._epoch_text)
-        return tuple(command)
+            way, settings, entry, record = _OWN_SCRIPT, 0, 0, 0
+            if hints and hints_at(script, names, args):
+                way = _SOLD_OUT
+            elif _USUAL_ARGUMENTS.get(script) == len(args):
+                way = _USUAL
+            if way:
+                settings = places.setdefault(names[1], len(places) + 1)
+                entry = places.setdefault(names[2], len(places) + 1)
+                record = 0 if script == "assign_any" else places.setdefault(names[4], len(places) + 1)
+            packed.append(_pack((way, settings, entry, record, script, len(names) - 1, *names[1:], *args)))
+        packed[0] = _pack([*places])
+        return ("EVALSHA", self._digests["many"], "1", requests[0][2][0], *packed, self._epoch_text)
 
     def _deliver(self, request: Request, reply: Reply) -> None:
         """Pass a request its reply."""
@@ -135,7 +142,7 @@ class Turn:
             return
         hints, learn = self._sold_out.hints, self._sold_out.learn
         for (on_reply, script, names, args), own in zip(decided, replies, strict=True):
-            if hints or (type(own) is list and own[0] in REFUSED):  # else there is nothing to learn
+            if hints or type(own) is int or (type(own) is list and own[0] in REFUSED):  # else there is nothing to learn
                 learn(script, names, args, own)
             on_reply(own)
         if undecided:

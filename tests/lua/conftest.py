@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import fakeredis
+import msgpack
 import pytest
 import redis
 
@@ -61,6 +62,7 @@ async def shop_on(kind: str, url: str, shop_type: type[S] = Shop, texts: str = "
         if kind == "fakeredis":
             server = fakeredis.FakeServer()
             client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True, protocol=2, max_connections=1000)
+            await _add_cmsgpack(server, client)
             yield await shop_type(FakeLink(client)).open()
             await client.aclose()
             return
@@ -70,6 +72,19 @@ async def shop_on(kind: str, url: str, shop_type: type[S] = Shop, texts: str = "
         await link.start()
         yield await shop_type(link).open()
         await link.stop()
+
+
+async def _add_cmsgpack(server: Any, client: Any) -> None:
+    """Give fakeredis's Lua the function that lua/many.lua calls: the values of a text, one after the other."""
+
+    def unpack(packed: bytes) -> tuple[Any, ...]:
+        unpacker = msgpack.Unpacker(raw=True)
+        unpacker.feed(packed)
+        return tuple(unpacker)
+
+    await client.eval("return 0", 0)  # which makes the Lua
+    server._lua_runtime.globals()[b"cmsgpack"] = server._lua_runtime.table_from({b"unpack": unpack})
+    server._lua_expected_globals.add(b"cmsgpack")
 
 
 @pytest.fixture(params=["fakeredis", "valkey", "redis"])

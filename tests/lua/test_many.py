@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ import pytest
 
 from service.domain.errors import Refusal
 from service.formats import key_names
+from service.formats.script_replies import expand_reply
 from service.hot.decider import interpret_reply
 from service.operations import lock, redeem
 from service.operations.base import Call, Command
@@ -35,9 +36,13 @@ def _kind(reply: Any) -> Any:
     return first if first.isupper() else "ERR"
 
 
+def _expand(reply: Any) -> Any:
+    return expand_reply(reply) if isinstance(reply, str | int) else reply
+
+
 async def _alone(shop: Shop, command: Command) -> Any:
     digest = shop.decider._digests[0][command.script]
-    return await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args, EPOCH)
+    return _expand(await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args, EPOCH))
 
 
 async def _one_by_one(shop: Shop, commands: Sequence[Command]) -> list[Any]:
@@ -49,7 +54,7 @@ async def _together(shop: Shop, commands: Sequence[Command]) -> list[Any]:
     replies: list[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future() for _ in commands]
     for command, reply in zip(commands, replies, strict=True):
         shop.decider.start(0, command.script, command.keys, command.args, reply.set_result)
-    return await asyncio.gather(*replies)
+    return [_expand(reply) for reply in await asyncio.gather(*replies)]
 
 
 class _Story:
@@ -136,12 +141,16 @@ async def test_usual_texts_and_calls_decide_as_general_texts(
     assert len(outcomes) > 15
 
 
-def _lock(shop: Shop, code: str) -> Command:
-    return lock.LOCK.prepare(Call(shop.caller), code, lock.LockRequest(user_id="ann"))
+def _call(shop: Shop, key: str, code: str) -> Call:
+    return Call(shop.caller, key, f"of-{code}" if key else "-")
 
 
-def _redeem(shop: Shop, code: str, user: str = "ann") -> Command:
-    return redeem.REDEEM.prepare(Call(shop.caller), code, redeem.RedeemRequest(user_id=user))
+def _lock(shop: Shop, code: str, user: str = "ann", key: str = "") -> Command:
+    return lock.LOCK.prepare(_call(shop, key, code), code, lock.LockRequest(user_id=user))
+
+
+def _redeem(shop: Shop, code: str, user: str = "ann", key: str = "") -> Command:
+    return redeem.REDEEM.prepare(_call(shop, key, code), code, redeem.RedeemRequest(user_id=user))
 
 
 def _answers(replies: Sequence[Any]) -> list[Any]:
@@ -174,6 +183,24 @@ async def test_an_error_is_one_requests_own(
     assert kind == "fakeredis" or _answers(replies)[1] == answer  # which leaves `ERR` out
     assert _kind(replies[1]) == kind_of_error == _kind(await _alone(still, commands[1]))
     await still.link.call("RENAME", "aside", name)
+
+
+@pytest.mark.parametrize("ask", [_lock, _redeem])
+async def test_a_key_that_comes_twice_in_a_call_is_known(still: Shop, ask: Callable[..., Command]) -> None:
+    """The second request of a call under an Idempotency-Key is refused if it is another, and replayed if it is the
+    same."""
+    await still.book("CODE-1", "CODE-2")
+    commands = [ask(still, code, key="one") for code in ("CODE-1", "CODE-2", "CODE-1")]
+    first, second, third = await _together(still, commands)
+    assert _answers([first, second, third]) == [0, "idempotency_key_reused", 0]
+    assert (third[1:3], first[3], third[3]) == (first[1:3], 0, 1)
+
+
+async def test_a_locked_coupon_is_redeemed_once_in_a_call(still: Shop) -> None:
+    """Of two redemptions of a coupon in a call by the user of its lock, the second is refused."""
+    await still.book("CODE-1")
+    await still.lock("CODE-1", "ann")
+    assert _answers(await _together(still, [_redeem(still, "CODE-1")] * 2)) == [0, "coupon_redeemed"]
 
 
 @pytest.mark.parametrize("texts", ["usual", "general"])

@@ -89,7 +89,7 @@ FIGURES = [
     ("docs/decisions/0031-bounds.md", r"takes at most (\d+) coupons", workspace.MAX_COUPONS_PER_ORDER),
     ("docs/decisions/0032-kept-answers.md", r"at most (\d+) MiB of answers", KEPT_BYTES >> 20),
     ("docs/decisions/0039-one-call-per-turn.md", r"at most (\d+), and", turns.MAX_REQUESTS),
-    ("docs/decisions/0039-one-call-per-turn.md", r"at most (\d+) Ki", turns.MAX_CHARACTERS >> 10),
+    ("docs/decisions/0039-one-call-per-turn.md", r"at most (\d+) Ki", turns.MAX_BYTES >> 10),
     ("docs/decisions/0042-readiness.md", r"(\w+) minutes after Postgres", minutes(keyring.MAX_AGE_S)),
     ("docs/decisions/0048-retired-books.md", r"`SCRIP_RETIRE_DAYS` \((\d+)\)", SETTINGS["retire_days"].default),
     ("docs/decisions/0050-forgotten-orders.md", r"1 to ([\d,]+), 400", workspace.MAX_ORDER_DAYS),

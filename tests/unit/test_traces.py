@@ -173,7 +173,7 @@ async def test_a_batch_is_one_span(shop: Shop, seen: Seen) -> None:
     current.reset(token)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    sent = [text for text in shop.redis.wire.writes[-1][-1] if "trace" in text]
+    sent = [values[-1] for values in shop.redis.wire.writes[-1][-1][5:-1]]
     shop.reply([[0], [0]])
     await running
     (redis,) = seen.spans

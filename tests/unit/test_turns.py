@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hiredis
+import msgpack
 import pytest
 
 from service.domain.errors import Refusal
@@ -20,19 +21,27 @@ DIGESTS = {digest: name for name, digest in Scripts(0, 1, "nonce", SERVING).dige
 NAMES = ("{p0}:gate", "workspace")
 
 
+def _read(word: bytes) -> Any:
+    """A text, or the values of a packed request."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(word)
+    values = list(unpacker)
+    return values if any(isinstance(value, str) for value in values) else word.decode()
+
+
 class CommandTransport:
     """A transport that stores each write's commands."""
 
     def __init__(self) -> None:
-        self.writes: list[list[list[str]]] = []
+        self.writes: list[list[list[Any]]] = []
         self.aborted = False
 
     def write(self, data: bytes) -> None:
-        reader = hiredis.Reader(encoding="utf-8")
+        reader = hiredis.Reader()
         reader.feed(data)
         self.writes.append([])
         while (command := reader.gets()) is not False:
-            self.writes[-1].append(command)
+            self.writes[-1].append([_read(word) for word in command])
 
     def abort(self) -> None:
         self.aborted = True
@@ -70,8 +79,8 @@ class Client:
         (commands,) = self.wire.writes[before:]
         scripts = [command for command in commands if command[0] == "EVALSHA"]
         assert [command[-1] for command in scripts] == list(epochs or "1" * len(scripts))
-        # The requests' names: of one alone after its keys, of a call in each fifth place.
-        names = [one[5:6] if one[4] == NAMES[1] else one[8:-1:5] for one in commands]
+        # The requests' names: of one alone after its keys, of a call the last value of each.
+        names = [one[5:6] if one[4] == NAMES[1] else [values[-1] for values in one[5:-1]] for one in commands]
         return [[DIGESTS.get(one[1], one[0]), *some] for one, some in zip(commands, names, strict=True)]
 
 
@@ -81,17 +90,18 @@ async def test_requests_of_a_turn_are_one_call() -> None:
     for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c")):
         client.start(script, name)
     assert await client.sent() == [["many", "a", "b", "c"]]
-    assert client.wire.writes[0][0][2:] == [
-        *("1", NAMES[0]), *("extend", "1", "1", NAMES[1], "a"), *("unlock", "1", "1", NAMES[1], "b"),
-        *("extend", "1", "1", NAMES[1], "c"), "1",
-    ]  # fmt: skip
+    own = [
+        [0, 0, 0, 0, script, 1, NAMES[1], name] for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c"))
+    ]
+    assert client.wire.writes[0][0][2:] == ["1", NAMES[0], "", *own, "1"]
     client.connection.data_received(b"*3\r\n*1\r\n:0\r\n-OOM full\r\n*2\r\n:0\r\n:7\r\n")
     assert client.answers == {"a": [0], "b": "unavailable", "c": [0, 7]}
     assert client.connection.waiting == 0
 
 
-async def test_locks_and_redemptions_leave_out_keys_that_their_arguments_say() -> None:
-    """lua/many.lua makes those keys; a lock or a redemption with facts names all of its keys."""
+async def test_usual_requests_name_the_places_of_keys_that_are_read_at_once() -> None:
+    """Settings, entries and records of locks and redemptions are in the first argument, each once; with facts a request
+    is its own script's."""
     client = Client()
     lock = (*NAMES, "key", "directory", "coupon", "orders", "users"), tuple("fcbuomt")
     redemption = (*NAMES, "key", "directory", "coupon", "orders", "outbox", "users"), tuple("fcbuUoOtvxrdi")
@@ -104,10 +114,13 @@ async def test_locks_and_redemptions_leave_out_keys_that_their_arguments_say() -
         client.decider.start(0, script, names, args, print)
     await asyncio.sleep(0)
     assert client.wire.writes[0][0][4:] == [
-        *("l", NAMES[1], "key", "orders", "users", *lock[1]), *("r", NAMES[1], "key", *redemption[1]),
-        *("redeem", "7", "14", *redemption[0][1:], *redemption[1], "fact"),
-        *("lock", "6", "8", *lock[0][1:], *lock[1], "fact"), "1",
-    ]  # fmt: skip
+        [NAMES[1], "key", "coupon"],
+        [1, 1, 2, 3, "lock", 6, *lock[0][1:], *lock[1]],
+        [1, 1, 2, 3, "redeem", 7, *redemption[0][1:], *redemption[1]],
+        [0, 0, 0, 0, "redeem", 7, *redemption[0][1:], *redemption[1], "fact"],
+        [0, 0, 0, 0, "lock", 6, *lock[0][1:], *lock[1], "fact"],
+        "1",
+    ]
 
 
 async def test_what_cannot_be_packed_is_refused() -> None:
@@ -277,13 +290,12 @@ def _noted(client: Client, name: str) -> Any:
     return lambda reply: client.answers.__setitem__(name, reply)
 
 
-async def _forms(client: Client) -> list[list[str]]:
-    """The commands of this turn: the script of each, and how it has its requests."""
+async def _ways(client: Client) -> list[list[Any]]:
+    """The commands of this turn: the script of each, and the ways of a call's requests."""
     before = len(client.wire.writes)
     await asyncio.sleep(0)
     (commands,) = client.wire.writes[before:]
-    forms = "aLl"
-    return [[DIGESTS[one[1]], *(text for text in one[3:] if len(text) == 1 and text in forms)] for one in commands]
+    return [[DIGESTS[one[1]], *(word[0] for word in one[5:] if isinstance(word, list))] for one in commands]
 
 
 async def _refuse(client: Client) -> None:
@@ -303,8 +315,23 @@ async def test_what_was_refused_as_sold_out_is_refused_together_from_then_on() -
         _lock(client, user)
     _lock(client, "dan", "other")
     _assign(client, "eve", "other")
-    assert await _forms(client) == [["many", "a", "L", "a", "L", "l"], ["assign_any"]]
-    assert client.wire.writes[-1][0][2:9] == ["1", NAMES[0], "a", NAMES[1], "key", "-", "book"]
+    assert await _ways(client) == [["many", 2, 2, 2, 2, 1], ["assign_any"]]
+    assert client.wire.writes[-1][0][5] == [
+        2,
+        1,
+        2,
+        0,
+        "assign_any",
+        4,
+        *NAMES[1:],
+        "key",
+        "books",
+        "outbox",
+        "-",
+        "book",
+        "bob",
+        "{}",
+    ]
 
 
 async def test_a_request_that_is_alone_in_its_turn_is_its_own_script_though_sold_out() -> None:
@@ -312,16 +339,18 @@ async def test_a_request_that_is_alone_in_its_turn_is_its_own_script_though_sold
     client = Client()
     await _refuse(client)
     _assign(client, "bob")
-    assert await _forms(client) == [["assign_any"]]
+    assert await _ways(client) == [["assign_any"]]
 
 
 @pytest.mark.parametrize(("reply", "form"), [
     (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:0\r\n", ["assign_any"]),  # something was left
-    (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:1\r\n", ["many", "a"]),  # a replay
-    (b"*1\r\n:28\r\n", ["many", "a"]),
-    (b"-OOM full\r\n", ["many", "a"]),
+    (b"*4\r\n:0\r\n$1\r\nx\r\n$0\r\n\r\n:1\r\n", ["many", 0, 2]),  # a replay
+    (b"$1\r\nx\r\n", ["assign_any"]),
+    (b"*1\r\n:28\r\n", ["many", 0, 2]),
+    (b":28\r\n", ["many", 0, 2]),
+    (b"-OOM full\r\n", ["many", 0, 2]),
 ])  # fmt: skip
-async def test_a_success_ends_the_hint(reply: bytes, form: list[str]) -> None:
+async def test_a_success_ends_the_hint(reply: bytes, form: list[Any]) -> None:
     """A coupon that was assigned tells that there is stock; a replay, another refusal or an error does not."""
     client = Client()
     await _refuse(client)
@@ -330,7 +359,7 @@ async def test_a_success_ends_the_hint(reply: bytes, form: list[str]) -> None:
     client.connection.data_received(reply)
     client.start("extend", "x")
     _assign(client, "cem")
-    forms = await _forms(client)
+    forms = await _ways(client)
     assert forms == ([["extend"], form] if form == ["assign_any"] else [form])
 
 
