@@ -49,7 +49,7 @@ format: $(READY) ## put the source into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|scripts|calls|lane|timing|recovery|retired|bounds|moves|tenants (ARGS="--quick")
+bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|calls|lane|timing|recovery|retired|bounds|moves|tenants (ARGS="--quick")
 	@$(BIN)/python -m loadtests.bench $(PART) $(ARGS)
 
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (ARGS="--shape opening")

@@ -12,7 +12,6 @@ PARTS = (
     "table",
     "bulk",
     "memory",
-    "scripts",
     "calls",
     "lane",
     "timing",

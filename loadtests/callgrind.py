@@ -24,17 +24,17 @@ class InstructionCounter:
     """Counts a process that was started by `under_callgrind(out)`; a process may count itself."""
 
     def __init__(self, pid: int, out: Path) -> None:
-        self._pid, self._out, self._sum, self._dumps = pid, out, 0.0, 0
+        self._pid, self._out, self._sum, self._dumps = pid, out, 0, 0
 
-    async def read(self) -> tuple[float, float]:
-        """Instructions since it began, and 0."""
+    async def read(self) -> float:
+        """Instructions since it began."""
         asked = await asyncio.create_subprocess_exec(
             "callgrind_control", "--dump", str(self._pid), stdout=DEVNULL, stderr=DEVNULL
         )
         await asyncio.wait_for(asked.wait(), 60)
         self._dumps += 1
         self._sum += _total(Path(f"{self._out}.{self._dumps}"))
-        return self._sum, 0.0
+        return self._sum
 
 
 def _total(dump: Path) -> int:

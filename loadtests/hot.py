@@ -53,22 +53,22 @@ class Hot:
         """The server's memory."""
         return int((await self.server.info("memory"))["used_memory"])
 
-    async def cpu_us(self) -> tuple[float, float]:
-        """The server's CPU since it began: user and kernel."""
+    async def cpu_us(self) -> float:
+        """The server's CPU since it began, user and kernel."""
         info = await self.server.info("cpu")
-        return float(info["used_cpu_user"]) * 1e6, float(info["used_cpu_sys"]) * 1e6
+        return (float(info["used_cpu_user"]) + float(info["used_cpu_sys"])) * 1e6
 
 
 @asynccontextmanager
-async def own_valkey(folder: Path, *, logged: bool = False, under: tuple[str, ...] = ()) -> AsyncIterator[Hot]:
-    """The embedded server on a folder, for as long as it takes, with the append-only file or without; as a child of
-    another program where one is named."""
+async def own_valkey(folder: Path, *, under: tuple[str, ...] = ()) -> AsyncIterator[Hot]:
+    """The embedded server on a folder, for as long as it takes, without the append-only file; as a child of another
+    program where one is named."""
     valkey = Valkey(folder)
     valkey.child.argv[:0] = under
     await valkey.start()
     try:
         hot = Hot(await connect(valkey.url, "bench"), valkey.child.pid or 0)
-        await hot.server.command("CONFIG", "SET", "appendonly", "yes" if logged else "no")
+        await hot.server.command("CONFIG", "SET", "appendonly", "no")
         yield hot
         hot.connection.close()
     finally:
@@ -76,13 +76,11 @@ async def own_valkey(folder: Path, *, logged: bool = False, under: tuple[str, ..
 
 
 @asynccontextmanager
-async def metered_valkey(
-    counted: bool, *, logged: bool = False
-) -> AsyncIterator[tuple[Hot, Callable[[], Awaitable[tuple[float, float]]]]]:
-    """An embedded server that does little by itself; and a function that reads what it has spent: CPU in µs as the
-    server's user and in the kernel, or, `counted`, instructions and 0."""
+async def metered_valkey(counted: bool) -> AsyncIterator[tuple[Hot, Callable[[], Awaitable[float]]]]:
+    """An embedded server that does little by itself; and a function that reads what it has spent: CPU in µs or,
+    `counted`, instructions."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind"
-        async with own_valkey(Path(folder), logged=logged, under=under_callgrind(out) if counted else ()) as hot:
+        async with own_valkey(Path(folder), under=under_callgrind(out) if counted else ()) as hot:
             await hot.server.command("CONFIG", "SET", "hz", 1)
             yield hot, InstructionCounter(hot.pid, out).read if counted else hot.cpu_us

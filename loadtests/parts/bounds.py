@@ -14,7 +14,7 @@ from loadtests.figures import markdown, say
 from loadtests.hot import ConnectionLink, Hot, own_valkey
 from loadtests.worst import CASES, Case
 from loadtests.worst.ground import Ground
-from loadtests.worst.measuring import commands, cpu_ms, script_ms
+from loadtests.worst.measuring import count_commands, cpu_ms, script_ms
 
 SIZE, ROUNDS = 100_000, 3
 HEADS = ("script", "bound", "commands", "CPU ms", "ms", "longest")
@@ -32,16 +32,17 @@ async def _line(hot: Hot, case: Case, size: int, rounds: int) -> list[str]:
     ran = 0
     for number in range(rounds):
         await hot.server.command("FLUSHALL")
-        ground = await Ground(ConnectionLink(hot.connection)).open()
+        link = ConnectionLink(hot.connection)
+        ground = await Ground(link).open()
         run = await case.prepare(ground, size)
         await ground.ready(run)
-        before = await commands(ground), await script_ms(ground), await cpu_ms(ground)
+        before = await count_commands(link), await script_ms(link), await cpu_ms(link)
         reply = await ground.carry_out(run)
         if not isinstance(reply, list) or reply[0] not in case.replies:
             raise RuntimeError(f"{case.script}: {reply!r}")
-        cpus.append(await cpu_ms(ground) - before[2])
-        ran = await commands(ground) - before[0]
-        times.append(await script_ms(ground) - before[1])
+        cpus.append(await cpu_ms(link) - before[2])
+        ran = await count_commands(link) - before[0]
+        times.append(await script_ms(link) - before[1])
         say(f"{case.script} {number + 1}: {times[-1]:.1f} ms")
     figures = (median_high(cpus), median_high(times), max(times))
     return [case.script, case.bound.format(size=f"{size:,}"), f"{ran:,}", *(f"{figure:.1f}" for figure in figures)]

@@ -210,11 +210,10 @@ async def count(turns: list[Round], counter: InstructionCounter, *, notes_locks:
     gc.collect()
     gc.freeze()
     for same in (turns[::2], turns[1::2]):
-        before, _ = await counter.read()
+        before = await counter.read()
         for batch in same:
             await bench.turn(batch)
-        after, _ = await counter.read()
-        counted.append((after - before) / len(same) / connections)
+        counted.append((await counter.read() - before) / len(same) / connections)
     return counted[0], counted[1]
 
 

@@ -55,7 +55,7 @@ class Filled:
         self._caller = self._shop.caller
         book = await self._shop.book()
         self._used = await self._hot.used_bytes()
-        before = self._used, sum(await self._hot.cpu_us()), time.perf_counter()
+        before = self._used, await self._hot.cpu_us(), time.perf_counter()
         for start in range(0, count, CHUNK):
             codes = list(generate_codes(PATTERN, CHARSET, min(CHUNK, count - start)))
             await self._shop.add(book, *codes)
@@ -73,7 +73,7 @@ class Filled:
 
     async def _each(self, name: str, count: int, prepared: Callable[[str, int], Command]) -> Cost:
         """Run so many, each on a code that is idle yet."""
-        before, end = (self._used, sum(await self._hot.cpu_us()), time.perf_counter()), self._at + count
+        before, end = (self._used, await self._hot.cpu_us(), time.perf_counter()), self._at + count
         while self._at < end:
             some = range(self._at, min(self._at + AT_ONCE, end))
             commands = [prepared(self._codes[n], n) for n in some]
@@ -85,7 +85,7 @@ class Filled:
 
     async def _cost(self, name: str, many: int, before: tuple[int, float, float]) -> Cost:
         used, cpu_us, began = before
-        took_s, spent_us = time.perf_counter() - began, sum(await self._hot.cpu_us()) - cpu_us
+        took_s, spent_us = time.perf_counter() - began, await self._hot.cpu_us() - cpu_us
         self._used = await self._hot.used_bytes()
         say(f"{many:,}, each a {name}: {took_s:.1f} s")
         return Cost(name, many, (self._used - used) / many, spent_us / many, many / took_s)

@@ -1,14 +1,12 @@
-"""What scripts cost, by INFO."""
+"""What scripts cost, by INFO. A link has `call`, as a connection has."""
 
 from typing import Any
-
-from loadtests.worst.ground import Ground
 
 _AROUND = {"cmdstat_evalsha", "cmdstat_info"}
 
 
-async def _stats(g: Ground) -> dict[str, dict[str, float]]:
-    lines = (await g.link.call("INFO", "commandstats")).split("\r\n")
+async def _stats(link: Any) -> dict[str, dict[str, float]]:
+    lines = (await link.call("INFO", "commandstats")).split("\r\n")
     stats: dict[str, dict[str, float]] = {}
     for line in lines:
         name, _, figures = line.partition(":")
@@ -18,17 +16,17 @@ async def _stats(g: Ground) -> dict[str, dict[str, float]]:
     return stats
 
 
-async def commands(g: Ground) -> int:
+async def count_commands(link: Any) -> int:
     """How many commands scripts ran, if clients send only EVALSHA and INFO."""
-    return int(sum(figures["calls"] for name, figures in (await _stats(g)).items() if name not in _AROUND))
+    return int(sum(figures["calls"] for name, figures in (await _stats(link)).items() if name not in _AROUND))
 
 
-async def script_ms(g: Ground) -> float:
+async def script_ms(link: Any) -> float:
     """Wall-clock time of all scripts so far."""
-    return (await _stats(g)).get("cmdstat_evalsha", {"usec": 0.0})["usec"] / 1000
+    return (await _stats(link)).get("cmdstat_evalsha", {"usec": 0.0})["usec"] / 1000
 
 
-async def cpu_ms(g: Ground) -> float:
+async def cpu_ms(link: Any) -> float:
     """CPU of the server's main thread: how long other clients wait on an otherwise idle machine."""
-    lines = dict(line.split(":", 1) for line in (await g.link.call("INFO", "cpu")).split("\r\n") if ":" in line)
+    lines = dict(line.split(":", 1) for line in (await link.call("INFO", "cpu")).split("\r\n") if ":" in line)
     return 1000 * (float(lines["used_cpu_user_main_thread"]) + float(lines["used_cpu_sys_main_thread"]))

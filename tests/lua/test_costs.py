@@ -4,7 +4,7 @@ import re
 
 from loadtests.worst import CASES
 from loadtests.worst.ground import Ground
-from loadtests.worst.measuring import commands
+from loadtests.worst.measuring import count_commands
 from service.common.resources import LUA_DIR
 from tests.lua.conftest import shop_on
 
@@ -29,9 +29,9 @@ async def test_scripts_run_as_many_commands_as_their_heads_allow(valkey_for_scri
         async with shop_on("valkey", valkey_for_scripts, Ground) as shop:
             run = await case.prepare(shop, SIZE)
             await shop.ready(run)
-            before = await commands(shop)
+            before = await count_commands(shop.link)
             reply = await shop.carry_out(run)
-            count = await commands(shop) - before
+            count = await count_commands(shop.link) - before
         assert reply[0] in case.replies, (case, reply)
         assert case.script != "redo" or reply == [0]  # redo has skipped no event
         assert count <= most_commands(case.script), case
