@@ -3,38 +3,27 @@
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TypeVar
 
 from loadtests.callgrind import InstructionCounter, under_callgrind
 from service.embedded.valkey import Valkey
 from service.hot.connection import Connection, connect
+from service.hot.link import LinkToAll
 from service.hot.redis_server import Server
 from tests.harness.shop import Shop
 
+S = TypeVar("S", bound=Shop)
 
-@dataclass
-class ConnectionLink:
+
+class _ConnectionLink(LinkToAll):
     """One connection, as a shop calls it; nothing else is asked on it meanwhile."""
 
-    connection: Connection
-    fsynced: bool = False
-    history: str = ""
-    generation: int = 0
+    history = ""
+    generation = 0
 
-    def of(self, partition: int) -> Self:
-        """As Link.of."""
-        del partition
-        return self
-
-    async def call(self, *command: Any) -> Any:
-        """A reply."""
-        return await self.connection.call(*command)
-
-    def send(self, on_reply: Callable[[Any], None], command: tuple[Any, ...], requests: int = 1) -> None:
-        """As the product's link."""
-        self.connection.send(on_reply, command, requests)
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.call, self.send = connection, connection.call, connection.send
 
 
 class Hot:
@@ -44,10 +33,10 @@ class Hot:
         self.connection, self.pid = connection, pid
         self.server = Server(connection, 0)
 
-    async def shop(self) -> Shop:
-        """A new shop, on an empty server."""
+    async def shop(self, kind: type[S]) -> S:
+        """A new shop of this kind, on an empty server."""
         await self.server.command("FLUSHALL")
-        return await Shop(ConnectionLink(self.connection)).open()
+        return await kind(_ConnectionLink(self.connection)).open()
 
     async def used_bytes(self) -> int:
         """The server's memory."""

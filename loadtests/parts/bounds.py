@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median_high
 
 from loadtests.figures import markdown, say
-from loadtests.hot import ConnectionLink, Hot, own_valkey
+from loadtests.hot import Hot, own_valkey
 from loadtests.worst import CASES, Case
 from loadtests.worst.ground import Ground
 from loadtests.worst.measuring import count_commands, cpu_ms, script_ms
@@ -31,18 +31,16 @@ async def _line(hot: Hot, case: Case, size: int, rounds: int) -> list[str]:
     times, cpus = list[float](), list[float]()
     ran = 0
     for number in range(rounds):
-        await hot.server.command("FLUSHALL")
-        link = ConnectionLink(hot.connection)
-        ground = await Ground(link).open()
+        ground = await hot.shop(Ground)
         run = await case.prepare(ground, size)
         await ground.ready(run)
-        before = await count_commands(link), await script_ms(link), await cpu_ms(link)
+        before = await count_commands(hot.connection), await script_ms(hot.connection), await cpu_ms(hot.connection)
         reply = await ground.carry_out(run)
         if not isinstance(reply, list) or reply[0] not in case.replies:
             raise RuntimeError(f"{case.script}: {reply!r}")
-        cpus.append(await cpu_ms(link) - before[2])
-        ran = await count_commands(link) - before[0]
-        times.append(await script_ms(link) - before[1])
+        cpus.append(await cpu_ms(hot.connection) - before[2])
+        ran = await count_commands(hot.connection) - before[0]
+        times.append(await script_ms(hot.connection) - before[1])
         say(f"{case.script} {number + 1}: {times[-1]:.1f} ms")
     figures = (median_high(cpus), median_high(times), max(times))
     return [case.script, case.bound.format(size=f"{size:,}"), f"{ran:,}", *(f"{figure:.1f}" for figure in figures)]

@@ -186,7 +186,7 @@ async def measure(requests: int, rounds: int, counted: bool) -> list[list[str]]:
     async with metered_valkey(counted) as (hot, read):
         for number in range(rounds):
             say(f"round {number + 1}")
-            one = Round(hot, await hot.shop(), read, requests)
+            one = Round(hot, await hot.shop(Shop), read, requests)
             await one.go()
             costs = {label: min(cost, costs.get(label, cost)) for label, cost in one.costs.items()}
             ran |= one.commands

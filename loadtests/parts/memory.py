@@ -21,6 +21,7 @@ from service.operations.base import Call, Command
 from service.operations.lock import LockRequest, prepare_lock
 from service.operations.redeem import RedeemRequest, prepare_redeem
 from tests.harness.servers import VALKEY, started
+from tests.harness.shop import Shop
 
 PATTERN, CHARSET = "####-####-####", "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 CHUNK = 5_000
@@ -51,7 +52,7 @@ class Filled:
 
     async def fill(self, count: int) -> Cost:
         """Project so many codes."""
-        self._shop = await self._hot.shop()
+        self._shop = await self._hot.shop(Shop)
         self._caller = self._shop.caller
         book = await self._shop.book()
         self._used = await self._hot.used_bytes()
