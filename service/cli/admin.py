@@ -1,20 +1,15 @@
 """`scrip workspaces` and `scrip keys`: create, list and revoke. main.py loads it. Operators' scripts read
 the printed columns: keep them."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from datetime import datetime
-from functools import wraps
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 import click
 
 from service.access.caller import SCOPES
-from service.cli.failures import connect_to_record
+from service.cli.failures import with_record
 from service.cli.tables import render_table
-from service.common import config
 from service.domain.errors import Refusal
 from service.record.config import key_rows, workspace_rows
 
@@ -31,25 +26,11 @@ def keys() -> None:
     """Create, list and revoke API keys."""
 
 
-def _with_connection(command: Callable[..., Coroutine[Any, Any, str]]) -> Callable[..., None]:
-    """Call the command with a connection to the database of the service, and print its result. Raises Unusable."""
-
-    async def call(**options: Any) -> str:
-        async with connect_to_record(config.load()) as connection:
-            return await command(connection, **options)
-
-    @wraps(command)
-    def run(**options: Any) -> None:
-        click.echo(asyncio.run(call(**options)))
-
-    return run
-
-
 @workspaces.command("create", epilog="Example: scrip workspaces create shop")
 @click.argument("name")
 @click.option("--test", is_flag=True, help="Create a test workspace, whose clock can be set.")
-@_with_connection
-async def create_workspace(connection: asyncpg.Connection, name: str, test: bool) -> str:
+@with_record
+async def create_workspace(connection: asyncpg.Connection, name: str, test: bool) -> None:
     """Create a workspace and print its id."""
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise click.ClickException("A name has 1 to 100 printable characters.")
@@ -63,15 +44,15 @@ async def create_workspace(connection: asyncpg.Connection, name: str, test: bool
         raise click.ClickException(
             "Postgres has restarted, and no worker has compared it with Redis yet. Start `scrip worker`, and retry."
         ) from None
-    return str(row.workspace_id)
+    click.echo(str(row.workspace_id))
 
 
 @workspaces.command("list", epilog="Example: scrip workspaces list")
-@_with_connection
-async def list_workspaces(connection: asyncpg.Connection) -> str:
+@with_record
+async def list_workspaces(connection: asyncpg.Connection) -> None:
     """List all workspaces. A test workspace has a clock that can be set."""
     rows = [(row.workspace_id, row.mode, row.name) for row in await workspace_rows.all_workspaces(connection)]
-    return render_table(("ID", "MODE", "NAME"), rows)
+    click.echo(render_table(("ID", "MODE", "NAME"), rows))
 
 
 @keys.command("create", epilog="Example: scrip keys create demo till --scope checkout --scope public")
@@ -80,46 +61,46 @@ async def list_workspaces(connection: asyncpg.Connection) -> str:
 @click.option(
     "--scope", "scopes", type=_SCOPES, multiple=True, required=True, help="A scope of the key; may be repeated."
 )
-@_with_connection
-async def create_key(connection: asyncpg.Connection, workspace: str, name: str, scopes: tuple[str, ...]) -> str:
+@with_record
+async def create_key(connection: asyncpg.Connection, workspace: str, name: str, scopes: tuple[str, ...]) -> None:
     """Create a key. Prints its secret, which is not shown again."""
     if not 1 <= len(name) <= 255 or not name.isprintable():
         raise click.ClickException("A name has 1 to 255 printable characters.")
-    number = await _read_workspace_number(connection, workspace)
+    number = await read_workspace_number(connection, workspace)
     secret = key_rows.generate_secret((await workspace_rows.read_workspace(connection, number)).mode)
     try:
         await key_rows.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
     except Refusal as refusal:
         raise click.ClickException(f"No key was created: {refusal.detail}") from None
-    return secret
+    click.echo(secret)
 
 
 @keys.command("list", epilog="Example: scrip keys list demo")
 @click.argument("workspace")
-@_with_connection
-async def list_keys(connection: asyncpg.Connection, workspace: str) -> str:
+@with_record
+async def list_keys(connection: asyncpg.Connection, workspace: str) -> None:
     """List a workspace's keys, newest first. SECRET is how a key's secret begins."""
     rows = await key_rows.page_keys(
-        connection, await _read_workspace_number(connection, workspace), key_rows.MAX_KEYS, None
+        connection, await read_workspace_number(connection, workspace), key_rows.MAX_KEYS, None
     )
     cells = [
         (row.key_id, f"{row.prefix}…", ",".join(row.scopes), _format_time(row.last_used_at), row.name) for row in rows
     ]
-    return render_table(("ID", "SECRET", "SCOPES", "LAST USED", "NAME"), cells)
+    click.echo(render_table(("ID", "SECRET", "SCOPES", "LAST USED", "NAME"), cells))
 
 
 @keys.command("revoke", epilog="Example: scrip keys revoke demo 01980000-0000-7000-8000-000000000001")
 @click.argument("workspace")
 @click.argument("key_id", type=click.UUID)
-@_with_connection
-async def revoke_key(connection: asyncpg.Connection, workspace: str, key_id: UUID) -> str:
+@with_record
+async def revoke_key(connection: asyncpg.Connection, workspace: str, key_id: UUID) -> None:
     """Revoke a key. After a second, no process accepts it."""
-    if not await key_rows.revoke_key(connection, await _read_workspace_number(connection, workspace), key_id):
+    if not await key_rows.revoke_key(connection, await read_workspace_number(connection, workspace), key_id):
         raise click.ClickException(f"{workspace} has no such key. `scrip keys list {workspace}` shows all.")
-    return "Revoked."
+    click.echo("Revoked.")
 
 
-async def _read_workspace_number(connection: asyncpg.Connection, workspace: str) -> int:
+async def read_workspace_number(connection: asyncpg.Connection, workspace: str) -> int:
     """Return the inner number of the workspace with this name. Raises ClickException."""
     number = await workspace_rows.workspace_named(connection, workspace)
     if number is None:

@@ -1,12 +1,16 @@
 """Errors that a user can fix in the settings or the servers. They end a command with one line, without a traceback.
-main.py calls `explain`, commands that need Postgres alone `connect_to_record`, and `scrip api` `check_record`."""
+main.py calls `explain`, and `scrip api` `check_record`; commands that begin with Postgres run `with_record`."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Any
 
 import asyncpg
 
 from service.access.actor import Actor, current_actor
+from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
 from service.record.partitions.partition_rows import check_partitions
@@ -28,11 +32,26 @@ def explain(error: Exception) -> str | None:
     return None
 
 
+def with_record(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a command with a connection to the database of the service as its first argument. Raises Unusable,
+    UnusableRecord."""
+
+    async def call(*given: Any, **options: Any) -> None:
+        async with _connect_to_record() as connection:
+            await command(connection, *given, **options)
+
+    @wraps(command)
+    def run(*given: Any, **options: Any) -> None:
+        asyncio.run(call(*given, **options))
+
+    return run
+
+
 @asynccontextmanager
-async def connect_to_record(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+async def _connect_to_record() -> AsyncIterator[asyncpg.Connection]:
     """Yield a connection to a database that fits this version. The audit then names a command. Raises Unusable,
     UnusableRecord."""
-    service = find_service(settings, "DATABASE_URL")
+    service = find_service(config.load(), "DATABASE_URL")
     try:
         connection = await connect_once(service.database_url, name="scrip command")
     except OSError as error:

@@ -9,14 +9,13 @@ import asyncpg
 import click
 
 from service.cli import worker_orders
-from service.cli.failures import connect_to_record
+from service.cli.admin import read_workspace_number
+from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
-from service.common import config
-from service.common.config import Settings
 from service.domain.configuration import WorkspaceRow
 from service.hot.scripts import version
 from service.record.config.audit_log import write_audit
-from service.record.config.workspace_rows import read_workspace, workspace_named
+from service.record.config.workspace_rows import read_workspace
 from service.record.partitions import moves
 from service.record.partitions.moves import Move, order_move, other_versions, read_move
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
@@ -26,11 +25,12 @@ LINE_S = 2.0
 
 
 @click.command(epilog="Example: scrip move shop 3 --dry-run")
-@click.argument("workspace")
-@click.argument("partition", type=PARTITION)
+@click.argument("name", metavar="WORKSPACE")
+@click.argument("target", metavar="PARTITION", type=PARTITION)
 @click.option("--dry-run", is_flag=True, help="Only check, and print the plan.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has begun.")
-def move(workspace: str, partition: int, dry_run: bool, cancel: bool) -> None:
+@with_record
+async def move(connection: asyncpg.Connection, name: str, target: int, dry_run: bool, cancel: bool) -> None:
     """Move a workspace to another partition.
 
     The command orders the move, and shows its progress and why an attempt has ended; a worker runs it. Requests go on:
@@ -39,42 +39,33 @@ def move(workspace: str, partition: int, dry_run: bool, cancel: bool) -> None:
     undoes or finishes the move by itself. Running the command again shows a move that was ordered, or reports that it
     is done.
     """
-    asyncio.run(_move(config.load(), workspace, partition, dry_run, cancel))
-
-
-async def _move(settings: Settings, name: str, target: int, dry_run: bool, cancel: bool) -> None:
-    async with connect_to_record(settings) as connection:
-        number = await workspace_named(connection, name)
-        if number is None:
-            raise click.ClickException(f"There is no workspace {name}. `scrip workspaces list` shows all.")
-        if cancel:
-            if not await moves.cancel_move(connection, number):
-                raise click.ClickException(f"No move of {name} waits. One that has begun can't be withdrawn.")
-            click.echo(f"The move of {name} is withdrawn.")
+    number = await read_workspace_number(connection, name)
+    if cancel:
+        if not await moves.cancel_move(connection, number):
+            raise click.ClickException(f"No move of {name} waits. One that has begun can't be withdrawn.")
+        click.echo(f"The move of {name} is withdrawn.")
+        return
+    row, last = await read_workspace(connection, number), await moves.read_move(connection, number)
+    is_unfinished = last is not None and last.state not in ("done", "failed")
+    if last and is_unfinished and last.target != target:
+        raise click.ClickException(
+            f"A move of {name} to partition {last.target} is not finished. Wait for it (`scrip move {name} "
+            f"{last.target}` shows its progress), or withdraw it with --cancel if no worker has begun."
+        )
+    if row.partition == target and not is_unfinished:
+        click.echo(f"{name} is in partition {target}.")
+        return
+    if not is_unfinished:
+        await _check(connection, row, target)
+        keys = await moves.estimate_keys(connection, number)
+        click.echo(f"{name} moves from partition {row.partition} to {target}: {keys} codes, and what belongs to them.")
+        if dry_run:
             return
-        row, last = await read_workspace(connection, number), await moves.read_move(connection, number)
-        is_unfinished = last is not None and last.state not in ("done", "failed")
-        if last and is_unfinished and last.target != target:
-            raise click.ClickException(
-                f"A move of {name} to partition {last.target} is not finished. Wait for it (`scrip move {name} "
-                f"{last.target}` shows its progress), or withdraw it with --cancel if no worker has begun."
-            )
-        if row.partition == target and not is_unfinished:
-            click.echo(f"{name} is in partition {target}.")
-            return
-        if not is_unfinished:
-            await _check(connection, row, target)
-            keys = await moves.estimate_keys(connection, number)
-            click.echo(
-                f"{name} moves from partition {row.partition} to {target}: {keys} codes, and what belongs to them."
-            )
-            if dry_run:
-                return
-            await _order(connection, row, target)
-        elif dry_run:
-            click.echo(f"The move of {name} to partition {target} is {last.state if last else ''}.")
-            return
-        await _show_progress(connection, name, number)
+        await _order(connection, row, target)
+    elif dry_run:
+        click.echo(f"The move of {name} to partition {target} is {last.state if last else ''}.")
+        return
+    await _show_progress(connection, name, number)
 
 
 async def _check(connection: asyncpg.Connection, row: WorkspaceRow, target: int) -> None:

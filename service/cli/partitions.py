@@ -1,15 +1,14 @@
 """`scrip partitions`: list the partitions. main.py loads it; names in the JSON stay. Other commands use the type
 PARTITION."""
 
-import asyncio
 from typing import Any
 
+import asyncpg
 import click
 
-from service.cli.failures import connect_to_record
+from service.cli.failures import with_record
 from service.cli.tables import render_json, render_table
 from service.common import config
-from service.common.config import Settings
 from service.common.running_service import find_service
 from service.hot.outbox_tails import read_tails
 from service.record.partitions.partition_rows import count_workspaces, read_partitions
@@ -21,20 +20,16 @@ _COLUMNS = ("partition", "state", "epoch", "owner", "workspaces", "backlog")
 
 @click.command(epilog="Example: scrip partitions --json")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def partitions(as_json: bool) -> None:
+@with_record
+async def partitions(connection: asyncpg.Connection, as_json: bool) -> None:
     """List the partitions.
 
     The columns are: number; `open` or `closed`; epoch; the worker that works on it; number of workspaces; number of
     events that are not recorded. `?`: there is no worker, or Redis does not reply.
     """
-    asyncio.run(_list_partitions(config.load(), as_json))
-
-
-async def _list_partitions(settings: Settings, as_json: bool) -> None:
-    async with connect_to_record(settings) as connection:
-        rows = await read_partitions(connection)
-        workspaces = await count_workspaces(connection)
-    redis_url = find_service(settings).redis_url
+    rows = await read_partitions(connection)
+    workspaces = await count_workspaces(connection)
+    redis_url = find_service(config.load()).redis_url
     tails = await read_tails(redis_url, [row.id for row in rows]) if redis_url else {}
     listed: list[dict[str, Any]] = [
         {

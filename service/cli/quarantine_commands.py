@@ -11,12 +11,11 @@ import click
 
 from service.access.actor import mask
 from service.cli import worker_orders
-from service.cli.failures import connect_to_record
+from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
 from service.cli.quarantine_report import describe_held
 from service.cli.tables import render_json, render_table
 from service.common import config
-from service.common.config import Settings
 from service.common.running_service import find_service
 from service.formats.event_id import parse_sent_id
 from service.formats.quarantined_event import describe, kind_of, read_names
@@ -75,19 +74,49 @@ def quarantine() -> None:
 @quarantine.command(name="list", epilog="Example: scrip quarantine list --partition 3")
 @click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def list_events(partition: int | None, as_json: bool) -> None:
+@with_record
+async def list_events(connection: asyncpg.Connection, partition: int | None, as_json: bool) -> None:
     """List unresolved events, the oldest first, at most 1,000."""
-    asyncio.run(_list(config.load(), partition, as_json))
+    workspaces = await _read_names(connection)
+    listed = [_outline(event, workspaces) for event in await list_quarantine(connection, partition, MAX_LISTED)]
+    if as_json:
+        click.echo(render_json(listed))
+    elif listed:
+        names = ("event", "partition", "at", "cause", "what", "workspace", "code", "ordered", "failure")
+        click.echo(
+            render_table([name.upper() for name in names], [[row[name] or "-" for name in names] for row in listed])
+        )
+    else:
+        click.echo("No event waits for a decision.")
 
 
 @quarantine.command(epilog="Example: scrip quarantine show 5-1207")
-@click.argument("event")
-def show(event: str) -> None:
+@click.argument("text", metavar="EVENT")
+@with_record
+async def show(connection: asyncpg.Connection, text: str) -> None:
     """Explain an event, and what to do with it.
 
     It shows what happened, what Postgres and Redis have now, and what each choice does.
     """
-    asyncio.run(_show(config.load(), event))
+    event, workspaces = await _find(connection, text), await _read_names(connection)
+    lines = [
+        f"Event {event.id} of partition {event.partition}, in quarantine since {event.at:%Y-%m-%d %H:%M:%S} UTC.",
+        f"Cause: {_CAUSES[event.cause]} ({event.reason}).",
+        f"What happened: {describe(event.id, event.d, event.r)}",
+    ]
+    for one in read_names(event.d):
+        lines.append(f"Code {one.code} of workspace {workspaces.get(one.workspace, one.workspace)}:")
+        recorded = await describe_recorded(connection, event.partition, one.workspace, [one.code])
+        lines.append(f"  Postgres: {recorded[one.code]}")
+        lines.append(f"  Redis:    {await describe_held(find_service(config.load()).redis_url, event.partition, one)}")
+    if event.resolution:
+        lines.append(f"Resolved: {event.resolution}, {event.resolved_at:%Y-%m-%d %H:%M:%S} UTC.")
+    else:
+        if event.failure:
+            lines.append(f"The last try failed: {event.failure}.")
+        lines.append("Choices:")
+        lines += [f"  {choice:<8} {_CHOICES[choice]}." for choice in choices_of(event)]
+    click.echo("\n".join(lines))
 
 
 @quarantine.command(epilog="Example: scrip quarantine retry 5-1207")
@@ -109,21 +138,6 @@ def settle(event: str | None, every: bool, partition: int | None, yes: bool) -> 
 def release(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
     """Drop the event: its codes get the state that Postgres has."""
     _resolve("release", event, every, partition, yes)
-
-
-async def _list(settings: Settings, partition: int | None, as_json: bool) -> None:
-    async with connect_to_record(settings) as connection:
-        workspaces = await _read_names(connection)
-        listed = [_outline(event, workspaces) for event in await list_quarantine(connection, partition, MAX_LISTED)]
-    if as_json:
-        click.echo(render_json(listed))
-    elif listed:
-        names = ("event", "partition", "at", "cause", "what", "workspace", "code", "ordered", "failure")
-        click.echo(
-            render_table([name.upper() for name in names], [[row[name] or "-" for name in names] for row in listed])
-        )
-    else:
-        click.echo("No event waits for a decision.")
 
 
 def _outline(event: Quarantined, workspaces: dict[int, str]) -> dict[str, Any]:
@@ -159,77 +173,54 @@ async def _find(connection: asyncpg.Connection, text: str) -> Quarantined:
     return (live or found)[0]
 
 
-async def _show(settings: Settings, text: str) -> None:
-    async with connect_to_record(settings) as connection:
-        event, workspaces = await _find(connection, text), await _read_names(connection)
-        lines = [
-            f"Event {event.id} of partition {event.partition}, in quarantine since {event.at:%Y-%m-%d %H:%M:%S} UTC.",
-            f"Cause: {_CAUSES[event.cause]} ({event.reason}).",
-            f"What happened: {describe(event.id, event.d, event.r)}",
-        ]
-        for one in read_names(event.d):
-            lines.append(f"Code {one.code} of workspace {workspaces.get(one.workspace, one.workspace)}:")
-            recorded = await describe_recorded(connection, event.partition, one.workspace, [one.code])
-            lines.append(f"  Postgres: {recorded[one.code]}")
-            lines.append(f"  Redis:    {await describe_held(find_service(settings).redis_url, event.partition, one)}")
-    if event.resolution:
-        lines.append(f"Resolved: {event.resolution}, {event.resolved_at:%Y-%m-%d %H:%M:%S} UTC.")
-    else:
-        if event.failure:
-            lines.append(f"The last try failed: {event.failure}.")
-        lines.append("Choices:")
-        lines += [f"  {choice:<8} {_CHOICES[choice]}." for choice in choices_of(event)]
-    click.echo("\n".join(lines))
-
-
 def _resolve(choice: Choice, event: str | None, every: bool, partition: int | None, yes: bool) -> None:
     if (event is None) != every:
         raise click.UsageError("Name an event, or --all.")
     if event is not None:
-        asyncio.run(_order(config.load(), event, choice))
+        _order(event, choice)
         return
     if not yes:
         click.confirm(f"{choice} all events in quarantine?", abort=True)
-    asyncio.run(_order_all(config.load(), partition, choice))
+    _order_all(partition, choice)
 
 
-async def _order_all(settings: Settings, partition: int | None, choice: Choice) -> None:
+@with_record
+async def _order_all(connection: asyncpg.Connection, partition: int | None, choice: Choice) -> None:
     """Order it for all events, audited, and follow the workers. Raises ClickException."""
-    async with connect_to_record(settings) as connection:
-        async with connection.transaction():
-            ordered, known = await order_resolutions(connection, partition, choice), await _read_names(connection)
-            for workspace, events in ordered.items():
-                if workspace in known:
-                    await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
-        total = sum(ordered.values())
-        deadline, label = time.monotonic() + worker_orders.WORKER_S, f"{total} events"
-        with click.progressbar(length=max(total, 1), label=label) as bar:
-            while left := await count_ordered(connection, partition):
-                if total - left > bar.pos:
-                    bar.update(total - left - bar.pos)
-                    deadline = time.monotonic() + worker_orders.WORKER_S
-                if time.monotonic() > deadline:
-                    raise click.ClickException(f"No worker has done the rest yet. {_LATER}")
-                await asyncio.sleep(worker_orders.POLL_S)
+    async with connection.transaction():
+        ordered, known = await order_resolutions(connection, partition, choice), await _read_names(connection)
+        for workspace, events in ordered.items():
+            if workspace in known:
+                await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
+    total = sum(ordered.values())
+    deadline, label = time.monotonic() + worker_orders.WORKER_S, f"{total} events"
+    with click.progressbar(length=max(total, 1), label=label) as bar:
+        while left := await count_ordered(connection, partition):
+            if total - left > bar.pos:
+                bar.update(total - left - bar.pos)
+                deadline = time.monotonic() + worker_orders.WORKER_S
+            if time.monotonic() > deadline:
+                raise click.ClickException(f"No worker has done the rest yet. {_LATER}")
+            await asyncio.sleep(worker_orders.POLL_S)
     click.echo("Comparisons repair the codes in Redis now. `scrip quarantine list` shows what is left.")
 
 
-async def _order(settings: Settings, text: str, choice: Choice) -> None:
+@with_record
+async def _order(connection: asyncpg.Connection, text: str, choice: Choice) -> None:
     """Order it, audited, and wait until a worker has done it. Raises ClickException."""
-    async with connect_to_record(settings) as connection:
-        event = await _find(connection, text)
-        if event.resolution:
-            raise click.ClickException(f"Event {text} is resolved already: {event.resolution}.")
-        if choice not in choices_of(event):
-            possible = f"Possible: {', '.join(choices_of(event))}."
-            remedy = _NOT_RECORDED if event.cause == "not_redone" else possible
-            raise click.ClickException(f"{choice} is not possible for event {text}. {remedy}")
-        async with connection.transaction():
-            await order_resolution(connection, event, choice)
-            for workspace in {name.workspace for name in read_names(event.d)} & (await _read_names(connection)).keys():
-                after = {"cause": event.cause, "reason": event.reason}
-                await write_audit(connection, workspace, f"quarantine.{choice}", event.id, after=after)
-        await _wait(connection, text, choice)
+    event = await _find(connection, text)
+    if event.resolution:
+        raise click.ClickException(f"Event {text} is resolved already: {event.resolution}.")
+    if choice not in choices_of(event):
+        possible = f"Possible: {', '.join(choices_of(event))}."
+        remedy = _NOT_RECORDED if event.cause == "not_redone" else possible
+        raise click.ClickException(f"{choice} is not possible for event {text}. {remedy}")
+    async with connection.transaction():
+        await order_resolution(connection, event, choice)
+        for workspace in {name.workspace for name in read_names(event.d)} & (await _read_names(connection)).keys():
+            after = {"cause": event.cause, "reason": event.reason}
+            await write_audit(connection, workspace, f"quarantine.{choice}", event.id, after=after)
+    await _wait(connection, text, choice)
 
 
 async def _wait(connection: asyncpg.Connection, text: str, choice: Choice) -> None:

@@ -9,10 +9,8 @@ import asyncpg
 import click
 
 from service.cli import worker_orders
-from service.cli.failures import connect_to_record
+from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
-from service.common import config
-from service.common.config import Settings
 from service.common.running_service import Unusable
 from service.record.partitions.openings import cancel_rebuild, order_rebuild, read_recovery, rebuild_order
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
@@ -23,27 +21,23 @@ from service.record.pool import Database
 @click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
 @click.option("--old-redis-is-off", is_flag=True, help="Do not wait: the Redis that was used last no longer runs.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has started.")
-def rebuild(partition: int | None, old_redis_is_off: bool, cancel: bool) -> None:
+@with_record
+async def rebuild(connection: asyncpg.Connection, partition: int | None, old_redis_is_off: bool, cancel: bool) -> None:
     """Rebuild Redis completely from Postgres.
 
     The command orders the rebuild and shows its progress; a worker runs it. Until it is done, requests of the partition
     are answered 503 `recovering`. Events that are not recorded yet are recorded first. Locks are lost. If Redis has
     more than that, `scrip recover` decides what becomes of it.
     """
-    asyncio.run(_rebuild_partitions(config.load(), partition, old_redis_is_off, cancel))
-
-
-async def _rebuild_partitions(settings: Settings, only: int | None, old_is_off: bool, cancel: bool) -> None:
-    async with connect_to_record(settings) as connection:
-        rows = await find_partitions(connection, only)
+    rows = await find_partitions(connection, partition)
+    for row in rows:
+        if cancel:
+            await cancel_rebuild(connection, row.id)
+        else:
+            await order_rebuild(connection, row.id, "an operator ordered it", None, old_redis_is_off)
+    if not cancel:
         for row in rows:
-            if cancel:
-                await cancel_rebuild(connection, row.id)
-            else:
-                await order_rebuild(connection, row.id, "an operator ordered it", None, old_is_off)
-        if not cancel:
-            for row in rows:
-                await show_progress(connection, row)
+            await show_progress(connection, row)
 
 
 async def find_partitions(database: Database, only: int | None) -> list[Partition]:

@@ -1,7 +1,6 @@
 """`scrip recover`: decide what becomes of what Redis has and an older Postgres lacks. main.py loads it;
 partition_opening.py does what is chosen. Names in the JSON of the plan stay."""
 
-import asyncio
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -9,13 +8,12 @@ import asyncpg
 import click
 
 from service.access.actor import mask
-from service.cli.failures import connect_to_record
+from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions, show_progress
 from service.cli.tables import render_json, render_table
 from service.common import config
-from service.common.config import Settings
-from service.common.running_service import find_service
+from service.common.running_service import RunningService, find_service
 from service.hot.connection import connect
 from service.hot.redis_server import Server
 from service.record import pool as postgres
@@ -60,37 +58,39 @@ def recover(choice: Literal["plan", "apply", "discard"], partition: int | None, 
     """
     if as_json and choice != "plan":
         raise click.UsageError("--json belongs to --plan.")
-    asyncio.run(_recover(config.load(), choice, partition, yes, as_json))
+    _recover(choice, partition, yes, as_json)
 
 
-async def _recover(settings: Settings, choice: str, only: int | None, yes: bool, as_json: bool) -> None:
-    async with connect_to_record(settings) as connection:
-        plans = [plan for row in await find_partitions(connection, only) if (plan := await _plan(settings, row, only))]
-        if as_json:
-            click.echo(render_json([_outline(*plan) for plan in plans]))
-            return
-        if not plans:
-            click.echo("Postgres has everything that Redis has.")
-            return
-        for row, lacks, report in plans:
-            _print_plan(row, lacks, report)
-        if choice == "plan":
-            return
-        freed = sum(report.freed for _, _, report in plans)
-        if choice == "discard" and not yes:
-            click.confirm(f"Discard, and free {freed} sold or assigned codes?", abort=True)
-        for row, lacks, report in plans:
-            await _order(connection, row.id, "apply" if choice == "apply" else "discard", lacks, report)
-        for row, _, _ in plans:
-            await show_progress(connection, row)
+@with_record
+async def _recover(connection: asyncpg.Connection, choice: str, only: int | None, yes: bool, as_json: bool) -> None:
+    rows, service = await find_partitions(connection, only), find_service(config.load(), "REDIS_URL", "DATABASE_URL")
+    plans = [plan for row in rows if (plan := await _plan(service, row, only))]
+    if as_json:
+        click.echo(render_json([_outline(*plan) for plan in plans]))
+        return
+    if not plans:
+        click.echo("Postgres has everything that Redis has.")
+        return
+    for row, lacks, report in plans:
+        _print_plan(row, lacks, report)
+    if choice == "plan":
+        return
+    freed = sum(report.freed for _, _, report in plans)
+    if choice == "discard" and not yes:
+        click.confirm(f"Discard, and free {freed} sold or assigned codes?", abort=True)
+    for row, lacks, report in plans:
+        await _order(connection, row.id, "apply" if choice == "apply" else "discard", lacks, report)
+    for row, _, _ in plans:
+        await show_progress(connection, row)
     if choice == "apply":
         click.echo("`scrip quarantine list` shows what waits for a decision.")
 
 
-async def _plan(settings: Settings, row: Partition, only: int | None) -> tuple[Partition, str, SurplusReport] | None:
+async def _plan(
+    service: RunningService, row: Partition, only: int | None
+) -> tuple[Partition, str, SurplusReport] | None:
     """What Redis has of the partition and Postgres lacks; None if it is nothing, or only what the worker records. A
     partition that is named is read in any case."""
-    service = find_service(settings, "REDIS_URL", "DATABASE_URL")
     async with await postgres.connect(service.database_url, name="scrip command", max_size=2) as pool:
         connection = await connect(service.redis_url, "scrip-command", partition=row.id)
         try:

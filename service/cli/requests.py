@@ -1,13 +1,10 @@
 """`scrip requests`: find refused requests of the last hour by their id. main.py loads it. Names in the JSON stay."""
 
-import asyncio
-
+import asyncpg
 import click
 
-from service.cli.failures import connect_to_record
+from service.cli.failures import with_record
 from service.cli.tables import render_json, render_table
-from service.common import config
-from service.common.config import Settings
 from service.domain.times import from_ms
 from service.operations.accounting import NOBODY
 from service.record.config.workspace_rows import all_workspaces
@@ -19,19 +16,15 @@ _COLUMNS = ("at", "workspace", "route", "status", "outcome", "tookMs", "subject"
 @click.command(epilog="Example: scrip requests 019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90")
 @click.argument("request_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def requests(request_id: str, as_json: bool) -> None:
+@with_record
+async def requests(connection: asyncpg.Connection, request_id: str, as_json: bool) -> None:
     """Find a refused request by its id.
 
     It lists what was refused, or failed, under this id within the last hour, in all workspaces. ID is the X-Request-Id
     of the response. Codes and ids are masked. `-`: the request had no valid credentials.
     """
-    asyncio.run(_find(config.load(), request_id, as_json))
-
-
-async def _find(settings: Settings, request_id: str, as_json: bool) -> None:
-    async with connect_to_record(settings) as connection:
-        found = await find_refused(connection, request_id)
-        names = {row.workspace: row.name for row in await all_workspaces(connection)} | {NOBODY: None}
+    found = await find_refused(connection, request_id)
+    names = {row.workspace: row.name for row in await all_workspaces(connection)} | {NOBODY: None}
     rows = [
         (from_ms(one.at_ms), names[one.workspace], one.route, one.status, one.outcome, one.took_ms, one.subject)
         for one in found.refusals
