@@ -38,7 +38,7 @@ class BenchRow(msgspec.Struct, rename="camel", kw_only=True):
     request_us: dict[str, float] = {}
     redemption_us: dict[str, float] = {}
     code_bytes: dict[str, float] = {}
-    """What each uploaded code adds to each size of loadtests/sizes.py."""
+    """What each uploaded code adds to each of Subject.sizes."""
     redemption_bytes: dict[str, float] = {}
     """What each redemption adds to them."""
     lag_s: float | None = None

@@ -9,7 +9,9 @@ from uuid import uuid4
 
 from loadtests.wire import Answer, Ask, Barrage
 
-RECORDED_S = 30.0
+RECORDED_S, JOB_S = 30.0, 900.0
+"""The patience with the record, and with a job."""
+POLL_S = 0.1
 UPLOAD_CODES = 20_000
 """How many codes are uploaded at once."""
 Counts = dict[str, int | str]
@@ -59,6 +61,16 @@ class Ground:
         """The live coupon."""
         return (await self.barrage.one("GET", f"/v1/coupons/{code}")).body
 
+    async def run_job(self, path: str, order: dict[str, Any], poll_s: float = POLL_S) -> dict[str, Any]:
+        """Order a job, and return it when it has ended. AssertionError where that takes too long."""
+        job = (await self.barrage.one("POST", path, order)).body
+        deadline = time.monotonic() + JOB_S
+        while job["status"] == "running":
+            assert time.monotonic() < deadline, job
+            await asyncio.sleep(poll_s)
+            job = (await self.barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body
+        return job
+
     async def listed(self, path: str) -> list[dict[str, Any]]:
         """All items of a list out of Postgres, once it has everything that was answered before."""
         return [item async for page in self.pages(path) for item in page]
@@ -73,7 +85,7 @@ class Ground:
             if "scrip-lag-seconds" in page.headers:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{path} isn't recorded after {RECORDED_S:.0f} s")
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(POLL_S)
                 continue
             yield page.body["items"]
             if page.body["nextCursor"] is None:

@@ -1,8 +1,10 @@
 """A service of a load's own, for as long as it takes, and what it spends."""
 
+import asyncio
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -39,6 +41,18 @@ def running(data_dir: Path, tree: Path = ROOT, partitions: int = 0) -> Iterator[
     finally:
         if run.process.poll() is None:
             run.end(signal.SIGTERM)
+
+
+async def scrip(run: Run, *words: str) -> int:
+    """Run a command on a run's servers, with its output on stderr; its exit code. It is killed if this is cancelled."""
+    env = os.environ | {"DATABASE_URL": run.facts["databaseUrl"], "REDIS_URL": run.facts["redisUrl"]}
+    command = (sys.executable, "-m", "service", *words)
+    process = await asyncio.create_subprocess_exec(*command, cwd=run.tree, env=env, stdout=sys.stderr)
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
 
 
 def _stop_noting_locks(url: str) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import time
 import urllib.request
+from collections import deque
 from collections.abc import AsyncIterator
 from http.client import HTTPResponse
 from typing import Any, NamedTuple
@@ -13,22 +15,30 @@ import msgspec
 from redis.asyncio import Redis
 
 from loadtests import generator
-from loadtests.behind import Behind
 from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
 from loadtests.own import Meter
-from loadtests.sizes import compute_growth, read_sizes
 from loadtests.wire import Ask, Barrage
+from service.formats.event_id import EventId, parse_event_id
+from service.formats.key_names import outbox
 from tests.harness.running import Run
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
-PATIENCE_S = 900.0
+PATIENCE_S, RECORDED_S = 900.0, 120.0
+"""For an upload or an export, and for the record of what was decided."""
+POLL_S = 0.05
 AT_ONCE = 250_000
 """Codes of one upload."""
 DISCOUNT = {"type": "percentage", "value": 15, "maxAmount": 50, "minOrderValue": 20, "currency": "USD"}
 RULES: dict[str, Any] = {"discount": DISCOUNT, "maxRedemptionsPerUser": 5}
 """Of a book whose redemptions have all that a shop asks for."""
 _PARTITION = "SELECT partition FROM workspaces WHERE name = 'demo'"
+_CURSOR = "SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1"
+_SIZES = """
+SELECT pg_database_size(current_database()) AS postgres,
+  (SELECT sum(pg_relation_size(indexrelid)) FROM pg_index)::bigint AS indexes,
+  (pg_current_wal_lsn() - '0/0')::bigint AS wal
+"""
 _OF_BOOK = "WHERE (workspace, book) = (SELECT workspace, book FROM books WHERE book_id = $1)"
 _REDEEMED = f"SELECT count(*), count(DISTINCT code), count(DISTINCT redemption_id) FROM redemptions {_OF_BOOK}"
 _ASSIGNED = f"SELECT count(*), count(DISTINCT code), count(DISTINCT user_id) FROM assignments {_OF_BOOK}"
@@ -61,15 +71,16 @@ class Spent(NamedTuple):
     lag_s: float
     machine_load: float
     grown_bytes: dict[str, float]
-    """By how much each size of loadtests/sizes.py grew."""
+    """By how much each of Subject.sizes grew."""
 
 
 class Subject:
     """A `scrip run` of our own, alone with what measures it."""
 
-    def __init__(self, run: Run, redis: Redis, postgres: asyncpg.Connection, behind: Behind) -> None:
+    def __init__(self, run: Run, redis: Redis, postgres: asyncpg.Connection, partition: int) -> None:
+        """`partition` is that of the workspace `demo`."""
         self.run, self.ground = run, ground_of(run.url)
-        self.redis, self.postgres, self.behind = redis, postgres, behind
+        self.redis, self.postgres, self._partition = redis, postgres, partition
 
     async def stock(self, codes: int, full: bool) -> Stock:
         """A new book of so many codes. AssertionError where one is missing."""
@@ -81,8 +92,25 @@ class Subject:
         return stock
 
     async def sizes(self) -> dict[str, float]:
-        """The bytes of loadtests/sizes.py."""
-        return await read_sizes(self.redis, self.postgres, self.behind.partition)
+        """Bytes that the stores hold and move. `redis`: memory without the outbox. `outbox`: the memory of all events
+        that the outbox ever had, by the mean of those that it has. `network`: bytes that Redis received and sent.
+        `postgres`: all tables and indexes, of which `indexes` are the indexes. `wal`: Postgres's log."""
+        stream = outbox(self._partition)
+        info = await self.redis.info()
+        held_bytes = int(await self.redis.memory_usage(stream, samples=0) or 0)
+        entries = await self.redis.xinfo_stream(stream)
+        row: Any = await self.postgres.fetchrow(_SIZES)
+        return {
+            "redis": info["used_memory"] - held_bytes,
+            "outbox": held_bytes / max(entries["length"], 1) * entries["entries-added"],
+            "network": info["total_net_input_bytes"] + info["total_net_output_bytes"],
+            **{name: float(size) for name, size in row.items()},
+        }
+
+    async def caught_up(self) -> None:
+        """Wait until all that Redis has decided is recorded; TimeoutError after two minutes."""
+        async with self._watched():
+            pass
 
     async def pairs(self, stock: Stock, connections: int, count: int, seconds: int, full: bool) -> Spent:
         """Lock and redeem so many of a book's codes, within so many seconds."""
@@ -107,25 +135,62 @@ class Subject:
         return tuple(row)
 
     async def _measured(self, mode: str, *, seconds: int, full: bool = False, **options: str | int) -> Spent:
-        await self.behind.caught_up()
+        await self.caught_up()
         before, meter = await self.sizes(), Meter(self.run)
-        async with self.behind.watched() as lags:
+        async with self._watched() as lags:
             load = await generator.drive(self.run.url, CHECKOUT, mode, seconds=seconds, full=full, **options)
         cpu_s, machine_load = meter.spent_s(), os.getloadavg()[0]
         return Spent(load, cpu_s, max(lags, default=0.0), machine_load, compute_growth(before, await self.sizes(), 1))
+
+    @contextlib.asynccontextmanager
+    async def _watched(self) -> AsyncIterator[list[float]]:
+        """Of moments within: how many seconds what the outbox had then took to be recorded. It ends when everything is
+        recorded; TimeoutError after two minutes."""
+        seen: list[float] = []
+        ended = asyncio.Event()
+        watching = asyncio.create_task(self._watch(seen, ended))
+        try:
+            yield seen
+            ended.set()
+            done, _ = await asyncio.wait([watching], timeout=RECORDED_S)
+            if not done:
+                raise TimeoutError(f"not everything was recorded {RECORDED_S:.0f} s after it was decided")
+            await watching
+        finally:
+            watching.cancel()
+
+    async def _watch(self, seen: list[float], ended: asyncio.Event) -> None:
+        last = False
+        waiting: deque[tuple[float, EventId]] = deque()
+        while not last or waiting:
+            if not last:
+                last = ended.is_set()
+                tail: Any = await self.redis.xrevrange(outbox(self._partition), count=1)
+                waiting.append((time.monotonic(), parse_event_id(tail[0][0].decode())))
+            row: Any = await self.postgres.fetchrow(_CURSOR, self._partition)
+            cursor, now = tuple(row), time.monotonic()
+            while waiting and waiting[0][1] <= cursor:
+                at, _ = waiting.popleft()
+                seen.append(now - at)
+            await asyncio.sleep(POLL_S)
 
 
 @contextlib.asynccontextmanager
 async def opened(run: Run) -> AsyncIterator[Subject]:
     """A running service, with connections to its servers for as long as it takes."""
     redis, postgres = Redis.from_url(run.facts["redisUrl"]), await asyncpg.connect(run.facts["databaseUrl"])
-    subject = Subject(run, redis, postgres, Behind(redis, postgres, await postgres.fetchval(_PARTITION)))
+    subject = Subject(run, redis, postgres, await postgres.fetchval(_PARTITION))
     try:
         yield subject
     finally:
         subject.ground.barrage.close()
         await redis.aclose()
         await postgres.close()
+
+
+def compute_growth(before: dict[str, float], after: dict[str, float], many: int) -> dict[str, float]:
+    """By how much each size grew, for each of so many."""
+    return {name: (after[name] - size) / many for name, size in before.items()}
 
 
 def ground_of(url: str, at_once: int = 1) -> Ground:

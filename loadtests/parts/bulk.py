@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Collection, Iterable
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from loadtests.figures import BenchRow, percentiles, say, table
 from loadtests.ground import new_codes
@@ -141,27 +141,16 @@ class Bulk:
 
     async def generate(self, book: str, codes: int) -> None:
         """Have codes made, until the job is done and Redis has them."""
-        await self._end_of(f"/v1/books/{book}/codes/generate", {"count": codes})
+        job = await self.ground.run_job(f"/v1/books/{book}/codes/generate", {"count": codes})
         stats = await self.ground.stats(book)
-        assert stats["available"] == codes, stats
+        assert (job["status"], stats["available"]) == ("done", codes), (job, stats)
 
     async def change(self, book: str, codes: int, action: str) -> None:
         """Have all codes of a book changed by one job, until it is done and Redis has the changes."""
-        job = await self._end_of(f"/v1/books/{book}/codes/change", {"action": action})
-        assert (job["done"], job["change"]["changed"]) == (codes, codes), job
+        job = await self.ground.run_job(f"/v1/books/{book}/codes/change", {"action": action})
+        assert (job["status"], job["done"], job["change"]["changed"]) == ("done", codes, codes), job
         stats = await self.ground.stats(book)
         assert stats[("available", "inactive")[action == "switchOff"]] == codes, stats
-
-    async def _end_of(self, path: str, order: dict[str, Any]) -> dict[str, Any]:
-        """Order a job, and return it when it is done."""
-        job = (await self.ground.barrage.one("POST", path, order)).body
-        deadline = time.monotonic() + PATIENCE_S
-        while job["status"] == "running":
-            assert time.monotonic() < deadline, job
-            await asyncio.sleep(POLL_S)
-            job = (await self.ground.barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body
-        assert job["status"] == "done", job
-        return job
 
     def export(self, book: str, rows: int) -> None:
         """Read all of a book's codes."""

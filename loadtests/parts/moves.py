@@ -12,15 +12,13 @@ import argparse
 import asyncio
 import contextlib
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.ground import new_codes, new_id
-from loadtests.own import Meter, own_service
+from loadtests.own import Meter, own_service, scrip
 from loadtests.subject import CHECKOUT, Subject, opened, redeem
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import Ask
@@ -51,7 +49,7 @@ async def measure_under_load(run: Run) -> list[str]:
         loading = asyncio.create_task(generator.drive(run.url, CHECKOUT, "redeem", full=True, **options))
         await asyncio.sleep(WARM_S)
         before, began = await _count_redeemed(subject), time.monotonic()
-        await asyncio.to_thread(_scrip, run, "move", "demo", str(other))
+        assert await scrip(run, "move", "demo", str(other)) == 0
         took_s, redeemed = time.monotonic() - began, await _count_redeemed(subject) - before
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
@@ -76,12 +74,12 @@ async def measure(run: Run, codes: int, keys: int) -> list[str]:
         await _sell(subject, codes, keys)
         locked = new_codes(LOCKED)
         await subject.ground.book(locked)
-        await subject.behind.caught_up()
+        await subject.caught_up()
         other = await _other_partition(subject)
         meter, began = Meter(run), time.monotonic()
         with Watch(of_processes({"worker": run.facts["pids"]["worker"]}), pause_s=0.02) as memory:
             locking = asyncio.create_task(_lock_until_cancelled(subject, locked))
-            await asyncio.to_thread(_scrip, run, "move", "demo", str(other))
+            assert await scrip(run, "move", "demo", str(other)) == 0
             took_s, cpu_s = time.monotonic() - began, meter.spent_s()
             locking.cancel()
             longest_s = await locking
@@ -112,7 +110,7 @@ async def _sell(subject: Subject, codes: int, keys: int) -> None:
 
     await _run_all([*range(0, codes, BATCH)], assign, BATCHES_AT_ONCE)
     await _run_all([*range(0, keys, AT_ONCE)], use, 1)
-    await subject.behind.caught_up()
+    await subject.caught_up()
     say(f"{codes:,} assigned, {keys:,} redeemed in {time.monotonic() - began:.0f} s")
 
 
@@ -139,11 +137,6 @@ async def _lock_until_cancelled(subject: Subject, codes: Sequence[str]) -> float
                         break
                 longest_s = max(longest_s, time.monotonic() - began)
     return max(longest_s, time.monotonic() - began)
-
-
-def _scrip(run: Run, *command: str) -> None:
-    env = os.environ | {"DATABASE_URL": run.facts["databaseUrl"], "REDIS_URL": run.facts["redisUrl"]}
-    subprocess.run([sys.executable, "-m", "service", *command], cwd=run.tree, env=env, check=True, stdout=sys.stderr)
 
 
 def add_options(options: argparse.ArgumentParser) -> None:

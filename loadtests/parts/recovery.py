@@ -76,7 +76,7 @@ async def redeem_tail(on: Subject, tail: int, shop: FilledShop) -> str:
         asks = [redeem(code, new_id(), orderValue=100) for code in codes[start : start + AT_ONCE]]
         answers = await on.ground.barrage.fire(asks)
         assert all(answer.status == 201 for answer in answers), count(answers)
-    await on.behind.caught_up()
+    await on.caught_up()
     recorded = await on.postgres.fetchval("SELECT count(*) FROM redemptions")
     assert recorded == shop.redemptions + tail, recorded
     on.run.end(signal.SIGTERM)

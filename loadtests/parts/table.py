@@ -25,8 +25,7 @@ from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk
-from loadtests.sizes import compute_growth
-from loadtests.subject import Spent, Subject, opened
+from loadtests.subject import Spent, Subject, compute_growth, opened
 from tests.harness.running import Run
 
 FULL_LOAD = 96

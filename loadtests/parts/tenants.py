@@ -7,8 +7,6 @@ begins a second after the greedy clients have gone."""
 
 import argparse
 import asyncio
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -19,7 +17,7 @@ from loadtests import generator
 from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
 from loadtests.ground import Ground
-from loadtests.own import Meter, own_service
+from loadtests.own import Meter, own_service, scrip
 from loadtests.subject import opened
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
@@ -122,18 +120,9 @@ def _codes(size: int) -> bytes:
     return body + b'"' + b"a" * (size - len(body) - 4) + b'"]}'
 
 
-async def _run_job(barrage: Barrage, path: str, body: dict[str, Any], poll_s: float = POLL_S) -> str:
-    """Order a job and wait until it has ended; its status."""
-    job = (await barrage.one("POST", path, body)).body
-    deadline = time.monotonic() + WAITING_S
-    while (job := (await barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body)["status"] == "running":
-        assert time.monotonic() < deadline, job
-        await asyncio.sleep(poll_s)
-    return job["status"]
-
-
-async def _count_job(place: Place, path: str, body: dict[str, Any], poll_s: float = POLL_S) -> None:
-    place.counts[await _run_job(place.ground.barrage, path, body, poll_s)] += 1
+async def _count_job(place: Place, path: str, order: dict[str, Any], poll_s: float = POLL_S) -> None:
+    """Run a job, and count how it ended."""
+    place.counts[(await place.ground.run_job(path, order, poll_s))["status"]] += 1
 
 
 async def _generate(place: Place) -> None:
@@ -178,19 +167,6 @@ async def _report(place: Place) -> None:
     await _ask_repeatedly(place, [f"/v1/books/{place.large}/codes?limit=1000", "/v1/audit?limit=1000", "/v1/audit.csv"])
 
 
-async def _command(place: Place, *words: str) -> None:
-    env = os.environ | {"DATABASE_URL": place.run.facts["databaseUrl"], "REDIS_URL": place.run.facts["redisUrl"]}
-    devnull = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service", *words, cwd=place.run.tree, env=env, stdout=devnull, stderr=devnull
-    )
-    try:
-        place.counts[f"exit {await process.wait()}"] += 1
-    finally:
-        if process.returncode is None:
-            process.kill()
-
-
 async def _compare(place: Place) -> None:
     while True:
         await _count_job(place, "/v1/ops/reconcile", {"repair": False})
@@ -198,7 +174,7 @@ async def _compare(place: Place) -> None:
 
 async def _move(place: Place) -> None:
     for partition in ("1", "0"):
-        await _command(place, "move", GREEDY, partition)
+        place.counts[f"exit {await scrip(place.run, 'move', GREEDY, partition)}"] += 1
 
 
 async def _hanging_webhooks(place: Place) -> None:
@@ -260,10 +236,10 @@ class Honest:
 
     async def stock(self, codes: int) -> None:
         for number in range(HONEST):
-            barrage = Barrage(self._run.url, f"honest{number}_admin")
-            with barrage:
-                book = await Ground(barrage, 1).book()
-                await _run_job(barrage, f"/v1/books/{book}/codes/generate", {"count": codes})
+            with Barrage(self._run.url, f"honest{number}_admin") as barrage:
+                ground = Ground(barrage, 1)
+                book = await ground.book()
+                await ground.run_job(f"/v1/books/{book}/codes/generate", {"count": codes})
             self._books.append(book)
 
     async def shop(self, seconds: int) -> Load:
@@ -316,7 +292,7 @@ async def _prepare(run: Run, chosen: argparse.Namespace) -> Place:
     ground = Ground(Barrage(run.url, f"{GREEDY}_admin"), 1)
     place = Place(run, ground, await ground.book(), await ground.book(), Counter())
     if {"switch", "export", "lists", "comparison", "move", "webhooks", "assigns"} & set(chosen.works):
-        await _run_job(ground.barrage, f"/v1/books/{place.large}/codes/generate", {"count": chosen.codes})
+        await ground.run_job(f"/v1/books/{place.large}/codes/generate", {"count": chosen.codes})
     return place
 
 
