@@ -73,15 +73,6 @@ def latency_ms(histogram: Histogram) -> dict[str, float]:
     return {f"p{share * 100:g}": histogram.at_us(share) / 1000 for share in SHARES} | {"max": histogram.max / 1000}
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """The same of values, in order; nothing where there is none."""
-    if not values:
-        return {}
-    last = len(values) - 1
-    values_ms = {f"p{share * 100:g}": values[min(int(len(values) * share), last)] for share in SHARES}
-    return values_ms | {"max": values[last]}
-
-
 def table(rows: Sequence[BenchRow]) -> str:
     """Where and when, what was measured, and notes, as Markdown. `bench.json` has more."""
     where = machine()

@@ -7,9 +7,11 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from itertools import accumulate
 from math import ceil
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -33,6 +35,11 @@ class Histogram(msgspec.Struct, frozen=True):
     count: int
     max: int
     buckets: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, counts: Mapping[int, int]) -> Self:
+        """Of latencies that were counted in Python, by their µs."""
+        return cls(sum(counts.values()), max(counts, default=0), sorted(counts.items()))
 
     def at_us(self, share: float) -> int:
         """What this share of all is not above; never less than the true latency. 0 where there is none."""

@@ -44,17 +44,12 @@ class Tally:
         self.requests = 0
         self.causes: Counter[str] = Counter()
         """Errors, by cause."""
-        self.cut_off = 0
         self._latencies_us: Counter[int] = Counter()
         """Of answers that are no error: an error's time says when the service gave up."""
 
     def enter(self, line: Line) -> None:
-        """Count a line."""
-        if not line.buyer:
-            return
         cause = line.cause
-        if cause == CUT_OFF:
-            self.cut_off += 1
+        if not line.buyer or cause == CUT_OFF:
             return
         self.requests += 1
         if cause:
@@ -63,9 +58,7 @@ class Tally:
             self._latencies_us[round_up(max(1, round((line.answered_ms - line.sent_ms) * 1000)))] += 1
 
     def add(self, other: "Tally") -> None:
-        """Add another's counts."""
         self.requests += other.requests
-        self.cut_off += other.cut_off
         self.causes.update(other.causes)
         self._latencies_us.update(other._latencies_us)
 
@@ -89,8 +82,7 @@ class Tally:
 
     @property
     def _histogram(self) -> Histogram:
-        buckets = sorted(self._latencies_us.items())
-        return Histogram(self._latencies_us.total(), max(self._latencies_us, default=0), buckets)
+        return Histogram.of(self._latencies_us)
 
     def list_causes(self) -> list[str]:
         """The errors, the most frequent first: `3 × 503 recovering`."""

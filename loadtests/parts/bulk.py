@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Collection, Iterable
 from multiprocessing.connection import Connection
 from typing import NamedTuple, Self
 
-from loadtests.figures import BenchRow, percentiles, say, table
+from loadtests.figures import BenchRow, latency_ms, say, table
+from loadtests.generator import Histogram
 from loadtests.ground import new_codes
 from loadtests.own import Meter, own_service
 from loadtests.subject import ground_of, redeem, sent, upload
@@ -50,9 +51,9 @@ class Step(NamedTuple):
 
     def row(self, latencies: Iterable[tuple[float, float]]) -> BenchRow:
         """With the shopper's latencies (when it was due, ms) of its time."""
-        took_s, each = self.ended - self.began, sorted(ms for due, ms in latencies if self.began <= due < self.ended)
-        latency_ms = percentiles(each)
-        redeems = f"{len(each):,} redeems, the longest {latency_ms.get('max', 0):.0f} ms"
+        took_s = self.ended - self.began
+        each = Histogram.of(Counter(round(ms * 1000) for due, ms in latencies if self.began <= due < self.ended))
+        redeems = f"{each.count:,} redeems, the longest {each.max / 1000:.0f} ms"
         cpu = ", ".join(f"{part} {spent:.2f} s" for part, spent in self.cpu_s.items())
         return BenchRow(
             part="bulk",
@@ -60,7 +61,7 @@ class Step(NamedTuple):
             unit="codes",
             a_second=self.rows / took_s,
             codes=self.rows,
-            latency_ms=latency_ms,
+            latency_ms=latency_ms(each) if each.count else {},
             request_us={part: spent / self.rows * 1e6 for part, spent in self.cpu_s.items()} if self.rows else {},
             machine_load=self.machine_load,
             note=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {redeems}",
@@ -167,7 +168,6 @@ class Bulk:
             assert all(answer.status == 201 for answer in answers), answers
 
     async def batches(self, codes: list[str]) -> None:
-        """Redeem in batches."""
         for some in _parts(codes, BATCH):
             operations = [{"op": "redeem", "code": code, **(redeem(code).body or {})} for code in some]
             answer = await self.ground.barrage.one("POST", "/v1/batch", {"operations": operations})
@@ -216,12 +216,10 @@ def measure(codes: int, rate: float, works: Collection[str]) -> list[BenchRow]:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much of what."""
     options.add_argument("--codes", type=int, default=1_000_000)
     options.add_argument("--rate", type=float, default=50.0, help="redeems a second meanwhile")
     options.add_argument("--only", nargs="+", choices=WORKS, default=WORKS, help="default: all")
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print the table."""
     print(table(measure(chosen.codes, chosen.rate, chosen.only)))
