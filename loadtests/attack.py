@@ -211,7 +211,6 @@ def _random_code() -> str:
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """What was chosen."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guesses", type=int, default=GUESSES)
     parser.add_argument("--rate", type=int, default=GUESSES_A_SECOND, help="guesses a second, of all together")
@@ -221,7 +220,6 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> int:
-    """The command."""
     chosen = options()
     os.environ["SCRIP_TRUSTED_PROXIES"] = "127.0.0.1"  # so that each guesser has an address of its own
     with own_service() as service:

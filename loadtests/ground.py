@@ -129,7 +129,6 @@ def codes_of(answers: Iterable[Answer]) -> list[str]:
 
 
 def new_codes(many: int) -> list[str]:
-    """New codes."""
     mark = uuid4().hex[:10].upper()
     return [f"R-{mark}-{number}" for number in range(many)]
 

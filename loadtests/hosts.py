@@ -32,7 +32,6 @@ class Sender(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        """Send a part."""
         self._bytes += len(data)
         self._send(LEDGER, {"mark": self._mark, "part": bytes(data)})
         return len(data)

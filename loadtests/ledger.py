@@ -180,7 +180,6 @@ class Ledger:
         self._barrages[api].move(url)
 
     def write(self, entry: Entry) -> None:
-        """Append an entry."""
         self.sent += 1
         self.succeeded += entry.succeeded
         self.unwanted += not entry.wanted

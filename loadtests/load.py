@@ -111,7 +111,6 @@ def run(chosen: argparse.Namespace, folder: Path) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
     chosen = _options().parse_args(arguments)
     try:
         if chosen.judge:

@@ -60,7 +60,6 @@ class _ReportingLedger(Ledger):
     """A ledger that also reports users' requests to locust, except those that the end of the load cuts off."""
 
     def write(self, entry: Entry) -> None:
-        """Append an entry."""
         super().write(entry)
         if entry.buyer and (entry.status or entry.refusal):
             is_good = entry.wanted and entry.status not in (0, 503)
@@ -133,14 +132,12 @@ class Shopper(User):
 
     @task
     def visit(self) -> None:
-        """One of the visits."""
         assert self.bridge
         self.bridge.run(self.bridge.crowd.visit())
         if self.bridge.plan.shape == "opening":
             raise StopUser
 
     def wait_time(self) -> float:
-        """Seconds until the next visit."""
         assert self.bridge
         return random.uniform(0, 2 * self.bridge.plan.pay_s)
 
@@ -376,7 +373,6 @@ def find_result() -> str:
 
 
 def render() -> str:
-    """The judgement as HTML."""
     return f"<b>Judgement: {html.escape(find_result())}</b><pre>{html.escape(Load.said)}</pre>"
 
 

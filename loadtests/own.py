@@ -56,7 +56,6 @@ async def scrip(run: Run, *words: str) -> int:
 
 
 def _stop_noting_locks(url: str) -> None:
-    """Turn `lockHistory` off."""
     key = {"Authorization": "Bearer demo_admin", "Content-Type": "application/json"}
     change = urllib.request.Request(f"{url}/v1/workspace", b'{"lockHistory": false}', key, method="PATCH")
     urllib.request.urlopen(change, timeout=PATIENCE_S).close()
@@ -69,7 +68,6 @@ class Meter:
         self._run, self._before = run, cpu_s(run)
 
     def spent_s(self) -> dict[str, float]:
-        """So far."""
         return {part: now - self._before[part] for part, now in cpu_s(self._run).items()}
 
 

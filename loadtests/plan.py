@@ -166,7 +166,6 @@ class Maker:
         total: int | None = None,
         **rules: Any,
     ) -> Book:
-        """One book."""
         stem = f"L-{self._mark.upper()}-{kind.upper()}{len(self.books)}"
         book = Book("", kind, stem, codes, per_code, per_user, total)
         rules |= {"name": f"Load {self._mark} {kind}", "maxRedemptions": total}

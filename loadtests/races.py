@@ -40,7 +40,6 @@ async def run(url: str, key: str, at_once: int, rounds: int) -> bool:
 
 
 def main() -> int:
-    """The command."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--url", help="of a running service; without it one is started for this")
     options.add_argument("--key", default="demo_admin", help="an API key with all scopes")

@@ -37,15 +37,12 @@ class Tables:
         self.entries = 0
 
     def close(self) -> None:
-        """Close the file."""
         self._database.close()
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
         return self._database.execute(sql, values).fetchall()
 
     def insert(self, table: str, rows: Iterable[Iterable[Any]]) -> None:
-        """Insert rows."""
         for row in rows:
             values = tuple(row)
             self._database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)

@@ -70,7 +70,6 @@ class Visit:
         return locked
 
     async def unlock(self, locked: Entry) -> None:
-        """Unlock."""
         token = locked.response.get("lockToken", "")
         path = f"/v1/coupons/unlock/{locked.code}"
         await self.ask("unlock", path, {"lockToken": token}, wanted={204}, code=locked.code)

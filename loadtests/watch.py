@@ -69,7 +69,6 @@ class Watch(threading.Thread):
         return max(self.series[part])
 
     def run(self) -> None:
-        """Sample."""
         while not self._ended.wait(self._pause_s):
             self._sample()
 

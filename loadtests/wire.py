@@ -76,14 +76,12 @@ class Wire:
         return head.encode() + body
 
     async def send(self, data: bytes) -> None:
-        """Send bytes."""
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self._at, ssl=self._tls)
         self._streams[1].write(data)
         await self._streams[1].drain()
 
     def end(self) -> None:
-        """End the sending side."""
         if self._streams and self._streams[1].can_write_eof():
             self._streams[1].write_eof()
 

@@ -47,13 +47,11 @@ async def _line(hot: Hot, case: Case, size: int, rounds: int) -> list[str]:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much of what."""
     options.add_argument("--size", type=int, default=SIZE, help=f"of what nothing bounds ({SIZE:,})")
     options.add_argument("--rounds", type=int, default=ROUNDS, help=f"({ROUNDS})")
     options.add_argument("--only", default="", help="scripts, by their names")
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print the table."""
     cases = [case for case in CASES if not chosen.only or case.script in chosen.only.split(",")]
     print(markdown(HEADS, asyncio.run(measure(cases, chosen.size, chosen.rounds))))

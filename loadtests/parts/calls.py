@@ -208,7 +208,6 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print the table."""
     if chosen.count:
         require_callgrind()
     requests = chosen.requests or (COUNTED_REQUESTS if chosen.count else REQUESTS)

@@ -218,7 +218,6 @@ async def count(turns: list[Round], counter: InstructionCounter, *, notes_locks:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much, or where."""
     options.add_argument("--requests", type=int, default=200_000)
     options.add_argument("--connections", type=int, default=CONNECTIONS, help="at most 64")
     options.add_argument("--count", action="store_true", help="instructions as well, by valgrind's callgrind")

@@ -38,7 +38,6 @@ class Cost(NamedTuple):
     a_second: float
 
     def cells(self) -> list[str]:
-        """A line of the table."""
         return [self.name, f"{self.many:,}", f"{self.bytes:.1f}", f"{self.us:.1f}", f"{self.a_second:,.0f}"]
 
 
@@ -51,7 +50,6 @@ class Filled:
         self._at = 0
 
     async def fill(self, count: int) -> Cost:
-        """Project so many codes."""
         self._shop = await self._hot.shop(Shop)
         self._caller = self._shop.caller
         book = await self._shop.book()
@@ -120,7 +118,6 @@ async def measure(url: str, codes: int, spent: int) -> list[Cost]:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much, and in what."""
     options.add_argument("--codes", type=int, default=1_000_000)
     options.add_argument("--spent", type=int, help="how many of them are locked or redeemed; all where not given")
     options.add_argument("--server", type=Path, help="the wheel's Valkey where not given")

@@ -140,14 +140,12 @@ async def _lock_until_cancelled(subject: Subject, codes: Sequence[str]) -> float
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How many codes, and how many moves under load."""
     options.add_argument("--codes", type=int, nargs="*", default=[100_000, 1_000_000], help="open assignments")
     options.add_argument("--keys", type=float, default=0.1, help="redemptions with a key, as a part of the codes")
     options.add_argument("--moves", type=int, default=MOVES, help=f"at {RATE:,} redemptions a second (%(default)s)")
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print both tables."""
     where, rows, rows_under_load = machine(), list[list[str]](), list[list[str]]()
     for codes in chosen.codes:
         with own_service(partitions=2) as service:

@@ -111,7 +111,6 @@ async def _until_recovered(run: Run, since: datetime) -> list[dict[str, Any]]:
 
 
 def _moment(line: dict[str, Any]) -> datetime:
-    """When it was logged."""
     return datetime.fromisoformat(line["timestamp"])
 
 
@@ -165,7 +164,6 @@ async def measure(folder: Path, chosen: argparse.Namespace) -> list[list[str]]:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much, and what."""
     options.add_argument("--codes", type=int, default=1_000_000)
     options.add_argument("--redemptions", type=int, help="of as many codes; all where not given")
     options.add_argument("--keyed", type=int, default=1, metavar="N", help="every Nth has an Idempotency-Key")
@@ -173,6 +171,5 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print the table."""
     with tempfile.TemporaryDirectory(prefix="scrip-recovery-", ignore_cleanup_errors=True) as folder:
         print(markdown(HEADS, asyncio.run(measure(Path(folder) / "data", chosen))))

@@ -44,14 +44,12 @@ HEADS = ("in Redis", "memory, MiB", "rebuild, s", "CPU of it, s")
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """The sizes."""
     options.add_argument("--live", type=int, default=100_000, help="redemptions in books in use (%(default)s)")
     options.add_argument("--retired", type=int, default=100_000, help="redemptions in books that ended (%(default)s)")
     options.add_argument("--rounds", type=int, help="rebuild so often with and without; written as retired at once")
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print a table."""
     if chosen.rounds:
         lines = asyncio.run(_alternate(chosen.live, chosen.retired, chosen.rounds))
     else:

@@ -245,7 +245,6 @@ def _failed(bench: Bench, chosen: argparse.Namespace, folder: Path) -> str:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much of what."""
     options.add_argument("--quick", action="store_true", help="less of everything, within two minutes")
     options.add_argument("--only", nargs="+", choices=PARTS, help="these parts")
     shapes = options.add_mutually_exclusive_group()

@@ -332,7 +332,6 @@ async def _beside(name: str, place: Place, honest: Honest, seconds: int) -> Sequ
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """What to do beside them, and how many requests."""
     options.add_argument("--works", nargs="+", choices=WORKS, default=[*WORKS], help="of the eleventh tenant")
     options.add_argument("--rate", type=int, default=2_000, help="assignments a second of all ten")
     options.add_argument("--seconds", type=int, default=10, help="beside each work")
@@ -340,7 +339,6 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Print the table."""
     with own_service(partitions=2) as service:
         rows = asyncio.run(measure(service, chosen))
     where = machine()

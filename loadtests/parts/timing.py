@@ -126,7 +126,6 @@ def measure(url: str, requests: int) -> dict[str, list[float]]:
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    """How much."""
     options.add_argument("--requests", type=int, default=REQUESTS)
     options.add_argument("--plant", type=float, default=0.0, help="µs more where a coupon is switched off")
 

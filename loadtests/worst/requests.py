@@ -32,7 +32,6 @@ async def _locked(g: Ground, size: int, **rules: Any) -> None:
 
 @case("lock", "{size} live locks and 20 that ended, every limit, an order with 99 places")
 async def lock_(g: Ground, size: int) -> Run:
-    """A code with live locks and 20 that ended, in a book with every limit; an order with 99 places taken."""
     await _locked(g, size)
     await _places(g, 99)
     await g.locks(CODE, 1, 0, ended=20)
@@ -71,7 +70,6 @@ def _order(count: int = 1000) -> dict[str, Any]:
 
 @case("redeem", "the same, 1,000 items, an order with 99 places of this code")
 async def redeem_(g: Ground, size: int) -> Run:
-    """As `lock_`, with the lock's token and 1,000 items; the 99 places are of the same code."""
     await _locked(g, size, discount=FREE)
     await g.put_workspace(coupons_per_order=ORDERS)
     await _places(g, 99, orderValue="5")
@@ -122,7 +120,6 @@ async def assign_any(g: Ground, size: int) -> Run:
 
 @case("assign_any", "{size} codes in a bucket, one of them free", (0, 92))
 async def assign_any_of_many(g: Ground, size: int) -> Run:
-    """A book whose free codes all fall into one bucket, among so many others."""
     codes = colliding(size)
     await g.book()
     book = await g.book(codes[-1])
@@ -132,7 +129,6 @@ async def assign_any_of_many(g: Ground, size: int) -> Run:
 
 @case("assign_code", "5,000 coupons of as many books, 100 live locks and 20 that ended")
 async def assign_code(g: Ground, size: int) -> Run:
-    """A user with a coupon of each of 5,000 books; a coupon with a hundred locks of the user and 20 that ended."""
     size = min(size, 5_000)
     await g.put_workspace(max_coupons=size + 1)
     book = await g.book(CODE, max_redemptions_per_code=None, low_stock_threshold=9, max_codes_per_user=9)
@@ -168,7 +164,6 @@ async def checkout_(g: Ground, size: int) -> Run:
 
 @case("rollback", "{size} standing redemptions, an order at 100")
 async def rollback_(g: Ground, size: int) -> Run:
-    """The last of a code's `size` standing redemptions, and the last of its order's 100."""
     await _locked(g, 0)
     await _places(g, 99)
     _, body = await g.redeem(CODE, USER, orderId=ORDER)
@@ -179,7 +174,6 @@ async def rollback_(g: Ground, size: int) -> Run:
 
 @case("rollback_order", "100 coupons of as many books, each with 20 locks that ended; a gift with {size} live locks")
 async def rollback_order(g: Ground, size: int) -> Run:
-    """100 redemptions of codes with twenty ended locks each, in as many books; a gift with so many live locks."""
     await g.put_workspace(coupons_per_order=ORDERS)
     for number in range(ORDERS):
         code = f"CODE-{number:03d}"
@@ -225,14 +219,12 @@ async def user_coupons(g: Ground, size: int) -> Run:
 
 @case("claim", "answers that end in as many hours as a year has")
 async def claim(g: Ground, size: int) -> Run:
-    """A key's first claim, while stored answers expire in each hour of a year."""
     await _kept(g, 1)
     return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
 
 
 @case("answered", "an answer of 0.9 MB, a year's hours that are over")
 async def answered(g: Ground, size: int) -> Run:
-    """An answer of 0.9 MB, the first to expire in its hour, after a year of expired ones."""
     gate, settings, entry, kept = _idempotent(g)
     await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40)))
     await _kept(g, -YEAR_HOURS)
@@ -255,7 +247,6 @@ async def records(g: Ground, size: int) -> Run:
 
 @case("records", "50 redemptions that are handed in")
 async def records_handed_in(g: Ground, size: int) -> Run:
-    """The same as arguments, no longer in the outbox."""
     run = await records(g, size)
     reply = await g.carry_out(run)
     await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)

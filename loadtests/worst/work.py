@@ -20,7 +20,6 @@ GONE = "deleted-1"
 
 @case("erase_user", "10 gifts with 100 live locks each")
 async def erase_user(g: Ground, size: int) -> Run:
-    """Ten coupons of the user's, each a gift and with a hundred live locks."""
     words: list[Any] = []
     book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
     for number in range(THINGS_A_RUN):
@@ -36,7 +35,6 @@ async def erase_user(g: Ground, size: int) -> Run:
 
 @case("sweep_locks", "20 coupons, one with {size} locks that ended")
 async def sweep_locks(g: Ground, size: int) -> Run:
-    """20 coupons with expired locks only: `size` on one, twenty on each other."""
     book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
     now = await g.now()
     for number in range(20):
@@ -67,7 +65,6 @@ async def put_user(g: Ground, size: int) -> Run:
 
 @case("put_codes", "200 owned coupons with locks, one with {size}")
 async def put_codes(g: Ground, size: int) -> Run:
-    """200 owned coupons with several uses and locks, whose expiry changes."""
     book = await g.book(max_redemptions_per_code=None)
     now, args = await g.now(), list[Any]()
     for number in range(200):
@@ -86,7 +83,6 @@ async def seen(g: Ground, size: int) -> Run:
 
 @case("clear", "500 hashes, one of {size} fields")
 async def clear(g: Ground, size: int) -> Run:
-    """500 hashes, one of `size` fields."""
     for number in range(500):
         await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
     return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
@@ -124,7 +120,6 @@ async def turn(g: Ground, size: int) -> Run:
 
 @case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books")
 async def fill_pool(g: Ground, size: int) -> Run:
-    """499 buckets of 4 codes and one of `size`, each code of its own book."""
     codes = colliding(size)
     await g.hash(f"{g.w}d:{key_names.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
     for number in range(499):
@@ -170,7 +165,6 @@ async def redo(g: Ground, size: int) -> Run:
 
 @case("redo", "251 rollbacks for orders with 100 places")
 async def redo_rollbacks(g: Ground, size: int) -> Run:
-    """The same redemptions rolled back."""
     run = await redo(g, size)
     await g.ready(run)
     assert await g.carry_out(run) == [0]
@@ -184,7 +178,6 @@ async def redo_rollbacks(g: Ground, size: int) -> Run:
 
 @case("restore_keys", "500 entries that end in as many hours")
 async def restore_keys(g: Ground, size: int) -> Run:
-    """500 entries, each counted in an hour of its own."""
     args = [part for n in range(1, 501) for part in (f"{g.w}i:key-{n}", "f 0 200 - x", n * HOUR_MS)]
     return Run("restore_keys", (g.caller.gate,), args)
 
@@ -214,7 +207,6 @@ async def look_at_users(g: Ground, size: int) -> Run:
 
 @case("repair", "1,000 fields, a key of the wrong type with {size}")
 async def repair(g: Ground, size: int) -> Run:
-    """1,000 things, one of them a key of the wrong type (`size` fields), the others fields."""
     await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))
     args = ["t", f"{g.w}c:CODE-1", "", "=hash", "-"]
     args += [part for n in range(999) for part in ("h", f"{g.w}d:{n}", "CODE-1", "-", "=1")]
@@ -223,7 +215,6 @@ async def repair(g: Ground, size: int) -> Run:
 
 @case("drop_wrong", "10 keys, one with {size} fields")
 async def drop_wrong(g: Ground, size: int) -> Run:
-    """Ten hashes, one of `size` fields."""
     names = [key_names.mend(0), *(f"{g.w}{number}" for number in range(9))]
     for name in names:
         await g.hash(name, ((f"field-{n}", "x") for n in range(size if name == names[0] else 1)))
@@ -232,7 +223,6 @@ async def drop_wrong(g: Ground, size: int) -> Run:
 
 @case("heads", "200 strings, one of 0.9 MB")
 async def heads(g: Ground, size: int) -> Run:
-    """The beginnings of 200 strings, one of them long."""
     names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_LOOK)]
     await g.link.call("MSET", *(part for name in names for part in (name, "x" * SMALL_BYTES)))
     await g.link.call("SET", names[0], "x" * 9 * size)
@@ -241,7 +231,6 @@ async def heads(g: Ground, size: int) -> Run:
 
 @case("block_codes", "200 owned coupons with locks, one with {size}")
 async def block_codes(g: Ground, size: int) -> Run:
-    """200 owned coupons with several uses and locks, one with `size`."""
     book = await g.book(max_redemptions_per_code=None)
     args = list[Any]()
     for number in range(CODES_A_RUN):
@@ -255,13 +244,11 @@ async def block_codes(g: Ground, size: int) -> Run:
 
 @case("fence", "one")
 async def fence(g: Ground, size: int) -> Run:
-    """The next epoch."""
     return Run("fence", (g.caller.gate, g.caller.outbox), (EPOCH + 1,))
 
 
 @case("set_gate", "one")
 async def set_gate(g: Ground, size: int) -> Run:
-    """Open to full."""
     return Run("set_gate", (g.caller.gate,), (f"{EPOCH} open", f"{EPOCH} full"))
 
 
