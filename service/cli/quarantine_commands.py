@@ -3,7 +3,6 @@ is ordered. Names in the JSON stay."""
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any
 
 import asyncpg
@@ -47,18 +46,6 @@ _CHOICES = {
 }
 _LATER = "The order stays: a worker does it once it runs, and once no comparison of the workspace is under way."
 _NOT_RECORDED = "There is nothing to release: the event is recorded. Roll the redemption back, or unassign the code."
-
-
-def _of_some_events(command: Callable[..., None]) -> Callable[..., None]:
-    """The arguments of a command that resolves an event, or all."""
-    for add in (
-        click.option("--yes", is_flag=True, help="With --all: do not ask."),
-        click.option("--partition", type=PARTITION, help="With --all: only of this partition."),
-        click.option("--all", "every", is_flag=True, help="All events for which it is possible."),
-        click.argument("event", required=False),
-    ):
-        command = add(command)
-    return command
 
 
 @click.group(epilog="Example: scrip quarantine show 5-1207")
@@ -119,27 +106,6 @@ async def show(connection: asyncpg.Connection, text: str) -> None:
     click.echo("\n".join(lines))
 
 
-@quarantine.command(epilog="Example: scrip quarantine retry 5-1207")
-@_of_some_events
-def retry(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
-    """Record the event as it was decided."""
-    _resolve("retry", event, every, partition, yes)
-
-
-@quarantine.command(epilog="Example: scrip quarantine settle 5-1207")
-@_of_some_events
-def settle(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
-    """Switch the event's codes off: they are not sold any more."""
-    _resolve("settle", event, every, partition, yes)
-
-
-@quarantine.command(epilog="Example: scrip quarantine release 5-1207")
-@_of_some_events
-def release(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
-    """Drop the event: its codes get the state that Postgres has."""
-    _resolve("release", event, every, partition, yes)
-
-
 def _outline(event: Quarantined, workspaces: dict[int, str]) -> dict[str, Any]:
     named = next(iter(read_names(event.d)), None)
     return {
@@ -171,17 +137,6 @@ async def _find(connection: asyncpg.Connection, text: str) -> Quarantined:
     if not found:
         raise click.ClickException(f"Event {text} is not in quarantine. `scrip quarantine list` shows all.")
     return (live or found)[0]
-
-
-def _resolve(choice: Choice, event: str | None, every: bool, partition: int | None, yes: bool) -> None:
-    if (event is None) != every:
-        raise click.UsageError("Name an event, or --all.")
-    if event is not None:
-        _order(event, choice)
-        return
-    if not yes:
-        click.confirm(f"{choice} all events in quarantine?", abort=True)
-    _order_all(partition, choice)
 
 
 @with_record
@@ -237,3 +192,27 @@ async def _wait(connection: asyncpg.Connection, text: str, choice: Choice) -> No
                 f"No worker has done it yet. {_LATER} `scrip quarantine show {text}` shows whether it is done."
             )
         await asyncio.sleep(worker_orders.POLL_S)
+
+
+def _add_choice(choice: Choice, sentence: str) -> None:
+    """Add the command that resolves an event, or all, by this choice."""
+
+    @quarantine.command(choice, help=sentence, epilog=f"Example: scrip quarantine {choice} 5-1207")
+    @click.argument("event", required=False)
+    @click.option("--all", "every", is_flag=True, help="All events for which it is possible.")
+    @click.option("--partition", type=PARTITION, help="With --all: only of this partition.")
+    @click.option("--yes", is_flag=True, help="With --all: do not ask.")
+    def resolve(event: str | None, every: bool, partition: int | None, yes: bool) -> None:
+        if (event is None) != every:
+            raise click.UsageError("Name an event, or --all.")
+        if event is not None:
+            _order(event, choice)
+            return
+        if not yes:
+            click.confirm(f"{choice} all events in quarantine?", abort=True)
+        _order_all(partition, choice)
+
+
+_add_choice("retry", "Record the event as it was decided.")
+_add_choice("settle", "Switch the event's codes off: they are not sold any more.")
+_add_choice("release", "Drop the event: its codes get the state that Postgres has.")
