@@ -8,19 +8,7 @@ import sys
 
 from loadtests.figures import interpreter, say
 
-PARTS = (
-    "table",
-    "bulk",
-    "memory",
-    "calls",
-    "lane",
-    "timing",
-    "recovery",
-    "retired",
-    "bounds",
-    "moves",
-    "tenants",
-)
+PARTS = "table bulk memory calls lane timing recovery retired bounds moves tenants".split()
 
 
 def main(arguments: list[str] | None = None) -> int:

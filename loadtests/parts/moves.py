@@ -14,6 +14,7 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from loadtests import generator
 from loadtests.figures import machine, markdown, say
@@ -29,6 +30,7 @@ USERS = 1_000_000
 LOCKED, TRIES = 1_000, 100_000
 """Codes that the client locks in turn during the move, and how often it tries each."""
 _LAST_MOVE = "SELECT closed_ms, attempts, total FROM moves JOIN workspaces USING (workspace) WHERE name = 'demo'"
+_REDEEMED = "SELECT count(*) FROM redemptions"
 _HEADS = (
     "open assignments", "Idempotency-Keys", "keys copied", "move s", "closed ms", "a client's longest wait ms",
     "CPU s of worker, Postgres, Redis", "worker MiB before, at most", "load",
@@ -44,28 +46,24 @@ async def measure_under_load(run: Run) -> list[str]:
     """The row of one move under load."""
     async with opened(run) as subject:
         stock = await subject.stock(RATE * LOAD_S, full=True)
-        other = await _other_partition(subject)
         options = {"seconds": LOAD_S, "connections": 64, "rate": RATE, **stock.options}
         loading = asyncio.create_task(generator.drive(run.url, CHECKOUT, "redeem", full=True, **options))
         await asyncio.sleep(WARM_S)
-        before, began = await _count_redeemed(subject), time.monotonic()
-        assert await scrip(run, "move", "demo", str(other)) == 0
-        took_s, redeemed = time.monotonic() - began, await _count_redeemed(subject) - before
+        before: Any = await subject.postgres.fetchval(_REDEEMED)
+        took_s, (closed_ms, attempts, total) = await _move(subject)
+        after: Any = await subject.postgres.fetchval(_REDEEMED)
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
-        ((closed_ms, attempts, total),) = await subject.postgres.fetch(_LAST_MOVE)
-    figures = (f"{redeemed / took_s:,.0f}", f"{total:,}", f"{took_s:.1f}", f"{closed_ms:,}", str(attempts))
+    figures = (f"{(after - before) / took_s:,.0f}", f"{total:,}", f"{took_s:.1f}", f"{closed_ms:,}", str(attempts))
     return [*figures, f"{os.getloadavg()[0]:.1f}"]
 
 
-async def _other_partition(subject: Subject) -> int:
-    ((other,),) = await subject.postgres.fetch("SELECT 1 - partition FROM workspaces WHERE name = 'demo'")
-    return other
-
-
-async def _count_redeemed(subject: Subject) -> int:
-    ((redeemed,),) = await subject.postgres.fetch("SELECT count(*) FROM redemptions")
-    return redeemed
+async def _move(subject: Subject) -> tuple[float, Any]:
+    """Move the workspace to the other of two partitions; the seconds that it took, and the row of the move."""
+    other = await subject.postgres.fetchval("SELECT 1 - partition FROM workspaces WHERE name = 'demo'")
+    began = time.monotonic()
+    assert await scrip(subject.run, "move", "demo", str(other)) == 0
+    return time.monotonic() - began, await subject.postgres.fetchrow(_LAST_MOVE)
 
 
 async def measure(run: Run, codes: int, keys: int) -> list[str]:
@@ -75,15 +73,13 @@ async def measure(run: Run, codes: int, keys: int) -> list[str]:
         locked = new_codes(LOCKED)
         await subject.ground.book(locked)
         await subject.caught_up()
-        other = await _other_partition(subject)
-        meter, began = Meter(run), time.monotonic()
+        meter = Meter(run)
         with Watch(of_processes({"worker": run.facts["pids"]["worker"]}), pause_s=0.02) as memory:
             locking = asyncio.create_task(_lock_until_cancelled(subject, locked))
-            assert await scrip(run, "move", "demo", str(other)) == 0
-            took_s, cpu_s = time.monotonic() - began, meter.spent_s()
+            took_s, (closed_ms, attempts, total) = await _move(subject)
+            cpu_s = meter.spent_s()
             locking.cancel()
             longest_s = await locking
-        ((closed_ms, attempts, total),) = await subject.postgres.fetch(_LAST_MOVE)
         assert attempts == 1, f"{attempts} attempts"
     spent = ", ".join(f"{cpu_s[part]:.1f}" for part in ("worker", "postgres", "redis"))
     weighed = f"{memory.first('worker'):.0f}, {memory.most('worker'):.0f}"
