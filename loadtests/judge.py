@@ -10,10 +10,9 @@ import msgspec
 
 from loadtests.ground import Ground, new_id
 from loadtests.histories import Histories, Look
-from loadtests.ledger import CREATED, Entry, Ledger, now_ms
+from loadtests.ledger import CREATED, CUT_OFF, Entry, Ledger, now_ms
 from loadtests.plan import CODE_USES, HOLD_S, Book
 from loadtests.tables import EXAMPLES, Difference, Tables
-from loadtests.tally import CUT_OFF
 from loadtests.visits import LOCKED
 from loadtests.wire import ERRORS
 

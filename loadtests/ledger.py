@@ -20,6 +20,8 @@ ANSWER_S, PATIENCE_S = 30.0, 90.0
 """How long to wait for one response, and how long to repeat a request."""
 PAUSE_S, MAX_PAUSE_S = 0.05, 5.0
 CREATED = frozenset({201})
+CUT_OFF = "cut off"
+"""Not an error: the end of the load cancelled the request."""
 CLOCKS = "clocks.json"
 """In a load's folder: the clock of each worker's ledger."""
 _RECORDED = "Prefer: durability=recorded, wait=2\r\n"
@@ -95,6 +97,13 @@ class Entry(msgspec.Struct, omit_defaults=True):
     def is_unknown(self) -> bool:
         """Whether the outcome is unknown."""
         return self.final and self.status in (0, 503)
+
+    @property
+    def cause(self) -> str:
+        """Why this is an error; '' if the response is one that may come."""
+        if not self.status:
+            return f"no answer: {self.refusal}" if self.refusal else CUT_OFF
+        return f"{self.status} {self.refusal}".rstrip() if self.status == 503 or not self.wanted else ""
 
     @property
     def user(self) -> str:

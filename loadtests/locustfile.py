@@ -33,7 +33,7 @@ from loadtests import visits, watch  # noqa: E402
 from loadtests.buyers import Crowd  # noqa: E402
 from loadtests.ground import Ground  # noqa: E402
 from loadtests.hosts import CLOCK, LEDGER, PART_BYTES, Hosts, Sender  # noqa: E402
-from loadtests.ledger import Entry, Ledger, now_ms  # noqa: E402
+from loadtests.ledger import CUT_OFF, Entry, Ledger, now_ms  # noqa: E402
 from loadtests.plan import TOKEN, Plan, check_key, make_books, new_mark  # noqa: E402
 from loadtests.summary import RESULTS, Spent  # noqa: E402
 from loadtests.wire import Barrage  # noqa: E402
@@ -61,14 +61,13 @@ class _ReportingLedger(Ledger):
 
     def write(self, entry: Entry) -> None:
         super().write(entry)
-        if entry.buyer and (entry.status or entry.refusal):
-            is_good = entry.wanted and entry.status not in (0, 503)
+        if entry.buyer and entry.cause != CUT_OFF:
             events.request.fire(
                 request_type=entry.buyer,
                 name=entry.op,
                 response_time=entry.answered_ms - entry.sent_ms,
                 response_length=0,
-                exception=None if is_good else RuntimeError(f"{entry.status} {entry.refusal}"),
+                exception=RuntimeError(f"{entry.status} {entry.refusal}") if entry.cause else None,
                 context={},
             )
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 
 from loadtests.judge import Judgement
-from loadtests.ledger import ANSWER_S
+from loadtests.ledger import ANSWER_S, CUT_OFF
 from loadtests.plan import Plan
-from loadtests.tally import CUT_OFF, Tally, describe_ms
+from loadtests.tally import Tally, describe_ms
 
 BUSY = 0.9
 """Above this part of a core, locust itself is the delay."""

@@ -8,33 +8,11 @@ from typing import BinaryIO
 import msgspec
 
 from loadtests.generator import Histogram
+from loadtests.ledger import CUT_OFF, Entry
 
-CUT_OFF = "cut off"
-"""Not an error: the end of the load cancelled the request."""
 DIGITS = 3
 """Significant digits of a latency, so that the counts stay small however long the load is."""
 PAGE_BYTES = 16 << 20
-
-
-class Line(msgspec.Struct):
-    """What a count needs of a line of the ledger (loadtests/ledger.py, Entry)."""
-
-    buyer: str
-    op: str
-    status: int = 0
-    refusal: str = ""
-    wanted: bool = True
-    sent_ms: float = 0.0
-    answered_ms: float = 0.0
-
-    @property
-    def cause(self) -> str:
-        """Why this is an error; '' if the response is one that may come."""
-        if not self.status:
-            return f"no answer: {self.refusal}" if self.refusal else CUT_OFF
-        if self.status == 503 or not self.wanted:
-            return f"{self.status} {self.refusal}".rstrip()
-        return ""
 
 
 class Tally:
@@ -47,15 +25,15 @@ class Tally:
         self._latencies_us: Counter[int] = Counter()
         """Of answers that are no error: an error's time says when the service gave up."""
 
-    def enter(self, line: Line) -> None:
-        cause = line.cause
-        if not line.buyer or cause == CUT_OFF:
+    def enter(self, entry: Entry) -> None:
+        cause = entry.cause
+        if not entry.buyer or cause == CUT_OFF:
             return
         self.requests += 1
         if cause:
             self.causes[cause] += 1
         else:
-            self._latencies_us[round_up(max(1, round((line.answered_ms - line.sent_ms) * 1000)))] += 1
+            self._latencies_us[round_up(max(1, round((entry.answered_ms - entry.sent_ms) * 1000)))] += 1
 
     def add(self, other: "Tally") -> None:
         self.requests += other.requests
@@ -108,7 +86,7 @@ class LedgerReader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[Path, tuple[BinaryIO, bytearray]] = {}
-        self._decoder = msgspec.json.Decoder(Line)
+        self._decoder = msgspec.json.Decoder(Entry)
 
     def read(self) -> Tally:
         """Count the new lines."""
