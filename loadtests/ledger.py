@@ -167,7 +167,7 @@ class Ledger:
         in the folder, if there is one, and into `entries`, if `keep`."""
         self.random = random.Random(seed)
         self.entries: list[Entry] = []
-        self.sent, self.succeeded, self.unwanted, self.in_flight = 0, 0, 0, 0
+        self.succeeded, self.unwanted, self.in_flight = 0, 0, 0
         self.unanswered: Counter[str] = Counter()
         """By why."""
         self.on_recorded: Callable[[Entry], Awaitable[None]] | None = None
@@ -189,7 +189,6 @@ class Ledger:
         self._barrages[api].move(url)
 
     def write(self, entry: Entry) -> None:
-        self.sent += 1
         self.succeeded += entry.succeeded
         self.unwanted += not entry.wanted
         if self._file:

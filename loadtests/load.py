@@ -31,8 +31,6 @@ REPORT, JUDGEMENT = "report.html", "judgement.txt"
 """Locust's and ours, in a load's folder."""
 DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
 """Users, new users a second, and seconds."""
-SPARE_S = 60
-"""What locust may take beyond the load to end it."""
 UPDATE_S = 1.0
 """How often the progress is shown."""
 

@@ -81,10 +81,6 @@ class Wire:
         self._streams[1].write(data)
         await self._streams[1].drain()
 
-    def end(self) -> None:
-        if self._streams and self._streams[1].can_write_eof():
-            self._streams[1].write_eof()
-
     async def answer(self) -> Answer:
         """Read the next response; skip `100 Continue`."""
         assert self._streams

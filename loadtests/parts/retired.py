@@ -22,7 +22,7 @@ from service.domain.book_requests import CreateBook
 from service.domain.decoding import convert
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
-from service.hot.connection import connect
+from service.hot.connection import Connection, connect
 from service.hot.inspection import RedisInspector
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Server
@@ -108,7 +108,9 @@ async def _open_place(name: str, postgres: Postgres, valkey: Valkey) -> "AsyncIt
     url = await _create_database(postgres.url, name)
     async with await connect_postgres(url, command_timeout_s=600.0) as pool:
         await ensure_partitions(pool, 1)
-        yield _Place(pool, url, valkey.url, (valkey.child.pid or 0, postgres.child.pid or 0))
+        connection = await connect(valkey.url, "bench")
+        yield _Place(pool, url, connection, valkey.url, (valkey.child.pid or 0, postgres.child.pid or 0))
+        connection.close()
 
 
 async def _create_database(url: str, name: str) -> str:
@@ -127,9 +129,12 @@ async def _create_database(url: str, name: str) -> str:
 class _Place:
     """A partition, without any process of the service."""
 
-    def __init__(self, pool: asyncpg.Pool, database_url: str, redis_url: str, pids: Sequence[int]) -> None:
-        """`pids`: both servers'."""
-        self._pool, self._database_url, self._redis_url, self._pids = pool, database_url, redis_url, pids
+    def __init__(
+        self, pool: asyncpg.Pool, database_url: str, connection: Connection, redis_url: str, pids: Sequence[int]
+    ) -> None:
+        """`connection` is to the Redis; `pids` are both servers'."""
+        self._pool, self._database_url, self._pids = pool, database_url, pids
+        self._connection, self._redis_url, self._server = connection, redis_url, Server(connection, 0)
         self._sold = 0
 
     async def sell(self, redemptions: int, *, retired: bool = False) -> int:
@@ -151,18 +156,14 @@ class _Place:
     async def rebuild(self) -> tuple[str, str, str]:
         """Empty Redis and open the partition; return the MiB in use, and the seconds and CPU seconds that it took."""
         fence, outbox = await self._fence(), Outbox(self._redis_url, 0)
-        connection = await connect(self._redis_url, "bench")
-        server = Server(connection, 0)
+        flusher, scripts = Flusher(outbox, self._pool, 0, fence), LoadedScripts(self._pool)
         try:
-            await server.command("FLUSHALL")
-            await server.command("SCRIPT", "FLUSH")
+            await self._server.command("FLUSHALL")
+            await self._server.command("SCRIPT", "FLUSH")
             began, cpu_s = time.monotonic(), self._cpu_s()
-            await Opening(
-                server, self._pool, Flusher(outbox, self._pool, 0, fence), fence, LoadedScripts(self._pool)
-            ).run()
+            await Opening(self._server, self._pool, flusher, fence, scripts).run()
             took_s, cpu_s = time.monotonic() - began, self._cpu_s() - cpu_s
         finally:
-            connection.close()
             outbox.close()
         say(f"rebuilt in {took_s:.1f} s")
         return await self.memory_mib(), f"{took_s:.1f}", f"{cpu_s:.1f}"
@@ -171,27 +172,18 @@ class _Place:
         """End a workspace's books and retire them; return the seconds that it took."""
         await self._pool.execute(_END, workspace)
         fence, row = await self._fence(), await read_partition(self._pool, 0)
-        connection = await connect(self._redis_url, "bench")
-        try:
-            inspector = RedisInspector(connection, 0, row.epoch, row.nonce)
-            await inspector.start()
-            began = time.monotonic()
-            retirer = BookRetirer(self._pool, inspector, fence, 1, asyncio.Lock(), asyncio.Lock())
-            while await retirer.move_next():
-                pass
-            return time.monotonic() - began
-        finally:
-            connection.close()
+        inspector = RedisInspector(self._connection, 0, row.epoch, row.nonce)
+        await inspector.start()
+        began = time.monotonic()
+        retirer = BookRetirer(self._pool, inspector, fence, 1, asyncio.Lock(), asyncio.Lock())
+        while await retirer.move_next():
+            pass
+        return time.monotonic() - began
 
     async def memory_mib(self) -> str:
         """Redis's `used_memory`, after it had time to shrink its tables."""
         await asyncio.sleep(SETTLED_S)
-        connection = await connect(self._redis_url, "bench")
-        try:
-            info = await Server(connection, 0).info("memory")
-            return f"{int(info['used_memory']) / 2**20:.1f}"
-        finally:
-            connection.close()
+        return f"{int((await self._server.info('memory'))['used_memory']) / 2**20:.1f}"
 
     def _cpu_s(self) -> float:
         return time.process_time() + sum(map(cpu_of, self._pids))
