@@ -3,7 +3,6 @@ move."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
 
 import asyncpg
 import click
@@ -95,19 +94,6 @@ async def _order(connection: asyncpg.Connection, row: WorkspaceRow, target: int)
         await write_audit(connection, row.workspace, "workspace.moved", row.workspace_id, before, after)
 
 
-async def _show_progress(connection: asyncpg.Connection, name: str, number: int) -> None:
-    """Show the progress until the move is done. Raises ClickException as _follow_move."""
-    last, progress = None, Progress()
-    async for last in _follow_move(connection, name, number):
-        if line := progress.next_line(last, time.monotonic()):
-            click.echo(f"Moving {name}: {line}")
-    if last:
-        click.echo(
-            f"{name} is in partition {last.target}. "
-            f"It was closed for {last.closed_ms} ms; {last.done} keys were copied."
-        )
-
-
 class Progress:
     """What a move does, how many keys it copies a second, and how many are left."""
 
@@ -130,10 +116,10 @@ class Progress:
         return f"{move.reason}; {move.done} keys are copied ({rate:.0f} a second), about {left} are left"
 
 
-async def _follow_move(connection: asyncpg.Connection, name: str, number: int) -> AsyncGenerator[Move]:
-    """Read a workspace's move five times a second, the last time when it is done. Raises ClickException if it fails, is
-    withdrawn, or doesn't begin in time."""
-    deadline, had_worker = time.monotonic() + worker_orders.WORKER_S, True
+async def _show_progress(connection: asyncpg.Connection, name: str, number: int) -> None:
+    """Read a workspace's move five times a second and show its progress, until it is done. Raises ClickException if it
+    fails, is withdrawn, or doesn't begin in time."""
+    deadline, had_worker, progress = time.monotonic() + worker_orders.WORKER_S, True, Progress()
     while True:
         move = await read_move(connection, number)
         if move is None:
@@ -144,14 +130,18 @@ async def _follow_move(connection: asyncpg.Connection, name: str, number: int) -
             )
         if not move.attempts and time.monotonic() > deadline:
             raise click.ClickException(await _explain_no_start(connection, move))
-        yield move
+        if line := progress.next_line(move, time.monotonic()):
+            click.echo(f"Moving {name}: {line}")
         if move.state == "done":
-            return
+            break
         source = await read_partition(connection, move.source)
         if had_worker and not source.lease_live:
             click.echo(f"No worker holds partition {source.id} now. The move goes on when one does.", err=True)
         had_worker = bool(source.lease_live)
         await asyncio.sleep(worker_orders.POLL_S)
+    click.echo(
+        f"{name} is in partition {move.target}. It was closed for {move.closed_ms} ms; {move.done} keys were copied."
+    )
 
 
 async def _explain_no_start(connection: asyncpg.Connection, move: Move) -> str:
