@@ -1,8 +1,6 @@
 """Startup checks: while the public demo keys are valid, the service listens on loopback only. local_service.py and
 process_commands.py call this before anything listens."""
 
-import asyncpg
-
 from service.common.child_processes import StartError
 from service.common.config import Settings, is_loopback
 from service.embedded.demo_data import SECRETS
@@ -25,10 +23,7 @@ async def check_keys(settings: Settings) -> None:
     if is_loopback(settings.host) or settings.database_url is None:
         return
     async with await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:
-        try:
-            known = await is_any_known(pool, SECRETS)
-        except asyncpg.UndefinedTableError:
-            raise StartError("The database has no Scrip tables. Run `scrip migrate` first.") from None
+        known = await is_any_known(pool, SECRETS)
     if known:
         raise StartError(
             f"SCRIP_HOST is {settings.host}, which other machines can reach, and the database has the demo's public "
