@@ -4,7 +4,7 @@ the options `--job` and `--turn` and the exit code."""
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -63,15 +63,14 @@ async def _compare_all(settings: Settings, only: int | None, repair: bool, is_qu
     differences_left = 0
     async with _connect(settings) as (redis_url, pool), _connect_replica(settings) as replica:
         for row in await find_partitions(pool, only):
-            outcome = await _compare_and_print(redis_url, pool, replica, row.id, repair, is_quiet)
+            compare = partial(_compare, redis_url, pool, row.id, repair=repair, replica=replica)
+            outcome = await (compare() if is_quiet else _compare_and_print(row.id, compare))
             differences_left += outcome.left.total()
     return 0 if is_quiet or not differences_left else 1
 
 
-async def _compare_and_print(
-    redis_url: str, pool: asyncpg.Pool, replica: asyncpg.Pool | None, partition: int, repair: bool, is_quiet: bool
-) -> Outcome:
-    """Compare one partition. Unless quiet, show a progress bar and print a table of differences."""
+async def _compare_and_print(partition: int, compare: Callable[..., Awaitable[Outcome]]) -> Outcome:
+    """Compare one partition, show a progress bar and print a table of differences."""
     listed: list[str] = []
     unlisted = 0
 
@@ -83,23 +82,13 @@ async def _compare_and_print(
             classes = ", ".join(difference.classes)
             listed.append(f"  {classes}: {difference.thing}, {difference.unsafe or state}")
 
-    if is_quiet:
-        return await _compare(redis_url, pool, partition, repair=repair, replica=replica)
     with click.progressbar(length=1, label=f"Partition {partition}") as bar:
 
         def show_progress(done: int, total: int) -> None:
             bar.length = max(total, 1)
             bar.update(done - bar.pos)
 
-        outcome = await _compare(
-            redis_url,
-            pool,
-            partition,
-            repair=repair,
-            report=list_difference,
-            progress=show_progress,
-            replica=replica,
-        )
+        outcome = await compare(report=list_difference, progress=show_progress)
     click.echo(_render_table(outcome, listed, unlisted))
     return outcome
 
