@@ -15,11 +15,11 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from loadtests.figures import markdown
 from loadtests.ground import Ground, count
 from loadtests.own import own_service
 from loadtests.wire import Answer, Ask, Barrage, Wire
@@ -191,7 +191,7 @@ async def stock(on: Ground, prefix: str, many: int, **rules: Any) -> list[str]:
     return codes
 
 
-async def run(url: str, chosen: argparse.Namespace, say: Callable[[str], None] = print) -> bool:
+async def run(url: str, chosen: argparse.Namespace) -> bool:
     """The attacks in turn, and their table; whether all was as it should be."""
     with ProcessPoolExecutor(1) as buyers, Barrage(url, "demo_admin") as barrage:
         on = Ground(barrage, AT_ONCE)
@@ -200,9 +200,8 @@ async def run(url: str, chosen: argparse.Namespace, say: Callable[[str], None] =
             await hoard(url, on, buyers, chosen.locks),
             await race(on, chosen.rounds),
         ]
-    say("| attack | asked | seen | as it should be |\n|---|---|---|---|")
-    for line in lines:
-        say(f"| {line.attack} | {line.asked} | {line.seen} | {'yes' if line.right else '**no**'} |")
+    rows = [(line.attack, line.asked, line.seen, "yes" if line.right else "**no**") for line in lines]
+    print(markdown(("attack", "asked", "seen", "as it should be"), rows))
     return all(line.right for line in lines)
 
 
@@ -210,17 +209,13 @@ def _random_code() -> str:
     return "".join(random.choices(CHARSET, k=12))
 
 
-def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--guesses", type=int, default=GUESSES)
     parser.add_argument("--rate", type=int, default=GUESSES_A_SECOND, help="guesses a second, of all together")
     parser.add_argument("--locks", type=int, default=LOCKS)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of redeems released together")
-    return parser.parse_args(arguments)
-
-
-def main() -> int:
-    chosen = options()
+    chosen = parser.parse_args()
     os.environ["SCRIP_TRUSTED_PROXIES"] = "127.0.0.1"  # so that each guesser has an address of its own
     with own_service() as service:
         return not asyncio.run(run(service.url, chosen))

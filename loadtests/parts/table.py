@@ -87,21 +87,19 @@ class Bench:
 
     def run(self) -> None:
         """All that is planned. Raises Wrong."""
-        parts = {"pairs": self._pairs, "sustained": self._sustained, "opening": self._opening, "bulk": self._bulk}
         for part in self.plan.parts:
-            parts[part]()
-
-    def _pairs(self) -> None:
-        for codes in self.plan.codes:
-            for full in self.plan.shapes:
-                _on_own_service(self._pairs_of, codes, full)
-
-    def _sustained(self) -> None:
-        for full in self.plan.shapes:
-            _on_own_service(self._sustained_of, full)
-
-    def _opening(self) -> None:
-        _on_own_service(self._openings)
+            match part:
+                case "pairs":
+                    for codes in self.plan.codes:
+                        for full in self.plan.shapes:
+                            _on_own_service(self._pairs_of, codes, full)
+                case "sustained":
+                    for full in self.plan.shapes:
+                        _on_own_service(self._sustained_of, full)
+                case "opening":
+                    _on_own_service(self._openings)
+                case "bulk":
+                    self.rows += bulk.measure(self.plan.bulk_codes, SHOPPER_RATE, self.plan.bulk)
 
     async def _pairs_of(self, subject: Subject, codes: int, full: bool) -> None:
         before, done = await subject.sizes(), Counter[str]()
@@ -161,9 +159,6 @@ class Bench:
         note = f"{sold:,} sold, {refused:,} refused as {refusal}, the last after {spent.load.seconds:.2f} s"
         more = {"codes": OPENING_CODES, "connections": OPENING_CONNECTIONS, "note": note}
         self._add(row("opening", what, "buyers", spent, sold, **more))
-
-    def _bulk(self) -> None:
-        self.rows += bulk.measure(self.plan.bulk_codes, SHOPPER_RATE, self.plan.bulk)
 
     async def _warm(self, subject: Subject, full: bool) -> float:
         """Pairs before those that count; how many a second."""
