@@ -122,9 +122,9 @@ async def _replay(
         await check_access(target)
         with _show_progress() as report:
             book_id = await order_sender.create_book(target, codes, report)
-            answered = count(1)
+            answered, requests = count(1), expectation.count_requests(expected.answers)
             result = await order_sender.send_orders(
-                target, orders, in_flight, lambda: report("Replaying", next(answered), expected.requests)
+                target, orders, in_flight, lambda: report("Replaying", next(answered), requests)
             )
             async with aclosing(Client(target.url)) as client:
                 is_recorded = await check.wait_until_recorded(client, target.operate_token, report)
@@ -198,10 +198,11 @@ def _format_value(value: int | Decimal) -> str:
 
 def _print_speed(result: ReplayResult, target: Target, orders: int, in_flight: int) -> None:
     latencies = sorted(result.latencies_s) or [0.0]
+    requests = expectation.count_requests(result.answers)
     p50_ms, p99_ms = (1000 * latencies[int(len(latencies) * share)] for share in (0.5, 0.99))
     click.echo(
-        f"Run {target.run}: {orders:,} orders, {result.requests:,} requests in {result.elapsed_s:.1f} s, "
-        f"{result.requests / result.elapsed_s:,.0f} a second, {in_flight} in parallel; "
+        f"Run {target.run}: {orders:,} orders, {requests:,} requests in {result.elapsed_s:.1f} s, "
+        f"{requests / result.elapsed_s:,.0f} a second, {in_flight} in parallel; "
         f"half answered within {p50_ms:.0f} ms, 99 % within {p99_ms:.0f} ms."
     )
     if result.retries:

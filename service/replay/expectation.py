@@ -46,10 +46,10 @@ class Expectation:
     answers: Counter[str]
     redemptions: list[Redemption]
 
-    @property
-    def requests(self) -> int:
-        """The number of requests that the orders cause."""
-        return self.answers.total() - self.answers[NOTHING_TO_ROLL_BACK]
+
+def count_requests(answers: Counter[str]) -> int:
+    """How many of the answers were given to a request."""
+    return answers.total() - answers[NOTHING_TO_ROLL_BACK]
 
 
 def compute_expectation(orders: Iterable[Order]) -> Expectation:

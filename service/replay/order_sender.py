@@ -41,11 +41,6 @@ class ReplayResult:
     latencies_s: list[float] = field(default_factory=list)
     elapsed_s: float = 0.0
 
-    @property
-    def requests(self) -> int:
-        """The number of answered requests."""
-        return self.answers.total() - self.answers[NOTHING_TO_ROLL_BACK]
-
 
 async def create_book(target: Target, count: int, report: ReportProgress = ignore_progress) -> str:
     """Create the run's book with `count` codes. Returns its id. Raises UnexpectedResponse, Unreachable."""
