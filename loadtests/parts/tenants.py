@@ -134,37 +134,34 @@ async def _switch(place: Place) -> None:
         await _count_job(place, f"/v1/books/{place.large}/codes/change", {"action": action})
 
 
-async def _assign(place: Place) -> None:
-    path = f"/v1/books/{place.large}/codes/change"
-
-    async def order() -> None:
-        users = [uuid4().hex for _ in range(USERS)]
-        await _count_job(place, path, {"action": "assign", "users": users}, SELDOM_S)
-
-    await asyncio.gather(*(order() for _ in range(ASSIGN_JOBS)))
+async def _assign(place: Place, poll_s: float = POLL_S) -> None:
+    """Assign codes to so many new users by one job."""
+    order = {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]}
+    await _count_job(place, f"/v1/books/{place.large}/codes/change", order, poll_s)
 
 
-async def _ask_repeatedly(place: Place, paths: Sequence[str]) -> None:
-    counts = place.counts
-
-    async def ask(barrage: Barrage) -> None:
-        while True:
-            for path in paths:
-                try:
-                    counts[(await barrage.ask(Ask("GET", path))).label] += 1
-                except (TimeoutError, *ERRORS) as error:
-                    counts[type(error).__name__] += 1
-                await asyncio.sleep(PAUSE_S)
-
-    await asyncio.gather(*(ask(Barrage(place.run.url, f"{GREEDY}_admin")) for _ in range(AT_ONCE)))
+async def _assign_at_once(place: Place) -> None:
+    await asyncio.gather(*(_assign(place, SELDOM_S) for _ in range(ASSIGN_JOBS)))
 
 
-async def _export(place: Place) -> None:
-    await _ask_repeatedly(place, [f"/v1/books/{place.large}/codes.csv"])
+def _reads(*paths: str) -> Work:
+    """Reads of these in turn, again and again on ten connections."""
 
+    async def work(place: Place) -> None:
+        counts = place.counts
 
-async def _report(place: Place) -> None:
-    await _ask_repeatedly(place, [f"/v1/books/{place.large}/codes?limit=1000", "/v1/audit?limit=1000", "/v1/audit.csv"])
+        async def read(barrage: Barrage) -> None:
+            while True:
+                for path in paths:
+                    try:
+                        counts[(await barrage.ask(Ask("GET", path.format(place.large)))).label] += 1
+                    except (TimeoutError, *ERRORS) as error:
+                        counts[type(error).__name__] += 1
+                    await asyncio.sleep(PAUSE_S)
+
+        await asyncio.gather(*(read(Barrage(place.run.url, f"{GREEDY}_admin")) for _ in range(AT_ONCE)))
+
+    return work
 
 
 async def _compare(place: Place) -> None:
@@ -187,10 +184,7 @@ async def _hanging_webhooks(place: Place) -> None:
             body = {"url": f"http://127.0.0.1:{port}/{number}", "events": events}
             ids.append((await place.ground.barrage.one("POST", "/v1/webhooks", body)).body["webhookId"])
         while True:
-            await _count_job(
-                place, f"/v1/books/{place.large}/codes/change",
-                {"action": "assign", "users": [uuid4().hex for _ in range(USERS)]},
-            )  # fmt: skip
+            await _assign(place)
     finally:
         server.close()
         for webhook in ids:
@@ -217,13 +211,13 @@ WORKS: dict[str, Work] = {
     "rejected": _streams(_CHECK, "text/plain", 2 * REJECTED_LINES, _short_lines),
     "generate": _generate,
     "switch": _switch,
-    "export": _export,
-    "lists": _report,
+    "export": _reads("/v1/books/{}/codes.csv"),
+    "lists": _reads("/v1/books/{}/codes?limit=1000", "/v1/audit?limit=1000", "/v1/audit.csv"),
     "comparison": _compare,
     "move": _move,
     "webhooks": _hanging_webhooks,
     "idle": _idle,
-    "assigns": _assign,
+    "assigns": _assign_at_once,
 }
 
 
