@@ -2,8 +2,7 @@
 main.py calls `explain`, and `scrip api` `check_record`; commands that begin with Postgres run `with_record`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
@@ -36,21 +35,15 @@ def with_record(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[.
     """Run a command with a connection to the database of the service as its first argument. Raises Unusable,
     UnusableRecord."""
 
-    async def call(*given: Any, **options: Any) -> None:
-        async with _connect_to_record() as connection:
-            await command(connection, *given, **options)
-
     @wraps(command)
     def run(*given: Any, **options: Any) -> None:
-        asyncio.run(call(*given, **options))
+        asyncio.run(_run(command, *given, **options))
 
     return run
 
 
-@asynccontextmanager
-async def _connect_to_record() -> AsyncIterator[asyncpg.Connection]:
-    """Yield a connection to a database that fits this version. The audit then names a command. Raises Unusable,
-    UnusableRecord."""
+async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, **options: Any) -> None:
+    """Connect to a database that fits this version, and run the command. The audit then names a command."""
     service = find_service(config.load(), "DATABASE_URL")
     try:
         connection = await connect_once(service.database_url, name="scrip command")
@@ -60,7 +53,7 @@ async def _connect_to_record() -> AsyncIterator[asyncpg.Connection]:
     try:
         await check_partitions(connection)
         current_actor.set(Actor("command"))
-        yield connection
+        await command(connection, *given, **options)
     except (ConnectionResetError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
         raise Unusable(
             f"unavailable: the connection to the database broke ({error}). Run the command again."
