@@ -5,7 +5,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -93,6 +93,8 @@ class Wire:
             return await self.answer()
         if "content-length" in headers or status in (204, 304):
             content = await reader.readexactly(int(headers.get("content-length", "0")))
+        elif headers.get("transfer-encoding") == "chunked":
+            content = b"".join([piece async for piece in _read_chunks(reader)])
         else:
             content = await reader.read(-1)
         self.used_at = time.monotonic()
@@ -114,6 +116,14 @@ class Wire:
         """End the connection."""
         if self._streams:
             self._streams[1].close()
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body without a length, as an export is; the last, of no bytes, ends it."""
+    size = -1
+    while size:
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        yield (await reader.readexactly(size + 2))[:size]
 
 
 class Barrage:
