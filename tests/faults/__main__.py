@@ -16,11 +16,13 @@ from pathlib import Path
 
 import structlog
 
-from tests.faults.plants import PLANTS, SEEDS
 from tests.faults.rounds import COLUMNS, NeverBack, Round, line, run_round, stage_of
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.scenarios import PLANTS, SCENARIOS
 from tests.harness.running import data_folder
 from tests.harness.servers import VALKEY
+
+SEEDS = 3
+"""A planted mistake is found by then."""
 
 
 async def run_faults(asked: argparse.Namespace, binary: Path, names: list[str], folder: Path) -> bool:
@@ -54,7 +56,7 @@ async def run_faults(asked: argparse.Namespace, binary: Path, names: list[str], 
 async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
     """Print in the round of which seed a planted mistake is found, and how; whether it is."""
     plant = PLANTS[name]
-    scenario, place = SCENARIOS[plant.fault], folder / "stage"
+    scenario, place = SCENARIOS[plant.found_by], folder / "stage"
     result = "", "**not found**"
     for turn in range(SEEDS):
         try:
@@ -66,7 +68,7 @@ async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
         if wrong:
             result = str(seed + turn), wrong[0].replace("|", "/")[:400]
             break
-    print(f"| {name} | {plant.fault} | {' | '.join(result)} |", flush=True)
+    print(f"| {name} | {plant.found_by} | {' | '.join(result)} |", flush=True)
     return bool(result[0])
 
 

@@ -1,6 +1,7 @@
-"""The faults that are injected into real servers and processes under load, by name."""
+"""The faults that are injected into real servers and processes under load, by name; mistakes that they must find."""
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from loadtests.buyers import BUYERS
@@ -17,7 +18,7 @@ from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
 from tests.faults.redis_faults import Fault, and_back
-from tests.harness.trees import Change
+from tests.harness.trees import Change, read_mistakes
 
 NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})
@@ -172,3 +173,6 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "events that can't be recorded": Scenario(process_faults.poisoned, replicated=False, alarms=("event_quarantined",)),
 }
+
+PLANTS = {mistake.rule: mistake for mistake in read_mistakes(Path(__file__).with_name("plants.txt"))}
+"""The mistakes by name. Each is found by a fault, in a copy of the tree with its changes."""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,36 @@ class Change(NamedTuple):
         return text.replace(self.old, self.new)
 
 
+class Mistake(NamedTuple):
+    """Changes that break one thing, which something must find: `found_by` names tests, or a fault."""
+
+    rule: str
+    found_by: str
+    changes: list[Change]
+
+
+def read_mistakes(path: Path) -> list[Mistake]:
+    """The mistakes of a list: below `= file : found by` the rule of each (`# …`), its old lines (`- …`) and new ones
+    (`+ …`). A mistake with several changes has several of these pairs, in another file below `= file`."""
+    mistakes: list[Mistake] = []
+    file = found_by = old = ""
+    for sign, lines in groupby(path.read_text().splitlines(), lambda line: line[:1]):
+        text = "\n".join(line[2:] for line in lines)
+        match sign:
+            case "=":
+                file, _, finder = text.partition(" : ")
+                found_by = finder or found_by
+            case "#":
+                mistakes.append(Mistake(text, found_by, []))
+            case "-":
+                old = text
+            case "+":
+                mistakes[-1].changes.append(Change(file, old, text))
+            case _:
+                raise ValueError(f"{path}: {text}")
+    return mistakes
+
+
 def copied(root: Path, tree: Path, names: Sequence[str] = COPIED) -> None:
     """Copy these files and folders of a tree into a new one, with their bytecode: its processes compile only what is
     changed. Bytecode that a process is just writing has the ending `.pyc.<number>`."""
@@ -38,7 +69,12 @@ def changed(changes: Sequence[Change], root: Path, tree: Path) -> Path:
     if not changes:
         return root
     copied(root, tree)
+    make(changes, tree)
+    return tree
+
+
+def make(changes: Sequence[Change], tree: Path) -> None:
+    """Make these changes in a tree."""
     for change in changes:
         path = tree / change.path
         path.write_text(change.made(path.read_text()))
-    return tree

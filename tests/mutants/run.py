@@ -15,11 +15,11 @@ from typing import Self
 import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.mutants.copies import run_written
+from tests.harness.trees import Mistake
 from tests.mutants.equivalents import equivalent_of, row_of
 from tests.mutants.forking import BROKEN, KILLED, SURVIVED, TESTS, TIMEOUT, Forks, Result
 from tests.mutants.operators import OPERATORS, Mutant, all_mutants
-from tests.mutants.written import Written, written
+from tests.mutants.written import run_written, written
 
 ROOT = Path(__file__).parents[2]
 _WRITTEN = "written"
@@ -38,18 +38,18 @@ def record_path() -> Path:
     return ROOT / ".pytest_cache" / f"mutants-{digest.hexdigest()[:16]}.json"
 
 
-def choose(only: str, operator: str, sample: int | None, seed: int) -> tuple[list[Mutant], list[Written]]:
+def choose(only: str, operator: str, sample: int | None, seed: int) -> tuple[list[Mutant], list[Mistake]]:
     """The mutants to run: (of the operators, hand-written)."""
 
     def is_named(text: str) -> bool:
         return any(words in text for words in only.split(","))
 
     made = [one for one in all_mutants() if is_named(f"lua/{one.file}") and operator in ("", one.operator)]
-    by_hand = [one for one in written() if is_named(f"{one.path} {one.rule}") and operator in ("", _WRITTEN)]
+    by_hand = [one for one in written() if is_named(f"{one.changes[0].path} {one.rule}") and operator in ("", _WRITTEN)]
     if sample is not None:
         drawn = random.Random(seed).sample([*made, *by_hand], min(sample, len(made) + len(by_hand)))
         made = [one for one in drawn if isinstance(one, Mutant)]
-        by_hand = [one for one in drawn if isinstance(one, Written)]
+        by_hand = [one for one in drawn if isinstance(one, Mistake)]
     return made, by_hand
 
 
@@ -82,11 +82,12 @@ class Report:
         elif self._verbose:
             self._print(f"{result.verdict}: {result.mutant} by {result.test}")
 
-    def by_hand(self, mutant: Written, verdict: str, why: str) -> None:
+    def by_hand(self, mutant: Mistake, verdict: str, why: str) -> None:
         """A hand-written mutant has run."""
         self._count(verdict)
         if verdict != KILLED:
-            self._print(f"{verdict}: {mutant}\n  tests tried: {mutant.tests} {why}")
+            self._print(f"{verdict}: {mutant.changes[0].path} written: {mutant.rule}")
+            self._print(f"  tests tried: {mutant.found_by} {why}")
 
     def _count(self, verdict: str) -> None:
         self.verdicts[verdict] += 1
@@ -103,7 +104,7 @@ class Report:
         return f"{ran} mutants in {minutes:.1f} minutes, {ran / minutes:.0f} a minute: {counts}"
 
 
-def _run(made: Sequence[Mutant], by_hand: Sequence[Written], workers: int, report: Report, folder: Path) -> None:
+def _run(made: Sequence[Mutant], by_hand: Sequence[Mistake], workers: int, report: Report, folder: Path) -> None:
     if made:
         forks = Forks(made, workers, folder, record_path(), report.made)
         options = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist"]

@@ -24,8 +24,7 @@ from service.worker import lease_keeper, write_behind
 from service.worker.moving import key_copier, workspace_mover
 from service.worker.webhooks import sender as webhook_sender
 from tests.drifts.rounds import KINDS
-from tests.faults.plants import PLANTS
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.scenarios import PLANTS, SCENARIOS
 from tests.unit.test_documents import ROOT
 
 SETTINGS = Settings.model_fields
@@ -137,7 +136,7 @@ def test_the_faults_have_results() -> None:
     assert {*faults} <= {*SCENARIOS}
     found = re.findall(r"^\| ([^|]+) \| ([^|]+) \| \d \|", text.partition("## Planted mistakes")[2], re.MULTILINE)
     assert found
-    assert [(name, fault) for name, fault in found if PLANTS[name].fault != fault] == []
+    assert [(name, fault) for name, fault in found if PLANTS[name].found_by != fault] == []
 
 
 def test_the_suites() -> None:

@@ -4,23 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.plants import PLANTS, Plant
-from tests.faults.scenarios import SCENARIOS
-from tests.harness.trees import Change, changed
+from tests.faults.scenarios import PLANTS, SCENARIOS
+from tests.harness.trees import Change, Mistake, changed, read_mistakes
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_there_are_enough() -> None:
     """Each is another one."""
-    assert len({plant.changes for plant in PLANTS.values()}) == len(PLANTS) >= 15
+    listed = read_mistakes(ROOT / "tests" / "faults" / "plants.txt")
+    assert len({tuple(plant.changes) for plant in listed}) == len(listed) == len(PLANTS) >= 15
 
 
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
-def test_each_is_of_this_tree(plant: Plant, tmp_path: Path) -> None:
+def test_each_is_of_this_tree(plant: Mistake, tmp_path: Path) -> None:
     """What it changes is there exactly once, and what comes of it can be read; so is the fault that must find it."""
-    assert plant.fault in SCENARIOS
-    tree = changed([*SCENARIOS[plant.fault].changes, *plant.changes], ROOT, tmp_path / "tree")
+    assert plant.found_by in SCENARIOS
+    tree = changed([*SCENARIOS[plant.found_by].changes, *plant.changes], ROOT, tmp_path / "tree")
     for change in plant.changes:
         text = (tree / change.path).read_text()
         assert text != (ROOT / change.path).read_text()

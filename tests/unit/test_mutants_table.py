@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.trees import Mistake
 from tests.mutants.equivalents import equivalents
 from tests.mutants.operators import OPERATORS, all_mutants, edits_of
 from tests.mutants.syntax import files, marked, parse
-from tests.mutants.written import Written, written
+from tests.mutants.written import selection_of, written
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,15 +86,18 @@ def test_the_equivalents_are_of_this_tree() -> None:
 
 def test_the_written_differ() -> None:
     """No two written mutants have the same change or the same rule."""
-    assert len({(mutant.path, mutant.old, mutant.new) for mutant in written()}) == len(written())
+    assert len({tuple(mutant.changes) for mutant in written()}) == len(written())
     assert len({mutant.rule for mutant in written()}) == len(written())
 
 
 @pytest.mark.parametrize("mutant", written(), ids=lambda mutant: mutant.rule)
-def test_each_written_is_of_this_tree(mutant: Written) -> None:
+def test_each_written_is_of_this_tree(mutant: Mistake) -> None:
     """The text that a written mutant changes is in its file exactly once, and the tests that it names exist."""
-    text = (ROOT / mutant.path).read_text()
-    assert mutant.mutated(text) != text
-    tests = "".join((ROOT / file).read_text() for file in mutant.files)
-    for name in mutant.only.replace("fakeredis", "").replace(" and ", " ").split():
+    assert mutant.changes
+    for change in mutant.changes:
+        text = (ROOT / change.path).read_text()
+        assert change.made(text) != text
+    files, only = selection_of(mutant)
+    tests = "".join((ROOT / file).read_text() for file in files)
+    for name in only.replace("fakeredis", "").replace(" and ", " ").split():
         assert re.search(rf"def test_\w*{name.removeprefix('test_')}", tests), name
