@@ -4,6 +4,8 @@ mutants. `written.txt` has mistakes that no operator makes, `equivalents.txt` mu
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 from tree_sitter import Node
@@ -50,6 +52,11 @@ class Mutant(NamedTuple):
     def source_line(self) -> str:
         """The line of the file that it changes, or the first of them."""
         return source_of(self.file).decode().splitlines()[self.line - 1].strip()
+
+    @property
+    def row(self) -> str:
+        """The row of equivalents.txt that would name it."""
+        return f"{self.file} ¦ {self.operator} ¦ {self.change} ¦ {self.source_line}"
 
     def mutated(self) -> bytes:
         """The file's text with the change."""
@@ -255,3 +262,17 @@ def mutants_of(file: str) -> tuple[Mutant, ...]:
 def all_mutants() -> tuple[Mutant, ...]:
     """All mutants of all files."""
     return tuple(mutant for file in files() for mutant in mutants_of(file))
+
+
+@cache
+def equivalents() -> tuple[tuple[str, str], ...]:
+    """The reviewed mutants that change nothing which a test of the contract may see: the rows of equivalents.txt, each
+    with its reason, the lines above it that begin with a `#`."""
+    rows, reason = list[tuple[str, str]](), ""
+    lines = filter(None, Path(__file__).with_name("equivalents.txt").read_text().splitlines())
+    for is_reason, block in groupby(lines, lambda line: line.startswith("#")):
+        if is_reason:
+            reason = " ".join(line[1:].strip() for line in block)
+        else:
+            rows += [(row, reason) for row in block]
+    return tuple(rows)
