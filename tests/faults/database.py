@@ -64,7 +64,7 @@ async def standby_of(database_url: str) -> AsyncIterator[str]:
     with data_folder() as folder:
         standby = await start_standby(folder / "standby", keep_fd, link)
         try:
-            yield urlunsplit(urlsplit(standby.url)._replace(path=urlsplit(database_url).path))
+            yield _of_database(standby.url, urlsplit(database_url).path)
         finally:
             link.stop()
             await standby.stop()
@@ -98,7 +98,7 @@ class Database:
         connection = await asyncpg.connect(self._server.url)
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
-        self.url = urlunsplit(urlsplit(self._server.url)._replace(path=f"/{name}"))
+        self.url = _of_database(self._server.url, f"/{name}")
         self.front_url = f"postgresql://postgres@127.0.0.1:{self.front.port}/{name}"
         await migrate_version(self.url, partitions=partitions)
         return self
@@ -144,8 +144,7 @@ class Database:
     async def standby_rows(self, statement: str) -> list[asyncpg.Record]:
         """What the standby has."""
         assert self._standby
-        url = urlsplit(self._standby.url)._replace(path=urlsplit(self.url).path)
-        connection = await asyncpg.connect(urlunsplit(url))
+        connection = await asyncpg.connect(_of_database(self._standby.url, urlsplit(self.url).path))
         try:
             return await connection.fetch(statement)
         finally:
@@ -158,10 +157,8 @@ class Database:
         self.link.stop()
         self.link.flow()
         await self.standby_rows("SELECT pg_promote()")
-        self._killed.append(self._server)
-        self._server, self._standby = self._standby, None
-        self._socket.unlink(missing_ok=True)
-        self._socket.symlink_to(_socket_of(self._server.url))
+        self._put_in_place(self._standby)
+        self._standby = None
 
     async def back_up(self) -> None:
         """Copy all of its data, for `restore`."""
@@ -177,14 +174,16 @@ class Database:
     async def restore(self) -> None:
         """Put the other one of it and the last copy in its place, at the same addresses."""
         await self.kill()
-        other = self._killed.pop()
-        self._killed.append(self._server)
-        self._server = other
-        self._socket.unlink(missing_ok=True)
-        socket = _socket_of(other.url)
-        if socket != self._socket:
-            self._socket.symlink_to(socket)
+        self._put_in_place(self._killed.pop())
         await self.start_again()
+
+    def _put_in_place(self, server: _Server) -> None:
+        """Make this the server at the addresses, instead of the one that was killed."""
+        self._killed.append(self._server)
+        self._server = server
+        self._socket.unlink(missing_ok=True)
+        if (socket := _socket_of(server.url)) != self._socket:
+            self._socket.symlink_to(socket)
 
     async def lose_power(self, dice: random.Random) -> int:
         """Kill it, and take back what had not reached the disk; how many writes that was."""
@@ -215,6 +214,10 @@ class Database:
         with contextlib.suppress(OSError):
             return [pid, *map(int, children.read_text().split())]
         return [pid]
+
+
+def _of_database(url: str, path: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=path))
 
 
 def _socket_of(url: str) -> Path:
