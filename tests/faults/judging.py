@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from loadtests.judge import Judge
@@ -43,18 +43,16 @@ _LISTS = {
 class Verdict:
     """The result of a round's checks."""
 
-    wrong: list[str] = field(default_factory=list)
-    double: int = 0
+    wrong: list[str]
+    double: int
     """How many of these were done twice, or exceeded a limit."""
-    lost: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str]
     """Responses that are not in Postgres, by their durability."""
-    kept: int = 0
-    quarantined: int = 0
+    kept: int
+    quarantined: int
 
 
-async def judge(
-    drill: Drill, may_lose: frozenset[str], alarms: Collection[str] = (), *, locks_end: bool = False
-) -> Verdict:
+async def judge(drill: Drill, may_lose: frozenset[str], alarms: Collection[str], *, locks_end: bool) -> Verdict:
     """Check everything. `locks_end` says whether locks may have ended before their time. Judge a drill only once: the
     checks send requests that change its books."""
     stage, ledger, tables = drill.stage, drill.ledger, Tables()
@@ -71,8 +69,8 @@ async def judge(
     tables.insert("closed", drill.closed_ms)
     judgement = await of_load.judge()
     wrong = [*drill.wrong, *missing, *map(str, judgement.wrong)]
-    verdict = Verdict(wrong, lost=Counter(judgement.lost), kept=judgement.kept, quarantined=set_aside)
-    verdict.double = sum(one.many for one in judgement.wrong if one.rule in _DOUBLE)
+    double = sum(one.many for one in judgement.wrong if one.rule in _DOUBLE)
+    verdict = Verdict(wrong, double, Counter(judgement.lost), judgement.kept, set_aside)
     verdict.wrong += await _compare_lists(drill, tables, list(of_load.books))
     verdict.wrong += await _remove_locks(drill, tables)
     await stage.until_ready()

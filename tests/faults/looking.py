@@ -174,7 +174,7 @@ class Drill:
 
 
 @asynccontextmanager
-async def drill(stage: Stage, seed: int, codes: int = CODES, recorded: float = 0.25) -> AsyncIterator[Drill]:
+async def drill(stage: Stage, seed: int, codes: int, recorded: float) -> AsyncIterator[Drill]:
     """A load with books of its own, and dice by a seed."""
     mark, urls = new_mark(), stage.urls
     with Ledger(urls, KEY, hasty=True, keep=False) as making:

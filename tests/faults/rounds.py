@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,13 @@ class Round:
     """The result of a round. `closed_s` is None if no reader was refused."""
 
     verdict: Verdict
-    closed_s: float | None = None
-    closed_beside_s: list[float] = field(default_factory=list)
-    recoveries: list[str] = field(default_factory=list)
-    injections: list[int] = field(default_factory=list)
+    closed_s: float | None
+    closed_beside_s: list[float]
+    recoveries: list[str]
+    injections: list[int]
     """Requests in flight at each."""
-    lost_writes: int = 0
-    unanswered: Counter[str] = field(default_factory=Counter)
+    lost_writes: int
+    unanswered: Counter[str]
 
 
 @asynccontextmanager
