@@ -1,8 +1,6 @@
 """The worker that sends webhooks is killed while it sends."""
 
 import asyncio
-import os
-import signal
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -27,9 +25,7 @@ async def test_a_killed_sender(own_service: Callable[[], Service]) -> None:
         for number in range(1, _KILLS + 1):
             await wait_until(lambda: len(receiver.got) >= number * 30)  # noqa: B023
             await elapse(0.15 * number, "deliveries go out eight at a time: not always between two eights")
-            (worker,) = service.run.facts["pids"]["worker"]
-            os.kill(worker, signal.SIGKILL)
-            await asyncio.to_thread(service.run.until_replaced, "worker", worker)
+            await asyncio.to_thread(service.run.kill, "worker")
         await selling
         await wait_until(lambda: len({got.headers["webhook-id"] for got in receiver.got}) == 2 * len(codes))
 

@@ -79,6 +79,12 @@ class Run:
     def until_replaced(self, part: str, pid: int) -> None:
         self._until(lambda: self.facts["pids"][part] not in ([], [pid]) and self.ready())
 
+    def kill(self, part: str, which: signal.Signals = signal.SIGKILL) -> None:
+        """Kill the process of a part, and wait until another has its place."""
+        (pid,) = self.facts["pids"][part]
+        os.kill(pid, which)
+        self.until_replaced(part, pid)
+
     def ready(self) -> bool:
         """Whether it is ready and no part of it fails."""
         return is_ready(self.url)

@@ -183,9 +183,7 @@ class Flock:
         for thread in asking:
             thread.start()
         time.sleep(0.3)
-        (pid,) = self.service.run.facts["pids"][part]
-        os.kill(pid, number)
-        self.service.run.until_replaced(part, pid)
+        self.service.run.kill(part, number)
         until(lambda: self.service.checkout.get("/v1/users/nobody").is_success)
         stop.set()
         for thread in asking:

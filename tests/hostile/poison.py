@@ -184,9 +184,7 @@ class Plant:
             results = ok(buy.post("/v1/batch", json={"operations": operations}))["results"]
             assert {one["status"] for one in results} == {201}
         time.sleep(1.5)
-        (worker,) = self.service.run.facts["pids"]["worker"]
-        os.kill(worker, signal.SIGTERM)
-        self.service.run.until_replaced("worker", worker)
+        self.service.run.kill("worker", signal.SIGTERM)
         swept = re.compile(r'"coupons": (\d+).*?"event": "locks_swept"|"event": "locks_swept".*?"coupons": (\d+)')
         match = until(lambda: swept.search(self.service.run.output.read_text()))
         self.row.swept = int(match[1] or match[2])
