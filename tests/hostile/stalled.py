@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import psutil
 
-from loadtests.own import own_service
+from loadtests.own import cpu_of, own_service
 from loadtests.wire import Wire
 from service.fastlane.bounded_protocol import BODY_S, HEAD_S, LOOK_S
 from service.serving.server import KEEP_ALIVE_S
@@ -104,15 +103,11 @@ def _rate(port: int, seconds: float) -> float:
     return asyncio.run(_honest(port, seconds)) / (time.monotonic() - began_s)
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    return sum(process.cpu_times()[:2])
-
-
-def _alone(api: psutil.Process, seconds: float) -> float:
-    """The part of a core that the API takes by itself."""
-    before_s = _cpu_s(api)
+def _alone(api: int, seconds: float) -> float:
+    """The part of a core that the API's process takes by itself."""
+    before_s = cpu_of(api)
     time.sleep(seconds)
-    return (_cpu_s(api) - before_s) / seconds
+    return (cpu_of(api) - before_s) / seconds
 
 
 async def _honest(port: int, seconds: float) -> int:
@@ -146,7 +141,7 @@ def main() -> int:
     parser.add_argument("--least", type=float, default=0.9, help="of a core, and of honest answers, that is left")
     asked = parser.parse_args()
     with own_service() as run:
-        port, api = int(run.url.rpartition(":")[2]), psutil.Process(run.facts["pids"]["api"][0])
+        port, api = int(run.url.rpartition(":")[2]), run.facts["pids"]["api"][0]
         asyncio.run(_honest(port, 3))
         before = _rate(port, asked.seconds)
         queue: Any = multiprocessing.Queue()
