@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,7 +41,6 @@ INTERVAL_S = 15
 CALM_S = 60
 """Before a failure, and after its alert has fired: no other alert may fire."""
 PATIENCE_S = 1200
-WORKERS = 2
 RATES = {"drill": 5.0, "rival": 2.0}
 """Sales a second of each workspace. A sale is two requests."""
 
@@ -80,8 +79,7 @@ class Watched(Stage):
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Start a second worker, the sales and Prometheus; all end with the block."""
-        while len(self.workers) < WORKERS:
-            self.add_worker()
+        self.add_workers(2)
         async with self.pool.acquire() as connection:
             await make_workspace(connection, "rival", "live")
         for name in RATES:
@@ -324,47 +322,40 @@ async def _clock_off(stage: Watched) -> Undo:
     return correct
 
 
-@dataclass(frozen=True)
 class Failure:
-    """A failure, its alert, and the alerts that may fire beside it."""
+    """A failure, its alert, the alerts that may fire beside it, and the stage's options."""
 
-    plant: Plant
-    alert: str
-    beside: frozenset[str] = frozenset()
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _failure(plant: Plant, alert: str, *beside: str, **options: Any) -> Failure:
-    return Failure(plant, alert, frozenset(beside), options)
+    def __init__(self, plant: Plant, alert: str, *beside: str, **options: Any) -> None:
+        self.plant, self.alert, self.beside, self.options = plant, alert, set(beside), options
 
 
 _CLOSED = ("ScripErrors", "ScripPartitionClosed", "ScripRecordingSlow", "ScripTaskFailing")
 """What a closed partition also causes."""
 FAILURES = {
-    "Redis is full": _failure(_redis_full, "ScripRedisMemory", *_CLOSED),
-    "Redis is gone": _failure(_redis_gone, "ScripRedisDown", *_CLOSED),
-    "one of two workers is dead": _failure(_workers_dead(1), "ScripProcessMissing"),
-    "all workers are dead": _failure(_workers_dead(0), "ScripWorkerMissing", "ScripProcessMissing", *_CLOSED),
-    "a worker is stuck": _failure(_worker_stuck, "ScripProcessMissing"),
-    "Postgres is slow": _failure(_postgres_slow, "ScripRecordingSlow", "ScripPostgresDown", "ScripUnrecordedEventsOld"),
-    "Postgres is gone": _failure(_postgres_gone, "ScripPostgresDown", "ScripWorkerMissing", *_CLOSED),
-    "Postgres was restored, and is older": _failure(_postgres_older, "ScripPostgresOlder", *_CLOSED),
-    "Redis and Postgres differ": _failure(_drift, "ScripDrift"),
-    "an event is in quarantine": _failure(_quarantined, "ScripQuarantine"),
-    "codes are blocked": _failure(_blocked, "ScripBlockedCodes", "ScripQuarantine"),
-    "a certificate ends tomorrow": _failure(_certificate_ends, "ScripCertificate"),
-    "a receiver of webhooks fails": _failure(_webhook_fails, "ScripWebhooks"),
-    "a client runs away": _failure(
+    "Redis is full": Failure(_redis_full, "ScripRedisMemory", *_CLOSED),
+    "Redis is gone": Failure(_redis_gone, "ScripRedisDown", *_CLOSED),
+    "one of two workers is dead": Failure(_workers_dead(1), "ScripProcessMissing"),
+    "all workers are dead": Failure(_workers_dead(0), "ScripWorkerMissing", "ScripProcessMissing", *_CLOSED),
+    "a worker is stuck": Failure(_worker_stuck, "ScripProcessMissing"),
+    "Postgres is slow": Failure(_postgres_slow, "ScripRecordingSlow", "ScripPostgresDown", "ScripUnrecordedEventsOld"),
+    "Postgres is gone": Failure(_postgres_gone, "ScripPostgresDown", "ScripWorkerMissing", *_CLOSED),
+    "Postgres was restored, and is older": Failure(_postgres_older, "ScripPostgresOlder", *_CLOSED),
+    "Redis and Postgres differ": Failure(_drift, "ScripDrift"),
+    "an event is in quarantine": Failure(_quarantined, "ScripQuarantine"),
+    "codes are blocked": Failure(_blocked, "ScripBlockedCodes", "ScripQuarantine"),
+    "a certificate ends tomorrow": Failure(_certificate_ends, "ScripCertificate"),
+    "a receiver of webhooks fails": Failure(_webhook_fails, "ScripWebhooks"),
+    "a client runs away": Failure(
         _flood(20, "/v1/coupons/redeem/SALE-drill-000", "drill", requestsPerMinute=60),
         "ScripRateLimited",
         "ScripRefusals",
     ),
-    "codes are guessed": _failure(_flood(10, "/v1/coupons/lock/GUESS-{}", "drill"), "ScripGuessing"),
-    "a sale is ten times the plan": _failure(_tenfold, "ScripSaturation", "ScripTenantFlood"),
-    "a disk is full": _failure(_disk_full, "ScripDisk", "ScripPostgresDown", *_CLOSED, own_disks=True),
-    "an API has a wrong setting": _failure(_wrong_setting, "ScripRedisDown", "ScripProcessMissing"),
-    "Redis's clock is off": _failure(_clock_off, "ScripClock"),
-    "a tenant floods": _failure(_flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ScripTenantFlood", "ScripGuessing"),
+    "codes are guessed": Failure(_flood(10, "/v1/coupons/lock/GUESS-{}", "drill"), "ScripGuessing"),
+    "a sale is ten times the plan": Failure(_tenfold, "ScripSaturation", "ScripTenantFlood"),
+    "a disk is full": Failure(_disk_full, "ScripDisk", "ScripPostgresDown", *_CLOSED, own_disks=True),
+    "an API has a wrong setting": Failure(_wrong_setting, "ScripRedisDown", "ScripProcessMissing"),
+    "Redis's clock is off": Failure(_clock_off, "ScripClock"),
+    "a tenant floods": Failure(_flood(150, "/v1/coupons/lock/FLOOD", "rival"), "ScripTenantFlood", "ScripGuessing"),
 }
 
 

@@ -13,8 +13,6 @@ from tests.faults.stage import Stage
 from tests.harness.cluster import ClusterNode
 from tests.harness.running import HOME
 
-WORKERS = 2
-
 
 async def primaries_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of each primary in turn, each of which comes back as a replica. Partitions of the others stay open."""
@@ -33,7 +31,7 @@ async def primaries_killed(stage: Stage, drill: Drill, dice: random.Random) -> N
 async def primary_lost_without_postgres(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The APIs can't reach Postgres, but the worker can. The load's primary is killed, or stopped until its partitions
     are open elsewhere. The APIs refuse these until they reach Postgres again."""
-    await stage.until_fenced("cluster")
+    await stage.until_fenced()
     epoch, node = (await stage.row()).epoch, stage.cluster.primary_of(HOME)
     stage.database.front.hold()
     await drill.begin_fault(dice.randrange(5, 40))
@@ -62,8 +60,7 @@ async def slot_moved(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def all_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of each primary and a move of a slot, while workers and APIs are killed, too. Buyers in the partitions
     that are not concerned, by an API of their own, are refused nothing."""
-    while len(stage.workers) < WORKERS:
-        stage.add_worker()
+    stage.add_workers(2)
     api, url = stage.make_api()
     try:
         async with selling_beside(stage, drill.wrong, [url]) as beside, _processes_killed(stage, dice):

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import signal
 from collections.abc import Sequence
 
 from redis.exceptions import RedisError
@@ -11,7 +10,7 @@ from service.formats import key_names
 from service.record.partitions.moves import order_move, read_move
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
-from tests.faults.process_faults import until_live
+from tests.faults.process_faults import kill_api
 from tests.faults.stage import Stage
 from tests.harness.running import HOME, PARTITIONS
 from tests.waiting import until
@@ -34,7 +33,7 @@ async def workspace_moved(stage: Stage, drill: Drill, dice: random.Random) -> No
         assert await order_move(stage.pool, workspace, source, target)
         if victim := dice.choice(VICTIMS):
             await asyncio.sleep(dice.uniform(0, LONGEST_S))
-            await kill(stage, victim, dice, (source, target))
+            await _kill(stage, victim, dice, (source, target))
 
         async def is_done() -> bool:
             move = await read_move(stage.pool, workspace)
@@ -56,15 +55,12 @@ def _is_elsewhere(stage: Stage, partition: int) -> bool:
     return partition != HOME
 
 
-async def kill(stage: Stage, victim: str, dice: random.Random, partitions: Sequence[int] = (HOME,)) -> None:
+async def _kill(stage: Stage, victim: str, dice: random.Random, partitions: Sequence[int]) -> None:
     """Kill a process or server, and start it again; of a cluster the primary of one of these partitions."""
     if victim == "worker":
         await stage.kill_worker(wait_for_lease=False)
     elif victim == "API":
-        number = dice.randrange(len(stage.apis))
-        await stage.apis[number].signal(signal.SIGKILL)
-        stage.apis[number].start()
-        await until_live(stage, number)
+        await kill_api(stage, dice.randrange(len(stage.apis)))
     elif victim == "Redis" and stage.is_clustered:
         partition = dice.choice(partitions)
         node = stage.cluster.primary_of(partition)

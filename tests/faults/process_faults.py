@@ -46,13 +46,13 @@ async def api_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await drill.until_more(20)
         number = dice.randrange(len(stage.apis))
         await drill.begin_fault()
-        await stage.apis[number].signal(signal.SIGKILL)
-        stage.apis[number].start()
-        await until_live(stage, number)
+        await kill_api(stage, number)
 
 
-async def until_live(stage: Stage, number: int) -> None:
-    """An API answers again."""
+async def kill_api(stage: Stage, number: int) -> None:
+    """Kill an API, start it again, and wait until it answers."""
+    await stage.apis[number].signal(signal.SIGKILL)
+    stage.apis[number].start()
     async with httpx.AsyncClient(timeout=5, verify=False) as client:
 
         async def live() -> bool:
@@ -73,8 +73,7 @@ async def workers_killed(stage: Stage, drill: Drill, dice: random.Random) -> Non
 async def each_worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of each of three workers, once all have leases. Others take its leases, sometimes before it is started
     again. The gates stay open, so no request fails: of the killed worker's partitions or of others."""
-    while len(stage.workers) < WORKERS:
-        stage.add_worker()
+    stage.add_workers(WORKERS)
     unanswered = drill.ledger.unanswered.total()
     async with selling_beside(stage, drill.wrong):
         for worker in stage.workers:
@@ -162,8 +161,7 @@ def clocks_stepped(*, with_redis: bool) -> Fault:
 
 async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Two workers, and the lease ends while its holder is at work, three times: the other takes it at once."""
-    if len(stage.workers) == 1:
-        stage.add_worker()
+    stage.add_workers(2)
     for _ in range(KILLS):
         await drill.until_more(30)
         fence = (await stage.row()).fence
@@ -180,8 +178,7 @@ async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The worker is stopped, if possible within a transaction, until another has its lease and has recorded with it;
     then it wakes up. Buyers are served while it sleeps."""
-    if len(stage.workers) == 1:
-        stage.add_worker()
+    stage.add_workers(2)
     holder = (await stage.row()).lease_holder or ""
     (sleeper,) = (worker for worker in stage.workers if f":{worker.pid}:" in holder)
     fence = (await stage.row()).fence

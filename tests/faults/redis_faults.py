@@ -3,8 +3,8 @@
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
 from service.formats import key_names
@@ -19,17 +19,9 @@ UNWATCHED_S = 3.0
 Fault = Callable[[Stage, Drill, random.Random], Awaitable[None]]
 
 
-@asynccontextmanager
-async def worker_asleep(stage: Stage, dice: random.Random) -> AsyncIterator[None]:
+def worker_asleep(stage: Stage, dice: random.Random) -> AbstractAsyncContextManager[None]:
     """In every other round, let nothing be recorded meanwhile, so that there is something to lose."""
-    asleep = dice.random() < 0.5
-    if asleep:
-        await stage.worker.signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        if asleep:
-            await stage.worker.signal(signal.SIGCONT)
+    return stage.worker.asleep() if dice.random() < 0.5 else nullcontext()
 
 
 async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -289,13 +281,10 @@ async def old_dump_unwatched(stage: Stage, drill: Drill, dice: random.Random) ->
     """As above, while the worker sleeps, and for some seconds more: what the APIs decide meanwhile is not verified."""
     dump = await stage.primary.save()
     await drill.until_more(dice.randrange(40, 120))
-    await stage.worker.signal(signal.SIGSTOP)
-    try:
+    async with stage.worker.asleep():
         await drill.begin_fault()
         await stage.primary.load(dump)
         await asyncio.sleep(UNWATCHED_S)
-    finally:
-        await stage.worker.signal(signal.SIGCONT)
 
 
 async def started_empty(stage: Stage, drill: Drill, dice: random.Random) -> None:

@@ -121,7 +121,7 @@ async def _recover(
     """Postgres has nothing since a time, and Redis has everything until another: readiness shows it, and nothing is
     sold again. Then the newer Postgres comes back, or an operator carries over what Redis has."""
     began = time.monotonic()
-    await wait_until(partial(_has_reason, stage, "postgres_older"), "the reason postgres_older")
+    await until_reason(stage, "postgres_older")
     if (took_s := time.monotonic() - began) > SHOWS_S:
         drill.wrong.append(f"silent: an older Postgres was shown after {took_s:.1f} s")
     await _sell_again(stage, drill, _sold(drill, until_ms), since_ms)
@@ -132,7 +132,7 @@ async def _recover(
         if until_ms < math.inf:
             drill.may_lose |= _ANSWERED
             await stage.until_reopened(epoch)
-        await wait_until(partial(_has_reason, stage, ""), "an open partition")
+        await until_reason(stage, "")
         # Partitions that lacked nothing may have been opened beside the older Postgres: the newer lacks their epochs.
         await stage.command("recover", "--apply")
         return
@@ -231,11 +231,15 @@ async def _begins_after(stage: Stage, cursor: EventId) -> bool:
     return parse_event_id(next(iter(await stage.primary.outbox()))) > cursor
 
 
-async def _has_reason(stage: Stage, reason: str) -> bool:
-    """Whether all APIs give this reason why the partition is not served; '' for none."""
+async def until_reason(stage: Stage, reason: str) -> None:
+    """Wait until all APIs give this reason why the partition is not served; '' for none."""
     async with httpx.AsyncClient(timeout=10, verify=False) as client:
-        for url in stage.urls:
-            partitions = (await client.get(f"{url}/health/ready")).json()["partitions"]
-            if {one["partition"]: one["reason"] for one in partitions}.get(HOME, "") != reason:
-                return False
-    return True
+
+        async def has_reason() -> bool:
+            for url in stage.urls:
+                partitions = (await client.get(f"{url}/health/ready")).json()["partitions"]
+                if {one["partition"]: one["reason"] for one in partitions}.get(HOME, "") != reason:
+                    return False
+            return True
+
+        await wait_until(has_reason, f"the reason '{reason}'")

@@ -60,7 +60,7 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
 
 async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is stopped for a minute, beside a cluster of Redis: no lock, redemption or read is refused."""
-    await stage.until_fenced("cluster")
+    await stage.until_fenced()
     begun = now_ms()
     await drill.begin_fault()
     await stage.database.kill()
@@ -142,14 +142,11 @@ async def postgres_power_lost(stage: Stage, drill: Drill, dice: random.Random) -
     is there."""
     for _ in range(2):
         await drill.until_more(60)
-        await stage.worker.signal(signal.SIGSTOP)
-        try:
+        async with stage.worker.asleep():
             await drill.begin_fault()
             drill.lost_writes += await stage.database.lose_power(dice)
             await stage.database.start_again()
             await _all_recorded(stage, drill)
-        finally:
-            await stage.worker.signal(signal.SIGCONT)
 
 
 async def _all_recorded(stage: Stage, drill: Drill) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 
 from service.formats import key_names
-from service.hot.fencing import Fencing, parse_nonce
+from service.hot.fencing import parse_nonce
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import Partition, read_partition
 from tests.faults.database import Database
@@ -71,6 +71,15 @@ class Process:
         self._process.send_signal(which)
         if which not in (signal.SIGSTOP, signal.SIGCONT):
             await asyncio.to_thread(self._process.wait, PATIENCE_S)
+
+    @contextlib.asynccontextmanager
+    async def asleep(self) -> AsyncIterator[None]:
+        """Stop it with SIGSTOP inside the block."""
+        await self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            await self.signal(signal.SIGCONT)
 
     async def close(self) -> None:
         """End it, whatever state it is in."""
@@ -173,9 +182,9 @@ class Stage:
         url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
         self.env |= {"DATABASE_URL": url, "SCRIP_STANDBYS": str(self._standbys)}
         self.env |= {"SCRIP_RECONCILE_AT": "off"}
-        self.add_worker()
+        self.add_workers(1)
         for front in [self.side, *[self.front] * (APIS - 1)]:
-            api, url = self._start_api(self._tree, front)
+            api, url = self.make_api(self._tree, front)
             self.apis.append(api)
             self.urls.append(url)
         await self.until_ready()
@@ -191,19 +200,18 @@ class Stage:
         """The first one."""
         return self.workers[0]
 
-    def add_worker(self) -> None:
-        """Start one more."""
-        self.workers.append(self._process("worker", self._tree, self.front))
+    def add_workers(self, many: int) -> None:
+        """Start more, until there are so many."""
+        while len(self.workers) < many:
+            self.workers.append(self._process("worker", self._tree, self.front))
 
-    def make_api(self, tree: Path | None = None, /, **env: str) -> tuple[Process, str]:
+    def make_api(self, tree: Path | None = None, front: Forwarder | None = None, /, **env: str) -> tuple[Process, str]:
         """Start an API with settings of its own, perhaps of another tree, and return it with its address."""
-        return self._start_api(tree or self._tree, self.front, **env)
-
-    def _start_api(self, tree: Path, front: Forwarder, **env: str) -> tuple[Process, str]:
         port = free_port()
         if self.is_clustered:
             env = {"DATABASE_URL": self.database.front_url} | env
-        return self._process("api", tree, front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
+        api = self._process("api", tree or self._tree, front or self.front, SCRIP_PORT=str(port), **env)
+        return api, f"http://127.0.0.1:{port}"
 
     def _process(self, command: str, tree: Path, front: Forwarder, **env: str) -> Process:
         name = f"{command}{len(self._started)}"
@@ -248,6 +256,13 @@ class Stage:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", folder], check=True)
         self._disks.append(folder)
 
+    async def add_codes(self, *codes: str) -> None:
+        """Add a book with these codes, each of one use."""
+        async with httpx.AsyncClient(base_url=self.urls[0], headers=self.headers, timeout=30, verify=False) as client:
+            book = (await client.post("/v1/books", json={"name": "Sale"})).json()["bookId"]
+            added = await client.post(f"/v1/books/{book}/codes", json={"codes": codes})
+        assert added.json().get("added") == len(codes), added.text
+
     async def row(self) -> Partition:
         """The load's partition as Postgres has it; the others must open and stay open beside it."""
         partition = await self.pool.fetchval("SELECT partition FROM workspaces WHERE name = 'drill'")
@@ -281,14 +296,14 @@ class Stage:
 
             await wait_until(ready, "the service")
 
-    async def until_fenced(self, fencing: Fencing) -> None:
-        """An epoch with this fencing is open."""
+    async def until_fenced(self) -> None:
+        """An epoch is open that the cluster fences."""
 
         async def is_fenced() -> bool:
             row = await self.row()
-            return row.state == "open" and parse_nonce(row.nonce).fencing == fencing
+            return row.state == "open" and parse_nonce(row.nonce).fencing == "cluster"
 
-        await wait_until(is_fenced, f"the fencing {fencing}")
+        await wait_until(is_fenced, "the cluster's fencing")
 
     async def until_reopened(self, epoch: int, partition: int | None = None) -> None:
         """A later epoch than this one is open in the load's partition, or in another one."""
@@ -322,7 +337,7 @@ class Stage:
         """Start an API or a worker of a tree that will replace another; return it, and an API's address."""
         if old in self.workers:
             return self._process("worker", tree, self.front), ""
-        return self._start_api(tree, self.side if old is self.apis[0] else self.front)
+        return self.make_api(tree, self.side if old is self.apis[0] else self.front)
 
     async def end_replaced(self, old: Process, new: Process) -> None:
         """End a process whose replacement runs."""

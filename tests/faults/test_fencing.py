@@ -12,7 +12,7 @@ import httpx
 
 from tests.faults.nodes import wait_until
 from tests.faults.stage import ROOT, Stage
-from tests.harness.running import HOME, data_folder
+from tests.harness.running import HOME, data_folder, is_ready
 from tests.harness.servers import VALKEY
 from tests.harness.trees import Change, changed
 from tests.waiting import PATIENCE_S, cancel, elapse
@@ -84,8 +84,8 @@ async def test_a_committee_that_confirms_the_epoch() -> None:
     """One stage, two scenes."""
     with data_folder() as folder:
         async with Stage(VALKEY, folder / "stage", "always", clustered=True) as stage:
-            await stage.until_fenced("cluster")
-            await _add_code(stage)
+            await stage.until_fenced()
+            await stage.add_codes(CODE)
             await _without_postgres(stage)
             await _woken_primary(stage, changed(_STAYS, ROOT, folder / "tree"))
 
@@ -94,12 +94,7 @@ async def _woken_primary(stage: Stage, tree: Path) -> None:
     """A primary is stopped until its replica is open, and woken: it still runs the requests that wait in its socket. An
     API that met the others but not Postgres gives none of these answers."""
     api, url = stage.make_api(tree)
-    async with httpx.AsyncClient(timeout=5) as client:
-
-        async def is_ready() -> bool:
-            return (await client.get(f"{url}/health/ready")).json()["failing"] == []
-
-        await wait_until(is_ready, "the API that will be cut off")
+    await wait_until(lambda: asyncio.to_thread(is_ready, url), "the API that will be cut off")
     async with _Reader(stage, url, CODE) as reader:
         await _cut_off_from_postgres(stage, reader)
         node, epoch = stage.cluster.primary_of(HOME), (await stage.row()).epoch
@@ -114,12 +109,6 @@ async def _woken_primary(stage: Stage, tree: Path) -> None:
     assert "" not in late
     stage.database.front.flow()
     await api.close()
-
-
-async def _add_code(stage: Stage) -> None:
-    async with httpx.AsyncClient(headers=stage.headers, timeout=10) as client:
-        book = (await client.post(f"{stage.urls[0]}/v1/books", json={"name": "Sale"})).json()["bookId"]
-        await client.post(f"{stage.urls[0]}/v1/books/{book}/codes", json={"codes": [CODE]})
 
 
 async def _without_postgres(stage: Stage) -> None:

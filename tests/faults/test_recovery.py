@@ -3,7 +3,6 @@
 `make faults` goes through all of them, often, and prints how long each takes."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -73,23 +72,19 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
     await stage.until_ready()
     async with httpx.AsyncClient(headers=stage.headers, timeout=60, verify=False) as client:
         left, other = stage.urls[:2]
-        book = (await client.post(f"{other}/v1/books", json={"name": "Left"})).json()["bookId"]
         codes = [f"LEFT-{number}" for number in range(40)]
-        await client.post(f"{other}/v1/books/{book}/codes", json={"codes": codes})
+        await stage.add_codes(*codes)
         for url in (left, other):
             await wait_until(partial(_answers, 200, client.get, f"{url}/v1/coupons/{codes[0]}"), "the first code")
         epoch = (await stage.row()).epoch
-        await stage.apis[0].signal(signal.SIGSTOP)
-        asked = [client.post(f"{left}/v1/coupons/redeem/{code}", json={"userId": "ann"}) for code in codes]
-        waiting = asyncio.gather(*asked)
-        try:
+        async with stage.apis[0].asleep():
+            asked = [client.post(f"{left}/v1/coupons/redeem/{code}", json={"userId": "ann"}) for code in codes]
+            waiting = asyncio.gather(*asked)
             await stage.replica.lead()
             stage.switch(side=False)
             await stage.until_reopened(epoch)
             sold = partial(_answers, 201, client.post, f"{other}/v1/coupons/redeem/{codes[0]}", json={"userId": "bob"})
             await wait_until(sold, "the new primary")
-        finally:
-            await stage.apis[0].signal(signal.SIGCONT)
         refusals = [answer.json().get("code", answer.status_code) for answer in await waiting]
         assert set(refusals) <= {"recovering", "outcome_unknown"}
         late = await client.post(f"{left}/v1/coupons/redeem/{codes[1]}", json={"userId": "ann"})

@@ -10,8 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.faults.nodes import wait_until
-from tests.faults.restore_faults import KEEPS_LITTLE, SHOWS_S
+from tests.faults.restore_faults import KEEPS_LITTLE, SHOWS_S, until_reason
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import ROOT, Stage
@@ -42,9 +41,7 @@ class _Shop:
 
     async def add(self, many: int) -> list[str]:
         codes = [new_code() for _ in range(many)]
-        book = (await self.client.post(f"{self.url}/v1/books", json={"name": "Sale"})).json()["bookId"]
-        added = await self.client.post(f"{self.url}/v1/books/{book}/codes", json={"codes": codes})
-        assert added.json()["added"] == many
+        await self.stage.add_codes(*codes)
         return codes
 
     async def redeem(self, code: str) -> tuple[int, str]:
@@ -55,13 +52,6 @@ class _Shop:
         if response.status_code == 201:
             return 201, response.json()["durability"]
         return response.status_code, response.json().get("code", "")
-
-    async def until_reason(self, reason: str) -> None:
-        async def has_reason() -> bool:
-            ready = (await self.client.get(f"{self.url}/health/ready")).json()
-            return {"partition": HOME, "reason": reason} in ready["partitions"]
-
-        await wait_until(has_reason, f"the reason {reason}")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -85,7 +75,7 @@ async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop
 
     began = time.monotonic()
     await stage.database.restore()
-    await shop.until_reason("postgres_older")
+    await until_reason(stage, "postgres_older")
     assert time.monotonic() - began < SHOWS_S
     for _ in range(3):
         assert {status for status, _ in [await shop.redeem(code) for code in after]} == {503}
@@ -101,7 +91,7 @@ async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop
     await stage.until_trimmed()
 
     await stage.database.restore()
-    await shop.until_reason("postgres_older")
+    await until_reason(stage, "postgres_older")
     (plan,) = json.loads(await stage.command("recover", "--json"))
     assert {name: plan[name] for name in _FIGURES} == dict(zip(_FIGURES, (HOME, 1, 9, 10), strict=True))
     await stage.command("recover", "--apply")

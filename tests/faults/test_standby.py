@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -143,9 +142,8 @@ async def comparing(stage: Stage) -> AsyncIterator[_Comparing]:
 async def _redeem_new(stage: Stage, many: int) -> list[str]:
     """Redeem so many new codes, and wait until that is recorded."""
     codes = [new_code() for _ in range(many)]
+    await stage.add_codes(*codes)
     async with httpx.AsyncClient(base_url=stage.urls[0], headers=stage.headers, timeout=30, verify=False) as client:
-        book = (await client.post("/v1/books", json={"name": "Compared"})).json()["bookId"]
-        await client.post(f"/v1/books/{book}/codes", json={"codes": codes})
         for code in codes:
             order = {"userId": f"of-{code}", "orderId": code}
             response = await client.post(f"/v1/coupons/redeem/{code}", json=order)
@@ -266,43 +264,32 @@ async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) 
 
 async def _promote_under_load(stage: Stage) -> None:
     async with httpx.AsyncClient(headers=stage.headers, timeout=30, verify=False) as client:
-        codes = await _make_codes(client, stage.urls[0])
-        before = {str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")}
+        codes = [new_code() for _ in range(CODES)]
+        await stage.add_codes(*codes)
+        before = await _recorded(stage)
         epoch, buyers = (await stage.row()).epoch, _Buyers(stage, client, codes)
         buying = [asyncio.create_task(buyers.buy()) for _ in range(4)]
         await buyers.until_more(100)
         stage.database.link.hold()
         await buyers.until_more(250)
-        lost = await _recorded_at_primary(stage, 300)
+        lost = set(await wait_until(lambda: _recorded(stage, 300), "the record"))
         await elapse(1.5, "the age from which entries are dropped")
         await buyers.until_more(20)
         await stage.database.kill()
         await buyers.until_more(30)
         await stage.database.promote()
-        had = [str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")]
-        assert len(lost - set(had)) > 100, "the standby was not behind"
+        assert len(lost - set(await _recorded(stage))) > 100, "the standby was not behind"
         await buyers.until_more(50)
         buyers.ended = True
         await asyncio.gather(*buying)
         assert buyers.refused == []
         await stage.until_ready()
-    recorded = [str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")]
-    assert sorted(recorded) == sorted([*before, *buyers.redeemed])
+    assert sorted(await _recorded(stage)) == sorted([*before, *buyers.redeemed])
     assert await stage.pool.fetchval("SELECT count(*) FROM quarantine") == 0
     assert (await stage.row()).epoch == epoch, "Redis was opened again"
 
 
-async def _make_codes(client: httpx.AsyncClient, url: str) -> list[str]:
-    book = (await client.post(f"{url}/v1/books", json={"name": "Sale"})).json()["bookId"]
-    codes = [f"STANDBY-{number}" for number in range(CODES)]
-    added: Any = (await client.post(f"{url}/v1/books/{book}/codes", json={"codes": codes})).json()
-    assert added["added"] == CODES
-    return codes
-
-
-async def _recorded_at_primary(stage: Stage, least: int) -> set[str]:
-    async def recorded() -> set[str]:
-        rows = await stage.pool.fetch("SELECT redemption_id FROM redemptions")
-        return {str(row[0]) for row in rows} if len(rows) >= least else set()
-
-    return await wait_until(recorded, "the record")
+async def _recorded(stage: Stage, least: int = 0) -> list[str]:
+    """The redemptions in Postgres; [] while they are fewer."""
+    rows = await stage.pool.fetch("SELECT redemption_id FROM redemptions")
+    return [str(row[0]) for row in rows] if len(rows) >= least else []

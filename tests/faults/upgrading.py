@@ -13,7 +13,6 @@ from tests.faults.stage import ROOT, Stage
 from tests.harness.running import PARTITIONS
 from tests.harness.trees import Change, changed
 
-WORKERS = 2
 _OWN, _NEXT = (f"\nFORMAT_NUMBER = {number}\n" for number in (FORMAT_NUMBER, FORMAT_NUMBER + 1))
 _NUMBER = Change("service/formats/number.py", _OWN, _NEXT)
 
@@ -22,8 +21,7 @@ async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> 
     """Two APIs and two workers are replaced by a new version's, one after the other, and then by the old version's. All
     scripts of the new version have other digests, its number of formats is the next, and a migration of it adds a
     column. Nothing is refused, and no epoch is opened."""
-    while len(stage.workers) < WORKERS:
-        stage.add_worker()
+    stage.add_workers(2)
     epoch, unanswered = (await stage.row()).epoch, drill.ledger.unanswered.total()
     new = stage.folder / f"tree-{uuid4().hex}"
     scripts = Change("service/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
