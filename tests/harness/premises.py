@@ -123,10 +123,10 @@ class Premises:
         self.caller = replace(self.caller, key_id=key_id, scopes=frozenset(scopes), limits=words)
         return self
 
-    async def freeze(self, at_ms: int = NOW_MS, epoch: int = EPOCH) -> Self:
+    async def freeze(self) -> Self:
         """From now on scripts take the time from a key, which only `at` and `wait` move."""
-        await self.load(epoch, "nonce")
-        await self.at(at_ms)
+        await self.load(EPOCH, "nonce")
+        await self.at(NOW_MS)
         return self
 
     async def load(self, epoch: int, nonce: str) -> None:

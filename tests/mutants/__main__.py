@@ -16,8 +16,9 @@ import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.harness.trees import Mistake
-from tests.mutants.forking import BROKEN, KILLED, SURVIVED, TESTS, TIMEOUT, Forks, Result
+from tests.mutants.forking import TESTS, TIMEOUT, Forks, Result
 from tests.mutants.operators import OPERATORS, Mutant, all_mutants, equivalents
+from tests.mutants.witness import BROKEN, KILLED, SURVIVED
 from tests.mutants.written import run_written, written
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,6 @@
 The tests run on the wheel's Valkey; each process starts one of its own."""
 
 import contextlib
-import functools
 import gc
 import importlib
 import json
@@ -25,13 +24,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from tests.mutants.operators import Mutant
 from tests.mutants.syntax import LUA_DIR, MARKER, files, marked
+from tests.mutants.witness import BROKEN, KILLED, SURVIVED
 
 TESTS = ("tests/lua", "tests/unit/test_money.py")
-KILLED, SURVIVED, TIMEOUT, BROKEN = "killed", "survived", "timeout", "broken"
+TIMEOUT = "timeout"
 _SLOWER, _SPARE_S = 5.0, 20.0  # a mutant may take so many times its tests' time, and so much more
 _CONTROLS = 20  # tests that each worker runs unmutated first
 _logged = re.compile(rb" m(\d+)\n")
@@ -109,11 +110,9 @@ class Forks:
 
     def _recall(self, items: dict[str, pytest.Item]) -> None:
         if self.record.exists():
-            stored = json.loads(self.record.read_text())
-            if set(stored) == set(items):
-                self.reached = {
-                    test: Reached(frozenset(one["markers"]), one["seconds"]) for test, one in stored.items()
-                }
+            stored = msgspec.json.decode(self.record.read_bytes(), type=dict[str, Reached])
+            if stored.keys() == items.keys():
+                self.reached = stored
 
     # --- what each test reaches
 
@@ -126,9 +125,8 @@ class Forks:
         red: list[str] = []
         self._run([self._recording(part, red) for part in tests if part])
         self._run([self._checking([item for item in session.items if item.nodeid in red])])
-        stored = {test: {"markers": sorted(one.markers), "seconds": one.seconds} for test, one in self.reached.items()}
         self.record.parent.mkdir(exist_ok=True)
-        self.record.write_text(json.dumps(stored))
+        self.record.write_bytes(msgspec.json.encode(self.reached))
 
     def _recording(self, items: list[pytest.Item], red: list[str]) -> Callable[[int], _Running]:
         def child(slot: int) -> dict[str, Any]:
@@ -163,10 +161,7 @@ class Forks:
         """Run tests as a mutant's, but without a change: they must be green."""
 
         def child(slot: int) -> dict[str, Any]:
-            _compose_from(self.folder / str(slot))
-            for _ in self._tests(items):
-                pass
-            return {"failed": self.failed, "why": self.why}
+            return self._first_failure(slot, items)
 
         def done(output: str | None, _late: bool) -> None:
             if not output or json.loads(output)["failed"]:
@@ -182,12 +177,8 @@ class Forks:
             budget = _SPARE_S + _SLOWER * sum(self.reached[test].seconds for test in tests)
 
             def child() -> dict[str, Any]:
-                path = self.folder / str(slot) / mutant.file
-                path.write_bytes(mutant.mutated())
-                _compose_from(self.folder / str(slot))
-                for _ in self._tests([items[test] for test in tests]):
-                    pass
-                return {"failed": self.failed, "why": self.why}
+                (self.folder / str(slot) / mutant.file).write_bytes(mutant.mutated())
+                return self._first_failure(slot, [items[test] for test in tests])
 
             def done(output: str | None, late: bool) -> None:
                 shutil.copy(LUA_DIR / mutant.file, self.folder / str(slot) / mutant.file)
@@ -214,6 +205,12 @@ class Forks:
         reaching = [test for test, one in self.reached.items() if mutant.marker in one.markers]
         reaching.sort(key=lambda test: (-kills[test], self.reached[test].seconds))
         return reaching + [test for test, item in items.items() if _is_read_by_test(mutant.file, [item])]
+
+    def _first_failure(self, slot: int, items: Sequence[pytest.Item]) -> dict[str, Any]:
+        _compose_from(self.folder / str(slot))
+        for _ in self._tests(items):
+            pass
+        return {"failed": self.failed, "why": self.why}
 
     # --- processes
 
@@ -308,7 +305,7 @@ def _log_servers(log: Path) -> None:
     """From now on servers write what scripts log to this file."""
     modules: list[Any] = [module for module in list(sys.modules.values()) if hasattr(module, "valkey_for_scripts")]
     for module in modules:
-        module.started = functools.partial(_logging, module.started, log)
+        module.started = lambda *args, started=module.started: started(*args, "--logfile", str(log))
 
 
 def _read_from(path: Path, start: int) -> tuple[bytes, int]:
@@ -318,10 +315,6 @@ def _read_from(path: Path, start: int) -> tuple[bytes, int]:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(), file.tell()
-
-
-def _logging(started: Callable[..., Any], log: Path, binary: Path, folder: Path, *options: str) -> Any:
-    return started(binary, folder, *options, "--logfile", str(log))
 
 
 def _kind_of(item: pytest.Item) -> str:

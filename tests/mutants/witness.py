@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-KILLED, BROKEN = "killed", "broken"
+KILLED, SURVIVED, BROKEN = "killed", "survived", "broken"
 _ASSERTIONS = (AssertionError, pytest.fail.Exception)
 _witness_path = pytest.StashKey[Path]()
 _script_errors: list[str] = []

@@ -15,10 +15,9 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from tests.harness.trees import COPIED, Mistake, copied, make, read_mistakes
-from tests.mutants.witness import BROKEN
+from tests.mutants.witness import BROKEN, SURVIVED
 
 ROOT = Path(__file__).parents[2]
-SURVIVED = "survived"
 _LIMIT_S = 300.0
 _GREEN, _RED = 0, (1, 2)  # pytest's exit codes; 2 where a fixture failed, or a file couldn't be read
 
