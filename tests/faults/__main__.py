@@ -97,7 +97,6 @@ def _keep_logs(place: Path) -> Path:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, help="of each fault; else as many as each asks for")
     parser.add_argument("--times", type=int, default=1, help="that a round injects its fault before all is judged")

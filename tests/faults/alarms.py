@@ -369,7 +369,6 @@ class Seen:
     beside: set[str] = field(default_factory=set)
 
     def wrong(self, failure: Failure) -> list[str]:
-        """What was not as expected."""
         found = [f"fired before: {name}" for name in sorted(self.before)]
         found += [f"fired beside: {name}" for name in sorted(self.beside - failure.beside)]
         found += [] if self.fired_s is not None else ["did not fire"]
@@ -428,7 +427,6 @@ def _round(seconds: float | None) -> str:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.alarms", description=__doc__)
     parser.add_argument("--only", default="", help="failures whose name matches this")
     asked = parser.parse_args()

@@ -137,12 +137,10 @@ class Database:
 
     @property
     def standby_socket(self) -> Path:
-        """Where the standby listens."""
         assert self._standby
         return _socket_of(self._standby.url)
 
     async def standby_rows(self, statement: str) -> list[asyncpg.Record]:
-        """What the standby has."""
         assert self._standby
         connection = await asyncpg.connect(_of_database(self._standby.url, urlsplit(self.url).path))
         try:
@@ -192,7 +190,6 @@ class Database:
         return self._disk.lose_power(dice)
 
     async def close(self) -> None:
-        """The end of it."""
         self.front.stop()
         self.link.stop()
         self.signal(signal.SIGCONT)

@@ -54,12 +54,10 @@ class Node:
 
     @property
     def runs(self) -> bool:
-        """Whether its process is there."""
         return self.process is not None and self.process.poll() is None
 
     @property
     def clock(self) -> Clock:
-        """Its clock."""
         assert self._clock, "no C compiler"
         return self._clock
 
@@ -80,7 +78,6 @@ class Node:
         return self
 
     def signal(self, which: signal.Signals) -> None:
-        """Send it a signal."""
         assert self.process
         self.process.send_signal(which)
 
@@ -98,7 +95,6 @@ class Node:
         return self._disk.lose_power(dice)
 
     async def close(self) -> None:
-        """The end of it."""
         self.link.stop()
         await self.kill()
         await self.client.aclose()
@@ -146,11 +142,9 @@ class Node:
         await wait_until(self._followed, "a replica")
 
     async def lead(self) -> None:
-        """Be a primary."""
         await self._replicaof("NO", "ONE")
 
     async def leads(self) -> bool:
-        """Whether it is a primary."""
         return (await self.client.info("replication"))["role"] == "master"
 
     async def outbox(self) -> dict[str, str]:

@@ -24,7 +24,6 @@ class Forwarder:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> Self:
-        """Listen."""
         self._server = await asyncio.start_server(self._passed, "127.0.0.1", self.port)
         return self
 
@@ -48,12 +47,10 @@ class Forwarder:
         self._replies.clear()
 
     def flow(self) -> None:
-        """Let through again."""
         self._requests.set()
         self._replies.set()
 
     def cut(self) -> None:
-        """Break all connections."""
         for writer in list(self._writers):
             writer.transport.abort()
 

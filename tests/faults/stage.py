@@ -52,7 +52,6 @@ class Process:
 
     @property
     def clock(self) -> Clock:
-        """Its clock."""
         assert self._clock, "no C compiler"
         return self._clock
 
@@ -225,7 +224,6 @@ class Stage:
 
     @property
     def processes(self) -> list[Process]:
-        """APIs and workers."""
         return [*self.apis, *self.workers]
 
     async def command(self, *words: str, tree: Path | None = None) -> str:
@@ -239,7 +237,6 @@ class Stage:
         return output.decode()
 
     async def close(self) -> None:
-        """End everything."""
         await asyncio.gather(*(process.close() for process in self._started))
         await asyncio.to_thread(self._watching.close)
         self.front.stop()

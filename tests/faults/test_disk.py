@@ -29,7 +29,6 @@ os.rename(sys.argv[2], sys.argv[2] + "-moved")
 
 @pytest.fixture
 def preloads(tmp_path: Path) -> Preloads:
-    """Compiled anew."""
     require("cc")
     return Preloads(tmp_path / "preloads")
 

@@ -50,7 +50,6 @@ class _Reader:
                 await elapse(0.01, "the pace of the load")
 
     async def until_more(self, looks: int) -> None:
-        """Wait for so many more responses."""
         begin = len(self.looks)
         await wait_until(lambda: len(self.looks) >= begin + looks, "responses")
 

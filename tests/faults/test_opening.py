@@ -82,12 +82,10 @@ class OpeningShop:
         until_recorded(service)
 
     def lock(self, service: Service) -> None:
-        """Lock a coupon."""
         path = f"/v1/coupons/lock/{self._used.codes[1]}"
         self._holder["lockToken"] = ok(service.checkout.post(path, json=self._holder), 201)["lockToken"]
 
     def redeem_locked(self, service: Service) -> httpx.Response:
-        """Redeem it under its lock."""
         body = self._holder | {"orderValue": 20}
         return service.checkout.post(f"/v1/coupons/redeem/{self._used.codes[1]}", json=body)
 

@@ -40,7 +40,6 @@ class CallingLink(LinkToAll):
     generation = 0
 
     async def call(self, *command: Any) -> Any:
-        """A reply."""
         raise NotImplementedError
 
     @property

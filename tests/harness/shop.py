@@ -68,7 +68,6 @@ class Shop(Stocked):
         return self.refusal.code, self.refusal.retry_after_ms
 
     async def assign(self, code: str, user: str, **more: Any) -> Any:
-        """Assign a named coupon."""
         return await self.do(assign.ASSIGN_CODE, code, userId=user, **more)
 
     async def assign_any(self, book: BookRow, user: str, **more: Any) -> Any:
@@ -80,51 +79,40 @@ class Shop(Stocked):
         return await self.do(assign.ASSIGN_ANY, None, bookId=book_id, userId=user)
 
     async def unassign(self, code: str, **more: Any) -> Any:
-        """Take an assignment back."""
         return await self.do(unassign.UNASSIGN, code, **more)
 
     async def lock(self, code: str, user: str, **more: Any) -> Any:
-        """Lock."""
         return await self.do(lock.LOCK, code, userId=user, **more)
 
     async def extend(self, code: str, token: str, **more: Any) -> Any:
-        """Extend a lock."""
         return await self.do(lock.EXTEND, code, lockToken=token, **more)
 
     async def unlock(self, code: str, token: str, **more: Any) -> Any:
-        """Release a lock."""
         return await self.do(lock.UNLOCK, code, lockToken=token, **more)
 
     async def redeem(self, code: str, user: str, **more: Any) -> Any:
-        """Redeem."""
         if "orderValue" in more:
             more["orderValue"] = Decimal(more["orderValue"])
         return await self.do(redeem.REDEEM, code, userId=user, **more)
 
     async def validate(self, code: str, **more: Any) -> Any:
-        """Validate."""
         if "orderValue" in more:
             more["orderValue"] = Decimal(more["orderValue"])
         return await self.do(redeem.VALIDATE, None, code=code, **more)
 
     async def rollback(self, redemption_id: str, **more: Any) -> Any:
-        """Roll one redemption back."""
         return await self.do(rollback.ROLLBACK, redemption_id, **more)
 
     async def gift(self, book: BookRow, user: str, order: str, **more: Any) -> Any:
-        """Give an order's gift."""
         return await self.do(gift.GIFT, user, bookId=str(book.book_id), orderId=order, **more)
 
     async def checkout(self, user: str, order: str, value: str = "10", **more: Any) -> Any:
-        """Complete a purchase."""
         return await self.do(checkout.CHECKOUT, None, userId=user, orderId=order, orderValue=Decimal(value), **more)
 
     async def rollback_order(self, order: str, **more: Any) -> Any:
-        """Roll an order back."""
         return await self.do(rollback.ROLLBACK_ORDER, order, **more)
 
     async def coupon(self, code: str) -> Any:
-        """Read a coupon."""
         return await self.do(coupon_view.READ, code)
 
     async def stats(self, book: BookRow) -> dict[str, int]:
@@ -139,7 +127,6 @@ class Shop(Stocked):
         return {name: int(value) for name, value in zip(words.split(), reply[1:13], strict=True)}
 
     async def live_locks(self, code: str) -> LiveLocks:
-        """The coupon's live locks."""
         return await Workspace(self.decider).coupon_locks(self.caller, code)
 
     async def held(self, user: str) -> int:

@@ -74,7 +74,6 @@ class Stocked(Premises):
         return row
 
     async def change(self, row: BookRow, **rules: Any) -> BookRow:
-        """PATCH a book."""
         self.limits_changed |= any(name.startswith("max_redemptions") for name in rules)
         row = msgspec.structs.replace(row, version=self.next_version(), **rules)
         await self.projector.book(row)
@@ -89,7 +88,6 @@ class Stocked(Premises):
         await self.projector.codes(self.workspace, 0, version, rows)
 
     def code_row(self, book: BookRow, code: str, version: int, **says: Any) -> CodeRow:
-        """A code as Postgres has it."""
         usual: dict[str, Any] = {"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True}
         return CodeRow(
             workspace=self.workspace,

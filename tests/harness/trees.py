@@ -74,7 +74,6 @@ def changed(changes: Sequence[Change], root: Path, tree: Path) -> Path:
 
 
 def make(changes: Sequence[Change], tree: Path) -> None:
-    """Make these changes in a tree."""
     for change in changes:
         path = tree / change.path
         path.write_text(change.made(path.read_text()))

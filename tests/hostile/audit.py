@@ -18,7 +18,6 @@ PATIENCE_S = 600.0
 
 
 def main() -> int:
-    """Ask."""
     with tempfile.TemporaryDirectory(prefix="scrip-audit-") as folder:
         venv.create(folder, with_pip=True)
         binaries = Path(folder, "bin")

@@ -73,7 +73,6 @@ def hidden(code: str) -> bytes:
 
 
 def refused() -> Iterator[Vector]:
-    """What must be refused."""
     for name, (line, body) in _LINES.items():
         length = b"Content-Length: %d" % len(body)
         yield from _lengths(name, line, body, length)

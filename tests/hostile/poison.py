@@ -57,7 +57,6 @@ class PoisonRow(msgspec.Struct):
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing went wrong."""
         return not (self.drift or self.failed or self.strays or self.restarts)
 
 
@@ -107,7 +106,6 @@ class Plant:
             client.event_hooks["response"].append(lambda answer: self.statuses.update([answer.status_code]))
 
     def run(self) -> PoisonRow:
-        """All of it."""
         began = time.monotonic()
         self._plant()
         self._recorded()
@@ -213,7 +211,6 @@ class Plant:
 
 
 def format_rows(rows: dict[str, PoisonRow]) -> str:
-    """Both, as a table."""
     names = list(PoisonRow.__struct_fields__)
     lines = []
     for what, row in rows.items():

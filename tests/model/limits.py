@@ -56,7 +56,6 @@ class Limits:
         return self.counted.get(counter, (0, 0))[1]
 
     def count(self, counter: Counter, now: int) -> None:
-        """One more."""
         began, many = self.counted.get(counter, (now, 0))
         self.counted[counter] = began, many + 1
 

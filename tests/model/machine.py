@@ -19,7 +19,6 @@ class Machine(Merchant):
 
     @rule(code=pick.codes, user=pick.users, order=pick.orders, seconds=pick.lock_seconds, keyed=pick.keyed)
     def lock(self, code: str, user: str, order: str | None, seconds: int | None, keyed: bool) -> None:
-        """Lock a coupon."""
         self.ask("lock", code, keyed, userId=user, orderId=order, lockSeconds=seconds)
 
     @rule(nth=pick.recent, user=pick.users, order=pick.orders, seconds=pick.lock_seconds)
@@ -88,12 +87,10 @@ class Machine(Merchant):
     def validate_locked(
         self, nth: int, as_: frozenset[str], user: str, order: str | None, basket: dict[str, Any]
     ) -> None:
-        """Validate what was locked."""
         self.ask("validate", None, code=self.held_lock(nth)[0], **self.claim(nth, as_, user, order), **basket)
 
     @rule(code=pick.codes, user=pick.users, keyed=pick.keyed)
     def assign(self, code: str, user: str, keyed: bool) -> None:
-        """Assign a named coupon."""
         self.ask("assign", code, keyed, userId=user)
 
     @rule(book=pick.any_books, user=pick.users, keyed=pick.keyed)
@@ -103,18 +100,15 @@ class Machine(Merchant):
 
     @rule(nth=pick.recent, user=pick.users)
     def assign_locked(self, nth: int, user: str) -> None:
-        """Assign what was locked."""
         self.ask("assign", self.held_lock(nth)[0], userId=user)
 
     @rule(nth=pick.recent_or_none, code=pick.codes, keyed=pick.keyed)
     def unassign(self, nth: int | None, code: str, keyed: bool) -> None:
-        """Take an assignment back."""
         owned = None if nth is None else self.owned(nth)
         self.ask("unassign", owned.code if owned else code, keyed)
 
     @rule(book=pick.books, user=pick.users, order=pick.some_orders, keyed=pick.keyed)
     def gift(self, book: int, user: str, order: str, keyed: bool) -> None:
-        """Give an order's gift."""
         self.ask("gift_to", user, keyed, bookId=str(self.book_id(book)), orderId=order)
 
     @rule(
@@ -153,14 +147,12 @@ class Machine(Merchant):
     def checkout_locked(
         self, nth: int, as_: frozenset[str], book: int | None, user: str, order: str, basket: dict[str, Any]
     ) -> None:
-        """Check out with what was locked."""
         code = self.held_lock(nth)[0]
         claim = self.claim(nth, as_, user, order)
         self.buy(code, book, False, **{**claim, "orderId": claim["orderId"] or order}, **basket)
 
     @rule(nth=pick.recent_or_none, restore=pick.restores, keyed=pick.keyed)
     def rollback(self, nth: int | None, restore: bool | None, keyed: bool) -> None:
-        """Roll a redemption back."""
         r = self.redemption(nth)
         self.ask("rollback", r.id if r else _NEVER, keyed, restore=restore)
 

@@ -124,7 +124,6 @@ class Merchant(Twins):
 
     @rule(change=pick.workspace_changes)
     def patch_workspace(self, change: tuple[str, Any]) -> None:
-        """Change a setting of the workspace."""
         name, value = change
         if name == "gift":
             self.model.gift_book, self.settings["gift_book_id"] = value, self.book_id(value)
@@ -140,7 +139,6 @@ class Merchant(Twins):
 
     @rule(key=pick.credentials, change=pick.key_changes)
     def patch_key(self, key: str, change: tuple[str, int | None]) -> None:
-        """Change a limit of a key."""
         of_keys = self.model.limits.of_keys
         of_keys[key] = msgspec.structs.replace(of_keys[key], **dict([change]))
         self.count()

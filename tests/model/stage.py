@@ -62,7 +62,6 @@ class Stage:
         self._links = [Altering(link, plant) for link in links]
 
     def run(self, wanted: Awaitable[Any]) -> Any:
-        """Wait for it."""
         return self._loop.run_until_complete(wanted)
 
     async def shop(self, number: int) -> Shop:

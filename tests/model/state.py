@@ -197,7 +197,6 @@ class State:
     # Books, users, orders
 
     def of_book(self, book: int) -> list[Coupon]:
-        """Its coupons."""
         return [c for c in self.coupons.values() if c.book == book]
 
     def redemptions(self) -> Iterable[Redemption]:
@@ -213,7 +212,6 @@ class State:
         return [lock for c in self.of_book(book) for lock in self.live(c)]
 
     def deadlines(self, locks: Iterable[Lock]) -> list[int]:
-        """When these end."""
         return [lock.deadline for lock in locks]
 
     def kept(self, book: int, limit: str, user: str | None = None) -> int:

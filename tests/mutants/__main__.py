@@ -83,7 +83,6 @@ class Report:
             self._print(f"{result.verdict}: {result.mutant} by {result.test}")
 
     def by_hand(self, mutant: Mistake, verdict: str, why: str) -> None:
-        """A hand-written mutant has run."""
         self._count(verdict)
         if verdict != KILLED:
             self._print(f"{verdict}: {mutant.changes[0].path} written: {mutant.rule}")

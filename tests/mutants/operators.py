@@ -59,7 +59,6 @@ class Mutant(NamedTuple):
         return f"{self.file} ¦ {self.operator} ¦ {self.change} ¦ {self.source_line}"
 
     def mutated(self) -> bytes:
-        """The file's text with the change."""
         source = source_of(self.file)
         return source[: self.start] + self.text.encode() + source[self.end :]
 
@@ -245,7 +244,6 @@ def edits_of(node: Node, operator: str) -> Iterator[Edit]:
 
 @cache
 def mutants_of(file: str) -> tuple[Mutant, ...]:
-    """All mutants of a file."""
     mutants = []
     for node in nodes_of(tree_of(file)):
         statement = statement_around(node)
@@ -260,7 +258,6 @@ def mutants_of(file: str) -> tuple[Mutant, ...]:
 
 @cache
 def all_mutants() -> tuple[Mutant, ...]:
-    """All mutants of all files."""
     return tuple(mutant for file in files() for mutant in mutants_of(file))
 
 

@@ -23,7 +23,6 @@ def files() -> tuple[str, ...]:
 
 @cache
 def source_of(file: str) -> bytes:
-    """The file's text."""
     return (LUA_DIR / file).read_bytes()
 
 
@@ -49,7 +48,6 @@ def nodes_of(node: Node) -> Iterator[Node]:
 
 
 def text_of(node: Node) -> str:
-    """The node's source."""
     return (node.text or b"").decode()
 
 

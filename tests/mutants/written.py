@@ -24,7 +24,6 @@ _GREEN, _RED = 0, (1, 2)  # pytest's exit codes; 2 where a fixture failed, or a 
 
 @cache
 def written() -> tuple[Mistake, ...]:
-    """All hand-written mutants."""
     return tuple(read_mistakes(Path(__file__).with_name("written.txt")))
 
 
