@@ -56,8 +56,6 @@ class Watched(Stage):
         self._targets: dict[Process, tuple[str, int]] = {}
         """The job and the port of each process."""
         self._prometheus_port = free_port()
-        self.books: dict[str, str] = {}
-        self.rates = dict(RATES)
 
     def _process(self, command: str, tree: Path, front: Forwarder, **env: str) -> Process:
         port = free_port()
@@ -132,9 +130,8 @@ class Watched(Stage):
         answer = await self.ask("POST", "/v1/books", book, f"{name}_admin")
         if answer.status_code != 201:
             return False
-        self.books[name] = answer.json()["bookId"]
         codes = {"codes": [f"SALE-{name}-{number:03}" for number in range(200)]}
-        path = f"/v1/books/{self.books[name]}/codes"
+        path = f"/v1/books/{answer.json()['bookId']}/codes"
         return (await self.ask("POST", path, codes, f"{name}_admin")).status_code in (200, 201)
 
     async def sell(self, name: str) -> None:
@@ -148,12 +145,10 @@ class Watched(Stage):
                 body["lockToken"] = locked.json()["lockToken"]
             await client.post(f"{base}/redeem/{code}", json=body)
 
-        await _repeat(lambda: self.rates[name], f"{name}_admin", buy)
+        await _repeat(RATES[name], f"{name}_admin", buy)
 
 
-async def _repeat(
-    rate: Callable[[], float], key: str, send: Callable[[httpx.AsyncClient, int], Awaitable[Any]]
-) -> None:
+async def _repeat(rate: float, key: str, send: Callable[[httpx.AsyncClient, int], Awaitable[Any]]) -> None:
     """Send so many times a second, with a number each time, until cancelled. A connection that fails is no error."""
     number = 0
     async with httpx.AsyncClient(timeout=10, headers={"Authorization": f"Bearer {key}"}) as client:
@@ -162,7 +157,7 @@ async def _repeat(
             with contextlib.suppress(httpx.HTTPError):
                 await send(client, number)
             number += 1
-            await elapse(max(1 / rate() - (time.monotonic() - began), 0), "the pace of the load")
+            await elapse(max(1 / rate - (time.monotonic() - began), 0), "the pace of the load")
 
 
 async def _redis_full(stage: Watched) -> Undo:
@@ -230,8 +225,7 @@ async def _quarantined(stage: Watched) -> Undo:
 
 async def _sell_once(stage: Watched) -> str:
     """Redeem a code that can be redeemed once; return it."""
-    book = (await stage.ask("POST", "/v1/books", {"name": "Once"})).json()["bookId"]
-    await stage.ask("POST", f"/v1/books/{book}/codes", {"codes": ["ONCE-1"]})
+    await stage.add_codes("ONCE-1")
     await stage.ask("POST", "/v1/coupons/redeem/ONCE-1", {"userId": "ann"})
     return "ONCE-1"
 
@@ -291,7 +285,7 @@ def _flood(rate: float, path: str, name: str, **limits: int) -> Plant:
         async def send(client: httpx.AsyncClient, number: int) -> None:
             await client.post(f"{stage.urls[0]}{path.format(number)}", json={"userId": f"u{number % 50}"})
 
-        return partial(cancel, asyncio.create_task(_repeat(lambda: rate, key, send)))
+        return partial(cancel, asyncio.create_task(_repeat(rate, key, send)))
 
     return plant
 

@@ -69,11 +69,7 @@ class _Shop:
     async def until_sold(self) -> None:
         """It has sold one more."""
         sold = self.sold
-
-        async def sold_more() -> bool:
-            return self.sold > sold
-
-        await wait_until(sold_more, f"a sale in partition {self.partition}")
+        await wait_until(lambda: self.sold > sold, f"a sale in partition {self.partition}")
 
     async def is_recorded(self) -> bool:
         """Whether Postgres has what was sold, perhaps what has no known outcome, and at most the one request more whose

@@ -259,10 +259,6 @@ async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) 
     """A primary is killed while its asynchronous standby is hundreds of redemptions behind. Redis still has them: each
     is recorded once in the promoted standby, no request fails, and Redis is not opened again."""
     await stage.until_trimmed()
-    await _promote_under_load(stage)
-
-
-async def _promote_under_load(stage: Stage) -> None:
     async with httpx.AsyncClient(headers=stage.headers, timeout=30, verify=False) as client:
         codes = [new_code() for _ in range(CODES)]
         await stage.add_codes(*codes)

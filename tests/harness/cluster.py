@@ -28,10 +28,10 @@ class ClusterNode:
     """A node, which can be killed and started again."""
 
     def __init__(self, binary: Path, folder: Path, *options: str) -> None:
-        self.port, self._bus_port = free_port(), free_port()
+        self.port, self.bus_port = free_port(), free_port()
         self._folder = folder / str(self.port)
         self._folder.mkdir()
-        settings = f"""--port {self.port} --cluster-port {self._bus_port} --bind 127.0.0.1 --dir {self._folder}
+        settings = f"""--port {self.port} --cluster-port {self.bus_port} --bind 127.0.0.1 --dir {self._folder}
             --save --cluster-enabled yes --cluster-node-timeout {NODE_TIMEOUT_MS} --cluster-require-full-coverage no
             --cluster-replica-validity-factor 0 --cluster-migration-barrier 9 --repl-diskless-sync-delay 0
             --repl-ping-replica-period 1 --maxmemory-policy noeviction --logfile log""".split()
@@ -62,9 +62,6 @@ class ClusterNode:
     def info(self, section: str) -> dict[str, str]:
         lines = self.run("CLUSTER", "INFO") if section == "cluster" else self.run("INFO", section)
         return dict(line.split(":", 1) for line in lines.splitlines() if ":" in line)
-
-    def meet(self, other: "ClusterNode") -> None:
-        self.run("CLUSTER", "MEET", "127.0.0.1", other.port, other._bus_port)
 
     @property
     def runs(self) -> bool:
@@ -104,7 +101,7 @@ class Cluster:
         for node, (begin, end) in zip(primaries, itertools.pairwise(bounds), strict=True):
             node.run("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
         for node in others:
-            first.meet(node)
+            first.run("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
         until(
             lambda: all(one.info("cluster")["cluster_known_nodes"] == str(len(self.nodes)) for one in self.nodes),
             "nodes that know each other",

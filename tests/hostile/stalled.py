@@ -12,11 +12,10 @@ ask for less than would fill it; and what the stalled cost the API by themselves
 import argparse
 import asyncio
 import contextlib
-import multiprocessing
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 
@@ -93,8 +92,8 @@ async def _stall_all(port: int, connections: int, seconds: float) -> Seen:
     return seen
 
 
-def _stalling(port: int, connections: int, seconds: float, queue: Any) -> None:
-    queue.put(asyncio.run(_stall_all(port, connections, seconds)))
+def _stalling(port: int, connections: int, seconds: float) -> Seen:
+    return asyncio.run(_stall_all(port, connections, seconds))
 
 
 def _rate(port: int, seconds: float) -> float:
@@ -140,19 +139,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="for each count of honest answers")
     parser.add_argument("--least", type=float, default=0.9, help="of a core, and of honest answers, that is left")
     asked = parser.parse_args()
-    with own_service() as run:
+    with own_service() as run, ProcessPoolExecutor(1) as aside:
         port, api = int(run.url.rpartition(":")[2]), run.facts["pids"]["api"][0]
         asyncio.run(_honest(port, 3))
         before = _rate(port, asked.seconds)
-        queue: Any = multiprocessing.Queue()
-        how = (port, asked.connections, 2 * asked.seconds + 6, queue)
-        stalling = multiprocessing.Process(target=_stalling, args=how)
-        stalling.start()
+        stalling = aside.submit(_stalling, port, asked.connections, 2 * asked.seconds + 6)
         time.sleep(4)
         alone = _alone(api, asked.seconds)
         meanwhile = _rate(port, asked.seconds)
-        seen: Seen = queue.get(timeout=120)
-        stalling.join()
+        seen = stalling.result(timeout=120)
         after = _rate(port, asked.seconds)
         live = httpx.get(f"{run.url}/health/live").status_code
     print(
