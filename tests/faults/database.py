@@ -76,9 +76,13 @@ class Database:
 
     def __init__(self, folder: Path, preloads: Preloads | None) -> None:
         folder.mkdir(parents=True)
-        self._disk: Disk | None = preloads.disk("postgres", folder / "postgres") if preloads else None
+        self._disk: Disk
+        env: dict[str, str] = {}
+        if preloads:
+            self._disk = preloads.disk("postgres", folder / "postgres")
+            env = self._disk.env
         self._keep_fd = os.open(os.devnull, os.O_RDONLY)
-        self._server = _Server(folder, self._keep_fd, self._disk.env if self._disk else {})
+        self._server = _Server(folder, self._keep_fd, env)
         socket = _socket_of(self._server.url)
         self._folder, self._socket = folder, socket
         self.front, self.link = Forwarder(socket), Forwarder(socket)
@@ -186,7 +190,6 @@ class Database:
     async def lose_power(self, dice: random.Random) -> int:
         """Kill it, and take back what had not reached the disk; how many writes that was."""
         await self.kill()
-        assert self._disk, "no C compiler"
         return self._disk.lose_power(dice)
 
     async def close(self) -> None:

@@ -44,22 +44,17 @@ class Node:
         self.link = Forwarder(self.port)
         self.process: subprocess.Popen[bytes] | None = None
         self.client = Redis(port=self.port, retry=Retry(NoBackoff(), 0), decode_responses=True, socket_timeout=5)
-        self._clock: Clock | None = None
-        self._disk: Disk | None = None
+        self.clock: Clock
+        self._disk: Disk
         self._env = dict(os.environ)
         if preloads:
-            self._clock, self._disk = preloads.clock(folder.name), preloads.disk(folder.name, folder)
-            libraries = f"{self._clock.env['LD_PRELOAD']}:{self._disk.env['LD_PRELOAD']}"
-            self._env |= self._clock.env | self._disk.env | {"LD_PRELOAD": libraries}
+            self.clock, self._disk = preloads.clock(folder.name), preloads.disk(folder.name, folder)
+            libraries = f"{self.clock.env['LD_PRELOAD']}:{self._disk.env['LD_PRELOAD']}"
+            self._env |= self.clock.env | self._disk.env | {"LD_PRELOAD": libraries}
 
     @property
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
-
-    @property
-    def clock(self) -> Clock:
-        assert self._clock, "no C compiler"
-        return self._clock
 
     async def start(self) -> Self:
         """Start it on what is in its folder, and wait until it answers. An RDB there is read where no AOF is."""
@@ -91,7 +86,6 @@ class Node:
     async def lose_power(self, dice: random.Random) -> int:
         """Kill it, and take back what had not reached the disk; how many writes that was."""
         await self.kill()
-        assert self._disk, "no C compiler"
         return self._disk.lose_power(dice)
 
     async def close(self) -> None:

@@ -11,9 +11,8 @@ import httpx
 from service.formats import key_names
 from service.record.partitions.partition_rows import read_partitions
 from tests.faults.beside import selling_beside
-from tests.faults.database import Database
 from tests.faults.looking import Drill
-from tests.faults.nodes import Node, wait_until
+from tests.faults.nodes import wait_until
 from tests.faults.redis_faults import Fault
 from tests.faults.stage import Process, Stage
 from tests.harness.running import HOME, PARTITIONS
@@ -98,22 +97,16 @@ async def _held_by(stage: Stage, workers: int) -> bool:
 async def stopped_for_a_while(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGSTOP of an API, a worker, Redis and Postgres in turn, for up to three seconds; what Redis was sent by then it
     does afterwards."""
-    things: list[int | Node | Database] = [dice.choice(stage.apis).pid, stage.worker.pid, stage.primary, stage.database]
-    dice.shuffle(things)
-    for thing in things:
+    processes = (partial(os.kill, process.pid) for process in (dice.choice(stage.apis), stage.worker))
+    signals = [*processes, stage.primary.signal, stage.database.signal]
+    dice.shuffle(signals)
+    for send in signals:
         await drill.begin_fault(10)
-        _signal(thing, signal.SIGSTOP)
+        send(signal.SIGSTOP)
         try:
             await asyncio.sleep(dice.choice((0.2, 1.0, 3.0)))
         finally:
-            _signal(thing, signal.SIGCONT)
-
-
-def _signal(thing: int | Node | Database, which: signal.Signals) -> None:
-    if isinstance(thing, int):
-        os.kill(thing, which)
-    else:
-        thing.signal(which)
+            send(signal.SIGCONT)
 
 
 async def replies_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:

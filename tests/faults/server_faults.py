@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -51,11 +51,8 @@ async def postgres_cut(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is stopped while some hundred requests are served, or hangs; all is recorded once it is back."""
     await drill.begin_fault()
-    await _take_away(stage, hangs=dice.random() < 0.3)
-    try:
+    async with _away(stage, hangs=dice.random() < 0.3):
         await drill.until_more(250)
-    finally:
-        await _bring_back(stage)
 
 
 async def postgres_away_for_a_minute(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -83,25 +80,24 @@ def away_until_behind(*, hangs: bool) -> Fault:
 
     async def inject(stage: Stage, drill: Drill, _: random.Random) -> None:
         await drill.begin_fault()
-        await _take_away(stage, hangs=hangs)
-        try:
+        async with _away(stage, hangs=hangs):
             await _until_behind(drill)
-        finally:
-            await _bring_back(stage)
 
     return inject
 
 
-async def _take_away(stage: Stage, *, hangs: bool) -> None:
+@contextlib.asynccontextmanager
+async def _away(stage: Stage, *, hangs: bool) -> AsyncIterator[None]:
+    """Inside the block Postgres is stopped, or hangs."""
     if hangs:
         stage.database.signal(signal.SIGSTOP)
     else:
         await stage.database.kill()
-
-
-async def _bring_back(stage: Stage) -> None:
-    stage.database.signal(signal.SIGCONT)
-    await stage.database.start_again()
+    try:
+        yield
+    finally:
+        stage.database.signal(signal.SIGCONT)
+        await stage.database.start_again()
 
 
 async def _until_behind(drill: Drill) -> None:

@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import asyncpg
 import httpx
@@ -23,9 +23,10 @@ from tests.faults.nodes import Node, Sync, wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.recorded import settled
 from tests.harness.cluster import Cluster, start_cluster
-from tests.harness.running import HOME, PARTITIONS
+from tests.harness.running import HOME, PARTITIONS, data_folder
 from tests.harness.sentinels import start_sentinels
-from tests.harness.servers import free_port
+from tests.harness.servers import VALKEY, free_port
+from tests.harness.trees import Change, changed
 from tests.harness.workspaces import make_workspace
 from tests.waiting import PATIENCE_S
 
@@ -45,15 +46,10 @@ class Process:
 
     def __init__(self, command: str, tree: Path, env: dict[str, str], output: Path, clock: Clock | None) -> None:
         self._command, self._tree, self._env, self.output = command, tree, env, output
-        self._clock = clock
+        self.clock: Clock
         if clock:
-            self._env = env | clock.env
+            self.clock, self._env = clock, env | clock.env
         self.start()
-
-    @property
-    def clock(self) -> Clock:
-        assert self._clock, "no C compiler"
-        return self._clock
 
     @property
     def pid(self) -> int:
@@ -368,3 +364,14 @@ class Stage:
             await asyncio.to_thread(self.cluster.heal)
         elif self._replicated:
             await self.replica.follow(self.primary)
+
+
+@contextlib.asynccontextmanager
+async def own_stage(
+    binary: Path = VALKEY, sync: Sync = "always", changes: Sequence[Change] = (), **options: Any
+) -> AsyncIterator[Stage]:
+    """A stage in a folder of its own, whose processes run a copy of the tree with these changes."""
+    with data_folder() as folder:
+        tree = changed(changes, ROOT, folder / "tree")
+        async with Stage(binary, folder / "stage", sync, tree=tree, **options) as stage:
+            yield stage

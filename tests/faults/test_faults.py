@@ -10,9 +10,7 @@ import pytest_asyncio
 from tests.conftest import leave_out
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage
-from tests.harness.running import data_folder
-from tests.harness.servers import VALKEY
+from tests.faults.stage import Stage, own_stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -20,9 +18,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """Redis, Postgres and the service on them; each round leaves it whole."""
-    with data_folder() as folder:
-        async with Stage(VALKEY, folder / "stage", "always", replicated=False) as stage:
-            yield stage
+    async with own_stage(replicated=False) as stage:
+        yield stage
 
 
 @pytest.mark.parametrize(

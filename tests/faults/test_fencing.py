@@ -6,16 +6,14 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Self
 
 import httpx
 
 from tests.faults.nodes import wait_until
-from tests.faults.stage import ROOT, Stage
-from tests.harness.running import HOME, data_folder, is_ready
-from tests.harness.servers import VALKEY
+from tests.faults.stage import ROOT, Stage, own_stage
+from tests.harness.running import HOME, is_ready
 from tests.harness.trees import Change, changed
-from tests.waiting import PATIENCE_S, cancel, elapse
+from tests.waiting import PATIENCE_S, elapse, running
 
 CODE = "KEPT-1"
 AWAY_S, _OUTLIVED = 4.0, "an epoch that nobody confirms is fresh for less"
@@ -27,21 +25,13 @@ _STAYS = (
 
 
 class _Reader:
-    """Reads a coupon again and again from one API, within its block: when each request was sent, and '' or the code of
-    its refusal."""
+    """Reads a coupon again and again from one API: when each request was sent, and '' or the code of its refusal."""
 
-    def __init__(self, stage: Stage, url: str, code: str) -> None:
-        self._headers, self._url = stage.headers, f"{url}/v1/coupons/{code}"
+    def __init__(self, stage: Stage, url: str) -> None:
+        self._headers, self._url = stage.headers, f"{url}/v1/coupons/{CODE}"
         self.looks: list[tuple[float, str]] = []
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await cancel(self._task)
-
-    async def _run(self) -> None:
+    async def read(self) -> None:
         async with httpx.AsyncClient(headers=self._headers, timeout=PATIENCE_S) as client:
             while True:
                 sent_at = time.monotonic()
@@ -81,12 +71,11 @@ class _Reader:
 
 async def test_a_committee_that_confirms_the_epoch() -> None:
     """One stage, two scenes."""
-    with data_folder() as folder:
-        async with Stage(VALKEY, folder / "stage", "always", clustered=True) as stage:
-            await stage.until_fenced()
-            await stage.add_codes(CODE)
-            await _without_postgres(stage)
-            await _woken_primary(stage, changed(_STAYS, ROOT, folder / "tree"))
+    async with own_stage(clustered=True) as stage:
+        await stage.until_fenced()
+        await stage.add_codes(CODE)
+        await _without_postgres(stage)
+        await _woken_primary(stage, changed(_STAYS, ROOT, stage.folder / "tree"))
 
 
 async def _woken_primary(stage: Stage, tree: Path) -> None:
@@ -94,7 +83,8 @@ async def _woken_primary(stage: Stage, tree: Path) -> None:
     API that met the others but not Postgres gives none of these answers."""
     api, url = stage.make_api(tree)
     await wait_until(lambda: asyncio.to_thread(is_ready, url), "the API that will be cut off")
-    async with _Reader(stage, url, CODE) as reader:
+    reader = _Reader(stage, url)
+    async with running(reader.read()):
         await _cut_off_from_postgres(stage, reader)
         node, epoch = stage.cluster.primary_of(HOME), (await stage.row()).epoch
         stopped_at = time.monotonic()
@@ -112,7 +102,8 @@ async def _woken_primary(stage: Stage, tree: Path) -> None:
 
 async def _without_postgres(stage: Stage) -> None:
     """Postgres is away: no request of the hot path is refused."""
-    async with _Reader(stage, stage.urls[0], CODE) as reader:
+    reader = _Reader(stage, stage.urls[0])
+    async with running(reader.read()):
         await reader.until_outlived(stage.database.kill, stage.database.start_again)
     await stage.database.start_again()
     await stage.until_ready()

@@ -16,9 +16,7 @@ from tests.conftest import require
 from tests.faults.nodes import wait_until
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage
-from tests.harness.running import data_folder
-from tests.harness.servers import VALKEY
+from tests.faults.stage import Stage, own_stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,9 +24,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """A primary with a replica, and the service on them; each round leaves it whole."""
-    with data_folder() as folder:
-        async with Stage(VALKEY, folder / "stage", "always") as stage:
-            yield stage
+    async with own_stage() as stage:
+        yield stage
 
 
 @pytest.mark.parametrize(
@@ -55,9 +52,8 @@ async def test_nothing_recorded_is_lost_and_nothing_sold_twice(stage: Stage, fau
 async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     """Redis 7.0 cuts an AOF that ends amid a transaction after its first half, and runs that half at the next start but
     one: a file that was written anew holds none."""
-    with data_folder() as folder:
-        async with Stage(Path(require("redis-server")), folder / "stage", "everysec") as stage:
-            result = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
+    async with own_stage(Path(require("redis-server")), "everysec") as stage:
+        result = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
     assert result.verdict.wrong == []
 
 

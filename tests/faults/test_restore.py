@@ -13,10 +13,8 @@ import pytest_asyncio
 from tests.faults.restore_faults import KEEPS_LITTLE, SHOWS_S, until_reason
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import ROOT, Stage
-from tests.harness.running import HOME, data_folder
-from tests.harness.servers import VALKEY
-from tests.harness.trees import changed
+from tests.faults.stage import Stage, own_stage
+from tests.harness.running import HOME
 from tests.service_fixture import new_code
 from tests.waiting import elapse
 
@@ -27,10 +25,8 @@ _FIGURES = ("partition", "recorded", "blocked", "freed")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
-    with data_folder() as folder:
-        tree = changed(KEEPS_LITTLE, ROOT, folder / "tree")
-        async with Stage(VALKEY, folder / "stage", "always", replicated=False, tree=tree) as stage:
-            yield stage
+    async with own_stage(changes=KEEPS_LITTLE, replicated=False) as stage:
+        yield stage
 
 
 class _Shop:

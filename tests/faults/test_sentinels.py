@@ -3,16 +3,13 @@
 
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage
-from tests.harness.running import data_folder
-from tests.harness.servers import VALKEY
+from tests.faults.stage import own_stage
 
 
 async def test_the_service_follows_its_sentinels() -> None:
     """A sentinel replaces a primary that hangs, under load: the service comes back on the new one, nothing `recorded`
     is lost, and nothing is sold twice."""
-    with data_folder() as folder:
-        async with Stage(VALKEY, folder / "stage", "always", sentinels=1) as stage:
-            result = await run_round(stage, SCENARIOS["failover by sentinels"], 1)
+    async with own_stage(sentinels=1) as stage:
+        result = await run_round(stage, SCENARIOS["failover by sentinels"], 1)
     assert result.verdict.wrong == []
     assert result.verdict.kept > 60

@@ -18,10 +18,8 @@ from tests.commands import scrip
 from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.restore_faults import KEEPS_LITTLE
-from tests.faults.stage import ROOT, Stage
-from tests.harness.running import HOME, data_folder
-from tests.harness.servers import VALKEY
-from tests.harness.trees import changed
+from tests.faults.stage import Stage, own_stage
+from tests.harness.running import HOME
 from tests.service_fixture import new_code
 from tests.waiting import elapse
 
@@ -57,11 +55,9 @@ class _Buyers:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """The service with a Postgres and its asynchronous standby."""
-    with data_folder() as folder:
-        tree = changed(KEEPS_LITTLE, ROOT, folder / "tree")
-        async with Stage(VALKEY, folder / "stage", "always", replicated=False, tree=tree, standbys=1) as stage:
-            await stage.database.add_standby()
-            yield stage
+    async with own_stage(changes=KEEPS_LITTLE, replicated=False, standbys=1) as stage:
+        await stage.database.add_standby()
+        yield stage
 
 
 async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
