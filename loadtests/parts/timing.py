@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from loadtests.figures import markdown
-from loadtests.own import ROOT, own_service
+from loadtests.own import own_service
 from loadtests.subject import ground_of
 from tests.harness.trees import Change, changed
 
@@ -133,7 +133,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> bool:
     """Print the table; True, a failure, if a reason shows."""
     with tempfile.TemporaryDirectory(prefix="scrip-timing-") as folder:
-        tree = changed([slower(chosen.plant)] if chosen.plant else [], ROOT, Path(folder) / "tree")
+        tree = changed([slower(chosen.plant)] if chosen.plant else [], Path(folder) / "tree")
         with own_service(tree) as service:
             times_us = measure(service.url, chosen.requests)
     more = {reason: difference(times, times_us[UNKNOWN]) for reason, times in times_us.items()}

@@ -28,9 +28,10 @@ from tests.faults.process_faults import REDEEM_AGAIN
 from tests.faults.proxy import Forwarder
 from tests.faults.restore_faults import until_trimmed
 from tests.faults.server_faults import filled
-from tests.faults.stage import KEY, ROOT, Process, Stage
+from tests.faults.stage import KEY, Process, Stage
 from tests.harness.running import HOME, data_folder
 from tests.harness.servers import VALKEY, free_port
+from tests.harness.trees import ROOT
 from tests.harness.workspaces import make_workspace
 from tests.tls import Authority, door
 from tests.waiting import cancel, elapse, running

@@ -16,7 +16,7 @@ from service.record.pool import ERRORS
 from tests.faults.judging import Verdict, judge, passed_limits
 from tests.faults.looking import CLOSED, Drill, drill
 from tests.faults.scenarios import Scenario
-from tests.faults.stage import ROOT, Stage
+from tests.faults.stage import Stage
 from tests.harness.running import HOME
 from tests.harness.trees import Change, changed
 
@@ -55,7 +55,7 @@ async def stage_of(
 ) -> AsyncIterator[Stage]:
     """The servers that a fault needs; their processes run a copy of the tree with these changes."""
     copy = folder.with_name(f"{folder.name}-tree")
-    tree = changed([*scenario.changes, *changes], ROOT, copy)
+    tree = changed([*scenario.changes, *changes], copy)
     servers: dict[str, Any] = {"replicated": scenario.replicated, "own_disks": scenario.small_disks}
     servers |= {"sentinels": scenario.sentinels, "clustered": scenario.clustered}
     try:

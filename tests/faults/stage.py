@@ -26,7 +26,7 @@ from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.running import HOME, PARTITIONS, data_folder
 from tests.harness.sentinels import start_sentinels
 from tests.harness.servers import VALKEY, free_port
-from tests.harness.trees import Change, changed
+from tests.harness.trees import ROOT, Change, changed
 from tests.harness.workspaces import make_workspace
 from tests.waiting import PATIENCE_S
 
@@ -38,7 +38,6 @@ _ALARMS = (
     "code_left_out", "answer_left_out",
 )  # fmt: skip
 KEY = "drill_admin"
-ROOT = Path(__file__).parents[2]
 
 
 class Process:
@@ -372,6 +371,6 @@ async def own_stage(
 ) -> AsyncIterator[Stage]:
     """A stage in a folder of its own, whose processes run a copy of the tree with these changes."""
     with data_folder() as folder:
-        tree = changed(changes, ROOT, folder / "tree")
+        tree = changed(changes, folder / "tree")
         async with Stage(binary, folder / "stage", sync, tree=tree, **options) as stage:
             yield stage

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.faults.nodes import wait_until
-from tests.faults.stage import ROOT, Stage, own_stage
+from tests.faults.stage import Stage, own_stage
 from tests.harness.running import HOME, is_ready
 from tests.harness.trees import Change, changed
 from tests.waiting import PATIENCE_S, elapse, running
@@ -75,7 +75,7 @@ async def test_a_committee_that_confirms_the_epoch() -> None:
         await stage.until_fenced()
         await stage.add_codes(CODE)
         await _without_postgres(stage)
-        await _woken_primary(stage, changed(_STAYS, ROOT, stage.folder / "tree"))
+        await _woken_primary(stage, changed(_STAYS, stage.folder / "tree"))
 
 
 async def _woken_primary(stage: Stage, tree: Path) -> None:

@@ -9,9 +9,9 @@ import httpx
 from service.formats.number import FORMAT_NUMBER
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
-from tests.faults.stage import ROOT, Stage
+from tests.faults.stage import Stage
 from tests.harness.running import PARTITIONS
-from tests.harness.trees import Change, changed
+from tests.harness.trees import ROOT, Change, changed
 
 _OWN, _NEXT = (f"\nFORMAT_NUMBER = {number}\n" for number in (FORMAT_NUMBER, FORMAT_NUMBER + 1))
 _NUMBER = Change("service/formats/number.py", _OWN, _NEXT)
@@ -25,7 +25,7 @@ async def upgraded_and_back(stage: Stage, drill: Drill, dice: random.Random) -> 
     epoch, unanswered = (await stage.row()).epoch, drill.ledger.unanswered.total()
     new = stage.folder / f"tree-{uuid4().hex}"
     scripts = Change("service/hot/scripts.py", "\nlocal W = ", f"\nlocal VERSION = '{new.name}'\nlocal W = ")
-    changed([scripts, _NUMBER], ROOT, new)
+    changed([scripts, _NUMBER], new)
     migrations = new / "sql" / "migrations"
     number = len(list(migrations.glob("*.sql"))) + 1
     (migrations / f"{number:04}_next.sql").write_text("ALTER TABLE partitions ADD COLUMN of_the_next_version int;\n")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.harness.trees import ROOT
 from tests.harness.waiting import PATIENCE_S, until
 
 PARTITIONS = int(os.environ.get("SCRIP_TEST_PARTITIONS") or 4)
@@ -22,7 +23,6 @@ HOME = PARTITIONS - 1
 _IN_MEMORY = Path("/dev/shm")
 _PLENTY_BYTES = 3 << 30
 """Four processes of tests, side by side, hold up to 0.5 GiB at once."""
-_ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def is_ready(url: str) -> bool:
 class Run:
     """One `scrip run` on a data folder, of this tree or another; its output goes to a file beside that folder."""
 
-    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT, *, partitions: int | None = None) -> None:
+    def __init__(self, data_dir: Path, port: int, tree: Path = ROOT, *, partitions: int | None = None) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_name(f"output-{port}")
         self.url, self.tree = f"http://127.0.0.1:{port}", tree

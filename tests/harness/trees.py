@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+ROOT = Path(__file__).parents[2]
 COPIED = ("service", "lua", "sql", "pyproject.toml")
 
 
@@ -53,22 +54,22 @@ def read_mistakes(path: Path) -> list[Mistake]:
     return mistakes
 
 
-def copied(root: Path, tree: Path, names: Sequence[str] = COPIED) -> None:
-    """Copy these files and folders of a tree into a new one, with their bytecode: its processes compile only what is
+def copied(tree: Path, names: Sequence[str] = COPIED) -> None:
+    """Copy these files and folders of this tree into a new one, with their bytecode: its processes compile only what is
     changed. Bytecode that a process is just writing has the ending `.pyc.<number>`."""
     tree.mkdir(parents=True)
     for name in names:
-        if (root / name).is_dir():
-            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("results", "*.pyc.*"))
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("results", "*.pyc.*"))
         else:
-            shutil.copy(root / name, tree / name)
+            shutil.copy(ROOT / name, tree / name)
 
 
-def changed(changes: Sequence[Change], root: Path, tree: Path) -> Path:
-    """A copy of a tree with these changes; the tree itself where there are none."""
+def changed(changes: Sequence[Change], tree: Path) -> Path:
+    """A copy of this tree with these changes; this tree itself where there are none."""
     if not changes:
-        return root
-    copied(root, tree)
+        return ROOT
+    copied(tree)
     make(changes, tree)
     return tree
 

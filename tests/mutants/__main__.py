@@ -15,13 +15,12 @@ from typing import Self
 import pytest
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tests.harness.trees import Mistake
+from tests.harness.trees import ROOT, Mistake
 from tests.mutants.forking import TESTS, TIMEOUT, Forks, Result
 from tests.mutants.operators import OPERATORS, Mutant, all_mutants, equivalents
 from tests.mutants.witness import BROKEN, KILLED, SURVIVED
 from tests.mutants.written import run_written, written
 
-ROOT = Path(__file__).parents[2]
 _WRITTEN = "written"
 _READ = ("lua", "service", "tests/lua", "tests/harness", "tests/model", "loadtests/worst", "tests/mutants/syntax.py")
 

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from tests.harness.trees import COPIED, Mistake, copied, make, read_mistakes
 from tests.mutants.witness import BROKEN, SURVIVED
 
-ROOT = Path(__file__).parents[2]
 _LIMIT_S = 300.0
 _GREEN, _RED = 0, (1, 2)  # pytest's exit codes; 2 where a fixture failed, or a file couldn't be read
 
@@ -50,7 +49,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self._tree, self._witness = folder / "tree", folder / "witness.json"
-        copied(ROOT, self._tree, (*COPIED, "tests", "loadtests"))
+        copied(self._tree, (*COPIED, "tests", "loadtests"))
 
     def test(self, files: Sequence[str], only: str) -> Seen:
         """Run tests until one fails."""

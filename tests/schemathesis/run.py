@@ -13,11 +13,11 @@ from pathlib import Path
 
 from tests.harness.running import Run
 from tests.harness.servers import free_port
+from tests.harness.trees import ROOT
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 ALL_PHASES = ("examples", "coverage", "fuzzing", "stateful")
 PATIENCE_S = 3600.0
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def fuzz(
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
     command += [f"{url}/schema/openapi.json", "--seed", str(seed), "--max-examples", str(examples)]
     command += ["--phases", ",".join(phases), "--mode", mode, "--report", "json", "--report-json-path", str(report)]
-    completed = subprocess.run(command, cwd=_ROOT, check=False, timeout=PATIENCE_S)
+    completed = subprocess.run(command, cwd=ROOT, check=False, timeout=PATIENCE_S)
     results = json.loads(report.read_text())
     operations = results["operations"]
     return FuzzResult(

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.scenarios import PLANTS, SCENARIOS
-from tests.harness.trees import Change, Mistake, changed, read_mistakes
-
-ROOT = Path(__file__).parents[2]
+from tests.harness.trees import ROOT, Change, Mistake, changed, read_mistakes
 
 
 def test_there_are_enough() -> None:
@@ -20,7 +18,7 @@ def test_there_are_enough() -> None:
 def test_each_is_of_this_tree(plant: Mistake, tmp_path: Path) -> None:
     """What it changes is there exactly once, and what comes of it can be read; so is the fault that must find it."""
     assert plant.found_by in SCENARIOS
-    tree = changed([*SCENARIOS[plant.found_by].changes, *plant.changes], ROOT, tmp_path / "tree")
+    tree = changed([*SCENARIOS[plant.found_by].changes, *plant.changes], tmp_path / "tree")
     for change in plant.changes:
         text = (tree / change.path).read_text()
         assert text != (ROOT / change.path).read_text()
