@@ -19,7 +19,7 @@ from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.restore_faults import KEEPS_LITTLE
 from tests.faults.stage import Stage, own_stage
-from tests.harness.running import HOME
+from tests.harness.running import HOME, is_ready
 from tests.service_fixture import new_code
 from tests.waiting import elapse
 
@@ -67,6 +67,7 @@ async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
     url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
     process, reader = stage.make_api(DATABASE_READ_URL=url)
     try:
+        await wait_until(lambda: asyncio.to_thread(is_ready, reader), "the reader")
         async with httpx.AsyncClient(base_url=reader, headers=stage.headers, timeout=30, verify=False) as client:
             await _read_from_replica(stage, client, door)
     finally:
@@ -75,10 +76,6 @@ async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
 
 
 async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forwarder) -> None:
-    async def ready() -> bool:
-        return (await client.get("/health/ready")).status_code == 200
-
-    await wait_until(ready, "the reader")
     book = (await client.post("/v1/books", json={"name": "Read"})).json()["bookId"]
     paths = [f"/v1/books/{book}/redemptions", f"/v1/books/{book}/codes.csv", "/v1/audit"]
     await client.post(f"/v1/books/{book}/codes", json={"codes": ["READ-1", "READ-2"]})

@@ -1,6 +1,7 @@
 """A shop for tests: one workspace on one Redis, opened as the worker opens it, and its operations without HTTP."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -142,8 +143,4 @@ async def together(*calls: Any) -> list[Any]:
 
 def tally(answers: Sequence[Any]) -> dict[Any, int]:
     """How often each status with its refusal's code was answered."""
-    counts: dict[Any, int] = {}
-    for status, body in answers:
-        outcome = (status, body) if isinstance(body, str) else status
-        counts[outcome] = counts.get(outcome, 0) + 1
-    return counts
+    return dict(Counter((status, body) if isinstance(body, str) else status for status, body in answers))
