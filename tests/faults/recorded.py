@@ -1,11 +1,10 @@
 """Waiting for a service that fails and recovers."""
 
 from functools import partial
-from typing import Any
 
 import httpx
 
-from tests.service_fixture import Service, ok
+from tests.service_fixture import Service, is_well
 from tests.waiting import until
 
 wait = partial(until, away=(httpx.TransportError,))
@@ -14,10 +13,4 @@ wait = partial(until, away=(httpx.TransportError,))
 
 def until_recorded(service: Service) -> None:
     """Wait until everything that was answered is recorded."""
-    wait(service.run.ready)
-    wait(lambda: settled(ok(service.operate.get("/v1/ops/consistency"))))
-
-
-def settled(consistency: dict[str, Any]) -> bool:
-    """Whether nothing is left to record."""
-    return (consistency["state"], consistency["lagEvents"]) == ("open", 0)
+    wait(lambda: is_well(service))

@@ -20,7 +20,6 @@ from tests.faults.nodes import Sync
 from tests.faults.redis_faults import Fault, and_back
 from tests.harness.trees import Change, read_mistakes
 
-NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})
 ANSWERED = frozenset({"accepted", "fsynced"})
 
@@ -36,7 +35,7 @@ class Scenario(NamedTuple):
 
     inject: Fault
     sync: Sync = "always"
-    may_lose: frozenset[str] = NOTHING
+    may_lose: frozenset[str] = frozenset()
     quarantines: bool = False
     """Whether events may be put into quarantine."""
     replicated: bool = True

@@ -21,7 +21,6 @@ from tests.faults.database import Database
 from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, wait_until
 from tests.faults.proxy import Forwarder
-from tests.faults.recorded import settled
 from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.running import HOME, PARTITIONS, data_folder
 from tests.harness.sentinels import start_sentinels
@@ -281,8 +280,8 @@ class Stage:
                 for url in self.urls:
                     if (await client.get(f"{url}/health/ready")).json().get("failing") != []:
                         return False
-                    response = await client.get(f"{url}/v1/ops/consistency")
-                    if response.status_code != 200 or not settled(response.json()):
+                    now = await client.get(f"{url}/v1/ops/consistency")
+                    if not now.is_success or (now.json()["state"], now.json()["lagEvents"]) != ("open", 0):
                         return False
                 return True
 
