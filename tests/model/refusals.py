@@ -110,11 +110,11 @@ def full_quota(state: State, use: Use) -> list[int]:
     c, limits = use.c, state.limits
     row = state.books[c.book]
     of_user = limits.of_book(row, "locks_per_user")
-    users = state.deadlines(lock for lock in state.locks(c.book) if "user" in lock.counts and lock.user == use.user)
+    users = [lock.deadline for lock in state.locks(c.book) if "user" in lock.counts and lock.user == use.user]
     if of_user is not None and len(users) >= of_user:
         return users
     of_key = limits.of_key("live_locks")
-    keys = state.deadlines(lock for book in state.books for lock in state.locks(book) if lock.key == limits.key)
+    keys = [lock.deadline for book in state.books for lock in state.locks(book) if lock.key == limits.key]
     if of_key is not None and len(keys) >= of_key:
         return keys
     percent = limits.of_book(row, "locked_percent")
@@ -129,18 +129,18 @@ def _full_share(state: State, c: Coupon, percent: int) -> list[int]:
         return len(locked) >= max(1, left * percent // 100)
 
     total, limit = state.books[c.book].max_redemptions, state.limit(c)
-    counted = state.deadlines(lock for lock in state.locks(c.book) if "book" in lock.counts)
+    counted = [lock.deadline for lock in state.locks(c.book) if "book" in lock.counts]
     if total is not None and is_full(counted, total - state.spent(c.book)):
         return counted
     if c.owner is not None or limit is None:
         return []
-    of_code = state.deadlines(state.live(c))
+    of_code = [lock.deadline for lock in state.live(c)]
     if limit > 1 and is_full(of_code, limit - c.uses):
         return of_code
     if c.uses + len(of_code) + 1 < limit:
         return []
     free = [each for each in state.of_book(c.book) if each.active and not each.owner and state.left(each)]
-    of_codes = [min(state.deadlines(state.live(each))) for each in free if state.locked(each)]
+    of_codes = [min(lock.deadline for lock in state.live(each)) for each in free if state.locked(each)]
     return of_codes if is_full(of_codes, len(free)) else []
 
 

@@ -211,9 +211,6 @@ class State:
         """The book's live ones."""
         return [lock for c in self.of_book(book) for lock in self.live(c)]
 
-    def deadlines(self, locks: Iterable[Lock]) -> list[int]:
-        return [lock.deadline for lock in locks]
-
     def kept(self, book: int, limit: str, user: str | None = None) -> int:
         """Uses of the book's limit ('book' or 'user') that live locks keep."""
         return sum(limit in lock.counts and user in (None, lock.user) for lock in self.locks(book))
