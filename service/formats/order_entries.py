@@ -30,9 +30,6 @@ class Gift(NamedTuple):
     user: str
     assigned_at: str
 
-    def __str__(self) -> str:
-        return " ".join(self)
-
 
 def parse_places(text: str) -> list[Place]:
     """The valid places of an order's entry."""
@@ -41,7 +38,7 @@ def parse_places(text: str) -> list[Place]:
 
 
 def parse_gift(text: str) -> Gift:
-    """The inverse of str; missing fields are ''."""
+    """Missing fields are ''."""
     words = text.split(" ", 3)
     return Gift(*words, *[""] * (4 - len(words)))
 
