@@ -104,10 +104,11 @@ SELECT EXISTS (SELECT FROM workspaces WHERE partition = $1 AND (moved_epoch, mov
 
 -- name: next_move
 -- The next move from a partition that is not finished: one that is running, then the oldest ordered one, then one that
--- is clearing.
--- $1 source int
+-- is clearing. After these come workspaces that were tried before, in this order.
+-- $1 source int  $2 tried int[]
 SELECT workspace, source, target, state, reason, attempts, total, done, closed_ms
-FROM moves WHERE source = $1 AND state IN ('ordered', 'running', 'clearing') ORDER BY state DESC, ordered_at LIMIT 1;
+FROM moves WHERE source = $1 AND state IN ('ordered', 'running', 'clearing')
+ORDER BY state = 'running' DESC, array_position($2::int[], workspace) NULLS FIRST, state DESC, ordered_at LIMIT 1;
 
 -- name: note_reason_of_move
 -- Store why an unfinished move does not go on.

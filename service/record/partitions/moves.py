@@ -2,6 +2,7 @@
 `scrip move` orders and cancels; the source's worker (service/worker/moving/) does the rest."""
 
 import time
+from collections.abc import Sequence
 from typing import Literal, cast
 
 import asyncpg
@@ -64,10 +65,10 @@ async def read_move(database: Database, workspace: int) -> Move | None:
     return row and Move(*row)
 
 
-async def next_move(database: Database, source: int) -> Move | None:
+async def next_move(database: Database, source: int, tried: Sequence[int]) -> Move | None:
     """The next unfinished move from a partition: one that is running, else the oldest ordered one, else one that only
-    has to clear its old keys."""
-    row = await database.fetchrow(query("next_move"), source)
+    has to clear its old keys. Except for the running one, those of `tried` workspaces come last, in this order."""
+    row = await database.fetchrow(query("next_move"), source, tried)
     return row and Move(*row)
 
 

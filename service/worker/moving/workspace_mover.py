@@ -119,6 +119,8 @@ class WorkspaceMover:
         self._changes = GuardedChanges(pool, RedisInspector.of(server, scripts), fence, erasing, turns)
         self._log = log.bind(source=server.partition)
         self._stage, self._has_erasing = "", False
+        self._tried: list[int] = []
+        """The workspaces whose moves wait, or have failed, since a step was done; first the one tried longest ago."""
 
     async def run(self, lease: Lease) -> None:
         while True:
@@ -131,10 +133,12 @@ class WorkspaceMover:
                 await asyncio.sleep(pause_s)
 
     async def move_next(self) -> float | None:
-        """Take the next step of the next move. Return the pause until the next call; None if there is no move."""
-        move = await moves.next_move(self._pool, self._partition)
+        """Take the next step of the next move: others go before one that waits. Return the pause until the next call;
+        None if there is no move."""
+        move = await moves.next_move(self._pool, self._partition, self._tried)
         if move is None:
             return None
+        self._tried = [*(one for one in self._tried if one != move.workspace), move.workspace]
         try:
             if move.state == "clearing":
                 await self._clear_source(move)
@@ -154,6 +158,7 @@ class WorkspaceMover:
             with wait_out_outage(self._log):
                 await moves.note_reason(self._pool, move.workspace, f"{INTERRUPTED}{reason}")
             return UNDO_S if move.state == "ordered" else PAUSE_S
+        self._tried.clear()
         return BUSY_S
 
     async def _start(self, move: Move) -> None:

@@ -1,7 +1,10 @@
 """A workspace moves to another partition while requests go on."""
 
 import asyncio
+import itertools
+from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -11,9 +14,12 @@ from service.formats import key_names
 from service.hot.key_copies import Copies
 from service.operations import assign, gift, lock, redeem, rollback
 from service.record.config.user_rows import create_user
+from service.record.config.workspace_rows import create_workspace, read_workspace
 from service.record.facts.timeline_queries import events_of
+from service.record.partitions import moves
 from service.record.partitions.moves import Switch, read_move
-from service.record.partitions.partition_rows import read_partition
+from service.record.partitions.partition_rows import read_partition, read_partitions
+from service.record.pool import Database
 from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher
 from tests.integration.moving.moving_fixtures import MovingShop, begin_move, buy, rebuild, stop_and_compare
@@ -187,6 +193,46 @@ async def test_a_worker_dies_during_a_move(shop: MovingShop, monkeypatch: pytest
         so_far = len(bought)
         await wait_until(lambda so_far=so_far: len(bought) > so_far)
     await stop_and_compare(shop, buying, bought)
+
+
+async def test_a_move_that_waits_delays_no_other(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the first move waits, the second workspace moves, and its old keys are removed although that failed once.
+    The first one moves when it need not wait any more."""
+    first = await _make_neighbour(shop)
+    is_in_change, clear = moves.is_in_change, WorkspaceMover._clear_source
+    waits, fails = [first], [shop.caller.workspace]
+
+    async def is_first_in_change(database: Database, workspace: int) -> bool:
+        return workspace in waits or await is_in_change(database, workspace)
+
+    async def clear_second_time(self: WorkspaceMover, move: moves.Move) -> None:
+        if fails:
+            fails.clear()
+            raise moves.CannotMove("a test")
+        await clear(self, move)
+
+    monkeypatch.setattr(moves, "is_in_change", is_first_in_change)
+    monkeypatch.setattr(WorkspaceMover, "_clear_source", clear_second_time)
+    assert await moves.order_move(shop.fleet.pool, first, 0, 1)
+    await shop.move(1)
+    assert not fails
+    move = await read_move(shop.fleet.pool, first)
+    assert move
+    assert (move.state, move.attempts, move.reason[:6]) == ("ordered", 0, "waits:")
+    waits.clear()
+    await wait_until(lambda: _is_placed(shop, first, 1))
+
+
+async def _make_neighbour(shop: MovingShop) -> int:
+    """A workspace without books in the same partition."""
+    ids = (uuid4() for _ in itertools.count())
+    workspace_id = next(one for one in ids if key_names.partition_of(str(one), 2) == shop.caller.partition)
+    async with shop.fleet.pool.acquire() as connection:
+        return (await create_workspace(connection, workspace_id.hex, workspace_id=workspace_id)).workspace
+
+
+async def _is_placed(shop: MovingShop, workspace: int, partition: int) -> bool:
+    return (await read_workspace(shop.fleet.pool, workspace)).partition == partition
 
 
 @pytest.mark.parametrize("partition", [0, 1])
