@@ -27,8 +27,7 @@ from service.record.partitions.partition_rows import LeaseLost, Partition, read_
 from service.worker import metrics
 from service.worker.bulk.code_changer import changer_of
 from service.worker.bulk.code_generator import Generator
-from service.worker.bulk.low_stock_watch import LowStockWatch
-from service.worker.bulk.restocker import Restocker
+from service.worker.bulk.restocker import Restocker, watch_stock
 from service.worker.comparison_runner import ComparisonRunner
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
@@ -248,7 +247,7 @@ class PartitionWorker:
             "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
             "sweeping": lambda: sweep(server, scripts),
             "reconciling": lambda: ComparisonRunner(pool, partition, fence, self._reconcile_at, turns).run(lease),
-            "watching_stock": lambda: LowStockWatch(pool, server, scripts).run(),
+            "watching_stock": lambda: watch_stock(pool, server, scripts),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
             "retiring": lambda: BookRetirer(
                 pool, RedisInspector.of(server, scripts), fence, self._retire_days, erasing, turns

@@ -1,5 +1,4 @@
-"""Books with `keepFree`, and the codes that are ordered for them (restocker.py); and books that ran low
-(low_stock_watch.py)."""
+"""Books with `keepFree`, the codes that are ordered for them, and books that ran low. restocker.py calls this."""
 
 from typing import NamedTuple
 from uuid import UUID
@@ -31,8 +30,7 @@ class NoticedBook(NamedTuple):
     """A book that ran low, perhaps long ago."""
 
     workspace: int
-    name: str
-    """The workspace's."""
+    workspace_name: str
     book_id: UUID
     threshold: int
 

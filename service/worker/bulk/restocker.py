@@ -1,5 +1,5 @@
-"""Keep the number of free codes that a book's `keepFree` sets. partition_worker.py runs it; code_generator.py makes the
-codes."""
+"""Keep the number of free codes that a book's `keepFree` sets, and show the books that ran low. partition_worker.py runs
+both; code_generator.py makes the codes."""
 
 import asyncio
 import time
@@ -15,14 +15,18 @@ from service.hot.redis_server import Fenced, Server
 from service.hot.scripts import Scripts
 from service.hot.workspace_state import BookCounts, counts_of
 from service.record.config.job_rows import JobRow, read_job
-from service.record.config.stock import StockedBook, order_missing, page_stocked_books
+from service.record.config.stock import StockedBook, books_that_ran_low, order_missing, page_stocked_books
 from service.record.pool import wait_out_outage
+from service.worker import metrics
 from service.worker.lease_keeper import Lease
+from service.worker.metrics import MAX_LOW_BOOKS, LowBook
 
 POLL_S = 1.0
 BOOKS_A_PAGE = 500
 PAUSE_S = 60.0
 """Pause for a book for which no codes can be made; a change of the book ends it."""
+LOOK_S = 30.0
+"""Between two looks at the books that ran low."""
 
 log = structlog.get_logger()
 
@@ -32,6 +36,27 @@ async def count_codes(server: Server, scripts: Scripts, workspace: int, book_id:
     w = key_names.prefix(server.partition, workspace)
     names = (server.gate, key_names.settings(w), key_names.books(w))
     return counts_of(await server.run(scripts, "book_stats", names, (str(book_id),)))
+
+
+async def watch_stock(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> None:
+    """Every 30 seconds read the last 50 books of which a notice said that they ran low. Show those, as a metric, that
+    still have fewer free codes than their threshold."""
+    while True:
+        with wait_out_outage(log):
+            metrics.low_books.show(server.partition, await _find_low_books(pool, server, scripts))
+        await asyncio.sleep(LOOK_S)
+
+
+async def _find_low_books(pool: asyncpg.Pool, server: Server, scripts: Scripts) -> list[LowBook]:
+    low: list[LowBook] = []
+    for book in await books_that_ran_low(pool, server.partition, MAX_LOW_BOOKS):
+        try:
+            counts = await count_codes(server, scripts, book.workspace, book.book_id)
+        except Fenced:  # the workspace is moving, or the partition is opened again: other tasks notice that
+            continue
+        if counts.available < book.threshold:
+            low.append(LowBook(book.workspace_name, str(book.book_id), counts.available))
+    return low
 
 
 class Restocker:
@@ -80,7 +105,7 @@ class Restocker:
 
     async def _restock(self, book: StockedBook) -> None:
         try:
-            counts = await self._count(book)
+            counts = await count_codes(self._server, self._scripts, book.workspace, book.book_id)
         except Fenced:
             settings = key_names.settings(key_names.prefix(self._partition, book.workspace))
             if await self._server.command("EXISTS", settings):
@@ -106,9 +131,6 @@ class Restocker:
             self._log.info(
                 "restocking", workspace=book.workspace, book=book.book, codes=job.requested, job_id=str(job.job_id)
             )
-
-    async def _count(self, book: StockedBook) -> BookCounts:
-        return await count_codes(self._server, self._scripts, book.workspace, book.book_id)
 
     def _is_paused(self, book: StockedBook) -> bool:
         version, until = self._paused.get(book.key, (0, 0.0))
