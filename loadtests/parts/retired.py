@@ -32,6 +32,7 @@ from service.record.migrations import migrate
 from service.record.partitions.partition_rows import ensure_partitions, read_partition, take_lease
 from service.record.pool import connect as connect_postgres
 from service.worker.moving.book_retirer import BookRetirer
+from service.worker.moving.guarded_changes import GuardedChanges
 from service.worker.opening.partition_opening import Opening
 from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
@@ -175,7 +176,8 @@ class _Place:
         inspector = RedisInspector(self._connection, 0, row.epoch, row.nonce)
         await inspector.start()
         began = time.monotonic()
-        retirer = BookRetirer(self._pool, inspector, fence, 1, asyncio.Lock(), asyncio.Lock())
+        changes = GuardedChanges(self._pool, inspector, fence, asyncio.Lock(), asyncio.Lock())
+        retirer = BookRetirer(changes, days=1)
         while await retirer.move_next():
             pass
         return time.monotonic() - began

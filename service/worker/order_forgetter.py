@@ -4,14 +4,12 @@ Its two times, in Postgres and in Redis, tell a next worker where to continue: e
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import asyncpg
 import structlog
 
 from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.order_entries import parse_gift
-from service.hot.inspection import RedisInspector
 from service.record.facts import forgotten_orders as record
 from service.record.facts.forgotten_orders import Memory, PastGift, PastPlace, Period
 from service.record.pool import wait_out_outage
@@ -44,12 +42,9 @@ class OrderForgetter:
     lost its end has an earlier time. No comparison counts during a turn, or while the times differ.
     """
 
-    def __init__(
-        self, pool: asyncpg.Pool, inspector: RedisInspector, fence: int, erasing: asyncio.Lock, turns: asyncio.Lock
-    ) -> None:
-        """The locks are those of GuardedChanges."""
-        self._pool, self._fence, self._inspector, self._partition = pool, fence, inspector, inspector.partition
-        self._changes = GuardedChanges(pool, inspector, fence, erasing, turns)
+    def __init__(self, changes: GuardedChanges) -> None:
+        self._changes, self._inspector = changes, changes.inspector
+        self._pool, self._partition, self._fence = changes.pool, changes.partition, changes.fence
 
     async def run(self) -> None:
         await self._inspector.start()

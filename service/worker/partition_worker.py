@@ -4,6 +4,7 @@ partition. Names of tasks are in metrics, alarms and the query `renew_leases`.""
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import asyncpg
@@ -24,6 +25,7 @@ from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.record import pool as postgres
 from service.record.partitions.openings import order_rebuild, rebuild_order, was_rebuilt_for
 from service.record.partitions.partition_rows import LeaseLost, Partition, read_partition
+from service.record.samples import Backlog
 from service.worker import metrics
 from service.worker.bulk.code_changer import changer_of
 from service.worker.bulk.code_generator import Generator
@@ -32,8 +34,8 @@ from service.worker.comparison_runner import ComparisonRunner
 from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.moving.book_retirer import BookRetirer
+from service.worker.moving.guarded_changes import GuardedChanges
 from service.worker.moving.workspace_mover import WorkspaceMover
-from service.worker.open_partitions import OpenPartitions
 from service.worker.opening.epoch_turn import Unverified, turn_if_wanted, watch_turns
 from service.worker.opening.old_server import FencingWatch, OldServerMayRun
 from service.worker.opening.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
@@ -43,12 +45,12 @@ from service.worker.opening.unappliable_events import TooManyFailed
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.quarantine_settler import QuarantineSettler
-from service.worker.recording_parts import choose_parts
 from service.worker.script_versions import LoadedScripts
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.worker.user_eraser import Eraser
 from service.worker.waiting import is_cancelled, pause, wait_for_any
+from service.worker.webhooks.public_http import Poster
 from service.worker.webhooks.sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
@@ -85,8 +87,23 @@ class Shared:
         self.loaded = loaded
         self.openings, self.moving = OpeningTurns(), asyncio.Semaphore(1)
         self.redis = SharedRedis(settings.redis_url or "")
-        self.open_partitions = OpenPartitions()
+        self.flushers: dict[int, Flusher] = {}
+        """Of the open partitions."""
         self.traces: Traces | None = None
+
+    def take_backlog(self) -> list[Backlog]:
+        """What each open partition has not recorded, now; for the console's history."""
+        unrecorded = [(partition, flusher.unrecorded) for partition, flusher in sorted(self.flushers.items())]
+        return [Backlog(partition, one.events, round(one.seconds * 1000)) for partition, one in unrecorded]
+
+    def choose_parts(self) -> tuple[Callable[..., Flusher], Callable[[], Poster]]:
+        """What makes a partition's Flusher, and its Poster of webhooks: with traces, the classes that make spans."""
+        to_loopback = self.settings.embedded
+        if self.traces is None:
+            return Flusher, partial(Poster, to_loopback)
+        from service.worker.traced_recording import traced_parts
+
+        return traced_parts(self.traces, to_loopback)
 
 
 class PartitionWorker:
@@ -106,25 +123,22 @@ class PartitionWorker:
     """
 
     def __init__(self, shared: Shared, partition: int) -> None:
-        settings, pool, keeper = shared.settings, shared.pool, shared.keeper
-        self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
-        self._retire_days, self._max_unrecorded_s = settings.retire_days, settings.max_unrecorded_s
-        self._declared, self._has_log = settings.redis_durability, False
+        self._settings, self._redis_url = shared.settings, shared.settings.redis_url or ""
+        self._pool, self._partition = shared.pool, partition
+        self._keeper, self._lease = shared.keeper, shared.keeper[partition]
+        self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
+        self._moving, self._flushers = shared.moving, shared.flushers
+        self._make_flusher, self._make_poster = shared.choose_parts()
+        self._has_log = False
         self._asks_report = False
         """Whether a committee of a cluster's nodes may confirm epochs."""
-        self._to_loopback, self._standbys = settings.embedded, settings.standbys
-        self._pool, self._partition = pool, partition
-        self._keeper, self._lease = keeper, keeper[partition]
-        self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded
-        self._moving, self._open_partitions = shared.moving, shared.open_partitions
-        self._make_flusher, self._make_poster = choose_parts(shared.traces)
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._must_look = False
         """Whether the pulse of the server has shown that it may have lost something."""
         self._report: Report | None = None
         """The server's of its cluster."""
-        self._failures = TaskFailures(pool, partition)
+        self._failures = TaskFailures(shared.pool, partition)
         self._supervisor = Supervisor(self._failures, fatal=_FATAL)
         self._backoff = Backoff(RETRY_S, LONGEST_RETRY_S)
         self._task: Literal["opening", "keeping"] = "opening"
@@ -188,7 +202,8 @@ class PartitionWorker:
 
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
-        flusher = self._make_flusher(outbox, self._pool, self._partition, fence, self._standbys, self._max_unrecorded_s)
+        limits = self._settings.standbys, self._settings.max_unrecorded_s
+        flusher = self._make_flusher(outbox, self._pool, self._partition, fence, *limits)
         watch = await self._redis.watch(self._partition)
         server = Server(watch.connection, self._partition)
         try:
@@ -198,7 +213,7 @@ class PartitionWorker:
                 self._task = "keeping"
                 await self._failures.clear("opening")
                 metrics.follow(self._partition, lambda: flusher.held)
-                self._open_partitions.add(self._partition, flusher)
+                self._flushers[self._partition] = flusher
                 tasks = [
                     losing,
                     group.create_task(flusher.run()),
@@ -228,7 +243,7 @@ class PartitionWorker:
             raise first from None
         finally:
             self._lease.is_steady = False
-            self._open_partitions.remove(self._partition)
+            self._flushers.pop(self._partition, None)
             metrics.unfollow(self._partition)
             outbox.close()
 
@@ -239,25 +254,25 @@ class PartitionWorker:
     def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
         pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
-        lease, erasing, turns = self._lease, asyncio.Lock(), asyncio.Lock()
+        lease, settings = self._lease, self._settings
+        erasing, turns = asyncio.Lock(), asyncio.Lock()
+        changes = GuardedChanges(pool, RedisInspector.of(server, scripts), fence, erasing, turns)
         return {
             "catching_up": lambda: ProjectionCatchUp(server, projector, pool, fence).run(lease),
             "generating": lambda: Generator(pool, projector, partition, fence).run(lease),
             "changing": lambda: changer_of(pool, server, scripts, fence).run(lease),
             "erasing": lambda: Eraser(pool, server, scripts, erasing).run(lease),
             "sweeping": lambda: sweep(server, scripts),
-            "reconciling": lambda: ComparisonRunner(pool, partition, fence, self._reconcile_at, turns).run(lease),
+            "reconciling": lambda: ComparisonRunner(pool, partition, fence, settings.reconcile_at, turns).run(lease),
             "watching_stock": lambda: watch_stock(pool, server, scripts),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(lease),
-            "retiring": lambda: BookRetirer(
-                pool, RedisInspector.of(server, scripts), fence, self._retire_days, erasing, turns
-            ).run(lease),
-            "forgetting": lambda: OrderForgetter(pool, RedisInspector.of(server, scripts), fence, erasing, turns).run(),
-            "moving": lambda: WorkspaceMover(
-                self._redis_url, pool, server, scripts, fence, erasing, turns, self._moving, self._standbys
-            ).run(lease),
+            "retiring": lambda: BookRetirer(changes, settings.retire_days).run(lease),
+            "forgetting": lambda: OrderForgetter(changes).run(),
+            "moving": lambda: WorkspaceMover(self._redis_url, projector, changes, self._moving, settings.standbys).run(
+                lease
+            ),
             "settling": lambda: QuarantineSettler(pool, partition, fence).run(lease),
-            "sending": lambda: Sender(pool, partition, fence, self._to_loopback, self._make_poster).run(lease),
+            "sending": lambda: Sender(pool, partition, fence, self._make_poster).run(lease),
             "loading_scripts": lambda: self._loaded.keep_loaded(server, scripts),
         }
 
@@ -293,7 +308,7 @@ class PartitionWorker:
         """Return the scripts of the open epoch. Open a new epoch only if the current one is not verified."""
         fitness = await server.fitness()
         await self._check_fitness(server, fitness)
-        self._has_log = fitness.has_log(self._declared)
+        self._has_log = fitness.has_log(self._settings.redis_durability)
         self._asks_report = fitness.replication.is_clustered and not self._has_log
         self._report = await server.report() if self._asks_report else None
         row = await read_partition(self._pool, self._partition)
@@ -361,7 +376,7 @@ class PartitionWorker:
                 await self._check_types(server)
             if not flusher.is_idle:
                 flusher.observe_tail(await server.tail())
-            if self._standbys:
+            if self._settings.standbys:
                 flusher.held = await server.command("XLEN", server.outbox)
             if (state := flusher.gate_state()) != gate.state:
                 self._log.warning("gate_changed", state=state, unrecorded=flusher.unrecorded.events)

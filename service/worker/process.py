@@ -4,6 +4,7 @@
 import asyncio
 import gc
 import signal
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -55,22 +56,23 @@ async def work(settings: Settings) -> None:
         await loaded.refresh()
         export_build_info("worker")
         log.info("worker_started", holder=holder)
-        supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
-        housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
-        refreshing = asyncio.create_task(supervisor.run("statistics", lambda: refresh_statistics(pool)))
-        naming = asyncio.create_task(supervisor.run("names", lambda: follow_names(pool)))
-        beating = asyncio.create_task(supervisor.run("beating", loaded.run))
-        beating.add_done_callback(lambda _: stopping.set())
         keeper = LeaseKeeper(renewing, holder, partitions)
-        keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         shared = Shared(settings, pool, keeper, loaded)
         shared.traces = start_traces("scrip-worker")
         server_metrics.redis = shared.redis
-        measuring = asyncio.create_task(
-            supervisor.run("measuring", lambda: server_metrics.follow_postgres(pool, settings.standbys))
-        )
-        sampler = Sampler(pool, shared.open_partitions.take_backlog, add_backlog)
-        sampling = asyncio.create_task(supervisor.run("sampling", sampler.run))
+        tasks: dict[str, Callable[[], Awaitable[None]]] = {
+            "housekeeping": lambda: clean_up(pool),
+            "statistics": lambda: refresh_statistics(pool),
+            "names": lambda: follow_names(pool),
+            "beating": loaded.run,
+            "leases": keeper.run,
+            "measuring": lambda: server_metrics.follow_postgres(pool, settings.standbys),
+            "sampling": Sampler(pool, shared.take_backlog, add_backlog).run,
+        }
+        supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
+        running = [asyncio.create_task(supervisor.run(task, begin)) for task, begin in tasks.items()]
+        for each in running:
+            each.add_done_callback(lambda _: stopping.set())
         async with (
             serve_metrics(settings.host, settings.metrics_port, keeper.check_readiness),
             asyncio.TaskGroup() as group,
@@ -78,19 +80,20 @@ async def work(settings: Settings) -> None:
             for partition in range(partitions):
                 group.create_task(PartitionWorker(shared, partition).run(stopping))
         shared.redis.close()
-        keeping.cancel()
-        housekeeping.cancel()
-        refreshing.cancel()
-        naming.cancel()
-        sampling.cancel()
-        measuring.cancel()
-        beating.cancel()
-        ended, _ = await asyncio.gather(beating, keeping, return_exceptions=True)
+        wrong = await _end(running)
         await keeper.end()
         if shared.traces:
             shared.traces.end()
-        if isinstance(ended, WrongNumber):
-            raise ended
+        if wrong:
+            raise wrong
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> WrongNumber | None:
+    """End background tasks; return the error if one had ended by it."""
+    for task in tasks:
+        task.cancel()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    return next((end for end in ends if isinstance(end, WrongNumber)), None)
 
 
 def run(settings: Settings) -> None:

@@ -26,7 +26,7 @@ GATHER_S = 0.02
 _STRINGS = [kind for kind, type_ in key_names.OWN.items() if type_ == "string"]
 
 
-async def until_turn(period_s: float, turns: int = 1) -> bool:
+async def until_turn(period_s: float, turns: int) -> bool:
     """Wait for the next turn, at the same moment in all partitions; return whether it is every `turns`-th."""
     turn = int(time.monotonic() / period_s) + 1
     await asyncio.sleep(turn * period_s - time.monotonic())
@@ -138,8 +138,8 @@ class ServerWatch:
 class SharedRedis:
     """A process's connections, one to each server. If one breaks, the work on its partitions ends and begins again."""
 
-    def __init__(self, redis_url: str, name: str = "scrip-worker") -> None:
-        self._address, self._name = parse_redis_address(redis_url), name
+    def __init__(self, redis_url: str) -> None:
+        self._address = parse_redis_address(redis_url)
         self._watches: dict[Host | None, ServerWatch] = {}
         """By the node of a cluster; else there is one, of None."""
         self._connecting: defaultdict[Host | None, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -157,7 +157,7 @@ class SharedRedis:
             self._watches = {at: watch for at, watch in self._watches.items() if not watch.connection.lost}
             watch = self._watches.get(node)
             if watch is None:
-                connection = await connect(address.at(node) if node else address, self._name)
+                connection = await connect(address.at(node) if node else address, "scrip-worker")
                 watch = self._watches[node] = ServerWatch(connection, is_cluster=address.is_cluster)
                 self._following[node] = asyncio.create_task(leave_moved(address, connection))
             self._unreached.discard(partition)

@@ -87,7 +87,7 @@ class Supervisor:
     3. After a minute without an error, clear the stored failures and reset the pause.
     """
 
-    def __init__(self, failures: TaskFailures, fatal: tuple[type[Exception], ...] = ()) -> None:
+    def __init__(self, failures: TaskFailures, fatal: tuple[type[Exception], ...]) -> None:
         self._failures, self._fatal = failures, fatal
 
     async def run(self, task: str, begin: Callable[[], Awaitable[None]]) -> None:

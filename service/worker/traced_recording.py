@@ -1,7 +1,5 @@
-"""Spans of a worker: recording the events of sampled requests, and sending them to webhooks.
-
-partition_worker.py takes these classes, by recording_parts.py, while traces are on.
-"""
+"""Spans of a worker: recording the events of sampled requests, and sending them to webhooks. partition_worker.py takes
+these classes while traces are on."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -46,10 +44,10 @@ class EventTraces:
         return self._of.get(EventId(int(match[1]), int(match[2]))) if match else None
 
 
-def traced_parts(traces: Traces) -> tuple[Callable[..., Flusher], Callable[[bool], Poster]]:
-    """As choose_parts of recording_parts.py, for one partition."""
+def traced_parts(traces: Traces, to_loopback: bool) -> tuple[Callable[..., Flusher], Callable[[], Poster]]:
+    """As Shared.choose_parts of partition_worker.py, for one partition."""
     events = EventTraces()
-    return partial(TracedFlusher, traces, events), partial(TracedPoster, traces, events)
+    return partial(TracedFlusher, traces, events), partial(TracedPoster, traces, events, to_loopback)
 
 
 class TracedFlusher(Flusher):

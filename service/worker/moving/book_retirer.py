@@ -7,13 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from service.formats import key_names
 from service.formats.coupon_state import RecordedCode, Write
 from service.formats.event_id import END, START, EventId
-from service.hot.inspection import Item, RedisInspector
+from service.hot.inspection import Item
 from service.record.config import retirements
 from service.record.config.retirements import MovingBook, PastUse
 from service.record.partitions import comparisons
@@ -61,19 +60,11 @@ class BookRetirer:
     Each run skips what is done, so a worker that died is followed by one that starts over.
     """
 
-    def __init__(
-        self,
-        pool: asyncpg.Pool,
-        inspector: RedisInspector,
-        fence: int,
-        days: int,
-        erasing: asyncio.Lock,
-        turns: asyncio.Lock,
-    ) -> None:
-        """`days` 0: no book leaves. The locks are those of GuardedChanges."""
-        self._pool, self._fence, self._days = pool, fence, days
-        self._inspector, self._partition = inspector, inspector.partition
-        self._changes = GuardedChanges(pool, inspector, fence, erasing, turns)
+    def __init__(self, changes: GuardedChanges, days: int) -> None:
+        """`days` 0: no book leaves."""
+        self._changes, self._days = changes, days
+        self._pool, self._partition, self._fence = changes.pool, changes.partition, changes.fence
+        self._inspector = changes.inspector
 
     async def run(self, lease: Lease) -> None:
         await self._inspector.start()

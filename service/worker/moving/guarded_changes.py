@@ -63,7 +63,8 @@ class GuardedChanges:
     ) -> None:
         """`erasing` is held while users are deleted: both read facts and write Redis. `turns` is held by the task, or
         the comparison, that runs."""
-        self._pool, self._inspector, self._fence, self._erasing, self._turns = pool, inspector, fence, erasing, turns
+        self.pool, self.inspector, self.fence, self.erasing, self._turns = pool, inspector, fence, erasing, turns
+        self.partition = inspector.partition
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
@@ -71,7 +72,7 @@ class GuardedChanges:
         if self._turns.locked():
             yield False
             return
-        about = self._pool, self._inspector.partition, self._fence
+        about = self.pool, self.partition, self.fence
         async with self._turns:
             await comparisons.begin_turn(*about)
             try:
@@ -84,7 +85,7 @@ class GuardedChanges:
         """Make a run, again if values changed meanwhile. Raises NotYet after TRIES."""
         for _ in range(TRIES):
             try:
-                async with self._erasing:
+                async with self.erasing:
                     return await run()
             except ValuesChanged:
                 await asyncio.sleep(RETRY_S)
@@ -94,7 +95,7 @@ class GuardedChanges:
         """The values of fields, and the last event before they were read. Raises RedisDiffers."""
         at, values = START, list[str | None]()
         for start in range(0, len(fields), ITEMS_A_LOOK):
-            look = await self._inspector.read_values([field.item for field in fields[start : start + ITEMS_A_LOOK]])
+            look = await self.inspector.read_values([field.item for field in fields[start : start + ITEMS_A_LOOK]])
             if WRONG in look.values:
                 raise RedisDiffers("a key has a wrong type")
             at = max(at, look.at)
@@ -103,7 +104,7 @@ class GuardedChanges:
 
     async def repair(self, writes: Sequence[Write]) -> None:
         """Raises ValuesChanged if a value is not as it was read."""
-        if writes and not await self._inspector.repair(writes):
+        if writes and not await self.inspector.repair(writes):
             raise ValuesChanged
 
     async def write(self, field: Field, to: str) -> None:
@@ -115,7 +116,7 @@ class GuardedChanges:
         """Wait until this event is recorded. Raises NotYet after WAIT_S."""
 
         async def is_recorded() -> bool:
-            return (await read_partition(self._pool, self._inspector.partition)).cursor >= at
+            return (await read_partition(self.pool, self.partition)).cursor >= at
 
         await self.wait(is_recorded, "earlier events are not recorded")
 

@@ -18,11 +18,10 @@ from service.domain.configuration import WorkspaceRow
 from service.domain.errors import Refusal
 from service.formats.event_id import EventId
 from service.hot.connection import Broken, connect
-from service.hot.inspection import RedisInspector
 from service.hot.key_copies import ChangedKeys, ChangesLost, Copies, NotVerified, follow_changes
 from service.hot.projection import RedisProjector
-from service.hot.redis_server import Fenced, Server
-from service.hot.scripts import Scripts, version
+from service.hot.redis_server import Fenced
+from service.hot.scripts import version
 from service.record import pool as postgres
 from service.record.config.workspace_rows import read_workspace
 from service.record.facts.forgotten_orders import read_orders_since
@@ -36,7 +35,6 @@ from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
 from service.worker.moving.guarded_changes import GuardedChanges
 from service.worker.moving.key_copier import KeyCopier
-from service.worker.projection_catchup import projector_of
 from service.worker.task_supervisor import reason_of
 
 PAUSE_S, BUSY_S, UNDO_S = 1.0, 0.5, 0.02
@@ -102,22 +100,16 @@ class WorkspaceMover:
     def __init__(
         self,
         redis_url: str,
-        pool: asyncpg.Pool,
-        server: Server,
-        scripts: Scripts,
-        fence: int,
-        erasing: asyncio.Lock,
-        turns: asyncio.Lock,
+        projector: RedisProjector,
+        changes: GuardedChanges,
         moving: asyncio.Semaphore,
-        standbys: int = 0,
+        standbys: int,
     ) -> None:
         """`moving` admits one move of the process at a time, as it holds a connection to Postgres."""
-        self._url, self._pool, self._scripts, self._fence = redis_url, pool, scripts, fence
-        self._erasing, self._moving, self._standbys = erasing, moving, standbys
-        self._partition = server.partition
-        self._projector = projector_of(server, scripts)
-        self._changes = GuardedChanges(pool, RedisInspector.of(server, scripts), fence, erasing, turns)
-        self._log = log.bind(source=server.partition)
+        self._url, self._projector, self._changes = redis_url, projector, changes
+        self._pool, self._partition, self._fence = changes.pool, changes.partition, changes.fence
+        self._erasing, self._moving, self._standbys = changes.erasing, moving, standbys
+        self._log = log.bind(source=changes.partition)
         self._stage, self._has_erasing = "", False
         self._tried: list[int] = []
         """The workspaces whose moves wait, or have failed, since a step was done; first the one tried longest ago."""

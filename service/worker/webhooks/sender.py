@@ -68,16 +68,8 @@ class Sender:
     If the sender dies, the next holder of the partition's lease takes what has no result: each is sent at least once.
     """
 
-    def __init__(
-        self,
-        pool: asyncpg.Pool,
-        partition: int,
-        fence: int,
-        to_loopback: bool,
-        make_poster: Callable[[bool], Poster] = Poster,
-    ) -> None:
-        self._pool, self._partition, self._fence, self._to_loopback = pool, partition, fence, to_loopback
-        self._make_poster = make_poster
+    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int, make_poster: Callable[[], Poster]) -> None:
+        self._pool, self._partition, self._fence, self._make_poster = pool, partition, fence, make_poster
         self._endpoints: dict[int, Endpoint] = {}
         self._recorded: EventId = NO_EVENT
         self._results: list[_Result] = []
@@ -89,7 +81,7 @@ class Sender:
         self._log = log.bind(partition=partition)
 
     async def run(self, lease: Lease) -> None:
-        self._lease, self._poster = lease, self._make_poster(self._to_loopback)
+        self._lease, self._poster = lease, self._make_poster()
         try:
             while True:
                 if not (self._endpoints or self._results or "sending" in lease.due):

@@ -18,7 +18,7 @@ from service.reconcile.counter_differences import Keys
 from service.reconcile.examination import Examiner
 from service.record.facts.fact_reader import key_pages
 from service.worker.opening import restorer
-from tests.integration.histories.retiring_fixtures import start_inspector
+from tests.integration.histories.retiring_fixtures import start_changes
 from tests.integration.opening.opening_fixtures import Place
 
 LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
@@ -96,10 +96,10 @@ async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     await place.redis.set(names[LARGE], b"f 0 200 - " + b"y" * LARGE)
     await place.redis.set(names[200], b"f 0 200 - " + b"y" * 200)
     await place.redis.delete(names[HUGE])
-    async with start_inspector(place) as (inspector, _):
+    async with start_changes(place) as changes:
         monkeypatch.setattr(RedisInspector, "read", weigh)
         for expected in (3, 0):
-            about = (inspector, place.pool, place.caller.workspace, True)
+            about = (changes.inspector, place.pool, place.caller.workspace, True)
             examiner = Examiner(*about, lambda one, _: differences.append(one), AsyncMock())
             await Keys(examiner).compare()
             assert len(differences) == expected

@@ -1,13 +1,11 @@
 """A worker's forgetter on the partition of opening_fixtures.py, whose orders are some hours old."""
 
-import asyncio
-
 import pytest
 
 from service.record.facts import forgotten_orders
 from service.record.pool import Database
 from service.worker.order_forgetter import DAY_MS, IDLE_S, OrderForgetter
-from tests.integration.histories.retiring_fixtures import start_inspector
+from tests.integration.histories.retiring_fixtures import start_changes
 from tests.integration.opening.opening_fixtures import Place
 
 ORDER_DAYS = 400
@@ -52,8 +50,8 @@ class Forgetting:
         """Let a new worker forget what is due so many days from now, or die after so many runs of scripts. Return
         whether all is done."""
         self.days_later = days_later
-        async with start_inspector(self.place, dies_after) as (inspector, fence):
-            forgetter = OrderForgetter(self.place.pool, inspector, fence, asyncio.Lock(), asyncio.Lock())
+        async with start_changes(self.place, dies_after) as changes:
+            forgetter = OrderForgetter(changes)
             pause_s = 0.0
             for _ in range(9):
                 pause_s = await forgetter.forget_some()

@@ -22,6 +22,7 @@ from service.operations import assign, coupon_view, lock, redeem
 from service.record.config.book_rows import patch_book, read_books
 from service.record.partitions.partition_rows import read_partition
 from service.worker.moving.book_retirer import BookRetirer
+from service.worker.moving.guarded_changes import GuardedChanges
 from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.record_fixtures import take_partition
 
@@ -58,8 +59,8 @@ class DyingInspector(RedisInspector):
 
 
 @asynccontextmanager
-async def start_inspector(place: Place, dies_after: int = -1) -> AsyncIterator[tuple[DyingInspector, int]]:
-    """A new worker's connection, which breaks after so many scripts, and the worker's fence."""
+async def start_changes(place: Place, dies_after: int = -1) -> AsyncIterator[GuardedChanges]:
+    """A new worker's changes, whose connection breaks after so many scripts."""
     fence = await take_partition(place.pool)
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
@@ -67,7 +68,7 @@ async def start_inspector(place: Place, dies_after: int = -1) -> AsyncIterator[t
     try:
         await inspector.start()
         inspector.life = Life(dies_after)
-        yield inspector, fence
+        yield GuardedChanges(place.pool, inspector, fence, asyncio.Lock(), asyncio.Lock())
     finally:
         connection.close()
 
@@ -75,8 +76,8 @@ async def start_inspector(place: Place, dies_after: int = -1) -> AsyncIterator[t
 @asynccontextmanager
 async def retiring(place: Place, dies_after: int = -1) -> AsyncIterator[BookRetirer]:
     """A new worker's retirer, which dies after so many scripts; it retires books that ended 30 days ago."""
-    async with start_inspector(place, dies_after) as (inspector, fence):
-        yield BookRetirer(place.pool, inspector, fence, 30, asyncio.Lock(), asyncio.Lock())
+    async with start_changes(place, dies_after) as changes:
+        yield BookRetirer(changes, 30)
 
 
 async def move(place: Place, dies_after: int = -1) -> str | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +17,7 @@ from service.record.config.workspace_rows import create_workspace, read_workspac
 from service.record.facts.timeline_queries import events_of
 from service.record.partitions import moves
 from service.record.partitions.moves import Switch, read_move
-from service.record.partitions.partition_rows import read_partition, read_partitions
+from service.record.partitions.partition_rows import read_partition
 from service.record.pool import Database
 from service.worker.moving.workspace_mover import WorkspaceMover
 from service.worker.write_behind import Flusher

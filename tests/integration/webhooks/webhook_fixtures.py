@@ -18,6 +18,7 @@ from service.record.config import webhook_rows
 from service.record.config.webhook_rows import WebhookRow
 from service.worker.lease_keeper import Lease
 from service.worker.webhooks import sender as webhook_sender
+from service.worker.webhooks.public_http import Poster
 from service.worker.webhooks.sender import Sender
 from tests.integration.recording.record_fixtures import Record, make_workspace
 from tests.waiting import cancel, elapse, wait_until
@@ -121,7 +122,8 @@ class Office:
 
     def send(self, fence: int | None = None, lives_until: float = math.inf) -> asyncio.Task[None]:
         """Start a sender; it ends with the test. Without renewals its lease lives until `lives_until`."""
-        sender = _Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
+        fence = self.kept.fence if fence is None else fence
+        sender = _Sender(self.pool, 0, fence, lambda: Poster(to_loopback=True))
         sender.turning = self._turning
         self._senders.append(sender)
         self.lease = Lease()
