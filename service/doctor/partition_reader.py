@@ -11,6 +11,7 @@ import msgspec
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import entry_digest
+from service.formats.stored_settings import parse_versions
 from service.hot.fencing import parse_nonce
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
@@ -79,13 +80,13 @@ async def read_redis_state(server: Server, row: Partition, types_timeout_s: floa
     first: list[Any] = await server.command("XRANGE", server.outbox, "-", "+", "COUNT", 1) if has_outbox else []
     last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1) if has_outbox else []
     anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at) if has_outbox else []
-    applied, newest = await server.command("MGET", key_names.config(row.id), key_names.newest(row.id))
+    versions = parse_versions(*await server.command("MGET", key_names.config(row.id), key_names.newest(row.id)))
     scripts = Scripts(row.id, row.epoch, row.nonce, [*SERVING, *PROJECTION])
     return RedisState(
         gate="" if "gate" in types.own else await server.read_gate(),
         mending="" if "mend" in types.own else await server.read_mark(),
-        config_version=int(applied or 0),
-        newest_version=max(int(applied or 0), int(newest or 0)),
+        config_version=versions.last,
+        newest_version=versions.newest,
         entries=await server.command("XLEN", server.outbox) if has_outbox else 0,
         first=first[0][0] if first else "",
         last=parse_event_id(last[0][0]) if last else NO_EVENT,

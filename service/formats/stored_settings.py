@@ -5,12 +5,28 @@ Redis stores a workspace's and a book's after their version (lua/steps/workspace
 the other readers); lua/put_codes.lua makes a code's record from its settings. Scripts read the fields by position.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from service.domain.configuration import BookRow, CodeRow, DiscountRow, WorkspaceRow
 from service.domain.field_types import encode_field
 from service.domain.limits import encode_book_limits
+
+
+class ConfigVersions(NamedTuple):
+    """How far a partition's Redis has the configuration."""
+
+    last: int
+    """It has every change up to this one."""
+    newest: int
+    """It has some of this change; at least `last`."""
+
+
+def parse_versions(config: str | int | None, newest: str | int | None) -> ConfigVersions:
+    """The values of the keys `config` and `newest`, which may be missing. A change without rows, as an upload of known
+    codes, raises `config` alone."""
+    last = int(config or 0)
+    return ConfigVersions(last, max(last, int(newest or 0)))
 
 
 def setting(value: Any) -> str:

@@ -10,6 +10,7 @@ from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
+from service.formats.stored_settings import parse_versions
 from service.hot.connection import Connection
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
@@ -62,9 +63,7 @@ class RedisInspector(Server):
         names = (self.gate, self.outbox, key_names.config(self.partition), key_names.newest(self.partition))
         flat = [part for item in items for part in item]
         _, last, config, newest, *values = await self.run(self._scripts, "look", names, flat)
-        # A change without rows, as an upload of known codes, leaves `newest` behind.
-        newest_seen = max(int(config), int(newest))
-        return Seen(parse_event_id(last) if last else NO_EVENT, int(config), newest_seen, values)
+        return Seen(parse_event_id(last) if last else NO_EVENT, *parse_versions(config, newest), values)
 
     async def repair(self, writes: Sequence[Write]) -> bool:
         """Apply all writes if all values are still as seen; else none."""

@@ -15,9 +15,11 @@ from service.domain.errors import Refusal
 from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.stored_settings import (
+    ConfigVersions,
     book_settings,
     closed_book_settings,
     code_settings,
+    parse_versions,
     setting,
     workspace_settings,
 )
@@ -112,16 +114,15 @@ class RedisProjector:
 
     async def last_seen(self, partition: int) -> int:
         """The last version that Redis has with all before it."""
-        return (await self._seen(partition, 0, 0))[0]
+        return (await self.versions(partition)).last
 
-    async def versions(self, partition: int) -> tuple[int, int]:
-        """last_seen, and the newest version of any value in Redis."""
+    async def versions(self, partition: int) -> ConfigVersions:
         return await self._seen(partition, 0, 0)
 
-    async def _seen(self, partition: int, after: int, version: int) -> tuple[int, int]:
+    async def _seen(self, partition: int, after: int, version: int) -> ConfigVersions:
         names = (key_names.gate(partition), key_names.config(partition), key_names.newest(partition))
         _, last, newest = await self._run(partition, "seen", names, (after, version))
-        return int(last), int(newest)
+        return parse_versions(last, newest)
 
 
 def _arguments(rows: Sequence[CodeRow]) -> Iterator[Any]:

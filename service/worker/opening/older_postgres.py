@@ -10,6 +10,7 @@ import hiredis
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Event, entry_digest, parse_entry
+from service.formats.stored_settings import parse_versions
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.record.config.retirements import read_step
@@ -58,12 +59,12 @@ async def find_surplus(server: Server, pool: asyncpg.Pool) -> Surplus | None:
     partition = server.partition
     epoch = await server.newest_epoch()
     names = (key_names.config(partition), key_names.newest(partition), key_names.retired(partition))
-    config, newest, retired = map(int, (text or 0 for text in await server.command("MGET", *names)))
+    *versions, retired = await server.command("MGET", *names)
     row = await read_partition(pool, partition)  # later than Redis, so that what is written meanwhile is not missing
     step, is_moving = await read_step(pool, partition)
     surplus = Surplus(
-        versions=max(0, config - row.config_version, newest - row.config_version),
-        steps=max(0, retired - step - is_moving),  # while a book is moving, Redis may be one step ahead
+        versions=max(0, parse_versions(*versions).newest - row.config_version),
+        steps=max(0, int(retired or 0) - step - is_moving),  # while a book is moving, Redis may be one step ahead
     )
     try:
         surplus = await _OutboxEnd(server, pool, row).add_events(surplus, epoch)
