@@ -59,12 +59,6 @@ Report = Callable[[Difference, str], None]
 Progress = Callable[[int, int], None]
 
 
-def log_difference(partition: int, workspace: int, difference: Difference, state: str) -> None:
-    """Log a difference: an alarm, unless it was repaired."""
-    fields = {"classes": list(difference.classes), "thing": difference.thing, "state": difference.unsafe or state}
-    log.log(WARNING if state == "mended" else ERROR, "drift", partition=partition, workspace=workspace, **fields)
-
-
 async def reconcile(
     redis_url: str,
     pool: asyncpg.Pool,
@@ -114,7 +108,10 @@ class _Work:
         self._progress(self._done, self._total)
 
     def report(self, workspace: int, difference: Difference, state: str) -> None:
-        log_difference(self._partition, workspace, difference, state)
+        """Log a difference, as an alarm unless it was repaired, and report it."""
+        fields = {"classes": list(difference.classes), "thing": difference.thing, "state": difference.unsafe or state}
+        about = {"partition": self._partition, "workspace": workspace}
+        log.log(WARNING if state == "mended" else ERROR, "drift", **about, **fields)
         self._report(difference, state)
 
     async def raise_if_void(self) -> None:

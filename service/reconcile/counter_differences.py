@@ -38,7 +38,7 @@ class Books(Subject):
         self._one_pass = asyncio.Lock()
 
     async def compare(self) -> None:
-        await self._examiner.read_quarantine()
+        await self._examiner.quarantine.read_on()
         books, suspects = await record.books_numbers(self._pool, self._workspace), list[int]()
         for start in range(0, len(books), self.at_once):
             suspects += await self._find_unlike(books[start : start + self.at_once])
@@ -73,7 +73,7 @@ class Books(Subject):
             counter: counts.get(counter, 0) - int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)
         }
         about = (About("book", str(thing)),)
-        if self._examiner.is_quarantined(*about):  # blocked codes count as inactive, and only Redis knows them
+        if self._examiner.quarantine.names(about):  # blocked codes count as inactive, and only Redis knows them
             off |= dict.fromkeys(_OF_BLOCKED, 0)
         writes = [Write("n", key_names.counters(self._w, thing), name, None, str(by)) for name, by in off.items() if by]
         return Difference(("book_counts",), f"book {thing}", writes, about=about) if writes else None

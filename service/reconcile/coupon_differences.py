@@ -141,7 +141,7 @@ class Coupons(Subject):
         return items
 
     async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
-        await self._examiner.read_quarantine()
+        await self._examiner.quarantine.read_on()
         expected = await record.codes(self._pool, self._partition, self._workspace, at, things)
         self._books |= {code: str(recorded.book) for code, recorded in expected.items()}
         return expected
@@ -159,7 +159,7 @@ class Coupons(Subject):
             return Difference(("code_surplus",), name, removal, unsafe, about)
         if one.version > seen.config:
             return UNDECIDABLE_NOW
-        if is_blocked(text) and self._examiner.is_quarantined(*about):
+        if is_blocked(text) and self._examiner.quarantine.names(about):
             one = one._replace(is_blocked=True)
         if entry is None:
             writes = self._write(one, None, text, stands, values[4:])

@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from service.formats import key_names
-from service.formats.coupon_state import About, Class, Difference
+from service.formats.coupon_state import Class, Difference
 from service.formats.event_id import NO_EVENT, EventId
 from service.hot.inspection import WRONG, Item, RedisInspector, Seen
 from service.reconcile.quarantine_exclusions import QuarantineExclusions
@@ -106,7 +106,7 @@ class Examiner:
         self.unsettled = 0
         self.at: EventId = NO_EVENT
         """The last cut."""
-        self._exclusions = QuarantineExclusions(pool, self.partition, workspace)
+        self.quarantine = QuarantineExclusions(pool, self.partition, workspace)
 
     async def cut(self) -> Seen:
         """Return the current cut, once it is recorded. Raises NotRecorded."""
@@ -172,8 +172,8 @@ class Examiner:
         """Report the difference, and repair it on request; False if the values have changed meanwhile."""
         state = "found"
         await self.raise_if_void()
-        await self.read_quarantine()
-        if self.is_quarantined(*difference.about):
+        await self.quarantine.read_on()
+        if self.quarantine.names(difference.about):
             difference = difference._replace(unsafe="an event of it is in quarantine")
         if self.repair and not difference.unsafe:
             if not await self.inspector.repair(difference.writes):
@@ -181,14 +181,6 @@ class Examiner:
             state = "mended"
         self.count_and_report(difference, state)
         return True
-
-    async def read_quarantine(self) -> None:
-        """Read the events that have come since the last call."""
-        await self._exclusions.read_on()
-
-    def is_quarantined(self, *about: About) -> bool:
-        """Whether any of these is named by an event in quarantine that was read."""
-        return self._exclusions.names(about)
 
     def count_and_report(self, difference: Difference, state: str) -> None:
         """Count a difference, and report it if it is among the first."""

@@ -31,6 +31,7 @@ class QuarantineExclusions:
                     self._add(d)
 
     def names(self, about: Sequence[About]) -> bool:
+        """Whether an event that was read names any of these."""
         return len(self._named) >= MAX_NAMED or any(one in self._named for one in about)
 
     def _add(self, d: bytes) -> None:

@@ -25,7 +25,8 @@ UNLOCKED = " - - - - - -"
 GIFT = UseField("g", 1, "A-1", code="CODE-1")
 SEVERAL = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)
-HERE = SimpleNamespace(workspace=1, partition=0, inspector=None, pool=None, is_quarantined=lambda *_: False)
+NOTHING, ALL = SimpleNamespace(names=lambda _: False), SimpleNamespace(names=lambda _: True)
+HERE = SimpleNamespace(workspace=1, partition=0, inspector=None, pool=None, quarantine=NOTHING)
 
 
 class Sometimes:
@@ -173,7 +174,7 @@ async def test_too_many_quarantined_events_prevent_all_repairs(
     events = [b"A 1 2 CODE-%d ann 5 7" % n for n in range(9)]
     examiner, states, inspector = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
     assert (states, inspector.repaired, examiner.left) == (["found"], 0, {"uses": 1})
-    assert len(examiner._exclusions._named) < 9
+    assert len(examiner.quarantine._named) < 9
 
 
 async def test_waiting_for_the_record(examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +291,7 @@ def test_books_count_what_they_are_off() -> None:
 
 def test_blocked_codes_are_no_difference() -> None:
     """Of a book that quarantine names, the counters that a blocked code changes are not compared."""
-    books = Books(cast("Any", SimpleNamespace(**vars(HERE) | {"is_quarantined": lambda *_: True})))
+    books = Books(cast("Any", SimpleNamespace(**vars(HERE) | {"quarantine": ALL})))
     values = ["3", "1", None, None, "2", None, None, None, None, None]
     assert books.find_difference(7, ({7: {"codes": 3, "assigned": 2}}, 5), SEEN, values) is None
     difference = cast("Any", books.find_difference(7, ({7: {"codes": 4, "assigned": 2}}, 5), SEEN, values))
