@@ -1,15 +1,12 @@
-"""Write configuration into Redis for a worker. A row that can't be written is skipped with an alarm. restorer.py,
-projection_catchup.py and jobs (bulk/) call this. The version is written after its rows, as it says that Redis has
-them."""
-
-from collections.abc import Sequence
+"""Write configuration into Redis for a worker. A row that can't be written is skipped with an alarm. restorer.py
+and projection_catchup.py call this. The version is written after its rows, as it says that Redis has them."""
 
 import msgspec
 import structlog
 
 from service.access.actor import mask
 from service.common.logs import workspace_names
-from service.domain.configuration import BookRow, CodeRow, Projector, UserRow, WorkspaceRow
+from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import ScriptFailed
 from service.record.config.changes import Change, Unreadable
@@ -53,14 +50,6 @@ async def project_codes(projector: RedisProjector, partition: int, change: Chang
         by_workspace.setdefault(row.workspace, []).append(row)  # type: ignore[arg-type]
     for workspace, codes in by_workspace.items():
         await projector.codes(workspace, partition, change.version, codes, whole=whole)
-
-
-async def project_version(
-    projector: Projector, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]
-) -> None:
-    """Write the codes of a version that a job has drawn, and then the version itself."""
-    await projector.codes(workspace, partition, version, rows)
-    await projector.seen(partition, version)
 
 
 def log_skipped_code(row: CodeRow) -> None:

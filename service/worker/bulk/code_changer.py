@@ -32,7 +32,7 @@ from service.record.config.retirements import bring_back
 from service.worker.bulk.code_assigner import Decide, assign_page
 from service.worker.bulk.job_runner import JobRunner
 from service.worker.projection_catchup import runner_of
-from service.worker.projector import log_skipped_code, project_version
+from service.worker.projector import log_skipped_code
 
 CONFIGURED, DECIDED = 5_000, 500
 """Codes of a page: in one transaction, or between two notes of what scripts are deciding."""
@@ -76,8 +76,8 @@ class CodeChanger(JobRunner):
     kind, task = "change", "changing"
 
     def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int, decide: Decide) -> None:
-        super().__init__(pool, partition, fence)
-        self._projector, self._decide_all = projector, decide
+        super().__init__(pool, projector, partition, fence)
+        self._decide_all = decide
 
     async def _work(self, job: JobRow, ends: float) -> bool:
         """Change codes. Raises Refusal `month_detached`."""
@@ -105,8 +105,7 @@ class CodeChanger(JobRunner):
         if not page.codes:
             return await self._store(job, page, [])
         status, version, rows = await configure_codes(self._pool, job, self._fence, page)
-        about = (job.workspace, self._partition, version, rows)
-        await projecting.put(partial(project_version, self._projector, *about))
+        await projecting.put(partial(self._project, job, version, rows))
         return _go_on(job, status, page.last)
 
     async def _decide(self, job: JobRow, page: PendingCodes, is_repeat: bool = False) -> int:

@@ -5,19 +5,16 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
-import asyncpg
-
 from service.common.serial_runner import SerialRunner
 from service.domain.code_patterns import generate_codes
 from service.domain.code_requests import GENERATED, CodeLine
-from service.domain.configuration import CodeRow, Projector
+from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
 from service.record.config.code_rows import insert_codes
 from service.record.config.job_rows import Generation, JobRow, advance_job
 from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.worker.bulk.job_runner import JobRunner
-from service.worker.projector import project_version
 
 MAX_EMPTY_DRAWS = 20
 """Draws in a row without a new code: the workspace has nearly all codes of the pattern."""
@@ -32,10 +29,6 @@ class Generator(JobRunner):
 
     kind, task = "generate", "generating"
 
-    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int) -> None:
-        super().__init__(pool, partition, fence)
-        self._projector = projector
-
     async def _work(self, job: JobRow, ends: float) -> bool:
         """Make codes. Raises Refusal `pattern_too_small` if no new codes can be drawn."""
         done, empty = job.done, 0
@@ -43,8 +36,7 @@ class Generator(JobRunner):
         async with SerialRunner() as projecting:
             while done < job.requested:
                 version, rows = await self._write(job, min(GENERATED, job.requested - done))
-                about = (job.workspace, self._partition, version, rows)
-                await projecting.put(partial(project_version, self._projector, *about))
+                await projecting.put(partial(self._project, job, version, rows))
                 done += len(rows)
                 empty = 0 if rows else empty + 1
                 if empty == MAX_EMPTY_DRAWS:

@@ -3,11 +3,13 @@ the job; `task` is a name that the query `renew_leases` returns, and that alarms
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import asyncpg
 import structlog
 
+from service.domain.configuration import CodeRow, Projector
 from service.domain.errors import Refusal
 from service.record.config import job_rows
 from service.record.config.job_rows import JobRow, JobStopped, Kind
@@ -35,8 +37,8 @@ class JobRunner(ABC):
     task: ClassVar[str]
     """The name of the worker's task, by which a lease says that there is work."""
 
-    def __init__(self, pool: asyncpg.Pool, partition: int, fence: int) -> None:
-        self._pool, self._partition, self._fence = pool, partition, fence
+    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int) -> None:
+        self._pool, self._projector, self._partition, self._fence = pool, projector, partition, fence
         self._served: dict[int, None] = {}
         """The workspaces whose jobs had a turn; first the one whose turn was longest ago."""
 
@@ -77,6 +79,11 @@ class JobRunner(ABC):
                 raise
             errors.append(refusal.detail)
         await job_rows.end_job(self._pool, job, self._fence, errors)
+
+    async def _project(self, job: JobRow, version: int, rows: Sequence[CodeRow]) -> None:
+        """Write the codes of a version that the job has drawn, and then the version, as it says that Redis has them."""
+        await self._projector.codes(job.workspace, self._partition, version, rows)
+        await self._projector.seen(self._partition, version)
 
     def _note_turn(self, workspace: int) -> None:
         self._served.pop(workspace, None)
