@@ -8,7 +8,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-import structlog
 
 from service.record.partitions import comparisons as record
 from service.record.pool import wait_out_outage
@@ -18,8 +17,6 @@ OFF = "off"
 POLL_S = 10.0
 RETRY_S = 10.0
 STOP_S = 5.0
-
-log = structlog.get_logger()
 
 
 class ComparisonRunner:
@@ -40,7 +37,7 @@ class ComparisonRunner:
         is_scheduled = False
         while True:
             work = None
-            with wait_out_outage(log):
+            with wait_out_outage():
                 if not is_scheduled:
                     await record.start_schedule(self._pool, self._partition)
                     is_scheduled = True
@@ -55,9 +52,7 @@ class ComparisonRunner:
                     code = await self._compare(*options)
                 if code != 0:
                     await asyncio.sleep(RETRY_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await lease.until_due("reconciling")
+            await lease.until_due("reconciling", POLL_S)
 
     async def _compare(self, *options: str) -> int:
         """Run the process to its end and return its exit code."""

@@ -3,6 +3,7 @@ partition_worker.py and its tasks wait for events of a Lease. All workers must c
 another version: `share_out` and `choose_handover` may not depend on anything but the rows."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
@@ -60,11 +61,13 @@ class Lease:
         """The tasks for which Postgres has work."""
         self._next = asyncio.Event()
 
-    async def until_due(self, task: str) -> None:
-        """Wait for the next reading of the leases in which there is work for this task."""
-        await self._next.wait()
-        while task not in self.due:
-            await self._next.wait()
+    async def until_due(self, task: str, at_most_s: float | None = None) -> None:
+        """Wait for the next reading of the leases in which there is work for this task, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._next.wait()
+                while task not in self.due:
+                    await self._next.wait()
 
     async def until_configured(self, version: int) -> None:
         """Wait until Postgres has another version of the configuration, or was not compared with Redis."""

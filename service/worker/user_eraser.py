@@ -2,8 +2,7 @@
 (docs/decisions/0010). users.py orders it. A crash may come after any step, so their order must stay."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 import structlog
@@ -18,16 +17,15 @@ from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
 from service.record.facts import user_deletion
 from service.record.facts.user_deletion import Erasure
-from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
 from service.worker.moving.guarded_changes import NotYet
 from service.worker.projection_catchup import projector_of, runner_of
+from service.worker.waiting import has_recorded, wait_until
 
 USERS_AT_ONCE = 100
 WAIT_S = 10.0
 """How long to wait for the record or for configuration before the whole deletion is retried."""
-POLL_S = 0.02
 
 log = structlog.get_logger()
 
@@ -115,7 +113,7 @@ class Eraser:
         async def is_projected() -> bool:
             return await self._projector.last_seen(self._server.partition) >= version
 
-        await _wait_until(is_projected, "an earlier change is not in Redis")
+        await wait_until(is_projected, WAIT_S, NotYet("an earlier change is not in Redis"))
 
     async def _replace_in_redis(self, user: Erasure) -> None:
         eraser = self._eraser(user)
@@ -136,12 +134,8 @@ class Eraser:
 
     async def _wait_for_record(self) -> EventId:
         """Wait until the outbox is recorded, and return its last event."""
-        last = await self._last_event()
-
-        async def is_recorded() -> bool:
-            return (await read_partition(self._pool, self._server.partition)).cursor >= last
-
-        await _wait_until(is_recorded, "earlier events are not recorded")
+        last, late = await self._last_event(), NotYet("earlier events are not recorded")
+        await wait_until(lambda: has_recorded(self._pool, self._server.partition, last), WAIT_S, late)
         return last
 
     async def _last_event(self) -> EventId:
@@ -176,11 +170,3 @@ class Eraser:
 def _find_changes(page: Sequence[tuple[str, str]], pseudonyms: dict[str, str]) -> list[KeyChange]:
     changes = (KeyChange(key, entry, without_users(entry, pseudonyms)) for key, entry in page)
     return [change for change in changes if change.new != change.old]
-
-
-async def _wait_until(is_reached: Callable[[], Awaitable[bool]], reason: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not await is_reached():
-        if time.monotonic() > deadline:
-            raise NotYet(reason)
-        await asyncio.sleep(POLL_S)

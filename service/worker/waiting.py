@@ -1,7 +1,14 @@
-"""Waiting for events of a worker's process: partition_worker.py, write_behind.py and opening_turns.py call this."""
+"""Waiting for events of a worker's process, and for states of the stores. Tasks of partition_worker.py call this."""
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+
+from service.formats.event_id import EventId
+from service.record.partitions.partition_rows import read_partition
 
 
 def is_cancelled() -> bool:
@@ -26,3 +33,19 @@ async def wait_for_any(*events: asyncio.Event) -> None:
     finally:
         for task in waiting:
             task.cancel()
+
+
+async def wait_until(
+    is_reached: Callable[[], Awaitable[bool]], at_most_s: float, error: Exception, poll_s: float = 0.02
+) -> None:
+    """Wait for a state. Raises the error after so long."""
+    deadline = time.monotonic() + at_most_s
+    while not await is_reached():
+        if time.monotonic() > deadline:
+            raise error
+        await asyncio.sleep(poll_s)
+
+
+async def has_recorded(pool: asyncpg.Pool, partition: int, event: EventId) -> bool:
+    """Whether the partition's record has reached this event."""
+    return (await read_partition(pool, partition)).cursor >= event

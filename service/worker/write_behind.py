@@ -3,7 +3,6 @@ digest of the last entry is stored: the anchor must stay in the outbox byte for 
 
 import asyncio
 import math
-import random
 import time
 from bisect import bisect_left
 from collections import deque
@@ -22,6 +21,7 @@ from service.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, recor
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
 from service.worker import metrics
 from service.worker.opening.standbys import Standbys
+from service.worker.task_supervisor import Backoff
 from service.worker.waiting import is_cancelled
 
 BATCH_EVENTS = 5000
@@ -123,7 +123,7 @@ class Flusher:
 
     async def run(self) -> None:
         """Record until cancelled. Raises LeaseLost, OutboxGap, TooManyRefused, and a node's redirection."""
-        backoff_s = FIRST_BACKOFF_S
+        backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
         while True:
             try:
                 await self.start()
@@ -131,7 +131,7 @@ class Flusher:
                     raise LeaseLost(f"partition {self._partition} is not open")
                 while not is_cancelled():
                     events = await self._step_or_start()
-                    backoff_s = FIRST_BACKOFF_S
+                    backoff.reset()
                     if events == 0:
                         await self._wait_for_entry()
                     elif events < BATCH_EVENTS:
@@ -140,10 +140,10 @@ class Flusher:
             except _TRANSIENT as error:
                 if redis.is_redirected(error):  # an idle partition has no other way to notice it soon
                     raise
-                self._log.warning("recording_paused", reason=refusal_reason(error), seconds=round(backoff_s, 2))
+                pause_s = backoff.next_s()
+                self._log.warning("recording_paused", reason=refusal_reason(error), seconds=round(pause_s, 2))
                 metrics.count_retry(self._partition, _kind_of(error))
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
-            backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+            await asyncio.sleep(pause_s)
 
     async def _wait_for_entry(self) -> None:
         """Wait for an entry, but not longer than CHECK_S."""

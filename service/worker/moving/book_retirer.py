@@ -2,8 +2,6 @@
 come after any write, so the order of the steps must stay: places leave Postgres before Redis and return to it first,
 and the step's number is in Redis before Postgres. An opening rebuilds a Redis whose number does not fit."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
@@ -16,7 +14,6 @@ from service.hot.inspection import Item
 from service.record.config import retirements
 from service.record.config.retirements import MovingBook, PastUse
 from service.record.partitions import comparisons
-from service.record.partitions.partition_rows import read_partition
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
 from service.worker.moving.book_moves import (
@@ -76,9 +73,7 @@ class BookRetirer:
             except NotYet as reason:
                 log.info("retiring_waits", partition=self._partition, reason=str(reason))
             if is_idle:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(ENDED_POLL_S):
-                        await lease.until_due("retiring")
+                await lease.until_due("retiring", ENDED_POLL_S)
 
     async def move_next(self) -> bool:
         """Move a book to its end; return False if none is to move, or a comparison is running."""
@@ -100,7 +95,7 @@ class BookRetirer:
 
     async def _retire(self, moved: MovingBook) -> None:
         w = self._prefix(moved)
-        await self._wait_for_projection()
+        await self._changes.wait_until_projected()
         mark = Field("s", key_names.has_retired(w))
         await self._changes.retry_on_change(lambda: self._changes.write(mark, "1"))
         async for codes in self._pages_of_codes(moved):
@@ -120,7 +115,7 @@ class BookRetirer:
             raise NotYet("the book is to return")
 
     async def _return(self, moved: MovingBook) -> None:
-        await self._wait_for_projection()
+        await self._changes.wait_until_projected()
         await self._changes.wait_until_recorded((await self._inspector.read_values([])).at)
         async for uses in self._pages_of_uses(moved):
             await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
@@ -218,14 +213,6 @@ class BookRetirer:
         while uses := await retirements.page_uses(self._pool, moved, after, USES_A_RUN):
             yield uses
             after = uses[-1].redemption_id
-
-    async def _wait_for_projection(self) -> None:
-        """Wait until Redis has every change that was made before now."""
-        version = (await read_partition(self._pool, self._partition)).config_version
-        await self._changes.wait(lambda: self._has_version(version), "an earlier change is not in Redis")
-
-    async def _has_version(self, version: int) -> bool:
-        return (await self._inspector.read_values([])).config >= version
 
     def _prefix(self, moved: MovingBook) -> str:
         return key_names.prefix(self._partition, moved.workspace)

@@ -4,7 +4,6 @@ lua/repair.lua."""
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, TypeVar
@@ -16,6 +15,7 @@ from service.formats.event_id import START, EventId
 from service.hot.inspection import ITEMS_A_LOOK, WRONG, Item, RedisInspector
 from service.record.partitions import comparisons
 from service.record.partitions.partition_rows import read_partition
+from service.worker.waiting import has_recorded, wait_until
 
 RETRY_S = 0.02
 WAIT_S = 60.0
@@ -114,16 +114,14 @@ class GuardedChanges:
 
     async def wait_until_recorded(self, at: EventId) -> None:
         """Wait until this event is recorded. Raises NotYet after WAIT_S."""
+        late = NotYet("earlier events are not recorded")
+        await wait_until(lambda: has_recorded(self.pool, self.partition, at), WAIT_S, late)
 
-        async def is_recorded() -> bool:
-            return (await read_partition(self.pool, self.partition)).cursor >= at
+    async def wait_until_projected(self) -> None:
+        """Wait until Redis has every change of configuration that was made before now. Raises NotYet after WAIT_S."""
+        version = (await read_partition(self.pool, self.partition)).config_version
 
-        await self.wait(is_recorded, "earlier events are not recorded")
+        async def is_projected() -> bool:
+            return (await self.inspector.read_values([])).config >= version
 
-    async def wait(self, is_reached: Callable[[], Awaitable[bool]], reason: str) -> None:
-        """Wait for a state. Raises NotYet with the reason after WAIT_S."""
-        deadline = time.monotonic() + WAIT_S
-        while not await is_reached():
-            if time.monotonic() > deadline:
-                raise NotYet(reason)
-            await asyncio.sleep(RETRY_S)
+        await wait_until(is_projected, WAIT_S, NotYet("an earlier change is not in Redis"))

@@ -36,6 +36,7 @@ from service.worker.lease_keeper import Lease
 from service.worker.moving.guarded_changes import GuardedChanges
 from service.worker.moving.key_copier import KeyCopier
 from service.worker.task_supervisor import reason_of
+from service.worker.waiting import has_recorded, wait_until
 
 PAUSE_S, BUSY_S, UNDO_S = 1.0, 0.5, 0.02
 """Pauses: if a move waits, or undoing or clearing fails; after a step; and after an interrupted attempt, which is soon
@@ -322,7 +323,7 @@ class WorkspaceMover:
             began = time.monotonic()
             events = [(each.partition, await each.arrive()) for each in (copier.old, copier.new)]
             for partition, event in events:
-                await self._wait(partial(self._is_recorded, partition, event), CLOSED_S)
+                await self._wait(partial(has_recorded, self._pool, partition, event), CLOSED_S)
             if time.monotonic() - began + copier.round_s < PROMPT_S:
                 return
             await asyncio.sleep(PROBE_PAUSE_S)
@@ -334,7 +335,7 @@ class WorkspaceMover:
         copier.changed.forget(*old.left_names)
         last = await old.leave(versions[old.partition])
         async with _beside(self._complete(copier)) as completing:
-            await self._while_kept(self._wait(lambda: self._is_recorded(old.partition, last), CLOSED_S), switch)
+            await self._while_kept(self._wait(lambda: has_recorded(self._pool, old.partition, last), CLOSED_S), switch)
             await switch.move_rest()
             return await self._while_kept(completing, switch)
 
@@ -344,7 +345,7 @@ class WorkspaceMover:
         await copier.changed.until(*old.left_names)
         await new.copy_from(old, copier.changed.take())
         arrived = await new.arrive()
-        await self._wait(lambda: self._is_recorded(new.partition, arrived), CLOSED_S)
+        await self._wait(lambda: has_recorded(self._pool, new.partition, arrived), CLOSED_S)
         return arrived
 
     async def _open(self, move: Move, new: Copies) -> None:
@@ -409,16 +410,9 @@ class WorkspaceMover:
         finally:
             connection.close()
 
-    async def _is_recorded(self, partition: int, event: EventId) -> bool:
-        return (await read_partition(self._pool, partition)).cursor >= event
-
     async def _wait(self, is_reached: Callable[[], Awaitable[bool]], at_most_s: float) -> None:
         """Raises CannotMove."""
-        deadline = time.monotonic() + at_most_s
-        while not await is_reached():
-            if time.monotonic() > deadline:
-                raise CannotMove("Redis or Postgres lags")
-            await asyncio.sleep(POLL_S)
+        await wait_until(is_reached, at_most_s, CannotMove("Redis or Postgres lags"), POLL_S)
 
 
 async def _has_seen(projector: RedisProjector, partition: int, versions: dict[int, int]) -> bool:

@@ -2,7 +2,6 @@
 state, pause and error are stored, and shown by the API."""
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from service.record.facts.delivery_rows import Due, Ended
 from service.record.pool import ERRORS, wait_out_outage
 from service.worker import metrics
 from service.worker.lease_keeper import Lease
+from service.worker.waiting import pause
 from service.worker.webhooks.endpoint import FAILING_AFTER, Endpoint, Ready
 from service.worker.webhooks.payloads import render_bodies
 from service.worker.webhooks.public_http import Posted, Poster
@@ -110,9 +110,7 @@ class Sender:
     async def _wait_for_work(self) -> None:
         await asyncio.sleep(TURN_S)
         if not any(endpoint.may_have_due and endpoint.room for endpoint in self._endpoints.values()):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, self._next_read_at - time.monotonic())):
-                    await self._has_result.wait()
+            await pause(self._next_read_at - time.monotonic(), self._has_result)
         self._has_result.clear()
 
     async def _read_webhooks(self) -> None:
