@@ -156,10 +156,8 @@ class PartitionWorker:
                     await self._under_lease(fence, stopping)
             except LeaseLost as lost:
                 self._log.warning("lease_lost", reason=str(lost))
-                metrics.unfollow(self._partition)
             except (Unverified, Fenced, AnchorLost, CursorMoved) as unverified:
                 self._log.warning("redis_unverified", reason=str(unverified) or type(unverified).__name__)
-                pause_s = 0.0
             except (OutboxGap, TooManyRefused, TooManyFailed) as alarm:
                 self._log.error("partition_stopped", reason=str(alarm), next_try_s=ALARM_S)
                 await self._failures.store(self._task, alarm, ALARM_S)
@@ -171,13 +169,19 @@ class PartitionWorker:
             except Exception as error:  # noqa: BLE001, other partitions must go on; uvloop raises RuntimeError
                 pause_s = await self._pause_after(error)
             self._keeper.pause(self._partition)
-            if fence is not None and pause_s > LEASE_S and self._keeper.has_others:
-                with contextlib.suppress(*postgres.ERRORS):
-                    await self._keeper.release(self._pool, self._partition, fence)
-                metrics.unfollow(self._partition)
-                await pause(pause_s, stopping, self._lease.is_named)
-            else:
-                await pause(pause_s, stopping)
+            await self._rest(fence, pause_s, stopping)
+
+    async def _rest(self, fence: int | None, pause_s: float, stopping: asyncio.Event) -> None:
+        """Pause. Release the lease for a long pause, if there is another worker to try."""
+        if fence is not None and pause_s > LEASE_S and self._keeper.has_others:
+            with contextlib.suppress(*postgres.ERRORS):
+                await self._keeper.release(self._pool, self._partition, fence)
+            metrics.unfollow(self._partition)
+            await pause(pause_s, stopping, self._lease.is_named)
+            return
+        await pause(pause_s, stopping)
+        if not self._lease.is_due.is_set():  # another worker has it now, and shows its failures
+            metrics.unfollow(self._partition)
 
     async def _pause_after(self, error: Exception) -> float:
         """Log or store the error, and return the pause in seconds: short if a server is away, else growing. If the

@@ -33,6 +33,7 @@ from service.worker.server_watch import ServerWatch
 from service.worker.write_behind import CursorMoved
 from tests.integration.opening.opening_fixtures import Place
 from tests.waiting import PATIENCE_S, cancel, wait_until
+from tests.waiting import running as meanwhile
 
 
 async def test_an_order_doesnt_stop_what_carries_it_out(
@@ -196,6 +197,25 @@ async def test_a_failing_task_leaves_the_others_alone(
             await wait_until(is_well)
             assert _sample("scrip_task_failing", task="restocking") == 0
     assert "SECRET" not in str([{**entry, "exc_info": None} for entry in logs])
+
+
+async def test_a_lease_that_is_lost_in_a_pause(
+    place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that failed to open a partition shows this no more once another worker has the lease."""
+
+    async def fails(*_: Any) -> Any:
+        raise ValueError("an opening that fails")
+
+    monkeypatch.setattr(PartitionWorker, "_open", fails)
+    monkeypatch.setattr(worker, "LONGEST_RETRY_S", 0.5)
+    other = LeaseKeeper(place.pool, "other", 1)
+    async with running(make_keeper(place, database_url)):
+        await wait_until(lambda: _metric("scrip_task_failing", "opening"))
+        await other.renew()
+        async with meanwhile(other.run()):
+            await place.pool.execute("UPDATE partitions SET lease_holder = 'other', fence = fence + 1")
+            await wait_until(lambda: not _metric("scrip_task_failing", "opening"))
 
 
 async def test_a_task_that_loses_the_lease(place: Place) -> None:
