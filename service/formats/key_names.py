@@ -31,6 +31,9 @@ OWN = _by_kind(string="gate config layout newest mend erased retired turned", st
 TYPES = _by_kind(string="w b c q i r m", hash="x n d f k u o g e y", zset="l kd lb lu lk s")
 """The kinds of a workspace's keys, and their types."""
 
+SETS_OF_CODES = "uapox"
+"""A book's sets: its locked codes (`u`, `a`, `p`, `o`) by deadline, and its free codes with their own expiry (`x`)."""
+
 _NUMBER, _BOOK = "(?:0|[1-9][0-9]{0,9})", "([1-9][0-9]{0,9})"
 _BUCKET, _CODE = "(0|[1-9][0-9]{0,5})", "([A-Z0-9_-]{4,64})"
 _USER, _KEY = "([!-~]{1,100})", "([ -~]{1,255})"
@@ -38,7 +41,7 @@ _HOLDER = "([0-9A-Z]{0,40})"
 _PARTS = _by_kind(
     **{
         _BOOK: "b n f lb",
-        f"{_BOOK}:([uapox])": "l",
+        f"{_BOOK}:([{SETS_OF_CODES}])": "l",
         f"{_BOOK}:{_USER}": "lu",
         _BUCKET: "d o g",
         _CODE: "c k kd s",
@@ -193,7 +196,7 @@ answer = _of_part("i")
 
 
 def set_of_codes(w: str, number: int | str, which: str) -> str:
-    """A book's locked codes (`u`, `a`, `p`, `o`) by deadline, or its free codes with their own expiry (`x`)."""
+    """One of SETS_OF_CODES."""
     return f"{w}l:{number}:{which}"
 
 

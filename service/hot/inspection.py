@@ -25,11 +25,14 @@ WRONG = ["wrong type"]
 
 
 class Item(NamedTuple):
-    """A value to read with lua/look.lua."""
+    """A value to read with lua/look.lua. Kinds are that script's; some are also those of a Write."""
 
     kind: str
     key: str
     member: str = ""
+
+    def change(self, seen: str | None, to: str | None) -> Write:
+        return Write(self.kind, self.key, self.member, seen, to)  # type: ignore[arg-type]
 
 
 class Seen(NamedTuple):

@@ -2,6 +2,7 @@
 coupon_differences.py and use_differences.py read their first pass with this; comparison.py calls `buckets_of`. A row
 begins with its bucket, and rows come in the order of buckets. Only reads."""
 
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from typing import Any
@@ -38,13 +39,12 @@ async def pages(recorded: Rows, existing: set[int] | None) -> AsyncGenerator[tup
         if existing is not None:
             all_rows = [row async for some in rows for row in some]
             wanted = sorted(existing | {row[0] for row in all_rows})
-            index = 0
+            first = 0
             for start in range(0, len(wanted), BUCKETS_A_PAGE):
                 buckets = wanted[start : start + BUCKETS_A_PAGE]
-                first = index
-                while index < len(all_rows) and all_rows[index][0] <= buckets[-1]:
-                    index += 1
-                yield buckets, all_rows[first:index]
+                end = bisect_right(all_rows, buckets[-1], first, key=lambda row: row[0])
+                yield buckets, all_rows[first:end]
+                first = end
             return
         first, page = 0, []
         async for some in rows:

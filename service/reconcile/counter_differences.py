@@ -107,7 +107,7 @@ class Configuration(Subject):
         text = f"{version} {settings}"
         if values[0] == text:
             return None
-        write = Write("s", self.items(thing)[0].key, "", values[0], text)
+        write = self.items(thing)[0].change(values[0], text)
         return Difference(("configuration",), f"book {thing}" if thing else "the workspace", [write])
 
 

@@ -12,6 +12,7 @@ from service.formats.coupon_record import is_blocked, is_locked
 from service.formats.coupon_state import About, Class, Difference, RecordedCode, Write, differing_classes, entry_of
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import EventId
+from service.formats.key_names import SETS_OF_CODES
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
 from service.reconcile.bucket_walk import pages
 from service.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, UndecidableNow, pair_up
@@ -19,7 +20,6 @@ from service.record.partitions import comparisons as record
 
 MAX_STANDING = 1000
 """Standing redemptions of a code that was used more often are not compared one by one."""
-_SETS = "uapox"
 _State = tuple[str | None, str | None, dict[str, str]]
 """A code's directory entry, record and standing redemptions."""
 
@@ -68,9 +68,8 @@ class Coupons(Subject):
         for surplus in here.values():
             suspects += surplus
         suspects += await self._find_unlike(rest)
-        if suspects:
-            await self._examiner.examine(self, suspects)
-            self._books.clear()
+        await self._examiner.examine(self, suspects)
+        self._books.clear()
 
     async def _find_unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
         w = self._w
@@ -137,7 +136,7 @@ class Coupons(Subject):
             Item("n", key_names.deadlines(w, thing)),
         ]
         if book is not None:
-            items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in _SETS]
+            items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in SETS_OF_CODES]
         return items
 
     async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
@@ -168,7 +167,7 @@ class Coupons(Subject):
         if not _have_same_standing(one, stands):
             classes.append("redemptions")
         # The sets of its book are read from the second time on.
-        if one.waits_for_end and not unsafe and values[4 + _SETS.index("x") :] != [str(one.expires_ms)]:
+        if one.waits_for_end and not unsafe and values[4 + SETS_OF_CODES.index("x") :] != [str(one.expires_ms)]:
             classes.append("free_missing")
         if not classes:
             return None
@@ -180,7 +179,7 @@ class Coupons(Subject):
     ) -> list[Write]:
         standing = one.standing_redemptions if one.has_all_standing else stands
         writes = self._write_code(one.code, (entry, text, stands), (*entry_of(one), standing))
-        for kind, score in zip(_SETS, sets, strict=False):
+        for kind, score in zip(SETS_OF_CODES, sets, strict=False):
             to = str(one.expires_ms) if kind == "x" and one.waits_for_end else None
             key = key_names.set_of_codes(self._w, one.book, kind)
             writes.append(Write("z", key, f"{one.bucket} {one.code}", score, to))

@@ -9,7 +9,7 @@ from service.access.actor import mask
 from service.domain.field_types import decode_id
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
-from service.formats.coupon_state import About, Class, Difference, Write
+from service.formats.coupon_state import About, Class, Difference
 from service.formats.event_id import EventId
 from service.formats.order_entries import is_nothing, parse_gift, parse_places
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
@@ -64,8 +64,7 @@ class Uses(Subject):
                         suspects.append(UseField(kind, bucket, name, code=parse_gift(value).code))
                     elif not is_nothing(value):
                         suspects.append(UseField(kind, bucket, name))
-        if suspects:
-            await self._examiner.examine(self, suspects)
+        await self._examiner.examine(self, suspects)
 
     def items(self, thing: UseField) -> Sequence[Item]:
         items = [Item("h", _BUCKETS[thing.kind](self._w, thing.bucket), thing.name)]
@@ -87,8 +86,7 @@ class Uses(Subject):
         if thing.code and wanted is None and not _stands(value, values[1]):
             return None
         class_: Class = "gifts" if thing.kind == "g" else "user_counts" if "/" in thing.name else "orders"
-        key = _BUCKETS[thing.kind](self._w, thing.bucket)
-        write = Write("h", key, thing.name, value, wanted)
+        write = self.items(thing)[0].change(value, wanted)
         book, _, name = thing.name.rpartition("/")
         shown_name = f"user {mask(name)} in book {book}" if book else f"order {mask(name)}"
         about = [About("user" if book else "order", name)]

@@ -46,8 +46,7 @@ class Users(Subject):
             for (user, recorded), flat in zip(expected.items(), replies, strict=True)
             if _without_zeros(recorded.fields) != _without_zeros(pair_up(flat))
         ]
-        if suspects:
-            await self._examiner.examine(self, suspects)
+        await self._examiner.examine(self, suspects)
 
     async def strays(self, users: list[str]) -> list[str]:
         """Examine and return those of Redis's users that the record doesn't know."""

@@ -10,11 +10,12 @@ from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.order_entries import parse_gift
+from service.hot.inspection import Item
 from service.record.facts import forgotten_orders as record
 from service.record.facts.forgotten_orders import Memory, PastGift, PastPlace, Period
 from service.record.pool import wait_out_outage
 from service.worker.moving.book_moves import order_field, removals_of_places
-from service.worker.moving.guarded_changes import Field, FieldValues, GuardedChanges, NotYet, RedisDiffers
+from service.worker.moving.guarded_changes import GuardedChanges, ItemValues, NotYet, RedisDiffers
 
 IDLE_S, BUSY_S, PAUSE_S = 3600.0, 10.0, 1.0
 """Pauses: when all is done; while another task or a comparison has the turn; and to let it take the turn."""
@@ -128,13 +129,13 @@ class OrderForgetter:
 
     async def _store_time(self, period: Period) -> None:
         key = key_names.forgotten(self._partition)
-        fields = [Field("h", key, str(workspace)) for workspace in period.workspaces]
+        fields = [Item("h", key, str(workspace)) for workspace in period.workspaces]
         _, seen = await self._changes.look(fields)
         await self._changes.repair([field.change(seen[field], str(period.to_ms)) for field in fields])
 
-    def _gift_field(self, gift: PastGift) -> Field:
+    def _gift_field(self, gift: PastGift) -> Item:
         word = encode_field(gift.order)
-        return Field("h", key_names.gifts(self._prefix(gift.workspace), key_names.bucket(word)), word)
+        return Item("h", key_names.gifts(self._prefix(gift.workspace), key_names.bucket(word)), word)
 
     def _prefix(self, workspace: int) -> str:
         return key_names.prefix(self._partition, workspace)
@@ -158,7 +159,7 @@ def _end_of_next_hour(memory: Memory) -> int | None:
     return end if end <= memory.now_ms - memory.days * DAY_MS else None
 
 
-def _removals_of_gifts(fields: Mapping[Field, tuple[str, str]], seen: FieldValues) -> list[Write]:
+def _removals_of_gifts(fields: Mapping[Item, tuple[str, str]], seen: ItemValues) -> list[Write]:
     """The removal of the orders' entries that have these codes, assigned at these times."""
     writes: list[Write] = []
     for field, gift in fields.items():

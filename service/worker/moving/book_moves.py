@@ -11,18 +11,16 @@ from service.formats.coupon_record import is_locked
 from service.formats.coupon_state import RecordedCode, Write, differing_classes, entry_of
 from service.formats.event_id import EventId
 from service.formats.order_entries import merge_places, without_events
+from service.hot.inspection import Item
 from service.record.config.retirements import PastUse
 from service.record.partitions.comparisons import Use
-from service.worker.moving.guarded_changes import Field, FieldValues, RedisDiffers
-
-SETS = "uapox"
-"""The sets of a book's locked codes, and of its free codes with an expiry."""
+from service.worker.moving.guarded_changes import ItemValues, RedisDiffers
 
 
-def own_fields(w: str, code: str) -> tuple[Field, Field, Field]:
+def own_fields(w: str, code: str) -> tuple[Item, Item, Item]:
     """A code's directory entry, its record, and the number of its locks outside the record."""
-    entry = Field("h", key_names.directory(w, key_names.bucket(code)), code)
-    return entry, Field("s", key_names.coupon(w, code)), Field("n", key_names.deadlines(w, code))
+    entry = Item("h", key_names.directory(w, key_names.bucket(code)), code)
+    return entry, Item("s", key_names.coupon(w, code)), Item("n", key_names.deadlines(w, code))
 
 
 class Codes:
@@ -30,27 +28,27 @@ class Codes:
     the book and of users."""
 
     def __init__(self, w: str, codes: Iterable[RecordedCode]) -> None:
-        self.values: dict[Field, str] = {}
-        self.shares = Counter[Field]()
+        self.values: dict[Item, str] = {}
+        self.shares = Counter[Item]()
         for code in codes:
             if code.owner is not None:
                 user = key_names.user(w, encode_field(code.owner))
-                self.shares[Field("h", user, f"a{code.book}")] += 1
+                self.shares[Item("h", user, f"a{code.book}")] += 1
                 if not code.used_up:
-                    self.shares[Field("h", user, f"h{code.book}")] += 1
+                    self.shares[Item("h", user, f"h{code.book}")] += 1
                     if code.expires_ms is not None:
-                        self.values[Field("h", user, f"x{code.code}")] = f"{code.expires_ms} {code.book}"
+                        self.values[Item("h", user, f"x{code.code}")] = f"{code.expires_ms} {code.book}"
             if code.free:
-                self.shares[Field("h", key_names.pool(w, code.book), str(code.bucket))] += 1
+                self.shares[Item("h", key_names.pool(w, code.book), str(code.bucket))] += 1
             elif code.waits_for_end:
-                ends = Field("z", key_names.set_of_codes(w, code.book, "x"), f"{code.bucket} {code.code}")
+                ends = Item("z", key_names.set_of_codes(w, code.book, "x"), f"{code.bucket} {code.code}")
                 self.values[ends] = str(code.expires_ms)
 
     @property
-    def fields(self) -> list[Field]:
+    def fields(self) -> list[Item]:
         return [*self.values, *self.shares]
 
-    def removals(self, seen: FieldValues) -> list[Write]:
+    def removals(self, seen: ItemValues) -> list[Write]:
         """Raises RedisDiffers if Redis has less than is to be removed."""
         writes = [field.change(seen[field], None) for field in self.values if seen[field] is not None]
         for field, share in self.shares.items():
@@ -60,13 +58,13 @@ class Codes:
             writes.append(field.change(seen[field], str(left) if left else None))
         return writes
 
-    def additions(self, seen: FieldValues) -> list[Write]:
+    def additions(self, seen: ItemValues) -> list[Write]:
         writes = [field.change(seen[field], value) for field, value in self.values.items()]
         shares = self.shares.items()
         return [*writes, *(field.change(seen[field], str(int(seen[field] or 0) + share)) for field, share in shares)]
 
 
-def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: FieldValues) -> list[Write]:
+def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: ItemValues) -> list[Write]:
     """The removal of what Redis stores of these codes alone. Raises RedisDiffers unless Postgres records the same."""
     first, writes = list[Write](), list[Write]()
     for code in codes:
@@ -108,15 +106,15 @@ class Uses:
         self.users = sorted({use.user for use in uses})
         self.fields = [*self._orders, *self._counts]
 
-    def removals(self, seen: FieldValues) -> list[Write]:
+    def removals(self, seen: ItemValues) -> list[Write]:
         counts = [field.change(seen[field], None) for field in self._counts if seen[field] is not None]
         return removals_of_places(self._orders, self._events, seen) + counts
 
-    def additions(self, w: str, recorded: Sequence[Use], seen: FieldValues) -> list[Write]:
+    def additions(self, w: str, recorded: Sequence[Use], seen: ItemValues) -> list[Write]:
         """`recorded`: what Postgres expects of the users, and of the orders by these redemptions."""
         writes: list[Write] = []
         for use in recorded:
-            field = Field("h", key_names.orders(w, use.bucket), use.field)
+            field = Item("h", key_names.orders(w, use.bucket), use.field)
             if field in self._orders:
                 to = merge_places(seen[field], use.expected)
             elif field in self._counts and seen[field] is None:
@@ -128,16 +126,16 @@ class Uses:
         return writes
 
 
-def order_field(w: str, order: str) -> Field:
+def order_field(w: str, order: str) -> Item:
     """The places of an order."""
     return _in_bucket(w, encode_field(order))
 
 
-def removals_of_places(orders: Iterable[Field], events: Collection[EventId], seen: FieldValues) -> list[Write]:
+def removals_of_places(orders: Iterable[Item], events: Collection[EventId], seen: ItemValues) -> list[Write]:
     """The removal of the places that these redemptions have in orders."""
     left = {field: without_events(seen[field] or "", events) for field in orders}
     return [field.change(seen[field], to) for field, to in left.items() if seen[field] != to]
 
 
-def _in_bucket(w: str, word: str, before: str = "") -> Field:
-    return Field("h", key_names.orders(w, key_names.bucket(word)), before + word)
+def _in_bucket(w: str, word: str, before: str = "") -> Item:
+    return Item("h", key_names.orders(w, key_names.bucket(word)), before + word)

@@ -17,7 +17,6 @@ from service.record.partitions import comparisons
 from service.record.pool import wait_out_outage
 from service.worker.lease_keeper import Lease
 from service.worker.moving.book_moves import (
-    SETS,
     Codes,
     Uses,
     additions_of_codes,
@@ -25,7 +24,7 @@ from service.worker.moving.book_moves import (
     removals_of_codes,
     standing_score,
 )
-from service.worker.moving.guarded_changes import Field, GuardedChanges, NotYet, RedisDiffers
+from service.worker.moving.guarded_changes import GuardedChanges, NotYet, RedisDiffers
 
 ENDED_POLL_S = 600.0
 """Books that are to return, or that a worker left half-way, are noticed at once."""
@@ -96,7 +95,7 @@ class BookRetirer:
     async def _retire(self, moved: MovingBook) -> None:
         w = self._prefix(moved)
         await self._changes.wait_until_projected()
-        mark = Field("s", key_names.has_retired(w))
+        mark = Item("s", key_names.has_retired(w))
         await self._changes.retry_on_change(lambda: self._changes.write(mark, "1"))
         async for codes in self._pages_of_codes(moved):
             await self._check_leaving(moved)
@@ -124,7 +123,7 @@ class BookRetirer:
             await self._changes.retry_on_change(lambda codes=codes: self._add_codes(moved, codes))
         step = (await retirements.read_step(self._pool, self._partition))[0] + 1
         await self._changes.retry_on_change(
-            lambda: self._changes.write(Field("s", key_names.retired(self._partition)), str(step))
+            lambda: self._changes.write(Item("s", key_names.retired(self._partition)), str(step))
         )
         await retirements.finish_return(self._pool, self._partition, self._fence, step, moved)
 
@@ -156,7 +155,7 @@ class BookRetirer:
         key, after = key_names.standing(self._prefix(moved), code.code), START
         about = (self._pool, self._partition, moved.workspace, code.code)
         while events := await retirements.page_standing(*about, after, STANDING_A_RUN):
-            fields = {Field("z", key, str(event)): standing_score(event) for event in events}
+            fields = {Item("z", key, str(event)): standing_score(event) for event in events}
             _, seen = await self._changes.look(list(fields))
             await self._changes.repair(
                 [Write("z", key, f.member, None, to) for f, to in fields.items() if seen[f] is None]
@@ -180,7 +179,7 @@ class BookRetirer:
         """Remove the sets of a book without codes, and write the step's number; return the number and the book's
         counters."""
         w, book = self._prefix(moved), moved.book
-        keys = {key_names.set_of_codes(w, book, one): "zset" for one in SETS}
+        keys = {key_names.set_of_codes(w, book, one): "zset" for one in key_names.SETS_OF_CODES}
         keys |= {key_names.locks_of_book(w, book): "zset", key_names.pool(w, book): "hash"}
         step_key = key_names.retired(self._partition)
         items = [*(Item("t", key) for key in keys), Item("s", step_key), Item("H", key_names.counters(w, book))]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import asyncpg
 
@@ -36,22 +36,7 @@ class NotYet(Exception):
     """Something else must happen first, or Redis changes too fast. Try again later."""
 
 
-class Field(NamedTuple):
-    """A place of one value: the kind for lua/look.lua and lua/repair.lua, the key, and the member."""
-
-    kind: str
-    key: str
-    member: str = ""
-
-    @property
-    def item(self) -> Item:
-        return Item(self.kind, self.key, self.member)
-
-    def change(self, seen: str | None, to: str | None) -> Write:
-        return Write(self.kind, self.key, self.member, seen, to)  # type: ignore[arg-type]
-
-
-FieldValues = dict[Field, str | None]
+ItemValues = dict[Item, str | None]
 
 
 class GuardedChanges:
@@ -91,26 +76,26 @@ class GuardedChanges:
                 await asyncio.sleep(RETRY_S)
         raise NotYet("values change too fast")
 
-    async def look(self, fields: Sequence[Field]) -> tuple[EventId, FieldValues]:
-        """The values of fields, and the last event before they were read. Raises RedisDiffers."""
+    async def look(self, items: Sequence[Item]) -> tuple[EventId, ItemValues]:
+        """The values, and the last event before they were read. Raises RedisDiffers."""
         at, values = START, list[str | None]()
-        for start in range(0, len(fields), ITEMS_A_LOOK):
-            look = await self.inspector.read_values([field.item for field in fields[start : start + ITEMS_A_LOOK]])
+        for start in range(0, len(items), ITEMS_A_LOOK):
+            look = await self.inspector.read_values(items[start : start + ITEMS_A_LOOK])
             if WRONG in look.values:
                 raise RedisDiffers("a key has a wrong type")
             at = max(at, look.at)
             values += [None if value is None else str(value) for value in look.values]
-        return at, dict(zip(fields, values, strict=True))
+        return at, dict(zip(items, values, strict=True))
 
     async def repair(self, writes: Sequence[Write]) -> None:
         """Raises ValuesChanged if a value is not as it was read."""
         if writes and not await self.inspector.repair(writes):
             raise ValuesChanged
 
-    async def write(self, field: Field, to: str) -> None:
+    async def write(self, item: Item, to: str) -> None:
         """Set one value. Raises ValuesChanged."""
-        _, seen = await self.look([field])
-        await self.repair([field.change(seen[field], to)])
+        _, seen = await self.look([item])
+        await self.repair([item.change(seen[item], to)])
 
     async def wait_until_recorded(self, at: EventId) -> None:
         """Wait until this event is recorded. Raises NotYet after WAIT_S."""
