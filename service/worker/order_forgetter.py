@@ -103,12 +103,12 @@ class OrderForgetter:
     async def _forget_in_redis(self, period: Period) -> None:
         orders, place, gift = 0, None, None
         while places := await self._places(period, place):
-            await self._changes.retry_on_change(lambda places=places: self._remove_places(places))
+            await self._remove_places(places)
             orders, place = orders + len(places), places[-1]
         while gifts := await record.page_gifts(self._pool, self._partition, period, gift, ORDERS_A_RUN):
-            await self._changes.retry_on_change(lambda gifts=gifts: self._remove_gifts(gifts))
+            await self._remove_gifts(gifts)
             orders, gift = orders + len(gifts), gifts[-1]
-        await self._changes.retry_on_change(lambda: self._store_time(period))
+        await self._store_time(period)
         if orders:
             log.info("orders_forgotten", partition=self._partition, until_ms=period.to_ms, orders=orders)
 
@@ -118,20 +118,17 @@ class OrderForgetter:
 
     async def _remove_places(self, places: Sequence[PastPlace]) -> None:
         orders = {order_field(self._prefix(place.workspace), place.order) for place in places}
-        _, seen = await self._changes.look(list(orders))
         events = {place.event for place in places}
-        await self._changes.repair(removals_of_places(orders, events, seen))
+        await self._changes.change(list(orders), lambda seen: removals_of_places(orders, events, seen))
 
     async def _remove_gifts(self, gifts: Sequence[PastGift]) -> None:
         fields = {self._gift_field(gift): (gift.code, str(gift.at_ms)) for gift in gifts}
-        _, seen = await self._changes.look(list(fields))
-        await self._changes.repair(_removals_of_gifts(fields, seen))
+        await self._changes.change(list(fields), lambda seen: _removals_of_gifts(fields, seen))
 
     async def _store_time(self, period: Period) -> None:
         key = key_names.forgotten(self._partition)
-        fields = [Item("h", key, str(workspace)) for workspace in period.workspaces]
-        _, seen = await self._changes.look(fields)
-        await self._changes.repair([field.change(seen[field], str(period.to_ms)) for field in fields])
+        items, to = [Item("h", key, str(workspace)) for workspace in period.workspaces], str(period.to_ms)
+        await self._changes.change(items, lambda seen: [item.change(seen[item], to) for item in items])
 
     def _gift_field(self, gift: PastGift) -> Item:
         word = encode_field(gift.order)

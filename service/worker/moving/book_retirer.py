@@ -95,18 +95,18 @@ class BookRetirer:
     async def _retire(self, moved: MovingBook) -> None:
         w = self._prefix(moved)
         await self._changes.wait_until_projected()
-        mark = Item("s", key_names.has_retired(w))
-        await self._changes.retry_on_change(lambda: self._changes.write(mark, "1"))
+        await self._changes.write(Item("s", key_names.has_retired(w)), "1")
         async for codes in self._pages_of_codes(moved):
             await self._check_leaving(moved)
             if await retirements.has_gifts(self._pool, moved.workspace, codes):
                 raise RedisDiffers("a code is an order's gift")
-            await self._changes.retry_on_change(lambda codes=codes: self._remove_codes(moved, codes))
+            await self._changes.retry_on_change(self._remove_codes, moved, codes)
         async for uses in self._pages_of_uses(moved):
             await self._check_leaving(moved)
             await retirements.forget_orders(self._pool, self._partition, self._fence, moved, uses)
-            await self._changes.retry_on_change(lambda uses=uses: self._remove_uses(moved, uses))
-        step, counts = await self._changes.retry_on_change(lambda: self._drop_book(moved))
+            some = Uses(w, moved.book, uses)
+            await self._changes.change(some.fields, some.removals)
+        step, counts = await self._changes.retry_on_change(self._drop_book, moved)
         await retirements.finish_retirement(self._pool, self._partition, self._fence, step, moved, counts)
 
     async def _check_leaving(self, moved: MovingBook) -> None:
@@ -118,13 +118,11 @@ class BookRetirer:
         await self._changes.wait_until_recorded((await self._inspector.read_values([])).at)
         async for uses in self._pages_of_uses(moved):
             await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
-            await self._changes.retry_on_change(lambda uses=uses: self._add_uses(moved, uses))
+            await self._changes.retry_on_change(self._add_uses, moved, uses)
         async for codes in self._pages_of_codes(moved):
-            await self._changes.retry_on_change(lambda codes=codes: self._add_codes(moved, codes))
+            await self._changes.retry_on_change(self._add_codes, moved, codes)
         step = (await retirements.read_step(self._pool, self._partition))[0] + 1
-        await self._changes.retry_on_change(
-            lambda: self._changes.write(Item("s", key_names.retired(self._partition)), str(step))
-        )
+        await self._changes.write(Item("s", key_names.retired(self._partition)), str(step))
         await retirements.finish_return(self._pool, self._partition, self._fence, step, moved)
 
     async def _remove_codes(self, moved: MovingBook, names: Sequence[str]) -> None:
@@ -161,11 +159,6 @@ class BookRetirer:
                 [Write("z", key, f.member, None, to) for f, to in fields.items() if seen[f] is None]
             )
             after = events[-1]
-
-    async def _remove_uses(self, moved: MovingBook, uses: Sequence[PastUse]) -> None:
-        some = Uses(self._prefix(moved), moved.book, uses)
-        _, seen = await self._changes.look(some.fields)
-        await self._changes.repair(some.removals(seen))
 
     async def _add_uses(self, moved: MovingBook, uses: Sequence[PastUse]) -> None:
         w = self._prefix(moved)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import asyncpg
 
@@ -22,6 +22,7 @@ WAIT_S = 60.0
 TRIES = 20
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 class RedisDiffers(Exception):
@@ -66,12 +67,12 @@ class GuardedChanges:
                 with contextlib.suppress(Exception):  # ComparisonRunner ends it then
                     await comparisons.end_turn(*about)
 
-    async def retry_on_change(self, run: Callable[[], Awaitable[_T]]) -> _T:
+    async def retry_on_change(self, run: Callable[_P, Awaitable[_T]], *args: _P.args, **options: _P.kwargs) -> _T:
         """Make a run, again if values changed meanwhile. Raises NotYet after TRIES."""
         for _ in range(TRIES):
             try:
                 async with self.erasing:
-                    return await run()
+                    return await run(*args, **options)
             except ValuesChanged:
                 await asyncio.sleep(RETRY_S)
         raise NotYet("values change too fast")
@@ -92,10 +93,19 @@ class GuardedChanges:
         if writes and not await self.inspector.repair(writes):
             raise ValuesChanged
 
+    async def change(self, items: Sequence[Item], compute: Callable[[ItemValues], Sequence[Write]]) -> None:
+        """Read values, and make the writes that follow from them; again if they changed meanwhile. Raises NotYet,
+        RedisDiffers."""
+
+        async def run() -> None:
+            _, seen = await self.look(items)
+            await self.repair(compute(seen))
+
+        await self.retry_on_change(run)
+
     async def write(self, item: Item, to: str) -> None:
-        """Set one value. Raises ValuesChanged."""
-        _, seen = await self.look([item])
-        await self.repair([item.change(seen[item], to)])
+        """Set one value, as by `change`."""
+        await self.change([item], lambda seen: [item.change(seen[item], to)])
 
     async def wait_until_recorded(self, at: EventId) -> None:
         """Wait until this event is recorded. Raises NotYet after WAIT_S."""
