@@ -21,7 +21,7 @@ from service.hot.fitness import Fitness, Replication
 from service.hot.inspection import RedisInspector
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
-from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.hot.scripts import Scripts
 from service.record import pool as postgres
 from service.record.partitions.openings import order_rebuild, rebuild_order, was_rebuilt_for
 from service.record.partitions.partition_rows import LeaseLost, Partition, read_partition
@@ -45,7 +45,7 @@ from service.worker.opening.unappliable_events import TooManyFailed
 from service.worker.order_forgetter import OrderForgetter
 from service.worker.projection_catchup import ProjectionCatchUp, projector_of
 from service.worker.quarantine_settler import QuarantineSettler
-from service.worker.script_versions import LoadedScripts
+from service.worker.script_versions import LoadedScripts, own_scripts
 from service.worker.server_watch import ServerWatch, SharedRedis, until_turn
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.worker.user_eraser import Eraser
@@ -316,7 +316,7 @@ class PartitionWorker:
         self._asks_report = fitness.replication.is_clustered and not self._has_log
         self._report = await server.report() if self._asks_report else None
         row = await read_partition(self._pool, self._partition)
-        scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
+        scripts = own_scripts(self._partition, row.epoch, row.nonce)
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return await turn_if_wanted(self._pool, server, scripts, flusher)

@@ -125,18 +125,18 @@ class LoadedScripts:
             used = [self._last_nonce, *(parse_nonce(row.nonce) for row in await read_partitions(self._pool))]
             used = [nonce for nonce in used if nonce.random and nonce.history == replication.history]
             for shared in dict.fromkeys(nonce.shared for nonce in used):
-                if serves_others := await self.has_any_version(server, _own(server.partition, 0, shared)):
+                if serves_others := await self.has_any_version(server, own_scripts(server.partition, 0, shared)):
                     random = shared[:SHARED_LENGTH] + random[SHARED_LENGTH:]  # the texts have only the first part
                     break
             nonce = choose_nonce(random, replication, report, has_log=has_log)
-            own = _own(server.partition, 0, nonce.shared)
+            own = own_scripts(server.partition, 0, nonce.shared)
             await server.load(own, LOADS_AT_ONCE if serves_others else len(own.texts))
             self._last_nonce = nonce
             return nonce
 
     async def finish(self, server: Server, epoch: int, nonce: str) -> Scripts:
         """Step 3: this version's scripts, which the server has had since the epoch began. Raises Fenced."""
-        own = _own(server.partition, epoch, nonce)
+        own = own_scripts(server.partition, epoch, nonce)
         if not await server.has(own):
             raise Fenced("this server has lost its scripts during the opening")
         for texts in list(self._templates.values()):
@@ -173,7 +173,7 @@ class LoadedScripts:
             await asyncio.sleep(LOOK_S)
 
 
-def _own(partition: int, epoch: int, nonce: str) -> Scripts:
+def own_scripts(partition: int, epoch: int, nonce: str) -> Scripts:
     """This version's scripts of requests."""
     return Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
 

@@ -9,10 +9,11 @@ import structlog
 from service.formats import key_names
 from service.formats.gate_text import parse_gate
 from service.hot.redis_server import Server
-from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.hot.scripts import Scripts
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import draw_turn
 from service.worker.lease_keeper import Lease
+from service.worker.script_versions import own_scripts
 from service.worker.write_behind import Flusher
 
 TURN_MS = 5000
@@ -46,7 +47,7 @@ async def turn_if_wanted(pool: asyncpg.Pool, server: Server, scripts: Scripts, f
     while flusher.cursor.epoch < epoch:
         await flusher.step()
     log.info("epoch_turned", partition=partition, epoch=epoch)
-    return Scripts(partition, epoch, scripts.nonce, [*SERVING, *PROJECTION])
+    return own_scripts(partition, epoch, scripts.nonce)
 
 
 async def watch_turns(pool: asyncpg.Pool, lease: Lease, server: Server) -> None:
