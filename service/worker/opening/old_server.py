@@ -38,40 +38,37 @@ class OldServerMayRun(Exception):
         )
 
 
-class OldServer:
-    """The server of a partition's last open epoch."""
-
-    def __init__(self, pool: asyncpg.Pool, partition: int, redis_url: str) -> None:
-        self._pool, self._partition, self._redis_url = pool, partition, redis_url
-
-    async def check(self, fence: int, server: Replication, report: Report | None) -> bool:
-        """Whether an opening of this server must wait until confirmations of the last epoch are too old. `report` is
-        the server's of its cluster. Raises OldServerMayRun and LeaseLost."""
-        last = parse_nonce((await read_partition(self._pool, self._partition)).opened_nonce)
-        is_same = last.history == server.history or (report is not None and last.node == report.reporter)
-        if last.fencing != "cluster" or is_same:  # the fence ends the epoch on its own server
-            return False
-        if report is not None and await self._has_left(last, report):
-            return True
-        order = await rebuild_order(self._pool, self._partition)
-        if order is None or not order.old_is_off:
-            left_s = await close_for_wait(self._pool, self._partition, fence, CUT_OFF_S)
-            if left_s > 0:
-                raise OldServerMayRun(last, left_s)
+async def must_outlast_committee(
+    pool: asyncpg.Pool, partition: int, fence: int, redis_url: str, server: Replication, report: Report | None
+) -> bool:
+    """Whether an opening of this server must wait until confirmations of the last epoch are too old. `report` is the
+    server's of its cluster. Raises OldServerMayRun and LeaseLost."""
+    last = parse_nonce((await read_partition(pool, partition)).opened_nonce)
+    is_same = last.history == server.history or (report is not None and last.node == report.reporter)
+    if last.fencing != "cluster" or is_same:  # the fence ends the epoch on its own server
+        return False
+    if report is not None and await _has_left(last, report, partition, redis_url):
         return True
+    order = await rebuild_order(pool, partition)
+    if order is None or not order.old_is_off:
+        left_s = await close_for_wait(pool, partition, fence, CUT_OFF_S)
+        if left_s > 0:
+            raise OldServerMayRun(last, left_s)
+    return True
 
-    async def _has_left(self, last: Nonce, report: Report) -> bool:
-        """Ask the last committee, until SPREAD_S are over, whether the slot has left that server for this one."""
-        own = claim_of(report, self._partition)
-        places = [node.host for node in report.nodes if node.id in last.committee and node.is_there]
-        deadline = time.monotonic() + SPREAD_S
-        while True:
-            reports = await ask_reports(parse_redis_address(self._redis_url), places)
-            if has_lost_slot(last, own, [claim_of(one, self._partition) for one in reports]):
-                return True
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(PAUSE_S)
+
+async def _has_left(last: Nonce, report: Report, partition: int, redis_url: str) -> bool:
+    """Ask the last committee, until SPREAD_S are over, whether the slot has left that server for this one."""
+    own = claim_of(report, partition)
+    places = [node.host for node in report.nodes if node.id in last.committee and node.is_there]
+    deadline = time.monotonic() + SPREAD_S
+    while True:
+        reports = await ask_reports(parse_redis_address(redis_url), places)
+        if has_lost_slot(last, own, [claim_of(one, partition) for one in reports]):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(PAUSE_S)
 
 
 def claim_of(report: Report | None, partition: int) -> Claim:

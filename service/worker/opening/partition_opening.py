@@ -50,7 +50,7 @@ from service.record.partitions.partition_rows import (
     read_partition,
 )
 from service.worker import metrics
-from service.worker.opening.old_server import OldServer, claim_of
+from service.worker.opening.old_server import claim_of, must_outlast_committee
 from service.worker.opening.older_postgres import PostgresOlder, find_surplus, has_forgotten_more
 from service.worker.opening.restorer import Restorer
 from service.worker.opening.surplus_carrier import SurplusCarrier
@@ -132,8 +132,7 @@ class Opening:
         has_log: bool = False,
     ) -> None:
         """`has_log` is as in choose_nonce."""
-        self._has_log = has_log
-        self._old_server = OldServer(pool, server.partition, redis_url)
+        self._redis_url, self._has_log = redis_url, has_log
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
         self._loaded = loaded
         self._partition = server.partition
@@ -179,7 +178,8 @@ class Opening:
         fitness = await server.check()
         report = await server.report() if fitness.replication.is_clustered else None
         ordered = await self._reject_older_postgres()
-        must_outlast = await self._old_server.check(self._fence, fitness.replication, report)
+        about = self._pool, self._partition, self._fence, self._redis_url
+        must_outlast = await must_outlast_committee(*about, fitness.replication, report)
         await close_partition(self._pool, self._partition, self._fence)
         settled_at = time.monotonic() + (COMMITTEE_SETTLE_S if must_outlast else SETTLE_S)
         chosen = await self._loaded.begin(server, fitness.replication, report, has_log=self._has_log)
