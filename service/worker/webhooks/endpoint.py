@@ -31,15 +31,10 @@ class Endpoint:
 
     def __init__(self, listener: Listener, poster: Poster) -> None:
         self._poster = poster
-        self._url = listener.url
-        self._signing: list[bytes] = []
         self.webhook_id: UUID = listener.webhook_id
         self.webhook, self.workspace = listener.webhook, listener.workspace
         self.position: EventId = NO_EVENT
         """The last event of which deliveries were made."""
-        self.pending = 0
-        self.may_have_due = False
-        """Whether more deliveries may be due."""
         self.ready: deque[Ready] = deque()
         self.in_flight: dict[asyncio.Task[None], Due] = {}
         self._failures_in_a_row = 0
@@ -52,6 +47,7 @@ class Endpoint:
         self.position = max(self.position, EventId(listener.epoch, listener.seq))
         self.pending = listener.pending
         self.may_have_due = listener.due > len(self.ready) + len(self.in_flight)
+        """Whether more deliveries may be due."""
 
     @property
     def is_failing(self) -> bool:
