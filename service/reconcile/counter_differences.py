@@ -18,7 +18,7 @@ from service.reconcile.examination import UNDECIDABLE_NOW, Examiner, Subject, Un
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace
 from service.record.partitions import comparisons as record
-from service.record.partitions.bulk_reads import Counts, PrimaryReads
+from service.record.partitions.bulk_reads import Counts
 
 KEYS_A_READ = 500
 MAX_AGE_MIN = 58
@@ -61,7 +61,7 @@ class Books(Subject):
     async def fetch_expected(self, at: EventId, things: Sequence[int]) -> Counts:
         """The counters, and the configuration's version, which tells whether codes changed meanwhile."""
         async with self._one_pass:
-            return await PrimaryReads(self._pool, self._partition).counts(self._workspace, at, things)
+            return await self._examiner.primary.counts(self._workspace, at, things)
 
     def find_difference(
         self, thing: int, expected: Counts, seen: Seen, values: Sequence[Any]

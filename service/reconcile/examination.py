@@ -100,7 +100,8 @@ class Examiner:
         codes or orders that were compared. `bulk`: where first passes read; None: the primary."""
         self.inspector, self.pool, self.workspace, self.repair = inspector, pool, workspace, repair
         self.partition = inspector.partition
-        self.bulk = bulk or PrimaryReads(pool, inspector.partition)
+        self.primary = PrimaryReads(pool, inspector.partition)
+        self.bulk = bulk or self.primary
         self._report, self.raise_if_void, self.count = report, raise_if_void, count
         self.differing, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0

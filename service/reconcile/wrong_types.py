@@ -26,8 +26,8 @@ MAX_WRONG = 10_000
 """Of one workspace in one comparison; the next comparison finds the rest."""
 _REBUILD = "`scrip rebuild` sets it right"
 
-Expected = dict[Key, list[Write] | UndecidableNow]
-"""The writes that restore each key; UNDECIDABLE_NOW if Redis may lack configuration that they follow from."""
+Expected = dict[Key, list[Write]]
+"""The writes that restore each key; none for a key that the record does not expect, or that is compared later."""
 
 
 class WrongTypes(Subject):
@@ -68,12 +68,10 @@ class WrongTypes(Subject):
             codes += await record.codes_in_buckets(self._pool, self._workspace, buckets)
         recorded = await record.codes(self._pool, self._partition, self._workspace, at, codes) if codes else {}
         newest = max((one.version for one in recorded.values()), default=0)
-        for key in by_kind["c"]:
-            text = entry_of(recorded[key.parts[0]])[1] if key.parts[0] in recorded else None
-            expected[key] = [Write("s", key.name, "", None, text)] if text else []
-        for key in by_kind["s"]:
-            expected[key] = _write_standing(key, recorded.get(key.parts[0]))
-        expected |= {key: [] for key in by_kind["d"]} | await self._directory(by_kind["d"], recorded)
+        for key in [*by_kind["c"], *by_kind["s"]]:
+            if key.parts[0] in recorded:
+                expected[key] = _write_code(key, recorded[key.parts[0]])
+        expected |= await self._directory(by_kind["d"], recorded)
         expected |= await self._uses(at, [*by_kind["o"], *by_kind["g"]])
         expected |= await self._users(at, by_kind["u"])
         expected |= await self._counters(at, by_kind["n"])
@@ -87,7 +85,7 @@ class WrongTypes(Subject):
         if values[0] in (thing.type, "none"):
             return None
         writes, version = expected[0].get(thing, []), expected[1]
-        if version > seen.config or writes == UNDECIDABLE_NOW:
+        if version > seen.config:
             return UNDECIDABLE_NOW
         types = zip(self.items(thing), values, strict=True)
         removal = [Write("t", item.key, "", type_, None) for item, type_ in types if type_ != "none"]
@@ -103,46 +101,41 @@ class WrongTypes(Subject):
         replies = await read([("MGET", *names[start : start + 500]) for start in range(0, len(names), 500)])
         texts = [text for reply in replies for text in reply]
         lock_counts = await read([("ZCARD", key_names.deadlines(self._w, one.code)) for one in codes])
-        writes: dict[Key, list[Write]] = defaultdict(list)
+        writes: Expected = defaultdict(list)
         for one, text, locks in zip(codes, texts, lock_counts, strict=True):
             entry, key = entry_of(one)[0], keys[one.bucket]
             if (is_locked(text) or locks) and "!" not in entry:
                 entry += "!"
             writes[key].append(Write("h", key.name, one.code, None, entry))
-        return {**writes}
+        return writes
 
     async def _uses(self, at: EventId, things: Sequence[Key]) -> Expected:
-        writes: dict[Key, list[Write]] = {key: [] for key in things}
+        writes: Expected = {key: [] for key in things}
         if not writes:
             return {}
-        about = (self._partition, self._workspace, *at, None, None, None)
-        async with (
-            self._pool.acquire() as connection,
-            aclosing(record.stream(connection, "uses_in_order", *about)) as rows,
-        ):
+        async with aclosing(self._examiner.primary.uses(self._workspace, at)) as rows:
             async for some in rows:
                 for bucket, kind, field, value in some:
                     key = Key(self._partition, self._workspace, kind, (str(bucket),))
                     if key in writes:
                         writes[key].append(Write("h", key.name, field, None, value))
-        return {**writes}
+        return writes
 
     async def _users(self, at: EventId, things: Sequence[Key]) -> Expected:
-        writes: dict[Key, list[Write]] = {key: [] for key in things}
+        writes: Expected = {key: [] for key in things}
         users = {key.parts[0]: key for key in things}
         if not users:
             return {}
         rows = await record.users(self._pool, self._partition, self._workspace, at, [decode_id(user) for user in users])
         for user, field, value, _ in rows:
             writes[users[user]].append(Write("h", users[user].name, field, None, value))
-        return {**writes}
+        return writes
 
     async def _counters(self, at: EventId, things: Sequence[Key]) -> Expected:
         if not things:
             return {}
-        async with self._pool.acquire() as connection:
-            books = [int(key.parts[0]) for key in things]
-            counts = await record.counts(connection, self._partition, self._workspace, at, books)
+        books = [int(key.parts[0]) for key in things]
+        counts, _ = await self._examiner.primary.counts(self._workspace, at, books)
         writes: Expected = {}
         for key in things:
             counters = counts.get(int(key.parts[0]), {})
@@ -185,9 +178,12 @@ class WrongTypes(Subject):
         return writes, max([row.version, *(book.version for book in books.values())])
 
 
-def _write_standing(key: Key, recorded: RecordedCode | None) -> list[Write]:
-    standing = recorded.standing_redemptions if recorded else {}
-    return [Write("z", key.name, event, None, score) for event, score in standing.items()]
+def _write_code(key: Key, recorded: RecordedCode) -> list[Write]:
+    """The writes of a code's record (`c`), or of its standing redemptions (`s`)."""
+    if key.kind == "s":
+        return [Write("z", key.name, event, None, score) for event, score in recorded.standing_redemptions.items()]
+    text = entry_of(recorded)[1]
+    return [Write("s", key.name, "", None, text)] if text else []
 
 
 _DESCRIPTIONS = {
