@@ -384,7 +384,7 @@ class Opening:
         kept = await SurplusCarrier(self._server, self._pool, self._fence).carry_over(EventId(epoch, 0), self._minted)
         self._log.warning("surplus_kept", counts=kept.counts())
 
-    async def _quarantine_unrecorded(self, epoch: int, reason: str, *, is_dropped: bool = False) -> None:
+    async def _quarantine_unrecorded(self, epoch: int, reason: str, *, is_dropped: bool) -> None:
         """Quarantine the outbox's events that the record lacks and now can't take. `reason`: of the rebuild. With
         `is_dropped`, an operator has decided that they never happened."""
         quarantined = 0

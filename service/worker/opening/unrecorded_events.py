@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.formats.event_id import END, EventId, parse_event_id
+from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Event, Fact, is_same_event, parse_entry
 from service.hot.redis_server import Server
 from service.record.facts.fact_reader import events_in_order
@@ -31,7 +31,7 @@ class OutboxEvent(NamedTuple):
 
 
 async def unrecorded_events(
-    server: Server, pool: asyncpg.Pool, before: EventId = END
+    server: Server, pool: asyncpg.Pool, before: EventId
 ) -> AsyncGenerator[list[OutboxEvent], None]:
     """Pages of the outbox's events before one that are neither recorded nor in quarantine. Close it."""
     cursor, suspects = (await read_partition(pool, server.partition)).cursor, list[OutboxEvent]()
