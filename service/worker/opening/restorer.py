@@ -5,8 +5,8 @@ another worker continues from it."""
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -142,7 +142,7 @@ class Restorer:
 
     async def clear(self) -> None:
         """Remove all keys of the partition except gate, outbox and mark."""
-        with self._timed("clear"):
+        async with self._step("clear"):
             async for page in self._server.owned_names():
                 await self._run(self._partition, "clear", self._names[:1], page)
 
@@ -150,7 +150,7 @@ class Restorer:
         """Project the configuration after a version. Codes are sent several versions at a time; their version is set
         after all of them. With `whole`, call fill_pools afterwards."""
         in_flight: deque[asyncio.Task[None]] = deque()
-        with self._timed("configure"):
+        async with self._step("configure"):
             try:
                 async for change in changes_since(self._pool, self._partition, since, self.returning):
                     if change.rows and isinstance(change.rows[0], CodeRow):
@@ -180,7 +180,7 @@ class Restorer:
         step, _ = await read_step(self._pool, self._partition)
         key = key_names.retired(self._partition)
         writes = [Write("s", key, "", None, str(step))] if step else []
-        with self._timed("retired"):
+        async with self._step("retired"):
             while True:
                 books = await page_retired_books(self._pool, self._partition, after, BOOKS_A_RUN, self.returning)
                 for book in books:
@@ -206,7 +206,7 @@ class Restorer:
 
     async def fill_pools(self) -> None:
         """Fill the pools of free codes, after everything else is restored."""
-        with self._timed("pools"):
+        async with self._step("pools"):
             for workspace, buckets in self._filled.items():
                 names = (self._server.gate, key_names.settings(key_names.prefix(self._partition, workspace)))
                 for run in buckets.runs(BUCKETS_A_RUN):
@@ -217,7 +217,7 @@ class Restorer:
 
     async def block_codes(self, *, whole: bool) -> None:
         """Block the codes of quarantined events: they may have been used. With `whole`, call fill_pools afterwards."""
-        with self._timed("block"):
+        async with self._step("block"):
             async for page in page_quarantine(self._pool, self._partition):
                 codes = [
                     (name.workspace, key_names.bucket(name.code), name.code) for _, d in page for name in read_names(d)
@@ -225,7 +225,6 @@ class Restorer:
                 for start in range(0, len(codes), CODES_A_RUN):
                     args = [field for code in codes[start : start + CODES_A_RUN] for field in code]
                     await self._send("block_codes", self._names[:1], ["1" if whole else "", *args])
-            await self._wait_for_all()
 
     def _note_buckets(self, rows: Sequence[CodeRow]) -> None:
         for row in rows:
@@ -234,21 +233,21 @@ class Restorer:
     async def restore_keys(self, after: EventId) -> None:
         """Restore the idempotency keys of events after one. Call it before `redo` moves the mark: a worker that
         continues from the mark assumes that the keys are there."""
-        with self._timed("keys"):
-            try:
-                async with self._pool.acquire() as connection:
-                    await self._restore_key_pages(connection, after)
-            finally:
-                await self._wait_for_all()
+        async with (
+            self._step("keys"),
+            self._pool.acquire() as connection,
+            aclosing(key_pages(connection, self._partition, after=after)) as pages,
+        ):
+            async for page in pages:
+                for key in page:
+                    if key.ttl_ms > 0:
+                        await self._add_key(key)
+            await self._send_keys()
 
     async def redo(self, after: EventId, keep_mark: bool) -> int:
         """Apply the events after one again, in order; and return their number. The mark follows unless `keep_mark`."""
-        with self._timed("redo"):
-            try:
-                async with self._pool.acquire() as connection:
-                    events = await self._redo_facts(connection, after, keep_mark)
-            finally:
-                await self._wait_for_all()
+        async with self._step("redo"), self._pool.acquire() as connection:
+            events = await self._redo_facts(connection, after, keep_mark)
         if self._skipped:
             log.error("events_not_redone", partition=self._partition, events=self._skipped)
         return events
@@ -269,14 +268,6 @@ class Restorer:
         if self._events:
             await self._send_events(WHOLE if keep_mark else str(last))
         return events
-
-    async def _restore_key_pages(self, connection: Connection, after: EventId) -> None:
-        async with aclosing(key_pages(connection, self._partition, after=after)) as pages:
-            async for page in pages:
-                for key in page:
-                    if key.ttl_ms > 0:
-                        await self._add_key(key)
-        await self._send_keys()
 
     async def _add_key(self, key: KeptKey) -> None:
         name = key_names.answer(key_names.prefix(self._partition, key.workspace), key.key)
@@ -360,10 +351,14 @@ class Restorer:
         self._running.append(_Run(facts, args, size, asyncio.ensure_future(run)))
         self._in_flight_bytes += size
 
-    @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def _step(self, step: str) -> AsyncIterator[None]:
+        """Time a step, and wait for all of its calls, also after an error."""
         began = time.monotonic()
-        yield
+        try:
+            yield
+        finally:
+            await self._wait_for_all()
         log.info("restore_step_done", partition=self._partition, step=step, took_s=round(time.monotonic() - began, 3))
 
     async def _count(self, done: int) -> None:
