@@ -3,6 +3,7 @@
 import asyncio
 
 from loadtests.wire import Ask, Wire
+from tests.waiting import PATIENCE_S
 
 PIECES = (b"code,status\r\n", b"A,available\r\n\r\n0\r\n\r\n")
 
@@ -19,7 +20,7 @@ async def test_an_answer_in_chunks_ends_with_its_last_chunk() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     wire = Wire(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "key")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             answers = [await wire.ask(Ask("GET", "/v1/audit.csv")) for _ in range(2)]
     finally:
         wire.close()

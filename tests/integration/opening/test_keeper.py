@@ -210,12 +210,12 @@ async def test_a_lease_that_is_lost_in_a_pause(
     monkeypatch.setattr(PartitionWorker, "_open", fails)
     monkeypatch.setattr(worker, "LONGEST_RETRY_S", 0.5)
     other = LeaseKeeper(place.pool, "other", 1)
-    async with running(make_keeper(place, database_url)):
-        await wait_until(lambda: _metric("scrip_task_failing", "opening"))
+    async with keeping(make_keeper(place, database_url)):
+        await wait_until(lambda: _sample("scrip_task_failing", task="opening"))
         await other.renew()
         async with meanwhile(other.run()):
             await place.pool.execute("UPDATE partitions SET lease_holder = 'other', fence = fence + 1")
-            await wait_until(lambda: not _metric("scrip_task_failing", "opening"))
+            await wait_until(lambda: not _sample("scrip_task_failing", task="opening"))
 
 
 async def test_a_task_that_loses_the_lease(place: Place) -> None:
