@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
-from service.formats.events import Assigned, Redeemed, RedemptionRecord, encode_event, parse_record, record_text
+from service.formats.events import Assigned, Redeemed, encode_event, parse_record, record_text
 
 _GIFT = Assigned(epoch=1, seq=1, workspace=1, book=3, code="GIFT-1", user="ann", at_ms=1_800_000_000_000)
 _REDEEMED = Redeemed(
@@ -21,9 +21,4 @@ def redeemed_text(*, gift: str = "", **fields: Any) -> str:
 
 def redemption_record(**texts: str) -> str:
     """The record of a redemption, with these fields as its text has them."""
-    return join_record(replace(parse_record(record_text(_REDEEMED)), **texts))
-
-
-def join_record(record: RedemptionRecord) -> str:
-    """The text of a parsed record."""
-    return " ".join(astuple(record)).rstrip()
+    return str(replace(parse_record(record_text(_REDEEMED)), **texts))

@@ -162,6 +162,9 @@ class RedemptionRecord(msgspec.Struct, gc=False):
     gift_code: str = ""
     """A record has no gift."""
 
+    def __str__(self) -> str:
+        return " ".join(msgspec.structs.astuple(self)[:_RECORD_WORDS])
+
 
 REDEEMED_FIELDS: tuple[str, ...] = RedemptionRecord.__struct_fields__[2:-3]
 """The fields of an `R`, in their order."""
@@ -375,12 +378,12 @@ def encode_event(event: Event) -> str:
 
 
 def parse_record(text: str) -> RedemptionRecord:
-    """The fields of a record's text."""
+    """The inverse of str."""
     return RedemptionRecord(*text.split(" ", _RECORD_WORDS - 1))
 
 
 def record_text(redeemed: Redeemed) -> str:
-    """Its record, which has no gift."""
+    """The text of its RedemptionRecord, without the gift."""
     alone = msgspec.structs.replace(redeemed, gift=None)
     return f"{redeemed.id} {encode_event(alone)} {encode_request(redeemed.request).decode()}"
 

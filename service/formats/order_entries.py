@@ -30,6 +30,9 @@ class Gift(NamedTuple):
     user: str
     assigned_at: str
 
+    def __str__(self) -> str:
+        return " ".join(self)
+
 
 def parse_places(text: str) -> list[Place]:
     """The valid places of an order's entry."""
@@ -38,7 +41,7 @@ def parse_places(text: str) -> list[Place]:
 
 
 def parse_gift(text: str) -> Gift:
-    """Missing fields are ''."""
+    """The inverse of str; missing fields are ''."""
     words = text.split(" ", 3)
     return Gift(*words, *[""] * (4 - len(words)))
 

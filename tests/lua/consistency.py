@@ -339,7 +339,7 @@ def _check_owners(held: Held, outbox: Outbox) -> None:
         owner = (encode_field(event.user), str(event.at_ms)) if isinstance(event, Assigned) else (_NONE, _NONE)
         assert (held.coupons[code].book.number, record.user, record.assigned_at) == (str(event.book), *owner), code
     assert {order: text for orders in held.under("g:").values() for order, text in orders.items()} == {
-        encode_field(order): " ".join(Gift(gift.code, _bucket(gift.code), encode_field(gift.user), str(gift.at_ms)))
+        encode_field(order): str(Gift(gift.code, _bucket(gift.code), encode_field(gift.user), str(gift.at_ms)))
         for order, gift in outbox.gifts.items()
     }
 
