@@ -13,9 +13,9 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- Runs while the gate is full or behind, too: configuration goes on. In an opening OPEN is '<epoch> closed'.
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
-local last = tonumber(got[2] or '0')
-if last >= tonumber(ARGV[1]) and last < tonumber(ARGV[2]) then
-  last = tonumber(ARGV[2])
-  redis.call('SET', KEYS[2], whole(last))
+local reached = tonumber(got[2] or '0')
+if reached >= tonumber(ARGV[1]) and reached < tonumber(ARGV[2]) then
+  reached = tonumber(ARGV[2])
+  redis.call('SET', KEYS[2], whole(reached))
 end
-return { OUT.OK, whole(last), got[3] or '0' }
+return { OUT.OK, whole(reached), got[3] or '0' }

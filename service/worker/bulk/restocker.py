@@ -105,7 +105,7 @@ class Restocker:
 
     async def _restock(self, book: StockedBook) -> None:
         try:
-            counts = await count_codes(self._server, self._scripts, book.workspace, book.book_id)
+            counts = await self._count(book)
         except Fenced:
             settings = key_names.settings(key_names.prefix(self._partition, book.workspace))
             if await self._server.command("EXISTS", settings):
@@ -131,6 +131,9 @@ class Restocker:
             self._log.info(
                 "restocking", workspace=book.workspace, book=book.book, codes=job.requested, job_id=str(job.job_id)
             )
+
+    async def _count(self, book: StockedBook) -> BookCounts:
+        return await count_codes(self._server, self._scripts, book.workspace, book.book_id)
 
     def _is_paused(self, book: StockedBook) -> bool:
         version, until = self._paused.get(book.key, (0, 0.0))
