@@ -1,11 +1,13 @@
 """Bulk work beside the hot path: how much of it there is at once, and whose turn on the event loop it is. wiring.py
-makes one Bulk; uploads (codes.py, upload_dry_run.py), exports (csv_stream.py) and large bodies (reading.py) use it."""
+makes one Bulk; uploads (codes.py, upload_dry_run.py), exports (csv_stream.py), large bodies (reading.py) and large
+pages of lists (controllers) use it."""
 
 import asyncio
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from service.common.pace import Pace
 from service.domain.errors import Refusal
@@ -15,10 +17,17 @@ MAX_UPLOADS, UPLOADS_OF_ONE = 32, 8
 MAX_EXPORTS, EXPORTS_OF_ONE = 8, 2
 MAX_BODIES, BODIES_OF_ONE = 64, 32
 """JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
+MAX_PAGES, PAGES_OF_ONE = 16, 4
+"""Pages of more than PIECE rows that are being rendered."""
+PIECE = 100
+"""Rows of a page that are rendered in a turn: less than a millisecond."""
 AT_POSTGRES = 0.5
 """For this share of the time uploads, dry runs and lists of users for jobs together use a connection to Postgres."""
 PAUSE = 2.0
 """Bulk work pauses for this multiple of the time that it takes: it has at most a third of the event loop's time."""
+Row = TypeVar("Row")
+Item = TypeVar("Item")
+
 TIMER_S = 0.001
 """The shortest time that uvloop waits for."""
 
@@ -35,10 +44,9 @@ class Slots:
         """How many are occupied."""
         return self._running.total()
 
-    @contextlib.contextmanager
-    def one(self, workspace: int) -> Iterator[None]:
-        """Occupy a slot within the `with` block. Raises Refusal `rate_limited` if the workspace has all of its slots,
-        `unavailable` if no slot is free."""
+    def check(self, workspace: int) -> None:
+        """Raise Refusal `rate_limited` if the workspace has all of its slots, `unavailable` if no slot is free: before
+        the work that a request needs first."""
         if self._running[workspace] >= self._most_of_one:
             what = f"{self._most_of_one} {self._what} of the workspace"
             raise Refusal.temporary(
@@ -48,6 +56,11 @@ class Slots:
             raise Refusal.temporary(
                 "unavailable", f"The limit of concurrent {self._what} is reached; try again shortly.", 2000, 6000
             )
+
+    @contextlib.contextmanager
+    def one(self, workspace: int) -> Iterator[None]:
+        """Occupy a slot within the `with` block. Raises Refusal as check."""
+        self.check(workspace)
         self._running[workspace] += 1
         try:
             yield
@@ -114,3 +127,15 @@ class Bulk:
         self.uploads = make("uploads", MAX_UPLOADS, UPLOADS_OF_ONE)
         self.exports = make("exports", MAX_EXPORTS, EXPORTS_OF_ONE)
         self.bodies = make("large bodies", MAX_BODIES, BODIES_OF_ONE)
+        self.pages = make("large pages", MAX_PAGES, PAGES_OF_ONE)
+
+    async def render(self, workspace: int, rows: Sequence[Row], render: Callable[[Row], Item]) -> list[Item]:
+        """The items of a page: up to PIECE rows at once, more in turns. Raises Refusal as Slots.check."""
+        if len(rows) <= PIECE:
+            return [render(row) for row in rows]
+        items: list[Item] = []
+        with self.pages.one(workspace):
+            for start in range(0, len(rows), PIECE):
+                await self.turns.take(workspace)
+                items += [render(row) for row in rows[start : start + PIECE]]
+        return items

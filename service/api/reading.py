@@ -14,6 +14,7 @@ from litestar.datastructures import Headers
 
 from service.access.caller import Caller
 from service.api.auth import get_caller
+from service.api.bulk import PIECE
 from service.api.context import Context
 from service.domain import field_types
 from service.domain.decoding import convert_query, decode
@@ -156,8 +157,12 @@ async def read_json_body(
 
 
 def unpack_request(request: Request[Any, Any, Any], kind: "type[Query]" = Nothing) -> tuple[Caller, Context, Query]:
-    """The authenticated caller, the objects of this process, and the query."""
-    return get_caller(request), request.app.state.context, parse_query(request, kind)
+    """The authenticated caller, the objects of this process, and the query. Raises Refusal for a bad query, and if the
+    workspace reads too many large pages already."""
+    caller, context, params = get_caller(request), request.app.state.context, parse_query(request, kind)
+    if isinstance(params, Listing) and params.limit > PIECE:
+        context.bulk.pages.check(caller.workspace)
+    return caller, context, params
 
 
 def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = Nothing) -> Query:

@@ -2,11 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
 
 import pytest
 
+from service.access.caller import Caller
 from service.api import bulk
-from service.api.bulk import Bulk, Slots, Turns
+from service.api.bulk import PAGES_OF_ONE, PIECE, Bulk, Slots, Turns
+from service.api.reading import Listing, unpack_request
 from service.domain.errors import Refusal
 
 
@@ -33,6 +40,44 @@ def test_processes_share_out_slots() -> None:
     bulk = Bulk(processes=8)
     with bulk.uploads.one(1), pytest.raises(Refusal), bulk.uploads.one(1):
         pass
+
+
+def test_a_large_page_is_rendered_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of more than PIECE rows is rendered in pieces, each in a turn; a smaller one at once."""
+    turns, take = list[int](), Turns.take
+
+    async def note(self: Turns, workspace: int) -> None:
+        turns.append(workspace)
+        await take(self, workspace)
+
+    monkeypatch.setattr(Turns, "take", note)
+    for count, wanted in ((PIECE, []), (2 * PIECE + 1, [7, 7, 7])):
+        turns.clear()
+        assert asyncio.run(Bulk().render(7, range(count), str)) == [str(row) for row in range(count)]
+        assert turns == wanted
+
+
+def test_large_pages_at_once_are_bounded() -> None:
+    """While a workspace's large pages are rendered, a request for another one is refused before its rows are read; one
+    for a small page is not, nor another workspace's."""
+    bulk, large, small = Bulk(), {"limit": str(PIECE + 1)}, {"limit": str(PIECE)}
+    with ExitStack() as stack:
+        for _ in range(PAGES_OF_ONE):
+            stack.enter_context(bulk.pages.one(1))
+        for workspace, query in ((1, small), (2, large)):
+            unpack_request(_request(bulk, workspace, query), Listing)
+        with pytest.raises(Refusal, match="rate_limited"):
+            unpack_request(_request(bulk, 1, large), Listing)
+        with pytest.raises(Refusal, match="rate_limited"):
+            asyncio.run(bulk.render(1, range(PIECE + 1), str))
+    unpack_request(_request(bulk, 1, large), Listing)
+
+
+def _request(bulk: Bulk, workspace: int, query: dict[str, str]) -> Any:
+    """A request of a workspace, to a process with this bulk work."""
+    caller = Caller(None, workspace, UUID(int=0), 0, "live", frozenset())
+    app = SimpleNamespace(state=SimpleNamespace(context=SimpleNamespace(bulk=bulk)))
+    return SimpleNamespace(app=app, scope={"query_string": urlencode(query).encode(), "state": {"caller": caller}})
 
 
 def _take_turns(wanted: dict[int, int], cancelled: int = 0) -> list[int]:

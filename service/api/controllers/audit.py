@@ -100,13 +100,15 @@ class Audit(Controller):
         page = page_cursors.AUDIT.make_page(rows, params.limit, lambda row: (row.position,))
         ids = {parsed for row in rows if (parsed := _id_of(row))}
         names = await read_names(context.replica.pool, caller.workspace, ids)
-        body = EntryPage(items=[_render_entry(row, names) for row in page.items], next_cursor=page.next_cursor)
+        items = await context.bulk.render(caller.workspace, page.items, partial(_render_entry, names=names))
+        body = EntryPage(items=items, next_cursor=page.next_cursor)
         return Response(body, headers=headers)
 
     @get("/audit.csv", media_type=MEDIA_TYPE, **describe_history("exportAudit", "Export audit entries", answer=_CSV))
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
         caller, context, _ = unpack_request(request)
+        context.bulk.exports.check(caller.workspace)
         headers = await wait_for_replica(context)
         pages = read_all(partial(page_audit, context.replica.pool, caller.workspace, PAGE), PAGE)
         lines = encode_csv_pages(_COLUMNS, pages, _read_cells)

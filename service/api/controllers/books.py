@@ -130,7 +130,7 @@ class Books(Controller):
         filters = (params.status, params.tag, params.q)
         rows = await page_books(context.pool, caller.workspace, params.limit + 1, before, *filters)
         page = page_cursors.BOOKS.make_page(rows, params.limit, lambda row: (row.book,))
-        items = [book_requests.render_book(row) for row in page.items]
+        items = await context.bulk.render(caller.workspace, page.items, book_requests.render_book)
         return BookPage(items=items, next_cursor=page.next_cursor)
 
     @get("/books/{bookId:str}", **describe_route("getBook", "Read a book", answer=EXAMPLE, refusals="book_not_found"))

@@ -221,7 +221,7 @@ class Codes(Controller):
             context.pool, caller.workspace, book.book, params.limit, FIRST if before is None else before, params.status
         )
         body = CodePage(
-            items=[CodeOfBook.from_row(row) for row in rows],
+            items=await context.bulk.render(caller.workspace, rows, CodeOfBook.from_row),
             next_cursor=None if rest is None else page_cursors.CODES.encode(rest),
         )
         return Response(body, headers=headers)

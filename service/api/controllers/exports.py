@@ -92,6 +92,7 @@ class Exports(Controller):
 async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, Context, dict[str, str]]:
     """The book to export, the objects of this process, and the header with the lag."""
     caller, context, _ = unpack_request(request)
+    context.bulk.exports.check(caller.workspace)
     book = await find_book(context, caller, book_id)
     return book, context, await wait_at_replica(context, caller)
 

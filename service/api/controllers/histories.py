@@ -255,7 +255,8 @@ async def list_redemptions(
     """A page of the redemptions that `read` reads, of a book, a code or a user."""
     headers = await wait_at_replica(context, caller)
     page = await read(context.replica.pool, caller.workspace, *of, params.limit, params.cursor)
-    body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
+    items = await context.bulk.render(caller.workspace, page.items, redemption_of)
+    body = RedemptionPage(items=items, next_cursor=page.next_cursor)
     return Response(body, headers=headers)
 
 

@@ -100,6 +100,7 @@ class Jobs(Controller):
 
         Scope `manage`."""
         caller, context, _ = unpack_request(request)
+        context.bulk.exports.check(caller.workspace)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
         columns = AssignedCode._fields if _assigns(job) else CodeResult._fields
         lines = encode_csv_pages(columns, _read_results(context.pool, job), tuple)

@@ -258,7 +258,8 @@ class Webhooks(Controller):
         webhook = await _read_row(context, caller, webhook_id)
         rows = await webhook_rows.page_deliveries(context.pool, webhook.webhook, params.limit + 1, before)
         page = page_cursors.DELIVERIES.make_page(rows, params.limit, lambda row: (row.position,))
-        return DeliveryPage(items=[Delivery.from_row(row) for row in page.items], next_cursor=page.next_cursor)
+        items = await context.bulk.render(caller.workspace, page.items, Delivery.from_row)
+        return DeliveryPage(items=items, next_cursor=page.next_cursor)
 
     @get(
         "/{webhookId:str}/deliveries/{deliveryId:str}",
