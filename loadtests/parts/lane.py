@@ -166,7 +166,7 @@ def _code(unit: int) -> str:
 
 
 def _locked(unit: int) -> bytes:
-    return _reply(f"{BOOK} {_code(unit)} u-r1-{unit} o-r1-{unit} {unit:016d} 1795189957123", "")
+    return _reply(f"{BOOK} {_code(unit)} u-r1-{unit} o-r1-{unit} {unit:016d} 1795189957123")
 
 
 def _redeemed(unit: int, full: bool) -> bytes:
@@ -176,11 +176,12 @@ def _redeemed(unit: int, full: bool) -> bytes:
         at_ms=1_795_189_957_123, order=f"o-r1-{unit}", value_e4=599_000, currency="USD", digits=2,
         discount_e4=119_800 if full else 0, slot=1, max_uses=1,
     )  # fmt: skip
-    return _reply(record_text(event), BOOK)
+    return _reply(f"{record_text(event)}\n{BOOK}")
 
 
-def _reply(text: str, last: str) -> bytes:
-    return f"*4\r\n:0\r\n${len(text)}\r\n{text}\r\n${len(last)}\r\n{last}\r\n:0\r\n".encode()
+def _reply(text: str) -> bytes:
+    """Of a usual lock or redemption (service/formats/script_replies.py)."""
+    return f"${len(text)}\r\n{text}\r\n".encode()
 
 
 async def measure(turns: list[Round], requests: int, *, notes_locks: bool = False) -> tuple[float, float]:

@@ -17,6 +17,8 @@ import msgspec
 BUCKETS = 131_072
 """Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
 
+_MASK = BUCKETS - 1
+
 LAYOUT = "1"
 """The number of this layout. An opening rebuilds a Redis with another layout."""
 
@@ -96,12 +98,12 @@ def parse_key(name: str) -> Key | None:
 
 def bucket(text: str) -> int:
     """The bucket of a code, an order or a user."""
-    return crc32(text.encode()) & (BUCKETS - 1)
+    return crc32(text.encode()) & _MASK
 
 
 def bucket_text(text: str) -> str:
     """As bucket, as scripts take it."""
-    return str(bucket(text))
+    return str(crc32(text.encode()) & _MASK)
 
 
 def partition_of(workspace_id: str, partitions: int) -> int:

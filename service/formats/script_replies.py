@@ -28,7 +28,7 @@ def expand_reply(reply: str | int) -> list[Any]:
     if isinstance(reply, int):
         return [reply]
     text, newline, other = reply.rpartition("\n")
-    return [OK, text, other, 0] if newline else [OK, reply, "", 0]
+    return [OK, text, other, 0] if newline else [OK, other, "", 0]
 
 
 def user_indexes(size: int) -> list[int]:

@@ -173,6 +173,8 @@ class Decider:
 
     def interpret(self, partition: int, epoch: int, reply: Any) -> Reply:
         """The reply of a started script. Raises Refusal as run does."""
+        if type(reply) is str and not self._confirmed:  # nearly all
+            return expand_reply(reply)
         if isinstance(reply, Refusal):
             raise reply
         if isinstance(reply, hiredis.ReplyError) and self._has_not_run(reply):  # in any epoch

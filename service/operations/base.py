@@ -7,6 +7,7 @@ a NamedTuple or dataclass 0.2.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ encode = msgspec.json.Encoder().encode
 NO_METADATA = RequestPart().metadata
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     """A request without its body. `fingerprint` is '-' without an Idempotency-Key."""
 
     caller: Caller
@@ -39,8 +40,9 @@ class Call(msgspec.Struct):
 
     def coupon_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
         """The first five keys of scripts about one coupon (lua/steps/find.lua and coupon.lua)."""
-        k = self.caller.keys
-        return (self.caller.gate, k.settings, self.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}")
+        caller = self.caller
+        k = caller.keys
+        return (caller.gate, k.settings, k.answer + self.idempotency_key, k.directory + bucket, k.coupon + code)
 
     def reading_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
         """As coupon_keys, for rows that read: without the Idempotency-Key. Their fingerprint is '-'."""
@@ -49,12 +51,25 @@ class Call(msgspec.Struct):
 
     def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "") -> str:
         """The request's part of an event."""
+        if metadata == b"{}" and not reason:
+            part, key = _encode_client(self.ip or "", self.user_agent or ""), self.idempotency_key
+            if not key:
+                return part
+            if len(part) > 2 and '"' not in key and "\\" not in key:
+                return f'{part[:-1]},"key":"{key}","op":"{op}"}}'
         raw = NO_METADATA if metadata == b"{}" else msgspec.Raw(metadata)
         key = self.idempotency_key
         return encode(RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else "")).decode()
 
 
-class Rendered(msgspec.Struct):
+@lru_cache(maxsize=256)
+def _encode_client(ip: str, user_agent: str) -> str:
+    """The request's part of an event without key, metadata and reason. Requests that follow each other often have the
+    same."""
+    return encode(RequestPart(ip, user_agent, NO_METADATA)).decode()
+
+
+class Rendered(msgspec.Struct, gc=False):
     """A response; `body` is None if empty."""
 
     status: int

@@ -63,11 +63,11 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     caller, code = call.caller, parse_code(code)
     order, user = encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
-    metadata = _metadata(request)
+    metadata = b"{}" if request.metadata is None else _metadata(request)
     bucket_text = key_names.bucket_text
     bucket, order_bucket, user_bucket = bucket_text(code), bucket_text(order), bucket_text(user)
     orders = caller.keys.orders
-    names = (*call.coupon_keys(code, bucket), f"{orders}{order_bucket}", caller.outbox, f"{orders}{user_bucket}")
+    names = (*call.coupon_keys(code, bucket), orders + order_bucket, caller.outbox, orders + user_bucket)
     args = (
         call.fingerprint,
         code,

@@ -47,13 +47,12 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     """A record as JSON of Redemption or, with `durability`, DurableRedemption. A struct would take twice the time."""
     r = parse_record(record)
     rolled_back_at = "null" if rolled_at_ms is None else f'"{from_ms(rolled_at_ms)}"'
-    tail = "}" if durability is None else f',"durability":"{durability}"}}'
     return (
         f'{{"redemptionId":"{id_from_event(r.event, r.at_ms)}","code":"{r.code}","bookId":"{book_id}",'
         f'"userId":{quote_id(r.user)},"orderId":{quote_field(r.order)},'
         f"{_format_amounts(r.value_e4, r.currency, r.digits, r.discount_e4)},"
         f'"redeemedAt":"{from_ms(int(r.at_ms))}","rolledBackAt":{rolled_back_at},'
-        f"{_format_request(without_key(r.request))}{tail}"
+        f"{_format_request(without_key(r.request), durability)}"
     ).encode()
 
 
@@ -72,10 +71,11 @@ def _format_amounts(value_e4: str, currency: str, digits_text: str, discount_e4:
 
 
 @lru_cache(maxsize=256)
-def _format_request(request: str) -> str:
-    """The members with the request's part."""
+def _format_request(request: str, durability: str | None) -> str:
+    """The members with the request's part, and the object's end."""
     shown = parse_shown_request(request)
-    return (b'"ipAddress":%b,"userAgent":%b,"metadata":%b' % (shown.ip, shown.ua, shown.metadata)).decode()
+    members = b'"ipAddress":%b,"userAgent":%b,"metadata":%b' % (shown.ip, shown.ua, shown.metadata)
+    return members.decode() + ("}" if durability is None else f',"durability":"{durability}"}}')
 
 
 def compute_final_amount(r: RedemptionRecord) -> str | None:

@@ -17,7 +17,7 @@ from service.operations.call_headers import check_key, fingerprint
 from service.operations.table import Row
 
 
-class Raw(msgspec.Struct):
+class Raw(msgspec.Struct, gc=False):
     """A request as its transport read it."""
 
     method: bytes
