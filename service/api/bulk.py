@@ -17,8 +17,8 @@ MAX_UPLOADS, UPLOADS_OF_ONE = 32, 8
 MAX_EXPORTS, EXPORTS_OF_ONE = 8, 2
 MAX_BODIES, BODIES_OF_ONE = 64, 32
 """JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
-MAX_PAGES, PAGES_OF_ONE = 16, 4
-"""Pages of more than PIECE rows that are being rendered."""
+MAX_PAGES, PAGES_OF_ONE = 64, 32
+"""Pages of more than PIECE rows that are being rendered: their rows take about a megabyte each."""
 PIECE = 100
 """Rows of a page that are rendered in a turn: less than a millisecond."""
 AT_POSTGRES = 0.5
