@@ -5,7 +5,6 @@ the texts that lock_notes.py parses.
 """
 
 import secrets
-from collections.abc import Iterator
 from functools import partial
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from service.operations.base import Call, Command, Operation, Rendered, Reply, T
 from service.operations.coupon_view import Time
 
 TOKENS_DRAWN = 64
+_drawn: list[str] = []
 
 LockToken = Annotated[
     str,
@@ -66,15 +66,14 @@ class Lock(Answer):
     expires_at: Time
 
 
-def _draw_tokens() -> Iterator[str]:
-    """16 characters of 6 random bits each. Drawn for many locks at once: a system call takes 0.5 µs."""
-    while True:
+def _draw_token() -> str:
+    """16 characters of 6 random bits. Drawn for many locks at once: a system call takes 0.5 µs."""
+    try:
+        return _drawn.pop()
+    except IndexError:
         text = secrets.token_urlsafe(12 * TOKENS_DRAWN)
-        for at in range(0, len(text), 16):
-            yield text[at : at + 16]
-
-
-_draw_token = _draw_tokens().__next__
+        _drawn.extend(text[at : at + 16] for at in range(16, len(text), 16))
+        return text[:16]
 
 
 def _ms(seconds: int | None) -> str:
