@@ -176,7 +176,7 @@ class Round:
         replies = [await self._hot.connection.call(*command) for command in joined]
         if size > 1:
             replies = [one for reply in replies for one in reply]
-        return [expand_reply(reply) if isinstance(reply, str | int) else reply for reply in replies]
+        return [expand_reply(reply) for reply in replies]
 
 
 async def measure(requests: int, rounds: int, counted: bool) -> list[list[str]]:

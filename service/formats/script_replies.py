@@ -23,12 +23,13 @@ LOCK_VIEW = "book_id code user order token until".split()
 _USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in (COUPON_VIEW, LOCK_VIEW)}
 
 
-def expand_reply(reply: str | int) -> list[Any]:
-    """The list that a text or an outcome alone stands for. The other text, if any, is a text's last line."""
-    if isinstance(reply, int):
-        return [reply]
-    text, newline, other = reply.rpartition("\n")
-    return [OK, text, other, 0] if newline else [OK, other, "", 0]
+def expand_reply(reply: Any) -> Any:
+    """The list that a text or an outcome alone stands for; any other reply, or error, as it is. The other text, if any,
+    is a text's last line."""
+    if isinstance(reply, str):
+        text, newline, other = reply.rpartition("\n")
+        return [OK, text, other, 0] if newline else [OK, other, "", 0]
+    return [reply] if isinstance(reply, int) else reply
 
 
 def user_indexes(size: int) -> list[int]:

@@ -295,8 +295,7 @@ def interpret_reply(reply: Any) -> Reply:
     """The reply of a script that succeeded or needs facts (RECALL). Raises its Refusal otherwise."""
     if isinstance(reply, hiredis.ReplyError):
         raise refusal_from_reply(reply)
-    if type(reply) is not list:
-        reply = expand_reply(reply)
+    reply = expand_reply(reply)
     if reply[0] > RECALL:
         refusal = Refusal.from_number(reply[0], reply[1] if len(reply) > 1 else None)
         if len(reply) > 2:

@@ -10,12 +10,12 @@ from typing import Any
 
 from service.domain.outcomes import BY_CODE, OK
 from service.formats.script_replies import expand_reply
+from service.hot.scripts import count_arguments
 
 MAX_HINTS = 1_000
 """Books and codes; the hint that was given first goes first."""
-ARGUMENTS = {"assign_any": 4, "lock": 7, "redeem": 13}
-"""Scripts that may refuse so, with their number of arguments without facts (see their heads). The second names the book
-or the code."""
+ARGUMENTS = {name: count_arguments(name) for name in ("assign_any", "lock", "redeem")}
+"""Scripts that may refuse so, with their number of arguments without facts. The second names the book or the code."""
 
 REFUSED = frozenset(BY_CODE[code].number for code in ("out_of_stock", "coupon_exhausted"))
 
@@ -34,11 +34,8 @@ class SoldOut:
 
     def learn(self, script: str, names: Sequence[str], args: Sequence[Any], reply: Any) -> None:
         """Read a reply. A success that is no replay means that there was something left."""
-        if script not in ARGUMENTS:
-            return
-        if isinstance(reply, str | int):
-            reply = expand_reply(reply)
-        if type(reply) is not list:
+        reply = expand_reply(reply)
+        if type(reply) is not list or script not in ARGUMENTS:
             return
         outcome, hints = reply[0], self.hints
         if outcome in REFUSED:

@@ -13,15 +13,13 @@ import structlog
 from service.domain.errors import Refusal
 from service.hot.connection import Broken, OnReply, Reply
 from service.hot.link import Link
-from service.hot.scripts import JOINED, count_arguments
-from service.hot.sold_out import REFUSED, SoldOut
+from service.hot.scripts import JOINED
+from service.hot.sold_out import ARGUMENTS, REFUSED, SoldOut
 
 MAX_REQUESTS = 64
 """Requests of a call: about 2 ms of Redis."""
 MAX_BYTES = 256 << 10
 """Of a call with more than one request."""
-_USUAL_ARGUMENTS = {"lock": count_arguments("lock"), "redeem": count_arguments("redeem")}
-"""Scripts with a usual text, and their number of arguments without facts (service/api/recall.py)."""
 MAX_TEXTS = 250
 """Keys or arguments of a request in a call: Lua unpacks them onto its stack."""
 
@@ -111,7 +109,7 @@ class Turn:
             way, settings, entry, record = _OWN_SCRIPT, 0, 0, 0
             if hints and hints_at(script, names, args):
                 way = _SOLD_OUT
-            elif _USUAL_ARGUMENTS.get(script) == len(args):
+            elif script != "assign_any" and ARGUMENTS.get(script) == len(args):  # with facts its own script decides
                 way = _USUAL
             if way:
                 settings = places.setdefault(names[1], len(places) + 1)

@@ -36,13 +36,9 @@ def _kind(reply: Any) -> Any:
     return first if first.isupper() else "ERR"
 
 
-def _expand(reply: Any) -> Any:
-    return expand_reply(reply) if isinstance(reply, str | int) else reply
-
-
 async def _alone(shop: Shop, command: Command) -> Any:
     digest = shop.decider._digests[0][command.script]
-    return _expand(await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args, EPOCH))
+    return expand_reply(await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args, EPOCH))
 
 
 async def _one_by_one(shop: Shop, commands: Sequence[Command]) -> list[Any]:
@@ -54,7 +50,7 @@ async def _together(shop: Shop, commands: Sequence[Command]) -> list[Any]:
     replies: list[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future() for _ in commands]
     for command, reply in zip(commands, replies, strict=True):
         shop.decider.start(0, command.script, command.keys, command.args, reply.set_result)
-    return [_expand(reply) for reply in await asyncio.gather(*replies)]
+    return [expand_reply(reply) for reply in await asyncio.gather(*replies)]
 
 
 class _Story:
