@@ -9,7 +9,8 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token, then the requested facts
-Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed}, of a usual lock this text alone, {RECALL, events, as_of} or {outcome, retry_ms}
+Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed}, of a usual lock this text alone;
+      {RECALL, events, as_of} or {outcome, retry_ms}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
       locks of it that have ended ]]

@@ -9,7 +9,7 @@ Reply {reply or error, …} in the order of the requests, with nil after the las
 Event those of the requests
 Cost  at most 3 commands, one more after each request that its own script decided, and the requests'. Scripts whose worst case
       takes 5 ms or more run alone, but for four assignments ]]
-local REQUESTS, values = ARGV, cmsgpack.unpack
+local REQUESTS, unpack_values = ARGV, cmsgpack.unpack
 
 -- Redis checks only before a script's first write whether its memory is full. This changes nothing: there is no such key.
 local full = redis.pcall('SET', KEYS[1] .. '?', '', 'XX')
@@ -30,13 +30,13 @@ local passes_redeem = not full and not gate_refuses(gate, true, false)
 -- The reply to a usual request; nil, having written nothing, where its own script decides.
 local function decide_usual(way, settings_at, entry_at, record_at, script, _, ...)
   if way == 0 then return nil end
-  got = got or command('MGET', values(REQUESTS[1]))
+  got = got or command('MGET', unpack_values(REQUESTS[1]))
   if script == 'redeem' then
-    local decide = way == 1 and usual_redeem or refuse_redemption
-    return passes_redeem and decide(settings_at, entry_at, record_at, ...)
+    local usual = way == 1 and usual_redeem or refuse_redemption
+    return passes_redeem and usual(settings_at, entry_at, record_at, ...)
   end
-  local decide = script == 'assign_any' and refuse_assignment or way == 1 and usual_lock or refuse_lock
-  return passes_lock and decide(settings_at, entry_at, record_at, ...)
+  local usual = script == 'assign_any' and refuse_assignment or way == 1 and usual_lock or refuse_lock
+  return passes_lock and usual(settings_at, entry_at, record_at, ...)
 end
 
 local MOST_ASSIGNMENTS = 4 -- that were not refused at once: each may take 18 ms
@@ -57,9 +57,9 @@ end
 
 local replies = {}
 for at = 2, #REQUESTS do
-  local ok, reply = pcall(decide_usual, values(REQUESTS[at]))
+  local ok, reply = pcall(decide_usual, unpack_values(REQUESTS[at]))
   if ok and not reply then
-    ok, reply = pcall(decide, values(REQUESTS[at]))
+    ok, reply = pcall(decide, unpack_values(REQUESTS[at]))
     if ok and not reply then
       replies[at - 1] = false
       break

@@ -13,7 +13,7 @@ from tree_sitter import Node
 from tests.mutants.syntax import files, nodes_of, parse, source_of, text_of
 
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "table.concat", "workspace_number"}
-TEXT_CALLS |= {"entry_text", "gift_text", "id_of", "unpack", "values", "without_named"}
+TEXT_CALLS |= {"entry_text", "gift_text", "id_of", "unpack", "unpack_values", "without_named"}
 TEXT = set(
     """a assigned_at at book book_id books_key bucket bucket_key by c code counted counters counts_field counts_key
     coupon_key decided discount due_by ends ends_text entry EPOCH erased event field fingerprint full gift_view
