@@ -20,7 +20,7 @@ MAX_BODIES, BODIES_OF_ONE = 64, 32
 MAX_PAGES, PAGES_OF_ONE = 64, 32
 """Pages of more than PIECE rows that are being rendered: their rows take about a megabyte each."""
 PIECE = 100
-"""Rows of a page that are rendered in a turn: less than a millisecond."""
+"""Rows of a page or a file that are rendered in a turn: about half a millisecond, which nothing interrupts."""
 AT_POSTGRES = 0.5
 """For this share of the time uploads, dry runs and lists of users for jobs together use a connection to Postgres."""
 PAUSE = 2.0

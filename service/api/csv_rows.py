@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
+from service.api.bulk import PIECE
+
 Cell = str | int | None
 Row = TypeVar("Row")
-
-PIECE = 100
-"""Rows of a piece: about 0.5 ms of work, which nothing interrupts."""
 
 MEDIA_TYPE = "text/csv"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
