@@ -102,7 +102,7 @@ def bucket(text: str) -> int:
 
 
 def bucket_text(text: str) -> str:
-    """As bucket, as scripts take it."""
+    """As bucket, as scripts take it; without a call of bucket, since a request needs three."""
     return str(crc32(text.encode()) & _MASK)
 
 

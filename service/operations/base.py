@@ -7,7 +7,6 @@ a NamedTuple or dataclass 0.2.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -42,7 +41,7 @@ class Call(msgspec.Struct, gc=False):
         """The first five keys of scripts about one coupon (lua/steps/find.lua and coupon.lua)."""
         caller = self.caller
         k = caller.keys
-        return (caller.gate, k.settings, k.answer + self.idempotency_key, k.directory + bucket, k.coupon + code)
+        return (caller.gate, k.settings, self.answer_key, k.directory + bucket, k.coupon + code)
 
     def reading_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
         """As coupon_keys, for rows that read: without the Idempotency-Key. Their fingerprint is '-'."""
@@ -51,22 +50,9 @@ class Call(msgspec.Struct, gc=False):
 
     def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "") -> str:
         """The request's part of an event."""
-        if metadata == b"{}" and not reason:
-            part, key = _encode_client(self.ip or "", self.user_agent or ""), self.idempotency_key
-            if not key:
-                return part
-            if len(part) > 2 and '"' not in key and "\\" not in key:
-                return f'{part[:-1]},"key":"{key}","op":"{op}"}}'
         raw = NO_METADATA if metadata == b"{}" else msgspec.Raw(metadata)
         key = self.idempotency_key
         return encode(RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else "")).decode()
-
-
-@lru_cache(maxsize=256)
-def _encode_client(ip: str, user_agent: str) -> str:
-    """The request's part of an event without key, metadata and reason. Requests that follow each other often have the
-    same."""
-    return encode(RequestPart(ip, user_agent, NO_METADATA)).decode()
 
 
 class Rendered(msgspec.Struct, gc=False):
