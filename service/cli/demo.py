@@ -58,7 +58,7 @@ async def _reset(url: str) -> None:
                 done["held"] += stats.json.get("locked", 0)
     click.echo(f"Redemptions rolled back: {done['redemptions']}. Codes taken back from users: {done['assignments']}.")
     if done["held"]:
-        click.echo(f"Held by checkouts: {done['held']}. Their locks expire within minutes.")
+        click.echo(f"Held by checkouts: {done['held']}. Run this again in some minutes, when the locks have expired.")
     if refused:
         raise click.ClickException(
             f"{len(refused)} codes could not be restored ({', '.join(sorted(set(refused)))}). Retry in a minute."
@@ -84,8 +84,9 @@ async def _page(client: Client, key: str, path: str) -> AsyncIterator[dict[str, 
 
 
 async def _post(client: Client, key: str, path: str, refused: list[str], **body: str) -> bool:
-    """Send the request; whether it succeeded. If not, add the refusal's code to `refused`. Raises Unreachable."""
+    """Send the request; whether it succeeded. If not, add the refusal's code to `refused`, except where a checkout holds
+    the code. Raises Unreachable."""
     answer = await client.request("POST", path, key, json.dumps(body).encode())
-    if answer.status != 200:
-        refused.append(str(answer.json.get("code", answer.status)))
+    if answer.status != 200 and (code := str(answer.json.get("code", answer.status))) != "coupon_locked":
+        refused.append(code)
     return answer.status == 200

@@ -82,3 +82,15 @@ def test_used_codes_are_restored(patient: Service, name: str) -> None:
     for code in ("SUMMER-A", bought["gift"]["code"], "FIVE-1"):
         assert ok(checkout.get(f"/v1/coupons/{code}"))["status"] == "available", done.output
     assert ok(checkout.get("/v1/coupons/ALICE-1"))["userId"] == "alice"
+
+
+def test_a_held_code_is_left(patient: Service) -> None:
+    """A code that a checkout holds keeps its user, and is no error of `demo reset`; the next one takes it back."""
+    checkout, env = patient.client("demo_checkout"), {"SCRIP_DATA_DIR": str(patient.run.data_dir)}
+    ok(checkout.post("/v1/coupons/assign/FIVE-1", json={"userId": "bob"}), 201)
+    held = ok(checkout.post("/v1/coupons/lock/FIVE-1", json={"userId": "bob"}), 201)
+    done = scrip("demo", "reset", REDIS_URL="", DATABASE_URL="", **env)
+    assert (done.exit_code, "Held by checkouts: 1. " in done.output) == (0, True), done.output
+    assert ok(checkout.get("/v1/coupons/FIVE-1"))["userId"] == "bob"
+    assert checkout.post("/v1/coupons/unlock/FIVE-1", json={"lockToken": held["lockToken"]}).status_code == 204
+    assert "taken back from users: 1." in scrip("demo", "reset", REDIS_URL="", DATABASE_URL="", **env).output
