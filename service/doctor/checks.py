@@ -48,6 +48,8 @@ TYPES_TIMEOUT_S = 2.0
 """Time for the types of keys, shared by all partitions."""
 MONTHS_S = 3.0
 """Time to find months that may be detached: the facts of such a month are all read."""
+ENOUGH_LOCKS = 256
+"""Locks a transaction of Postgres: a query over all months takes some 17 for each."""
 FULL_SHARE, NEARLY_FULL_SHARE = 0.95, 0.8
 """Shares of maxmemory from which the memory is `bad` and `warning`."""
 
@@ -174,6 +176,7 @@ class _Examination:
         self.checks.append(Check("migrations", "ok", "all are applied"))
         self.checks.append(await self._check_partition_count(connection))
         self.checks.append(await _check_months(connection))
+        self.checks.append(await _check_locks(connection))
         rows = await read_partitions(connection)
         if rows and (wanted := self._settings.standbys):
             self.checks.append(judge_standbys(await read_flushed(connection, 0, wanted), wanted))
@@ -286,6 +289,15 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
         return Check("months", "ok", says + await _describe_retired_months(connection))
     advice = "Start `scrip worker`, and end transactions of Postgres that last long: it retries every ten minutes."
     return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
+
+
+async def _check_locks(connection: asyncpg.Connection) -> Check:
+    most = int(await connection.fetchval("SHOW max_locks_per_transaction"))
+    says = f"max_locks_per_transaction is {most}"
+    if most >= ENOUGH_LOCKS:
+        return Check("locks", "ok", says)
+    advice = f"Set it to {ENOUGH_LOCKS} or more, and restart Postgres: docs/deploy.md#postgres."
+    return Check("locks", "warning", f"{says}: a query over many months may fail", advice)
 
 
 async def _describe_retired_months(connection: asyncpg.Connection) -> str:

@@ -28,8 +28,8 @@ _NOWHERE = "127.0.0.1:1"
 _READS = set("client|setname info config|get eval get mget scan type xlen xrange xrevrange script|exists".split())
 """`eval`: a script that reads a key."""
 _ONCE = (
-    "settings,postgres,postgres logs,migrations,partitions,months,redis,durability,memory,replicas,computed keys,"
-    "redis logs"
+    "settings,postgres,postgres logs,migrations,partitions,months,locks,redis,durability,memory,replicas,"
+    "computed keys,redis logs"
 ).split(",")
 _EACH = "epoch lease quarantine recovery tasks drift gate scripts anchor outbox lag config types".split()
 
@@ -98,6 +98,13 @@ def test_a_slow_postgres(patient: Service, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(checks, "SLOW_S", 0.0)
     check = _doctor(patient).checks["postgres"]
     assert (check["state"], check["says"].endswith(" ms")) == ("warning", True)
+
+
+def test_few_locks_a_transaction(patient: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Postgres whose transactions may have fewer locks than a query over many months needs is a warning."""
+    monkeypatch.setattr(checks, "ENOUGH_LOCKS", 257)
+    check = _doctor(patient).checks["locks"]
+    assert (check["state"], check["next"].partition(" or more")[0]) == ("warning", "Set it to 257")
 
 
 async def test_differences_that_are_left(patient: Service) -> None:
