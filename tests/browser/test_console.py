@@ -33,6 +33,9 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
     await expect(operator["nav"].get_by_role("link")).to_have_text(
         ["Overview", "Books", "Users", "Redemptions", "Jobs"]
     )
+    await expect(operator.heading("Your key may not open this page")).to_be_visible()
+    await expect(page.get_by_role("main")).to_contain_text("a key that has the scope operate; yours has manage.")
+    await page.goto(f"{operator.url}/console#/nowhere")
     await expect(operator.heading("This page does not exist")).to_be_visible()
     assert made["secret"] not in str(
         await page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")

@@ -74,6 +74,15 @@ function allowed({ scopes, demo }) {
 
 // ---- routing
 
+function absence(target) {
+  const missing = target?.scopes?.every((scope) => !session.scopes.includes(scope));
+  return [
+    h("h1", { tabindex: -1 }, missing ? "Your key may not open this page" : "This page does not exist"),
+    missing && h("p", {}, `Sign in with a key that has the scope ${target.scopes.join(" or ")}; yours has ${session.scopes.join(", ")}.`),
+    h("p", {}, h("a", { href: "#/" }, "Go to the overview")),
+  ];
+}
+
 async function route() {
   if (!session) return;
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
@@ -93,7 +102,7 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   const main = by("main");
-  if (!target || !allowed(target)) return fill(main, h("h1", { tabindex: -1 }, "This page does not exist"), h("p", {}, h("a", { href: "#/" }, "Go to the overview")));
+  if (!target || !allowed(target)) return fill(main, ...absence(target));
   try {
     const { show } = await import(`./${target.module}.js`);
     if (signal.aborted) return;
