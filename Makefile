@@ -29,6 +29,7 @@ bytecode: $(READY)
 	@$(BIN)/pytest --collect-only -q > /dev/null 2>&1 || true
 
 suites: $(READY)
+	$(if $(wildcard tests/$(SUITE)),,$(error There is no suite $(SUITE); choose one: make help))
 	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## style, rules of import, image, compose file, manifests, templates
