@@ -8,6 +8,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from asyncpg import Pool
+
 from service.access.caller import Caller
 from service.domain.errors import Refusal
 from service.domain.outcomes import RECALL
@@ -16,7 +18,7 @@ from service.hot.missing_codes import MissingCodes
 from service.operations.base import Command
 from service.record.facts.redemption_records import CODE, ORDER, records_of
 from service.record.partitions.partition_rows import read_partition
-from service.record.pool import ERRORS, Database, is_away
+from service.record.pool import ERRORS, is_away
 
 AS_OF = "as of"
 """Precedes the moment of the facts, `<nonce>:<epoch>/<erased>` (lua/includes/facts.lua), as the script's reply has it.
@@ -29,13 +31,13 @@ MAX_RUNS = 4
 """A run may need other facts than the run before: it got further with those, or something changed in between."""
 
 
-async def decide(decider: Decider, database: Database, caller: Caller, command: Command) -> Reply:
+async def decide(decider: Decider, pool: Pool, caller: Caller, command: Command) -> Reply:
     """Run a command and return its reply. Raises Refusal as Decider.run does, and `unavailable` if it needs facts
     while Postgres is unreachable; nothing has changed then."""
-    return await resolve_recall(decider, database, caller, command, await _run(decider, caller, command))
+    return await resolve_recall(decider, pool, caller, command, await _run(decider, caller, command))
 
 
-async def resolve_recall(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
+async def resolve_recall(decider: Decider, pool: Pool, caller: Caller, command: Command, reply: Reply) -> Reply:
     """As decide, for a command that has run once with this reply. A reply that needs facts is [RECALL, their names
     between spaces, the moment that they must be of]."""
     shows_uses = command.script.removesuffix("+") in SHOW_USES
@@ -46,8 +48,8 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
         try:
             names = reply[1].split(" ")
             if any(name.startswith(ORDER) for name in names):  # Postgres has all its redemptions only then
-                await _wait_recorded(decider, database, caller.partition)
-            records = await _fetch(decider.missing_codes, database, caller, names, shows_uses)
+                await _wait_recorded(decider, pool, caller.partition)
+            records = await _fetch(decider.missing_codes, pool, caller, names, shows_uses)
         except ERRORS as error:
             if is_away(error):
                 raise Refusal.temporary("unavailable") from None
@@ -62,26 +64,26 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
 
 
 async def _fetch(
-    missing: MissingCodes, database: Database, caller: Caller, names: Sequence[str], shows_uses: bool
+    missing: MissingCodes, pool: Pool, caller: Caller, names: Sequence[str], shows_uses: bool
 ) -> list[tuple[str, str]]:
     """The records of these names; a code comes alone, and an unknown one has the record ''. Look-ups of
     codes are bounded: anybody can cause them."""
     code = names[0].removeprefix(CODE)
     if code == names[0]:
-        return await records_of(database, caller.partition, caller.workspace, names)
+        return await records_of(pool, caller.partition, caller.workspace, names)
     if missing.is_unknown(caller.workspace, code):
         return [(names[0], "")]
     async with missing.take_slot():
-        records = await records_of(database, caller.partition, caller.workspace, names, shows_uses)
+        records = await records_of(pool, caller.partition, caller.workspace, names, shows_uses)
     if records == [(names[0], "")]:
         missing.note_unknown(caller.workspace, code)
     return records
 
 
-async def _wait_recorded(decider: Decider, database: Database, partition: int) -> None:
+async def _wait_recorded(decider: Decider, pool: Pool, partition: int) -> None:
     """Wait until all events of the outbox are recorded. Raises Refusal `unavailable` after RECORDED_S."""
     tail, deadline = await decider.tail(partition), time.monotonic() + RECORDED_S
-    while (await read_partition(database, partition)).cursor < tail:
+    while (await read_partition(pool, partition)).cursor < tail:
         if time.monotonic() >= deadline:
             raise Refusal.temporary("unavailable")
         await asyncio.sleep(POLL_S)

@@ -84,8 +84,8 @@ async def _page(client: Client, key: str, path: str) -> AsyncIterator[dict[str, 
 
 
 async def _post(client: Client, key: str, path: str, refused: list[str], **body: str) -> bool:
-    """Send the request; whether it succeeded. If not, add the refusal's code to `refused`, except where a checkout holds
-    the code. Raises Unreachable."""
+    """Send the request; whether it succeeded. If not, add the refusal's code to `refused`, unless a checkout holds the
+    code. Raises Unreachable."""
     answer = await client.request("POST", path, key, json.dumps(body).encode())
     if answer.status != 200 and (code := str(answer.json.get("code", answer.status))) != "coupon_locked":
         refused.append(code)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import date
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -292,7 +293,7 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
 
 
 async def _check_locks(connection: asyncpg.Connection) -> Check:
-    most = int(await connection.fetchval("SHOW max_locks_per_transaction"))
+    most = cast("int", await connection.fetchval("SELECT current_setting('max_locks_per_transaction')::int"))
     says = f"max_locks_per_transaction is {most}"
     if most >= ENOUGH_LOCKS:
         return Check("locks", "ok", says)

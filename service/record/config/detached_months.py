@@ -1,6 +1,6 @@
 """Refusals of what needs facts of detached months (docs/decisions/0053-detached-months.md). What a request shows of a
-book's facts is read in the transaction of `whole_book` or `whole_code`, in which no month can be detached; any other
-read is checked before and after."""
+book's facts, a code's or a redemption's is read in the transaction of `whole_book`, `whole_code` or
+`whole_redemption`, in which no month can be detached; a list over all books is checked before and after."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ async def check_book(database: Database, workspace: int, book: int) -> None:
     _refuse(await database.fetchval(query("detached_months_of_book"), workspace, book))
 
 
-async def check_code(database: Database, workspace: int, code: str) -> None:
+async def _check_code(database: Database, workspace: int, code: str) -> None:
     """As check_book, for the book of a code."""
     _refuse(await database.fetchval(query("detached_months_of_code"), workspace, code))
 
@@ -40,7 +40,7 @@ async def check_open(transaction: Connection, workspace: int, book: int) -> None
     _refuse(await transaction.fetchval(query("detached_months_of_open_book"), workspace, book))
 
 
-async def check_redemption(database: Database, workspace: int, redemption_id: UUID) -> None:
+async def _check_redemption(database: Database, workspace: int, redemption_id: UUID) -> None:
     """Raises Refusal `month_detached` if an unknown redemption may be in a detached month, by the month in its id."""
     at_ms = time_ms_of(redemption_id)
     if at_ms is None:
@@ -54,15 +54,16 @@ async def check_redemption(database: Database, workspace: int, redemption_id: UU
 async def _whole(
     check: Callable[[Database, int, T], Awaitable[None]], pool: Pool, workspace: int, name: T
 ) -> AsyncIterator[Connection]:
-    """A transaction for reads of the facts of a book, or of a code's book, during which no month can be detached.
-    Raises Refusal `month_detached` if some facts may be in detached months."""
+    """A transaction for reads of the facts of a book, of a code's book, or of one redemption, during which no month can
+    be detached. Raises Refusal `month_detached` if some facts may be in detached months."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("keep_months"))
         await check(connection, workspace, name)
         yield connection
 
 
-whole_book, whole_code = partial(_whole, check_book), partial(_whole, check_code)
+whole_book, whole_code = partial(_whole, check_book), partial(_whole, _check_code)
+whole_redemption = partial(_whole, _check_redemption)
 
 
 async def read_detached_to(database: Database, workspace: int) -> str | None:

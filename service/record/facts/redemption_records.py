@@ -1,15 +1,16 @@
 """Redemptions as scripts read them, if Redis stores only their events (lua/includes/facts.lua). recall.py calls this.
 Prefixes and records are those that the scripts ask for and parse."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from uuid import UUID
+
+from asyncpg import Pool
 
 from service.domain.field_types import decode_id
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Fact, Redeemed, record_text
 from service.formats.redemption_id import event_id_of
-from service.record.config.detached_months import check_code, check_redemption
+from service.record.config.detached_months import whole_code, whole_redemption
 from service.record.config.retirements import bring_back, retired_state
 from service.record.facts.fact_reader import fact_of
 from service.record.facts.quarantined_events import refused_redemption
@@ -24,7 +25,7 @@ CODE, BOOK = "code:", "book:"
 
 
 async def records_of(
-    database: Database, partition: int, workspace: int, names: Sequence[str], shows_uses: bool = False
+    pool: Pool, partition: int, workspace: int, names: Sequence[str], shows_uses: bool = False
 ) -> list[tuple[str, str]]:
     """The existing redemptions with their records. A name is an event or a redemption's id; an unknown id has the
     record ''. With ORDER before an order's id, the record is '1' if one of its redemptions was rolled back, else ''.
@@ -36,32 +37,25 @@ async def records_of(
     records: list[tuple[str, str]] = []
     for name in names:
         if name.startswith(ORDER):
-            was_rolled_back = await _was_rolled_back(database, partition, workspace, name.removeprefix(ORDER))
+            was_rolled_back = await _was_rolled_back(pool, partition, workspace, name.removeprefix(ORDER))
             record = "1" if was_rolled_back else ""
         elif name.startswith(CODE):
-            read = partial(retired_state, database, partition, workspace, name.removeprefix(CODE))
-            record = await (_read_whole(database, workspace, name.removeprefix(CODE), read) if shows_uses else read())
+            code = name.removeprefix(CODE)
+            async with whole_code(pool, workspace, code) if shows_uses else pool.acquire() as connection:
+                record = await retired_state(connection, partition, workspace, code)
         elif name.startswith(BOOK):
-            await bring_back(database, workspace, int(name.removeprefix(BOOK)))
+            await bring_back(pool, workspace, int(name.removeprefix(BOOK)))
             record = ""
         elif len(name) == len(str(UUID(int=0))):
-            record = await _by_id(database, partition, workspace, UUID(name))
+            record = await _by_id(pool, partition, workspace, UUID(name))
             if not record:
-                await check_redemption(database, workspace, UUID(name))
-                record = await _by_id(database, partition, workspace, UUID(name)) or ""  # if it was just attached
+                async with whole_redemption(pool, workspace, UUID(name)) as connection:
+                    record = await _by_id(connection, partition, workspace, UUID(name)) or ""  # if it was just attached
         else:
-            record = _record(await _redemption_at(database, partition, parse_event_id(name)), workspace)
+            record = _record(await _redemption_at(pool, partition, parse_event_id(name)), workspace)
         if record is not None:
             records.append((name, record))
     return records
-
-
-async def _read_whole(database: Database, workspace: int, code: str, read: Callable[[], Awaitable[str]]) -> str:
-    """A code's state with all of its redemptions. Raises Refusal `month_detached`."""
-    await check_code(database, workspace, code)
-    state = await read()
-    await check_code(database, workspace, code)  # a month may have been detached meanwhile
-    return state
 
 
 async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
