@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TypeVar
 
 from service.common.pace import Pace
@@ -18,11 +18,12 @@ MAX_EXPORTS, EXPORTS_OF_ONE = 8, 2
 MAX_BODIES, BODIES_OF_ONE = 64, 32
 """JSON bodies above 64 KiB, or without a Content-Length, that are being read."""
 MAX_PAGES, PAGES_OF_ONE = 64, 32
-"""Pages of more than PIECE rows that are being rendered: their rows take about a megabyte each."""
+"""Pages of more than PIECE rows that are being read or rendered: their rows take about a megabyte each."""
 PIECE = 100
 """Rows of a page or a file that are rendered in a turn: about half a millisecond, which nothing interrupts."""
 AT_POSTGRES = 0.5
-"""For this share of the time uploads, dry runs and lists of users for jobs together use a connection to Postgres."""
+"""For this share of the time uploads, dry runs, exports, large pages and lists of users for jobs together use a
+connection to Postgres."""
 PAUSE = 2.0
 """Bulk work pauses for this multiple of the time that it takes: it has at most a third of the event loop's time."""
 Row = TypeVar("Row")
@@ -128,6 +129,24 @@ class Bulk:
         self.exports = make("exports", MAX_EXPORTS, EXPORTS_OF_ONE)
         self.bodies = make("large bodies", MAX_BODIES, BODIES_OF_ONE)
         self.pages = make("large pages", MAX_PAGES, PAGES_OF_ONE)
+
+    async def read(self, workspace: int, limit: int, read: Callable[[], Awaitable[Item]]) -> Item:
+        """What `read` reads: up to PIECE rows at once, more in a turn at Postgres. Raises Refusal as Slots.check."""
+        if limit <= PIECE:
+            return await read()
+        with self.pages.one(workspace):
+            async with self.at_postgres.turn():
+                return await read()
+
+    async def read_pages(self, pages: AsyncIterator[Sequence[Row]]) -> AsyncIterator[Sequence[Row]]:
+        """The pages of a file, each read in its turn at Postgres."""
+        async with contextlib.aclosing(pages):  # type: ignore[type-var]
+            while True:
+                async with self.at_postgres.turn():
+                    page = await anext(pages, None)
+                if page is None:
+                    return
+                yield page
 
     async def render(self, workspace: int, rows: Sequence[Row], render: Callable[[Row], Item]) -> list[Item]:
         """The items of a page: up to PIECE rows at once, more in turns. Raises Refusal as Slots.check."""

@@ -1,8 +1,9 @@
 """Bulk work beside the hot path: slots by workspace, and turns on the event loop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
@@ -57,9 +58,39 @@ def test_a_large_page_is_rendered_in_turns(monkeypatch: pytest.MonkeyPatch) -> N
         assert turns == wanted
 
 
+def test_large_reads_are_one_at_a_time() -> None:
+    """Large pages, and pages of files, are read one after the other; a small page is read beside them."""
+    seen, running = list[int](), 0
+
+    async def read() -> int:
+        nonlocal running
+        running += 1
+        seen.append(running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        return 1
+
+    async def pages() -> AsyncIterator[list[int]]:
+        for _ in range(3):
+            yield [await read()]
+
+    async def use(bulk: Bulk) -> None:
+        large = (bulk.read(workspace, PIECE + 1, read) for workspace in (1, 2))
+        assert await asyncio.gather(_all(bulk.read_pages(pages())), *large) == [[[1]] * 3, 1, 1]
+        assert seen == [1] * 5
+        await asyncio.gather(bulk.read(1, PIECE + 1, read), bulk.read(1, PIECE, read))
+        assert seen[5:] == [1, 2]
+
+    asyncio.run(use(Bulk()))
+
+
+async def _all(pages: AsyncIterator[Sequence[int]]) -> list[Sequence[int]]:
+    return [page async for page in pages]
+
+
 def test_large_pages_at_once_are_bounded() -> None:
-    """While a workspace's large pages are rendered, a request for another one is refused before its rows are read; one
-    for a small page is not, nor another workspace's."""
+    """While a workspace's large pages are read or rendered, a request for another one is refused; one for a small page
+    is not, nor another workspace's."""
     bulk, large, small = Bulk(), {"limit": str(PIECE + 1)}, {"limit": str(PIECE)}
     with ExitStack() as stack:
         for _ in range(PAGES_OF_ONE):
@@ -70,6 +101,8 @@ def test_large_pages_at_once_are_bounded() -> None:
             unpack_request(_request(bulk, 1, large), Listing)
         with pytest.raises(Refusal, match="rate_limited"):
             asyncio.run(bulk.render(1, range(PIECE + 1), str))
+        with pytest.raises(Refusal, match="rate_limited"):
+            asyncio.run(bulk.read(1, PIECE + 1, partial(asyncio.sleep, 0)))
     unpack_request(_request(bulk, 1, large), Listing)
 
 

@@ -96,7 +96,8 @@ class Audit(Controller):
         before = decode_position(params, page_cursors.AUDIT)
         filters = (params.action, params.actor, params.key_id, params.since, params.until)
         headers = await wait_for_replica(context)
-        rows = await page_audit(context.replica.pool, caller.workspace, params.limit + 1, before, *filters)
+        read = partial(page_audit, context.replica.pool, caller.workspace, params.limit + 1, before, *filters)
+        rows = await context.bulk.read(caller.workspace, params.limit, read)
         page = page_cursors.AUDIT.make_page(rows, params.limit, lambda row: (row.position,))
         ids = {parsed for row in rows if (parsed := _id_of(row))}
         names = await read_names(context.replica.pool, caller.workspace, ids)
@@ -110,7 +111,8 @@ class Audit(Controller):
         caller, context, _ = unpack_request(request)
         context.bulk.exports.check(caller.workspace)
         headers = await wait_for_replica(context)
-        pages = read_all(partial(page_audit, context.replica.pool, caller.workspace, PAGE), PAGE)
+        read = partial(page_audit, context.replica.pool, caller.workspace, PAGE)
+        pages = context.bulk.read_pages(read_all(read, PAGE))
         lines = encode_csv_pages(_COLUMNS, pages, _read_cells)
         return CsvFile(context.bulk, caller.workspace, lines, "audit.csv", headers)
 

@@ -52,7 +52,7 @@ from service.domain.json_codes import JsonCodes
 from service.formats import page_cursors
 from service.operations.coupon_view import Time
 from service.operations.views import Job
-from service.record.config.code_pages import FIRST, page_codes
+from service.record.config.code_pages import FIRST, STEP, page_codes
 from service.record.config.code_rows import add_codes
 from service.record.config.job_rows import create_generation
 
@@ -217,9 +217,9 @@ class Codes(Controller):
         before = decode_position(params, page_cursors.CODES)
         book = await find_book(context, caller, book_id)
         headers = await wait_recorded(context, caller)
-        rows, rest = await page_codes(
-            context.pool, caller.workspace, book.book, params.limit, FIRST if before is None else before, params.status
-        )
+        position = FIRST if before is None else before
+        read = partial(page_codes, context.pool, caller.workspace, book.book, params.limit, position, params.status)
+        rows, rest = await context.bulk.read(caller.workspace, params.limit if params.status is None else STEP, read)
         body = CodePage(
             items=await context.bulk.render(caller.workspace, rows, CodeOfBook.from_row),
             next_cursor=None if rest is None else page_cursors.CODES.encode(rest),

@@ -70,7 +70,8 @@ class Exports(Controller):
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
         read = partial(listed_codes, context.replica.pool, book.workspace, book.book, PAGE)
-        lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, read_all(read, PAGE), _read_code_cells)
+        pages = context.bulk.read_pages(read_all(read, PAGE))
+        lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, pages, _read_code_cells)
         return CsvFile(context.bulk, book.workspace, lines, f"codes-{book.book_id}.csv", headers)
 
     @get(
@@ -83,7 +84,7 @@ class Exports(Controller):
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
-        pages = _page_redemptions(context.replica.pool, book)
+        pages = context.bulk.read_pages(_page_redemptions(context.replica.pool, book))
         names = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
         lines = encode_csv_pages(names, pages, lambda past: _read_redemption_cells(redemption_of(past)))
         return CsvFile(context.bulk, book.workspace, lines, f"redemptions-{book.book_id}.csv", headers)

@@ -254,7 +254,8 @@ async def list_redemptions(
 ) -> Response[RedemptionPage]:
     """A page of the redemptions that `read` reads, of a book, a code or a user."""
     headers = await wait_at_replica(context, caller)
-    page = await read(context.replica.pool, caller.workspace, *of, params.limit, params.cursor)
+    read_page = partial(read, context.replica.pool, caller.workspace, *of, params.limit, params.cursor)
+    page = await context.bulk.read(caller.workspace, params.limit, read_page)
     items = await context.bulk.render(caller.workspace, page.items, redemption_of)
     body = RedemptionPage(items=items, next_cursor=page.next_cursor)
     return Response(body, headers=headers)

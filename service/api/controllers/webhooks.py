@@ -1,6 +1,7 @@
 """Webhooks and their deliveries. app.py registers it; roles.py has the scope of each operation id. Bodies copy the
 fields of WebhookRow and DeliveryRow (webhook_rows.py) by name. No stored response has a secret."""
 
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -256,7 +257,8 @@ class Webhooks(Controller):
         caller, context, params = unpack_request(request, Listing)
         before = decode_position(params, page_cursors.DELIVERIES)
         webhook = await _read_row(context, caller, webhook_id)
-        rows = await webhook_rows.page_deliveries(context.pool, webhook.webhook, params.limit + 1, before)
+        read = partial(webhook_rows.page_deliveries, context.pool, webhook.webhook, params.limit + 1, before)
+        rows = await context.bulk.read(caller.workspace, params.limit, read)
         page = page_cursors.DELIVERIES.make_page(rows, params.limit, lambda row: (row.position,))
         items = await context.bulk.render(caller.workspace, page.items, Delivery.from_row)
         return DeliveryPage(items=items, next_cursor=page.next_cursor)

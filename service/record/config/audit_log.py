@@ -18,8 +18,8 @@ from service.record.queries import query
 _UNAUDITED = ("updatedAt", "jobId")
 
 
-class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An audited action; `before` and `after` are JSON."""
+class AuditRow(msgspec.Struct, frozen=True):
+    """An audited action, in the order of the query's columns; `before` and `after` are JSON."""
 
     position: int
     at: datetime
@@ -79,4 +79,4 @@ async def page_audit(
     """Audited actions, newest first, filtered by the given values; from `since` on and before `until`."""
     values = (workspace, before, limit, action, actor, key_id, since, until)
     records = await database.fetch(query("page_audit"), *values)
-    return [AuditRow(**dict(record)) for record in records]
+    return [AuditRow(*record) for record in records]
