@@ -9,6 +9,6 @@ Cost  at most 3 commands ]]
 local gate = redis.call('GET', KEYS[1])
 local known_epoch = tonumber(string.match(gate or '', '^%d+'))
 if known_epoch and known_epoch >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
-redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'd', 'O', 'r', '')
+redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'e', 'O')
 redis.call('SET', KEYS[1], ARGV[1] .. ' closed')
 return { OUT.OK, gate or '' }

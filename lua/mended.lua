@@ -10,5 +10,5 @@ Event M
 Cost  at most 2 commands ]]
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
-redis.call('XADD', KEYS[2], EPOCH .. '-1', 'd', 'M ' .. ARGV[1], 'r', '')
+redis.call('XADD', KEYS[2], EPOCH .. '-1', 'e', 'M ' .. ARGV[1])
 return { OUT.OK }

@@ -12,7 +12,7 @@ Cost  at most 4 commands ]]
 
 local gate = redis.call('GET', KEYS[1])
 if gate ~= OPEN or gate_refuses(gate, false, false) then return { OUT.recovering } end
-redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'd', 'O', 'r', '')
+redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'e', 'O')
 redis.call('SET', KEYS[1], ARGV[1] .. ' open')
 redis.call('SET', KEYS[3], EPOCH .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return { OUT.OK }

@@ -37,7 +37,7 @@ local function assigned_view(c, book, user, now, at)
   return view(assigned, book, now)
 end
 
--- Assign it, and return the reply. request: the event's field `r`; gift: as in includes/state.lua.
+-- Assign it, and return the reply. request: the event's line `r`; gift: as in includes/state.lua.
 local function assign(c, book, keep_ms, now, user, outbox, request, gift)
   local fingerprint, entry = ARGV[1], nil
   local at = whole(now)

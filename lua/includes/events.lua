@@ -1,4 +1,4 @@
--- Events: what the outbox's field `d` says, in words between spaces, '-' for none. w and b: the numbers of workspace
+-- Events: what the line `d` of an entry says, in words between spaces, '-' for none. w and b: the numbers of workspace
 -- and book; cb, ob and ub: the buckets of code, order and user. In Python: service/formats/events.py. Needs gate.
 --   O                             an epoch's first entry (lua/fence.lua)
 --   M nonce                       all was mended up to here (lua/mended.lua)

@@ -36,7 +36,7 @@ local function record_of(name)
   if not epoch or names_erased(epoch, seq) then return nil end
   local entry = redis.call('XRANGE', string.sub(KEYS[1], 1, -5) .. 'outbox', name, name)[1]
   local decided = entry and string.match(entry[2][2], '^({R})')
-  return decided and name .. ' ' .. decided .. ' ' .. entry[2][4]
+  return decided and name .. ' ' .. decided .. ' ' .. string.match(entry[2][2], '^[^\n]*\n?([^\n]*)')
 end
 
 -- A record's table; without an event where it can't be read.

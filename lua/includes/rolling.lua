@@ -2,7 +2,7 @@
 -- lua/rollback.lua and rollback_order.lua.
 
 -- Returns its event, nil if this epoch may not write. e: the redemption; restore: whether its use is given
--- back; order: its order's entry, nil if the caller writes it; request: the event's field `r`; entry: the key's or nil.
+-- back; order: its order's entry, nil if the caller writes it; request: the event's line `r`; entry: the key's or nil.
 local function roll_back(e, c, book, now, restore, order, outbox, request, entry)
   local event = append(outbox, rolled_back_event(e, whole(now), restore), request, entry)
   if not event then return nil end

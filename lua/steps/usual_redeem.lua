@@ -45,12 +45,8 @@ for _ = 1, 1 do -- what isn't usual leaves it
   local discount, slot, max_text = string.format('%d', saved_e4), order == '-' and '0' or '1', '1'
   -- @step redeemed_text
 
-  local added
-  if fingerprint == '-' then
-    added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'd', decided, 'r', request)
-  else
-    added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'd', decided, 'r', request, 'i', fingerprint .. ' OUT.OK @.')
-  end
+  local kept = fingerprint == '-' and '' or '\n' .. fingerprint .. ' OUT.OK @.'
+  local added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'e', decided .. '\n' .. request .. kept)
   if type(added) ~= 'string' then break end -- fenced, or no memory
   event = added
   if order ~= '-' then command('HSET', orders_key, order, event) end

@@ -1,12 +1,13 @@
 """Parse and encode events, as entries of the outbox: event_writer.py records them, openings and comparisons read them.
 
 lua/includes/events.lua and lua/steps/redeemed_text.lua write and read the same words (docs/architecture.md has the
-format): change all, and FORMAT_NUMBER. The names in RequestPart are in the JSON of the field `r`.
+format): change all, and FORMAT_NUMBER. lua/steps/append.lua joins the lines that split_entry takes apart. The names in
+RequestPart are in the JSON of `r`.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -131,8 +132,10 @@ class StockNotice(Event, frozen=True, kw_only=True, gc=False):
     at_ms: int
 
 
+Parts = tuple[bytes, bytes, bytes | None]
+"""The lines `d`, `r` and `i` of an entry."""
 Entry = tuple[int, bytes, bytes, bytes | None]
-"""An undecoded entry of the outbox: its number, and its fields `d`, `r` and `i`."""
+"""An undecoded entry of the outbox: its number and its parts."""
 
 
 class RedemptionRecord(msgspec.Struct, gc=False):
@@ -192,7 +195,7 @@ def with_trace(request: str, trace: str) -> str:
 
 
 def read_trace(r: bytes) -> str:
-    """The `trace` of a field `r`; '' if it has none."""
+    """The `trace` of an entry's `r`; '' if it has none."""
     if b'"trace":"' not in r:  # metadata may have it, too
         return ""
     try:
@@ -208,8 +211,15 @@ def without_key(request: str) -> str:
     return before + "}" if key and '"metadata":' not in before else request
 
 
+def split_entry(fields: Sequence[bytes]) -> Parts:
+    """The parts of an entry, by the names and values of its fields; empty unless it has one field. Only `i`, the last,
+    may have line breaks."""
+    lines = fields[1].split(b"\n", 2) if len(fields) == 2 else [b""]
+    return lines[0], lines[1] if len(lines) > 1 else b"", lines[2] if len(lines) > 2 else None
+
+
 def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:
-    """The event of an entry's fields. Raises MalformedEvent."""
+    """The event of an entry's parts. Raises MalformedEvent."""
     check_characters(d)
     if d.startswith(b"R "):
         redemption, request, answer = read_redemption(d, r, kept)
@@ -230,11 +240,11 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
         raise _unreadable(error) from error
 
 
-def parse_entry(at: EventId, fields: Mapping[str, str]) -> Event | None:
-    """The event of an entry's fields as text; None if it is malformed."""
+def parse_entry(at: EventId, d: bytes, r: bytes) -> Event | None:
+    """The event of an entry's parts; None if it is malformed."""
     try:
-        return parse(*at, fields["d"].encode(), fields["r"].encode())
-    except (MalformedEvent, KeyError):
+        return parse(*at, d, r)
+    except MalformedEvent:
         return None
 
 
@@ -247,13 +257,13 @@ def is_same_event(one: Event | None, other: Event | None) -> bool:
 
 
 def check_characters(decided: bytes) -> None:
-    """Raise MalformedEvent if one or more joined fields `d` have characters that encode_field never writes."""
+    """Raise MalformedEvent if one or more joined `d` have characters that encode_field never writes."""
     if len(decided.translate(None, _INVALID)) != len(decided):
         raise MalformedEvent("it holds characters that no id has")
 
 
 def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[RedemptionRecord, RequestPart, str | None]:
-    """Parse an `R` and the other fields. The caller has checked the characters of `d`. Raises MalformedEvent."""
+    """Parse an `R` and the other parts. The caller has checked the characters of `d`. Raises MalformedEvent."""
     try:
         if (match := _redemption(d.decode())) is None:
             raise ValueError
@@ -344,7 +354,7 @@ def moment(text: str) -> int:
 
 
 def encode_event(event: Event) -> str:
-    """The field `d` of the event's entry."""
+    """The line `d` of the event's entry."""
     match event:
         case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
             user, order = encode_field(event.user), encode_field(event.order)
@@ -389,7 +399,7 @@ def record_text(redeemed: Redeemed) -> str:
 
 
 def encode_request(request: RequestPart) -> bytes:
-    """The field `r` of an entry."""
+    """The line `r` of an entry."""
     return msgspec.json.encode(request)
 
 

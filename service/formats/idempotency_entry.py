@@ -1,4 +1,4 @@
-"""Parse and change the entry of an Idempotency-Key in Redis, and in the field `i` of its event.
+"""Parse and change the entry of an Idempotency-Key in Redis, and in the line `i` of its event.
 
 workspace_state.py reads answers off the hot path with it; restorer.py restores entries; user_eraser.py takes users out
 of them. lua/includes/idempotency.lua and lua/steps/keep.lua write and compare these bytes.
@@ -45,7 +45,7 @@ def parse_entry(text: str) -> IdempotencyEntry:
 
 
 def with_event(entry: str, event: EventId) -> str:
-    """The entry that Redis stores for the field `i` of an event in the outbox."""
+    """The entry that Redis stores for the line `i` of an event in the outbox."""
     head, named, more = entry.partition(f" {EVENTS}.")
     return f"{head} {EVENTS}{event}{more}" if named and head.count(" ") == 1 else entry
 

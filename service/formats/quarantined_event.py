@@ -1,4 +1,4 @@
-"""Read what a quarantined event says. Its field `d` may be invalid, or have only what is known of the event.
+"""Read what a quarantined event says. Its line `d` may be invalid, or have only what is known of the event.
 
 The API's quarantine, `scrip quarantine` and `recover`, comparisons and openings call this; user_deletion.py
 replaces users with it. The names of kinds are in the API's JSON; `describe`'s sentence is searched by
@@ -32,7 +32,7 @@ class Named(NamedTuple):
 
 
 def read_names(d: bytes) -> list[Named]:
-    """The ids in a fact's field `d`: two entries for a checkout with a gift, none for an invalid text."""
+    """The ids in a fact's `d`: two entries for a checkout with a gift, none for an invalid text."""
     words = d.decode("utf-8", "replace").split(" ")
     kind, number = words[0], _number(words[1]) if len(words) > 1 else None
     if kind not in _KINDS or len(words) < 4 or number is None:
@@ -59,7 +59,7 @@ def kind_of(d: bytes) -> Kind:
 def describe(at: EventId, d: bytes, r: bytes) -> str:
     """The event in a sentence."""
     kind = kind_of(d).replace("_", " ")
-    fact = parse_entry(at, {"d": d.decode("utf-8", "replace"), "r": r.decode("utf-8", "replace") or "{}"})
+    fact = parse_entry(at, d, r or b"{}")
     if not isinstance(fact, Fact):
         return f"{kind}{''.join(map(_describe_names, read_names(d)))}."
     text = f"{kind}, code {fact.code} by user {fact.user}"
@@ -82,7 +82,7 @@ def _describe_names(names: Named) -> str:
 
 
 def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes | None:
-    """Replace this user of a workspace in a fact's field `d`; None if the fact is not the user's."""
+    """Replace this user of a workspace in a fact's `d`; None if the fact is not the user's."""
     words = d.decode("utf-8", "replace").split(" ")
     if words[0] not in _KINDS or words[1:2] != [str(workspace)] or words[_USER : _USER + 1] != [encode_field(user)]:
         return None

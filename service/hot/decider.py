@@ -15,6 +15,7 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
+from service.formats.events import split_entry
 from service.formats.gate_text import parse_gate
 from service.formats.script_replies import expand_reply
 from service.hot.cluster import Report, slot_of
@@ -271,8 +272,8 @@ class Decider:
         entries: list[tuple[EventId, bytes, bytes]] = []
         reply = await self._read(partition, "XRANGE", key_names.outbox(partition), f"({event}", "+", "COUNT", 3)
         for entry_id, flat in reply:
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            entries.append((parse_event_id(entry_id), fields.get("d", "").encode(), fields.get("r", "").encode()))
+            d, r, _ = split_entry([text.encode() for text in flat])
+            entries.append((parse_event_id(entry_id), d, r))
         return entries
 
     async def time_ms(self, partition: int) -> int:

@@ -16,6 +16,8 @@ from service.common.byte_runs import RUN_BYTES
 from service.domain.errors import Refusal
 from service.domain.outcomes import OK
 from service.formats import key_names
+from service.formats.event_id import EventId, parse_event_id
+from service.formats.events import Parts, split_entry
 from service.formats.key_names import Key, parse_key
 from service.hot.cluster import Report
 from service.hot.connection import Connection, ask_report
@@ -249,13 +251,13 @@ class Server:
         """As connection.ask_report."""
         return await ask_report(self._connection)
 
-    async def entries(self, *, newest_first: bool = False) -> AsyncIterator[tuple[str, dict[str, str]]]:
-        """The outbox's entries, id and fields, by default the oldest first."""
+    async def entries(self, *, newest_first: bool = False) -> AsyncIterator[tuple[EventId, Parts]]:
+        """The outbox's entries, id and parts, by default the oldest first."""
         command, start, end = ("XREVRANGE", "+", "-") if newest_first else ("XRANGE", "-", "+")
         count = FIRST_ENTRIES
         while page := await self.command(command, self.outbox, start, end, "COUNT", count):
             for entry_id, flat in page:
-                yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
+                yield parse_event_id(entry_id), split_entry([text.encode() for text in flat])
             start = f"({page[-1][0]}"
             bytes_each = 1 + sum(len(text) for _, flat in page for text in flat) // len(page)
             count = max(1, min(MOST_ENTRIES, RUN_BYTES // bytes_each))

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
-from service.formats.events import Entry, entry_digest
+from service.formats.events import Entry, entry_digest, split_entry
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
 from service.hot.unrecorded import State, Unrecorded
@@ -231,7 +231,7 @@ class Flusher:
     async def _record(self, first: int, batch: Read) -> None:
         """Record consecutive events from a number on, and quarantine those that Postgres refuses."""
         try:
-            entries = [(seq, *_values(fields)) for seq, (_, fields) in enumerate(batch, first)]
+            entries = [(seq, *split_entry(fields)) for seq, (_, fields) in enumerate(batch, first)]
             await self._commit(first + len(batch) - 1, batch[-1], entries)
             self._refused_in_a_row = 0
         except EVENT_ERRORS as error:
@@ -248,7 +248,7 @@ class Flusher:
                 f"{self._refused_in_a_row} events in a row, the last for {refusal_reason(error)}"
             ) from error
         (entry,) = batch
-        d, r, _ = _values(entry[1])
+        d, r, _ = split_entry(entry[1])
         await self._commit(first, entry, [], [RejectedEvent(first, refusal_reason(error), d, r)])
         self._refused_in_a_row += 1
         self._log.error("event_quarantined", event_id=entry[0].decode(), reason=refusal_reason(error))
@@ -266,7 +266,7 @@ class Flusher:
         self._advance(moved, EventId(epoch, to), digest, to - seq)
 
     async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:
-        if _values(fields)[0] != b"O":
+        if split_entry(fields)[0] != b"O":
             raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
         enter = turn_epoch if epoch == self.turns_to else enter_epoch
         digest = _digest(entry_id, fields)
@@ -309,20 +309,13 @@ def _kind_of(error: Exception) -> metrics.RetryError:
     return "connection" if isinstance(error, redis.ERRORS) or postgres.is_away(error) else "other"
 
 
-def _values(fields: Fields) -> tuple[bytes, bytes, bytes | None]:
-    """The entry's values of `d`, `r` and `i`; empty if it has other fields."""
-    if len(fields) == 6:
-        return fields[1], fields[3], fields[5]
-    return (fields[1], fields[3], None) if len(fields) == 4 else (b"", b"", None)
-
-
 def _digest(entry_id: bytes, fields: Fields) -> bytes:
     return entry_digest(entry_id, *fields[1::2])
 
 
 def _is_recovery_entry(fields: Fields) -> bool:
     """Whether the entry, its epoch's second, ends a recovery. The cursor is moved to such an entry, never across it."""
-    return _values(fields)[0].startswith(b"M ")
+    return split_entry(fields)[0].startswith(b"M ")
 
 
 def _consecutive(entries: Read, epoch: int, seq: int) -> int:

@@ -220,7 +220,7 @@ async def _drift(stage: Watched) -> Undo:
 async def _quarantined(stage: Watched) -> Undo:
     following = f"{(await stage.row()).epoch}-*"
     outbox = key_names.outbox(HOME)
-    await stage.primary.client.execute_command("XADD", outbox, "NOMKSTREAM", following, "d", "R 1 2 three", "r", "{}")
+    await stage.primary.client.execute_command("XADD", outbox, "NOMKSTREAM", following, "e", "R 1 2 three\n{}")
     return partial(stage.command, "quarantine", "settle", "--all", "--yes")
 
 

@@ -144,7 +144,7 @@ class Node:
     async def outbox(self) -> dict[str, str]:
         """What was decided, by event id."""
         entries: Any = await self.client.xrange(key_names.outbox(HOME))
-        return {name: fields["d"] for name, fields in entries}
+        return {name: fields["e"].partition("\n")[0] for name, fields in entries}
 
     async def _replicaof(self, *where: str) -> None:
         """Once it takes commands: a replica may be loading what it was sent."""

@@ -31,7 +31,7 @@ for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1000)
   local is_single = string.match(entry[2][2], '^R' .. string.rep(' %S+', 13) .. ' 1 ')
   if kind == 'B' then rolled_back[code] = true
   elseif is_single and not rolled_back[code] then
-    return redis.call('XADD', KEYS[1], 'NOMKSTREAM', ARGV[1], 'd', entry[2][2], 'r', '{}')
+    return redis.call('XADD', KEYS[1], 'NOMKSTREAM', ARGV[1], 'e', string.match(entry[2][2], '^[^\\n]*') .. '\\n{}')
   end
 end
 """
@@ -219,7 +219,7 @@ async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await drill.until_more(20)
         following = f"{(await stage.row()).epoch}-*"
         await drill.begin_fault()
-        await client.execute_command("XADD", outbox, "NOMKSTREAM", following, "d", "R 1 2 three", "r", "{}")
+        await client.execute_command("XADD", outbox, "NOMKSTREAM", following, "e", "R 1 2 three\n{}")
         await wait_until(
             partial(client.eval, REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back"
         )

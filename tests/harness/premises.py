@@ -18,7 +18,7 @@ from service.domain.limits import KeyLimits, encode_key_limits
 from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import parse_event_id
-from service.formats.events import Redeemed, parse, record_text
+from service.formats.events import Redeemed, parse, record_text, split_entry
 from service.hot.decider import Decider
 from service.hot.link import LinkToAll
 from service.hot.projection import RedisProjector
@@ -30,6 +30,12 @@ EPOCH = 7
 NOW_MS = 1_800_000_000_000
 """When a still clock starts."""
 STILL_CLOCK = "test:now"
+
+
+def read_lines(fields: dict[str, str]) -> dict[str, str]:
+    """The lines of an outbox's entry by their letters; without `i` if it has none."""
+    lines = split_entry([text.encode() for pair in fields.items() for text in pair])
+    return {letter: line.decode() for letter, line in zip("dri", lines, strict=True) if line is not None}
 
 
 class CallingLink(LinkToAll):
@@ -207,7 +213,7 @@ class Premises:
 
     async def record(self) -> None:
         """As the worker: what the outbox says of redemptions is recorded, and trimmed."""
-        entries = await dump.value(self.link, key_names.outbox(0), "stream")
+        entries = await self._read_outbox()
         self.outbox += entries
         for event_id, fields in entries:
             event = parse(*parse_event_id(event_id), fields["d"].encode(), fields["r"].encode() or b"{}")
@@ -220,7 +226,13 @@ class Premises:
 
     async def read_outbox_entries(self) -> list[tuple[str, dict[str, str]]]:
         """All entries of the outbox, also those that were trimmed."""
-        return self.outbox + await dump.value(self.link, key_names.outbox(0), "stream")
+        return self.outbox + await self._read_outbox()
+
+    async def _read_outbox(self) -> list[tuple[str, dict[str, str]]]:
+        return [
+            (event_id, read_lines(fields))
+            for event_id, fields in await dump.value(self.link, key_names.outbox(0), "stream")
+        ]
 
     async def events(self) -> list[tuple[str, list[str]]]:
         """The outbox without notices: (id, words of `d`)."""
@@ -237,7 +249,7 @@ class Premises:
         return [(event_id, fields["d"].split(" ")) for event_id, fields in entries]
 
     async def last_event(self) -> dict[str, str]:
-        """The fields of the outbox's last entry but notices."""
+        """The lines of the outbox's last entry but notices."""
         entries = await self.read_outbox_entries()
         return [fields for _, fields in entries if not fields["d"].startswith("S ")][-1]
 

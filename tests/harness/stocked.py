@@ -20,7 +20,7 @@ class Stocked(Premises):
         scripts = Scripts(0, epoch, "nonce", [*SERVING, *PROJECTION])
         for text in scripts.texts.values():
             await self.link.call("SCRIPT", "LOAD", text)
-        await self.link.call("XADD", key_names.outbox(0), f"{epoch}-0", "d", "O", "r", "")
+        await self.link.call("XADD", key_names.outbox(0), f"{epoch}-0", "e", "O")
         await self.link.call("SET", key_names.gate(0), f"{epoch} open")
         self.decider.learn(0, epoch, "nonce")
         await self.put_workspace(**settings)

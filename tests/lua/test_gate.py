@@ -105,7 +105,7 @@ async def test_a_server_with_another_history_decides_nothing(still: Shop, kind: 
 
 async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[str, Ask]) -> None:
     """With an entry of a newer epoch in the outbox nothing that makes an event goes through an open gate."""
-    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH + 1}-0", "d", "O", "r", "")
+    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH + 1}-0", "e", "O")
     for name in WRITING:
         await still.refuses("recovering", asks[name]())
     await still.refuses("recovering", still.rollback_order("A-5", key="k"))  # nothing but a gift
@@ -135,7 +135,7 @@ async def test_the_fence_ends_an_epoch_once(still: Shop) -> None:
     await still.link.call("XTRIM", key_names.outbox(0), "MAXLEN", "0")
     assert await still.work("fence", names, EPOCH + 12) == [0, ""]
     await still.link.call("DEL", key_names.outbox(0))
-    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-0", "d", "O", "r", "")
+    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-0", "e", "O")
 
 
 async def test_the_gate_changes_only_from_the_expected_text(still: Shop) -> None:

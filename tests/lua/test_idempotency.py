@@ -48,7 +48,7 @@ async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]
 
 async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
     """Each operation's repeat under its key has the same status and bytes, is marked as replayed and changes nothing,
-    whatever has happened since; with another fingerprint it is refused. The event's field `i` is what Redis stores
+    whatever has happened since; with another fingerprint it is refused. The event's line `i` is what Redis stores
     under the key, with `@.` for the event itself; its `r` names the key."""
     story = await _story(still)
     first = []
@@ -110,7 +110,7 @@ async def test_only_the_first_event_of_an_order_carries_the_key(still: Shop) -> 
     for code in ("CODE-1", "CODE-2"):
         await still.redeem(code, "ann", orderId="A-1")
     first = await still.raw(rollback.ROLLBACK_ORDER, "A-1", key="k")
-    events = (await still.everything())["{p0}:outbox"][-2:]
+    events = (await still.read_outbox_entries())[-2:]
     assert ["i" in fields for _, fields in events] == [True, False]
     assert await still.raw(rollback.ROLLBACK_ORDER, "A-1", key="k") == (*first[:2], True)
 

@@ -207,7 +207,7 @@ async def test_redemptions_of_a_call_count_each_other(kind: str, url: str, texts
         await shop.add(book, "CODE-OWN", max_redemptions=1)
         codes = ("CODE-0", "CODE-OWN", "CODE-1", "CODE-2")
         await _together(shop, [_redeem(shop, code, user=code) for code in codes])
-        entries = (await shop.everything())[key_names.outbox(0)]
+        entries = await shop.read_outbox_entries()
         assert [fields["d"][0] for _, fields in entries] == ["O", "R", "R", "R", "R", "S"]
 
 

@@ -17,7 +17,7 @@ async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
     """Apply events behind a closed gate, and write them into the outbox; why some were left out."""
     await shop.gate("closed")
     for event_id, decided, request in events:
-        await shop.link.call("XADD", key_names.outbox(0), event_id, "d", decided, "r", request)
+        await shop.link.call("XADD", key_names.outbox(0), event_id, "e", f"{decided}\n{request}")
     args = [part for event_id, decided, _ in events for part in (decided, event_id, _more(decided))]
     reply = await redo(shop, "7-1", *args)
     left_out = [f"{events[position][0]}:{why}" for position, why in zip(reply[1::2], reply[2::2], strict=True)]
@@ -201,7 +201,7 @@ async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> Non
     sold = event(2, redeemed_text(code="CODE-2"))[1]
     args = [lost, "7-0", "None-None None 5", sold, "7-1", "", lost.replace("CODE-1", "CODE-2"), "7-2", ""]
     args[6] = args[6].replace(f" {key_names.bucket('CODE-1')} ", f" {key_names.bucket('CODE-2')} ")
-    await still.link.call("XADD", key_names.outbox(0), "7-1", "d", sold, "r", "{}")
+    await still.link.call("XADD", key_names.outbox(0), "7-1", "e", f"{sold}\n{{}}")
     reply = await redo(still, "7-1", *args)
     assert reply == [0, 0, "redemption_missing", 2, "redemption_missing"]
     skipped = "7-0:redemption_missing 7-2:redemption_missing"
@@ -306,7 +306,7 @@ async def test_a_rebuild_counts_free_codes_at_its_end(still: Shop) -> None:
     assert await still.work("put_codes", names, book.book, version, "1", *plain, *dated) == [0, 5]
     events = [event(1, ASSIGNED), event(2, UNASSIGNED.replace("{user}", "ann") % 1)]
     for event_id, decided, request in events:
-        await still.link.call("XADD", key_names.outbox(0), event_id, "d", decided, "r", request)
+        await still.link.call("XADD", key_names.outbox(0), event_id, "e", f"{decided}\n{request}")
     assert await redo(still, "whole", *(part for seq, text, _ in events for part in (text, seq, ""))) == [0]
     assert await still.link.call("EXISTS", pool) == 0
     assert await still.work("fill_pool", names[:2], *map(key_names.bucket, codes)) == [0]

@@ -138,7 +138,7 @@ async def test_an_id_with_another_time_or_of_another_workspace_is_not_found(stil
     await still.refuses("redemption_not_found", still.rollback(id_from_numbers(EPOCH, seq, NOW_MS + 1)))
     fields = await still.last_event()
     other = await still.link.call(
-        "XADD", key_names.outbox(0), f"{EPOCH}-*", "d", fields["d"].replace("R 1 ", "R 2 "), "r", fields["r"]
+        "XADD", key_names.outbox(0), f"{EPOCH}-*", "e", "{d}\n{r}".format(**fields).replace("R 1 ", "R 2 ", 1)
     )
     their_id = id_from_numbers(EPOCH, parse_event_id(other).seq, NOW_MS)
     await still.refuses("redemption_not_found", still.rollback(their_id))

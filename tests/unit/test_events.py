@@ -4,7 +4,7 @@ from uuid import RFC_4122, UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.formats import key_names
@@ -21,6 +21,7 @@ from service.formats.events import (
     entry_digest,
     is_same_event,
     parse,
+    split_entry,
 )
 from service.formats.redemption_id import event_id_of, id_from_event, id_from_numbers
 
@@ -63,6 +64,8 @@ KINDS = (
     ),
 )
 events = st.one_of(*KINDS)
+LINE = st.binary().filter(lambda line: b"\n" not in line)
+LINES = st.tuples(LINE) | st.tuples(LINE, LINE) | st.tuples(LINE, LINE, st.binary())
 
 
 @given(events)
@@ -146,6 +149,14 @@ def test_malformed_entries(d: bytes, r: bytes):
     """`parse` rejects an entry that is no event, and never returns another event for it."""
     with pytest.raises(MalformedEvent):
         parse(1, 1, d, r)
+
+
+@given(LINES)
+@example((b"R 1", b"{}", b"f 0 a\n\nb"))
+def test_an_entry_is_taken_apart(lines: tuple[bytes, ...]):
+    """`split_entry` is the inverse of joining the lines of an entry's one field; the last may have line breaks."""
+    assert split_entry([b"e", b"\n".join(lines)]) == (*lines, *(b"", b"", None)[len(lines) :])
+    assert split_entry([b"e", b"K 1 5\n{}", b"more", b""]) == split_entry([]) == (b"", b"", None)
 
 
 def test_a_stored_answer_must_be_text():

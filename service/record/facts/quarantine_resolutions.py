@@ -96,7 +96,7 @@ def choices_of(event: Quarantined) -> list[Choice]:
         return ["release"]
     if event.cause == "not_redone":
         return ["retry", "settle"]
-    is_whole = parse_entry(event.id, {"d": event.d.decode("utf-8", "replace"), "r": "{}"}) is not None
+    is_whole = parse_entry(event.id, event.d, b"{}") is not None
     return ["retry", "settle", "release"] if is_whole else ["settle", "release"]
 
 

@@ -11,7 +11,7 @@ from service.record.queries import query
 
 
 class NamedEvent(NamedTuple):
-    """An event of a code; its time and its field `d` if they are known."""
+    """An event of a code; its time and its `d` if they are known."""
 
     at: EventId
     workspace: int

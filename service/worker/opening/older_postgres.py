@@ -9,7 +9,7 @@ import hiredis
 
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
-from service.formats.events import Event, entry_digest, parse_entry
+from service.formats.events import Event, entry_digest, parse_entry, split_entry
 from service.formats.stored_settings import parse_versions
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
@@ -23,7 +23,7 @@ from service.worker.opening.unrecorded_events import FACTS, MARKS
 MAX_COMPARED = 100
 """Entries that are compared with the record, from the outbox's first on."""
 
-_Entry = tuple[EventId, dict[str, str]]
+_Entry = tuple[EventId, list[bytes]]
 
 
 class Surplus(NamedTuple):
@@ -98,7 +98,7 @@ class _OutboxEnd:
         """Return the surplus with the events that neither Postgres nor the outbox has. `epoch` is Redis's newest."""
         has_anchor = await self._has_anchor()
         first = [] if has_anchor else await self._entries("-", MAX_COMPARED)
-        has_facts = any(fields.get("d", "")[:1] in FACTS for _, fields in first)
+        has_facts = any(split_entry(fields)[0][:1] in FACTS for _, fields in first)
         # All before the anchor is of this Postgres.
         is_unknown = await self._has_unknown_recovery(after=self._row.cursor.epoch if has_anchor else -1)
         if not is_unknown and (has_anchor or (has_facts and await self._has_recorded(first))):
@@ -112,7 +112,7 @@ class _OutboxEnd:
 
     async def _entries(self, start: str, count: int) -> list[_Entry]:
         page = await self._server.command("XRANGE", self._server.outbox, start, "+", "COUNT", count)
-        return [(parse_event_id(name), dict(zip(flat[::2], flat[1::2], strict=True))) for name, flat in page]
+        return [(parse_event_id(name), [text.encode() for text in flat]) for name, flat in page]
 
     async def _has_anchor(self) -> bool:
         at = self._row.cursor
@@ -121,8 +121,9 @@ class _OutboxEnd:
 
     async def _has_recorded(self, entries: list[_Entry]) -> bool:
         """Whether any of these entries is recorded."""
-        for entry in entries:
-            if await is_recorded(self._pool, self._row.id, parse_entry(*entry)):
+        for at, fields in entries:
+            d, r, _ = split_entry(fields)
+            if await is_recorded(self._pool, self._row.id, parse_entry(at, d, r)):
                 return True
         return False
 
@@ -135,18 +136,17 @@ class _OutboxEnd:
             if epoch <= after:
                 return False
             for at, fields in await self._entries(f"{epoch}-1", 1):
-                mark, _, nonce = fields.get("d", "").partition(" ")
-                if at == (epoch, 1) and mark == "M":
-                    return not await was_recovered(self._pool, self._row.id, epoch, nonce)
+                mark, _, nonce = split_entry(fields)[0].partition(b" ")
+                if at == (epoch, 1) and mark == b"M":
+                    return not await was_recovered(self._pool, self._row.id, epoch, nonce.decode())
             end = f"({epoch}-0"
         return False
 
     async def _last_event(self) -> Event | None:
         """The last event that is neither an epoch's first nor a recovery's end."""
-        async for name, fields in self._server.entries(newest_first=True):
-            if fields.get("d", "")[:1] not in MARKS:
-                at = parse_event_id(name)
-                return parse_entry(at, fields) or Event(epoch=at.epoch, seq=at.seq)
+        async for at, (d, r, _) in self._server.entries(newest_first=True):
+            if d[:1] not in MARKS:
+                return parse_entry(at, d, r) or Event(epoch=at.epoch, seq=at.seq)
         return None
 
     def _count(self, last: Event | None) -> int:
@@ -164,5 +164,5 @@ def _plural(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _digest(at: EventId, fields: dict[str, str]) -> bytes:
-    return entry_digest(bytes(at), *(text.encode() for text in fields.values()))
+def _digest(at: EventId, fields: list[bytes]) -> bytes:
+    return entry_digest(bytes(at), *fields[1::2])

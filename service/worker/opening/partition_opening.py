@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from service.formats import key_names
-from service.formats.event_id import NO_EVENT, START, EventId, parse_event_id
+from service.formats.event_id import NO_EVENT, START, EventId
 from service.formats.events import Fact, Opened, encode_event, entry_digest, parse_entry
 from service.formats.recovery_progress import WHOLE, parse_recovery_progress
 from service.hot.cluster import Report
@@ -311,12 +311,11 @@ class Opening:
     async def _prefix(self) -> EventId | None:
         """The last event of a Redis that is a true prefix of the record; None if that can't be shown."""
         cursor = (await read_partition(self._pool, self._partition)).cursor
-        async for entry_id, fields in self._server.entries(newest_first=True):
-            at = parse_event_id(entry_id)
-            if (entry := fields.get("d", "")).startswith("M "):  # Redis was whole when it was appended
-                is_ours = await was_recovered(self._pool, self._partition, at[0], entry[2:])
+        async for at, (d, r, _) in self._server.entries(newest_first=True):
+            if d.startswith(b"M "):  # Redis was whole when it was appended
+                is_ours = await was_recovered(self._pool, self._partition, at[0], d[2:].decode())
                 return at if is_ours else None
-            event = parse_entry(at, fields)
+            event = parse_entry(at, d, r)
             if event is None:
                 return None
             if isinstance(event, Opened):
@@ -399,7 +398,7 @@ class Opening:
         """Move the cursor to the entry that ends the recovery. Only a whole Redis may be recorded from: until here,
         another worker still finds the anchor lost, or the mark, and restores again. So does this one if Postgres
         restarted: restored to an earlier time, it may lack what Redis was restored from."""
-        digest = entry_digest(f"{epoch}-1".encode(), f"M {nonce}".encode(), b"")
+        digest = entry_digest(f"{epoch}-1".encode(), f"M {nonce}".encode())
         async with self._pool.acquire() as connection, connection.transaction():
             row = await read_partition(connection, self._partition)
             if row.incarnation != incarnation:

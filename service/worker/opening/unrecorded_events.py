@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.formats.event_id import EventId, parse_event_id
+from service.formats.event_id import EventId
 from service.formats.events import Event, Fact, is_same_event, parse_entry
 from service.hot.redis_server import Server
 from service.record.facts.fact_reader import events_in_order
@@ -16,12 +16,12 @@ from service.record.partitions.partition_rows import read_partition
 
 PAGE_EVENTS = 500
 
-MARKS, FACTS = ("O", "M"), ("A", "U", "R", "B")
+MARKS, FACTS = (b"O", b"M"), (b"A", b"U", b"R", b"B")
 """The letters of events that begin an epoch or end a recovery, and of those that change a coupon's state."""
 
 
 class OutboxEvent(NamedTuple):
-    """An entry of the outbox; `kept` is its field `i`, and `event` is None if it can't be read."""
+    """An entry of the outbox; `kept` is its line `i`, and `event` is None if it can't be read."""
 
     at: EventId
     event: Event | None
@@ -44,17 +44,16 @@ async def unrecorded_events(
         aclosing(events_in_order(connection, server.partition, after=after)) as recorded,
     ):
         fact = await anext(recorded, None)
-        async for entry_id, fields in server.entries():
-            at, kind = parse_event_id(entry_id), fields.get("d", "")[:1]
+        async for at, (d, r, kept) in server.entries():
+            kind = d[:1]
             if at >= before or kind in MARKS or (at <= cursor and kind not in FACTS):
                 continue
             while fact and fact.id < at:
                 fact = await anext(recorded, None)
-            event = parse_entry(at, fields)
+            event = parse_entry(at, d, r)
             if is_same_event(event, fact):
                 continue
-            d, r, kept = (fields[name].encode() if name in fields else None for name in "dri")
-            suspects.append(OutboxEvent(at, event, d or b"", r or b"", kept))
+            suspects.append(OutboxEvent(at, event, d, r, kept))
             if len(suspects) == PAGE_EVENTS:
                 yield await _without_known(pool, server.partition, suspects)
                 suspects = []
@@ -64,9 +63,9 @@ async def unrecorded_events(
 
 async def first_event(server: Server) -> EventId | None:
     """The outbox's first event that is no mark."""
-    async for entry_id, fields in server.entries():
-        if fields.get("d", "")[:1] not in MARKS:
-            return parse_event_id(entry_id)
+    async for at, (d, _, _) in server.entries():
+        if d[:1] not in MARKS:
+            return at
     return None
 
 

@@ -68,7 +68,7 @@ async def test_a_gap_needs_a_choice(patient: Service, rebuild: Callable[..., Res
         for code in codes:
             ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
         entries = client.xrevrange(key_names.outbox(patient.partition), count=6)
-        (lost,) = [entry for entry, fields in entries if f" {codes[1]} " in fields["d"]]
+        (lost,) = [entry for entry, fields in entries if f" {codes[1]} " in fields["e"]]
         client.xdel(key_names.outbox(patient.partition), lost)
     until(lambda: patient.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": "u"}).status_code == 503)
 

@@ -218,7 +218,7 @@ def test_another_redis(patient: Service) -> None:
         ((entry, fields),) = client.xrevrange("{p0}:outbox", count=1)
         kept = client.xrange("{p0}:outbox")
         client.delete("{p0}:outbox")
-        other = fields | {"d": fields["d"].replace("ann", "eve")}
+        other = {"e": fields["e"].replace("ann", "eve")}
         for at, had in kept:
             client.xadd("{p0}:outbox", other if at == entry else had, id=at)
         report = _doctor(patient)
@@ -268,7 +268,7 @@ async def test_an_event_in_quarantine(patient: Service) -> None:
     code = new_code()
     with patient.redis() as client:
         epoch = client.get("{p0}:gate").split()[0]
-        entry = client.xadd("{p0}:outbox", {"d": f"Z 1 1 {code} ann", "r": "{}"}, id=f"{epoch}-*")
+        entry = client.xadd("{p0}:outbox", {"e": f"Z 1 1 {code} ann\n{{}}"}, id=f"{epoch}-*")
         until(lambda: "quarantine" in _doctor(patient).bad())
     report = _doctor(patient)
     assert (report.code, report.bad()) == (1, {"quarantine"})

@@ -343,6 +343,6 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, m
         await wait_until(quiet)
     left: Any = await place.redis.xrange(outbox(0))
     ((_, fields),) = left
-    assert fields[b"d"].startswith(b"K ")
+    assert fields[b"e"].startswith(b"K ")
     await flusher.start()
     assert await flusher.step() == 0

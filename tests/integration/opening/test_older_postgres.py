@@ -33,7 +33,7 @@ async def _an_upload(place: Place) -> None:
     await _sell(place)
     row = await read_partition(place.pool, 0)
     await place.redis.xadd(
-        _OUTBOX, {"d": f"K {place.caller.workspace} 1800000000000", "r": "{}"}, id=f"{row.epoch}-{row.cursor_seq + 1}"
+        _OUTBOX, {"e": f"K {place.caller.workspace} 1800000000000\n{{}}"}, id=f"{row.epoch}-{row.cursor_seq + 1}"
     )
     await place.record()
     await trim(place)

@@ -119,7 +119,7 @@ async def test_a_forked_redis_is_rebuilt(place: Place, other: str) -> None:
     before = await place.everything()
     await place.put_back(forked)
     if other == "ahead":
-        await place.redis.xadd("{p0}:outbox", {"d": "A 1 1 CODE-40 ann 1 1", "r": "{}"}, id=f"{10**6}-1")
+        await place.redis.xadd("{p0}:outbox", {"e": "A 1 1 CODE-40 ann 1 1\n{}"}, id=f"{10**6}-1")
     await place.open()
     assert await place.recovery() == "whole"
     aside = [fork, "CODE-40"] if other == "ahead" else [fork]

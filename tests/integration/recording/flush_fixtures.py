@@ -34,7 +34,7 @@ class RecordedShop:
     async def append(self, *events: str) -> None:
         async with self.redis.pipeline(transaction=False) as pipeline:
             for d in events:
-                pipeline.xadd(OUTBOX, {"d": d, "r": '{"ip":"::1"}'}, id=f"{self.epoch}-*", nomkstream=True)
+                pipeline.xadd(OUTBOX, {"e": f'{d}\n{{"ip":"::1"}}'}, id=f"{self.epoch}-*", nomkstream=True)
             await pipeline.execute()
         self.appended += events
 
@@ -60,7 +60,7 @@ class RecordedShop:
         return [tuple(row) for row in rows]
 
     async def fence(self, epoch: int) -> None:
-        await self.redis.xadd(OUTBOX, {"d": "O", "r": ""}, id=f"{epoch}-0")
+        await self.redis.xadd(OUTBOX, {"e": "O"}, id=f"{epoch}-0")
         self.epoch = epoch
 
 
@@ -78,7 +78,7 @@ async def shop(redis: Redis, pool: asyncpg.Pool, database_url: str) -> RecordedS
     fence = await take_partition(pool)
     shop = RecordedShop(redis, pool, database_url)
     await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
-    digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
+    digest = entry_digest(f"{shop.epoch}-0".encode(), b"O")
     assert await enter_epoch(pool, 0, fence, NO_EVENT, shop.epoch, digest)
     assert await confirm_open(pool, 0, fence, shop.epoch, (await read_partition(pool, 0)).incarnation)
     return shop

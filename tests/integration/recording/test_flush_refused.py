@@ -145,15 +145,20 @@ async def test_poison_goes_to_quarantine(shop: RecordedShop, make_flusher: MakeF
     ]
 
 
-@pytest.mark.parametrize("fields", [{"d": "K 1 5"}, {"d": "K 1 5", "r": "{}", "i": "f 0 @x", "more": ""}])
-async def test_an_entry_with_other_fields(shop: RecordedShop, make_flusher: MakeFlusher, fields: dict[str, str]):
-    """An entry with missing or extra fields goes into quarantine; those around it are recorded."""
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [({"e": "K 1 5"}, "a field can't be read (DecodeError)"), ({"e": "K 1 5\n{}", "more": ""}, "its kind is unknown")],
+)
+async def test_an_entry_with_other_parts(
+    shop: RecordedShop, make_flusher: MakeFlusher, fields: dict[str, str], why: str
+):
+    """An entry with a missing line or an extra field goes into quarantine; those around it are recorded."""
     await shop.sell(3)
     await shop.redis.xadd(OUTBOX, fields, id=f"{shop.epoch}-*")  # type: ignore[arg-type]
     shop.appended.append("")
     await shop.sell(3)
     await caught_up(shop, await make_flusher())
-    assert [row[1:3] for row in await shop.quarantined()] == [(4, "MalformedEvent its kind is unknown")]
+    assert [row[1:3] for row in await shop.quarantined()] == [(4, f"MalformedEvent {why}")]
     assert await shop.facts() == [event for event in shop.appended if event]
 
 

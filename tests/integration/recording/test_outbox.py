@@ -17,9 +17,9 @@ LONG_MS = 600_000
 
 @pytest_asyncio.fixture
 async def outbox(redis: Redis, valkey_url: str) -> AsyncIterator[Outbox]:
-    """An outbox with five entries, whose `d` is no text."""
+    """An outbox with five entries, whose value is no text."""
     for seq in range(5):
-        await redis.xadd(key_names.outbox(0), {"d": b"\xff%d" % seq, "r": ""}, id=f"7-{seq}")
+        await redis.xadd(key_names.outbox(0), {"e": b"\xff%d" % seq}, id=f"7-{seq}")
     outbox = Outbox(valkey_url, 0)
     yield outbox
     outbox.close()
@@ -28,8 +28,8 @@ async def outbox(redis: Redis, valkey_url: str) -> AsyncIterator[Outbox]:
 async def test_entries_come_as_they_are(outbox: Outbox):
     """entries() returns at most so many entries from an id on, in order, as bytes."""
     assert await outbox.entries(b"7-3", 9) == [
-        [b"7-3", [b"d", b"\xff3", b"r", b""]],
-        [b"7-4", [b"d", b"\xff4", b"r", b""]],
+        [b"7-3", [b"e", b"\xff3"]],
+        [b"7-4", [b"e", b"\xff4"]],
     ]
     assert len(await outbox.entries(b"0-0", 2)) == 2
     assert await outbox.last() == b"7-4"
