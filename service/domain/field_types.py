@@ -137,8 +137,10 @@ def quote_id(field: str) -> str:
 
 
 def quote_field(field: str) -> str:
-    """As decode_field, as JSON."""
-    return "null" if field == "-" else quote_id(field)
+    """As decode_field, as JSON; without a call of quote_id for most ids."""
+    if field == "-":
+        return "null"
+    return quote_id(field) if '"' in field or field == "%-" else f'"{field}"'
 
 
 def is_caller_id(text: str) -> bool:

@@ -9,24 +9,25 @@ from typing import Any
 class JoiningTransport:
     """A transport that joins the writes of one turn of the event loop. `close` calls `on_close`."""
 
-    __slots__ = ("_call_soon", "_on_close", "_parts", "_transport")
+    __slots__ = ("_call_soon", "_on_close", "_transport", "parts")
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, on_close: Callable[[], None]
     ) -> None:
         self._transport, self._call_soon, self._on_close = transport, loop.call_soon, on_close
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
+        """What is to be written at the end of this turn."""
 
     def write(self, data: bytes) -> None:
         """Write at the end of this turn."""
-        if not self._parts:
+        if not self.parts:
             self._call_soon(self.flush)
-        self._parts.append(data)
+        self.parts.append(data)
 
     def flush(self) -> None:
-        if self._parts:
-            data = b"".join(self._parts)
-            self._parts.clear()
+        if self.parts:
+            data = b"".join(self.parts)
+            self.parts.clear()
             if not self._transport.is_closing():
                 self._transport.write(data)
 

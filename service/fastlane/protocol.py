@@ -12,6 +12,7 @@ import structlog
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
+from service.domain.outcomes import RECALL
 from service.fastlane.bounded_protocol import BODY, HEAD, WAITING, Bounded
 from service.fastlane.request_heads import find_rest
 from service.fastlane.routes import (
@@ -34,7 +35,7 @@ from service.operations.accounting import NOBODY, answers, new_request_id, now_s
 from service.operations.base import Command, Rendered, Reply
 from service.operations.lock_notes import lock_notes
 from service.operations.refused_requests import refused_requests
-from service.operations.run import Raw, begin, finish, finish_refused, needs_facts
+from service.operations.run import Raw, begin, finish, finish_refused
 from service.operations.table import Row
 
 log = structlog.get_logger()
@@ -150,7 +151,7 @@ class Protocol(Bounded):
         decider = lane.decider
         try:
             decided = decider.interpret(caller.partition, self._epoch, reply)
-            if needs_facts(decided):
+            if decided[0] == RECALL:
                 self._recalling = asyncio.ensure_future(self._recall(lane, caller, decided))
                 return
             rendered = finish(self._command, decided, decider.durability(caller.partition))
@@ -174,7 +175,7 @@ class Protocol(Bounded):
             self._rendered(caller, rendered)
 
     def _rendered(self, caller: Caller, rendered: Rendered) -> None:
-        if rendered.note:
+        if caller.notes_locks:
             lock_notes.add(caller, rendered)
         closes = self._ending or self._values[CLOSES] is not None
         self._answer(self._heads.answer(rendered, self._request_id, closes), rendered.status, "", closes)
@@ -203,9 +204,12 @@ class Protocol(Bounded):
         self.server_state.total_requests += 1
         if self._state != WAITING:  # the client is gone
             return
-        self._joined.flush()
+        if self._joined.parts:
+            self._joined.flush()
         self._raw.write(answer)
         if closes:
             self._end()
-        else:
+        elif self._kept or self.flow.read_paused:
             self._next()
+        else:  # as _next
+            self._state, self._passed, self._turn = HEAD, 0, self._turn + 1

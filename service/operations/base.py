@@ -41,7 +41,7 @@ class Call(msgspec.Struct, gc=False):
         """The first five keys of scripts about one coupon (lua/steps/find.lua and coupon.lua)."""
         caller = self.caller
         k = caller.keys
-        return (caller.gate, k.settings, self.answer_key, k.directory + bucket, k.coupon + code)
+        return (caller.gate, k.settings, k.answer + self.idempotency_key, k.directory + bucket, k.coupon + code)
 
     def reading_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
         """As coupon_keys, for rows that read: without the Idempotency-Key. Their fingerprint is '-'."""

@@ -82,9 +82,10 @@ def _ms(seconds: int | None) -> str:
 
 def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
-    code, order = parse_code(code), encode_field(request.order_id)
-    bucket, user, o = key_names.bucket_text(code), encode_field(request.user_id), call.caller.keys.orders
-    names = (*call.coupon_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
+    code, order, user = parse_code(code), encode_field(request.order_id), encode_field(request.user_id)
+    bucket_text, orders = key_names.bucket_text, call.caller.keys.orders
+    bucket = bucket_text(code)
+    names = (*call.coupon_keys(code, bucket), orders + bucket_text(order), orders + bucket_text(user))
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token())
     return Command("lock", names, args, _render)
 
