@@ -34,6 +34,7 @@ from service.access.caller import Caller
 from service.access.keyring import Keyring
 from service.fastlane.protocol import Protocol
 from service.fastlane.routes import Lane
+from service.fastlane.shapes import ATTEMPTS_A_SECOND
 from service.formats.events import Redeemed, RequestPart, record_text
 from service.hot.connection import Connection
 from service.hot.decider import Decider
@@ -115,8 +116,12 @@ class Bench:
         self.redis.data_received(batch.replies)
 
     async def warm_up(self, turns: Sequence[Round]) -> None:
-        """Have the first requests answered. Raises AssertionError if one does not succeed."""
+        """Have the first requests answered, so that all connections adopt their shapes. Raises AssertionError if one
+        does not succeed."""
         for batch in turns[:4]:
+            for client in self.clients:
+                client._misses = 3
+            await asyncio.sleep(1 / ATTEMPTS_A_SECOND)
             await self.turn(batch)
             for wire in self.wires:
                 assert wire.last.startswith(b"HTTP/1.1 201"), wire.last

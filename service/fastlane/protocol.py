@@ -31,11 +31,12 @@ from service.fastlane.routes import (
     find_route,
     match_shape,
 )
+from service.fastlane.shapes import OPERATION, RequestShape, shapes_of
 from service.operations.accounting import NOBODY, answers, new_request_id, now_s
-from service.operations.base import Command, Rendered, Reply
+from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.lock_notes import lock_notes
 from service.operations.refused_requests import refused_requests
-from service.operations.run import Raw, begin, finish, finish_refused
+from service.operations.run import Raw, begin, begin_decoded, finish, finish_refused
 from service.operations.table import Row
 
 log = structlog.get_logger()
@@ -45,13 +46,13 @@ class Protocol(Bounded):
     """uvicorn's protocol with the fast lane. Without a lane, all requests go to Litestar.
 
     1. Read a hot request's head. Other requests, and those with unusual headers, fall back to Litestar.
-    2. Collect the body, authenticate, begin, and send the script.
+    2. Collect the body, authenticate, begin, and send the script. A whole request of an adopted shape is read at once.
     3. Finish in the reply's callback. The decision stands if the client has disconnected.
     """
 
     __slots__ = (
-        "_began_s", "_body", "_caller", "_command", "_epoch", "_ip", "_lane", "_missing", "_name", "_path", "_proxied",
-        "_recalling", "_request_id", "_row", "_shape", "_values",
+        "_began_s", "_body", "_caller", "_command", "_epoch", "_ip", "_lane", "_misses", "_missing", "_name", "_path",
+        "_proxied", "_recalling", "_request_id", "_row", "_shape", "_shapes", "_usual", "_values",
     )  # fmt: skip
     _caller: Caller | None
     _command: Command
@@ -61,7 +62,11 @@ class Protocol(Bounded):
         """Bounded's arguments, and the lane."""
         super().__init__(*args, **options)
         self._lane = lane
+        if lane:
+            self._shapes = shapes_of(lane)
         self._shape: Shape | None = None
+        self._usual: dict[bytes, RequestShape] = {}
+        self._misses = 0
         self._row: Row
         self._values: HeadValues
         self._name: str | None = None
@@ -78,6 +83,8 @@ class Protocol(Bounded):
 
     def data_received(self, data: bytes) -> None:
         if self._state == HEAD and not self._early and not self.flow.write_paused:  # saves a call
+            if self._usual and self._ask_by_shape(data):
+                return
             data = self._begin(data)
             if not data:
                 return
@@ -104,7 +111,29 @@ class Protocol(Bounded):
             self._state, self._body, self._missing = BODY, bytearray(data[start:]), end - len(data)
             return b""
         self._ask(lane, data[start:end])
+        self._misses += 1
+        if not self._misses & (self._misses - 1) and self._misses > 2 and len(data) == end and self._caller:
+            shape = self._shapes.adopt(self._row, known[0], data, self._began_s)
+            if shape:
+                self._usual[data[OPERATION]] = shape
         return data[end:]
+
+    def _ask_by_shape(self, data: bytes) -> bool:
+        """Begin a whole request of an adopted shape, and return whether it is one. A shape that does not match is
+        dropped. Another is adopted after the connection's fourth, eighth, sixteenth … request without one."""
+        lane, shape = self._lane, self._usual.get(data[OPERATION])
+        if lane is None or shape is None:
+            return False
+        read = shape.read(data.decode("latin-1"))
+        if read is None:
+            del self._usual[data[OPERATION]]
+            return False
+        self._row, self._turn = shape.row, self._turn + 1
+        self._values, self._name, body, request = read
+        if self._values[KEY] is not None:  # only a fingerprint needs it
+            self._path = f"{shape.path}{self._name or ''}".encode()
+        self._ask(lane, body.encode(), request)
+        return True
 
     def _learn(self, lane: Lane, data: bytes, at: int) -> tuple[HeadValues, int] | None:
         """The values of a head of a new shape, read from the end of its path, and its end; None if the request falls
@@ -124,8 +153,8 @@ class Protocol(Bounded):
             self._ask(self._lane, bytes(self._body))
         return data[len(part) :]
 
-    def _ask(self, lane: Lane, body: bytes) -> None:
-        """Begin a request and send its script."""
+    def _ask(self, lane: Lane, body: bytes, request: Any = None) -> None:
+        """Begin a request and send its script. `request`: the body, if it is decoded."""
         self._state, self._began_s = WAITING, now_s()
         values, row = self._values, self._row
         self._request_id = values[REQUEST_ID] or new_request_id()
@@ -135,8 +164,12 @@ class Protocol(Bounded):
             ip = self._ip
             if ip and self._proxied and values[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, values[FORWARDED])
-            raw = Raw(b"POST", self._path, b"", body, self._name, values[KEY], ip, values[AGENT])
-            command = self._command = begin(caller, row, raw)
+            key, agent = values[KEY], values[AGENT]
+            if request is not None and key is None and caller.user is None:  # saves what only fingerprints need
+                command = begin_decoded(row, Call(caller, "", "-", ip, agent), self._name, request)
+            else:
+                command = begin(caller, row, Raw(b"POST", self._path, b"", body, self._name, key, ip, agent, request))
+            self._command = command
             self._epoch = lane.decider.start(
                 caller.partition, command.script, command.keys, command.args, self._on_reply
             )

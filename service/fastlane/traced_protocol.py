@@ -21,15 +21,15 @@ class TracedProtocol(Protocol):
         self._traces = traces
         self._span: Span | None = None
 
-    def _ask(self, lane: Lane, body: bytes) -> None:
+    def _ask(self, lane: Lane, body: bytes, request: Any = None) -> None:
         span = self._traces.begin_request("POST", self._row.route, self.scheme or "http", self._values[TRACE])
         self._span = span
         if span is current.get():  # both None; else this call may be within the end of the request before
-            super()._ask(lane, body)
+            super()._ask(lane, body, request)
             return
         token = current.set(span)
         try:
-            super()._ask(lane, body)
+            super()._ask(lane, body, request)
         finally:
             current.reset(token)
 

@@ -120,13 +120,13 @@ class Operation:
     """Replaces some refusals by a response; returns None for the others."""
     decoder: "msgspec.json.Decoder[Any]" = field(init=False)
     _user_decoder: "msgspec.json.Decoder[Any]" = field(init=False)
-    _usual_decoder: "msgspec.json.Decoder[Any] | None" = field(init=False)
+    usual_decoder: "msgspec.json.Decoder[Any] | None" = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.request))
         object.__setattr__(self, "_user_decoder", msgspec.json.Decoder(without_user(self.request)))
         usual = usual_struct(self.request)
-        object.__setattr__(self, "_usual_decoder", usual and msgspec.json.Decoder(usual))
+        object.__setattr__(self, "usual_decoder", usual and msgspec.json.Decoder(usual))
 
     def decode(self, caller: Caller, body: bytes) -> Any:
         """Decode the request, faster a usual one (usual_requests.py). With a user's token the body may omit the user.
@@ -134,7 +134,7 @@ class Operation:
         Raises Refusal `forbidden` if the body names another user, and as service/domain/decoding.py does.
         """
         if caller.user is None:
-            return decode_usual(self._usual_decoder, body) or decode(self.decoder, body)
+            return decode_usual(self.usual_decoder, body) or decode(self.decoder, body)
         return fill_user(caller, decode(self._user_decoder, body))
 
 

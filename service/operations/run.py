@@ -31,11 +31,15 @@ class Raw(msgspec.Struct, gc=False):
     ip: str | None
     user_agent: str | None
     """Cleaned by service/operations/call_headers.py."""
+    request: Any = None
+    """The body, if its transport has decoded it without the user of a token."""
 
 
 def begin(caller: Caller, row: Row, raw: Raw) -> Command:
     """The script's command. Raises Refusal if the request is malformed, or needs no script to be refused."""
-    request = row.operation.decode(caller, raw.body)
+    request = raw.request
+    if request is None or caller.user is not None:
+        request = row.operation.decode(caller, raw.body)
     return begin_decoded(row, make_call(caller, raw), raw.name, request)
 
 

@@ -1,4 +1,5 @@
-"""Decode the requests that clients usually send without a regex for each field: base.py and batch.py try this first.
+"""Decode the requests that clients usually send without a regex for each field: base.py and batch.py try this first;
+shapes.py makes the same structs.
 
 A redemption takes 16,000 instructions less, one in a batch 28,000. A request is usual if
 
@@ -56,9 +57,10 @@ def usual_struct(request: type[msgspec.Struct]) -> type[msgspec.Struct] | None:
         elif kind := _KINDS.get(field.name):
             required = field.default is msgspec.NODEFAULT
             own.append((field.name, kind) if required else (field.name, kind | None, None))
+    own.sort(key=len)  # required fields first
     names, config = {field[0] for field in own}, request.__struct_config__
     return msgspec.defstruct(
-        f"Usual{request.__name__}", own, rename="camel", forbid_unknown_fields=True, kw_only=True, tag=config.tag,
+        f"Usual{request.__name__}", own, rename="camel", forbid_unknown_fields=True, tag=config.tag,
         tag_field=config.tag_field, module=__name__, namespace=dict.fromkeys(known - names),
     )  # fmt: skip
 
@@ -92,7 +94,7 @@ def count_members(request: Any, spaced: bool) -> int:
         request.order_value = None
     elif value is not None:
         text = bytes(value)
-        request.order_value = _read_amount(text, currency) if len(text) <= MAX_AMOUNT else None
+        request.order_value = read_amount(text, currency) if len(text) <= MAX_AMOUNT else None
         if request.order_value is None:
             return -1
     if currency is not None and currency not in CURRENCY_DIGITS:
@@ -104,7 +106,8 @@ def count_members(request: Any, spaced: bool) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _read_amount(value: bytes, currency: str | None) -> UsualAmount | None:
+def read_amount(value: bytes, currency: str | None) -> UsualAmount | None:
+    """A usual amount from its JSON; None if it is not usual."""
     value_e4 = usual_e4(value)
     if value_e4 is None:
         return None
