@@ -50,12 +50,12 @@ class Structs(StructSchemaPlugin):
 
 
 def _to_json_schema(node: Any) -> Any:
-    """msgspec's schema as plain JSON Schema: a decimal has only its `anyOf`, and a pattern ends with `$`."""
+    """msgspec's schema as plain JSON Schema: a sent decimal has only its `anyOf`, and a pattern ends with `$`."""
     if isinstance(node, list):
         return [_to_json_schema(item) for item in node]
     if not isinstance(node, dict):
         return node
-    if node.get("format") == "decimal":
+    if node.get("format") == "decimal" and "anyOf" in node:
         node = {name: value for name, value in node.items() if name not in ("format", "type")}
     if isinstance(node.get("pattern"), str):
         node = node | {"pattern": node["pattern"].replace(END, "$")}

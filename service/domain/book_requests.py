@@ -22,7 +22,7 @@ from service.domain.discounts import BookDiscount, Discount, check_discount_digi
 from service.domain.errors import BadField, FieldError, Refusal, invalid
 from service.domain.field_types import Answer, Count, Request, check_text, encode_metadata, text_schema
 from service.domain.limits import BookLimits
-from service.domain.money import CURRENCY_DIGITS
+from service.domain.money import CURRENCY_DIGITS, Amount
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_ms
 
 MAX_CODES = 10_000_000
@@ -161,7 +161,7 @@ class BookStats(Answer):
     inactive: int
     redemptions: int
     rolled_back: int
-    discount_total: str
+    discount_total: Amount
     users: int
 
 

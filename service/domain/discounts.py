@@ -16,6 +16,7 @@ from service.domain.field_types import Answer, Count, Request
 from service.domain.money import (
     CURRENCIES,
     CURRENCY_DIGITS,
+    Amount,
     Money,
     Percentage,
     PositiveMoney,
@@ -88,21 +89,21 @@ Discount = PercentageDiscount | FixedDiscount | TieredDiscount | BuyXGetYDiscoun
 class BookTier(Answer, kw_only=True):
     """A tier: the discount from the order value `from` up to the next tier."""
 
-    from_: str = msgspec.field(name="from")
+    from_: Amount = msgspec.field(name="from")
     type: PlainType
-    value: str
+    value: Amount
 
 
 class BookDiscount(Answer, kw_only=True):
     """A book's discount, with the fields of its type only. Amounts have the currency's digits."""
 
     type: Literal["percentage", "fixed", "tiered", "buyXGetY"]
-    value: Annotated[str | UnsetType, msgspec.Meta(description="For `percentage` and `fixed`.")] = UNSET
+    value: Annotated[Amount | UnsetType, msgspec.Meta(description="For `percentage` and `fixed`.")] = UNSET
     tiers: Annotated[list[BookTier] | UnsetType, msgspec.Meta(description="For `tiered`.")] = UNSET
     buy: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
     get: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
-    max_amount: str | None
-    min_order_value: str | None
+    max_amount: Amount | None
+    min_order_value: Amount | None
     currency: str | None
 
 

@@ -55,6 +55,9 @@ Percentage = Annotated[
     ),
 ]
 
+Amount = Annotated[str, msgspec.Meta(extra_json_schema={"format": "decimal"})]
+"""An amount of a response: a decimal, with the currency's digits."""
+
 _DIGITS = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     3: "BHD IQD JOD KWD LYD OMR TND",

@@ -7,7 +7,7 @@ import msgspec
 
 from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field
-from service.domain.money import CURRENCY_DIGITS, Money, from_e4
+from service.domain.money import CURRENCY_DIGITS, Amount, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.domain.uuids import parse_uuid
 from service.formats import key_names
@@ -43,7 +43,7 @@ class Purchase(Answer):
 
     redemption: Redemption | None
     gift: Coupon | None
-    final_amount: str
+    final_amount: Amount
     durability: Durability
 
 

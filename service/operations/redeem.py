@@ -6,7 +6,7 @@ from typing import Any
 from service.access.caller import Caller
 from service.domain.errors import BadField, Refusal, refusal_from_field
 from service.domain.field_types import Answer, OrderId, UserId, encode_field, encode_metadata
-from service.domain.money import from_e4
+from service.domain.money import Amount, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
@@ -47,8 +47,8 @@ class Validation(Answer):
 
     valid: bool
     reasons: list[str]
-    discount_amount: str | None
-    final_amount: str | None
+    discount_amount: Amount | None
+    final_amount: Amount | None
     coupon: Coupon | None
 
 

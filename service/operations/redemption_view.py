@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from service.domain.field_types import Answer, quote_field, quote_id
-from service.domain.money import from_e4
+from service.domain.money import Amount, from_e4
 from service.domain.times import from_ms
 from service.formats.events import RedemptionRecord, parse_record, parse_shown_request, without_key
 from service.formats.redemption_id import id_from_event
@@ -26,10 +26,10 @@ class Redemption(Answer):
     book_id: str
     user_id: str
     order_id: str | None
-    order_value: str | None
+    order_value: Amount | None
     currency: str
-    discount_amount: str
-    final_amount: str | None
+    discount_amount: Amount
+    final_amount: Amount | None
     redeemed_at: Time
     rolled_back_at: Time | None
     ip_address: str | None
