@@ -1,0 +1,72 @@
+"""What a call may raise. refusals.py has a class for each refusal of the service; core.py chooses the class."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from scrip_client.core import Call
+
+
+class BadField(msgspec.Struct, frozen=True):
+    """A bad field of a refused request: its path (`discount.value`), and the reason."""
+
+    field: str
+    reason: str
+
+
+class Problem(msgspec.Struct, rename="camel", frozen=True):
+    """The service's answer to a request that it refused (RFC 9457)."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    request_id: str
+    errors: tuple[BadField, ...] = ()
+
+
+class ScripError(Exception):
+    """The base of all errors. `problem` is the service's answer, if there is one; `call` may be sent again."""
+
+    code: ClassVar[str] = ""
+
+    def __init__(
+        self, message: str, call: "Call[Any]", problem: Problem | None = None, retry_after_s: float | None = None
+    ) -> None:
+        self.call, self.problem, self.retry_after_s = call, problem, retry_after_s
+        super().__init__(message, call, problem, retry_after_s)  # all of them: such an error can be pickled
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Refused(ScripError):
+    """The service refused the request, and changed nothing. Each code has a subclass in refusals.py."""
+
+    def __init__(self, message: str, call: "Call[Any]", problem: Problem, retry_after_s: float | None = None) -> None:
+        super().__init__(message, call, problem, retry_after_s)
+        self.status, self.title, self.detail = problem.status, problem.title, problem.detail
+        self.request_id, self.errors = problem.request_id, problem.errors
+
+
+class OutcomeUnknown(ScripError):
+    """The change may have been made or not: an answer was lost, and the deadline passed before another one came.
+
+    Send the same request with this `idempotency_key`, also later and from another process: it answers what happened.
+    """
+
+    code = "outcome_unknown"
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key to go on with; '' if the request had none."""
+        return self.call.idempotency_key
+
+
+class Unreachable(ScripError):
+    """No answer came until the deadline, and nothing was changed."""
+
+
+class UnexpectedResponse(ScripError):
+    """The response is not Scrip's, or not in the documented form."""

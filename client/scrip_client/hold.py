@@ -1,0 +1,56 @@
+"""What a coupon that is held for a block of code has in both clients."""
+
+from typing import Any, TypedDict
+
+from scrip_client import models, operations
+from scrip_client.core import Call
+from scrip_client.errors import Refused, ScripError
+
+SECONDS = 60
+"""How long a held coupon stays locked after the last extension: also after the end of its process."""
+EXTENSIONS = 3
+"""In this time."""
+DEADLINE_S = 3.0
+"""Of an extension, and of the release: a lock that can't be released ends by itself."""
+
+
+class RedeemFields(TypedDict, total=False):
+    """What redeem_coupon takes beside the lock."""
+
+    order_value: models.Amount | None
+    currency: str | None
+    items: list[models.Item] | None
+    metadata: dict[str, Any] | None
+    idempotency_key: str | None
+    recorded_within_s: int | None
+
+
+class Hold:
+    """A coupon that is locked for a block of code."""
+
+    def __init__(self, lock: models.Lock, lock_seconds: int) -> None:
+        self.lock = lock
+        self.refusal: Refused | None = None
+        """Why the lock can't be extended any further, if so."""
+        self.is_over = False
+        """Whether it needs no release: it was redeemed, or that is unknown."""
+        self.pause_s = lock_seconds / EXTENSIONS
+        self._lock_seconds = lock_seconds
+
+    def redeem_call(self, fields: RedeemFields) -> Call[models.DurableRedemption]:
+        lock = self.lock
+        return operations.redeem_coupon(
+            lock.code, user_id=lock.user_id, order_id=lock.order_id, lock_token=lock.lock_token, **fields
+        )
+
+    def extend_call(self) -> Call[models.Lock]:
+        return operations.extend_lock(self.lock.code, lock_token=self.lock.lock_token, lock_seconds=self._lock_seconds)
+
+    def unlock_call(self) -> Call[None]:
+        return operations.unlock_coupon(self.lock.code, lock_token=self.lock.lock_token)
+
+    def can_extend_after(self, failure: ScripError) -> bool:
+        """Whether a later extension may succeed."""
+        if isinstance(failure, Refused) and failure.status not in (429, 503):
+            self.refusal = failure
+        return self.refusal is None
