@@ -15,9 +15,9 @@ LEVELS = ("critical", "error", "warning", "info")
 _HEAD = """\
 # Log events
 
-Each process writes JSON lines to stderr, or text to a terminal. Each line has `event`, `level`, `timestamp`, `process`
-and `logger`; warnings and errors have `remedy`, which says what to do; a line about an exception has `exception`. No
-line has a whole code, key or token. Libraries' own lines have sentences as `event`.
+Each process writes JSON lines to stderr, or text to a terminal. Each line has `event`, `level`, `timestamp`, `process`,
+`release` and `logger`; warnings and errors have `remedy`, which says what to do; a line about an exception has
+`exception`. No line has a whole code, key or token. Libraries' own lines have sentences as `event`.
 
 `.venv/bin/python -m tests.log_events` writes this table from the source and `service/common/remedies.py`.
 

@@ -1,6 +1,7 @@
 """The asynchronous client, for asyncio. client.py has the same without `await`; core.py has what both share."""
 
 import asyncio
+from asyncio import sleep
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -62,7 +63,7 @@ class AsyncClient(Methods):
                 return ended.value
             reply = None
             if isinstance(step, float):
-                await asyncio.sleep(step)
+                await sleep(step)
             else:
                 reply = await self._attempt(step, call.is_stream)
 

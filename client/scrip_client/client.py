@@ -1,10 +1,10 @@
 """The synchronous client. async_client.py has the same, awaited; core.py has what both share."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from time import sleep
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
@@ -62,7 +62,7 @@ class Client(Methods):
                 return ended.value
             reply = None
             if isinstance(step, float):
-                time.sleep(step)
+                sleep(step)
             else:
                 reply = self._attempt(step, call.is_stream)
 

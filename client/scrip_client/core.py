@@ -4,11 +4,11 @@
 import itertools
 import logging
 import random
-import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from time import monotonic
 from typing import Any, BinaryIO, Generic, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -42,7 +42,7 @@ class Call(Generic[T]):
     method: str
     path: str
     answers: Mapping[int, Any] = field(default_factory=dict)
-    """The type of the body, by status."""
+    """The type of the body, by status; a new status has the first."""
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes | BinaryIO = b""
     media_type: str = "application/json"
@@ -140,9 +140,7 @@ def changes(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not msgspec.UNSET}
 
 
-def exchange(
-    call: Call[T], settings: Settings, now: Callable[[], float] = time.monotonic
-) -> Generator[dict[str, Any] | float, Any, Answer[T]]:
+def exchange(call: Call[T], settings: Settings) -> Generator[dict[str, Any] | float, Any, Answer[T]]:
     """Yield what to send, as arguments of `build_request` of httpx2, and how many seconds to wait; receive the Reply.
 
     1. Every attempt is the same request, under the same Idempotency-Key.
@@ -150,14 +148,14 @@ def exchange(
     3. It waits as long as `Retry-After` says, else longer each time. A wait that would pass the deadline ends the call.
     4. Once an answer was lost, only an answer that the key decides ends the doubt: else OutcomeUnknown is raised.
     """
-    deadline = now() + settings.deadline_s
+    deadline = monotonic() + settings.deadline_s
     file = None if isinstance(call.body, bytes) else call.body
     start = file.tell() if file and file.seekable() else None
     lost: OutcomeUnknown | None = None
     for number in itertools.count(1):
         if file and start is not None:
             file.seek(start)
-        reply: Reply = yield _request(call, settings, deadline - now())
+        reply: Reply = yield _request(call, settings, deadline - monotonic())
         if isinstance(reply, httpx2.Response) and reply.is_success:
             return _read_answer(call, reply, number)
         failure = _read_failure(call, reply)
@@ -171,7 +169,7 @@ def exchange(
         if pause is None:
             pause = min(_FIRST_PAUSE_S * 2 ** (number - 1), _LONGEST_PAUSE_S) * random.uniform(0.5, 1)  # noqa: S311
         may_send = isinstance(reply, _NOT_SENT) or (call.is_repeatable and not (file and start is None))
-        if not (may_send and _is_transient(failure)) or now() + pause > deadline:
+        if not (may_send and _is_transient(failure)) or monotonic() + pause > deadline:
             if lost and lost is not failure:
                 raise lost from failure
             raise failure
@@ -203,7 +201,7 @@ def _request(call: Call[Any], settings: Settings, left_s: float) -> dict[str, An
 
 
 def _read_answer(call: Call[T], response: httpx2.Response, attempts: int) -> Answer[T]:
-    kind = call.answers.get(response.status_code)
+    kind = call.answers.get(response.status_code, next(iter(call.answers.values()), None))
     value: Any = None
     if kind is bytes:
         value = response  # not read yet

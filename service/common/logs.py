@@ -4,6 +4,7 @@
 import logging
 import re
 import sys
+from importlib.metadata import version
 from types import TracebackType
 
 import structlog
@@ -26,8 +27,8 @@ _LOOP_VALUES = re.compile(r"[<(\n].*", re.DOTALL)
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Send every log line to stderr, with the name of this process: as text to a terminal, else as JSON. Call it
-    before anything is logged."""
+    """Send every log line to stderr, with the name and the release of this process: as text to a terminal, else as
+    JSON. Call it before anything is logged."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -79,8 +80,10 @@ def _make_renderer() -> Processor:
 
 
 def _make_process_marker(process: str) -> Processor:
+    release = version("scrip")
+
     def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        event["process"] = process
+        event["process"], event["release"] = process, release
         return event
 
     return add

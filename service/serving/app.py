@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -147,7 +148,7 @@ def _make_openapi_config() -> OpenAPIConfig:
     )
     return OpenAPIConfig(
         title="Scrip",
-        version="1",
+        version=version("scrip"),
         description=(
             "Coupon redemption for flash sales. Requests and answers are JSON in UTF-8; a refusal is a problem "
             "(RFC 9457) with a stable `code`, and changes nothing. A request whose body has no required field may be "
