@@ -79,11 +79,12 @@ class Document:
 
 
 def list_answers(operation: Schema) -> dict[str, Schema]:
-    """The schemas of an operation's successes, by status."""
+    """The schemas of an operation's answers that are no refusals, by status; 201 comes before 200."""
+    contents = ((status, response.get("content", {})) for status, response in operation["responses"].items())
     return {
-        status: next(iter(response["content"].values()))["schema"]
-        for status, response in sorted(operation["responses"].items(), reverse=True)
-        if status.startswith("2") and response.get("content")
+        status: next(iter(content.values()))["schema"]
+        for status, content in sorted(contents, key=lambda one: (one[0] > "3", -int(one[0])))
+        if content and "application/problem+json" not in content
     }
 
 

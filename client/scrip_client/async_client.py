@@ -55,7 +55,7 @@ class AsyncClient(Methods):
     async def send(self, call: Call[T]) -> Answer[T]:
         """Send a call, of `operations` or of an error, and return the whole answer."""
         steps = exchange(call, self._settings)
-        reply: httpx2.Response | httpx2.TransportError | None = None
+        reply: httpx2.Response | httpx2.RequestError | None = None
         while True:
             try:
                 step = steps.send(reply)
@@ -67,14 +67,14 @@ class AsyncClient(Methods):
             else:
                 reply = await self._attempt(step, call.is_stream)
 
-    async def _attempt(self, request: dict[str, Any], is_stream: bool) -> httpx2.Response | httpx2.TransportError:
+    async def _attempt(self, request: dict[str, Any], is_stream: bool) -> httpx2.Response | httpx2.RequestError:
         if request["content"] and not isinstance(request["content"], bytes):
             request["content"] = _read_file(request["content"])
         try:
             response = await self._http.send(self._http.build_request(**request), stream=is_stream)
             if is_stream and not response.is_success:
                 await response.aread()
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             return error
         return response
 
@@ -100,7 +100,7 @@ class AsyncClient(Methods):
             try:
                 async for part in response.aiter_bytes():
                     yield part
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 raise broken_file(call, error) from error
 
         try:

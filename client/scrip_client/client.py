@@ -54,7 +54,7 @@ class Client(Methods):
     def send(self, call: Call[T]) -> Answer[T]:
         """Send a call, of `operations` or of an error, and return the whole answer."""
         steps = exchange(call, self._settings)
-        reply: httpx2.Response | httpx2.TransportError | None = None
+        reply: httpx2.Response | httpx2.RequestError | None = None
         while True:
             try:
                 step = steps.send(reply)
@@ -66,12 +66,12 @@ class Client(Methods):
             else:
                 reply = self._attempt(step, call.is_stream)
 
-    def _attempt(self, request: dict[str, Any], is_stream: bool) -> httpx2.Response | httpx2.TransportError:
+    def _attempt(self, request: dict[str, Any], is_stream: bool) -> httpx2.Response | httpx2.RequestError:
         try:
             response = self._http.send(self._http.build_request(**request), stream=is_stream)
             if is_stream and not response.is_success:
                 response.read()
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             return error
         return response
 
@@ -95,7 +95,7 @@ class Client(Methods):
         def read() -> Iterator[bytes]:
             try:
                 yield from response.iter_bytes()
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 raise broken_file(call, error) from error
 
         try:

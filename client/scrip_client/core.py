@@ -23,8 +23,10 @@ from scrip_client.refusals import BY_CODE
 T = TypeVar("T")
 Codes: TypeAlias = Sequence[str] | str | bytes | BinaryIO
 """Codes to upload: a list, or a file in CSV or plain text, as a whole or opened in binary mode."""
-Reply: TypeAlias = httpx2.Response | httpx2.TransportError
+Reply: TypeAlias = httpx2.Response | httpx2.RequestError
 
+_IMPOSSIBLE = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
+"""What is wrong with the request, not on the way."""
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 _TRANSIENT = frozenset({408, 429, 503})
 _UNDECIDED = frozenset({401, 403, 408, 429, 503})
@@ -156,7 +158,7 @@ def exchange(call: Call[T], settings: Settings) -> Generator[dict[str, Any] | fl
         if file and start is not None:
             file.seek(start)
         reply: Reply = yield _request(call, settings, deadline - monotonic())
-        if isinstance(reply, httpx2.Response) and reply.is_success:
+        if isinstance(reply, httpx2.Response) and (reply.is_success or reply.status_code in call.answers):
             return _read_answer(call, reply, number)
         failure = _read_failure(call, reply)
         if isinstance(failure, OutcomeUnknown):
@@ -165,16 +167,14 @@ def exchange(call: Call[T], settings: Settings) -> Generator[dict[str, Any] | fl
             return Answer(value=None, status=204, headers={}, attempts=number)  # type: ignore[arg-type]
         elif isinstance(failure, Refused) and call.idempotency_key and failure.status not in _UNDECIDED:
             raise failure
-        pause = failure.retry_after_s
-        if pause is None:
-            pause = min(_FIRST_PAUSE_S * 2 ** (number - 1), _LONGEST_PAUSE_S) * random.uniform(0.5, 1)  # noqa: S311
+        pause = _pause_s(failure, number)
         may_send = isinstance(reply, _NOT_SENT) or (call.is_repeatable and not (file and start is None))
         if not (may_send and _is_transient(failure)) or monotonic() + pause > deadline:
             if lost and lost is not failure:
                 raise lost from failure
             raise failure
         log.info("%s: attempt %d: %s; the next in %.1f s", call.operation, number, failure, pause)
-        yield float(pause)
+        yield pause
     raise AssertionError
 
 
@@ -214,6 +214,8 @@ def _read_answer(call: Call[T], response: httpx2.Response, attempts: int) -> Ans
 
 
 def _read_failure(call: Call[Any], reply: Reply) -> ScripError:
+    if isinstance(reply, _IMPOSSIBLE):
+        raise reply
     if isinstance(reply, Exception):
         failure: ScripError
         message = f"{call.operation}: {type(reply).__name__}: {reply}"
@@ -237,6 +239,12 @@ def _is_transient(failure: ScripError) -> bool:
     if isinstance(failure, OutcomeUnknown | Unreachable):
         return True
     return isinstance(failure, Refused) and failure.status in _TRANSIENT
+
+
+def _pause_s(failure: ScripError, attempts: int) -> float:
+    if failure.retry_after_s is not None:
+        return failure.retry_after_s
+    return min(_FIRST_PAUSE_S * 2 ** (attempts - 1), _LONGEST_PAUSE_S) * random.uniform(0.5, 1)  # noqa: S311, no secret
 
 
 def _query_text(value: Any) -> str:

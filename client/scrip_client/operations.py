@@ -25,7 +25,7 @@ def get_ready() -> Call[models.Ready]:
     version: run its `scrip migrate`), `unverified` (Redis is not what a worker verified), `keys_outdated` (no
     Postgres for 10 minutes). No credentials.
     """
-    return make_call("get_ready", "GET", "/health/ready", {200: models.Ready}, changes=False)
+    return make_call("get_ready", "GET", "/health/ready", {200: models.Ready, 503: models.Ready}, changes=False)
 
 
 def get_consistency() -> Call[models.Consistency]:

@@ -120,6 +120,19 @@ def test_a_change_without_a_key_that_was_refused_later(shell: Shell) -> None:
         shell.do(lambda client: client.patch_user("ann", max_coupons=1), LOST[0], refuse("invalid", 422))
 
 
+def test_an_impossible_request(shell: Shell) -> None:
+    """A request that can't be sent at all raises the error of httpx2 at once."""
+    with pytest.raises(httpx2.UnsupportedProtocol):
+        shell.do(lock, httpx2.UnsupportedProtocol("no http://"))
+    assert len(shell.requests) == 1
+
+
+def test_not_ready(shell: Shell) -> None:
+    """503 of the check of readiness is its answer."""
+    answer = httpx2.Response(503, json={"status": "not_ready", "failing": ["partition 3"], "partitions": []})
+    assert shell.do(lambda client: client.get_ready(), answer).failing == ["partition 3"]
+
+
 def test_reading(shell: Shell) -> None:
     """A read is repeated after anything that is no answer, and is never in doubt."""
     read = lambda client: client.get_user("ann")  # noqa: E731
