@@ -1,4 +1,4 @@
-"""Install the packages of a lock file, and Scrip itself, into the environment of the Python that runs this.
+"""Install the packages of a lock file, Scrip itself and its client, into the environment of the Python that runs this.
 
 `make` calls it: python install.py LOCK DURATION. It shows a progress bar on a terminal, and some lines elsewhere.
 """
@@ -54,7 +54,8 @@ def main(lock: Path, duration: str) -> None:
     # Python compiles what it imports when it imports it: a part of all.
     options = ["--progress-bar", "off", "--no-compile", "--require-hashes", "-r", str(lock)]
     run_pip(options, progress)
-    run_pip(["--no-deps", "--editable", str(lock.parent.resolve())], None)
+    root = lock.parent.resolve()
+    run_pip(["--no-deps", "--editable", str(root), "--editable", str(root / "client")], None)
     progress.end()
     print(f"Set up in {time.monotonic() - began:.0f} s.", flush=True)
 

@@ -12,8 +12,10 @@ from service.common.config import Settings
 from service.serving.app import create_app
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("service", "lua", "sql", "tests", "loadtests", "docs", "deploy")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), *ROOT.glob("docs/**/*.md")])
+FOLDERS = ("service", "client", "lua", "sql", "tests", "loadtests", "docs", "deploy")
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", ".github/**/*.md", "client/*.md", "docs/**/*.md") for path in ROOT.glob(pattern)
+)
 DECISIONS = sorted(path for path in ROOT.glob("docs/decisions/*.md") if path.name != "README.md")
 MAX_WORDS = 300
 MAX_WORDS_OF_ALL = 15_000
