@@ -226,8 +226,8 @@ def write_operations(document: Document) -> Iterator[str]:
     )
     functions = [
         Function(document, method.upper(), path, operation)
-        for path, item in document.paths.items()
-        for method, operation in item.items()
+        for path, item in sorted(document.paths.items())
+        for method, operation in sorted(item.items())
     ]
     for function in functions:
         yield from function.lines()

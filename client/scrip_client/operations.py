@@ -28,142 +28,68 @@ def get_ready() -> Call[models.Ready]:
     return make_call("get_ready", "GET", "/health/ready", {200: models.Ready, 503: models.Ready}, changes=False)
 
 
-def get_consistency() -> Call[models.Consistency]:
-    """Read the lag and the differences. The lag of the workspace's partition, and the workspace's last comparison.
-    Scope `operate`.
-    """
-    return make_call("get_consistency", "GET", "/v1/ops/consistency", {200: models.Consistency}, changes=False)
-
-
-def start_reconcile(*, repair: bool | None = None, idempotency_key: str | None = None) -> Call[models.Job]:
-    """Compare Redis with Postgres. Start a job that compares all of the workspace's data in Redis with Postgres,
-    without stopping requests. `GET /v1/ops/consistency` returns the result. One comparison runs at a time. Scope
-    `operate`.
-    """
-    return make_call(
-        "start_reconcile",
-        "POST",
-        "/v1/ops/reconcile",
-        {202: models.Job},
-        body=fields(repair=repair),
-        key=idempotency_key,
-    )
-
-
-def list_quarantine(
-    *, limit: int | None = None, cursor: str | None = None
-) -> Call[models.Page[models.QuarantinedEvent]]:
-    """List events in quarantine. The workspace's events that wait for a decision, newest first. Scope `operate`."""
-    return make_call(
-        "list_quarantine",
-        "GET",
-        "/v1/ops/quarantine",
-        {200: models.Page[models.QuarantinedEvent]},
-        query={"limit": limit, "cursor": cursor},
-        changes=False,
-    )
-
-
-def resolve_quarantined(
-    event_id: str, *, choice: Literal["release", "retry", "settle"], idempotency_key: str | None = None
-) -> Call[models.QuarantinedEvent]:
-    """Resolve an event in quarantine. Order what a worker does with the event. When it is done, the event is no
-    longer listed, and a comparison repairs the workspace's data in Redis. Audited. Scope `operate`.
-    """
-    return make_call(
-        "resolve_quarantined",
-        "POST",
-        f"/v1/ops/quarantine/{segment(event_id)}",
-        {202: models.QuarantinedEvent},
-        body=fields(choice=choice),
-        key=idempotency_key,
-    )
-
-
-def find_refused_request(*, request_id: str) -> Call[models.RefusedRequests]:
-    """Find a refused request by its id. The workspace's refusals and errors with this request id, of the last hour.
-    A response is found a second or two after it was sent. Scope `operate`.
-    """
-    return make_call(
-        "find_refused_request",
-        "GET",
-        "/v1/ops/requests",
-        {200: models.RefusedRequests},
-        query={"requestId": request_id},
-        changes=False,
-    )
-
-
-def get_book(book_id: str) -> Call[models.Book]:
-    """Read a book. A book. Scope `manage`."""
-    return make_call("get_book", "GET", f"/v1/books/{segment(book_id)}", {200: models.Book}, changes=False)
-
-
-def patch_book(
-    book_id: str,
+def list_audit(
     *,
-    description: str | UnsetType | None = UNSET,
-    status: Literal["active", "archived", "inactive"] | UnsetType | None = UNSET,
-    valid_from: datetime | UnsetType | None = UNSET,
-    valid_until: datetime | UnsetType | None = UNSET,
-    max_redemptions_per_code: int | UnsetType | None = UNSET,
-    max_redemptions_per_user: int | UnsetType | None = UNSET,
-    max_redemptions: int | UnsetType | None = UNSET,
-    max_codes_per_user: int | UnsetType | None = UNSET,
-    require_assignment: bool | UnsetType | None = UNSET,
-    require_lock: bool | UnsetType | None = UNSET,
-    lock_seconds: int | UnsetType | None = UNSET,
-    max_lock_seconds: int | UnsetType | None = UNSET,
-    discount: models.PercentageDiscount
-    | models.FixedDiscount
-    | models.TieredDiscount
-    | models.BuyXGetYDiscount
-    | UnsetType
-    | None = UNSET,
-    code_pattern: str | UnsetType | None = UNSET,
-    charset: str | UnsetType | None = UNSET,
-    low_stock_threshold: int | UnsetType | None = UNSET,
-    gift_book_id: str | UnsetType | None = UNSET,
-    keep_free: int | UnsetType | None = UNSET,
-    tags: Sequence[str] | UnsetType | None = UNSET,
-    metadata: dict[str, Any] | UnsetType | None = UNSET,
-    created_by: str | UnsetType | None = UNSET,
-    limits: models.BookLimits | UnsetType | None = UNSET,
-    name: str | UnsetType = UNSET,
-) -> Call[models.Book]:
-    """Change a book. Change the given fields; null resets a field. Applies to all later requests, also for existing
-    codes.
+    limit: int | None = None,
+    cursor: str | None = None,
+    action: str | None = None,
+    actor: Literal["command", "key", "service"] | None = None,
+    key_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Call[models.Page[models.Entry]]:
+    """List audit entries. Audit entries, newest first: changes of books, codes, users, keys and settings, each
+    committed with its change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected
+    requests by key, every ten seconds. Entries are never changed or removed. Scope `operate`.
     """
     return make_call(
-        "patch_book",
-        "PATCH",
-        f"/v1/books/{segment(book_id)}",
-        {200: models.Book},
-        body=changes(
-            description=description,
-            status=status,
-            validFrom=valid_from,
-            validUntil=valid_until,
-            maxRedemptionsPerCode=max_redemptions_per_code,
-            maxRedemptionsPerUser=max_redemptions_per_user,
-            maxRedemptions=max_redemptions,
-            maxCodesPerUser=max_codes_per_user,
-            requireAssignment=require_assignment,
-            requireLock=require_lock,
-            lockSeconds=lock_seconds,
-            maxLockSeconds=max_lock_seconds,
-            discount=discount,
-            codePattern=code_pattern,
-            charset=charset,
-            lowStockThreshold=low_stock_threshold,
-            giftBookId=gift_book_id,
-            keepFree=keep_free,
-            tags=tags,
-            metadata=metadata,
-            createdBy=created_by,
-            limits=limits,
-            name=name,
-        ),
+        "list_audit",
+        "GET",
+        "/v1/audit",
+        {200: models.Page[models.Entry]},
+        query={
+            "limit": limit,
+            "cursor": cursor,
+            "action": action,
+            "actor": actor,
+            "keyId": key_id,
+            "since": since,
+            "until": until,
+        },
+        changes=False,
+    )
+
+
+def export_audit() -> Call[bytes]:
+    """Export audit entries. All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
+    return make_call("export_audit", "GET", "/v1/audit.csv", {200: bytes}, changes=False)
+
+
+def run_batch(
+    *,
+    operations: Sequence[
+        models.BatchAssign
+        | models.BatchLock
+        | models.BatchExtend
+        | models.BatchUnlock
+        | models.BatchRedeem
+        | models.BatchValidate
+    ],
+    idempotency_key: str | None = None,
+    recorded_within_s: int | None = None,
+) -> Call[models.Results]:
+    """Run many operations. Run the operations in order, each on its own: one that is refused or malformed has a
+    problem as its result, and does not affect the others. `assign` takes either `code` or `bookId`. Scope
+    `checkout`.
+    """
+    return make_call(
+        "run_batch",
+        "POST",
+        "/v1/batch",
+        {200: models.Results},
+        body=fields(operations=operations),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
     )
 
 
@@ -254,6 +180,288 @@ def create_book(
     )
 
 
+def get_book(book_id: str) -> Call[models.Book]:
+    """Read a book. A book. Scope `manage`."""
+    return make_call("get_book", "GET", f"/v1/books/{segment(book_id)}", {200: models.Book}, changes=False)
+
+
+def patch_book(
+    book_id: str,
+    *,
+    description: str | UnsetType | None = UNSET,
+    status: Literal["active", "archived", "inactive"] | UnsetType | None = UNSET,
+    valid_from: datetime | UnsetType | None = UNSET,
+    valid_until: datetime | UnsetType | None = UNSET,
+    max_redemptions_per_code: int | UnsetType | None = UNSET,
+    max_redemptions_per_user: int | UnsetType | None = UNSET,
+    max_redemptions: int | UnsetType | None = UNSET,
+    max_codes_per_user: int | UnsetType | None = UNSET,
+    require_assignment: bool | UnsetType | None = UNSET,
+    require_lock: bool | UnsetType | None = UNSET,
+    lock_seconds: int | UnsetType | None = UNSET,
+    max_lock_seconds: int | UnsetType | None = UNSET,
+    discount: models.PercentageDiscount
+    | models.FixedDiscount
+    | models.TieredDiscount
+    | models.BuyXGetYDiscount
+    | UnsetType
+    | None = UNSET,
+    code_pattern: str | UnsetType | None = UNSET,
+    charset: str | UnsetType | None = UNSET,
+    low_stock_threshold: int | UnsetType | None = UNSET,
+    gift_book_id: str | UnsetType | None = UNSET,
+    keep_free: int | UnsetType | None = UNSET,
+    tags: Sequence[str] | UnsetType | None = UNSET,
+    metadata: dict[str, Any] | UnsetType | None = UNSET,
+    created_by: str | UnsetType | None = UNSET,
+    limits: models.BookLimits | UnsetType | None = UNSET,
+    name: str | UnsetType = UNSET,
+) -> Call[models.Book]:
+    """Change a book. Change the given fields; null resets a field. Applies to all later requests, also for existing
+    codes.
+    """
+    return make_call(
+        "patch_book",
+        "PATCH",
+        f"/v1/books/{segment(book_id)}",
+        {200: models.Book},
+        body=changes(
+            description=description,
+            status=status,
+            validFrom=valid_from,
+            validUntil=valid_until,
+            maxRedemptionsPerCode=max_redemptions_per_code,
+            maxRedemptionsPerUser=max_redemptions_per_user,
+            maxRedemptions=max_redemptions,
+            maxCodesPerUser=max_codes_per_user,
+            requireAssignment=require_assignment,
+            requireLock=require_lock,
+            lockSeconds=lock_seconds,
+            maxLockSeconds=max_lock_seconds,
+            discount=discount,
+            codePattern=code_pattern,
+            charset=charset,
+            lowStockThreshold=low_stock_threshold,
+            giftBookId=gift_book_id,
+            keepFree=keep_free,
+            tags=tags,
+            metadata=metadata,
+            createdBy=created_by,
+            limits=limits,
+            name=name,
+        ),
+    )
+
+
+def list_codes(
+    book_id: str,
+    *,
+    limit: int | None = None,
+    cursor: str | None = None,
+    status: Literal["assigned", "available", "exhausted", "expired", "inactive", "redeemed"] | None = None,
+) -> Call[models.Page[models.CodeOfBook]]:
+    """List a book's codes. Codes of the book, newest first. A lock does not change the status. Scope `manage`."""
+    return make_call(
+        "list_codes",
+        "GET",
+        f"/v1/books/{segment(book_id)}/codes",
+        {200: models.Page[models.CodeOfBook]},
+        query={"limit": limit, "cursor": cursor, "status": status},
+        changes=False,
+    )
+
+
+def upload_codes(
+    book_id: str,
+    *,
+    codes: Codes,
+    media_type: Literal["text/csv", "text/plain"] = "text/csv",
+    dry_run: bool | None = None,
+    delimiter: Literal["comma", "pipe", "semicolon", "tab"] | None = None,
+    header: bool | None = None,
+    columns: str | None = None,
+    unknown_columns: Literal["ignore", "refuse"] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.Uploaded]:
+    """Upload codes. Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and
+    `maxRedemptions`, or from plain text with one code per line.
+    """
+    return make_call(
+        "upload_codes",
+        "POST",
+        f"/v1/books/{segment(book_id)}/codes",
+        {200: models.Uploaded},
+        body=codes,
+        media_type=media_type,
+        query={
+            "dryRun": dry_run,
+            "delimiter": delimiter,
+            "header": header,
+            "columns": columns,
+            "unknownColumns": unknown_columns,
+        },
+        key=idempotency_key,
+    )
+
+
+def export_codes(book_id: str) -> Call[bytes]:
+    """Export a book's codes. All codes of the book as CSV, newest first. A lock does not change the status. Scope
+    `manage`.
+    """
+    return make_call("export_codes", "GET", f"/v1/books/{segment(book_id)}/codes.csv", {200: bytes}, changes=False)
+
+
+def change_codes(
+    book_id: str,
+    *,
+    action: Literal["assign", "expire", "release", "setExpiry", "switchOff", "switchOn"],
+    expires_at: datetime | UnsetType | None = UNSET,
+    users: Sequence[str] | UnsetType = UNSET,
+    filter: models.CodeFilter | UnsetType | None = UNSET,
+    dry_run: bool | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.Job | models.MatchingCodes]:
+    """Change many codes. Start a job that changes all codes of the book that match the filter, as the request for a
+    single coupon would. Codes that are added later stay as they are. Scope `manage`.
+    """
+    return make_call(
+        "change_codes",
+        "POST",
+        f"/v1/books/{segment(book_id)}/codes/change",
+        {202: models.Job, 200: models.MatchingCodes},
+        body=changes(action=action, expiresAt=expires_at, users=users, filter=filter),
+        query={"dryRun": dry_run},
+        key=idempotency_key,
+    )
+
+
+def generate_codes(
+    book_id: str,
+    *,
+    count: int,
+    code_pattern: str | None = None,
+    charset: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.Job]:
+    """Generate codes. Start a job that generates exactly `count` new random codes, or fails with a reason. Scope
+    `manage`.
+    """
+    return make_call(
+        "generate_codes",
+        "POST",
+        f"/v1/books/{segment(book_id)}/codes/generate",
+        {202: models.Job},
+        body=fields(count=count, codePattern=code_pattern, charset=charset),
+        key=idempotency_key,
+    )
+
+
+def check_codes(
+    book_id: str,
+    *,
+    codes: Codes,
+    media_type: Literal["text/csv", "text/plain"] = "text/csv",
+    delimiter: Literal["comma", "pipe", "semicolon", "tab"] | None = None,
+    header: bool | None = None,
+    columns: str | None = None,
+    unknown_columns: Literal["ignore", "refuse"] | None = None,
+) -> Call[bytes]:
+    """List the lines that an upload would reject. The invalid lines of a file as CSV: the number, reason and text of
+    each. Nothing is added, and duplicates are not invalid. At most 2 MiB of them; the last row says if there are
+    more. Scope `manage`.
+    """
+    return make_call(
+        "check_codes",
+        "POST",
+        f"/v1/books/{segment(book_id)}/codes/rejected.csv",
+        {200: bytes},
+        body=codes,
+        media_type=media_type,
+        query={"delimiter": delimiter, "header": header, "columns": columns, "unknownColumns": unknown_columns},
+        changes=False,
+    )
+
+
+def list_book_notices(
+    book_id: str, *, limit: int | None = None, cursor: str | None = None
+) -> Call[models.Page[models.Notice]]:
+    """List a book's notices. Notices of the book, newest first: one each time an assign, redeem, gift or checkout
+    takes the stock below the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`.
+    """
+    return make_call(
+        "list_book_notices",
+        "GET",
+        f"/v1/books/{segment(book_id)}/notices",
+        {200: models.Page[models.Notice]},
+        query={"limit": limit, "cursor": cursor},
+        changes=False,
+    )
+
+
+def list_book_redemptions(
+    book_id: str, *, limit: int | None = None, cursor: str | None = None
+) -> Call[models.Page[models.Redemption]]:
+    """List a book's redemptions. Redemptions of the book's coupons, newest first. Scope `manage`."""
+    return make_call(
+        "list_book_redemptions",
+        "GET",
+        f"/v1/books/{segment(book_id)}/redemptions",
+        {200: models.Page[models.Redemption]},
+        query={"limit": limit, "cursor": cursor},
+        changes=False,
+    )
+
+
+def export_redemptions(book_id: str) -> Call[bytes]:
+    """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
+    return make_call(
+        "export_redemptions", "GET", f"/v1/books/{segment(book_id)}/redemptions.csv", {200: bytes}, changes=False
+    )
+
+
+def get_book_stats(book_id: str) -> Call[models.BookStats]:
+    """Count a book's coupons. Live counts. Scope `manage`."""
+    return make_call(
+        "get_book_stats", "GET", f"/v1/books/{segment(book_id)}/stats", {200: models.BookStats}, changes=False
+    )
+
+
+def checkout(
+    *,
+    user_id: str,
+    order_id: str,
+    order_value: models.Amount,
+    currency: str | None = None,
+    items: Sequence[models.Item] | None = None,
+    code: str | None = None,
+    lock_token: str | None = None,
+    gift_book_id: str | None = None,
+    idempotency_key: str | None = None,
+    recorded_within_s: int | None = None,
+) -> Call[models.Purchase]:
+    """Complete a purchase. Redeem the order's coupon and give its gift, as one change; either may be missing. Scope
+    `checkout`.
+    """
+    return make_call(
+        "checkout",
+        "POST",
+        "/v1/checkout",
+        {201: models.Purchase, 200: models.Purchase},
+        body=fields(
+            userId=user_id,
+            orderId=order_id,
+            orderValue=order_value,
+            currency=currency,
+            items=items,
+            code=code,
+            lockToken=lock_token,
+            giftBookId=gift_book_id,
+        ),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
 def list_coupons(
     *,
     limit: int | None = None,
@@ -341,101 +549,49 @@ def create_coupons(
     )
 
 
-def generate_codes(
-    book_id: str,
-    *,
-    count: int,
-    code_pattern: str | None = None,
-    charset: str | None = None,
-    idempotency_key: str | None = None,
-) -> Call[models.Job]:
-    """Generate codes. Start a job that generates exactly `count` new random codes, or fails with a reason. Scope
-    `manage`.
+def list_active_time_specific(
+    *, limit: int | None = None, cursor: str | None = None
+) -> Call[models.Page[models.CouponInBook]]:
+    """List the time-specific coupons valid now. Time-specific coupons within their validity window that are active,
+    in active books; newest first.
     """
     return make_call(
-        "generate_codes",
-        "POST",
-        f"/v1/books/{segment(book_id)}/codes/generate",
-        {202: models.Job},
-        body=fields(count=count, codePattern=code_pattern, charset=charset),
-        key=idempotency_key,
-    )
-
-
-def list_codes(
-    book_id: str,
-    *,
-    limit: int | None = None,
-    cursor: str | None = None,
-    status: Literal["assigned", "available", "exhausted", "expired", "inactive", "redeemed"] | None = None,
-) -> Call[models.Page[models.CodeOfBook]]:
-    """List a book's codes. Codes of the book, newest first. A lock does not change the status. Scope `manage`."""
-    return make_call(
-        "list_codes",
+        "list_active_time_specific",
         "GET",
-        f"/v1/books/{segment(book_id)}/codes",
-        {200: models.Page[models.CodeOfBook]},
-        query={"limit": limit, "cursor": cursor, "status": status},
+        "/v1/coupons/active/time-specific",
+        {200: models.Page[models.CouponInBook]},
+        query={"limit": limit, "cursor": cursor},
         changes=False,
     )
 
 
-def upload_codes(
-    book_id: str,
-    *,
-    codes: Codes,
-    media_type: Literal["text/csv", "text/plain"] = "text/csv",
-    dry_run: bool | None = None,
-    delimiter: Literal["comma", "pipe", "semicolon", "tab"] | None = None,
-    header: bool | None = None,
-    columns: str | None = None,
-    unknown_columns: Literal["ignore", "refuse"] | None = None,
-    idempotency_key: str | None = None,
-) -> Call[models.Uploaded]:
-    """Upload codes. Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and
-    `maxRedemptions`, or from plain text with one code per line.
-    """
+def assign_any(
+    *, book_id: str, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
+) -> Call[models.AssignedCoupon]:
+    """Assign a free coupon. Give a user a random free coupon of a book. Scope `checkout`."""
     return make_call(
-        "upload_codes",
+        "assign_any",
         "POST",
-        f"/v1/books/{segment(book_id)}/codes",
-        {200: models.Uploaded},
-        body=codes,
-        media_type=media_type,
-        query={
-            "dryRun": dry_run,
-            "delimiter": delimiter,
-            "header": header,
-            "columns": columns,
-            "unknownColumns": unknown_columns,
-        },
+        "/v1/coupons/assign",
+        {201: models.AssignedCoupon},
+        body=fields(bookId=book_id, userId=user_id),
         key=idempotency_key,
+        recorded_within_s=recorded_within_s,
     )
 
 
-def check_codes(
-    book_id: str,
-    *,
-    codes: Codes,
-    media_type: Literal["text/csv", "text/plain"] = "text/csv",
-    delimiter: Literal["comma", "pipe", "semicolon", "tab"] | None = None,
-    header: bool | None = None,
-    columns: str | None = None,
-    unknown_columns: Literal["ignore", "refuse"] | None = None,
-) -> Call[bytes]:
-    """List the lines that an upload would reject. The invalid lines of a file as CSV: the number, reason and text of
-    each. Nothing is added, and duplicates are not invalid. At most 2 MiB of them; the last row says if there are
-    more. Scope `manage`.
-    """
+def assign_code(
+    code: str, *, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
+) -> Call[models.AssignedCoupon]:
+    """Assign a coupon. Give a user this coupon. Scope `checkout`."""
     return make_call(
-        "check_codes",
+        "assign_code",
         "POST",
-        f"/v1/books/{segment(book_id)}/codes/rejected.csv",
-        {200: bytes},
-        body=codes,
-        media_type=media_type,
-        query={"delimiter": delimiter, "header": header, "columns": columns, "unknownColumns": unknown_columns},
-        changes=False,
+        f"/v1/coupons/assign/{segment(code)}",
+        {201: models.AssignedCoupon, 200: models.AssignedCoupon},
+        body=fields(userId=user_id),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
     )
 
 
@@ -451,27 +607,261 @@ def upload_coupons(*, codes: Sequence[str], book_id: str, idempotency_key: str |
     )
 
 
-def change_codes(
-    book_id: str,
+def extend_lock(
+    code: str, *, lock_token: str, lock_seconds: int | None = None, idempotency_key: str | None = None
+) -> Call[models.Lock]:
+    """Extend a lock. Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`."""
+    return make_call(
+        "extend_lock",
+        "POST",
+        f"/v1/coupons/extend/{segment(code)}",
+        {200: models.Lock},
+        body=fields(lockToken=lock_token, lockSeconds=lock_seconds),
+        key=idempotency_key,
+    )
+
+
+def generate_coupon(
     *,
-    action: Literal["assign", "expire", "release", "setExpiry", "switchOff", "switchOn"],
-    expires_at: datetime | UnsetType | None = UNSET,
-    users: Sequence[str] | UnsetType = UNSET,
-    filter: models.CodeFilter | UnsetType | None = UNSET,
-    dry_run: bool | None = None,
+    user_id: str | None = None,
+    valid_from: datetime | None = None,
+    valid_until: datetime | None = None,
+    max_uses_per_user: int | None = None,
+    code: str | None = None,
+    max_total_uses: int | None = None,
+    discount_type: Literal["fixed", "percentage"] | None = None,
+    discount_value: models.Amount | None = None,
+    max_discount_amount: models.Amount | None = None,
+    min_order_value: models.Amount | None = None,
+    currency: str | None = None,
+    description: str | None = None,
+    created_by: str | None = None,
     idempotency_key: str | None = None,
-) -> Call[models.Job | models.MatchingCodes]:
-    """Change many codes. Start a job that changes all codes of the book that match the filter, as the request for a
-    single coupon would. Codes that are added later stay as they are. Scope `manage`.
+) -> Call[models.CouponInBook]:
+    """Create a coupon. Create a coupon in its own book. Scope `manage`."""
+    return make_call(
+        "generate_coupon",
+        "POST",
+        "/v1/coupons/generate",
+        {201: models.CouponInBook},
+        body=fields(
+            userId=user_id,
+            validFrom=valid_from,
+            validUntil=valid_until,
+            maxUsesPerUser=max_uses_per_user,
+            code=code,
+            maxTotalUses=max_total_uses,
+            discountType=discount_type,
+            discountValue=discount_value,
+            maxDiscountAmount=max_discount_amount,
+            minOrderValue=min_order_value,
+            currency=currency,
+            description=description,
+            createdBy=created_by,
+        ),
+        key=idempotency_key,
+    )
+
+
+def lock_coupon(
+    code: str,
+    *,
+    user_id: str,
+    order_id: str | None = None,
+    lock_seconds: int | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.Lock]:
+    """Lock a coupon. Hold one use for a user and an order, until it is redeemed, released or expired. Scope
+    `checkout`.
     """
     return make_call(
-        "change_codes",
+        "lock_coupon",
         "POST",
-        f"/v1/books/{segment(book_id)}/codes/change",
-        {202: models.Job, 200: models.MatchingCodes},
-        body=changes(action=action, expiresAt=expires_at, users=users, filter=filter),
-        query={"dryRun": dry_run},
+        f"/v1/coupons/lock/{segment(code)}",
+        {201: models.Lock, 200: models.Lock},
+        body=fields(userId=user_id, orderId=order_id, lockSeconds=lock_seconds),
         key=idempotency_key,
+    )
+
+
+def redeem_coupon(
+    code: str,
+    *,
+    user_id: str,
+    order_value: models.Amount | None = None,
+    currency: str | None = None,
+    items: Sequence[models.Item] | None = None,
+    order_id: str | None = None,
+    lock_token: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    idempotency_key: str | None = None,
+    recorded_within_s: int | None = None,
+) -> Call[models.DurableRedemption]:
+    """Redeem a coupon. Spend one use, with the discount that the book gives. Scope `checkout`."""
+    return make_call(
+        "redeem_coupon",
+        "POST",
+        f"/v1/coupons/redeem/{segment(code)}",
+        {201: models.DurableRedemption, 200: models.DurableRedemption},
+        body=fields(
+            orderValue=order_value,
+            currency=currency,
+            items=items,
+            orderId=order_id,
+            lockToken=lock_token,
+            metadata=metadata,
+            userId=user_id,
+        ),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
+def create_time_specific(
+    *,
+    valid_from: datetime,
+    valid_until: datetime,
+    max_uses_per_user: int,
+    user_id: str | None = None,
+    code: str | None = None,
+    max_total_uses: int | None = None,
+    discount_type: Literal["fixed", "percentage"] | None = None,
+    discount_value: models.Amount | None = None,
+    max_discount_amount: models.Amount | None = None,
+    min_order_value: models.Amount | None = None,
+    currency: str | None = None,
+    description: str | None = None,
+    created_by: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.CouponInBook]:
+    """Create a coupon for a period of time. Create a coupon that is valid from `validFrom` until just before
+    `validUntil`, in its own book.
+    """
+    return make_call(
+        "create_time_specific",
+        "POST",
+        "/v1/coupons/time-specific",
+        {201: models.CouponInBook},
+        body=fields(
+            userId=user_id,
+            validFrom=valid_from,
+            validUntil=valid_until,
+            maxUsesPerUser=max_uses_per_user,
+            code=code,
+            maxTotalUses=max_total_uses,
+            discountType=discount_type,
+            discountValue=discount_value,
+            maxDiscountAmount=max_discount_amount,
+            minOrderValue=min_order_value,
+            currency=currency,
+            description=description,
+            createdBy=created_by,
+        ),
+        key=idempotency_key,
+    )
+
+
+def unassign_coupon(
+    code: str, *, idempotency_key: str | None = None, recorded_within_s: int | None = None
+) -> Call[models.UnassignedCoupon]:
+    """Take an assignment back. Take the coupon from its user, if no use of it is locked or spent. It no longer
+    counts towards the user's limits. Scope `manage`.
+    """
+    return make_call(
+        "unassign_coupon",
+        "POST",
+        f"/v1/coupons/unassign/{segment(code)}",
+        {200: models.UnassignedCoupon},
+        body=fields(),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
+def unlock_coupon(code: str, *, lock_token: str, idempotency_key: str | None = None) -> Call[None]:
+    """Release a lock. Release a lock. Also succeeds if it was released before, or has expired. Scope `checkout`."""
+    return make_call(
+        "unlock_coupon",
+        "POST",
+        f"/v1/coupons/unlock/{segment(code)}",
+        {},
+        body=fields(lockToken=lock_token),
+        key=idempotency_key,
+    )
+
+
+def create_user_specific(
+    *,
+    user_id: str,
+    valid_from: datetime | None = None,
+    valid_until: datetime | None = None,
+    max_uses_per_user: int | None = None,
+    code: str | None = None,
+    max_total_uses: int | None = None,
+    discount_type: Literal["fixed", "percentage"] | None = None,
+    discount_value: models.Amount | None = None,
+    max_discount_amount: models.Amount | None = None,
+    min_order_value: models.Amount | None = None,
+    currency: str | None = None,
+    description: str | None = None,
+    created_by: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.CouponInBook]:
+    """Create a coupon for one user. Create a coupon, assigned to the user, in its own book. Scope `manage`."""
+    return make_call(
+        "create_user_specific",
+        "POST",
+        "/v1/coupons/user-specific",
+        {201: models.CouponInBook},
+        body=fields(
+            userId=user_id,
+            validFrom=valid_from,
+            validUntil=valid_until,
+            maxUsesPerUser=max_uses_per_user,
+            code=code,
+            maxTotalUses=max_total_uses,
+            discountType=discount_type,
+            discountValue=discount_value,
+            maxDiscountAmount=max_discount_amount,
+            minOrderValue=min_order_value,
+            currency=currency,
+            description=description,
+            createdBy=created_by,
+        ),
+        key=idempotency_key,
+    )
+
+
+def validate_coupon(
+    *,
+    code: str,
+    order_value: models.Amount | None = None,
+    currency: str | None = None,
+    items: Sequence[models.Item] | None = None,
+    order_id: str | None = None,
+    lock_token: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    user_id: str | None = None,
+) -> Call[models.Validation]:
+    """Validate a coupon. The result that a redeem would have, with every refusal that applies; changes nothing.
+    Scope `public` or `checkout`.
+    """
+    return make_call(
+        "validate_coupon",
+        "POST",
+        "/v1/coupons/validate",
+        {200: models.Validation},
+        body=fields(
+            orderValue=order_value,
+            currency=currency,
+            items=items,
+            orderId=order_id,
+            lockToken=lock_token,
+            metadata=metadata,
+            code=code,
+            userId=user_id,
+        ),
+        changes=False,
     )
 
 
@@ -498,6 +888,20 @@ def patch_coupon(
     )
 
 
+def list_coupon_redemptions(
+    code: str, *, limit: int | None = None, cursor: str | None = None
+) -> Call[models.Page[models.Redemption]]:
+    """List a coupon's redemptions. The coupon's redemptions, newest first. Scope `manage`."""
+    return make_call(
+        "list_coupon_redemptions",
+        "GET",
+        f"/v1/coupons/{segment(code)}/redemptions",
+        {200: models.Page[models.Redemption]},
+        query={"limit": limit, "cursor": cursor},
+        changes=False,
+    )
+
+
 def validate_code(
     code: str, *, user_id: str | None = None, order_value: str | None = None, currency: str | None = None
 ) -> Call[models.Validation]:
@@ -514,188 +918,9 @@ def validate_code(
     )
 
 
-def run_batch(
-    *,
-    operations: Sequence[
-        models.BatchAssign
-        | models.BatchLock
-        | models.BatchExtend
-        | models.BatchUnlock
-        | models.BatchRedeem
-        | models.BatchValidate
-    ],
-    idempotency_key: str | None = None,
-    recorded_within_s: int | None = None,
-) -> Call[models.Results]:
-    """Run many operations. Run the operations in order, each on its own: one that is refused or malformed has a
-    problem as its result, and does not affect the others. `assign` takes either `code` or `bookId`. Scope
-    `checkout`.
-    """
-    return make_call(
-        "run_batch",
-        "POST",
-        "/v1/batch",
-        {200: models.Results},
-        body=fields(operations=operations),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def list_user_coupons(
-    user_id: str,
-    *,
-    limit: int | None = None,
-    cursor: str | None = None,
-    status: Literal["assigned", "exhausted", "expired", "inactive", "redeemed"] | None = None,
-) -> Call[models.Page[models.Coupon]]:
-    """List a user's coupons. The user's coupons, newest first, without those of books that may have facts in
-    detached months. A lock does not change the status. Scope `checkout` or `manage`.
-    """
-    return make_call(
-        "list_user_coupons",
-        "GET",
-        f"/v1/users/{segment(user_id)}/coupons",
-        {200: models.Page[models.Coupon]},
-        query={"limit": limit, "cursor": cursor, "status": status},
-        changes=False,
-    )
-
-
-def list_book_notices(
-    book_id: str, *, limit: int | None = None, cursor: str | None = None
-) -> Call[models.Page[models.Notice]]:
-    """List a book's notices. Notices of the book, newest first: one each time an assign, redeem, gift or checkout
-    takes the stock below the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`.
-    """
-    return make_call(
-        "list_book_notices",
-        "GET",
-        f"/v1/books/{segment(book_id)}/notices",
-        {200: models.Page[models.Notice]},
-        query={"limit": limit, "cursor": cursor},
-        changes=False,
-    )
-
-
-def list_book_redemptions(
-    book_id: str, *, limit: int | None = None, cursor: str | None = None
-) -> Call[models.Page[models.Redemption]]:
-    """List a book's redemptions. Redemptions of the book's coupons, newest first. Scope `manage`."""
-    return make_call(
-        "list_book_redemptions",
-        "GET",
-        f"/v1/books/{segment(book_id)}/redemptions",
-        {200: models.Page[models.Redemption]},
-        query={"limit": limit, "cursor": cursor},
-        changes=False,
-    )
-
-
-def list_coupon_redemptions(
-    code: str, *, limit: int | None = None, cursor: str | None = None
-) -> Call[models.Page[models.Redemption]]:
-    """List a coupon's redemptions. The coupon's redemptions, newest first. Scope `manage`."""
-    return make_call(
-        "list_coupon_redemptions",
-        "GET",
-        f"/v1/coupons/{segment(code)}/redemptions",
-        {200: models.Page[models.Redemption]},
-        query={"limit": limit, "cursor": cursor},
-        changes=False,
-    )
-
-
-def list_user_redemptions(
-    user_id: str, *, limit: int | None = None, cursor: str | None = None
-) -> Call[models.Page[models.Redemption]]:
-    """List a user's redemptions. The user's redemptions, newest first, without those of detached months. Scope
-    `checkout` or `manage`.
-    """
-    return make_call(
-        "list_user_redemptions",
-        "GET",
-        f"/v1/users/{segment(user_id)}/redemptions",
-        {200: models.Page[models.Redemption]},
-        query={"limit": limit, "cursor": cursor},
-        changes=False,
-    )
-
-
-def get_book_stats(book_id: str) -> Call[models.BookStats]:
-    """Count a book's coupons. Live counts. Scope `manage`."""
-    return make_call(
-        "get_book_stats", "GET", f"/v1/books/{segment(book_id)}/stats", {200: models.BookStats}, changes=False
-    )
-
-
-def export_codes(book_id: str) -> Call[bytes]:
-    """Export a book's codes. All codes of the book as CSV, newest first. A lock does not change the status. Scope
-    `manage`.
-    """
-    return make_call("export_codes", "GET", f"/v1/books/{segment(book_id)}/codes.csv", {200: bytes}, changes=False)
-
-
-def export_redemptions(book_id: str) -> Call[bytes]:
-    """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
-    return make_call(
-        "export_redemptions", "GET", f"/v1/books/{segment(book_id)}/redemptions.csv", {200: bytes}, changes=False
-    )
-
-
-def get_user(user_id: str) -> Call[models.User]:
-    """Read a user. A user. One that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
-    return make_call("get_user", "GET", f"/v1/users/{segment(user_id)}", {200: models.User}, changes=False)
-
-
-def delete_user(user_id: str) -> Call[None]:
-    """Delete a user's data. Replace the user's id with a pseudonym in all stored data, and remove IP addresses and
-    user agents. Later requests with this id are of a new user. Scope `manage`.
-    """
-    return make_call("delete_user", "DELETE", f"/v1/users/{segment(user_id)}", {})
-
-
-def patch_user(
-    user_id: str, *, max_coupons: int | UnsetType | None = UNSET, metadata: dict[str, Any] | UnsetType | None = UNSET
-) -> Call[models.User]:
-    """Change a user. Change a user's limit or metadata; creates a user that does not exist. Scope `manage`."""
-    return make_call(
-        "patch_user",
-        "PATCH",
-        f"/v1/users/{segment(user_id)}",
-        {200: models.User},
-        body=changes(maxCoupons=max_coupons, metadata=metadata),
-    )
-
-
-def list_users(*, limit: int | None = None, cursor: str | None = None) -> Call[models.Page[models.User]]:
-    """List users. Created users, newest first. Scope `checkout` or `manage`."""
-    return make_call(
-        "list_users",
-        "GET",
-        "/v1/users",
-        {200: models.Page[models.User]},
-        query={"limit": limit, "cursor": cursor},
-        changes=False,
-    )
-
-
-def create_user(
-    *,
-    user_id: str,
-    max_coupons: int | None = None,
-    metadata: dict[str, Any] | None = None,
-    idempotency_key: str | None = None,
-) -> Call[models.User]:
-    """Create a user. Create a user. Scope `manage`."""
-    return make_call(
-        "create_user",
-        "POST",
-        "/v1/users",
-        {201: models.User, 200: models.User},
-        body=fields(userId=user_id, maxCoupons=max_coupons, metadata=metadata),
-        key=idempotency_key,
-    )
+def get_job(job_id: str) -> Call[models.Job]:
+    """Read a job. The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
+    return make_call("get_job", "GET", f"/v1/jobs/{segment(job_id)}", {200: models.Job}, changes=False)
 
 
 def cancel_job(job_id: str, *, idempotency_key: str | None = None) -> Call[models.Job]:
@@ -719,11 +944,6 @@ def pause_job(job_id: str, *, idempotency_key: str | None = None) -> Call[models
     )
 
 
-def get_job(job_id: str) -> Call[models.Job]:
-    """Read a job. The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
-    return make_call("get_job", "GET", f"/v1/jobs/{segment(job_id)}", {200: models.Job}, changes=False)
-
-
 def export_job_results(job_id: str) -> Call[bytes]:
     """Export a job's results. The result of each matching code so far, as CSV: `changed`, `unchanged` or `refused`,
     with the switch, end or status before and after, or the code of the refusal. Only jobs that change codes have
@@ -743,18 +963,6 @@ def resume_job(job_id: str, *, idempotency_key: str | None = None) -> Call[model
         {200: models.Job},
         body=fields(),
         key=idempotency_key,
-    )
-
-
-def delete_key(key_id: str) -> Call[None]:
-    """Revoke a key. Revoke a key. No process accepts it after this response. Scope `operate`."""
-    return make_call("delete_key", "DELETE", f"/v1/keys/{segment(key_id)}", {})
-
-
-def patch_key(key_id: str, *, limits: models.KeyLimits | None) -> Call[models.Key]:
-    """Change a key's limits. Set a key's limits. They apply in every process after this response. Scope `operate`."""
-    return make_call(
-        "patch_key", "PATCH", f"/v1/keys/{segment(key_id)}", {200: models.Key}, body=changes(limits=limits)
     )
 
 
@@ -789,6 +997,18 @@ def create_key(
     )
 
 
+def delete_key(key_id: str) -> Call[None]:
+    """Revoke a key. Revoke a key. No process accepts it after this response. Scope `operate`."""
+    return make_call("delete_key", "DELETE", f"/v1/keys/{segment(key_id)}", {})
+
+
+def patch_key(key_id: str, *, limits: models.KeyLimits | None) -> Call[models.Key]:
+    """Change a key's limits. Set a key's limits. They apply in every process after this response. Scope `operate`."""
+    return make_call(
+        "patch_key", "PATCH", f"/v1/keys/{segment(key_id)}", {200: models.Key}, body=changes(limits=limits)
+    )
+
+
 def rotate_key(
     key_id: str, *, overlap_seconds: int | None = None, idempotency_key: str | None = None
 ) -> Call[models.NewKey]:
@@ -805,83 +1025,231 @@ def rotate_key(
     )
 
 
-def export_audit() -> Call[bytes]:
-    """Export audit entries. All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
-    return make_call("export_audit", "GET", "/v1/audit.csv", {200: bytes}, changes=False)
-
-
-def list_audit(
-    *,
-    limit: int | None = None,
-    cursor: str | None = None,
-    action: str | None = None,
-    actor: Literal["command", "key", "service"] | None = None,
-    key_id: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Call[models.Page[models.Entry]]:
-    """List audit entries. Audit entries, newest first: changes of books, codes, users, keys and settings, each
-    committed with its change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected
-    requests by key, every ten seconds. Entries are never changed or removed. Scope `operate`.
+def get_consistency() -> Call[models.Consistency]:
+    """Read the lag and the differences. The lag of the workspace's partition, and the workspace's last comparison.
+    Scope `operate`.
     """
+    return make_call("get_consistency", "GET", "/v1/ops/consistency", {200: models.Consistency}, changes=False)
+
+
+def list_quarantine(
+    *, limit: int | None = None, cursor: str | None = None
+) -> Call[models.Page[models.QuarantinedEvent]]:
+    """List events in quarantine. The workspace's events that wait for a decision, newest first. Scope `operate`."""
     return make_call(
-        "list_audit",
+        "list_quarantine",
         "GET",
-        "/v1/audit",
-        {200: models.Page[models.Entry]},
-        query={
-            "limit": limit,
-            "cursor": cursor,
-            "action": action,
-            "actor": actor,
-            "keyId": key_id,
-            "since": since,
-            "until": until,
-        },
+        "/v1/ops/quarantine",
+        {200: models.Page[models.QuarantinedEvent]},
+        query={"limit": limit, "cursor": cursor},
         changes=False,
     )
 
 
-def get_webhook(webhook_id: str) -> Call[models.Webhook]:
-    """Read a webhook. A webhook. Scope `operate`."""
-    return make_call("get_webhook", "GET", f"/v1/webhooks/{segment(webhook_id)}", {200: models.Webhook}, changes=False)
-
-
-def delete_webhook(webhook_id: str) -> Call[None]:
-    """Delete a webhook. Delete a webhook and its pending deliveries. Scope `operate`."""
-    return make_call("delete_webhook", "DELETE", f"/v1/webhooks/{segment(webhook_id)}", {})
-
-
-def patch_webhook(
-    webhook_id: str,
-    *,
-    url: str | UnsetType = UNSET,
-    events: Sequence[
-        Literal[
-            "book.exhausted",
-            "book.low_stock",
-            "coupon.assigned",
-            "coupon.redeemed",
-            "coupon.unassigned",
-            "job.finished",
-            "reconcile.drift",
-            "redemption.rolled_back",
-            "webhook.disabled",
-        ]
-    ]
-    | UnsetType = UNSET,
-    description: str | UnsetType | None = UNSET,
-    status: Literal["active", "inactive"] | UnsetType = UNSET,
-) -> Call[models.Webhook]:
-    """Change a webhook. Change the given fields. An inactive webhook receives nothing. If it is reactivated within
-    14 days, it receives all events since then, else only later ones. Scope `operate`.
+def resolve_quarantined(
+    event_id: str, *, choice: Literal["release", "retry", "settle"], idempotency_key: str | None = None
+) -> Call[models.QuarantinedEvent]:
+    """Resolve an event in quarantine. Order what a worker does with the event. When it is done, the event is no
+    longer listed, and a comparison repairs the workspace's data in Redis. Audited. Scope `operate`.
     """
     return make_call(
-        "patch_webhook",
+        "resolve_quarantined",
+        "POST",
+        f"/v1/ops/quarantine/{segment(event_id)}",
+        {202: models.QuarantinedEvent},
+        body=fields(choice=choice),
+        key=idempotency_key,
+    )
+
+
+def start_reconcile(*, repair: bool | None = None, idempotency_key: str | None = None) -> Call[models.Job]:
+    """Compare Redis with Postgres. Start a job that compares all of the workspace's data in Redis with Postgres,
+    without stopping requests. `GET /v1/ops/consistency` returns the result. One comparison runs at a time. Scope
+    `operate`.
+    """
+    return make_call(
+        "start_reconcile",
+        "POST",
+        "/v1/ops/reconcile",
+        {202: models.Job},
+        body=fields(repair=repair),
+        key=idempotency_key,
+    )
+
+
+def find_refused_request(*, request_id: str) -> Call[models.RefusedRequests]:
+    """Find a refused request by its id. The workspace's refusals and errors with this request id, of the last hour.
+    A response is found a second or two after it was sent. Scope `operate`.
+    """
+    return make_call(
+        "find_refused_request",
+        "GET",
+        "/v1/ops/requests",
+        {200: models.RefusedRequests},
+        query={"requestId": request_id},
+        changes=False,
+    )
+
+
+def rollback_order(
+    order_id: str,
+    *,
+    reason: str | None = None,
+    restore: bool | None = None,
+    idempotency_key: str | None = None,
+    recorded_within_s: int | None = None,
+) -> Call[models.RolledBack]:
+    """Roll an order back. Roll back all redemptions of the order that were not rolled back before. Scope `manage`."""
+    return make_call(
+        "rollback_order",
+        "POST",
+        f"/v1/orders/{segment(order_id)}/rollback",
+        {200: models.RolledBack},
+        body=fields(reason=reason, restore=restore),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
+def rollback_redemption(
+    redemption_id: str,
+    *,
+    reason: str | None = None,
+    restore: bool | None = None,
+    idempotency_key: str | None = None,
+    recorded_within_s: int | None = None,
+) -> Call[models.DurableRedemption]:
+    """Roll a redemption back. Roll a redemption back, once. With `restore`, code, user, book and order get the use
+    back; the assignment stays. Scope `manage`.
+    """
+    return make_call(
+        "rollback_redemption",
+        "POST",
+        f"/v1/redemptions/{segment(redemption_id)}/rollback",
+        {200: models.DurableRedemption},
+        body=fields(reason=reason, restore=restore),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
+def set_test_clock(*, now: datetime | None = None, idempotency_key: str | None = None) -> Call[models.Clock]:
+    """Set a test workspace's clock. Set the time of validity windows and locks, forward or back; the clock runs on
+    from there. Scope `operate`.
+    """
+    return make_call(
+        "set_test_clock", "POST", "/v1/test/clock", {200: models.Clock}, body=fields(now=now), key=idempotency_key
+    )
+
+
+def list_users(*, limit: int | None = None, cursor: str | None = None) -> Call[models.Page[models.User]]:
+    """List users. Created users, newest first. Scope `checkout` or `manage`."""
+    return make_call(
+        "list_users",
+        "GET",
+        "/v1/users",
+        {200: models.Page[models.User]},
+        query={"limit": limit, "cursor": cursor},
+        changes=False,
+    )
+
+
+def create_user(
+    *,
+    user_id: str,
+    max_coupons: int | None = None,
+    metadata: dict[str, Any] | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.User]:
+    """Create a user. Create a user. Scope `manage`."""
+    return make_call(
+        "create_user",
+        "POST",
+        "/v1/users",
+        {201: models.User, 200: models.User},
+        body=fields(userId=user_id, maxCoupons=max_coupons, metadata=metadata),
+        key=idempotency_key,
+    )
+
+
+def delete_user(user_id: str) -> Call[None]:
+    """Delete a user's data. Replace the user's id with a pseudonym in all stored data, and remove IP addresses and
+    user agents. Later requests with this id are of a new user. Scope `manage`.
+    """
+    return make_call("delete_user", "DELETE", f"/v1/users/{segment(user_id)}", {})
+
+
+def get_user(user_id: str) -> Call[models.User]:
+    """Read a user. A user. One that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
+    return make_call("get_user", "GET", f"/v1/users/{segment(user_id)}", {200: models.User}, changes=False)
+
+
+def patch_user(
+    user_id: str, *, max_coupons: int | UnsetType | None = UNSET, metadata: dict[str, Any] | UnsetType | None = UNSET
+) -> Call[models.User]:
+    """Change a user. Change a user's limit or metadata; creates a user that does not exist. Scope `manage`."""
+    return make_call(
+        "patch_user",
         "PATCH",
-        f"/v1/webhooks/{segment(webhook_id)}",
-        {200: models.Webhook},
-        body=changes(url=url, events=events, description=description, status=status),
+        f"/v1/users/{segment(user_id)}",
+        {200: models.User},
+        body=changes(maxCoupons=max_coupons, metadata=metadata),
+    )
+
+
+def list_user_coupons(
+    user_id: str,
+    *,
+    limit: int | None = None,
+    cursor: str | None = None,
+    status: Literal["assigned", "exhausted", "expired", "inactive", "redeemed"] | None = None,
+) -> Call[models.Page[models.Coupon]]:
+    """List a user's coupons. The user's coupons, newest first, without those of books that may have facts in
+    detached months. A lock does not change the status. Scope `checkout` or `manage`.
+    """
+    return make_call(
+        "list_user_coupons",
+        "GET",
+        f"/v1/users/{segment(user_id)}/coupons",
+        {200: models.Page[models.Coupon]},
+        query={"limit": limit, "cursor": cursor, "status": status},
+        changes=False,
+    )
+
+
+def give_gift(
+    user_id: str,
+    *,
+    book_id: str,
+    order_id: str,
+    idempotency_key: str | None = None,
+    recorded_within_s: int | None = None,
+) -> Call[models.AssignedCoupon]:
+    """Give an order's gift. Give the user a random free coupon of a book, once for an order. Scope `checkout`."""
+    return make_call(
+        "give_gift",
+        "POST",
+        f"/v1/users/{segment(user_id)}/gifts",
+        {201: models.AssignedCoupon, 200: models.AssignedCoupon},
+        body=fields(bookId=book_id, orderId=order_id),
+        key=idempotency_key,
+        recorded_within_s=recorded_within_s,
+    )
+
+
+def list_user_redemptions(
+    user_id: str, *, limit: int | None = None, cursor: str | None = None
+) -> Call[models.Page[models.Redemption]]:
+    """List a user's redemptions. The user's redemptions, newest first, without those of detached months. Scope
+    `checkout` or `manage`.
+    """
+    return make_call(
+        "list_user_redemptions",
+        "GET",
+        f"/v1/users/{segment(user_id)}/redemptions",
+        {200: models.Page[models.Redemption]},
+        query={"limit": limit, "cursor": cursor},
+        changes=False,
     )
 
 
@@ -926,6 +1294,49 @@ def create_webhook(
         {201: models.NewWebhook},
         body=fields(url=url, events=events, description=description),
         key=idempotency_key,
+    )
+
+
+def delete_webhook(webhook_id: str) -> Call[None]:
+    """Delete a webhook. Delete a webhook and its pending deliveries. Scope `operate`."""
+    return make_call("delete_webhook", "DELETE", f"/v1/webhooks/{segment(webhook_id)}", {})
+
+
+def get_webhook(webhook_id: str) -> Call[models.Webhook]:
+    """Read a webhook. A webhook. Scope `operate`."""
+    return make_call("get_webhook", "GET", f"/v1/webhooks/{segment(webhook_id)}", {200: models.Webhook}, changes=False)
+
+
+def patch_webhook(
+    webhook_id: str,
+    *,
+    url: str | UnsetType = UNSET,
+    events: Sequence[
+        Literal[
+            "book.exhausted",
+            "book.low_stock",
+            "coupon.assigned",
+            "coupon.redeemed",
+            "coupon.unassigned",
+            "job.finished",
+            "reconcile.drift",
+            "redemption.rolled_back",
+            "webhook.disabled",
+        ]
+    ]
+    | UnsetType = UNSET,
+    description: str | UnsetType | None = UNSET,
+    status: Literal["active", "inactive"] | UnsetType = UNSET,
+) -> Call[models.Webhook]:
+    """Change a webhook. Change the given fields. An inactive webhook receives nothing. If it is reactivated within
+    14 days, it receives all events since then, else only later ones. Scope `operate`.
+    """
+    return make_call(
+        "patch_webhook",
+        "PATCH",
+        f"/v1/webhooks/{segment(webhook_id)}",
+        {200: models.Webhook},
+        body=changes(url=url, events=events, description=description, status=status),
     )
 
 
@@ -998,408 +1409,6 @@ def test_webhook(webhook_id: str, *, idempotency_key: str | None = None) -> Call
     )
 
 
-def assign_any(
-    *, book_id: str, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
-) -> Call[models.AssignedCoupon]:
-    """Assign a free coupon. Give a user a random free coupon of a book. Scope `checkout`."""
-    return make_call(
-        "assign_any",
-        "POST",
-        "/v1/coupons/assign",
-        {201: models.AssignedCoupon},
-        body=fields(bookId=book_id, userId=user_id),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def assign_code(
-    code: str, *, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
-) -> Call[models.AssignedCoupon]:
-    """Assign a coupon. Give a user this coupon. Scope `checkout`."""
-    return make_call(
-        "assign_code",
-        "POST",
-        f"/v1/coupons/assign/{segment(code)}",
-        {201: models.AssignedCoupon, 200: models.AssignedCoupon},
-        body=fields(userId=user_id),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def unassign_coupon(
-    code: str, *, idempotency_key: str | None = None, recorded_within_s: int | None = None
-) -> Call[models.UnassignedCoupon]:
-    """Take an assignment back. Take the coupon from its user, if no use of it is locked or spent. It no longer
-    counts towards the user's limits. Scope `manage`.
-    """
-    return make_call(
-        "unassign_coupon",
-        "POST",
-        f"/v1/coupons/unassign/{segment(code)}",
-        {200: models.UnassignedCoupon},
-        body=fields(),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def lock_coupon(
-    code: str,
-    *,
-    user_id: str,
-    order_id: str | None = None,
-    lock_seconds: int | None = None,
-    idempotency_key: str | None = None,
-) -> Call[models.Lock]:
-    """Lock a coupon. Hold one use for a user and an order, until it is redeemed, released or expired. Scope
-    `checkout`.
-    """
-    return make_call(
-        "lock_coupon",
-        "POST",
-        f"/v1/coupons/lock/{segment(code)}",
-        {201: models.Lock, 200: models.Lock},
-        body=fields(userId=user_id, orderId=order_id, lockSeconds=lock_seconds),
-        key=idempotency_key,
-    )
-
-
-def extend_lock(
-    code: str, *, lock_token: str, lock_seconds: int | None = None, idempotency_key: str | None = None
-) -> Call[models.Lock]:
-    """Extend a lock. Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`."""
-    return make_call(
-        "extend_lock",
-        "POST",
-        f"/v1/coupons/extend/{segment(code)}",
-        {200: models.Lock},
-        body=fields(lockToken=lock_token, lockSeconds=lock_seconds),
-        key=idempotency_key,
-    )
-
-
-def unlock_coupon(code: str, *, lock_token: str, idempotency_key: str | None = None) -> Call[None]:
-    """Release a lock. Release a lock. Also succeeds if it was released before, or has expired. Scope `checkout`."""
-    return make_call(
-        "unlock_coupon",
-        "POST",
-        f"/v1/coupons/unlock/{segment(code)}",
-        {},
-        body=fields(lockToken=lock_token),
-        key=idempotency_key,
-    )
-
-
-def redeem_coupon(
-    code: str,
-    *,
-    user_id: str,
-    order_value: models.Amount | None = None,
-    currency: str | None = None,
-    items: Sequence[models.Item] | None = None,
-    order_id: str | None = None,
-    lock_token: str | None = None,
-    metadata: dict[str, Any] | None = None,
-    idempotency_key: str | None = None,
-    recorded_within_s: int | None = None,
-) -> Call[models.DurableRedemption]:
-    """Redeem a coupon. Spend one use, with the discount that the book gives. Scope `checkout`."""
-    return make_call(
-        "redeem_coupon",
-        "POST",
-        f"/v1/coupons/redeem/{segment(code)}",
-        {201: models.DurableRedemption, 200: models.DurableRedemption},
-        body=fields(
-            orderValue=order_value,
-            currency=currency,
-            items=items,
-            orderId=order_id,
-            lockToken=lock_token,
-            metadata=metadata,
-            userId=user_id,
-        ),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def validate_coupon(
-    *,
-    code: str,
-    order_value: models.Amount | None = None,
-    currency: str | None = None,
-    items: Sequence[models.Item] | None = None,
-    order_id: str | None = None,
-    lock_token: str | None = None,
-    metadata: dict[str, Any] | None = None,
-    user_id: str | None = None,
-) -> Call[models.Validation]:
-    """Validate a coupon. The result that a redeem would have, with every refusal that applies; changes nothing.
-    Scope `public` or `checkout`.
-    """
-    return make_call(
-        "validate_coupon",
-        "POST",
-        "/v1/coupons/validate",
-        {200: models.Validation},
-        body=fields(
-            orderValue=order_value,
-            currency=currency,
-            items=items,
-            orderId=order_id,
-            lockToken=lock_token,
-            metadata=metadata,
-            code=code,
-            userId=user_id,
-        ),
-        changes=False,
-    )
-
-
-def checkout(
-    *,
-    user_id: str,
-    order_id: str,
-    order_value: models.Amount,
-    currency: str | None = None,
-    items: Sequence[models.Item] | None = None,
-    code: str | None = None,
-    lock_token: str | None = None,
-    gift_book_id: str | None = None,
-    idempotency_key: str | None = None,
-    recorded_within_s: int | None = None,
-) -> Call[models.Purchase]:
-    """Complete a purchase. Redeem the order's coupon and give its gift, as one change; either may be missing. Scope
-    `checkout`.
-    """
-    return make_call(
-        "checkout",
-        "POST",
-        "/v1/checkout",
-        {201: models.Purchase, 200: models.Purchase},
-        body=fields(
-            userId=user_id,
-            orderId=order_id,
-            orderValue=order_value,
-            currency=currency,
-            items=items,
-            code=code,
-            lockToken=lock_token,
-            giftBookId=gift_book_id,
-        ),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def give_gift(
-    user_id: str,
-    *,
-    book_id: str,
-    order_id: str,
-    idempotency_key: str | None = None,
-    recorded_within_s: int | None = None,
-) -> Call[models.AssignedCoupon]:
-    """Give an order's gift. Give the user a random free coupon of a book, once for an order. Scope `checkout`."""
-    return make_call(
-        "give_gift",
-        "POST",
-        f"/v1/users/{segment(user_id)}/gifts",
-        {201: models.AssignedCoupon, 200: models.AssignedCoupon},
-        body=fields(bookId=book_id, orderId=order_id),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def rollback_redemption(
-    redemption_id: str,
-    *,
-    reason: str | None = None,
-    restore: bool | None = None,
-    idempotency_key: str | None = None,
-    recorded_within_s: int | None = None,
-) -> Call[models.DurableRedemption]:
-    """Roll a redemption back. Roll a redemption back, once. With `restore`, code, user, book and order get the use
-    back; the assignment stays. Scope `manage`.
-    """
-    return make_call(
-        "rollback_redemption",
-        "POST",
-        f"/v1/redemptions/{segment(redemption_id)}/rollback",
-        {200: models.DurableRedemption},
-        body=fields(reason=reason, restore=restore),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def rollback_order(
-    order_id: str,
-    *,
-    reason: str | None = None,
-    restore: bool | None = None,
-    idempotency_key: str | None = None,
-    recorded_within_s: int | None = None,
-) -> Call[models.RolledBack]:
-    """Roll an order back. Roll back all redemptions of the order that were not rolled back before. Scope `manage`."""
-    return make_call(
-        "rollback_order",
-        "POST",
-        f"/v1/orders/{segment(order_id)}/rollback",
-        {200: models.RolledBack},
-        body=fields(reason=reason, restore=restore),
-        key=idempotency_key,
-        recorded_within_s=recorded_within_s,
-    )
-
-
-def list_active_time_specific(
-    *, limit: int | None = None, cursor: str | None = None
-) -> Call[models.Page[models.CouponInBook]]:
-    """List the time-specific coupons valid now. Time-specific coupons within their validity window that are active,
-    in active books; newest first.
-    """
-    return make_call(
-        "list_active_time_specific",
-        "GET",
-        "/v1/coupons/active/time-specific",
-        {200: models.Page[models.CouponInBook]},
-        query={"limit": limit, "cursor": cursor},
-        changes=False,
-    )
-
-
-def generate_coupon(
-    *,
-    user_id: str | None = None,
-    valid_from: datetime | None = None,
-    valid_until: datetime | None = None,
-    max_uses_per_user: int | None = None,
-    code: str | None = None,
-    max_total_uses: int | None = None,
-    discount_type: Literal["fixed", "percentage"] | None = None,
-    discount_value: models.Amount | None = None,
-    max_discount_amount: models.Amount | None = None,
-    min_order_value: models.Amount | None = None,
-    currency: str | None = None,
-    description: str | None = None,
-    created_by: str | None = None,
-    idempotency_key: str | None = None,
-) -> Call[models.CouponInBook]:
-    """Create a coupon. Create a coupon in its own book. Scope `manage`."""
-    return make_call(
-        "generate_coupon",
-        "POST",
-        "/v1/coupons/generate",
-        {201: models.CouponInBook},
-        body=fields(
-            userId=user_id,
-            validFrom=valid_from,
-            validUntil=valid_until,
-            maxUsesPerUser=max_uses_per_user,
-            code=code,
-            maxTotalUses=max_total_uses,
-            discountType=discount_type,
-            discountValue=discount_value,
-            maxDiscountAmount=max_discount_amount,
-            minOrderValue=min_order_value,
-            currency=currency,
-            description=description,
-            createdBy=created_by,
-        ),
-        key=idempotency_key,
-    )
-
-
-def create_time_specific(
-    *,
-    valid_from: datetime,
-    valid_until: datetime,
-    max_uses_per_user: int,
-    user_id: str | None = None,
-    code: str | None = None,
-    max_total_uses: int | None = None,
-    discount_type: Literal["fixed", "percentage"] | None = None,
-    discount_value: models.Amount | None = None,
-    max_discount_amount: models.Amount | None = None,
-    min_order_value: models.Amount | None = None,
-    currency: str | None = None,
-    description: str | None = None,
-    created_by: str | None = None,
-    idempotency_key: str | None = None,
-) -> Call[models.CouponInBook]:
-    """Create a coupon for a period of time. Create a coupon that is valid from `validFrom` until just before
-    `validUntil`, in its own book.
-    """
-    return make_call(
-        "create_time_specific",
-        "POST",
-        "/v1/coupons/time-specific",
-        {201: models.CouponInBook},
-        body=fields(
-            userId=user_id,
-            validFrom=valid_from,
-            validUntil=valid_until,
-            maxUsesPerUser=max_uses_per_user,
-            code=code,
-            maxTotalUses=max_total_uses,
-            discountType=discount_type,
-            discountValue=discount_value,
-            maxDiscountAmount=max_discount_amount,
-            minOrderValue=min_order_value,
-            currency=currency,
-            description=description,
-            createdBy=created_by,
-        ),
-        key=idempotency_key,
-    )
-
-
-def create_user_specific(
-    *,
-    user_id: str,
-    valid_from: datetime | None = None,
-    valid_until: datetime | None = None,
-    max_uses_per_user: int | None = None,
-    code: str | None = None,
-    max_total_uses: int | None = None,
-    discount_type: Literal["fixed", "percentage"] | None = None,
-    discount_value: models.Amount | None = None,
-    max_discount_amount: models.Amount | None = None,
-    min_order_value: models.Amount | None = None,
-    currency: str | None = None,
-    description: str | None = None,
-    created_by: str | None = None,
-    idempotency_key: str | None = None,
-) -> Call[models.CouponInBook]:
-    """Create a coupon for one user. Create a coupon, assigned to the user, in its own book. Scope `manage`."""
-    return make_call(
-        "create_user_specific",
-        "POST",
-        "/v1/coupons/user-specific",
-        {201: models.CouponInBook},
-        body=fields(
-            userId=user_id,
-            validFrom=valid_from,
-            validUntil=valid_until,
-            maxUsesPerUser=max_uses_per_user,
-            code=code,
-            maxTotalUses=max_total_uses,
-            discountType=discount_type,
-            discountValue=discount_value,
-            maxDiscountAmount=max_discount_amount,
-            minOrderValue=min_order_value,
-            currency=currency,
-            description=description,
-            createdBy=created_by,
-        ),
-        key=idempotency_key,
-    )
-
-
 def get_workspace() -> Call[models.Workspace]:
     """Read the settings. The workspace's settings. Scope `operate`."""
     return make_call("get_workspace", "GET", "/v1/workspace", {200: models.Workspace}, changes=False)
@@ -1435,92 +1444,83 @@ def patch_workspace(
     )
 
 
-def set_test_clock(*, now: datetime | None = None, idempotency_key: str | None = None) -> Call[models.Clock]:
-    """Set a test workspace's clock. Set the time of validity windows and locks, forward or back; the clock runs on
-    from there. Scope `operate`.
-    """
-    return make_call(
-        "set_test_clock", "POST", "/v1/test/clock", {200: models.Clock}, body=fields(now=now), key=idempotency_key
-    )
-
-
 class Methods:
     """A method for each operation."""
 
     get_live = Single(get_live)
     get_ready = Single(get_ready)
-    get_consistency = Single(get_consistency)
-    start_reconcile = Single(start_reconcile)
-    list_quarantine = Listed(list_quarantine)
-    resolve_quarantined = Single(resolve_quarantined)
-    find_refused_request = Single(find_refused_request)
-    get_book = Single(get_book)
-    patch_book = Single(patch_book)
+    list_audit = Listed(list_audit)
+    export_audit = Streamed(export_audit)
+    run_batch = Single(run_batch)
     list_books = Listed(list_books)
     create_book = Single(create_book)
-    list_coupons = Listed(list_coupons)
-    create_coupons = Single(create_coupons)
-    generate_codes = Single(generate_codes)
+    get_book = Single(get_book)
+    patch_book = Single(patch_book)
     list_codes = Listed(list_codes)
     upload_codes = Single(upload_codes)
-    check_codes = Streamed(check_codes)
-    upload_coupons = Single(upload_coupons)
+    export_codes = Streamed(export_codes)
     change_codes = Single(change_codes)
-    get_coupon = Single(get_coupon)
-    patch_coupon = Single(patch_coupon)
-    validate_code = Single(validate_code)
-    run_batch = Single(run_batch)
-    list_user_coupons = Listed(list_user_coupons)
+    generate_codes = Single(generate_codes)
+    check_codes = Streamed(check_codes)
     list_book_notices = Listed(list_book_notices)
     list_book_redemptions = Listed(list_book_redemptions)
-    list_coupon_redemptions = Listed(list_coupon_redemptions)
-    list_user_redemptions = Listed(list_user_redemptions)
-    get_book_stats = Single(get_book_stats)
-    export_codes = Streamed(export_codes)
     export_redemptions = Streamed(export_redemptions)
-    get_user = Single(get_user)
-    delete_user = Single(delete_user)
-    patch_user = Single(patch_user)
-    list_users = Listed(list_users)
-    create_user = Single(create_user)
+    get_book_stats = Single(get_book_stats)
+    checkout = Single(checkout)
+    list_coupons = Listed(list_coupons)
+    create_coupons = Single(create_coupons)
+    list_active_time_specific = Listed(list_active_time_specific)
+    assign_any = Single(assign_any)
+    assign_code = Single(assign_code)
+    upload_coupons = Single(upload_coupons)
+    extend_lock = Single(extend_lock)
+    generate_coupon = Single(generate_coupon)
+    lock_coupon = Single(lock_coupon)
+    redeem_coupon = Single(redeem_coupon)
+    create_time_specific = Single(create_time_specific)
+    unassign_coupon = Single(unassign_coupon)
+    unlock_coupon = Single(unlock_coupon)
+    create_user_specific = Single(create_user_specific)
+    validate_coupon = Single(validate_coupon)
+    get_coupon = Single(get_coupon)
+    patch_coupon = Single(patch_coupon)
+    list_coupon_redemptions = Listed(list_coupon_redemptions)
+    validate_code = Single(validate_code)
+    get_job = Single(get_job)
     cancel_job = Single(cancel_job)
     pause_job = Single(pause_job)
-    get_job = Single(get_job)
     export_job_results = Streamed(export_job_results)
     resume_job = Single(resume_job)
-    delete_key = Single(delete_key)
-    patch_key = Single(patch_key)
     list_keys = Listed(list_keys)
     create_key = Single(create_key)
+    delete_key = Single(delete_key)
+    patch_key = Single(patch_key)
     rotate_key = Single(rotate_key)
-    export_audit = Streamed(export_audit)
-    list_audit = Listed(list_audit)
-    get_webhook = Single(get_webhook)
-    delete_webhook = Single(delete_webhook)
-    patch_webhook = Single(patch_webhook)
+    get_consistency = Single(get_consistency)
+    list_quarantine = Listed(list_quarantine)
+    resolve_quarantined = Single(resolve_quarantined)
+    start_reconcile = Single(start_reconcile)
+    find_refused_request = Single(find_refused_request)
+    rollback_order = Single(rollback_order)
+    rollback_redemption = Single(rollback_redemption)
+    set_test_clock = Single(set_test_clock)
+    list_users = Listed(list_users)
+    create_user = Single(create_user)
+    delete_user = Single(delete_user)
+    get_user = Single(get_user)
+    patch_user = Single(patch_user)
+    list_user_coupons = Listed(list_user_coupons)
+    give_gift = Single(give_gift)
+    list_user_redemptions = Listed(list_user_redemptions)
     list_webhooks = Listed(list_webhooks)
     create_webhook = Single(create_webhook)
+    delete_webhook = Single(delete_webhook)
+    get_webhook = Single(get_webhook)
+    patch_webhook = Single(patch_webhook)
     list_deliveries = Listed(list_deliveries)
     get_delivery = Single(get_delivery)
     redeliver = Single(redeliver)
     rotate_webhook_secret = Single(rotate_webhook_secret)
     test_webhook = Single(test_webhook)
-    assign_any = Single(assign_any)
-    assign_code = Single(assign_code)
-    unassign_coupon = Single(unassign_coupon)
-    lock_coupon = Single(lock_coupon)
-    extend_lock = Single(extend_lock)
-    unlock_coupon = Single(unlock_coupon)
-    redeem_coupon = Single(redeem_coupon)
-    validate_coupon = Single(validate_coupon)
-    checkout = Single(checkout)
-    give_gift = Single(give_gift)
-    rollback_redemption = Single(rollback_redemption)
-    rollback_order = Single(rollback_order)
-    list_active_time_specific = Listed(list_active_time_specific)
-    generate_coupon = Single(generate_coupon)
-    create_time_specific = Single(create_time_specific)
-    create_user_specific = Single(create_user_specific)
     get_workspace = Single(get_workspace)
     patch_workspace = Single(patch_workspace)
-    set_test_clock = Single(set_test_clock)

@@ -58,8 +58,9 @@ def test_one_version() -> None:
     """Commands, logs, the document and the client have one version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert CliRunner().invoke(main, ["--version"]).output == f"scrip {version}\n"
-    process = {"event": "e"}
-    assert _make_process_marker("api")(None, "info", process)["release"] == version
+    line: dict[str, Any] = {"event": "e"}
+    _make_process_marker("api")(None, "info", line)
+    assert line["release"] == version
     assert create_app(Settings()).openapi_schema.info.version == __version__ == version
 
 
