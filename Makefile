@@ -20,7 +20,7 @@ run: $(RUNTIME) ## start Scrip with servers of its own on 127.0.0.1:8000 (ARGS="
 test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: export PYTHONDONTWRITEBYTECODE :=
 # Types are checked beside the tests, which wait often.
-test: $(READY) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
+test: $(READY) ## lint, types and all tests, or SUITE=unit|client|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
 	@$(if $(SUITE),,$(MAKE) --no-print-directory --jobs 2 --output-sync lint $(if $(CI),checkov) bytecode)
 	@$(MAKE) --no-print-directory --jobs 2 $(if $(SUITE),,types) suites
 
@@ -65,9 +65,10 @@ faults: alarms := tests.faults.alarms
 faults: stalled := tests.hostile.stalled
 faults: canaries := tests.hostile.canaries
 faults: poison := tests.hostile.poison
+faults: client := tests.faults.client
 faults: hostile = $(stalled) $(canaries) $(poison)
-faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|alarms|attack|races|hostile (ARGS="--rounds 5")
-	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills alarms attack races hostile)); do \
+faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|alarms|attack|races|hostile|client (ARGS="--rounds 5")
+	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills alarms attack races hostile client)); do \
 	  $(BIN)/python -m $$module $(ARGS); done
 
 # FUZZ="--seed 1" and EXAMPLES=1000 are for the two in their order.
@@ -102,7 +103,7 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 
 clean: ## remove .venv and what tools leave behind, but no data
 	rm -rf .venv .venv-checkov .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
-	find service tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find service client tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml run.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
