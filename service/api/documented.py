@@ -129,6 +129,7 @@ def describe_route(
     summary: str,
     tag: str = "",
     *,
+    returns: str,
     query: type[msgspec.Struct] | None = None,
     body: Any = None,
     example: Any = None,
@@ -148,7 +149,7 @@ def describe_route(
 ) -> dict[str, Any]:
     """Keyword arguments for the decorator of a route.
 
-    - tag: if the controller has no `tags`.
+    - returns: what the usual response is or has. tag: if the controller has no `tags`.
     - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
     - answer: an example of the response. item: for a list, an example of its items; its query is by default Listing.
     - refusals: the outcome codes of this operation, besides those of all operations.
@@ -223,6 +224,7 @@ def describe_route(
         "operation_id": _name_operations(operation_id, aliases) if aliases else operation_id,
         "summary": summary,
         "tags": [tag] if tag else None,
+        "response_description": returns,
         "responses": responses,
         "operation_class": cast("type[Operation]", operation),
         "opt": OPEN if is_open else {"roles": roles, "counted": counted},

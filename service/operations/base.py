@@ -91,6 +91,8 @@ class Texts:
     """An operation in the OpenAPI document."""
 
     summary: str
+    returns: str
+    """What the usual response is or has."""
     description: str
     tag: str = "Coupons"
     example: Any = None

@@ -111,6 +111,7 @@ CHECKOUT = Operation(
     durable=True,
     texts=Texts(
         summary="Complete a purchase",
+        returns="The redemption and the gift.",
         description="Redeem the order's coupon and give its gift, as one change; either may be missing. Scope "
         "`checkout`.\n\nThe gift is a free code of `giftBookId`, else of the redeemed book's gift book, else of the "
         "workspace's. If there is no such book or no free code, or the user has reached a limit, `gift` is null. A "

@@ -129,6 +129,7 @@ READ = Operation(
     status=200,
     texts=Texts(
         summary="Read a coupon",
+        returns="The coupon.",
         description="A coupon as it is now. Scope `checkout` or `manage`.",
         answer=parts.COUPON,
         refusals="coupon_not_found month_detached",

@@ -39,6 +39,7 @@ GIFT = Operation(
     durable=True,
     texts=Texts(
         summary="Give an order's gift",
+        returns="The gift, now the user's.",
         tag="Users",
         description="Give the user a random free coupon of a book, once for an order. Scope `checkout`.\n\nIf "
         "the order has a gift of another book or for another user, the refusal is `order_already_used`. After a "

@@ -154,6 +154,7 @@ REDEEM = Operation(
     durable=True,
     texts=Texts(
         summary="Redeem a coupon",
+        returns="The redemption.",
         description="Spend one use, with the discount that the book gives. Scope `checkout`.",
         example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
         answer=parts.REDEMPTION | {"durability": "fsynced"},
@@ -171,6 +172,7 @@ VALIDATE = Operation(
     answer_refusal=answer_unknown_coupon,
     texts=Texts(
         summary="Validate a coupon",
+        returns="Whether a redeem would succeed, and with which amounts.",
         description="The result that a redeem would have, with every refusal that applies; changes nothing. Scope "
         "`public` or `checkout`.\n\nA key with only the scope `public` gets one reason: `coupon_not_available`.",
         example=parts.ORDER | {"code": "SUMMER-7QX2"},

@@ -78,6 +78,7 @@ ROLLBACK = Operation(
     durable=True,
     texts=Texts(
         summary="Roll a redemption back",
+        returns="The redemption, rolled back.",
         tag="Redemptions",
         description="Roll a redemption back, once. With `restore`, code, user, book and order get the use back; the "
         "assignment stays. Scope `manage`.",
@@ -94,6 +95,7 @@ ROLLBACK_ORDER = Operation(
     durable=True,
     texts=Texts(
         summary="Roll an order back",
+        returns="The redemptions that this request rolled back.",
         tag="Redemptions",
         description="Roll back all redemptions of the order that were not rolled back before. Scope `manage`.",
         example={"reason": "Order cancelled"},

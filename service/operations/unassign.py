@@ -33,6 +33,7 @@ UNASSIGN = Operation(
     durable=True,
     texts=Texts(
         summary="Take an assignment back",
+        returns="The coupon, free again.",
         description="Take the coupon from its user, if no use of it is locked or spent. It no longer counts towards "
         "the user's limits. Scope `manage`.\n\nA coupon with several uses is refused with `coupon_redeemed` if some "
         "are spent, with `coupon_exhausted` if all are. The coupon may be inactive or outside its validity window.",

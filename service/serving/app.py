@@ -33,7 +33,7 @@ from service.api.controllers.jobs import Jobs
 from service.api.controllers.keys import Keys
 from service.api.controllers.problem_types import ProblemTypes
 from service.api.controllers.quarantine import QuarantineEvents
-from service.api.controllers.refusals import Refusals
+from service.api.controllers.refusals import Refusals, show_request
 from service.api.controllers.single_coupons import SingleCoupons
 from service.api.controllers.users import Users
 from service.api.controllers.webhooks import Webhooks
@@ -93,6 +93,7 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
             workspace.TestClock,
             checkout_pages(),
             console_pages(),
+            show_request,
             icon,
         ],
         guards=[admit],

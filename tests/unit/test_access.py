@@ -22,6 +22,7 @@ from service.serving.app import create_app
 HOT = {row.operation_id: row.roles for row in ROWS}
 OPEN_TO_ALL = {
     "/", "/favicon.ico", "/console", "/health/live", "/health/ready", "/metrics", "/problems", "/problems/{code:str}",
+    "/requests/{request_id:str}",
 }  # fmt: skip
 OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session", "/console/receiver")
 

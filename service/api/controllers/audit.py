@@ -87,7 +87,12 @@ class Audit(Controller):
     path = "/v1"
     tags = ("Audit",)
 
-    @get("/audit", **describe_history("listAudit", "List audit entries", query=ListAudit, item=_EXAMPLE))
+    @get(
+        "/audit",
+        **describe_history(
+            "listAudit", "List audit entries", returns="A page of entries.", query=ListAudit, item=_EXAMPLE
+        ),
+    )
     async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
         """Audit entries, newest first: changes of books, codes, users, keys and settings, each committed with its
         change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected requests by key,
@@ -105,7 +110,11 @@ class Audit(Controller):
         body = EntryPage(items=items, next_cursor=page.next_cursor)
         return Response(body, headers=headers)
 
-    @get("/audit.csv", media_type=MEDIA_TYPE, **describe_history("exportAudit", "Export audit entries", answer=_CSV))
+    @get(
+        "/audit.csv",
+        media_type=MEDIA_TYPE,
+        **describe_history("exportAudit", "Export audit entries", returns="The entries, as CSV.", answer=_CSV),
+    )
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
         caller, context, _ = unpack_request(request)

@@ -110,6 +110,7 @@ class Batches(Controller):
             "runBatch",
             "Run many operations",
             "Coupons",
+            returns="A result for each operation, in their order.",
             body=Batch,
             example=_EXAMPLE,
             answer=_RESULTS,

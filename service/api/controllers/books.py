@@ -93,6 +93,7 @@ class Books(Controller):
         **describe_action(
             "createBook",
             "Create a book",
+            returns="The new book.",
             aliases={"/v1/coupons": "createCoupons"},
             body=CreateBook,
             example=_CREATE,
@@ -120,7 +121,12 @@ class Books(Controller):
     @get(
         ["/books", "/coupons"],
         **describe_route(
-            "listBooks", "List books", aliases={"/v1/coupons": "listCoupons"}, query=ListBooks, item=EXAMPLE
+            "listBooks",
+            "List books",
+            returns="A page of books.",
+            aliases={"/v1/coupons": "listCoupons"},
+            query=ListBooks,
+            item=EXAMPLE,
         ),
     )
     async def page(self, request: Request[Any, Any, Any]) -> BookPage:
@@ -134,7 +140,10 @@ class Books(Controller):
         items = await context.bulk.render(caller.workspace, page.items, book_requests.render_book)
         return BookPage(items=items, next_cursor=page.next_cursor)
 
-    @get("/books/{bookId:str}", **describe_route("getBook", "Read a book", answer=EXAMPLE, refusals="book_not_found"))
+    @get(
+        "/books/{bookId:str}",
+        **describe_route("getBook", "Read a book", returns="The book.", answer=EXAMPLE, refusals="book_not_found"),
+    )
     async def read(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:
         """A book. Scope `manage`."""
         caller, context, _ = unpack_request(request)
@@ -145,6 +154,7 @@ class Books(Controller):
         **describe_route(
             "patchBook",
             "Change a book",
+            returns="The changed book.",
             body=PatchBook,
             example={"status": "inactive", "validUntil": None},
             answer=EXAMPLE,

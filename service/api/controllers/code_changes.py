@@ -46,6 +46,7 @@ class CodeChanges(Controller):
         **describe_action(
             "changeCodes",
             "Change many codes",
+            returns="The job that changes the codes.",
             query=Change,
             body=ChangeCodes,
             example={"action": "switchOff", "filter": {"status": ["available"], "prefix": "SUMMER-"}},

@@ -143,6 +143,7 @@ class Codes(Controller):
         **describe_action(
             "uploadCodes",
             "Upload codes",
+            returns="How many codes were added, were there already, or are invalid, and why.",
             query=Upload,
             body=_BODIES,
             example=_CODES,
@@ -185,6 +186,7 @@ class Codes(Controller):
         **describe_route(
             "checkCodes",
             "List the lines that an upload would reject",
+            returns="The invalid lines.",
             query=CsvOptions,
             body=_BODIES,
             example=_CODES,
@@ -206,7 +208,9 @@ class Codes(Controller):
 
     @get(
         "/books/{bookId:str}/codes",
-        **describe_of_book("listCodes", "List a book's codes", query=ListCodes, item=_LISTED),
+        **describe_of_book(
+            "listCodes", "List a book's codes", returns="A page of codes.", query=ListCodes, item=_LISTED
+        ),
     )
     async def page(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[CodePage]:
         """Codes of the book, newest first. A lock does not change the status. Scope `manage`.
@@ -232,6 +236,7 @@ class Codes(Controller):
         **describe_action(
             "uploadCoupons",
             "Upload codes to the book that the body names",
+            returns="How many codes were added, were there already, or are invalid, and why.",
             body=UploadCodesOf,
             example={"bookId": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"} | _CODES,
             answer=_UPLOADED,
@@ -253,6 +258,7 @@ class Codes(Controller):
         **describe_action(
             "generateCodes",
             "Generate codes",
+            returns="The job that generates the codes.",
             body=GenerateCodes,
             example={"count": 100000, "codePattern": "VIP-########"},
             answer=jobs.EXAMPLE,

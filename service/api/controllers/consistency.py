@@ -79,7 +79,15 @@ class ConsistencyChecks(Controller):
     path = "/v1/ops"
     tags = ("Operators",)
 
-    @get("/consistency", **describe_route("getConsistency", "Read the lag and the differences", answer=_CONSISTENCY))
+    @get(
+        "/consistency",
+        **describe_route(
+            "getConsistency",
+            "Read the lag and the differences",
+            returns="The state of the workspace's partition, what is not recorded yet, and the last comparison.",
+            answer=_CONSISTENCY,
+        ),
+    )
     async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
         """The lag of the workspace's partition, and the workspace's last comparison. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -111,6 +119,7 @@ class ConsistencyChecks(Controller):
         **describe_action(
             "startReconcile",
             "Compare Redis with Postgres",
+            returns="The job that compares.",
             body=StartReconcile,
             example={"repair": False},
             answer=_JOB,

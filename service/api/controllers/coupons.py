@@ -53,7 +53,12 @@ class Coupons(Controller):
     @get(
         "/{code:str}/validate",
         **describe_route(
-            "validateCode", "Validate a coupon by its address", query=ValidateQuery, answer=_EXPIRED, counted=True
+            "validateCode",
+            "Validate a coupon by its address",
+            returns="Whether a redeem would succeed, and with which amounts.",
+            query=ValidateQuery,
+            answer=_EXPIRED,
+            counted=True,
         ),
     )
     async def validate_code(self, request: Request[Any, Any, Any], code: Code) -> Response[Validation]:
@@ -72,6 +77,7 @@ class Coupons(Controller):
         **describe_route(
             "patchCoupon",
             "Change a coupon",
+            returns="The changed coupon.",
             body=PatchCoupon,
             example=_INACTIVE,
             answer=COUPON | _INACTIVE,

@@ -64,7 +64,9 @@ class Exports(Controller):
     @get(
         "/books/{bookId:str}/codes.csv",
         media_type=MEDIA_TYPE,
-        **describe_of_book("exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE),
+        **describe_of_book(
+            "exportCodes", "Export a book's codes", "Codes", returns="The codes, as CSV.", answer=_CODES_EXAMPLE
+        ),
     )
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
@@ -78,7 +80,11 @@ class Exports(Controller):
         "/books/{bookId:str}/redemptions.csv",
         media_type=MEDIA_TYPE,
         **describe_of_book(
-            "exportRedemptions", "Export a book's redemptions", "Redemptions", answer=_REDEMPTIONS_EXAMPLE
+            "exportRedemptions",
+            "Export a book's redemptions",
+            "Redemptions",
+            returns="The redemptions, as CSV.",
+            answer=_REDEMPTIONS_EXAMPLE,
         ),
     )
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:

@@ -45,7 +45,12 @@ class Operating(Controller):
             **metrics,
         }
 
-    @get("/health/live", **describe_route("getLive", "Is the process alive", answer={"status": "live"}, is_open=True))
+    @get(
+        "/health/live",
+        **describe_route(
+            "getLive", "Is the process alive", returns="The process runs.", answer={"status": "live"}, is_open=True
+        ),
+    )
     async def live(self) -> Live:
         """Checks no other part of the service. No credentials."""
         return Live(status="live")
@@ -53,7 +58,12 @@ class Operating(Controller):
     @get(
         "/health/ready",
         **describe_route(
-            "getReady", "Check whether the service is ready", answer=_READY, answers=_NOT_READY, is_open=True
+            "getReady",
+            "Check whether the service is ready",
+            returns="The process serves at least one partition; `failing` names the parts that fail.",
+            answer=_READY,
+            answers=_NOT_READY,
+            is_open=True,
         ),
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:

@@ -101,7 +101,14 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/stats",
-        **describe_route("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
+        **describe_route(
+            "getBookStats",
+            "Count a book's coupons",
+            "Books",
+            returns="The counts.",
+            answer=_STATS,
+            refusals="book_not_found",
+        ),
     )
     async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
         """Live counts. Scope `manage`."""
@@ -110,7 +117,13 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/redemptions",
-        **describe_of_book("listBookRedemptions", "List a book's redemptions", "Redemptions", item=REDEMPTION),
+        **describe_of_book(
+            "listBookRedemptions",
+            "List a book's redemptions",
+            "Redemptions",
+            returns="A page of the book's redemptions.",
+            item=REDEMPTION,
+        ),
     )
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
         """Redemptions of the book's coupons, newest first. Scope `manage`."""
@@ -120,7 +133,9 @@ class Histories(Controller):
 
     @get(
         "/books/{bookId:str}/notices",
-        **describe_of_book("listBookNotices", "List a book's notices", "Books", item=_NOTICE),
+        **describe_of_book(
+            "listBookNotices", "List a book's notices", "Books", returns="A page of notices.", item=_NOTICE
+        ),
     )
     async def notices(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
         """Notices of the book, newest first: one each time an assign, redeem, gift or checkout takes the stock below
@@ -136,7 +151,12 @@ class Histories(Controller):
 
     @get(
         "/users/{userId:str}/redemptions",
-        **_describe_of_user("listUserRedemptions", "List a user's redemptions", item=REDEMPTION),
+        **_describe_of_user(
+            "listUserRedemptions",
+            "List a user's redemptions",
+            returns="A page of the user's redemptions.",
+            item=REDEMPTION,
+        ),
     )
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
         """The user's redemptions, newest first, without those of detached months. Scope `checkout` or `manage`."""
@@ -150,6 +170,7 @@ class Histories(Controller):
             "listCouponRedemptions",
             "List a coupon's redemptions",
             "Redemptions",
+            returns="A page of the coupon's redemptions.",
             item=REDEMPTION,
             refusals="coupon_not_found month_detached",
         ),
@@ -162,7 +183,13 @@ class Histories(Controller):
 
     @get(
         "/users/{userId:str}/coupons",
-        **_describe_of_user("listUserCoupons", "List a user's coupons", query=ListCoupons, item=COUPON),
+        **_describe_of_user(
+            "listUserCoupons",
+            "List a user's coupons",
+            returns="A page of the user's coupons.",
+            query=ListCoupons,
+            item=COUPON,
+        ),
     )
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
         """The user's coupons, newest first, without those of books that may have facts in detached months. A lock does

@@ -49,6 +49,7 @@ def _make_handler(row: Row) -> HTTPRouteHandler:
         row.operation_id,
         texts.summary,
         texts.tag,
+        returns=texts.returns,
         body=operation.request if method == "POST" else None,
         example=texts.example,
         answer=texts.answer,

@@ -52,12 +52,18 @@ _RESULTS = (
 JobId = Annotated[str, PathParameter(name="jobId", description="The job's id.")]
 
 
-def _describe_control(operation_id: str, summary: str, status: str) -> dict[str, Any]:
+def _describe_control(operation_id: str, summary: str, status: str, *, returns: str) -> dict[str, Any]:
     answer = CHANGE_EXAMPLE | {"status": status}
     if status == "cancelled":
         answer |= {"finishedAt": "2026-11-20T09:15:00.456Z"}
     return describe_action(
-        operation_id, summary, body=Nothing, example={}, answer=answer, refusals="job_not_found job_ended"
+        operation_id,
+        summary,
+        returns=returns,
+        body=Nothing,
+        example={},
+        answer=answer,
+        refusals="job_not_found job_ended",
     )
 
 
@@ -65,23 +71,38 @@ class Jobs(Controller):
     path = "/v1/jobs"
     tags = ("Jobs",)
 
-    @get("/{jobId:str}", **describe_route("getJob", "Read a job", answer=EXAMPLE, refusals="job_not_found"))
+    @get(
+        "/{jobId:str}",
+        **describe_route("getJob", "Read a job", returns="The job.", answer=EXAMPLE, refusals="job_not_found"),
+    )
     async def read(self, request: Request[Any, Any, Any], job_id: JobId) -> Job:
         """The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
         caller, context, _ = unpack_request(request)
         return Job.from_row(await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found")))
 
-    @post("/{jobId:str}/pause", status_code=200, **_describe_control("pauseJob", "Pause a job", "paused"))
+    @post(
+        "/{jobId:str}/pause",
+        status_code=200,
+        **_describe_control("pauseJob", "Pause a job", "paused", returns="The paused job."),
+    )
     async def pause(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[Job]:
         """Pause a job that changes codes, after the codes that it is changing. Scope `manage`."""
         return await _set_status(request, job_id, "paused")
 
-    @post("/{jobId:str}/resume", status_code=200, **_describe_control("resumeJob", "Resume a job", "running"))
+    @post(
+        "/{jobId:str}/resume",
+        status_code=200,
+        **_describe_control("resumeJob", "Resume a job", "running", returns="The job, which runs again."),
+    )
     async def resume(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[Job]:
         """Let a paused job go on. Scope `manage`."""
         return await _set_status(request, job_id, "running")
 
-    @post("/{jobId:str}/cancel", status_code=200, **_describe_control("cancelJob", "Cancel a job", "cancelled"))
+    @post(
+        "/{jobId:str}/cancel",
+        status_code=200,
+        **_describe_control("cancelJob", "Cancel a job", "cancelled", returns="The cancelled job."),
+    )
     async def cancel(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[Job]:
         """End a job that changes codes, after the codes that it is changing. What it has changed stays changed.
 
@@ -91,7 +112,13 @@ class Jobs(Controller):
     @get(
         "/{jobId:str}/results.csv",
         media_type=MEDIA_TYPE,
-        **describe_route("exportJobResults", "Export a job's results", answer=_RESULTS, refusals="job_not_found"),
+        **describe_route(
+            "exportJobResults",
+            "Export a job's results",
+            returns="The results, as CSV.",
+            answer=_RESULTS,
+            refusals="job_not_found",
+        ),
     )
     async def results(self, request: Request[Any, Any, Any], job_id: JobId) -> Response[str]:
         """The result of each matching code so far, as CSV: `changed`, `unchanged` or `refused`, with the switch, end or

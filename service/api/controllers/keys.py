@@ -110,6 +110,7 @@ class Keys(Controller):
         **describe_action(
             "createKey",
             "Create a key",
+            returns="The new key with its secret.",
             body=CreateKey,
             example={"name": "web shop", "scopes": ["checkout"]},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
@@ -143,6 +144,7 @@ class Keys(Controller):
         **describe_action(
             "rotateKey",
             "Rotate a key",
+            returns="The new key with its secret.",
             body=Rotation,
             example={"overlapSeconds": 3600},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
@@ -164,7 +166,7 @@ class Keys(Controller):
 
         return await run_once(request, body, act)
 
-    @get("/", **describe_route("listKeys", "List keys", item=_EXAMPLE))
+    @get("/", **describe_route("listKeys", "List keys", returns="A page of keys.", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> KeyPage:
         """Keys that are not revoked, newest first. Scope `operate`."""
         caller, context, params = unpack_request(request, Listing)
@@ -178,6 +180,7 @@ class Keys(Controller):
         **describe_route(
             "patchKey",
             "Change a key's limits",
+            returns="The changed key.",
             body=PatchKey,
             example={"limits": {"requestsPerMinute": 6000, "missesPerMinute": 60}},
             answer=_EXAMPLE,
@@ -192,7 +195,12 @@ class Keys(Controller):
         await settle_keys(context)
         return Key.from_row(row)
 
-    @delete("/{keyId:str}", **describe_route("deleteKey", "Revoke a key", refusals="not_found"))
+    @delete(
+        "/{keyId:str}",
+        **describe_route(
+            "deleteKey", "Revoke a key", returns="The key is revoked in every process.", refusals="not_found"
+        ),
+    )
     async def revoke(self, request: Request[Any, Any, Any], key_id: KeyId) -> None:
         """Revoke a key. No process accepts it after this response. Scope `operate`."""
         caller, context, _ = unpack_request(request)

@@ -95,7 +95,12 @@ class QuarantineEvents(Controller):
     tags = ("Operators",)
 
     @get(
-        **describe_route("listQuarantine", "List events in quarantine", item=_EXAMPLE),
+        **describe_route(
+            "listQuarantine",
+            "List events in quarantine",
+            returns="A page of events that wait for a decision.",
+            item=_EXAMPLE,
+        ),
     )
     async def page(self, request: Request[Any, Any, Any]) -> QuarantinePage:
         """The workspace's events that wait for a decision, newest first. Scope `operate`."""
@@ -113,6 +118,7 @@ class QuarantineEvents(Controller):
         **describe_action(
             "resolveQuarantined",
             "Resolve an event in quarantine",
+            returns="The event, with the choice that a worker will carry out.",
             body=ResolveQuarantined,
             example={"choice": "settle"},
             answer=_EXAMPLE | {"ordered": "settle"},

@@ -1,10 +1,14 @@
-"""Refused requests of the last hour, by request id."""
+"""Refused requests of the last hour, by request id; app.py registers both addresses."""
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 from litestar import Controller, Request, get
+from litestar.params import PathParameter
+from litestar.response import Redirect
 
+from service.api.auth import OPEN
 from service.api.documented import describe_route
 from service.api.reading import unpack_request
 from service.domain import field_types
@@ -59,7 +63,13 @@ class Refusals(Controller):
     tags = ("Operators",)
 
     @get(
-        **describe_route("findRefusedRequest", "Find a refused request by its id", query=RequestName, answer=_EXAMPLE),
+        **describe_route(
+            "findRefusedRequest",
+            "Find a refused request by its id",
+            returns="The refusals with this id, newest first; an empty list if there is none.",
+            query=RequestName,
+            answer=_EXAMPLE,
+        ),
     )
     async def find(self, request: Request[Any, Any, Any]) -> RefusedRequests:
         """The workspace's refusals and errors with this request id, of the last hour. A response is found a second or
@@ -67,3 +77,13 @@ class Refusals(Controller):
         caller, context, params = unpack_request(request, RequestName)
         found = await find_refused(context.pool, params.request_id, caller.workspace)
         return RefusedRequests(items=[*map(RefusedRequest.from_row, found.refusals)], not_stored=found.dropped)
+
+
+@get("/requests/{request_id:str}", include_in_schema=False, opt=OPEN)
+async def show_request(request: Request[Any, Any, Any], request_id: Annotated[str, PathParameter()]) -> Redirect:
+    """The address in a problem's `instance`: leads a browser to the console's search, and other clients to the request
+    above, which need a key there. No credentials."""
+    name = quote(request_id, safe="")
+    if "text/html" in request.headers.get("accept", ""):
+        return Redirect(f"/console#/search/{name}")
+    return Redirect(f"/v1/ops/requests?requestId={name}")

@@ -52,7 +52,12 @@ class SingleCoupons(Controller):
     @post(
         "/user-specific",
         **_describe_new(
-            "createUserSpecific", "Create a coupon for one user", body=UserSpecific, example=_FOR_USER, answer=_EXAMPLE
+            "createUserSpecific",
+            "Create a coupon for one user",
+            returns="The new coupon, assigned to the user, and its book.",
+            body=UserSpecific,
+            example=_FOR_USER,
+            answer=_EXAMPLE,
         ),
     )
     async def user_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
@@ -64,6 +69,7 @@ class SingleCoupons(Controller):
         **_describe_new(
             "createTimeSpecific",
             "Create a coupon for a period of time",
+            returns="The new coupon and its book.",
             body=TimeSpecific,
             example=_IN_WINDOW,
             answer=_OPEN | {"maxRedemptions": None},
@@ -77,7 +83,14 @@ class SingleCoupons(Controller):
 
     @post(
         "/generate",
-        **_describe_new("generateCoupon", "Create a coupon", body=Generated, example=_FIXED, answer=_OPEN),
+        **_describe_new(
+            "generateCoupon",
+            "Create a coupon",
+            returns="The new coupon and its book.",
+            body=Generated,
+            example=_FIXED,
+            answer=_OPEN,
+        ),
     )
     async def generate(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
         """Create a coupon in its own book. Scope `manage`."""
@@ -85,7 +98,12 @@ class SingleCoupons(Controller):
 
     @get(
         "/active/time-specific",
-        **describe_route("listActiveTimeSpecific", "List the time-specific coupons valid now", item=_OPEN),
+        **describe_route(
+            "listActiveTimeSpecific",
+            "List the time-specific coupons valid now",
+            returns="A page of coupons with their books.",
+            item=_OPEN,
+        ),
     )
     async def active(self, request: Request[Any, Any, Any]) -> ActivePage:
         """Time-specific coupons within their validity window that are active, in active books; newest first.

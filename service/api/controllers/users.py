@@ -90,6 +90,7 @@ class Users(Controller):
         **describe_action(
             "createUser",
             "Create a user",
+            returns="The new user.",
             body=CreateUser,
             example={"userId": "user-42", "maxCoupons": 5, "metadata": {"tier": "gold"}},
             answer=_EXAMPLE,
@@ -113,7 +114,7 @@ class Users(Controller):
 
         return await run_once(request, body, act, user=payload.user_id)
 
-    @get("/", **describe_route("listUsers", "List users", item=_EXAMPLE))
+    @get("/", **describe_route("listUsers", "List users", returns="A page of users.", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> UserPage:
         """Created users, newest first. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, Listing)
@@ -126,7 +127,10 @@ class Users(Controller):
         )
         return UserPage(items=items, next_cursor=page.next_cursor)
 
-    @get("/{userId:str}", **describe_route("getUser", "Read a user", answer=_EXAMPLE, refusals="not_found"))
+    @get(
+        "/{userId:str}",
+        **describe_route("getUser", "Read a user", returns="The user.", answer=_EXAMPLE, refusals="not_found"),
+    )
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
         """A user. One that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
         caller, context, _ = unpack_request(request)
@@ -139,6 +143,7 @@ class Users(Controller):
         **describe_route(
             "patchUser",
             "Change a user",
+            returns="The changed user.",
             body=PatchUser,
             example={"maxCoupons": 10},
             answer=_EXAMPLE,
@@ -158,7 +163,12 @@ class Users(Controller):
 
     @delete(
         "/{userId:str}",
-        **describe_route("deleteUser", "Delete a user's data", refusals="not_found behind outcome_unknown"),
+        **describe_route(
+            "deleteUser",
+            "Delete a user's data",
+            returns="The user's data is replaced or removed.",
+            refusals="not_found behind outcome_unknown",
+        ),
     )
     async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
         """Replace the user's id with a pseudonym in all stored data, and remove IP addresses and user agents. Later

@@ -140,7 +140,13 @@ class Webhooks(Controller):
     @post(
         "/",
         **describe_action(
-            "createWebhook", "Create a webhook", body=CreateWebhook, example=_CREATE, answer=_NEW, located=True
+            "createWebhook",
+            "Create a webhook",
+            returns="The new webhook with its secret.",
+            body=CreateWebhook,
+            example=_CREATE,
+            answer=_NEW,
+            located=True,
         ),
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewWebhook]:
@@ -158,7 +164,7 @@ class Webhooks(Controller):
 
         return await run_once(request, body, act)
 
-    @get("/", **describe_route("listWebhooks", "List webhooks", item=_EXAMPLE))
+    @get("/", **describe_route("listWebhooks", "List webhooks", returns="A page of webhooks.", item=_EXAMPLE))
     async def page(self, request: Request[Any, Any, Any]) -> WebhookPage:
         """Webhooks, newest first. Scope `operate`."""
         caller, context, params = unpack_request(request, Listing)
@@ -167,7 +173,10 @@ class Webhooks(Controller):
         page = page_cursors.WEBHOOKS.make_page(rows, params.limit, lambda row: (row.webhook,))
         return WebhookPage(items=[Webhook.from_row(row) for row in page.items], next_cursor=page.next_cursor)
 
-    @get("/{webhookId:str}", **describe_route("getWebhook", "Read a webhook", answer=_EXAMPLE, refusals="not_found"))
+    @get(
+        "/{webhookId:str}",
+        **describe_route("getWebhook", "Read a webhook", returns="The webhook.", answer=_EXAMPLE, refusals="not_found"),
+    )
     async def read(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """A webhook. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -178,6 +187,7 @@ class Webhooks(Controller):
         **describe_route(
             "patchWebhook",
             "Change a webhook",
+            returns="The changed webhook.",
             body=PatchWebhook,
             example={"status": "inactive"},
             answer=_EXAMPLE,
@@ -195,7 +205,15 @@ class Webhooks(Controller):
         changes = payload.list_changes({"description": ""})
         return Webhook.from_row(await webhook_rows.patch_webhook(context.pool, caller.workspace, webhook, **changes))
 
-    @delete("/{webhookId:str}", **describe_route("deleteWebhook", "Delete a webhook", refusals="not_found"))
+    @delete(
+        "/{webhookId:str}",
+        **describe_route(
+            "deleteWebhook",
+            "Delete a webhook",
+            returns="The webhook and its pending deliveries are deleted.",
+            refusals="not_found",
+        ),
+    )
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
         """Delete a webhook and its pending deliveries. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -208,6 +226,7 @@ class Webhooks(Controller):
         **describe_action(
             "rotateWebhookSecret",
             "Rotate a webhook's secret",
+            returns="The webhook with its new secret.",
             body=Rotation,
             example={},
             answer=_NEW,
@@ -232,7 +251,13 @@ class Webhooks(Controller):
         "/{webhookId:str}/test",
         status_code=202,
         **describe_action(
-            "testWebhook", "Send a test event", body=Nothing, example={}, answer=_DELIVERY, refusals="not_found"
+            "testWebhook",
+            "Send a test event",
+            returns="The delivery of the test.",
+            body=Nothing,
+            example={},
+            answer=_DELIVERY,
+            refusals="not_found",
         ),
     )
     async def test(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[Delivery]:
@@ -250,7 +275,13 @@ class Webhooks(Controller):
 
     @get(
         "/{webhookId:str}/deliveries",
-        **describe_route("listDeliveries", "List a webhook's deliveries", item=_DELIVERY, refusals="not_found"),
+        **describe_route(
+            "listDeliveries",
+            "List a webhook's deliveries",
+            returns="A page of deliveries.",
+            item=_DELIVERY,
+            refusals="not_found",
+        ),
     )
     async def deliveries(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> DeliveryPage:
         """The webhook's deliveries of the last 14 days, and the pending ones; newest first. Scope `operate`."""
@@ -266,7 +297,11 @@ class Webhooks(Controller):
     @get(
         "/{webhookId:str}/deliveries/{deliveryId:str}",
         **describe_route(
-            "getDelivery", "Read a delivery", refusals="not_found", answer=_DELIVERY | {"payload": _PAYLOAD}
+            "getDelivery",
+            "Read a delivery",
+            returns="The delivery with its headers and body.",
+            refusals="not_found",
+            answer=_DELIVERY | {"payload": _PAYLOAD},
         ),
     )
     async def delivery(
@@ -283,7 +318,13 @@ class Webhooks(Controller):
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",
         status_code=202,
         **describe_action(
-            "redeliver", "Send a delivery again", body=Nothing, example={}, answer=_DELIVERY, refusals="not_found"
+            "redeliver",
+            "Send a delivery again",
+            returns="The delivery, which is sent again.",
+            body=Nothing,
+            example={},
+            answer=_DELIVERY,
+            refusals="not_found",
         ),
     )
     async def redeliver(

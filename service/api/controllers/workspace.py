@@ -126,7 +126,7 @@ class Settings(Controller):
     path = "/v1/workspace"
     tags = ("Workspace",)
 
-    @get("/", **describe_route("getWorkspace", "Read the settings", answer=_EXAMPLE))
+    @get("/", **describe_route("getWorkspace", "Read the settings", returns="The settings.", answer=_EXAMPLE))
     async def read(self, request: Request[Any, Any, Any]) -> Workspace:
         """The workspace's settings. Scope `operate`."""
         caller, context, _ = unpack_request(request)
@@ -137,6 +137,7 @@ class Settings(Controller):
         **describe_route(
             "patchWorkspace",
             "Change the settings",
+            returns="The changed settings.",
             body=PatchWorkspace,
             example={"couponsPerOrder": 2},
             answer=_EXAMPLE,
@@ -197,6 +198,7 @@ class TestClock(Controller):
         **describe_action(
             "setTestClock",
             "Set a test workspace's clock",
+            returns="The time that now is.",
             body=SetClock,
             example={"now": "2026-11-27T00:00:00Z"},
             answer={"now": "2026-11-27T00:00:00.000Z"},

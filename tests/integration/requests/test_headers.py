@@ -38,7 +38,7 @@ def _sent(served: Served, address: str, body: dict[str, Any] | None = None, *mor
 @pytest.mark.parametrize(
     "path", ["/", "/v1/books", "/v1/coupons/NO-SUCH", "/v1/nothing", "/health/ready", "/metrics", "/schema",
              "/schema/openapi.json", "/checkout", "/checkout/assets/checkout.js", "/console", "/console/session",
-             "/schema/assets/schema.js", "/problems/expired"]
+             "/schema/assets/schema.js", "/problems/expired", "/requests/1"]
 )  # fmt: skip
 def test_every_answer(service: Service, path: str) -> None:
     """Every response has nosniff, no-referrer, a policy without framing, and Cache-Control once; under /v1 it is

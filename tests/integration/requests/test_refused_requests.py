@@ -37,6 +37,15 @@ def test_a_refusal_is_found(service: Service, query: str) -> None:
     assert "NONE-7F3K" not in shown.output
 
 
+def test_a_problem_leads_to_its_request(service: Service) -> None:
+    """A problem's `instance` leads to the request that finds it, and a browser to the console's search."""
+    instance = service.checkout.get("/v1/coupons/NONE-7F3K", headers={"X-Request-Id": new_id()}).json()["instance"]
+    found = until(lambda: ok(service.operate.get(instance, follow_redirects=True))["items"])
+    assert [one["outcome"] for one in found] == ["coupon_not_found"]
+    page = service.anonymous.get(instance, headers={"Accept": "text/html"})
+    assert page.headers["Location"] == f"/console#/search/{instance.rpartition('/')[2]}"
+
+
 @pytest.mark.parametrize(
     ("path", "row"),
     [

@@ -5,9 +5,6 @@ import { findExample, listObjects, listRefusals, resolve } from "./document.js";
 import { fields, inline, later, method, parameters, prose, sample, status } from "./parts.js";
 import { trying } from "./trying.js";
 
-// What Litestar writes where a response has no description of its own.
-const DEFAULTS = /^(Document created|Request (fulfilled|accepted)), /;
-
 function part(title, ...children) {
   return h("section", {}, h("h4", {}, title), children);
 }
@@ -36,7 +33,7 @@ function success(code, response) {
   const headers = Object.entries(response.headers ?? {});
   const shown = content ? schemaFields(content) : [];
   return h("li", {},
-    h("p", {}, status(code), " ", !DEFAULTS.test(response.description) && inline(response.description)),
+    h("p", {}, status(code), " ", inline(response.description)),
     !content && h("p", { class: "soft" }, "Without a body."),
     content && media !== "application/json" && h("p", {}, "As ", h("code", {}, media)),
     shown.length > 0 && later({}, "Fields of the answer", () => shown),
