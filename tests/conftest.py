@@ -24,7 +24,7 @@ _LONG = (
     "faults interleavings recovery schemathesis load moving console fencing opening doctor restore run matrix model "
     "processes refusals names detached_months committee_model console_looks webhook_sending reconcile reconcile_turns "
     "cluster secrets quarantine_command standby missing_worker forgetting opening_steps retiring pooler bad_requests "
-    "bench least_privilege restocking drifts keys many fencing_model quarantined many_partitions workers "
+    "blocks bench least_privilege restocking drifts keys many fencing_model quarantined many_partitions workers "
     "fastlane_equal planted readme wrong_type checkout_page console_telling bounds schema_page money fitness costs "
     "managed leases sentinels console_bulk properties erasing setting_aside versions console_data races_over_http "
     "usual_requests keep_free webhooks lock replay mending batch_keys delete_user openings_at_once cli_errors clock "

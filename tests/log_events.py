@@ -1,4 +1,4 @@
-"""The log events of the service, as its source names them; `python -m tests.log_events` writes docs/log-events.md."""
+"""The log events of the service, as its source names them; reference.py makes docs/log-events.md of them."""
 
 import ast
 from collections.abc import Iterator
@@ -15,11 +15,13 @@ LEVELS = ("critical", "error", "warning", "info")
 _HEAD = """\
 # Log events
 
+For operators. At the end you know what a line of the log says, and what to do about it.
+
 Each process writes JSON lines to stderr, or text to a terminal. Each line has `event`, `level`, `timestamp`, `process`,
 `release` and `logger`; warnings and errors have `remedy`, which says what to do; a line about an exception has
 `exception`. No line has a whole code, key or token. Libraries' own lines have sentences as `event`.
 
-`.venv/bin/python -m tests.log_events` writes this table from the source and `service/common/remedies.py`.
+`python -m tests.reference` writes this table from the source and `service/common/remedies.py`.
 
 | event | level | fields | what to do |
 |---|---|---|---|
@@ -124,7 +126,3 @@ def _keys(node: ast.expr, module: ast.Module) -> set[str]:
 
 def _texts(node: ast.Dict) -> set[str]:
     return {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
-
-
-if __name__ == "__main__":
-    DOCUMENT.write_text(render(), "utf-8")

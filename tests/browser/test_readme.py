@@ -1,4 +1,4 @@
-"""README's first look, from a fresh clone to a redeemed gift card, in a browser."""
+"""The first look of docs/browser.md, from a fresh clone to a redeemed gift card, in a browser."""
 
 import os
 import re
@@ -19,6 +19,7 @@ from tests.waiting import PATIENCE_S, until
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _ROOT = Path(__file__).parents[2]
 README = (_ROOT / "README.md").read_text()
+PAGE = (_ROOT / "docs" / "browser.md").read_text()
 
 
 def _clone(clone: Path) -> Path:
@@ -58,9 +59,9 @@ def url() -> Iterator[str]:
 
 
 async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str) -> None:
-    """README's steps have README's results: a held code, a gift card, the next order paid with it, and its timeline in
+    """The page's steps have its results: a held code, a gift card, the next order paid with it, and its timeline in
     the console."""
-    first_look = README.partition("## A first look")[2].partition("\n## ")[0]
+    first_look = PAGE.partition("## A first look")[2].partition("\n## ")[0]
     (address,) = re.findall(r"<http://127\.0\.0\.1:8000(/\w+)> is a mock shop", first_look)
     (code,) = re.findall(r"apply `([A-Z0-9-]+)`", first_look)
     pay, use_it = re.findall(r"press \"([^\"]+)\"", first_look)
@@ -80,7 +81,7 @@ async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str)
     await expect(page.locator("#receipt-code")).to_have_text(gift)
     await expect(page.locator("#receipt-total")).to_have_text("$121.90")
 
-    console = README.partition("## The console")[2].partition("\n## ")[0]
+    console = PAGE.partition("## The console")[2].partition("\n## ")[0]
     (address,) = re.findall(r"<http://127\.0\.0\.1:8000(/\w+)> is for operators", console)
     (key,) = re.findall(r"Sign in\s+with `(\w+)`", console)
     await page.goto(f"{url}{address}")

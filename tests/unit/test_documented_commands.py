@@ -27,7 +27,7 @@ MODULES = {"bench": "loadtests.bench", "load": "loadtests.load", "mutants": "tes
 """The program to which a target of make passes ARGS; `faults` has one for each PART."""
 PROGRAMS = {*DRILLS.values(), *MODULES.values(), "loadtests.scale", "tests.schemathesis.run"}
 """The programs of this tree that have options."""
-FOREIGN = {"--html", "--overrides"}
+FOREIGN = {"--html", "--max-time", "--overrides", "--retry"}
 """Options of programs of others that a document names alone."""
 _block = re.compile(r"^ *```sh\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _any_block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
@@ -146,7 +146,7 @@ def _words(line: str) -> list[str]:
         words = shlex.split(line, comments=True)
     except ValueError:  # a span that is no command, such as an apostrophe
         return []
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]) and len(words) > 1:  # variables of the environment
+    while words and re.fullmatch(r"[A-Z_]+=(?!\$\().*", words[0]) and len(words) > 1:  # variables of the environment
         words = words[1:]
     return words
 

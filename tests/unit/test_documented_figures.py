@@ -47,12 +47,12 @@ def minutes(seconds: float) -> float:
 
 WORDS = {"two": 2, "three": 3, "five": 5, "ten": 10, "seven": 7, "sixteen": 16, "fifty": 50}
 FIGURES = [
-    ("README.md", r"(\d+) faults of processes", len(SCENARIOS)),
-    ("README.md", r"for each limit (\d+) requests", default_of("loadtests/races.py", "--at-once")),
-    ("README.md", r"requests at once, (\d+) times", default_of("loadtests/races.py", "--rounds")),
-    ("README.md", r"([\d,]+) stalled", default_of("tests/hostile/stalled.py", "--connections")),
-    ("README.md", r"([\d,]+) codes sought", default_of("tests/hostile/canaries.py", "--codes")),
-    ("README.md", r"([\d,]+) names like", default_of("tests/hostile/poison.py", "--names")),
+    ("CONTRIBUTING.md", r"(\d+) faults of processes", len(SCENARIOS)),
+    ("CONTRIBUTING.md", r"for each limit (\d+) requests", default_of("loadtests/races.py", "--at-once")),
+    ("CONTRIBUTING.md", r"requests at once, (\d+) times", default_of("loadtests/races.py", "--rounds")),
+    ("CONTRIBUTING.md", r"([\d,]+) stalled", default_of("tests/hostile/stalled.py", "--connections")),
+    ("CONTRIBUTING.md", r"([\d,]+) codes sought", default_of("tests/hostile/canaries.py", "--codes")),
+    ("CONTRIBUTING.md", r"([\d,]+) names like", default_of("tests/hostile/poison.py", "--names")),
     ("docs/reliability.md", r"each of (\d+) kinds", len(KINDS)),
     (ARCHITECTURE, r"`lua/many.lua`, at most (\d+) of", turns.MAX_REQUESTS),
     (ARCHITECTURE, r"up to ([\d,]+) events at a time", write_behind.BATCH_EVENTS),

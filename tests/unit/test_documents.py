@@ -1,15 +1,18 @@
 """What the documents name exists: links, files, tests and decisions."""
 
 import ast
+import json
 import re
+import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.common.config import Settings
-from service.serving.app import create_app
+from tests.blocks import Block, read_blocks
+from tests.reference import PAGES, read_openapi
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("service", "client", "lua", "sql", "tests", "loadtests", "docs", "deploy")
@@ -44,7 +47,7 @@ def commands_of(document: Path) -> str:
 @cache
 def api_paths() -> dict[str, Any]:
     """The paths of the OpenAPI document, each with its operations by method."""
-    return create_app(Settings()).openapi_schema.to_schema()["paths"]
+    return read_openapi()["paths"]
 
 
 @cache
@@ -129,6 +132,46 @@ def test_named_tests_exist(document: Path) -> None:
     assert missing_tests(text_of(document) + commands_of(document)) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_page_of_reference_is_what_the_source_says(page: Path) -> None:
+    """Pages that are made from the source are up to date; `python -m tests.reference` makes them again."""
+    assert page.read_text("utf-8") == PAGES[page]()
+
+
+@EVERY
+def test_a_page_says_for_whom_it_is(document: Path) -> None:
+    """A page of docs/ begins with its title and its readers. A decision has a form of its own."""
+    if document.is_relative_to(ROOT / "docs") and document not in DECISIONS:
+        assert re.match(r"# .+\n\n(?:\*\*)?For [a-z]", document.read_text("utf-8"))
+
+
+def mistake_in(block: Block) -> str:
+    """Why a block is not of its language; empty if it is, or shows what is printed."""
+    match block.language:
+        case "json":
+            json.loads(block.text)
+        case "python":
+            compile(block.text, "block", "exec")
+        case "sh":
+            return subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False).stderr
+        case "js" if shutil.which("node"):
+            command = ["node", "--check", "--input-type=module", "-"]
+            return subprocess.run(command, input=block.text, capture_output=True, text=True, check=False).stderr
+        case "js" | "ini" | "http" | "mermaid" | "text" | "":
+            return ""
+        case _:
+            return f"no test reads {block.language}"
+    return ""
+
+
+@EVERY
+def test_blocks_are_of_their_language(document: Path) -> None:
+    """Each block of code can be read. tests/integration/commands/test_blocks.py runs those of a page for a service."""
+    blocks = read_blocks(document)
+    blocks += [block.answer for block in blocks if block.answer]
+    assert [(block, mistake) for block in blocks if (mistake := mistake_in(block))] == []
+
+
 def test_documented_requests_exist() -> None:
     """Each row of docs/comes-from.md names a request of the API or a page, and a test."""
     pages = {"/checkout", "/schema", "/schema/openapi.json"}
@@ -152,6 +195,8 @@ def test_the_checks_can_fail() -> None:
         "unit/test_documents.py::test_none"
     ]
     here = ROOT / "docs" / "glossary.md"
+    assert mistake_in(Block("sh", "if true; then")) != ""
+    assert mistake_in(Block("rust", "")) != ""
     links = "[a](none.md) [b](glossary.md#none) [c](glossary.md#glossary) [d](https://none.example)"
     assert broken_links(links, here.parent, here) == ["none.md", "glossary.md#none"]
 

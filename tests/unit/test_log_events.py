@@ -10,7 +10,7 @@ from service.common.config import Settings
 from service.common.logs import configure, workspace_names
 from service.common.remedies import REMEDIES
 from tests.commands import kept_logging
-from tests.log_events import DOCUMENT, read_events, render
+from tests.log_events import read_events
 from tests.unit.test_documents import DOCUMENTS
 
 _in_log = re.compile(r"\blogs? `(\w+)`|`(\w+)` (?:with `\w+` )?in\s+the\s+log\b")
@@ -24,11 +24,6 @@ def test_names_have_one_form() -> None:
 def test_what_to_do_is_said_of_every_warning_and_error() -> None:
     """Each warning and error has a remedy, and each remedy an event."""
     assert sorted(REMEDIES) == [name for name, event in read_events().items() if event.is_alarming]
-
-
-def test_the_list_is_what_the_source_logs() -> None:
-    """docs/log-events.md is made from the source; `python -m tests.log_events` makes it again."""
-    assert DOCUMENT.read_text("utf-8") == render()
 
 
 def test_documents_name_events_that_exist() -> None:

@@ -1,0 +1,172 @@
+"""Pages of reference that are made from the source: `python -m tests.reference` writes them, and tests/unit compares
+them. `make docs` (tests/site.py) also takes from here what the site publishes for programs."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from service.cli.main import main
+from service.common.config import Settings
+from service.domain.outcomes import BY_CODE
+from service.serving.app import create_app
+from tests import log_events
+
+ROOT = Path(__file__).parents[1]
+
+_REFUSALS = """\
+# Refusals
+
+For developers. At the end you know what each `code` of a refused request means, and what to do.
+
+A refusal is `application/problem+json` (RFC 9457), and has changed nothing, but for the last row below. Your program
+compares `code`, which stays the same for ever; an unknown one it treats by its status. `title` and `detail` are for
+people. `type` is the address of the code, `/problems/<code>`; `instance` leads to the request, in the console and in
+`GET /v1/ops/requests`, for an hour.
+
+| status | repeat the same request? |
+|---|---|
+| 4xx | no: it would be refused again, until something else changes; `coupon_locked` may be free after `Retry-After` |
+| 408, 429, 503, `request_in_progress` | yes, after `Retry-After`, with the same `Idempotency-Key` |
+| 500 `internal`, 503 `outcome_unknown` | yes, with the same `Idempotency-Key`: whether it happened is unknown |
+
+`python -m tests.reference` writes this page from `service/domain/outcomes.py`.
+
+| code | status | what happened | what to do |
+|---|---|---|---|
+"""
+_HTTP = """\
+# HTTP
+
+For developers. At the end you know each request, who may send it, and where its fields are described.
+
+- Base path `/v1`. JSON in UTF-8, names in camelCase. Unknown fields are refused; an optional field may be null.
+- `Authorization: Bearer <API key or user's token>`. A key has scopes, of which none includes another: `public`,
+  `checkout`, `manage`, `operate`. `user` is a token of one user ([Users' tokens](how-to/user-tokens.md)).
+- Times are RFC 3339; answers have UTC with milliseconds. Money is a decimal text: `"25.00"`.
+- *key*: takes an `Idempotency-Key`: a repeat gets the first answer ([Lost answers](how-to/lost-answers.md)).
+- Lists: `?limit=` and `?cursor=`, newest first; the next page's cursor is `nextCursor`, null after the last.
+- Changes of coupons say in `durability` what is certain: `accepted` (in Redis), `fsynced` (on Redis's disk), `recorded`
+  (in Postgres). `Prefer: durability=recorded` waits for the last.
+
+Fields, examples and refusals of each request are at `/schema` of a running service, as a page and as
+`/schema/openapi.json`. `python -m tests.reference` writes this page from that document.
+"""
+_COMMANDS = """\
+# Commands
+
+For operators. At the end you know what `scrip` can do; `--help` after a command says more of it.
+
+Settings come from the environment or a file `.env` ([Settings](deploy.md#settings)). Without `REDIS_URL` and
+`DATABASE_URL` commands use the running `scrip run`. They exit with 0 if they are done; with 1 if they are refused, or
+find something wrong; with 2 if arguments, settings or servers can't be used.
+
+`python -m tests.reference` writes this page from the commands.
+
+| command | what it does | options |
+|---|---|---|
+"""
+
+
+_METHODS = ("get", "post", "patch", "delete")
+"""In the order of a page. The document's own order, of paths too, is another one in each process."""
+
+
+class Operation(NamedTuple):
+    """An operation of the OpenAPI document."""
+
+    method: str
+    path: str
+    described: dict[str, Any]
+
+
+@cache
+def read_openapi() -> dict[str, Any]:
+    """The OpenAPI document."""
+    return create_app(Settings(_env_file=None)).openapi_schema.to_schema()
+
+
+def list_operations() -> Iterator[Operation]:
+    """The operations, in the order of the document's tags, then of their paths."""
+    document = read_openapi()
+    for tag in document["tags"]:
+        for path, item in sorted(document["paths"].items()):
+            for method in filter(item.get, _METHODS):
+                if item[method]["tags"] == [tag["name"]]:
+                    yield Operation(method.upper(), path, item[method])
+
+
+def render_refusals() -> str:
+    rows = sorted(BY_CODE.values(), key=lambda one: (one.status, one.code))
+    return _REFUSALS + "".join(f"| `{one.code}` | {one.status} | {one.sentence} | {one.remedy} |\n" for one in rows)
+
+
+def render_http() -> str:
+    lines = [_HTTP]
+    tag = ""
+    for method, path, operation in list_operations():
+        if operation["tags"] != [tag]:
+            (tag,) = operation["tags"]
+            lines.append(f"\n## {tag}\n\n| request | what it does | who | answer |\n|---|---|---|---|\n")
+        names = [name for way in operation["security"] for name in (way.get("key") or ["user"])]
+        has_key = any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", []))
+        answers = [status for status in operation["responses"] if status < "300"]
+        answer = ", ".join(sorted(answers, reverse=True)) + (", key" if has_key else "")
+        lines.append(f"| `{method} {path}` | {operation['summary']} | {' '.join(names) or 'all'} | {answer} |\n")
+    return "".join(lines)
+
+
+def render_commands() -> str:
+    return _COMMANDS + "".join(_list_commands(main, ("scrip",)))
+
+
+def _list_commands(group: click.Group, names: tuple[str, ...]) -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            if command.invoke_without_command:
+                yield _describe_command(command, (*names, name))
+            yield from _list_commands(command, (*names, name))
+        else:
+            yield _describe_command(command, (*names, name))
+
+
+def _describe_command(command: click.Command, names: tuple[str, ...]) -> str:
+    options = [f"`{one.opts[0]}`" for one in command.params if isinstance(one, click.Option)]
+    sentence = " ".join((command.help or "").split("\n\n")[0].split())
+    arguments = [one.human_readable_name for one in command.params if isinstance(one, click.Argument)]
+    return f"| `{' '.join((*names, *arguments))}` | {sentence} | {' '.join(options)} |\n"
+
+
+PAGES = {
+    ROOT / "docs/refusals.md": render_refusals,
+    ROOT / "docs/http.md": render_http,
+    ROOT / "docs/commands.md": render_commands,
+    log_events.DOCUMENT: log_events.render,
+}
+"""Each page that is made from the source, and what makes it."""
+
+
+def render_http_file() -> str:
+    """A file of requests for editors (`.http`): each operation with the example of the OpenAPI document."""
+    lines = ["@scrip = http://127.0.0.1:8000\n@key = demo_admin\n"]
+    for method, path, operation in list_operations():
+        contents = operation.get("requestBody", {}).get("content", {})
+        lines.append(
+            f"\n### {operation['summary']}\n{method} {{{{scrip}}}}{path.replace('{', '{{').replace('}', '}}')}\n"
+        )
+        lines.append("Authorization: Bearer {{key}}\n")
+        if examples := contents.get("application/json", {}).get("examples"):
+            body = json.dumps(examples["example"]["value"], indent=2, ensure_ascii=False)
+            lines.append(f"Content-Type: application/json\n\n{body}\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    for page, render in PAGES.items():
+        page.write_text(render(), "utf-8")
