@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bytecode suites lint types format bench load faults fuzz lock clean mutants audit checkov
+.PHONY: help run test bytecode suites lint types format docs bench load faults fuzz lock clean mutants audit checkov
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ types: $(READY) ## check the types
 format: $(READY) ## put the source into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(RUNTIME) ## make a site of the documents in build/site (with Zensical, in .venv-docs)
+	@test -x .venv-docs/bin/zensical || { $(PYTHON) -m venv .venv-docs && \
+	  .venv-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/docs.lock; }
+	@$(BIN)/python -m tests.site
+	.venv-docs/bin/zensical build --clean --strict
 
 bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|calls|lane|timing|recovery|retired|bounds|moves|tenants (ARGS="--quick")
 	@$(BIN)/python -m loadtests.bench $(PART) $(ARGS)
@@ -98,11 +104,13 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 	  --no-annotate -o deploy/requirements.lock
 	uv pip compile --group pyproject.toml:load -c requirements.lock --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate -o deploy/load.lock
+	uv pip compile --group pyproject.toml:docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate -o deploy/docs.lock
 	echo checkov | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/checkov.lock
 
 clean: ## remove .venv and what tools leave behind, but no data
-	rm -rf .venv .venv-checkov .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv-checkov .venv-docs .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find service client tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml run.lock

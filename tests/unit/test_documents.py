@@ -13,6 +13,7 @@ import pytest
 
 from tests.blocks import Block, read_blocks
 from tests.reference import PAGES, read_openapi
+from tests.site import list_pages, render_llms
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("service", "client", "lua", "sql", "tests", "loadtests", "docs", "deploy")
@@ -136,6 +137,17 @@ def test_named_tests_exist(document: Path) -> None:
 def test_a_page_of_reference_is_what_the_source_says(page: Path) -> None:
     """Pages that are made from the source are up to date; `python -m tests.reference` makes them again."""
     assert page.read_text("utf-8") == PAGES[page]()
+
+
+def test_the_site_has_each_page_once() -> None:
+    """The site's navigation and llms.txt have each page of docs/, once; decisions have an index of their own."""
+    named = [path for _, _, path in list_pages()]
+    assert len(named) == len({*named})
+    pages = {path for path in ROOT.glob("docs/**/*.md") if path not in DECISIONS}
+    assert pages <= {*named}
+    assert [path for path in named if not path.is_file()] == []
+    text = render_llms()
+    assert [path for path in pages if f"]({path.relative_to(ROOT)}): For " not in text] == []
 
 
 @EVERY
