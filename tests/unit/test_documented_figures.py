@@ -7,18 +7,21 @@ import pytest
 
 from loadtests import attack
 from service.access import keyring
+from service.api import bulk, durability, reading, upload_dry_run
 from service.api.controllers import workspace
 from service.common.config import Settings
-from service.domain.limits import ADDRESS_COUNTERS
-from service.fastlane import bounded_protocol
+from service.domain import book_requests, code_change_requests, code_requests, discounts, field_types, webhook_protocol
+from service.domain.limits import ADDRESS_COUNTERS, PUBLIC_ADDRESS_MISSES
+from service.fastlane import bounded_protocol, request_heads
 from service.formats.key_names import BUCKETS
 from service.hot import fencing, sold_out, turns, unrecorded
 from service.hot.scripts import JOINED
 from service.hot.workspace_state import KEPT_BYTES
-from service.operations import refused_requests
+from service.operations import call_headers, order_fields, refused_requests
 from service.operations.batch import MAX_OPERATIONS
 from service.operations.table import ROWS
 from service.record import lock_history, pool
+from service.record.config import job_rows, key_rows
 from service.serving.server import KEEP_ALIVE_S
 from service.worker import lease_keeper, write_behind
 from service.worker.moving import key_copier, workspace_mover
@@ -31,6 +34,7 @@ SETTINGS = Settings.model_fields
 OPERATIONS = "docs/operations.md"
 ARCHITECTURE = "docs/architecture.md"
 DEPLOY = "docs/deploy.md"
+LIMITS = "docs/limits.md"
 
 
 def default_of(module: str, option: str) -> float:
@@ -80,6 +84,36 @@ FIGURES = [
     (OPERATIONS, r"at ([\d,]+) entries locks", unrecorded.FULL_EVENTS + write_behind.KEEP_EVENTS),
     (OPERATIONS, r"`behind`, at ([\d,]+) all changes", unrecorded.BEHIND_EVENTS + write_behind.KEEP_EVENTS),
     (OPERATIONS, r"at ([\d,]+) events `behind`", unrecorded.FULL_EVENTS),
+    (LIMITS, r"head of a request \| (\d+) KiB", request_heads.MAX_HEAD_BYTES >> 10),
+    (LIMITS, r"KiB, (\d+) headers", request_heads.MAX_HEADERS),
+    (LIMITS, r"hot path \| (\d+) KiB", call_headers.MAX_BODY_BYTES >> 10),
+    (LIMITS, r"other body of JSON \| (\d+) MiB", reading.JSON_BYTES >> 20),
+    (LIMITS, r"(\d+) MiB as JSON", reading.UPLOAD_JSON_BYTES >> 20),
+    (LIMITS, r"(\d+) GiB as CSV", reading.UPLOAD_BYTES >> 30),
+    (LIMITS, r"operations of a batch \| ([\d,]+)", MAX_OPERATIONS),
+    (LIMITS, r"lines of an order \(`items`\) \| ([\d,]+)", order_fields.MAX_ITEMS),
+    (LIMITS, r"\(`limit`\) \| [\d,]+; (\d+) by default", reading.Listing().limit),
+    (LIMITS, r"(\d+) MiB a workspace", KEPT_BYTES >> 20),
+    (LIMITS, r"(\d+) s; \d+ s by default", durability.MAX_WAIT_S),
+    (LIMITS, r"\d+ s; (\d+) s by default", durability.DEFAULT_WAIT_S),
+    (LIMITS, r"connections of an API process \| ([\d,]+)", bounded_protocol.MAX_CONNECTIONS),
+    (LIMITS, r"uploads at once \| (\d+),", bulk.MAX_UPLOADS),
+    (LIMITS, r"uploads at once \| \d+, of a workspace (\d+)", bulk.UPLOADS_OF_ONE),
+    (LIMITS, r"exports at once \| (\d+),", bulk.MAX_EXPORTS),
+    (LIMITS, r"exports at once \| \d+, of a workspace (\d+)", bulk.EXPORTS_OF_ONE),
+    (LIMITS, r"numbers \| 1 to ([\d,]+)", field_types.MAX_INT),
+    (LIMITS, r"codes that one request makes \| ([\d,]+)", book_requests.MAX_CODES),
+    (LIMITS, r"that are listed \| ([\d,]+)", code_requests.MAX_ERRORS),
+    (LIMITS, r"`rejected.csv`, up to (\d+) MiB", upload_dry_run.MAX_REJECTED_BYTES >> 20),
+    (LIMITS, r"that a change names \| ([\d,]+)", code_change_requests.MAX_NAMED),
+    (LIMITS, r"([\d,]+) that generate codes", job_rows.MAX_GENERATIONS),
+    (LIMITS, r"([\d,]+) that change some", job_rows.MAX_CHANGES),
+    (LIMITS, r"tags of a book, tiers of a discount \| (\d+)", discounts.MAX_TIERS),
+    (LIMITS, r"`couponsPerOrder` up to (\d+)", workspace.MAX_COUPONS_PER_ORDER),
+    (LIMITS, r"`orderDays` up to ([\d,]+)", workspace.MAX_ORDER_DAYS),
+    (LIMITS, r"webhooks of a workspace \| (\d+)", webhook_protocol.MAX_WEBHOOKS),
+    (LIMITS, r"keys of a workspace \| ([\d,]+)", key_rows.MAX_KEYS),
+    (LIMITS, r"`public` keys: (\d+) a minute", PUBLIC_ADDRESS_MISSES),
     ("docs/security.md", r"refuses all keys (\w+) minutes", minutes(keyring.MAX_AGE_S)),
     ("docs/security.md", r"share ([\d,]+) counters", ADDRESS_COUNTERS),
     ("docs/decisions/0004-codes-in-redis.md", r"\(([\d,]+) a workspace\)", BUCKETS),
