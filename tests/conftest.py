@@ -29,7 +29,7 @@ _LONG = (
     "managed leases sentinels console_bulk properties erasing setting_aside versions console_data races_over_http "
     "usual_requests keep_free webhooks lock replay mending batch_keys delete_user openings_at_once cli_errors clock "
     "console_timelines rebuild_command keeper tokens deployment bombs audit configuration_record erasing_keys gate "
-    "disk mutants_table key_messages checkout"
+    "disk examples mutants_table key_messages checkout"
 ).split()
 """The slow files, the slowest first, so that parallel runs end at about the same time."""
 

@@ -16,10 +16,9 @@ from tests.reference import PAGES, read_openapi
 from tests.site import list_pages, render_llms
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("service", "client", "lua", "sql", "tests", "loadtests", "docs", "deploy")
-DOCUMENTS = sorted(
-    path for pattern in ("*.md", ".github/**/*.md", "client/*.md", "docs/**/*.md") for path in ROOT.glob(pattern)
-)
+FOLDERS = ("service", "client", "lua", "sql", "tests", "loadtests", "docs", "deploy", "examples")
+_PATTERNS = ("*.md", ".github/**/*.md", "client/*.md", "docs/**/*.md", "examples/*.md")
+DOCUMENTS = sorted(path for pattern in _PATTERNS for path in ROOT.glob(pattern))
 DECISIONS = sorted(path for path in ROOT.glob("docs/decisions/*.md") if path.name != "README.md")
 MAX_WORDS = 300
 MAX_WORDS_OF_ALL = 15_000

@@ -1,0 +1,47 @@
+// A checkout in Node 20, without a library: hold the coupon while the customer pays, and redeem it once, whatever is lost.
+// SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; PAYMENT_URL stands for your payment provider.
+// node checkout.mjs '{"orderId": "A-1", "userId": "ann", "code": "SUMMER-A", "value": "120.00"}'
+
+const { SCRIP_URL, SCRIP_KEY, PAYMENT_URL } = process.env;
+
+// Send a request until it has an answer, with the same key. Throws if the deadline passes: then the outcome is unknown.
+async function send(path, key, body, deadline = Date.now() + 25_000) {
+  for (let pause = 100; Date.now() < deadline; pause = Math.min(2 * pause, 2000)) {
+    let wait = pause;
+    try {
+      const response = await fetch(SCRIP_URL + path, {
+        method: "POST",
+        headers: { Authorization: `Bearer ${SCRIP_KEY}`, "Content-Type": "application/json", "Idempotency-Key": key },
+        body: JSON.stringify(body),
+        signal: AbortSignal.timeout(5000),
+      });
+      const text = await response.text();
+      const answer = text ? JSON.parse(text) : {};
+      const again = [408, 429].includes(response.status) || response.status >= 500 || answer.code === "request_in_progress";
+      if (!again) return { ok: response.ok, ...answer };
+      wait = Math.max(pause, 1000 * (response.headers.get("Retry-After") ?? 0));
+    } catch (error) {
+      // no answer, or a part of one: it may have happened, and the repeat says so
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+  throw new Error(`${path}: the outcome is unknown; repeat it with the key ${key}`);
+}
+
+async function pay(orderId, amount) {
+  await fetch(PAYMENT_URL, { method: "POST", body: JSON.stringify({ orderId, amount }) });
+}
+
+export async function checkOut({ orderId, userId, code, value }) {
+  const order = { userId, orderId, orderValue: value };
+  const lock = await send(`/v1/coupons/lock/${code}`, `lock-${orderId}`, { userId, orderId });
+  if (!lock.ok) return { status: "refused", code: lock.code };
+  const price = await send("/v1/coupons/validate", `validate-${orderId}`, { code, ...order });
+  await pay(orderId, price.finalAmount);
+  // Store the order as unknown here: if this process ends now, a job sends the next request again.
+  const redemption = await send(`/v1/coupons/redeem/${code}`, `redeem-${orderId}`, order);
+  if (!redemption.ok) return { status: "refund", code: redemption.code };  // nothing was redeemed: give the money back
+  return { status: "paid", amount: redemption.finalAmount };
+}
+
+if (process.argv[2]) console.log(JSON.stringify(await checkOut(JSON.parse(process.argv[2]))));

@@ -1,0 +1,59 @@
+"""A checkout in Django: hold the coupon while the customer pays, and redeem it once, whatever is lost.
+
+SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; `python -m django runserver --settings examples.django_checkout`.
+"""
+
+import json
+import os
+from decimal import Decimal
+from functools import cache
+
+from django.http import HttpRequest, JsonResponse
+from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+from scrip_client import Client, OutcomeUnknown, Refused, Unreachable
+
+SECRET_KEY, ROOT_URLCONF, DEBUG, ALLOWED_HOSTS = "example", __name__, False, ["*"]
+"""Django's settings; in a project they have a module of their own."""
+ORDERS: dict[str, str] = {}
+"""The state of each order: a model of your shop."""
+
+
+@cache
+def connect() -> Client:
+    """One client for the process: it keeps its connections."""
+    return Client(os.environ["SCRIP_URL"], os.environ["SCRIP_KEY"], deadline_s=25)
+
+
+def pay(order_id: str, amount: Decimal) -> None:
+    """Take the payment, with the order as the provider's own idempotency key."""
+
+
+def refund(order_id: str) -> None:
+    """Give the payment back, if there was one."""
+
+
+@csrf_exempt
+@require_POST
+def check_out(request: HttpRequest) -> JsonResponse:
+    order = json.loads(request.body)
+    order_id, value, user = order["orderId"], Decimal(order["value"]), order["userId"]
+    scrip = connect()
+    try:
+        with scrip.hold_coupon(order["code"], user_id=user, order_id=order_id) as held:
+            price = scrip.validate_coupon(code=order["code"], user_id=user, order_id=order_id, order_value=value)
+            pay(order_id, price.final_amount or value)
+            ORDERS[order_id] = "unknown"  # stored before the request, for the nightly job
+            redemption = held.redeem(order_value=value, idempotency_key=f"redeem-{order_id}")
+    except OutcomeUnknown:
+        return JsonResponse({"status": "unknown"}, status=202)
+    except (Refused, Unreachable) as error:  # nothing was changed
+        refund(order_id)
+        ORDERS[order_id] = "refused"
+        return JsonResponse({"status": "refused", "code": error.code}, status=409)
+    ORDERS[order_id] = "paid"
+    return JsonResponse({"status": "paid", "amount": str(redemption.final_amount)})
+
+
+urlpatterns = [path("checkout", check_out)]

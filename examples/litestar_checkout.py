@@ -1,0 +1,65 @@
+"""A checkout in Litestar: hold the coupon while the customer pays, and redeem it once, whatever is lost.
+
+SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; run `uvicorn examples.litestar_checkout:app`.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from litestar import Litestar, Response, post
+from litestar.datastructures import State
+from litestar.params import JSONBody
+from scrip_client import AsyncClient, OutcomeUnknown, Refused, Unreachable
+
+ORDERS: dict[str, str] = {}
+"""The state of each order: a table of your shop."""
+
+
+@dataclass
+class Order:
+    order_id: str
+    user_id: str
+    code: str
+    value: Decimal
+
+
+async def pay(order: Order, amount: Decimal) -> None:
+    """Take the payment, with the order as the provider's own idempotency key."""
+
+
+async def refund(order: Order) -> None:
+    """Give the payment back, if there was one."""
+
+
+@post("/checkout", status_code=200)
+async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
+    scrip: AsyncClient = state.scrip
+    try:
+        async with scrip.hold_coupon(data.code, user_id=data.user_id, order_id=data.order_id) as held:
+            price = await scrip.validate_coupon(
+                code=data.code, user_id=data.user_id, order_id=data.order_id, order_value=data.value
+            )
+            await pay(data, price.final_amount or data.value)
+            ORDERS[data.order_id] = "unknown"  # stored before the request, for the nightly job
+            redemption = await held.redeem(order_value=data.value, idempotency_key=f"redeem-{data.order_id}")
+    except OutcomeUnknown:
+        return Response({"status": "unknown"}, status_code=202)
+    except (Refused, Unreachable) as error:  # nothing was changed
+        await refund(data)
+        ORDERS[data.order_id] = "refused"
+        return Response({"status": "refused", "code": error.code}, status_code=409)
+    ORDERS[data.order_id] = "paid"
+    return Response({"status": "paid", "amount": str(redemption.final_amount)})
+
+
+@asynccontextmanager
+async def with_scrip(app: Litestar) -> AsyncIterator[None]:
+    async with AsyncClient(os.environ["SCRIP_URL"], os.environ["SCRIP_KEY"], deadline_s=25) as app.state.scrip:
+        yield
+
+
+app = Litestar([check_out], lifespan=[with_scrip])
