@@ -12,6 +12,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
+
 from scrip_client import Client, OutcomeUnknown, Refused, Unreachable
 
 SECRET_KEY, ROOT_URLCONF, DEBUG, ALLOWED_HOSTS = "example", __name__, False, ["*"]

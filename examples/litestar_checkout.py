@@ -13,6 +13,7 @@ from typing import Any
 from litestar import Litestar, Response, post
 from litestar.datastructures import State
 from litestar.params import JSONBody
+
 from scrip_client import AsyncClient, OutcomeUnknown, Refused, Unreachable
 
 ORDERS: dict[str, str] = {}

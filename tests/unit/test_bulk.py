@@ -66,7 +66,7 @@ def test_large_reads_are_one_at_a_time() -> None:
         nonlocal running
         running += 1
         seen.append(running)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         running -= 1
         return 1
 

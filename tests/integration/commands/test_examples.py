@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from litestar.testing import TestClient
-from scrip_client import Client
 
 from examples import email_codes, litestar_checkout, nightly, webhook_receiver
+from scrip_client import Client
 from tests.conftest import require
 from tests.service_fixture import Service, new_id, ok
 from tests.waiting import PATIENCE_S, until
