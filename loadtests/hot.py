@@ -14,6 +14,8 @@ from service.hot.redis_server import Server
 from tests.harness.shop import Shop
 
 S = TypeVar("S", bound=Shop)
+NONCE = "256xnonce"
+"""Of a shop's scripts; the embedded server has this `hash-max-listpack-value`."""
 
 
 class _ConnectionLink(LinkToAll):
@@ -36,7 +38,9 @@ class Hot:
     async def shop(self, kind: type[S]) -> S:
         """A new shop of this kind, on an empty server."""
         await self.server.command("FLUSHALL")
-        return await kind(_ConnectionLink(self.connection)).open()
+        shop = kind(_ConnectionLink(self.connection))
+        shop.nonce = NONCE
+        return await shop.open()
 
     async def used_bytes(self) -> int:
         """The server's memory."""

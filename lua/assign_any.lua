@@ -17,7 +17,6 @@ Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have en
 
 -- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
 facts_from, named = 5, ARGV[3]
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind = false, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter

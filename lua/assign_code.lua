@@ -16,9 +16,8 @@ Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that
 
 -- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
 facts_from, named = 6, ARGV[4]
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind = false, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
 local facts_after = ARGS.assign_code -- how many arguments precede the facts (steps/find.lua)

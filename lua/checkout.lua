@@ -25,9 +25,8 @@ Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the or
 -- facts_from: ARGV's count + 1 (includes/facts.lua); named: the user, '/' in a stored answer (includes/idempotency.lua)
 facts_from, named = 15, ARGV[4]
 local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind, has_code = true, false, ARGV[2] ~= '-'
-local got = has_code and redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5]) or redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return replayed(reply) end
 local r -- the redemption (includes/redeeming.lua); nil without a code

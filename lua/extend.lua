@@ -14,9 +14,8 @@ Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @limits
 -- @joined
 
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
 local facts_after = ARGS.extend -- how many arguments precede the facts (steps/find.lua)

@@ -7,7 +7,7 @@ Reply {OK, bucket…} with those that are left for another run, the first with h
 Event none
 Cost  at most 40 commands (a page of HSCAN has some more than it is asked for), 2 for each of at most 500 buckets, and 1 for
       each of at most 4,000 books of codes in them ]]
--- @include gate gate_refuses unlogged coupon free
+-- @include gate gate_refuses unlogged free
 
 -- OPEN is '<epoch> closed' here (includes/gate.lua).
 if gate_refuses(redis.call('GET', KEYS[1]), false, false) then return { OUT.recovering } end
@@ -17,11 +17,7 @@ local MOST_CODES = 2000 -- of one bucket, and before another is looked at
 -- Where very many codes fall into one bucket, some of them at a time: nothing else writes meanwhile.
 local function fill_part(key, at, write)
   local page = redis.call('HSCAN', key, at, 'COUNT', '2000')
-  local free, codes = {}, page[2]
-  for i = 2, #codes, 2 do
-    if is_free_entry(codes[i]) then free[codes[i]] = (free[codes[i]] or 0) + 1 end
-  end
-  for of, count in pairs(free) do write('HINCRBY', of, count) end
+  for of, count in pairs(count_free(page[2], 2, 2)) do write('HINCRBY', of, count) end
   return page[1]
 end
 

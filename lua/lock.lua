@@ -17,9 +17,8 @@ Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where lo
 -- @limits
 -- @joined
 
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind, named = false, false, ARGV[4] -- named: the user (includes/idempotency.lua)
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
 local facts_after = ARGS.lock -- how many arguments precede the facts (steps/find.lua)
@@ -27,7 +26,7 @@ local facts_after = ARGS.lock -- how many arguments precede the facts (steps/fin
 -- @step book_fields
 local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)
 local idempotency_key, bucket_key, coupon_key, orders_key, users_key = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local coupon_text, touched, gathered, now_text, command = got[4], false, nil, string.format('%d', now), redis.pcall
+local touched, gathered, now_text, command = false, nil, string.format('%d', now), redis.pcall
 -- @step usual_lock
 if held then return held end
 

@@ -2,8 +2,8 @@
 Called by service/hot/turns.py
 KEYS  1 gate  string  epoch and state, read first by each request
 ARGV  1 keys  that usual requests read; then one argument for each request. Each argument is values as MessagePack, one after
-      the other. A request's are: way, places of settings, idempotency entry and record among the keys of 1, script, number of
-      its further keys, these keys, its arguments. Way 0: its own script decides, and the places are 0; 1: a usual lock or
+      the other. A request's are: way, places of settings and idempotency entry among the keys of 1, script, number of its
+      further keys, these keys, its arguments. Way 0: its own script decides, and the places are 0; 1: a usual lock or
       redemption; 2: a lock or redemption of a code that may be used up, or an assignment of a book that may be sold out
 Reply {reply or error, …} in the order of the requests, with nil after the last that was decided if there are more
 Event those of the requests
@@ -28,29 +28,29 @@ local passes_lock = not full and not gate_refuses(gate, false, false)
 local passes_redeem = not full and not gate_refuses(gate, true, false)
 
 -- The reply to a usual request; nil, having written nothing, where its own script decides.
-local function decide_usual(way, settings_at, entry_at, record_at, script, _, ...)
+local function decide_usual(way, settings_at, entry_at, script, _, ...)
   if way == 0 then return nil end
   got = got or command('MGET', unpack_values(REQUESTS[1]))
   if script == 'redeem' then
     local usual = way == 1 and usual_redeem or refuse_redemption
-    return passes_redeem and usual(settings_at, entry_at, record_at, ...)
+    return passes_redeem and usual(settings_at, entry_at, ...)
   end
   local usual = script == 'assign_any' and refuse_assignment or way == 1 and usual_lock or refuse_lock
-  return passes_lock and usual(settings_at, entry_at, record_at, ...)
+  return passes_lock and usual(settings_at, entry_at, ...)
 end
 
 local MOST_ASSIGNMENTS = 4 -- that were not refused at once: each may take 18 ms
 local assignments, may_write = 0, true
 
 -- The reply of the request's own script; nil where that has to wait for another call.
-local function decide(_, _, entry_at, record_at, script, keys_count, ...)
+local function decide(_, _, entry_at, script, keys_count, ...)
   if script == 'assign_any' then
     if assignments == MOST_ASSIGNMENTS then return nil end
     assignments = assignments + 1
   end
   write_gathered()
-  if record_at == 0 then got = nil -- it may change any record
-  elseif got then got[entry_at], got[record_at] = true, nil end
+  if entry_at == 0 then got = nil -- it may change any entry
+  elseif got then got[entry_at] = true end
   local texts = { ... }
   return run(script, { KEYS[1], unpack(texts, 1, keys_count) }, { unpack(texts, keys_count + 1) }, may_write) or { err = full }
 end

@@ -9,7 +9,7 @@ Reply {OK, done, "bucket book", …}: how many of the buckets, and where too few
 Event none
 Cost  at most 1 command, 2 for each of at most 200 buckets, and 2 for each of at most 3,000 books of codes in them.
       A bucket of more than 2,000 codes is left alone ]]
--- @include gate gate_refuses coupon free
+-- @include gate gate_refuses free
 
 -- Runs while the gate is full or behind, too.
 local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)

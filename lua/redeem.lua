@@ -19,9 +19,8 @@ Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each o
 -- @limits
 -- @joined
 
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then
   -- @include gate book lacking facts replaying
@@ -34,7 +33,7 @@ local facts_after = ARGS.redeem -- how many arguments precede the facts (steps/f
 local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =
   unpack(ARGV)
 local idempotency_key, bucket_key, coupon_key = KEYS[3], KEYS[4], KEYS[5]
-local orders_key, outbox, users_key, coupon_text = KEYS[6], KEYS[7], KEYS[8], got[4]
+local orders_key, outbox, users_key = KEYS[6], KEYS[7], KEYS[8]
 -- @step terms
 local now_text, workspace, command, gathered = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall, nil
 -- @step usual_redeem

@@ -15,7 +15,6 @@ Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at m
 -- @joined
 
 facts_from = 6 -- ARGV's count + 1: where facts begin (includes/facts.lua)
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter

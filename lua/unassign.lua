@@ -15,9 +15,8 @@ Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that
 -- @limits
 -- @joined
 
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local passes_full, passes_behind = true, false
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
 local facts_after = ARGS.unassign -- how many arguments precede the facts (steps/find.lua)

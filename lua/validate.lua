@@ -19,9 +19,8 @@ Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @joined
 
 facts_from = 12 -- ARGV's count + 1: where facts begin (includes/facts.lua)
--- Run while the gate is full, or behind? For steps/enter.lua; service/hot/scripts.py parses this (REFUSED_BY_STATE).
 local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 -- @step enter
 if reply then return reply end
 local entry = redis.call('HGET', KEYS[4], ARGV[2])

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from loadtests.callgrind import require_callgrind
 from loadtests.figures import markdown, say
-from loadtests.hot import Hot, metered_valkey
+from loadtests.hot import NONCE, Hot, metered_valkey
 from loadtests.worst.measuring import count_commands
 from service.domain.outcomes import BY_CODE
 from service.formats.events import parse_record
@@ -37,7 +37,7 @@ VALUE = Decimal("59.90")
 FULL = {"discount": {"type": "percentage", "value_e4": 100_000}, "max_redemptions_per_user": 1}
 OUT_OF_STOCK, EXHAUSTED = ([BY_CODE[code].number] for code in ("out_of_stock", "coupon_exhausted"))
 
-_DIGESTS = Scripts(0, EPOCH, "nonce", SERVING).digests
+_DIGESTS = Scripts(0, EPOCH, NONCE, SERVING).digests
 
 
 class _Collected(CallingLink):

@@ -37,12 +37,13 @@ end
 -- The book's free codes in a bucket. Where very many codes fall into one, some of them: those among a thousand, else
 -- among a thousand more from a place that differs each time; then also true where an unread part may have one.
 local function free_in(bucket, book, but, micros)
-  local free, at, passed = {}, '0', nil
+  local free, at, passed, of_free, of_recorded = {}, '0', nil, book.number, book.number .. '+'
   for look = 1, 2 do
     local page = redis.call('HSCAN', W .. 'd:' .. bucket, at, 'COUNT', '1000')
     local codes = page[2]
     for i = 1, #codes, 2 do
-      if codes[i + 1] == book.number and codes[i] ~= but then free[#free + 1] = codes[i] end
+      local entry = codes[i + 1]
+      if (entry == of_free or entry == of_recorded) and codes[i] ~= but then free[#free + 1] = codes[i] end
     end
     passed = look == 2 or page[1] ~= '0'
     if free[1] or not passed then break end

@@ -41,7 +41,7 @@ local function read_usual_book(workspace_read, number)
   return book
 end
 
-local function usual_lock(settings_at, entry_at, record_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
+local function usual_lock(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
   users_key, fingerprint, code, bucket, user, order, asked_ms, new_token)
   -- @step joined_reads
   local limits = workspace_read.limits
@@ -117,7 +117,7 @@ local function write_gathered()
   end
 end
 
-local function usual_redeem(settings_at, entry_at, record_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
+local function usual_redeem(settings_at, entry_at, settings_key, idempotency_key, bucket_key, coupon_key, orders_key,
   outbox, users_key, fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits,
   items)
   -- @step joined_reads
@@ -127,7 +127,7 @@ local function usual_redeem(settings_at, entry_at, record_at, settings_key, idem
   local low, book_currency, book_digits = book.low, book.currency, book.digits
   -- @step usual_redeem
   if not event then return nil end
-  got[entry_at], got[record_at] = fingerprint ~= '-', false
+  got[entry_at] = fingerprint ~= '-'
   local sums = book.sums
   if not sums then
     sums = read_sums(W .. 'n:' .. number)

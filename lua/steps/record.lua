@@ -3,13 +3,14 @@
 -- bucket, entry, text (the record; nil or false for none). Leaves c. For includes/coupon.lua and steps/coupon.lua.
 
 local c
-if not text then
+local record = text or string.find(entry, ' ', 1, true) and '0 - - 0 1 - - - ' .. string.match(entry, '!(.*)$')
+if not record then
   local last = string.match(entry, '!(.+)$')
   c = { code = code, bucket = bucket, entry = entry, version = '0', user = nil, assigned_at = '-', uses = last and 1 or 0,
     max = last and 1, off = nil, expires_at = nil, last = last, lock = nil }
 else
   local version, user, assigned_at, uses, limit, off, expires_at, last, token, holder, order, ends, started, counted =
-    string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+    string.match(record, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   local deadline = tonumber(ends)
   c = {
     code = code, bucket = bucket, entry = entry, text = text, version = version, user = user ~= '-' and user or nil,

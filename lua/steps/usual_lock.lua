@@ -4,17 +4,17 @@
 -- Reads command (redis.pcall), touched (whether the call has marked the book already), gathered (the book's `ends` and
 -- `taken` of includes/usual.lua, nil to write at once); of steps/workspace.lua:
 -- keep_ms, limits; of steps/book_fields.lua: book_id, status, from, till, per_code, per_user, total, assigned,
--- lock_ms, max_lock_ms, terms; of the code: number, entry, coupon_text (the record), now, now_text (as text); as
+-- lock_ms, max_lock_ms, terms; of the code: number, entry, now, now_text (as text); as
 -- lua/lock.lua names arguments and keys: fingerprint, code, bucket, user, order, asked_ms, new_token,
 -- idempotency_key, bucket_key, coupon_key, orders_key, users_key.
 -- Leaves held (the lock as text; nil where it isn't usual).
--- For lua/lock.lua and includes/usual.lua. lua/lock.lua decides the rest by the same rules, and record_text.lua,
+-- For lua/lock.lua and includes/usual.lua. lua/lock.lua decides the rest by the same rules, and save.lua,
 -- put_lock.lua, settle.lua and keep.lua write the same texts: change all. It makes no function and no table, which
 -- cost most (docs/decisions/0038).
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it
-  if coupon_text or string.find(entry, '!', 1, true) or status ~= 'a' then break end -- '!': the code isn't free
+  if entry ~= number or status ~= 'a' then break end -- the code isn't free, or has a record
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' then break end
   -- HOLDER: the key limits locks; limits: the workspace does; terms that don't begin with '- ': the book does.
   if HOLDER or limits or string.byte(terms, 2) ~= 32 or from ~= '-' and now < from + 0 then break end
@@ -35,9 +35,11 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if user == code or user == order or user == new_token or user == ends_text or user == book_id then break end
   if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
 
-  command('HSET', bucket_key, code, number .. '!')
-  command('SET', coupon_key, '0 - - 0 1 - - - ' .. new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' '
-    .. now_text .. (users_locks and ' u.' or ' .'))
+  local new_entry = number .. '!'
+  local lock = new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text .. (users_locks and ' u.' or ' .')
+  if #new_entry + #lock <= ENTRY_BYTES then new_entry = new_entry .. lock -- as in steps/save.lua
+  else command('SET', coupon_key, '0 - - 0 1 - - - ' .. lock) end
+  command('HSET', bucket_key, code, new_entry)
   if gathered then
     gathered.taken[bucket], gathered.ends[bucket .. ' ' .. code] = (gathered.taken[bucket] or 0) + 1, ends_text
   else

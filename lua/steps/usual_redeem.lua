@@ -3,8 +3,8 @@
 -- follows decides, refusals too.
 -- Reads command (redis.pcall), gathered (as steps/usual_lock.lua), workspace (its number); of steps/workspace.lua: usual_currency, usual_digits, keep_ms;
 -- of steps/book_fields.lua: status, from, till, per_code, per_user, total, assigned, locked; of steps/terms.lua:
--- discount_type, discount_terms, cap, least, book_currency, book_digits; of the code: number, entry, coupon_text (the
--- record), now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket, user,
+-- discount_type, discount_terms, cap, least, book_currency, book_digits; of the code: number, entry, now, now_text
+-- (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket, user,
 -- user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
 -- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent (how often the user has redeemed
@@ -17,12 +17,15 @@ local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
-  local its_token, its_user, its_order, its_ends, counted
-  if coupon_text then -- a lock alone, as steps/record_text.lua writes it
-    its_token, its_user, its_order, its_ends, counted =
-      string.match(coupon_text, '^0 %- %- 0 1 %- %- %- (%S+) (%S+) (%S+) (%d+) %d+ (u?%.)$')
+  local its_token, its_user, its_order, its_ends, counted, in_record
+  if entry ~= number then -- a lock alone, as steps/save.lua writes it
+    in_record = string.byte(entry, -1) == 33 -- '!'
+    local text = in_record and command('GET', coupon_key) or entry
+    if type(text) == 'table' then break end -- a key of the wrong type
+    its_token, its_user, its_order, its_ends, counted = string.match(text,
+      in_record and '^0 %- %- 0 1 %- %- %- (%S+) (%S+) (%S+) (%d+) %d+ (u?%.)$' or '^%d+!(%S+) (%S+) (%S+) (%d+) %d+ (u?%.)$')
     if its_user ~= user or its_order ~= order or token ~= '-' and its_token ~= token or its_ends - now <= 0 then break end
-  elseif token ~= '-' or locked ~= '0' or string.find(entry, '!', 1, true) then break end
+  elseif token ~= '-' or locked ~= '0' then break end
 
   local its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
   local amount = tonumber(value)
@@ -52,8 +55,8 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if order ~= '-' then command('HSET', orders_key, order, event) end
   command('HSET', users_key, number .. '/' .. user, spent == '0' and '1' or string.format('%d', spent + 1))
   command('HSET', bucket_key, code, number .. '!' .. event)
-  if coupon_text then
-    command('DEL', coupon_key)
+  if its_token then
+    if in_record then command('DEL', coupon_key) end
     if gathered then gathered.ends[bucket .. ' ' .. code] = false
     else command('ZREM', W .. 'l:' .. number .. ':u', bucket .. ' ' .. code) end
     if counted == 'u.' then command('ZREM', W .. 'lu:' .. number .. ':' .. user, its_token) end

@@ -3,7 +3,6 @@
 import hiredis
 
 from service.formats import key_names
-from service.formats.coupon_record import IDLE, parse_coupon_record
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.quarantined_event import Named
 from service.hot.connection import Broken, connect
@@ -32,15 +31,13 @@ async def describe_held(redis_url: str | None, partition: int, one: Named) -> st
 
 def _describe_entry(entry: str | None, text: str | None) -> str:
     listed = parse_directory_entry(entry) if entry else None
-    record = parse_coupon_record(text) if text else IDLE
     if listed is None:
         return "no such code"
-    if listed.last:
-        return _join("active", "used up", None, listed.last)
-    if record is None:
+    if (record := listed.record(text)) is None:
         return "its record can't be read"
     owner, last = (None if word == "-" else word for word in (record.user, record.last))
-    return _join(_OFF.get(record.off, "active"), f"{record.uses} uses", owner, last)
+    uses = "used up" if record.uses == record.max_uses else f"{record.uses} uses"
+    return _join(_OFF.get(record.off, "active"), uses, owner, last)
 
 
 def _join(state: str, uses: str, owner: str | None, last: str | None) -> str:

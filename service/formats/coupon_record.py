@@ -1,5 +1,5 @@
-"""A coupon's record in Redis, `c:<code>`: eight fields, and six of a single-use code's lock. coupon_state.py,
-comparisons, moves and openings use it.
+"""A coupon's record in Redis, `c:<code>`: eight fields, and six of a single-use code's lock. directory_entry.py,
+coupon_state.py, comparisons, moves and openings use it.
 
 lua/includes/coupon.lua documents these fields; record.lua, record_text.lua and usual_*.lua of lua/steps/ read and write
 them by position: change all.
@@ -40,8 +40,3 @@ def is_blocked(record: str | None) -> bool:
     """Whether a coupon's record says that an event of it is in quarantine."""
     parsed = parse_coupon_record(record) if record else None
     return parsed is not None and parsed.off in ("2", "3")  # blocked; blocked and switched off
-
-
-def is_locked(record: str | None) -> bool:
-    """Whether a coupon's record has a lock, live or expired."""
-    return record is not None and not record.endswith(UNLOCKED)

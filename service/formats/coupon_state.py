@@ -9,8 +9,15 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from service.domain.field_types import encode_field
-from service.formats.coupon_record import IDLE, CouponRecord, is_locked, parse_coupon_record
-from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
+from service.formats.coupon_record import CouponRecord
+from service.formats.directory_entry import (
+    FREE,
+    FREE_WITH_RECORD,
+    NOT_FREE,
+    DirectoryEntry,
+    is_locked,
+    parse_directory_entry,
+)
 
 Class = Literal[
     "code_missing", "code_surplus", "book", "uses", "assignee", "state", "redemptions", "free_missing", "free_surplus",
@@ -115,10 +122,10 @@ def entry_of(code: RecordedCode) -> tuple[str, str | None]:
     book = str(code.book)
     if code.owner is None and not code.special and not code.is_blocked:
         if code.uses == 0 and code.max is None:
-            return str(DirectoryEntry(book, True)), None
+            return str(DirectoryEntry(book, FREE)), None
         if code.uses == 1 == code.max and code.last:
-            return str(DirectoryEntry(book, False, code.last)), None
-    return str(DirectoryEntry(book, code.free)), str(_record(code))
+            return str(DirectoryEntry(book, NOT_FREE, code.last)), None
+    return str(DirectoryEntry(book, FREE_WITH_RECORD if code.free else NOT_FREE)), str(_record(code))
 
 
 def differing_classes(code: RecordedCode, entry: str, record: str | None, locked: bool) -> list[Class]:
@@ -129,16 +136,16 @@ def differing_classes(code: RecordedCode, entry: str, record: str | None, locked
     listed = parse_directory_entry(entry)
     if not listed:
         return ["book"]
-    implied = IDLE._replace(uses="1", max_uses="1", last=listed.last) if listed.last else IDLE
-    stored = parse_coupon_record(record) if record else implied
+    stored = listed.record(record)
     classes: list[Class] = [] if listed.book == str(code.book) else ["book"]
     if stored is None or not stored.version.isdigit():  # unreadable
         return [*classes, "state"]
     classes += _compare_records(code, stored)
-    if listed.last and record and "state" not in classes:
+    # A record that scripts don't read, or one that is lost.
+    is_unlike = record is not None if not listed.has_record else record is None and listed.is_free
+    if is_unlike and "state" not in classes:
         classes.append("state")
-    locked = locked or is_locked(record)
-    if not locked and not listed.last and code.free != listed.is_free:
+    if not (locked or is_locked(entry, record) or listed.rest) and code.free != listed.is_free:
         classes.append("free_missing" if code.free else "free_surplus")
     return classes
 

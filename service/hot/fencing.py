@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
 from service.hot.cluster import Claim, Report
-from service.hot.fitness import Replication
+from service.hot.fitness import ENTRY_BYTES, Replication
 
 Fencing = Literal["", "postgres", "log", "cluster"]
 """Of an epoch; '' if its server had no replicas: no other server can have its data."""
@@ -27,12 +27,14 @@ RANDOM_LENGTH = 32
 _MARKS: dict[Fencing, str] = {"": ".", "postgres": "!", "log": "*", "cluster": "!"}
 """A nonce of `cluster` has a committee; without it, as in the texts of scripts, it is one of `postgres`."""
 _parse = re.compile(r"(\w*)([.!*])(\w*)(?:~(.+))?").fullmatch
+_entry_bytes = re.compile(r"(\d+)x").match
 
 
 class Nonce(NamedTuple):
     """`<random><mark><history>`, with `cluster` `~<node>/<node of the committee>/…`."""
 
     random: str
+    """`<entry_bytes>x`, and random digits."""
     fencing: Fencing = ""
     history: str = ""
     """The verified history; '' if the server hides it."""
@@ -44,6 +46,12 @@ class Nonce(NamedTuple):
     def __str__(self) -> str:
         witness = "~" + "/".join((self.node, *self.committee)) if self.node else ""
         return f"{self.random}{_MARKS[self.fencing]}{self.history}{witness}"
+
+    @property
+    def entry_bytes(self) -> int:
+        """As in Fitness, when the texts were loaded."""
+        match = _entry_bytes(self.random)
+        return int(match[1]) if match else ENTRY_BYTES
 
     @property
     def shared(self) -> str:

@@ -16,8 +16,10 @@ MIN_VERSION = (7, 0)
 _ASKED = (
     ("INFO", "server"),
     ("INFO", "replication", "memory", "stats", "cluster", "persistence"),
-    ("CONFIG", "GET", "*append*"),
+    ("CONFIG", "GET", "*append*", "hash-max-listpack-value"),
 )
+ENTRY_BYTES = 64
+"""The server's default."""
 _WRITES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
 Call = Callable[..., Awaitable[Any]]
@@ -70,6 +72,9 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     clock_us: int
     """Its clock, in µs since 1970."""
     run_id: str
+    entry_bytes: int
+    """The longest entry that leaves a hash compact (`hash-max-listpack-value`): a longer one makes the hash large for
+    good. The default where the setting is hidden."""
     may_be_torn: bool
     """Whether its append-only file may have half a transaction after a crash, as in Redis 7.0 but not Valkey 9."""
     hidden: tuple[str, ...]
@@ -114,6 +119,7 @@ async def check_server(call: Call) -> Fitness:
         writes_fail=any(info.get(name, "ok") != "ok" for name in _WRITES),
         clock_us=int(info.get("server_time_usec", 0)),
         run_id=info.get("run_id", ""),
+        entry_bytes=int(settings.get("hash-max-listpack-value", ENTRY_BYTES)),
         may_be_torn=settings.get("appendonly") == "yes" and int(info.get("valkey_version", "0").split(".")[0]) < 9,
         hidden=hidden,
     )

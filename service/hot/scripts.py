@@ -56,14 +56,14 @@ MOVING = "arrive clear copy_in copy_out leave turn".split()
 UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
 """Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""
 
-HEAD = """local NONCE, REPLID, STATE, HOLDER, HOLDS, MISSED, named = {}
+HEAD = """local NONCE, REPLID, STATE, ENTRY_BYTES, HOLDER, HOLDS, MISSED, named = {}
 local EPOCH = table.remove(ARGV)
 local OPEN = EPOCH .. STATE
 local W = string.sub(KEYS[2] or '', 1, -2)
 """
 """How a script's text begins: see lua/includes/gate.lua."""
 
-BLANKS = "'{nonce}', {replid}, ' {state}'"
+BLANKS = "'{nonce}', {replid}, ' {state}', {entry_bytes}"
 """In a template, the place of a nonce's words. Other versions' workers fill it, too: see service/formats/number.py."""
 
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
@@ -189,7 +189,7 @@ def _fill(text: str, nonce: str, state: str, *, logged: bool) -> str:
     `logged` a rebuild's writes go to the append-only file, too."""
     parsed = parse_nonce(nonce)
     replid = f"'{parsed.history}'" if parsed.fencing else "nil"  # without fencing it can't change
-    filled = text.replace(BLANKS, f"'{parsed.shared}', {replid}, ' {state}'", 1)
+    filled = text.replace(BLANKS, f"'{parsed.shared}', {replid}, ' {state}', {parsed.entry_bytes}", 1)
     return filled.replace(UNLOGGED, LOGGED) if logged else filled
 
 

@@ -106,7 +106,7 @@ class Turn:
         places, packed = dict[str, int](), [b""]
         hints, hints_at = self._sold_out.hints, self._sold_out.hints_at
         for _, script, names, args in requests:
-            way, settings, entry, record = _OWN_SCRIPT, 0, 0, 0
+            way, settings, entry = _OWN_SCRIPT, 0, 0
             if hints and hints_at(script, names, args):
                 way = _SOLD_OUT
             elif script != "assign_any" and ARGUMENTS.get(script) == len(args):  # with facts its own script decides
@@ -114,8 +114,7 @@ class Turn:
             if way:
                 settings = places.setdefault(names[1], len(places) + 1)
                 entry = places.setdefault(names[2], len(places) + 1)
-                record = 0 if script == "assign_any" else places.setdefault(names[4], len(places) + 1)
-            packed.append(_pack((way, settings, entry, record, script, len(names) - 1, *names[1:], *args)))
+            packed.append(_pack((way, settings, entry, script, len(names) - 1, *names[1:], *args)))
         packed[0] = _pack([*places])
         return ("EVALSHA", self._digests["many"], "1", requests[0][2][0], *packed, self._epoch_text)
 

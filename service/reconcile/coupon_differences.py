@@ -8,9 +8,9 @@ from typing import Any
 
 from service.access.actor import mask
 from service.formats import key_names
-from service.formats.coupon_record import is_blocked, is_locked
+from service.formats.coupon_record import is_blocked
 from service.formats.coupon_state import About, Class, Difference, RecordedCode, Write, differing_classes, entry_of
-from service.formats.directory_entry import parse_directory_entry
+from service.formats.directory_entry import is_locked, parse_directory_entry
 from service.formats.event_id import EventId
 from service.formats.key_names import SETS_OF_CODES
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
@@ -87,7 +87,7 @@ class Coupons(Subject):
                 suspects.append(recorded.code)
             elif recorded.stand and recorded.max != 1:
                 several.append(recorded)
-            elif recorded.waits_for_end and not is_locked(text):
+            elif recorded.waits_for_end and not is_locked(entry, text):
                 ending.append(recorded)
         reads = [("ZRANGE", key_names.standing(w, one.code), 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
         for recorded, flat in zip(several, await self._inspector.read(reads), strict=True):
@@ -150,7 +150,7 @@ class Coupons(Subject):
     ) -> Difference | UndecidableNow | None:
         entry, text, flat, locks = values[:4]
         one, name, about = expected.get(thing), f"code {mask(thing)}", (About("code", thing),)
-        stands, unsafe = pair_up(flat), "it is locked" if locks or is_locked(text) else ""
+        stands, unsafe = pair_up(flat), "it is locked" if locks or is_locked(entry, text) else ""
         if one is None:
             if entry is None and text is None and not flat:
                 return None
@@ -204,4 +204,4 @@ def _have_same_standing(recorded: RecordedCode, stands: dict[str, str]) -> bool:
 def _is_without_record(entry: str | None) -> bool:
     """Whether the directory lists the code as having no record, or doesn't know it."""
     listed = None if entry is None else parse_directory_entry(entry)
-    return entry is None or (listed is not None and listed.last != "")
+    return entry is None or (listed is not None and not listed.has_record)

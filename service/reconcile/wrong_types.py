@@ -10,8 +10,8 @@ from typing import Any
 from service.access.actor import mask
 from service.domain.field_types import decode_id
 from service.formats import key_names
-from service.formats.coupon_record import is_locked
 from service.formats.coupon_state import Difference, RecordedCode, Write, entry_of
+from service.formats.directory_entry import FREE_WITH_RECORD, NOT_FREE, DirectoryEntry, is_locked
 from service.formats.event_id import EventId
 from service.formats.key_names import Key
 from service.formats.stored_settings import book_settings, workspace_settings
@@ -104,8 +104,9 @@ class WrongTypes(Subject):
         writes: Expected = defaultdict(list)
         for one, text, locks in zip(codes, texts, lock_counts, strict=True):
             entry, key = entry_of(one)[0], keys[one.bucket]
-            if (is_locked(text) or locks) and "!" not in entry:
-                entry += "!"
+            if text is not None or locks:
+                is_free = one.free and not locks and not is_locked(None, text)
+                entry = str(DirectoryEntry(str(one.book), FREE_WITH_RECORD if is_free else NOT_FREE))
             writes[key].append(Write("h", key.name, one.code, None, entry))
         return writes
 

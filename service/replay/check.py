@@ -218,12 +218,14 @@ async def _read_codes(redis: Any, w: str, book: str, codes: Sequence[str]) -> di
         for code in codes:
             pipe.hget(f"{w}d:{crc32(code.encode()) & _LAST_BUCKET}", code)
         entries = await pipe.execute()
-    used_up = sum(bool((entry or "").partition("!")[2]) for entry in entries)  # the entry names a redemption
+    rests = [(entry or "").partition("!")[2] for entry in entries]  # a redemption, or a lock, which has spaces
+    locked = sum(" " in rest for rest in rests)
+    used_up = sum(map(bool, rests)) - locked
     return {
         "standing": used_up + sum(fields[7] != "-" for fields in records),
         "codes spent": used_up + sum(fields[3] == "1" for fields in records),
-        "codes locked": sum(fields[8] != "-" for fields in records),
-        "codes free": entries.count(book),  # a code that is not free has a mark after the book
+        "codes locked": locked + sum(fields[8] != "-" for fields in records),
+        "codes free": entries.count(book) + entries.count(f"{book}+"),  # one that is not free has a `!`
     }
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from service.hot.cluster import Report
 from service.hot.fencing import RANDOM_LENGTH, SHARED_LENGTH, Nonce, choose_nonce, parse_nonce
-from service.hot.fitness import Replication
+from service.hot.fitness import Fitness
 from service.hot.redis_server import LOADS_AT_ONCE, Fenced, Server
 from service.hot.scripts import (
     BLANKS,
@@ -112,16 +112,17 @@ class LoadedScripts:
         return {}
 
     async def begin(
-        self, server: Server, replication: Replication, report: Report | None = None, *, has_log: bool = False
+        self, server: Server, fitness: Fitness, report: Report | None = None, *, has_log: bool = False
     ) -> Nonce:
-        """Step 2: the nonce of a new epoch, for which the server has this version's scripts. Parameters are those of
-        choose_nonce.
+        """Step 2: the nonce of a new epoch, for which the server has this version's scripts. `report` and `has_log` are
+        those of choose_nonce.
 
         New texts are loaded only here, before anything knows their nonce. So a server that has them has not restarted
         since, and is no other server: other partitions may share them (docs/decisions/0052).
         """
         async with self._beginning:  # partitions that are opened together share the texts
-            random, serves_others = secrets.token_hex(RANDOM_LENGTH // 2), False
+            random = f"{fitness.entry_bytes}x{secrets.token_hex(RANDOM_LENGTH // 2)}"[:RANDOM_LENGTH]
+            replication, serves_others = fitness.replication, False
             used = [self._last_nonce, *(parse_nonce(row.nonce) for row in await read_partitions(self._pool))]
             used = [nonce for nonce in used if nonce.random and nonce.history == replication.history]
             for shared in dict.fromkeys(nonce.shared for nonce in used):

@@ -111,9 +111,9 @@ async def everything(url: str) -> dict[str, Any]:
 
 
 def _plain(name: str, held: Any) -> Any:
-    """Without the limit and the mark `touched` that unused locks leave, claims of keys, and marks of workspaces that
-    left, which live in Redis alone; without counts of nothing; the bytes of stored answers as a sum, since a rebuild
-    may count one in the next hour. None for what then says nothing, or ended since its name was read."""
+    """Without the limit, its record's mark and the mark `touched` that unused locks leave, claims of keys, and marks of
+    workspaces that left, which live in Redis alone; without counts of nothing; the bytes of stored answers as a sum,
+    since a rebuild may count one in the next hour. None for what then says nothing, or has ended."""
     key = key_names.parse_key(name)
     kind = key.kind if key else ""
     if kind in ("q", "m"):
@@ -127,6 +127,8 @@ def _plain(name: str, held: Any) -> Any:
         if not counts.keys() & {"redemptions", "rolledBack"}:
             counts.pop("touched", None)
         return counts or None
+    if kind == "d":
+        held = {code: entry.removesuffix("+") for code, entry in held.items()}
     if kind == "c":
         version, user, at, uses, _, *rest = held.split(" ")
         held = " ".join([version, user, at, uses, "-" if uses == "0" else _, *rest])

@@ -89,6 +89,9 @@ def _with_errors(reply: Any) -> Any:
 class Premises:
     """Workspace 1, and how a script's answer comes about in it."""
 
+    nonce = "nonce"
+    """Of its scripts, which find a server with its defaults."""
+
     def __init__(self, link: Any, workspace: int = 1) -> None:
         self.link = link
         self.decider = Decider(link)
@@ -130,7 +133,7 @@ class Premises:
 
     async def freeze(self) -> Self:
         """From now on scripts take the time from a key, which only `at` and `wait` move."""
-        await self.load(EPOCH, "nonce")
+        await self.load(EPOCH, self.nonce)
         await self.at(NOW_MS)
         return self
 

@@ -46,7 +46,7 @@ class Shop(Stocked):
 
     async def work(self, script: str, names: Sequence[str], *args: Any) -> Any:
         """The reply of a script that only the worker runs; by the still clock where there is one."""
-        text = Scripts(0, EPOCH, "nonce", [script], "closed" if script in MENDING else "open").texts[script]
+        text = Scripts(0, EPOCH, self.nonce, [script], "closed" if script in MENDING else "open").texts[script]
         if self.still_ms is not None:
             text = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
         digest = await self.link.call("SCRIPT", "LOAD", text)

@@ -17,12 +17,12 @@ class Stocked(Premises):
 
     async def open(self, epoch: int = EPOCH, **settings: Any) -> Self:
         """Load the scripts, open the gate, project the workspace."""
-        scripts = Scripts(0, epoch, "nonce", [*SERVING, *PROJECTION])
+        scripts = Scripts(0, epoch, self.nonce, [*SERVING, *PROJECTION])
         for text in scripts.texts.values():
             await self.link.call("SCRIPT", "LOAD", text)
         await self.link.call("XADD", key_names.outbox(0), f"{epoch}-0", "e", "O")
         await self.link.call("SET", key_names.gate(0), f"{epoch} open")
-        self.decider.learn(0, epoch, "nonce")
+        self.decider.learn(0, epoch, self.nonce)
         await self.put_workspace(**settings)
         return self
 

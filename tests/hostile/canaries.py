@@ -140,13 +140,15 @@ class Flock:
             assert codes[0] in manage.get(f"/v1/books/{self.book}/{name}.csv", timeout=600).text
 
     def _break_scripts(self, codes: Sequence[str]) -> None:
-        """Records that no script can read."""
+        """Records that no script can read, of codes whose entries say that they have one."""
         with self.service.redis() as server:
             one = self.codes[100]
             buckets = server.scan_iter(match=f"*:d:{bucket(one)}", count=10_000)
             (place,) = [name.rpartition("d:")[0] for name in buckets if server.hexists(name, one)]
+            entries = {code: server.hget(f"{place}d:{bucket(code)}", code) for code in codes}
             for number, code in enumerate(codes):
                 name = f"{place}c:{code}"
+                server.hset(f"{place}d:{bucket(code)}", code, f"{entries[code]}!")
                 server.hset(name, code, code) if number % 2 else server.set(name, f"{code} {code} {code}")
         for code in codes:
             for operation in ("lock", "redeem", "assign"):
@@ -154,6 +156,8 @@ class Flock:
             self._record(self.service.checkout.get(f"/v1/coupons/{code}"))
         with self.service.redis() as server:
             server.delete(*[f"{place}c:{code}" for code in codes])
+            for code, entry in entries.items():
+                server.hset(f"{place}d:{bucket(code)}", code, entry)
 
     def _poison(self, codes: Sequence[str]) -> None:
         """Redemptions that Postgres can't take: each says why, and quotes the row, if it may."""

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from service.domain.field_types import encode_field
 from service.formats import key_names
-from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
-from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
+from service.formats.coupon_record import IDLE, UNLOCKED
+from service.formats.directory_entry import FREE, FREE_WITH_RECORD, NOT_FREE, DirectoryEntry, parse_directory_entry
 from service.formats.events import Assigned, Redeemed
 from service.formats.order_entries import Gift, Place, parse_places
+from service.hot.fitness import ENTRY_BYTES
 from tests.harness.shop import Shop
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.lua.outbox import Outbox, read_outbox
@@ -67,9 +68,8 @@ class Coupon:
     locks: list[LockRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        assert not (self.entry.last and self.text), self.code
-        used_up = IDLE._replace(uses="1", max_uses="1", last=self.entry.last) if self.entry.last else IDLE
-        record = parse_coupon_record(self.text) if self.text else used_up
+        assert self.entry.has_record == bool(self.text), self.code
+        record = self.entry.record(self.text)
         assert record, self.text
         self.record, self.user, self.last = record, record.user, record.last
         self.uses, self.is_off = int(record.uses), record.off != _NONE
@@ -204,9 +204,18 @@ def _check_pools(held: Held) -> None:
     for code, c in held.coupons.items():
         place, bucket, number = c.place, _bucket(code), c.book.number
         is_free = place is not None and place[0] == "pool"
-        # What is used up by one redemption, and nothing else, needs no record of its own.
-        is_plain = c.record == IDLE._replace(uses="1", max_uses="1", last=c.last) and c.last != _NONE
-        directory[bucket][code] = str(DirectoryEntry(number, is_free, c.last if is_plain and not c.locks else ""))
+        # What is used up by one redemption, or locked, and nothing else, needs no record of its own.
+        used_up, locked = IDLE._replace(uses="1", max_uses="1", last=c.last), IDLE._replace(max_uses="1")
+        if c.record == used_up and c.last != _NONE:
+            entry = DirectoryEntry(number, NOT_FREE, c.last)
+        elif c.single_locks and c.record._replace(lock=UNLOCKED) == locked:
+            entry = DirectoryEntry(number, NOT_FREE, c.record.lock)
+        else:
+            entry = DirectoryEntry(number, NOT_FREE)
+        if is_free:
+            entry = DirectoryEntry(number, FREE if c.record == IDLE else FREE_WITH_RECORD)
+        is_long = len(str(entry)) > ENTRY_BYTES
+        directory[bucket][code] = str(entry._replace(rest="") if is_long else entry)
         if is_free:
             free_codes[number][bucket] += 1
         elif place is not None:

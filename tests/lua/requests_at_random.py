@@ -106,7 +106,9 @@ class Requests:
         chosen, self._count = self._random, self._count + 1
         code = chosen.choice([*self._codes, "NO-SUCH"])
         user = f"u{chosen.randint(1, USERS_AT_AN_OPENING if self._opening else USERS)}"
-        order = chosen.choice([None, user, f"o{chosen.randint(1, ORDERS)}", *[f"new{self._count}"] * 3])
+        order = chosen.choice(
+            [None, user, f"o{chosen.randint(1, ORDERS)}", *[f"new{self._count}"] * 2, f"new{self._count:050}"]
+        )
         token = None
         if self._locked and chosen.random() < 0.6:
             code, user, order, token = chosen.choice(self._locked[-8:])

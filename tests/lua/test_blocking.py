@@ -70,11 +70,13 @@ async def test_an_owner_keeps_a_blocked_code(still: Shop) -> None:
 
 async def test_a_code_that_redis_has_an_error_on_keeps_no_other_from_being_blocked(still: Shop) -> None:
     """A key of another type is in its own code's way alone."""
-    await still.book("CODE-1", "CODE-2")
+    await still.add(await still.book("CODE-2"), "CODE-1", max_redemptions=1)
+    await still.link.call("DEL", f"{still.caller.prefix}c:CODE-1")
     await still.link.call("HSET", f"{still.caller.prefix}c:CODE-1", "a", "hash")
     assert await block(still, "CODE-1", "CODE-2") == 1
     await still.refuses("coupon_inactive", still.redeem("CODE-2", "ann"))
-    await still.link.call("DEL", f"{still.caller.prefix}c:CODE-1")
+    await still.link.call("FLUSHALL")
+    await still.open()
 
 
 async def test_a_full_redis_ends_the_blocking(still: Shop, kind: str) -> None:

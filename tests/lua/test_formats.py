@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from service.domain.configuration import WorkspaceRow
 from service.domain.field_types import encode_field
 from service.formats import event_id, events, idempotency_entry, key_names, stored_settings
-from service.formats.coupon_record import IDLE, UNLOCKED, CouponRecord, parse_coupon_record
-from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
+from service.formats.coupon_record import IDLE, UNLOCKED, CouponRecord
+from service.formats.directory_entry import FREE, FREE_WITH_RECORD, NOT_FREE, DirectoryEntry, parse_directory_entry
 from service.formats.event_id import EventId
 from service.formats.events import parse_record, record_text
 from service.formats.order_entries import Gift, Place, parse_gift, parse_places
 from service.formats.redemption_id import event_id_of, id_from_numbers
 from service.formats.script_replies import COUPON_VIEW
 from service.hot import scripts
+from service.hot.fitness import ENTRY_BYTES
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.redemptions import redemption_record
 from tests.unit.test_books import make
@@ -46,7 +47,7 @@ class Lua:
 
     def run(self, includes: str, text: str, *args: Any) -> Any:
         source = scripts._expand(f"-- @include gate {includes}\n{text}")
-        whole = scripts.HEAD.format("'nonce', nil, ' open'")
+        whole = scripts.HEAD.format("'nonce', nil, ' open', 64")
         whole += scripts._outcome.sub("0", scripts._without_unused(source))
         names = (key_names.gate(0), key_names.settings(W))
         return self.client.eval(whole, len(names), *names, *args, 7)
@@ -199,37 +200,41 @@ def test_what_may_name_a_deleted_user(lua: Lua, event: EventId, erased: EventId 
 @example(5, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
 @example(0, "-", 0, 1, 1, "-", 5, EventId(7, 9), None)
 @example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), LockRecord("t", "ann", "-", "9", "1", "."))
+@example(0, "-", 0, 0, 1, "-", None, None, LockRecord("t", "ann", "-", "9", "1", "."))
+@example(0, "-", 0, 0, 1, "-", None, None, LockRecord("t", "ann" * 20, "-", "9", "1", "."))
+@example(0, "-", 0, 0, 1, "-", None, None, None)
 def test_coupons(
     lua: Lua, version: int, user: str, at: int, uses: int, limit: int | None, off: str, ends: int | None,
     last: EventId | None, lock: LockRecord | None,
 ) -> None:  # fmt: skip
     """A coupon that Lua saves is in directory and record as Python reads them; and Lua reads it again as it was."""
-    text = """local c = read_coupon('CODE-1', '7', '3', ARGV[1])
+    text = """local c = read_coupon('CODE-1', '7', '3+', ARGV[1])
     c.text = nil
     local book, is_free = { number = '3' }, ARGV[2] == '1'
     -- @step save
-    local entry, text = redis.call('HGET', W .. 'd:7', 'CODE-1') or '3', redis.call('GET', W .. 'c:CODE-1')
+    local entry, text = redis.call('HGET', W .. 'd:7', 'CODE-1') or '3+', redis.call('GET', W .. 'c:CODE-1')
     local again = read_coupon('CODE-1', '7', entry, text)
     redis.call('DEL', W .. 'd:7', W .. 'c:CODE-1')
-    return { entry, text or '', record_text(again) or '', book_number_of(entry), is_free_entry(entry) and 1 or 0 }"""
+    local free = next(count_free({ entry }, 1, 1)) or ''
+    return { entry, text or '', record_text(again) or '', book_number_of(entry), free }"""
     record = CouponRecord(
         str(version), user, "-" if user == "-" else str(at), str(uses), "-" if limit is None else str(limit), off,
         "-" if ends is None else str(ends), "-" if last is None else str(last), str(lock or UNLOCKED),
     )  # fmt: skip
     is_free = user == off == "-" and lock is None and ends is None and not (limit == 1 and last)
-    entry, stored, again, book, free = lua.run("coupon", text, str(record), int(is_free))
+    entry, stored, again, book, free = lua.run("coupon free", text, str(record), int(is_free))
     parsed = parse_directory_entry(entry)
     assert parsed is not None
-    assert (str(parsed), parsed.book, parsed.is_free) == (entry, book, bool(free))
-    says_all = record == IDLE._replace(uses=str(uses), max_uses="1", last=str(last)) and last is not None
+    assert (str(parsed), parsed.book, parsed.is_free) == (entry, book, free == book)
+    assert parsed.record(stored or None) == record
+    used_up, locked = IDLE._replace(uses="1", max_uses="1", last=str(last)), IDLE._replace(max_uses="1", lock=str(lock))
+    says_all = record == used_up or (record == locked and len(f"3!{lock}") <= ENTRY_BYTES)
     if says_all:
-        assert parsed == DirectoryEntry("3", False, str(last))
-        assert stored == ""
-        assert again == str(record._replace(uses="1"))
+        assert parsed == DirectoryEntry("3", NOT_FREE, str(lock or last))
     else:
-        assert parsed == DirectoryEntry("3", is_free)
-        assert (parse_coupon_record(stored) if stored else IDLE) == record
-        assert again == ("" if record == IDLE else str(record))
+        assert parsed == DirectoryEntry("3", NOT_FREE if not is_free else FREE if record == IDLE else FREE_WITH_RECORD)
+    assert stored == ("" if says_all or record == IDLE else str(record))
+    assert again == ("" if record == IDLE else str(record))
     assert record.lock == UNLOCKED or parse_lock(record.lock) == lock
 
 

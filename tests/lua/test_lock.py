@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.domain.times import from_ms
+from service.formats import key_names
 from service.operations import table
 from tests import kinds
 from tests.cases import MISSING, USES, posts
@@ -297,3 +298,24 @@ async def test_a_full_redis_refuses_and_keeps_no_part(still: Shop, kind: str, us
     await still.link.call("CONFIG", "SET", "maxmemory", "0")
     assert await still.everything() == before
     assert (await still.lock("CODE-2", "ann", orderId="A-2"))[0] == 201
+
+
+@pytest.mark.parametrize(("length", "in_entry"), [(11, True), (12, False)])
+async def test_a_lock_stands_in_the_entry_unless_that_gets_too_long(
+    still: Shop, kind: str, length: int, in_entry: bool
+) -> None:
+    """An entry of more than 64 bytes would turn its bucket into a hash table for good: then the lock is in a record."""
+    await still.book("CODE-1")
+    order, w, bucket = "o" * length, still.caller.prefix, key_names.bucket("CODE-1")
+    status, locked = await still.lock("CODE-1", "ann", orderId=order)
+    until = NOW_MS + 300_000
+    lock = f"{locked['lockToken']} ann {order} {until} {NOW_MS} ."
+    keys = await still.everything()
+    assert (status, len(f"1!{lock}") <= 64) == (201, in_entry)
+    assert keys[key_names.directory(w, bucket)] == {"CODE-1": f"1!{lock}" if in_entry else "1!"}
+    assert keys.get(key_names.coupon(w, "CODE-1")) == (None if in_entry else f"0 - - 0 1 - - - {lock}")
+    if kind != "fakeredis":
+        assert await still.link.call("OBJECT", "ENCODING", key_names.directory(w, bucket)) == "listpack"
+    assert (await still.extend("CODE-1", locked["lockToken"], lockSeconds=600))[0] == 200
+    assert (await still.redeem("CODE-1", "ann", orderId=order))[0] == 201
+    assert key_names.coupon(w, "CODE-1") not in await still.everything()

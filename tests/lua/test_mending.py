@@ -224,10 +224,11 @@ async def test_an_error_of_redis_is_one_events(
 ) -> None:
     """A key of another type fails the event that needs it, and no other, while everything is rebuilt: `failed` where it
     was begun. In a tail, in which no event is at fault for it, it ends the run, and the mark stays."""
-    await still.book("CODE-1", "CODE-2", "CODE-3")
+    await still.add(await still.book("CODE-1", "CODE-2"), "CODE-3", max_redemptions=1)
     await redone(still, *(event(seq, text) for seq, text in enumerate(before, 1)))
     await still.link.call("DEL", f"{still.caller.prefix}{stray}")
     await still.link.call("SET", f"{still.caller.prefix}{stray}", "stray")
+    await still.link.call("DEL", key_names.coupon(still.caller.prefix, "CODE-3"))
     await still.link.call("LPUSH", key_names.coupon(still.caller.prefix, "CODE-3"), "x")
 
     def other(code: str) -> str:

@@ -19,11 +19,11 @@ WHOLE = {
     "used up": (USED, "3!2-9", None),
     "owned": (OWNED, "3!", "5 ann 1000 0 - - - -" + UNLOCKED),
     "owned by an odd name": (OWNED._replace(owner="-"), "3!", "5 %- 1000 0 - - - -" + UNLOCKED),
-    "used in part": (SEVERAL, "3", "0 - - 2 3 - - 2-9" + UNLOCKED),
-    "used without limit": (SEVERAL._replace(max=0), "3", "0 - - 2 0 - - 2-9" + UNLOCKED),
+    "used in part": (SEVERAL, "3+", "0 - - 2 3 - - 2-9" + UNLOCKED),
+    "used without limit": (SEVERAL._replace(max=0), "3+", "0 - - 2 0 - - 2-9" + UNLOCKED),
     "with an end": (ENDING, "3!", "5 - - 0 - - 9000 -" + UNLOCKED),
     "switched off": (OFF, "3!", "5 - - 0 - 1 - -" + UNLOCKED),
-    "used and given back": (BACK, "3", "0 - - 0 1 - - -" + UNLOCKED),
+    "used and given back": (BACK, "3+", "0 - - 0 1 - - -" + UNLOCKED),
     "used for nothing": (USED._replace(last=None, stand=0), "3!", "0 - - 1 1 - - -" + UNLOCKED),
 }
 
@@ -39,9 +39,10 @@ def test_a_rebuilt_coupon(name: str) -> None:
 def test_locks_are_no_difference() -> None:
     """A lock takes a code out of the pool and leaves its limit; reactivation leaves a version."""
     assert differing_classes(IDLE, "3!", "0 - - 0 1 - - -" + LOCKED, locked=False) == []
+    assert differing_classes(IDLE, "3!" + LOCKED.strip(), None, locked=False) == []
     assert differing_classes(IDLE, "3!", "0 - - 0 3 - - -" + UNLOCKED, locked=True) == []
-    assert differing_classes(IDLE, "3", "0 - - 0 1 - - -" + UNLOCKED, locked=False) == []
-    assert differing_classes(IDLE, "3", "5 - - 0 - - - -" + UNLOCKED, locked=False) == []
+    assert differing_classes(IDLE, "3+", "0 - - 0 1 - - -" + UNLOCKED, locked=False) == []
+    assert differing_classes(IDLE, "3+", "5 - - 0 - - - -" + UNLOCKED, locked=False) == []
 
 
 @pytest.mark.parametrize(
@@ -50,22 +51,25 @@ def test_locks_are_no_difference() -> None:
         (IDLE, "4", None, ["book"]),
         (IDLE, "", None, ["book"]),
         (IDLE, "3!", None, ["free_missing"]),
+        (IDLE, "3", "0 - - 0 1 - - -" + UNLOCKED, ["state"]),
+        (IDLE, "3+", None, ["state"]),
+        (USED, "3!" + LOCKED.strip(), None, ["uses", "redemptions"]),
         (IDLE, "3!2-9", None, ["uses", "redemptions"]),
-        (IDLE, "3", "0 - - 1 1 - - -" + UNLOCKED, ["uses"]),
-        (IDLE, "3", "6 - - 0 - - - -" + UNLOCKED, ["configuration"]),
-        (IDLE, "3", "0 - - 0 -", ["state"]),
-        (IDLE, "3", "x - - 0 - - - -" + UNLOCKED, ["state"]),
+        (IDLE, "3+", "0 - - 1 1 - - -" + UNLOCKED, ["uses"]),
+        (IDLE, "3+", "6 - - 0 - - - -" + UNLOCKED, ["configuration"]),
+        (IDLE, "3+", "0 - - 0 -", ["state"]),
+        (IDLE, "3+", "x - - 0 - - - -" + UNLOCKED, ["state"]),
         (USED, "3", None, ["uses", "redemptions", "free_surplus"]),
         (USED, "3!2-7", None, ["redemptions"]),
         (USED, "3!2-9", "0 - - 1 1 - - 2-9" + UNLOCKED, ["state"]),
         (OWNED, "3!", "5 bob 1000 0 - - - -" + UNLOCKED, ["assignee"]),
         (OWNED, "3!", "5 ann 1001 0 - - - -" + LOCKED, ["assignee"]),
         (OWNED, "3!", "4 ann 1000 0 - - - -" + UNLOCKED, ["configuration"]),
-        (SEVERAL, "3", "0 - - 2 4 - - 2-9" + UNLOCKED, ["uses"]),
-        (SEVERAL, "3", "0 - - 2 3 - - 2-7" + UNLOCKED, ["redemptions"]),
-        (SEVERAL, "3", "0 - - 2 3 - - 2-8" + UNLOCKED, ["redemptions"]),
+        (SEVERAL, "3+", "0 - - 2 4 - - 2-9" + UNLOCKED, ["uses"]),
+        (SEVERAL, "3+", "0 - - 2 3 - - 2-7" + UNLOCKED, ["redemptions"]),
+        (SEVERAL, "3+", "0 - - 2 3 - - 2-8" + UNLOCKED, ["redemptions"]),
         (ENDING, "3!", "5 - - 0 - - 9001 -" + UNLOCKED, ["state"]),
-        (OFF, "3", "5 - - 0 - - - -" + UNLOCKED, ["state", "free_surplus"]),
+        (OFF, "3+", "5 - - 0 - - - -" + UNLOCKED, ["state", "free_surplus"]),
     ],
 )
 def test_each_difference_has_its_class(

@@ -62,10 +62,20 @@ async def test_fsynced_servers(setting: str, value: str, fsynced: bool, unfit: b
     assert (fitness.fsynced, fitness.unfit is not None) == (fsynced, unfit)
 
 
+async def test_the_longest_entry_of_a_compact_hash() -> None:
+    """A server shows how long an entry may be that leaves its hash compact."""
+    assert (await check_server(_make_server(_GOOD, _SYNCS | {"hash-max-listpack-value": "256"}))).entry_bytes == 256
+
+
 async def test_settings_that_are_hidden() -> None:
     """A server that hides its settings is used, and promises only `accepted`."""
     fitness = await check_server(_make_server(_GOOD, hiredis.ReplyError("NOPERM no permission")))
-    assert (fitness.unfit, fitness.fsynced, fitness.hidden) == (None, False, ("CONFIG GET *append*",))
+    assert (fitness.unfit, fitness.fsynced, fitness.hidden) == (
+        None,
+        False,
+        ("CONFIG GET *append* hash-max-listpack-value",),
+    )
+    assert fitness.entry_bytes == 64
 
 
 @pytest.mark.parametrize(

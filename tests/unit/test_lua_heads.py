@@ -12,8 +12,8 @@ from tests.unit.test_scripts import PARTS, SOURCES, globals_of
 STEPS = [name for name in PARTS if name.startswith("steps/")]
 INCLUDES = [name for name in PARTS if name.startswith("includes/") and name != "includes/limits"]
 WORDS = (
-    "KEYS ARGV OUT ARGS NONCE EPOCH OPEN REPLID HOLDER HOLDS MISSED W redis error ipairs math next pairs pcall string "
-    "table tonumber tostring type unpack"
+    "KEYS ARGV OUT ARGS NONCE EPOCH OPEN REPLID ENTRY_BYTES HOLDER HOLDS MISSED W redis error ipairs math next pairs "
+    "pcall string table tonumber tostring type unpack"
 )
 GIVEN = {*WORDS.split()}
 """What every script has: from Lua, Redis, and service/hot/scripts.py."""

@@ -20,7 +20,7 @@ TEXT = set(
     had head held holder HOLDER id idempotency_key its_currency its_digits its_token keep_ms kept key last
     lock lock_ms mark max_lock_ms max_text member name names new_bucket new_epoch new_key new_text new_token NONCE
     notice now_text number of off old_key order order_bucket order_entry orders orders_key outbox outcome owner
-    payload place place_text prefix pseudonym redeemed REPLID request rest score set
+    new_entry payload place place_text prefix pseudonym redeemed REPLID request rest score set
     slot started status stored text token user user_bucket users users_key users_locks usual_digits value verb
     version W w wanted was_set why workspace""".split()
 )

@@ -197,16 +197,16 @@ def _coupon(
 def test_standing_redemptions_of_a_code_that_was_used_very_often() -> None:
     """Of a code with very many uses only the last standing redemption is compared, and none is removed."""
     stands, text = {"2-8": "1000", "2-9": "1000"}, "0 - - {} {} - - 2-9" + UNLOCKED
-    assert _coupon(SEVERAL, "3", text.format(2, 3), stands) is None
-    assert _coupon(SEVERAL, "3", text.format(2, 3), {"2-8": "1000"}).classes == ("redemptions",)
-    assert _coupon(MANY, "3", text.format(1200, 0), stands) is None
-    other = _coupon(MANY, "3", text.format(1200, 0).replace("2-9", "2-8"), stands)
+    assert _coupon(SEVERAL, "3+", text.format(2, 3), stands) is None
+    assert _coupon(SEVERAL, "3+", text.format(2, 3), {"2-8": "1000"}).classes == ("redemptions",)
+    assert _coupon(MANY, "3+", text.format(1200, 0), stands) is None
+    other = _coupon(MANY, "3+", text.format(1200, 0).replace("2-9", "2-8"), stands)
     assert other
     assert other.classes == ("redemptions",)
-    wrong = _coupon(MANY, "3", text.format(1199, 0), stands)
+    wrong = _coupon(MANY, "3+", text.format(1199, 0), stands)
     assert wrong.classes == ("uses",)
     assert [write.kind for write in wrong.writes] == ["h", "s"]
-    assert _coupon(MANY, "3", text.format(1200, 0).replace("2-9", "-"), {}).classes == ("redemptions",)
+    assert _coupon(MANY, "3+", text.format(1200, 0).replace("2-9", "-"), {}).classes == ("redemptions",)
 
 
 def test_coupons() -> None:

@@ -285,7 +285,7 @@ def test_nonce_and_state_are_in_the_text(name: str) -> None:
     nonces = [str(nonce) for nonce in some]
     texts = [*(compose(name, nonce) for nonce in nonces), Scripts(0, 1, nonces[0], [name], "closed").texts[name]]
     assert len(set(texts)) == 5
-    assert texts[0].startswith(HEAD.format(f"'{first.shared}', nil, ' open'"))
+    assert texts[0].startswith(HEAD.format(f"'{first.shared}', nil, ' open', 64"))
 
 
 def test_epochs_of_a_server_share_texts() -> None:
@@ -301,7 +301,15 @@ def test_a_history_is_checked_where_it_may_change() -> None:
     for fencing in get_args(Fencing):
         nonce = Nonce("0123456789abcdef" * 2, fencing, "feed")
         replid = "'feed'" if fencing else "nil"
-        assert f"'{nonce.shared}', {replid}, ' open'\n" in compose("lock", str(nonce))
+        assert f"'{nonce.shared}', {replid}, ' open', 64\n" in compose("lock", str(nonce))
+
+
+def test_the_longest_entry_is_in_the_text() -> None:
+    """A nonce begins with the bytes that an entry of the directory may have; 64, the server's default, without."""
+    for random, entry_bytes in (("256x0123456789abcdef", 256), ("0123456789abcdef", 64), ("nonce", 64)):
+        nonce = Nonce(random)
+        assert parse_nonce(nonce.shared).entry_bytes == entry_bytes
+        assert f" ' open', {entry_bytes}\n" in compose("lock", str(nonce))
 
 
 def test_digests_are_of_the_texts() -> None:

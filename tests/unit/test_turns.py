@@ -90,9 +90,7 @@ async def test_requests_of_a_turn_are_one_call() -> None:
     for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c")):
         client.start(script, name)
     assert await client.sent() == [["many", "a", "b", "c"]]
-    own = [
-        [0, 0, 0, 0, script, 1, NAMES[1], name] for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c"))
-    ]
+    own = [[0, 0, 0, script, 1, NAMES[1], name] for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c"))]
     assert client.wire.writes[0][0][2:] == ["1", NAMES[0], "", *own, "1"]
     client.connection.data_received(b"*3\r\n*1\r\n:0\r\n-OOM full\r\n*2\r\n:0\r\n:7\r\n")
     assert client.answers == {"a": [0], "b": "unavailable", "c": [0, 7]}
@@ -114,11 +112,11 @@ async def test_usual_requests_name_the_places_of_keys_that_are_read_at_once() ->
         client.decider.start(0, script, names, args, print)
     await asyncio.sleep(0)
     assert client.wire.writes[0][0][4:] == [
-        [NAMES[1], "key", "coupon"],
-        [1, 1, 2, 3, "lock", 6, *lock[0][1:], *lock[1]],
-        [1, 1, 2, 3, "redeem", 7, *redemption[0][1:], *redemption[1]],
-        [0, 0, 0, 0, "redeem", 7, *redemption[0][1:], *redemption[1], "fact"],
-        [0, 0, 0, 0, "lock", 6, *lock[0][1:], *lock[1], "fact"],
+        [NAMES[1], "key"],
+        [1, 1, 2, "lock", 6, *lock[0][1:], *lock[1]],
+        [1, 1, 2, "redeem", 7, *redemption[0][1:], *redemption[1]],
+        [0, 0, 0, "redeem", 7, *redemption[0][1:], *redemption[1], "fact"],
+        [0, 0, 0, "lock", 6, *lock[0][1:], *lock[1], "fact"],
         "1",
     ]
 
@@ -320,7 +318,6 @@ async def test_what_was_refused_as_sold_out_is_refused_together_from_then_on() -
         2,
         1,
         2,
-        0,
         "assign_any",
         4,
         *NAMES[1:],

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from service.domain.field_types import encode_field
 from service.formats import key_names
-from service.formats.coupon_record import is_locked
 from service.formats.coupon_state import RecordedCode, Write, differing_classes, entry_of
+from service.formats.directory_entry import is_locked
 from service.formats.event_id import EventId
 from service.formats.order_entries import merge_places, without_events
 from service.hot.inspection import Item
@@ -70,7 +70,7 @@ def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: ItemValues) -
     for code in codes:
         entry, record, locks = own_fields(w, code.code)
         stored, text = seen[entry], seen[record]
-        if is_locked(text) or seen[locks] not in (None, "0"):
+        if is_locked(stored, text) or seen[locks] not in (None, "0"):
             raise RedisDiffers("a code is locked")
         if stored is None or differing_classes(code, stored, text, locked=False):
             raise RedisDiffers("a code differs from the record; run scrip reconcile")

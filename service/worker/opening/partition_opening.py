@@ -182,7 +182,7 @@ class Opening:
         must_outlast = await must_outlast_committee(*about, fitness.replication, report)
         await close_partition(self._pool, self._partition, self._fence)
         settled_at = time.monotonic() + (COMMITTEE_SETTLE_S if must_outlast else SETTLE_S)
-        chosen = await self._loaded.begin(server, fitness.replication, report, has_log=self._has_log)
+        chosen = await self._loaded.begin(server, fitness, report, has_log=self._has_log)
         newest = await server.newest_epoch()
         if ordered and ordered.surplus == "apply":
             self._minted = await draw_epoch(self._pool)

@@ -12,7 +12,7 @@ import asyncpg
 
 from service.domain.field_types import decode_field, decode_id
 from service.formats import key_names
-from service.formats.coupon_record import IDLE, CouponRecord, parse_coupon_record
+from service.formats.coupon_record import IDLE, CouponRecord
 from service.formats.coupon_state import RecordedCode
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import END, EventId, parse_event_id
@@ -309,10 +309,7 @@ class SurplusSurvey:
         here: dict[_Code, _Here] = {}
         texts = await self._server.command("MGET", *names) if names else []
         for (w, code, entry), text in zip(listed, texts, strict=True):
-            if entry.last:
-                record = IDLE._replace(uses="1", max_uses="1", last=entry.last)
-            else:
-                record = (parse_coupon_record(text) if text else None) or IDLE
+            record = entry.record(text) or IDLE
             events = [] if record.last == "-" else [parse_event_id(record.last)]
             if events and record.max_uses != "1":
                 events = await self._read_standing(key_names.standing(key_names.prefix(self._partition, w), code))

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from click.testing import Result
 
+from service.formats import key_names
 from service.reconcile.comparison import Busy
 from service.reconcile.coupon_differences import Coupons
 from service.record.partitions import comparisons as record
@@ -97,13 +98,14 @@ def test_what_is_locked_is_left(world: World) -> None:
     body = {"userId": "bob", "orderId": "held"}
     token = ok(world.service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)["lockToken"]
     with world.service.redis() as redis:
-        key = world.key(f"c:{code}")
-        redis.set(key, redis.get(key).replace("0 - - 0", "0 - - 1", 1))
-        wrong = redis.get(key)
+        key = world.key(f"d:{key_names.bucket(code)}")
+        right = redis.hget(key, code)
+        wrong = f"9{right}"  # another book's
+        redis.hset(key, code, wrong)
         outcome, _ = compare(world.service, repair=True)
-        assert (outcome.differing, outcome.left) == ({"uses": 1}, {"uses": 1})
-        assert redis.get(key) == wrong
-        redis.set(key, redis.get(key).replace("0 - - 1", "0 - - 0", 1))
+        assert (outcome.differing, outcome.left) == ({"book": 1}, {"book": 1})
+        assert redis.hget(key, code) == wrong
+        redis.hset(key, code, right)
     unlocked = world.service.checkout.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token})
     assert unlocked.status_code == 204
     assert compare(world.service)[0].differing == {}

@@ -200,7 +200,7 @@ def test_a_batch_that_changed_nothing_is_not_stored(service: Service) -> None:
 def test_an_unknown_outcome(service: Service) -> None:
     """An unknown outcome is one operation's problem; it claims the key, so that a repeat can't run meanwhile."""
     good, broken, key = service.coupon(), service.coupon(), uuid4().hex
-    ok(service.checkout.post(f"/v1/coupons/lock/{broken}", json={"userId": "u"}), 201)
+    ok(service.checkout.post(f"/v1/coupons/assign/{broken}", json={"userId": "u"}), 201)
     operations = [_redeem(good), _redeem(broken), _redeem(good)]
     with service.redis() as redis:
         (name,) = redis.scan_iter(f"*:c:{broken}", count=10_000)

@@ -93,12 +93,12 @@ def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
         names = [key for name in redis.scan_iter(count=5000) if (key := key_names.parse_key(name)) and key.kind == "l"]
         (due,) = [key for key in names if key.parts[1] == "u" and redis.zcard(key.name) >= len(HARD)]
         members = redis.zrange(due.name, 0, 0)
-        # The deadline of one has passed; the code's record says so, too.
-        code = members[0].split(" ")[1]
-        record = key_names.coupon(key_names.prefix(due.partition, due.workspace), code)
-        words = redis.get(record).split(" ")
-        words[11] = "1"
-        redis.set(record, " ".join(words))
+        # The deadline of one has passed; the code's entry says so, too.
+        bucket, code = members[0].split(" ")
+        directory = key_names.directory(key_names.prefix(due.partition, due.workspace), bucket)
+        words = redis.hget(directory, code).split(" ")
+        words[3] = "1"
+        redis.hset(directory, code, " ".join(words))
         redis.zadd(due.name, {members[0]: 1})
     (worker,) = service.run.facts["pids"]["worker"]
     os.kill(worker, signal.SIGTERM)

@@ -75,7 +75,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     await project(place)
     await erase(place)
     left = await traces(place, user)
-    assert all(":c:A1-3" in name or ":lu:" in name for name in left), left  # the live lock, which stays to its end
+    assert all(":d:" in name or ":lu:" in name for name in left), left  # the live lock, which stays to its end
 
 
 async def test_only_what_may_name_the_user_is_read(place: Place) -> None:

@@ -35,7 +35,7 @@ def names_codes(held: dict[bytes, Any]) -> list[bytes]:
     """The keys that still hold something of the first book but its settings and counters."""
     found = [name for name in held if b":c:CODE" in name or b":s:" in name or name.endswith((b":f:1", b":lb:1"))]
     for name, value in held.items():
-        if b":d:" in name and any(entry.partition(b"!")[0] == b"1" for entry in value.values()):
+        if b":d:" in name and any(entry.partition(b"!")[0].removesuffix(b"+") == b"1" for entry in value.values()):
             found.append(name)
         if b":u:" in name and {b"a1", b"h1"} & value.keys():
             found.append(name)

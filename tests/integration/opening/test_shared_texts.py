@@ -17,7 +17,7 @@ from tests.integration.opening.opening_fixtures import Place
 async def begin(place: Place, loaded: LoadedScripts, partition: int = 1) -> str:
     """The part of a new epoch's nonce that is in its texts."""
     async with place.server(partition) as server:
-        return (await loaded.begin(server, (await server.fitness()).replication)).shared
+        return (await loaded.begin(server, await server.fitness())).shared
 
 
 async def test_openings_of_a_server_add_no_scripts(place: Place) -> None:
@@ -72,7 +72,7 @@ async def test_a_server_that_loses_its_scripts_during_an_opening_stays_closed(pl
     """Scripts are loaded when an epoch begins, and never again for it."""
     loaded = LoadedScripts(place.pool)
     async with place.server() as server:
-        nonce = str(await loaded.begin(server, (await server.fitness()).replication))
+        nonce = str(await loaded.begin(server, await server.fitness()))
         await loaded.finish(server, 9, nonce)
         await place.redis.script_flush()
         with pytest.raises(Fenced, match="lost its scripts"):
