@@ -47,10 +47,8 @@ for _ = 1, 1 do -- what isn't usual leaves it
     if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
     command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
   end
-  if users_locks then
-    command('ZADD', users_locks, ends_text, new_token)
-    command('PEXPIRE', users_locks, string.format('%d', ends - now + 3600000))
-  end
+  -- The user's only lock there: what removes it, steps/drop_lock.lua or a sweep, removes the key, which needs no end.
+  if users_locks then command('ZADD', users_locks, ends_text, new_token) end
   held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text
   if fingerprint ~= '-' then
     command('SET', idempotency_key, fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token
