@@ -42,6 +42,7 @@ def render_llms() -> str:
 def _list_files() -> Iterator[Path]:
     """The documents, and the files of the tree that they link to."""
     documents = {ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")}
+    documents.add(ROOT / "client" / "README.md")
     documents |= {path for folder in ("docs", "examples") for path in (ROOT / folder).rglob("*") if path.is_file()}
     yield from documents
     for document in documents:
