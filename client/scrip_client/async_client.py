@@ -1,40 +1,27 @@
-"""The asynchronous client, for asyncio. client.py has the same without `await`; core.py has what both share."""
+"""The asynchronous client, for asyncio. client.py has the same without `await`; core.py and shell.py have the rest."""
 
 import asyncio
 from asyncio import sleep
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any, BinaryIO, Self, TypeVar, Unpack
 
 import httpx2
 
 from scrip_client import hold
-from scrip_client.core import Answer, Call, Settings, broken_file, exchange, next_page
+from scrip_client.core import Answer, Call, Reply, broken_file, exchange, next_page
 from scrip_client.errors import OutcomeUnknown, ScripError
 from scrip_client.models import DurableRedemption, Lock, Page
-from scrip_client.operations import Methods
+from scrip_client.shell import Shell
 
 T = TypeVar("T")
 _READ_BYTES = 64 << 10
 
 
-class AsyncClient(Methods):
+class AsyncClient(Shell[httpx2.AsyncClient]):
     """A client of one workspace, with a method for each operation. Tasks of one event loop may share it."""
 
-    def __init__(
-        self,
-        url: str,
-        token: str,
-        *,
-        deadline_s: float = 30.0,
-        timeout_s: float = 10.0,
-        http: httpx2.AsyncClient | None = None,
-    ) -> None:
-        """`token` is an API key or a user's token. `deadline_s` bounds a call with all its attempts, `timeout_s` the
-        wait for the service in one attempt. `http` replaces the client's own connections."""
-        self._settings = Settings(url=url.rstrip("/"), token=token, deadline_s=deadline_s, timeout_s=timeout_s)
-        self._http = http or httpx2.AsyncClient()
+    _make_http = httpx2.AsyncClient
 
     async def __aenter__(self) -> Self:
         return self
@@ -46,16 +33,10 @@ class AsyncClient(Methods):
         """Close the connections."""
         await self._http.aclose()
 
-    def within(self, deadline_s: float) -> Self:
-        """The same client, on the same connections, with another deadline."""
-        other = object.__new__(type(self))
-        other._http, other._settings = self._http, replace(self._settings, deadline_s=deadline_s)
-        return other
-
     async def send(self, call: Call[T]) -> Answer[T]:
         """Send a call, of `operations` or of an error, and return the whole answer."""
         steps = exchange(call, self._settings)
-        reply: httpx2.Response | httpx2.RequestError | None = None
+        reply: Reply | None = None
         while True:
             try:
                 step = steps.send(reply)
@@ -67,7 +48,7 @@ class AsyncClient(Methods):
             else:
                 reply = await self._attempt(step, call.is_stream)
 
-    async def _attempt(self, request: dict[str, Any], is_stream: bool) -> httpx2.Response | httpx2.RequestError:
+    async def _attempt(self, request: dict[str, Any], is_stream: bool) -> Reply:
         if request["content"] and not isinstance(request["content"], bytes):
             request["content"] = _read_file(request["content"])
         try:

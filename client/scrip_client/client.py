@@ -1,39 +1,26 @@
-"""The synchronous client. async_client.py has the same, awaited; core.py has what both share."""
+"""The synchronous client. async_client.py has the same, awaited; core.py and shell.py have what both share."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from time import sleep
 from typing import Any, Self, TypeVar, Unpack
 
 import httpx2
 
 from scrip_client import hold
-from scrip_client.core import Answer, Call, Settings, broken_file, exchange, next_page
+from scrip_client.core import Answer, Call, Reply, broken_file, exchange, next_page
 from scrip_client.errors import OutcomeUnknown, ScripError
 from scrip_client.models import DurableRedemption, Lock, Page
-from scrip_client.operations import Methods
+from scrip_client.shell import Shell
 
 T = TypeVar("T")
 
 
-class Client(Methods):
+class Client(Shell[httpx2.Client]):
     """A client of one workspace, with a method for each operation. Threads may share it."""
 
-    def __init__(
-        self,
-        url: str,
-        token: str,
-        *,
-        deadline_s: float = 30.0,
-        timeout_s: float = 10.0,
-        http: httpx2.Client | None = None,
-    ) -> None:
-        """`token` is an API key or a user's token. `deadline_s` bounds a call with all its attempts, `timeout_s` the
-        wait for the service in one attempt. `http` replaces the client's own connections."""
-        self._settings = Settings(url=url.rstrip("/"), token=token, deadline_s=deadline_s, timeout_s=timeout_s)
-        self._http = http or httpx2.Client()
+    _make_http = httpx2.Client
 
     def __enter__(self) -> Self:
         return self
@@ -45,16 +32,10 @@ class Client(Methods):
         """Close the connections."""
         self._http.close()
 
-    def within(self, deadline_s: float) -> Self:
-        """The same client, on the same connections, with another deadline."""
-        other = object.__new__(type(self))
-        other._http, other._settings = self._http, replace(self._settings, deadline_s=deadline_s)
-        return other
-
     def send(self, call: Call[T]) -> Answer[T]:
         """Send a call, of `operations` or of an error, and return the whole answer."""
         steps = exchange(call, self._settings)
-        reply: httpx2.Response | httpx2.RequestError | None = None
+        reply: Reply | None = None
         while True:
             try:
                 step = steps.send(reply)
@@ -66,7 +47,7 @@ class Client(Methods):
             else:
                 reply = self._attempt(step, call.is_stream)
 
-    def _attempt(self, request: dict[str, Any], is_stream: bool) -> httpx2.Response | httpx2.RequestError:
+    def _attempt(self, request: dict[str, Any], is_stream: bool) -> Reply:
         try:
             response = self._http.send(self._http.build_request(**request), stream=is_stream)
             if is_stream and not response.is_success:
