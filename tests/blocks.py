@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.harness.trees import ROOT
 from tests.waiting import PATIENCE_S
 
 INTERPRETERS = {"sh": "bash", "python": sys.executable, "js": "node --input-type=module"}
@@ -80,6 +79,3 @@ def is_run(block: Block) -> bool:
 def is_tour(blocks: list[Block]) -> bool:
     """Whether a reader runs these blocks against a service on this machine."""
     return any("SCRIP=http://127.0.0.1:8000" in block.text for block in blocks)
-
-
-__all__ = ["ROOT", "Block", "is_run", "is_tour", "matches", "read_blocks", "run_blocks", "shows"]

@@ -4,7 +4,6 @@ them. `make docs` (tests/site.py) also takes from here what the site publishes f
 import json
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -14,8 +13,7 @@ from service.common.config import Settings
 from service.domain.outcomes import BY_CODE
 from service.serving.app import create_app
 from tests import log_events
-
-ROOT = Path(__file__).parents[1]
+from tests.harness.trees import ROOT
 
 _REFUSALS = """\
 # Refusals

@@ -8,7 +8,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.reference import ROOT, read_openapi, render_http_file
+from tests.harness.trees import ROOT
+from tests.reference import read_openapi, render_http_file
 
 _link = re.compile(r"\]\(([^)\s#]+)[^)\s]*\)")
 _SECTIONS = {"Start", "How-tos", "Reference", "Operating", "Why"}
