@@ -105,7 +105,6 @@ def test_the_readme(service: Service, codes: list[str], capsys: pytest.CaptureFi
 @pytest.fixture(scope="module")
 def made(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """A client that openapi-python-client made of the document."""
-    pytest.importorskip("openapi_python_client")
     folder = tmp_path_factory.mktemp("made")
     (folder / "openapi.json").write_text(service.anonymous.get("/schema/openapi.json").text)
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none"]
