@@ -1,11 +1,11 @@
 -- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a
 -- book without a total. Where all is as usual this writes all but the counters. Else it writes nothing, and what
 -- follows decides, refusals too.
--- Reads command (redis.pcall), gathered (as steps/usual_lock.lua), workspace (its number); of steps/workspace.lua: usual_currency, usual_digits, keep_ms;
--- of steps/book_fields.lua: status, from, till, per_code, per_user, total, assigned, locked; of steps/terms.lua:
--- discount_type, discount_terms, cap, least, book_currency, book_digits; of the code: number, entry, now, now_text
--- (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket, user,
--- user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key, bucket_key,
+-- Reads command (redis.pcall), gathered (as steps/usual_lock.lua), workspace (its number); of steps/workspace.lua:
+-- usual_currency, usual_digits, keep_ms; of steps/book_fields.lua: status, from, till, per_code, per_user, total,
+-- assigned, locked; of steps/terms.lua: discount_type, discount_terms, cap, least, book_currency, book_digits; of the
+-- code: number, entry, now, now_text (as text); as lua/redeem.lua names arguments and keys: fingerprint, code, bucket,
+-- user, user_bucket, order, order_bucket, token, value, currency, request, digits, items, idempotency_key, bucket_key,
 -- coupon_key, orders_key, outbox, users_key.
 -- Leaves event (nil where it isn't usual), decided, saved_e4 (the discount), spent (how often the user has redeemed
 -- codes of the book before, as text).
