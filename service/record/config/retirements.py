@@ -57,12 +57,13 @@ class PastUse(NamedTuple):
     order: str | None
 
 
-async def bring_back(database: Database, workspace: int, book: int) -> None:
+async def bring_back(pool: asyncpg.Pool, workspace: int, book: int) -> None:
     """Order the return of a book. Raises Refusal `unavailable` if Redis may lack codes of it, `month_detached` if it
     can't return."""
-    if await database.fetchval(query("order_return"), workspace, book) is not None:
+    async with detached_months.whole_book(pool, workspace, book) as connection:
+        is_ordered = await connection.fetchval(query("order_return"), workspace, book) is not None
+    if is_ordered:
         raise Refusal.temporary("unavailable")
-    await detached_months.check_book(database, workspace, book)
 
 
 async def retired_state(database: Database, partition: int, workspace: int, code: str) -> str:
