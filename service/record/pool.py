@@ -25,6 +25,8 @@ MIN_VERSION = 14
 LONG_S = 600.0
 LONG = {"statement_timeout": f"{LONG_S:g}s"}
 """For statements that read much: comparisons and rebuilds."""
+PAUSING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
+"""For transactions that wait for Redis between such statements."""
 FRESH_PLAN = {"plan_cache_mode": "force_custom_plan"}
 """For statements with long lists: a plan that was made while a table was small may compare each row with each name."""
 IN_ORDER = {"enable_sort": "off"}

@@ -4,6 +4,7 @@ write to Redis use `runner_of` and `projector_of`."""
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 import asyncpg
@@ -80,8 +81,9 @@ class ProjectionCatchUp:
             raise AnchorLost(str(surplus))
         if seen < self._missing:
             log.info("projection_behind", partition=self._partition, versions=row.config_version - seen)
-            async for change in changes_since(self._pool, self._partition, seen):
-                await project(self._projector, self._partition, change)
+            async with aclosing(changes_since(self._pool, self._partition, seen)) as changes:
+                async for change in changes:
+                    await project(self._projector, self._partition, change)
         self._missing = row.config_version
         if not row.confirmed:
             await self._confirm_later(row.incarnation)

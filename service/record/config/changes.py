@@ -2,7 +2,7 @@
 and projection_catchup.py call this. They rely on the order: workspaces, books and users before codes, and codes by
 version."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -13,7 +13,7 @@ from asyncpg import Pool, Record
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.record.config import book_rows, code_rows, user_rows, workspace_rows
 from service.record.config.retirements import Book, read_history_start, to_arrays
-from service.record.pool import LONG_S, long_transaction
+from service.record.pool import LONG_S, PAUSING, Connection, set_locally
 from service.record.queries import query
 
 _PAGE = 10_000
@@ -43,27 +43,28 @@ class Change(NamedTuple):
 
 async def changes_since(
     database: Pool, partition: int, version: int, returning: Sequence[Book] = ()
-) -> AsyncIterator[Change]:
+) -> AsyncGenerator[Change, None]:
     """Yield every row newer than the version (0: everything), page by page; without codes of retired books. One whose
     return was ordered is still retired, unless it is in `returning`.
 
     Workspaces, books and users come first, as codes depend on them; then codes by version. After an abort, continue
-    from the last complete version. A row that changes meanwhile may be missing: its new version is above the last
-    one here.
+    from the last complete version. All are read in one snapshot: a book that changes meanwhile comes before its codes,
+    as it was; its new version is above the last one here. Close it (`contextlib.aclosing`): it holds a transaction.
     """
-    last = cast("int", await database.fetchval(query("read_config_version"), partition))
-    if last <= version:
-        return
-    for name, row_of in _FIRST:
-        async for page in _pages(database, name, partition, version, last):
-            yield _readable(name.removeprefix("changed_"), version, page, row_of)
-    # Everything: begin with the oldest book's codes, and allow for rows of retired books between others.
-    codes_after = version or (await read_history_start(database, partition)).version
-    books = to_arrays(returning)
-    async for page in _pages(database, "changed_codes", partition, codes_after, last, *books, is_long=not version):
-        for changed_in, records in groupby(page, key=lambda record: record["version"]):
-            yield _readable("codes", changed_in, list(records), code_rows.row_of)
-    yield Change(last, [])
+    async with database.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        last = cast("int", await connection.fetchval(query("read_config_version"), partition))
+        if last <= version:
+            return
+        await set_locally(connection, PAUSING)
+        for name, row_of in _FIRST:
+            async for page in _pages(connection, name, partition, version, last):
+                yield _readable(name.removeprefix("changed_"), version, page, row_of)
+        # Everything: begin with the oldest book's codes, and allow for rows of retired books between others.
+        codes_after = version or (await read_history_start(connection, partition)).version
+        async for page in _pages(connection, "changed_codes", partition, codes_after, last, *to_arrays(returning)):
+            for changed_in, records in groupby(page, key=lambda record: record["version"]):
+                yield _readable("codes", changed_in, list(records), code_rows.row_of)
+        yield Change(last, [])
 
 
 def _readable(kind: str, version: int, page: Sequence[Record], row_of: Callable[[Record], Row]) -> Change:
@@ -86,17 +87,12 @@ _FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (
 
 
 async def _pages(
-    database: Pool, name: str, partition: int, after: int, last: int, *more: list[int], is_long: bool = False
+    connection: Connection, name: str, partition: int, after: int, last: int, *more: list[int]
 ) -> AsyncIterator[list[Any]]:
     """Pages of complete versions. A version that fills a page is read again with a larger one."""
     limit = _PAGE
     while after < last:
-        args = (partition, after, last, limit, *more)
-        if is_long:
-            async with long_transaction(database) as connection:
-                page = await connection.fetch(query(name), *args, timeout=LONG_S)
-        else:
-            page = await database.fetch(query(name), *args)
+        page = await connection.fetch(query(name), partition, after, last, limit, *more, timeout=LONG_S)
         if not page:
             return
         if len(page) == limit:

@@ -10,13 +10,12 @@ import msgspec
 
 from service.formats.event_id import EventId
 from service.record.partitions.partition_rows import bump_config_version, keep_lease, read_partition
-from service.record.pool import LONG, LONG_S, Connection, Database, set_locally
+from service.record.pool import LONG_S, PAUSING, Connection, Database, set_locally
 from service.record.processes import VERSION_STAYS
 from service.record.queries import query
 
 State = Literal["ordered", "running", "clearing", "done", "failed"]
 
-_PREPARING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
 _CLOSING = {"statement_timeout": "25s", "lock_timeout": "300ms", "idle_in_transaction_session_timeout": "8s"}
 """While other changes of configuration wait, a process that hangs must not keep its locks. A change that waits for one
 of this transaction's rows goes first: the wait ends before Postgres looks for deadlocks."""
@@ -154,7 +153,7 @@ class Switch:
 
     async def move_facts(self) -> None:
         """Move the facts up to now."""
-        await set_locally(self._connection, _PREPARING)
+        await set_locally(self._connection, PAUSING)
         await self.move_new_facts()
 
     async def move_new_facts(self) -> None:
@@ -189,7 +188,7 @@ class Switch:
 
     async def move_codes(self) -> None:
         """Move the codes and users up to now. Other changes of these wait until the end of the transaction."""
-        await set_locally(self._connection, _PREPARING)
+        await set_locally(self._connection, PAUSING)
         version = await self._connection.fetchval(query("read_config_version"), self._move.source)
         self._version = cast("int", version)
         await self._move_codes(0)

@@ -150,9 +150,10 @@ class Restorer:
         """Project the configuration after a version. Codes are sent several versions at a time; their version is set
         after all of them. With `whole`, call fill_pools afterwards."""
         in_flight: deque[asyncio.Task[None]] = deque()
-        async with self._step("configure"):
+        changes = changes_since(self._pool, self._partition, since, self.returning)
+        async with self._step("configure"), aclosing(changes):
             try:
-                async for change in changes_since(self._pool, self._partition, since, self.returning):
+                async for change in changes:
                     if change.rows and isinstance(change.rows[0], CodeRow):
                         codes = cast("Sequence[CodeRow]", change.rows)
                         if whole:

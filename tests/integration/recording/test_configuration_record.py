@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -147,6 +148,26 @@ async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkey
                 since = change.version
                 break
     assert resumed == set(codes)
+
+
+async def test_rows_that_change_while_they_are_read(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A book and a code that change between two reads are among the rows of changes_since as they were, and later as
+    they are. Without its book a code would be left out of Redis, and without its code an event would be."""
+    book = await make_book(pool, workspace)
+    where = (pool, workspace.workspace, 0)
+    await code_rows.add_codes(*where, book.book, [CodeLine("CODE-1")])
+    rows, version = list[changes.Row](), 0
+    async with aclosing(changes.changes_since(pool, 0, 0)) as reading:
+        async for change in reading:
+            if not rows:
+                await book_rows.patch_book(*where, book.book_id, convert({"status": "inactive"}, PatchBook))
+                await code_rows.patch_coupon(*where, "CODE-1", {"active": False})
+            rows += change.rows
+            version = change.version
+    assert rows[:2] == [workspace, book]
+    assert [(row.code, row.active) for row in rows[2:] if isinstance(row, CodeRow)] == [("CODE-1", True)]
+    _, later = await everything(pool, version)
+    assert [getattr(row, "status", None) or getattr(row, "active", None) for row in later] == ["inactive", False]
 
 
 async def test_a_version_of_several_workspaces(
