@@ -98,7 +98,7 @@ checkov: ## check image, manifests and templates against rules of security (in .
 
 lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --extra embedded --extra otel --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
-	uv pip compile pyproject.toml --extra embedded -c requirements.lock --universal --generate-hashes --no-emit-index-url \
+	uv pip compile pyproject.toml client/pyproject.toml --extra embedded -c requirements.lock --universal --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate -o run.lock
 	uv pip compile pyproject.toml --extra otel -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock

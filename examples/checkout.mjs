@@ -1,5 +1,5 @@
 // A checkout in Node 20, without a library: hold the coupon while the customer pays, and redeem it once, whatever is lost.
-// SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; PAYMENT_URL stands for your payment provider.
+// SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; PAYMENT_URL, if set, stands for your payment provider.
 // node checkout.mjs '{"orderId": "A-1", "userId": "ann", "code": "SUMMER-A", "value": "120.00"}'
 
 const { SCRIP_URL, SCRIP_KEY, PAYMENT_URL } = process.env;
@@ -29,7 +29,7 @@ async function send(path, key, body, deadline = Date.now() + 25_000) {
 }
 
 async function pay(orderId, amount) {
-  await fetch(PAYMENT_URL, { method: "POST", body: JSON.stringify({ orderId, amount }) });
+  if (PAYMENT_URL) await fetch(PAYMENT_URL, { method: "POST", body: JSON.stringify({ orderId, amount }) });
 }
 
 export async function checkOut({ orderId, userId, code, value }) {

@@ -1,6 +1,7 @@
 """A checkout in Django: hold the coupon while the customer pays, and redeem it once, whatever is lost.
 
-SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; `python -m django runserver --settings examples.django_checkout`.
+SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; run
+`python -m django runserver 8001 --settings examples.django_checkout`.
 """
 
 import json

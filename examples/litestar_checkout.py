@@ -1,6 +1,6 @@
 """A checkout in Litestar: hold the coupon while the customer pays, and redeem it once, whatever is lost.
 
-SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; run `uvicorn examples.litestar_checkout:app`.
+SCRIP_URL and SCRIP_KEY (scope `checkout`) are set; run `uvicorn examples.litestar_checkout:app --port 8001`.
 """
 
 import os

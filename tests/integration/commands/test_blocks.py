@@ -17,6 +17,12 @@ TOURS = {path: blocks for path in DOCUMENTS if is_tour(blocks := read_blocks(pat
 TOKENS = ROOT / "docs" / "how-to" / "user-tokens.md"
 
 
+@pytest.fixture(scope="module")
+def reader(service: Service) -> Service:
+    """The workspace of a reader, who reads one page after the other."""
+    return service.make_workspace(new_id("reader"), "test")
+
+
 def _run(blocks: list[Block], service: Service, folder: Path, url: str) -> None:
     """Run these blocks for a workspace, at this address, and compare what they print with what the page shows."""
     places = {"http://127.0.0.1:8000": url, "demo_": f"{service.workspace}_"}
@@ -39,20 +45,19 @@ def _run(blocks: list[Block], service: Service, folder: Path, url: str) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in TOURS if page != TOKENS], ids=lambda page: page.stem)
-def test_a_page_does_what_it_shows(service: Service, tmp_path: Path, page: Path) -> None:
-    """In a new workspace the blocks of a page, in its order, print what the page shows."""
-    own = service.make_workspace(new_id("page"), "test")
-    _run(TOURS[page], own, tmp_path, service.run.url)
+def test_a_page_does_what_it_shows(reader: Service, tmp_path: Path, page: Path) -> None:
+    """The blocks of a page, in its order, print what the page shows, also after those of other pages."""
+    _run(TOURS[page], reader, tmp_path, reader.run.url)
 
 
-def test_users_tokens(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_tokens(reader: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service with the page's setting takes the token that the page makes."""
     monkeypatch.chdir(tmp_path)
-    own, blocks = service.make_workspace(new_id("page"), "test"), TOURS[TOKENS]
+    blocks = TOURS[TOKENS]
     (place,) = (place for place, block in enumerate(blocks) if block.language == "ini")
-    _run(blocks[:place], own, tmp_path, service.run.url)
-    (tmp_path / ".env").write_text(blocks[place].text.replace('"demo"', f'"{own.workspace}"'))
+    _run(blocks[:place], reader, tmp_path, reader.run.url)
+    (tmp_path / ".env").write_text(blocks[place].text.replace('"demo"', f'"{reader.workspace}"'))
     (issuer,) = Settings(_env_file=tmp_path / ".env").jwt_issuers
     assert isinstance(issuer, JwtIssuer)
-    with Served(own, tmp_path, hot=True, jwt_issuers=(issuer,)) as server:
-        _run(blocks[place:], own, tmp_path, server.url)
+    with Served(reader, tmp_path, hot=True, jwt_issuers=(issuer,)) as server:
+        _run(blocks[place:], reader, tmp_path, server.url)
