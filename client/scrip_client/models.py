@@ -43,6 +43,16 @@ class AssignedCoupon(Model, kw_only=True):
     durability: str
 
 
+class Attempt(Model, kw_only=True):
+    """An attempt to send a delivery: its beginning and length, and the receiver's status, or why there is none."""
+
+    at: datetime
+    milliseconds: int
+    status: int | None
+    error: str | None
+    response: str | None
+
+
 class BadCode(Model, kw_only=True):
     """An invalid line of an upload."""
 
@@ -653,7 +663,7 @@ class RolledBack(Model, kw_only=True):
 
 
 class SentDelivery(Model, kw_only=True):
-    """A delivery with what is sent."""
+    """A delivery with what is sent, and its newest 20 attempts, the first one first."""
 
     delivery_id: str
     event_id: str
@@ -666,6 +676,7 @@ class SentDelivery(Model, kw_only=True):
     last_attempt_at: datetime | None
     next_attempt_at: datetime | None
     payload: Payload
+    attempt_log: list[Attempt]
 
 
 class Tier(Model, kw_only=True):

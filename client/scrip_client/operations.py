@@ -1357,7 +1357,9 @@ def list_deliveries(
 
 
 def get_delivery(webhook_id: str, delivery_id: str) -> Call[models.SentDelivery]:
-    """Read a delivery. A delivery with what is sent. Scope `operate`."""
+    """Read a delivery. A delivery with what is sent, and what the receiver has answered to each attempt. Scope
+    `operate`.
+    """
     return make_call(
         "get_delivery",
         "GET",

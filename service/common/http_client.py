@@ -37,9 +37,10 @@ def send(
     return session.request(method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False)
 
 
-async def read_body(response: ClientResponse, max_bytes: int) -> bytes:
-    """Read a whole body. Raises ValueError beyond `max_bytes`, aiohttp.ClientError, TimeoutError."""
-    body = bytearray()
+async def read_body(response: ClientResponse, max_bytes: int, body: bytearray | None = None) -> bytes:
+    """Read a whole body. Raises ValueError beyond `max_bytes`, aiohttp.ClientError, TimeoutError; `body` has what came
+    before that."""
+    body = bytearray() if body is None else body
     async for part in response.content.iter_any():
         body += part
         if len(body) > max_bytes:

@@ -59,6 +59,7 @@ CREATE TABLE webhook_deliveries (
   next_attempt_at timestamptz NOT NULL DEFAULT now(),
   last_status int,
   last_error text,
+  attempt_log jsonb NOT NULL DEFAULT '[]', -- the newest attempts, in order
   created_at timestamptz NOT NULL DEFAULT now(),
   UNIQUE (webhook, event_id)
 ) WITH (fillfactor = 70);

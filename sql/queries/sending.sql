@@ -146,15 +146,18 @@ FROM webhook_deliveries WHERE webhook = $1 AND delivery_id = $2;
 SELECT * FROM past_redemptions WHERE redemption_id = ANY($1);
 
 -- name: settle_deliveries
--- Store the results of attempts, unless the fence has changed.
+-- Store the results of attempts, unless the fence has changed. Of each delivery the newest attempts are kept.
 -- $1 partition int  $2 fence bigint  $3 positions bigint[]  $4 states text[]  $5 pauses_ms bigint[]  $6 statuses int[]
--- $7 errors text[]
+-- $7 errors text[]  $8 attempts jsonb[]  $9 kept int
 UPDATE webhook_deliveries AS one SET
   status = ended.state, attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, now()),
   last_attempt_at = now(),
-  next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.http_status, last_error = ended.error
-FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::int[], $7::text[])
-  AS ended (position, state, pause_ms, http_status, error)
+  next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.http_status, last_error = ended.error,
+  attempt_log = coalesce(
+    CASE WHEN jsonb_array_length(attempt_log) < $9 THEN attempt_log ELSE attempt_log - 0 END || ended.attempt, attempt_log
+  )
+FROM unnest($3::bigint[], $4::text[], $5::bigint[], $6::int[], $7::text[], $8::jsonb[])
+  AS ended (position, state, pause_ms, http_status, error, attempt)
 WHERE one.position = ended.position AND one.status = 'pending'
   AND EXISTS (SELECT FROM partitions WHERE id = $1 AND fence = $2);
 

@@ -86,7 +86,7 @@ DELETE FROM webhooks WHERE webhook IN (SELECT webhook FROM gone)
 -- $1 webhook int  $2 delivery_id uuid
 SELECT
   position, delivery_id, event_id, event, status, attempts, last_status, last_error, created_at, last_attempt_at,
-  CASE status WHEN 'pending' THEN next_attempt_at END AS next_attempt_at
+  CASE status WHEN 'pending' THEN next_attempt_at END AS next_attempt_at, attempt_log
 FROM webhook_deliveries WHERE webhook = $1 AND delivery_id = $2;
 
 -- name: read_webhook

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
@@ -14,6 +15,7 @@ from tests.integration.webhooks.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+ASSETS = Path(__file__).parents[2] / "service/pages/console/assets"
 CHANGES = 55
 """More than a page of the audit."""
 
@@ -55,13 +57,22 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         await operator.button("Cancel").click()
         assert Webhook(secret).verify(got.body, got.headers)["data"]["code"] == code
 
-        receiver.judge = lambda got: 503
+        receiver.judge, receiver.answer = lambda got: 503, b"<b>not \x1b[1m now"
         await operator.button("Send a test event").click()
+        await expect(dialog).to_contain_text(re.compile(r"status 503, [\d,]+ ms"))
+        await expect(dialog.get_by_text("<b>not \\x1b[1m now")).to_be_visible()
+        await operator.button("Cancel").click()
         row = operator.row("webhook.test").get_by_role("cell")
         await expect(row.nth(4)).to_contain_text("status 503")
         await expect(row.nth(2)).to_have_text("pending")
         await expect(row.nth(4)).to_contain_text(re.compile(r"next .*\d\d:\d\d:\d\d"))
         await operator.picture("console-deliveries")
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.get_by_text("Code for the receiver that checks the signature").click()
+        for language, file in (("Python", "verify.py"), ("Node", "verify.mjs")):
+            await operator.button(f"Copy {language}").click()
+            await expect(page.get_by_text("Copied.")).to_have_count(1 if language == "Python" else 2)
+            assert await page.evaluate("navigator.clipboard.readText()") == (ASSETS / file).read_text("utf-8")
         receiver.judge = lambda got: 204
         again = operator.row("webhook.test").get_by_role("button", name="again")
         await again.focus()
@@ -92,6 +103,8 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         newer = await page.locator("output.code").inner_text()
         await operator.button("Close").click()
         await operator.button("Send a test event").click()
+        await expect(dialog).to_contain_text("status 204")
+        await operator.button("Cancel").click()
         await expect(operator.row("delivered")).to_have_count(4)
         for one in (secret, newer):
             Webhook(one).verify(receiver.got[-1].body, receiver.got[-1].headers)
@@ -125,6 +138,8 @@ async def test_the_test_receiver(operator: Operator, service: Service) -> None:
             await operator.button(receiver).click()
             await operator.button("Save").click()
         await operator.button("Send a test event").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("Delivery of webhook.test")
+        await operator.button("Cancel").click()
         await expect(result).to_be_visible()
     await operator.button("Delete").click()
     await operator.confirm("Delete the webhook?", "/console/receiver/410", "Delete webhook")

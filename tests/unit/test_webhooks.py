@@ -1,14 +1,23 @@
 """Webhooks: signatures, pauses between attempts, and permitted addresses."""
 
+import json
+import runpy
+import subprocess
 import time
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.domain.webhook_addresses import BadAddress, check_addresses, check_url, is_public
+from service.domain.webhook_attempts import make_attempt
 from service.domain.webhook_protocol import GIVE_UP_S, compute_pause_s, format_secret, generate_secret, sign_event
+from tests.conftest import require
 
+ROOT = Path(__file__).parents[2]
+ASSETS = ROOT / "service/pages/console/assets"
 PUBLIC = ("1.1.1.1", "8.8.8.8", "223.255.255.255", "100.63.255.255", "100.128.0.0", "172.32.0.1", "2606:4700::1111",
           "2a00:1450:4001::200e")  # fmt: skip
 NOT_PUBLIC = (
@@ -98,6 +107,40 @@ def test_a_signature_verifies() -> None:
         Webhook(format_secret(generate_secret())).verify(body, headers(now_s))
 
 
+def _check_in_python(requests: list[tuple[dict[str, str], str]], secret: str) -> list[bool]:
+    is_genuine = runpy.run_path(str(ASSETS / "verify.py"))["is_genuine"]
+    return [is_genuine(headers, body.encode(), secret) for headers, body in requests]
+
+
+def _check_in_node(requests: list[tuple[dict[str, str], str]], secret: str) -> list[bool]:
+    call = f"""import {{ isGenuine }} from "{ASSETS / "verify.mjs"}";
+    const all = {json.dumps(requests)}.map(([headers, body]) => isGenuine(headers, Buffer.from(body), "{secret}"));
+    console.log(JSON.stringify(all));"""
+    command = [require("node"), "--input-type=module", "-e", call]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+@pytest.mark.parametrize(("file", "check"), [("verify.py", _check_in_python), ("verify.mjs", _check_in_node)])
+def test_the_code_to_copy(file: str, check: Callable[..., list[bool]]) -> None:
+    """The check that the console and the document show accepts what is signed, also during a rotation, and nothing
+    forged, changed, old or without a header; both show the same text."""
+    key, old, now_s, body = generate_secret(), generate_secret(), int(time.time()), '{"type":"é"}'
+
+    def sign(*keys: bytes, at_s: int = now_s, **changed: str) -> dict[str, str]:
+        signed = sign_event([*keys], "evt_1", at_s, body.encode())
+        headers = {"webhook-id": "evt_1", "webhook-timestamp": str(at_s), "webhook-signature": signed}
+        return headers | {f"webhook-{name}": value for name, value in changed.items()}
+
+    good = [(sign(key), body), (sign(old, key), body), (sign(key, at_s=now_s - 200), body)]
+    bad = [
+        ({}, body), (sign(old), body), (sign(key), f"{body} "), (sign(key, id="evt_2"), body),
+        (sign(key, at_s=now_s - 400), body), (sign(key, at_s=now_s + 400), body), (sign(key, timestamp="now"), body),
+        (sign(key, timestamp=str(now_s - 1)), body), (sign(key, signature="v1, é"), body),
+    ]  # fmt: skip
+    assert check([*good, *bad], format_secret(key)) == [True] * len(good) + [False] * len(bad)
+    assert (ASSETS / file).read_text("utf-8") in (ROOT / "docs/webhooks.md").read_text("utf-8")
+
+
 def test_pauses_grow_for_three_days() -> None:
     """Pauses grow to eight hours, each with 20 % of jitter; the last attempt is after three days."""
     age_s, pauses = 0.0, []
@@ -117,3 +160,22 @@ def test_a_receiver_may_ask_for_time() -> None:
     assert compute_pause_s(1, 0, retry_after_s=600) == 600
     assert compute_pause_s(1, 0, retry_after_s=10**6) == 3600
     assert (compute_pause_s(6, 0, retry_after_s=1) or 0) > 2000
+
+
+@pytest.mark.parametrize(
+    ("response", "shown"),
+    [
+        (b"", ""),
+        ("höchstens 5\r\n\tx".encode(), "höchstens 5\n\tx"),
+        (
+            b"\x1b[2J\x00\x9b\r" + "\u202e\ufeff\u2028\u00a0".encode(),
+            "\\x1b[2J\\x00\ufffd\\r\\u202e\\ufeff\\u2028\\xa0",
+        ),
+        (b"x" * 1_023 + "é".encode(), "x" * 1_023),
+        (b"<b>user 1 has 1-2 of 11, 1.</b>", "<b>user {userId} has 1-2 of 11, {userId}.</b>"),
+    ],
+)
+def test_responses_are_text(response: bytes, shown: str) -> None:
+    """A response is cut at 1,024 bytes, what is not printable becomes an escape, and the event's user a placeholder."""
+    attempt = make_attempt(1_795_166_100.1239, 0.0124, 200, None, response, b'{"data":{"userId":"1"}}')
+    assert (attempt.at, attempt.milliseconds, attempt.response) == ("2026-11-20T09:15:00.123Z", 12, shown)

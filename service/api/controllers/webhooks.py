@@ -19,6 +19,7 @@ from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer, Nothing, Page, Rotation
 from service.domain.times import Timestamp
 from service.domain.webhook_addresses import BadAddress, check_url
+from service.domain.webhook_attempts import Attempt
 from service.domain.webhook_protocol import (
     HEADERS,
     NO_DELIVERY,
@@ -66,6 +67,22 @@ _PAYLOAD = {
     "bodyBytes": 471,
     "body": {"type": "coupon.redeemed", "timestamp": "2026-11-20T09:15:00.456Z", "data": REDEMPTION},
 }
+_ATTEMPTS = [
+    {
+        "at": "2026-11-20T09:15:00.789Z",
+        "milliseconds": 15000,
+        "status": None,
+        "error": "no answer within 15 s",
+        "response": None,
+    },
+    {
+        "at": "2026-11-20T09:15:05.900Z",
+        "milliseconds": 112,
+        "status": 503,
+        "error": None,
+        "response": "database is starting",
+    },
+]
 MAX_BODY_BYTES = 64 << 10
 """A larger body is not shown."""
 
@@ -124,9 +141,10 @@ class Payload(Answer, kw_only=True):
 
 
 class SentDelivery(Delivery, kw_only=True):
-    """A delivery with what is sent."""
+    """A delivery with what is sent, and its newest 20 attempts, the first one first."""
 
     payload: Payload
+    attempt_log: list[Attempt]
 
 
 class DeliveryPage(Page[Delivery]):
@@ -299,20 +317,22 @@ class Webhooks(Controller):
         **describe_route(
             "getDelivery",
             "Read a delivery",
-            returns="The delivery with its headers and body.",
+            returns="The delivery with its headers, body and attempts.",
             refusals="not_found",
-            answer=_DELIVERY | {"payload": _PAYLOAD},
+            answer=_DELIVERY | {"payload": _PAYLOAD, "attemptLog": _ATTEMPTS},
         ),
     )
     async def delivery(
         self, request: Request[Any, Any, Any], webhook_id: WebhookId, delivery_id: DeliveryId
     ) -> SentDelivery:
-        """A delivery with what is sent. Scope `operate`."""
+        """A delivery with what is sent, and what the receiver has answered to each attempt. Scope `operate`."""
         caller, context, _ = unpack_request(request)
         wanted = parse_id(delivery_id, "not_found", NO_DELIVERY)
         webhook = (await _read_row(context, caller, webhook_id)).webhook
         row = await webhook_rows.read_delivery(context.pool, webhook, wanted)
-        return SentDelivery.from_row(row, payload=await _read_payload(context, caller.partition, row, webhook))
+        attempts = msgspec.json.decode(row.attempt_log, type=list[Attempt])
+        payload = await _read_payload(context, caller.partition, row, webhook)
+        return SentDelivery.from_row(row, payload=payload, attempt_log=attempts)
 
     @post(
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",

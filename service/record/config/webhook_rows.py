@@ -50,6 +50,8 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     last_attempt_at: datetime | None
     next_attempt_at: datetime | None
+    attempt_log: str = "[]"
+    """JSON; only of a delivery that is read alone."""
 
 
 async def notify_webhooks(connection: Connection, workspace: int, event: str, data: Mapping[str, Any]) -> int:

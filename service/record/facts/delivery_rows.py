@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 from asyncpg import Pool, Record
 
+from service.domain.webhook_attempts import MAX_LOGGED
 from service.domain.webhook_protocol import GIVE_UP_S
 from service.formats.event_id import EventId
 from service.record.config.audit_log import write_audit
@@ -65,6 +66,8 @@ class Ended(NamedTuple):
     pause_ms: int
     status: int | None
     error: str | None
+    attempt: str | None
+    """The attempt as JSON; None if there was none."""
 
 
 class Passed(NamedTuple):
@@ -128,7 +131,7 @@ async def store_results(
     """Store the results of attempts, at least one, unless the fence has changed; and which webhooks work or fail."""
     async with pool.acquire() as connection, connection.transaction():
         columns = map(list, zip(*ended, strict=True))
-        await connection.execute(query("settle_deliveries"), partition, fence, *columns)
+        await connection.execute(query("settle_deliveries"), partition, fence, *columns, MAX_LOGGED)
         if working:
             await connection.execute(query("note_working"), working)
         if failing:

@@ -1,5 +1,5 @@
 """Post to addresses that clients chose: only to public ones, within bounds, without redirects. endpoint.py calls this.
-Merchants see the texts of errors, so they quote nothing of the receiver."""
+Merchants see the texts of errors, so they quote nothing of the receiver. webhook_attempts.py makes responses texts."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from service.common.http_client import open_session, read_body, send
 from service.domain.webhook_addresses import BadAddress, check_addresses, check_url
+from service.domain.webhook_attempts import MAX_RESPONSE_BYTES
 from service.domain.webhook_protocol import HEADERS
 
 RESOLVE_S, CONNECT_S, RESPONSE_S = 5.0, 5.0, 15.0
@@ -37,11 +38,13 @@ _REASONS: dict[type[Exception], str] = {
 
 
 class Posted(NamedTuple):
-    """The outcome of an attempt: a status, or an error; and the pause that the receiver requests (Retry-After)."""
+    """The outcome of an attempt: a status, or an error; the pause that the receiver requests (Retry-After); and the
+    first bytes of the response."""
 
     status: int | None
     error: str | None = None
     retry_after_s: int = 0
+    body: bytes = b""
 
     @property
     def delivered(self) -> bool:
@@ -67,11 +70,12 @@ class Poster:
         try:
             check_url(url, self._to_loopback)  # checks an IP address, which does not go through the resolver
             async with send(self._session, "POST", url, {**HEADERS, **headers}, body) as response:
-                posted = Posted(response.status, None, _parse_retry_after(response.headers.get("Retry-After", "")))
+                read = bytearray()
                 with contextlib.suppress(TimeoutError, ValueError, aiohttp.ClientError):
                     async with asyncio.timeout(BODY_S):
-                        await read_body(response, MAX_RESPONSE)
-                return posted
+                        await read_body(response, MAX_RESPONSE, read)
+                retry_after_s = _parse_retry_after(response.headers.get("Retry-After", ""))
+                return Posted(response.status, None, retry_after_s, bytes(read[: MAX_RESPONSE_BYTES + 1]))
         except BadAddress as bad:
             return Posted(None, f"address refused: {bad}")
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import asyncpg
+import msgspec
 import structlog
 
+from service.domain.webhook_attempts import make_attempt
 from service.domain.webhook_protocol import compute_pause_s
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.facts import delivery_rows
@@ -43,8 +45,9 @@ log = structlog.get_logger()
 class _Result(NamedTuple):
     endpoint: Endpoint
     due: Due
-    posted: Posted | None
-    """None if the delivery's subject no longer exists."""
+    posted: Posted | None = None
+    attempt: str | None = None
+    """The attempt as JSON. None, as `posted`, if the delivery's subject no longer exists."""
 
     @property
     def delivered(self) -> bool:
@@ -167,7 +170,7 @@ class Sender:
             if due.position in bodies:
                 endpoint.ready.append(Ready(due, bodies[due.position]))
             else:
-                self._results.append(_Result(endpoint, due, None))
+                self._results.append(_Result(endpoint, due))
         for webhook, left in rooms.items():
             self._endpoints[webhook].may_have_due = left == 0
 
@@ -186,12 +189,15 @@ class Sender:
             self._begin(endpoint)
 
     async def _send(self, endpoint: Endpoint, due: Due, body: bytes) -> None:
+        at_s, began = time.time(), time.monotonic()
         try:
             posted = await endpoint.send(due, body)
         except Exception as error:  # noqa: BLE001, uvloop raises RuntimeError
             self._log.error("webhook_attempt_failed", webhook_id=str(endpoint.webhook_id), exc_info=error)
             posted = Posted(None, "it could not be sent")
-        self._results.append(_Result(endpoint, due, posted))
+        took_s = time.monotonic() - began
+        attempt = make_attempt(at_s, took_s, posted.status, posted.error, posted.body, body)
+        self._results.append(_Result(endpoint, due, posted, msgspec.json.encode(attempt).decode()))
         self._metrics.count_attempt(posted.delivered)
         if endpoint.count_attempt(posted.delivered):
             reason = posted.error or f"status {posted.status}"
@@ -219,11 +225,11 @@ class Sender:
             self._endpoints[endpoint].may_have_due = True  # the same coupons' next events
 
     async def _decide(self, result: _Result, works: bool) -> Ended:
-        endpoint, due, posted = result
+        endpoint, due, posted, attempt = result
         if posted is None:
-            return Ended(due.position, "failed", 0, None, "what it tells of is gone")
+            return Ended(due.position, "failed", 0, None, "what it tells of is gone", None)
         if posted.delivered:
-            return Ended(due.position, "delivered", 0, posted.status, None)
+            return Ended(due.position, "delivered", 0, posted.status, None, attempt)
         error = posted.error or f"status {posted.status}"
         pause = compute_pause_s(due.attempts + 1, due.age_s, posted.retry_after_s)
         gone = posted.status == GONE
@@ -232,11 +238,11 @@ class Sender:
             self._metrics.switched_off()
             self._log.error("webhook_switched_off", webhook_id=str(endpoint.webhook_id), reason=error)
             self._next_read_at = 0.0
-            return Ended(due.position, "pending", 0, posted.status, error)
+            return Ended(due.position, "pending", 0, posted.status, error, attempt)
         if pause is None:
             self._log.warning("webhook_given_up", webhook_id=str(endpoint.webhook_id), event_id=due.event_id)
-            return Ended(due.position, "failed", 0, posted.status, error)
-        return Ended(due.position, "pending", round(pause * 1000), posted.status, error)
+            return Ended(due.position, "failed", 0, posted.status, error, attempt)
+        return Ended(due.position, "pending", round(pause * 1000), posted.status, error, attempt)
 
     async def _leave(self) -> None:
         """Wait a moment for attempts in flight, and store the results for the next sender."""

@@ -39,16 +39,17 @@ class _Server:
 @pytest.mark.parametrize(
     ("answer", "posted", "connections"),
     [
-        (OK + b"Content-Length: 2\r\n\r\nok", Posted(200), 1),
-        (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Posted(200), 1),
+        (OK + b"Content-Length: 2\r\n\r\nok", Posted(200, body=b"ok"), 1),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", Posted(200, body=b"ok"), 1),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No\r\n\r\n", Posted(204), 1),
         (b"HTTP/1.1 503 No\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n", Posted(503, None, 600), 1),
         (b"HTTP/1.1 503 No\r\nRetry-After: 60000000000\r\nContent-Length: 0\r\n\r\n", Posted(503), 1),
         (b"HTTP/1.1 503 No\r\nRetry-After: \xc2\xb2\r\nContent-Length: 0\r\n\r\n", Posted(503), 1),
         (OK + b"Connection: close\r\nContent-Length: 0\r\n\r\n", Posted(200), 2),
-        (OK + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok", Posted(200), 1),
+        (OK + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok", Posted(200, body=b"ok"), 1),
         (OK + ENDLESS, Posted(200), 2),
-        (OK + b"Content-Length: 1000000\r\n\r\n" + b"x" * 1_000_000, Posted(200), 2),
+        (OK + ENDLESS + b"never whole", Posted(200, body=b"never whole"), 2),
+        (OK + b"Content-Length: 1000000\r\n\r\n" + b"x" * 1_000_000, Posted(200, body=b"x" * 1_025), 2),
         (OK + b"Transfer-Encoding: chunked\r\n\r\nnonsense", Posted(None, NO_HTTP), 2),
         (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Posted(101), 2),
         (OK + b"X: y\r\n" * 100_000, Posted(None, NO_HTTP), 2),
@@ -56,10 +57,11 @@ class _Server:
         (b"nonsense\r\n\r\n", Posted(None, NO_HTTP), 2),
         (b"", Posted(None, BROKEN), 2),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 async def test_any_answer(answer: bytes, posted: Posted, connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The status counts; a connection is used again if its response ended within the bounds."""
+    """The status counts, and the body's first bytes are kept; a connection is used again if its response ended within
+    the bounds."""
     monkeypatch.setattr(webhook_http, "BODY_S", 0.2)
     async with _Server(answer).listening() as server, aclosing(Poster(to_loopback=True)) as poster:
         assert [await poster.post(server.url, {}, b"{}") for _ in range(2)] == [posted, posted]

@@ -1,5 +1,6 @@
 """Webhooks get every recorded event, in order for each coupon, also while receivers fail."""
 
+import json
 import math
 import random
 from collections import Counter, defaultdict
@@ -17,6 +18,7 @@ from service.record.config.webhook_rows import (
     create_webhook,
     notify_webhooks,
     patch_webhook,
+    read_delivery,
     redeliver,
     rotate_secret,
 )
@@ -238,10 +240,11 @@ async def test_three_days(office: Office, receiver: Receiver) -> None:
 
 async def test_one_that_is_never_taken(office: Office, receiver: Receiver) -> None:
     """An event that a working receiver rejects for three days fails, and the coupon's next event is sent; the webhook
-    stays on. The failed event can be sent again."""
+    stays on. The failed event can be sent again. Its 20 newest attempts are kept, without the user."""
     row = await office.webhook(receiver.url())
     use = redeemed("BAD-1")
     receiver.judge = lambda got: 500 if (got.code, got.type) == ("BAD-1", "coupon.redeemed") else 200
+    receiver.answer = b"no \x00 user"
     await office.kept.write(use, rolled_back(use), redeemed("GOOD-1"))
     office.send()
     await wait_until(lambda: {"GOOD-1"} == {got.code for got in receiver.got if receiver.judge(got) == 200})
@@ -255,10 +258,24 @@ async def test_one_that_is_never_taken(office: Office, receiver: Receiver) -> No
     (bad,) = [delivery for delivery in await office.deliveries() if delivery["status"] == "failed"]
     assert (bad["event"], bad["last_status"], bad["last_error"]) == ("coupon.redeemed", 500, "status 500")
     assert (await office.state(row)).status == "active"
+    attempts = json.loads(bad["attempt_log"])
+    assert len(attempts) == min(20, bad["attempts"])
+    assert {(one["status"], one["error"], one["response"]) for one in attempts} == {(500, None, "no \\x00 {userId}")}
+    assert sorted(one["at"] for one in attempts) == [one["at"] for one in attempts]
+    assert min(one["milliseconds"] for one in attempts) >= 0
+    full = "UPDATE webhook_deliveries SET attempt_log = $2 WHERE delivery_id = $1"
+    await office.pool.execute(full, bad["delivery_id"], json.dumps([*range(20)]))
     receiver.judge = lambda got: 200
     again = await redeliver(office.pool, row.webhook, bad["delivery_id"])
     assert (again.status, again.attempts, again.event_id) == ("pending", 0, bad["event_id"])
     await wait_until(lambda: receiver.got[-1].headers["webhook-id"] == bad["event_id"])
+
+    async def is_delivered() -> bool:
+        return (await read_delivery(office.pool, row.webhook, bad["delivery_id"])).status == "delivered"
+
+    await wait_until(is_delivered)
+    *others, last = json.loads((await read_delivery(office.pool, row.webhook, bad["delivery_id"])).attempt_log)
+    assert (others, last["status"]) == ([*range(1, 20)], 200)
 
 
 async def test_gone(office: Office, receiver: Receiver) -> None:

@@ -52,6 +52,7 @@ class Receiver:
         self.judge: Callable[[Got], int] = lambda got: 204
         self.delay_s: Callable[[Got], float] = lambda got: 0.0
         self.headers = ""
+        self.answer = b""
         self.connections = 0
         self.under_way = self.most_under_way = 0
         self.port = 0
@@ -84,7 +85,9 @@ class Receiver:
                 self.under_way -= 1
                 if not status:
                     break
-                writer.write(f"HTTP/1.1 {status} X\r\n{self.headers}Content-Length: 0\r\n\r\n".encode())
+                answer = b"" if status == 204 else self.answer
+                writer.write(f"HTTP/1.1 {status} X\r\n{self.headers}Content-Length: {len(answer)}\r\n\r\n".encode())
+                writer.write(answer)
                 await writer.drain()
         writer.close()
 

@@ -292,13 +292,16 @@ export function ask(title, content, label, act, { danger = false, kept = false }
   });
 }
 
+// Copies the text of an element, or selects it where that is not allowed.
+export const copyButton = (place, label = "Copy") => h("button", { type: "button", onclick: () =>
+  navigator.clipboard.writeText(place.textContent).then(() => toast("Copied."), () => getSelection().selectAllChildren(place)) }, label);
+
 // A dialog that shows a secret once.
 export function reveal(title, secret) {
   const output = h("output", { class: "code" }, secret);
-  const copy = () => navigator.clipboard.writeText(secret).then(() => toast("Copied."), () => getSelection().selectAllChildren(output));
   return ask(title, [
     h("p", {}, "It is shown only this once. Store it with your other secrets."),
-    h("p", { class: "banner" }, output), h("button", { type: "button", onclick: copy }, "Copy"),
+    h("p", { class: "banner" }, output), copyButton(output),
   ], null, async () => null, { kept: true });
 }
 

@@ -1,32 +1,62 @@
-// One webhook: its deliveries, live; test event, new secret, activation.
+// One webhook: its deliveries, live, with the receiver's answers; test event, code for the receiver, new secret, activation.
 
-import { at, get, patch, post, remove } from "./api.js";
-import { ask, badge, bytes, card, field, fill, h, head, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
+import { ask as request, at, get, patch, post, remove } from "./api.js";
+import { ask, badge, bytes, card, copyButton, field, fill, h, head, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
 import { form, state } from "./webhooks.js";
 
 const LOOK_MS = 1000;
 const PAGE = 50;
 const MOST = 1000;
+const TEST_LOOK_MS = 250;
+const TEST_MS = 20_000; // the receiver has 15 s
+const CHECKS = [["Python", "verify.py"], ["Node", "verify.mjs"]];
 export const OVERLAPS = [["0", "no time"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
 
 const lastAnswer = ({ lastStatus, lastError }) => lastError ?? (lastStatus && `status ${lastStatus}`);
 
-// What a delivery sends, with its last attempt. Resolves to whether it is sent again.
+// An attempt, with what the receiver answered.
+const attempt = ({ at: began, milliseconds, status, error, response }, first) => h("details", { open: first },
+  h("summary", {}, when(began), `: ${error ?? `status ${status}`}, ${number(milliseconds)} ms`),
+  response ? h("pre", { class: "tall", tabindex: 0 }, response) : h("p", { class: "hint" }, status ? "The response has no body." : "There was no response."));
+
+// What a delivery sends, with its attempts. Resolves to whether it is sent again.
 async function inspect(path, { deliveryId }) {
-  const { payload, ...row } = await get(`${path}/deliveries/${deliveryId}`);
+  const { payload, attemptLog, ...row } = await get(`${path}/deliveries/${deliveryId}`);
   const { headers, body, bodyBytes } = payload;
   const missing = bodyBytes === null ? "What it is about is deleted, or of a detached month." : `It has ${bytes(bodyBytes)}, too much to show.`;
   const text = `${Object.entries(headers).map(([name, value]) => `${name}: ${value}\n`).join("")}webhook-timestamp, webhook-signature: made anew for each attempt`;
   return ask(`Delivery of ${row.event}`, [
     pairs([
-      ["Status", badge(row.status)], ["Attempts", number(row.attempts)], ["Last attempt", when(row.lastAttemptAt)],
-      ["Last answer", lastAnswer(row) ?? "–"], row.nextAttemptAt && ["Next attempt", when(row.nextAttemptAt)],
-      ["Created", when(row.createdAt)],
+      ["Status", badge(row.status)], row.nextAttemptAt && ["Next attempt", when(row.nextAttemptAt)], ["Created", when(row.createdAt)],
     ]),
+    h("h3", {}, "Attempts"),
+    attemptLog.length ? attemptLog.toReversed().map((one, place) => attempt(one, place === 0)) : h("p", { class: "soft" }, "None yet."),
+    attemptLog.length > 0 && h("p", { class: "hint" }, "The newest 20, with the first 1,024 bytes of the response. What is not printable is an escape, such as \\x1b."),
     h("h3", {}, "Headers"), h("pre", { tabindex: 0 }, text),
     h("h3", {}, "Body"), body ? h("pre", { class: "tall", tabindex: 0, role: "region", "aria-label": "Body" }, JSON.stringify(body, null, 2)) : h("p", { class: "soft" }, missing),
     body && h("p", { class: "hint" }, `${bytes(bodyBytes)} as sent, without spaces, from the facts as they are recorded now.`),
   ], "Send again", () => post(`${path}/deliveries/${deliveryId}/redeliver`, {}));
+}
+
+// Wait until the receiver has answered a test event, and show its answer.
+async function showTest(path, made, { signal }) {
+  const until = Date.now() + TEST_MS;
+  for (let row = made; row.attempts === 0 && row.status === "pending" && Date.now() < until;) {
+    await new Promise((resolve) => { setTimeout(resolve, TEST_LOOK_MS); });
+    row = await get(`${path}/deliveries/${made.deliveryId}`, { signal });
+  }
+  if (!document.getElementById("dialog").open) await inspect(path, made);
+}
+
+// Code to copy that checks a request's signature.
+function checks({ signal }) {
+  const place = h("div", { class: "stack" });
+  const load = async () => fill(place, await Promise.all(CHECKS.map(async ([language, file]) => {
+    const text = h("pre", { class: "tall", tabindex: 0, role: "region", "aria-label": language }, await (await request("GET", `/console/assets/${file}`, { signal })).text());
+    return h("div", { class: "stack" }, h("div", { class: "row spread" }, h("h3", {}, language), copyButton(text, `Copy ${language}`)), text);
+  })));
+  return h("details", { ontoggle: () => { if (!place.hasChildNodes()) load().catch(tell); } },
+    h("summary", {}, "Code for the receiver that checks the signature"), place);
 }
 
 // `coupon.redeemed`, which a narrow column breaks after the point.
@@ -102,7 +132,9 @@ export async function show(main, { names: [webhookId] }, page) {
   const show = (row) => act(async () => { if (await inspect(path, row)) toast(`${row.eventId} is sent again.`); })();
   const tried = act(async () => {
     const made = await post(`${path}/test`, {});
-    toast(webhook.status === "active" ? `${made.eventId} is sent.` : `${made.eventId} is sent once the webhook is switched on.`);
+    const off = webhook.status !== "active";
+    toast(off ? `${made.eventId} is sent once the webhook is switched on.` : `${made.eventId} is sent; its answer is shown as soon as it comes.`);
+    if (!off) showTest(path, made, page).catch(tell);
   });
   const button = (name, onclick, kind = null) => h("button", { type: "button", class: kind, onclick }, name);
 
@@ -125,6 +157,6 @@ export async function show(main, { names: [webhookId] }, page) {
   }
 
   await look();
-  fill(main, top, facts, card("Deliveries", h("p", { class: "hint" }, "The last 14 days, newest first; live."), deliveries));
+  fill(main, top, facts, h("div", { class: "card" }, checks(page)), card("Deliveries", h("p", { class: "hint" }, "The last 14 days, newest first; live."), deliveries));
   setTimeout(() => page.every(LOOK_MS, look), LOOK_MS);
 }
