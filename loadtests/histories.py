@@ -150,8 +150,7 @@ class Histories:
 
 
 def _asked(entries: Sequence[Entry], lost: Collection[int]) -> Iterator[tuple[Entry, bool]]:
-    """Each request once, and whether it was lost: several responses under one key are one operation, before the first
-    response."""
+    """Each request once, and whether it was lost: responses under one key are one operation, before the first."""
     first: dict[tuple[str, str], int] = {}
     requests: list[tuple[Entry, bool]] = []
     for number, entry in enumerate(entries, 1):

@@ -54,8 +54,7 @@ class Hot:
 
 @asynccontextmanager
 async def own_valkey(folder: Path, *, under: tuple[str, ...] = ()) -> AsyncIterator[Hot]:
-    """The embedded server on a folder, for as long as it takes, without the append-only file; as a child of another
-    program where one is named."""
+    """The embedded server on a folder, without the append-only file, for the block; as a child of a named program."""
     valkey = Valkey(folder)
     valkey.child.argv[:0] = under
     await valkey.start()
@@ -70,8 +69,7 @@ async def own_valkey(folder: Path, *, under: tuple[str, ...] = ()) -> AsyncItera
 
 @asynccontextmanager
 async def metered_valkey(counted: bool) -> AsyncIterator[tuple[Hot, Callable[[], Awaitable[float]]]]:
-    """An embedded server that does little by itself; and a function that reads what it has spent: CPU in µs or,
-    `counted`, instructions."""
+    """An idle embedded server, and a function that reads what it has spent: CPU in µs or, `counted`, instructions."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind"
         async with own_valkey(Path(folder), under=under_callgrind(out) if counted else ()) as hot:

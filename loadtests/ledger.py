@@ -72,8 +72,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
     answered_ms: float = 0.0
 
     def enter_response(self, answer: Answer) -> None:
-        """Enter the response: as the refusal `unreadable` if it is not a JSON object, and as `nameless` if it is a
-        refusal without a code."""
+        """Enter the response: `unreadable` if it is not a JSON object, `nameless` if it is a refusal without a code."""
         self.status, self.retry_after = answer.status, answer.headers.get("retry-after", "")
         self.replayed = "idempotency-replayed" in answer.headers
         words = _DURABILITY.sub(b"", answer.content)
@@ -277,8 +276,7 @@ def now_ms() -> float:
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:
-    """Read all entries of a load; workers' times become intervals of the master's clock. msgspec.DecodeError if a line
-    is broken."""
+    """Read a load's entries, workers' times by the master's clock. msgspec.DecodeError if a line is broken."""
     clocks = folder / CLOCKS
     known = msgspec.json.decode(clocks.read_bytes(), type=dict[str, Clock]) if clocks.exists() else {}
     for path in sorted(folder.glob("ledger-*.jsonl")):

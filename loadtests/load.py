@@ -63,8 +63,7 @@ def drive(chosen: argparse.Namespace, folder: Path, url: str, token: str, pids: 
 
 
 def _wait(locust: "subprocess.Popen[bytes]", progress: Progress) -> int:
-    """Show the progress until locust ends; return its exit code. Ctrl-C ends the load early; its requests so far are
-    judged."""
+    """Show the progress until locust ends; return its exit code. Ctrl-C ends the load early; it is judged so far."""
     while True:
         with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
             return locust.wait(UPDATE_S)

@@ -70,8 +70,7 @@ class Tables:
         self.insert("codes", ((book.book_id, *(item[name] or "" for name in names)) for item in codes))
 
     def counts_unlike(self, book: Book, stats: Item) -> bool:
-        """Insert what Redis counts of a book, without locks, which lists don't show. Whether that differs from the
-        lists."""
+        """Insert what Redis counts of a book, without locks, which lists lack. Whether it differs from the lists."""
         counts = {name: stats[name] for name in ("codes", "redeemed", "exhausted", "inactive")}
         counts |= {name: stats[name] for name in ("redemptions", "rolledBack", "users")}
         counts["unused"] = stats["available"] + stats["assigned"] + stats["locked"]

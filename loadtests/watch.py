@@ -47,8 +47,7 @@ def of_metrics(url: str) -> Memory:
 
 
 class Watch(threading.Thread):
-    """Samples the memory of each process until it is stopped or its `with` ends; into memory.csv (second, process, mib)
-    where a folder is given."""
+    """Samples the memory of each process until it is stopped; a folder gets memory.csv (second, process, mib)."""
 
     def __init__(self, read: Memory, pause_s: float = 0.1, folder: Path | None = None) -> None:
         super().__init__(daemon=True)

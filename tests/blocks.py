@@ -26,8 +26,7 @@ class Block(NamedTuple):
 
 
 def read_blocks(document: Path) -> list[Block]:
-    """The blocks of a document, in its order. What a block prints is a block of JSON or text right after it, with a
-    sentence between them at most."""
+    """The blocks of a document. What one prints is the JSON or text right after it, with at most a sentence between."""
     blocks: list[Block] = []
     for found in _block.finditer(document.read_text("utf-8")):
         blocks.append(Block(found[2], re.sub(f"^{found[1]}", "", found[3], flags=re.MULTILINE)))

@@ -30,8 +30,7 @@ class Case(NamedTuple):
 
 
 def posts(path: str, *refusals: tuple[str, dict[str, Any]], **common: Any) -> tuple[Case, ...]:
-    """Cases of one address; `field` in a body is the one that the refusal names, `code` is moved into the path if that
-    has `{code}`."""
+    """Cases of one address; the refusal names `field` of the body; `code` is moved into a path that has `{code}`."""
     cases: list[Case] = []
     for refusal, more in refusals:
         body = copy.deepcopy(common) | more

@@ -73,8 +73,7 @@ def _left_tasks() -> Iterator[_LeftTasks]:
 
 @pytest.fixture(autouse=True)
 def _no_task_is_left(_left_tasks: _LeftTasks) -> Iterator[None]:
-    """Fail a test during which a task is destroyed that it, or one before it, left: the report of it is in the output
-    of whatever runs then."""
+    """Fail a test during which a task is destroyed that it, or one before it, left; the output then has the report."""
     yield
     texts, _left_tasks.texts = _left_tasks.texts, []
     assert texts == []

@@ -1,5 +1,4 @@
-"""Scrip's processes as in an installation: each with its own user at Redis and role at Postgres, by TLS and with
-passwords."""
+"""Scrip's processes as installed: each with its own user at Redis and role at Postgres, by TLS and with passwords."""
 
 import asyncio
 import contextlib

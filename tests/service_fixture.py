@@ -62,8 +62,7 @@ WHERE workspace = $1 AND to_jsonb(t) ->> 'action' IS DISTINCT FROM 'attempts.ref
 """
 """A background task counts refused attempts in the audit."""
 _WRITTEN, _USED = "t.xmin::text", "(to_jsonb(t) - 'last_used_at')::text"
-"""The transaction that wrote a row, which is another one after any change; a key without what a background task
-writes."""
+"""The transaction that wrote a row, another one after any change; a key without what a background task writes."""
 
 
 class Service:
@@ -135,8 +134,7 @@ class Service:
             return await connection.fetch(sql, *args)
 
     def make_workspace(self, name: str, mode: Literal["live", "test"], partition: int | None = None) -> "Service":
-        """Make a workspace, in this partition, with keys as those of `demo`. Return the same service with its clients,
-        once the API knows the keys."""
+        """Make a workspace with keys as `demo`'s. Return the service with its clients once the API knows the keys."""
 
         async def make() -> None:
             async with database(self.run.facts["databaseUrl"]) as connection:

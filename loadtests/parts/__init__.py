@@ -1,2 +1,1 @@
-"""What `make bench PART=…` measures, a module each (`add_options` says how, `run` prints what), and what these
-share."""
+"""What `make bench PART=…` measures, a module each (`add_options` says how, `run` prints it), and what they share."""

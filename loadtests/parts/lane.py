@@ -116,8 +116,7 @@ class Bench:
         self.redis.data_received(batch.replies)
 
     async def warm_up(self, turns: Sequence[Round]) -> None:
-        """Have the first requests answered, so that all connections adopt their shapes. Raises AssertionError if one
-        does not succeed."""
+        """Have the first requests answered, so that all connections adopt their shapes. AssertionError if one fails."""
         for batch in turns[:4]:
             for client in self.clients:
                 client._misses = 3

@@ -98,8 +98,7 @@ async def recover_tail(since: datetime, on: Subject, tail: int, shop: FilledShop
 
 
 async def _until_recovered(run: Run, since: datetime) -> list[dict[str, Any]]:
-    """Wait until requests are decided again after an opening that began after a moment; what the worker logged since
-    then."""
+    """Wait until requests are decided again after an opening later than a moment; what the worker logged since then."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         logged = [json.loads(line) for line in run.output.read_text().splitlines() if line.startswith("{")]

@@ -52,8 +52,7 @@ class Difference(NamedTuple):
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """How much larger the first are than the second, pair by pair. By ranks (the sign test), so that slow answers
-    weigh no more than others."""
+    """How much larger the first are, pair by pair. By ranks (the sign test), so that slow answers weigh no more."""
     differences = sorted(one - other for one, other in zip(first, second, strict=True))
     reach = Z * len(differences) ** 0.5 / 2
     middle = len(differences) / 2

@@ -164,8 +164,7 @@ def _choose_vcpu(needed: Need, databases: int, given: Assumptions) -> int:
 
 
 class Ceiling(NamedTuple):
-    """Something that ends at some size: what, its limit as a text, which part of it a size uses, and whether more
-    installations end it."""
+    """What ends at some size: its limit as a text, which part of it a size uses, whether more installations end it."""
 
     name: str
     limit: str

@@ -20,8 +20,7 @@ POSTGRES_BYTES, INDEX_BYTES, WAL_BYTES = 962.6, 483.6, 1_251.0
 CODE_POSTGRES_BYTES = 213.2
 """Of an uploaded code: `codeBytes` of the row `pairs`."""
 IDLE_BYTES, REDEEMED_BYTES, KEY_BYTES = 33.66, 63.35, 87.84
-"""In Redis, by `make bench PART=memory`: an idle code; a redeemed one with its order and user, beyond that; an
-Idempotency-Key."""
+"""In Redis (`make bench PART=memory`): an idle code; what order and user of a redeemed one add; an Idempotency-Key."""
 
 
 class Price(NamedTuple):

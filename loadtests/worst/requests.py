@@ -93,8 +93,7 @@ async def coupon_(g: Ground, size: int) -> Run:
 
 
 async def _stock(g: Ground, size: int, number: int) -> None:
-    """200 coupons of a book, due to be taken back, each with twenty ended locks and a live one; and the user's coupons
-    of `size` books."""
+    """200 coupons of a book, each with twenty ended locks and a live one; and a user's coupons of `size` books."""
     now = await g.now()
     for n in range(200):
         code = f"HELD-{n:03d}"

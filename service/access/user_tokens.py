@@ -130,8 +130,7 @@ class Tokens:
         self._verified.clear()
 
     def authenticate(self, token: str) -> Caller:
-        """The caller of a token. Raises Refusal `unauthenticated`, or `unavailable` while the issuer's keys are not
-        loaded."""
+        """A token's caller. Raises Refusal `unauthenticated`, or `unavailable` until the issuer's keys are loaded."""
         now_s = time.time()
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         caller = self._verified.get(digest)

@@ -32,8 +32,7 @@ def explain(error: Exception) -> str | None:
 
 
 def with_record(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a command with a connection to the database of the service as its first argument. Raises Unusable,
-    UnusableRecord."""
+    """Run a command with a connection to the service's database first. Raises Unusable, UnusableRecord."""
 
     @wraps(command)
     def run(*given: Any, **options: Any) -> None:

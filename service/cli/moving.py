@@ -1,5 +1,4 @@
-"""`scrip move`: order a worker to move a workspace to another partition. main.py loads it; workspace_mover.py does the
-move."""
+"""`scrip move`: order a worker to move a workspace to another partition (workspace_mover.py). main.py loads it."""
 
 import asyncio
 import time

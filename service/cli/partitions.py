@@ -1,5 +1,4 @@
-"""`scrip partitions`: list the partitions. main.py loads it; names in the JSON stay. Other commands use the type
-PARTITION."""
+"""`scrip partitions`: list partitions. main.py loads it; names in the JSON stay. Others use the type PARTITION."""
 
 from typing import Any
 

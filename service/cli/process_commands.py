@@ -1,5 +1,4 @@
-"""`scrip run`, `api`, `worker`, `migrate` and `doctor`: each imports when it runs what its process alone needs. main.py
-loads it."""
+"""`scrip run`, `api`, `worker`, `migrate` and `doctor`: each imports what it needs when it runs. main.py loads it."""
 
 import asyncio
 import gc

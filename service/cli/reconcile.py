@@ -113,8 +113,7 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
 
 @asynccontextmanager
 async def _connect(settings: Settings) -> AsyncIterator[tuple[str, asyncpg.Pool]]:
-    """Yield Redis's URL and a pool of Postgres connections. Raises Unusable, and UnusableRecord if the database does
-    not fit this version."""
+    """Yield Redis's URL and a pool of Postgres. Raises Unusable, and UnusableRecord if the version does not fit."""
     service = find_service(settings, "REDIS_URL", "DATABASE_URL")
     try:
         pool = await comparisons.connect(service.database_url)

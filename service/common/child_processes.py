@@ -1,5 +1,4 @@
-"""Start child processes, restart them on exit, and stop them: for `scrip run` (local_service.py) and its servers
-(valkey.py, postgres.py)."""
+"""Start, restart and stop child processes: `scrip run` (local_service.py) and its servers (valkey.py, postgres.py)."""
 
 import asyncio
 import contextlib

@@ -145,8 +145,7 @@ class Settings(BaseSettings):
     )
     """`warning` on a terminal, `info` elsewhere."""
     max_unrecorded_s: int = Field(default=900, ge=10, le=86_400)
-    """Age in seconds of the oldest event that is not recorded at which all changes are refused; locks and assignments
-    are at 80 % of it."""
+    """Age in seconds of the oldest unrecorded event at which changes are refused; locks, assignments at 80 % of it."""
     standbys: int = Field(default=0, ge=0, le=16)
     """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
     reconcile_at: Annotated[str, Field(pattern=r"^(off|([01][0-9]|2[0-3]):[0-5][0-9])$")] = "03:30"
@@ -178,8 +177,7 @@ class Settings(BaseSettings):
 
 
 def load(*, embedded: bool = False, **options: Any) -> Settings:
-    """Load the settings; options of a command that are not None take precedence. Raises SettingsError with one line
-    for each invalid value."""
+    """Load the settings; a command's options that are not None go before. Raises SettingsError, a line each value."""
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
@@ -197,8 +195,7 @@ class TraceSampler(NamedTuple):
 
 
 def find_sampler() -> TraceSampler | None:
-    """The sampler by OpenTelemetry's own variables, which other processes share; None if they name no collector.
-    Raises SettingsError."""
+    """The sampler by OpenTelemetry's variables; None if they name no collector. Raises SettingsError."""
     read = os.environ.get
     if not (read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or read("OTEL_EXPORTER_OTLP_ENDPOINT")):
         return None

@@ -15,8 +15,7 @@ def find_bound(seconds: float) -> int:
 
 
 def quantile_ms(times: Mapping[int, int], share: float) -> float | None:
-    """A quantile in ms of counts by bound in µs, as if durations were spread evenly within each class; None without
-    counts."""
+    """A quantile in ms of counts by bound in µs, spread evenly within each class; None without counts."""
     rank = share * sum(times.values())
     lower = 0
     for bound in BOUNDS_US:

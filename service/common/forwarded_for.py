@@ -1,5 +1,4 @@
-"""Client addresses behind trusted proxies, for request_middleware.py and routes.py. No other module parses
-`X-Forwarded-For`."""
+"""Client addresses behind proxies: only this parses `X-Forwarded-For`, for request_middleware.py and routes.py."""
 
 import ipaddress
 from collections.abc import Sequence

@@ -1,5 +1,4 @@
-"""Configure logging: structlog and the standard library's loggers, in one format, on stderr. A process calls
-`configure` before it logs."""
+"""Configure logging by structlog and the standard library, on stderr. A process calls `configure` before it logs."""
 
 import logging
 import re

@@ -1,5 +1,4 @@
-"""Work at a bounded share of the time, so that others who use the same servers wait little: uploads, jobs and
-projections."""
+"""Work at a bounded share of the time, so that others on the same servers wait little: uploads, jobs, projections."""
 
 import asyncio
 import time

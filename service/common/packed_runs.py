@@ -1,5 +1,4 @@
-"""Rows that come in any order, and are read again run by run: bulk_reads.py keeps a comparison's rows so, in memory
-only."""
+"""Rows that come in any order, and are read again run by run: bulk_reads.py keeps a comparison's rows in memory so."""
 
 import zlib
 from collections import defaultdict

@@ -1,5 +1,4 @@
-"""Find the Lua and SQL files beside the package, or inside it in a wheel: for scripts.py, queries.py, migrations.py and
-login_roles.py."""
+"""Find Lua and SQL files, also those in a wheel, for scripts.py, queries.py, migrations.py and login_roles.py."""
 
 from pathlib import Path
 

@@ -1,5 +1,4 @@
-"""Run one piece of work in the background while the next is prepared: codes.py, code_generator.py and
-code_changer.py."""
+"""Run one piece of work while the next is prepared, for codes.py, code_generator.py and code_changer.py."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,5 +1,4 @@
-"""Reads the state of one partition in Redis and in Postgres, without changing it. checks.py calls this, and verdicts.py
-judges what it returns."""
+"""Reads one partition's state in Redis and Postgres, changing nothing, for checks.py; verdicts.py judges it."""
 
 import asyncio
 import contextlib

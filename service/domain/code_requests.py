@@ -158,8 +158,7 @@ class Lines:
         self._held: list[tuple[int, bytes]] = []
 
     def feed(self, data: bytes) -> Iterator[list[CodeLine | RejectedLine]]:
-        """The lines that are complete now, some at a time. Raises Refusal `malformed` for a bad header, or a file
-        that is no text."""
+        """The complete lines, some at a time. Raises Refusal `malformed` for a bad header or a file that is no text."""
         if self._begins:
             self._sample += data
             if len(self._sample) < (SAMPLE_BYTES if self._csv else BEGIN_BYTES):

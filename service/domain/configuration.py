@@ -138,8 +138,7 @@ class Projector(Protocol):
     """Writes codes into Redis, for jobs: RedisProjector of service/hot/projection.py."""
 
     async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
-        """Write at most 5,000 codes of one version. During a catch-up Redis may have some of them already, also
-        deactivated or expired ones."""
+        """Write at most 5,000 codes of one version, of which Redis may have some during a catch-up, also ended ones."""
         ...
 
     async def seen(self, partition: int, version: int) -> None:

@@ -1,5 +1,4 @@
-"""Decode a request body into its struct, for reading.py, base.py and batch.py. Errors become a Refusal that names the
-bad fields."""
+"""Decode a body into its struct, for reading.py, base.py and batch.py. Errors become a Refusal of the bad fields."""
 
 from typing import Any, TypeVar
 
@@ -31,8 +30,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, every: bool = True) 
 
 
 def decode_raw(decoder: "msgspec.json.Decoder[Any]", raw: msgspec.Raw) -> Any:
-    """As decode, of one of many structs: it looks for odd amounts only if the struct has amounts, and names the first
-    mistake."""
+    """As decode, of one of many structs: it looks for odd amounts only where there are some, and names one mistake."""
     try:
         request: msgspec.Struct = decoder.decode(raw)
         if any(getattr(request, name) is not None for name in amounts_of(type(request))):

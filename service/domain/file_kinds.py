@@ -1,5 +1,4 @@
-"""Recognize files that are no text, by their first bytes and by their media types, for uploads and decoding.py: so a
-refusal says what to do."""
+"""Recognize files that are no text by first bytes or media type, so that uploads and decoding.py say what to do."""
 
 BEGIN_BYTES = 8
 """How many first bytes a caller passes: at least as many as the longest of _BEGINS."""

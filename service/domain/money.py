@@ -88,8 +88,7 @@ def check_currency(field: str, currency: str | None) -> None:
 
 
 def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:
-    """The amount in 10⁻⁴ units. Raises BadField if it is not a number, out of range, or has more than `digits` digits
-    after the point."""
+    """The amount in 10⁻⁴ units. Raises BadField if it is no number, out of range, or has more than `digits` digits."""
     units, _, rest = str(amount).partition(".")
     if len(units) <= MAX_UNITS and len(rest) <= digits and units.isdigit() and (rest.isdigit() or not rest):
         return int(units + rest.ljust(4, "0"))  # nearly all amounts take this path: 0.4 µs instead of 1

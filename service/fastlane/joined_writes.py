@@ -1,5 +1,4 @@
-"""Join the writes of a response's head and body (10 µs of 130 a request): bounded_protocol.py wraps each transport in
-this."""
+"""Join the writes of a response's head and body (10 of 130 µs): bounded_protocol.py wraps each transport in this."""
 
 import asyncio
 from collections.abc import Callable

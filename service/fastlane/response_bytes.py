@@ -1,5 +1,4 @@
-"""Write responses as bytes, for the fast lane: they must equal those that uvicorn writes from ASGI, header by
-header."""
+"""Write responses as bytes, for the fast lane: equal to those that uvicorn writes from ASGI, header by header."""
 
 from functools import lru_cache
 

@@ -156,8 +156,7 @@ def shapes_of(lane: Lane) -> RequestShapes:
 
 
 def _cut(head: str, body: str) -> tuple[str, list[str]]:
-    """A request's pattern, and its groups' names: `/` for the code in the path, `{` for the body, else those of fields
-    and members."""
+    """A request's pattern, and its groups: `/` is the code in the path, `{` the body, others fields and members."""
     cuts: list[tuple[int, int, str, str]] = []
     if code := _find_code(head):
         cuts.append((*code.span(1), "/", _CODE))

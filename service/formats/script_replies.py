@@ -24,8 +24,7 @@ _USERS = {len(view): [view.index(name) for name in view if name.endswith("user")
 
 
 def expand_reply(reply: Any) -> Any:
-    """The list that a text or an outcome alone stands for; any other reply, or error, as it is. The other text, if any,
-    is a text's last line."""
+    """The list that a text or an outcome alone stands for; others as they are. A text's last line is the other text."""
     if isinstance(reply, str):
         text, newline, other = reply.rpartition("\n")
         return [OK, text, other, 0] if newline else [OK, other, "", 0]

@@ -92,8 +92,7 @@ async def open_stream(address: RedisAddress, host: Host | None, name: str) -> as
 
 
 async def locate(address: RedisAddress, partition: int = 0) -> Host | None:
-    """The host of a partition's server, by its sentinels or its cluster if there are some; None for a socket. Raises
-    OSError."""
+    """A partition's server, by sentinels or cluster if there are some; None for a socket. Raises OSError."""
     if address.is_cluster:
         if host := (await read_slots(address)).host_of(partition):
             return host
@@ -163,8 +162,7 @@ async def _ask_sentinel(address: RedisAddress, host: Host) -> tuple[int, Host]:
 
 
 async def _ask_majority(hosts: Sequence[Host], ask: Callable[[Host], Awaitable[T]]) -> list[T]:
-    """Ask all hosts at once, and return the replies of a majority; with fewer replies after REPLY_S, those. A host that
-    fails has not replied."""
+    """Ask all hosts at once; return a majority's replies, or fewer after REPLY_S. A host that fails has not replied."""
     asking = [asyncio.ensure_future(ask(host)) for host in hosts]
     known: list[T] = []
     try:

@@ -1,5 +1,4 @@
-"""Replace deleted users by pseudonyms in Redis (lua/erase_user.lua), for user_eraser.py; remove expired locks, for
-lock_sweeper.py."""
+"""Replace deleted users in Redis for user_eraser.py (lua/erase_user.lua); remove ended locks for lock_sweeper.py."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple

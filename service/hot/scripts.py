@@ -86,8 +86,7 @@ _comment = re.compile(
 
 @cache
 def _body(name: str) -> str:
-    """A script with its includes and steps, and with outcomes and ARGS as numbers, without comments and unused
-    functions."""
+    """A script with includes and steps, outcomes and ARGS as numbers, without comments and unused functions."""
     text = _expand(_read("", name.removesuffix("+")))
     if name.endswith("+"):
         before, after = _read("includes", "limits").split("-- @script\n")

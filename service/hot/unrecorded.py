@@ -42,8 +42,7 @@ class Unrecorded:
         return time.monotonic() - self._caught_up_at if self.events else 0.0
 
     def see_tail(self, tail: EventId, length: int | None = None) -> None:
-        """Take over the outbox's last event, and its number of entries if the cursor may be out of date: recorded
-        entries leave the outbox."""
+        """Take over the outbox's last event, and its length if the cursor may be old: recorded entries leave it."""
         self._tail, self._length = tail, length
         self._tails.append((time.monotonic(), tail))
         self.see_cursor(self._cursor)

@@ -179,8 +179,7 @@ class Answers:
         self.busiest.add(results)
 
     def _labels(self, route: str, roles: Sequence[str], status: int, outcome: str | int) -> Name:
-        """Route, scope, class of status, and outcome. Only a route of the application is a label: clients choose
-        methods."""
+        """Route, scope, status class, outcome. Only the application's routes are labels: clients choose methods."""
         may = self.roles.get(route)
         scope = next((role for role in may or () if role in roles), "none")
         known = outcome if isinstance(outcome, str) else "ok" if status < 400 else "other"

@@ -38,8 +38,7 @@ class LastRedemption(Answer):
 
 
 class Coupon(Answer):
-    """A coupon. `status` is the first that applies: redeemed or exhausted, inactive, expired, locked, assigned,
-    available."""
+    """A coupon. `status` is the first of: redeemed or exhausted, inactive, expired, locked, assigned, available."""
 
     code: str
     book_id: str

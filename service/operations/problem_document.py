@@ -41,8 +41,7 @@ def _body(outcome: Outcome, detail: str, request_id: str) -> dict[str, Any]:
 
 @cache
 def _usual_parts(outcome: Outcome) -> list[bytes]:
-    """The body of a refusal without a detail of its own, split where it has the request's id: most refusals of a sale
-    have no other."""
+    """A refusal's body without a detail of its own, split at the request's id: most refusals of a sale are such."""
     return encode(_body(outcome, outcome.detail, _ID)).split(_ID.encode())
 
 

@@ -33,8 +33,7 @@ async def buckets_of(inspector: RedisInspector, workspaces: Collection[int]) -> 
 
 
 async def pages(recorded: Rows, existing: set[int] | None) -> AsyncGenerator[tuple[list[int], list[Any]], None]:
-    """Yield pages of all buckets with the record's rows in them; with `existing`, only of those buckets and the rows'
-    own."""
+    """Yield pages of all buckets with the record's rows in them; with `existing`, of those and the rows' own alone."""
     async with aclosing(recorded) as rows:
         if existing is not None:
             all_rows = [row async for some in rows for row in some]

@@ -46,8 +46,7 @@ class NotOpen(Exception):
 
 
 class Outcome(NamedTuple):
-    """How many things differed by class, how many of them still differ, how many kept changing too fast to compare,
-    and the last cut."""
+    """By class, how many things differed and still do; how many changed too fast to compare; and the last cut."""
 
     differing: Counter[Class]
     left: Counter[Class]

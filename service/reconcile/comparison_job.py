@@ -31,8 +31,7 @@ class _Progress:
 
 
 async def run_job(pool: asyncpg.Pool, partition: int, fence: int, compare: Callable[..., Awaitable[Outcome]]) -> int:
-    """Take a waiting comparison job of the partition and run it; a failure becomes the job's error. Return 1 if
-    the job must be retried, else 0."""
+    """Run a waiting comparison job of the partition; a failure is the job's error. Return 1 to retry it, else 0."""
     job = await job_rows.take_job(pool, partition, fence, "reconcile")
     if job is None:
         return 0

@@ -1,5 +1,4 @@
-"""What quarantined events name: neither Redis nor the record is known to be right about it. examination.py asks this
-before it repairs anything."""
+"""What quarantined events name: Redis or the record may be wrong of it. examination.py asks before a repair."""
 
 from collections.abc import Sequence
 

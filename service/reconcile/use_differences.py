@@ -32,8 +32,7 @@ class UseField(NamedTuple):
 
 
 class Uses(Subject):
-    """One workspace's. The record's fields come in the order of their buckets, at one cut, and are compared with the
-    hashes page by page."""
+    """One workspace's. The record's fields, in bucket order and at one cut, are compared with the hashes by pages."""
 
     at_once = ITEMS_A_LOOK // 2
 

@@ -13,8 +13,7 @@ from service.record.processes import VERSION_STAYS
 from service.record.queries import query
 
 KEPT = 3
-"""So many versions, those that migrated last, keep their scripts although no process of theirs runs: one can go back
-to them."""
+"""So many versions that migrated last keep their scripts without a process: one can go back to them."""
 
 
 class UnusableRecord(RuntimeError):
@@ -62,8 +61,7 @@ async def check_running(database: Database) -> None:
 
 
 async def needed_versions(database: Database) -> Collection[str]:
-    """The versions of this layout whose scripts Redis needs, of those that are stored. Raises WrongNumber as
-    check_number."""
+    """Stored versions of this layout whose scripts Redis needs. Raises WrongNumber as check_number."""
     (row,) = await database.fetch(query("needed_versions"), key_names.LAYOUT, VERSION_STAYS)
     _refuse_number(row["number"])
     return row["needed"]

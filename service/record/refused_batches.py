@@ -46,8 +46,7 @@ async def add_refused(pool: Pool, _: int, batch: RefusedBatch) -> None:
 
 
 async def find_refused(database: Database, request_id: str, workspace: int | None = None) -> RefusedBatch:
-    """The refusals with this request id, the newest first, of one workspace or of all; and how many of the last hour
-    were not stored."""
+    """Refusals with this request id, newest first, of one workspace or all; how many of an hour are not stored."""
     rows = await database.fetch(query("find_refused_requests"), _digest(request_id), KEEP_S, MAX_BATCHES)
     stored = [one for (text,) in rows for one in msgspec.json.decode(text, type=list[Refused])]
     found = [one for one in stored if one.request_id == request_id and workspace in (None, one.workspace)]

@@ -1,5 +1,4 @@
-"""Reads that a replica of Postgres may answer: wiring.py makes one Replica; exports.py, histories.py and audit.py wait
-for it and read."""
+"""Reads that a replica may answer: wiring.py makes a Replica, with which exports.py, histories.py and audit.py read."""
 
 import asyncio
 import time

@@ -25,8 +25,7 @@ SELECT pg_backend_pid(), current_user, current_database(), to_regclass('migratio
 
 
 async def bound_roles(connection: asyncpg.Connection) -> list[str]:
-    """Set the missing bounds of this role and of LOGINS in this database. Returns the statements for which this role
-    lacks the right."""
+    """Set the missing bounds of this role and of LOGINS in this database. Returns the statements it has no right to."""
     rows = await connection.fetch(_UNSET, list(BOUNDS_S), list(BOUNDS_S.values()), LOGINS)
     refused: list[str] = []
     for (statement,) in rows:

@@ -23,8 +23,7 @@ HEALTH_TIMEOUT_S = 30
 
 
 def serve(settings: Settings) -> None:
-    """Serve with several processes until SIGTERM or SIGINT. Raises StartError if the address is in use, or if a process
-    can't start."""
+    """Serve with several processes until SIGTERM or SIGINT. Raises StartError if the address or a process fails."""
     if settings.metrics_port is not None:
         _resolve(settings.host, settings.metrics_port)
     supervisor = Supervisor(ProcessConfig(settings), make_listeners(settings.host, settings.port))

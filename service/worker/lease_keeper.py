@@ -23,8 +23,7 @@ RENEW_S = 0.5
 EXPIRED_S = 0.02
 """So long after another worker's row has expired, the leases are read."""
 SETTLED_S = 5.0
-"""A worker that has lived so long without an interruption gets leases of others, and free ones before those that are
-younger."""
+"""A worker that has lived so long without interruption gets others' leases, and free ones before younger ones."""
 UNTAKEN_S = 1.0
 """A lease that stays free for so long may be taken by any worker."""
 

@@ -111,8 +111,7 @@ class ServerWatch:
         return looks
 
     async def _read_own(self, partitions: Sequence[int]) -> dict[int, tuple[str, bool] | hiredis.ReplyError]:
-        """Gate and may_have_wrong_type of each partition. MGET returns nothing for a key of another type, which EXISTS
-        counts."""
+        """Gate and may_have_wrong_type of each partition. MGET returns nothing for other types, which EXISTS counts."""
         names = [Key(partition, 0, kind).name for partition in partitions for kind in _STRINGS]
         call = self.connection.call
         texts, existing = await asyncio.gather(call("MGET", *names), call("EXISTS", *names))

@@ -1,5 +1,4 @@
-"""How the record comes to differ: it is changed by hand, or was restored in part. The repair makes Redis equal to the
-record, whichever was right."""
+"""How the record comes to differ: by hand, or restored in part. The repair makes Redis equal to it, right or wrong."""
 
 from tests.drifts.subject import Expected, Kind
 

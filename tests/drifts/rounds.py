@@ -86,8 +86,7 @@ async def _subjects(world: World) -> list[Subject]:
 
 
 async def _recorded(world: World) -> None:
-    """Wait until Postgres has recorded what Redis has decided so far, and Redis has the configuration so far: a late
-    write would undo a drift."""
+    """Wait until Postgres has Redis's decisions, and Redis the configuration: a late write would undo a drift."""
     service, mine = world.service, world.service.partition
     with service.redis() as redis:
         entries: Any = redis.xrevrange(key_names.outbox(mine), count=1)

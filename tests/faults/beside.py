@@ -72,8 +72,7 @@ class _Shop:
         await wait_until(lambda: self.sold > sold, f"a sale in partition {self.partition}")
 
     async def is_recorded(self) -> bool:
-        """Whether Postgres has what was sold, perhaps what has no known outcome, and at most the one request more whose
-        response was not awaited."""
+        """Whether Postgres has what was sold; perhaps what has no known outcome, and one request not awaited."""
         recorded = await self._stage.pool.fetchval(_RECORDED, self._name)
         return self.sold - self.may_lack <= recorded <= self.sold + 1 + self.unknown
 

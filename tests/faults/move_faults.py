@@ -23,8 +23,7 @@ MOVED_S = 300.0
 
 
 async def workspace_moved(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """The load's workspace moves to another partition, in a cluster to another node, and back. Then only its own
-    partition has its keys."""
+    """The load's workspace moves to another partition or node, and back. Then only its own partition has its keys."""
     workspace = await stage.pool.fetchval("SELECT workspace FROM workspaces WHERE name = 'drill'")
     other = dice.choice([partition for partition in range(PARTITIONS) if _is_elsewhere(stage, partition)])
     drill.is_elsewhere = True

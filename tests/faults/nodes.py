@@ -34,8 +34,7 @@ wait_until = partial(waiting.wait_until, away=_AWAY)
 
 
 class Node:
-    """A Redis or Valkey; its replicas come by `link`, which may be held or cut. With preloads its clock can be stepped,
-    and its power lost."""
+    """A server; replicas come by `link`, which may be held or cut. With preloads, clocks step and power is lost."""
 
     def __init__(self, binary: Path, folder: Path, sync: Sync, preloads: Preloads | None) -> None:
         folder.mkdir()

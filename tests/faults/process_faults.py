@@ -95,8 +95,7 @@ async def _held_by(stage: Stage, workers: int) -> bool:
 
 
 async def stopped_for_a_while(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """SIGSTOP of an API, a worker, Redis and Postgres in turn, for up to three seconds; what Redis was sent by then it
-    does afterwards."""
+    """SIGSTOP of an API, a worker, Redis and Postgres in turn, up to three seconds; Redis then does what was sent."""
     processes = (partial(os.kill, process.pid) for process in (dice.choice(stage.apis), stage.worker))
     signals = [*processes, stage.primary.signal, stage.database.signal]
     dice.shuffle(signals)
@@ -136,8 +135,7 @@ async def replies_late(stage: Stage, drill: Drill, dice: random.Random) -> None:
 
 
 def clocks_stepped(*, with_redis: bool) -> Fault:
-    """The APIs' and the worker's clocks are stepped, to and fro, up to an hour: nothing goes by them. Perhaps Redis's,
-    too, by which locks end."""
+    """Clocks of APIs and the worker are stepped up to an hour: nothing goes by them. Perhaps Redis's: locks do."""
 
     async def inject(stage: Stage, drill: Drill, dice: random.Random) -> None:
         clocked = [*([stage.primary] if with_redis else []), *stage.processes]

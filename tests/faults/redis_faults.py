@@ -112,8 +112,7 @@ async def recovering_worker_killed(stage: Stage, drill: Drill, dice: random.Rand
 
 
 async def killed_while_rebuilt(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Redis is emptied, and killed once or twice while it is rebuilt, and once more when it is: what was rebuilt is on
-    its disk by then."""
+    """Redis is emptied, killed once or twice during the rebuild, and again after it: then its disk has everything."""
     epoch = (await stage.row()).epoch
     await emptied(stage, drill, dice)
     for _ in range(dice.randint(1, 2)):
@@ -139,8 +138,7 @@ async def emptied(stage: Stage, drill: Drill, dice: random.Random) -> None:
 
 
 async def anchor_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """While no worker runs, the outbox loses the entry that was recorded last. The next worker can't record the later
-    ones, and rebuilds Redis."""
+    """Without a worker the outbox loses the last recorded entry. The next worker can't record, and rebuilds Redis."""
     epoch = (await stage.row()).epoch
     await stage.worker.signal(signal.SIGKILL)
     await drill.begin_fault(dice.randrange(5, 60))

@@ -134,8 +134,7 @@ def _first_behind_ms(drill: Drill, since_ms: float) -> dict[int, float]:
 
 
 async def postgres_power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Postgres loses what it had not synced, twice. While nothing is recorded anew, all that was answered as recorded
-    is there."""
+    """Postgres loses what it had not synced, twice. Before anything new is recorded, it has all that was `recorded`."""
     for _ in range(2):
         await drill.until_more(60)
         async with stage.worker.asleep():

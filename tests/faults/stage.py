@@ -337,8 +337,7 @@ class Stage:
         await old.signal(signal.SIGTERM)
 
     def switch(self, *, side: bool = True) -> None:
-        """The replica takes the primary's place: its clients are cut, and find the other; those that come by `side`
-        may be left with the old one."""
+        """The replica becomes the primary: its clients are cut and find it; those by `side` may keep the old one."""
         self.primary, self.replica = self.replica, self.primary
         for front in [self.front, self.side] if side else [self.front]:
             front.point(self.primary.port)

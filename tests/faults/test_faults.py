@@ -46,8 +46,7 @@ async def stage() -> AsyncIterator[Stage]:
     ],
 )
 async def test_what_was_answered_stands_once(stage: Stage, fault: str) -> None:
-    """Every answer is recorded, once, and nothing else; an order explains each coupon's answers; and Redis holds
-    what Postgres says."""
+    """Every answer is recorded, once, and nothing else; an order explains each coupon's; Redis equals Postgres."""
     scenario = SCENARIOS[fault]
     if reason := scenario.impossible():
         leave_out(reason)

@@ -1,5 +1,4 @@
-"""With real servers: a committee of nodes confirms the epoch while Postgres is away, and not once another server may be
-open (docs/decisions/0054)."""
+"""On real servers: a committee confirms the epoch while Postgres is away, until another may open (decision 0054)."""
 
 import asyncio
 import signal

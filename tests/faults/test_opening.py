@@ -35,8 +35,7 @@ def _kill(service: Service, part: str) -> int:
 
 
 async def test_postgres_is_away(patient: Service) -> None:
-    """Redeems succeed, requests that need Postgres get 503, and all is recorded once it is back. It takes no changes at
-    first then."""
+    """Redeems succeed, requests that need Postgres get 503, all is recorded once it is back; changes wait longer."""
     service, codes, refusals = patient, [new_code() for _ in range(200)], 0
     service.book(*codes, new_code())
     unused = iter(codes)
@@ -137,8 +136,7 @@ async def _everything(service: Service) -> dict[str, Any]:
 
 
 def _aside(patient: Service) -> Service:
-    """A workspace of its own in another partition: every later rebuild and comparison of `demo` would go through the
-    test's codes."""
+    """A workspace in another partition: later rebuilds and comparisons of `demo` would go through the test's codes."""
     return patient.make_workspace(new_id("many"), "live", 1)
 
 
@@ -233,8 +231,7 @@ def _assert_no_drift(service: Service) -> None:
 
 
 async def _write(service: Service, book: str, codes: list[CodeLine], capped: str = "") -> None:
-    """Write codes into Postgres and not into Redis, as a process does that dies then; with a user, its cap and a limit
-    of the book, of 1 each."""
+    """Write codes, a user with cap 1 and a book with limit 1 into Postgres alone, as a process that dies then does."""
     pool = await asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=2)
     try:
         number = await workspace_named(pool, "demo")

@@ -13,8 +13,7 @@ _KILLS = 2
 
 
 async def test_a_killed_sender(own_service: Callable[[], Service]) -> None:
-    """Every event arrives, of each coupon in its order, and again only what the sender had taken when it was killed,
-    under the same id."""
+    """Every event arrives, of each coupon in order; again, under the same id, only what the killed sender had taken."""
     service = own_service()
     codes = [new_code() for _ in range(60)]
     async with Receiver().listening() as receiver:

@@ -20,8 +20,7 @@ DOWN_AFTER_MS = 1000
 def start_sentinels(
     binary: Path, folder: Path, primary: int, count: int = 1, password: str = "", replicas: int = 0
 ) -> Iterator[str]:
-    """Start sentinels that watch the primary on a port, and know its replicas. Yields the part of a URL that names
-    them: `host:port,…/service`."""
+    """Start sentinels that watch the primary on a port and its replicas. Yields a URL's part: `host:port,…/service`."""
     ports = [free_port() for _ in range(count)]
     processes: list[subprocess.Popen[bytes]] = []
     try:

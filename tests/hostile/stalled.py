@@ -132,8 +132,7 @@ async def _honest(port: int, seconds: float) -> int:
 
 
 def main() -> int:
-    """Measure and print. Fail where a connection was closed late, or the stalled took a tenth of a core or of the
-    honest answers."""
+    """Measure and print. Fail if a connection closed late, or the stalled took a tenth of a core or of answers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each count of honest answers")

@@ -183,8 +183,7 @@ async def test_an_error_is_one_requests_own(
 
 @pytest.mark.parametrize("ask", [_lock, _redeem])
 async def test_a_key_that_comes_twice_in_a_call_is_known(still: Shop, ask: Callable[..., Command]) -> None:
-    """The second request of a call under an Idempotency-Key is refused if it is another, and replayed if it is the
-    same."""
+    """A call's second request under an Idempotency-Key is refused if it is another, and replayed if it is the same."""
     await still.book("CODE-1", "CODE-2")
     commands = [ask(still, code, key="one") for code in ("CODE-1", "CODE-2", "CODE-1")]
     first, second, third = await _together(still, commands)

@@ -30,8 +30,7 @@ class Model(Operations):
         """What the last answer says is left: of which counter, its limit, how many."""
 
     def answer(self, name: str, code: str | None, asked: Body, actual: Any, key: str = "") -> Answer:
-        """What the operation answers, and changes. A refusal's body is its code; it changes nothing, and is not kept
-        under a key."""
+        """What the operation answers, and changes. A refusal's body is its code; it changes and keeps nothing."""
         self.remaining, is_public = [], name == "validate_public"
         rates = self.limits.rates(is_public)
         try:
@@ -137,8 +136,7 @@ class Model(Operations):
         return 201, self._purchase(asked, redemption, gift_body)
 
     def _gift(self, book: int, user: str, order: str, bought_with: Coupon | None, actual: Body) -> Coupon | None:
-        """The gift, another coupon than the one that was redeemed; none where the book is empty or the user has had
-        enough."""
+        """The gift, another coupon than the redeemed one; none if the book is empty or the user has had enough."""
         free = self.free(book) - {bought_with.code if bought_with else ""}
         if refusals.of_assign_any(self, book, user) or not free:
             return None

@@ -37,8 +37,7 @@ REFUSALS = {
 
 
 class Refused(Exception):
-    """A request that changes nothing; for `coupon_locked` and `lock_quota`, after how many ms the first lock in its way
-    ends."""
+    """A request that changes nothing; for `coupon_locked` and `lock_quota`, in how many ms the first such lock ends."""
 
     def __init__(self, code: str, retry_after_ms: int | None = None) -> None:
         self.code, self.retry_after_ms = code, retry_after_ms

@@ -27,8 +27,7 @@ def written() -> tuple[Mistake, ...]:
 
 
 def selection_of(mutant: Mistake) -> tuple[list[str], str]:
-    """The files of tests that it names, and pytest's -k: '' for all of their tests; of scripts' tests only those on
-    fakeredis."""
+    """The files of tests that it names, and pytest's -k ('' for all); of scripts' tests only those on fakeredis."""
     names, _, quoted = mutant.found_by.partition(" -k ")
     files, only = names.split(), quoted.strip("'")
     if not all(file.startswith("tests/lua/") for file in files):

@@ -8,8 +8,7 @@ from service.operations.busiest import OTHER, Busiest
 
 
 def test_a_flood_gets_a_slot() -> None:
-    """Of more workspaces than slots, one that is far busier than the others gets a slot at once, the others keep
-    theirs, and the rest counts as one."""
+    """Of more workspaces than slots, a far busier one gets a slot at once, others keep theirs, the rest count as 1."""
     tally = Tally()
     busiest = Busiest(tally)
     usual = {workspace: [10, 1, 0] for workspace in range(1, SLOTS + 1)}

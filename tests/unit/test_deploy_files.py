@@ -102,8 +102,7 @@ def test_pods(process: str) -> None:
 
 
 def test_selectors() -> None:
-    """Each selector selects the pods of its component, or else of its application. Each process has a budget and a
-    network policy."""
+    """Each selector selects its component's pods, or its application's. Processes have budgets and network policies."""
     app = "app.kubernetes.io/name"
     labels_of = {process: pod["spec"]["template"]["metadata"]["labels"] for process, pod in PODS.items()}
     for (kind, name), one in OBJECTS.items():

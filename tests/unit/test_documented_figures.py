@@ -150,8 +150,7 @@ def test_the_guesses_of_an_attack() -> None:
 
 
 def test_the_bounds_of_scripts() -> None:
-    """docs/bounds.md has a row for each script, and no row for another. Those below 5 ms, and assign_any, join calls
-    with other requests."""
+    """docs/bounds.md has one row for each script. Those below 5 ms, and assign_any, join calls with other requests."""
     cpu_ms: dict[str, float] = {}
     text = (ROOT / "docs/bounds.md").read_text("utf-8")
     for name, ms in re.findall(r"^\| (\w+) \| .+ \| [\d,]+ \| ([\d.]+) \|", text, re.MULTILINE):

@@ -54,8 +54,7 @@ def test_ledgers_of_hosts_are_read_by_one_clock(tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_incomplete_ledger_fails_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that never began, one that did not end, and one whose part was lost are failures; another load's parts
-    are not entered."""
+    """Workers that never began or did not end, and lost parts, are failures; another load's parts are not entered."""
     lines = Lines(tmp_path, {"silent": 0.0, "cut": 0.0, "lossy": 0.0}, monkeypatch)
     with lines.ledger("silent", "another load") as ledger:
         ledger.write(Entry("Buyer", "lock", "/", {}))

@@ -23,8 +23,7 @@ def test_subjects_are_masked() -> None:
 
 
 def test_requests_without_credentials_hide_no_others() -> None:
-    """Of each second a bounded number is kept, of callers and of others apart; the rest is counted, and so is what
-    could not be written."""
+    """Of each second a bounded number is kept, callers and others apart; the rest, and what is not written, counts."""
     refused = RefusedRequests()
     _add(refused, NOBODY, MAX_UNKNOWN + 2)
     _add(refused, 7, MAX_KNOWN + 1)

@@ -168,8 +168,7 @@ def test_a_read_takes_no_idempotency_key() -> None:
 
 @EVERY
 def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
-    """A head begins with the script's name, names the modules that call it, and has its five parts; its keys are
-    numbered from 1, the gate first."""
+    """A head begins with the script's name, names callers, has five parts, and numbers keys from 1, the gate first."""
     assert head(name).startswith(f"{name}: ")
     (called,) = re.findall(r"^Called by (.+?)^KEYS ", head(name), re.DOTALL | re.MULTILINE)
     callers = re.findall(r"[\w/]+\.py", called.partition(";")[0])

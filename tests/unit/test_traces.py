@@ -89,8 +89,7 @@ async def shop(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> Shop:
 
 
 async def test_spans_of_a_request(shop: Shop, seen: Seen) -> None:
-    """A sampled hot request has a span by its route, in its caller's trace, with one of its script, whose context is in
-    the event."""
+    """A sampled request has a span by its route, in its caller's trace; so has its script, in the event, too."""
     trace = read_trace(_request_part(await shop.send()))
     shop.reply([BY_CODE["coupon_exhausted"].number])
     redis, server = seen.spans

@@ -98,8 +98,7 @@ async def test_requests_of_a_turn_are_one_call() -> None:
 
 
 async def test_usual_requests_name_the_places_of_keys_that_are_read_at_once() -> None:
-    """Settings, entries and records of locks and redemptions are in the first argument, each once; with facts a request
-    is its own script's."""
+    """Keys of a usual lock or redemption are in the first argument, each once; with facts it is its own script's."""
     client = Client()
     lock = (*NAMES, "key", "directory", "coupon", "orders", "users"), tuple("fcbuomt")
     redemption = (*NAMES, "key", "directory", "coupon", "orders", "outbox", "users"), tuple("fcbuUoOtvxrdi")

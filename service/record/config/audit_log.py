@@ -38,8 +38,7 @@ class AuditRow(msgspec.Struct, frozen=True):
 async def write_audit(
     connection: Connection, workspace: int, action: str, subject: object, before: Any = None, after: Any = None
 ) -> None:
-    """Audit a change, in the change's own transaction. If `before` and `after` are given, only their differences are
-    stored, without _UNAUDITED."""
+    """Audit a change in its transaction. Given `before` and `after`, store their differences, without _UNAUDITED."""
     if before is not None and after is not None:
         old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
         changed = [name for name in new if name not in _UNAUDITED and old.get(name) != new[name]]

@@ -90,8 +90,7 @@ async def page_codes(
 async def find_codes(
     pool: Pool, workspace: int, book: int, chosen: CodeFilter, before: int, limit: int
 ) -> PendingCodes:
-    """Of the book's newest codes below a position, those that match; `last` is 0 if there are no more. Raises Refusal
-    `month_detached`."""
+    """The book's newest codes below a position that match; `last` is 0 at the end. Raises Refusal `month_detached`."""
     if chosen.codes is not None:
         known = await pool.fetch(query("find_codes_of_book"), workspace, book, chosen.codes)
         return PendingCodes(len(chosen.codes), 0, [record["code"] for record in known])

@@ -34,8 +34,7 @@ async def _check_code(database: Database, workspace: int, code: str) -> None:
 
 
 async def check_open(transaction: Connection, workspace: int, book: int) -> None:
-    """As check_book, if the book has not ended: it would have to return to Redis. Until the transaction ends, no month
-    can be detached."""
+    """As check_book, if the book has not ended: it would return to Redis. Until the end no month can be detached."""
     await transaction.execute(query("keep_months"))
     _refuse(await transaction.fetchval(query("detached_months_of_open_book"), workspace, book))
 

@@ -160,8 +160,7 @@ async def create_reconciling(connection: Connection, workspace: int, repair: boo
 async def create_change(
     connection: Connection, book: BookRow, order: ChangeCodes, workspace: WorkspaceRow, now_ms: int
 ) -> JobRow:
-    """Create a job for the codes that the book has now, in the caller's transaction. Raises Refusal `too_many_jobs`,
-    `month_detached`."""
+    """Create a job for the codes that a book has now, in a transaction. Refusals `too_many_jobs`, `month_detached`."""
     await check_book(connection, book.workspace, book.book)
     await _check_unfinished(connection, book.workspace, "change", MAX_CHANGES)
     expires_ms = now_ms + workspace.clock_offset_ms if order.action == "expire" else None
@@ -236,8 +235,7 @@ async def count_jobs(database: Database) -> dict[tuple[str, str], int]:
 
 
 async def set_status(pool: Pool, workspace: int, job_id: UUID, status: Control) -> JobRow:
-    """Pause, resume or cancel a change; one that has this status stays as it is. Raises Refusal `job_not_found`,
-    `job_ended`."""
+    """Pause, resume or cancel a change, unless its status is this one. Raises Refusal `job_not_found`, `job_ended`."""
     async with pool.acquire() as connection, connection.transaction():
         if await connection.fetchrow(query("set_job_status"), workspace, job_id, status) is not None:
             await write_audit(connection, workspace, _AUDITED[status], job_id)
@@ -267,8 +265,7 @@ async def _keep_job(connection: Connection, job: JobRow, fence: int) -> None:
 async def advance_job(
     connection: Connection, job: JobRow, fence: int, done: int, results: Sequence[Result] = (), before: int = 0
 ) -> str:
-    """Add to the job's progress and move its cursor, at the end of the caller's transaction; return the job's status.
-    Raises JobStopped."""
+    """Add progress and move the cursor, last in a transaction; return the job's status. Raises JobStopped."""
     await _keep_job(connection, job, fence)
     counts = [results.count(kind) for kind in ("changed", "unchanged", "refused")]
     return cast("str", await connection.fetchval(query("advance_job"), job.job_id, done, *counts, before))
@@ -311,8 +308,7 @@ async def keep_pending(pool: Pool, job: JobRow, fence: int, page: PendingCodes) 
 async def store_page(
     connection: Connection, job: JobRow, fence: int, page: PendingCodes, results: Sequence[CodeResult]
 ) -> str:
-    """Store a page's results and the job's progress, at the end of the caller's transaction, and return the job's
-    status. Raises JobStopped."""
+    """Store a page's results and the progress, last in a transaction; return the job's status. Raises JobStopped."""
     kinds: list[Result] = [one.result for one in results]
     status = await advance_job(connection, job, fence, page.examined, kinds, page.last)
     if results:
@@ -336,8 +332,7 @@ async def read_undecided(database: Database, job_id: UUID) -> list[JobUser]:
 async def store_decided(
     connection: Connection, job: JobRow, fence: int, last: int, decided: Sequence[DecidedUser]
 ) -> str:
-    """Store what became of users and the job's cursor, at the end of the caller's transaction, and return the job's
-    status. Raises JobStopped."""
+    """Store what became of users and the cursor, last in a transaction; return the job's status. Raises JobStopped."""
     results: list[Result] = [one.result for one in decided]
     status = await advance_job(connection, job, fence, len(decided), results, last)
     if decided:

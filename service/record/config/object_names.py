@@ -1,5 +1,4 @@
-"""Names of objects by their ids, for the audit (audit.py) and the console (overview.py). No name that this returns
-contains a whole code."""
+"""Names of objects by their ids, for audit (audit.py) and console (overview.py). None contains a whole code."""
 
 from collections.abc import Collection
 from uuid import UUID

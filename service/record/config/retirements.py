@@ -58,8 +58,7 @@ class PastUse(NamedTuple):
 
 
 async def bring_back(pool: asyncpg.Pool, workspace: int, book: int) -> None:
-    """Order the return of a book. Raises Refusal `unavailable` if Redis may lack codes of it, `month_detached` if it
-    can't return."""
+    """Order a book's return. Raises Refusal `unavailable` if Redis may lack its codes, `month_detached` if it can't."""
     async with detached_months.whole_book(pool, workspace, book) as connection:
         is_ordered = await connection.fetchval(query("order_return"), workspace, book) is not None
     if is_ordered:

@@ -186,8 +186,7 @@ class _Batch:
             self._keep(seq, str(event.workspace), from_ms(event.at_ms), event.request, event.kept)
 
     async def write(self, connection: Connection, new_keys: bool) -> None:
-        """Write all rows, in the caller's transaction. If all idempotency keys are new, they are copied, which costs
-        less."""
+        """Write all rows, in the caller's transaction. If all keys are new, they are copied, which costs less."""
         await self._write_assignments(connection)
         await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
         await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
@@ -377,8 +376,7 @@ class _Uses:
 
 @lru_cache(maxsize=1024)
 def _time(ms: str) -> str:
-    """A time as Postgres reads it, cached because neighbouring events often share a millisecond. Raises
-    MalformedEvent."""
+    """A time as Postgres reads it, cached: neighbours often share a millisecond. Raises MalformedEvent."""
     return from_ms(moment(ms))
 
 

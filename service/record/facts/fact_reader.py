@@ -64,8 +64,7 @@ async def fact_pages(
 async def key_pages(
     connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[list[KeptKey], None]:
-    """Pages of the live idempotency keys of events after one; of large entries at most RUN_BYTES. Close it: it holds
-    a transaction."""
+    """Pages, of at most RUN_BYTES, of live idempotency keys of events after one. Close it: it holds a transaction."""
     async with aclosing(_pages(connection, "live_keys", partition, batch, after, SMALL_BYTES)) as pages:
         async for page in pages:
             yield [KeptKey(*row[:-1]) for row in page if row["entry"] is not None]

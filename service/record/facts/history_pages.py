@@ -87,8 +87,7 @@ redemptions_of_user = partial(_redemptions, "redemptions_of_user")
 
 
 class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which redemptions of a workspace; None does not filter. Times are in ms since 1970, from `since` on and before
-    `until`."""
+    """Which redemptions of a workspace; None does not filter. Times, in ms, are from `since` on and before `until`."""
 
     since_ms: int | None
     until_ms: int | None
@@ -99,8 +98,7 @@ class RedemptionFilter(msgspec.Struct, frozen=True, kw_only=True):
 async def redemptions_of_workspace(
     wanted: RedemptionFilter, database: Database, workspace: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """Redemptions of all books, without those of detached months. Their ids begin with their times. Raises Refusal if
-    the cursor is invalid."""
+    """Redemptions of all books, without detached months; ids begin with times. Raises Refusal for an invalid cursor."""
     (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (LAST_ID,)
     until = LAST_ID if wanted.until_ms is None else first_id(wanted.until_ms)
     bounds = (min(last, until), first_id(wanted.since_ms or 0), wanted.book_id)

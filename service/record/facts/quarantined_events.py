@@ -16,8 +16,7 @@ from service.record.queries import query
 PAGE_EVENTS = 1000
 
 Cause = Literal["refused", "not_redone", "unrecorded"]
-"""Postgres refused to record it; it is recorded, and Redis could not apply it again; Redis was rebuilt before it was
-recorded."""
+"""Postgres refused it; recorded, but Redis could not apply it again; Redis was rebuilt before it was recorded."""
 
 
 class SkippedEvent(NamedTuple):
@@ -117,8 +116,7 @@ async def count_quarantines(database: Database) -> dict[tuple[int, Cause], int]:
 
 
 async def count_blocked(database: Database) -> dict[int, int]:
-    """By partition, the codes that quarantined events name: Redis blocks them from its next rebuild on, and no
-    comparison judges them."""
+    """By partition, the codes of quarantined events: Redis blocks them from its next rebuild, nothing compares them."""
     return {row["partition"]: row["blocked"] for row in await database.fetch(query("count_blocked"))}
 
 

@@ -30,8 +30,7 @@ class PartitionBook(NamedTuple):
 
 
 async def known_events(database: Database, partition: int, events: Sequence[NamedEvent]) -> dict[EventId, bool]:
-    """Those of these events that are recorded (True), or only in quarantine (False), of any partition that has had
-    their workspace."""
+    """Which of these events are recorded (True) or only in quarantine (False), in any partition of their workspace."""
     if not events:
         return {}
     ids, *columns = zip(*events, strict=True)

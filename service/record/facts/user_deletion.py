@@ -64,8 +64,7 @@ async def pending_erasures(database: Database, partition: int, limit: int) -> li
 
 
 async def finish_erasure(database: Database, erasure: Erasure, last: EventId) -> bool:
-    """Remove the user's id; False if a later deletion of the same user must run first. `last` is an event at or
-    after this deletion's end."""
+    """Remove the user's id; False if a later deletion must run first. `last`: an event at or after this one's end."""
     args = (erasure.workspace, erasure.pseudonym, erasure.version, *last)
     return await database.fetchval(query("finish_erasure"), *args) is not None
 

@@ -149,8 +149,7 @@ def group_counts(rows: Sequence[Sequence[Any]]) -> dict[int, dict[str, int]]:
 async def recorded_keys(
     database: Database, workspace: int, at: EventId, keys: Sequence[str], max_age_min: int | None = None
 ) -> dict[str, tuple[str, int]]:
-    """The entries of these idempotency keys, and their remaining lifetimes in ms; of keys that were used within
-    `max_age_min`, if it is given."""
+    """Entries of these idempotency keys and their lifetimes left in ms; if given, of those used in `max_age_min`."""
     rows = await database.fetch(query("recorded_keys"), workspace, *at, list(keys), max_age_min)
     return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
 

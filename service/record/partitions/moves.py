@@ -114,8 +114,7 @@ async def begin_move(pool: asyncpg.Pool, move: Move, fence: int) -> None:
 
 
 async def reopen(pool: asyncpg.Pool, move: Move, fence: int) -> None:
-    """Let the settings be projected again in the source, with a version that is newer than the mark of the leaving.
-    Raises LeaseLost, Refusal."""
+    """Let the source project settings again, with a version newer than the leaving's. Raises LeaseLost, Refusal."""
     async with pool.acquire() as connection, connection.transaction():
         await _renumber(connection, move, fence)
 

@@ -160,8 +160,7 @@ async def renew_leases(database: Database, holder: str, ttl_ms: int, version: st
 
 
 async def fetch_fenced(database: Database, name: str, partition: int, fence: int, *values: Any) -> Any:
-    """Run the statement of this name, and return its value. Raises LeaseLost if it returns no row: the fence has
-    changed."""
+    """Run the named statement and return its value. Raises LeaseLost if it returns no row: the fence has changed."""
     value = await database.fetchval(query(name), partition, fence, *values)
     if value is None:
         raise LeaseLost(f"partition {partition}: another worker has it ({name})")
@@ -174,8 +173,7 @@ async def keep_lease(database: Database, partition: int, fence: int) -> None:
 
 
 async def take_lease(database: Database, partition: int, holder: str) -> int | None:
-    """Return the fence to write under, or None while a living worker has the lease. A repeated call returns a new
-    fence."""
+    """Return the fence to write under, another one at each call; None while a living worker has the lease."""
     return await database.fetchval(query("take_lease"), partition, holder)
 
 
@@ -207,8 +205,7 @@ async def close_for_wait(database: Database, partition: int, fence: int, seconds
 async def enter_epoch(
     database: Database, partition: int, fence: int, cursor: EventId, epoch: int, digest: bytes, seq: int = 0
 ) -> bool:
-    """Move the cursor to `<epoch>-<seq>`; later events of the old epoch are lost. False if fence or cursor have
-    changed."""
+    """Move the cursor to `<epoch>-<seq>`; later events of the old epoch are lost. False if fence or cursor changed."""
     return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest, seq) is not None
 
 
@@ -231,8 +228,7 @@ async def confirm_open(database: Database, partition: int, fence: int, epoch: in
 
 
 async def confirm_incarnation(database: Database, partition: int, fence: int, incarnation: str) -> None:
-    """Store that Redis has no configuration that this Postgres lacks; no effect if the fence has changed, or Postgres
-    has restarted."""
+    """Store that Redis has no configuration that Postgres lacks, unless the fence changed or Postgres restarted."""
     await database.execute(query("confirm_incarnation"), partition, fence, incarnation)
 
 

@@ -24,8 +24,7 @@ def own_fields(w: str, code: str) -> tuple[Item, Item, Item]:
 
 
 class Codes:
-    """Some codes of a book, of which Redis stores all or nothing: `values` of their own, and `shares` in counts of
-    the book and of users."""
+    """Codes of a book, of which Redis stores all or nothing: their `values`, `shares` in counts of book and users."""
 
     def __init__(self, w: str, codes: Iterable[RecordedCode]) -> None:
         self.values: dict[Item, str] = {}

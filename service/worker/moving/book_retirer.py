@@ -169,8 +169,7 @@ class BookRetirer:
         await self._changes.repair(some.additions(w, recorded, seen))
 
     async def _drop_book(self, moved: MovingBook) -> tuple[int, dict[str, str]]:
-        """Remove the sets of a book without codes, and write the step's number; return the number and the book's
-        counters."""
+        """Remove the sets of a book without codes and write the step's number; return it and the book's counters."""
         w, book = self._prefix(moved), moved.book
         keys = {key_names.set_of_codes(w, book, one): "zset" for one in key_names.SETS_OF_CODES}
         keys |= {key_names.locks_of_book(w, book): "zset", key_names.pool(w, book): "hash"}

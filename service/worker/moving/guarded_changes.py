@@ -94,8 +94,7 @@ class GuardedChanges:
             raise ValuesChanged
 
     async def change(self, items: Sequence[Item], compute: Callable[[ItemValues], Sequence[Write]]) -> None:
-        """Read values, and make the writes that follow from them; again if they changed meanwhile. Raises NotYet,
-        RedisDiffers."""
+        """Read values and write what follows, again if they changed meanwhile. Raises NotYet, RedisDiffers."""
 
         async def run() -> None:
             _, seen = await self.look(items)

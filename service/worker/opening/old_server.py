@@ -20,8 +20,7 @@ CUT_OFF_S = MAX_AGE_S + 30
 """A process that does not reach Postgres refuses all keys after MAX_AGE_S; the rest is for requests under way."""
 
 STEADY_S = 10.0
-"""Another fencing must be the better one for so long, without a change, before the partition is opened anew with it:
-nodes come and go."""
+"""Another fencing must be better for so long before the partition is opened anew with it: nodes come and go."""
 
 SPREAD_S, PAUSE_S = 1.0, 0.1
 """Time for a committee to learn of a failover, and between two readings of its reports."""

@@ -75,8 +75,7 @@ async def find_surplus(server: Server, pool: asyncpg.Pool) -> Surplus | None:
 
 
 async def has_forgotten_more(server: Server, pool: asyncpg.Pool) -> bool:
-    """Whether Redis has forgotten orders that Postgres remembers, because Postgres has lost its end. Nothing is lost if
-    Redis gets them back."""
+    """Whether Redis forgot orders that Postgres, having lost its end, remembers. If they come back, nothing is lost."""
     since = await read_orders_since(pool, server.partition)
     here = await server.orders_since()
     return any(since_ms > since.get(workspace, 0) for workspace, since_ms in here.items())

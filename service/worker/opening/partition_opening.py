@@ -198,8 +198,7 @@ class Opening:
         return Begun(epoch, chosen, fitness.may_be_torn, report, settled_at)
 
     async def _reject_older_postgres(self) -> RebuildOrder | None:
-        """Raise PostgresOlder, with the partition closed, unless an operator has chosen what becomes of what Redis has;
-        return the order."""
+        """Close and raise PostgresOlder, unless an operator chose what becomes of what Redis has; return the order."""
         surplus = await find_surplus(self._server, self._pool)
         ordered = await rebuild_order(self._pool, self._partition)
         if surplus and not (ordered and ordered.surplus):

@@ -29,8 +29,7 @@ class Standbys:
         self._look_at = 0.0
 
     async def flushed(self, cursor: EventId) -> EventId:
-        """The last of the recorded events that so many standbys have; the cursor if none is wanted. Raises the pool's
-        errors."""
+        """The last recorded event that so many standbys have; the cursor if none is wanted. Raises as the pool."""
         if not self._wanted:
             return cursor
         if self._flushed < cursor and (now := time.monotonic()) >= self._look_at:

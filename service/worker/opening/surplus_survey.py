@@ -66,8 +66,7 @@ class SurplusReport:
     unknown_books: list[str] = field(default_factory=list)
     """The same, for books: their ids."""
     absent_books: list[PartitionBook] = field(default_factory=list)
-    """Books of which Redis has no code, because they were retired since: what they sold is unknown. They are switched
-    off."""
+    """Books retired since, of which Redis has no code: what they sold is unknown. They are switched off."""
     listed: list[tuple[int, str]] = field(default_factory=list)
     """The first blocked codes, with their workspaces."""
 

@@ -69,8 +69,7 @@ def _line(done: tuple[int | None, str], code: str) -> str:
 
 
 async def test_the_number_of_partitions(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
-    """A new database gets the number that `scrip migrate` names, else 16. Later another number is refused, before
-    anything is changed."""
+    """A new database gets the number that `scrip migrate` names, else 16; later another is refused at once."""
     for options, number in (("--partitions 4", 4), ("", 16)):
         url = await new_database()
         assert command(f"migrate {options}", url)[0] == 0

@@ -24,8 +24,7 @@ def place() -> Iterator[Deployed]:
 
 
 def test_redeem(place: Deployed) -> None:
-    """The migration, an API, a worker of Kubernetes and one of Compose work with their own users, by TLS, and a buyer
-    redeems through the proxy."""
+    """The migration, an API and two workers use their own users by TLS, and a buyer redeems through the proxy."""
     objects = manifests()
     api, worker, job = (
         objects["Deployment", "scrip-api"], objects["Deployment", "scrip-worker"], objects["Job", "scrip-migrate"]

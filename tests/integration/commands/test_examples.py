@@ -160,8 +160,7 @@ def test_codes_for_an_e_mail_campaign(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_a_receiver_of_webhooks(shop: Shop, tmp_path: Path) -> None:
-    """The worker is killed after a redemption: its event is stored once, also if it is sent again. A forged one is
-    refused."""
+    """The worker is killed after a redemption: its event is stored once, also if sent again. A forgery is refused."""
     inbox = webhook_receiver.Inbox(str(tmp_path / "inbox.sqlite"))
     operate = shop.service.operate
     server = webhook_receiver.make_server(("127.0.0.1", 0), "", inbox)

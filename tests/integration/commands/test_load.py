@@ -78,8 +78,7 @@ def test_a_load_ends_after_its_requests(loaded: Loaded) -> None:
 
 
 async def test_a_lock_without_an_answer_is_returned(service: Service) -> None:
-    """The load's end cuts off a request for a lock that holds a use of a total: the judge returns it, and can use the
-    total up."""
+    """The load's end cuts off a lock that holds a use of a total: the judge returns it, and can use the total up."""
     url, key, mark = service.run.url, "trial_admin", new_mark()
     with Barrage(url, key) as barrage, Ledger([url], key) as ledger:
         maker = Maker(ledger, mark)

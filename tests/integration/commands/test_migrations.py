@@ -23,8 +23,7 @@ from tests.service_fixture import database
 
 
 async def test_all_migrations_apply_once(new_database):
-    """Of five processes that migrate an empty database at the same moment, one applies each file; a later run applies
-    nothing."""
+    """Of five processes that migrate an empty database at once, one applies each file; a later run applies nothing."""
     url = await new_database()
     applied = await asyncio.gather(*(migrate(url) for _ in range(5)))
     names = [name for each in applied for name in each]

@@ -262,8 +262,7 @@ def test_the_supervisor_is_killed(service: Service) -> None:
 
 
 async def test_ends(service: Service) -> None:
-    """SIGTERM ends the service with 0 after a response to each request of an accepted connection. The last test of this
-    file."""
+    """SIGTERM ends the service with 0, after a response to each accepted request. The last test of this file."""
     load, pids = Load(service), [*service.run.pids, *_pids(service)]
     async with load.running():
         accepted = set[int]().union(*(_ports(service, pid) for pid in _pids(service)))

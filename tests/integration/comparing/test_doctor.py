@@ -120,8 +120,7 @@ async def test_differences_that_are_left(patient: Service) -> None:
 
 
 def test_a_running_service_is_examined(patient: Service) -> None:
-    """Without URLs the doctor and all other commands use the `scrip run` of the data folder; without that, settings
-    are bad."""
+    """Without URLs doctor and other commands use the `scrip run` of the data folder; without that, settings are bad."""
     urls = {"REDIS_URL": "", "DATABASE_URL": "", "SCRIP_DATA_DIR": str(patient.run.data_dir)}
     assert _doctor(patient, **urls).code == 0
     for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "move demo 0", "migrate"):

@@ -47,8 +47,7 @@ class Forgetting:
         await self.place.rebuild()
 
     async def forget(self, days_later: float = AGED_DAYS, *, dies_after: int = -1) -> bool:
-        """Let a new worker forget what is due so many days from now, or die after so many runs of scripts. Return
-        whether all is done."""
+        """A new worker forgets what is due in so many days, or dies after so many scripts. Whether all is done."""
         self.days_later = days_later
         async with start_changes(self.place, dies_after) as changes:
             forgetter = OrderForgetter(changes)

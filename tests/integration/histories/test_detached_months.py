@@ -198,8 +198,7 @@ async def test_requests_that_need_the_facts_are_refused(place: Place, retired_mo
 
 
 async def test_newer_books_are_whole(place: Place, retired_month: date) -> None:
-    """Pages over all books go on around a detached month, and name it. Books that are newer, or not retired, are not
-    refused."""
+    """Pages over all books go on around a detached month, and name it. Newer or unretired books are not refused."""
     w = place.caller.workspace
     made, _ = await create_book(place.pool, w, 0, convert({"name": "new"}, CreateBook))
     await add_codes(place.pool, w, 0, made.book, [CodeLine("NEW-1")])
@@ -225,8 +224,7 @@ async def test_months_that_were_never_created_are_not_detached(place: Place, ret
 
 
 async def test_what_is_in_use_stays(place: Place, old_month: date) -> None:
-    """A month is not detached while a book of it is in Redis, while a kept answer may need a fact, or if a book is
-    unknown."""
+    """A month stays while its book is in Redis, a kept answer may need a fact, or a book is unknown."""
 
     async def is_kept() -> bool:
         try:
@@ -305,8 +303,7 @@ async def test_facts_with_a_wrong_time_join_their_month(place: Place, retired_mo
 async def test_the_doctor_names_months(
     place: Place, old_month: date, database_url: str, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`scrip doctor` names the months that may be detached, the newest detached one, and those that it did not examine
-    in time."""
+    """`scrip doctor` names months that may be detached, the newest detached one, and those not examined in time."""
 
     def diagnose() -> str:
         return scrip("doctor", DATABASE_URL=database_url, REDIS_URL=valkey_url).output

@@ -186,8 +186,7 @@ async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:
 
 
 async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None:
-    """Unassigns and rollbacks before, between and after the erasing of Redis and of Postgres are all recorded, and
-    none names the user."""
+    """Unassigns and rollbacks before, between and after both erasings are all recorded, and none names the user."""
     await stock(place, 1)
     redemption = await live(place, "zoe0-", 0)
     await begin(place, "zoe0-")

@@ -92,8 +92,7 @@ async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
 
 
 def test_answers_are_the_same_in_both_stores_after_traffic(patient: Service) -> None:
-    """After users who lock, assign and redeem under keys were deleted meanwhile, and then again, the stores do not
-    differ."""
+    """After users who act under keys were deleted meanwhile, and then again, the stores do not differ."""
     users = [new_id() for _ in range(6)]
     codes = [[new_code() for _ in range(30)] for _ in users]
     for some in codes:

@@ -203,8 +203,7 @@ async def test_a_book_returns_without_forgotten_orders(place: Place, later: Forg
 
 
 async def test_a_changed_setting_applies_to_what_is_remembered(place: Place, later: Forgetting) -> None:
-    """With fewer days, orders are forgotten that would have been remembered; more days bring none back, and hold for
-    what came since."""
+    """Fewer days forget orders that would have been remembered; more bring none back, and hold for what came since."""
 
     async def set_days(days: int) -> None:
         row = await patch_workspace(place.pool, place.caller.workspace, 0, {"order_days": days})
@@ -225,8 +224,7 @@ async def test_a_changed_setting_applies_to_what_is_remembered(place: Place, lat
 
 
 async def test_only_old_places_of_an_order_are_forgotten(place: Place, later: Forgetting) -> None:
-    """If an order may have two coupons, each has its own time: the earlier one's place is free again, the later one's
-    is not."""
+    """If an order may have two coupons, each has its own time: the earlier one's place is free, the later one's not."""
     await patch_workspace(place.pool, place.caller.workspace, 0, {"coupons_per_order": 2})
     await place.reopen()
     await take_again(place, "CODE-50", "o5")

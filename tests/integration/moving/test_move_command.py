@@ -28,8 +28,7 @@ def mover(patient: Service) -> Service:
 
 
 async def test_a_workspace_moves(mover: Service) -> None:
-    """The command says what it will do, moves the workspace and audits it; the clients' locks stay. Repeated, it
-    reports where the workspace is."""
+    """The command says what it will do, moves and audits; locks stay. Repeated, it says where the workspace is."""
     client, code = mover.client("mover_admin"), new_code()
     mover.book(code, client=client)
     locked = ok(client.post(f"/v1/coupons/lock/{code}", json={"userId": "ann"}), 201)

@@ -238,8 +238,7 @@ async def _is_placed(shop: MovingShop, workspace: int, partition: int) -> bool:
 async def test_a_partition_is_opened_during_a_move(
     shop: MovingShop, monkeypatch: pytest.MonkeyPatch, partition: int
 ) -> None:
-    """If the source or the target is rebuilt while the workspace is closed, this attempt moves nothing; the next one
-    does."""
+    """If source or target is rebuilt while the workspace is closed, this attempt moves nothing; the next one does."""
     bought: list[str] = []
     buying = asyncio.create_task(buy(shop, bought, may_lose_lock=True))
     stop, moving = await begin_move(shop, monkeypatch, Copies, "arrive", after=True)

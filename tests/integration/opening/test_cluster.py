@@ -250,8 +250,7 @@ async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> Non
 
 
 async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
-    """The doctor checks each primary, and each partition on its own; a replay's check counts the codes of a book,
-    wherever it is."""
+    """The doctor checks each primary and each partition; a replay's check counts a book's codes, wherever it is."""
     await shops.check()
     fleet, url = shops.fleet, cluster.url
     report = await _examine(fleet.settings)

@@ -75,8 +75,7 @@ async def test_an_unfit_server_never_gets_a_request() -> None:
 
 @pytest.fixture
 def shop(patient: Service) -> Iterator[tuple[Service, Any, list[str]]]:
-    """A service whose servers a test may break, its Redis, whose settings are put back, and codes, the first assigned
-    to ann."""
+    """A service whose servers a test may break, its Redis, whose settings are put back, and codes, the first ann's."""
     codes = [new_code() for _ in range(200)]
     patient.book(*codes)
     ok(patient.checkout.post(f"/v1/coupons/assign/{codes[0]}", json={"userId": "ann"}), 201)
@@ -98,8 +97,7 @@ def _read(service: Service, code: str) -> httpx.Response:
 
 
 def test_a_service_on_a_redis_that_may_evict(shop: tuple[Service, Any, list[str]]) -> None:
-    """While Redis may evict keys, the gate is closed and requests get 503; requests work again once the policy is
-    back."""
+    """While Redis may evict keys, the gate is closed and requests get 503; they work again once the policy is back."""
     service, client, codes = shop
     before = ok(_read(service, codes[0]))
     client.config_set("maxmemory-policy", "allkeys-lru")
@@ -114,8 +112,7 @@ def test_a_service_on_a_redis_that_may_evict(shop: tuple[Service, Any, list[str]
 
 @pytest.mark.parametrize("policy", ["volatile-random", "allkeys-random"])
 def test_what_was_evicted_comes_back(shop: tuple[Service, Any, list[str]], policy: str) -> None:
-    """After an eviction Redis is rebuilt whole, even if it evicted only idempotency keys, which leaves no trace but a
-    count."""
+    """After an eviction Redis is rebuilt whole, even if only idempotency keys went, which leaves but a count."""
     service, client, codes = shop
     before = [ok(_read(service, code)) for code in codes[:20]]
     asked = {"json": {"bookId": before[0]["bookId"], "userId": "bob"}, "headers": {"Idempotency-Key": new_code()}}

@@ -76,8 +76,7 @@ class Walk:
         await place.do(rollback.ROLLBACK_ORDER, f"{order}-c")
 
     async def lose(self, loss: str, number: int) -> None:
-        """Redis loses everything, the decisions of this round, or nothing; in the last case its outbox is not
-        recorded."""
+        """Redis loses everything, the decisions of this round, or nothing; then its outbox is not recorded."""
         place = self.place
         kept = await place.snapshot() if loss == "the tail" else {}
         if kept:
@@ -111,8 +110,7 @@ class Walk:
         self.whole = await place.everything()
 
     async def held(self) -> dict[bytes, Any]:
-        """The state that the first worker must not change: Redis, the partition's row, and the number of recorded
-        facts."""
+        """The state that the first worker must not change: Redis, the partition's row, how many facts are recorded."""
         place = self.place
         row = await read_partition(place.pool, 0)
         kept = await place.redis.xrange(key_names.outbox(0), "{}-{}".format(*row.cursor))
@@ -182,8 +180,7 @@ async def test_a_worker_that_stood_still_while_it_opened(
 async def test_a_worker_that_stood_still_while_it_recorded(
     walk: Walk, workers: Workers, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """Each event is recorded once, and the outbox keeps the others; the first worker ends when it goes on, and changes
-    nothing."""
+    """Each event is recorded once, the outbox keeps the others; the first worker goes on, ends and changes nothing."""
     monkeypatch.setattr(write_behind, "KEEP_S", 0)
     monkeypatch.setattr(write_behind, "BLOCK_MS", 1)
     place, number, is_done = walk.place, 0, False

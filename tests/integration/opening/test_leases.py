@@ -24,8 +24,7 @@ def partitions() -> int:
 
 
 async def test_leases_follow_the_workers(fleet: Fleet) -> None:
-    """Leases are even after a worker joins, ends or dies; each redemption meanwhile is recorded once, in order, and no
-    lease moves without need."""
+    """Leases are even after a worker joins, ends or dies, none moves needlessly; all is recorded once, in order."""
     await fleet.start("a")
     await fleet.until_shared(4)
     await fleet.learn()

@@ -97,8 +97,7 @@ def _copy_file(data_dir: Path, to: Path) -> None:
 
 
 async def test_a_file_that_may_be_torn_and_cant_be_rewritten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each opening of a server that may run half a transaction later rebuilds it whole: what it logs then follows that
-    half."""
+    """Each opening of a server that may run half a transaction later rebuilds it: what it logs follows that half."""
     before, check = await place.everything(), Dying.check
 
     async def check_torn(server: Dying) -> Fitness:

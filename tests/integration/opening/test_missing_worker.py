@@ -16,8 +16,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def alone(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """A client of an API process whose worker sleeps, with small bounds, which counts events in quarantine and
-    blocked codes often."""
+    """A client of an API whose worker sleeps, with small bounds, which often counts quarantine and blocked codes."""
     for interval in ("COUNT_S", "COUNT_BLOCKED_S"):
         monkeypatch.setattr(wiring, interval, 0.1)
     monkeypatch.setattr(unrecorded, "FULL_EVENTS", 4)

@@ -83,8 +83,7 @@ async def test_a_lease_ends_with_its_session(
 
 
 async def test_a_lease_has_one_owner(pool: asyncpg.Pool):
-    """A living worker's lease can't be taken; after the worker's end, or a release, another takes it, with another
-    fence."""
+    """A living worker's lease can't be taken; after its end, or a release, another takes it, with another fence."""
     for holder in ("first", "second", "third"):
         await renew_leases(pool, holder, 60_000, "v1")
     fences = await asyncio.gather(*(take_lease(pool, 0, holder) for holder in ("first", "second", "third")))

@@ -116,8 +116,7 @@ async def test_all_is_discarded(place: Place, older: str) -> None:
 
 
 async def test_a_retired_book_is_switched_off(place: Place, older: str) -> None:
-    """A book of which Redis has no code, since it was retired after the back-up, is not sold again. One that only Redis
-    has is named."""
+    """A book retired after the back-up, of which Redis has no code, is not sold again. One only in Redis is named."""
     workspace = place.caller.workspace
     few = key_names.prefix(0, workspace)
     row = await place.pool.fetchrow("SELECT * FROM workspaces WHERE workspace = $1", workspace)

@@ -189,8 +189,7 @@ async def test_a_process_without_its_scripts_is_not_ready(place: Place) -> None:
 async def test_versions_next_to_each_other_fit(
     pool: asyncpg.Pool, database_url: str, monkeypatch: pytest.MonkeyPatch, own: int, database: int, fits: bool
 ) -> None:
-    """A process starts and `scrip migrate` runs if the database's number differs by at most one. The database keeps the
-    larger number."""
+    """A process starts and `scrip migrate` runs if the database's number differs by at most one; the larger stays."""
     await pool.execute("UPDATE formats SET number = $1", database)
     use_number(monkeypatch, own)
     if fits:
@@ -206,8 +205,7 @@ async def test_versions_next_to_each_other_fit(
 async def test_a_migration_waits_for_processes_two_steps_behind(
     pool: asyncpg.Pool, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`scrip migrate` refuses while a process runs that doesn't fit its version. That process, if it was only asleep,
-    stops itself afterwards."""
+    """`scrip migrate` refuses while a process runs that doesn't fit; one that was only asleep then stops itself."""
     await renew_process(pool, "asleep", "api", "v1")
     await pool.execute("UPDATE formats SET number = 2")
     use_number(monkeypatch, 3)

@@ -83,8 +83,7 @@ async def test_only_the_right_cursor_writes(kept: Record, wrong: str, by: int):
     ],
 )
 async def test_invalid_redemptions_are_rejected(kept: Record, bad: dict[str, Any]):
-    """The schema rejects a batch with an invalid redemption, as an error about data: no fact is written, and the cursor
-    stays."""
+    """The schema rejects a batch with an invalid redemption as an error about data: no fact, and the cursor stays."""
     with pytest.raises((asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)):
         await kept.write(assigned(), redeemed(**bad))
     assert (await read_partition(kept.pool, 0)).cursor == (kept.epoch, 0)
@@ -93,8 +92,7 @@ async def test_invalid_redemptions_are_rejected(kept: Record, bad: dict[str, Any
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_a_place_in_an_order_is_taken_once(kept: Record, together: bool):
-    """A second redemption in the same place of an order is an error; in another place, or after a rollback, it is
-    not."""
+    """A second redemption in the same place of an order is an error; in another, or after a rollback, it is not."""
     first, twice = redeemed("CODE-1", order="o"), redeemed("CODE-2", order="o")
     await _write(kept, together, first, redeemed("CODE-3", order="o", slot=2), redeemed("CODE-4", order="other"))
     with pytest.raises(asyncpg.UniqueViolationError):

@@ -67,8 +67,7 @@ async def test_killed_between_the_rows_and_the_end(
 async def test_a_commit_in_doubt(
     shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, committed: bool
 ):
-    """After the reply to a commit is lost, the worker reads from the cursor whether it happened, and writes nothing
-    twice."""
+    """After a commit's reply is lost, the worker reads the cursor to see whether it happened, and writes once."""
     original, calls = write_behind.record, []
 
     async def answer_lost(*args: Any) -> bool:
@@ -162,8 +161,7 @@ async def test_a_cancellation_that_is_swallowed(make_flusher: MakeFlusher, monke
 
 
 async def test_draining_into_a_new_epoch(shop: RecordedShop, make_flusher: MakeFlusher):
-    """A drain into a new epoch records all earlier events, across epochs that never opened, and where each epoch
-    ended."""
+    """A drain into a new epoch records earlier events, across epochs that never opened, and where each ended."""
     flusher = await make_flusher()
     old = shop.epoch
     await shop.sell(7)

@@ -52,8 +52,7 @@ async def test_old_notices_are_forgotten(office: Office) -> None:
 
 
 async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> None:
-    """A notice stays until every webhook is past it and its deliveries are deleted; a webhook that was switched off too
-    long ago does not count."""
+    """A notice stays until no webhook needs it and its deliveries are gone; one long switched off does not count."""
     row = await office.webhook(receiver.url(), "book.low_stock")
     await _notice(office, 2, KEEP_NOTICES_DAYS + 1)
     assert await prune_notices(office.pool, 10) == 0
@@ -127,8 +126,7 @@ async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
 
 
 async def test_old_notes_of_locks_are_forgotten(pool: asyncpg.Pool) -> None:
-    """Notes of locks are deleted after so many days, some at a time; a repeated answer of a lock that has ended is not
-    noted."""
+    """Notes of locks are deleted after so many days, some at a time; a repeat of an ended lock is not noted."""
     async with pool.acquire() as connection:
         workspace = (await create_workspace(connection, "shop")).workspace
     now_ms = int(time.time() * 1000)
