@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
+from service.domain.configuration import BookRow
 from service.operations.table import Row
 from tests.cases import Case
 from tests.harness.shop import Shop
@@ -102,11 +103,18 @@ class Description(Route):
     """The states of the gate that refuse it: `full`, `behind`, or both."""
     writes: bool
     """Whether it writes an event."""
-    prepare_ask: Callable[[Shop], Awaitable[Ask]]
-    """Prepare a shop for a request that succeeds, and return it. Its codes begin with the script's name."""
+    ask: Callable[..., Awaitable[Any]]
+    """Send a request that succeeds: to a shop, about a book and its code, with what `before` returned and any `key`."""
+    before: Callable[[Shop, BookRow, str], Awaitable[Any]] | None = None
+    """What has to happen before it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.row.route)
+
+    async def prepare(self, shop: Shop, book: BookRow, code: str, **more: str) -> Ask:
+        """The request, after what has to happen before it; the code is the book's only one, and names the order."""
+        returned = self.before and await self.before(shop, book, code)
+        return lambda: self.ask(shop, book, code, returned, **more)
 
 
 @cache

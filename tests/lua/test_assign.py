@@ -11,21 +11,10 @@ from service.hot.workspace_state import Workspace
 from service.operations import table
 from tests import kinds
 from tests.cases import ASSIGNED, MISSING, posts
-from tests.described import Ask, Description, Good
+from tests.described import Description, Good
 from tests.harness.colliding import colliding
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
-
-
-async def _ask_assign_any(still: Shop) -> Ask:
-    book = await still.book("ASSIGN-ANY-1")
-    return lambda: still.assign_any(book, "ann")
-
-
-async def _ask_assign_code(still: Shop) -> Ask:
-    await still.book("ASSIGN-CODE-1")
-    return lambda: still.assign("ASSIGN-CODE-1", "ann")
-
 
 DESCRIBED = (
     Description(
@@ -43,7 +32,7 @@ DESCRIBED = (
         ),
         refused="full behind",
         writes=True,
-        prepare_ask=_ask_assign_any,
+        ask=lambda shop, book, *_, **more: shop.assign_any(book, "ann", **more),
     ),
     Description(
         row=table.ASSIGN_CODE,
@@ -66,7 +55,7 @@ DESCRIBED = (
         ),
         refused="full behind",
         writes=True,
-        prepare_ask=_ask_assign_code,
+        ask=lambda shop, _, code, *__, **more: shop.assign(code, "ann", **more),
     ),
 )
 

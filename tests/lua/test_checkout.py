@@ -8,15 +8,9 @@ from service.formats import key_names
 from service.operations import table
 from tests import kinds
 from tests.cases import MISSING, NOBODYS, TOKENS, USES, VALUES, posts
-from tests.described import ITEM, LINE, ORDER, Ask, Description, Good
+from tests.described import ITEM, LINE, ORDER, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
-
-
-async def _ask_checkout(still: Shop) -> Ask:
-    await still.book("CHECKOUT-1")
-    return lambda: still.checkout("ann", "CHECKOUT-1", code="CHECKOUT-1")
-
 
 _GOOD = {"userId": "u", "orderId": "o", "orderValue": 1}
 DESCRIBED = (
@@ -47,7 +41,10 @@ DESCRIBED = (
         ),
         refused="behind",
         writes=True,
-        prepare_ask=_ask_checkout,
+        before=lambda shop, book, code: shop.add(book, f"{code}-GIFT"),
+        ask=lambda shop, book, code, _, **more: shop.checkout(
+            "ann", code, code=code, giftBookId=str(book.book_id), **more
+        ),
     ),
 )
 

@@ -20,7 +20,10 @@ WRITING = [*(one.row.script for one in descriptions() if one.writes), "answered"
 @pytest.fixture
 async def asks(still: Shop) -> dict[str, Ask]:
     """A request of every script, each of which would succeed."""
-    requests = {one.row.script: await one.prepare_ask(still) for one in descriptions()}
+    requests = dict[str, Ask]()
+    for one in descriptions():
+        code = f"{one.row.script.upper().replace('_', '-')}-1"
+        requests[one.row.script] = await one.prepare(still, await still.book(code), code)
     book, caller, workspace = await still.book("CODE-1", "CODE-2"), still.caller, Workspace(still.decider)
     await still.redeem("CODE-2", "ann")
     event = (await still.events())[-1][0]

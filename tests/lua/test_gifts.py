@@ -4,16 +4,10 @@ from service.formats import key_names
 from service.operations import table
 from tests import kinds
 from tests.cases import ASSIGNED, posts
-from tests.described import Ask, Description, Good
+from tests.described import Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.test_mending import redone
-
-
-async def _ask_gift(still: Shop) -> Ask:
-    book = await still.book("GIFT-1")
-    return lambda: still.gift(book, "ann", "GIFT-1")
-
 
 _GIVEN = {"bookId": "{gifts_book}", "orderId": "{given}"}
 DESCRIBED = (
@@ -40,7 +34,7 @@ DESCRIBED = (
         ),
         refused="full behind",
         writes=True,
-        prepare_ask=_ask_gift,
+        ask=lambda shop, book, code, _, **more: shop.gift(book, "ann", code, **more),
     ),
 )
 

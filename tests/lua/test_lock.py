@@ -11,27 +11,9 @@ from service.formats import key_names
 from service.operations import table
 from tests import kinds
 from tests.cases import MISSING, USES, posts
-from tests.described import Ask, Description, Good
+from tests.described import Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
-
-
-async def _ask_lock(still: Shop) -> Ask:
-    await still.book("LOCK-1")
-    return lambda: still.lock("LOCK-1", "ann")
-
-
-async def _ask_extend(still: Shop) -> Ask:
-    await still.book("EXTEND-1")
-    _, lock = await still.lock("EXTEND-1", "ann")
-    return lambda: still.extend("EXTEND-1", lock["lockToken"], lockSeconds=900)
-
-
-async def _ask_unlock(still: Shop) -> Ask:
-    await still.book("UNLOCK-1")
-    _, lock = await still.lock("UNLOCK-1", "ann")
-    return lambda: still.unlock("UNLOCK-1", lock["lockToken"])
-
 
 DESCRIBED = (
     Description(
@@ -42,7 +24,7 @@ DESCRIBED = (
         refusals=posts("/v1/coupons/lock/{code}", *MISSING, *USES, userId="{ann}", orderId="{new}"),
         refused="full behind",
         writes=False,
-        prepare_ask=_ask_lock,
+        ask=lambda shop, _, code, *__, **more: shop.lock(code, "ann", orderId=code, **more),
     ),
     Description(
         row=table.EXTEND,
@@ -62,7 +44,8 @@ DESCRIBED = (
         ),
         refused="behind",
         writes=False,
-        prepare_ask=_ask_extend,
+        before=lambda shop, _, code: shop.lock(code, "ann", orderId=code, lockSeconds=5),
+        ask=lambda shop, _, code, held, **more: shop.extend(code, held[1]["lockToken"], **more),
     ),
     Description(
         row=table.UNLOCK,
@@ -72,7 +55,8 @@ DESCRIBED = (
         goods=(Good({"lockToken": "t"}, {"lockToken": kinds.TOKEN}, "lockToken"),),
         refusals=posts("/v1/coupons/unlock/{code}", *MISSING, lockToken="never-was"),
         writes=False,
-        prepare_ask=_ask_unlock,
+        before=lambda shop, _, code: shop.lock(code, "ann", orderId=code, lockSeconds=5),
+        ask=lambda shop, _, code, held, **more: shop.unlock(code, held[1]["lockToken"], **more),
     ),
 )
 

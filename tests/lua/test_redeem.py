@@ -12,17 +12,11 @@ from service.formats.redemption_id import id_from_numbers
 from service.operations import table
 from tests import kinds
 from tests.cases import MISSING, TOKENS, USES, VALUES, posts
-from tests.described import ITEM, LINE, ORDER, Ask, Description, Good
+from tests.described import ITEM, LINE, ORDER, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
 from tests.redemptions import redeemed_text
-
-
-async def _ask_redeem(still: Shop) -> Ask:
-    await still.book("REDEEM-1")
-    return lambda: still.redeem("REDEEM-1", "ann")
-
 
 DESCRIBED = (
     Description(
@@ -45,7 +39,7 @@ DESCRIBED = (
         ),
         refused="behind",
         writes=True,
-        prepare_ask=_ask_redeem,
+        ask=lambda shop, _, code, *__, **more: shop.redeem(code, "ann", orderId=code, **more),
     ),
 )
 

@@ -13,24 +13,11 @@ from service.formats.redemption_id import id_from_numbers
 from service.operations import table
 from tests import kinds
 from tests.cases import NOBODYS, Case, posts
-from tests.described import Ask, Description, Good
+from tests.described import Description, Good
 from tests.ends import FAR_IDS
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop
 from tests.lua.outbox import parse_entry
-
-
-async def _ask_rollback(still: Shop) -> Ask:
-    await still.book("ROLLBACK-1")
-    _, redemption = await still.redeem("ROLLBACK-1", "ann")
-    return lambda: still.rollback(redemption["redemptionId"])
-
-
-async def _ask_rollback_order(still: Shop) -> Ask:
-    await still.book("ROLLBACK-ORDER-1")
-    await still.redeem("ROLLBACK-ORDER-1", "ann", orderId="ROLLED")
-    return lambda: still.rollback_order("ROLLED")
-
 
 _FIELDS = {"reason": kinds.text(0, 500), "restore": kinds.SWITCH}
 DESCRIBED = (
@@ -51,7 +38,8 @@ DESCRIBED = (
         ),
         refused="behind",
         writes=True,
-        prepare_ask=_ask_rollback,
+        before=lambda shop, _, code: shop.redeem(code, "ann", orderId=code),
+        ask=lambda shop, _, __, sold, **more: shop.rollback(sold[1]["redemptionId"], **more),
     ),
     Description(
         row=table.ROLLBACK_ORDER,
@@ -66,7 +54,8 @@ DESCRIBED = (
         ),
         refused="behind",
         writes=True,
-        prepare_ask=_ask_rollback_order,
+        before=lambda shop, _, code: shop.redeem(code, "ann", orderId=code),
+        ask=lambda shop, _, code, *__, **more: shop.rollback_order(code, **more),
     ),
 )
 

@@ -6,17 +6,10 @@ from service.domain.times import from_ms
 from service.formats.events import RequestPart, Unassigned
 from service.operations import table
 from tests.cases import MISSING, posts
-from tests.described import Ask, Description, Good
+from tests.described import Description, Good
 from tests.harness.premises import EPOCH, NOW_MS
 from tests.harness.shop import Shop, tally, together
 from tests.lua.outbox import parse_entry
-
-
-async def _ask_unassign(still: Shop) -> Ask:
-    await still.book("UNASSIGN-1")
-    await still.assign("UNASSIGN-1", "bob")
-    return lambda: still.unassign("UNASSIGN-1")
-
 
 DESCRIBED = (
     Description(
@@ -35,7 +28,8 @@ DESCRIBED = (
         ),
         refused="behind",
         writes=True,
-        prepare_ask=_ask_unassign,
+        before=lambda shop, _, code: shop.assign(code, "ann"),
+        ask=lambda shop, _, code, *__, **more: shop.unassign(code, **more),
     ),
 )
 

@@ -11,21 +11,10 @@ from service.operations.base import Call
 from service.operations.redeem import REDEEM, VALIDATE, answer_unknown_coupon
 from tests import kinds
 from tests.cases import Case
-from tests.described import ORDER, Ask, Description, Good
+from tests.described import ORDER, Description, Good
 from tests.harness.premises import NOW_MS
 from tests.harness.shop import Shop
 from tests.unit.fastlane_fixtures import caller
-
-
-async def _ask_validate(still: Shop) -> Ask:
-    await still.book("VALIDATE-1")
-    return lambda: still.validate("VALIDATE-1")
-
-
-async def _ask_read(still: Shop) -> Ask:
-    await still.book("COUPON-1")
-    return lambda: still.coupon("COUPON-1")
-
 
 DESCRIBED = (
     Description(
@@ -35,7 +24,7 @@ DESCRIBED = (
         another="",
         goods=(Good({"code": "{code}"}, {"code": kinds.ANY_CODE, "userId": kinds.ID} | ORDER, "code"),),
         writes=False,
-        prepare_ask=_ask_validate,
+        ask=lambda shop, _, code, *__, **more: shop.validate(code, **more),
     ),
     Description(
         row=table.READ,
@@ -43,7 +32,7 @@ DESCRIBED = (
         path="/v1/coupons/{assigned}",
         refusals=tuple(Case("coupon_not_found", "GET", f"/v1/coupons/{name}") for name in ("NO-SUCH-CODE", "a.b")),
         writes=False,
-        prepare_ask=_ask_read,
+        ask=lambda shop, _, code, *__, **more: shop.coupon(code, **more),
     ),
 )
 
