@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import msgspec
 
+from service.domain.book_requests import CreateBook, create_book_row
 from service.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.domain.limits import BookLimits, WorkspaceLimits
 from service.formats import key_names
@@ -14,6 +15,10 @@ from tests.harness.premises import EPOCH, Premises
 
 class Stocked(Premises):
     """What a merchant does."""
+
+    def _new_row(self) -> dict[str, Any]:
+        """The fields that every row has."""
+        return {"workspace": self.workspace, "partition": 0, "version": self.next_version()}
 
     async def open(self, epoch: int = EPOCH, **settings: Any) -> Self:
         """Load the scripts, open the gate, project the workspace."""
@@ -30,24 +35,10 @@ class Stocked(Premises):
         """Project the workspace's settings."""
         if (limits := settings.get("limits")) is not None:
             settings["limits"] = msgspec.convert(limits, WorkspaceLimits)
-        usual: dict[str, Any] = {
-            "currency": "USD",
-            "digits": 2,
-            "coupons_per_order": 1,
-            "max_coupons": None,
-            "gift_book_id": None,
-            "idempotency_hours": 24,
-        }
-        row = WorkspaceRow(
-            workspace=self.workspace,
-            workspace_id=self.caller.workspace_id,
-            partition=0,
-            version=self.next_version(),
-            name="shop",
-            mode="live",
-            **usual | settings,
-        )
-        await self.projector.workspace(row)
+        usual: dict[str, Any] = {"currency": "USD", "digits": 2, "coupons_per_order": 1, "idempotency_hours": 24}
+        usual |= {"workspace_id": self.caller.workspace_id, "name": "shop", "mode": "live"}
+        usual |= dict.fromkeys(("max_coupons", "gift_book_id"))
+        await self.projector.workspace(WorkspaceRow(**self._new_row() | usual | settings))
         if self.offset_ms:
             await self.set_offset(self.offset_ms)
 
@@ -57,17 +48,11 @@ class Stocked(Premises):
         if (limits := rules.get("limits")) is not None:
             rules["limits"] = msgspec.convert(limits, BookLimits)
         if discount:
-            usual: dict[str, Any] = dict.fromkeys(("max_amount_e4", "min_order_value_e4", "currency", "digits"))
-            discount = DiscountRow(**usual | discount)
-        row = BookRow(
-            workspace=self.workspace,
-            partition=0,
-            book=len(self.books) + 1,
-            book_id=uuid4(),
-            version=self.next_version(),
-            discount=discount,
-            **{**_RULES, **rules},
-        )
+            nothing: dict[str, Any] = dict.fromkeys(("max_amount_e4", "min_order_value_e4", "currency", "digits"))
+            discount = DiscountRow(**nothing | discount)
+        ids: dict[str, Any] = {"book": len(self.books) + 1, "book_id": uuid4()}
+        usual = create_book_row(CreateBook(name="book"), **self._new_row(), **ids, workspace_currency="USD", now_ms=0)
+        row = msgspec.structs.replace(usual, discount=discount, **rules)
         self.books.append(row)
         await self.projector.book(row)
         await self.add(row, *codes)
@@ -88,55 +73,11 @@ class Stocked(Premises):
         await self.projector.codes(self.workspace, 0, version, rows)
 
     def code_row(self, book: BookRow, code: str, version: int, **says: Any) -> CodeRow:
-        usual: dict[str, Any] = {"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True}
-        return CodeRow(
-            workspace=self.workspace,
-            partition=0,
-            book=book.book,
-            version=version,
-            code=code,
-            created_ms=1_700_000_000_000,
-            **usual | says,
-        )
+        own: dict[str, Any] = {"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True} | says
+        own |= {"workspace": self.workspace, "partition": 0, "book": book.book, "version": version}
+        return CodeRow(code=code, created_ms=1_700_000_000_000, **own)
 
     async def user(self, user_id: str, max_coupons: int | None) -> None:
         """A user's cap."""
-        row = UserRow(
-            workspace=self.workspace,
-            partition=0,
-            version=self.next_version(),
-            user_id=user_id,
-            max_coupons=max_coupons,
-            metadata={},
-            created_ms=0,
-        )
+        row = UserRow(**self._new_row(), user_id=user_id, max_coupons=max_coupons, metadata={}, created_ms=0)
         await self.projector.user(row)
-
-
-_RULES: dict[str, Any] = {
-    "name": "book",
-    "description": "",
-    "status": "active",
-    "valid_from_ms": None,
-    "valid_until_ms": None,
-    "max_redemptions_per_code": 1,
-    "max_redemptions_per_user": None,
-    "max_redemptions": None,
-    "max_codes_per_user": None,
-    "require_assignment": False,
-    "require_lock": False,
-    "lock_seconds": 300,
-    "max_lock_seconds": 3600,
-    "code_pattern": "####-####-####",
-    "charset": "23456789ABCDEFGHJKLMNPQRSTUVWXYZ",
-    "total_codes": None,
-    "low_stock_threshold": None,
-    "gift_book_id": None,
-    "keep_free": None,
-    "tags": [],
-    "metadata": {},
-    "created_by": None,
-    "created_ms": 0,
-    "updated_ms": 0,
-    "workspace_currency": "USD",
-}
