@@ -76,8 +76,7 @@ class Ground:
         return [item async for page in self.pages(path) for item in page]
 
     async def pages(self, path: str) -> AsyncIterator[list[dict[str, Any]]]:
-        """A list out of Postgres, a thousand items at a time, once it has everything that was answered before.
-        TimeoutError where that takes too long."""
+        """A list out of Postgres, a thousand items at a time, once it is up to date. TimeoutError if that is late."""
         cursor, deadline = "", time.monotonic() + RECORDED_S
         while True:
             joint = "&" if "?" in path else "?"

@@ -21,8 +21,7 @@ Send = Callable[..., None]
 
 
 class Sender(io.RawIOBase):
-    """The file of a worker's ledger: what is written goes to the master. The end has the number of bytes, and the CPU
-    seconds that this process took."""
+    """The file of a worker's ledger: what is written goes to the master. The end has the bytes and the CPU."""
 
     def __init__(self, send: Send, mark: str) -> None:
         self._send, self._mark, self._bytes, self._cpu_s = send, mark, 0, time.process_time()

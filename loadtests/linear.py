@@ -66,8 +66,7 @@ def is_linearizable(history: Sequence[Operation], start: Hashable, step: Step) -
 
 
 def _open(operations: Sequence[Operation], done: int) -> tuple[float, list[int]]:
-    """The time of the first answer to a certain operation that is not done, inf if there is none; and the operations
-    that were asked by then, or a little later."""
+    """When the first certain operation that is not done was answered (inf: none), and those that were asked by then."""
     first_answer, candidates = math.inf, []
     lowest = (~done & (done + 1)).bit_length() - 1
     for place in range(lowest, len(operations)):

@@ -122,8 +122,7 @@ async def check_key(url: str, key: str) -> None:
 
 
 async def make_books(ledger: Ledger, on: Ground, plan: Plan) -> Plan:
-    """The plan with its books, which are made for it: some that the service keeps stocked, the sale, and those that are
-    fought for, one after another."""
+    """The plan with its books, made for it: those that stay stocked, the sale, and those fought for in turn."""
     opening = plan.shape == "opening"
     visits = plan.users if opening else round(plan.users * plan.seconds / max(plan.pay_s, VISIT_S))
     stock = max(1, plan.users // BUYERS_A_CODE) if opening else None

@@ -111,8 +111,7 @@ def usual_mix() -> dict[str, int]:
 
 
 def weigh(mix: Mapping[str, float]) -> list[float]:
-    """The weight of each of VISITS, if the kinds of buyers have these shares; others don't come. ValueError if that is
-    nobody, or a kind does not exist."""
+    """The weight of each of VISITS, if kinds of buyers have these shares. ValueError for an unknown kind, or none."""
     usual = usual_mix()
     if not mix.keys() <= usual.keys() or not sum(mix.values()) > 0 <= min(mix.values()):
         raise ValueError(f"a mix is of {', '.join(usual)}, such as Buyer=9,Guesser=1")

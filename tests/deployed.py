@@ -104,8 +104,7 @@ class Deployed:
         return COMPOSE["services"][service]["command"], env | changes
 
     def of_kubernetes(self, manifest: Mapping[str, Any], **changes: str) -> tuple[list[str], dict[str, str]]:
-        """The arguments and variables of a manifest's container. Each Secret holds what compose.yaml has for the
-        process; the ConfigMap is the authority's certificate."""
+        """The arguments and variables of a manifest's container. Secrets hold what compose.yaml has for the process."""
         secrets = {f"scrip-{name}": compose_env(name) for name in ("api", "worker", "migrate")}
         (mount,) = container(manifest)["volumeMounts"]
         mounts = {mount["mountPath"]: self._volumes["authority"]}

@@ -94,8 +94,7 @@ class Restricted(Run):
 
 @contextlib.contextmanager
 def restricted(*, pooled: bool = False) -> Iterator[Restricted]:
-    """Start servers with users and roles, load the demo's data, and start the processes. `pooled`: they reach Postgres
-    through PgBouncer, without TLS."""
+    """Start servers with users and roles, the demo's data, and the processes. `pooled`: by PgBouncer, without TLS."""
     with data_folder() as folder, contextlib.ExitStack() as stack:
         authority = Authority(folder / "tls")
         acl = folder / "users.acl"

@@ -139,8 +139,7 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
 
 
 def rounds(full: bool, connections: int) -> list[Round]:
-    """Locks and redemptions in turn, as load generators send them: with an order and its value; `full` with an
-    Idempotency-Key, of a book with a discount."""
+    """Locks and redemptions in turn, with order and value; `full` with an Idempotency-Key, and a discount."""
     turns: list[Round] = []
     for number in range(BODIES):
         units = range(number * connections, (number + 1) * connections)

@@ -122,8 +122,7 @@ class Servers(NamedTuple):
 
 
 def choose_servers(day: float, given: Assumptions) -> Servers:
-    """Servers for so many redemptions a day: the cheapest nodes of Redis and the fewest databases, each primary with a
-    replica and each database with a standby."""
+    """Servers for so many redemptions a day: the cheapest nodes and fewest databases, with replicas, standbys."""
     needed = compute_need(day, given)
     by_cpu = max(1, ceil(needed.cores["redis"] / given.busy))
 

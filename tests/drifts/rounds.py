@@ -26,8 +26,7 @@ Named = dict[str, set[Class]]
 
 
 async def run_round(world: World, replica_url: str) -> list[str]:
-    """Make a drift of each kind, and return what is wrong. A comparison, which reads the replica, must report exactly
-    these until they are repaired, and nothing after that."""
+    """Make a drift of each kind; return what is wrong. A comparison must report just these until the repair."""
     subjects = await _subjects(world)
     await _recorded(world)
     expected: Named = {}

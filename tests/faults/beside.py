@@ -110,8 +110,7 @@ class Beside:
 
 @asynccontextmanager
 async def selling_beside(stage: Stage, wrong: list[str], urls: Sequence[str] = ()) -> AsyncIterator[Beside]:
-    """Sell in all other partitions inside the block, by these APIs or all; add to `wrong` what was refused there. What
-    was sold must be recorded, once."""
+    """Sell in all other partitions inside the block; add to `wrong` what was refused, or is not recorded once."""
     shops = [_Shop(stage, partition, urls or stage.urls) for partition in range(PARTITIONS) if partition != HOME]
     try:
         await asyncio.gather(*(shop.open() for shop in shops))

@@ -210,8 +210,7 @@ async def _stop_within_transaction(stage: Stage, worker: Process) -> None:
 
 
 async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Events that can't be recorded: one that is none, and a redemption a second time. They are put into quarantine,
-    with an alarm, and hold up nothing else."""
+    """Events that can't be recorded, one that is none and a second redemption, go into quarantine, and stop nothing."""
     client, outbox = stage.primary.client, key_names.outbox(HOME)
     for _ in range(2):
         await drill.until_more(20)

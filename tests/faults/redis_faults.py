@@ -34,8 +34,7 @@ async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
 
 
 async def killed_within_calls(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """SIGKILL of a Redis that has just gone on after a pause: all buyers' replies come at once, so that each API's next
-    requests are a few calls of many."""
+    """SIGKILL of a Redis that goes on after a pause: all replies come at once, so next requests are calls of many."""
     for _ in range(3):
         epoch = (await stage.row()).epoch
         await drill.begin_fault(100)

@@ -41,8 +41,7 @@ def _written(folder: Path, disk: Disk) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_what_was_not_synced_is_lost_or_a_part_of_it(preloads: Preloads, tmp_path: Path, seed: int) -> None:
-    """What was synced stays, under another name too; what was appended since is kept up to some byte, and what was
-    written over is kept or taken back by sectors."""
+    """What was synced stays; what was appended since is kept up to some byte, what was overwritten by sectors."""
     folder = tmp_path / "data"
     folder.mkdir()
     disk = preloads.disk("server", folder)

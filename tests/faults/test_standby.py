@@ -160,8 +160,7 @@ def _slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 async def test_a_comparison_by_a_replica_believes_only_the_primary(
     stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What differs from the replica's rows is reported, and repaired, only if it differs from the primary's: of a
-    replica without any code, nothing is."""
+    """What differs from the replica's rows is reported and repaired only if it differs from the primary's, too."""
     codes = await _redeem_new(stage, 20)
     monkeypatch.setattr(bulk_reads, "NAMES_A_PAGE", 3)
     assert await comparing.differing() == {}
@@ -217,8 +216,7 @@ async def test_a_cancelled_read_of_a_replica_is_repeated(
 async def test_a_replica_that_dies_ends_the_comparison(
     stage: Stage, comparing: _Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a comparison reads, its connections break: it goes on over new ones. Without the replica it ends, says so,
-    and leaves its turn to the next one."""
+    """A comparison whose connections break goes on over new ones. Without the replica it ends, and says so."""
     sleeping = "FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"
 
     async def begin() -> asyncio.Task[dict[Class, int]]:

@@ -149,8 +149,7 @@ async def test_the_locks_on_a_gift_that_is_taken_back(still: Shop) -> None:
 
 
 async def test_a_free_code_among_thousands_in_its_bucket_is_assigned(kind: str, shop: Shop) -> None:
-    """Thousands of codes of one bucket, of which a book has one: it is assigned after some requests, and until then no
-    request answers `out_of_stock`."""
+    """Of thousands of codes in a bucket a book's only one is assigned after some requests, none `out_of_stock`."""
     if kind == "fakeredis":
         pytest.skip("a server's own cursors")
     codes = colliding(5_000)

@@ -89,8 +89,7 @@ async def _all(pages: AsyncIterator[Sequence[int]]) -> list[Sequence[int]]:
 
 
 def test_large_pages_at_once_are_bounded() -> None:
-    """While a workspace's large pages are read or rendered, a request for another one is refused; one for a small page
-    is not, nor another workspace's."""
+    """While a workspace's large pages are read or rendered, it gets no other; small pages and other workspaces do."""
     bulk, large, small = Bulk(), {"limit": str(PIECE + 1)}, {"limit": str(PIECE)}
     with ExitStack() as stack:
         for _ in range(PAGES_OF_ONE):

@@ -21,8 +21,7 @@ f0 :0@0 master,noaddr - 0 17 1 disconnected
 
 
 def test_a_report_is_parsed() -> None:
-    """Primaries with slots count, failing ones too; a slot that is being moved belongs to the node that has it. The
-    report of a node that knows of no slots is none."""
+    """Primaries with slots count, failing ones too; a moving slot is its node's. A node without slots has no report."""
     report = parse_report(False, ASKED, REPORT)
     assert report
     assert [node[:4] for node in report.nodes if node.is_primary] == [

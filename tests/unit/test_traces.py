@@ -253,8 +253,7 @@ def test_the_sampler(
 
 
 def test_ratios() -> None:
-    """A ratio samples that share of requests without a parent; without `parentbased_` also of those with one, by their
-    trace ids, whatever their callers chose."""
+    """A ratio samples that share of requests without a parent; without `parentbased_` also of others, by trace ids."""
     half = Seen(0.5).traces
     assert 0.4 < sum(half.begin_request("GET", "", "http", None) is not None for _ in range(2000)) / 2000 < 0.6
     alone = Seen(0.5, follows=False).traces

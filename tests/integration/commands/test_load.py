@@ -112,8 +112,7 @@ Ledger.write = write
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A master of locust with its page, and three workers, in folders of their own; the page's address, and the
-    processes. The last worker plants an answer."""
+    """A master of locust and three workers; the page's address, and the processes. The last worker plants an answer."""
     (tmp_path / "planting.py").write_text(PLANTING)
     page, port = free_port(), str(free_port())
     processes: list[subprocess.Popen[bytes]] = []

@@ -111,8 +111,7 @@ async def test_months_are_made_ahead(kept: Record):
 
 
 async def test_facts_outside_of_all_months_move(kept: Record):
-    """Facts of months without a partition are in the default ones. They move when their month's partition is created,
-    which a reader of the table delays."""
+    """Facts of months without a partition are in the default one, and move when their month's partition is created."""
     now_ms = int(time.time() * 1000)
     later = now_ms + 400 * 86_400_000
     use = redeemed("CODE", at_ms=later, order="o")

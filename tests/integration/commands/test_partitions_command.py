@@ -19,8 +19,7 @@ def _list(service: Service) -> dict[str, Any]:
 
 
 async def test_the_partitions_are_listed(patient: Service) -> None:
-    """The table has a header and a row for each partition, whose workspaces are counted; JSON has the same. Without a
-    Redis that replies, the backlog is unknown."""
+    """The table has a row for each partition; JSON has the same. Without a Redis that replies, backlogs are unknown."""
     until(lambda: {one["backlog"] for one in _list(patient)["partitions"]} == {0})  # of earlier tests
     done = _partitions(patient)
     assert done.exit_code == 0, done.output

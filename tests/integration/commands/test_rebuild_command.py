@@ -60,8 +60,7 @@ async def test_everything_is_built_again(patient: Service, rebuild: Callable[...
 
 
 async def test_a_gap_needs_a_choice(patient: Service, rebuild: Callable[..., Result]) -> None:
-    """Where an answered event was lost before it was recorded, a rebuild needs a choice. `scrip recover --apply` blocks
-    that event's code, and records later events."""
+    """Where an answered event was lost, a rebuild needs a choice: `--apply` blocks its code, records later events."""
     codes = [new_code() for _ in range(3)]
     book = patient.book(*codes)
     with patient.run.asleep("worker"), patient.redis() as client:
@@ -110,8 +109,7 @@ def test_without_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> N
 
 
 async def test_the_last_redis_may_still_answer(patient: Service, rebuild: Callable[..., Result]) -> None:
-    """If no node of the last epoch's committee reports this server, the partition waits, and says so, until an operator
-    says that the last Redis is off."""
+    """If no node of the last committee reports this server, the partition waits until an operator says Redis is off."""
     last = Nonce("0" * 32, "cluster", "d" * 40, node="a", committee=("a", "b", "c"))
     async with database(patient.run.facts["databaseUrl"]) as connection:
         await connection.execute("UPDATE partitions SET opened_nonce = $2 WHERE id = $1", patient.partition, str(last))

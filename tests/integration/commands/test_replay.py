@@ -99,8 +99,7 @@ def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pyte
 
 
 def test_a_store_that_holds_other_data(patient: Service, replayed: Callable[..., Result]) -> None:
-    """The command compares the replay's book alone: other books have locks, codes with an end of their own, and users
-    whose ids look like names of keys."""
+    """The command compares the replay's book alone, whatever locks, ends and users other books have."""
     for client, shopper in (
         (patient.admin, patient.client("demo_admin")),
         (patient.rival_manage, patient.rival_checkout),

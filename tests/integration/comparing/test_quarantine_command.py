@@ -75,8 +75,7 @@ def _status(service: Service, code: str) -> str:
 
 
 def test_a_refused_sale_is_recorded_later(service: Service) -> None:
-    """`show` explains the event and both stores; `retry` says why Postgres refuses it, and once the cause is gone it
-    records the sale under its own id."""
+    """`show` explains the event and both stores; `retry` says why it is refused, and once it may be, records it."""
     code, user, order = new_code(), new_id(), new_id("order")
     book = service.book(code)
     event = _refuse(service, code, user, order)

@@ -94,8 +94,7 @@ def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
 
 
 def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
-    """After a rebuild the code of a quarantined, rolled back sale is inactive, which is no difference. A repair makes
-    it free once the quarantine is cleared."""
+    """After a rebuild a quarantined, rolled back sale's code is inactive, no difference; healed, a repair frees it."""
     bad, good = new_code(), new_code()
     book = service.book(bad, good)
     poison(service, bad)

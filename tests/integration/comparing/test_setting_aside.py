@@ -30,8 +30,7 @@ async def read_reasons(place: Place) -> list[str]:
 
 @pytest.mark.parametrize("lost", ["all", "tail"])
 async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Place, lost: str) -> None:
-    """After a loss of Redis the partition opens, with one alarm; the code is blocked, and everything else is as before.
-    A second loss adds nothing to the quarantine."""
+    """After a loss of Redis the partition opens with one alarm and the code blocked. A second loss adds nothing."""
     kept = await place.snapshot()
     await redeem_into_quarantine(place)
     await place.do(rollback.ROLLBACK_ORDER, "o40")

@@ -216,8 +216,7 @@ async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None
 
 
 async def test_a_user_who_comes_back_is_another(place: Place) -> None:
-    """Changes after the request of a deletion belong to a new user, also while the old one is being erased; the next
-    deletion gives another pseudonym."""
+    """Changes after the request of a deletion are a new user's; the next deletion gives another pseudonym."""
     await stock(place, 1)
     await live(place, "zoe0-", 0)
     first = await begin(place, "zoe0-")

@@ -180,8 +180,7 @@ async def test_a_postgres_that_lost_it_remembers_again(place: Place, later: Forg
 
 
 async def test_a_book_returns_without_forgotten_orders(place: Place, later: Forgetting) -> None:
-    """Orders that were forgotten while their book was retired stay forgotten when it is back. A book of codes that were
-    gifts of forgotten orders may leave."""
+    """Orders forgotten while their book was retired stay so when it is back. A book of their gifts may leave."""
     await end_book(place, 31, 3)
     await move(place)
     assert await where_is(place, 3) == "returning"

@@ -28,8 +28,7 @@ from tests.waiting import elapse, running, wait_until
 
 
 async def _trade(shop: MovingShop, redemption: str = "") -> dict[str, Any]:
-    """Some of everything that Redis stores of a workspace; return each request's answer. The redemption is rolled back:
-    a new one, or in a repeat the first one's."""
+    """Some of everything that Redis stores of a workspace; return each answer. A repeat rolls the first one's back."""
     if not redemption:
         made = await shop.do(redeem.REDEEM, "CODE-4", userId="dan", orderId="o2")
         redemption = msgspec.json.decode(made)["redemptionId"]
@@ -144,8 +143,7 @@ async def _redeem_forever(fleet: Fleet, caller: Caller, done: list[tuple[int, st
 
 
 async def test_nothing_is_closed_while_no_event_is_recorded(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While events are not recorded, as after an outage or a worker's death, a workspace that is to move is served. It
-    moves when they are recorded again."""
+    """While events are not recorded, a workspace that is to move is served. It moves when they are recorded again."""
     step, records = Flusher.step, asyncio.Event()
     stop, moving = await begin_move(shop, monkeypatch, Copies, "copy_from", after=False)
 

@@ -113,8 +113,7 @@ async def test_a_slow_closing_keeps_its_transaction(shop: MovingShop, monkeypatc
 
 
 async def test_a_lost_connection_shows_at_once(shop: MovingShop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If Postgres ends the move's connection, the attempt ends with that reason, without waiting for the next
-    statement. The next attempt moves the workspace."""
+    """If Postgres ends the move's connection, the attempt ends at once with that reason; the next one moves it."""
     _, moving = await begin_move(shop, monkeypatch, Switch, "move_codes", after=False)
     assert await shop.fleet.pool.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'"

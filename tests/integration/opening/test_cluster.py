@@ -222,8 +222,7 @@ async def test_a_workspace_moves_to_another_node(cluster: Cluster, shops: Shops)
 
 @pytest.mark.parametrize("cluster", ["valkey-server", "redis-server"], indirect=True)
 async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> None:
-    """From the first command of a move until the last, the partition refuses, and no script changes a part of anything.
-    Then it is opened on the other node."""
+    """From a move's first command to its last the partition refuses, and no script changes a part of anything."""
     before, source = await shops.fleet.read_epochs(), cluster.primary_of(0)
     target, row = cluster.other_primary(source), await read_partition(shops.fleet.pool, 0)
     connection = await connect(cluster.url, "tests", partition=0)

@@ -164,8 +164,7 @@ async def test_a_server_without_replies_is_given_up(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_new_request_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check for stalls breaks no connection for a request that was sent just before it, nor for one whose reply
-    lies unread because this process stood still."""
+    """The check for stalls breaks no connection for a request just sent, or a reply unread since this process stood."""
     monkeypatch.setattr(hot, "STALL_S", 3600)
     monkeypatch.setattr(hot, "CONFIRM_S", 3600)
     async with connected(echo) as (_, connection):

@@ -19,8 +19,7 @@ from tests.waiting import PATIENCE_S, until, wait_until
 
 
 async def test_a_server_that_becomes_unfit(tmp_path: Path) -> None:
-    """The connection of a server that becomes a replica is closed once its requests are answered, and opened again when
-    the server is a primary again."""
+    """The connection of a server that becomes a replica closes once its requests are answered, until it leads again."""
     with started(VALKEY, tmp_path) as url, redis.Redis.from_url(url) as client:
         link, replies, sent = Link(url, "tests"), list[Any](), 0
         await link.start()
@@ -156,8 +155,7 @@ def test_a_redis_that_syncs_less(shop: tuple[Service, Any, list[str]]) -> None:
 
 
 async def test_a_postgres_that_becomes_unfit(shop: tuple[Service, Any, list[str]]) -> None:
-    """New connections to an unfit Postgres are not used: requests get `unavailable`, no process ends, and requests work
-    again once the setting is corrected."""
+    """An unfit Postgres is not used: requests get `unavailable`, no process ends, until the setting is corrected."""
     service, _, codes = shop
     pids = service.run.pids
 

@@ -144,8 +144,7 @@ async def workers(place: Place, database_url: str) -> AsyncIterator[Workers]:
 async def test_a_worker_that_stood_still_while_it_opened(
     walk: Walk, workers: Workers, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
-    """Only a complete Redis gets the serving scripts and answers requests; the next worker completes it; the first
-    worker changes nothing when it goes on."""
+    """Only a complete Redis serves; the next worker completes it, and the first changes nothing when it goes on."""
     place, number, is_done = walk.place, 0, False
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 100 if loss == "everything" else 2)
     if loss == "nothing":

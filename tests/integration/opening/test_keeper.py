@@ -50,8 +50,7 @@ async def test_an_order_doesnt_stop_what_carries_it_out(
 async def test_an_opening_that_fails_backs_off_and_says_so(
     place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After each error of any kind the worker pauses longer, up to a bound; Postgres has the number of failures and the
-    last reason until the partition is open."""
+    """After each error the worker pauses longer, up to a bound; Postgres has the failures and the last reason."""
     pauses: list[float] = []
     noted: list[FailingTask] = []
     failures, opens, takes = 6, Opening.run, LeaseKeeper.take

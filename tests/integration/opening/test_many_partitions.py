@@ -127,8 +127,7 @@ class Buyer:
 
 
 def test_a_fault_of_one_partition_closes_it_alone(spread: Service) -> None:
-    """One partition loses its gate, another its outbox, and the worker is killed: of the requests of all other
-    partitions none fails, and a worker opens both again."""
+    """One partition loses its gate, another its outbox, and the worker dies: no other refuses, and both open again."""
     with contextlib.ExitStack() as stack:
         buyers = [stack.enter_context(Buyer(spread, partition)) for partition in PARTITIONS]
 

@@ -33,8 +33,7 @@ def _redeem(client: httpx.Client, code: str) -> tuple[int, str]:
 
 
 def test_the_bound_holds_without_a_worker(patient: Service, alone: httpx.Client) -> None:
-    """At 80 % of the bound the process refuses locks, at the bound all changes, and reads go on; once a worker has
-    recorded them, everything is served again."""
+    """At 80 % of the bound locks are refused, at the bound changes, never reads, until a worker has recorded them."""
     codes = [new_code() for _ in range(9)]
     patient.book(*codes)
     with patient.run.asleep("worker"):

@@ -104,8 +104,7 @@ async def _more(place: Place) -> None:
 
 @pytest.mark.parametrize("other", ["user", "time", "ahead"])
 async def test_a_forked_redis_is_rebuilt(place: Place, other: str) -> None:
-    """A Redis whose last event differs from the record's, or that is ahead of it, is rebuilt whole; its other events go
-    into quarantine, and their codes are blocked."""
+    """A Redis that differs from the record, or is ahead, is rebuilt; its other events are quarantined and blocked."""
     kept = await place.snapshot()
     fork = f"CODE-{30 if other == 'user' else 31}"
     await place.do(assign.ASSIGN_CODE, fork, userId="ann")

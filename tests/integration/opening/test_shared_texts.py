@@ -21,8 +21,7 @@ async def begin(place: Place, loaded: LoadedScripts, partition: int = 1) -> str:
 
 
 async def test_openings_of_a_server_add_no_scripts(place: Place) -> None:
-    """Epochs of one server share its texts, so Redis stores no more scripts after each opening; an API that has an
-    earlier epoch is refused by the gate."""
+    """Epochs of a server share its texts, so Redis stores no more of them; an API with an earlier one is refused."""
     await place.reopen()
     first, cached = await read_partition(place.pool, 0), await place.redis.info("memory")
     for _ in range(3):

@@ -94,8 +94,7 @@ async def test_another_versions_worker_takes_over_without_an_opening(place: Plac
 
 
 async def test_a_redis_without_any_versions_scripts_is_opened(place: Place, database_url: str) -> None:
-    """A Redis that restarted has no scripts, so it may have lost data: a worker opens it, although versions are
-    stored. One script that is missing is enough."""
+    """A Redis that lacks a script has restarted, may have lost data: a worker opens it, though versions are stored."""
     await store_scripts(place.pool, "other", OTHER)
     epoch = (await read_partition(place.pool, 0)).epoch
     await place.redis.script_flush()
@@ -107,8 +106,7 @@ async def test_a_redis_without_any_versions_scripts_is_opened(place: Place, data
 
 
 async def test_scripts_of_another_layout_are_neither_loaded_nor_taken_over(place: Place, database_url: str) -> None:
-    """A version with another layout of Redis's keys gets no scripts in this one's epoch, and a worker that finds only
-    its scripts opens the partition."""
+    """A version with another layout gets no scripts in this epoch; a worker that finds only its scripts opens anew."""
     await store_scripts(place.pool, "other", OTHER, layout="another")
     others = LoadedScripts(place.pool)
     await others.refresh()
@@ -122,8 +120,7 @@ async def test_scripts_of_another_layout_are_neither_loaded_nor_taken_over(place
 
 
 async def test_scripts_of_a_version_that_appears_are_loaded(place: Place, database_url: str) -> None:
-    """When another version migrates, a worker that runs loads its scripts into the open epoch; so it does when a
-    process of an earlier version starts."""
+    """When another version migrates, or an earlier one starts, the worker loads its scripts into the open epoch."""
     await store_scripts(place.pool, "other", OTHER)
     others = LoadedScripts(place.pool)
     async with working(place, database_url, others):

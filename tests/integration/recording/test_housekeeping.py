@@ -89,8 +89,7 @@ async def test_expired_samples_are_forgotten(pool: asyncpg.Pool) -> None:
 
 
 async def test_refusals_are_found_for_an_hour(pool: asyncpg.Pool) -> None:
-    """A refusal is found by its request id, the newest first, until it is an hour old; old rows are deleted, a bounded
-    number at a time. What was not stored is counted."""
+    """A refusal is found by request id, newest first, for an hour, then deleted. What was not stored is counted."""
     old, new, other = (
         Refused(name, workspace, at_ms, "POST /x", 409, "coupon_locked", 1.5, "…7F3K")
         for name, workspace, at_ms in (("r1", 7, 1), ("r1", 7, 2), ("r1", 8, 3))

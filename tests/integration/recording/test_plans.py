@@ -84,8 +84,7 @@ async def test_facts_in_order_are_merged_from_indexes(filled: asyncpg.Pool, name
 
 
 async def test_a_plan_is_made_anew_when_a_table_has_grown(pool: asyncpg.Pool) -> None:
-    """A cached plan that was made for a small table reads it whole, until statistics are refreshed: once for each
-    doubling, and not by two processes at once."""
+    """A plan cached for a small table reads it whole until statistics are refreshed, once for each doubling."""
     fill = """INSERT INTO idempotency_keys (workspace, key, op, epoch, seq, at, entry)
     SELECT 1, 'key-' || n, 'r', 1, n, now(), 'x' FROM generate_series($1::int, $2) n"""
     refresh = (query("analyze_grown_tables"), 1 << 20, 4)

@@ -47,8 +47,7 @@ async def _stand(kept: Record) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("cuts", [(), (1,), (2,), (3,), (4,), (1, 3), (2, 4), (1, 2, 3, 4)])
 async def test_each_fact_is_recorded_once(kept: Record, cuts: tuple[int, ...]):
-    """In one batch or several each fact is recorded once, in order; the last user has the code, and another assign
-    fails, even if its batch takes it back."""
+    """In one batch or several each fact is recorded once, in order; the last user has the code, another fails."""
     for begin, end in pairwise([0, *cuts, len(STORY)]):
         assert await kept.write(*STORY[begin:end])
     facts = await kept.facts()
@@ -127,8 +126,7 @@ def _event(kind: str, code: str, user: str, at: int) -> str:
 
 
 async def test_the_worker_records_once_and_quarantines_the_rest(shop: RecordedShop, make_flusher: MakeFlusher):
-    """A second assign of a code and unassigns of codes that the user doesn't have are quarantined, all other events
-    recorded; a second flusher records nothing again."""
+    """A second assign, and unassigns of codes that the user lacks, are quarantined; all else is recorded once."""
     good = [_event("AU"[n % 2], f"CODE-{n % 50 // 2}", f"u{n // 50}", n) for n in range(200)]
     await shop.append(*good[:100], _event("A", "TWICE", "ann", 1), _event("A", "TWICE", "bob", 2), *good[100:])
     await shop.append(_event("U", "NOBODYS", "ann", 3), _event("U", "TWICE", "bob", 4), _event("U", "TWICE", "ann", 5))

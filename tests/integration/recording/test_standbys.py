@@ -15,8 +15,7 @@ from tests.service_fixture import database
 async def test_a_record_that_goes_back_is_recorded_again(
     shop: RecordedShop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker whose Postgres lost the last events reads them again, and drops none of them from the outbox before,
-    however long ago it recorded them the first time."""
+    """A worker whose Postgres lost the last events reads them again, and drops none from the outbox before."""
     monkeypatch.setattr(write_behind, "BATCH_EVENTS", 50)
     flusher = await make_flusher()
     await shop.sell(100)
