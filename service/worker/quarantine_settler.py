@@ -14,7 +14,7 @@ from service.record.config.workspace_rows import all_workspaces
 from service.record.facts.event_writer import EVENT_ERRORS, record_late, refusal_reason
 from service.record.facts.quarantine_resolutions import Quarantined, list_quarantine, reject, resolve
 from service.record.partitions.comparisons import is_reconciling
-from service.record.partitions.partition_rows import keep_lease
+from service.record.partitions.partition_rows import under_lease
 from service.record.pool import Connection, wait_out_outage
 from service.worker.lease_keeper import Lease
 
@@ -60,8 +60,7 @@ class QuarantineSettler:
             if event.ordered == "settle" and workspace is not None:
                 await self._switch_off(event)
         retried = [event for event in events if event.ordered == "retry"][:RETRIES_AT_ONCE]
-        async with self._pool.acquire() as connection, connection.transaction():
-            await keep_lease(connection, self._partition, self._fence)
+        async with under_lease(self._pool, self._partition, self._fence) as connection:
             reasons = [await self._record(connection, event) for event in retried]
             done = [event for event in events if event.ordered != "retry"]
             done += [event for event, reason in zip(retried, reasons, strict=True) if not reason]

@@ -17,7 +17,7 @@ from service.record.config import detached_months
 from service.record.config.stored_json import encode_json
 from service.record.facts.forgotten_orders import free_orders
 from service.record.partitions import comparisons
-from service.record.partitions.partition_rows import fetch_fenced, keep_lease
+from service.record.partitions.partition_rows import fetch_fenced, under_lease
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -105,20 +105,17 @@ async def read_step(database: Database, partition: int) -> tuple[int, bool]:
     return (row["retirements"], row["is_moving"]) if row else (0, False)
 
 
-async def finish_retirement(
-    pool: asyncpg.Pool, partition: int, fence: int, step: int, moved: MovingBook, counts: dict[str, str]
+async def finish_step(
+    pool: asyncpg.Pool, partition: int, fence: int, step: int, moved: MovingBook, counts: dict[str, str] | None
 ) -> None:
-    """Store that a book has left, unless it is to return by now. Raises LeaseLost."""
+    """Store that a book has left, with its counts, unless it is to return by now; with None, that it has returned.
+    Raises LeaseLost."""
     async with pool.acquire() as connection, connection.transaction():
         await fetch_fenced(connection, "finish_retirement_step", partition, fence, step)
-        await connection.execute(query("mark_retired"), moved.workspace, moved.book, encode_json(counts))
-
-
-async def finish_return(pool: asyncpg.Pool, partition: int, fence: int, step: int, moved: MovingBook) -> None:
-    """Store that a book has returned. Raises LeaseLost."""
-    async with pool.acquire() as connection, connection.transaction():
-        await fetch_fenced(connection, "finish_retirement_step", partition, fence, step)
-        await connection.execute(query("mark_returned"), moved.workspace, moved.book)
+        if counts is None:
+            await connection.execute(query("mark_returned"), moved.workspace, moved.book)
+        else:
+            await connection.execute(query("mark_retired"), moved.workspace, moved.book, encode_json(counts))
 
 
 async def page_retired_books(
@@ -160,15 +157,13 @@ async def forget_orders(
 ) -> None:
     """Delete the places that these redemptions have in orders. Raises LeaseLost."""
     places = [(moved.workspace, use.order, use.redemption_id) for use in uses if use.order is not None]
-    async with pool.acquire() as connection, connection.transaction():
-        await keep_lease(connection, partition, fence)
+    async with under_lease(pool, partition, fence) as connection:
         await free_orders(connection, places)
 
 
 async def remember_orders(pool: asyncpg.Pool, partition: int, fence: int, uses: Sequence[PastUse]) -> None:
     """Insert these places again, where the order was not used again meanwhile. Raises LeaseLost."""
-    async with pool.acquire() as connection, connection.transaction():
-        await keep_lease(connection, partition, fence)
+    async with under_lease(pool, partition, fence) as connection:
         await connection.execute(query("remember_orders"), [use.redemption_id for use in uses])
 
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from service.domain.uuids import first_id
 from service.formats.event_id import EventId
-from service.record.partitions.partition_rows import keep_lease
+from service.record.partitions.partition_rows import under_lease
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -85,8 +85,7 @@ async def forget(
     pool: asyncpg.Pool, partition: int, fence: int, places: Sequence[PastPlace], gifts: Sequence[PastGift]
 ) -> None:
     """Let the orders' ids be used anew, in Postgres. Raises LeaseLost."""
-    async with pool.acquire() as connection, connection.transaction():
-        await keep_lease(connection, partition, fence)
+    async with under_lease(pool, partition, fence) as connection:
         await free_orders(connection, [place[:3] for place in places])
         if gifts:
             columns = zip(*((gift.workspace, gift.order, gift.code, *gift.event) for gift in gifts), strict=True)
@@ -102,6 +101,5 @@ async def free_orders(database: Database, places: Sequence[tuple[int, str, UUID]
 
 async def advance(pool: asyncpg.Pool, partition: int, fence: int, period: Period) -> None:
     """Store that all orders up to the period's end are forgotten. Raises LeaseLost."""
-    async with pool.acquire() as connection, connection.transaction():
-        await keep_lease(connection, partition, fence)
+    async with under_lease(pool, partition, fence) as connection:
         await connection.execute(query("advance_orders_since"), period.workspaces, period.to_ms)

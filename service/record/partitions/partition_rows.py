@@ -2,6 +2,8 @@
 leases, epochs and cursors; whatever changes configuration that Redis has calls `bump_config_version` before its
 transaction's other changes. Partition has the names of the query's columns; overview.py copies some by name."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
 
@@ -170,6 +172,14 @@ async def fetch_fenced(database: Database, name: str, partition: int, fence: int
 async def keep_lease(database: Database, partition: int, fence: int) -> None:
     """Keep the lease until the transaction ends. Raises LeaseLost."""
     await fetch_fenced(database, "lock_fence", partition, fence)
+
+
+@asynccontextmanager
+async def under_lease(pool: asyncpg.Pool, partition: int, fence: int) -> AsyncIterator[Connection]:
+    """A transaction that keeps the lease until its end. Raises LeaseLost."""
+    async with pool.acquire() as connection, connection.transaction():
+        await keep_lease(connection, partition, fence)
+        yield connection
 
 
 async def take_lease(database: Database, partition: int, holder: str) -> int | None:

@@ -107,7 +107,7 @@ class BookRetirer:
             some = Uses(w, moved.book, uses)
             await self._changes.change(some.fields, some.removals)
         step, counts = await self._changes.retry_on_change(self._drop_book, moved)
-        await retirements.finish_retirement(self._pool, self._partition, self._fence, step, moved, counts)
+        await retirements.finish_step(self._pool, self._partition, self._fence, step, moved, counts)
 
     async def _check_leaving(self, moved: MovingBook) -> None:
         if not await retirements.is_leaving(self._pool, moved):
@@ -123,7 +123,7 @@ class BookRetirer:
             await self._changes.retry_on_change(self._add_codes, moved, codes)
         step = (await retirements.read_step(self._pool, self._partition))[0] + 1
         await self._changes.write(Item("s", key_names.retired(self._partition)), str(step))
-        await retirements.finish_return(self._pool, self._partition, self._fence, step, moved)
+        await retirements.finish_step(self._pool, self._partition, self._fence, step, moved, None)
 
     async def _remove_codes(self, moved: MovingBook, names: Sequence[str]) -> None:
         w = self._prefix(moved)

@@ -2,8 +2,8 @@
 partition_opening.py calls this. The outbox comes first: what the survey of codes finds is counted without its events.
 The reasons are stored in quarantine."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import aclosing
 from itertools import groupby
 
 import asyncpg
@@ -18,8 +18,7 @@ from service.record.facts.event_writer import EVENT_ERRORS, record_late, refusal
 from service.record.facts.quarantined_events import UnrecordedEvent, quarantine_unrecorded
 from service.record.facts.surplus_rows import switch_off_book
 from service.record.partitions.openings import order_rebuild
-from service.record.partitions.partition_rows import keep_lease
-from service.record.pool import Connection
+from service.record.partitions.partition_rows import under_lease
 from service.worker.opening.surplus_survey import Recordable, Sold, SurplusReport, SurplusSurvey
 
 UNKNOWN = "only Redis knew of it: not its amount, nor when"
@@ -74,7 +73,7 @@ class SurplusCarrier:
         if not entries:
             return
         try:
-            async with self._under_lease() as connection:
+            async with under_lease(self._pool, self._partition, self._fence) as connection:
                 await record_late(connection, self._partition, epoch, entries)
         except EVENT_ERRORS as error:
             if len(entries) > 1:
@@ -108,18 +107,12 @@ class SurplusCarrier:
         partition = self._partition if home is None else home
         if partition != self._partition:
             self._elsewhere.add(partition)
-        async with self._under_lease() as connection:
+        async with under_lease(self._pool, self._partition, self._fence) as connection:
             await quarantine_unrecorded(connection, partition, reason, events)
 
     async def _switch_off(self) -> None:
         current_actor.set(Actor("service"))
         for book in self._survey.report.absent_books:
-            async with self._under_lease() as connection:
+            async with under_lease(self._pool, self._partition, self._fence) as connection:
                 if book_id := await switch_off_book(connection, book.workspace, book.book):
                     await write_audit(connection, book.workspace, "recovery.switched_off", book_id)
-
-    @asynccontextmanager
-    async def _under_lease(self) -> AsyncIterator[Connection]:
-        async with self._pool.acquire() as connection, connection.transaction():
-            await keep_lease(connection, self._partition, self._fence)
-            yield connection
