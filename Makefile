@@ -87,8 +87,10 @@ mutants: $(READY) ## break each rule once and see a test turn red (ARGS="--only 
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
 # Not part of `lint`, since it needs the package index and its advisories, and new advisories turn it red by themselves.
-audit: $(READY) ## look for known faults of the locked packages
-	@$(BIN)/python -m tests.hostile.audit
+audit: ## look for known faults of the locked packages (in .venv-audit); red also where nothing is known of one
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
+	  .venv-audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'; }
+	.venv-audit/bin/pip-audit --strict --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off
 
 # Not part of `lint`: it needs 100 packages of its own, whose versions contradict ours, and takes ten seconds.
 checkov: ## check image, manifests and templates against rules of security (in .venv-checkov)
@@ -110,7 +112,7 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 	  --no-annotate -o deploy/checkov.lock
 
 clean: ## remove .venv and what tools leave behind, but no data
-	rm -rf .venv .venv-checkov .venv-docs .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv-audit .venv-checkov .venv-docs .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	find service client tests loadtests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml run.lock
