@@ -34,8 +34,6 @@ CHARSET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 
 class Line(NamedTuple):
-    """A line of the table."""
-
     attack: str
     asked: str
     seen: str
@@ -51,7 +49,6 @@ class Bought(NamedTuple):
 
     @property
     def p99_ms(self) -> float:
-        """Of their requests."""
         return statistics.quantiles(self.times_ms, n=100)[98]
 
 

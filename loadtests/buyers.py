@@ -54,7 +54,6 @@ class Crowd:
         self.random.shuffle(self._first)
 
     async def visit(self) -> None:
-        """Do one of VISITS."""
         buyer, _, do = self._first.pop() if self._first else self.random.choices(VISITS, self._weights)[0]
         await do(Visit(self, buyer))
 

@@ -58,7 +58,6 @@ class Ground:
         return (await self.barrage.one("GET", f"/v1/books/{book_id}/stats")).body
 
     async def coupon(self, code: str) -> dict[str, Any]:
-        """The live coupon."""
         return (await self.barrage.one("GET", f"/v1/coupons/{code}")).body
 
     async def run_job(self, path: str, order: dict[str, Any], poll_s: float = POLL_S) -> dict[str, Any]:

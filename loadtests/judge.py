@@ -33,8 +33,6 @@ _REFUSED_ANEW = (
 
 
 class Judgement(NamedTuple):
-    """The result."""
-
     wrong: list[Difference]
     answers: int
     took_s: float

@@ -94,7 +94,6 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the outcome is unknown."""
         return self.final and self.status in (0, 503)
 
     @property
@@ -114,7 +113,6 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     @property
     def durability(self) -> str:
-        """The durability in the response."""
         return self.response.get("durability", "")
 
     @property

@@ -47,7 +47,6 @@ def read_spent(folder: Path) -> Spent:
 
 
 def list_failures(judgement: Judgement, plan: Plan, tally: Tally, spent: Spent) -> list[str]:
-    """Everything that fails a load."""
     wrong = [*map(str, judgement.wrong), *spent.failures]
     if plan.max_p99_ms and tally.p99_ms > plan.max_p99_ms:
         wrong.append(f"the p99 is {describe_ms(tally.p99_ms)}, and at most {describe_ms(plan.max_p99_ms)} is allowed")

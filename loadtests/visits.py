@@ -75,7 +75,6 @@ class Visit:
         await self.ask("unlock", path, {"lockToken": token}, wanted={204}, code=locked.code)
 
     async def assign(self, book: Book, user: str, *refusals: str) -> Entry:
-        """Assign any code of a book."""
         body, recorded = {"bookId": book.book_id, "userId": user}, self.ledger.wants_record()
         return await self.ask("assign", "/v1/coupons/assign", body, *refusals, book=book.book_id, recorded=recorded)
 
@@ -119,8 +118,6 @@ def weigh(mix: Mapping[str, float]) -> list[float]:
 
 
 def visits(buyer: str, weight: int) -> Callable[[Doing], Doing]:
-    """Add a function to VISITS."""
-
     def add(function: Doing) -> Doing:
         VISITS.append((buyer, weight, function))
         return function
@@ -156,7 +153,6 @@ async def redeem_alone(visit: Visit) -> None:
 
 @visits("Buyer", 1)
 async def assign_then_redeem(visit: Visit) -> None:
-    """Assign a code, and redeem it."""
     user, book = visit.id(), visit.book("sale")
     if code := visit.crowd.next_code(book):
         about: dict[str, Any] = {"book": book.book_id, "code": code, "recorded": visit.ledger.wants_record()}
@@ -166,7 +162,6 @@ async def assign_then_redeem(visit: Visit) -> None:
 
 @visits("Returner", 1)
 async def assign_and_take_back(visit: Visit) -> None:
-    """Assign a code, and take the assignment back."""
     book = visit.book("sale")
     if code := visit.crowd.next_code(book):
         about: dict[str, Any] = {"book": book.book_id, "code": code}
@@ -211,7 +206,6 @@ async def take_a_gift(visit: Visit) -> None:
 
 @visits("Abandoner", 1)
 async def lock_then_unlock(visit: Visit) -> None:
-    """Lock, and unlock."""
     if code := visit.crowd.next_code(visit.book("sale")):
         locked = await visit.lock(visit.book("sale"), code, visit.order(), *_of_total(visit.book("sale")))
         if locked.succeeded:

@@ -67,7 +67,6 @@ class Wire:
         self.used_at = time.monotonic()
 
     def pack(self, ask: Ask) -> bytes:
-        """A request's bytes."""
         body = b"" if ask.body is None else json.dumps(ask.body).encode()
         key = f"Idempotency-Key: {ask.key}\r\n" if ask.key else ""
         head = (
@@ -113,7 +112,6 @@ class Wire:
             transport.abort()
 
     def close(self) -> None:
-        """End the connection."""
         if self._streams:
             self._streams[1].close()
 

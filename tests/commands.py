@@ -22,7 +22,6 @@ def scrip(*words: str, **env: str) -> Result:
 
 
 def subcommands(group: click.Group) -> dict[str, click.Command]:
-    """A group's commands by name."""
     context = click.Context(group)
     return {name: one for name in group.list_commands(context) if (one := group.get_command(context, name))}
 

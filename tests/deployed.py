@@ -128,7 +128,6 @@ class Deployed:
         return port
 
     def output(self) -> str:
-        """What the processes have written."""
         return "\n".join(path.read_text() for path in sorted(self._folder.glob("output-*")))
 
     def _start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -62,7 +62,6 @@ def read_events() -> dict[str, Event]:
 
 
 def render() -> str:
-    """The document."""
     lines = []
     for name, event in read_events().items():
         levels = ", ".join(level for level in LEVELS if level in event.levels)

@@ -74,8 +74,6 @@ _METHODS = ("get", "post", "patch", "delete")
 
 
 class Operation(NamedTuple):
-    """An operation of the OpenAPI document."""
-
     method: str
     path: str
     described: dict[str, Any]
@@ -83,7 +81,6 @@ class Operation(NamedTuple):
 
 @cache
 def read_openapi() -> dict[str, Any]:
-    """The OpenAPI document."""
     return create_app(Settings(_env_file=None)).openapi_schema.to_schema()
 
 

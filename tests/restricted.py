@@ -85,7 +85,6 @@ class Restricted(Run):
         (folder / "run.json").write_text(json.dumps(facts))
 
     def end_all(self) -> None:
-        """End both processes."""
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():

@@ -102,12 +102,10 @@ class Service:
 
     @property
     def partition(self) -> int:
-        """The partition of its workspace."""
         return self._place[0]
 
     @property
     def number(self) -> int:
-        """The number of its workspace."""
         return self._place[1]
 
     @property
@@ -129,7 +127,6 @@ class Service:
         return redis.Redis.from_url(self.run.facts["redisUrl"], decode_responses=True)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
-        """Fetch rows of its Postgres."""
         async with database(self.run.facts["databaseUrl"]) as connection:
             return await connection.fetch(sql, *args)
 
@@ -180,7 +177,6 @@ class Service:
             )
 
     def stats(self, book_id: str) -> dict[str, Any]:
-        """Read a book's statistics."""
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
 
     def held(self) -> dict[str, Any]:

@@ -21,7 +21,6 @@ HEADS = ("script", "bound", "commands", "CPU ms", "ms", "longest")
 
 
 async def measure(cases: list[Case], size: int, rounds: int) -> list[list[str]]:
-    """A line for each case."""
     with tempfile.TemporaryDirectory() as folder:
         async with own_valkey(Path(folder)) as hot:
             return [await _line(hot, case, size, rounds) for case in cases]

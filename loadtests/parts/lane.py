@@ -72,8 +72,6 @@ class Sink:
 
 
 class Connected(Link):
-    """A link that has this connection."""
-
     def __init__(self, connection: Connection) -> None:
         super().__init__("redis://unused", "bench")
         self._connection = connection

@@ -65,7 +65,6 @@ class Need(NamedTuple):
 
 
 def compute_need(day: float, given: Assumptions) -> Need:
-    """What so many redemptions a day need."""
     peak_s = day / DAY_S * given.peak
     in_redis = day * given.redis_days
     index_bytes = constants.INDEX_BYTES * in_redis
@@ -101,8 +100,6 @@ def _reads_s(needed: Need, vcpu: float, given: Assumptions) -> float:
 
 
 class Servers(NamedTuple):
-    """Servers for a need."""
-
     node: constants.Price
     by_cpu: int
     """Primaries that the busiest second needs."""

@@ -43,7 +43,6 @@ def ends_table(given: Assumptions) -> str:
 
 
 def measured_table(given: Assumptions) -> str:
-    """The measured costs."""
     pair_us, refused_us = constants.PAIR_US, constants.REFUSED_US
     lines = [
         ["a redemption (lock and redeem), µs of CPU", *(f"{us:,.0f}" for us in pair_us.values())],
@@ -69,7 +68,6 @@ def measured_table(given: Assumptions) -> str:
 
 
 def need_table(given: Assumptions) -> str:
-    """What each size needs."""
     needs = [compute_need(size * MILLION, given) for size in SIZES]
     lines = [
         ["redemptions in the busiest second", *(_number(one.redemptions_s) for one in needs)],
@@ -132,7 +130,6 @@ def choices_table(given: Assumptions) -> str:
 
 
 def prices_table() -> str:
-    """The list of prices."""
     lines = [[one.product, f"{one.usd:g} a {one.unit}", one.read, f"<{one.source}>"] for one in constants.PRICES]
     return markdown(["product", "US$", "read", "source"], lines)
 

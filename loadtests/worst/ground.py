@@ -19,8 +19,6 @@ CLOSED = ["block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restor
 
 
 class Run(NamedTuple):
-    """One run of a script."""
-
     script: str
     names: Sequence[str]
     args: Sequence[Any]
@@ -43,8 +41,6 @@ CASES: list[Case] = []
 
 
 def case(script: str, bound: str, replies: tuple[int, ...] = (0,)) -> Callable[[Prepare], Prepare]:
-    """Add a function to CASES."""
-
     def add(prepare: Prepare) -> Prepare:
         CASES.append(Case(script, bound, prepare, replies))
         return prepare
@@ -75,7 +71,6 @@ class Ground(Shop):
         return self.caller.prefix
 
     def run_of(self, operation: Operation, code: str | None, /, key: str = "", **body: Any) -> Run:
-        """The run of a request."""
         call = Call(self.caller, key, "f" if key else "-", "192.0.2.1", "tests")
         command = operation.prepare(call, code, msgspec.convert(body, operation.request))
         return Run(command.script, command.keys, command.args)

@@ -104,7 +104,6 @@ def parse_traceparent(text: str) -> SpanContext | None:
 
 
 def format_traceparent(span: Span) -> str:
-    """The inverse, of a span."""
     context = span.get_span_context()
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
 
@@ -133,7 +132,6 @@ def end_span(span: Span, error: str = "") -> None:
 
 
 def fail_span(span: Span, error: str) -> None:
-    """Mark a span as failed."""
     span.set_attribute("error.type", error)
     span.set_status(Status(StatusCode.ERROR))
 

@@ -24,8 +24,6 @@ MAX_WRONG_KEYS = 1000
 
 
 class RedisState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of one partition in Redis."""
-
     gate: str
     mending: str
     """The text of the key `mend`, '' if absent."""

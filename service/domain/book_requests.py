@@ -228,7 +228,6 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
 
 
 def render_book(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
-    """The response body of a book."""
     discount = None if row.discount is None else render_discount(row.discount, _digits(row))
     created_at, updated_at = from_ms(row.created_ms), from_ms(row.updated_ms)
     return Book.from_row(row, discount=discount, job_id=job_id, created_at=created_at, updated_at=updated_at)

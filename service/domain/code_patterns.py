@@ -39,7 +39,6 @@ def normalize_charset(charset: str) -> str:
 
 
 def count_possible_codes(pattern: str, charset: str) -> int:
-    """The number of codes that the pattern can generate."""
     return len(charset) ** pattern.count("#")
 
 

@@ -113,7 +113,6 @@ def encode_discount(row: DiscountRow) -> dict[str, Any]:
 
 
 def decode_discount(stored: dict[str, Any]) -> DiscountRow:
-    """The inverse of encode_discount."""
     return make_discount_row(msgspec.convert(stored, Discount))
 
 

@@ -118,7 +118,6 @@ def encode_field(text: str | None) -> str:
 
 
 def decode_field(field: str) -> str | None:
-    """The inverse of encode_field."""
     if field == "-":
         return None
     return "-" if field == "%-" else field

@@ -91,7 +91,6 @@ def _check(events: list[WebhookEvent] | UnsetType, description: str | UnsetType 
 
 
 def generate_secret() -> bytes:
-    """A new signing secret."""
     return secrets.token_bytes(_SECRET_BYTES)
 
 

@@ -70,7 +70,6 @@ def compress_body(body: bytes) -> str:
 
 
 def decompress_body(kept: str) -> bytes:
-    """The inverse of compress_body."""
     return zlib.decompress(base64.b64decode(kept[1:])) if kept.startswith("z") else kept.encode()
 
 

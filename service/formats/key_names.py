@@ -67,7 +67,6 @@ class Key(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name."""
         if not self.workspace:
             return f"{{p{self.partition}}}:{self.kind}"
         return prefix(self.partition, self.workspace) + ":".join((self.kind, *self.parts))
@@ -112,7 +111,6 @@ def partition_of(workspace_id: str, partitions: int) -> int:
 
 
 def partition_prefix(partition: int) -> str:
-    """The prefix of a partition's keys."""
     return f"{{p{partition}}}:"
 
 

@@ -56,7 +56,6 @@ class ClusterLinks:
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
-        """As Link.stop."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

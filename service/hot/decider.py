@@ -63,7 +63,6 @@ class Decider:
         """Only of partitions with an epoch, or an earlier one, that must be fresh."""
 
     def link(self, partition: int) -> Link:
-        """The link to the partition's server."""
         return self._links.of(partition)
 
     @property
@@ -259,7 +258,6 @@ class Decider:
         return bool(digests) and all(await self._read(partition, "SCRIPT", "EXISTS", *digests))
 
     async def outbox_length(self, partition: int) -> int:
-        """The number of entries in the outbox."""
         return await self._read(partition, "XLEN", key_names.outbox(partition))
 
     async def tail(self, partition: int) -> EventId:

@@ -248,7 +248,6 @@ class Server:
         return await ask_replication(self._connection.call)
 
     async def report(self) -> Report | None:
-        """As connection.ask_report."""
         return await ask_report(self._connection)
 
     async def entries(self, *, newest_first: bool = False) -> AsyncIterator[tuple[EventId, Parts]]:

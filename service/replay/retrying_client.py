@@ -89,7 +89,6 @@ class Client:
             await asyncio.sleep(pause_s)
 
     async def aclose(self) -> None:
-        """Close the connection."""
         await self._session.close()
 
     async def _send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Response:

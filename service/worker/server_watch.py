@@ -78,7 +78,6 @@ class ServerWatch:
         return fitness
 
     async def pulse(self) -> Pulse:
-        """As fitness.ask_pulse."""
         return await self._share("pulse", lambda: ask_pulse(self.connection.call))
 
     async def look(self, scripts: Scripts) -> Look:

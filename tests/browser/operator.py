@@ -20,7 +20,6 @@ class Operator(Watched):
         return self
 
     async def open_page(self, address: str, title: str) -> None:
-        """Go to a page, and wait for its title."""
         await self.page.goto(f"{self.url}/console#/{address}")
         await expect(self.heading(title)).to_be_visible()
 

@@ -26,7 +26,6 @@ def document() -> Document:
 
 
 def operations_of(document: Document) -> dict[str, Any]:
-    """The operations by their ids."""
     return {one["operationId"]: one for path in document.paths.values() for one in path.values()}
 
 

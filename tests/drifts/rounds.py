@@ -46,7 +46,6 @@ async def run_round(world: World, replica_url: str) -> list[str]:
 
 
 async def drift(kind: Kind, subject: Subject) -> None:
-    """Let a subject drift."""
     if not isinstance(kind.change, str):
         with subject.world.service.redis() as redis:
             kind.change(redis, subject)

@@ -33,7 +33,6 @@ class World:
         self.sold = self.number(sold) if sold else self.refuge
 
     def key(self, rest: str) -> str:
-        """A key of the workspace's."""
         return self.service.prefix + rest
 
     def number(self, book_id: str) -> int:

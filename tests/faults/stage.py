@@ -331,7 +331,6 @@ class Stage:
         return self.make_api(tree, self.side if old is self.apis[0] else self.front)
 
     async def end_replaced(self, old: Process, new: Process) -> None:
-        """End a process whose replacement runs."""
         processes = self.apis if old in self.apis else self.workers
         processes[processes.index(old)] = new
         await old.signal(signal.SIGTERM)

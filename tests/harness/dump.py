@@ -42,7 +42,6 @@ def _pages(names: list[str]) -> Iterator[list[str]]:
 
 
 async def value(link: Any, key: str, kind: str) -> Any:
-    """The value of a key of this type."""
     match kind:
         case "string":
             return await link.call("GET", key)

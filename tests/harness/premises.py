@@ -182,7 +182,6 @@ class Premises:
         return self.version
 
     async def run(self, command: Command) -> Any:
-        """Run a command and read its answer."""
         answer = command.render(await self.decide(command), "accepted")
         self.rates = answer.rates
         body = msgspec.json.decode(answer.body) if answer.body else None

@@ -43,7 +43,6 @@ class Stocked(Premises):
             await self.set_offset(self.offset_ms)
 
     async def book(self, *codes: str, **rules: Any) -> BookRow:
-        """A new book with these codes."""
         discount = rules.pop("discount", None)
         if (limits := rules.get("limits")) is not None:
             rules["limits"] = msgspec.convert(limits, BookLimits)

@@ -152,7 +152,6 @@ class Merchant(Twins):
     # What that needs
 
     def book_id(self, book: int | None) -> Any:
-        """A book's id; None for none."""
         return None if book is None else self.model.books[book].book_id
 
     def add(self, code: str, book: BookRow, owner: str | None, own_max: int | None, ends: int | None) -> None:

@@ -289,7 +289,6 @@ class Operations(State):
 
 
 def use_of(c: Coupon, kind: str, asked: Body) -> Use:
-    """The use that a request asks for."""
     names = ("userId", "orderId", "lockToken", "orderValue", "currency")
     return Use(c, kind, *(asked.get(name) for name in names))
 

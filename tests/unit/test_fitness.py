@@ -17,8 +17,6 @@ _SYNCS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewri
 
 
 def _make_server(info: dict[str, Any], settings: Any) -> Any:
-    """A server with this INFO and these settings."""
-
     async def call(*command: str) -> Any:
         if command[0] == "INFO":
             return "\r\n".join(info.get(section, "") for section in command[1:])

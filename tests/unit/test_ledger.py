@@ -19,7 +19,6 @@ def entry(**fields: object) -> Entry:
 
 
 def answered(status: int, body: bytes, **headers: str) -> Entry:
-    """The request, answered so."""
     one = entry()
     one.enter_response(Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
     return one

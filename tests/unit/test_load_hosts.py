@@ -29,8 +29,6 @@ class Lines:
         self.master.set_clock(SimpleNamespace(node_id=worker, data=data | {"here_ms": here_ms}))
 
     def ledger(self, worker: str, mark: str = "mark") -> Ledger:
-        """The ledger of a worker."""
-
         def send(kind: str, data: Any) -> None:
             assert kind == LEDGER
             self.master.receive(SimpleNamespace(node_id=worker, data=data))

@@ -30,7 +30,6 @@ _BOOK = str(UUID(int=2))
 
 
 def _note(notes: LockNotes, payload: str) -> None:
-    """Note a response of a lock with this payload."""
     notes.add(_CALLER, Rendered(201, b"", note=payload))
 
 

@@ -278,7 +278,6 @@ def _assign(client: Client, user: str, book: str = "book") -> None:
 
 
 def _lock(client: Client, user: str, code: str = "code") -> None:
-    """A lock of a code."""
     names = (*NAMES, "key", "directory", "coupon", "orders", "users")
     client.decider.start(0, "lock", names, ("-", code, "1", user, "-", "-", "token"), _noted(client, user))
 

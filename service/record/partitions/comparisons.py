@@ -159,7 +159,6 @@ async def books_numbers(database: Database, workspace: int) -> list[int]:
 
 
 async def workspaces_of(database: Database, partition: int) -> list[int]:
-    """The numbers of a partition's workspaces."""
     return [row[0] for row in await database.fetch(query("workspaces_of_partition"), partition)]
 
 

@@ -154,7 +154,6 @@ def _go_on(job: JobRow, status: str, last: int) -> int:
 
 
 def _release_of(code: str, reply: Reply | Refusal, is_repeat: bool) -> CodeResult:
-    """The result of a release."""
     reason = ""
     if isinstance(reply, Refusal):
         reason = reply.code

@@ -20,8 +20,6 @@ FAILING_AFTER = 5
 
 
 class Ready(NamedTuple):
-    """A delivery to send."""
-
     due: Due
     body: bytes
 

@@ -45,7 +45,6 @@ async def read_jobs(service: Service, book: str) -> list[tuple[str, int]]:
 
 
 async def read_log(service: Service, event: str, book: str) -> list[dict[str, Any]]:
-    """The log lines of an event of a book."""
     ((number,),) = await service.fetch("SELECT book FROM books WHERE book_id = $1", book)
     lines = [line for line in service.run.output.read_text().splitlines() if f'"event": "{event}"' in line]
     entries = [json.loads(line[line.index("{") :]) for line in lines]

@@ -41,7 +41,6 @@ def heal(service: Service) -> None:
 
 
 def redeem(service: Service, code: str, user: str, order: str, **headers: str) -> Any:
-    """Redeem a code."""
     body = {"userId": user, "orderId": order}
     return service.checkout.post(f"/v1/coupons/redeem/{code}", json=body, headers=headers)
 

@@ -225,6 +225,5 @@ async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, data
 
 
 def use_number(monkeypatch: pytest.MonkeyPatch, own: int) -> None:
-    """Be a version with this number."""
     monkeypatch.setattr(number, "FORMAT_NUMBER", own)
     monkeypatch.setattr(program_versions, "FORMAT_NUMBER", own)

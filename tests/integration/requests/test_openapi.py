@@ -34,7 +34,6 @@ service = own_workspace("test")
 
 @pytest.fixture(scope="module")
 def document(service: Service) -> Document:
-    """The document as it is served."""
     answer = service.anonymous.get("/schema/openapi.json")
     assert answer.status_code == 200
     return answer.json()
