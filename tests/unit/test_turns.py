@@ -48,9 +48,9 @@ class CommandTransport:
 
 
 class Client:
-    """A decider on a connection without a network, and the answers to requests by their names."""
+    """A decider on a connection without a network, and the answers to requests by names; `extends` are started."""
 
-    def __init__(self, make_decider: Callable[[Link], Decider] = Decider) -> None:
+    def __init__(self, make_decider: Callable[[Link], Decider] = Decider, *, extends: str = "") -> None:
         self.wire, self.link = CommandTransport(), Link("redis://unused", "tests")
         self.connection = Connection(lambda: setattr(self.link, "_connection", None))
         self.connection.connection_made(self.wire)  # type: ignore[arg-type]
@@ -58,6 +58,8 @@ class Client:
         self.decider = make_decider(self.link)
         self.decider.learn(0, 1, "nonce")
         self.answers: dict[str, Any] = {}
+        for name in extends:
+            self.start("extend", name)
 
     def start(self, script: str, name: str, partition: int = 0) -> None:
         """A request with one argument, its name."""
@@ -181,9 +183,7 @@ async def test_commands_of_the_same_turn_share_the_write() -> None:
 ])  # fmt: skip
 async def test_the_failure_of_a_call_is_each_requests(reply: bytes | None, code: str) -> None:
     """An error of a call as a whole, replies in another number, or a connection that breaks: all get the same."""
-    client = Client()
-    client.start("extend", "a")
-    client.start("extend", "b")
+    client = Client(extends="ab")
     await client.sent()
     if reply:
         client.connection.data_received(reply)
@@ -200,9 +200,7 @@ async def test_a_connection_that_is_lost_in_the_turn_gets_nothing() -> None:
         lambda one: setattr(one.link, "_connection", None),
         lambda one: setattr(one.link, "_connection", Connection()),
     ):
-        client = Client()
-        client.start("extend", "a")
-        client.start("extend", "b")
+        client = Client(extends="ab")
         lose(client)
         with pytest.raises(Refusal, match="unavailable"):
             client.start("extend", "c")
@@ -214,9 +212,7 @@ async def test_a_connection_that_is_lost_in_the_turn_gets_nothing() -> None:
 
 async def test_a_request_goes_out_in_the_epoch_that_it_started_in() -> None:
     """A new epoch in the turn gets calls of its own: a request is never sent with another epoch."""
-    client = Client()
-    client.start("extend", "a")
-    client.start("extend", "b")
+    client = Client(extends="ab")
     client.decider.learn(0, 2, "nonce")
     client.start("extend", "c")
     client.start("extend", "d")
@@ -229,9 +225,7 @@ async def test_a_request_goes_out_in_the_epoch_that_it_started_in() -> None:
 async def test_requests_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of requests, not of calls, at most MAX_WAITING wait, before they are sent and after."""
     monkeypatch.setattr(link, "MAX_WAITING", 3)
-    client = Client()
-    for name in "abc":
-        client.start("extend", name)
+    client = Client(extends="abc")
     for _ in range(2):
         with pytest.raises(Refusal, match="unavailable"):
             client.start("extend", "d")
@@ -243,9 +237,7 @@ async def test_requests_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_stopping_waits_for_the_requests_of_the_turn() -> None:
     """Requests that were started in the turn of the stop are sent and answered before the connection closes."""
-    client = Client()
-    client.start("extend", "a")
-    client.start("extend", "b")
+    client = Client(extends="ab")
     stopping = asyncio.ensure_future(client.link.stop())
     assert await client.sent() == [["many", "a", "b"]]
     assert not client.wire.aborted
@@ -312,21 +304,8 @@ async def test_what_was_refused_as_sold_out_is_refused_together_from_then_on() -
     _lock(client, "dan", "other")
     _assign(client, "eve", "other")
     assert await _ways(client) == [["many", 2, 2, 2, 2, 1], ["assign_any"]]
-    assert client.wire.writes[-1][0][5] == [
-        2,
-        1,
-        2,
-        "assign_any",
-        4,
-        *NAMES[1:],
-        "key",
-        "books",
-        "outbox",
-        "-",
-        "book",
-        "bob",
-        "{}",
-    ]
+    words = [2, 1, 2, "assign_any", 4, *NAMES[1:], "key", "books", "outbox", "-", "book", "bob", "{}"]
+    assert client.wire.writes[-1][0][5] == words
 
 
 async def test_a_request_that_is_alone_in_its_turn_is_its_own_script_though_sold_out() -> None:
@@ -370,9 +349,7 @@ def test_hints_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_call_that_ends_early_leaves_its_last_requests_to_another() -> None:
     """Requests after the last that was decided go out again, in order; one that is left alone as its own script."""
-    client = Client()
-    for name in "abcd":
-        client.start("extend", name)
+    client = Client(extends="abcd")
     await client.sent()
     client.connection.data_received(b"*3\r\n*1\r\n:0\r\n*2\r\n:0\r\n:1\r\n$-1\r\n")
     assert client.answers == {"a": [0], "b": [0, 1]}
@@ -387,9 +364,7 @@ async def test_a_call_that_ends_early_leaves_its_last_requests_to_another() -> N
 
 async def test_what_a_call_left_is_not_sent_to_another_server() -> None:
     """Undecided requests whose connection is gone are refused as not sent."""
-    client = Client()
-    for name in "abc":
-        client.start("extend", name)
+    client = Client(extends="abc")
     await client.sent()
     client.link._connection = Connection()
     client.connection.data_received(b"*2\r\n*1\r\n:0\r\n$-1\r\n")
