@@ -21,6 +21,12 @@ def scrip(*words: str, **env: str) -> Result:
         return aside.submit(CliRunner().invoke, main, words, env=env).result()
 
 
+def succeeded(ended: Result) -> Result:
+    """A command's result, which must be success."""
+    assert ended.exit_code == 0, ended.output
+    return ended
+
+
 def subcommands(group: click.Group) -> dict[str, click.Command]:
     context = click.Context(group)
     return {name: one for name in group.list_commands(context) if (one := group.get_command(context, name))}

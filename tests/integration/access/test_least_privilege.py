@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from service.record import pool as postgres
 from service.record.partitions.partition_rows import renew_leases
 from service.record.processes import end_process, name_process, name_session
 from service.record.queries import query
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
 from tests.service_fixture import Service, database, new_id, ok
@@ -177,8 +178,7 @@ async def test_every_table_is_named(run: Restricted) -> None:
 def test_everything_works(run: Restricted) -> None:
     """Every route, a key's limits, a generation, a deletion of a user, a rebuild and a recovery work with these
     rights."""
-    service = Service(run)
-    try:
+    with closing(Service(run)) as service:
         flock = Flock(service, 200)
         flock._upload()
         flock._every_route()
@@ -197,12 +197,9 @@ def test_everything_works(run: Restricted) -> None:
             until(lambda: client.get("{p0}:gate"))
         until(lambda: service.checkout.get("/v1/users/nobody").is_success)
         assert ok(service.checkout.get(f"/v1/coupons/{flock.codes[-1]}"))["redemptions"] == 1
-        recovered = scrip("recover", "--apply", "--partition", str(service.partition), **run.urls["worker"])
-        assert recovered.exit_code == 0, recovered.output
+        succeeded(scrip("recover", "--apply", "--partition", str(service.partition), **run.urls["worker"]))
         until(lambda: service.checkout.get("/v1/users/nobody").is_success)
         assert flock.bodies == []
-    finally:
-        service.close()
     log = run.output.read_text()  # it has each refusal that a process receives
     assert "InsufficientPrivilege" not in log
     assert "NOPERM" not in log

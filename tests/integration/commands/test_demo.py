@@ -6,7 +6,7 @@ from click.testing import Result
 from service.embedded import demo_data
 from service.record.config import key_rows
 from service.record.pool import connect
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.service_fixture import Service, new_id, ok
 
 
@@ -35,7 +35,7 @@ async def test_commands(database_url: str) -> None:
     def run(command: str) -> Result:
         return scrip(*command.split(), DATABASE_URL=database_url)
 
-    assert run("migrate").exit_code == 0
+    succeeded(run("migrate"))
     assert run("workspaces create trial --test").exit_code == run("workspaces create other").exit_code == 0
     again = run("workspaces create trial")
     assert again.exit_code == 1
@@ -76,9 +76,7 @@ def test_used_codes_are_restored(patient: Service, name: str) -> None:
     ok(checkout.post("/v1/coupons/redeem/ALICE-1", json=owned), 201)
     ok(checkout.post("/v1/coupons/assign/FIVE-1", json={"userId": "bob"}), 201)
 
-    done = scrip("demo", "reset", SCRIP_DATA_DIR=str(patient.run.data_dir), REDIS_URL="", DATABASE_URL="")
-
-    assert done.exit_code == 0, done.output
+    done = succeeded(scrip("demo", "reset", SCRIP_DATA_DIR=str(patient.run.data_dir), REDIS_URL="", DATABASE_URL=""))
     for code in ("SUMMER-A", bought["gift"]["code"], "FIVE-1"):
         assert ok(checkout.get(f"/v1/coupons/{code}"))["status"] == "available", done.output
     assert ok(checkout.get("/v1/coupons/ALICE-1"))["userId"] == "alice"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.deployed import Deployed, container, deployed, manifests
 from tests.harness.servers import free_port
 from tests.service_fixture import ok, refused
@@ -31,8 +31,7 @@ def test_redeem(place: Deployed) -> None:
     )  # fmt: skip
     command, owner = place.of_compose("migrate")
     for words, env in ((command, owner), place.of_kubernetes(job)):  # the second finds everything done
-        migrated = scrip(*words, **env)
-        assert migrated.exit_code == 0, migrated.output
+        succeeded(scrip(*words, **env))
 
     api_port, *metrics_ports = (free_port() for _ in range(4))
     of_api, of_worker, of_other = ({"SCRIP_METRICS_PORT": str(port)} for port in metrics_ports)

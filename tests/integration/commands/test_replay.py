@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from service.replay import expectation, retrying_client
 from service.replay.command import replay
+from tests.commands import succeeded
 from tests.harness.running import Run
 from tests.service_fixture import Service, new_code, ok
 from tests.unit.test_replay import ODD_ORDERS
@@ -92,9 +93,7 @@ def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pyte
 
     monkeypatch.setattr(retrying_client.Client, "_send", send_and_kill)
 
-    result = replayed("--in-flight", "20")
-
-    assert result.exit_code == 0, result.output
+    result = succeeded(replayed("--in-flight", "20"))
     assert "connection lost" in result.output
 
 
@@ -114,9 +113,7 @@ def test_a_store_that_holds_other_data(patient: Service, replayed: Callable[...,
                 lock = {"userId": user, "orderId": f"w1:{user}"}
                 ok(shopper.post(f"/v1/coupons/lock/{code}", json=lock, headers={"Idempotency-Key": code}), 201)
 
-    result = replayed("--codes", "2100")
-
-    assert result.exit_code == 0, result.output
+    result = succeeded(replayed("--codes", "2100"))
     assert "codes free" in result.output
 
 

@@ -16,7 +16,7 @@ import pytest
 from service.doctor import checks, verdicts
 from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import FailingTask
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.drifts.comparing import compare
 from tests.harness.running import Run, data_folder
 from tests.harness.servers import free_port
@@ -109,13 +109,13 @@ def test_few_locks_a_transaction(patient: Service, monkeypatch: pytest.MonkeyPat
 
 async def test_differences_that_are_left(patient: Service) -> None:
     """What the last comparison left is bad, until one leaves nothing."""
-    assert scrip("reconcile", **patient.urls).exit_code == 0
+    succeeded(scrip("reconcile", **patient.urls))
     one = "workspace = (SELECT min(workspace) FROM reconciled)"
     assert await patient.fetch(f"UPDATE reconciled SET left_over = '{{\"orders\": 2}}' WHERE {one} RETURNING 1")
     report = _doctor(patient)
     assert report.bad() == {"drift"}
     assert report.checks["drift"]["says"] == "the last comparisons left differences: orders 2"
-    assert scrip("reconcile", **patient.urls).exit_code == 0
+    succeeded(scrip("reconcile", **patient.urls))
     assert _doctor(patient).checks["drift"]["says"].startswith("none; ")
 
 
@@ -124,8 +124,7 @@ def test_a_running_service_is_examined(patient: Service) -> None:
     urls = {"REDIS_URL": "", "DATABASE_URL": "", "SCRIP_DATA_DIR": str(patient.run.data_dir)}
     assert _doctor(patient, **urls).code == 0
     for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "move demo 0", "migrate"):
-        done = scrip(*words.split(), **urls)
-        assert done.exit_code == 0, done.output
+        succeeded(scrip(*words.split(), **urls))
     urls["SCRIP_DATA_DIR"] += "/none"
     assert "Start `scrip run`, or set DATABASE_URL" in scrip("workspaces", "list", **urls).stderr
     report = _doctor(patient, **urls)

@@ -10,7 +10,7 @@ from click.testing import Result
 
 from service.formats.event_id import EventId
 from service.formats.events import Redeemed, encode_event
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.integration.comparing.test_quarantined import fetch, poison, redeem
 from tests.redemptions import redeemed_text
 from tests.service_fixture import Service, new_code, new_id, ok, refused
@@ -66,7 +66,7 @@ def _set_aside(service: Service, code: str, order: str = "") -> str:
 
 
 def _rebuild(service: Service) -> None:
-    assert scrip("rebuild", "--partition", str(service.partition), **service.urls).exit_code == 0
+    succeeded(scrip("rebuild", "--partition", str(service.partition), **service.urls))
     until(lambda: service.checkout.get("/v1/users/nobody").is_success)
 
 
@@ -95,15 +95,14 @@ def test_a_refused_sale_is_recorded_later(service: Service) -> None:
     assert _listed(service)["failure"] == "UniqueViolationError single_uses_pkey"
 
     fetch(service, "DELETE FROM single_uses WHERE code = $1", code)
-    done = _run(service, "retry", event)
-    assert done.exit_code == 0, done.output
+    succeeded(_run(service, "retry", event))
     assert _run(service, "list").output == "No event waits for a decision.\n"
     ((name,),) = fetch(service, "SELECT epoch || '-' || seq FROM redemptions WHERE code = $1", code)
     assert name == event
     until(lambda: not fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
     assert _status(service, code) == "redeemed"
     assert service.stats(book)["redemptions"] == 1
-    assert scrip("reconcile", "--partition", str(service.partition), **service.urls).exit_code == 0
+    succeeded(scrip("reconcile", "--partition", str(service.partition), **service.urls))
     rows = fetch(service, "SELECT actor, action FROM audit WHERE subject = $1 ORDER BY position", event)
     assert [tuple(row) for row in rows] == [("command", "quarantine.retry")] * 2
     assert "resolved already: retry" in _run(service, "release", event).output
@@ -115,7 +114,7 @@ def test_a_code_that_was_set_aside_is_released(service: Service) -> None:
     service.book(code)
     event = _set_aside(service, code)
     assert "Redis:    blocked, 0 uses" in _run(service, "show", event).output
-    assert _run(service, "release", event).exit_code == 0
+    succeeded(_run(service, "release", event))
     until(lambda: _status(service, code) == "available")
     ok(redeem(service, code, "bob", new_id("order")), 201)
     _rebuild(service)
@@ -127,13 +126,12 @@ def test_a_code_that_was_set_aside_is_recorded(service: Service) -> None:
     code, order = new_code(), new_id("order")
     service.book(code)
     event = _set_aside(service, code, order)
-    done = _run(service, "retry", event)
-    assert done.exit_code == 0, done.output
+    succeeded(_run(service, "retry", event))
     until(lambda: _status(service, code) == "redeemed")
     until(lambda: not fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
     refused(redeem(service, code, "bob", new_id("order")), 409, "coupon_redeemed")
     refused(redeem(service, _other_code(service, code), "ann", order), 409, "order_already_used")
-    assert scrip("reconcile", "--partition", str(service.partition), **service.urls).exit_code == 0
+    succeeded(scrip("reconcile", "--partition", str(service.partition), **service.urls))
 
 
 def _other_code(service: Service, code: str) -> str:
@@ -149,8 +147,7 @@ def test_a_code_is_kept_out_of_sale(service: Service) -> None:
     code = new_code()
     service.book(code)
     event = _set_aside(service, code)
-    settled = _run(service, "settle", event)
-    assert settled.exit_code == 0, settled.output
+    succeeded(_run(service, "settle", event))
     until(lambda: not fetch(service, "SELECT FROM jobs WHERE kind = 'reconcile' AND status = 'running'"))
     refused(redeem(service, code, "bob", new_id("order")), 409, "coupon_inactive")
     assert fetch(service, "SELECT active FROM codes WHERE code = $1", code)[0]["active"] is False
@@ -171,7 +168,7 @@ def test_what_is_not_possible(service: Service, cause: str, decided: str, choice
     done = _run(service, choice, event)
     assert (done.exit_code, says in done.output) == (1, True)
     if cause == "refused":
-        assert _run(service, "release", event).exit_code == 0
+        succeeded(_run(service, "release", event))
     for words, why in ((("show", "1-1"), "is not in quarantine"), (("show", "x"), "Events look like 5-1207")):
         done = _run(service, *words)
         assert (done.exit_code, why in done.output) == (1, True)
@@ -198,8 +195,7 @@ def test_all_at_once(service: Service) -> None:
     notice = _insert(service, "unrecorded", f"S {number} 1 out codes 0 {_AT_MS}")
     assert _run(service, "settle", "--all").exit_code == 1
     assert _run(service, "settle").exit_code == 2
-    settled = _run(service, "settle", "--all", "--yes", "--partition", str(service.partition))
-    assert settled.exit_code == 0, settled.output
+    succeeded(_run(service, "settle", "--all", "--yes", "--partition", str(service.partition)))
     assert [event["event"] for event in json.loads(_run(service, "list", "--json").output)] == [notice]
     audited = fetch(service, "SELECT after FROM audit WHERE action = 'quarantine.settle' AND subject = 'all'")
     assert json.loads(audited[-1]["after"]) == {"events": 3}
@@ -212,10 +208,9 @@ def test_an_event_of_an_unknown_workspace(service: Service) -> None:
     event = _insert(service, "unrecorded", "R 999999 1 LOST-1")
     assert _listed(service)["workspace"] == "999999"
     assert "Code LOST-1 of workspace 999999:" in _run(service, "show", event).output
-    settled = _run(service, "settle", event)
-    assert settled.exit_code == 0, settled.output
+    succeeded(_run(service, "settle", event))
     _insert(service, "unrecorded", "R 999999 1 LOST-2")
-    assert _run(service, "settle", "--all", "--yes").exit_code == 0
+    succeeded(_run(service, "settle", "--all", "--yes"))
     assert json.loads(_run(service, "list", "--json").output) == []
 
 

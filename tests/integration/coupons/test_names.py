@@ -13,7 +13,7 @@ import pytest
 
 from loadtests.own import own_service
 from service.formats import key_names
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.drifts.comparing import compare
 from tests.hostile.poison import Plant, poisoned
 from tests.service_fixture import Service, new_code, ok, shared_service
@@ -71,8 +71,7 @@ def poison() -> Iterator[Poison]:
 
 def rebuilt(service: Service) -> None:
     """Order a rebuild, as an operator does, and wait for it."""
-    ended = scrip("rebuild", DATABASE_URL=service.run.facts["databaseUrl"])
-    assert ended.exit_code == 0, ended.output
+    succeeded(scrip("rebuild", DATABASE_URL=service.run.facts["databaseUrl"]))
     until(lambda: service.checkout.get("/v1/users/nobody").is_success)
 
 

@@ -7,7 +7,7 @@ from click.testing import Result
 
 from service.record.partitions.moves import SWITCHING
 from service.record.queries import query
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.conftest import leave_out
 from tests.service_fixture import Service, database, new_code, ok
 from tests.waiting import elapse, until, wait_until
@@ -32,15 +32,13 @@ async def test_a_workspace_moves(mover: Service) -> None:
     client, code = mover.client("mover_admin"), new_code()
     mover.book(code, client=client)
     locked = ok(client.post(f"/v1/coupons/lock/{code}", json={"userId": "ann"}), 201)
-    planned = _move(mover, "mover", "1", "--dry-run")
-    assert planned.exit_code == 0, planned.output
+    planned = succeeded(_move(mover, "mover", "1", "--dry-run"))
     assert "mover moves from partition 0 to 1" in planned.output
     assert (
         await mover.fetch("SELECT FROM moves JOIN workspaces USING (workspace) WHERE workspaces.name = 'mover'") == []
     )
 
-    moved = _move(mover, "mover", "1")
-    assert moved.exit_code == 0, moved.output
+    moved = succeeded(_move(mover, "mover", "1"))
     assert "mover is in partition 1. It was closed for" in moved.output
     until(lambda: client.get(f"/v1/coupons/{code}").is_success)  # the API reads the partition five times a second
     body = {"userId": "ann", "lockToken": locked["lockToken"], "orderValue": "10.00"}
@@ -48,7 +46,7 @@ async def test_a_workspace_moves(mover: Service) -> None:
     (entry,) = [one for one in ok(client.get("/v1/audit"))["items"] if one["action"] == "workspace.moved"]
     assert (entry["before"], entry["after"]) == ({"partition": 0}, {"partition": 1})
     assert _move(mover, "mover", "1").output == "mover is in partition 1.\n"
-    assert _move(mover, "mover", "0").exit_code == 0
+    succeeded(_move(mover, "mover", "0"))
 
 
 def test_refusals_say_what_to_do(mover: Service) -> None:

@@ -13,7 +13,7 @@ from service.record.partitions.partition_rows import read_partitions, renew_leas
 from service.record.pool import UnboundSession, connect, connect_once, is_pooled
 from service.record.processes import name_session
 from service.record.sessions import BOUNDS_S
-from tests.commands import scrip
+from tests.commands import scrip, succeeded
 from tests.pgbouncer import POOL_SIZE
 from tests.restricted import Restricted, restricted
 from tests.service_fixture import Service, database, new_code, new_id, ok
@@ -52,8 +52,7 @@ def test_everything_is_recorded_and_compared(run: Restricted, pooled: Service) -
     assert ok(pooled.operate.get("/v1/audit"))["items"]
     assert ok(pooled.operate.get("/console/data/overview"))
     pooled.recorded()
-    compared = scrip("reconcile", **run.urls["worker"])
-    assert compared.exit_code == 0, compared.output
+    compared = succeeded(scrip("reconcile", **run.urls["worker"]))
     assert "Nothing differs" in compared.stdout
 
 
@@ -155,8 +154,7 @@ async def test_an_owner_who_may_not_bound_others(run: Restricted, new_database: 
         await admin.execute(f"GRANT CREATE ON SCHEMA public TO owner_of_{name}")
     try:
         owned = url.replace("postgres@", f"owner_of_{name}@")
-        migrated = scrip("migrate", **run.urls["worker"] | {"DATABASE_URL": owned})
-        assert migrated.exit_code == 0, migrated.output
+        migrated = succeeded(scrip("migrate", **run.urls["worker"] | {"DATABASE_URL": owned}))
         expected = f"ALTER ROLE scrip_api IN DATABASE {name} SET statement_timeout = '30s';"
         assert expected in migrated.output
     finally:
