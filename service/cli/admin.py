@@ -1,5 +1,4 @@
-"""`scrip workspaces` and `scrip keys`: create, list and revoke. main.py loads it. Operators' scripts read
-the printed columns: keep them."""
+"""`scrip workspaces` and `scrip keys`: create, list, revoke. main.py loads it. Scripts read the columns: keep them."""
 
 from datetime import datetime
 from uuid import UUID

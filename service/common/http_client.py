@@ -38,8 +38,7 @@ def send(
 
 
 async def read_body(response: ClientResponse, max_bytes: int, body: bytearray | None = None) -> bytes:
-    """Read a whole body. Raises ValueError beyond `max_bytes`, aiohttp.ClientError, TimeoutError; `body` has what came
-    before that."""
+    """Read a whole body; `body` has what came before ValueError (beyond `max_bytes`), ClientError or TimeoutError."""
     body = bytearray() if body is None else body
     async for part in response.content.iter_any():
         body += part

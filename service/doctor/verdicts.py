@@ -44,8 +44,7 @@ _GATES: dict[str, tuple[State, str, str]] = {
 
 
 def judge_record(row: Partition, record: RecordState, compared: LastComparisons | None) -> Iterator[Check]:
-    """Judge what Postgres stores: epoch, lease, quarantine, recovery, failing tasks, and the last comparisons (None
-    without a workspace)."""
+    """Judge what Postgres stores, from the epoch to the last comparisons (None without a workspace)."""
     if row.lacks:
         yield Check("epoch", "bad", row.lacks, _OLDER)
     elif row.state == "open":

@@ -68,8 +68,7 @@ async def apply_missing(connection: asyncpg.Connection, folder: Path = _FOLDER) 
 
 
 async def missing(connection: asyncpg.Connection) -> list[str]:
-    """The names of the migrations that are not applied. Raises MigrationError if an applied one doesn't match,
-    WrongNumber as check_number."""
+    """The names of missing migrations. Raises MigrationError if one doesn't match, WrongNumber as check_number."""
     files = read_migrations(_FOLDER)
     if await connection.fetchval("SELECT to_regclass('migrations')") is None:
         return [migration.name for migration in files]

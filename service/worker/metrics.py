@@ -16,8 +16,7 @@ disable_created_metrics()  # nothing reads when a counter began, and it would do
 
 RetryError = Literal["disk_full", "connection", "timeout", "other"]
 Step = Literal["begin", "restore", "settle", "finish"]
-"""The steps of an opening: until Redis is fenced; until it has the record; until no process uses the last epoch; until
-the gate is open."""
+"""An opening's steps: until Redis is fenced; has the record; no process uses the last epoch; the gate is open."""
 Way = Literal["verified", "redone", "rebuilt"]
 """How an opening restored Redis: it had everything; it got the end of the record; it got all of it."""
 

@@ -108,8 +108,7 @@ async def read_step(database: Database, partition: int) -> tuple[int, bool]:
 async def finish_step(
     pool: asyncpg.Pool, partition: int, fence: int, step: int, moved: MovingBook, counts: dict[str, str] | None
 ) -> None:
-    """Store that a book has left, with its counts, unless it is to return by now; with None, that it has returned.
-    Raises LeaseLost."""
+    """Store that a book has left, unless it is to return by now; with None, that it has returned. Raises LeaseLost."""
     async with pool.acquire() as connection, connection.transaction():
         await fetch_fenced(connection, "finish_retirement_step", partition, fence, step)
         if counts is None:

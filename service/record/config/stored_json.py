@@ -1,5 +1,4 @@
-"""Values as Postgres stores them: JSON, or null. Modules of record/ call this. Names of a stored struct's fields can't
-change without a migration."""
+"""Values as Postgres stores them, JSON or null, for record/. Renaming a field of a stored struct takes a migration."""
 
 from typing import Any, TypeVar
 

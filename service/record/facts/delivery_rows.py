@@ -139,8 +139,7 @@ async def store_results(
 
 
 async def switch_off(pool: Pool, webhook: int, gone: bool) -> bool:
-    """Switch the webhook off if its receiver replied 410 (`gone`), or it has failed for GIVE_UP_S less _SLACK_S. Return
-    whether this did so."""
+    """Switch the webhook off if it replied 410 (`gone`) or has failed for GIVE_UP_S less _SLACK_S; whether it did."""
     reason = "gone" if gone else "failing"
     async with pool.acquire() as connection, connection.transaction():
         off = await connection.fetchrow(query("switch_off_failing"), webhook, reason, GIVE_UP_S - _SLACK_S)

@@ -193,8 +193,7 @@ class Switch:
         await self._move_codes(0)
 
     async def lock(self) -> dict[int, int]:
-        """Let other changes of configuration in both partitions wait until the end; return their versions. Raises
-        InChange."""
+        """Let other changes of configuration in both partitions wait; return their versions. Raises InChange."""
         await set_locally(self._connection, _CLOSING)
         both = [self._move.source, self._move.target]
         rows = await self._connection.fetch(query("lock_config_versions"), both)

@@ -51,8 +51,7 @@ def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path, m
 
 
 async def test_restored_answers_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rebuilt Redis counts the same bytes; so does one that lost its last events, wherever the worker that restores
-    it ends."""
+    """A rebuilt Redis counts the same bytes; so does one that lost its last events, wherever the worker ends."""
     workspace, w = Workspace(place.decider), place.caller.prefix
 
     async def keep(some: range) -> None:

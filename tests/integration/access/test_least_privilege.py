@@ -76,8 +76,7 @@ def _commands(run: Restricted) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", ["api", "worker"])
 def test_commands(run: Restricted, name: str) -> None:
-    """A user has the commands of its scripts and those that its process sends; Redis rejects every other command
-    that it has."""
+    """A user has the commands of its scripts and its process; Redis rejects every other command that it has."""
     called = {
         command.lower() for script in _RUN[name] for command in re.findall(r"call\('(\w+)'", scripts._body(script))
     }
@@ -150,8 +149,7 @@ _FORBIDDEN = {
 
 @pytest.mark.parametrize("name", ["api", "worker"])
 async def test_statements_that_are_refused(run: Restricted, name: str) -> None:
-    """The API can't change facts, the worker can't change keys or most configuration, and neither creates or drops
-    tables."""
+    """The API can't change facts, the worker no keys nor most configuration, and neither creates or drops tables."""
     async with database(run.urls[name]["DATABASE_URL"]) as connection:
         for statement in _FORBIDDEN[name]:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):

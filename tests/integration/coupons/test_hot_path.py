@@ -57,8 +57,7 @@ def test_assign_any(service: Service) -> None:
 
 
 def test_assign_a_code(service: Service) -> None:
-    """Assigning a code is 201 the first time, 200 for its owner again, in either case of letters, and refused to
-    others."""
+    """Assigning a code is 201 at first, 200 for its owner again, in either case of letters; others are refused."""
     code, user = service.coupon(), new_id()
     first = ok(_assign(service, code.lower(), userId=user), 201)
     assert (first["code"], first["userId"], first["status"]) == (code, user, "assigned")
@@ -119,8 +118,7 @@ def test_lock_extend_unlock(service: Service) -> None:
 
 
 def test_redeem(service: Service) -> None:
-    """A redemption has all its fields, money with the currency's digits; its repeat for the order is 200 and the
-    same."""
+    """A redemption has all its fields, money with the currency's digits; its repeat for the order is 200 and equal."""
     code, user, order = service.coupon(discount=_TWENTY), new_id(), new_id("order")
     body: dict[str, Any] = {"userId": user, "orderId": order, "orderValue": 120.5, "metadata": {"a": ["ü", 1.5, None]}}
     answer = service.checkout.post(
@@ -145,8 +143,7 @@ def test_redeem(service: Service) -> None:
 
 
 def test_the_demos_tiers_and_free_units(service: Service) -> None:
-    """TIERED-1 discounts larger orders more, and BUY2GET1 makes one unit of three free; validate names the same
-    amounts."""
+    """TIERED-1 discounts larger orders more, BUY2GET1 makes one unit of three free; validate names the same amounts."""
     items = [{"sku": "tea", "quantity": 3, "unitPrice": 20}]
     for code, value, discount in (("TIERED-1", 60, "3.00"), ("TIERED-1", 240, "30.00"), ("BUY2GET1", 60, "20.00")):
         body = {"userId": new_id(), "orderValue": value, "items": items}
@@ -174,8 +171,7 @@ def test_idempotency_keys(service: Service) -> None:
     "prefer", ["durability=recorded", "durability=recorded, wait=5", 'wait="5", durability="recorded"']
 )
 async def test_recorded(service: Service, prefer: str) -> None:
-    """With `Prefer: durability=recorded` the response and its replay come once Postgres has the change, and name the
-    applied preference."""
+    """With `Prefer: durability=recorded` response and replay come once Postgres has the change, and name it."""
     code, headers = service.coupon(), {"Prefer": prefer, "Idempotency-Key": new_id("key")}
     made: dict[str, Any] = {}
     for _ in range(2):

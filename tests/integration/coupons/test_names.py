@@ -108,8 +108,7 @@ def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
 
 
 def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
-    """A rebuild opens the partition once, no task fails, the stores do not differ, users are deleted and exports are
-    complete."""
+    """A rebuild opens once, no task fails, the stores do not differ, users are deleted and exports complete."""
     service, before = poison.service, len(poison.log())
     service.recorded()
     stats = service.stats(poison.book)

@@ -137,8 +137,7 @@ def test_what_is_listed(service: Service) -> None:
 
 
 def test_what_leaves_the_list(service: Service) -> None:
-    """A coupon leaves the list while it or its book is off or outside its window; a code that is uploaded to its book
-    never enters it."""
+    """A coupon leaves the list while it or its book is off or out of its window; an uploaded code never enters it."""
     coupon, uploaded = create(service, "time-specific"), new_code()
     code, book = coupon["code"], coupon["bookId"]
     ok(service.manage.post(f"/v1/books/{book}/codes", json={"codes": [uploaded]}))
@@ -217,8 +216,7 @@ async def _post_at_once(service: Service, count: int, kind: str, body: Any, key:
 
 
 async def test_one_key_by_many_at_once(service: Service) -> None:
-    """Of 50 requests with the same Idempotency-Key one makes a coupon; the others are its replays or
-    `request_in_progress`."""
+    """Of 50 requests with one Idempotency-Key one makes a coupon; others are replays or `request_in_progress`."""
     key, tag = uuid4().hex, uuid4().hex
     kind, body = "generate", make_body("generate", description=tag)
     responses = await _post_at_once(service, 50, kind, body, key)

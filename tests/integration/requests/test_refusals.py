@@ -214,8 +214,7 @@ def test_every_refusal_is_reached(stage: Stage) -> None:
 
 
 def test_every_operation_reaches_its_refusals(stage: Stage) -> None:
-    """Each refusal that the OpenAPI document lists for an operation has a request here, and each request's refusal is
-    listed."""
+    """Each refusal that the OpenAPI document lists for an operation has a request here, and each of these is listed."""
     documented: set[tuple[str, str]] = set()
     for path, item in stage.document["paths"].items():
         for method, operation in item.items():
