@@ -219,7 +219,7 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     for code in new:
         await page.get_by_label(f"Pick {code}").check()
     await operator.button("Change 2 picked codes").click()
-    await operator.confirm("Change codes", "This changes 2 codes of Uploaded to.", "Switch off 2 codes")
+    await operator.confirm("Switch off 2 codes", "2 codes of Uploaded to match", "Switch off 2 codes")
     await operator.expect_message("2 codes are switched off.")
     await expect(operator.row("switched off")).to_have_count(2)
     assert service.stats(book)["inactive"] == 2

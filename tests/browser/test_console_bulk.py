@@ -32,7 +32,7 @@ async def test_all_that_a_filter_shows(operator: Operator, service: Service) -> 
     ok(service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": "bulk"}), 201)
     untouched = _read_codes(service, book)[used]
     await operator.open_page(f"book/{book}", "Changed at once")
-    dialog = operator.page.get_by_role("dialog", name="Change codes", exact=True)
+    dialog = operator.page.get_by_role("dialog")
     now = datetime.now(UTC)
     for status, action, label, message, expected in (
         ("available", "off", "Switch off", "switched off", "inactive"),
@@ -42,13 +42,13 @@ async def test_all_that_a_filter_shows(operator: Operator, service: Service) -> 
         ("expired", "endless", "Take the end from", "without an end of their own", "available"),
     ):
         await operator.page.get_by_label("Status").select_option(status)
-        await operator.button(f"Change all that are {status}").click()
+        await operator.button("Change codes").click()
         if action not in {"off", "on"}:
             await dialog.get_by_label("What to do").select_option(action)
         if action == "until":
             await dialog.get_by_label("They end").fill(f"{now + timedelta(days=90):%Y-%m-%dT%H:%M:%S}")
-        question = f"This changes {CODES} codes of Changed at once, all that are {status}."
-        await operator.confirm("Change codes", question, f"{label} {CODES} codes")
+        question = f"{label} {CODES} codes"
+        await operator.confirm(question, f"{CODES} codes of Changed at once match", question)
         await operator.expect_message(f"{CODES} codes are {message}.")
         after = _read_codes(service, book)
         assert after.pop(used) == untouched
@@ -60,16 +60,63 @@ async def test_all_that_a_filter_shows(operator: Operator, service: Service) -> 
             assert set(ends) == {None}
 
 
+async def test_how_codes_are_chosen(operator: Operator, service: Service) -> None:
+    """Codes are chosen by prefix, time, several statuses and a pasted list, or picked: one, up to another with Shift,
+    or all that are shown. Heading and button count them first; a mistake is shown beside its field."""
+    tag = new_code()[:12]
+    codes = [f"{tag}-{number:02}" for number in range(30)]
+    book = service.book(*codes, name="Chosen")
+    ok(service.checkout.post(f"/v1/coupons/assign/{codes[0]}", json={"userId": new_id()}), 201)
+    page, dialog = operator.page, operator.page.get_by_role("dialog")
+    await operator.open_page(f"book/{book}", "Chosen")
+    await operator.button("Change codes").click()
+    prefix = dialog.get_by_label("Begin with")
+    for control, value, count in (
+        (prefix, "no code", 0), (prefix, f"{tag.lower()}-1", 10), (prefix, "", 30),
+        (dialog.get_by_label("Added from"), "2030-01-01T00:00:00", 0), (dialog.get_by_label("Added from"), "", 30),
+        (dialog.get_by_label("Added until"), "2020-01-01T00:00:00", 0), (dialog.get_by_label("Added until"), "", 30),
+    ):  # fmt: skip
+        await control.fill(value)
+        if value == "no code":
+            await expect(prefix).to_have_attribute("aria-invalid", "true")
+            await expect(operator.button("Switch off")).to_be_disabled()
+        else:
+            await expect(dialog.get_by_role("heading")).to_have_text(f"Switch off {count} codes")
+            await expect(prefix).not_to_have_attribute("aria-invalid", "true")
+    await dialog.get_by_label("assigned").check()
+    await expect(operator.button("Switch off 1 code")).to_be_enabled()
+    await dialog.get_by_label("available").check()
+    await expect(operator.button("Switch off 30 codes")).to_be_enabled()
+    await dialog.get_by_label("Which codes").select_option("Those in a list")
+    await dialog.get_by_role("textbox", name="Codes").fill(f"{codes[3]}, {codes[4].lower()};{codes[4]}\nNO-SUCH-CODE")
+    await expect(operator.button("Switch off 2 codes")).to_be_enabled()
+    await operator.button("Cancel").click()
+
+    every = page.get_by_label("Pick all that are shown")
+    await every.check()
+    await expect(operator.button("Change 30 picked codes")).to_be_visible()
+    await every.uncheck()
+    await page.get_by_label(f"Pick {codes[20]}").check()
+    await page.get_by_label(f"Pick {codes[17]}").click(modifiers=["Shift"])
+    await page.get_by_label(f"Pick {codes[18]}").uncheck()
+    await operator.button("Change 3 picked codes").click()
+    await operator.confirm("Switch off 3 codes", "3 codes of Chosen match", "Switch off 3 codes")
+    await operator.expect_message("3 codes are switched off.")
+    off = {code for code, row in _read_codes(service, book).items() if row["status"] == "inactive"}
+    assert off == {codes[20], codes[19], codes[17]}
+
+
 async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service: Service) -> None:
-    """Each line is a user, who gets a code; the button counts them."""
+    """Each line is a user, who gets a code; heading and button count the users, and who gets none is said before."""
     code, user = new_code(), new_id()
     book = service.book(code, name="Given at once")
     await operator.open_page(f"book/{book}", "Given at once")
-    await operator.button("Change all codes").click()
-    dialog = operator.page.get_by_role("dialog", name="Change codes", exact=True)
+    await operator.button("Change codes").click()
+    dialog = operator.page.get_by_role("dialog")
     await dialog.get_by_label("What to do").select_option("assign")
-    await dialog.get_by_label("Users, one a line").fill(f"{user}\n{new_id()}\n{user}\n")
-    await operator.confirm("Change codes", "This changes 1 code of Given at once.", "Assign to 2 users")
+    await dialog.get_by_role("textbox", name="Users").fill(f"{user}\n{new_id()}\n{user}\n")
+    question = "Assign a code to 2 users"
+    await operator.confirm(question, "1 code of Given at once matches", question)
     await operator.expect_message("1 code is assigned. 1 refused.")
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["userId"] == user
 

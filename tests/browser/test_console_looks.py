@@ -57,7 +57,7 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     await operator.button("New webhook").click()
     await look("new-webhook")
     await operator.open_page(f"book/{book}", "W" * 120)
-    await operator.button("Change all codes").click()
+    await operator.button("Change codes").click()
     await page.get_by_label("What to do").select_option("until")
     await look("bulk")
     assert service.operate.delete(f"/v1/webhooks/{hook}").status_code == 204

@@ -7,12 +7,11 @@ import { currencyOf, describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
 import { redemptionColumns } from "./redemptions.js";
 import { uploading } from "./adding.js";
-import { changing } from "./bulk.js";
+import { changing, STATUSES } from "./bulk.js";
 import { follow } from "./following.js";
 
 const STATS_MS = 1000;
 const TABS = [["codes", "Codes"], ["redemptions", "Redemptions"], ["notices", "Stock notices"], ["settings", "Settings"]];
-const STATUSES = ["available", "assigned", "redeemed", "exhausted", "inactive", "expired"];
 
 function counts(stats, currency) {
   const rows = [["Codes", stats.codes], ["Available", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
@@ -52,7 +51,7 @@ const parts = {
     status.addEventListener("change", () => { location.hash = at(`#/book/${book.bookId}`, { status: status.value }); });
     const list = h("div");
     const again = () => parts.codes(place, book, page, query, work).catch(tell);
-    const [pick, actions] = changing({ book, page, work, again, status: query.get("status") });
+    const [pick, actions] = changing({ book, page, list, work, again, status: query.get("status") });
     fill(place, h("div", { class: "row spread" }, h("div", { class: "row" }, status), actions), list);
     await listing(list, "Codes", [
       pick,

@@ -1,71 +1,159 @@
-// Changing many codes of a book: those that are picked, or all that the list's filter shows. It says how many first; the server
-// does it as a job.
+// Changing many codes of a book: those of a filter, or of a list, which is what is picked. It says how many and what becomes of
+// them first; the server does it as a job.
 
 import { post } from "./api.js";
-import { ask, busy, field, fill, h, input, plural, select, tell, toast } from "./dom.js";
+import { ask, choices, field, h, input, inZone, plural, select, showErrors, statusWord, tell } from "./dom.js";
 import { follow } from "./following.js";
+
+export const STATUSES = ["available", "assigned", "redeemed", "exhausted", "inactive", "expired"];
+const COUNT_MS = 300; // after the last key
+const WHICH = [["filter", "All that match"], ["list", "Those in a list"]];
 
 // Name, meaning, and the request.
 const ACTIONS = {
   off: ["Switch off", "They can't be locked, assigned or redeemed until they are switched on again.", () => ({ action: "switchOff" })],
   on: ["Switch on", "They can be used again at once.", () => ({ action: "switchOn" })],
   expire: ["Expire", "They can't be used any more from now on. Another end lets them be used again.", () => ({ action: "expire" })],
-  until: ["Set the end of", "They can be used until then, if their book can.", (time) => ({ action: "setExpiry", expiresAt: new Date(time).toISOString() })],
+  until: ["Set the end of", "They can be used until then, if their book can.", (time) => ({ action: "setExpiry", expiresAt: time })],
   endless: ["Take the end from", "They can be used as long as their book.", () => ({ action: "setExpiry", expiresAt: null })],
-  assign: ["Assign", "Each user gets one of those that are available.", (_, users) => ({ action: "assign", users })],
+  assign: ["Assign", "Each user gets one of the codes that are available.", (_, users) => ({ action: "assign", users })],
   release: ["Release", "Those that are assigned are taken from their users, unless a use is locked or spent.", () => ({ action: "release" })],
 };
 
 // The status that an action needs.
 const NEEDED = { assign: "available", release: "assigned" };
 
-const changeOf = (book) => `/v1/books/${book.bookId}/codes/change`;
+const split = (control) => [...new Set(control.value.split(/[\s,;]+/).filter(Boolean))];
+const time = (control) => (control.value ? new Date(control.value).toISOString() : null);
+const moment = (name, attributes) => input({ name, type: "datetime-local", step: 1, ...attributes });
+const list = (name, attributes) => h("textarea", { name, spellcheck: "false", rows: 4, ...attributes });
 
-async function begin(which, filter, { matching, isComplete }, { book, page, work, again }) {
-  const { status } = filter;
-  const offered = Object.entries(ACTIONS).filter(([key]) => !NEEDED[key] || !status || status[0] === NEEDED[key]);
-  const chosen = select(offered.map(([key, [name]]) => [key, name]), which);
-  const time = input({ type: "datetime-local", step: 1, required: true });
-  const lines = h("textarea", { required: true, spellcheck: "false", rows: 4, oninput: (event) => paint(event) });
-  const meaning = h("p", {});
-  const more = h("div");
-  const users = () => [...new Set(lines.value.split(/\s+/).filter(Boolean))];
-  const many = `${isComplete ? "" : "at least "}${plural(matching, "code")}`;
-  const label = () => (chosen.value === "assign" ? `Assign to ${plural(users().length, "user")}` : `${ACTIONS[chosen.value][0]} ${many}`);
-  const paint = (event) => {
-    meaning.textContent = ACTIONS[chosen.value][1];
-    if (event?.target !== lines) fill(more, chosen.value === "until" && field("They end", time), chosen.value === "assign" && field("Users, one a line", lines));
-    if (event) event.target.form.querySelector(".actions button:last-child").textContent = label();
+// Controls for which codes. `read(needed)` returns their filter; of codes that must have a status, that one.
+function selection({ codes, status }) {
+  const which = select(WHICH, codes.length ? "list" : "filter");
+  const statuses = STATUSES.map((one) => [one, input({ type: "checkbox", checked: one === status })]);
+  const prefix = input({ name: "filter.prefix", maxlength: 64, class: "code" });
+  const from = moment("filter.createdFrom");
+  const until = moment("filter.createdUntil");
+  const named = list("filter.codes", { class: "code", value: codes.join("\n") });
+  const box = choices("Status", "filter.status", h("div", { class: "row" }, statuses.map(([one, control]) => field(statusWord(one), control))));
+  const match = h("div", { class: "form" }, h("div", { class: "wide" }, box),
+    h("div", { class: "wide" }, field("Begin with", prefix)), field("Added from", from, inZone()), field("Added until", until, inZone()));
+  const listed = field("Codes", named, "One a line, or separated by commas; at most 1,000.");
+  return {
+    place: [field("Which codes", which), match, listed],
+    paint(needed) {
+      match.hidden = which.value === "list";
+      listed.hidden = !match.hidden;
+      box.hidden = Boolean(needed);
+    },
+    read(needed) {
+      if (which.value === "list") return { codes: split(named) };
+      const chosen = needed ? [needed] : statuses.filter(([, control]) => control.checked).map(([one]) => one);
+      return { status: chosen.length ? chosen : null, prefix: prefix.value.trim() || null, createdFrom: time(from), createdUntil: time(until) };
+    },
   };
-  chosen.addEventListener("change", paint);
-  paint();
-  const job = await ask("Change codes", [
-    h("p", {}, `This changes ${many} of ${book.name}${status ? `, all that are ${status[0]}` : ""}.`),
-    field("What to do", chosen), more, meaning,
-  ], label(), () => post(changeOf(book), { ...ACTIONS[chosen.value][2](time.value, users()), filter }), { danger: true });
+}
+
+async function begin(chosen, { book, page, work, again }) {
+  const path = `/v1/books/${book.bookId}/codes/change`;
+  const offered = select(Object.entries(ACTIONS).map(([key, [name]]) => [key, name]), chosen.status === "inactive" ? "on" : "off");
+  const codes = selection(chosen);
+  const end = moment("expiresAt");
+  const users = list("users");
+  const ending = field("They end", end, inZone());
+  const assigning = field("Users", users, "One a line, or separated by commas; at most 1,000.");
+  const meaning = h("p", {});
+  const found = h("p", { role: "status", class: "hint" });
+  let counted = null; // of the codes that are chosen now
+  let counting = new AbortController();
+  let timer = 0;
+
+  const needed = () => NEEDED[offered.value];
+  const many = () => `${counted.isComplete ? "" : "at least "}${plural(counted.matching, "code")}`;
+  const label = () => {
+    if (!counted) return ACTIONS[offered.value][0];
+    return offered.value === "assign" ? `Assign a code to ${plural(split(users).length, "user")}` : `${ACTIONS[offered.value][0]} ${many()}`;
+  };
+  const examples = () => (counted.examples.length ? `, such as ${counted.examples.slice(0, 3).join(", ")}` : "");
+  const paint = (dialog) => {
+    const left = counted && counted.isComplete && offered.value === "assign" ? split(users).length - counted.matching : 0;
+    codes.paint(needed());
+    ending.hidden = offered.value !== "until";
+    end.required = !ending.hidden;
+    assigning.hidden = offered.value !== "assign";
+    users.required = !assigning.hidden;
+    meaning.textContent = ACTIONS[offered.value][1];
+    found.textContent = counted ? `${many()} of ${book.name} ${counted.matching === 1 ? "matches" : "match"}${examples()}.${left > 0 ? ` ${plural(left, "user")} will get none.` : ""}` : "Counting the codes …";
+    const go = dialog.querySelector(".actions button:last-child");
+    dialog.querySelector("h2").textContent = go.textContent = label();
+    go.disabled = !counted?.matching || (offered.value === "assign" && split(users).length === 0);
+  };
+  const count = async (dialog) => {
+    counting.abort();
+    counting = new AbortController();
+    const { signal } = counting;
+    const form = dialog.querySelector("form");
+    try {
+      const filter = codes.read(needed());
+      const result = filter.codes?.length === 0 ? { matching: 0, isComplete: true, examples: [] }
+        : await post(`${path}?dryRun=true`, { action: "switchOff", filter }, { signal });
+      if (signal.aborted) return;
+      counted = result;
+      showErrors(form, null);
+      paint(dialog);
+    } catch (error) {
+      if (signal.aborted) return;
+      found.textContent = showErrors(form, error, false) || "Correct what is marked.";
+    }
+  };
+  const asked = ask("Change codes", [h("div", { class: "stack" }, codes.place), field("What to do", offered), meaning, ending, assigning, found], "Change",
+    () => post(path, { ...ACTIONS[offered.value][2](time(end), split(users)), filter: codes.read(needed()) }), { danger: true });
+  const dialog = document.getElementById("dialog");
+  dialog.querySelector("form").addEventListener("input", ({ target }) => {
+    if (target !== users && target !== end) {
+      clearTimeout(timer);
+      counted = null;
+      timer = setTimeout(count, COUNT_MS, dialog);
+    }
+    paint(dialog);
+  });
+  paint(dialog);
+  count(dialog);
+  const job = await asked;
+  clearTimeout(timer);
+  counting.abort();
   if (job) follow(job, page, work, again);
 }
 
-// The column to pick by, and the buttons; `around` is { book, page, work, again, status }.
+// The column to pick by, and what is beside the list; `around` is { book, page, list, work, again, status }.
 export function changing(around) {
   const picked = new Set();
-  const start = (button, which, filter) => busy([button], async () => {
-    const counted = await post(`${changeOf(around.book)}?dryRun=true`, { action: "switchOff", filter }, { signal: around.page.signal });
-    if (counted.matching === 0) toast("No codes match.");
-    else await begin(which, filter, counted, around);
-  }).catch(tell);
-  const { status } = around;
-  const some = h("button", { type: "button", disabled: true, onclick: () => start(some, "off", { codes: [...picked] }) });
-  const all = h("button", { type: "button", onclick: () => start(all, status === "inactive" ? "on" : "off", status ? { status: [status] } : {}) },
-    status ? `Change all that are ${status}` : "Change all codes");
+  let last = null; // the code that was clicked last
+  const shown = () => [...around.list.querySelectorAll("td.pick input")];
+  const all = input({ type: "checkbox" });
+  const start = h("button", { type: "button", onclick: () => begin({ codes: [...picked], status: around.status }, around).catch(tell) });
   const paint = () => {
-    some.textContent = `Change ${plural(picked.size, "picked code")}`;
-    some.disabled = picked.size === 0;
+    start.textContent = picked.size ? `Change ${plural(picked.size, "picked code")}` : "Change codes";
+    all.checked = picked.size > 0 && shown().every(({ value }) => picked.has(value));
+    all.indeterminate = picked.size > 0 && !all.checked;
   };
-  const column = { name: "Pick", hidden: true, class: "pick", of: (row) => h("input", {
-    type: "checkbox", "aria-label": `Pick ${row.code}`, checked: picked.has(row.code),
-    onchange: (event) => { picked[event.target.checked ? "add" : "delete"](row.code); paint(); },
-  }) };
+  const pick = (boxes, checked) => {
+    for (const box of boxes) {
+      box.checked = checked;
+      picked[checked ? "add" : "delete"](box.value);
+    }
+    paint();
+  };
+  all.addEventListener("click", () => pick(shown(), all.checked));
+  const click = ({ target, shiftKey }) => {
+    const boxes = shown();
+    const [from, to] = [boxes.findIndex(({ value }) => value === last), boxes.indexOf(target)].sort((one, other) => one - other);
+    pick(shiftKey && from >= 0 ? boxes.slice(from, to + 1) : [target], target.checked);
+    last = target.value;
+  };
+  const column = { name: "Pick", hidden: true, class: "pick", of: (row) =>
+    input({ type: "checkbox", value: row.code, "aria-label": `Pick ${row.code}`, title: "With Shift: all from the one clicked before", checked: picked.has(row.code), onclick: click }) };
   paint();
-  return [column, h("div", { class: "row" }, some, all)];
+  return [column, h("div", { class: "row" }, field("Pick all that are shown", all), start)];
 }

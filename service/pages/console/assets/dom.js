@@ -227,8 +227,8 @@ export function words(error) {
 }
 
 // Show each error of a refusal beside its control, which has the name that the API gives the field. Returns what belongs to
-// none of them, in words; an error of null clears all.
-export function showErrors(form, error) {
+// none of them, in words; an error of null clears all. The first of them gets the focus, unless the user goes on typing.
+export function showErrors(form, error, focuses = true) {
   const controls = [...form.elements].filter(({ id, name }) => id && name);
   const slot = ({ id }) => document.getElementById(`${id}-error`);
   for (const control of controls) {
@@ -245,7 +245,7 @@ export function showErrors(form, error) {
       slot(control).textContent = `${sentence(one.reason)}.`;
     }
   }
-  form.querySelector("[aria-invalid]")?.focus();
+  if (focuses) form.querySelector("[aria-invalid]")?.focus();
   return error.errors?.length ? lines(rest) : words(error);
 }
 
