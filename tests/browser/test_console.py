@@ -93,7 +93,8 @@ async def test_the_overview_is_live(operator: Operator, service: Service) -> Non
 
 
 async def test_a_book(operator: Operator, service: Service) -> None:
-    """A book is created with codes, changed, paused and resumed; the question has the number of codes."""
+    """A book is created with codes, changed, paused, resumed and ended, and its codes then say so; the question has the
+    number of codes."""
     page, name = operator.page, new_id("book")
     await operator.open_page("books", "Books")
     await operator.button("New book").click()
@@ -124,6 +125,7 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await operator.confirm(f"Pause {name}?", "any of its 40 codes", "Pause book")
     await expect(page.get_by_text("paused", exact=True)).to_be_visible()
     assert ok(service.manage.get(f"/v1/books/{book['bookId']}"))["status"] == "inactive"
+    await expect(operator.row("its book is paused")).to_have_count(40)
     await operator.button("Resume").click()
     await operator.confirm(f"Resume {name}?", "Its 40 codes", "Resume book")
     await operator.button("Generate").click()
@@ -133,6 +135,11 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     progress = page.get_by_role("group", name="Generating")
     await expect(progress.get_by_role("progressbar", name="Generated")).to_have_js_property("value", 1)
     await expect(progress).to_contain_text(re.compile("5 of 5 codes.*done", re.DOTALL))
+    await operator.button("End").click()
+    await operator.confirm(f"End {name}?", "codes expire now", "End book")
+    await operator.expect_message(f"{name} has ended.")
+    await expect(operator.row("expired")).to_have_count(45)
+    await expect(operator.button("End")).to_have_count(0)
     await operator.open_page("jobs", "Jobs")
     await expect(operator.row(name).filter(has_text="generate").first).to_contain_text("done")
 

@@ -13,6 +13,12 @@ import { follow } from "./following.js";
 const STATS_MS = 1000;
 const TABS = [["codes", "Codes"], ["redemptions", "Redemptions"], ["notices", "Stock notices"], ["settings", "Settings"]];
 
+const USABLE = new Set(["available", "assigned"]);
+const OUT_OF_USE = { inactive: "its book is paused", archived: "its book is archived" };
+
+const isOn = ({ status, validFrom, validUntil }) =>
+  status !== "archived" && !(validFrom && new Date(validFrom) > Date.now()) && !(validUntil && new Date(validUntil) <= Date.now());
+
 function counts(stats, currency) {
   const rows = [["Codes", stats.codes], ["Available", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
     ["Redeemed", stats.redeemed], ["Used up", stats.exhausted], ["Switched off", stats.inactive],
@@ -36,6 +42,16 @@ async function pause(book, codes) {
   }, { danger: pausing });
 }
 
+// End a book now, for good unless it gets another end: its codes are expired then.
+async function end(book, codes) {
+  const text = `Its ${plural(codes, "code")} expire now: none can be locked, assigned or redeemed any more, nor one that is held. Redemptions stay. Another end under Change lets them be used again.`;
+  await ask(`End ${book.name}?`, h("p", {}, text), "End book", async () => {
+    await patch(`/v1/books/${book.bookId}`, { validUntil: `${new Date().toISOString().slice(0, 19)}Z` });
+    toast(`${book.name} has ended.`);
+    dispatchEvent(new Event("hashchange"));
+  }, { danger: true });
+}
+
 async function generate(book, page, place) {
   const count = input({ name: "count", type: "number", min: 1, max: 10_000_000, required: true });
   const pattern = input({ name: "codePattern", value: book.codePattern, class: "code" });
@@ -56,7 +72,7 @@ const parts = {
     await listing(list, "Codes", [
       pick,
       { name: "Code", class: "long", of: (row) => code(row.code) },
-      { name: "Status", of: (row) => statusBadge(row.status) },
+      { name: "Status", of: ({ status: state }) => [statusBadge(state), OUT_OF_USE[book.status] && USABLE.has(state) && h("div", { class: "hint" }, OUT_OF_USE[book.status])] },
       { name: "User", class: "long", of: (row) => user(row.userId ?? row.redeemedBy) },
       { name: "Redemptions", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
       { name: "Last redeemed", of: (row) => when(row.redeemedAt) },
@@ -107,6 +123,7 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
       h("button", { type: "button", onclick: () => uploading(book, work, () => dispatchEvent(new Event("hashchange"))) }, "Upload"),
       h("button", { type: "button", onclick: () => edit(book, page.session) }, "Change"),
       book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.codes) }, book.status === "active" ? "Pause" : "Resume"),
+      isOn(book) && h("button", { type: "button", onclick: () => end(book, now.codes) }, "End"),
       h("a", { class: "button", href: `${path}/codes.csv`, download: true }, "Export codes"),
       h("a", { class: "button", href: `${path}/redemptions.csv`, download: true }, "Export redemptions")),
     numbers, work,
