@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from service.common.config import Settings
+from service.domain.figures import FIGURES
 from service.domain.outcomes import BY_CODE
 from service.serving.app import create_app
 
@@ -235,13 +236,17 @@ def write_operations(document: Document) -> Iterator[str]:
     yield from (function.method_line() for function in functions)
 
 
-def write_refusals() -> Iterator[str]:
+def write_refusals(document: Document) -> Iterator[str]:
     """Yield the lines of refusals.py."""
     yield from (
         '"""An exception for each refusal of the service. `Refused` is the base of those that changed nothing."""',
         _HEAD,
+        "from datetime import datetime",
+        "from decimal import Decimal",
         "from scrip_client.errors import OutcomeUnknown, Refused, ScripError",
     )
+    members = document.schemas["Problem"]["properties"].items()
+    types = {_snake(name): document.type_of(one, sent=False) for name, one in members}
     classes = {"outcome_unknown": "OutcomeUnknown"}
     for code, outcome in BY_CODE.items():
         if code in classes:
@@ -250,6 +255,9 @@ def write_refusals() -> Iterator[str]:
         yield f"class {classes[code]}({'OutcomeUnknown' if code in UNKNOWN else 'Refused'}):"
         yield _docstring(f"{outcome.status}. {outcome.detail}")
         yield f'    code = "{code}"'
+        if names := FIGURES[code][1].split() if code in FIGURES else []:
+            yield f"    figures = {tuple(names)}"
+            yield from (f"    {name}: {types[name]} | None" for name in names)
     yield "BY_CODE: dict[str, type[ScripError]] = {"
     yield from (f'    "{code}": {name},' for code, name in classes.items())
     yield "}"
@@ -293,7 +301,7 @@ def generate() -> dict[Path, str]:
     return {
         PACKAGE / "models.py": format_source(write_models(document)),
         PACKAGE / "operations.py": format_source(write_operations(document)),
-        PACKAGE / "refusals.py": format_source(write_refusals()),
+        PACKAGE / "refusals.py": format_source(write_refusals(document)),
     }
 
 

@@ -21,7 +21,7 @@ RECENT = 1_000
 
 _USERS = ("u{}", "a:l:{}", "w1:d:{}", "i:{}:x", "{}!", "o:{}", "{}|<{}>", "{p0}:w1:{}")
 _VALUES_P = (2_000, 50_000, 300_000)
-_MOST_ITEMS = 6
+_MOST_ITEMS, _MOST_UNITS = 6, 24
 
 
 def made_up(count: int, users: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -34,12 +34,13 @@ def made_up(count: int, users: int, seed: int) -> Iterator[dict[str, Any]]:
         recent = [*recent[-RECENT:], order_id] if number % 100 == 0 else recent
         user = None if chance.random() < GUESTS else _user(int(users * chance.random() ** 2))
         cancelled = chance.random() < CANCELLED
+        value = "-5.00" if cancelled else _value(chance)
         yield {
             "orderId": f"C{order_id}" if cancelled else order_id,
             "userId": user,
             "cancelled": cancelled,
-            "orderValue": "-5.00" if cancelled else _value(chance),
-            "items": [_item(chance) for _ in range(chance.randint(0, _MOST_ITEMS))],
+            "orderValue": value,
+            "items": [_item(chance, value) for _ in range(chance.randint(0, _MOST_ITEMS))],
         }
 
 
@@ -55,9 +56,11 @@ def _value(chance: random.Random) -> str:
     return str(Decimal(chance.randrange(most)) / 100)
 
 
-def _item(chance: random.Random) -> dict[str, Any]:
-    price = str(Decimal(chance.randrange(1, 5_000)) / 100)
-    return {"sku": str(20_000 + chance.randrange(4_000)), "quantity": chance.randint(1, 24), "unitPrice": price}
+def _item(chance: random.Random, value: str) -> dict[str, Any]:
+    """A line of an order. All of them are worth its value at most."""
+    most = max(int(Decimal(value) * 100), 0) // (_MOST_ITEMS * _MOST_UNITS)
+    price, quantity = str(Decimal(chance.randint(0, most)) / 100), chance.randint(1, _MOST_UNITS)
+    return {"sku": str(20_000 + chance.randrange(4_000)), "quantity": quantity, "unitPrice": price}
 
 
 @click.command()

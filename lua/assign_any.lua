@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 books        hash    book's uuid → its number
       5 outbox       stream  one event, and S where the book runs low or out
 ARGV  1 fingerprint  2 book_id  3 user  4 request, then the requested facts
-Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome}
+Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event A
 Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
@@ -25,7 +25,7 @@ local number = redis.call('HGET', KEYS[4], ARGV[2])
 if not number then return { OUT.book_not_found } end
 local book, user = read_book(number), ARGV[3]
 local refusal = book_refuses(book, now) or user_refuses(user, book, max_coupons, now, 0)
-if refusal then return { refusal } end
+if refusal then return refusal end
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, keep_ms, now, user, KEYS[5], ARGV[4])

@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
       5 coupon       string  the code's record
       6 outbox       stream  one event, and S where the book runs low or out
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the requested facts
-Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
+Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event A
 Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
       of 5,000 books, where their number is limited ]]
@@ -26,8 +26,8 @@ local facts_after = ARGS.assign_code -- how many arguments precede the facts (st
 -- @step coupon
 local user = ARGV[4]
 if c.off then return { OUT.coupon_inactive } end
-local refusal = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and OUT.expired)
-if refusal then return { refusal } end
+local refusal = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and { OUT.expired, whole(c.expires_at) })
+if refusal then return refusal end
 if c.user == user then
   local payload = view(c, book, now)
   if lacking[1] then -- view adds the events whose facts it lacks
@@ -42,5 +42,5 @@ if c.user then return { OUT.coupon_assigned_to_other } end
 if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
 refusal = user_refuses(user, book, max_coupons, now, 0)
-if refusal then return { refusal } end
+if refusal then return refusal end
 return assign(c, book, keep_ms, now, user, KEYS[6], ARGV[5])

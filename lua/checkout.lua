@@ -13,7 +13,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
       11 request  12 digits (that the amounts need)  13 items  14 gift_book_id, then the requested facts
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "<the workspace's digits> <the gift's view, or ->"},
-      {RECALL, events, as_of} or {outcome, retry_ms}
+      {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
 Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the order, 18 for each of at most 50 coupons whose locks
       have ended and that it takes back, and 2 for each of at most 520 such locks; 25 more for a user with coupons of 5,000
@@ -64,7 +64,7 @@ if r then
   local refusal = redeem_refused(r)
   if refusal then return refusal end
 elseif ARGV[10] == '-' and tonumber(ARGV[12]) > tonumber(usual_digits) then
-  return { OUT.invalid }
+  return { OUT.invalid, usual_currency .. '/' .. usual_digits .. '/' .. ARGV[9] }
 end
 if standing and not mine then return { OUT.order_already_used } end
 

@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 bucket       hash    code → book
       5 coupon       string  the code's record
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone), then the requested facts
-Reply {OK, "book_id code user order token deadline", "", replayed}, {RECALL, events, as_of} or {outcome}
+Reply {OK, "book_id code user order token deadline now", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @include gate coupon counts place
@@ -29,14 +29,14 @@ local token = ARGV[4]
 if not l or (ARGV[6] ~= '-' and ARGV[6] ~= l.user) then return { OUT.lock_lost } end
 -- @step end
 local ceiling = math.min(l.started + book.max_lock_ms, ends_at or math.huge)
-if ceiling <= l.deadline then return { OUT.lock_ceiling } end
+if ceiling <= l.deadline then return { OUT.lock_ceiling, whole(l.deadline) .. '/' .. book.max_lock_ms } end
 
 local was_counted, was_set, was_score = place(c, book) -- for steps/settle.lua
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 l.ends = whole(l.deadline)
 local now_text = whole(now) -- for steps/put_lock.lua
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
-  .. l.ends
+  .. l.ends .. ' ' .. now_text
 commit_without_event()
 -- @step put_lock
 -- @step settle

@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
       5 books        hash    book's uuid → its number
       6 outbox       stream  one event, and S where the book runs low or out
 ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request, then the requested facts
-Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome}
+Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event A
 Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
@@ -36,7 +36,7 @@ if given_before then
   return { OUT.REPEATED, payload, '', 0 }
 end
 local refusal = book_refuses(book, now) or user_refuses(user, book, max_coupons, now, 0)
-if refusal then return { refusal } end
+if refusal then return refusal end
 local c, passed = find_free(book, now) -- passed: what it did not read may have a free one
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, keep_ms, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

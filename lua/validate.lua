@@ -10,7 +10,7 @@ KEYS  1 gate         string  epoch and state, read first
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
       9 digits (that the amounts need)  10 items  11 sees_reasons ('1' or '0'), then the requested facts
-Reply {OK, "discount_e4 digits outcome outcome …", view or ""}, {RECALL, events, as_of} or {outcome}; without
+Reply {OK, "discount_e4 digits outcome outcome/figures …", view or ""}, {RECALL, events, as_of} or {outcome, figures}; without
       sees_reasons an unknown code is answered as a used-up one
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
@@ -51,10 +51,12 @@ local kind, amount, currency, items = 'validate', tonumber(ARGV[7]), given(ARGV[
 local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
 local terms = book.terms
 -- @step terms
-local its_digits = book_currency and book_digits or usual_digits
+local its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
-local needed = currency and 0 or tonumber(ARGV[9])
-if needed > tonumber(sees_reasons and its_digits or usual_digits) then return { OUT.invalid } end
+local needed, most = currency and 0 or tonumber(ARGV[9]), sees_reasons and its_digits or usual_digits
+if needed > tonumber(most) then
+  return { OUT.invalid, (sees_reasons and its_currency or usual_currency) .. '/' .. most .. '/' .. ARGV[7] }
+end
 local own
 if token then
   -- @step lock_by_token
@@ -64,17 +66,11 @@ elseif user then
   own = theirs -- of steps/lock_of.lua
 end
 local reasons = { needed > tonumber(its_digits) and OUT.invalid or nil }
-local function fail(refusal) -- for steps/judge.lua, which it never stops
-  reasons[#reasons + 1] = refusal
+local function fail(refusal, figures) -- for steps/judge.lua, which it never stops
+  reasons[#reasons + 1] = figures and refusal .. '/' .. figures or refusal
   if refusal == OUT.coupon_assigned_to_other then MISSED = true end -- for includes/limits.lua
   return false
 end
 -- @step judge
-local discount = '0'
-if discount_type and not reasons[1] then
-  -- @step discount
-  discount = whole(discount_e4)
-end
-table.insert(reasons, 1, its_digits)
-table.insert(reasons, 1, discount)
+table.insert(reasons, 1, whole(saved_e4) .. ' ' .. its_digits)
 return { OUT.OK, table.concat(reasons, ' '), answer }

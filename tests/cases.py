@@ -76,6 +76,7 @@ TOKENS = (
 VALUES = (
     ("currency_mismatch", {"code": "{priced}", "orderValue": 20, "currency": "EUR"}),
     ("order_value_too_low", {"code": "{priced}", "orderValue": "9.99"}),
+    ("no_discount", {"code": "{units}", "orderValue": 20, "field": "items"}),
     ("invalid", {"code": "{free}", "orderValue": "1.001", "field": "orderValue"}),
 )
 ASSIGNED = (

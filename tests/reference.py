@@ -22,8 +22,9 @@ For developers. At the end you know what each `code` of a refused request means,
 
 A refusal is `application/problem+json` (RFC 9457), and has changed nothing, but for the last row below. Your program
 compares `code`, which stays the same for ever; an unknown one it treats by its status. `title` and `detail` are for
-people. `type` is the address of the code, `/problems/<code>`; `instance` leads to the request, in the console and in
-`GET /v1/ops/requests`, for an hour.
+people. Figures are members of their own: `order_value_too_low` has `minOrderValue`, `missing` and `currency`, `expired`
+has `expiresAt`. `type` is the address of the code, `/problems/<code>`; `instance` leads to the request, in the console
+and in `GET /v1/ops/requests`, for an hour.
 
 | status | repeat the same request? |
 |---|---|
@@ -48,7 +49,7 @@ For developers. At the end you know each request, who may send it, and where its
 - *key*: takes an `Idempotency-Key`: a repeat gets the first answer ([Lost answers](how-to/lost-answers.md)).
 - Lists: `?limit=` and `?cursor=`, newest first; the next page's cursor is `nextCursor`, null after the last.
 - Changes of coupons say in `durability` what is certain: `accepted` (in Redis), `fsynced` (on Redis's disk), `recorded`
-  (in Postgres). `Prefer: durability=recorded` waits for the last.
+  (in Postgres). `Prefer: durability=recorded` waits for the last; `Preference-Applied` says that it was reached.
 
 Fields, examples and refusals of each request are at `/schema` of a running service, as a page and as
 `/schema/openapi.json`. `python -m tests.reference` writes this page from that document.

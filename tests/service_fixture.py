@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from service.access.caller import SCOPES
+from service.domain.figures import Figures
 from service.formats import key_names
 from service.hot.key_messages import CHANNEL
 from tests.commands import scrip
@@ -26,6 +27,7 @@ from tests.harness.workspaces import make_workspace
 from tests.restricted import restricted
 from tests.waiting import until, wait_until
 
+_FIGURES = {*Figures.__struct_encode_fields__}
 _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
 _WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota", "key_quota"}
@@ -351,7 +353,7 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
     assert (response.headers.get("WWW-Authenticate") == "Bearer") == (status == 401), answer
     with_errors = status in {400, 422}
     more = {"errors"} if with_errors else set[str]()
-    assert set(problem) == _PROBLEM | more | ({"param"} if problem.get("errors") else set[str]()), answer
+    assert set(problem) - _FIGURES == _PROBLEM | more | ({"param"} if problem.get("errors") else set[str]()), answer
     assert all(isinstance(problem[name], str) and problem[name] for name in _PROBLEM - {"status"}), answer
     assert problem["requestId"] == response.headers["X-Request-Id"]
     assert ("Retry-After" in response.headers) == (code in _WAITING_HELPS or status == 503), answer

@@ -16,8 +16,8 @@ import httpx2
 import msgspec
 
 from scrip_client._version import __version__
-from scrip_client.errors import OutcomeUnknown, Problem, Refused, ScripError, UnexpectedResponse, Unreachable
-from scrip_client.models import Page
+from scrip_client.errors import OutcomeUnknown, Refused, ScripError, UnexpectedResponse, Unreachable
+from scrip_client.models import Page, Problem
 from scrip_client.refusals import BY_CODE
 
 T = TypeVar("T")

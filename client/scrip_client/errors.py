@@ -2,28 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
+from scrip_client.models import Problem
 
 if TYPE_CHECKING:
     from scrip_client.core import Call
-
-
-class BadField(msgspec.Struct, frozen=True):
-    """A bad field of a refused request: its path (`discount.value`), and the reason."""
-
-    field: str
-    reason: str
-
-
-class Problem(msgspec.Struct, rename="camel", frozen=True):
-    """The service's answer to a request that it refused (RFC 9457)."""
-
-    code: str
-    status: int
-    title: str
-    detail: str
-    request_id: str
-    errors: tuple[BadField, ...] = ()
 
 
 class ScripError(Exception):
@@ -42,12 +24,17 @@ class ScripError(Exception):
 
 
 class Refused(ScripError):
-    """The service refused the request, and changed nothing. Each code has a subclass in refusals.py."""
+    """The service refused the request, and changed nothing. Each code has a subclass in refusals.py, whose attributes
+    are the refusal's figures; None for those that it does not have."""
+
+    figures: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, call: "Call[Any]", problem: Problem, retry_after_s: float | None = None) -> None:
         super().__init__(message, call, problem, retry_after_s)
         self.status, self.title, self.detail = problem.status, problem.title, problem.detail
-        self.request_id, self.errors = problem.request_id, problem.errors
+        self.request_id, self.errors = problem.request_id, problem.errors or []
+        for name in self.figures:
+            setattr(self, name, getattr(problem, name))
 
 
 class OutcomeUnknown(ScripError):

@@ -274,9 +274,7 @@ class Consistency(Model, kw_only=True):
 
 
 class Coupon(Model, kw_only=True):
-    """A coupon. `status` is the first that applies: redeemed or exhausted, inactive, expired, locked, assigned,
-    available.
-    """
+    """A coupon. `status` is the first of: redeemed or exhausted, inactive, expired, locked, assigned, available."""
 
     code: str
     book_id: str
@@ -474,6 +472,7 @@ class Lock(Model, kw_only=True):
     book_id: str
     user_id: str
     order_id: str | None
+    lock_seconds: int
     expires_at: datetime
 
 
@@ -555,6 +554,16 @@ class Problem(Model, kw_only=True):
     instance: str
     code: str
     request_id: str
+    valid_from: datetime | None = None
+    expires_at: datetime | None = None
+    max_lock_seconds: int | None = None
+    max_redemptions_per_user: int | None = None
+    max_redemptions: int | None = None
+    currency: str | None = None
+    min_order_value: Decimal | None = None
+    missing: Decimal | None = None
+    buy: int | None = None
+    get: int | None = None
     param: str | None = None
     errors: list[FieldProblem] | None = None
 
@@ -745,9 +754,27 @@ class Validation(Model, kw_only=True):
 
     valid: bool
     reasons: list[str]
+    refusals: list[ValidationRefusal]
     discount_amount: Decimal | None
     final_amount: Decimal | None
     coupon: Coupon | None
+
+
+class ValidationRefusal(Model, kw_only=True):
+    """A refusal of a redeem, in words and figures."""
+
+    code: str
+    detail: str
+    valid_from: datetime | None = None
+    expires_at: datetime | None = None
+    max_lock_seconds: int | None = None
+    max_redemptions_per_user: int | None = None
+    max_redemptions: int | None = None
+    currency: str | None = None
+    min_order_value: Decimal | None = None
+    missing: Decimal | None = None
+    buy: int | None = None
+    get: int | None = None
 
 
 class Webhook(Model, kw_only=True):

@@ -1,6 +1,9 @@
 """An exception for each refusal of the service. `Refused` is the base of those that changed nothing."""
 
 # Made by client/generate.py: change that, and run it.
+from datetime import datetime
+from decimal import Decimal
+
 from scrip_client.errors import OutcomeUnknown, Refused, ScripError
 
 
@@ -32,6 +35,8 @@ class NotStarted(Refused):
     """409. The coupon is not valid yet. Repeat the request after the `validFrom` of its book."""
 
     code = "not_started"
+    figures = ("valid_from",)
+    valid_from: datetime | None
 
 
 class Expired(Refused):
@@ -40,6 +45,8 @@ class Expired(Refused):
     """
 
     code = "expired"
+    figures = ("expires_at",)
+    expires_at: datetime | None
 
 
 class CouponNotAssigned(Refused):
@@ -94,6 +101,8 @@ class UserRedemptionLimit(Refused):
     """
 
     code = "user_redemption_limit"
+    figures = ("max_redemptions_per_user",)
+    max_redemptions_per_user: int | None
 
 
 class OutOfStock(Refused):
@@ -102,6 +111,8 @@ class OutOfStock(Refused):
     """
 
     code = "out_of_stock"
+    figures = ("max_redemptions",)
+    max_redemptions: int | None
 
 
 class OrderAlreadyUsed(Refused):
@@ -118,6 +129,8 @@ class OrderValueRequired(Refused):
     """
 
     code = "order_value_required"
+    figures = ("currency",)
+    currency: str | None
 
 
 class CurrencyMismatch(Refused):
@@ -126,6 +139,8 @@ class CurrencyMismatch(Refused):
     """
 
     code = "currency_mismatch"
+    figures = ("currency",)
+    currency: str | None
 
 
 class OrderValueTooLow(Refused):
@@ -134,6 +149,21 @@ class OrderValueTooLow(Refused):
     """
 
     code = "order_value_too_low"
+    figures = ("min_order_value", "missing", "currency")
+    min_order_value: Decimal | None
+    missing: Decimal | None
+    currency: str | None
+
+
+class NoDiscount(Refused):
+    """422. The order gets no discount from this coupon; its use is not spent. Send the `items` that the discount is
+    of, or a higher `orderValue`.
+    """
+
+    code = "no_discount"
+    figures = ("buy", "get")
+    buy: int | None
+    get: int | None
 
 
 class UserCodeLimit(Refused):
@@ -158,6 +188,9 @@ class LockCeiling(Refused):
     """
 
     code = "lock_ceiling"
+    figures = ("expires_at", "max_lock_seconds")
+    expires_at: datetime | None
+    max_lock_seconds: int | None
 
 
 class AlreadyRolledBack(Refused):
@@ -364,6 +397,8 @@ class Invalid(Refused):
     """422. A value is out of range, or contradicts another value. Compare it with `/schema`."""
 
     code = "invalid"
+    figures = ("currency",)
+    currency: str | None
 
 
 class PatternTooSmall(Refused):
@@ -424,6 +459,7 @@ BY_CODE: dict[str, type[ScripError]] = {
     "order_value_required": OrderValueRequired,
     "currency_mismatch": CurrencyMismatch,
     "order_value_too_low": OrderValueTooLow,
+    "no_discount": NoDiscount,
     "user_code_limit": UserCodeLimit,
     "user_coupon_limit": UserCouponLimit,
     "lock_ceiling": LockCeiling,

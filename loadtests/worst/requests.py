@@ -19,6 +19,8 @@ TIERS = tuple(TierRow(from_e4=n * 10_000, type="percentage", value_e4=10_000) fo
 YEAR_HOURS = 8760
 """The most hours to keep an answer."""
 FREE = {"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1}
+_PAIR = {"orderValue": "5", "items": [{"sku": "a", "quantity": 2, "unitPrice": "1"}]}
+"""An order that FREE gives a discount."""
 LIMITS = {"keys": {"liveLocks": 200_000}, "books": {"locksPerUser": 200_000, "lockedPercent": 100}}
 
 
@@ -38,7 +40,7 @@ async def lock_(g: Ground, size: int) -> Run:
     return g.run_of(lock.LOCK, CODE, "key", userId=USER, orderId=ORDER)
 
 
-async def _places(g: Ground, count: int, **more: str) -> None:
+async def _places(g: Ground, count: int, **more: Any) -> None:
     """Redemptions of the code for the order, each by a user of its own."""
     for number in range(count):
         assert (await g.redeem(CODE, f"v{number}", orderId=ORDER, **more))[0] == 201
@@ -72,7 +74,7 @@ def _order(count: int = 1000) -> dict[str, Any]:
 async def redeem_(g: Ground, size: int) -> Run:
     await _locked(g, size, discount=FREE)
     await g.put_workspace(coupons_per_order=ORDERS)
-    await _places(g, 99, orderValue="5")
+    await _places(g, 99, **_PAIR)
     token = await _token(g)
     await g.locks(CODE, 1, 0, ended=20)
     return g.run_of(redeem.REDEEM, CODE, "key", lockToken=token, **_order())
@@ -81,7 +83,7 @@ async def redeem_(g: Ground, size: int) -> Run:
 @case("validate", "{size} live locks, 1,000 items")
 async def validate(g: Ground, size: int) -> Run:
     await _locked(g, size, discount=FREE)
-    assert (await g.redeem(CODE, "bob", orderValue="5"))[0] == 201
+    assert (await g.redeem(CODE, "bob", **_PAIR))[0] == 201
     return g.run_of(redeem.VALIDATE, None, code=CODE, **_order())
 
 
@@ -177,7 +179,7 @@ async def rollback_order(g: Ground, size: int) -> Run:
     for number in range(ORDERS):
         code = f"CODE-{number:03d}"
         book = await g.book(
-            code, max_redemptions_per_code=3, max_redemptions=999, discount={"type": "fixed", "value_e4": 1}
+            code, max_redemptions_per_code=3, max_redemptions=999, discount={"type": "fixed", "value_e4": 100}
         )
         await g.assign(code, USER)
         for use in range(2):

@@ -2,22 +2,22 @@
 -- gate, outbox, holding, idempotency, events, lacking, view, state, stock. For lua/assign_any.lua, assign_code.lua,
 -- checkout.lua and gift.lua.
 
--- The outcome that refuses each coupon of the book; nil for none.
+-- The reply that refuses each coupon of the book; nil for none.
 local function book_refuses(book, now)
-  if not book.active then return OUT.book_inactive end
-  if book.till and now >= book.till then return OUT.expired end
+  if not book.active then return { OUT.book_inactive } end
+  if book.till and now >= book.till then return { OUT.expired, whole(book.till) } end
 end
 
--- The outcome that refuses this user another coupon; nil for none. freed: how many of theirs the same change uses up.
+-- The reply that refuses this user another coupon; nil for none. freed: how many of theirs the same change uses up.
 local function user_refuses(user, book, max_coupons, now, freed)
   if book.codes_per_user then
     local given_before = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
-    if given_before >= book.codes_per_user then return OUT.user_code_limit end
+    if given_before >= book.codes_per_user then return { OUT.user_code_limit } end
   end
   local key = W .. 'u:' .. user
   local cap = redis.call('HGET', key, 'cap')
   cap = cap and tonumber(string.match(cap, '%S+$')) or tonumber(max_coupons)
-  if cap and holds(key, now, cap + freed) then return OUT.user_coupon_limit end
+  if cap and holds(key, now, cap + freed) then return { OUT.user_coupon_limit } end
 end
 
 -- Whether another user has a live lock on the coupon. It reads 100 locks; more count as another user's.

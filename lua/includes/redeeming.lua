@@ -16,20 +16,18 @@ end
 local function redeem_refused(r)
   local c, book, max, now, per_order, usual_currency = r.c, r.book, r.max, r.now, r.per_order, r.usual_currency
   local usual_digits, user, users, order, order_entry = r.usual_digits, r.user, r.users, r.order, r.order_entry
-  local token, currency, value, digits, now_text = r.token, r.currency, r.value, r.digits, whole(now)
+  local token, currency, value, digits, items, now_text = r.token, r.currency, r.value, r.digits, r.items, whole(now)
   local terms = book.terms
   -- @step terms
   -- @step redeem_refused
-  r.own, r.amount, r.its_currency, r.its_digits, r.spent = own, amount, its_currency, its_digits, spent
+  r.own, r.saved_e4, r.its_currency, r.its_digits, r.spent = own, saved_e4, its_currency, its_digits, spent
 end
 
 -- The event's text; puts the discount and the slot into r.
 local function redeemed_event(r)
-  local c, book, max, now, amount, its_currency, its_digits = r.c, r.book, r.max, r.now, r.amount, r.its_currency, r.its_digits
-  local order_entry, user, order, value, items = r.order_entry, r.user, r.order, r.value, r.items
+  local c, book, max, now, its_currency, its_digits = r.c, r.book, r.max, r.now, r.its_currency, r.its_digits
+  local order_entry, user, order, value, saved_e4 = r.order_entry, r.user, r.order, r.value, r.saved_e4
   local order_bucket, user_bucket, now_text = r.order_bucket, r.user_bucket, whole(now)
-  local terms = book.terms
-  -- @step terms
   -- @step redeemed_event
   r.discount, r.slot = discount, slot
   return decided

@@ -1,6 +1,6 @@
 -- The discount of an amount, in integers of 10^-4 units, rounded half-even at its_digits. Reads discount_type (not
 -- nil), discount_terms, cap (all three of steps/terms.lua), amount, items, its_digits. Leaves discount_e4.
--- For lua/validate.lua, steps/redeemed_event.lua and steps/usual_redeem.lua. amount < 10^15 and a percentage in 10^-4
+-- For steps/judge.lua and steps/usual_redeem.lua. amount < 10^15 and a percentage in 10^-4
 -- parts make a product past 2^53, so it is taken in two limbs. service/formats/stored_settings.py writes the terms.
 
 local discount_e4 = 0

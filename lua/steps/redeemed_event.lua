@@ -1,14 +1,10 @@
 -- The event of a redemption (includes/events.lua). The redemption's id is made of the event's.
--- Reads c, book, max, now_text (ms), order_entry (nil or false for none), amount (e4; nil for none), its_currency,
--- its_digits; of steps/terms.lua: discount_type, discount_terms, cap; as the arguments come: user, order, value,
--- items, order_bucket, user_bucket. Leaves decided, discount (e4), slot (all as text).
+-- Reads c, book, max, now_text (ms), order_entry (nil or false for none), saved_e4 (the discount), its_currency,
+-- its_digits; as the arguments come: user, order, value, order_bucket, user_bucket. Leaves decided, discount (e4), slot
+-- (all as text).
 -- For lua/redeem.lua and includes/redeeming.lua.
 
-local discount, slot = '0', '0'
-if discount_type then
-  -- @step discount
-  discount = whole(discount_e4)
-end
+local discount, slot = whole(saved_e4), '0'
 if order_entry then
   -- @include orders
   slot = whole(free_slot(places(order_entry)))

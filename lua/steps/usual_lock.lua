@@ -32,7 +32,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   end
   local ends_text = string.format('%d', ends)
   -- What an entry names the user by: '/' (includes/idempotency.lua).
-  if user == code or user == order or user == new_token or user == ends_text or user == book_id then break end
+  if user == code or user == order or user == new_token or user == ends_text or user == now_text or user == book_id then break end
   if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
 
   local new_entry = number .. '!'
@@ -49,9 +49,9 @@ for _ = 1, 1 do -- what isn't usual leaves it
   end
   -- The user's only lock there: what removes it, steps/drop_lock.lua or a sweep, removes the key, which needs no end.
   if users_locks then command('ZADD', users_locks, ends_text, new_token) end
-  held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text
+  held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text .. ' ' .. now_text
   if fingerprint ~= '-' then
     command('SET', idempotency_key, fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token
-      .. ' ' .. ends_text, 'PX', keep_ms)
+      .. ' ' .. ends_text .. ' ' .. now_text, 'PX', keep_ms)
   end
 end

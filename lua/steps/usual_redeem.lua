@@ -43,6 +43,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   end
   if discount_type then
     -- @step discount
+    if discount_e4 == 0 then break end
     saved_e4 = discount_e4
   end
   local discount, slot, max_text = string.format('%d', saved_e4), order == '-' and '0' or '1', '1'

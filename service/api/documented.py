@@ -33,6 +33,7 @@ from service.api.auth import OPEN
 from service.api.reading import Listing, may_be_empty
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.field_types import Answer
+from service.domain.figures import Figures
 from service.domain.outcomes import BY_CODE
 
 _BODY = "body:"
@@ -101,7 +102,7 @@ class FieldProblem(Answer):
     reason: str
 
 
-class Problem(Answer):
+class Problem(Figures, kw_only=True):
     """A rejected request (RFC 9457). Client programs compare `code`."""
 
     type: Annotated[str, msgspec.Meta(description="The address of the documentation of this `code`.")]

@@ -2,10 +2,10 @@
 decoded. problem_document.py renders a Refusal; FieldError's names are in its JSON, and in batch_answers.py's."""
 
 import random
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from service.domain.outcomes import BY_CODE, BY_NUMBER, Outcome
+from service.domain.outcomes import BY_CODE, Outcome
 
 _DETAILED = 3
 """Bad fields in a detail; `errors` has all of them."""
@@ -33,6 +33,8 @@ class Refusal(Exception):
         self.detail = detail or self.outcome.detail
         self.errors = tuple(errors)
         self.retry_after_ms = retry_after_ms
+        self.figures: Mapping[str, Any] = {}
+        """Further members of the problem document (service/domain/figures.py)."""
         self.rates = ""
         """The caller's remaining limits, as make_rate_headers in service/domain/limits.py reads them."""
         super().__init__(code)
@@ -46,16 +48,6 @@ class Refusal(Exception):
     def temporary(cls, code: str, detail: str = "", least_ms: int = 500, most_ms: int = 2000) -> "Refusal":
         """A refusal with a random `Retry-After` between the two times, so that clients do not retry all at once."""
         return cls(code, detail, retry_after_ms=random.randint(least_ms, most_ms))  # noqa: S311, no secret
-
-    @classmethod
-    def from_number(cls, number: int, retry_after_ms: int | None = None) -> "Refusal":
-        """The refusal of a script's outcome number."""
-        code = BY_NUMBER[number].code
-        if code == "invalid":  # only the script has the currency of the discount
-            return invalid("orderValue", "has more digits after the point than the currency, or a unitPrice has")
-        if retry_after_ms is None and BY_NUMBER[number].status == 503:
-            return cls.temporary(code)
-        return cls(code, retry_after_ms=retry_after_ms)
 
 
 class BadField(ValueError):

@@ -67,6 +67,8 @@ _ROWS = (
          "Send the order's value in the currency of the book's discount, else of the workspace."),
     _row(27, "order_value_too_low", 422, "The order's value is below the discount's minimum.",
          "It is the discount's `minOrderValue`, or the `from` of its first tier."),
+    _row(42, "no_discount", 422, "The order gets no discount from this coupon; its use is not spent.",
+         "Send the `items` that the discount is of, or a higher `orderValue`."),
     _row(28, "user_code_limit", 422, "The user has reached the book's limit of codes per user.",
          "It is the book's `maxCodesPerUser`, and counts every code that was ever assigned to the user."),
     _row(29, "user_coupon_limit", 422, "The user has reached the limit of coupons per user.",

@@ -16,7 +16,7 @@ import base64
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -42,6 +42,14 @@ class OwnIds(NamedTuple):
     code: str = "-"
     user: str = "-"
     order: str = "-"
+
+
+class _KeptRefusal(msgspec.Struct, array_like=True):
+    """What a refusal has beside its code; entries of earlier versions have no figures."""
+
+    detail: str = ""
+    errors: list[FieldError] = []
+    figures: dict[str, Any] = {}
 
 
 class KeptReply(NamedTuple):
@@ -144,14 +152,16 @@ def _user_indexes(words: Sequence[str]) -> list[int]:
 def _encode_refusal(refusal: Refusal) -> str:
     if refusal.detail == refusal.outcome.detail and not refusal.errors:
         return f"!{refusal.code}"
-    return f"!{refusal.code}\t{_encode([refusal.detail, refusal.errors]).decode()}"
+    return f"!{refusal.code}\t{_encode([refusal.detail, refusal.errors, refusal.figures]).decode()}"
 
 
 def _decode_refusal(code: str, more: Sequence[str]) -> Refusal:
     if code not in BY_CODE:
         raise ValueError(f"no refusal has the code {code}")
-    detail, errors = _decode(more[0], type=tuple[str, list[FieldError]]) if more else ("", [])
-    return Refusal(code, detail, errors)
+    kept = _decode(more[0], type=_KeptRefusal) if more else _KeptRefusal()
+    refusal = Refusal(code, kept.detail, kept.errors)
+    refusal.figures = kept.figures
+    return refusal
 
 
 def _compress(letter: str, lines: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """The replies of scripts; and the views of a coupon and of a lock in replies and stored answers: fields between spaces,
 '-' for none.
 
-A reply is [outcome, …], of a success [outcome, text, another text, whether it is replayed]. Redis needs 7,000
-instructions for such a table. So a usual lock or redemption replies a text, and a usual refusal its outcome alone.
+A reply is [outcome, …], of a success [outcome, text, another text, whether it is replayed], of a refusal [outcome,
+milliseconds to wait, or figures (service/domain/figures.py)]. Redis needs 7,000 instructions for such a table. So a
+usual lock or redemption replies a text, and a usual refusal its outcome alone.
 
 batch_answers.py, idempotency_entry.py and lock_notes.py tell them apart by LENGTH alone: they must differ in length,
 also from a release's note (3 fields). Stored answers keep their length for as long as their Idempotency-Key: a view
@@ -18,9 +19,10 @@ COUPON_VIEW = (
     "book_id code status uses max_uses user assigned_at ends_at lock_user lock_order lock_until "
     "last_event last_user last_order last_at"
 ).split()
-LOCK_VIEW = "book_id code user order token until".split()
+LOCK_VIEW = "book_id code user order token until now".split()
 
-_USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in (COUPON_VIEW, LOCK_VIEW)}
+_VIEWS = (COUPON_VIEW, LOCK_VIEW, LOCK_VIEW[:-1])  # the last is of earlier versions
+_USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in _VIEWS}
 
 
 def expand_reply(reply: Any) -> Any:

@@ -12,6 +12,7 @@ import hiredis
 import structlog
 
 from service.domain.errors import Refusal
+from service.domain.figures import refuse_outcome
 from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
@@ -296,7 +297,7 @@ def interpret_reply(reply: Any) -> Reply:
         raise refusal_from_reply(reply)
     reply = expand_reply(reply)
     if reply[0] > RECALL:
-        refusal = Refusal.from_number(reply[0], reply[1] if len(reply) > 1 else None)
+        refusal = refuse_outcome(reply[0], reply[1] if len(reply) > 1 else None)
         if len(reply) > 2:
             refusal.rates = reply[2]
         raise refusal

@@ -21,6 +21,7 @@ LOCK = {
     "bookId": BOOK_ID,
     "userId": "user-42",
     "orderId": "A-1001",
+    "lockSeconds": 300,
     "expiresAt": "2026-11-20T09:19:00.123Z",
 }
 REDEMPTION: dict[str, Any] = {
@@ -47,7 +48,7 @@ GIFT_COUPON = COUPON | {
 ORDER = {"userId": "user-42", "orderId": "A-1001", "orderValue": "120.00", "currency": "USD"}
 WINDOW = "coupon_inactive book_inactive not_started expired"
 USES = "coupon_locked coupon_redeemed coupon_exhausted user_redemption_limit out_of_stock order_already_used"
-FACTS = "order_value_required currency_mismatch order_value_too_low"
+FACTS = "order_value_required currency_mismatch order_value_too_low no_discount"
 TRAFFIC = "behind outcome_unknown"
 HELD = "coupon_not_assigned coupon_assigned_to_other"
 ASSIGN = "book_inactive expired user_code_limit user_coupon_limit"

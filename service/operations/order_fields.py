@@ -9,7 +9,7 @@ import msgspec
 
 from service.domain.errors import BadField, refusal_from_field
 from service.domain.field_types import Request, check_text, text_schema
-from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, to_e4
+from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, from_e4, to_e4
 from service.operations.usual_requests import UsualAmount
 
 MAX_ITEMS = 1_000
@@ -64,24 +64,43 @@ def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
     if isinstance(value, tuple):  # a UsualAmount, which is checked already
         return *value, "-"
     try:
-        check_currency("currency", currency)
+        _check_currency(currency)
         allowed = CURRENCY_DIGITS[currency] if currency else 4
-        value_text, digits = "-", 0
+        value_text, value_e4, digits = "-", 0, 0
         if value is not None:
             value_e4 = _parse_amount("orderValue", value, allowed)
             value_text, digits = str(value_e4), count_digits(value_e4)
         if not order.items:
             return value_text, str(digits), "-"
         skus: dict[str, dict[int, int]] = {}
+        count = worth_e4 = 0
         for index, item in enumerate(order.items):
             check_text(f"items[{index}].sku", item.sku, 1, 255)
             price_e4 = _parse_amount(f"items[{index}].unitPrice", item.unit_price, allowed)
             digits = max(digits, count_digits(price_e4))
             units = skus.setdefault(item.sku, {})
             units[price_e4] = units.get(price_e4, 0) + item.quantity
+            count, worth_e4 = count + item.quantity, worth_e4 + item.quantity * price_e4
+        if value is not None:
+            _check_worth(worth_e4, count, value_e4, CURRENCY_DIGITS[currency] if currency else digits)
         return value_text, str(digits), _encode_items(skus.values())
     except BadField as bad:
         raise refusal_from_field(bad) from None
+
+
+def _check_currency(currency: str | None) -> None:
+    try:
+        check_currency("currency", currency)
+    except BadField as bad:
+        raise BadField("currency", f"{bad.reason}, but is {str(currency)[:_QUOTED]}") from None
+
+
+def _check_worth(worth_e4: int, count: int, value_e4: int, digits: int) -> None:
+    """Raise BadField if the items are worth more than the order. A unit's price may be rounded up to the digits."""
+    if worth_e4 > value_e4 + count * 10 ** (4 - digits):
+        worth, value = (from_e4(amount_e4, max(digits, 2)) for amount_e4 in (worth_e4, value_e4))
+        reason = f"are worth {worth} together, more than the orderValue of {value}: send both before any discount"
+        raise BadField("items", reason)
 
 
 def _parse_amount(field: str, amount: Decimal, digits: int) -> int:

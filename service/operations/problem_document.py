@@ -19,7 +19,7 @@ def problem(refusal: Refusal, request_id: str) -> bytes:
     outcome = refusal.outcome
     if refusal.detail is outcome.detail and not refusal.errors:
         return encode(request_id)[1:-1].join(_usual_parts(outcome))
-    body = _body(outcome, refusal.detail, request_id)
+    body = _body(outcome, refusal.detail, request_id) | dict(refusal.figures)
     if refusal.errors:
         body["param"] = refusal.errors[0].field
         body["errors"] = [{"field": error.field, "reason": error.reason} for error in refusal.errors]

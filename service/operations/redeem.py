@@ -1,13 +1,17 @@
 """Redeem a coupon, or validate a redemption. table.py takes both. KEYS and ARGV are in the order of lua/redeem.lua and
 validate.lua; field names are in the API's JSON."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
 
 from service.access.caller import Caller
 from service.domain.errors import BadField, Refusal, refusal_from_field
 from service.domain.field_types import Answer, OrderId, UserId, encode_field, encode_metadata
+from service.domain.figures import Figures, refuse_outcome
 from service.domain.money import Amount, from_e4
-from service.domain.outcomes import BY_NUMBER, REPEATED
+from service.domain.outcomes import REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
@@ -42,11 +46,21 @@ class RedeemRequest(_Use, kw_only=True):
     user_id: UserId
 
 
+class ValidationRefusal(Figures, kw_only=True):
+    """A refusal of a redeem, in words and figures."""
+
+    code: str
+    detail: str
+
+
 class Validation(Answer):
     """Whether the coupon can be redeemed, every refusal that applies, and the discount."""
 
     valid: bool
     reasons: list[str]
+    refusals: Annotated[
+        list[ValidationRefusal], msgspec.Meta(description="The reasons, in words and figures; empty for `public`.")
+    ]
     discount_amount: Amount | None
     final_amount: Amount | None
     coupon: Coupon | None
@@ -116,7 +130,8 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     def render(reply: Reply, durability: str) -> Rendered:
         discount, digits_text, *numbers = reply[1].split(" ")
         amount_digits = int(digits_text)
-        reasons = [BY_NUMBER[int(number)].code for number in numbers]
+        refusals = [_refuse(*number.split("/", 1)) for number in numbers]
+        reasons = [refusal.code for refusal in refusals]
         amount = final = None
         if not reasons:
             amount = from_e4(int(discount), amount_digits)
@@ -125,10 +140,11 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         if coupon is not None and coupon.user_id not in (None, caller.user or coupon.user_id):
             coupon = None
         if reasons and not caller.sees_reasons:
-            reasons = NOT_AVAILABLE
+            refusals, reasons = list[Refusal](), NOT_AVAILABLE
         body = Validation(
             valid=not reasons,
             reasons=reasons,
+            refusals=_describe(refusals),
             discount_amount=amount,
             final_amount=final,
             coupon=coupon and restrict(caller, coupon),
@@ -138,12 +154,27 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     return Command("validate", names, args, render)
 
 
+def _refuse(number: str, figures: str | None = None) -> Refusal:
+    return refuse_outcome(int(number), figures)
+
+
+def _describe(refusals: Iterable[Refusal]) -> list[Any]:
+    return [{"code": refusal.code, "detail": refusal.detail, **refusal.figures} for refusal in refusals]
+
+
 def answer_unknown_coupon(caller: Caller, refusal: Refusal) -> Rendered | None:
     """The validation of an unknown code."""
     if refusal.code != "coupon_not_found":
         return None
-    reasons = ["coupon_not_found"] if caller.sees_reasons else NOT_AVAILABLE
-    body = Validation(valid=False, reasons=reasons, discount_amount=None, final_amount=None, coupon=None)
+    reasons, refusals = (["coupon_not_found"], [refusal]) if caller.sees_reasons else (NOT_AVAILABLE, [])
+    body = Validation(
+        valid=False,
+        reasons=reasons,
+        refusals=_describe(refusals),
+        discount_amount=None,
+        final_amount=None,
+        coupon=None,
+    )
     return Rendered(200, encode(body), rates=refusal.rates)
 
 
@@ -179,6 +210,7 @@ VALIDATE = Operation(
         answer={
             "valid": True,
             "reasons": [],
+            "refusals": [],
             "discountAmount": "24.00",
             "finalAmount": "96.00",
             "coupon": parts.COUPON,

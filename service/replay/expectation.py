@@ -102,7 +102,8 @@ def _refuse_redeem(order: Order, used: set[str], is_locked: bool) -> str | None:
     if size > _MAX_BODY_BYTES:
         return "413 too_large"
     value_fault = None if order.value is None else _check_amount(order.value)
-    fault = _choose_fault({_check_user(order), _check_order_id(order), value_fault, *_check_items(order.items)})
+    faults = {_check_user(order), _check_order_id(order), value_fault, *_check_items(order.items)}
+    fault = _choose_fault(faults) or _check_worth(order)
     if fault or (fault := _check_used(order, used)):
         return fault
     if order.value is None:
@@ -143,6 +144,16 @@ def _check_items(items: Any) -> set[str | None]:
         return {"400 malformed"}
     too_many = "422 invalid" if len(items) > _MAX_ITEMS else None
     return {too_many, *map(_check_item, items)}
+
+
+def _check_worth(order: Order) -> str | None:
+    """Return the fault of valid items that are worth more than the order, each unit's price rounded up to a penny."""
+    if order.value is None or not order.items:
+        return None
+    prices = [(item["quantity"], Decimal(str(item["unitPrice"]))) for item in order.items]
+    worth = sum(quantity * price for quantity, price in prices)
+    rounding = sum(quantity for quantity, _ in prices) * PENNY
+    return "422 invalid" if worth > Decimal(str(order.value)) + rounding else None
 
 
 def _check_item(item: Any) -> str | None:

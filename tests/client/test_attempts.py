@@ -1,7 +1,9 @@
 """When a call of the client is sent again, and what it raises in the end: the same for both clients."""
 
 import io
+import json
 import pickle
+from decimal import Decimal
 from typing import Any
 
 import httpx2
@@ -12,7 +14,7 @@ from scrip_client.core import Call
 from service.domain.outcomes import BY_CODE
 from tests.client.conftest import Shell, refuse
 
-LOCK = {"lockToken": "t", "code": "A-1", "bookId": "b", "userId": "ann", "orderId": None}
+LOCK = {"lockToken": "t", "code": "A-1", "bookId": "b", "userId": "ann", "orderId": None, "lockSeconds": 60}
 LOCKED = httpx2.Response(201, json=LOCK | {"expiresAt": "2026-11-20T09:14:00.123Z"})
 LOST = (
     httpx2.ReadError("reset"),
@@ -86,6 +88,15 @@ def test_a_refusal(shell: Shell, code: str) -> None:
     assert (refusal.code, refusal.status, refusal.detail) == (code, FINAL[code], "d")
     assert (refusal.request_id, refusal.retry_after_s, len(shell.requests)) == ("r1", 7, 1)
     assert raised.value.call.idempotency_key not in str(refusal)
+
+
+def test_the_figures_of_a_refusal(shell: Shell) -> None:
+    """A refusal's figures are its attributes, also once it was pickled; None for those that the problem lacks."""
+    problem = json.loads(refuse("order_value_too_low", 422).content) | {"missing": "49.50", "currency": "USD"}
+    with pytest.raises(refusals.OrderValueTooLow) as raised:
+        shell.do(lock, httpx2.Response(422, json=problem))
+    for refusal in (raised.value, pickle.loads(pickle.dumps(raised.value))):
+        assert (refusal.missing, refusal.currency, refusal.min_order_value) == (Decimal("49.50"), "USD", None)
 
 
 def test_every_refusal_has_a_class() -> None:

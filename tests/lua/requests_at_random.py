@@ -123,7 +123,7 @@ class Requests:
         self, kind: str, code: str, user: str, order: str | None, token: str | None
     ) -> tuple[Operation, str | None, dict[str, Any]]:
         chosen = self._random
-        value = chosen.choice([None, *map(Decimal, ("59.90", "333.33", "250", "20.055"))])
+        value = chosen.choice([None, *map(Decimal, ("59.90", "333.33", "0", "20.055"))])
         currency = chosen.choice([None, None, None, "USD", "EUR"]) if value and value != Decimal("20.055") else None
         who, paid = {"userId": user, "orderId": order}, {"orderValue": value, "currency": currency}
         book = chosen.choice(self._free)
@@ -154,7 +154,7 @@ class Requests:
             return None
         is_new = reply[0] == 0 and reply[3:] == [0]
         if command.script == "lock" and is_new:
-            _, code, user, order, token, _ = reply[1].split(" ")
+            _, code, user, order, token, *_ = reply[1].split(" ")
             self._locked.append((code, user, None if order == "-" else order, token))
         elif command.script == "redeem" and is_new:
             record = parse_record(reply[1])

@@ -115,7 +115,7 @@ def test_events_that_lua_writes(
     text = """local code, user, order, at, value, digits, number, event, restore = unpack(ARGV)
     local c, max, now_text, its_currency = { code = code, bucket = ARGV[10], user = user }, 3, at, 'USD'
     local book, gift = { number = number }, order ~= '-' and { order = order, bucket = ARGV[11] } or nil
-    local its_digits, order_bucket, user_bucket, items, order_entry, discount_type = digits, ARGV[11], ARGV[12], '-'
+    local its_digits, order_bucket, user_bucket, saved_e4, order_entry = digits, ARGV[11], ARGV[12], 0
     -- @step redeemed_event
     local e = { event = event, at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }

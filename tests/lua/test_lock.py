@@ -78,6 +78,7 @@ async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) ->
         "bookId": str(book.book_id),
         "userId": "ann",
         "orderId": "A-1",
+        "lockSeconds": 60,
         "expiresAt": at(60_000),
     }
     _, coupon = await still.coupon("CODE-1")
@@ -88,13 +89,15 @@ async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) ->
 
 @pytest.mark.parametrize("ends_ms", [None, NOW_MS + 1_000_000])
 async def test_the_same_user_and_order_renew_their_lock(still: Shop, uses: int | None, ends_ms: int | None) -> None:
-    """A repeated lock answers 200 with the same token, extended from now and never moved back."""
+    """A repeated lock answers 200 with the same token, extended from now and never moved back; lockSeconds is what is
+    left from now."""
     await still.book("CODE-1", max_redemptions_per_code=uses, valid_until_ms=ends_ms)
     _, first = await still.lock("CODE-1", "ann", lockSeconds=100)
     assert first["expiresAt"] == at(100_000)
     await still.wait(10_000)
-    assert await still.lock("CODE-1", "ann", lockSeconds=100) == (200, {**first, "expiresAt": at(110_000)})
-    assert await still.lock("CODE-1", "ann", lockSeconds=1) == (200, {**first, "expiresAt": at(110_000)})
+    for seconds in (100, 1):
+        renewed = {**first, "lockSeconds": 100, "expiresAt": at(110_000)}
+        assert await still.lock("CODE-1", "ann", lockSeconds=seconds) == (200, renewed)
     assert (await still.coupon("CODE-1"))[1]["lock"]["expiresAt"] == at(110_000)
 
 
@@ -154,12 +157,17 @@ async def test_extending_moves_the_deadline_on(still: Shop, uses: int | None) ->
     _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
     token = lock["lockToken"]
     await still.wait(5_000)
-    assert await still.extend("CODE-1", token, lockSeconds=20) == (200, {**lock, "expiresAt": at(25_000)})
-    assert await still.extend("CODE-1", token) == (200, {**lock, "expiresAt": at(25_000)})
-    assert await still.extend("CODE-1", token, lockSeconds=300) == (200, {**lock, "expiresAt": at(60_000)})
+    for asked, seconds, end_ms in (
+        ({"lockSeconds": 20}, 20, 25_000),
+        ({}, 20, 25_000),
+        ({"lockSeconds": 300}, 55, 60_000),
+    ):
+        extended = {**lock, "lockSeconds": seconds, "expiresAt": at(end_ms)}
+        assert await still.extend("CODE-1", token, **asked) == (200, extended)
     await still.refuses("lock_ceiling", still.extend("CODE-1", token))
-    await still.wait(54_000)
-    assert await still.lock("CODE-1", "ann", orderId="A-1") == (200, {**lock, "expiresAt": at(60_000)})
+    await still.wait(54_001)
+    renewed = {**lock, "lockSeconds": 0, "expiresAt": at(60_000)}
+    assert await still.lock("CODE-1", "ann", orderId="A-1") == (200, renewed)
 
 
 async def test_a_lock_is_cut_at_the_ceiling_and_at_the_windows_end(still: Shop, uses: int | None) -> None:
@@ -168,7 +176,7 @@ async def test_a_lock_is_cut_at_the_ceiling_and_at_the_windows_end(still: Shop, 
     book = await still.book("CODE-1", "CODE-2", "CODE-3", **rules)
     await still.add(book, "CODE-2", expires_ms=NOW_MS + 30_000)
     _, lock = await still.lock("CODE-1", "ann", lockSeconds=3600)
-    assert lock["expiresAt"] == at(40_000)
+    assert (lock["lockSeconds"], lock["expiresAt"]) == (40, at(40_000))
     for seconds in (1, 40):
         _, renewed = await still.lock("CODE-2", "bob", orderId="A-1", lockSeconds=seconds)
     assert renewed["expiresAt"] == at(30_000)
@@ -178,7 +186,7 @@ async def test_a_lock_is_cut_at_the_ceiling_and_at_the_windows_end(still: Shop, 
     await still.refuses("lock_ceiling", still.extend("CODE-2", lock["lockToken"]))
     await still.wait(20_000)
     _, lock = await still.lock("CODE-3", "ann", lockSeconds=3600)
-    assert lock["expiresAt"] == at(50_000)
+    assert (lock["lockSeconds"], lock["expiresAt"]) == (30, at(50_000))
     await still.refuses("lock_ceiling", still.extend("CODE-3", lock["lockToken"]))
     await still.wait(10_000)
     await still.refuses("expired", still.lock("CODE-2", "bob"))

@@ -101,7 +101,7 @@ async def test_the_holder_is_valid_by_token_or_by_user_and_order(still: Shop, us
 
 async def test_a_value_in_another_currency_is_not_judged_for_size(still: Shop) -> None:
     """Another currency is a mismatch with and without a discount, and its value is never too low."""
-    discount = {"type": "fixed", "value_e4": 1, "min_order_value_e4": 100_000}
+    discount = {"type": "fixed", "value_e4": 100, "min_order_value_e4": 100_000}
     await still.book("CODE-1", discount=discount)
     await still.book("CODE-2")
     await still.book("CODE-3", discount={**discount, "currency": "EUR", "digits": 2})
@@ -131,10 +131,11 @@ async def test_a_public_key_gets_no_reasons(still: Shop) -> None:
     still.caller = replace(whole, scopes=frozenset(["public"]))
     _, body = await still.validate("CODE-1", orderValue="20")
     amounts = {"discountAmount": "2.00", "finalAmount": "18.00"}
-    assert body == {"valid": True, "reasons": [], **amounts, "coupon": None}
+    assert body == {"valid": True, "reasons": [], "refusals": [], **amounts, "coupon": None}
     nothing = {
         "valid": False,
         "reasons": ["coupon_not_available"],
+        "refusals": [],
         "discountAmount": None,
         "finalAmount": None,
         "coupon": None,

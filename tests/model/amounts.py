@@ -25,6 +25,11 @@ def fits(amount: Decimal, digits: int) -> bool:
     return amount == rounded(amount, digits)
 
 
+def needed_digits(amount: Decimal) -> int:
+    """How many digits after the point it needs, trailing zeros aside."""
+    return next(digits for digits in range(5) if fits(amount, digits))
+
+
 def units(amount_e4: int) -> Decimal:
     """An amount that the service's rows keep in 10⁻⁴ units; a percentage, too."""
     return Decimal(amount_e4) / 10_000

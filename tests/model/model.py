@@ -1,5 +1,6 @@
 """The service's twin, without Redis: what the contract says each request is answered, and what it leaves."""
 
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tests.model import amounts, refusals
@@ -156,6 +157,15 @@ class Model(Operations):
 
 
 def _check_amounts(asked: Body) -> None:
-    """More digits than the currency that the request itself names has are senseless, whatever it is about."""
-    if asked.get("currency") and not amounts_fit(asked, asked["currency"]):
+    """More digits than the currency that the request itself names has are senseless, whatever it is about; and items
+    that are worth more than the order, each unit's price rounded up to the digits."""
+    currency, value, items = asked.get("currency"), asked.get("orderValue"), asked.get("items", ())
+    if currency and not amounts_fit(asked, currency):
         raise Refused("invalid")
+    if value is not None and items:
+        prices = [(item["quantity"], Decimal(item["unitPrice"])) for item in items]
+        named = [value, *(price for _, price in prices)]
+        digits = amounts.DIGITS[currency] if currency else max(map(amounts.needed_digits, named))
+        rounding = sum(quantity for quantity, _ in prices) * Decimal(1).scaleb(-digits)
+        if sum(quantity * price for quantity, price in prices) > value + rounding:
+            raise Refused("invalid")

@@ -146,6 +146,7 @@ class Operations(State):
             "bookId": self._book_id(c.book),
             "userId": lock.user,
             "orderId": lock.order,
+            "lockSeconds": (lock.deadline - self.now) // 1000,
             "expiresAt": time(lock.deadline),
         }
 
@@ -213,7 +214,10 @@ class Operations(State):
             body["discountAmount"] = amounts.format_amount(discount, digits)
             if use.value is not None:
                 body["finalAmount"] = amounts.format_amount(use.value - discount, digits)
-        return 200, {**body, "coupon": self.coupon_body(c, actual.get("coupon") or {})}
+        described = actual.get("refusals", [])
+        if [refusal["code"] for refusal in described] != reasons:
+            described = reasons
+        return 200, {**body, "refusals": described, "coupon": self.coupon_body(c, actual.get("coupon") or {})}
 
     def validate_public(self, code: None, asked: Body, actual: Body) -> Answer:
         """As validate, of which a `public` credential learns no reason, and nothing of the coupon, not even that
@@ -225,7 +229,8 @@ class Operations(State):
             _, body = self.validate(code, asked, actual)
         except Refused:
             body = refusal
-        return 200, {**body, "reasons": [] if body["valid"] else ["coupon_not_available"], "coupon": None}
+        reasons = [] if body["valid"] else ["coupon_not_available"]
+        return 200, {**body, "reasons": reasons, "refusals": [], "coupon": None}
 
     def _currency(self, use: Use) -> str:
         """The order's, else the discount's, else the workspace's."""
@@ -290,7 +295,7 @@ class Operations(State):
 
 def use_of(c: Coupon, kind: str, asked: Body) -> Use:
     names = ("userId", "orderId", "lockToken", "orderValue", "currency")
-    return Use(c, kind, *(asked.get(name) for name in names))
+    return Use(c, kind, *(asked.get(name) for name in names), items=asked.get("items", ()))
 
 
 def amounts_fit(asked: Body, currency: str) -> bool:

@@ -1,11 +1,11 @@
 """The contract's refusals in plain Python: each function lists all that apply, in the contract's order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from tests.model.amounts import least_value
+from tests.model.amounts import DIGITS, discount, least_value
 from tests.model.state import Coupon, Lock, State
 
 STATUS = {
@@ -19,6 +19,7 @@ STATUS = {
     "user_coupon_limit": 422,
     "order_value_required": 422,
     "order_value_too_low": 422,
+    "no_discount": 422,
     "currency_mismatch": 422,
     "lock_ceiling": 422,
     "idempotency_key_reused": 422,
@@ -57,6 +58,7 @@ class Use:
     token: str | None = None
     value: Decimal | None = None
     currency: str | None = None
+    items: Sequence[dict[str, Any]] = ()
 
 
 def first(state: State, c: Coupon, reasons: Iterable[str]) -> None:
@@ -163,15 +165,20 @@ def _over_total(state: State, use: Use, own: Lock | None) -> bool:
 
 
 def _of_value(state: State, use: Use) -> dict[str, bool]:
-    """Of the order's value: a book with a discount asks for it; one in another currency isn't judged for size."""
-    discount = state.books[use.c.book].discount
-    currency = (discount and discount.currency) or state.currency
+    """Of the order's value: a book with a discount asks for it; one in another currency isn't judged for size. A use is
+    not spent for a discount of nothing."""
+    row = state.books[use.c.book].discount
+    currency = (row.currency if row else None) or state.currency
     mismatch = use.currency not in (None, currency)
-    too_low = discount is not None and use.value is not None and use.value < least_value(discount)
+    too_low = saves_nothing = False
+    if row is not None and use.value is not None and not mismatch:
+        too_low = use.value < least_value(row)
+        saves_nothing = not too_low and not discount(row, use.value, use.items, DIGITS[currency])
     return {
-        "order_value_required": discount is not None and use.value is None,
+        "order_value_required": row is not None and use.value is None,
         "currency_mismatch": mismatch,
-        "order_value_too_low": too_low and not mismatch,
+        "order_value_too_low": too_low,
+        "no_discount": saves_nothing,
     }
 
 

@@ -38,7 +38,7 @@ _BOOKS: dict[str, tuple[int, dict[str, Any]]] = {
     "windowed": (0, {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z"}),
     "assigned": (1, {"discount": {"type": "percentage", "value": 10}, "tags": ["x"], "metadata": {"a": [1]}}),
     "locked": (1, {"discount": {"type": "tiered", "tiers": [_TIER], "maxAmount": 5}, "limits": {"lockedPercent": 50}}),
-    "units": (0, {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}}),
+    "units": (1, {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}}),
     "euros": (0, {"discount": {"type": "fixed", "value": "5.00", "currency": "EUR"}}),
 }
 """Books: how many codes, and their rules."""

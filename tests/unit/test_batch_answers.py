@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from service.domain.errors import Refusal, invalid
+from service.domain.figures import refuse_outcome
 from service.formats.batch_answers import (
     KeptReply,
     OwnIds,
@@ -41,11 +42,12 @@ def replies(draw: some.DrawFn) -> tuple[OwnIds, list[object] | Refusal, dict[str
     kinds: list[list[object] | Refusal] = [
         [outcome, facts, BOOK, 0],
         [outcome, coupon, "", 0],
-        [outcome, f"{BOOK} {own.code} {user} {order} token 1700000000000", "", 0],
+        [outcome, f"{BOOK} {own.code} {user} {order} token 1700000300000 1700000000000", "", 0],
         [outcome, "", "", 0],
         [outcome, draw(some.sampled_from(["0 2", "0 2 20 20 20 20", "5 2 10"])), coupon],
         Refusal("coupon_redeemed"),
         invalid("userId", "must\tbe\nso"),
+        refuse_outcome(27, "5000000/4500000/USD/2"),
     ]
     return own, draw(some.sampled_from(kinds)), {event: (facts, BOOK)}
 
@@ -62,6 +64,7 @@ def test_the_replies_come_back(asked: list[tuple[OwnIds, list[object] | Refusal,
         if isinstance(reply, Refusal):
             assert isinstance(answer, Refusal)
             assert (answer.code, answer.detail, answer.errors) == (reply.code, reply.detail, reply.errors)
+            assert answer.figures == reply.figures
         else:
             assert isinstance(answer, KeptReply)
             assert set(answer.names) <= set(records)

@@ -28,7 +28,8 @@ def order(value: Any = "40.00", user: Any = "u1", order_id: Any = "1", cancelled
 ODD_ORDERS = [
     ("201", "201", order("20.00")),
     ("201", "422 order_value_too_low", order("19.99")),
-    ("201", "422 order_value_too_low", order("0.00")),
+    ("201", "422 order_value_too_low", order("0.00", items=[])),
+    ("201", "422 invalid", order("0.00")),
     ("201", "422 order_value_required", order(None)),
     ("201", "422 invalid", order("-20.00")),
     ("201", "422 invalid", order("100000000000")),
@@ -56,7 +57,8 @@ ODD_ORDERS = [
     ("201", "422 invalid", order(items=[{"sku": "A", "quantity": -2, "unitPrice": "1"}])),
     ("201", "422 invalid", order(items=[{"sku": "A", "quantity": 1_000_001, "unitPrice": "1"}])),
     ("201", "422 invalid", order(items=[{"sku": "A", "quantity": 1, "unitPrice": "-0.01"}])),
-    ("201", "201", order(items=_ITEMS * 1000)),
+    ("201", "201", order("15240.00", items=_ITEMS * 1000)),
+    ("201", "422 invalid", order("15239.99", items=_ITEMS * 1000)),
     ("201", "422 invalid", order(items=_ITEMS * 1001)),
     ("201", "413 too_large", order(items=_ITEMS * 1500)),
     ("201", "422 invalid", order(items=[{"sku": "a\nb", "quantity": 1, "unitPrice": "1"}])),
@@ -157,7 +159,7 @@ def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
     orders = made(
         order(user="u1", order_id="1"),
         order(user="u2", order_id="1"),
-        order("5.00", user="u1", order_id="1"),
+        order("15.30", user="u1", order_id="1"),
         order(user="u1", order_id="C1", cancelled=True),
         order(user="u2", order_id="1"),
     )

@@ -31,6 +31,13 @@ Code = Annotated[str, PathParameter(name="code", description="The coupon's code,
 _EXPIRED = {
     "valid": False,
     "reasons": ["expired"],
+    "refusals": [
+        {
+            "code": "expired",
+            "detail": "The coupon was valid until 2026-12-01T00:00:00.000Z. …",
+            "expiresAt": "2026-12-01T00:00:00.000Z",
+        }
+    ],
     "discountAmount": None,
     "finalAmount": None,
     "coupon": COUPON | {"status": "expired"},

@@ -18,6 +18,7 @@ export const WORDS = {
   out_of_stock: "This offer is sold out.",
   order_already_used: "This order has already used another coupon.",
   order_value_too_low: "The cart's value is too low for this code.",
+  no_discount: "This code gives no discount on this cart.",
   currency_mismatch: "This code is for orders in another currency.",
   lock_lost: "The code is no longer held for you. Apply it again.",
   lock_required: "The code must be held for you first. Apply it again.",
