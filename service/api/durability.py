@@ -1,8 +1,10 @@
 """`Prefer: durability=recorded`: wait until the events of a response are committed in Postgres. hot_path.py and
 batches.py begin a Wait before the scripts run, and finish it after; flash_sale.py waits at its end."""
 
+import difflib
 import re
 from dataclasses import dataclass
+from typing import get_args
 
 import msgspec
 from litestar.datastructures import Headers
@@ -12,17 +14,21 @@ from service.api.context import Context
 from service.domain.errors import Refusal, malformed
 from service.domain.field_types import encode_field
 from service.operations.base import Rendered
+from service.operations.coupon_view import Durability
 from service.record.facts.recorded_wait import AnswerScope
 
 DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
+_LEVELS: tuple[str, ...] = get_args(Durability)
+_QUOTED = 40
+"""Characters of a preference that a refusal repeats."""
 RECORDED = "durability=recorded"
 """The value of `Preference-Applied`."""
 _preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
 
 
 def parse_preferred_wait_s(headers: Headers) -> int | None:
-    """Seconds to wait for Postgres; None if the request does not ask for that. Ignores unknown preferences (RFC 7240).
-    Raises Refusal `malformed`."""
+    """Seconds to wait for Postgres; None if the request does not ask for that. Ignores unknown preferences (RFC 7240),
+    but neither a misspelt one nor another value. Raises Refusal `malformed`."""
     prefer = headers.getall("prefer", [])
     if not prefer:
         return None
@@ -30,11 +36,19 @@ def parse_preferred_wait_s(headers: Headers) -> int | None:
     for part in ",".join(prefer).split(","):
         if match := _preference(part):
             preferences.setdefault(match[1].lower(), match[2] or "")
-    if preferences.get("durability") != "recorded":
+    for name in preferences:
+        if name != "durability" and difflib.get_close_matches(name, ("durability",), cutoff=0.8):
+            raise malformed("Prefer", f"{name} is not known; perhaps durability is meant")
+    durability = preferences.get("durability", _LEVELS[0])
+    if durability not in _LEVELS:
+        raise malformed(
+            "Prefer", f"durability must be {' or '.join(_LEVELS)}, but is {durability[:_QUOTED] or 'empty'}"
+        )
+    if durability != "recorded":
         return None
     wait = preferences.get("wait", str(DEFAULT_WAIT_S))
     if not wait.isdecimal() or int(wait[:9]) > MAX_WAIT_S:
-        raise malformed("Prefer", f"wait must be a number of seconds, at most {MAX_WAIT_S}")
+        raise malformed("Prefer", f"wait must be a number of seconds, at most {MAX_WAIT_S}, but is {wait[:_QUOTED]}")
     return int(wait)
 
 

@@ -134,9 +134,13 @@ def test_idempotency_keys(service: Service, place: Place, asked: Route) -> None:
 
 @pytest.mark.parametrize("asked", _DURABLE, ids=_id)
 def test_preferences(service: Service, place: Place, asked: Route) -> None:
-    """A wait that is not a number of seconds up to 10 is refused before the change."""
+    """A wait that is not a number of seconds up to 10, and another or misspelt durability, are refused before the
+    change."""
     for wait in ("99", "11", "-1", "x", "1.5", '""', "9" * 5000):
         answer = send(service, asked, place, _good(asked, place), Prefer=f"durability=recorded, wait={wait}")
+        refused(answer, 400, "malformed", "Prefer")
+    for preference in ("durability=recordd", "DURABILITY", "durability=recorded-not", "durabilty=recorded"):
+        answer = send(service, asked, place, _good(asked, place), Prefer=f"respond-async, {preference}")
         refused(answer, 400, "malformed", "Prefer")
 
 
