@@ -16,10 +16,11 @@ from service.domain.code_patterns import (
     check_pattern,
     count_possible_codes,
     normalize_charset,
+    refuse_pattern,
 )
 from service.domain.configuration import BookRow
 from service.domain.discounts import BookDiscount, Discount, check_discount_digits, make_discount_row, render_discount
-from service.domain.errors import BadField, FieldError, Refusal, invalid
+from service.domain.errors import BadField, invalid
 from service.domain.field_types import Answer, Count, Request, check_text, encode_metadata, text_schema
 from service.domain.limits import BookLimits
 from service.domain.money import CURRENCY_DIGITS, Amount
@@ -241,13 +242,15 @@ def _digits(row: BookRow) -> int:
 def _check_consistency(row: BookRow) -> None:
     """Checks across fields. Raises Refusal `invalid` or `pattern_too_small`."""
     if row.valid_from_ms is not None and row.valid_until_ms is not None and row.valid_until_ms <= row.valid_from_ms:
-        raise invalid("validUntil", "must be after validFrom")
+        start, end = from_ms(row.valid_from_ms), from_ms(row.valid_until_ms)
+        raise invalid("validUntil", f"must be after validFrom, {start}, but is {end}")
     if row.lock_seconds > row.max_lock_seconds:
-        raise invalid("lockSeconds", "must not be more than maxLockSeconds")
+        raise invalid(
+            "lockSeconds", f"must be at most maxLockSeconds, {row.max_lock_seconds}, but is {row.lock_seconds}"
+        )
     if row.gift_book_id == row.book_id:
         raise invalid("giftBookId", "must be another book")
     if row.keep_free is not None and count_possible_codes(row.code_pattern, row.charset) < SPARSITY * row.keep_free:
-        reason = f"needs a codePattern with at least {SPARSITY:,} possible codes for each code"
-        raise Refusal("pattern_too_small", errors=[FieldError("keepFree", reason)])
+        raise refuse_pattern("keepFree", row.code_pattern, row.charset, row.keep_free)
     if row.discount is not None:
-        check_discount_digits(row.discount, _digits(row))
+        check_discount_digits(row.discount, row.discount.currency or row.workspace_currency)

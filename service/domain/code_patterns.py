@@ -4,7 +4,7 @@ becomes a random character of a charset; all other characters stay."""
 import re
 import secrets
 
-from service.domain.errors import BadField
+from service.domain.errors import BadField, FieldError, Refusal
 from service.domain.field_types import RESERVED_CODES
 
 PATTERNS = {"pattern": "^[A-Za-z0-9_#-]{4,64}$"}
@@ -40,6 +40,16 @@ def normalize_charset(charset: str) -> str:
 
 def count_possible_codes(pattern: str, charset: str) -> int:
     return len(charset) ** pattern.count("#")
+
+
+def refuse_pattern(field: str, pattern: str, charset: str, codes: int) -> Refusal:
+    """The Refusal `pattern_too_small` of a pattern with fewer than SPARSITY possible codes for each of so many."""
+    needed, blanks = codes * SPARSITY, 0
+    while len(charset) ** blanks < needed:
+        blanks += 1
+    reason = f"has {count_possible_codes(pattern, charset):,} possible codes; {codes:,} codes need {needed:,}"
+    detail = f"The codePattern {pattern} {reason}, so that none is guessed. Use at least {blanks} `#`."
+    return Refusal("pattern_too_small", detail, [FieldError(field, reason)])
 
 
 def generate_codes(pattern: str, charset: str, count: int) -> list[str]:

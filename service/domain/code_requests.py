@@ -24,7 +24,10 @@ from service.domain.field_types import (
     Answer,
     Request,
     canonicalize_code,
+    find_fault,
     is_caller_id,
+    is_code_character,
+    is_id_character,
 )
 from service.domain.file_kinds import BEGIN_BYTES, explain_kind
 from service.domain.times import Time, check_time, check_times, to_ms
@@ -292,7 +295,8 @@ def _parse_fields(
     cell = fields[place] if place < len(fields) else ""
     code = canonicalize_code(cell)
     if code is None and place < len(fields):
-        reason = "code: is a reserved word" if cell.upper() in RESERVED_CODES else f"code: must have {CODE_CHARACTERS}"
+        fault = f"must have {CODE_CHARACTERS}, but has {find_fault(cell, is_code_character)}"
+        reason = f"code: {'is a reserved word' if cell.upper() in RESERVED_CODES else fault}"
         return RejectedLine(number, cell[:_MAX_ECHO], reason, line[:MAX_RECORD_BYTES])
     try:
         if code is None or len(fields) != len(columns):
@@ -308,7 +312,7 @@ def _parse_fields(
 
 def _parse_owner(text: str | None) -> str | None:
     if text is not None and not is_caller_id(text):
-        raise BadField("userId", f"must have {ID_CHARACTERS}")
+        raise BadField("userId", f"must have {ID_CHARACTERS}, but has {find_fault(text, is_id_character)}")
     return text
 
 

@@ -116,8 +116,9 @@ def decode_discount(stored: dict[str, Any]) -> DiscountRow:
     return make_discount_row(msgspec.convert(stored, Discount))
 
 
-def check_discount_digits(discount: DiscountRow, digits: int) -> None:
+def check_discount_digits(discount: DiscountRow, currency: str) -> None:
     """Raise Refusal `invalid` if an amount has more digits after the point than the currency."""
+    digits = CURRENCY_DIGITS[currency]
     amounts = {"discount.maxAmount": discount.max_amount_e4, "discount.minOrderValue": discount.min_order_value_e4}
     if discount.type == "fixed":
         amounts["discount.value"] = discount.value_e4
@@ -127,7 +128,8 @@ def check_discount_digits(discount: DiscountRow, digits: int) -> None:
             amounts[f"discount.tiers[{number}].value"] = tier.value_e4
     for field, amount in amounts.items():
         if amount is not None and amount % 10 ** (4 - digits):
-            raise invalid(field, f"must have at most {digits} digits after the point in this currency")
+            most = f"at most {digits} digits after the point, as {currency} has"
+            raise invalid(field, f"must have {most}, but is {from_e4(amount, 4).rstrip('0')}")
 
 
 def make_discount_row(discount: Discount) -> DiscountRow:

@@ -5,7 +5,8 @@ not change. `Answer.from_row` copies fields by name.
 """
 
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, Self, TypeVar
 
@@ -45,6 +46,9 @@ OrderId = Annotated[
 ]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT)]
 
+is_code_character = re.compile(r"[A-Za-z0-9_-]\Z").match
+is_id_character = re.compile(r"[!-~](?<![/\\?#%])\Z").match
+_NAMES = {" ": "a space", "\n": "a line break", "\r": "a line break", "\t": "a tab"}
 _is_code = re.compile(CODE_PATTERN).match
 _is_id = re.compile(ID_PATTERN).match
 _control_escape = re.compile(rb"\\(?:[bfnrt]|u00[01])|\x7f|\xc2[\x80-\x9f]")
@@ -108,6 +112,24 @@ def canonicalize_code(text: str) -> str | None:
         return None
     code = text.upper()
     return None if code in RESERVED_CODES else code
+
+
+def find_fault(text: str, is_allowed: Callable[[str], object]) -> str:
+    """The first character that a text may not have, by name and place: `a space at position 5`; else its length."""
+    for place, character in enumerate(text, 1):
+        if not is_allowed(character):
+            if character in _NAMES or "!" <= character <= "~":
+                return f"{_NAMES.get(character, f'`{character}`')} at position {place}"
+            shown = f"`{character}`" if character.isprintable() else "the character"
+            return f"{shown} ({unicodedata.name(character, 'control').lower()}) at position {place}"
+    return f"{len(text)} characters"
+
+
+def explain_code(text: str) -> str:
+    """Why a text is no code."""
+    if text.upper() in RESERVED_CODES:
+        return f"{text} is a reserved word"
+    return f"a code has {CODE_CHARACTERS}, and this one has {find_fault(text, is_code_character)}"
 
 
 def encode_field(text: str | None) -> str:

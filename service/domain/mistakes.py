@@ -13,7 +13,14 @@ import msgspec
 from msgspec import inspect
 
 from service.domain.errors import BadField, FieldError, Refusal, refuse_fields
-from service.domain.field_types import CODE_PATTERN, ID_CHARACTERS, ID_PATTERN
+from service.domain.field_types import (
+    CODE_PATTERN,
+    ID_CHARACTERS,
+    ID_PATTERN,
+    find_fault,
+    is_code_character,
+    is_id_character,
+)
 from service.domain.plain_texts import check_texts, describe_type
 
 MAX_BYTES = 16 * 1024
@@ -23,6 +30,8 @@ MAX_ECHO = 200
 """Characters of a client's text that a response repeats."""
 _QUOTED = 40
 """Characters of a value that a reason quotes; of a longer one it gives the length."""
+_LISTED = 10
+"""Fields that a reason lists; of a request with more it lists none."""
 _SECRET = frozenset(("lockToken", "secret"))
 """Fields whose values no reason quotes."""
 
@@ -54,6 +63,7 @@ _PATTERN_REASONS = {
     repr(CODE_PATTERN): "must have 4 to 64 of the characters A-Z a-z 0-9 - _",
     repr(ID_PATTERN): f"must have {ID_CHARACTERS}",
 }
+_CHARACTERS = dict(zip(_PATTERN_REASONS.values(), (is_code_character, is_id_character), strict=True))
 _COMPARISONS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
 _expected_pattern = re.compile(r"Expected `str` matching regex (.*)", re.DOTALL).fullmatch
 _expected_length = re.compile(r"Expected `(\w+)` of length (>=|<=) (\d+)").fullmatch
@@ -68,6 +78,8 @@ Mistake = tuple[str, FieldError]
 def refuse_request(kind: Any, error: Exception, request: Any, strict: bool = True, every: bool = True) -> Refusal:
     """The Refusal of a decoded JSON value, of which `error` is the first mistake. `strict` is as msgspec's."""
     code, first = describe_error(error)
+    if first.reason.startswith("must be one of") and (choices := _choices_of(kind, first.field)):
+        first = FieldError(first.field, f"must be one of {', '.join(choices)}")
     mistakes = [first]
     if isinstance(request, dict) and (struct := _struct_of(kind, request)):
         members = cast("dict[str, Any]", request)
@@ -231,7 +243,9 @@ def _members(kind: Any, of_items: bool) -> list[inspect.Type]:
 def _suggest(name: str, fields: dict[str, Any], members: dict[str, Any]) -> str:
     absent = {field.lower(): field for field in fields if field not in members}
     near = difflib.get_close_matches(name[:_QUOTED].replace("_", "").lower(), absent, 1, 0.8)
-    return f"; perhaps {absent[near[0]]} is meant" if near else ""
+    if near:
+        return f"; perhaps {absent[near[0]]} is meant"
+    return f"; it may have {', '.join(absent.values())}" if 0 < len(absent) <= _LISTED else ""
 
 
 def _echo(path: str, reason: str, value: Any) -> str:
@@ -242,6 +256,10 @@ def _echo(path: str, reason: str, value: Any) -> str:
         return f", but has {len(cast('list[Any]', value))} items" if reason.startswith("must have") else ""
     if isinstance(value, dict):
         return "" if reason.startswith("must have") else ", but is an object"
+    if isinstance(value, str) and (is_allowed := _CHARACTERS.get(reason)):
+        is_short = len(value) <= _QUOTED and value.isprintable()
+        quoted = f"is {msgspec.json.encode(value).decode()}, with" if is_short else "has"
+        return f", but {quoted} {find_fault(value, is_allowed)}"
     if isinstance(value, str) and (len(value) > _QUOTED or not value.isprintable()):
         return f", but has {len(value)}" if reason.endswith("characters") else ""
     return f", but is {msgspec.json.encode(value).decode()[:_QUOTED]}"

@@ -84,7 +84,8 @@ _is_usual = re.compile(rb'("?)([0-9]{1,11})(?:\.([0-9]{1,4}))?\1').fullmatch
 def check_currency(field: str, currency: str | None) -> None:
     """Raise BadField unless the currency is None or an ISO 4217 code."""
     if currency is not None and currency not in CURRENCY_DIGITS:
-        raise BadField(field, "must be an ISO 4217 currency code such as USD")
+        meant = currency.upper() if currency.upper() in CURRENCY_DIGITS else "USD"
+        raise BadField(field, f"must be an ISO 4217 currency code in upper case such as {meant}")
 
 
 def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:

@@ -14,7 +14,7 @@ import msgspec
 from service.access.caller import Caller, resolve_user
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.field_types import CODE_CHARACTERS, UserId, canonicalize_code
+from service.domain.field_types import UserId, canonicalize_code, explain_code
 from service.formats.events import RequestPart
 from service.operations.usual_requests import decode_usual, usual_struct
 
@@ -158,8 +158,5 @@ def parse_code(text: str) -> str:
     """The canonical code. Refusal `coupon_not_found` if the text can't be one."""
     code = canonicalize_code(text)
     if code is None:
-        raise Refusal(
-            "coupon_not_found",
-            f"No coupon has this code: a code has {CODE_CHARACTERS}, and this one has {len(text)} characters.",
-        )
+        raise Refusal("coupon_not_found", f"No coupon has this code: {explain_code(text)}.")
     return code

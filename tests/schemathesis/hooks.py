@@ -30,7 +30,7 @@ _SENSELESS_TOGETHER = (
     (r"filter\.status", r"must be (available|assigned) for (assign|release), or be left out"),
     (r"users", r"is (only|required) for assign"),
     (r"expiresAt", r"is (only|required) for setExpiry.*"),
-    (r"lockSeconds", r"must not be more than maxLockSeconds"),
+    (r"lockSeconds", r"must be at most maxLockSeconds"),
     (r"discount\.tiers\[\d+\]\.from", r"must be more than the `from` of the tier before"),
     (r"discount\.tiers\[\d+\]\.value", r"must be at most 100"),
     (r"discountValue", r"must be at most 100"),

@@ -187,8 +187,8 @@ def test_tiers_have_the_digits_of_the_currency() -> None:
     """A tier's `from` and fixed value fit the currency, also a later one; a percentage may have four decimals."""
     row = make("KWD", **tiered((0, "percentage", "1.2345"), ("1.001", "fixed", "2.001"))).discount
     assert row is not None
-    discounts.check_discount_digits(row, 3)
-    assert catch_refusal(discounts.check_discount_digits, row, 2) == ("invalid", ["discount.tiers[1].from"])
+    discounts.check_discount_digits(row, "KWD")
+    assert catch_refusal(discounts.check_discount_digits, row, "USD") == ("invalid", ["discount.tiers[1].from"])
     fixed = tiered((0, "percentage", "1.2345"), (1, "fixed", "2.5"))
     assert catch_refusal(make, "JPY", **fixed) == ("invalid", ["discount.tiers[1].value"])
 

@@ -16,6 +16,7 @@ from service.domain.code_requests import LINES, CodeLine, Lines, RejectedLine, U
 from service.domain.csv_layout import CsvOptions
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
+from service.domain.field_types import ID_CHARACTERS
 from service.domain.json_codes import MAX_ITEM_BYTES, JsonCodes
 
 _words = st.text(st.sampled_from('ABab09-_",\r\n x'), max_size=12)
@@ -53,9 +54,7 @@ def test_columns_in_another_order() -> None:
         CodeLine("ABCD", "u,1"),
         CodeLine("EFGH"),
         RejectedLine(5, "", "line: must have 3 fields", "bad"),
-        RejectedLine(
-            6, "IJKL", "userId: must have 1 to 100 printable ASCII characters without space, / \\ ? # %", "u 1;;IJKL"
-        ),
+        RejectedLine(6, "IJKL", f"userId: must have {ID_CHARACTERS}, but has a space at position 2", "u 1;;IJKL"),
     ]
 
 
@@ -64,7 +63,7 @@ def test_text() -> None:
     assert parse(b"abcd\nEFGH\r\n\n'x\nlast", as_csv=False) == [
         CodeLine("ABCD"),
         CodeLine("EFGH"),
-        RejectedLine(4, "'x", "code: must have 4 to 64 of A-Z a-z 0-9 - _", "'x"),
+        RejectedLine(4, "'x", "code: must have 4 to 64 of A-Z a-z 0-9 - _, but has `'` at position 1", "'x"),
         CodeLine("LAST"),
     ]
 

@@ -13,7 +13,8 @@ from service.domain.book_requests import CreateBook
 from service.domain.decoding import convert, decode
 from service.domain.errors import Refusal
 from service.operations import lock, redeem, rollback
-from service.operations.base import Call, Command, Operation
+from service.operations.base import Call, Command, Operation, parse_code
+from service.operations.order_fields import order_amounts
 from tests.unit.refusals import catch_refusal
 from tests.unit.test_scripts import CALLER
 
@@ -53,7 +54,8 @@ def test_invalid_json_is_malformed(body: bytes) -> None:
             {
                 "user_id": "is not a field of this request; perhaps userId is meant",
                 "userId": "is required",
-                "orderId": 'must have 1 to 100 printable ASCII characters without space, / \\ ? # %, but is "a b"',
+                "orderId": "must have 1 to 100 printable ASCII characters without space, / \\ ? # %, "
+                'but is "a b", with a space at position 2',
                 "lockSeconds": "must be at least 1, but is 0",
             },
         ),
@@ -108,6 +110,75 @@ def test_every_mistake(kind: type[msgspec.Struct], body: str, reasons: dict[str,
     first, *_ = caught.value.errors
     assert (first.field, dict(caught.value.errors)) == (next(iter(reasons)), reasons)
     assert caught.value.detail.startswith(f"{first.field} {first.reason}.")
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("DEVX 190", "a space at position 5"),
+        ("devx190\n", "a line break at position 8"),
+        ("GR\u00dcN-10", "`\u00dc` (latin capital letter u with diaeresis) at position 3"),
+        ("SALE\u201310", "`\u2013` (en dash) at position 5"),
+        ("SALE\xa010", "the character (no-break space) at position 5"),
+        ("SALE.10", "`.` at position 5"),
+        ("SALE\x0010", "the character (control) at position 5"),
+        ("ABC", "3 characters"),
+        ("A" * 65, "65 characters"),
+    ],
+)
+def test_a_text_that_is_no_code(code: str, fault: str) -> None:
+    """The refusal names the first character that no code has, and its position; else the length."""
+    with pytest.raises(Refusal) as caught:
+        parse_code(code)
+    said = f"No coupon has this code: a code has 4 to 64 of A-Z a-z 0-9 - _, and this one has {fault}."
+    assert (caught.value.code, caught.value.detail) == ("coupon_not_found", said)
+
+
+def test_a_word_of_an_address_is_no_code() -> None:
+    """The refusal of a reserved word says that."""
+    with pytest.raises(Refusal, match="coupon_not_found") as caught:
+        parse_code("redeem")
+    assert caught.value.detail == "No coupon has this code: redeem is a reserved word."
+
+
+@pytest.mark.parametrize(
+    ("order", "field", "says"),
+    [
+        ({"currency": "usd"}, "currency", "in upper case such as USD, but is usd"),
+        ({"currency": "euro"}, "currency", "in upper case such as USD, but is euro"),
+        ({"orderValue": "10.005", "currency": "USD"}, "orderValue", "at most 2 digits after the point, but is 10.005"),
+        (
+            {"orderValue": "5.00", "items": [3, "32"]},
+            "items",
+            "are worth 96.00 together, more than the orderValue of 5.00",
+        ),
+        ({"orderValue": "10", "currency": "USD", "items": [3, "3.35"]}, "items", "are worth 10.05 together"),
+        (
+            {"orderValue": "1000", "currency": "JPY", "items": [3, "335"]},
+            "items",
+            "more than the orderValue of 1000.00",
+        ),
+    ],
+)
+def test_an_order_that_contradicts_itself(order: dict[str, Any], field: str, says: str) -> None:
+    """The refusal has what was sent, and names the field."""
+    if "items" in order:
+        order = order | {"items": [dict(zip(("sku", "quantity", "unitPrice"), ("a", *order["items"]), strict=True))]}
+    with pytest.raises(Refusal) as caught:
+        order_amounts(msgspec.convert({"userId": "ann", **order}, redeem.RedeemRequest))
+    ((named, reason),) = caught.value.errors
+    assert (named, says in reason) == (field, True), reason
+
+
+@pytest.mark.parametrize(
+    "order", [("10", "USD", "3.34"), ("1000", "JPY", "334"), ("10.00", None, "3"), (None, None, "9")]
+)
+def test_a_units_price_may_be_rounded_up(order: tuple[str | None, str | None, str]) -> None:
+    """Items are worth the order at most, but for each unit's price, which may be rounded up to a whole cent."""
+    value, currency, price = order
+    items = [{"sku": "a", "quantity": 3, "unitPrice": price}]
+    body = {"userId": "ann", "orderValue": value, "currency": currency, "items": items}
+    assert order_amounts(msgspec.convert(body, redeem.RedeemRequest))[2].startswith("3:3:")
 
 
 def test_a_bound_of_mistakes() -> None:

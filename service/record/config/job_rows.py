@@ -14,9 +14,9 @@ from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.domain.code_change_requests import ChangeCodes, CodeChange, CodeChangeProgress, CodeFilter
-from service.domain.code_patterns import SPARSITY, count_possible_codes
+from service.domain.code_patterns import SPARSITY, count_possible_codes, refuse_pattern
 from service.domain.configuration import BookRow, WorkspaceRow
-from service.domain.errors import FieldError, Refusal
+from service.domain.errors import Refusal
 from service.domain.times import from_ms, to_ms
 from service.formats.change_results import (
     CodeResult,
@@ -136,9 +136,9 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
     await check_book(connection, book.workspace, book.book)
     outstanding = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
     await _check_unfinished(connection, book.workspace, "generate", MAX_GENERATIONS)
-    if (existing + outstanding + count) * SPARSITY > count_possible_codes(pattern, charset):
-        reason = f"needs {SPARSITY:,} possibilities for each code that the book would then have"
-        raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
+    codes = existing + outstanding + count
+    if codes * SPARSITY > count_possible_codes(pattern, charset):
+        raise refuse_pattern("codePattern", pattern, charset, codes)
     parameters = Generation(code_pattern=pattern, charset=charset)
     job = await _insert(connection, book.workspace, "generate", book.book, parameters, count)
     ordered = {"jobId": job.job_id, "count": count, "codePattern": pattern, "charset": charset}

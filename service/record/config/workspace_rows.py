@@ -82,7 +82,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         row = msgspec.structs.replace(old, version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
         for (discount,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
-            check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.digits)
+            check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.currency)
         await check_gift_book(connection, workspace, row.gift_book_id)
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
         stored = (*values, row.clock_offset_ms, encode_json(row.limits), row.order_days, row.lock_history)

@@ -353,8 +353,11 @@ def test_a_dry_run_of_an_upload(service: Service) -> None:
     assert (file.status_code, file.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
     assert file.text.splitlines() == [
         "line,reason,text",
-        '3,code: must have 4 to 64 of A-Z a-z 0-9 - _,"\'=no,""a,b"""',
-        '4,"userId: must have 1 to 100 printable ASCII characters without space, / \\ ? # %","GOOD-2,no user"',
+        '3,"code: must have 4 to 64 of A-Z a-z 0-9 - _, but has `=` at position 1","\'=no,""a,b"""',
+        (
+            '4,"userId: must have 1 to 100 printable ASCII characters without space, / \\ ? # %, '
+            'but has a space at position 3","GOOD-2,no user"'
+        ),
     ]
     refused(service.manage.post(f"{path}/rejected.csv", content="x", headers=forms[2]["headers"]), 400, "malformed")
     other = {"content": text, "headers": {"Content-Type": "text/html"}}
