@@ -312,6 +312,15 @@ class CouponLock(Model, kw_only=True):
     expires_at: datetime
 
 
+class Dates(Model, kw_only=True):
+    """How dates and times without an offset are read."""
+
+    order: str | None
+    time_zone: str | None
+    example: str
+    read_as: datetime | None
+
+
 class Delivery(Model, kw_only=True):
     """The delivery of an event to a webhook. The receiver gets `eventId` as `webhook-id`."""
 
@@ -451,11 +460,14 @@ class LastRedemption(Model, kw_only=True):
 class Layout(Model, kw_only=True):
     """How a CSV file is read."""
 
+    encoding: str
     delimiter: str
     has_bom: bool
     has_header: bool
     columns: list[Column]
+    dates: Dates | None
     problem: str | None
+    problem_field: str | None
 
 
 class Live(Model, kw_only=True):

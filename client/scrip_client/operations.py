@@ -277,10 +277,12 @@ def upload_codes(
     codes: Codes,
     media_type: Literal["text/csv", "text/plain"] = "text/csv",
     dry_run: bool | None = None,
-    delimiter: Literal["comma", "pipe", "semicolon", "tab"] | None = None,
+    delimiter: Literal["colon", "comma", "pipe", "semicolon", "tab"] | None = None,
     header: bool | None = None,
     columns: str | None = None,
     unknown_columns: Literal["ignore", "refuse"] | None = None,
+    dates: Literal["dmy", "mdy", "ymd"] | None = None,
+    time_zone: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Uploaded]:
     """Upload codes. Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and
@@ -299,6 +301,8 @@ def upload_codes(
             "header": header,
             "columns": columns,
             "unknownColumns": unknown_columns,
+            "dates": dates,
+            "timeZone": time_zone,
         },
         key=idempotency_key,
     )
@@ -361,10 +365,12 @@ def check_codes(
     *,
     codes: Codes,
     media_type: Literal["text/csv", "text/plain"] = "text/csv",
-    delimiter: Literal["comma", "pipe", "semicolon", "tab"] | None = None,
+    delimiter: Literal["colon", "comma", "pipe", "semicolon", "tab"] | None = None,
     header: bool | None = None,
     columns: str | None = None,
     unknown_columns: Literal["ignore", "refuse"] | None = None,
+    dates: Literal["dmy", "mdy", "ymd"] | None = None,
+    time_zone: str | None = None,
 ) -> Call[bytes]:
     """List the lines that an upload would reject. The invalid lines of a file as CSV: the number, reason and text of
     each. Nothing is added, and duplicates are not invalid. At most 2 MiB of them; the last row says if there are
@@ -377,7 +383,14 @@ def check_codes(
         {200: bytes},
         body=codes,
         media_type=media_type,
-        query={"delimiter": delimiter, "header": header, "columns": columns, "unknownColumns": unknown_columns},
+        query={
+            "delimiter": delimiter,
+            "header": header,
+            "columns": columns,
+            "unknownColumns": unknown_columns,
+            "dates": dates,
+            "timeZone": time_zone,
+        },
         changes=False,
     )
 

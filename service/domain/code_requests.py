@@ -3,6 +3,7 @@
 codes.py, coupons.py and json_codes.py call this; code_rows.py writes the resulting CodeLines.
 """
 
+import codecs
 import csv
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,17 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.book_requests import MAX_CODES
 from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
-from service.domain.csv_layout import BOM, DELIMITERS, MAX_RECORD_BYTES, SAMPLE_BYTES, CsvOptions, Layout, detect_layout
+from service.domain.csv_dates import Reading, find_zone, parse_time
+from service.domain.csv_layout import (
+    BOM,
+    DELIMITERS,
+    MAX_RECORD_BYTES,
+    SAMPLE_BYTES,
+    CsvOptions,
+    Layout,
+    decode_line,
+    detect_layout,
+)
 from service.domain.errors import BadField, malformed
 from service.domain.field_types import (
     CODE_CHARACTERS,
@@ -29,8 +40,8 @@ from service.domain.field_types import (
     is_code_character,
     is_id_character,
 )
-from service.domain.file_kinds import BEGIN_BYTES, explain_kind
-from service.domain.times import Time, check_time, check_times, to_ms
+from service.domain.file_kinds import BEGIN_BYTES, UTF_16, explain_kind
+from service.domain.times import Time, check_times
 
 UPLOADED, GENERATED = 1_000, 5_000
 """Codes written in one transaction: of an upload, whose encoding keeps requests waiting for 5 ms, or of a job."""
@@ -135,14 +146,14 @@ class RejectedLine(NamedTuple):
 def parse_list(codes: Iterable[str], first: int = 1) -> Iterator[CodeLine | RejectedLine]:
     """The codes of a JSON body, numbered from `first`."""
     for number, text in enumerate(codes, first):
-        yield _parse_fields(number, (text,), ("code",), text)
+        yield _parse_fields(number, (text,), ("code",), text, Reading())
 
 
 class Lines:
     """Parses the lines of an upload as its bytes arrive, in bounded memory.
 
-    A line ends with LF, CR LF or CR. The first bytes show whether it is a text, and those of a CSV file its layout. A
-    quoted CSV field may contain line breaks. If it has no closing quote, only its first line is invalid.
+    A line ends with LF, CR LF or CR. The first bytes show whether it is a text, if so whether in UTF-16, and the layout
+    of a CSV file. A quoted CSV field may contain line breaks. If it has no closing quote, only its first line is bad.
     """
 
     def __init__(self, is_csv: bool, options: CsvOptions | None = None) -> None:
@@ -152,6 +163,8 @@ class Lines:
         """How the CSV file is read, as soon as that is detected."""
         self._delimiter = ","
         self._columns: tuple[str, ...] = ("code",)
+        self._dates = Reading()
+        self._utf_16: codecs.IncrementalDecoder | None = None
         self._skips_header = False
         self._begins = True
         self._sample = b""
@@ -167,6 +180,11 @@ class Lines:
             if len(self._sample) < (SAMPLE_BYTES if self._csv else BEGIN_BYTES):
                 return
             data = self._begin(is_whole=False)
+        elif self._utf_16:
+            data = self._utf_16.decode(data).encode()
+        yield from self._parse(data)
+
+    def _parse(self, data: bytes) -> Iterator[list[CodeLine | RejectedLine]]:
         if self._return or b"\r" in data:
             data = self._unify_line_breaks(data)
         whole, line_break, rest = (self._rest + data).rpartition(b"\n")
@@ -185,21 +203,32 @@ class Lines:
     def close(self) -> Iterator[list[CodeLine | RejectedLine]]:
         """The remaining lines, at the end of the upload. Raises Refusal `malformed` for a bad header."""
         if self._begins:
-            yield from self.feed(self._begin(is_whole=True))
+            yield from self._parse(self._begin(is_whole=True))
+        if self._utf_16:
+            self._rest += self._utf_16.decode(b"", final=True).encode()
         yield self._parse_lines([self._rest] if self._rest else [])
         while self._held:
             yield self._reject_first_held()
 
     def _begin(self, is_whole: bool) -> bytes:
-        """Check the first bytes, and detect a CSV file's layout from them. Returns all bytes that have arrived."""
+        """Check the first bytes, and detect a CSV file's layout from them. Returns all bytes that have arrived, in
+        UTF-8."""
         data, self._sample, self._begins = self._sample, b"", False
+        if codec := UTF_16.get(data[:2]):
+            self._utf_16 = codecs.getincrementaldecoder(codec)("replace")
+            data = self._utf_16.decode(data).encode()
         if not self._csv:
             if problem := explain_kind(data):
                 raise malformed("body", problem)
             return data
+        is_whole = is_whole and len(data) <= SAMPLE_BYTES
         self.layout = detect_layout(data[:SAMPLE_BYTES], is_whole, self._options)
+        if codec:
+            self.layout.encoding = "utf-16"
         if self.layout.problem:
-            raise malformed("header", self.layout.problem)
+            raise malformed(self.layout.problem_field or "header", self.layout.problem)
+        sent, dates = self._options.dates, self.layout.dates
+        self._dates = Reading(dates.order if dates else sent, find_zone(self._options.time_zone), sent is not None)
         self._delimiter = DELIMITERS[self.layout.delimiter]
         self._columns = tuple(column.field or "" for column in self.layout.columns)
         self._skips_header = self.layout.has_header
@@ -234,15 +263,16 @@ class Lines:
         if not line and not self._held:
             return []
         if not self._csv or (not self._held and b'"' not in line):
-            fields = line.decode("utf-8", "surrogateescape").split(self._delimiter) if self._csv else None
-            return self._parse_record(number, line, fields)
+            text = decode_line(line)
+            return self._parse_record(number, line, text, text.split(self._delimiter) if self._csv else [text])
         self._held.append((number, line))
         record = b"\n".join(part for _, part in self._held)
-        fields = _split_fields(record.decode("utf-8", "surrogateescape"), self._delimiter)
+        text = decode_line(record)
+        fields = _split_fields(text, self._delimiter)
         if fields is not None:
             first = self._held[0][0]
             self._held = []
-            return self._parse_record(first, record, fields)
+            return self._parse_record(first, record, text, fields)
         if len(record) > MAX_RECORD_BYTES or len(self._held) > _MAX_RECORD_LINES:
             return self._reject_first_held()
         return []
@@ -258,20 +288,16 @@ class Lines:
             parsed += self._parse_line(*other)
         return parsed
 
-    def _parse_record(self, number: int, record: bytes, fields: list[str] | None) -> list[CodeLine | RejectedLine]:
-        """A header, or a line with a code. `fields` is None for plain text, empty for a broken record."""
+    def _parse_record(self, number: int, record: bytes, text: str, fields: list[str]) -> list[CodeLine | RejectedLine]:
+        """A header, or a line with a code. `fields` is empty for a broken record."""
         if self._skips_header:
             self._skips_header = False
             return []
         if len(record) > MAX_RECORD_BYTES:
             return [_reject(number, record, f"is longer than {MAX_RECORD_BYTES} bytes")]
-        try:
-            text = record.decode("utf-8")
-        except UnicodeDecodeError:
-            return [_reject(number, record, "is not UTF-8")]
-        if fields is not None and not fields:
+        if not fields:
             return [_reject(number, record, "has text after a closing quote")]
-        return [_parse_fields(number, [text] if fields is None else fields, self._columns, text)]
+        return [_parse_fields(number, fields, self._columns, text, self._dates)]
 
 
 def _split_fields(record: str, delimiter: str) -> list[str] | None:
@@ -288,7 +314,7 @@ def _reject(number: int, record: bytes, reason: str) -> RejectedLine:
 
 
 def _parse_fields(
-    number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str, ...], line: str
+    number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str, ...], line: str, dates: Reading
 ) -> CodeLine | RejectedLine:
     """A line with a field for each column; the field of a column without a name is ignored."""
     place = 0 if columns[0] == "code" else columns.index("code")
@@ -304,7 +330,8 @@ def _parse_fields(
         if len(columns) == 1:
             return CodeLine(code)
         cells = {name: field for name, field in zip(columns, fields, strict=True) if field}
-        owner, expires_ms = _parse_owner(cells.get("userId")), _parse_expiry(cells.get("expiresAt"))
+        owner, expiry = _parse_owner(cells.get("userId")), cells.get("expiresAt")
+        expires_ms = None if expiry is None else parse_time(expiry, dates)
         return CodeLine(code, owner, expires_ms, _parse_count(cells.get("maxRedemptions")))
     except BadField as bad:
         return RejectedLine(number, cell[:_MAX_ECHO], str(bad), line[:MAX_RECORD_BYTES])
@@ -314,17 +341,6 @@ def _parse_owner(text: str | None) -> str | None:
     if text is not None and not is_caller_id(text):
         raise BadField("userId", f"must have {ID_CHARACTERS}, but has {find_fault(text, is_id_character)}")
     return text
-
-
-def _parse_expiry(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        time = msgspec.convert(text, Time)
-    except msgspec.ValidationError:
-        raise BadField("expiresAt", "must be an RFC 3339 time with an offset") from None
-    check_time("expiresAt", time)
-    return to_ms(time)
 
 
 def _parse_count(text: str | None) -> int | None:

@@ -1,6 +1,7 @@
-"""Detect the layout of a CSV upload from its first bytes, for code_requests.py: delimiter, header, and the field of
-each column. The values of CsvOptions are in the API's queries."""
+"""Detect the layout of a CSV upload from its first bytes, for code_requests.py: encoding, delimiter, header, the field
+of each column, and the form of its dates. The values of CsvOptions are in the API's queries."""
 
+import codecs
 import csv
 import io
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Annotated, Literal, cast
 
 import msgspec
 
+from service.domain.csv_dates import ZONE, Dates, Order, detect_dates, find_zone
 from service.domain.errors import BadField
 from service.domain.field_types import Answer, Request, canonicalize_code
 from service.domain.file_kinds import explain_kind
@@ -17,13 +19,15 @@ SAMPLE_BYTES = 16 << 10
 MAX_RECORD_BYTES = 1_024
 BOM = b"\xef\xbb\xbf"
 _RECORDS = 50
+_DATED = 300
+"""Records whose dates are compared, of the first bytes."""
 _MAX_NAME = 100
 """Characters of a column's name that the response repeats."""
 _NAMED = 3
 """Unknown columns that a refusal names."""
 
-Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
-DELIMITERS: dict[Delimiter, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+Delimiter = Literal["comma", "semicolon", "tab", "pipe", "colon"]
+DELIMITERS: dict[Delimiter, str] = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "colon": ":"}
 Field = Literal["code", "userId", "expiresAt", "maxRedemptions"]
 FIELDS: tuple[Field, ...] = ("code", "userId", "expiresAt", "maxRedemptions")
 IGNORED = "-"
@@ -65,8 +69,25 @@ class CsvOptions(Request, kw_only=True):
         Literal["refuse", "ignore"],
         msgspec.Meta(description="CSV only: what to do with a column whose name in the header is not known."),
     ] = "refuse"
+    dates: Annotated[
+        Order | None,
+        msgspec.Meta(
+            description="CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have "
+            "two digits, of 2000 to 2099, only if this is sent."
+        ),
+    ] = None
+    time_zone: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="CSV only: the IANA time zone of the times in `expiresAt` that have no offset. A date without "
+            "a time is the end of that day.",
+            examples=["Europe/Berlin"],
+            extra_json_schema={"pattern": ZONE},
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
+        find_zone(self.time_zone)
         if self.columns is None:
             return
         fields = self.columns.split(",")
@@ -92,12 +113,25 @@ class Column(Answer, kw_only=True):
 class Layout(Answer, kw_only=True):
     """How a CSV file is read."""
 
+    encoding: Annotated[
+        Literal["utf-8", "utf-16", "windows-1252"],
+        msgspec.Meta(
+            description="That of the first bytes. Fields are ASCII, so any other 8-bit code page is read, too."
+        ),
+    ]
     delimiter: Delimiter
     has_bom: Annotated[bool, msgspec.Meta(description="Whether the file begins with a byte order mark.")]
     has_header: bool
     columns: list[Column]
+    dates: Annotated[
+        Dates | None,
+        msgspec.Meta(description="How dates without an offset are read; null if there are none in the first 16 KiB."),
+    ]
     problem: Annotated[
         str | None, msgspec.Meta(description="Why an upload refuses the whole file; null if it does not.")
+    ]
+    problem_field: Annotated[
+        str | None, msgspec.Meta(description="What the problem is about: `header`, `dates` or `timeZone`.")
     ]
 
 
@@ -107,8 +141,10 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
     delimiter: Delimiter = options.delimiter or "comma"
     if problem := explain_kind(sample):
         return _refuse_file(delimiter, has_bom, problem)
-    text = sample.removeprefix(BOM).decode("utf-8", "replace")
+    text, encoding = _decode_sample(sample.removeprefix(BOM))
     candidates: Sequence[Delimiter] = (options.delimiter,) if options.delimiter else tuple(DELIMITERS)
+    if encoding != "utf-8" and not options.delimiter:
+        candidates = [name for name in candidates if name != "pipe"]  # in East Asian code pages a part of letters
     tables = {name: _split(text, is_whole, DELIMITERS[name]) for name in candidates}
     delimiter = max(tables, key=lambda name: _rate(tables[name]))
     records = tables[delimiter]
@@ -117,33 +153,66 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
     if len(DELIMITERS[delimiter].join(records[0]).encode()) > MAX_RECORD_BYTES:
         return _refuse_file(delimiter, has_bom, f"is longer than {MAX_RECORD_BYTES} bytes")
     fields, has_header, problem = _map_columns(records, options)
+    dates, date_problem = None, None
+    if problem is None and "expiresAt" in fields:
+        dated, place = _split(text, is_whole, DELIMITERS[delimiter], _DATED)[has_header:], fields.index("expiresAt")
+        values = [record[place] for record in dated if place < len(record)]
+        dates, date_problem = detect_dates(values, options.dates, options.time_zone)
     names = records[0] if has_header else [None] * len(fields)
-    values = records[1:] if has_header else records
+    first = records[has_header:]
     return Layout(
+        encoding=encoding,
         delimiter=delimiter,
         has_bom=has_bom,
         has_header=has_header,
         columns=[
-            Column(name=None if name is None else name[:_MAX_NAME], field=field, example=_find_example(values, place))
+            Column(name=None if name is None else name[:_MAX_NAME], field=field, example=_find_example(first, place))
             for place, (name, field) in enumerate(zip(names, fields, strict=True))
         ],
-        problem=problem,
+        dates=dates,
+        problem=date_problem.reason if date_problem else problem,
+        problem_field=date_problem.field if date_problem else problem and "header",
     )
 
 
+def decode_line(line: bytes) -> str:
+    """The text of a line in UTF-8, or else in Windows-1252: in any such code page ASCII is the same."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("cp1252", "replace")
+
+
+def _decode_sample(sample: bytes) -> tuple[str, Literal["utf-8", "windows-1252"]]:
+    """The text of the first bytes, of which the last character may be cut off, and its encoding."""
+    try:
+        return codecs.utf_8_decode(sample, "strict", False)[0], "utf-8"
+    except UnicodeDecodeError:
+        return decode_line(sample), "windows-1252"
+
+
 def _refuse_file(delimiter: Delimiter, has_bom: bool, problem: str) -> Layout:
-    return Layout(delimiter=delimiter, has_bom=has_bom, has_header=False, columns=[], problem=problem)
+    return Layout(
+        encoding="utf-8",
+        delimiter=delimiter,
+        has_bom=has_bom,
+        has_header=False,
+        columns=[],
+        dates=None,
+        problem=problem,
+        problem_field="header",
+    )
 
 
-def _split(text: str, is_whole: bool, delimiter: str) -> list[list[str]]:
+def _split(text: str, is_whole: bool, delimiter: str, most: int = _RECORDS) -> list[list[str]]:
     """The first records of a text without empty lines. Of a text that goes on, the last record is left out."""
     records: list[list[str]] = []
     for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
         if record:
             records.append(record)
-        if len(records) > _RECORDS:
+        if len(records) > most:
             break
-    return records[: _RECORDS if is_whole or len(records) > _RECORDS else max(1, len(records) - 1)]
+    return records[: most if is_whole or len(records) > most else max(1, len(records) - 1)]
 
 
 def _rate(records: list[list[str]]) -> tuple[int, int, int]:

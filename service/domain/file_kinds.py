@@ -2,14 +2,15 @@
 
 BEGIN_BYTES = 8
 """How many first bytes a caller passes: at least as many as the longest of _BEGINS."""
+UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+"""Byte order marks, and Python's names of the encodings."""
 _AS_CSV = "save it as CSV in UTF-8"
 _WORKBOOK, _OLD_WORKBOOK, _GZIP = "an Excel workbook or a ZIP archive", "an old Excel workbook", "compressed with gzip"
 _BEGINS = {
     b"PK\x03\x04": (_WORKBOOK, _AS_CSV),
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": (_OLD_WORKBOOK, _AS_CSV),
     b"\x1f\x8b": (_GZIP, "decompress it"),
-    b"\xff\xfe": ("in UTF-16", _AS_CSV),
-    b"\xfe\xff": ("in UTF-16", _AS_CSV),
+    **dict.fromkeys(UTF_16, ("in UTF-16", _AS_CSV)),
 }
 _REMEDIES = {
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": _AS_CSV,

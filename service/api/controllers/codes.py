@@ -155,15 +155,21 @@ class Codes(Controller):
         """Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and `maxRedemptions`, or
         from plain text with one code per line.
 
-        The delimiter of a CSV file (comma, semicolon, tab or pipe), a byte order mark and the header are detected from
-        its first 16 KiB. Columns are found by their names in the header, in any order and case, or by common other
+        The delimiter of a CSV file (comma, semicolon, tab, pipe or colon), its encoding and the header are detected
+        from its first 16 KiB. Columns are found by their names in the header, in any order and case, or by common other
         names (`Coupon code`, `customer_id`, `Valid until`); `columns` maps them instead. A file with unknown columns
         is refused, unless `unknownColumns` is `ignore`. `file` in the response shows how the file was read, and
         `hasHeader` whether its first line was skipped.
 
-        CSV and text may have up to 1 GiB, JSON 16 MiB, in UTF-8 without compression. A line ends with LF, CR LF or CR.
-        Invalid lines are reported; the other lines are added. If a body breaks off or is no valid JSON, the codes
-        before that stay added. A workspace has at most 8 uploads and dry runs at once. Scope `manage`.
+        `expiresAt` has RFC 3339 times, or dates and times as a spreadsheet writes them: `31.12.2026`,
+        `12/31/2026 11:59 PM`, `2026-12-31 23:59`. The file is refused until `timeZone` is sent, and if the first 16 KiB
+        do not show whether the day or the month comes first, `dates`. A later date of another order is an invalid line.
+        A date without a time is the end of that day.
+
+        CSV and text may have up to 1 GiB, JSON 16 MiB, without compression; JSON in UTF-8, the others also in UTF-16
+        with a byte order mark, or in a code page such as Windows-1252. A line ends with LF, CR LF or CR. Invalid lines
+        are reported; the other lines are added. If a body breaks off or is no valid JSON, the codes before that stay
+        added. A workspace has at most 8 uploads and dry runs at once. Scope `manage`.
         """
         caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)

@@ -84,6 +84,27 @@ def test_an_upload_is_usable_at_once(service: Service) -> None:
     assert changed == coupons[1] | {"status": "inactive"}
 
 
+def test_dates_of_a_spreadsheet(service: Service) -> None:
+    """A file whose dates are open is refused, and its dry run says what to send; then coupons end as it was meant."""
+    path, code = f"/v1/books/{service.book()}/codes", new_code()
+    headers = {"Content-Type": "text/csv"}
+    data = f"Code;Preis;Gültig bis\r{code};1,50 €;01.02.2030\r".encode("cp1252")
+    query = {"columns": "code,-,expiresAt"}
+    refused(service.manage.post(path, params=query, content=data, headers=headers), 400, "malformed", "dates")
+    query |= {"dates": "dmy"}
+    checked = service.manage.post(path, params=query | {"dryRun": "true"}, content=data, headers=headers)
+    file = ok(checked)["file"]
+    assert (file["encoding"], file["problemField"]) == ("windows-1252", "timeZone")
+    query |= {"timeZone": "Europe/Nowhere"}
+    refused(service.manage.post(path, params=query, content=data, headers=headers), 422, "invalid", "timeZone")
+    query |= {"timeZone": "Europe/Berlin"}
+    result = ok(service.manage.post(path, params=query, content=data, headers=headers))
+    time = "2030-02-01T22:59:59.999Z"
+    dates = {"order": "dmy", "timeZone": "Europe/Berlin", "example": "01.02.2030", "readAs": time}
+    assert (result["added"], result["file"]["dates"]) == (1, dates)
+    assert ok(service.checkout.get(f"/v1/coupons/{code}"))["expiresAt"] == time
+
+
 def test_large_uploads_are_streamed(service: Service) -> None:
     """A chunked upload without a length is counted whole; the response lists the first thousand errors."""
     book, mark = service.book(), uuid4().hex[:8].upper()
