@@ -1,6 +1,7 @@
 """Counts of a load's requests, read from its ledger while it grows: how many, how fast, and what failed."""
 
 from collections import Counter
+from contextlib import closing
 from math import floor, log10
 from pathlib import Path
 from typing import BinaryIO
@@ -112,8 +113,5 @@ class LedgerReader:
 
 def read_tally(folder: Path) -> Tally:
     """Count all requests of a load."""
-    reader = LedgerReader(folder)
-    try:
+    with closing(LedgerReader(folder)) as reader:
         return reader.read()
-    finally:
-        reader.close()

@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -158,14 +158,12 @@ class _Place:
         """Empty Redis and open the partition; return the MiB in use, and the seconds and CPU seconds that it took."""
         fence, outbox = await self._fence(), Outbox(self._redis_url, 0)
         flusher, scripts = Flusher(outbox, self._pool, 0, fence), LoadedScripts(self._pool)
-        try:
+        with closing(outbox):
             await self._server.command("FLUSHALL")
             await self._server.command("SCRIPT", "FLUSH")
             began, cpu_s = time.monotonic(), self._cpu_s()
             await Opening(self._server, self._pool, flusher, fence, scripts).run()
             took_s, cpu_s = time.monotonic() - began, self._cpu_s() - cpu_s
-        finally:
-            outbox.close()
         say(f"rebuilt in {took_s:.1f} s")
         return await self.memory_mib(), f"{took_s:.1f}", f"{cpu_s:.1f}"
 

@@ -1,5 +1,7 @@
 """What Redis has of a quarantined event's code, in words: quarantine_commands.py shows it."""
 
+from contextlib import closing
+
 import hiredis
 
 from service.formats import key_names
@@ -16,12 +18,9 @@ async def describe_held(redis_url: str | None, partition: int, one: Named) -> st
         return "REDIS_URL is not set"
     w = key_names.prefix(partition, one.workspace)
     try:
-        connection = await connect(redis_url, "scrip-command", partition=partition)
-        try:
+        with closing(await connect(redis_url, "scrip-command", partition=partition)) as connection:
             entry = await connection.call("HGET", key_names.directory(w, key_names.bucket(one.code)), one.code)
             text = await connection.call("GET", key_names.coupon(w, one.code))
-        finally:
-            connection.close()
     except (OSError, Broken):
         return "it can't be reached"
     if isinstance(entry, hiredis.ReplyError) or isinstance(text, hiredis.ReplyError):

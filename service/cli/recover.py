@@ -1,7 +1,7 @@
 """`scrip recover`: decide what becomes of what Redis has and an older Postgres lacks. main.py loads it;
 partition_opening.py does what is chosen. Names in the JSON of the plan stay."""
 
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any, Literal
 
 import asyncpg
@@ -92,8 +92,7 @@ async def _plan(
     """What Redis has of the partition and Postgres lacks; None if it is nothing, or only what the worker records. A
     partition that is named is read in any case."""
     async with await postgres.connect(service.database_url, name="scrip command", max_size=2) as pool:
-        connection = await connect(service.redis_url, "scrip-command", partition=row.id)
-        try:
+        with closing(await connect(service.redis_url, "scrip-command", partition=row.id)) as connection:
             server = Server(connection, row.id)
             surplus = await find_surplus(server, pool)
             has_gap = any(task.reason == "OutboxGap" for task in await read_failing(pool, row.id))
@@ -104,8 +103,6 @@ async def _plan(
                 async with aclosing(pages):
                     async for _ in pages:
                         pass
-        finally:
-            connection.close()
     lost = "Events were lost before they were recorded" if has_gap else "Postgres has everything but the outbox's end"
     return row, str(surplus or lost), survey.report
 

@@ -49,10 +49,8 @@ async def serve_metrics(
     except OSError as error:
         remedy = "Stop what listens there, or choose another SCRIP_METRICS_PORT."
         raise StartError(f"{host}:{port} can't be used for metrics: {error.strerror}. {remedy}") from error
-    try:
+    with contextlib.closing(server):
         yield
-    finally:
-        server.close()
 
 
 class _Handler:

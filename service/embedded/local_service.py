@@ -293,11 +293,9 @@ async def _probe_ready(host: str, port: int) -> tuple[bool, str] | None:
     try:
         async with asyncio.timeout(_HEALTH_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(_choose_client_host(host), port)
-            try:
+            with contextlib.closing(writer):
                 writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 response = await reader.read()
-            finally:
-                writer.close()
         head, _, body = response.partition(b"\r\n\r\n")
         if int(head.split(maxsplit=2)[1]) == HTTPStatus.OK:
             return None

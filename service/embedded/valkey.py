@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import sys
+from contextlib import closing
 from ctypes.util import find_library
 from pathlib import Path
 
@@ -72,11 +73,9 @@ class Valkey:
         try:
             async with asyncio.timeout(_PING_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-                try:
+                with closing(writer):
                     writer.write(b"PING\r\n")
                     return (await reader.readline()).startswith(b"+PONG")
-                finally:
-                    writer.close()
         except OSError:
             return False
 

@@ -4,6 +4,7 @@ parts come in an order: what others are counted from is repaired first."""
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from logging import ERROR, WARNING
 from typing import NamedTuple
@@ -129,8 +130,7 @@ class _Work:
         workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
         sizes = await self.bulk.count_compared(workspaces)
         self._total = sum(sizes.values())
-        connection = await connect(redis_url, "scrip-reconcile", partition=self._partition)
-        try:
+        with closing(await connect(redis_url, "scrip-reconcile", partition=self._partition)) as connection:
             inspector = RedisInspector(connection, self._partition, row.epoch, row.nonce)
             await inspector.start()
             await self._check_orders(inspector)
@@ -147,8 +147,6 @@ class _Work:
                     if number in parts:
                         await parts[number].strays(some)
             outcomes = [await part.finish() for part in parts.values()]
-        finally:
-            connection.close()
         differing, left = Counter[Class](), Counter[Class]()
         for outcome in outcomes:
             differing, left = differing + outcome.differing, left + outcome.left

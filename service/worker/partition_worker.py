@@ -292,10 +292,8 @@ class PartitionWorker:
             connection = await connect(self._redis_url, "scrip-worker", partition=self._partition)
         except (OSError, Broken):
             return
-        try:
+        with contextlib.closing(connection):
             await self._move_gate(Server(connection, self._partition), "behind")
-        finally:
-            connection.close()
 
     async def _move_gate(self, server: Server, to: Literal["behind", "closed"]) -> None:
         """Restrict the gate to this state; `closed`: replies of this Redis may be wrong, or lost. An error is only

@@ -1,6 +1,7 @@
 """What Redis holds, beside what one holds that is built from Postgres alone."""
 
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,8 @@ async def _until_configured(stage: Stage) -> None:
 
     async def has_all() -> bool:
         for row in await read_partitions(stage.pool):
-            connection = await connect(live_url(stage), "tests", partition=row.id)
-            try:
+            with closing(await connect(live_url(stage), "tests", partition=row.id)) as connection:
                 here = await connection.call("GET", key_names.config(row.id))
-            finally:
-                connection.close()
             if int(here or 0) < row.config_version:
                 return False
         return True
@@ -71,8 +69,7 @@ async def unlike_built(live: str, pool: Pool, binary: Path, folder: Path, but: C
 async def _build(url: str, pool: Pool) -> None:
     """Build all partitions in an empty Redis, under an unused epoch and with the gate closed."""
     for row in await read_partitions(pool):
-        connection = await connect(url, "tests", partition=row.id)
-        try:
+        with closing(await connect(url, "tests", partition=row.id)) as connection:
             server = Server(connection, row.id)
             restorer = Restorer(server, pool, Scripts(row.id, EPOCH, "built", MENDING, "closed"))
             await server.fence(EPOCH)
@@ -83,8 +80,6 @@ async def _build(url: str, pool: Pool) -> None:
             await restorer.redo(START, keep_mark=True)
             await restorer.fill_pools()
             await restorer.restore_keys(START)
-        finally:
-            connection.close()
 
 
 def _answered_under(name: str) -> str | None:
@@ -99,13 +94,10 @@ async def everything(url: str) -> dict[str, Any]:
     of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout, key_names.turned)
     partitions = max(PARTITIONS, CLUSTERED_PARTITIONS)
     for node in await read_nodes(url):
-        connection = await connect(node, "drill")
-        try:
+        with closing(await connect(node, "drill")) as connection:
             left_out = [key(p) for p in range(partitions) for key in of_partitions]
             left_out += [key_names.newest(p) for p in range(partitions) if p != HOME]  # a workspace may have left it
             keys |= await dump.everything(connection, *left_out)
-        finally:
-            connection.close()
     return {name: plain for name, held in keys.items() if (plain := _plain(name, held)) is not None}
 
 

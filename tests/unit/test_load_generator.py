@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from math import ceil
 from pathlib import Path
 
@@ -30,11 +30,8 @@ def program() -> Path:
 @asynccontextmanager
 async def server(serve: _Serve) -> AsyncIterator[str]:
     """The address of a server that does this with each connection."""
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
+    with closing(await asyncio.start_server(serve, "127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        listening.close()
 
 
 def answering(status: str, body: bytes) -> _Serve:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TypeVar
 
@@ -402,13 +402,10 @@ class WorkspaceMover:
     @asynccontextmanager
     async def _copies(self, move: Move, row: Partition) -> AsyncIterator[Copies]:
         """The workspace's keys in a partition, on a connection of their own."""
-        connection = await connect(self._url, "scrip-moves", encoding=None, partition=row.id)
-        try:
+        with closing(await connect(self._url, "scrip-moves", encoding=None, partition=row.id)) as connection:
             copies = Copies(connection, row.id, row.epoch, row.nonce, move.workspace)
             await copies.start()
             yield copies
-        finally:
-            connection.close()
 
     async def _wait(self, is_reached: Callable[[], Awaitable[bool]], at_most_s: float) -> None:
         """Raises CannotMove."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -65,12 +65,10 @@ async def start_changes(place: Place, dies_after: int = -1) -> AsyncIterator[Gua
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
     inspector = DyingInspector(connection, 0, row.epoch, row.nonce)
-    try:
+    with closing(connection):
         await inspector.start()
         inspector.life = Life(dies_after)
         yield GuardedChanges(place.pool, inspector, fence, asyncio.Lock(), asyncio.Lock())
-    finally:
-        connection.close()
 
 
 @asynccontextmanager

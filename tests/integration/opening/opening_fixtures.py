@@ -1,7 +1,7 @@
 """A partition with some traffic behind it, opened by workers that may die at any command."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -96,11 +96,8 @@ class Place:
     @asynccontextmanager
     async def server(self, partition: int = 0) -> AsyncIterator[Dying]:
         """A worker's connection to Redis."""
-        connection = await connect(self.valkey_url, "tests")
-        try:
+        with closing(await connect(self.valkey_url, "tests")) as connection:
             yield Dying(connection, partition)
-        finally:
-            connection.close()
 
     async def scripts(self) -> Scripts:
         """Return the scripts of the open epoch."""

@@ -1,5 +1,7 @@
 """A record that goes back, as that of a promoted standby, and an outbox that waits for standbys."""
 
+from contextlib import closing
+
 import pytest
 
 from service.doctor.verdicts import judge_standbys
@@ -53,15 +55,13 @@ async def test_the_outbox_waits_for_standbys(
     monkeypatch.setattr(write_behind, "KEEP_S", -1)
     outbox = Outbox(valkey_url, 0)
     flusher = Flusher(outbox, shop.pool, 0, await take_partition(shop.pool), standbys=1)
-    try:
+    with closing(outbox):
         await shop.sell(1000)
         await flusher.start()
         while await flusher.step():
             await flusher._trim_exactly()
         assert flusher.cursor == (shop.epoch, 1000)
         assert await shop.redis.xlen(OUTBOX) == 1001
-    finally:
-        outbox.close()
     verdict = judge_standbys(await read_flushed(shop.pool, 0, 1), 1)
     assert (verdict.state, verdict.says[:14]) == ("bad", "fewer than 1 r")
     states = []

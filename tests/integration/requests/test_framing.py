@@ -25,14 +25,11 @@ def served(
 
 def _read_statuses(served: Served, data: bytes, cuts: list[int]) -> list[int]:
     """The statuses of all answers until the server closes the connection."""
-    wire = served.connect()
-    try:
+    with contextlib.closing(served.connect()) as wire:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # closed before the last piece went out
             for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
                 wire.send(data[start:end])
         return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", wire.rest())]
-    finally:
-        wire.close()
 
 
 @pytest.mark.parametrize("pieces", [1, 4])

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -29,10 +30,8 @@ def _sent(served: Served, address: str, body: dict[str, Any] | None = None, *mor
     head = f"{address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\n{lines}"
     wire = served.connect()
     wire.send(f"{head}Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
-    try:
+    with closing(wire):
         return wire.answer()
-    finally:
-        wire.close()
 
 
 @pytest.mark.parametrize(

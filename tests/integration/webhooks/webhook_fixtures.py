@@ -64,10 +64,8 @@ class Receiver:
     async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["Receiver"]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
-        try:
+        with contextlib.closing(server):
             yield self
-        finally:
-            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
