@@ -43,7 +43,7 @@ _HTTP = """\
 For developers. At the end you know each request, who may send it, and where its fields are described.
 
 - Base path `/v1`. JSON in UTF-8, names in camelCase. Unknown fields are refused; an optional field may be null.
-- `Authorization: Bearer <API key or user's token>`. A key has scopes, of which none includes another: `public`,
+- `Authorization: Bearer <API key or user's token>`. No scope of a key includes another: `public`,
   `checkout`, `manage`, `operate`. `user` is a token of one user ([Users' tokens](how-to/user-tokens.md)).
 - Times are RFC 3339; answers have UTC with milliseconds. Money is a decimal text: `"25.00"`.
 - *key*: takes an `Idempotency-Key`: a repeat gets the first answer ([Lost answers](how-to/lost-answers.md)).
@@ -57,7 +57,7 @@ Fields, examples and refusals of each request are at `/schema` of a running serv
 _COMMANDS = """\
 # Commands
 
-For operators. At the end you know what `scrip` can do; `--help` after a command says more of it.
+For operators. At the end you know what `scrip` can do; `--help` after a command describes it.
 
 Settings come from the environment or a file `.env` ([Settings](deploy.md#settings)). Without `REDIS_URL` and
 `DATABASE_URL` commands use the running `scrip run`. They exit with 0 if they are done; with 1 if they are refused, or
