@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,7 @@ def write_models(document: Document) -> Iterator[str]:
             elif field not in required:
                 kind, default = f"{kind.removesuffix(' | None')} | None", " = None"
             yield f"    {_snake(field)}: {kind}{default}"
+            yield _docstring(one["description"])
 
 
 class Function:
@@ -146,6 +147,7 @@ class Function:
         self._needed = [f"{_snake(one)}: str" for one in re.findall(r"{(\w+)}", path)] + ["*"]
         self._optional: list[str] = []
         self._arguments: dict[str, str] = {}
+        self._texts: list[str] = []
         self._take_body()
         self._take_parameters()
 
@@ -154,7 +156,7 @@ class Function:
         parameters = [*self._needed, *self._optional]
         yield f"def {self.name}({', '.join(parameters).removesuffix(', *').removesuffix('*')}) -> Call[{self.answer}]:"
         summary, text = self._operation["summary"], self._operation.get("description", "").split("\n\n")[0]
-        yield _docstring(f"{summary}. {text}")
+        yield _docstring(f"{summary}. {text}", self._texts)
         path = re.sub(r"{(\w+)}", lambda found: f"{{segment({_snake(found[1])})}}", self._path)
         target = f'f"{path}"' if path != self._path else f'"{path}"'
         answers = ", ".join(f"{status}: {kind}" for status, kind in self.answers.items())
@@ -187,7 +189,7 @@ class Function:
         headers = {one["name"] for one in parameters if one["in"] == "header"}
         query = [one for one in parameters if one["in"] == "query"]
         for one in query:
-            self._take(one["name"], one["schema"], one["required"])
+            self._take(one["name"], one["schema"] | {"description": one["description"]}, one["required"])
         if query:
             members = ", ".join(f'"{one["name"]}": {_snake(one["name"])}' for one in query)
             self._arguments["query"] = f"{{{members}}}"
@@ -203,6 +205,7 @@ class Function:
     def _take(self, field: str, schema: Schema, is_required: bool, null_clears: bool = False) -> None:
         kind = self._document.type_of(schema, sent=True, models="models.")
         plain = kind.removesuffix(" | None")
+        self._texts.append(f"- {_snake(field)}: {schema['description']}")
         if is_required:
             self._needed.append(f"{_snake(field)}: {kind}")
         elif null_clears:
@@ -275,11 +278,13 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _docstring(text: str) -> str:
-    """A docstring with the indent of a function, wrapped."""
+def _docstring(text: str, items: Sequence[str] = ()) -> str:
+    """A docstring with the indent of a function, wrapped, and a list of items."""
     lines = textwrap.wrap(f'"""{" ".join(text.split())}', 113)
+    if items:
+        lines += ["", *(line for item in items for line in textwrap.wrap(item, 113, subsequent_indent="  "))]
     end = '"""' if len(lines) == 1 else '\n    """'
-    return "\n".join(f"    {line}" for line in lines) + end
+    return "\n".join(f"    {line}".rstrip() for line in lines).replace("\\", r"\\") + end
 
 
 def format_source(lines: Iterator[str]) -> str:

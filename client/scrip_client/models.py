@@ -31,461 +31,729 @@ class AssignedCoupon(Model, kw_only=True):
     """A coupon, and the durability of its assignment."""
 
     code: str
+    """The coupon's code."""
     book_id: str
+    """The book's id."""
     status: str
+    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
     user_id: str | None
+    """The user to whom the coupon is assigned; null for none."""
     redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back."""
     max_redemptions: int | None
+    """How often the coupon can be redeemed; null for any number of times."""
     lock: CouponLock | None
+    """The live lock that ends soonest; null for none."""
     assigned_at: datetime | None
+    """When the coupon was assigned to its user; null if it has none."""
     expires_at: datetime | None
+    """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
+    """The latest redemption that was not rolled back; null for none."""
     durability: str
+    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
 class Attempt(Model, kw_only=True):
     """An attempt to send a delivery: its beginning and length, and the receiver's status, or why there is none."""
 
     at: datetime
+    """When it happened."""
     milliseconds: int
+    """How long the attempt took, in milliseconds."""
     status: int | None
+    """The status of the receiver's answer; null for none."""
     error: str | None
+    """Why there is no answer; null if there is one."""
     response: str | None
+    """The first 1,024 bytes of the response's body as text, with escapes such as `\\x1b` for characters that are not
+    printable, and `{userId}` for the user whom the event names.
+    """
 
 
 class BadCode(Model, kw_only=True):
     """An invalid line of an upload."""
 
     line: int
+    """The line's number in the file, or the code's in the JSON; the first is 1."""
     code: str
+    """What is there in place of a code, at most 100 characters."""
     reason: str
+    """What is wrong with it."""
 
 
 class BatchAssign(Model, kw_only=True, tag_field="op", tag="assign"):
     """Assign this coupon, or a free one of a book."""
 
     user_id: str
+    """The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     code: str | None = None
+    """The coupon's code. In upper or lower case."""
     book_id: str | None = None
+    """The book's id. Without `code`."""
 
 
 class BatchExtend(Model, kw_only=True, tag_field="op", tag="extend"):
     """Extend a lock."""
 
     lock_token: str
+    """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     code: str
+    """The coupon's code. In upper or lower case."""
     lock_seconds: int | None = None
+    """How long a lock lasts, in seconds. From now. It ends sooner where the book's `maxLockSeconds` or the coupon's
+    window does: the response has the `lockSeconds` that apply.
+    """
 
 
 class BatchLock(Model, kw_only=True, tag_field="op", tag="lock"):
     """Lock a coupon."""
 
     user_id: str
+    """The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     code: str
+    """The coupon's code. In upper or lower case."""
     order_id: str | None = None
+    """The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     lock_seconds: int | None = None
+    """How long a lock lasts, in seconds. From now. It ends sooner where the book's `maxLockSeconds` or the coupon's
+    window does: the response has the `lockSeconds` that apply.
+    """
 
 
 class BatchRedeem(Model, kw_only=True, tag_field="op", tag="redeem"):
     """Redeem a coupon."""
 
     user_id: str
+    """The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     code: str
+    """The coupon's code. In upper or lower case."""
     order_value: Amount | None = None
+    """The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and below 10¹¹."""
     currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's."""
     items: Sequence[Item] | None = None
+    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
     order_id: str | None = None
+    """The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     lock_token: str | None = None
+    """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     metadata: dict[str, Any] | None = None
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
 
 
 class BatchUnlock(Model, kw_only=True, tag_field="op", tag="unlock"):
     """Release a lock."""
 
     lock_token: str
+    """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     code: str
+    """The coupon's code. In upper or lower case."""
 
 
 class BatchValidate(Model, kw_only=True, tag_field="op", tag="validate"):
     """Validate a coupon."""
 
     code: str
+    """The coupon's code."""
     order_value: Amount | None = None
+    """The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and below 10¹¹."""
     currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's."""
     items: Sequence[Item] | None = None
+    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
     order_id: str | None = None
+    """The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
     lock_token: str | None = None
+    """The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock has it."""
     metadata: dict[str, Any] | None = None
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
     user_id: str | None = None
+    """The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %."""
 
 
 class Book(Model, kw_only=True):
     """A book."""
 
     book_id: str
+    """The book's id."""
     name: str
+    """Its name, for people."""
     description: str
+    """What it is for, for people."""
     status: str
+    """`inactive`: its coupons can't be used for now; `archived`: for good; else `active`."""
     valid_from: datetime | None
+    """From when the coupons can be redeemed; null for at once."""
     valid_until: datetime | None
+    """Until when the coupons can be redeemed; null for ever."""
     max_redemptions_per_code: int | None
+    """How often each code can be redeemed."""
     max_redemptions_per_user: int | None
+    """How often one user can redeem coupons of the book; null for any number of times."""
     max_redemptions: int | None
+    """How often all coupons of the book can be redeemed together; null for any number of times."""
     max_codes_per_user: int | None
+    """How many codes of the book can ever be assigned to one user; null for any number."""
     require_assignment: bool
+    """Whether a coupon must be assigned to the user who redeems it."""
     require_lock: bool
+    """Whether a coupon must be locked before it is redeemed."""
     lock_seconds: int
+    """How long a lock lasts, in seconds."""
     max_lock_seconds: int
+    """How long a lock can last with all its extensions, in seconds."""
     discount: BookDiscount | None
+    """What a coupon takes off the order's value; null for nothing."""
     code_pattern: str
+    """The form of generated codes."""
     charset: str
+    """The characters of which the random ones of a code are chosen."""
     total_codes: int | None
+    """How many codes were ordered with the book; null for none."""
     low_stock_threshold: int | None
+    """`book.low_stock` is sent when fewer free codes or uses than this are left; null for never."""
     gift_book_id: str | None
+    """The book from which a checkout gives a coupon to the user."""
     keep_free: int | None
+    """New codes are generated when fewer than this number are free; null for never."""
     tags: list[str]
+    """Words to find the book by."""
     metadata: dict[str, Any]
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
     created_by: str | None
+    """Who created it, in your own words."""
     limits: BookLimits | None
+    """Limits against guessing and hoarding; null for the workspace's."""
     created_at: datetime
+    """When it was created."""
     updated_at: datetime
+    """When it was last changed."""
     job_id: str | None = None
+    """The job that generates `totalCodes`; only in the answer to the request that created the book."""
 
 
 class BookDiscount(Model, kw_only=True):
     """A book's discount, with the fields of its type only. Amounts have the currency's digits."""
 
     type: str
+    """The kind of discount."""
     max_amount: Decimal | None
+    """The most that the discount can be, in `currency`; null for any amount."""
     min_order_value: Decimal | None
+    """The least order value that gets the discount, in `currency`; null for any value."""
     currency: str | None
+    """The currency of the amounts, as an ISO 4217 code."""
     value: Decimal | None = None
+    """What is taken off: a percentage of the order's value, or an amount in `currency`, by `type`. For `percentage`
+    and `fixed`.
+    """
     tiers: list[BookTier] | None = None
+    """The discounts by the order's value. For `tiered`."""
     buy: int | None = None
+    """Of each `buy` + `get` units, how many are paid for. For `buyXGetY`."""
     get: int | None = None
+    """Of each `buy` + `get` units, how many are free. For `buyXGetY`."""
 
 
 class BookLimits(Model, kw_only=True):
     """Limits of a book's coupons; null means the workspace's limit."""
 
     misses_per_minute: int | None = None
+    """Requests with another user's code; others get no reason."""
     locks_per_user: int | None = None
+    """Live locks of a user at one time."""
     locked_percent: int | None = None
+    """Share of the remaining codes that may be locked; one lock is always allowed."""
 
 
 class BookStats(Model, kw_only=True):
     """A book's coupons by status, regardless of validity windows; and its redemptions that were not rolled back."""
 
     codes: int
+    """All codes of the book."""
     available: int
+    """Codes that are free: neither assigned, locked, used up nor inactive."""
     assigned: int
+    """Codes that have a user."""
     locked: int
+    """Codes of which no use is left but by a lock."""
     redeemed: int
+    """Codes for one use that are redeemed."""
     exhausted: int
+    """Codes for several uses that are all spent."""
     inactive: int
+    """Codes that are switched off."""
     redemptions: int
+    """Redemptions that were not rolled back."""
     rolled_back: int
+    """Redemptions that were rolled back."""
     discount_total: Decimal
+    """The sum of the discounts of `redemptions`, in the currency of the book's discount."""
     users: int
+    """Users who have redeemed."""
 
 
 class BookTier(Model, kw_only=True):
     """A tier: the discount from the order value `from` up to the next tier."""
 
     from_: Decimal = msgspec.field(name="from")
+    """The least order value of this tier, in `currency`."""
     type: str
+    """The kind of discount."""
     value: Decimal
+    """What is taken off: a percentage of the order's value, or an amount in `currency`, by `type`."""
 
 
 class BuyXGetYDiscount(Model, kw_only=True, tag_field="type", tag="buyXGetY"):
     """For every `buy` + `get` units of one `sku` in the order's items, the cheapest `get` units are free."""
 
     buy: int
+    """Of each `buy` + `get` units, how many are paid for."""
     get: int
+    """Of each `buy` + `get` units, how many are free."""
     max_amount: Amount | None = None
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
+    and below 10¹¹.
+    """
     min_order_value: Amount | None = None
+    """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
+    least 0 and below 10¹¹.
+    """
     currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
 
 
 class Clock(Model, kw_only=True):
     """The time in the workspace."""
 
     now: str
+    """The time that windows and locks see."""
 
 
 class CodeChangeProgress(Model, kw_only=True):
     """What a job does with which codes, and how many were changed, had been so before, or were refused."""
 
     action: str
+    """What is done with each code."""
     filter: CodeFilter
+    """Which codes; null for all of the book."""
     book_id: str
+    """The book's id."""
     changed: int
+    """Codes that were changed."""
     unchanged: int
+    """Codes that were so before."""
     refused: int
+    """Codes whose change was refused."""
     expires_at: datetime | None = None
+    """The end that `setExpiry` gives them; null for none."""
 
 
 class CodeFilter(Model, kw_only=True):
     """Which codes of the book: those that match all of it; without any, all."""
 
     status: list[str] | None = None
+    """Codes of one of these statuses, as lists show it; a lock does not change it."""
     prefix: str | None = None
+    """Codes that begin so, in any case: 1 to 64 of A-Z a-z 0-9 - _."""
     created_from: datetime | None = None
+    """Codes added at this time or later. RFC 3339, from 1970 to 9999."""
     created_until: datetime | None = None
+    """Codes added before this time. RFC 3339, from 1970 to 9999."""
     codes: list[str] | None = None
+    """These codes, at most 1,000; without any other filter."""
 
 
 class CodeOfBook(Model, kw_only=True):
     """A code in a list, with the latest redemption that was not rolled back."""
 
     code: str
+    """The coupon's code."""
     status: str
+    """As of a coupon, but never `locked`."""
     user_id: str | None
+    """The user to whom the code is assigned; null for none."""
     assigned_at: datetime | None
+    """When the coupon was assigned to its user; null if it has none."""
     redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back."""
     max_redemptions: int | None
+    """How often the code can be redeemed; null for any number of times."""
     expires_at: datetime | None
+    """When the code ends; null for never."""
     redeemed_by: str | None
+    """The user of the latest redemption that was not rolled back; null for none."""
     redeemed_at: datetime | None
+    """When that redemption was; null for none."""
 
 
 class Column(Model, kw_only=True):
     """A column of a CSV file."""
 
     name: str | None
+    """Its name in the header, at most 100 characters; null without a header."""
     field: str | None
+    """What it is read as; null if it is ignored."""
     example: str | None
+    """Only of a dry run: its first value that is not empty."""
 
 
 class Consistency(Model, kw_only=True):
-    """The lag of Postgres behind Redis, and the differences that the workspace's last comparison found and did not
-    repair. `lagSeconds` is the age of the oldest event that is not recorded. The comparison covers all events up to
-    `reconciledTo`.
-    """
+    """The lag of Postgres behind Redis, and the differences that the workspace's last comparison found."""
 
     state: str
+    """`open`; `behind`: too many events are not recorded, so that changes are refused; `recovering`: Redis was lost
+    or lacks events, so that all is refused.
+    """
     lag_events: int
+    """Events that Redis has, and Postgres does not."""
     lag_seconds: float
+    """The age of the oldest of them, in seconds."""
     last_recorded: str
+    """The last recorded event."""
     last_reconciled_at: datetime | None
+    """When the last comparison ended; null if there was none."""
     reconciled_to: str | None
+    """The event up to which it compared; null if there was none."""
     drift: dict[str, int]
+    """The differences that it found and did not repair: how many of each kind."""
     failing: list[FailingTask]
+    """Tasks of the partition's worker that fail and are started again."""
 
 
 class Coupon(Model, kw_only=True):
-    """A coupon. `status` is the first of: redeemed or exhausted, inactive, expired, locked, assigned, available."""
+    """A coupon."""
 
     code: str
+    """The coupon's code."""
     book_id: str
+    """The book's id."""
     status: str
+    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
     user_id: str | None
+    """The user to whom the coupon is assigned; null for none."""
     redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back."""
     max_redemptions: int | None
+    """How often the coupon can be redeemed; null for any number of times."""
     lock: CouponLock | None
+    """The live lock that ends soonest; null for none."""
     assigned_at: datetime | None
+    """When the coupon was assigned to its user; null if it has none."""
     expires_at: datetime | None
+    """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
+    """The latest redemption that was not rolled back; null for none."""
 
 
 class CouponInBook(Model, kw_only=True):
     """A coupon and its own book."""
 
     code: str
+    """The coupon's code."""
     book_id: str
+    """The book's id."""
     status: str
+    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
     user_id: str | None
+    """The user to whom the coupon is assigned; null for none."""
     redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back."""
     max_redemptions: int | None
+    """How often the coupon can be redeemed; null for any number of times."""
     lock: CouponLock | None
+    """The live lock that ends soonest; null for none."""
     assigned_at: datetime | None
+    """When the coupon was assigned to its user; null if it has none."""
     expires_at: datetime | None
+    """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
+    """The latest redemption that was not rolled back; null for none."""
     book: Book
+    """The coupon's own book."""
 
 
 class CouponLock(Model, kw_only=True):
     """The live lock that ends soonest."""
 
     user_id: str
+    """The user's id."""
     order_id: str | None
+    """The order's id."""
     expires_at: datetime
+    """When it ends."""
 
 
 class Dates(Model, kw_only=True):
     """How dates and times without an offset are read."""
 
     order: str | None
+    """The order of day, month and year in dates. Null if `dates` is needed."""
     time_zone: str | None
+    """The time zone of times without an offset. Null if `timeZone` is needed."""
     example: str
+    """The first value of the file."""
     read_as: datetime | None
+    """The example, as it is read; null if it can't be read."""
 
 
 class Delivery(Model, kw_only=True):
-    """The delivery of an event to a webhook. The receiver gets `eventId` as `webhook-id`."""
+    """The delivery of an event to a webhook."""
 
     delivery_id: str
+    """The delivery's id."""
     event_id: str
+    """The event's id, which the receiver gets as `webhook-id`."""
     event: str
+    """What happened."""
     status: str
+    """A `pending` delivery is sent again; a `failed` one only if you order it."""
     attempts: int
+    """How often it was sent."""
     last_status: int | None
+    """The status of the last attempt's answer; null for none."""
     last_error: str | None
+    """Why the last attempt failed; null if it did not."""
     created_at: datetime
+    """When it was created."""
     last_attempt_at: datetime | None
+    """When it was last sent; null if it never was."""
     next_attempt_at: datetime | None
+    """When it is sent next; null if it is not."""
 
 
 class DurableRedemption(Model, kw_only=True):
     """A redemption, and the durability of the change."""
 
     redemption_id: str
+    """The redemption's id."""
     code: str
+    """The coupon's code."""
     book_id: str
+    """The book's id."""
     user_id: str
+    """The user's id."""
     order_id: str | None
+    """The order's id."""
     order_value: Decimal | None
+    """The order's value before the discount, in `currency`."""
     currency: str
+    """The currency of the amounts, as an ISO 4217 code."""
     discount_amount: Decimal
+    """What the coupon takes off the order's value, in `currency`."""
     final_amount: Decimal | None
+    """What is left to pay, in `currency`; null without an order's value."""
     redeemed_at: datetime
+    """When the coupon was redeemed."""
     rolled_back_at: datetime | None
+    """When the redemption was rolled back; null if it was not."""
     ip_address: str | None
+    """The client's IP address; null if it is unknown or was erased."""
     user_agent: str | None
+    """The client's `User-Agent`; null if it is unknown or was erased."""
     metadata: dict[str, Any]
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
     durability: str
+    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
 class Entry(Model, kw_only=True):
-    """An entry of the audit log. `before` and `after` have the fields that changed. Codes are masked. `subjectName`
-    is the current name of the book or key, the webhook's address, or the name of the job's book; null for the
-    others.
-    """
+    """An entry of the audit log. Codes are masked."""
 
     at: datetime
+    """When it happened."""
     actor: str
+    """Who did it: a `key`, a `command` on the command line, or the `service` itself."""
     key_id: str | None
+    """The id of the key that did it; null for none."""
     key_name: str | None
+    """The name of the key that did it; null for none."""
     ip_address: str | None
+    """The client's IP address; null if it is unknown or was erased."""
     user_agent: str | None
+    """The client's `User-Agent`; null if it is unknown or was erased."""
     request_id: str | None
+    """The id of the request that did it, as in `X-Request-Id`; null for none."""
     action: str
+    """What was done."""
     subject: str
+    """What it was done to: an id, or a masked code."""
     subject_name: str | None
+    """The current name of the book or key, the webhook's address, or the name of the job's book; null for others."""
     before: dict[str, Any] | None
+    """The changed fields as they were; null for what is new."""
     after: dict[str, Any] | None
+    """The changed fields as they are since; null for what is gone."""
 
 
 class FailingTask(Model, kw_only=True):
-    """A task of the partition's worker that fails and restarts: `opening` (then the state is `recovering`), or a
-    background task. `reason` is the type of the last error. `worker`: no living worker has had the partition's lease
-    for ten seconds, so that nothing is recorded.
-    """
+    """A task of the partition's worker that fails and restarts."""
 
     task: str
+    """The task. `opening`: the state is `recovering`. `worker`: no living worker has had the partition's lease for
+    ten seconds, so that nothing is recorded.
+    """
     failures: int
+    """How often it has failed."""
     reason: str
+    """The type of the last error."""
     since: datetime
+    """Since when it fails."""
 
 
 class FieldProblem(Model, kw_only=True):
     """One bad field of a request."""
 
     field: str
+    """The bad field, parameter or header."""
     reason: str
+    """What is wrong with it."""
 
 
 class FixedDiscount(Model, kw_only=True, tag_field="type", tag="fixed"):
     """A fixed amount, at most the order's value."""
 
     value: Amount
+    """The amount that is taken off, in `currency`. A JSON number or a string, above 0 and below 10¹¹."""
     max_amount: Amount | None = None
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
+    and below 10¹¹.
+    """
     min_order_value: Amount | None = None
+    """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
+    least 0 and below 10¹¹.
+    """
     currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
 
 
 class Item(Model, kw_only=True):
     """One line of an order."""
 
     sku: str
+    """What the shop calls the product. Printable characters only."""
     quantity: int
+    """How many units of it."""
     unit_price: Amount
+    """The price of one unit, in `currency`. A JSON number or a string, at least 0 and below 10¹¹."""
 
 
 class Job(Model, kw_only=True):
-    """A job and its progress. `change` is what a job of the kind `change` does; null for other kinds."""
+    """A job and its progress."""
 
     job_id: str
+    """The job's id."""
     kind: str
+    """`generate`: generate codes. `change`: change codes. `reconcile`: compare Redis with Postgres."""
     status: str
+    """`running` and `paused` jobs go on; `done`, `cancelled` and `failed` ones have ended."""
     requested: int
+    """How much there is to do: codes to generate or examine, or items to compare."""
     done: int
+    """How many of them are done."""
     errors: list[str]
+    """Why the job failed."""
     started_at: datetime
+    """When the job began."""
     finished_at: datetime | None
+    """When the job ended; null until then."""
     change: CodeChangeProgress | None
+    """What a job of the kind `change` does; null for other kinds."""
 
 
 class Key(Model, kw_only=True):
     """A key, without its secret."""
 
     key_id: str
+    """The key's id."""
     name: str
+    """Its name, for people."""
     scopes: list[str]
+    """What the key may do."""
     prefix: str
+    """The first characters of the secret, to recognize the key by."""
     created_at: datetime
+    """When it was created."""
     last_used_at: datetime | None
+    """When the key was last used; null if it never was."""
     expires_at: datetime | None
+    """When the key ends; null for never."""
     limits: KeyLimits | None
+    """Limits against guessing and hoarding; null for the workspace's."""
 
 
 class KeyLimits(Model, kw_only=True):
     """Limits of a key; null means the workspace's limit."""
 
     requests_per_minute: int | None = None
+    """Requests; each operation of a batch counts as one."""
     misses_per_minute: int | None = None
+    """Requests with an unknown or another user's code; others are refused."""
     address_misses_per_minute: int | None = None
+    """As `missesPerMinute`, for each client address; default for a `public` key: 100."""
     live_locks: int | None = None
+    """Live locks at one time."""
 
 
 class LastRedemption(Model, kw_only=True):
     """The latest redemption that was not rolled back."""
 
     redemption_id: str
+    """The redemption's id."""
     user_id: str
+    """The user's id."""
     order_id: str | None
+    """The order's id."""
     redeemed_at: datetime
+    """When the coupon was redeemed."""
 
 
 class Layout(Model, kw_only=True):
     """How a CSV file is read."""
 
     encoding: str
+    """That of the first bytes. Fields are ASCII, so any other 8-bit code page is read, too."""
     delimiter: str
+    """What separates the cells of a line."""
     has_bom: bool
+    """Whether the file begins with a byte order mark."""
     has_header: bool
+    """Whether the first line has the columns' names."""
     columns: list[Column]
+    """The columns, from left to right."""
     dates: Dates | None
+    """How dates without an offset are read; null if there are none in the first 16 KiB."""
     problem: str | None
+    """Why an upload refuses the whole file; null if it does not."""
     problem_field: str | None
+    """What the problem is about: `header`, `dates` or `timeZone`."""
 
 
 class Live(Model, kw_only=True):
     """Whether the process runs."""
 
     status: str
+    """Always `live`."""
 
 
 class Lock(Model, kw_only=True):
     """A live lock; its token redeems, extends or releases it."""
 
     lock_token: str
+    """The secret with which the lock's holder redeems, extends or releases it."""
     code: str
+    """The coupon's code."""
     book_id: str
+    """The book's id."""
     user_id: str
+    """The user's id."""
     order_id: str | None
+    """The order's id."""
     lock_seconds: int
+    """How long the lock lasts from this response on, in seconds, rounded down."""
     expires_at: datetime
+    """When it ends."""
 
 
 class MatchingCodes(Model, kw_only=True):
@@ -494,47 +762,76 @@ class MatchingCodes(Model, kw_only=True):
     """
 
     matching: int
+    """Codes that match."""
     is_complete: bool
+    """Whether all codes of the book were examined."""
     examples: list[str]
+    """The newest codes that match."""
 
 
 class NewKey(Model, kw_only=True):
-    """A key with its secret. Only this response contains the secret; in a repeated request it is null."""
+    """A key with its secret."""
 
     key_id: str
+    """The key's id."""
     name: str
+    """Its name, for people."""
     scopes: list[str]
+    """What the key may do."""
     prefix: str
+    """The first characters of the secret, to recognize the key by."""
     created_at: datetime
+    """When it was created."""
     last_used_at: datetime | None
+    """When the key was last used; null if it never was."""
     expires_at: datetime | None
+    """When the key ends; null for never."""
     limits: KeyLimits | None
+    """Limits against guessing and hoarding; null for the workspace's."""
     secret: str | None
+    """The secret. Only this answer has it; null in the answer to a repeated request."""
 
 
 class NewWebhook(Model, kw_only=True):
-    """A webhook with its secret. Only this response contains the secret; in a repeated request it is null."""
+    """A webhook with its secret."""
 
     webhook_id: str
+    """The webhook's id."""
     url: str
+    """Where the events are sent."""
     events: list[str]
+    """The events that are sent."""
     description: str
+    """What it is for, for people."""
     status: str
+    """An `inactive` webhook gets no events."""
     reason: str | None
+    """Why the service made it inactive: `failing`, no delivery succeeded for three days; `gone`, the receiver
+    answered 410. Null if it did not.
+    """
     inactive_since: datetime | None
+    """Since when it is inactive; null if it is active."""
     failing_since: datetime | None
+    """Since when deliveries fail; null if the last one succeeded."""
     created_at: datetime
+    """When it was created."""
     updated_at: datetime
+    """When it was last changed."""
     secret: str | None
+    """The secret. Only this answer has it; null in the answer to a repeated request."""
 
 
 class Notice(Model, kw_only=True):
     """A book ran low (fewer left than its `lowStockThreshold`) or out. `of`: free codes, or uses within its total."""
 
     event: str
+    """`book.low_stock`: fewer are left than `lowStockThreshold`. `book.exhausted`: none is left."""
     of: str
+    """What ran low: free `codes`, or `uses` of the book's `maxRedemptions`."""
     left: int
+    """How many of them are left."""
     at: datetime
+    """When it happened."""
 
 
 class Payload(Model, kw_only=True):
@@ -543,287 +840,453 @@ class Payload(Model, kw_only=True):
     """
 
     headers: dict[str, str]
+    """The headers that each attempt has."""
     body_bytes: int | None
+    """How many bytes the body has; null if its facts are gone."""
     body: dict[str, Any] | None
+    """The body of each attempt; null if its facts are gone, or it is larger than 64 KiB."""
 
 
 class PercentageDiscount(Model, kw_only=True, tag_field="type", tag="percentage"):
     """A percentage of the order's value."""
 
     value: Amount
+    """The percentage of the order's value that is taken off. A JSON number or a string, above 0 and at most 100,
+    with at most 4 digits after the point.
+    """
     max_amount: Amount | None = None
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
+    and below 10¹¹.
+    """
     min_order_value: Amount | None = None
+    """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
+    least 0 and below 10¹¹.
+    """
     currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
 
 
 class Problem(Model, kw_only=True):
     """A rejected request (RFC 9457). Client programs compare `code`."""
 
     type: str
+    """The address of the documentation of this `code`."""
     title: str
+    """What happened, the same for each `code`."""
     status: int
+    """The HTTP status."""
     detail: str
+    """What was sent, what is accepted, and what to do next."""
     instance: str
+    """Where an operator finds this request in the console."""
     code: str
+    """What refused the request, for programs: it never changes."""
     request_id: str
+    """The request's id, as in `X-Request-Id`."""
     valid_from: datetime | None = None
+    """When the coupon begins."""
     expires_at: datetime | None = None
+    """When the coupon has ended, or the lock ends."""
     max_lock_seconds: int | None = None
+    """How long a lock can last with all its extensions, in seconds."""
     max_redemptions_per_user: int | None = None
+    """How often one user can redeem coupons of the book; null for any number of times."""
     max_redemptions: int | None = None
+    """How often all coupons of the book can be redeemed together; null for any number of times."""
     currency: str | None = None
+    """The currency of the discount."""
     min_order_value: Decimal | None = None
+    """The least order value that gets the discount."""
     missing: Decimal | None = None
+    """How much the order's value is below `minOrderValue`."""
     buy: int | None = None
+    """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
+    """Of each `buy` + `get` units, how many are free."""
     param: str | None = None
+    """The first bad field; only if a field is bad."""
     errors: list[FieldProblem] | None = None
+    """Every bad field, at most 20; with status 400 and 422."""
 
 
 class Purchase(Model, kw_only=True):
     """A completed purchase; `gift` is null if no gift is available or the user has reached a limit."""
 
     redemption: Redemption | None
+    """The redemption of the order's coupon; null if the order had none."""
     gift: Coupon | None
+    """The coupon that the user gets for the order; null if none is free, or the user has reached a limit."""
     final_amount: Decimal
+    """What is left to pay, in `currency`; null without an order's value."""
     durability: str
+    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
 class QuarantinedEvent(Model, kw_only=True):
-    """An event that an operator must decide about. Its code is blocked after the next rebuild of Redis. `cause`:
-    `refused`, Postgres did not take it; `not_redone`, it is recorded, and Redis could not apply it again;
-    `unrecorded`, Redis was rebuilt before it was recorded. `reason` says more. `text` says what happened, as far as
-    it is known. `recorded` is the code's state in Postgres. `ordered` is what a worker is to do, and `failure` why
-    the last order failed. `choices` are what can be ordered.
-    """
+    """An event that an operator must decide about. Its code is blocked after the next rebuild of Redis."""
 
     event_id: str
+    """The event's id: its epoch and number."""
     kind: str
+    """What was decided."""
     cause: str
+    """`refused`: Postgres did not take it. `not_redone`: it is recorded, and Redis could not apply it again.
+    `unrecorded`: Redis was rebuilt before it was recorded.
+    """
     reason: str
+    """More about the cause."""
     since: datetime
+    """Since when it is in quarantine."""
     text: str
+    """What happened, as far as it is known."""
     code: str | None
+    """The event's code; null for none."""
     user_id: str | None
+    """The event's user; null for none."""
     order_id: str | None
+    """The event's order; null for none."""
     recorded: str | None
+    """The state of the event's code in Postgres; null if it has none."""
     ordered: str | None
+    """What a worker is to do with it; null if nothing is ordered."""
     failure: str | None
+    """Why the last order failed; null if it did not."""
     choices: list[str]
+    """What can be ordered."""
 
 
 class Ready(Model, kw_only=True):
-    """Whether the process serves at least one partition. `failing` names the failing parts, also of a ready process:
-    `redis` (of a cluster, any node), `postgres`, `partition 0`, `worker of partition 0` if no living worker has its
-    lease for ten seconds, or `partitions` if no worker has created any. `partitions` has the reason for each
-    partition that is not served.
-    """
+    """Whether the process serves at least one partition."""
 
     status: str
+    """Whether the process serves at least one partition."""
     failing: list[str]
+    """What fails, also of a ready process: `redis` (of a cluster, any node), `postgres`, `partition 0`, `worker of
+    partition 0` if no living worker has had its lease for ten seconds, or `partitions` if no worker has created any.
+    """
     partitions: list[UnservedPartition]
+    """The partitions that are not served."""
 
 
 class Redemption(Model, kw_only=True):
     """One spent use of a coupon; `rolledBackAt` if it was rolled back."""
 
     redemption_id: str
+    """The redemption's id."""
     code: str
+    """The coupon's code."""
     book_id: str
+    """The book's id."""
     user_id: str
+    """The user's id."""
     order_id: str | None
+    """The order's id."""
     order_value: Decimal | None
+    """The order's value before the discount, in `currency`."""
     currency: str
+    """The currency of the amounts, as an ISO 4217 code."""
     discount_amount: Decimal
+    """What the coupon takes off the order's value, in `currency`."""
     final_amount: Decimal | None
+    """What is left to pay, in `currency`; null without an order's value."""
     redeemed_at: datetime
+    """When the coupon was redeemed."""
     rolled_back_at: datetime | None
+    """When the redemption was rolled back; null if it was not."""
     ip_address: str | None
+    """The client's IP address; null if it is unknown or was erased."""
     user_agent: str | None
+    """The client's `User-Agent`; null if it is unknown or was erased."""
     metadata: dict[str, Any]
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
 
 
 class RefusedRequest(Model, kw_only=True):
-    """A refusal. `outcome` is the problem's `code`; `subject` is the code or id in the path, masked."""
+    """A refusal."""
 
     at: datetime
+    """When it happened."""
     route: str
+    """The request's method and path."""
     status: int
+    """The answer's HTTP status."""
     outcome: str
+    """The problem's `code`."""
     took_ms: float
+    """How long the answer took, in milliseconds."""
     subject: str | None
+    """The code or id in the path, masked; null for none."""
 
 
 class RefusedRequests(Model, kw_only=True):
-    """Refusals, newest first. `notStored`: how many refusals of the last hour, of all workspaces, were too many to
-    store; if it is 0, and there are no items, no request with this id was refused.
-    """
+    """Refusals, newest first."""
 
     items: list[RefusedRequest]
+    """The refusals, newest first."""
     not_stored: int
+    """How many refusals of the last hour, of all workspaces, were too many to store. If it is 0 and there are no
+    `items`, no request with this id was refused.
+    """
 
 
 class Result(Model, kw_only=True):
     """The result of one operation."""
 
     status: int
+    """The status that the single request would have."""
     body: dict[str, Any] | None
+    """The body that the single request would have; null for none."""
 
 
 class Results(Model, kw_only=True):
     """The results in the order of the operations."""
 
     results: list[Result]
+    """A result for each operation, in their order."""
 
 
 class RolledBack(Model, kw_only=True):
     """The order's rolled-back redemptions, and the durability of their rollback."""
 
     items: list[Redemption]
+    """The redemptions that were rolled back."""
     durability: str
+    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
 class SentDelivery(Model, kw_only=True):
-    """A delivery with what is sent, and its newest 20 attempts, the first one first."""
+    """A delivery with what is sent, and its newest attempts."""
 
     delivery_id: str
+    """The delivery's id."""
     event_id: str
+    """The event's id, which the receiver gets as `webhook-id`."""
     event: str
+    """What happened."""
     status: str
+    """A `pending` delivery is sent again; a `failed` one only if you order it."""
     attempts: int
+    """How often it was sent."""
     last_status: int | None
+    """The status of the last attempt's answer; null for none."""
     last_error: str | None
+    """Why the last attempt failed; null if it did not."""
     created_at: datetime
+    """When it was created."""
     last_attempt_at: datetime | None
+    """When it was last sent; null if it never was."""
     next_attempt_at: datetime | None
+    """When it is sent next; null if it is not."""
     payload: Payload
+    """What is sent."""
     attempt_log: list[Attempt]
+    """The newest 20 attempts, the first one first."""
 
 
 class Tier(Model, kw_only=True):
     """A tier: the discount from the order value `from` up to the next tier."""
 
     from_: Amount = msgspec.field(name="from")
+    """The least order value of this tier, in `currency`. A JSON number or a string, at least 0 and below 10¹¹."""
     type: Literal["fixed", "percentage"]
+    """The kind of discount."""
     value: Amount
+    """What is taken off: a percentage of the order's value, or an amount in `currency`, by `type`. A JSON number or
+    a string, above 0 and below 10¹¹.
+    """
 
 
 class TieredDiscount(Model, kw_only=True, tag_field="type", tag="tiered"):
     """The tier with the largest `from` that the order's value reaches; below the first tier, `order_value_too_low`."""
 
     tiers: Sequence[Tier]
+    """The discounts by the order's value. In ascending order of `from`."""
     max_amount: Amount | None = None
+    """The most that the discount can be, in `currency`; null for any amount. A JSON number or a string, at least 0
+    and below 10¹¹.
+    """
     min_order_value: Amount | None = None
+    """The least order value that gets the discount, in `currency`; null for any value. A JSON number or a string, at
+    least 0 and below 10¹¹.
+    """
     currency: str | None = None
+    """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
 
 
 class UnassignedCoupon(Model, kw_only=True):
     """An unassigned coupon, and the durability of the change."""
 
     code: str
+    """The coupon's code."""
     book_id: str
+    """The book's id."""
     status: str
+    """The first that applies: redeemed or exhausted, inactive, expired, locked, assigned, available."""
     user_id: str | None
+    """The user to whom the coupon is assigned; null for none."""
     redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back."""
     max_redemptions: int | None
+    """How often the coupon can be redeemed; null for any number of times."""
     lock: CouponLock | None
+    """The live lock that ends soonest; null for none."""
     assigned_at: datetime | None
+    """When the coupon was assigned to its user; null if it has none."""
     expires_at: datetime | None
+    """When the coupon ends: the earlier of its own end and its book's; null for never."""
     last_redemption: LastRedemption | None
+    """The latest redemption that was not rolled back; null for none."""
     durability: str
+    """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
 class UnservedPartition(Model, kw_only=True):
     """A partition whose requests are refused with 503, and the reason."""
 
     partition: int
+    """The partition's number."""
     reason: str
+    """Why it is not served."""
 
 
 class Uploaded(Model, kw_only=True):
-    """The result of an upload; `errors` has the first 1,000 invalid lines, `file` how a CSV file was read."""
+    """The result of an upload."""
 
     added: int
+    """New codes."""
     duplicates: int
+    """Codes that the workspace had before."""
     invalid: int
+    """Lines that are no code, and were left out."""
     errors: list[BadCode]
+    """The first 1,000 invalid lines."""
     is_exact: bool | None = None
+    """Only of a dry run: whether `added` and `duplicates` are exact. With more than 300,000 new codes they are
+    estimates within about 0.5 %.
+    """
     file: Layout | None = None
+    """How a CSV file was read."""
 
 
 class User(Model, kw_only=True):
-    """A user. `maxCoupons` is the user's own or the workspace's limit. `createdAt` is null if never created."""
+    """A user. `maxCoupons` is the user's own or the workspace's limit."""
 
     user_id: str
+    """The user's id."""
     max_coupons: int | None
+    """How many coupons the user can hold at a time, over all books; null for any number."""
     coupons: int
+    """How many coupons the user holds: assigned, not used up and not past their end."""
     metadata: dict[str, Any]
+    """Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else 4 KiB."""
     created_at: datetime | None
+    """When the user was created; null if that never happened."""
 
 
 class Validation(Model, kw_only=True):
     """Whether the coupon can be redeemed, every refusal that applies, and the discount."""
 
     valid: bool
+    """Whether the coupon can be redeemed so."""
     reasons: list[str]
+    """The `code` of every refusal that applies; empty if there is none."""
     refusals: list[ValidationRefusal]
+    """The reasons, in words and figures; empty for `public`."""
     discount_amount: Decimal | None
+    """What the coupon would take off the order's value; null if it can't be computed."""
     final_amount: Decimal | None
+    """What is left to pay, in `currency`; null without an order's value."""
     coupon: Coupon | None
+    """The coupon; null if there is none, and for a key with only the scope `public`."""
 
 
 class ValidationRefusal(Model, kw_only=True):
     """A refusal of a redeem, in words and figures."""
 
     code: str
+    """What refused the request, for programs: it never changes."""
     detail: str
+    """What was sent, what is accepted, and what to do next."""
     valid_from: datetime | None = None
+    """When the coupon begins."""
     expires_at: datetime | None = None
+    """When the coupon has ended, or the lock ends."""
     max_lock_seconds: int | None = None
+    """How long a lock can last with all its extensions, in seconds."""
     max_redemptions_per_user: int | None = None
+    """How often one user can redeem coupons of the book; null for any number of times."""
     max_redemptions: int | None = None
+    """How often all coupons of the book can be redeemed together; null for any number of times."""
     currency: str | None = None
+    """The currency of the discount."""
     min_order_value: Decimal | None = None
+    """The least order value that gets the discount."""
     missing: Decimal | None = None
+    """How much the order's value is below `minOrderValue`."""
     buy: int | None = None
+    """Of each `buy` + `get` units, how many are paid for."""
     get: int | None = None
+    """Of each `buy` + `get` units, how many are free."""
 
 
 class Webhook(Model, kw_only=True):
-    """A webhook, without its secret. `reason` is set if the service deactivated it: no delivery succeeded for three
-    days (`failing`), or its receiver returned 410 (`gone`).
-    """
+    """A webhook, without its secret."""
 
     webhook_id: str
+    """The webhook's id."""
     url: str
+    """Where the events are sent."""
     events: list[str]
+    """The events that are sent."""
     description: str
+    """What it is for, for people."""
     status: str
+    """An `inactive` webhook gets no events."""
     reason: str | None
+    """Why the service made it inactive: `failing`, no delivery succeeded for three days; `gone`, the receiver
+    answered 410. Null if it did not.
+    """
     inactive_since: datetime | None
+    """Since when it is inactive; null if it is active."""
     failing_since: datetime | None
+    """Since when deliveries fail; null if the last one succeeded."""
     created_at: datetime
+    """When it was created."""
     updated_at: datetime
+    """When it was last changed."""
 
 
 class Workspace(Model, kw_only=True):
     """A workspace's settings."""
 
     workspace_id: str
+    """The workspace's id."""
     name: str
+    """Its name, for people."""
     mode: str
+    """`live`, or `test`: with a clock that can be set."""
     currency: str
+    """The currency of books that name none, as an ISO 4217 code."""
     coupons_per_order: int
+    """How many coupons one order can use."""
     order_days: int
+    """How many days an order's coupons and gift are remembered."""
     max_coupons: int | None
+    """How many coupons one user can hold at a time, over all books."""
     gift_book_id: str | None
+    """The book from which a checkout gives a coupon to the user."""
     idempotency_hours: int
+    """How many hours an Idempotency-Key is stored."""
     limits: WorkspaceLimits | None
+    """Limits of keys and books that have none of their own; null for none."""
     lock_history: bool
+    """Whether the console shows a code's past locks."""
 
 
 class WorkspaceLimits(Model, kw_only=True):
     """Default limits of the workspace's keys and books."""
 
     keys: KeyLimits | None = None
+    """Limits of each key."""
     books: BookLimits | None = None
+    """Limits of each book."""

@@ -41,6 +41,14 @@ def list_audit(
     """List audit entries. Audit entries, newest first: changes of books, codes, users, keys and settings, each
     committed with its change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected
     requests by key, every ten seconds. Entries are never changed or removed. Scope `operate`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    - action: Only this action, such as `book.changed`.
+    - actor: Only entries of this kind of actor.
+    - key_id: Only entries of this key.
+    - since: Only from this time on. RFC 3339, from 1970 to 9999.
+    - until: Only before this time. RFC 3339, from 1970 to 9999.
     """
     return make_call(
         "list_audit",
@@ -81,6 +89,8 @@ def run_batch(
     """Run many operations. Run the operations in order, each on its own: one that is refused or malformed has a
     problem as its result, and does not affect the others. `assign` takes either `code` or `bookId`. Scope
     `checkout`.
+
+    - operations: What to do, in this order.
     """
     return make_call(
         "run_batch",
@@ -101,7 +111,14 @@ def list_books(
     tag: str | None = None,
     q: str | None = None,
 ) -> Call[models.Page[models.Book]]:
-    """List books. Books, newest first. Scope `manage`."""
+    """List books. Books, newest first. Scope `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    - status: Only books of this status.
+    - tag: Only books with this tag.
+    - q: Part of the name or the description, in any case.
+    """
     return make_call(
         "list_books",
         "GET",
@@ -144,7 +161,36 @@ def create_book(
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
-    """Create a book. Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`."""
+    """Create a book. Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`.
+
+    - description: What it is for, for people. Printable characters only.
+    - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
+    - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
+    - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
+    - max_redemptions_per_code: How often each code can be redeemed. Default: 1; null means no limit.
+    - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
+    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
+    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
+    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
+    - require_lock: Whether a coupon must be locked before it is redeemed.
+    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
+    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
+    - discount: What a coupon takes off the order's value; null for nothing.
+    - code_pattern: The form of generated codes. 4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character
+      of `charset`.
+    - charset: The characters of which the random ones of a code are chosen. 2 to 36 of A-Z a-z 0-9 - _, each at most
+      once, regardless of case.
+    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
+    - gift_book_id: The book from which a checkout gives a coupon to the user.
+    - keep_free: New codes are generated when fewer than this number are free; null for never.
+    - tags: Words to find the book by.
+    - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
+      4 KiB.
+    - created_by: Who created it, in your own words. Printable characters only.
+    - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
+    - name: Its name, for people. Printable characters only.
+    - total_codes: How many codes to generate at once.
+    """
     return make_call(
         "create_book",
         "POST",
@@ -219,6 +265,33 @@ def patch_book(
 ) -> Call[models.Book]:
     """Change a book. Change the given fields; null resets a field. Applies to all later requests, also for existing
     codes.
+
+    - description: What it is for, for people. Printable characters only.
+    - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
+    - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
+    - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
+    - max_redemptions_per_code: How often each code can be redeemed. Default: 1; null means no limit.
+    - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
+    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
+    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
+    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
+    - require_lock: Whether a coupon must be locked before it is redeemed.
+    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
+    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
+    - discount: What a coupon takes off the order's value; null for nothing.
+    - code_pattern: The form of generated codes. 4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character
+      of `charset`.
+    - charset: The characters of which the random ones of a code are chosen. 2 to 36 of A-Z a-z 0-9 - _, each at most
+      once, regardless of case.
+    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
+    - gift_book_id: The book from which a checkout gives a coupon to the user.
+    - keep_free: New codes are generated when fewer than this number are free; null for never.
+    - tags: Words to find the book by.
+    - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
+      4 KiB.
+    - created_by: Who created it, in your own words. Printable characters only.
+    - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
+    - name: Its name, for people. Printable characters only.
     """
     return make_call(
         "patch_book",
@@ -260,7 +333,12 @@ def list_codes(
     cursor: str | None = None,
     status: Literal["assigned", "available", "exhausted", "expired", "inactive", "redeemed"] | None = None,
 ) -> Call[models.Page[models.CodeOfBook]]:
-    """List a book's codes. Codes of the book, newest first. A lock does not change the status. Scope `manage`."""
+    """List a book's codes. Codes of the book, newest first. A lock does not change the status. Scope `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    - status: Only codes of this status; a lock does not change it.
+    """
     return make_call(
         "list_codes",
         "GET",
@@ -287,6 +365,19 @@ def upload_codes(
 ) -> Call[models.Uploaded]:
     """Upload codes. Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and
     `maxRedemptions`, or from plain text with one code per line.
+
+    - dry_run: Return the result without adding codes. `file.problem` says why a CSV file is refused.
+    - delimiter: CSV only: the delimiter of the columns; default: detected.
+    - header: CSV only: whether the first line is a header; default: detected. With `columns`, a first line with a
+      possible code is a header only if the name of each column is one of its field's; a file whose first line may be
+      either is refused.
+    - columns: CSV only: the field of each column of the file, in order: `code`, `userId`, `expiresAt`,
+      `maxRedemptions`, or `-` to ignore it. Default: by the names in the header.
+    - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
+    - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
+      digits, of 2000 to 2099, only if this is sent.
+    - time_zone: The time zone of times without an offset. CSV only: the IANA time zone of the times in `expiresAt`
+      that have no offset. A date without a time is the end of that day.
     """
     return make_call(
         "upload_codes",
@@ -327,6 +418,14 @@ def change_codes(
 ) -> Call[models.Job | models.MatchingCodes]:
     """Change many codes. Start a job that changes all codes of the book that match the filter, as the request for a
     single coupon would. Codes that are added later stay as they are. Scope `manage`.
+
+    - action: `switchOff`, `switchOn`: as `status` in the change of one coupon. `expire`: end them now. `setExpiry`:
+      give them the end `expiresAt`, or none. `assign`: give each of `users` one of them. `release`: take them from
+      their users.
+    - expires_at: When it ends. For `setExpiry`; null removes the codes' own end. RFC 3339, from 1970 to 9999.
+    - users: For `assign`: the users who get a code each, at most 1,000.
+    - filter: Which codes; null for all of the book.
+    - dry_run: Return how many codes match, with status 200, without a job.
     """
     return make_call(
         "change_codes",
@@ -349,6 +448,12 @@ def generate_codes(
 ) -> Call[models.Job]:
     """Generate codes. Start a job that generates exactly `count` new random codes, or fails with a reason. Scope
     `manage`.
+
+    - count: How many codes to generate.
+    - code_pattern: The form of generated codes. 4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character
+      of `charset`.
+    - charset: The characters of which the random ones of a code are chosen. 2 to 36 of A-Z a-z 0-9 - _, each at most
+      once, regardless of case.
     """
     return make_call(
         "generate_codes",
@@ -375,6 +480,18 @@ def check_codes(
     """List the lines that an upload would reject. The invalid lines of a file as CSV: the number, reason and text of
     each. Nothing is added, and duplicates are not invalid. At most 2 MiB of them; the last row says if there are
     more. Scope `manage`.
+
+    - delimiter: CSV only: the delimiter of the columns; default: detected.
+    - header: CSV only: whether the first line is a header; default: detected. With `columns`, a first line with a
+      possible code is a header only if the name of each column is one of its field's; a file whose first line may be
+      either is refused.
+    - columns: CSV only: the field of each column of the file, in order: `code`, `userId`, `expiresAt`,
+      `maxRedemptions`, or `-` to ignore it. Default: by the names in the header.
+    - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
+    - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
+      digits, of 2000 to 2099, only if this is sent.
+    - time_zone: The time zone of times without an offset. CSV only: the IANA time zone of the times in `expiresAt`
+      that have no offset. A date without a time is the end of that day.
     """
     return make_call(
         "check_codes",
@@ -400,6 +517,9 @@ def list_book_notices(
 ) -> Call[models.Page[models.Notice]]:
     """List a book's notices. Notices of the book, newest first: one each time an assign, redeem, gift or checkout
     takes the stock below the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
     """
     return make_call(
         "list_book_notices",
@@ -414,7 +534,11 @@ def list_book_notices(
 def list_book_redemptions(
     book_id: str, *, limit: int | None = None, cursor: str | None = None
 ) -> Call[models.Page[models.Redemption]]:
-    """List a book's redemptions. Redemptions of the book's coupons, newest first. Scope `manage`."""
+    """List a book's redemptions. Redemptions of the book's coupons, newest first. Scope `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    """
     return make_call(
         "list_book_redemptions",
         "GET",
@@ -454,6 +578,18 @@ def checkout(
 ) -> Call[models.Purchase]:
     """Complete a purchase. Redeem the order's coupon and give its gift, as one change; either may be missing. Scope
     `checkout`.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
+      below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
+    - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
+    - code: The coupon's code. In upper or lower case.
+    - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
+      has it.
+    - gift_book_id: The book from which a checkout gives a coupon to the user. Default: the redeemed book's
+      `giftBookId`, else the workspace's.
     """
     return make_call(
         "checkout",
@@ -483,7 +619,14 @@ def list_coupons(
     tag: str | None = None,
     q: str | None = None,
 ) -> Call[models.Page[models.Book]]:
-    """List books. Books, newest first. Scope `manage`."""
+    """List books. Books, newest first. Scope `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    - status: Only books of this status.
+    - tag: Only books with this tag.
+    - q: Part of the name or the description, in any case.
+    """
     return make_call(
         "list_coupons",
         "GET",
@@ -526,7 +669,36 @@ def create_coupons(
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
-    """Create a book. Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`."""
+    """Create a book. Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`.
+
+    - description: What it is for, for people. Printable characters only.
+    - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
+    - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
+    - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
+    - max_redemptions_per_code: How often each code can be redeemed. Default: 1; null means no limit.
+    - max_redemptions_per_user: How often one user can redeem coupons of the book; null for any number of times.
+    - max_redemptions: How often all coupons of the book can be redeemed together; null for any number of times.
+    - max_codes_per_user: How many codes of the book can ever be assigned to one user; null for any number.
+    - require_assignment: Whether a coupon must be assigned to the user who redeems it.
+    - require_lock: Whether a coupon must be locked before it is redeemed.
+    - lock_seconds: How long a lock lasts, in seconds. Default: 300.
+    - max_lock_seconds: How long a lock can last with all its extensions, in seconds. Default: 3600.
+    - discount: What a coupon takes off the order's value; null for nothing.
+    - code_pattern: The form of generated codes. 4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character
+      of `charset`.
+    - charset: The characters of which the random ones of a code are chosen. 2 to 36 of A-Z a-z 0-9 - _, each at most
+      once, regardless of case.
+    - low_stock_threshold: `book.low_stock` is sent when fewer free codes or uses than this are left; null for never.
+    - gift_book_id: The book from which a checkout gives a coupon to the user.
+    - keep_free: New codes are generated when fewer than this number are free; null for never.
+    - tags: Words to find the book by.
+    - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
+      4 KiB.
+    - created_by: Who created it, in your own words. Printable characters only.
+    - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
+    - name: Its name, for people. Printable characters only.
+    - total_codes: How many codes to generate at once.
+    """
     return make_call(
         "create_coupons",
         "POST",
@@ -567,6 +739,9 @@ def list_active_time_specific(
 ) -> Call[models.Page[models.CouponInBook]]:
     """List the time-specific coupons valid now. Time-specific coupons within their validity window that are active,
     in active books; newest first.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
     """
     return make_call(
         "list_active_time_specific",
@@ -581,7 +756,11 @@ def list_active_time_specific(
 def assign_any(
     *, book_id: str, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
 ) -> Call[models.AssignedCoupon]:
-    """Assign a free coupon. Give a user a random free coupon of a book. Scope `checkout`."""
+    """Assign a free coupon. Give a user a random free coupon of a book. Scope `checkout`.
+
+    - book_id: The book's id.
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    """
     return make_call(
         "assign_any",
         "POST",
@@ -596,7 +775,10 @@ def assign_any(
 def assign_code(
     code: str, *, user_id: str, idempotency_key: str | None = None, recorded_within_s: int | None = None
 ) -> Call[models.AssignedCoupon]:
-    """Assign a coupon. Give a user this coupon. Scope `checkout`."""
+    """Assign a coupon. Give a user this coupon. Scope `checkout`.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    """
     return make_call(
         "assign_code",
         "POST",
@@ -609,7 +791,11 @@ def assign_code(
 
 
 def upload_coupons(*, codes: Sequence[str], book_id: str, idempotency_key: str | None = None) -> Call[models.Uploaded]:
-    """Upload codes to the book that the body names. Add codes. Scope `manage`."""
+    """Upload codes to the book that the body names. Add codes. Scope `manage`.
+
+    - codes: The codes, in upper or lower case.
+    - book_id: The book's id.
+    """
     return make_call(
         "upload_coupons",
         "POST",
@@ -623,7 +809,13 @@ def upload_coupons(*, codes: Sequence[str], book_id: str, idempotency_key: str |
 def extend_lock(
     code: str, *, lock_token: str, lock_seconds: int | None = None, idempotency_key: str | None = None
 ) -> Call[models.Lock]:
-    """Extend a lock. Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`."""
+    """Extend a lock. Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`.
+
+    - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
+      has it.
+    - lock_seconds: How long a lock lasts, in seconds. From now. It ends sooner where the book's `maxLockSeconds` or
+      the coupon's window does: the response has the `lockSeconds` that apply.
+    """
     return make_call(
         "extend_lock",
         "POST",
@@ -651,7 +843,25 @@ def generate_coupon(
     created_by: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.CouponInBook]:
-    """Create a coupon. Create a coupon in its own book. Scope `manage`."""
+    """Create a coupon. Create a coupon in its own book. Scope `manage`.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
+    - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
+    - max_uses_per_user: How often one user can redeem the coupon.
+    - code: The coupon's code. Default: a random code. 4 to 64 of A-Z a-z 0-9 - _.
+    - max_total_uses: How often the coupon can be redeemed. Default: 1.
+    - discount_type: How `discountValue` is read. Required with `discountValue`.
+    - discount_value: What is taken off the order's value. An amount, or a percentage of at most 100. A JSON number
+      or a string, above 0 and below 10¹¹.
+    - max_discount_amount: The most that the discount can be, in `currency`; null for any amount. A JSON number or a
+      string, at least 0 and below 10¹¹.
+    - min_order_value: The least order value that gets the discount, in `currency`; null for any value. A JSON number
+      or a string, at least 0 and below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's.
+    - description: What it is for, for people. Printable characters only.
+    - created_by: Who created it, in your own words. Printable characters only.
+    """
     return make_call(
         "generate_coupon",
         "POST",
@@ -686,6 +896,11 @@ def lock_coupon(
 ) -> Call[models.Lock]:
     """Lock a coupon. Hold one use for a user and an order, until it is redeemed, released or expired. Scope
     `checkout`.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - lock_seconds: How long a lock lasts, in seconds. From now. It ends sooner where the book's `maxLockSeconds` or
+      the coupon's window does: the response has the `lockSeconds` that apply.
     """
     return make_call(
         "lock_coupon",
@@ -710,7 +925,19 @@ def redeem_coupon(
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
 ) -> Call[models.DurableRedemption]:
-    """Redeem a coupon. Spend one use, with the discount that the book gives. Scope `checkout`."""
+    """Redeem a coupon. Spend one use, with the discount that the book gives. Scope `checkout`.
+
+    - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
+      below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
+    - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
+    - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
+      has it.
+    - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
+      4 KiB.
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    """
     return make_call(
         "redeem_coupon",
         "POST",
@@ -749,6 +976,23 @@ def create_time_specific(
 ) -> Call[models.CouponInBook]:
     """Create a coupon for a period of time. Create a coupon that is valid from `validFrom` until just before
     `validUntil`, in its own book.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
+    - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
+    - max_uses_per_user: How often one user can redeem the coupon.
+    - code: The coupon's code. Default: a random code. 4 to 64 of A-Z a-z 0-9 - _.
+    - max_total_uses: How often the coupon can be redeemed. Default: no limit.
+    - discount_type: How `discountValue` is read. Required with `discountValue`.
+    - discount_value: What is taken off the order's value. An amount, or a percentage of at most 100. A JSON number
+      or a string, above 0 and below 10¹¹.
+    - max_discount_amount: The most that the discount can be, in `currency`; null for any amount. A JSON number or a
+      string, at least 0 and below 10¹¹.
+    - min_order_value: The least order value that gets the discount, in `currency`; null for any value. A JSON number
+      or a string, at least 0 and below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's.
+    - description: What it is for, for people. Printable characters only.
+    - created_by: Who created it, in your own words. Printable characters only.
     """
     return make_call(
         "create_time_specific",
@@ -792,7 +1036,11 @@ def unassign_coupon(
 
 
 def unlock_coupon(code: str, *, lock_token: str, idempotency_key: str | None = None) -> Call[None]:
-    """Release a lock. Release a lock. Also succeeds if it was released before, or has expired. Scope `checkout`."""
+    """Release a lock. Release a lock. Also succeeds if it was released before, or has expired. Scope `checkout`.
+
+    - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
+      has it.
+    """
     return make_call(
         "unlock_coupon",
         "POST",
@@ -820,7 +1068,25 @@ def create_user_specific(
     created_by: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.CouponInBook]:
-    """Create a coupon for one user. Create a coupon, assigned to the user, in its own book. Scope `manage`."""
+    """Create a coupon for one user. Create a coupon, assigned to the user, in its own book. Scope `manage`.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - valid_from: From when the coupons can be redeemed; null for at once. RFC 3339, from 1970 to 9999.
+    - valid_until: Until when the coupons can be redeemed; null for ever. RFC 3339, from 1970 to 9999.
+    - max_uses_per_user: How often one user can redeem the coupon.
+    - code: The coupon's code. Default: a random code. 4 to 64 of A-Z a-z 0-9 - _.
+    - max_total_uses: How often the coupon can be redeemed. Default: 1.
+    - discount_type: How `discountValue` is read. Required with `discountValue`.
+    - discount_value: What is taken off the order's value. An amount, or a percentage of at most 100. A JSON number
+      or a string, above 0 and below 10¹¹.
+    - max_discount_amount: The most that the discount can be, in `currency`; null for any amount. A JSON number or a
+      string, at least 0 and below 10¹¹.
+    - min_order_value: The least order value that gets the discount, in `currency`; null for any value. A JSON number
+      or a string, at least 0 and below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. Default: the workspace's.
+    - description: What it is for, for people. Printable characters only.
+    - created_by: Who created it, in your own words. Printable characters only.
+    """
     return make_call(
         "create_user_specific",
         "POST",
@@ -858,6 +1124,18 @@ def validate_coupon(
 ) -> Call[models.Validation]:
     """Validate a coupon. The result that a redeem would have, with every refusal that applies; changes nothing.
     Scope `public` or `checkout`.
+
+    - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
+      below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
+    - items: The order's lines, from which a discount of the type `buyXGetY` is computed.
+    - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - lock_token: The secret with which the lock's holder redeems, extends or releases it. As the answer to the lock
+      has it.
+    - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
+      4 KiB.
+    - code: The coupon's code.
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     """
     return make_call(
         "validate_coupon",
@@ -891,6 +1169,9 @@ def patch_coupon(
 ) -> Call[models.Coupon]:
     """Change a coupon. Activate or deactivate a coupon, or set its own expiry. Applies to all later requests. Scope
     `manage`.
+
+    - status: `inactive` switches the coupon off; `active` or null switches it on.
+    - expires_at: When the coupon ends; null for when its book ends. RFC 3339, from 1970 to 9999.
     """
     return make_call(
         "patch_coupon",
@@ -904,7 +1185,11 @@ def patch_coupon(
 def list_coupon_redemptions(
     code: str, *, limit: int | None = None, cursor: str | None = None
 ) -> Call[models.Page[models.Redemption]]:
-    """List a coupon's redemptions. The coupon's redemptions, newest first. Scope `manage`."""
+    """List a coupon's redemptions. The coupon's redemptions, newest first. Scope `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    """
     return make_call(
         "list_coupon_redemptions",
         "GET",
@@ -920,6 +1205,11 @@ def validate_code(
 ) -> Call[models.Validation]:
     """Validate a coupon by its address. Validate a coupon without a body; otherwise as `POST /v1/coupons/validate`.
     Scope `public` or `checkout`.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
+      below 10¹¹.
+    - currency: The currency of the amounts, as an ISO 4217 code. It must be the discount's, or else the workspace's.
     """
     return make_call(
         "validate_code",
@@ -980,7 +1270,11 @@ def resume_job(job_id: str, *, idempotency_key: str | None = None) -> Call[model
 
 
 def list_keys(*, limit: int | None = None, cursor: str | None = None) -> Call[models.Page[models.Key]]:
-    """List keys. Keys that are not revoked, newest first. Scope `operate`."""
+    """List keys. Keys that are not revoked, newest first. Scope `operate`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    """
     return make_call(
         "list_keys",
         "GET",
@@ -999,7 +1293,13 @@ def create_key(
     limits: models.KeyLimits | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.NewKey]:
-    """Create a key. Create a key. Only this response contains its secret. Scope `operate`."""
+    """Create a key. Create a key. Only this response contains its secret. Scope `operate`.
+
+    - name: Its name, for people. Printable characters only.
+    - scopes: What the key may do. No scope implies another scope.
+    - expires_at: When the key ends; null for never. RFC 3339, from 1970 to 9999.
+    - limits: Limits against guessing and hoarding; null for the workspace's.
+    """
     return make_call(
         "create_key",
         "POST",
@@ -1016,7 +1316,10 @@ def delete_key(key_id: str) -> Call[None]:
 
 
 def patch_key(key_id: str, *, limits: models.KeyLimits | None) -> Call[models.Key]:
-    """Change a key's limits. Set a key's limits. They apply in every process after this response. Scope `operate`."""
+    """Change a key's limits. Set a key's limits. They apply in every process after this response. Scope `operate`.
+
+    - limits: Limits against guessing and hoarding; null for the workspace's. They replace all earlier ones.
+    """
     return make_call(
         "patch_key", "PATCH", f"/v1/keys/{segment(key_id)}", {200: models.Key}, body=changes(limits=limits)
     )
@@ -1027,6 +1330,8 @@ def rotate_key(
 ) -> Call[models.NewKey]:
     """Rotate a key. Create a key with the same name, scopes and expiry. The old key stays valid for
     `overlapSeconds`, so that clients can change over; the key that it had replaced is revoked. Scope `operate`.
+
+    - overlap_seconds: How long the old secret stays valid; null means one day.
     """
     return make_call(
         "rotate_key",
@@ -1048,7 +1353,11 @@ def get_consistency() -> Call[models.Consistency]:
 def list_quarantine(
     *, limit: int | None = None, cursor: str | None = None
 ) -> Call[models.Page[models.QuarantinedEvent]]:
-    """List events in quarantine. The workspace's events that wait for a decision, newest first. Scope `operate`."""
+    """List events in quarantine. The workspace's events that wait for a decision, newest first. Scope `operate`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    """
     return make_call(
         "list_quarantine",
         "GET",
@@ -1064,6 +1373,9 @@ def resolve_quarantined(
 ) -> Call[models.QuarantinedEvent]:
     """Resolve an event in quarantine. Order what a worker does with the event. When it is done, the event is no
     longer listed, and a comparison repairs the workspace's data in Redis. Audited. Scope `operate`.
+
+    - choice: What a worker does with it. `retry`: record the event as it was decided. `settle`: switch its code off.
+      `release`: drop the event, so that its code gets the state that Postgres has.
     """
     return make_call(
         "resolve_quarantined",
@@ -1079,6 +1391,8 @@ def start_reconcile(*, repair: bool | None = None, idempotency_key: str | None =
     """Compare Redis with Postgres. Start a job that compares all of the workspace's data in Redis with Postgres,
     without stopping requests. `GET /v1/ops/consistency` returns the result. One comparison runs at a time. Scope
     `operate`.
+
+    - repair: Whether differences in Redis are repaired from Postgres.
     """
     return make_call(
         "start_reconcile",
@@ -1093,6 +1407,8 @@ def start_reconcile(*, repair: bool | None = None, idempotency_key: str | None =
 def find_refused_request(*, request_id: str) -> Call[models.RefusedRequests]:
     """Find a refused request by its id. The workspace's refusals and errors with this request id, of the last hour.
     A response is found a second or two after it was sent. Scope `operate`.
+
+    - request_id: The `X-Request-Id` of the response.
     """
     return make_call(
         "find_refused_request",
@@ -1112,7 +1428,11 @@ def rollback_order(
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
 ) -> Call[models.RolledBack]:
-    """Roll an order back. Roll back all redemptions of the order that were not rolled back before. Scope `manage`."""
+    """Roll an order back. Roll back all redemptions of the order that were not rolled back before. Scope `manage`.
+
+    - reason: Why it is rolled back: for people. Printable characters only.
+    - restore: Whether code, user, book and order get the use back; null means yes.
+    """
     return make_call(
         "rollback_order",
         "POST",
@@ -1134,6 +1454,9 @@ def rollback_redemption(
 ) -> Call[models.DurableRedemption]:
     """Roll a redemption back. Roll a redemption back, once. With `restore`, code, user, book and order get the use
     back; the assignment stays. Scope `manage`.
+
+    - reason: Why it is rolled back: for people. Printable characters only.
+    - restore: Whether code, user, book and order get the use back; null means yes.
     """
     return make_call(
         "rollback_redemption",
@@ -1149,6 +1472,9 @@ def rollback_redemption(
 def set_test_clock(*, now: datetime | None = None, idempotency_key: str | None = None) -> Call[models.Clock]:
     """Set a test workspace's clock. Set the time of validity windows and locks, forward or back; the clock runs on
     from there. Scope `operate`.
+
+    - now: The time that windows and locks see. Null resets the clock to the real time. RFC 3339, from 1970 and
+      before 9900.
     """
     return make_call(
         "set_test_clock", "POST", "/v1/test/clock", {200: models.Clock}, body=fields(now=now), key=idempotency_key
@@ -1156,7 +1482,11 @@ def set_test_clock(*, now: datetime | None = None, idempotency_key: str | None =
 
 
 def list_users(*, limit: int | None = None, cursor: str | None = None) -> Call[models.Page[models.User]]:
-    """List users. Created users, newest first. Scope `checkout` or `manage`."""
+    """List users. Created users, newest first. Scope `checkout` or `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    """
     return make_call(
         "list_users",
         "GET",
@@ -1174,7 +1504,13 @@ def create_user(
     metadata: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.User]:
-    """Create a user. Create a user. Scope `manage`."""
+    """Create a user. Create a user. Scope `manage`.
+
+    - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    - max_coupons: How many coupons one user can hold at a time, over all books. Null for the workspace's limit.
+    - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
+      4 KiB.
+    """
     return make_call(
         "create_user",
         "POST",
@@ -1200,7 +1536,12 @@ def get_user(user_id: str) -> Call[models.User]:
 def patch_user(
     user_id: str, *, max_coupons: int | UnsetType | None = UNSET, metadata: dict[str, Any] | UnsetType | None = UNSET
 ) -> Call[models.User]:
-    """Change a user. Change a user's limit or metadata; creates a user that does not exist. Scope `manage`."""
+    """Change a user. Change a user's limit or metadata; creates a user that does not exist. Scope `manage`.
+
+    - max_coupons: How many coupons one user can hold at a time, over all books. Null for the workspace's limit.
+    - metadata: Data of your own, which the service stores and returns: at most 1 KiB of JSON for a redemption, else
+      4 KiB.
+    """
     return make_call(
         "patch_user",
         "PATCH",
@@ -1219,6 +1560,10 @@ def list_user_coupons(
 ) -> Call[models.Page[models.Coupon]]:
     """List a user's coupons. The user's coupons, newest first, without those of books that may have facts in
     detached months. A lock does not change the status. Scope `checkout` or `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    - status: Only coupons of this status; a lock does not change it.
     """
     return make_call(
         "list_user_coupons",
@@ -1238,7 +1583,11 @@ def give_gift(
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
 ) -> Call[models.AssignedCoupon]:
-    """Give an order's gift. Give the user a random free coupon of a book, once for an order. Scope `checkout`."""
+    """Give an order's gift. Give the user a random free coupon of a book, once for an order. Scope `checkout`.
+
+    - book_id: The book's id.
+    - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
+    """
     return make_call(
         "give_gift",
         "POST",
@@ -1255,6 +1604,9 @@ def list_user_redemptions(
 ) -> Call[models.Page[models.Redemption]]:
     """List a user's redemptions. The user's redemptions, newest first, without those of detached months. Scope
     `checkout` or `manage`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
     """
     return make_call(
         "list_user_redemptions",
@@ -1267,7 +1619,11 @@ def list_user_redemptions(
 
 
 def list_webhooks(*, limit: int | None = None, cursor: str | None = None) -> Call[models.Page[models.Webhook]]:
-    """List webhooks. Webhooks, newest first. Scope `operate`."""
+    """List webhooks. Webhooks, newest first. Scope `operate`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
+    """
     return make_call(
         "list_webhooks",
         "GET",
@@ -1299,6 +1655,10 @@ def create_webhook(
 ) -> Call[models.NewWebhook]:
     """Create a webhook. Create a webhook, which receives the events recorded from now on. The secret signs its
     deliveries; only this response contains it. A workspace has at most 20 webhooks. Scope `operate`.
+
+    - url: Where the events are sent. An `https` URL with a host on the public internet.
+    - events: The events that are sent.
+    - description: What it is for, for people. Printable characters only.
     """
     return make_call(
         "create_webhook",
@@ -1343,6 +1703,11 @@ def patch_webhook(
 ) -> Call[models.Webhook]:
     """Change a webhook. Change the given fields. An inactive webhook receives nothing. If it is reactivated within
     14 days, it receives all events since then, else only later ones. Scope `operate`.
+
+    - url: Where the events are sent. An `https` URL with a host on the public internet.
+    - events: The events that are sent.
+    - description: What it is for, for people. Printable characters only.
+    - status: An `inactive` webhook gets no events.
     """
     return make_call(
         "patch_webhook",
@@ -1358,6 +1723,9 @@ def list_deliveries(
 ) -> Call[models.Page[models.Delivery]]:
     """List a webhook's deliveries. The webhook's deliveries of the last 14 days, and the pending ones; newest first.
     Scope `operate`.
+
+    - limit: The largest number of items.
+    - cursor: `nextCursor` of the previous page.
     """
     return make_call(
         "list_deliveries",
@@ -1401,6 +1769,8 @@ def rotate_webhook_secret(
 ) -> Call[models.NewWebhook]:
     """Rotate a webhook's secret. Create a new secret; only this response contains it. For `overlapSeconds` each
     delivery also has a signature by the old secret. Scope `operate`.
+
+    - overlap_seconds: How long the old secret stays valid; null means one day.
     """
     return make_call(
         "rotate_webhook_secret",
@@ -1440,7 +1810,19 @@ def patch_workspace(
     limits: models.WorkspaceLimits | UnsetType | None = UNSET,
     lock_history: bool | UnsetType | None = UNSET,
 ) -> Call[models.Workspace]:
-    """Change the settings. Change the given settings. They apply to all later requests. Scope `operate`."""
+    """Change the settings. Change the given settings. They apply to all later requests. Scope `operate`.
+
+    - currency: The currency of books that name none, as an ISO 4217 code.
+    - coupons_per_order: How many coupons one order can use. Null means 1.
+    - order_days: How many days an order's coupons and gift are remembered. Null means 400. Then its id may be used
+      anew. Applies to earlier orders too, but brings back none that is forgotten.
+    - max_coupons: How many coupons one user can hold at a time, over all books. Null for any number.
+    - gift_book_id: The book from which a checkout gives a coupon to the user.
+    - idempotency_hours: How many hours an Idempotency-Key is stored. Null means 24.
+    - limits: Limits of keys and books that have none of their own. They replace all earlier ones; null for none.
+    - lock_history: Whether the console shows a code's past locks. Null means false. They are stored for some days,
+      for explanation alone: the last second of a process that is killed may be missing.
+    """
     return make_call(
         "patch_workspace",
         "PATCH",

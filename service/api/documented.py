@@ -9,7 +9,7 @@ moves it to the request body.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import msgspec
 from litestar._openapi.schema_generation import SchemaCreator
@@ -82,7 +82,8 @@ _PREFER = _parameter(
 )
 _IDEMPOTENCY_KEY = _parameter(
     "Idempotency-Key",
-    "A repeated request with the same key gets the stored response of the first success.",
+    "A repeated request with the same key gets the stored response of the first success. 1 to 255 printable ASCII "
+    "characters, without a space at either end.",
     min_length=1,
     max_length=255,
     pattern="^[!-~](?:[ -~]*[!-~])?$",
@@ -105,20 +106,15 @@ class FieldProblem(Answer):
 class Problem(Figures, kw_only=True):
     """A rejected request (RFC 9457). Client programs compare `code`."""
 
-    type: Annotated[str, msgspec.Meta(description="The address of the documentation of this `code`.")]
-    title: Annotated[str, msgspec.Meta(description="What happened, the same for each `code`.")]
+    type: str
+    title: str
     status: int
-    detail: Annotated[str, msgspec.Meta(description="What was sent, what is accepted, and what to do next.")]
+    detail: str
     instance: str
     code: str
     request_id: str
-    param: Annotated[
-        str | msgspec.UnsetType, msgspec.Meta(description="The first bad field; only if a field is bad.")
-    ] = msgspec.UNSET
-    errors: Annotated[
-        list[FieldProblem] | msgspec.UnsetType,
-        msgspec.Meta(description="Every bad field, at most 20; with status 400 and 422."),
-    ] = msgspec.UNSET
+    param: str | msgspec.UnsetType = msgspec.UNSET
+    errors: list[FieldProblem] | msgspec.UnsetType = msgspec.UNSET
 
 
 Answers = Mapping[int, tuple[Any, str] | tuple[Any, str, Any]]

@@ -37,10 +37,7 @@ class UnservedPartition(Answer):
 
 
 class Ready(Answer):
-    """Whether the process serves at least one partition. `failing` names the failing parts, also of a ready process:
-    `redis` (of a cluster, any node), `postgres`, `partition 0`, `worker of partition 0` if no living worker has its
-    lease for ten seconds, or `partitions` if no worker has created any.
-    `partitions` has the reason for each partition that is not served."""
+    """Whether the process serves at least one partition."""
 
     status: Literal["ready", "not_ready"]
     failing: list[str]

@@ -9,6 +9,7 @@ from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugi
 from litestar.openapi.spec import Example, Schema
 from litestar.typing import FieldDefinition
 
+from service.api.field_texts import EXAMPLES, find_text
 from service.domain.field_types import END, Page
 
 
@@ -16,8 +17,7 @@ class Exact(Schema):
     """A schema that Litestar outputs unchanged."""
 
     def __init__(self, members: dict[str, Any]) -> None:
-        options = [members, *members.get("anyOf", ())]
-        super().__init__(description=next((one["description"] for one in options if "description" in one), None))
+        super().__init__(description=members.get("description"))
         self._members = members
 
     def to_schema(self) -> dict[str, Any]:
@@ -43,10 +43,24 @@ class Structs(StructSchemaPlugin):
         _, components = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
         members = _to_json_schema(components[kind.__name__])
         schema.description = members.get("description")
-        schema.properties = {name: Exact(property_) for name, property_ in members["properties"].items()}
+        schema.properties = {
+            name: Exact(_describe(kind, name, property_)) for name, property_ in members["properties"].items()
+        }
         schema.required = members.get("required") or None
         schema.additional_properties = members.get("additionalProperties")
         return schema
+
+
+def _describe(kind: type, name: str, members: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field with one description: what it means, and what its type and the options of that say."""
+    members = members | ({"anyOf": [dict(one) for one in members["anyOf"]]} if "anyOf" in members else {})
+    parts: list[dict[str, Any]] = [members, *members.get("anyOf", ())]
+    texts = [find_text(kind, name), *(one.pop("description", None) for one in parts)]
+    members["description"] = " ".join(dict.fromkeys(filter(None, texts)))
+    example = find_text(kind, name, EXAMPLES)
+    if example is not None and not any("examples" in one for one in parts):
+        members["examples"] = [example]
+    return members
 
 
 def _to_json_schema(node: Any) -> Any:

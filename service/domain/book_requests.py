@@ -56,24 +56,19 @@ class _Fields(Request, kw_only=True):
     discount: Discount | UnsetType | None = UNSET
     code_pattern: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=PATTERNS)] | UnsetType | None,
-        msgspec.Meta(description="Each `#` becomes a random character of `charset`.", examples=[DEFAULT_PATTERN]),
+        msgspec.Meta(examples=[DEFAULT_PATTERN]),
     ] = UNSET
     charset: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CHARSETS)] | UnsetType | None,
-        msgspec.Meta(description="Each character at most once, regardless of case.", examples=[DEFAULT_CHARSET]),
+        msgspec.Meta(examples=[DEFAULT_CHARSET]),
     ] = UNSET
     low_stock_threshold: Count | UnsetType | None = UNSET
     gift_book_id: UUID | UnsetType | None = UNSET
-    keep_free: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | UnsetType | None,
-        msgspec.Meta(description="Generate codes when fewer than this number are free."),
-    ] = UNSET
+    keep_free: Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | UnsetType | None = UNSET
     tags: Tags | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
     created_by: Annotated[str, text_schema(1, 255)] | UnsetType | None = UNSET
-    limits: Annotated[
-        BookLimits | UnsetType | None, msgspec.Meta(description="Replaces all limits; null means the workspace's.")
-    ] = UNSET
+    limits: Annotated[BookLimits | UnsetType | None, msgspec.Meta(description="They replace all earlier ones.")] = UNSET
 
     def __post_init__(self) -> None:
         check_text("description", self.description, 0, 2000)
@@ -97,9 +92,7 @@ class CreateBook(_Fields, kw_only=True):
     """A new book."""
 
     name: Annotated[str, text_schema(1, 255, examples=["Summer sale"])]
-    total_codes: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | None, msgspec.Meta(description="Codes to generate.")
-    ] = None
+    total_codes: Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,7 +140,6 @@ class Book(Answer, kw_only=True):
     created_at: Timestamp
     updated_at: Timestamp
     job_id: UUID | UnsetType = UNSET
-    """The job that generates `totalCodes`; only in the response to the request that created the book."""
 
 
 class BookStats(Answer):

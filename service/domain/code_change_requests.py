@@ -33,7 +33,13 @@ class CodeFilter(Request, kw_only=True, omit_defaults=True):
         Annotated[list[Status], msgspec.Meta(extra_json_schema={"minItems": 1})] | None,
         msgspec.Meta(description="Codes of one of these statuses, as lists show it; a lock does not change it."),
     ] = None
-    prefix: Annotated[str, msgspec.Meta(pattern=_PREFIX, description="Codes that begin so, in any case.")] | None = None
+    prefix: (
+        Annotated[
+            str,
+            msgspec.Meta(pattern=_PREFIX, description="Codes that begin so, in any case: 1 to 64 of A-Z a-z 0-9 - _."),
+        ]
+        | None
+    ) = None
     created_from: Annotated[Time | None, msgspec.Meta(description="Codes added at this time or later.")] = None
     created_until: Annotated[Time | None, msgspec.Meta(description="Codes added before this time.")] = None
     codes: Annotated[

@@ -7,8 +7,14 @@ import secrets
 from service.domain.errors import BadField, FieldError, Refusal
 from service.domain.field_types import RESERVED_CODES
 
-PATTERNS = {"pattern": "^[A-Za-z0-9_#-]{4,64}$"}
-CHARSETS = {"pattern": "^[A-Za-z0-9_-]{2,36}$"}
+PATTERNS = {
+    "pattern": "^[A-Za-z0-9_#-]{4,64}$",
+    "description": "4 to 64 of A-Z a-z 0-9 - _ and `#`, which becomes a random character of `charset`.",
+}
+CHARSETS = {
+    "pattern": "^[A-Za-z0-9_-]{2,36}$",
+    "description": "2 to 36 of A-Z a-z 0-9 - _, each at most once, regardless of case.",
+}
 """For the OpenAPI document."""
 DEFAULT_PATTERN = "####-####-####"
 DEFAULT_CHARSET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"

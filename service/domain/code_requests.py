@@ -84,7 +84,7 @@ class GenerateCodes(Request, kw_only=True):
 
 
 class PatchCoupon(Request, kw_only=True):
-    """Changes of a coupon. A null `status` activates it; a null `expiresAt` removes its own expiry."""
+    """Changes of a coupon."""
 
     status: Literal["active", "inactive"] | UnsetType | None = UNSET
     expires_at: Time | UnsetType | None = UNSET
@@ -102,7 +102,7 @@ class BadCode(Answer, kw_only=True):
 
 
 class Uploaded(Answer, kw_only=True):
-    """The result of an upload; `errors` has the first 1,000 invalid lines, `file` how a CSV file was read."""
+    """The result of an upload."""
 
     added: int
     duplicates: int

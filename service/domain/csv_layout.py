@@ -59,8 +59,8 @@ class CsvOptions(Request, kw_only=True):
     columns: Annotated[
         str | None,
         msgspec.Meta(
-            description="CSV only: the field of each column of the file, in order; `-` ignores a column. Default: by "
-            "the names in the header.",
+            description="CSV only: the field of each column of the file, in order: `code`, `userId`, "
+            "`expiresAt`, `maxRedemptions`, or `-` to ignore it. Default: by the names in the header.",
             examples=["code,-,userId"],
             extra_json_schema={"pattern": _COLUMNS},
         ),
@@ -103,9 +103,7 @@ class CsvOptions(Request, kw_only=True):
 class Column(Answer, kw_only=True):
     """A column of a CSV file."""
 
-    name: Annotated[
-        str | None, msgspec.Meta(description="Its name in the header, at most 100 characters; null without a header.")
-    ]
+    name: str | None
     field: Annotated[Field | None, msgspec.Meta(description="What it is read as; null if it is ignored.")]
     example: Annotated[str | None, msgspec.Meta(description="Only of a dry run: its first value that is not empty.")]
 

@@ -34,7 +34,7 @@ class _Discount(Request, kw_only=True):
     min_order_value: Money | None = None
     currency: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | None,
-        msgspec.Meta(description="An ISO 4217 code. Default: the workspace's currency."),
+        msgspec.Meta(description="Default: the workspace's."),
     ] = None
 
 
@@ -53,11 +53,9 @@ class FixedDiscount(_Discount, kw_only=True, tag_field="type", tag="fixed"):
 class Tier(Request, kw_only=True):
     """A tier: the discount from the order value `from` up to the next tier."""
 
-    from_: Annotated[Money, msgspec.Meta(description="The least order value of this tier.")] = msgspec.field(
-        name="from"
-    )
+    from_: Money = msgspec.field(name="from")
     type: PlainType
-    value: Annotated[PositiveMoney, msgspec.Meta(description="A percentage or an amount, by `type`.", examples=["10"])]
+    value: Annotated[PositiveMoney, msgspec.Meta(examples=["10"])]
 
 
 class TieredDiscount(_Discount, kw_only=True, tag_field="type", tag="tiered"):
@@ -100,8 +98,8 @@ class BookDiscount(Answer, kw_only=True):
     type: Literal["percentage", "fixed", "tiered", "buyXGetY"]
     value: Annotated[Amount | UnsetType, msgspec.Meta(description="For `percentage` and `fixed`.")] = UNSET
     tiers: Annotated[list[BookTier] | UnsetType, msgspec.Meta(description="For `tiered`.")] = UNSET
-    buy: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
-    get: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
+    buy: Annotated[int | UnsetType, msgspec.Meta(description="For `buyXGetY`.")] = UNSET
+    get: Annotated[int | UnsetType, msgspec.Meta(description="For `buyXGetY`.")] = UNSET
     max_amount: Amount | None
     min_order_value: Amount | None
     currency: str | None

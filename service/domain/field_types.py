@@ -37,12 +37,12 @@ DEFAULT_OVERLAP_S = 86_400
 PRINTABLE = r"^(?: |[^\p{C}\p{Z}])*$"
 """What check_text accepts, for JSON Schema only: Python's re does not support these classes."""
 
-CodeText = Annotated[str, msgspec.Meta(pattern=CODE_PATTERN)]
+CodeText = Annotated[str, msgspec.Meta(pattern=CODE_PATTERN, description=f"{CODE_CHARACTERS}.")]
 UserId = Annotated[
-    str, msgspec.Meta(pattern=ID_PATTERN, description="A user id that the client chose.", examples=["user-42"])
+    str, msgspec.Meta(pattern=ID_PATTERN, description=f"Your own: {ID_CHARACTERS}.", examples=["user-42"])
 ]
 OrderId = Annotated[
-    str, msgspec.Meta(pattern=ID_PATTERN, description="An order id that the client chose.", examples=["A-1001"])
+    str, msgspec.Meta(pattern=ID_PATTERN, description=f"Your own: {ID_CHARACTERS}.", examples=["A-1001"])
 ]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT)]
 
@@ -169,10 +169,13 @@ def is_caller_id(text: str) -> bool:
     return _is_id(text) is not None
 
 
-def text_schema(min_length: int, max_length: int, **meta: Any) -> msgspec.Meta:
+def text_schema(
+    min_length: int, max_length: int, description: str = "Printable characters only.", **meta: Any
+) -> msgspec.Meta:
     """The OpenAPI schema of a text that check_text checks."""
     schema = {"minLength": min_length, "maxLength": max_length, "pattern": PRINTABLE}
-    return msgspec.Meta(extra_json_schema={name: value for name, value in schema.items() if value}, **meta)
+    schema = {name: value for name, value in schema.items() if value}
+    return msgspec.Meta(extra_json_schema=schema, description=description, **meta)
 
 
 def check_text(field: str, text: str | UnsetType | None, min_length: int, max_length: int) -> None:

@@ -5,7 +5,7 @@ milliseconds since 1970. decider.py makes refusals of replies here, redeem.py th
 """
 
 from collections.abc import Callable
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -20,22 +20,16 @@ from service.domain.times import Timestamp, from_ms
 class Figures(Answer, kw_only=True):
     """What a refusal says in figures. Only those of its `code` are there."""
 
-    valid_from: Annotated[Timestamp | UnsetType, msgspec.Meta(description="When the coupon begins.")] = UNSET
-    expires_at: Annotated[
-        Timestamp | UnsetType, msgspec.Meta(description="When the coupon has ended, or the lock ends.")
-    ] = UNSET
-    max_lock_seconds: Annotated[int | UnsetType, msgspec.Meta(description="The book's ceiling of a lock.")] = UNSET
-    max_redemptions_per_user: Annotated[int | UnsetType, msgspec.Meta(description="The book's limit.")] = UNSET
-    max_redemptions: Annotated[int | UnsetType, msgspec.Meta(description="The book's total.")] = UNSET
-    currency: Annotated[str | UnsetType, msgspec.Meta(description="The currency of the discount.")] = UNSET
-    min_order_value: Annotated[
-        Amount | UnsetType, msgspec.Meta(description="The least order value with a discount.")
-    ] = UNSET
-    missing: Annotated[
-        Amount | UnsetType, msgspec.Meta(description="How much the order's value is below `minOrderValue`.")
-    ] = UNSET
-    buy: Annotated[int | UnsetType, msgspec.Meta(description="The units of a sku to buy.")] = UNSET
-    get: Annotated[int | UnsetType, msgspec.Meta(description="The units that are then free.")] = UNSET
+    valid_from: Timestamp | UnsetType = UNSET
+    expires_at: Timestamp | UnsetType = UNSET
+    max_lock_seconds: int | UnsetType = UNSET
+    max_redemptions_per_user: int | UnsetType = UNSET
+    max_redemptions: int | UnsetType = UNSET
+    currency: str | UnsetType = UNSET
+    min_order_value: Amount | UnsetType = UNSET
+    missing: Amount | UnsetType = UNSET
+    buy: int | UnsetType = UNSET
+    get: int | UnsetType = UNSET
 
 
 class Description(NamedTuple):

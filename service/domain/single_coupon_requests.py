@@ -54,7 +54,7 @@ class SingleCoupon(Request, kw_only=True):
     min_order_value: Money | None = None
     currency: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | None,
-        msgspec.Meta(description="The discount's ISO 4217 code. Default: the workspace's currency."),
+        msgspec.Meta(description="Default: the workspace's."),
     ] = None
     description: Annotated[str, text_schema(0, 2000)] | None = None
     created_by: Annotated[str, text_schema(1, 255)] | None = None

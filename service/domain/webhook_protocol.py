@@ -56,7 +56,7 @@ _Url = Annotated[
 ]
 _Events = Annotated[
     list[WebhookEvent],
-    msgspec.Meta(description="The events to send.", extra_json_schema={"minItems": 1, "uniqueItems": True}),
+    msgspec.Meta(extra_json_schema={"minItems": 1, "uniqueItems": True}),
 ]
 _Description = Annotated[str, text_schema(0, 2000, examples=["orders service"])]
 

@@ -21,7 +21,7 @@ MAX_OPERATIONS = 1_000
 Records = dict[str, tuple[str, str]]
 """Event or redemption id → (record, book id)."""
 
-BookId = Annotated[str, msgspec.Meta(description="The book's id; without `code`.")]
+BookId = Annotated[str, msgspec.Meta(description="Without `code`.")]
 
 
 class BatchAssign(Request, tag_field="op", tag="assign"):

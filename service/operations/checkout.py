@@ -34,7 +34,7 @@ class CheckoutRequest(Request):
     lock_token: LockToken | None = None
     gift_book_id: Annotated[
         str | None,
-        msgspec.Meta(description="The book of the gift; else the redeemed book's `giftBookId`, else the workspace's."),
+        msgspec.Meta(description="Default: the redeemed book's `giftBookId`, else the workspace's."),
     ] = None
 
 

@@ -14,8 +14,7 @@ from service.formats.redemption_id import id_from_event
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 
-BookId = Annotated[str, msgspec.Meta(description="The book's id.")]
-Code = Annotated[str, msgspec.Meta(description="The coupon's code, in upper or lower case.", examples=["SUMMER-7QX2"])]
+Code = Annotated[str, msgspec.Meta(description="In upper or lower case.")]
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "locked", "assigned", "available"]
 Durability = Literal["accepted", "fsynced", "recorded"]
 
@@ -38,7 +37,7 @@ class LastRedemption(Answer):
 
 
 class Coupon(Answer):
-    """A coupon. `status` is the first of: redeemed or exhausted, inactive, expired, locked, assigned, available."""
+    """A coupon."""
 
     code: str
     book_id: str

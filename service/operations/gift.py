@@ -9,13 +9,13 @@ from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.assign import make_render
 from service.operations.base import Call, Command, Operation, Texts
-from service.operations.coupon_view import AssignedCoupon, BookId
+from service.operations.coupon_view import AssignedCoupon
 
 
 class GiftRequest(Request):
     """The gift's book, and the order."""
 
-    book_id: BookId
+    book_id: str
     order_id: OrderId
 
 

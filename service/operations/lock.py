@@ -25,14 +25,14 @@ LockToken = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^[!-~]{1,64}$(?![\s\S])",
-        description="The `lockToken` of the lock's response.",
+        description="As the answer to the lock has it.",
         examples=["q1W2e3R4t5Y6u7I8"],
     ),
 ]
 LockSeconds = Annotated[
     Count,
     msgspec.Meta(
-        description="The lock's duration from now. It ends sooner where the book's `maxLockSeconds` or the coupon's "
+        description="From now. It ends sooner where the book's `maxLockSeconds` or the coupon's "
         "window does: the response has the `lockSeconds` that apply."
     ),
 ]
@@ -67,7 +67,7 @@ class Lock(Answer):
     book_id: str
     user_id: str
     order_id: str | None
-    lock_seconds: Annotated[int, msgspec.Meta(description="How long it lives from this response on, rounded down.")]
+    lock_seconds: int
     expires_at: Time
 
 

@@ -19,7 +19,7 @@ _QUOTED = 40
 Currency = Annotated[
     str,
     msgspec.Meta(
-        description="An ISO 4217 code: the discount's currency, or the workspace's.",
+        description="It must be the discount's, or else the workspace's.",
         examples=["USD"],
         extra_json_schema=CURRENCIES,
     ),

@@ -15,7 +15,7 @@ from service.record.facts.history_pages import PastRedemption
 
 
 class Job(Answer, kw_only=True):
-    """A job and its progress. `change` is what a job of the kind `change` does; null for other kinds."""
+    """A job and its progress."""
 
     job_id: UUID
     kind: Literal["generate", "reconcile", "change"]

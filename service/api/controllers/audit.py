@@ -61,12 +61,10 @@ class ListAudit(Listing, kw_only=True):
 
 
 class Entry(Answer, kw_only=True):
-    """An entry of the audit log. `before` and `after` have the fields that changed. Codes are masked. `subjectName` is
-    the current name of the book or key, the webhook's address, or the name of the job's book; null for the others."""
+    """An entry of the audit log. Codes are masked."""
 
     at: Timestamp
     actor: Literal["key", "command", "service"]
-    """An API key, the command line, or the service itself."""
     key_id: UUID | None
     key_name: str | None
     ip_address: str | None

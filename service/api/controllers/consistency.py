@@ -42,9 +42,7 @@ _JOB = jobs.EXAMPLE | {"kind": "reconcile", "requested": 1000000, "done": 0}
 
 
 class FailingTask(Answer):
-    """A task of the partition's worker that fails and restarts: `opening` (then the state is `recovering`), or a
-    background task. `reason` is the type of the last error. `worker`: no living worker has had the partition's lease
-    for ten seconds, so that nothing is recorded."""
+    """A task of the partition's worker that fails and restarts."""
 
     task: str
     failures: int
@@ -53,9 +51,7 @@ class FailingTask(Answer):
 
 
 class Consistency(Answer):
-    """The lag of Postgres behind Redis, and the differences that the workspace's last comparison found and did not
-    repair. `lagSeconds` is the age of the oldest event that is not recorded. The comparison covers all events up to
-    `reconciledTo`."""
+    """The lag of Postgres behind Redis, and the differences that the workspace's last comparison found."""
 
     state: State
     lag_events: int

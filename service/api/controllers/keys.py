@@ -75,7 +75,7 @@ class CreateKey(field_types.Request, kw_only=True):
 class PatchKey(field_types.Request, kw_only=True):
     """Changes of a key."""
 
-    limits: Annotated[KeyLimits | None, msgspec.Meta(description="Replaces all limits; null means the workspace's.")]
+    limits: Annotated[KeyLimits | None, msgspec.Meta(description="They replace all earlier ones.")]
 
 
 class Key(Answer, kw_only=True):
@@ -92,7 +92,7 @@ class Key(Answer, kw_only=True):
 
 
 class NewKey(Key, kw_only=True):
-    """A key with its secret. Only this response contains the secret; in a repeated request it is null."""
+    """A key with its secret."""
 
     secret: str | None
 

@@ -52,12 +52,7 @@ _EXAMPLE = {
 
 
 class QuarantinedEvent(Answer, kw_only=True):
-    """An event that an operator must decide about. Its code is blocked after the next rebuild of Redis.
-
-    `cause`: `refused`, Postgres did not take it; `not_redone`, it is recorded, and Redis could not apply it again;
-    `unrecorded`, Redis was rebuilt before it was recorded. `reason` says more. `text` says what happened, as far as it
-    is known. `recorded` is the code's state in Postgres. `ordered` is what a worker is to do, and `failure` why
-    the last order failed. `choices` are what can be ordered."""
+    """An event that an operator must decide about. Its code is blocked after the next rebuild of Redis."""
 
     event_id: str
     kind: Kind

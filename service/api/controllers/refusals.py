@@ -40,7 +40,7 @@ class RequestName(field_types.Request):
 
 
 class RefusedRequest(Answer):
-    """A refusal. `outcome` is the problem's `code`; `subject` is the code or id in the path, masked."""
+    """A refusal."""
 
     at: Timestamp
     route: str
@@ -51,8 +51,7 @@ class RefusedRequest(Answer):
 
 
 class RefusedRequests(Answer):
-    """Refusals, newest first. `notStored`: how many refusals of the last hour, of all workspaces, were too many to
-    store; if it is 0, and there are no items, no request with this id was refused."""
+    """Refusals, newest first."""
 
     items: list[RefusedRequest]
     not_stored: int

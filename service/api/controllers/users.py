@@ -48,9 +48,7 @@ class CreateUser(field_types.Request, kw_only=True):
     """A user to create."""
 
     user_id: UserId
-    max_coupons: Annotated[
-        Count | None, msgspec.Meta(description="Limit of coupons. Default: the workspace's limit.")
-    ] = None
+    max_coupons: Annotated[Count | None, msgspec.Meta(description="Null for the workspace's limit.")] = None
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +58,9 @@ class CreateUser(field_types.Request, kw_only=True):
 class PatchUser(field_types.Request, kw_only=True):
     """Changes of a user; null resets a field."""
 
-    max_coupons: Count | UnsetType | None = UNSET
+    max_coupons: Annotated[Count | UnsetType | None, msgspec.Meta(description="Null for the workspace's limit.")] = (
+        UNSET
+    )
     metadata: dict[str, Any] | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
@@ -68,7 +68,7 @@ class PatchUser(field_types.Request, kw_only=True):
 
 
 class User(Answer, kw_only=True):
-    """A user. `maxCoupons` is the user's own or the workspace's limit. `createdAt` is null if never created."""
+    """A user. `maxCoupons` is the user's own or the workspace's limit."""
 
     user_id: str
     max_coupons: int | None

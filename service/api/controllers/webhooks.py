@@ -91,8 +91,7 @@ DeliveryId = Annotated[str, PathParameter(name="deliveryId", description="The de
 
 
 class Webhook(Answer, kw_only=True):
-    """A webhook, without its secret. `reason` is set if the service deactivated it: no delivery succeeded for three
-    days (`failing`), or its receiver returned 410 (`gone`)."""
+    """A webhook, without its secret."""
 
     webhook_id: UUID
     url: str
@@ -107,7 +106,7 @@ class Webhook(Answer, kw_only=True):
 
 
 class NewWebhook(Webhook, kw_only=True):
-    """A webhook with its secret. Only this response contains the secret; in a repeated request it is null."""
+    """A webhook with its secret."""
 
     secret: str | None
 
@@ -117,7 +116,7 @@ class WebhookPage(Page[Webhook]):
 
 
 class Delivery(Answer, kw_only=True):
-    """The delivery of an event to a webhook. The receiver gets `eventId` as `webhook-id`."""
+    """The delivery of an event to a webhook."""
 
     delivery_id: UUID
     event_id: str
@@ -141,7 +140,7 @@ class Payload(Answer, kw_only=True):
 
 
 class SentDelivery(Delivery, kw_only=True):
-    """A delivery with what is sent, and its newest 20 attempts, the first one first."""
+    """A delivery with what is sent, and its newest attempts."""
 
     payload: Payload
     attempt_log: list[Attempt]

@@ -64,40 +64,35 @@ class PatchWorkspace(field_types.Request, kw_only=True):
 
     currency: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | UnsetType | None,
-        msgspec.Meta(description="ISO 4217.", examples=["USD"]),
+        msgspec.Meta(examples=["USD"]),
     ] = UNSET
     coupons_per_order: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=MAX_COUPONS_PER_ORDER)] | UnsetType | None,
-        msgspec.Meta(description="Limit of coupons per order; null means 1."),
+        msgspec.Meta(description="Null means 1."),
     ] = UNSET
     order_days: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=MAX_ORDER_DAYS)] | UnsetType | None,
         msgspec.Meta(
-            description="How many days an order's coupons and gift are remembered; null means 400. Then its id may be "
-            "used anew. Applies to earlier orders too, but brings back none that is forgotten."
+            description="Null means 400. Then its id may be used anew. Applies to earlier orders too, but brings back "
+            "none that is forgotten."
         ),
     ] = UNSET
-    max_coupons: Annotated[
-        Count | UnsetType | None, msgspec.Meta(description="Limit of coupons per user; null means no limit.")
-    ] = UNSET
-    gift_book_id: Annotated[
-        UUID | UnsetType | None,
-        msgspec.Meta(description="Default book from which a checkout gives a code."),
-    ] = UNSET
+    max_coupons: Annotated[Count | UnsetType | None, msgspec.Meta(description="Null for any number.")] = UNSET
+    gift_book_id: UUID | UnsetType | None = UNSET
     idempotency_hours: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=8760)] | UnsetType | None,
-        msgspec.Meta(description="How long new Idempotency-Keys are stored; null means 24 hours."),
+        msgspec.Meta(description="Null means 24."),
     ] = UNSET
     limits: Annotated[
         WorkspaceLimits | UnsetType | None,
-        msgspec.Meta(description="Default limits of keys and books. Replaces all; null means no limits."),
+        msgspec.Meta(description="They replace all earlier ones; null for none."),
     ] = UNSET
 
     lock_history: Annotated[
         bool | UnsetType | None,
         msgspec.Meta(
-            description="Whether the console shows a code's past locks; null means false. They are stored for some "
-            "days, for explanation alone: the last second of a process that is killed may be missing."
+            description="Null means false. They are stored for some days, for explanation alone: the last second of "
+            "a process that is killed may be missing."
         ),
     ] = UNSET
 
