@@ -49,15 +49,15 @@ _TYPES = {
     "bool": "true or false",
     "array": "an array",
     "object": "an object",
-    "datetime": "a time such as 2026-11-27T00:00:00Z",
+    "datetime": "a time such as 2036-11-27T00:00:00Z",
     "uuid": "a UUID",
 }
 """How errors name msgspec's types."""
 _REASONS = {
     "Invalid UUID": "must be a UUID",
     "Invalid decimal string": "must be a decimal number such as 25.00",
-    "Invalid RFC3339 encoded datetime": "must be a time such as 2026-11-27T00:00:00Z",
-    "Expected `datetime` with a timezone component": "must have an offset, such as 2026-11-27T00:00:00Z",
+    "Invalid RFC3339 encoded datetime": "must be a time such as 2036-11-27T00:00:00Z",
+    "Expected `datetime` with a timezone component": "must have an offset, such as 2036-11-27T00:00:00Z",
 }
 _PATTERN_REASONS = {
     repr(CODE_PATTERN): "must have 4 to 64 of the characters A-Z a-z 0-9 - _",

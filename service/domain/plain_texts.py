@@ -48,7 +48,7 @@ def has_amounts(kind: Any) -> bool:
 def _check_texts(kind: inspect.Type, value: Any, path: str) -> None:
     if isinstance(kind, inspect.DateTimeType):
         if isinstance(value, str) and not _is_dated(value):
-            raise BadField(path, "must be a time such as 2026-11-27T00:00:00Z", malformed=True)
+            raise BadField(path, "must be a time such as 2036-11-27T00:00:00Z", malformed=True)
     elif not isinstance(kind, inspect.DecimalType):
         for part in _parts(kind, value, path):
             _check_texts(*part)

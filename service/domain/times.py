@@ -18,7 +18,7 @@ Time = Annotated[
     msgspec.Meta(
         tz=True,
         description="RFC 3339, from 1970 to 9999.",
-        examples=["2026-11-27T00:00:00Z"],
+        examples=["2036-11-27T00:00:00Z"],
         extra_json_schema={"pattern": "^(?:19[7-9]|[2-9][0-9]{2})"},
     ),
 ]

@@ -12,7 +12,7 @@ COUPON: dict[str, Any] = {
     "maxRedemptions": 1,
     "lock": None,
     "assignedAt": "2026-11-20T09:14:00.123Z",
-    "expiresAt": "2026-12-01T00:00:00.000Z",
+    "expiresAt": "2036-12-01T00:00:00.000Z",
     "lastRedemption": None,
 }
 LOCK = {

@@ -1,9 +1,11 @@
 """Every field of the OpenAPI document is described, and no text stays that no field has."""
 
+import json
+import re
 from typing import Any
 
 from service.api.field_texts import EXAMPLES, SHARED
-from tests.reference import read_openapi
+from tests.reference import list_operations, read_openapi
 
 
 def _list_fields() -> dict[str, dict[str, Any]]:
@@ -41,3 +43,11 @@ def test_a_pattern_is_described_in_words() -> None:
         patterns = [option["pattern"] for option in options if "pattern" in option]
         words = ("1 to", "4 to", "2 to", "Printable", "RFC 3339", "JSON number", "URL", "As the answer")
         assert not patterns or any(word in field["description"] for word in words), (name, patterns)
+
+
+def test_no_example_of_a_request_expires() -> None:
+    """Each time in an example of a request is far off, so that what is copied from it works for years."""
+    sent = json.dumps([(one.described.get("requestBody"), one.described["parameters"]) for one in list_operations()])
+    times = re.findall(r'"(\d{4})-\d\d-\d\d(?:T[^"]+)?"', sent)
+    assert times
+    assert min(times) >= "2036"

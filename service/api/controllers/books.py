@@ -31,7 +31,7 @@ describe_of_book = partial(describe_history, refusals="book_not_found month_deta
 _DISCOUNT = {"type": "percentage", "value": 20, "maxAmount": 50, "minOrderValue": 100, "currency": "USD"}
 _CREATE = {
     "name": "Summer sale",
-    "validUntil": "2026-12-01T00:00:00Z",
+    "validUntil": "2036-12-01T00:00:00Z",
     "maxRedemptionsPerUser": 1,
     "discount": _DISCOUNT,
 }
@@ -41,7 +41,7 @@ EXAMPLE = {
     "description": "",
     "status": "active",
     "validFrom": None,
-    "validUntil": "2026-12-01T00:00:00.000Z",
+    "validUntil": "2036-12-01T00:00:00.000Z",
     "maxRedemptionsPerCode": 1,
     "maxRedemptionsPerUser": 1,
     "maxRedemptions": None,

@@ -41,8 +41,8 @@ _read_redemption_cells = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
     "code,status,userId,assignedAt,redemptions,maxRedemptions,expiresAt,redeemedBy,redeemedAt\r\n"
-    "SUMMER-2,available,,,0,1,2026-12-01T00:00:00.000Z,,\r\n"
-    "SUMMER-1,redeemed,user-42,2026-11-20T09:14:00.123Z,1,1,2026-12-01T00:00:00.000Z,user-42,2026-11-20T09:15:00.456Z\r\n"
+    "SUMMER-2,available,,,0,1,2036-12-01T00:00:00.000Z,,\r\n"
+    "SUMMER-1,redeemed,user-42,2026-11-20T09:14:00.123Z,1,1,2036-12-01T00:00:00.000Z,user-42,2026-11-20T09:15:00.456Z\r\n"
 )
 _REDEMPTIONS_EXAMPLE = (
     "redemptionId,code,userId,orderId,orderValue,currency,discountAmount,finalAmount,redeemedAt,rolledBackAt,ipAddress,"

@@ -26,7 +26,7 @@ from service.record.config.single_coupon_rows import create_single, page_active
 
 _DISCOUNT = {"discountType": "percentage", "discountValue": 20, "maxDiscountAmount": "50.00"}
 _FIXED = {"discountType": "fixed", "discountValue": "5.00"}
-_WINDOW = {"validFrom": "2026-11-27T00:00:00Z", "validUntil": "2026-12-01T00:00:00Z", "maxUsesPerUser": 1}
+_WINDOW = {"validFrom": "2036-11-27T00:00:00Z", "validUntil": "2036-12-01T00:00:00Z", "maxUsesPerUser": 1}
 _FOR_USER = {"userId": "user-42", "code": "SUMMER-7QX2"} | _DISCOUNT
 _IN_WINDOW = {"code": "SUMMER-7QX2"} | _WINDOW | _DISCOUNT
 _EXAMPLE = COUPON | {"book": books.EXAMPLE}

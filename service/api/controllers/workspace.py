@@ -161,7 +161,7 @@ _Now = Annotated[
     msgspec.Meta(
         tz=True,
         description="RFC 3339, from 1970 and before 9900.",
-        examples=["2026-11-27T00:00:00Z"],
+        examples=["2036-11-27T00:00:00Z"],
         extra_json_schema={"pattern": "^(?:19[7-9]|[2-8][0-9]{2}|9[0-8][0-9])"},
     ),
 ]
@@ -195,8 +195,8 @@ class TestClock(Controller):
             "Set a test workspace's clock",
             returns="The time that now is.",
             body=SetClock,
-            example={"now": "2026-11-27T00:00:00Z"},
-            answer={"now": "2026-11-27T00:00:00.000Z"},
+            example={"now": "2036-11-27T00:00:00Z"},
+            answer={"now": "2036-11-27T00:00:00.000Z"},
             refusals="outcome_unknown",
         ),
     )
