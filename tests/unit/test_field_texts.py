@@ -7,6 +7,9 @@ from typing import Any
 from service.api.field_texts import EXAMPLES, SHARED
 from tests.reference import list_operations, read_openapi
 
+_FORMS = "Printable", "A JSON number", "RFC 3339", "Your own", "In upper", "As the answer", "4 to", "2 to", "1 to"
+"""How what types say of their values begins."""
+
 
 def _list_fields() -> dict[str, dict[str, Any]]:
     """The fields of all schemas, by `<struct>.<name>`."""
@@ -20,6 +23,7 @@ def test_every_field_is_described() -> None:
     for name, field in _list_fields().items():
         text = field.get("description", "")
         assert text.endswith("."), name
+        assert not text.startswith(_FORMS), f"{name} says its form, but not its meaning"
         sentences = text.split(". ")
         assert len(sentences) == len(set(sentences)), (name, text)
         assert not any("description" in option for option in field.get("anyOf", [])), name
