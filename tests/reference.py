@@ -51,8 +51,8 @@ For developers. At the end you know each request, who may send it, and where its
 - Changes of coupons say in `durability` what is certain: `accepted` (in Redis), `fsynced` (on Redis's disk), `recorded`
   (in Postgres). `Prefer: durability=recorded` waits for the last; `Preference-Applied` says that it was reached.
 
-Fields, examples and refusals of each request are at `/schema` of a running service, as a page and as
-`/schema/openapi.json`. `python -m tests.reference` writes this page from that document.
+Fields, examples, refusals and samples (curl, Python, Node) of each request are at `/schema` of a running service; all
+but the samples in `/schema/openapi.json`, too. `python -m tests.reference` writes this page from that document.
 """
 _COMMANDS = """\
 # Commands

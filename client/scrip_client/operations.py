@@ -161,7 +161,8 @@ def create_book(
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
-    """Create a book. Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`.
+    """Create a book. Create a book, such as for a campaign. With `totalCodes` the job `jobId` generates that many
+    codes. Scope `manage`.
 
     - description: What it is for, for people. Printable characters only.
     - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
@@ -363,8 +364,8 @@ def upload_codes(
     time_zone: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Uploaded]:
-    """Upload codes. Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and
-    `maxRedemptions`, or from plain text with one code per line.
+    """Upload codes. Add (import) codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt`
+    and `maxRedemptions`, or from plain text with one code per line.
 
     - dry_run: Return the result without adding codes. `file.problem` says why a CSV file is refused.
     - delimiter: CSV only: the delimiter of the columns; default: detected.
@@ -669,7 +670,8 @@ def create_coupons(
     total_codes: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Book]:
-    """Create a book. Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`.
+    """Create a book. Create a book, such as for a campaign. With `totalCodes` the job `jobId` generates that many
+    codes. Scope `manage`.
 
     - description: What it is for, for people. Printable characters only.
     - status: `inactive`: its coupons can't be used for now; `archived`: for good; else `active`.
@@ -894,8 +896,8 @@ def lock_coupon(
     lock_seconds: int | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Lock]:
-    """Lock a coupon. Hold one use for a user and an order, until it is redeemed, released or expired. Scope
-    `checkout`.
+    """Lock a coupon. Hold (reserve) one use for a user and an order, until it is redeemed, released or expired.
+    Scope `checkout`.
 
     - user_id: The user's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
     - order_id: The order's id. Your own: 1 to 100 printable ASCII characters without space, / \\ ? # %.
@@ -925,7 +927,8 @@ def redeem_coupon(
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
 ) -> Call[models.DurableRedemption]:
-    """Redeem a coupon. Spend one use, with the discount that the book gives. Scope `checkout`.
+    """Redeem a coupon. Spend one use of the coupon (the voucher, the promo code), with the discount that the book
+    gives. Scope `checkout`.
 
     - order_value: The order's value before the discount, in `currency`. A JSON number or a string, at least 0 and
       below 10¹¹.
@@ -1428,7 +1431,8 @@ def rollback_order(
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
 ) -> Call[models.RolledBack]:
-    """Roll an order back. Roll back all redemptions of the order that were not rolled back before. Scope `manage`.
+    """Roll an order back. Roll back all redemptions of the order that were not rolled back before, such as for a
+    refund or a cancelled order. Scope `manage`.
 
     - reason: Why it is rolled back: for people. Printable characters only.
     - restore: Whether code, user, book and order get the use back; null means yes.
@@ -1452,8 +1456,8 @@ def rollback_redemption(
     idempotency_key: str | None = None,
     recorded_within_s: int | None = None,
 ) -> Call[models.DurableRedemption]:
-    """Roll a redemption back. Roll a redemption back, once. With `restore`, code, user, book and order get the use
-    back; the assignment stays. Scope `manage`.
+    """Roll a redemption back. Roll a redemption back, once, such as for a refund. With `restore`, code, user, book
+    and order get the use back; the assignment stays. Scope `manage`.
 
     - reason: Why it is rolled back: for people. Printable characters only.
     - restore: Whether code, user, book and order get the use back; null means yes.
@@ -1522,8 +1526,8 @@ def create_user(
 
 
 def delete_user(user_id: str) -> Call[None]:
-    """Delete a user's data. Replace the user's id with a pseudonym in all stored data, and remove IP addresses and
-    user agents. Later requests with this id are of a new user. Scope `manage`.
+    """Delete a user's data. Erase the user: replace the id with a pseudonym in all stored data, and remove IP
+    addresses and user agents. Later requests with this id are of a new user. Scope `manage`.
     """
     return make_call("delete_user", "DELETE", f"/v1/users/{segment(user_id)}", {})
 

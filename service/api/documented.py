@@ -8,6 +8,7 @@ moves it to the request body.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -94,6 +95,16 @@ _PROBLEM_HEADERS = {
     "429": {"Retry-After": _header(_SECONDS, _RETRY_AFTER, required=True), **_RATES},
     "503": {"Retry-After": _header(_SECONDS, _RETRY_AFTER, required=True)},
 }
+
+
+@dataclass
+class _Operation(Operation):
+    same_as: str | None = field(default=None, metadata={"alias": "x-same-as"})
+    """The operation that does the same at another path, and that pages show in place of this one."""
+
+    def mark_alias(self, operation_id: str) -> None:
+        if self.operation_id != operation_id:
+            self.same_as = operation_id
 
 
 class FieldProblem(Answer):
@@ -183,7 +194,7 @@ def describe_route(
         for media, struct in bodies.items()
         if not isinstance(struct, Schema)
     }
-    texts = {media: OpenAPIMediaType(schema=schema) for media, schema in bodies.items() if isinstance(schema, Schema)}
+    texts = {media: _describe_text(schema) for media, schema in bodies.items() if isinstance(schema, Schema)}
     examples: dict[str, Any] = {}
     for status, (struct, sentence, *own) in (answers or {}).items():
         examples |= {str(status): one for one in own}
@@ -195,7 +206,8 @@ def describe_route(
         raise ValueError(f"{operation_id} and its aliases have different roles")
 
     def operation(**fields: Any) -> Operation:
-        made = Operation(**fields)
+        made = _Operation(**fields)
+        made.mark_alias(operation_id)
         declared = made.responses or {}
         contents = {
             media: content
@@ -254,6 +266,12 @@ def _refusals(codes: Iterable[str]) -> dict[int, ResponseSpec]:
         )
         for status, lines in sorted(by_status.items())
     }
+
+
+def _describe_text(schema: Schema) -> OpenAPIMediaType:
+    content = OpenAPIMediaType(schema=schema)
+    _exemplify(content, next(iter(schema.examples or ()), None))
+    return content
 
 
 def _exemplify(content: Any, value: Any) -> None:

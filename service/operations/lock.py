@@ -144,7 +144,7 @@ LOCK = Operation(
     texts=Texts(
         summary="Lock a coupon",
         returns="The lock with its token.",
-        description="Hold one use for a user and an order, until it is redeemed, released or expired. "
+        description="Hold (reserve) one use for a user and an order, until it is redeemed, released or expired. "
         "Scope `checkout`.",
         example={"userId": "user-42", "orderId": "A-1001"},
         answer=parts.LOCK,

@@ -186,7 +186,8 @@ REDEEM = Operation(
     texts=Texts(
         summary="Redeem a coupon",
         returns="The redemption.",
-        description="Spend one use, with the discount that the book gives. Scope `checkout`.",
+        description="Spend one use of the coupon (the voucher, the promo code), with the discount that the book gives. "
+        "Scope `checkout`.",
         example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
         answer=parts.REDEMPTION | {"durability": "fsynced"},
         repeated="This user has already redeemed it for this order, which is still remembered (`orderDays`), and the "

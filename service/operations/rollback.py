@@ -80,8 +80,8 @@ ROLLBACK = Operation(
         summary="Roll a redemption back",
         returns="The redemption, rolled back.",
         tag="Redemptions",
-        description="Roll a redemption back, once. With `restore`, code, user, book and order get the use back; the "
-        "assignment stays. Scope `manage`.",
+        description="Roll a redemption back, once, such as for a refund. With `restore`, code, user, book and order "
+        "get the use back; the assignment stays. Scope `manage`.",
         example={"reason": "Order cancelled", "restore": True},
         answer=parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z", "durability": "fsynced"},
         refusals=f"redemption_not_found already_rolled_back month_detached {parts.TRAFFIC}",
@@ -97,7 +97,8 @@ ROLLBACK_ORDER = Operation(
         summary="Roll an order back",
         returns="The redemptions that this request rolled back.",
         tag="Redemptions",
-        description="Roll back all redemptions of the order that were not rolled back before. Scope `manage`.",
+        description="Roll back all redemptions of the order that were not rolled back before, such as for a refund or "
+        "a cancelled order. Scope `manage`.",
         example={"reason": "Order cancelled"},
         answer={"items": [parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z"}], "durability": "fsynced"},
         refusals=f"order_not_found already_rolled_back {parts.TRAFFIC}",

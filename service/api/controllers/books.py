@@ -103,7 +103,8 @@ class Books(Controller):
         ),
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[Book]:
-        """Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`."""
+        """Create a book, such as for a campaign. With `totalCodes` the job `jobId` generates that many codes.
+        Scope `manage`."""
         caller, context, _ = unpack_request(request)
         body, payload = await read_json_body(request, CreateBook)
         change = Change(context, caller.partition)

@@ -84,8 +84,17 @@ _LISTED = {
 }
 
 
-_TEXT = Schema(type=OpenAPIType.STRING)
-_BODIES = {"application/json": UploadCodes, "text/csv": _TEXT, "text/plain": _TEXT}
+_BODIES = {
+    "application/json": UploadCodes,
+    "text/csv": Schema(
+        type=OpenAPIType.STRING,
+        description="A line for each code, below a header.",
+        examples=["code,userId,expiresAt,maxRedemptions\nSUMMER-1,user-42,2036-12-01T00:00:00Z,1\nSUMMER-2,,,\n"],
+    ),
+    "text/plain": Schema(
+        type=OpenAPIType.STRING, description="A code on each line.", examples=["SUMMER-1\nSUMMER-2\n"]
+    ),
+}
 _REJECTED = 'line,reason,text\r\n3,"code: must have …, but has a space at position 3",no code\r\n'
 
 
@@ -152,8 +161,8 @@ class Codes(Controller):
         ),
     )
     async def upload(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Uploaded]:
-        """Add codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and `maxRedemptions`, or
-        from plain text with one code per line.
+        """Add (import) codes from JSON, from CSV with a column `code` and perhaps `userId`, `expiresAt` and
+        `maxRedemptions`, or from plain text with one code per line.
 
         The delimiter of a CSV file (comma, semicolon, tab, pipe or colon), its encoding and the header are detected
         from its first 16 KiB. Columns are found by their names in the header, in any order and case, or by common other

@@ -171,8 +171,8 @@ class Users(Controller):
         ),
     )
     async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
-        """Replace the user's id with a pseudonym in all stored data, and remove IP addresses and user agents. Later
-        requests with this id are of a new user. Scope `manage`."""
+        """Erase the user: replace the id with a pseudonym in all stored data, and remove IP addresses and user agents.
+        Later requests with this id are of a new user. Scope `manage`."""
         caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
         began = time.monotonic()

@@ -5,10 +5,11 @@ function quote(text) {
   return /^[\w/:.,=@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-// `body` is text, or null for none.
-export function curl({ method = "POST", path, body = null, type = "application/json", headers = {}, key = null }) {
-  const fields = { ...(key && { Authorization: `Bearer ${key}` }), ...(body !== null && { "Content-Type": type }), ...headers };
-  const usual = body === null ? "GET" : "POST";
+// `body` is text, or null for none; `file` is the name of a file that is sent instead.
+export function curl({ method = "POST", path, body = null, type = "application/json", headers = {}, key = null, file = null }) {
+  const isEmpty = body === null && !file;
+  const fields = { ...(key && { Authorization: `Bearer ${key}` }), ...(!isEmpty && { "Content-Type": type }), ...headers };
+  const usual = isEmpty ? "GET" : "POST";
   const lines = [`curl -s ${method === usual ? "" : `-X ${method} `}${quote(location.origin + path)}`];
   for (const [name, value] of Object.entries(fields)) {
     const line = `${name}: ${value}`;
@@ -16,6 +17,7 @@ export function curl({ method = "POST", path, body = null, type = "application/j
     lines.push(`-H ${value.includes("$") ? `"${line}"` : quote(line)}`);
   }
   // --data-binary keeps the line ends of CSV.
-  if (body !== null) lines.push(`${body.includes("\n") ? "--data-binary" : "-d"} ${quote(body)}`);
+  if (file) lines.push(`--data-binary @${file}`);
+  else if (body !== null) lines.push(`${body.includes("\n") ? "--data-binary" : "-d"} ${quote(body)}`);
   return lines.join(" \\\n  ");
 }

@@ -58,10 +58,43 @@ export function listObjects(schema) {
   return (schema.anyOf ?? []).flatMap((one) => listObjects(resolve(one)));
 }
 
-// All operations in the document's order: { id, method, path, ...operation }.
+const METHODS = ["get", "post", "patch", "delete"];
+
+// All operations by path: { id, method, path, also, ...operation }. `also` has those that do the same at another path.
 export function listOperations() {
-  return Object.entries(api.paths).flatMap(([path, item]) =>
-    Object.entries(item).map(([method, operation]) => ({ ...operation, id: operation.operationId, method: method.toUpperCase(), path })));
+  const all = Object.entries(api.paths).sort(([one], [other]) => (one < other ? -1 : 1)).flatMap(([path, item]) =>
+    METHODS.filter((method) => item[method]).map((method) =>
+      ({ ...item[method], id: item[method].operationId, method: method.toUpperCase(), path, also: [] })));
+  for (const one of all) all.find(({ id }) => id === one["x-same-as"])?.also.push(one);
+  return all.filter((one) => !one["x-same-as"]);
+}
+
+export const findSuccess = (operation) => Object.entries(operation.responses).find(([code]) => code < "300")?.[1] ?? {};
+
+// The name of the struct that a schema refers to, also if it may be null.
+export function nameStruct(schema) {
+  const { $ref: reference, anyOf } = schema ?? {};
+  return reference?.split("/").at(-1) ?? (anyOf?.length === 2 && anyOf[1].type === "null" ? nameStruct(anyOf[0]) : null);
+}
+
+// What a search finds of an operation besides its own words: [what it is, its name].
+export function listTerms(operation) {
+  const terms = new Map();
+  const add = (kind, name) => terms.has(name) || terms.set(name, kind);
+  const addFields = (schema, depth = 0) => {
+    for (const [, object] of depth < 5 ? listObjects(resolve(schema ?? {})) : []) {
+      for (const [name, one] of Object.entries(object.properties)) {
+        add("field", name);
+        addFields(one, depth + 1);
+      }
+    }
+  };
+  const success = findSuccess(operation);
+  for (const { in: place, name } of operation.parameters ?? []) add(place === "header" ? "header" : "parameter", name);
+  for (const { schema } of [operation.requestBody, success].flatMap((one) => Object.values(one?.content ?? {}))) addFields(schema);
+  for (const name of Object.keys(success.headers ?? {})) add("header", name);
+  for (const { code } of listRefusals(operation)) add("refusal", code);
+  return [...terms].map(([name, kind]) => [kind, name]);
 }
 
 // The codes with which an operation refuses a request: { code, status, sentence }.
@@ -73,4 +106,10 @@ export function listRefusals(operation) {
 // The first example of a media type's content, or null.
 export function findExample(content) {
   return Object.values(content?.examples ?? {})[0]?.value ?? null;
+}
+
+// The first example of a field with this name, or null.
+export function findFieldExample(name) {
+  const fields = Object.values(api.components.schemas).map(({ properties }) => resolve(properties?.[name] ?? {}));
+  return fields.find(({ examples }) => examples)?.examples[0] ?? null;
 }

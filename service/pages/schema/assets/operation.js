@@ -1,9 +1,11 @@
 // One operation: a row of the list, and what is shown when it is opened.
 
-import { h } from "/console/assets/dom.js";
-import { findExample, listObjects, listRefusals, resolve } from "./document.js";
+import { fill, h } from "/console/assets/dom.js";
+import { findExample, listObjects, listRefusals, listTerms, resolve } from "./document.js";
 import { fields, inline, later, method, parameters, prose, sample, status } from "./parts.js";
 import { trying } from "./trying.js";
+
+const FEW = 3; // so many places of what is searched are shown
 
 function part(title, ...children) {
   return h("section", {}, h("h4", {}, title), children);
@@ -50,14 +52,15 @@ function refusals(operation) {
 function content(operation) {
   const good = Object.entries(operation.responses).filter(([code]) => code < "400");
   const example = findExample(Object.values(good[0]?.[1].content ?? {})[0]);
-  const [command, form] = trying(operation);
+  const [code, form] = trying(operation);
   return h("div", { class: "halves content" },
     h("div", { class: "about" },
       prose(operation.description),
+      operation.also.length > 0 && h("p", {}, "Also at ", operation.also.map((one) => h("code", {}, `${one.method} ${one.path}`)), "."),
       request(operation),
       h("section", { class: "responses" }, h("h4", {}, "Answers"), h("ul", { class: "plain" }, good.map(([code, one]) => success(code, one))), refusals(operation))),
     h("div", { class: "samples" },
-      command,
+      code,
       example !== null && sample("An answer", typeof example === "string" ? example : JSON.stringify(example, null, 2)),
       later({ class: "try" }, "Try it", () => form)));
 }
@@ -68,6 +71,22 @@ export function show(operation) {
     h("h3", {}, operation.summary),
     h("code", {}, operation.path),
   ], () => content(operation));
-  made.dataset.text = [operation.method, operation.path, operation.summary, operation.id].join(" ").toLowerCase();
+  const ids = operation.also.map(({ id }) => id);
+  made.dataset.also = ids.join(" ");
+  made.dataset.text = [operation.method, operation.path, operation.summary, operation.id, ...ids].join(" ").toLowerCase();
+  const where = made.firstElementChild.appendChild(h("span", { class: "where soft", hidden: true }));
+  let terms = null; // made at the first search that needs them
+
+  // 2 if all words are in its own, 1 if they are in it anywhere, 0 otherwise. Shows where those are that are not its own.
+  made.rank = (words) => {
+    const others = words.filter((word) => !made.dataset.text.includes(word));
+    where.hidden = others.length === 0;
+    if (where.hidden) return 2;
+    terms ??= listTerms(operation);
+    const places = others.map((word) => terms.filter(([, name]) => name.toLowerCase().includes(word)));
+    fill(where, places.flat().slice(0, FEW).map(([kind, name]) => [`${kind} `, h("code", {}, name), " "]));
+    const text = operation.description.toLowerCase();
+    return others.every((word, place) => places[place].length > 0 || text.includes(word)) ? 1 : 0;
+  };
   return made;
 }

@@ -41,7 +41,6 @@ function field(name, schema, required) {
     h("dd", {},
       prose(known.description),
       known.enum && values(known.enum),
-      known.pattern && known.pattern.length < 50 && h("p", { class: "hint" }, "Matches ", h("code", {}, known.pattern)),
       example !== undefined && h("p", { class: "hint" }, "Such as ", h("code", {}, JSON.stringify(example))),
       listObjects(known).map(([tag, object]) =>
         later({}, [`Fields of ${name}`, tag && [" of type ", h("code", {}, tag)]].flat(), () => fields(object)))),
@@ -62,12 +61,12 @@ export function parameters(entries) {
     field(name, { ...schema, description: description ?? schema.description }, required)));
 }
 
-// A scrolling text with a button that copies it. `set` replaces the text.
-export function sample(label, text) {
+// A scrolling text with a button that copies it, and more in its head. `set` replaces the text.
+export function sample(label, text, ...more) {
   const shown = h("pre", { tabindex: 0, role: "region", "aria-label": label }, text);
   const copy = h("button", { type: "button", class: "quiet", "aria-label": `Copy: ${label}` }, "Copy");
   copy.addEventListener("click", () => navigator.clipboard.writeText(shown.textContent).then(
     () => { copy.textContent = "Copied"; }, () => getSelection().selectAllChildren(shown)));
-  const made = h("div", { class: "sample" }, h("div", { class: "row spread" }, h("span", { class: "soft" }, label), copy), shown);
+  const made = h("div", { class: "sample" }, h("div", { class: "row spread" }, h("span", { class: "soft" }, label), more, copy), shown);
   return Object.assign(made, { set: (other) => { shown.textContent = other; } });
 }

@@ -48,7 +48,7 @@ async function follow() {
       by("codes").append(entry({ code, status: number, sentence: title }));
     }
   }
-  const place = id && by(id);
+  const place = id && (by(id) ?? document.querySelector(`[data-also~="${CSS.escape(id)}"]`));
   if (!place) return;
   filter("");
   by("search").value = "";
@@ -58,17 +58,25 @@ async function follow() {
   (operation ? place.firstElementChild : place).focus({ preventScroll: true });
 }
 
-function filter(text) {
+// Show the refusals and the operations that have all words: operations in their own words if there are any, else, or if
+// it is to be `anywhere`, in a parameter, field, header, refusal or the description, too.
+function filter(text, anywhere = false) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  let count = 0;
+  const ranks = new Map([...document.querySelectorAll(".operation")].map((row) => [row, row.rank(words)]));
+  const count = (least) => [...ranks.values()].filter((rank) => rank >= least).length;
+  const least = anywhere || count(2) === 0 ? 1 : 2;
+  for (const [row, rank] of ranks) row.hidden = rank < least;
+  const codes = [...by("codes").children];
+  for (const one of codes) one.hidden = !words.every((word) => one.firstElementChild.textContent.toLowerCase().includes(word));
   for (const section of document.querySelectorAll(".group")) {
-    const rows = [...section.querySelectorAll(".operation")];
-    for (const row of rows) row.hidden = !words.every((word) => row.dataset.text.includes(word));
-    const shown = rows.filter((row) => !row.hidden).length;
-    section.hidden = words.length > 0 && shown === 0;
-    count += shown;
+    section.hidden = words.length > 0 && !section.querySelector(".operation:not([hidden]), #codes > :not([hidden])");
   }
-  by("count").textContent = words.length > 0 ? `${plural(count, "operation")} found.` : "";
+  const refused = codes.filter((one) => !one.hidden).length;
+  const others = count(1) - count(least);
+  fill(by("count"), words.length > 0 && [
+    `${plural(count(least), "operation")}${refused > 0 ? ` and ${plural(refused, "refusal")}` : ""} found. `,
+    others > 0 && [`${others} more with it in a field, header, refusal or text. `, h("button", { type: "button", onclick: () => filter(text, true) }, "Show them")],
+  ]);
 }
 
 function listen() {
@@ -78,7 +86,7 @@ function listen() {
   by("nav").addEventListener("click", () => toggle(false));
   by("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    document.querySelector(".operation:not([hidden]) > summary")?.focus();
+    document.querySelector(".operation:not([hidden]) > summary, #codes > :not([hidden])")?.focus();
   });
   by("search").addEventListener("input", (event) => filter(event.target.value));
   addEventListener("keydown", (event) => {

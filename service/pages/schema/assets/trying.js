@@ -1,38 +1,28 @@
-// The form that sends an operation's request from this page, and the curl command of the same request.
+// The form that sends an operation's request from this page, and the same request as code.
 
 import { field, fill, h, input, select } from "/console/assets/dom.js";
-import { curl } from "/checkout/assets/curl.js";
 import { findExample } from "./document.js";
 import { sample, status } from "./parts.js";
+import { LANGUAGES, address, guess, write } from "./samples.js";
 
 const TIMEOUT_MS = 30_000;
 const MOST = 100_000; // characters of an answer that are shown
-let key = ""; // never stored, and never in a command
+let key = ""; // never stored, and never in a sample
+let language = "curl"; // of all samples
+const changes = new EventTarget(); // "language"
 
 const pretty = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
-
-// Examples of path parameters, from the operation's answer or body.
-function guess(operation) {
-  const success = Object.entries(operation.responses).find(([code]) => code < "300")?.[1];
-  const bodies = [success?.content, operation.requestBody?.content].map((content) => findExample(content?.["application/json"]) ?? {});
-  const all = Object.assign({}, ...bodies.reverse(), ...bodies.map((body) => body.items?.[0] ?? {}));
-  return (name) => (typeof all[name] === "string" ? all[name] : `<${name}>`);
-}
 
 // The request as its form has it. Without `strict`, examples stand for what is not filled in.
 function read(operation, controls, strict) {
   const example = guess(operation);
-  const query = new URLSearchParams();
-  const headers = {};
-  let { path } = operation;
-  for (const [parameter, control] of controls.parameters) {
-    const value = control.value.trim();
-    if (parameter.in === "path") path = path.replace(`{${parameter.name}}`, strict || value ? encodeURIComponent(value) : example(parameter.name));
-    else if (value && parameter.in === "query") query.set(parameter.name, value);
-    else if (value) headers[parameter.name] = value;
+  const request = { operation, values: {}, query: {}, headers: {}, body: controls.body?.value || null, type: controls.type?.value ?? null };
+  const places = { path: request.values, query: request.query, header: request.headers };
+  for (const [{ in: place, name, required }, control] of controls.parameters) {
+    const value = control.value.trim() || (required && !strict ? example(name) : "");
+    if (value || place === "path") places[place][name] = value;
   }
-  if (query.size > 0) path += `?${query}`;
-  return { method: operation.method, path, headers, body: controls.body?.value ?? null, type: controls.type?.value };
+  return request;
 }
 
 async function send(request) {
@@ -40,8 +30,8 @@ async function send(request) {
   if (key) headers.Authorization = `Bearer ${key}`;
   if (request.body !== null) headers["Content-Type"] = request.type;
   const began = performance.now();
-  const response = await fetch(request.path, {
-    method: request.method, headers, body: request.body ?? undefined, credentials: "omit", cache: "no-store",
+  const response = await fetch(address(request), {
+    method: request.operation.method, headers, body: request.body ?? undefined, credentials: "omit", cache: "no-store",
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   const text = await response.text();
@@ -50,22 +40,41 @@ async function send(request) {
   return { status: response.status, took, text: isJson ? pretty(JSON.parse(text)) : text || "(no body)" };
 }
 
-// A curl command and a form: [command, form].
-export function trying(operation) {
-  const media = Object.entries(operation.requestBody?.content ?? {});
-  const body = media.length > 0 && h("textarea", { spellcheck: "false" });
-  const type = media.length > 0 && select(media.map(([name]) => [name, name]), media[0][0]);
-  const prefill = () => { body.value = pretty(findExample(operation.requestBody.content[type.value]) ?? ""); };
-  if (body) prefill();
+// The controls of a request: its parameters, and its body with the media type. A file with codes goes before JSON.
+export function makeControls(operation) {
+  const content = operation.requestBody?.content;
+  const media = Object.keys(content ?? {}).sort((one, other) => (other === "text/csv") - (one === "text/csv"));
+  const body = content && h("textarea", { spellcheck: "false" });
+  const type = content && select(media.map((name) => [name, name]), media[0]);
+  const prefill = () => { body.value = pretty(findExample(content[type.value]) ?? ""); };
+  if (content) prefill();
+  type?.addEventListener("change", prefill);
   const parameters = (operation.parameters ?? []).map((one) =>
     [one, input({ required: one.in === "path", maxlength: 1000, autocapitalize: "none", spellcheck: "false", placeholder: one.schema.examples?.[0] ?? null })]);
-  const controls = { parameters, body: body || null, type: type || null };
-  const secret = input({ type: "password", name: "key", value: key, oninput: () => { key = secret.value.trim(); }, onfocus: () => { secret.value = key; } });
+  return { parameters, body, type, media };
+}
 
-  const command = sample("The request as a command", "");
-  const describe = () => command.set(curl({ ...read(operation, controls, false), key: operation.security?.length === 0 ? null : "$SCRIP_KEY" }));
+// The request as code, in the language that was chosen last: the sample, and what writes it anew.
+function showCode(operation, controls) {
+  const chosen = h("div", { class: "row", role: "group", "aria-label": "Language" }, Object.keys(LANGUAGES).map((name) => h("button", {
+    type: "button", class: "quiet", value: name, onclick: () => { language = name; changes.dispatchEvent(new Event("language")); },
+  }, name)));
+  const code = sample("The request", "", chosen);
+  const describe = () => {
+    code.set(write(language, read(operation, controls, false)));
+    for (const one of chosen.children) one.setAttribute("aria-pressed", one.value === language);
+  };
+  changes.addEventListener("language", describe);
   describe();
+  return [code, describe];
+}
 
+// The request as code, and a form: [sample, form].
+export function trying(operation) {
+  const controls = makeControls(operation);
+  const { parameters, body, type, media } = controls;
+  const secret = input({ type: "password", name: "key", value: key, oninput: () => { key = secret.value.trim(); }, onfocus: () => { secret.value = key; } });
+  const [code, describe] = showCode(operation, controls);
   const place = h("div", { class: "answer", role: "status" });
   const go = h("button", { class: "primary" }, "Send");
   const fieldsOf = (...places) => parameters.filter(([one]) => places.includes(one.in)).map(([one, control]) =>
@@ -73,11 +82,10 @@ export function trying(operation) {
   const form = h("form", { class: "trying" },
     operation.security?.length !== 0 && field("API key or user token", secret, "Kept in this tab until you close it. With make run: demo_admin."),
     fieldsOf("path", "query"),
-    type && media.length > 1 && field("Media type", type),
+    media.length > 1 && field("Media type", type),
     body && field("Body", body),
     fieldsOf("header"),
     h("div", {}, go), place);
-  type && type.addEventListener("change", prefill);
   form.addEventListener("input", describe);
   form.addEventListener("change", describe);
   form.addEventListener("submit", async (event) => {
@@ -97,5 +105,5 @@ export function trying(operation) {
       go.disabled = false;
     }
   });
-  return [command, form];
+  return [code, form];
 }
