@@ -68,9 +68,9 @@ def list_audit(
     )
 
 
-def export_audit() -> Call[bytes]:
+def export_audit(*, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
     """Export audit entries. All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
-    return make_call("export_audit", "GET", "/v1/audit.csv", {200: bytes}, changes=False)
+    return make_call("export_audit", "GET", "/v1/audit.csv", {200: bytes}, query={"excel": excel}, changes=False)
 
 
 def run_batch(
@@ -400,11 +400,18 @@ def upload_codes(
     )
 
 
-def export_codes(book_id: str) -> Call[bytes]:
+def export_codes(book_id: str, *, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
     """Export a book's codes. All codes of the book as CSV, newest first. A lock does not change the status. Scope
     `manage`.
     """
-    return make_call("export_codes", "GET", f"/v1/books/{segment(book_id)}/codes.csv", {200: bytes}, changes=False)
+    return make_call(
+        "export_codes",
+        "GET",
+        f"/v1/books/{segment(book_id)}/codes.csv",
+        {200: bytes},
+        query={"excel": excel},
+        changes=False,
+    )
 
 
 def change_codes(
@@ -471,6 +478,7 @@ def check_codes(
     *,
     codes: Codes,
     media_type: Literal["text/csv", "text/plain"] = "text/csv",
+    excel: Literal["comma", "semicolon"] | None = None,
     delimiter: Literal["colon", "comma", "pipe", "semicolon", "tab"] | None = None,
     header: bool | None = None,
     columns: str | None = None,
@@ -502,6 +510,7 @@ def check_codes(
         body=codes,
         media_type=media_type,
         query={
+            "excel": excel,
             "delimiter": delimiter,
             "header": header,
             "columns": columns,
@@ -550,10 +559,15 @@ def list_book_redemptions(
     )
 
 
-def export_redemptions(book_id: str) -> Call[bytes]:
+def export_redemptions(book_id: str, *, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
     """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
     return make_call(
-        "export_redemptions", "GET", f"/v1/books/{segment(book_id)}/redemptions.csv", {200: bytes}, changes=False
+        "export_redemptions",
+        "GET",
+        f"/v1/books/{segment(book_id)}/redemptions.csv",
+        {200: bytes},
+        query={"excel": excel},
+        changes=False,
     )
 
 
@@ -1250,13 +1264,18 @@ def pause_job(job_id: str, *, idempotency_key: str | None = None) -> Call[models
     )
 
 
-def export_job_results(job_id: str) -> Call[bytes]:
+def export_job_results(job_id: str, *, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
     """Export a job's results. The result of each matching code so far, as CSV: `changed`, `unchanged` or `refused`,
     with the switch, end or status before and after, or the code of the refusal. Only jobs that change codes have
     results; those of the action `assign` are one for each user, with the column `user_id`.
     """
     return make_call(
-        "export_job_results", "GET", f"/v1/jobs/{segment(job_id)}/results.csv", {200: bytes}, changes=False
+        "export_job_results",
+        "GET",
+        f"/v1/jobs/{segment(job_id)}/results.csv",
+        {200: bytes},
+        query={"excel": excel},
+        changes=False,
     )
 
 

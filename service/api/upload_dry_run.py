@@ -6,7 +6,7 @@ from array import array
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from service.api.context import Context
-from service.api.csv_rows import encode_csv_rows
+from service.api.csv_rows import Excel, encode_csv_head, encode_csv_rows
 from service.domain.code_requests import UPLOADED, CodeLine, Lines, RejectedLine, Uploaded
 from service.domain.errors import Refusal
 from service.domain.json_codes import JsonCodes
@@ -107,15 +107,15 @@ async def _count_lines(context: Context, workspace: int, parsed: Parsed) -> Uplo
     return result
 
 
-async def collect_rejected(parsed: Parsed) -> bytes:
+async def collect_rejected(parsed: Parsed, excel: Excel) -> bytes:
     """The rejected lines as a CSV file with number, reason and text. A file of more than 2 MiB ends with a line that
     says so."""
-    file = bytearray(encode_csv_rows([_HEADER]))
+    file = bytearray(encode_csv_head(_HEADER, excel))
     async for part in parsed:
         rows = [(line.line, line.reason, line.text) for line in part if isinstance(line, RejectedLine)]
         if not rows or len(file) > MAX_REJECTED_BYTES:
             continue
-        file += encode_csv_rows(rows)
+        file += encode_csv_rows(rows, excel)
         if len(file) > MAX_REJECTED_BYTES:
-            file += encode_csv_rows([(None, _CUT_OFF, None)])
+            file += encode_csv_rows([(None, _CUT_OFF, None)], excel)
     return bytes(file)

@@ -2,13 +2,21 @@
 
 import pytest
 
-from service.api.csv_rows import encode_csv_rows
+from service.api.csv_rows import encode_csv_head, encode_csv_rows
 
 
 def test_rows() -> None:
     """Rows end in CRLF, the last one too; none is an empty cell, numbers are bare, text is UTF-8."""
     assert encode_csv_rows([["a", None, 12, "é"], ["", 0, None, "z"]]) == "a,,12,é\r\n,0,,z\r\n".encode()
     assert encode_csv_rows([]) == b""
+
+
+def test_files_for_excel() -> None:
+    """A file for Excel begins with a byte order mark, and quotes cells with its own delimiter."""
+    assert encode_csv_head(["a", "b"], "semicolon") == b"\xef\xbb\xbfa;b\r\n"
+    assert encode_csv_head(["a", "b"], "comma") == b"\xef\xbb\xbfa,b\r\n"
+    assert encode_csv_head(["a", "b"], None) == b"a,b\r\n"
+    assert encode_csv_rows([["a,b", "c;d", "=1"]], "semicolon") == b'a,b;"c;d";\'=1\r\n'
 
 
 @pytest.mark.parametrize(

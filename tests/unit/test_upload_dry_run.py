@@ -44,6 +44,6 @@ def test_too_many_rejected_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(1, 50):
             yield [CodeLine("GOOD"), RejectedLine(number, "x", "is bad", "x,y")]
 
-    lines = asyncio.run(collect_rejected(parsed())).decode().splitlines()
+    lines = asyncio.run(collect_rejected(parsed(), None)).decode().splitlines()
     assert lines[:2] == ["line,reason,text", '1,is bad,"x,y"']
     assert (len(lines), lines[-1]) == (8, ",More lines are rejected; correct these lines first.,")

@@ -11,7 +11,7 @@ from litestar import Controller, Request, Response, get
 
 from service.api.controllers.exports import PAGE, read_all
 from service.api.controllers.histories import wait_for_replica
-from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
+from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_history
 from service.api.reading import Listing, decode_position, unpack_request
@@ -111,16 +111,18 @@ class Audit(Controller):
     @get(
         "/audit.csv",
         media_type=MEDIA_TYPE,
-        **describe_history("exportAudit", "Export audit entries", returns="The entries, as CSV.", answer=_CSV),
+        **describe_history(
+            "exportAudit", "Export audit entries", returns="The entries, as CSV.", query=CsvFormat, answer=_CSV
+        ),
     )
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
-        caller, context, _ = unpack_request(request)
+        caller, context, params = unpack_request(request, CsvFormat)
         context.bulk.exports.check(caller.workspace)
         headers = await wait_for_replica(context)
         read = partial(page_audit, context.replica.pool, caller.workspace, PAGE)
         pages = context.bulk.read_pages(read_all(read, PAGE))
-        lines = encode_csv_pages(_COLUMNS, pages, _read_cells)
+        lines = encode_csv_pages(_COLUMNS, pages, _read_cells, params.excel)
         return CsvFile(context.bulk, caller.workspace, lines, "audit.csv", headers)
 
 

@@ -17,7 +17,7 @@ from service.api.context import Context
 from service.api.controllers import jobs
 from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.histories import wait_recorded
-from service.api.csv_rows import MEDIA_TYPE
+from service.api.csv_rows import MEDIA_TYPE, Excel
 from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, Stream, read_key, run_once
 from service.api.reading import (
@@ -107,6 +107,12 @@ class Upload(CsvOptions):
             description="Return the result without adding codes. `file.problem` says why a CSV file is refused."
         ),
     ] = False
+
+
+class CheckCodes(CsvOptions):
+    """Options of a file that is checked, and of the answer."""
+
+    excel: Excel = None
 
 
 class ListCodes(Listing, kw_only=True):
@@ -202,7 +208,7 @@ class Codes(Controller):
             "checkCodes",
             "List the lines that an upload would reject",
             returns="The invalid lines.",
-            query=CsvOptions,
+            query=CheckCodes,
             body=_BODIES,
             example=_CODES,
             answer=_REJECTED,
@@ -212,12 +218,12 @@ class Codes(Controller):
     async def rejected(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """The invalid lines of a file as CSV: the number, reason and text of each. Nothing is added, and duplicates are
         not invalid. At most 2 MiB of them; the last row says if there are more. Scope `manage`."""
-        caller, context, params = unpack_request(request, CsvOptions)
+        caller, context, params = unpack_request(request, CheckCodes)
         kind = parse_media_type(request.headers)
         with context.bulk.uploads.one(caller.workspace):
             book = await find_book(context, caller, book_id)
             parser, chunks = _open_body(request, kind, params)
-            content = await upload_dry_run.collect_rejected(_parse(request, book, parser, chunks))
+            content = await upload_dry_run.collect_rejected(_parse(request, book, parser, chunks), params.excel)
         headers = {"Content-Disposition": f'attachment; filename="rejected-{book_id}.csv"'}
         return Response(content.decode(), headers=headers, media_type=MEDIA_TYPE, status_code=200)
 

@@ -15,7 +15,7 @@ from service.api.context import Context
 from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.codes import CodeOfBook
 from service.api.controllers.histories import wait_at_replica
-from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
+from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, Excel, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.reading import unpack_request
 from service.domain.configuration import BookRow
@@ -37,7 +37,9 @@ _REDEMPTION_FIELDS = (
     "ip_address user_agent"
 ).split()
 _CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
-_read_redemption_cells = attrgetter(*_REDEMPTION_FIELDS)
+_AMOUNTS = slice(_REDEMPTION_FIELDS.index("order_value"), _REDEMPTION_FIELDS.index("redeemed_at"))
+"""With the currency, which has no point."""
+_read_redemption_fields = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
     "code,status,userId,assignedAt,redemptions,maxRedemptions,expiresAt,redeemedBy,redeemedAt\r\n"
@@ -65,15 +67,20 @@ class Exports(Controller):
         "/books/{bookId:str}/codes.csv",
         media_type=MEDIA_TYPE,
         **describe_of_book(
-            "exportCodes", "Export a book's codes", "Codes", returns="The codes, as CSV.", answer=_CODES_EXAMPLE
+            "exportCodes",
+            "Export a book's codes",
+            "Codes",
+            returns="The codes, as CSV.",
+            query=CsvFormat,
+            answer=_CODES_EXAMPLE,
         ),
     )
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
-        book, context, headers = await _begin_export(request, book_id)
+        book, context, excel, headers = await _begin_export(request, book_id)
         read = partial(listed_codes, context.replica.pool, book.workspace, book.book, PAGE)
         pages = context.bulk.read_pages(read_all(read, PAGE))
-        lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, pages, _read_code_cells)
+        lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, pages, _read_code_cells, excel)
         return CsvFile(context.bulk, book.workspace, lines, f"codes-{book.book_id}.csv", headers)
 
     @get(
@@ -84,24 +91,27 @@ class Exports(Controller):
             "Export a book's redemptions",
             "Redemptions",
             returns="The redemptions, as CSV.",
+            query=CsvFormat,
             answer=_REDEMPTIONS_EXAMPLE,
         ),
     )
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
-        book, context, headers = await _begin_export(request, book_id)
+        book, context, excel, headers = await _begin_export(request, book_id)
         pages = context.bulk.read_pages(_page_redemptions(context.replica.pool, book))
         names = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
-        lines = encode_csv_pages(names, pages, lambda past: _read_redemption_cells(redemption_of(past)))
+        lines = encode_csv_pages(names, pages, partial(_read_redemption_cells, excel=excel), excel)
         return CsvFile(context.bulk, book.workspace, lines, f"redemptions-{book.book_id}.csv", headers)
 
 
-async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, Context, dict[str, str]]:
-    """The book to export, the objects of this process, and the header with the lag."""
-    caller, context, _ = unpack_request(request)
+async def _begin_export(
+    request: Request[Any, Any, Any], book_id: str
+) -> tuple[BookRow, Context, Excel, dict[str, str]]:
+    """The book to export, the objects of this process, the format, and the header with the lag."""
+    caller, context, params = unpack_request(request, CsvFormat)
     context.bulk.exports.check(caller.workspace)
     book = await find_book(context, caller, book_id)
-    return book, context, await wait_at_replica(context, caller)
+    return book, context, params.excel, await wait_at_replica(context, caller)
 
 
 async def read_all(read: Callable[[int], Awaitable[Sequence[Placed]]], limit: int) -> AsyncIterator[Sequence[Placed]]:
@@ -133,3 +143,10 @@ def _read_code_cells(row: ListedCode) -> Sequence[Cell]:
 
 def _time(ms: int | None) -> str | None:
     return None if ms is None else from_ms(ms)
+
+
+def _read_redemption_cells(past: PastRedemption, excel: Excel) -> Sequence[Cell]:
+    cells = list(_read_redemption_fields(redemption_of(past)))
+    if excel == "semicolon":  # Excel would take 1.50 for a day in January
+        cells[_AMOUNTS] = [cell and cell.replace(".", ",") for cell in cells[_AMOUNTS]]
+    return cells

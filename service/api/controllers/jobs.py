@@ -9,7 +9,7 @@ from asyncpg import Pool
 from litestar import Controller, Request, Response, get, post
 from litestar.params import PathParameter
 
-from service.api.csv_rows import MEDIA_TYPE, encode_csv_pages
+from service.api.csv_rows import MEDIA_TYPE, CsvFormat, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
@@ -116,6 +116,7 @@ class Jobs(Controller):
             "exportJobResults",
             "Export a job's results",
             returns="The results, as CSV.",
+            query=CsvFormat,
             answer=_RESULTS,
             refusals="job_not_found",
         ),
@@ -126,11 +127,12 @@ class Jobs(Controller):
         action `assign` are one for each user, with the column `user_id`.
 
         Scope `manage`."""
-        caller, context, _ = unpack_request(request)
+        caller, context, params = unpack_request(request, CsvFormat)
         context.bulk.exports.check(caller.workspace)
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
         columns = AssignedCode._fields if _assigns(job) else CodeResult._fields
-        lines = encode_csv_pages(columns, context.bulk.read_pages(_read_results(context.pool, job)), tuple)
+        pages = context.bulk.read_pages(_read_results(context.pool, job))
+        lines = encode_csv_pages(columns, pages, tuple, params.excel)
         return CsvFile(context.bulk, job.workspace, lines, f"results-{job.job_id}.csv", {})
 
 

@@ -130,7 +130,7 @@ def test_a_book_that_is_over(service: Service) -> None:
 
 
 def test_bad_queries(service: Service) -> None:
-    """A list takes no status `locked` and no other list's cursor; an export takes no query, and its file has a name."""
+    """A list takes no status `locked` and no other list's cursor; an export no filter, and its file has a name."""
     book = service.book(new_code())
     path = f"/v1/books/{book}/codes"
     refused(service.manage.get(path, params={"status": "locked"}), 422, "invalid", "status")
@@ -172,6 +172,34 @@ def test_redemptions(service: Service) -> None:
     ok(service.checkout.post(f"/v1/coupons/redeem/{plain}", json={"userId": "u"}), 201)
     (_, row) = _table(service.manage.get(f"/v1/books/{free}/redemptions.csv"))
     assert row[3:8] == ["", "", "USD", "0.00", ""]
+
+
+@pytest.mark.parametrize(("excel", "delimiter", "amounts"), [("comma", ",", "."), ("semicolon", ";", ",")])
+def test_files_for_excel(service: Service, excel: str, delimiter: str, amounts: str) -> None:
+    """Each file for Excel has a byte order mark, the delimiter that was asked for, and the rows of the usual file; only
+    amounts have the decimal comma of these languages."""
+    code = new_code()
+    book = service.book(code, discount={"type": "fixed", "value": 4})
+    body = {"userId": "1.50", "orderId": new_id("a;b,"), "orderValue": "20.50"}
+    ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
+    changed = ok(service.manage.post(f"/v1/books/{book}/codes/change", json={"action": "switchOff"}), 202)
+    job = until(lambda: (job := ok(service.manage.get(f"/v1/jobs/{changed['jobId']}")))["status"] == "done" and job)
+    path, get, kind = f"/v1/books/{book}", service.admin.get, {"Content-Type": "text/plain"}
+    files = (f"{path}/codes.csv", f"{path}/redemptions.csv", f"/v1/jobs/{job['jobId']}/results.csv", "/v1/audit.csv")
+    for file in files:
+        usual, answer = _table(get(file)), get(file, params={"excel": excel})
+        assert answer.content.startswith(b"\xef\xbb\xbf" + delimiter.join(usual[0]).encode() + b"\r\n")
+        table = list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""), delimiter=delimiter))
+        if "redemptions" in file:
+            usual[1][4:8] = [f"20{amounts}50", "USD", f"4{amounts}00", f"16{amounts}50"]
+        assert table == usual or file == "/v1/audit.csv"  # others change that
+        assert len(table) > 1
+    query = {"excel": excel, "delimiter": "tab"}
+    rejected = service.manage.post(f"{path}/codes/rejected.csv", params=query, content=b"\xe9\n", headers=kind)
+    head = delimiter.join(["line", "reason", "text"])
+    assert rejected.content.decode("utf-8-sig").splitlines()[0] == head
+    assert rejected.content.startswith(b"\xef\xbb\xbf")
+    refused(get(f"{path}/codes.csv", params={"excel": "tab"}), 422, "invalid", "excel")
 
 
 @pytest.mark.parametrize("count", [1000, 2001])
