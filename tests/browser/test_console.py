@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Browser, Route, expect
 
 from tests.browser.operator import Operator
+from tests.browser.watched import Look
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -231,6 +232,50 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await expect(operator.row("switched off")).to_have_count(2)
     assert service.stats(book)["inactive"] == 2
     await expect(page.locator(".facts")).to_contain_text(re.compile(r"Switched off\s*2"))
+
+
+async def test_dates_of_a_file(operator: Operator, service: Service, tmp_path: Path) -> None:
+    """A check asks which number of a date is the month, and shows how it reads the first one; dates that begin late in
+    the file are asked for, too. Files are saved for Excel of the chosen kind."""
+    page, codes = operator.page, [new_code() for _ in range(3)]
+    book = service.book(name="With dates")
+    await operator.open_page(f"book/{book}", "With dates")
+    await operator.button("Upload").click()
+    dates = page.get_by_role("group", name="Read the dates as")
+    rows = ["Code\tGültig bis\tPreis", f"{codes[0]}\t1.2.2030\t1,50 €", f"{codes[1]}\t46387\t"]
+    table = {"name": "codes.txt", "mimeType": "text/plain", "buffer": "\r".join(rows).encode("utf-16")}
+    await page.get_by_label("A file").set_input_files(files=[table])
+    await operator.button("Check file").click()
+    await page.get_by_label("Gültig bis").select_option("Expires")
+    await expect(page.get_by_text("The dates do not show which number is the day")).to_be_visible()
+    await expect(operator.button("Upload 0 codes")).to_be_disabled()
+    looks: tuple[Look, ...] = ((360, "light"), (1024, "dark"), (1600, "light"), (360, "dark"), (1600, "dark"))
+    await operator.assert_fits("console-dates-asked", looks)
+    await dates.get_by_label("Time zone").select_option("Asia/Tokyo")
+    await dates.get_by_label("Order").select_option("Day, month, year")
+    await expect(dates).to_contain_text("“1.2.2030” is 1 February 2030 at 23:59:59.")
+    await expect(operator.row(codes[1])).to_contain_text("or a date such as 31.12.2026")
+    await operator.assert_fits("console-dates-read", looks)
+    await page.get_by_label("Format of files").last.select_option("Excel, semicolons")
+    async with page.expect_download() as saving:
+        await operator.button("Save the rejected lines").click()
+    await (await saving.value).save_as(tmp_path / "rejected.csv")
+    assert (tmp_path / "rejected.csv").read_bytes().startswith(b"\xef\xbb\xbfline;reason;text\r\n3;")
+    await operator.button("Upload 1 code").click()
+    await operator.expect_message("1 code added to With dates.")
+    assert ok(service.checkout.get(f"/v1/coupons/{codes[0]}"))["expiresAt"] == "2030-02-01T14:59:59.999Z"
+    async with page.expect_download() as exporting:
+        await page.get_by_role("link", name="Export codes").click()
+    await (await exporting.value).save_as(tmp_path / "codes.csv")
+    assert (tmp_path / "codes.csv").read_bytes().startswith(b"\xef\xbb\xbfcode;status;")
+
+    rows = ["code,expires", *(f"{codes[2]}-{number}," for number in range(900)), f"{codes[2]},12/31/2030"]
+    table = {"name": "late.csv", "mimeType": "text/csv", "buffer": "\n".join(rows).encode()}
+    await page.get_by_label("A file").set_input_files(files=[table])
+    await operator.button("Check file").click()
+    await expect(operator.row(codes[2])).to_contain_text("has no offset: send `dates`")
+    await dates.get_by_label("Order").select_option("Month, day, year")
+    await expect(operator.button("Upload 901 codes")).to_be_enabled()
 
 
 async def test_rolling_back_many(operator: Operator, service: Service) -> None:

@@ -1,23 +1,47 @@
 // Adding codes to a book by an upload: check the file, map its columns, then upload it.
 
 import { ask as request, at } from "./api.js";
-import { busy, download, field, fill, h, input, number, pairs, plural, select, table, tell, toast } from "./dom.js";
+import { busy, download, field, fileFormat, fileFormats, fill, h, input, number, pairs, plural, select, table, tell, toast } from "./dom.js";
 
 const UPLOAD_MS = 3_600_000;
 const SHOWN = 20;
 const TEMPLATE = "code,userId,expiresAt,maxRedemptions\nSUMMER-0001,,,\nSUMMER-0002,user-42,2030-01-01T00:00:00Z,3\n";
 const FIELDS = [["-", "Ignore"], ["code", "Code"], ["userId", "User"], ["expiresAt", "Expires"], ["maxRedemptions", "Redemptions"]];
-const DELIMITERS = [["comma", "Comma"], ["semicolon", "Semicolon"], ["tab", "Tab"], ["pipe", "Pipe"]];
+const DELIMITERS = [["comma", "Comma"], ["semicolon", "Semicolon"], ["tab", "Tab"], ["pipe", "Pipe"], ["colon", "Colon"]];
+const ORDERS = [["dmy", "Day, month, year"], ["mdy", "Month, day, year"], ["ymd", "Year, month, day"]];
+const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const ZONES = [...new Set([HERE, "UTC", ...Intl.supportedValuesOf("timeZone")])].map((zone) => [zone, zone]);
 
-// How the file is read, with controls to change it. `again(options)` checks the file anew.
-function renderLayout({ delimiter, hasHeader, columns, problem }, again) {
+// How dates without an offset are read: the order of their numbers, and the time zone.
+function renderDates({ order, timeZone, example, readAs }, chosen, again) {
+  const orders = select(order ? ORDERS : [["", "Choose"], ...ORDERS], order ?? "");
+  const zones = select(ZONES, timeZone);
+  orders.addEventListener("change", () => again({ ...chosen(), dates: orders.value }));
+  zones.addEventListener("change", () => again({ ...chosen(), timeZone: zones.value }));
+  const read = readAs && new Date(readAs).toLocaleString("en-GB", { timeZone, dateStyle: "long", timeStyle: "medium" });
+  return h("fieldset", {}, h("legend", {}, "Read the dates as"), h("div", { class: "form" },
+    field("Order", orders, read ? `“${example}” is ${read}.` : `such as ${example}`),
+    field("Time zone", zones, "Of times without one. A date alone is the end of that day.")));
+}
+
+// What is wrong with the file as a whole, and where to choose.
+function renderProblem({ columns, dates, problem, problemField }) {
+  const text = problemField === "dates"
+    ? `The dates do not show which number is the day and which the month, such as in “${dates.example}”.`
+    : `The header ${(columns.length ? problem.split("; ")[0] : problem).replaceAll("`", "")}.`;
+  return h("p", { class: "banner warn" }, `${text} ${columns.length ? "Choose below how to read the file." : ""}`);
+}
+
+// How the file is read, with controls to change it. `again(options)` checks the file anew; `chosen()` are the newest.
+function renderLayout(layout, chosen, again) {
+  const { delimiter, hasHeader, columns, dates, problem } = layout;
   const delimiters = select(DELIMITERS, delimiter);
   const header = select([["true", "Names of columns"], ["false", "A code"]], String(hasHeader));
   const mapped = columns.map((column) => select(FIELDS, column.field ?? "-"));
   const options = (columnsToo) => ({
-    delimiter: delimiters.value, header: header.value, columns: columnsToo ? mapped.map(({ value }) => value).join(",") : null,
+    ...chosen(), delimiter: delimiters.value, header: header.value, columns: columnsToo ? mapped.map(({ value }) => value).join(",") : null,
   });
-  delimiters.addEventListener("change", () => again({ delimiter: delimiters.value }));
+  delimiters.addEventListener("change", () => again({ ...chosen(), delimiter: delimiters.value, header: null, columns: null }));
   header.addEventListener("change", () => again(options(header.value === "false" && mapped.some(({ value }) => value === "code"))));
   for (const control of mapped) control.addEventListener("change", () => {
     if (control.value !== "-") for (const other of mapped) if (other !== control && other.value === control.value) other.value = "-";
@@ -25,11 +49,11 @@ function renderLayout({ delimiter, hasHeader, columns, problem }, again) {
     else toast("Choose the column with the codes.", "bad");
   });
   return [
-    problem && h("p", { class: "banner warn" },
-      `The header ${(columns.length ? problem.split("; ")[0] : problem).replaceAll("`", "")}. ${columns.length ? "Choose below how to read the file." : ""}`),
+    problem && renderProblem(layout),
     columns.length > 0 && h("div", { class: "form" }, field("Columns are separated by", delimiters), field("The first line is", header)),
     columns.length > 0 && h("fieldset", {}, h("legend", {}, "Read the columns as"), h("div", { class: "form" },
       columns.map((column, place) => field(column.name || `Column ${place + 1}`, mapped[place], column.example && `such as ${column.example}`)))),
+    dates && renderDates(dates, chosen, again),
   ];
 }
 
@@ -47,7 +71,7 @@ function renderCounts(result, tried, save) {
         { name: "Code", of: ({ code }) => h("span", { class: "code" }, code) },
         { name: "Reason", of: ({ reason }) => reason },
       ], result.errors.slice(0, SHOWN)),
-      h("p", { class: "row" }, h("button", { type: "button", onclick: save }, "Save the rejected lines"),
+      h("p", { class: "row" }, h("button", { type: "button", onclick: save }, "Save the rejected lines"), fileFormats(),
         result.invalid > SHOWN && h("span", { class: "hint" }, `The first ${SHOWN} of ${number(result.invalid)} are shown.`)),
     ],
   ];
@@ -63,7 +87,7 @@ export function uploading(book, place, done) {
   const go = h("button", { type: "button", class: "primary", disabled: true }, "Upload");
   const check = h("button", { type: "button" }, "Check file");
   let checking = new AbortController(); // of the last check
-  let options = {}; // how the file is read, where it was not detected
+  let options = { timeZone: HERE }; // how the file is read, where it was not detected
 
   // A pasted list is a code a line, unless it looks like a table.
   const isList = () => !file.files[0] && !/[,;\t|]|^code$/i.test(lines.value.trim().split("\n", 1)[0].trim());
@@ -84,7 +108,7 @@ export function uploading(book, place, done) {
   const showSent = (share) => (share < 1 ? (sent.value = share) : sent.removeAttribute("value"));
   const save = async () => {
     try {
-      download(`rejected-${book.bookId}.csv`, await (await send(`${path}/rejected.csv`, {})).text());
+      download(`rejected-${book.bookId}.csv`, await (await send(`${path}/rejected.csv`, { excel: fileFormat() })).blob());
     } catch (error) {
       tell(error);
     }
@@ -106,7 +130,9 @@ export function uploading(book, place, done) {
       const answer = await busy(others, async () => (await send(path, { dryRun: dryRun ? true : null }, signal)).json());
       result.hidden = false;
       const { file: layout } = answer;
-      fill(result, dryRun && layout && renderLayout(layout, again), !layout?.problem && renderCounts(answer, dryRun, save));
+      if (layout && answer.errors.some(({ reason }) => reason.includes("send `dates`"))) // they begin later in the file
+        layout.dates ??= { order: null, timeZone: options.timeZone, example: "31.12.2026" };
+      fill(result, dryRun && layout && renderLayout(layout, () => options, again), !layout?.problem && renderCounts(answer, dryRun, save));
       go.disabled = !dryRun || answer.added === 0;
       if (dryRun) go.textContent = `Upload ${plural(answer.added, "code")}`;
       else {
@@ -120,7 +146,7 @@ export function uploading(book, place, done) {
   };
   for (const control of [file, lines]) control.addEventListener("input", () => {
     checking.abort();
-    options = {};
+    options = { timeZone: HERE };
     go.disabled = result.hidden = true;
     sent.classList.add("idle");
   });
@@ -130,7 +156,7 @@ export function uploading(book, place, done) {
     h("header", {}, h("h2", { tabindex: -1 }, "Upload codes"),
       h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", TEMPLATE) }, "Save a template")),
     h("div", { class: "form" },
-      field("A file", file, "CSV of up to 1 GiB with a column of codes, and perhaps users, expiries and redemptions."),
+      field("A file", file, "CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users, expiries and redemptions."),
       field("Or codes, one a line", lines)),
     h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => fill(place) }, "Close")),
     sent, result));

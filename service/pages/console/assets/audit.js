@@ -1,7 +1,7 @@
 // The audit log, filtered by actor, action and time.
 
 import { at } from "./api.js";
-import { actorOf, badge, field, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
+import { actorOf, badge, field, fileFormats, fileLink, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
 
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
   "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed", "key.changed",
@@ -68,7 +68,7 @@ export async function show(main, { query }, page) {
   const { items: keys } = await page.get(at("/v1/keys", { limit: 200 }));
   fill(main,
     head("Audit", "Changes by actor, newest first. Entries can't be changed or removed.",
-      h("a", { class: "button", href: "/v1/audit.csv", download: true }, "Export all")),
+      fileLink("/v1/audit.csv", "Export all", { class: "button" }), fileFormats()),
     filters(query, keys), place);
   const asked = Object.fromEntries(["action", "actor", "keyId", "since", "until"].map((name) => [name, query.get(name)]));
   await listing(place, "Audit", [

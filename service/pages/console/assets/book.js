@@ -1,7 +1,7 @@
 // One book: its counts, settings, codes and redemptions, and adding codes.
 
 import { at, patch, post } from "./api.js";
-import { ask, badge, bookBadge, code, field, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
+import { ask, badge, bookBadge, code, field, fileFormats, fileLink, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
 import { currencyOf, describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
@@ -124,8 +124,8 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
       h("button", { type: "button", onclick: () => edit(book, page.session) }, "Change"),
       book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.codes) }, book.status === "active" ? "Pause" : "Resume"),
       isOn(book) && h("button", { type: "button", onclick: () => end(book, now.codes) }, "End"),
-      h("a", { class: "button", href: `${path}/codes.csv`, download: true }, "Export codes"),
-      h("a", { class: "button", href: `${path}/redemptions.csv`, download: true }, "Export redemptions")),
+      fileLink(`${path}/codes.csv`, "Export codes", { class: "button" }),
+      fileLink(`${path}/redemptions.csv`, "Export redemptions", { class: "button" }), fileFormats()),
     numbers, work,
     h("nav", { class: "tabs", "aria-label": "Parts of the book" }, TABS.map(([key, name]) =>
       h("a", { href: `#/book/${bookId}/${key}`, "aria-current": key === part ? "page" : null }, name))),

@@ -305,8 +305,30 @@ export function reveal(title, secret) {
   ], null, async () => null, { kept: true });
 }
 
-export function download(name, text, type = "text/csv") {
-  const url = URL.createObjectURL(new Blob([text], { type }));
+// ---- files
+
+// How CSV files are written: for Excel, which reads the list separator of its language, or for programs.
+let excel = (0.5).toLocaleString().includes(",") ? "semicolon" : "comma";
+const FORMATS = [["comma", "Excel, commas"], ["semicolon", "Excel, semicolons"], ["", "CSV for programs"]];
+export const fileFormat = () => excel;
+const formatted = (path) => (excel ? `${path}?excel=${excel}` : path);
+
+// A link to a CSV file of the API, as the choice beside it says.
+export const fileLink = (path, label, attributes = {}) =>
+  h("a", { ...attributes, href: formatted(path), "data-file": path, download: true }, label);
+
+export function fileFormats() {
+  const made = select(FORMATS, excel, { "aria-label": "Format of files", class: "format" });
+  made.addEventListener("change", () => {
+    excel = made.value;
+    for (const other of document.querySelectorAll("select.format")) other.value = excel;
+    for (const link of document.querySelectorAll("a[data-file]")) link.href = formatted(link.dataset.file);
+  });
+  return made;
+}
+
+export function download(name, content, type = "text/csv") {
+  const url = URL.createObjectURL(new Blob([content], { type }));
   h("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }

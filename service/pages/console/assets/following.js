@@ -1,7 +1,7 @@
 // A job as it goes: progress, pause, resume, cancel, and what it has done.
 
 import { get, post } from "./api.js";
-import { badge, h, number, plural, refill, tell, toast } from "./dom.js";
+import { badge, fileLink, h, number, plural, refill, tell, toast } from "./dom.js";
 
 const LOOK_MS = 500;
 const DONE = { switchOff: "switched off", switchOn: "switched on", expire: "expired", assign: "assigned", release: "released" };
@@ -27,7 +27,7 @@ export function controls(job, changed) {
   return [
     job.status === "running" && button("Pause", "pause"), job.status === "paused" && button("Resume", "resume"),
     isUnfinished(job) && button("Cancel", "cancel"),
-    h("a", { href: `${path}/results.csv`, download: true }, "Results"),
+    fileLink(`${path}/results.csv`, "Results"),
   ];
 }
 

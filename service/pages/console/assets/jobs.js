@@ -1,7 +1,7 @@
 // Jobs and their progress.
 
 import { at } from "./api.js";
-import { actorOf, badge, fill, h, head, number, refill, table, when } from "./dom.js";
+import { actorOf, badge, fileFormats, fill, h, head, number, refill, table, when } from "./dom.js";
 import { controls, isUnfinished, outcome } from "./following.js";
 
 const LOOK_MS = 1000;
@@ -15,7 +15,7 @@ function took(job) {
 
 export async function show(main, _, page) {
   const place = h("div");
-  fill(main, head("Jobs", `The newest ${SHOWN}; live.`), place);
+  fill(main, head("Jobs", `The newest ${SHOWN}; live.`, fileFormats()), place);
   const look = async () => {
     const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
     refill(place, table("Jobs", [
