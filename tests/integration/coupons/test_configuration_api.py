@@ -89,7 +89,7 @@ def test_dates_of_a_spreadsheet(service: Service) -> None:
     path, code = f"/v1/books/{service.book()}/codes", new_code()
     headers = {"Content-Type": "text/csv"}
     data = f"Code;Preis;Gültig bis\r{code};1,50 €;01.02.2030\r".encode("cp1252")
-    query = {"columns": "code,-,expiresAt"}
+    query = {"columns": "code,-,expiresAt", "header": "true"}
     refused(service.manage.post(path, params=query, content=data, headers=headers), 400, "malformed", "dates")
     query |= {"dates": "dmy"}
     checked = service.manage.post(path, params=query | {"dryRun": "true"}, content=data, headers=headers)
