@@ -19,7 +19,7 @@ SAMPLE_BYTES = 16 << 10
 MAX_RECORD_BYTES = 1_024
 BOM = b"\xef\xbb\xbf"
 _RECORDS = 50
-_DATED = 300
+_DATED = 1_000
 """Records whose dates are compared, of the first bytes."""
 _MAX_NAME = 100
 """Characters of a column's name that the response repeats."""
