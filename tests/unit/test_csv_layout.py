@@ -129,6 +129,8 @@ def test_the_last_line_of_a_start_is_left_out() -> None:
     """A line that is cut off does not count, unless it is the only one."""
     assert [column.example for column in detect("code,user\nABCD,u", is_whole=False).columns] == [None, None]
     assert detect("code,user", is_whole=False).problem is None
+    cut = detect("code,user\nABCD,ü".encode()[:-1], is_whole=False)
+    assert (cut.problem, cut.encoding) == (None, "utf-8")
 
 
 @given(st.binary(max_size=300) | st.text(st.sampled_from('code,;\t|"\r\n userId1A'), max_size=80), st.booleans())
