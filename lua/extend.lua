@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 bucket       hash    code → book
       5 coupon       string  the code's record
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone), then the requested facts
-Reply {OK, "book_id code user order token deadline now", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
+Reply {OK, "book_id code user order token deadline left_ms", "", replayed}, {RECALL, events, as_of} or {outcome, figures}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @include gate coupon counts place
@@ -36,7 +36,7 @@ l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock
 l.ends = whole(l.deadline)
 local now_text = whole(now) -- for steps/put_lock.lua
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
-  .. l.ends .. ' ' .. now_text
+  .. l.ends .. ' ' .. whole(l.deadline - now)
 commit_without_event()
 -- @step put_lock
 -- @step settle

@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token, then the requested facts
-Reply {OK|REPEATED, "book_id code user order token deadline now", "", replayed}, of a usual lock this text alone;
+Reply {OK|REPEATED, "book_id code user order token deadline left_ms", "", replayed}, of a usual lock this text alone;
       {RECALL, events, as_of} or {outcome, retry_ms|figures}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
@@ -92,7 +92,7 @@ else
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
 l.ends = whole(l.deadline)
-local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' ' .. now_text
+local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends .. ' ' .. whole(l.deadline - now)
 
 -- The first write. Once it is done no other finds the memory full. If it failed it is done again, and may end the script.
 local touches, counters = c.uses == 0 and not own, W .. 'n:' .. book.number

@@ -167,7 +167,7 @@ def _code(unit: int) -> str:
 
 
 def _locked(unit: int) -> bytes:
-    return _reply(f"{BOOK} {_code(unit)} u-r1-{unit} o-r1-{unit} {unit:016d} 1795189957123")
+    return _reply(f"{BOOK} {_code(unit)} u-r1-{unit} o-r1-{unit} {unit:016d} 1795189957123 300000")
 
 
 def _redeemed(unit: int, full: bool) -> bytes:

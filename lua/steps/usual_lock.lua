@@ -18,10 +18,10 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' then break end
   -- HOLDER: the key limits locks; limits: the workspace does; terms that don't begin with '- ': the book does.
   if HOLDER or limits or string.byte(terms, 2) ~= 32 or from ~= '-' and now < from + 0 then break end
-  local ms = tonumber(asked_ms) or lock_ms + 0
-  if ms > max_lock_ms + 0 then ms = max_lock_ms end
-  local ends = now + ms
-  if till ~= '-' and ends > till + 0 then ends = till + 0 end
+  local ms_text = asked_ms == '-' and lock_ms or asked_ms
+  if ms_text - max_lock_ms > 0 then ms_text = max_lock_ms end
+  local ends = now + ms_text
+  if till ~= '-' and ends > till + 0 then ends, ms_text = till + 0, string.format('%d', till - now) end
   if ends <= now or order ~= '-' and command('HGET', orders_key, order) then break end
 
   local users_locks = per_user ~= '-' and W .. 'lu:' .. number .. ':' .. user
@@ -32,7 +32,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   end
   local ends_text = string.format('%d', ends)
   -- What an entry names the user by: '/' (includes/idempotency.lua).
-  if user == code or user == order or user == new_token or user == ends_text or user == now_text or user == book_id then break end
+  if user == code or user == order or user == new_token or user == ends_text or user == ms_text or user == book_id then break end
   if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
 
   local new_entry = number .. '!'
@@ -49,9 +49,9 @@ for _ = 1, 1 do -- what isn't usual leaves it
   end
   -- The user's only lock there: what removes it, steps/drop_lock.lua or a sweep, removes the key, which needs no end.
   if users_locks then command('ZADD', users_locks, ends_text, new_token) end
-  held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text .. ' ' .. now_text
+  held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text .. ' ' .. ms_text
   if fingerprint ~= '-' then
     command('SET', idempotency_key, fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token
-      .. ' ' .. ends_text .. ' ' .. now_text, 'PX', keep_ms)
+      .. ' ' .. ends_text .. ' ' .. ms_text, 'PX', keep_ms)
   end
 end

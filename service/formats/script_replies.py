@@ -19,7 +19,7 @@ COUPON_VIEW = (
     "book_id code status uses max_uses user assigned_at ends_at lock_user lock_order lock_until "
     "last_event last_user last_order last_at"
 ).split()
-LOCK_VIEW = "book_id code user order token until now".split()
+LOCK_VIEW = "book_id code user order token until left_ms".split()
 
 _VIEWS = (COUPON_VIEW, LOCK_VIEW, LOCK_VIEW[:-1])  # the last is of earlier versions
 _USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in _VIEWS}

@@ -115,13 +115,16 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
 def _body(payload: str) -> bytes:
     """A Lock as JSON, from LOCK_VIEW. Formatting takes a third of a struct's time."""
     try:
-        book_id, code, user, order, token, until, now = payload.split(" ")
-    except ValueError:  # kept by a version that had no time in it
-        return _body(f"{payload} {payload.rpartition(' ')[2]}")
-    until_ms = int(until)
+        book_id, code, user, order, token, until, left_ms = payload.split(" ")
+    except ValueError:  # kept by a version that left it out
+        return _body(f"{payload} 0")
+    if '"' in payload or user == "%-" or order in ("-", "%-"):
+        ids = f'{quote_id(user)},"orderId":{quote_field(order)}'
+    else:  # nearly always: saves two calls
+        ids = f'"{user}","orderId":"{order}"'
     return (
-        f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{quote_id(user)},"orderId":'
-        f'{quote_field(order)},"lockSeconds":{(until_ms - int(now)) // 1000},"expiresAt":"{from_ms(until_ms)}"}}'
+        f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{ids},'
+        f'"lockSeconds":{left_ms[:-3] or 0},"expiresAt":"{from_ms(int(until))}"}}'
     ).encode()
 
 

@@ -91,7 +91,7 @@ class Decider:
     def reply(self, reply: Any = None) -> None:
         """Answer the oldest; a lock's reply where none is given."""
         _, args = self.asked[-len(self.waiting)]
-        lock = [0, f"{BOOK} {args[1]} u - {'t' * 16} 1795189957123", "", 0]
+        lock = [0, f"{BOOK} {args[1]} u - {'t' * 16} 1795189957123 300000", "", 0]
         self.waiting.popleft()(lock if reply is None else reply)
 
 

@@ -42,7 +42,7 @@ def replies(draw: some.DrawFn) -> tuple[OwnIds, list[object] | Refusal, dict[str
     kinds: list[list[object] | Refusal] = [
         [outcome, facts, BOOK, 0],
         [outcome, coupon, "", 0],
-        [outcome, f"{BOOK} {own.code} {user} {order} token 1700000300000 1700000000000", "", 0],
+        [outcome, f"{BOOK} {own.code} {user} {order} token 1700000300000 300000", "", 0],
         [outcome, "", "", 0],
         [outcome, draw(some.sampled_from(["0 2", "0 2 20 20 20 20", "5 2 10"])), coupon],
         Refusal("coupon_redeemed"),

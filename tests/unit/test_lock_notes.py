@@ -40,7 +40,7 @@ def test_responses_are_noted() -> None:
     locked = lambda user, until: [0, f"{_BOOK} CODE-1 {user} secret {until}", "", 0]  # noqa: E731
     asked: list[tuple[Caller, Row, dict[str, Any], list[Any]]] = [
         (_CALLER, LOCK, {"user_id": "-"}, locked("%- -", 5000)),
-        (_CALLER, EXTEND, {"lock_token": "secret"}, locked("ann A-1", "9000 8000")),
+        (_CALLER, EXTEND, {"lock_token": "secret"}, locked("ann A-1", "9000 1000")),
         (_CALLER, UNLOCK, {"lock_token": "secret"}, [0, "", "", 0]),
         (user_caller, UNLOCK, {"lock_token": "secret"}, [0, "", "", 0]),
         (_CALLER, UNASSIGN, {}, [0, f"{_BOOK} CODE-1 available 0 1 - - - - - - - - - -", "", 0]),
