@@ -26,6 +26,6 @@ def test_a_planted_mistake_is_a_difference(part: str, tmp_path: Path) -> None:
 
 
 def walk(stage: Stage) -> None:
-    """Take some thousand steps from each of three seeds."""
-    for number in range(1, 4):
+    """Take some thousand steps from each of eight seeds, until a difference."""
+    for number in range(1, 9):
         play(stage, number, phases=[Phase.generate])
