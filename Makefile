@@ -56,7 +56,7 @@ docs: $(RUNTIME) ## make a site of the documents in build/site (with Zensical, i
 	@$(BIN)/python -m tests.site
 	.venv-docs/bin/zensical build --clean --strict
 
-bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|calls|lane|timing|recovery|retired|bounds|moves|tenants (ARGS="--quick")
+bench: $(READY) ## measure speed and cost as one table, or PART=bulk|memory|calls|lane|timing|recovery|retired|bounds|moves|tenants|reports (ARGS="--quick")
 	@$(BIN)/python -m loadtests.bench $(PART) $(ARGS)
 
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (ARGS="--shape opening")

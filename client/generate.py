@@ -126,7 +126,7 @@ def write_models(document: Document) -> Iterator[str]:
             kind = document.type_of(one, sent=sent)
             default = ""
             if field == "from":
-                field, default = "from_", ' = msgspec.field(name="from")'  # noqa: PLW2901
+                default = ' = msgspec.field(name="from")'
             elif field not in required:
                 kind, default = f"{kind.removesuffix(' | None')} | None", " = None"
             yield f"    {_snake(field)}: {kind}{default}"
@@ -275,7 +275,7 @@ def _name(reference: Schema) -> str:
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+    return "from_" if name == "from" else re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _docstring(text: str, items: Sequence[str] = ()) -> str:

@@ -33,18 +33,18 @@ GRANT INSERT ON sampled_steps, lock_notes, refused_requests TO scrip_api;
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, open_assignments, order_uses, single_uses, idempotency_keys,
   quarantine, stock_notices, closed_epochs, recoveries, rebuild_orders, config_versions, codes,
-  jobs, job_results, reconciling, reconciled, failing_tasks
+  jobs, job_results, reconciling, reconciled, failing_tasks, report_sums, report_users
   TO scrip_worker;
 GRANT UPDATE ON
   partitions, config_versions, jobs, job_users, recoveries, rebuild_orders, idempotency_keys, reconciling,
-  reconciled, failing_tasks
+  reconciled, failing_tasks, report_sums, report_users
   TO scrip_worker;
 GRANT UPDATE (code_count, retirement, retired_counts, returned_at, status, updated_at) ON books TO scrip_worker;
 GRANT UPDATE (orders_since, partition, version, moved_epoch, moved_seq) ON workspaces TO scrip_worker;
 GRANT UPDATE ON moves TO scrip_worker;
 GRANT DELETE ON
   open_assignments, order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices,
-  failing_tasks
+  failing_tasks, report_users
   TO scrip_worker;
 -- A workspace that moves to another partition takes its rows along.
 GRANT UPDATE (partition) ON

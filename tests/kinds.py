@@ -47,6 +47,7 @@ MANY = number(10_000_000)
 SWITCH = Kind(_but(bool))
 TOKEN = Kind(_but(str), ("", "x" * 65, "a b", "é", "a\n"))
 CURRENCY = Kind(_but(str), ("", "usd", "US", "USDX", "XXX", "€"))
+ZONE = Kind(_but(str), ("", "x" * 65, "Europe/Nowhere", "Europe/Berlin\n", "a\0"))
 _NO_AMOUNTS = ("", "NaN", "-Infinity", "1_000", "1e3")
 """tests/unit/test_decoding.py has more of them."""
 MONEY = Kind(

@@ -628,6 +628,21 @@ class FixedDiscount(Model, kw_only=True, tag_field="type", tag="fixed"):
     """The currency of the amounts, as an ISO 4217 code. Default: the workspace's."""
 
 
+class FunnelReport(Model, kw_only=True):
+    """The way from assigned to redeemed by interval, oldest first."""
+
+    as_of: datetime
+    """Everything up to this time is counted."""
+    time_zone: str
+    """The time zone of times without an offset."""
+    from_: datetime = msgspec.field(name="from")
+    """The least order value of this tier, in `currency`. The beginning of the first interval."""
+    to: datetime
+    """The end of the last interval."""
+    items: list[StepsOfGroup]
+    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
+
+
 class Item(Model, kw_only=True):
     """One line of an order."""
 
@@ -1054,6 +1069,54 @@ class RolledBack(Model, kw_only=True):
     """How safe the change is: `accepted` (in Redis), `fsynced` (on its disk), `recorded` (in Postgres)."""
 
 
+class SalesOfGroup(Model, kw_only=True):
+    """Redemptions of an interval, a group and a currency; null for those without an order value."""
+
+    from_: datetime = msgspec.field(name="from")
+    """The least order value of this tier, in `currency`."""
+    currency: str | None
+    """The currency of the amounts, as an ISO 4217 code."""
+    redemptions: int
+    """How often the coupon was redeemed, without redemptions that were rolled back. Those that stand. The amounts
+    are their sums.
+    """
+    order_value: Decimal
+    """The order's value before the discount, in `currency`."""
+    discount_amount: Decimal
+    """What the coupon takes off the order's value, in `currency`."""
+    balance_spent: Decimal
+    """"""
+    returned_amount: Decimal
+    """"""
+    rolled_back: int
+    """Redemptions that were rolled back. Redemptions of the interval that were rolled back since."""
+    new_users: int
+    """Users who redeemed, even if it was rolled back, and had not before the interval. A user counts once, in the
+    currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book.
+    """
+    returning_users: int
+    """Users who redeemed, and had in the workspace before the interval."""
+    book_id: str | None = None
+    """The book's id. With `groupBy=book`."""
+    tag: str | None = None
+    """With `groupBy=tag`; a book counts in each of its tags."""
+
+
+class SalesReport(Model, kw_only=True):
+    """Redemptions by interval, oldest first."""
+
+    as_of: datetime
+    """Everything up to this time is counted."""
+    time_zone: str
+    """The time zone of times without an offset."""
+    from_: datetime = msgspec.field(name="from")
+    """The least order value of this tier, in `currency`. The beginning of the first interval."""
+    to: datetime
+    """The end of the last interval."""
+    items: list[SalesOfGroup]
+    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
+
+
 class SentDelivery(Model, kw_only=True):
     """A delivery with what is sent, and its newest attempts."""
 
@@ -1081,6 +1144,31 @@ class SentDelivery(Model, kw_only=True):
     """What is sent."""
     attempt_log: list[Attempt]
     """The newest 20 attempts, the first one first."""
+
+
+class StepsOfGroup(Model, kw_only=True):
+    """The way to redemptions in an interval. `locked`, `released` and `refused` are counted for the whole workspace
+    only: null with `groupBy`, `bookId` or `tag`.
+    """
+
+    from_: datetime = msgspec.field(name="from")
+    """The least order value of this tier, in `currency`."""
+    assigned: int
+    """Codes that have a user. Assignments, also those that were taken back."""
+    locked: int | None
+    """Codes of which no use is left but by a lock. Successful requests to lock, repeated ones too; without batches."""
+    released: int | None
+    """Successful requests to unlock; without batches."""
+    lock_expired: int | None
+    """Null: locks expire without an event."""
+    redeemed: int
+    """Codes for one use that are redeemed. Redemptions that stand."""
+    refused: dict[str, int] | None
+    """Codes whose change was refused. Requests that were refused with 4xx, by `code`."""
+    book_id: str | None = None
+    """The book's id. With `groupBy=book`."""
+    tag: str | None = None
+    """With `groupBy=tag`; a book counts in each of its tags."""
 
 
 class Tier(Model, kw_only=True):
@@ -1281,6 +1369,8 @@ class Workspace(Model, kw_only=True):
     """Limits of keys and books that have none of their own; null for none."""
     lock_history: bool
     """Whether the console shows a code's past locks."""
+    time_zone: str
+    """The time zone of times without an offset."""
 
 
 class WorkspaceLimits(Model, kw_only=True):

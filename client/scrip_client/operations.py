@@ -69,7 +69,12 @@ def list_audit(
 
 
 def export_audit(*, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
-    """Export audit entries. All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
+    """Export audit entries. All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`.
+
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
+      with commas and without a byte order mark.
+    """
     return make_call("export_audit", "GET", "/v1/audit.csv", {200: bytes}, query={"excel": excel}, changes=False)
 
 
@@ -403,6 +408,10 @@ def upload_codes(
 def export_codes(book_id: str, *, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
     """Export a book's codes. All codes of the book as CSV, newest first. A lock does not change the status. Scope
     `manage`.
+
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
+      with commas and without a byte order mark.
     """
     return make_call(
         "export_codes",
@@ -490,6 +499,9 @@ def check_codes(
     each. Nothing is added, and duplicates are not invalid. At most 2 MiB of them; the last row says if there are
     more. Scope `manage`.
 
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
+      with commas and without a byte order mark.
     - delimiter: CSV only: the delimiter of the columns; default: detected.
     - header: CSV only: whether the first line is a header; default: detected. With `columns`, a first line with a
       possible code is a header only if the name of each column is one of its field's; a file whose first line may be
@@ -560,7 +572,12 @@ def list_book_redemptions(
 
 
 def export_redemptions(book_id: str, *, excel: Literal["comma", "semicolon"] | None = None) -> Call[bytes]:
-    """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
+    """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. Scope `manage`.
+
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
+      with commas and without a byte order mark.
+    """
     return make_call(
         "export_redemptions",
         "GET",
@@ -1268,6 +1285,10 @@ def export_job_results(job_id: str, *, excel: Literal["comma", "semicolon"] | No
     """Export a job's results. The result of each matching code so far, as CSV: `changed`, `unchanged` or `refused`,
     with the switch, end or status before and after, or the code of the refusal. Only jobs that change codes have
     results; those of the action `assign` are one for each user, with the column `user_id`.
+
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
+      with commas and without a byte order mark.
     """
     return make_call(
         "export_job_results",
@@ -1489,6 +1510,125 @@ def rollback_redemption(
         body=fields(reason=reason, restore=restore),
         key=idempotency_key,
         recorded_within_s=recorded_within_s,
+    )
+
+
+def report_funnel(
+    *,
+    from_: datetime | None = None,
+    to: datetime | None = None,
+    interval: Literal["day", "hour", "week"] | None = None,
+    group_by: Literal["book", "none", "tag"] | None = None,
+    book_id: str | None = None,
+    tag: str | None = None,
+) -> Call[models.FunnelReport]:
+    """Report the way to redemptions. From assigned to locked to redeemed, and refusals by reason. Locks and refusals
+    are kept for 400 days; the last ten seconds of a process that is killed may be missing. Scope `manage`.
+
+    - from_: The least order value of this tier, in `currency`. Default: 2 days before `to` by hours, 30 by days, 182
+      by weeks. RFC 3339, from 1970 to 9999.
+    - to: Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to 9999.
+    - interval: In the workspace's `timeZone`; weeks begin on Monday.
+    - group_by: A row for each book, for each tag, or for all together.
+    - book_id: The book's id. Only this book.
+    - tag: Only books that have this tag now.
+    """
+    return make_call(
+        "report_funnel",
+        "GET",
+        "/v1/reports/funnel",
+        {200: models.FunnelReport},
+        query={"from": from_, "to": to, "interval": interval, "groupBy": group_by, "bookId": book_id, "tag": tag},
+        changes=False,
+    )
+
+
+def export_funnel_report(
+    *,
+    from_: datetime | None = None,
+    to: datetime | None = None,
+    interval: Literal["day", "hour", "week"] | None = None,
+    group_by: Literal["book", "none", "tag"] | None = None,
+    book_id: str | None = None,
+    tag: str | None = None,
+) -> Call[bytes]:
+    """Export a report of the way to redemptions. The same report as CSV: a row for each figure, and for each code of
+    a refusal. Scope `manage`.
+
+    - from_: The least order value of this tier, in `currency`. Default: 2 days before `to` by hours, 30 by days, 182
+      by weeks. RFC 3339, from 1970 to 9999.
+    - to: Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to 9999.
+    - interval: In the workspace's `timeZone`; weeks begin on Monday.
+    - group_by: A row for each book, for each tag, or for all together.
+    - book_id: The book's id. Only this book.
+    - tag: Only books that have this tag now.
+    """
+    return make_call(
+        "export_funnel_report",
+        "GET",
+        "/v1/reports/funnel.csv",
+        {200: bytes},
+        query={"from": from_, "to": to, "interval": interval, "groupBy": group_by, "bookId": book_id, "tag": tag},
+        changes=False,
+    )
+
+
+def report_redemptions(
+    *,
+    from_: datetime | None = None,
+    to: datetime | None = None,
+    interval: Literal["day", "hour", "week"] | None = None,
+    group_by: Literal["book", "none", "tag"] | None = None,
+    book_id: str | None = None,
+    tag: str | None = None,
+) -> Call[models.SalesReport]:
+    """Report redemptions. Redemptions, their sums and their users, by hour, day or week. The report has the whole
+    intervals that the times are in. Scope `manage`.
+
+    - from_: The least order value of this tier, in `currency`. Default: 2 days before `to` by hours, 30 by days, 182
+      by weeks. RFC 3339, from 1970 to 9999.
+    - to: Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to 9999.
+    - interval: In the workspace's `timeZone`; weeks begin on Monday.
+    - group_by: A row for each book, for each tag, or for all together.
+    - book_id: The book's id. Only this book.
+    - tag: Only books that have this tag now.
+    """
+    return make_call(
+        "report_redemptions",
+        "GET",
+        "/v1/reports/redemptions",
+        {200: models.SalesReport},
+        query={"from": from_, "to": to, "interval": interval, "groupBy": group_by, "bookId": book_id, "tag": tag},
+        changes=False,
+    )
+
+
+def export_redemption_report(
+    *,
+    from_: datetime | None = None,
+    to: datetime | None = None,
+    interval: Literal["day", "hour", "week"] | None = None,
+    group_by: Literal["book", "none", "tag"] | None = None,
+    book_id: str | None = None,
+    tag: str | None = None,
+) -> Call[bytes]:
+    """Export a report of redemptions. The same report as CSV. Scope `manage`.
+
+    - from_: The least order value of this tier, in `currency`. Default: 2 days before `to` by hours, 30 by days, 182
+      by weeks. RFC 3339, from 1970 to 9999.
+    - to: Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to 9999.
+    - interval: In the workspace's `timeZone`; weeks begin on Monday.
+    - group_by: A row for each book, for each tag, or for all together.
+    - book_id: The book's id. Only this book.
+    - tag: Only books that have this tag now.
+    """
+    return make_call(
+        "export_redemption_report",
+        "GET",
+        "/v1/reports/redemptions.csv",
+        {200: bytes},
+        query={"from": from_, "to": to, "interval": interval, "groupBy": group_by, "bookId": book_id, "tag": tag},
+        changes=False,
     )
 
 
@@ -1832,6 +1972,7 @@ def patch_workspace(
     idempotency_hours: int | UnsetType | None = UNSET,
     limits: models.WorkspaceLimits | UnsetType | None = UNSET,
     lock_history: bool | UnsetType | None = UNSET,
+    time_zone: str | UnsetType | None = UNSET,
 ) -> Call[models.Workspace]:
     """Change the settings. Change the given settings. They apply to all later requests. Scope `operate`.
 
@@ -1845,6 +1986,9 @@ def patch_workspace(
     - limits: Limits of keys and books that have none of their own. They replace all earlier ones; null for none.
     - lock_history: Whether the console shows a code's past locks. Null means false. They are stored for some days,
       for explanation alone: the last second of a process that is killed may be missing.
+    - time_zone: The time zone of times without an offset. A name of the IANA database: hours, days and weeks of
+      reports are those of this zone. Applies to earlier ones after `scrip reports --repair`. Null means UTC.
+      Printable characters only.
     """
     return make_call(
         "patch_workspace",
@@ -1860,6 +2004,7 @@ def patch_workspace(
             idempotencyHours=idempotency_hours,
             limits=limits,
             lockHistory=lock_history,
+            timeZone=time_zone,
         ),
     )
 
@@ -1923,6 +2068,10 @@ class Methods:
     find_refused_request = Single(find_refused_request)
     rollback_order = Single(rollback_order)
     rollback_redemption = Single(rollback_redemption)
+    report_funnel = Single(report_funnel)
+    export_funnel_report = Streamed(export_funnel_report)
+    report_redemptions = Single(report_redemptions)
+    export_redemption_report = Streamed(export_redemption_report)
     set_test_clock = Single(set_test_clock)
     list_users = Listed(list_users)
     create_user = Single(create_user)

@@ -18,7 +18,8 @@ ROLES: Mapping[str, frozenset[str]] = {
             "listCodes exportCodes createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific "
             "patchCoupon listCouponRedemptions createUser listUsers getUser "
             "patchUser deleteUser listUserCoupons listUserRedemptions "
-            "getJob pauseJob resumeJob cancelJob exportJobResults"
+            "getJob pauseJob resumeJob cancelJob exportJobResults "
+            "reportRedemptions exportRedemptionReport reportFunnel exportFunnelReport"
         ).split()
     ),
     "user": frozenset("validateCode runBatch getUser listUserCoupons listUserRedemptions".split()),

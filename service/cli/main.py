@@ -18,6 +18,7 @@ COMMANDS = {
     "reconcile": ("service.cli.reconcile", "Compare Redis with Postgres, while requests go on."),
     "recover": ("service.cli.recover", "Recover from a Postgres that is older than Redis."),
     "replay": ("service.replay.command", "Send orders to a running service and check the results."),
+    "reports": ("service.cli.report_comparison", "Compare the figures of reports with the facts in Postgres."),
     "requests": ("service.cli.requests", "Find a refused request by its id."),
     "run": ("service.cli.process_commands", "Run the whole service on this machine, with demo data."),
     "worker": ("service.cli.process_commands", "Run a worker: it records in Postgres what Redis decides."),

@@ -38,6 +38,8 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     limits: WorkspaceLimits | None = None
     lock_history: bool = False
     """Whether API processes note locks in Postgres. Redis does not store it."""
+    time_zone: str = "UTC"
+    """An IANA name: of the hours, days and weeks of reports. Redis does not store it."""
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):

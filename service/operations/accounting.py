@@ -23,7 +23,7 @@ LINE_S = 1.0
 MAX_FAILURES = 20
 """Log lines for single 5xx responses, per LINE_S."""
 
-_SUCCESSES = (200, 201)
+_SUCCESSES = (200, 201, 204)
 UNLOGGED = ("GET /health/", "GET /metrics")
 """How routes begin that are neither logged nor traced."""
 

@@ -58,7 +58,7 @@ EXTEND = Row(
 )
 UNLOCK = Row(
     operation_id="unlockCoupon", route="POST /v1/coupons/unlock/{code}", operation=lock.UNLOCK, roles=_SHOPPING,
-    script="unlock", batch="unlock", fast=True,
+    script="unlock", done="released", batch="unlock", fast=True,
 )
 REDEEM = Row(
     operation_id="redeemCoupon", route="POST /v1/coupons/redeem/{code}", operation=redeem.REDEEM, roles=_SHOPPING,

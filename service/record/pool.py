@@ -29,6 +29,8 @@ PAUSING = LONG | {"idle_in_transaction_session_timeout": f"{LONG_S:g}s"}
 """For transactions that wait for Redis between such statements."""
 FRESH_PLAN = {"plan_cache_mode": "force_custom_plan"}
 """For statements with long lists: a plan that was made while a table was small may compare each row with each name."""
+BY_INDEX = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
+"""For look-ups by key in tables that grow quickly: a plan that was made while a table was small reads all of it."""
 IN_ORDER = {"enable_sort": "off"}
 """For rows in the order of an index: a sort would read all of them first. The planner prefers one where it expects few,
 and expects none of a new workspace."""

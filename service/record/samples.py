@@ -1,6 +1,7 @@
 """Samples of traffic and backlog for the console's history of an hour and a day. wiring.py (traffic) and process.py
-(backlog) run a Sampler, which also stores notes of locks and refused requests; charts.py reads. Names of counts are
-stored in JSON. The steps in KEEP_S are also in samples.sql, charts.py and the tables' CHECKs."""
+(backlog) run a Sampler, which also stores notes of locks and refused requests; charts.py reads, and report_rows.py the
+hours. Names of counts are stored in JSON. The steps in KEEP_S are also in samples.sql, charts.py and the tables'
+CHECKs."""
 
 import asyncio
 import time
@@ -16,8 +17,9 @@ from service.record.pool import ERRORS, Database, error_name
 from service.record.queries import query
 
 STEP_S = 10
-KEEP_S = {STEP_S: 3600, 300: 86400}
-"""How long samples are kept, by their step. Each sample is stored in every step."""
+REPORT_DAYS = 400
+KEEP_S = {STEP_S: 3600, 300: 86400, 3600: REPORT_DAYS * 86400}
+"""How long samples are kept, by their step. Each sample is stored in every step; of hours only counts, for reports."""
 MAX_WAITING = 60
 """Samples that a process keeps while Postgres is away: of ten minutes, after which it refuses all requests."""
 MAX_WORKSPACES = 1000

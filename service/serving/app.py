@@ -34,6 +34,7 @@ from service.api.controllers.keys import Keys
 from service.api.controllers.problem_types import ProblemTypes
 from service.api.controllers.quarantine import QuarantineEvents
 from service.api.controllers.refusals import Refusals, show_request
+from service.api.controllers.reports import Reports
 from service.api.controllers.single_coupons import SingleCoupons
 from service.api.controllers.users import Users
 from service.api.controllers.webhooks import Webhooks
@@ -55,6 +56,7 @@ _TAGS = [
     Tag("Books", "Sets of coupons that share one set of rules."),
     Tag("Codes", "Upload, generate and change codes."),
     Tag("Users", "Users, their coupons and histories."),
+    Tag("Reports", "Figures by hour, day and week."),
     Tag("Keys", "API keys."),
     Tag("Webhooks", "Subscriptions to events, and their deliveries."),
     Tag("Audit", "The log of configuration changes and their authors."),
@@ -84,7 +86,7 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
 
     app = Litestar(
         [
-            *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents, Refusals),
+            *(Operating, ProblemTypes, ConsistencyChecks, QuarantineEvents, Refusals, Reports),
             *(Books, Codes, CodeChanges, Coupons, Batches, Histories, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             *make_handlers(),

@@ -26,6 +26,7 @@ CREATE TABLE workspaces (
   moved_seq bigint,
   -- Whether API processes note locks in lock_notes.
   lock_history boolean NOT NULL DEFAULT false,
+  time_zone text NOT NULL DEFAULT 'UTC', -- an IANA name: of the hours, days and weeks of reports
   CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
 

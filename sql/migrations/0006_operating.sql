@@ -298,8 +298,9 @@ CREATE UNLOGGED TABLE refused_requests (
 );
 
 -- The console's history of an hour and a day (docs/decisions/0068-history.md). Each table has rows of two steps: of 10
--- seconds, which are kept for an hour, and of 300 seconds, kept for a day. `at` is the beginning of a step. The fill
--- factor leaves room for updates in the same page: a row of 300 seconds is updated thirty times.
+-- seconds, which are kept for an hour, and of 300 seconds, kept for a day. Counts of traffic are also kept by hours of the
+-- workspace's time zone, for reports. `at` is the beginning of a step. The fill factor leaves room for updates in the
+-- same page: a row of 300 seconds is updated thirty times.
 
 -- Steps in which an API process counted. A step without a row is a gap, not zero.
 CREATE TABLE sampled_steps (
@@ -311,7 +312,7 @@ CREATE TABLE sampled_steps (
 -- Responses to a workspace's requests, summed over all API processes. No row: none.
 CREATE TABLE traffic_samples (
   workspace int,
-  step_s int CHECK (step_s IN (10, 300)),
+  step_s int CHECK (step_s IN (10, 300, 3600)),
   at timestamptz,
   -- Successful operations and refusals by name, such as {"redeemed": 20, "coupon_locked": 3}.
   counts jsonb NOT NULL CHECK (jsonb_typeof(counts) = 'object'),

@@ -29,7 +29,7 @@ WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $
 -- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
 SELECT
     workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, order_days,
-    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, lock_history
+    max_coupons, gift_book_id, idempotency_hours, clock_offset_ms, limits, lock_history, time_zone
 FROM workspaces WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $4;
 
 -- name: read_config_version

@@ -79,6 +79,13 @@ WITH theirs AS (
 UPDATE redemptions SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
 WHERE redemptions.redemption_id = theirs.redemption_id;
 
+-- name: erase_report_user
+-- Delete what roll-ups know of the user. A new user of this name keeps the rows of the books in which it has redeemed.
+-- $1 workspace int  $2 user text
+DELETE FROM report_users u WHERE workspace = $1 AND user_id = $2 AND NOT EXISTS (
+  SELECT FROM redemptions r WHERE r.workspace = $1 AND r.user_id = $2 AND r.book = u.book
+);
+
 -- name: erase_unassignments
 -- Replace the user in a bounded number of unassignments, recorded up to a second event, and in the assignments that they
 -- took back. Skip those of a new user of this name: of assignments after the first event, or of codes after the position.

@@ -95,6 +95,8 @@ ROUTES = (
            Good({"choice": "settle"}, {"choice": kinds.CHOICE}, "choice")),
     _route("GET /v1/audit", "operate"),
     _route("GET /v1/audit.csv", "operate"),
+    *(_route(f"GET /v1/reports/{name}", "manage")
+      for name in ("redemptions", "redemptions.csv", "funnel", "funnel.csv")),
     _route("GET /v1/books", "manage"),
     _route("GET /v1/coupons", "manage"),
     _route("POST /v1/books", "manage",
@@ -163,7 +165,7 @@ ROUTES = (
            Good({"maxCoupons": 77},
                 {"currency": kinds.CURRENCY, "couponsPerOrder": kinds.number(100), "orderDays": kinds.number(4000),
                  "maxCoupons": kinds.COUNT, "giftBookId": kinds.GIFT_BOOK, "idempotencyHours": kinds.number(8760),
-                 "limits": kinds.OBJECT, "lockHistory": kinds.SWITCH}),
+                 "limits": kinds.OBJECT, "lockHistory": kinds.SWITCH, "timeZone": kinds.ZONE}),
            Good({"limits": {"keys": {}, "books": {}}},
                 _LIMITS | {f"limits.books.{name}": kind for name, kind in _BOOK_LIMITS.items()})),
     _route("POST /v1/test/clock", "operate", Good({"now": None}, {"now": kinds.CLOCK})),

@@ -8,7 +8,7 @@ import pytest
 from loadtests import attack
 from service.access import keyring
 from service.api import bulk, durability, reading, upload_dry_run
-from service.api.controllers import workspace
+from service.api.controllers import reports, workspace
 from service.common.config import Settings
 from service.domain import book_requests, code_change_requests, code_requests, discounts, field_types, webhook_protocol
 from service.domain.limits import ADDRESS_COUNTERS, PUBLIC_ADDRESS_MISSES
@@ -20,7 +20,7 @@ from service.hot.workspace_state import KEPT_BYTES
 from service.operations import call_headers, order_fields, refused_requests
 from service.operations.batch import MAX_OPERATIONS
 from service.operations.table import ROWS
-from service.record import lock_history, pool
+from service.record import lock_history, pool, samples
 from service.record.config import job_rows, key_rows
 from service.serving.server import KEEP_ALIVE_S
 from service.worker import lease_keeper, write_behind
@@ -100,6 +100,10 @@ FIGURES = [
     (LIMITS, r"uploads at once \| (\d+),", bulk.MAX_UPLOADS),
     (LIMITS, r"uploads at once \| \d+, of a workspace (\d+)", bulk.UPLOADS_OF_ONE),
     (LIMITS, r"exports at once \| (\d+),", bulk.MAX_EXPORTS),
+    (LIMITS, r"a report \| (\d+) days", reports.MAX_DAYS["hour"]),
+    (LIMITS, r"by hours, (\d+) by days or weeks", reports.MAX_DAYS["day"]),
+    (LIMITS, r"by days or weeks; ([\d,]+) items", reports.MAX_ROWS),
+    ("docs/decisions/0068-history.md", r"for (\d+) days", samples.REPORT_DAYS),
     (LIMITS, r"exports at once \| \d+, of a workspace (\d+)", bulk.EXPORTS_OF_ONE),
     (LIMITS, r"numbers \| 1 to ([\d,]+)", field_types.MAX_INT),
     (LIMITS, r"codes that one request makes \| ([\d,]+)", book_requests.MAX_CODES),

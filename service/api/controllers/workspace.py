@@ -16,7 +16,7 @@ from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.configuration import DEFAULT_ORDER_DAYS
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, Count
+from service.domain.field_types import Answer, Count, check_text, text_schema
 from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCIES, check_currency
 from service.domain.times import from_ms, to_ms
@@ -34,6 +34,7 @@ _DEFAULTS = {
     "order_days": DEFAULT_ORDER_DAYS,
     "idempotency_hours": 24,
     "lock_history": False,
+    "time_zone": "UTC",
 }
 """As in sql/migrations/0002_configuration.sql."""
 _EXAMPLE = {
@@ -56,6 +57,7 @@ _EXAMPLE = {
         "books": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 80},
     },
     "lockHistory": False,
+    "timeZone": "Europe/Berlin",
 }
 
 
@@ -95,10 +97,19 @@ class PatchWorkspace(field_types.Request, kw_only=True):
             "a process that is killed may be missing."
         ),
     ] = UNSET
+    time_zone: Annotated[
+        Annotated[str, text_schema(1, 64)] | UnsetType | None,
+        msgspec.Meta(
+            description="A name of the IANA database: hours, days and weeks of reports are those of this zone. Applies "
+            "to earlier ones after `scrip reports --repair`. Null means UTC.",
+            examples=["Europe/Berlin"],
+        ),
+    ] = UNSET
 
     def __post_init__(self) -> None:
         if isinstance(self.currency, str):
             check_currency("currency", self.currency)
+        check_text("timeZone", self.time_zone, 1, 64)
 
 
 class Workspace(Answer, kw_only=True):
@@ -115,6 +126,7 @@ class Workspace(Answer, kw_only=True):
     idempotency_hours: int
     limits: WorkspaceLimits | None
     lock_history: bool
+    time_zone: str
 
 
 class Settings(Controller):

@@ -74,7 +74,8 @@ async def workspace_named(database: Database, name: str) -> int | None:
 async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
     """Change these fields of the workspace's row.
 
-    Raises Refusal `invalid` if a discount doesn't fit the new currency, or the gift book is not the workspace's.
+    Raises Refusal `invalid` if a discount doesn't fit the new currency, the gift book is not the workspace's, or
+    Postgres lacks the time zone.
     """
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
@@ -84,9 +85,11 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         for (discount,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
             check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.currency)
         await check_gift_book(connection, workspace, row.gift_book_id)
+        if row.time_zone != old.time_zone and not await connection.fetchval(query("has_time_zone"), row.time_zone):
+            raise invalid("timeZone", "must be a time zone's name in the IANA database, such as Europe/Berlin")
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
         stored = (*values, row.clock_offset_ms, encode_json(row.limits), row.order_days, row.lock_history)
-        await connection.execute(query("update_workspace"), workspace, version, *stored)
+        await connection.execute(query("update_workspace"), workspace, version, *stored, row.time_zone)
         if not changes.keys().isdisjoint(("limits", "lock_history")):
             await connection.execute(query("bump_keys_version"))
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
@@ -104,6 +107,7 @@ def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
         "clockOffsetMs": row.clock_offset_ms,
         "limits": row.limits,
         "lockHistory": row.lock_history,
+        "timeZone": row.time_zone,
     }
 
 

@@ -1,10 +1,12 @@
 """Write events to Postgres as facts, exactly once. write_behind.py and partition_opening.py call `record`, which moves
 the cursor. quarantine_settler.py and surplus_carrier.py call `record_late` for events from before the cursor. On
-NeedsSmallerBatch, write_behind.py records fewer at once. The order matters: the cursor moves first, and what a batch
-gives back is deleted before it is written again. fact_reader.py reads the same columns back."""
+NeedsSmallerBatch, write_behind.py records fewer at once. The order matters: the cursor moves first, what a batch
+gives back is deleted before it is written again, and the roll-ups of reports are counted from the facts, which
+report_rollups.py repeats. fact_reader.py reads the same columns back."""
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import asyncpg
@@ -27,7 +29,7 @@ from service.formats.events import (
     read_redemption,
 )
 from service.formats.redemption_id import id_from_numbers
-from service.record.pool import Connection, Database, error_name
+from service.record.pool import BY_INDEX, Connection, Database, error_name, set_locally
 from service.record.queries import query
 
 # The columns in the order of the rows below. COPY takes text, built by hand from the outbox: that costs Python a third
@@ -119,7 +121,7 @@ async def record(
 
 async def record_late(connection: Connection, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
     """Write events of an older time, in the caller's transaction; the cursor stays. Raises EVENT_ERRORS."""
-    await _Batch(partition, epoch, entries).write(connection, new_keys=False)
+    await _Batch(partition, epoch, entries).write(connection, new_keys=False, is_late=True)
 
 
 async def prune_keys(database: Database, limit: int) -> int:
@@ -147,7 +149,8 @@ class _Batch:
     """
 
     def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
-        self._epoch = epoch
+        self._partition, self._epoch = partition, epoch
+        self._runs = find_runs([entry[0] for entry in entries])
         check_characters(b"".join([entry[1] for entry in entries]))
         self._head = f"{partition}\t{epoch}\t"
         self._assignments: list[str] = []
@@ -160,6 +163,9 @@ class _Batch:
         """Lines, each with the columns of its assignment; with workspace and code if that is from before the batch."""
         self._redemptions: list[str] = []
         self._rollbacks: list[str] = []
+        self._assigned_at: list[str] = []
+        self._redeemed_ids: list[str] = []
+        self._rolled_back_ids: list[str] = []
         self._uses = _Uses()
         self._notices: list[str] = []
         self._keys: dict[tuple[str, str], tuple[int, str, str, str, str, str]] = {}
@@ -185,8 +191,9 @@ class _Batch:
         if event.kept is not None and isinstance(event, Fact | Answered):
             self._keep(seq, str(event.workspace), from_ms(event.at_ms), event.request, event.kept)
 
-    async def write(self, connection: Connection, new_keys: bool) -> None:
-        """Write all rows, in the caller's transaction. If all keys are new, they are copied, which costs less."""
+    async def write(self, connection: Connection, new_keys: bool, is_late: bool = False) -> None:
+        """Write all rows, in the caller's transaction. If all keys are new, they are copied, which costs less.
+        `is_late`: rollbacks of the batch's redemptions may be recorded already."""
         await self._write_assignments(connection)
         await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
         await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
@@ -202,6 +209,23 @@ class _Batch:
             await _copy(connection, "idempotency_keys", _KEYS, self._key_lines())
         else:
             await self._store_keys(connection)
+        await self._roll_up(connection, is_late)
+
+    async def _roll_up(self, connection: Connection, is_late: bool) -> None:
+        """Add the facts to the roll-ups of reports."""
+        if self._redeemed_ids or self._rolled_back_ids:
+            await set_locally(connection, BY_INDEX)
+        for run in self._runs:
+            events = (self._partition, self._epoch, *run)
+            if times := self._assigned_at:
+                await connection.execute(query("report_assignments"), *events, min(times), max(times))
+            if ids := self._redeemed_ids:
+                await connection.execute(query("report_redemptions"), *events, min(ids), max(ids))
+        back = set(self._rolled_back_ids)
+        if is_late and self._redeemed_ids:
+            back.update([row[0] for row in await connection.fetch(query("rolled_back_of"), self._redeemed_ids)])
+        if back:
+            await connection.execute(query("report_rollbacks"), list(back))
 
     async def _write_assignments(self, connection: Connection) -> None:
         closed = await self._close_assignments(connection) if self._closed else {}
@@ -253,6 +277,7 @@ class _Batch:
     ) -> None:
         if (w, code) in self._open:
             raise NeedsSmallerBatch("a code was assigned twice")
+        self._assigned_at.append(at)
         self._assignments.append(f"{self._line(seq, w, book, code, user)}\t{at}\t{client}\t{order}\n")
         line = f"{self._epoch}\t{seq}\t{w}\t{code}\t{book}\t{user}\t{at}\t{order}\n"
         self._open[w, code] = _Open(line, user, seq, at, order)
@@ -287,6 +312,7 @@ class _Batch:
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
+        self._redeemed_ids.append(own_id)
         self._redemptions.append(
             f"{self._head}{seq}\t{w}\t{redeemed.book}\t{code}\t{user}\t{order}\t{own_id}\t"
             f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
@@ -304,6 +330,7 @@ class _Batch:
 
     def _rolled_back(self, event: RolledBack) -> None:
         order, own_id = event.order, event.redemption_id
+        self._rolled_back_ids.append(own_id)
         self._rollbacks.append(
             f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
             f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\n"
@@ -372,6 +399,12 @@ class _Uses:
                 raise NeedsSmallerBatch("a code with one use was used twice")
         self._new_orders.clear()
         self._new_singles.clear()
+
+
+def find_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """The first and last of each run of consecutive numbers, which rise."""
+    breaks = [place for place in range(1, len(numbers)) if numbers[place] != numbers[place - 1] + 1]
+    return [(numbers[first], numbers[last - 1]) for first, last in pairwise([0, *breaks, len(numbers)]) if last > first]
 
 
 @lru_cache(maxsize=1024)

@@ -122,6 +122,7 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
     await _update_all(database, "erase_unassignments", *args, *up_to, erasure.position, *last)
     await _update_all(database, "erase_owner", *args, erasure.position)
     await _update_all(database, "erase_redemptions", *args, *up_to)
+    await database.execute(query("erase_report_user"), *args[:2])
     await _update_all(database, "erase_job_users", *args)
     await database.execute(query("wait_for_lock_notes"))
     await _update_all(database, "erase_lock_notes", *args)

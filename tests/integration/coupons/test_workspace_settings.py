@@ -18,6 +18,7 @@ _DEFAULTS = {
     "giftBookId": None,
     "idempotencyHours": 24,
     "lockHistory": False,
+    "timeZone": "UTC",
 }
 _HOUR_MS = 3_600_000
 
@@ -50,6 +51,7 @@ def test_settings_are_read_back(service: Service, shop: SettingsShop) -> None:
         "giftBookId": service.book(client=shop.client),
         "idempotencyHours": 8760,
         "lockHistory": True,
+        "timeZone": "Asia/Kolkata",
     }
     assert shop.patch() == _DEFAULTS
     for name, value in settings.items():
@@ -61,6 +63,7 @@ def test_settings_are_read_back(service: Service, shop: SettingsShop) -> None:
         for book in (service.book(), str(uuid4()))
     ]
     assert errors[0] == errors[1]
+    refused(shop.client.patch("/v1/workspace", json={"timeZone": "Europe/Nowhere"}), 422, "invalid", "timeZone")
     assert shop.patch() == settings
 
 

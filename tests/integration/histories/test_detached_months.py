@@ -28,6 +28,7 @@ from service.record.config.code_rows import add_codes, patch_coupon
 from service.record.config.detached_months import read_detached_to, with_detached_to
 from service.record.config.job_rows import create_generation
 from service.record.facts import history_pages
+from service.record.facts.report_rollups import MonthDetached, compare_rollups
 from service.record.facts.timeline_queries import events_of
 from service.record.partitions.moves import order_move
 from tests.commands import scrip
@@ -62,6 +63,8 @@ async def test_a_month_is_detached_and_attached(place: Place, retired_month: dat
     )
     assert await drift(place) == {}
     await detach(place.pool, retired_month)
+    with pytest.raises(MonthDetached):
+        await compare_rollups(place.pool, 0, True, lambda _: None)
     assert (await read_facts(place.pool))["redemptions"] == []
     assert await answers(place, *ALL_CODES) == expected_answers(before)
     assert await drift(place) == {}

@@ -33,7 +33,7 @@ from tests.integration.recording.record_fixtures import take_partition
 from tests.waiting import running, wait_until
 
 _FACTS = "assignments unassignments redemptions rollbacks".split()
-TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures lock_notes".split()]
+TABLES = [*_FACTS, *"codes users idempotency_keys quarantine erasures lock_notes report_users".split()]
 _NOTE_LOCK = """
 INSERT INTO lock_notes (workspace, code, at, lock_digest, user_id, until) VALUES ($1, 'A0-1', now(), 1, $2, now())
 """

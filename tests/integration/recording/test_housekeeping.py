@@ -1,5 +1,6 @@
 """The worker deletes old jobs, notices and samples, a bounded number at a time."""
 
+import json
 import time
 
 import asyncpg
@@ -120,6 +121,11 @@ async def test_samples_of_processes_are_added(pool: asyncpg.Pool) -> None:
     summed = samples.StoredTraffic(600, {"locked": 7, "recovering": 1}, {1000: 3, 2000: 7})
     assert await samples.read_traffic(pool, 1, 10, 0, 900) == [summed, samples.StoredTraffic(610, {}, {})]
     assert await samples.read_traffic(pool, 1, 300, 0, 900) == [summed]
+    hours = await pool.fetch("SELECT workspace, at, counts FROM traffic_samples WHERE step_s = 3600 ORDER BY 1")
+    assert [(row["workspace"], row["at"].timestamp(), json.loads(row["counts"])) for row in hours] == [
+        (1, 0, {"locked": 7, "recovering": 1}),
+        (2, 0, {"locked": 9}),
+    ]
     assert await samples.read_backlog(pool, 3, 10, 0, 900) == [(600, 7, 14), (890, 5, 10)]
     assert await samples.read_backlog(pool, 3, 300, 0, 900) == [(600, 7, 14)]
 

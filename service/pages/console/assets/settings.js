@@ -43,6 +43,7 @@ function giftControl({ giftBookId }, books) {
 async function edit(was, books) {
   const currency = input({ name: "currency", required: true, maxlength: 3, value: was.currency });
   const gift = giftControl(was, books);
+  const zone = input({ name: "timeZone", required: true, maxlength: 64, value: was.timeZone });
   const numbers = Object.entries(NUMBERS).map(([name, [label, hint]]) => [name, numeric(name, was[name]), label, hint]);
   const limits = Object.entries(LIMITS).flatMap(([kind, [, , names]]) => Object.entries(names).map(([name, label]) =>
     [kind, name, numeric(`limits.${kind}.${name}`, limitOf(was, kind, name)), label]));
@@ -50,6 +51,7 @@ async function edit(was, books) {
   const read = () => {
     const fields = { currency: currency.value.trim().toUpperCase(), giftBookId: gift.value.trim() || null };
     fields.lockHistory = history.checked;
+    fields.timeZone = zone.value.trim();
     for (const [name, control] of numbers) fields[name] = whole(control);
     const changed = Object.entries(fields).filter(([name, value]) => value !== was[name]);
     if (limits.some(([kind, name, control]) => whole(control) !== limitOf(was, kind, name))) {
@@ -61,6 +63,7 @@ async function edit(was, books) {
   };
   return ask("Change the settings", h("div", { class: "form" },
     field("Currency", currency, "ISO 4217, such as EUR. Of amounts without one of their own."),
+    field("Time zone", zone, "Of the hours, days and weeks of reports, such as Europe/Berlin."),
     field("Gift of a checkout", gift, `A book, unless the redeemed code's book names another.${books?.length === BOOKS ? ` The newest ${BOOKS}.` : ""}`),
     numbers.map(([, control, label, hint]) => field(label, control, hint)),
     field("Keep a history of holds", history, HISTORY),
@@ -91,6 +94,7 @@ export async function show(main, _, page) {
       ]), h("p", { class: "hint" }, "Name and mode are chosen when a workspace is created, on the command line.")),
       card("Orders and users", pairs([
         ["Currency", settings.currency],
+        ["Time zone of reports", settings.timeZone],
         ["Coupons per order", number(settings.couponsPerOrder)],
         ["Coupons per user", settings.maxCoupons === null ? "no limit" : number(settings.maxCoupons)],
         ["Orders remembered", plural(settings.orderDays, "day")],

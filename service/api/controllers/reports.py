@@ -1,0 +1,377 @@
+"""Reports: redemptions and the way to them, by interval. app.py registers it; roles.py has the scope of each operation
+id. All figures are roll-ups (docs/decisions/0092-reports.md)."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, Response, get
+from msgspec import UNSET, UnsetType, field
+
+from service.access.caller import Caller
+from service.api.context import Context
+from service.api.controllers.books import find_book
+from service.api.controllers.histories import LAG, wait_at_replica
+from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
+from service.api.csv_stream import CsvFile
+from service.api.documented import describe_history
+from service.api.reading import unpack_request
+from service.domain import field_types
+from service.domain.errors import invalid
+from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.money import CURRENCY_DIGITS, Amount
+from service.domain.outcomes import BY_CODE
+from service.domain.times import Time, Timestamp, check_times, from_ms, to_datetime, to_ms
+from service.operations.table import ROWS
+from service.record.facts import report_rows
+from service.record.facts.report_rows import Grouping, Groups, Interval, Recorded, Sales, Span
+
+MAX_DAYS: dict[Interval, int] = {"hour": 31, "day": 400, "week": 400}
+"""The longest time of a report, by its interval."""
+DEFAULT_DAYS: dict[Interval, int] = {"hour": 2, "day": 30, "week": 182}
+MAX_ROWS = 5000
+_NONE = "0.00"
+_DONE = frozenset(row.done for row in ROWS if row.done)
+
+_SALES = {
+    "from": "2026-11-20T00:00:00.000Z",
+    "currency": "USD",
+    "redemptions": 95,
+    "orderValue": "9500.00",
+    "discountAmount": "1900.00",
+    "balanceSpent": _NONE,
+    "returnedAmount": _NONE,
+    "rolledBack": 3,
+    "newUsers": 60,
+    "returningUsers": 31,
+}
+_STEPS = {
+    "from": "2026-11-20T00:00:00.000Z",
+    "assigned": 180,
+    "locked": 140,
+    "released": 12,
+    "lockExpired": None,
+    "redeemed": 95,
+    "refused": {"coupon_redeemed": 7, "coupon_locked": 21},
+}
+_AROUND = {
+    "asOf": "2026-11-20T15:09:11.000Z",
+    "timeZone": "UTC",
+    "from": "2026-11-20T00:00:00.000Z",
+    "to": "2026-11-21T00:00:00.000Z",
+}
+_SALES_COLUMNS = (
+    "from bookId tag currency redemptions orderValue discountAmount balanceSpent returnedAmount rolledBack newUsers "
+    "returningUsers"
+).split()
+_FUNNEL_COLUMNS = "figure code count from bookId tag".split()
+_SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31\r\n"
+_FUNNEL_CSV = (
+    ",".join(_FUNNEL_COLUMNS) + "\r\nassigned,,180,2026-11-20T00:00:00.000Z,,\r\n"
+    "refused,coupon_locked,21,2026-11-20T00:00:00.000Z,,\r\n"
+)
+
+
+class Wanted(field_types.Request, kw_only=True):
+    """What a report is about."""
+
+    from_: Annotated[
+        Time | None, msgspec.Meta(description="Default: 2 days before `to` by hours, 30 by days, 182 by weeks.")
+    ] = field(name="from", default=None)
+    to: Annotated[
+        Time | None, msgspec.Meta(description="Default: now. At most 31 days after `from` by hours, else 400.")
+    ] = None
+    interval: Annotated[Interval, msgspec.Meta(description="In the workspace's `timeZone`; weeks begin on Monday.")] = (
+        "day"
+    )
+    group_by: Annotated[
+        Grouping, msgspec.Meta(description="A row for each book, for each tag, or for all together.")
+    ] = "none"
+    book_id: Annotated[UUID | None, msgspec.Meta(description="Only this book.")] = None
+    tag: Annotated[str, text_schema(0, 255, description="Only books that have this tag now.")] | None = None
+
+    def __post_init__(self) -> None:
+        check_times(self)
+        check_text("tag", self.tag, 0, 255)
+
+    def times(self, now: datetime) -> tuple[datetime, datetime]:
+        """Beginning and end. Raises Refusal `invalid`."""
+        most = MAX_DAYS[self.interval]
+        last = self.to or now
+        first = self.from_ or max(last - timedelta(days=DEFAULT_DAYS[self.interval]), to_datetime(0))
+        if first >= last:
+            raise invalid("to" if self.to else "from", "must be after `from`" if self.to else "must be before now")
+        if last - first > timedelta(days=most):
+            raise invalid("to", f"must be at most {most} days after `from` with this `interval`")
+        return first, last
+
+
+class Group(Answer, kw_only=True):
+    """An interval of a group."""
+
+    from_: Timestamp = field(name="from")
+    book_id: Annotated[UUID | UnsetType, msgspec.Meta(description="With `groupBy=book`.")] = UNSET
+    tag: Annotated[
+        str | UnsetType, msgspec.Meta(description="With `groupBy=tag`; a book counts in each of its tags.")
+    ] = UNSET
+
+
+class SalesOfGroup(Group, kw_only=True):
+    """Redemptions of an interval, a group and a currency; null for those without an order value."""
+
+    currency: str | None
+    redemptions: Annotated[int, msgspec.Meta(description="Those that stand. The amounts are their sums.")]
+    order_value: Amount
+    discount_amount: Amount
+    balance_spent: Amount
+    returned_amount: Amount
+    rolled_back: Annotated[int, msgspec.Meta(description="Redemptions of the interval that were rolled back since.")]
+    new_users: Annotated[
+        int,
+        msgspec.Meta(
+            description="Users who redeemed, even if it was rolled back, and had not before the interval. A user "
+            "counts once, in the currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book."
+        ),
+    ]
+    returning_users: Annotated[
+        int, msgspec.Meta(description="Users who redeemed, and had in the workspace before the interval.")
+    ]
+
+
+class StepsOfGroup(Group, kw_only=True):
+    """The way to redemptions in an interval. `locked`, `released` and `refused` are counted for the whole workspace
+    only: null with `groupBy`, `bookId` or `tag`."""
+
+    assigned: Annotated[int, msgspec.Meta(description="Assignments, also those that were taken back.")]
+    locked: Annotated[
+        int | None, msgspec.Meta(description="Successful requests to lock, repeated ones too; without batches.")
+    ]
+    released: Annotated[int | None, msgspec.Meta(description="Successful requests to unlock; without batches.")]
+    lock_expired: Annotated[int | None, msgspec.Meta(description="Null: locks expire without an event.")]
+    redeemed: Annotated[int, msgspec.Meta(description="Redemptions that stand.")]
+    refused: Annotated[
+        dict[str, int] | None, msgspec.Meta(description="Requests that were refused with 4xx, by `code`.")
+    ]
+
+
+class Around(Answer, kw_only=True):
+    """What surrounds the figures. Intervals without figures have no item."""
+
+    as_of: Annotated[Timestamp, msgspec.Meta(description="Everything up to this time is counted.")]
+    time_zone: str
+    from_: Annotated[Timestamp, msgspec.Meta(description="The beginning of the first interval.")] = field(name="from")
+    to: Annotated[Timestamp, msgspec.Meta(description="The end of the last interval.")]
+
+
+class SalesReport(Around, kw_only=True):
+    """Redemptions by interval, oldest first."""
+
+    items: list[SalesOfGroup]
+
+
+class FunnelReport(Around, kw_only=True):
+    """The way from assigned to redeemed by interval, oldest first."""
+
+    items: list[StepsOfGroup]
+
+
+@dataclass(frozen=True)
+class _Report:
+    """A report that is asked for, once Postgres has counted what was answered before."""
+
+    context: Context
+    caller: Caller
+    span: Span
+    groups: Groups
+    headers: dict[str, str]
+    as_of: str
+
+    async def read(self, read: Callable[..., Any]) -> Any:
+        """The rows of a function of report_rows.py. Raises Refusal `invalid` for too many."""
+        workspace = self.caller.workspace
+        bounded = partial(read, self.context.replica.pool, self.span, self.groups, MAX_ROWS + 1)
+        rows = await self.context.bulk.read(workspace, MAX_ROWS, bounded)
+        if len(rows) > MAX_ROWS:
+            raise invalid("groupBy", f"would make more than {MAX_ROWS:,} items: ask for a shorter time, or one book")
+        return rows
+
+    def answer(self, kind: type[Around], items: Sequence[Group]) -> Response[Any]:
+        """The response with these items."""
+        first, last = (from_ms(to_ms(time)) for time in (self.span.first, self.span.last))
+        body: Any = kind(as_of=self.as_of, time_zone=self.span.zone, from_=first, to=last, items=items)  # type: ignore[call-arg]
+        return Response(body, headers=self.headers)
+
+    def file(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Response[str]:
+        """The response with a CSV file of these rows."""
+
+        async def pages() -> AsyncIterator[Sequence[Sequence[Cell]]]:
+            yield rows
+
+        lines = encode_csv_pages(columns, pages(), lambda row: row)
+        return CsvFile(self.context.bulk, self.caller.workspace, lines, f"{name}.csv", self.headers)
+
+
+_describe_report = partial(describe_history, query=Wanted, refusals="book_not_found")
+
+
+class Reports(Controller):
+    path = "/v1/reports"
+    tags = ("Reports",)
+
+    @get(
+        "/redemptions",
+        **_describe_report(
+            "reportRedemptions",
+            "Report redemptions",
+            returns="Redemptions by interval, group and currency.",
+            answer=_AROUND | {"items": [_SALES]},
+        ),
+    )
+    async def redemptions(self, request: Request[Any, Any, Any]) -> Response[SalesReport]:
+        """Redemptions, their sums and their users, by hour, day or week. The report has the whole intervals that the
+        times are in. Scope `manage`."""
+        report = await _begin(request)
+        return report.answer(SalesReport, await _read_sales(report))
+
+    @get(
+        "/redemptions.csv",
+        media_type=MEDIA_TYPE,
+        **_describe_report(
+            "exportRedemptionReport", "Export a report of redemptions", returns="The report, as CSV.", answer=_SALES_CSV
+        ),
+    )
+    async def redemptions_file(self, request: Request[Any, Any, Any]) -> Response[str]:
+        """The same report as CSV. Scope `manage`."""
+        report = await _begin(request)
+        rows = [_cells(item, _SALES_COLUMNS) for item in await _read_sales(report)]
+        return report.file("redemptions", _SALES_COLUMNS, rows)
+
+    @get(
+        "/funnel",
+        **_describe_report(
+            "reportFunnel",
+            "Report the way to redemptions",
+            returns="Assignments, locks, redemptions and refusals by interval and group.",
+            answer=_AROUND | {"items": [_STEPS]},
+        ),
+    )
+    async def funnel(self, request: Request[Any, Any, Any]) -> Response[FunnelReport]:
+        """From assigned to locked to redeemed, and refusals by reason. Locks and refusals are kept for 400 days; the
+        last ten seconds of a process that is killed may be missing. Scope `manage`."""
+        report = await _begin(request)
+        return report.answer(FunnelReport, await _read_steps(report))
+
+    @get(
+        "/funnel.csv",
+        media_type=MEDIA_TYPE,
+        **_describe_report(
+            "exportFunnelReport",
+            "Export a report of the way to redemptions",
+            returns="The report, as CSV.",
+            answer=_FUNNEL_CSV,
+        ),
+    )
+    async def funnel_file(self, request: Request[Any, Any, Any]) -> Response[str]:
+        """The same report as CSV: a row for each figure, and for each code of a refusal. Scope `manage`."""
+        report = await _begin(request)
+        rows = [cells for item in await _read_steps(report) for cells in _list_figures(item)]
+        return report.file("funnel", _FUNNEL_COLUMNS, rows)
+
+
+async def _begin(request: Request[Any, Any, Any]) -> _Report:
+    """Check the request, and wait until what was answered before it is counted. Raises Refusal."""
+    caller, context, wanted = unpack_request(request, Wanted)
+    now_ms = round(time.time() * 1000)
+    first, last = wanted.times(to_datetime(now_ms))
+    context.bulk.pages.check(caller.workspace)
+    if wanted.book_id:
+        await find_book(context, caller, str(wanted.book_id))
+    headers = await wait_at_replica(context, caller)
+    span = await report_rows.read_span(context.replica.pool, caller.workspace, wanted.interval, first, last)
+    as_of = from_ms(now_ms - 1000 * int(headers.get(LAG, 0)))
+    groups = Groups(wanted.group_by, wanted.book_id, wanted.tag)
+    return _Report(context, caller, span, groups, headers, as_of)
+
+
+async def _read_sales(report: _Report) -> list[SalesOfGroup]:
+    rows = await report.read(report_rows.read_sales)
+    return await report.context.bulk.render(report.caller.workspace, rows, partial(_render_sales, report.groups))
+
+
+async def _read_steps(report: _Report) -> list[StepsOfGroup]:
+    rows: list[Recorded] = await report.read(report_rows.read_recorded)
+    if not report.groups.has_all:
+        unknown = {"locked": None, "released": None, "refused": None, "lock_expired": None}
+        return await report.context.bulk.render(
+            report.caller.workspace,
+            rows,
+            lambda row: StepsOfGroup(
+                **_name(report.groups, row), assigned=row.assigned, redeemed=row.redeemed, **unknown
+            ),
+        )
+    responses = await report_rows.read_responses(report.context.replica.pool, report.span)
+    recorded = {row.from_ms: row for row in rows}
+    return [
+        _render_steps(recorded.get(at, Recorded(at, None, 0, 0)), responses.get(at, {}))
+        for at in sorted({*recorded, *responses})
+    ]
+
+
+def _render_steps(row: Recorded, counts: dict[str, int]) -> StepsOfGroup:
+    refused = {code: count for code, count in sorted(counts.items()) if code not in _DONE and _is_refusal(code)}
+    return StepsOfGroup(
+        from_=from_ms(row.from_ms), assigned=row.assigned, redeemed=row.redeemed, refused=refused, lock_expired=None,
+        locked=counts.get("locked", 0), released=counts.get("released", 0),
+    )  # fmt: skip
+
+
+def _is_refusal(code: str) -> bool:
+    """Whether it is no failure. Another version may have counted a code that this one does not know."""
+    return code not in BY_CODE or BY_CODE[code].status < 500
+
+
+def _render_sales(groups: Groups, row: Sales) -> SalesOfGroup:
+    digits = CURRENCY_DIGITS.get(row.currency, 2)
+    zero = f"{0:.{digits}f}"
+    return SalesOfGroup(
+        **_name(groups, row),
+        currency=row.currency or None,
+        redemptions=row.redemptions,
+        order_value=f"{row.order_value:.{digits}f}",
+        discount_amount=f"{row.discount_amount:.{digits}f}",
+        balance_spent=zero,
+        returned_amount=zero,
+        rolled_back=row.rolled_back,
+        new_users=row.new_users,
+        returning_users=row.returning_users,
+    )
+
+
+def _name(groups: Groups, row: Sales | Recorded) -> dict[str, Any]:
+    """The fields of Group."""
+    named: dict[str, Any] = {"from_": from_ms(row.from_ms)}
+    if groups.grouping == "book":
+        named["book_id"] = UUID(row.name)
+    elif groups.grouping == "tag":
+        named["tag"] = row.name
+    return named
+
+
+def _cells(item: Group, columns: Sequence[str]) -> Sequence[Cell]:
+    values = msgspec.to_builtins(item)
+    return [values.get(column) for column in columns]
+
+
+def _list_figures(item: StepsOfGroup) -> Iterable[Sequence[Cell]]:
+    """A row for each figure that is known, and for each code."""
+    place = _cells(item, ["from", "bookId", "tag"])
+    for figure in ("assigned", "locked", "released", "redeemed"):
+        if (count := getattr(item, figure)) is not None:
+            yield figure, None, count, *place
+    for code, count in (item.refused or {}).items():
+        yield "refused", code, count, *place

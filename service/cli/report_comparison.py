@@ -1,0 +1,51 @@
+"""`scrip reports`: compare the roll-ups of reports with the facts. main.py loads it."""
+
+import asyncio
+import sys
+
+import click
+
+from service.cli.partitions import PARTITION
+from service.cli.rebuild import find_partitions
+from service.common import config
+from service.common.running_service import Unusable, find_service
+from service.record.facts.report_rollups import EVENTS_AT_ONCE, MonthDetached, compare_rollups
+from service.record.partitions import comparisons
+from service.record.partitions.partition_rows import check_partitions
+
+
+@click.command(epilog="Example: scrip reports --repair")
+@click.option("--repair", is_flag=True, help="Correct the figures from the facts.")
+@click.option("--partition", type=PARTITION, help="Only this partition; default: all.")
+def reports(repair: bool, partition: int | None) -> None:
+    """Compare the figures of reports with the facts in Postgres.
+
+    All facts are counted again, while requests go on. Use --repair after a change of a workspace's time zone: earlier
+    hours, days and weeks then become those of the new zone. Exits with 0 if nothing differs any more, 1 if figures
+    differ, 2 if the comparison is not possible.
+    """
+    sys.exit(asyncio.run(_compare(repair, partition)))
+
+
+async def _compare(repair: bool, only: int | None) -> int:
+    database_url = find_service(config.load(), "DATABASE_URL").database_url
+    left = 0
+    async with await comparisons.connect(database_url) as pool:
+        await check_partitions(pool)
+        for row in await find_partitions(pool, only):
+
+            def show(pages: int, partition: int = row.id) -> None:
+                if sys.stderr.isatty():
+                    click.echo(f"\rPartition {partition}: {pages * EVENTS_AT_ONCE:,} events", nl=False, err=True)
+
+            try:
+                differing = await compare_rollups(pool, row.id, repair, show)
+            except MonthDetached as month:
+                raise Unusable(
+                    f"month_detached: facts up to {month} are detached from Postgres, and can't be counted. Attach "
+                    "them: docs/restore.md says how."
+                ) from None
+            done = "corrected" if repair and differing else "differ" if differing else "nothing differs"
+            click.echo(f"Partition {row.id}: {f'{differing} figures {done}' if differing else done}.")
+            left += 0 if repair else differing
+    return 1 if left else 0

@@ -1,0 +1,84 @@
+"""What reports read: roll-ups of facts, and the hourly counts of traffic (docs/decisions/0092-reports.md). reports.py
+calls this."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+from service.record.pool import Database
+from service.record.queries import query
+
+Interval = Literal["hour", "day", "week"]
+Grouping = Literal["none", "book", "tag"]
+
+
+class Span(NamedTuple):
+    """Whole intervals of a workspace's time zone."""
+
+    workspace: int
+    interval: Interval
+    first: datetime
+    last: datetime
+    """The end of the last interval."""
+    zone: str
+
+
+class Groups(NamedTuple):
+    """Which books, and how they are grouped."""
+
+    grouping: Grouping
+    book_id: UUID | None
+    tag: str | None
+
+    @property
+    def has_all(self) -> bool:
+        """Whether all of the workspace is one group."""
+        return self == Groups("none", None, None)
+
+
+class Sales(NamedTuple):
+    """Redemptions of an interval, a group and a currency, '' for none. `name` is the book's id, or the tag."""
+
+    from_ms: int
+    name: str | None
+    currency: str
+    redemptions: int
+    order_value: Decimal
+    discount_amount: Decimal
+    rolled_back: int
+    new_users: int
+    returning_users: int
+
+
+class Recorded(NamedTuple):
+    """Recorded steps of an interval and a group."""
+
+    from_ms: int
+    name: str | None
+    assigned: int
+    redeemed: int
+
+
+async def read_span(database: Database, workspace: int, interval: Interval, first: datetime, last: datetime) -> Span:
+    """The intervals that have these times."""
+    row: Any = await database.fetchrow(query("read_report_bounds"), workspace, interval, first, last)
+    return Span(workspace, interval, row["first"], row["last"], row["time_zone"])
+
+
+async def read_sales(database: Database, span: Span, groups: Groups, limit: int) -> list[Sales]:
+    """At most so many rows, by interval, group and currency. What is zero has no row."""
+    return [Sales(*row) for row in await database.fetch(query("read_sales"), *span, *groups, limit)]
+
+
+async def read_recorded(database: Database, span: Span, groups: Groups, limit: int) -> list[Recorded]:
+    """At most so many rows, by interval and group. What is zero has no row."""
+    return [Recorded(*row) for row in await database.fetch(query("read_funnel"), *span, *groups, limit)]
+
+
+async def read_responses(database: Database, span: Span) -> dict[int, dict[str, int]]:
+    """Counts of responses by name (service/operations/accounting.py), by the beginning of the interval in ms."""
+    counts: dict[int, dict[str, int]] = {}
+    for from_ms, name, count in await database.fetch(query("read_traffic_of_intervals"), *span):
+        counts.setdefault(from_ms, {})[name] = count
+    return counts

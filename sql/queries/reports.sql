@@ -1,0 +1,203 @@
+-- name: add_to_rollups
+-- Add numbers, which may be negative, to an hour or a day.
+-- $1 workspace int  $2 step text  $3 start timestamptz  $4 book int  $5 currency text  $6 redemptions bigint
+-- $7 rolled_back bigint  $8 order_value numeric  $9 discount_amount numeric  $10 assigned bigint  $11 new_users bigint
+-- $12 returning_users bigint  $13 week_new bigint  $14 week_returning bigint
+INSERT INTO report_sums AS old VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
+  redemptions = old.redemptions + excluded.redemptions, rolled_back = old.rolled_back + excluded.rolled_back,
+  order_value = old.order_value + excluded.order_value, discount_amount = old.discount_amount + excluded.discount_amount,
+  assigned = old.assigned + excluded.assigned, new_users = old.new_users + excluded.new_users,
+  returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
+  week_returning = old.week_returning + excluded.week_returning;
+
+-- name: detached_to_of_partition
+-- The newest detached month that may have facts of a partition; null for none.
+-- $1 partition int
+SELECT max(month) FROM detached_months WHERE EXISTS (
+  SELECT FROM detached_books JOIN workspaces USING (workspace) WHERE partition = $1
+);
+
+-- name: hide_rollups
+-- Let this transaction count into empty roll-ups of its own.
+SELECT hide_rollups();
+
+-- name: next_fact
+-- The first event after one of which a partition has facts.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint
+SELECT epoch, seq FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT 1;
+
+-- name: read_funnel
+-- Assignments and standing redemptions of a report by interval and group.
+-- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text  $7 book uuid
+-- $8 tag text  $9 limit int
+WITH groups AS MATERIALIZED (SELECT * FROM report_groups($1, $6, $7, $8))
+SELECT
+  ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, sum(assigned)::bigint AS assigned, sum(redemptions)::bigint AS redeemed
+FROM report_sums JOIN groups USING (book)
+WHERE workspace = $1 AND step = CASE $2 WHEN 'hour' THEN 'hour' ELSE 'day' END AND start >= $3 AND start < $4
+GROUP BY 1, 2 HAVING sum(assigned + redemptions + rolled_back) > 0 ORDER BY 1, 2 LIMIT $9;
+
+-- name: read_report_bounds
+-- A workspace's time zone, and the beginning and end of the intervals that have these times.
+-- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz
+SELECT
+  time_zone, date_trunc($2, $3::timestamptz, time_zone) AS first,
+  (date_trunc($2, $4::timestamptz - interval '1 ms', time_zone) AT TIME ZONE time_zone + ('1 ' || $2)::interval)
+    AT TIME ZONE time_zone AS last
+FROM workspaces WHERE workspace = $1;
+
+-- name: read_sales
+-- The redemptions of a report by interval, group and currency.
+-- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text  $7 book uuid
+-- $8 tag text  $9 limit int
+WITH groups AS MATERIALIZED (SELECT * FROM report_groups($1, $6, $7, $8))
+SELECT
+  ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, currency, sum(redemptions)::bigint AS redemptions,
+  sum(order_value) AS order_value, sum(discount_amount) AS discount_amount, sum(rolled_back)::bigint AS rolled_back,
+  sum(CASE $2 WHEN 'week' THEN week_new ELSE new_users END)::bigint AS new_users,
+  sum(CASE $2 WHEN 'week' THEN week_returning ELSE returning_users END)::bigint AS returning_users
+FROM report_sums JOIN groups USING (book)
+WHERE workspace = $1 AND step = CASE $2 WHEN 'hour' THEN 'hour' ELSE 'day' END AND start >= $3 AND start < $4
+GROUP BY 1, 2, 3 HAVING sum(redemptions + rolled_back) > 0 ORDER BY 1, 2, 3 LIMIT $9;
+
+-- name: read_traffic_of_intervals
+-- A workspace's counts of responses by interval and name.
+-- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text
+SELECT from_ms, key, sum(value::bigint)::bigint AS count FROM (
+  SELECT ms_of(date_trunc($2, at, $5)) AS from_ms, counts FROM traffic_samples
+  WHERE workspace = $1 AND step_s = 3600 AND at >= $3 AND at < $4 OFFSET 0
+) AS samples CROSS JOIN LATERAL jsonb_each_text(counts)
+GROUP BY 1, 2;
+
+-- name: report_assignments
+-- Add a partition's assignments of these events, which have these times, to the roll-ups.
+-- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 first text  $6 last text
+INSERT INTO report_sums AS old (workspace, step, start, book, currency, assigned)
+SELECT a.workspace, step, date_trunc(step, assigned_at, time_zone), counted.book, '', count(*)
+FROM assignments a JOIN workspaces USING (workspace)
+CROSS JOIN LATERAL (VALUES (a.book), (0)) AS counted (book) CROSS JOIN (VALUES ('hour'), ('day')) AS steps (step)
+WHERE a.partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4
+  AND assigned_at BETWEEN $5::text::timestamptz AND $6::text::timestamptz
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET assigned = old.assigned + excluded.assigned;
+
+-- name: report_redemptions
+-- Add a partition's redemptions of these events, which have these ids, to the roll-ups, and their users.
+-- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 first text  $6 last text
+WITH made AS (
+  SELECT
+    r.workspace, r.book, r.user_id, coalesce(r.currency, '') AS currency, coalesce(order_value, 0) AS order_value,
+    discount_amount, redeemed_at AS at, time_zone AS zone, date_trunc('hour', redeemed_at, time_zone) AS hour,
+    least(min(redeemed_at) OVER of_user, known.first_at) AS user_first,
+    greatest(max(redeemed_at) OVER of_user, known.last_at) AS user_last,
+    greatest(max(redeemed_at) OVER of_book, known.book_last) AS book_last
+  FROM redemptions r JOIN workspaces USING (workspace) CROSS JOIN LATERAL (
+    SELECT min(first_at) AS first_at, max(last_at) AS last_at, max(last_at) FILTER (WHERE u.book = r.book) AS book_last
+    FROM report_users u WHERE u.workspace = r.workspace AND u.user_id = r.user_id
+  ) AS known
+  WHERE r.partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4
+    AND redemption_id BETWEEN $5::text::uuid AND $6::text::uuid
+  WINDOW
+    of_user AS (PARTITION BY r.workspace, r.user_id ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+    of_book AS (PARTITION BY r.workspace, r.user_id, r.book ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+), users AS (
+  INSERT INTO report_users AS old
+  SELECT workspace, user_id, book, min(at), max(at) FROM made GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+  ON CONFLICT (workspace, user_id, book) DO UPDATE SET
+    first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at)
+), counted AS MATERIALIZED (
+  SELECT
+    workspace, hour, zone, one.book, currency, order_value, discount_amount,
+    is_new_user('hour', at, last, user_first, zone) AS of_hour, is_new_user('day', at, last, user_first, zone) AS of_day,
+    is_new_user('week', at, last, user_first, zone) AS of_week
+  FROM made CROSS JOIN LATERAL (VALUES (made.book, book_last), (0, user_last)) AS one (book, last)
+), hours AS (
+  SELECT
+    workspace, hour, zone, book, currency, count(*) AS redemptions, sum(order_value) AS order_value,
+    sum(discount_amount) AS discount_amount, count(*) FILTER (WHERE of_hour) AS hour_new,
+    count(*) FILTER (WHERE NOT of_hour) AS hour_returning, count(*) FILTER (WHERE of_day) AS day_new,
+    count(*) FILTER (WHERE NOT of_day) AS day_returning, count(*) FILTER (WHERE of_week) AS week_new,
+    count(*) FILTER (WHERE NOT of_week) AS week_returning
+  FROM counted GROUP BY workspace, hour, zone, book, currency
+)
+INSERT INTO report_sums AS old (
+  workspace, step, start, book, currency, redemptions, order_value, discount_amount, new_users, returning_users,
+  week_new, week_returning
+)
+SELECT
+  workspace, 'hour', hour, book, currency, redemptions, order_value, discount_amount, hour_new, hour_returning, 0, 0
+FROM hours
+UNION ALL
+SELECT
+  workspace, 'day', date_trunc('day', hour, zone), book, currency, sum(redemptions), sum(order_value),
+  sum(discount_amount), sum(day_new), sum(day_returning), sum(week_new), sum(week_returning)
+FROM hours GROUP BY 1, 2, 3, 4, 5
+ORDER BY 1, 2, 3, 4, 5
+ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
+  redemptions = old.redemptions + excluded.redemptions, order_value = old.order_value + excluded.order_value,
+  discount_amount = old.discount_amount + excluded.discount_amount, new_users = old.new_users + excluded.new_users,
+  returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
+  week_returning = old.week_returning + excluded.week_returning;
+
+-- name: report_rollbacks
+-- Take these recorded redemptions, which were rolled back, out of the roll-ups' sums.
+-- $1 redemptions text[]
+INSERT INTO report_sums AS old (
+  workspace, step, start, book, currency, redemptions, rolled_back, order_value, discount_amount
+)
+SELECT
+  r.workspace, step, date_trunc(step, redeemed_at, time_zone), counted.book, coalesce(r.currency, ''), -count(*), count(*),
+  -coalesce(sum(order_value), 0), -sum(discount_amount)
+FROM redemptions r JOIN workspaces USING (workspace)
+CROSS JOIN LATERAL (VALUES (r.book), (0)) AS counted (book) CROSS JOIN (VALUES ('hour'), ('day')) AS steps (step)
+WHERE redemption_id = ANY ($1::text[]::uuid[])
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
+  redemptions = old.redemptions + excluded.redemptions, rolled_back = old.rolled_back + excluded.rolled_back,
+  order_value = old.order_value + excluded.order_value, discount_amount = old.discount_amount + excluded.discount_amount;
+
+-- name: rolled_back_by
+-- The redemptions that these events of a partition rolled back.
+-- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint
+SELECT coalesce(array_agg(redemption_id::text), '{}') FROM rollbacks
+WHERE partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4;
+
+-- name: rolled_back_of
+-- Those of these redemptions that were rolled back.
+-- $1 redemptions text[]
+SELECT redemption_id::text FROM rollbacks WHERE redemption_id = ANY ($1::text[]::uuid[]);
+
+-- name: rollup_differences
+-- What the transaction's own roll-ups have more than those of a partition's workspaces.
+-- $1 partition int
+SELECT
+  workspace, step, start, book, currency, coalesce(own.redemptions, 0) - coalesce(old.redemptions, 0),
+  coalesce(own.rolled_back, 0) - coalesce(old.rolled_back, 0),
+  coalesce(own.order_value, 0) - coalesce(old.order_value, 0),
+  coalesce(own.discount_amount, 0) - coalesce(old.discount_amount, 0),
+  coalesce(own.assigned, 0) - coalesce(old.assigned, 0), coalesce(own.new_users, 0) - coalesce(old.new_users, 0),
+  coalesce(own.returning_users, 0) - coalesce(old.returning_users, 0),
+  coalesce(own.week_new, 0) - coalesce(old.week_new, 0),
+  coalesce(own.week_returning, 0) - coalesce(old.week_returning, 0)
+FROM pg_temp.report_sums AS own FULL JOIN (
+  SELECT * FROM public.report_sums WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
+) AS old USING (workspace, step, start, book, currency)
+WHERE (
+  own.redemptions, own.rolled_back, own.order_value, own.discount_amount, own.assigned, own.new_users,
+  own.returning_users, own.week_new, own.week_returning
+) IS DISTINCT FROM (
+  old.redemptions, old.rolled_back, old.order_value, old.discount_amount, old.assigned, old.new_users,
+  old.returning_users, old.week_new, old.week_returning
+);
+
+-- name: store_report_user
+-- Store that a user redeemed in a book within this time.
+-- $1 workspace int  $2 user text  $3 book int  $4 first timestamptz  $5 last timestamptz
+INSERT INTO report_users AS old VALUES ($1, $2, $3, $4, $5) ON CONFLICT (workspace, user_id, book) DO UPDATE SET
+  first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at);
+
+-- name: unknown_report_users
+-- The users of the transaction's own roll-ups whose first or last redemption the stored ones lack.
+SELECT own.* FROM pg_temp.report_users AS own LEFT JOIN public.report_users AS old USING (workspace, user_id, book)
+WHERE old.book IS NULL OR own.first_at < old.first_at OR own.last_at > old.last_at;

@@ -1,0 +1,179 @@
+"""Reports over HTTP: what was sold, rolled back and refused, by interval and group."""
+
+import csv
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.commands import scrip
+from tests.service_fixture import Service, new_code, ok, refused
+from tests.waiting import until
+
+SALES, FUNNEL = "/v1/reports/redemptions", "/v1/reports/funnel"
+
+
+class ReportedShop:
+    """A workspace with two books, one with tags, that sells."""
+
+    def __init__(self, service: Service) -> None:
+        self.client = service.make_workspace(f"shop-{uuid4().hex}", "test").admin
+        self.codes = [new_code() for _ in range(8)]
+        discount = {"type": "percentage", "value": 10}
+        euro, yen = (discount | {"currency": currency} for currency in ("EUR", "JPY"))
+        self.one = service.book(*self.codes[:4], client=self.client, discount=euro, tags=["spring", "mail"])
+        self.other = service.book(*self.codes[4:], client=self.client, discount=yen, tags=["spring"])
+
+    def redeem(self, number: int, user: str) -> str:
+        value = {"orderValue": "19.99", "currency": "EUR"} if number < 4 else {"orderValue": 1000, "currency": "JPY"}
+        body = {"userId": user} | value
+        return ok(self.client.post(f"/v1/coupons/redeem/{self.codes[number]}", json=body), 201)["redemptionId"]
+
+    def sales(self, *names: str, **query: Any) -> list[tuple[Any, ...]]:
+        """These fields of each item."""
+        items = ok(self.client.get(SALES, params=query))["items"]
+        return [tuple(item.get(name) for name in names) for item in items]
+
+
+@pytest.fixture(scope="module")
+def shop(service: Service) -> ReportedShop:
+    """Three redemptions, of which one is rolled back, two users, and two refusals."""
+    shop = ReportedShop(service)
+    shop.redeem(0, "ann")
+    shop.redeem(4, "ann")
+    gone = shop.redeem(1, "bob")
+    ok(shop.client.post(f"/v1/redemptions/{gone}/rollback", json={}))
+    for _ in range(2):
+        refused(shop.client.post(f"/v1/coupons/lock/{shop.codes[0]}", json={"userId": "eve"}), 409, "coupon_redeemed")
+    token = ok(shop.client.post(f"/v1/coupons/lock/{shop.codes[2]}", json={"userId": "eve"}), 201)["lockToken"]
+    assert shop.client.post(f"/v1/coupons/unlock/{shop.codes[2]}", json={"lockToken": token}).status_code == 204
+    ok(shop.client.post(f"/v1/coupons/assign/{shop.codes[5]}", json={"userId": "eve"}), 201)
+    return shop
+
+
+def test_redemptions_are_reported(shop: ReportedShop):
+    """A report has the sums of redemptions that stand, by currency with its digits, and the users of each interval."""
+    report = ok(shop.client.get(SALES))
+    assert report["timeZone"] == "UTC"
+    assert report["from"] < report["items"][0]["from"] < report["asOf"] < report["to"]
+    (euro, yen) = report["items"]
+    assert euro == {
+        "from": datetime.now(UTC).strftime("%Y-%m-%dT00:00:00.000Z"),
+        "currency": "EUR",
+        "redemptions": 1,
+        "orderValue": "19.99",
+        "discountAmount": "2.00",
+        "balanceSpent": "0.00",
+        "returnedAmount": "0.00",
+        "rolledBack": 1,
+        "newUsers": 2,
+        "returningUsers": 0,
+    }
+    assert yen == euro | {"currency": "JPY", "orderValue": "1000", "discountAmount": "100", "newUsers": 0,
+                          "redemptions": 1, "rolledBack": 0, "balanceSpent": "0", "returnedAmount": "0"}  # fmt: skip
+
+
+def test_groups_of_books(shop: ReportedShop):
+    """A book counts in each of its tags, and users in each of their books; filters leave the other books out."""
+    figures = ("redemptions", "rolledBack", "newUsers")
+    books = {
+        (book, currency): row for book, currency, *row in shop.sales("bookId", "currency", *figures, groupBy="book")
+    }
+    assert books == {(shop.one, "EUR"): [1, 1, 2], (shop.other, "JPY"): [1, 0, 1]}
+    tags = shop.sales("tag", "currency", *figures, groupBy="tag")
+    assert tags == [("mail", "EUR", 1, 1, 2), ("spring", "EUR", 1, 1, 2), ("spring", "JPY", 1, 0, 1)]
+    assert shop.sales("currency", *figures, bookId=shop.other) == [("JPY", 1, 0, 1)]
+    assert shop.sales("currency", *figures, tag="mail") == [("EUR", 1, 1, 2)]
+    assert shop.sales("tag", groupBy="tag", tag="mail") == [("mail",)]
+    assert shop.sales("currency", tag="autumn") == []
+
+
+def test_the_funnel(shop: ReportedShop):
+    """The funnel has what is recorded by book, and locks and refusals of the workspace."""
+
+    def counted() -> bool:
+        (item,) = ok(shop.client.get(FUNNEL))["items"]
+        del item["from"]
+        refusals = item.pop("refused")
+        return item == {"assigned": 1, "locked": 1, "released": 1, "lockExpired": None, "redeemed": 2} and refusals == {
+            "coupon_redeemed": 2
+        }
+
+    until(counted)
+    items = ok(shop.client.get(FUNNEL, params={"groupBy": "book"}))["items"]
+    assert {item["bookId"]: (item["assigned"], item["redeemed"]) for item in items} == {
+        shop.one: (0, 1),
+        shop.other: (1, 1),
+    }
+    assert {item[name] for item in items for name in ("locked", "released", "refused", "lockExpired")} == {None}
+
+
+def test_files(shop: ReportedShop):
+    """The CSV files have the rows of the reports."""
+    head, *rows = csv.reader(shop.client.get(f"{SALES}.csv", params={"groupBy": "book"}).text.splitlines())
+    items = ok(shop.client.get(SALES, params={"groupBy": "book"}))["items"]
+    assert [dict(zip(head, row, strict=True)) for row in rows] == [
+        {name: str(item.get(name, "")) for name in head} for item in items
+    ]
+    funnel = shop.client.get(f"{FUNNEL}.csv")
+    assert funnel.headers["content-type"].startswith("text/csv")
+    until(lambda: "\r\nrefused,coupon_redeemed,2," in shop.client.get(f"{FUNNEL}.csv").text)
+
+
+def test_days_are_those_of_the_time_zone(shop: ReportedShop):
+    """A day begins in the workspace's time zone, and a user who redeemed on an earlier day is a returning one."""
+    ok(shop.client.patch("/v1/workspace", json={"timeZone": "Asia/Kolkata"}))
+    later = datetime.now(UTC).replace(hour=20, minute=0, second=0, microsecond=0) + timedelta(days=2)
+    for number, at in ((6, later), (7, later + timedelta(hours=23))):
+        ok(shop.client.post("/v1/test/clock", json={"now": at.strftime("%Y-%m-%dT%H:%M:%SZ")}))
+        shop.redeem(number, "ann")
+    day = {
+        "from": later.isoformat().replace("+00:00", "Z"),
+        "to": (later + timedelta(days=1)).isoformat().replace("+00:00", "Z"),
+    }
+    starts = [(later - timedelta(hours=1.5) + timedelta(days=n)).strftime("%Y-%m-%dT%H:%M:%S.000Z") for n in (0, 1)]
+    assert shop.sales("from", "redemptions", "returningUsers", **day) == [(starts[0], 1, 1), (starts[1], 1, 1)]
+    hours = shop.sales("from", "orderValue", interval="hour", **day)
+    assert [Decimal(value) for _, value in hours] == [Decimal(1000)] * 2
+    assert {start[14:16] for start, _ in hours} == {"30"}
+    days = [(at + timedelta(hours=5.5)).date() for at in (datetime.now(UTC), later, later + timedelta(hours=23))]
+    weeks = {at.isocalendar()[:2] for at in days}
+    span = {"from": f"{datetime.now(UTC) - timedelta(days=8):%Y-%m-%dT00:00:00Z}", "to": day["to"], "interval": "week"}
+    assert sum(map(sum, shop.sales("newUsers", "returningUsers", **span))) == len(weeks) + 1  # ann's, and bob
+    ok(shop.client.post("/v1/test/clock", json={"now": None}))
+
+
+def test_the_time_zone_of_earlier_hours(service: Service, shop: ReportedShop):
+    """`scrip reports` finds the hours that are not those of the time zone, and corrects them."""
+    ok(shop.client.patch("/v1/workspace", json={"timeZone": "Asia/Kathmandu"}))
+    assert {start[14:16] for (start,) in shop.sales("from", interval="hour")} <= {"15", "45"}
+    found = scrip("reports", **service.urls)
+    assert (found.exit_code, "figures differ" in found.output) == (1, True)
+    assert scrip("reports", "--repair", **service.urls).exit_code == 0
+    starts = shop.sales("from", "currency", "redemptions", "rolledBack", "newUsers", interval="hour")
+    assert {start[14:16] for start, *_ in starts} == {"15"}
+    assert sorted(row[1:] for row in starts) == [("EUR", 1, 1, 2), ("JPY", 1, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "to"),
+        ({"from": "2999-01-01T00:00:00Z"}, "from"),
+        ({"interval": "hour", "from": "2026-01-01T00:00:00Z", "to": "2026-02-02T00:00:00Z"}, "to"),
+        ({"from": "2026-01-01T00:00:00Z", "to": "2027-02-06T00:00:00Z"}, "to"),
+        ({"tag": "x" * 256}, "tag"),
+    ],
+)
+def test_refused_times(shop: ReportedShop, query: dict[str, str], param: str):
+    """A time without a beginning before its end, or of too many intervals, is refused."""
+    assert refused(shop.client.get(SALES, params=query), 422, "invalid", param)["param"] == param
+    refused(shop.client.get(f"{FUNNEL}.csv", params=query), 422, "invalid", param)
+
+
+def test_an_unknown_book(service: Service, shop: ReportedShop):
+    """An unknown book, and one of another workspace, is refused."""
+    for book in (str(uuid4()), service.book()):
+        refused(shop.client.get(SALES, params={"bookId": book}), 404, "book_not_found")
