@@ -32,7 +32,7 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
     await operator["key"].fill(made["secret"])
     await operator["key"].press("Enter")
     await expect(operator["nav"].get_by_role("link")).to_have_text(
-        ["Overview", "Books", "Users", "Redemptions", "Jobs"]
+        ["Overview", "Books", "Users", "Redemptions", "Reports", "Jobs"]
     )
     await expect(operator.heading("Your key may not open this page")).to_be_visible()
     await expect(page.get_by_role("main")).to_contain_text("a key that has the scope operate; yours has manage.")
@@ -414,3 +414,28 @@ async def test_an_event_in_quarantine(browser: Browser, patient: Service) -> Non
     await expect(operator.page.get_by_role("heading", name="Quarantine")).to_be_hidden()
     await patient.fetch("DELETE FROM quarantine")
     operator.assert_no_errors()
+
+
+async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> None:
+    """A marketer sees how a book went beside another one, and saves the figures."""
+    page, codes, others = operator.page, [new_code() for _ in range(3)], [new_code()]
+    discount = {"type": "percentage", "value": 10, "currency": "EUR"}
+    one, other = (service.book(*some, name=new_id("Reported"), discount=discount) for some in (codes, others))
+    ids = []
+    for code in (*codes, *others):
+        body = {"userId": new_id(), "orderValue": "1200.50", "currency": "EUR"}
+        ids.append(ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)["redemptionId"])
+    ok(service.manage.post(f"/v1/redemptions/{ids[-1]}/rollback", json={}))
+    await operator.open_page(f"reports?of=book+{one}&beside=book+{other}", "Reports")
+    facts = page.locator(".facts > div")
+    await expect(facts.filter(has_text="Order value")).to_contain_text("3,601.50 EUR")
+    await expect(facts.filter(has_text="Rolled back")).to_contain_text("−100 % (1 Reported")
+    await expect(facts.filter(has_text="Sold out")).to_be_visible()
+    await page.get_by_label("Compared with").select_option("The period before")
+    await expect(facts.filter(has_text="New users")).to_contain_text("none before")
+    await page.get_by_label("Time").select_option("Last 24 hours")
+    await expect(page.get_by_role("img", name="Redemptions: This period 3, Before 0")).to_be_visible()
+    async with page.expect_download() as saved:
+        await page.get_by_text("Save the redemptions (CSV)").click()
+    await (await saved.value).save_as(tmp_path / "redemptions.csv")
+    assert "EUR,3,3601.50,360.15,0.00,0.00,0,3,0" in (tmp_path / "redemptions.csv").read_text()

@@ -11,6 +11,7 @@ const PAGES = [
   { path: "books", name: "Books", module: "books", scopes: ["manage"], key: "b" },
   { path: "users", name: "Users", module: "users", scopes: ["manage"], key: "u" },
   { path: "redemptions", name: "Redemptions", module: "redemptions", scopes: ["manage"], key: "r" },
+  { path: "reports", name: "Reports", module: "reports", scopes: ["manage"], key: "p" },
   { path: "webhooks", name: "Webhooks", module: "webhooks", scopes: ["operate"], key: "w" },
   { path: "jobs", name: "Jobs", module: "jobs", scopes: ["manage", "operate"], key: "j" },
   { path: "keys", name: "Keys", module: "keys", scopes: ["operate"], key: "k" },

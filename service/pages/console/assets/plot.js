@@ -11,6 +11,7 @@ const MINUTE_MS = 60_000;
 
 export const round = (value) => (value == null || value >= 100 ? value && Math.round(value) : Math.round(value * 10) / 10);
 const shown = (value) => number(round(value));
+const short = (value) => (value < 100_000 ? shown(value) : value.toLocaleString("en", { notation: "compact" }));
 const highest = (values) => values.reduce((top, value) => (value != null && (top == null || value > top) ? value : top), null);
 
 function ceiling(value) {
@@ -58,7 +59,7 @@ class Chart {
     const y = (value) => EDGE.top + inner.height * (1 - value / top);
     const level = (value, name) => h("line", { class: name, x1: EDGE.left, x2: wide - EDGE.right, y1: y(value), y2: y(value) });
     const grid = [0, top / 2, top].map((value) => [
-      level(value, "grid"), h("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, shown(value)),
+      level(value, "grid"), h("text", { x: EDGE.left - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)),
     ]);
     const end = (place) => points[place + 1]?.at ?? until;
     const gaps = stretches(points, ({ values }) => lines.every((which) => values[which] == null)).map(([first, last]) =>
@@ -76,8 +77,13 @@ class Chart {
         gaps, grid, capacity != null && level(capacity, "capacity"), drawn, below));
     fill(this.legend, series.map(({ name, drawn: hasLine = true }, which) =>
       h("li", {}, hasLine && h("svg", { viewBox: "0 0 16 10", "aria-hidden": "true" }, h("line", { class: this.#tone(which), x1: 0, x2: 16, y1: 5, y2: 5 })),
-        `${name} `, h("b", {}, shown(points.at(-1)?.values[which])))));
+        `${name} `, h("b", {}, shown(this.figure(which))))));
     this.list();
+  }
+
+  // The figure of a series in the legend.
+  figure(which) {
+    return this.points.at(-1)?.values[which];
   }
 
   #tone(which) {
@@ -151,6 +157,30 @@ export class History extends Chart {
     }
     const minutes = (many * this.step) / MINUTE_MS;
     this.listRows(`${this.title}: highest of ${minutes} minutes`, { name: `From (${zone(new Date())})`, of: ({ at }) => clock(at) }, rows);
+  }
+}
+
+// Sums of intervals, all at once. `name` writes an interval's beginning.
+export class Sums extends Chart {
+  show(points, until, name) {
+    Object.assign(this, { points, until, name });
+    this.draw();
+  }
+
+  figure(which) {
+    return this.points.reduce((sum, { values }) => sum + (values[which] ?? 0), 0);
+  }
+
+  draw() {
+    const { points, series, until, name } = this;
+    if (points.length === 0) return;
+    const marks = [0, 1, 2, 3, 4].map((part) => name(points[Math.floor((part * (points.length - 1)) / 4)].at));
+    const label = series.map((one, which) => `${one.name} ${shown(this.figure(which))}`).join(", ");
+    this.drawBetween(points[0].at, points.length > 1 ? points.at(-1).at : until, [...new Set(marks)].length > 1 ? marks : [marks[0], ""], label);
+  }
+
+  list() {
+    if (this.behind.open) this.listRows(this.title, { name: "From", of: ({ at }) => this.name(at) }, [...this.points].reverse());
   }
 }
 

@@ -1,0 +1,165 @@
+// How it went: redemptions, their sums and users, and the way to them, beside another period or book.
+
+import { at, named } from "./api.js";
+import { card, field, fill, h, head, money, number, select, table, when } from "./dom.js";
+import { bar, Sums } from "./plot.js";
+
+const BOOKS = 200; // the newest, to choose from
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const PERIODS = {
+  day: ["Last 24 hours", "hour", DAY_MS], week: ["Last 7 days", "day", 7 * DAY_MS], month: ["Last 30 days", "day", 30 * DAY_MS],
+  quarter: ["Last 13 weeks", "week", 91 * DAY_MS], year: ["Last 52 weeks", "week", 364 * DAY_MS],
+};
+const STEPS_MS = { hour: HOUR_MS, day: DAY_MS, week: 7 * DAY_MS };
+const FIGURES = ["redemptions", "orderValue", "discountAmount", "rolledBack", "newUsers", "returningUsers"];
+const FUNNEL = { assigned: "Assigned", locked: "Held", released: "Released", redeemed: "Redeemed" };
+
+// The difference of a time zone from UTC at a time, in ms.
+const offset = (ms, timeZone) => Date.parse(`${new Date(ms).toLocaleString("sv", { timeZone }).replace(" ", "T")}Z`) - Math.floor(ms / 1000) * 1000;
+
+// The beginnings of a report's intervals, in ms. A day of a change of the clock has 23 or 25 hours.
+function starts({ from, to, timeZone }, interval) {
+  const made = [];
+  for (let ms = Date.parse(from); ms < Date.parse(to);) {
+    made.push(ms);
+    const next = ms + STEPS_MS[interval];
+    ms = interval === "hour" ? next : next + offset(ms, timeZone) - offset(next, timeZone);
+  }
+  return made;
+}
+
+// The figures of each interval, of one currency; counts of all currencies.
+function byInterval(report, interval, currency) {
+  const rows = Map.groupBy(report.items, ({ from }) => Date.parse(from));
+  return starts(report, interval).map((ms) => ({ at: ms, ...add(rows.get(ms) ?? [], currency) }));
+}
+
+function add(items, currency) {
+  const money = new Set(["orderValue", "discountAmount"]);
+  return Object.fromEntries(FIGURES.map((name) => [name, items.reduce((sum, item) =>
+    sum + (money.has(name) && item.currency !== currency ? 0 : Number(item[name])), 0)]));
+}
+
+// The currency with the most redemptions, and its digits.
+function mainCurrency(items) {
+  const counts = [...Map.groupBy(items.filter(({ currency }) => currency), ({ currency }) => currency)].map(([currency, some]) =>
+    ({ currency, count: add(some).redemptions, digits: (some[0].orderValue.split(".")[1] ?? "").length }));
+  return counts.sort((one, other) => other.count - one.count)[0] ?? { currency: null, digits: 2 };
+}
+
+function change(now, before) {
+  if (!before) return now ? "none before" : "as before";
+  const percent = Math.round((100 * (now - before)) / before);
+  return percent === 0 ? "as before" : `${percent > 0 ? "+" : "−"}${number(Math.abs(percent))} %`;
+}
+
+function facts(total, other, otherName, { currency, digits }, soldOut) {
+  const amount = (value) => money(value.toFixed(digits), currency);
+  const rows = [
+    ["Redemptions", "redemptions", number], ["Order value", "orderValue", amount], ["Discount", "discountAmount", amount],
+    ["Rolled back", "rolledBack", number], ["New users", "newUsers", number],
+  ].map(([name, key, write]) => [name, write(total[key]), other && `${change(total[key], other[key])} (${write(other[key])} ${otherName})`]);
+  if (soldOut) rows.push(["Sold out", when(soldOut), null]);
+  return h("dl", { class: "facts" }, rows.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
+}
+
+// What became of the steps, of all intervals together.
+function funnel(items) {
+  const sums = Object.fromEntries(Object.keys(FUNNEL).map((name) => [name, items.some((item) => item[name] === null) ? null : items.reduce((sum, item) => sum + item[name], 0)]));
+  const most = Math.max(1, ...Object.values(sums));
+  return table("The way to redemptions", [
+    { name: "Step", of: ([name]) => FUNNEL[name] },
+    { name: "Share", class: "bars", of: ([, count]) => bar({ free: count ?? 0 }, most) },
+    { name: "Count", number: true, of: ([, count]) => number(count) },
+  ], Object.entries(sums));
+}
+
+function refusals(items) {
+  const counts = {};
+  for (const { refused } of items) for (const [code, count] of Object.entries(refused ?? {})) counts[code] = (counts[code] ?? 0) + count;
+  const rows = Object.entries(counts).sort(([, one], [, other]) => other - one);
+  return table("Refusals by reason", [
+    { name: "Reason", of: ([code]) => h("a", { class: "code", href: `/problems/${code}` }, code) },
+    { name: "Share", class: "bars", of: ([, count]) => bar({ no: count }, rows[0][1]) },
+    { name: "Requests", number: true, of: ([, count]) => number(count) },
+  ], rows, "No request was refused.");
+}
+
+function byBook(items, books) {
+  const rows = [...Map.groupBy(items, ({ bookId, currency }) => `${bookId} ${currency}`)].map(([, some]) => {
+    const digits = (some[0].orderValue.split(".")[1] ?? "").length;
+    return { ...some[0], ...add(some, some[0].currency), digits };
+  }).sort((one, other) => other.redemptions - one.redemptions);
+  const amount = (name) => (row) => (row.currency ? money(row[name].toFixed(row.digits), row.currency) : "–");
+  return table("Redemptions by book", [
+    { name: "Book", class: "long", of: ({ bookId }) => h("a", { href: `#/book/${bookId}` }, books.find((book) => book.bookId === bookId)?.name ?? bookId) },
+    { name: "Redemptions", number: true, of: ({ redemptions }) => number(redemptions) },
+    { name: "Order value", number: true, of: amount("orderValue") },
+    { name: "Discount", number: true, of: amount("discountAmount") },
+    { name: "Rolled back", number: true, of: ({ rolledBack }) => number(rolledBack) },
+    { name: "New users", number: true, of: ({ newUsers }) => number(newUsers) },
+  ], rows, "No redemptions in this time.");
+}
+
+// What is asked for, as a form that opens the page with it.
+function choose(asked, books) {
+  const tags = [...new Set(books.flatMap((book) => book.tags))].sort();
+  const options = [...books.map(({ bookId, name }) => [`book ${bookId}`, name]), ...tags.map((tag) => [`tag ${tag}`, `Tag: ${tag}`])];
+  const of = select([["", "All books"], ...options], asked.of, { name: "of" });
+  const period = select(Object.entries(PERIODS).map(([key, [name]]) => [key, name]), asked.period, { name: "period" });
+  const beside = select([["before", "The period before"], ["", "Nothing"], ...options], asked.beside, { name: "beside" });
+  const open = () => { location.hash = at("#/reports", { of: of.value, period: period.value, beside: beside.value || "none" }); };
+  for (const control of [of, period, beside]) control.addEventListener("change", open);
+  return h("form", { class: "card form", "aria-label": "Report" }, field("Books", of), field("Time", period), field("Compared with", beside));
+}
+
+const filter = (chosen) => (chosen.startsWith("tag ") ? { tag: chosen.slice(4) } : { bookId: chosen.slice(5) });
+
+export async function show(main, { query }, page) {
+  const { items: books } = await page.get(at("/v1/books", { limit: BOOKS }));
+  const beside = query.get("beside") ?? "before";
+  const asked = { of: query.get("of") ?? "", period: query.get("period") in PERIODS ? query.get("period") : "month", beside: beside === "none" ? "" : beside };
+  const [, interval, lengthMs] = PERIODS[asked.period];
+  const to = Date.now();
+  const time = (end) => ({ from: new Date(end - lengthMs + STEPS_MS[interval]).toISOString(), to: new Date(end).toISOString(), interval });
+  const wanted = { ...time(to), ...filter(asked.of) };
+  const sales = (more) => page.get(at("/v1/reports/redemptions", more));
+  const compared = asked.beside === "before" ? { ...wanted, ...time(to - lengthMs) } : asked.beside && { ...time(to), ...filter(asked.beside) };
+  const [report, other, steps, grouped, notices] = await Promise.all([
+    sales(wanted), compared ? sales(compared) : null, page.get(at("/v1/reports/funnel", wanted)),
+    sales({ ...wanted, groupBy: "book" }).catch((error) => (error.code === "invalid" ? null : Promise.reject(error))),
+    wanted.bookId ? page.get(at(named("/v1/books/*/notices", wanted.bookId), { limit: 50 })) : { items: [] },
+  ]);
+  const currency = mainCurrency(report.items);
+  const rows = byInterval(report, interval, currency.currency);
+  const others = other && byInterval(other, interval, currency.currency);
+  const otherName = asked.beside === "before" ? "before" : asked.beside.startsWith("tag ") ? asked.beside : books.find(({ bookId }) => `book ${bookId}` === asked.beside)?.name ?? "there";
+  const total = (all) => Object.fromEntries(FIGURES.map((name) => [name, all.reduce((sum, row) => sum + row[name], 0)]));
+  const name = (ms) => new Date(ms).toLocaleString("en-GB", { timeZone: report.timeZone, ...(interval === "hour" ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short" }) });
+  const chart = (title, lines) => {
+    const plot = new Sums(title, lines.map(({ name: text, tone }) => ({ name: text, tone })));
+    plot.show(rows.map((row, place) => ({ at: row.at, values: lines.map(({ of, key }) => (of === others ? others[place]?.[key] ?? null : row[key])) })), Date.parse(report.to), name);
+    return plot.element;
+  };
+  const pair = (title, key) => chart(title, [{ name: "This period", key }, ...(others ? [{ name: otherName === "before" ? "Before" : otherName, key, of: others, tone: 4 }] : [])]);
+  const soldOut = notices.items.find((notice) => notice.event === "book.exhausted" && notice.at >= report.from && notice.at < report.to)?.at;
+  fill(main,
+    head("Reports", ["How it went, counted up to ", when(report.asOf), `. Times on this page are of the time zone ${report.timeZone}.`],
+      h("button", { type: "button", onclick: () => dispatchEvent(new Event("hashchange")) }, "Refresh")),
+    choose(asked, books),
+    facts(total(rows), others && total(others), otherName, currency, soldOut),
+    h("section", { class: "charts stack", "aria-label": "Charts" }, h("div", { class: "cards" },
+      pair("Redemptions", "redemptions"), pair(`Order value${currency.currency ? ` in ${currency.currency}` : ""}`, "orderValue"),
+      pair(`Discount${currency.currency ? ` in ${currency.currency}` : ""}`, "discountAmount"),
+      chart("Users", [{ name: "New", key: "newUsers" }, { name: `Returning, of each ${interval}`, key: "returningUsers", tone: 4 }])),
+      h("p", { class: "hint" }, `The last ${interval} is not over yet.`)),
+    h("div", { class: "halves" },
+      card("The way to redemptions", funnel(steps.items), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known.")),
+      card("Refusals by reason", wanted.bookId || wanted.tag ? h("p", { class: "empty" }, "Refusals are counted for all books together.") : refusals(steps.items))),
+    card("By book", grouped ? byBook(grouped.items, books) : h("p", { class: "empty" }, "Too many books sold in this time. Choose a tag, or a shorter time.")),
+    h("p", { class: "row" }, h("a", { class: "button", href: at("/v1/reports/redemptions.csv", wanted), download: true }, "Save the redemptions (CSV)"),
+      h("a", { class: "button", href: at("/v1/reports/redemptions.csv", { ...wanted, groupBy: "book" }), download: true }, "Save them by book (CSV)"),
+      h("a", { class: "button", href: at("/v1/reports/funnel.csv", wanted), download: true }, "Save the way to them (CSV)")),
+  );
+}
