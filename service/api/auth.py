@@ -20,6 +20,9 @@ from service.operations.call_headers import clean_user_agent
 OPEN = {"open": True}
 """The `opt` of handlers and routers that need no credentials. A handler without it and without roles (documented.py)
 rejects every request."""
+FOR_OPERATORS = {"roles": ("manage", "operate")}
+FOR_MANAGERS = {"roles": ("manage",)}
+"""The `opt` of the console's handlers, which are not in the OpenAPI document and so have no operation id with roles."""
 SESSION_COOKIE = "scrip_session"
 CSRF_HEADER = "X-CSRF-Token"
 _UNLIMITED = ("operate",)

@@ -25,6 +25,10 @@ class BookCounts(BookStats):
 
     touched: bool
     """Whether any of its codes was ever locked or redeemed."""
+    taken: int
+    """Redemptions that count against its `maxRedemptions`."""
+    now_ms: int
+    """When they were counted, by the workspace's clock."""
 
 
 class LiveLock(NamedTuple):
@@ -47,8 +51,8 @@ def counts_of(reply: list[Any]) -> BookCounts:
     """The counts in a reply of book_stats."""
     (
         codes, assigned, free_locked, held_locked, redeemed, exhausted, inactive, redemptions, rolled_back, discount,
-        users, touched,
-    ) = map(int, reply[1:13])  # fmt: skip
+        users, touched, taken, now_ms,
+    ) = map(int, reply[1:15])  # fmt: skip
     return BookCounts(
         codes=codes,
         available=codes - assigned - redeemed - exhausted - inactive - free_locked,
@@ -59,9 +63,11 @@ def counts_of(reply: list[Any]) -> BookCounts:
         inactive=inactive,
         redemptions=redemptions,
         rolled_back=rolled_back,
-        discount_total=from_e4(discount, CURRENCY_DIGITS[reply[13]]),
+        discount_total=from_e4(discount, CURRENCY_DIGITS[reply[15]]),
         users=users,
         touched=bool(touched),
+        taken=taken,
+        now_ms=now_ms,
     )
 
 

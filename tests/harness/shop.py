@@ -123,9 +123,9 @@ class Shop(Stocked):
         reply = await self.decider.run(0, "book_stats", names, (str(book.book_id),))
         words = (
             "codes assigned locked_unassigned locked_assigned redeemed exhausted inactive redemptions rolled_back "
-            "discount_e4 users touched"
+            "discount_e4 users touched taken"
         )
-        return {name: int(value) for name, value in zip(words.split(), reply[1:13], strict=True)}
+        return {name: int(value) for name, value in zip(words.split(), reply[1:14], strict=True)}
 
     async def live_locks(self, code: str) -> LiveLocks:
         return await Workspace(self.decider).coupon_locks(self.caller, code)

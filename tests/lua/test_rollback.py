@@ -80,7 +80,7 @@ async def test_what_a_rollback_answers_and_writes(still: Shop, uses: int | None,
     _, coupon = await still.coupon("CODE-1")
     assert (coupon["userId"], coupon["lastRedemption"], coupon["redemptions"]) == ("ann", None, int(not restore))
     stats = await still.stats(book)
-    assert (stats["redemptions"], stats["rolled_back"], stats["users"]) == (0, 1, 0)
+    assert (stats["redemptions"], stats["rolled_back"], stats["users"], stats["taken"]) == (0, 1, 0, int(not restore))
     await still.refuses("already_rolled_back", still.rollback(own_id))
     await still.refuses("already_rolled_back", still.rollback_order("A-1"))
 

@@ -258,6 +258,8 @@ class State:
             "discountTotal": str(total.quantize(unit, ROUND_DOWN)),
             "users": len({redemption.user for redemption in stand}),
             "touched": book in self.touched,
+            "taken": self.spent(book),
+            "nowMs": self.now,
         }
 
     def stock(self, book: int) -> dict[str, int]:

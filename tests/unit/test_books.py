@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from service.domain import book_requests, discounts
-from service.domain.book_requests import CreateBook, PatchBook
+from service.domain.book_requests import BookStats, CreateBook, PatchBook
+from service.domain.book_states import find_book_state
 from service.domain.configuration import BookRow
 from service.domain.decoding import decode
 from service.formats.stored_settings import book_settings
@@ -249,3 +250,40 @@ def test_a_gift_book_is_another_one() -> None:
 def test_fixed_fields(fields: dict[str, Any]) -> None:
     """A PATCH can't change a book's id and first codes, nor clear its name."""
     assert catch_refusal(change, make(), **fields) == ("malformed", [*fields])
+
+
+@pytest.mark.parametrize(
+    ("fields", "counts", "state", "why"),
+    [
+        ({}, {"available": 2}, "active", None),
+        ({"validFrom": 1000, "validUntil": 1001}, {"available": 1}, "active", None),
+        ({"validFrom": 1001}, {"available": 1}, "not begun", None),
+        ({"validUntil": 1000}, {"redeemed": 1}, "ended", None),
+        ({"status": "inactive", "validUntil": 1000}, {"available": 1}, "paused", None),
+        ({"status": "archived"}, {}, "archived", None),
+        ({"maxRedemptions": 3}, {"available": 9}, "sold out", "Its limit of redemptions is reached."),
+        ({"maxRedemptions": 4}, {"available": 9}, "active", None),
+        ({"maxRedemptions": 4, "lowStockThreshold": 2}, {"available": 9}, "low", "Fewer than 2 redemptions are left."),
+        ({}, {"redeemed": 1, "exhausted": 2}, "sold out", "All its codes are redeemed or used up."),
+        ({}, {"redeemed": 1, "inactive": 2}, "sold out", "All its codes are redeemed, used up or switched off."),
+        ({}, {"inactive": 2}, "switched off", "All its codes are switched off."),
+        ({}, {}, "no codes", None),
+        ({}, {"redeemed": 9, "locked": 2, "assigned": 1}, "active", "None is available: 2 held and 1 assigned."),
+        ({"lowStockThreshold": 2}, {"assigned": 1}, "low", "None is available: 1 assigned."),
+        ({"lowStockThreshold": 2}, {"available": 1}, "low", "Fewer than 2 codes are available."),
+        ({"lowStockThreshold": 2}, {"available": 2}, "active", None),
+        ({"validUntil": 1001, "maxRedemptions": 3}, None, "active", None),
+    ],
+)
+def test_a_state_in_words(fields: dict[str, Any], counts: dict[str, int] | None, state: str, why: str | None) -> None:
+    """A book that refuses everybody at 1000 ms, with 3 redemptions, is neither active nor low; else it tells why none
+    of its codes is available."""
+    times = {name: value for name, value in fields.items() if name in ("validFrom", "validUntil")}
+    row = make(**{name: value for name, value in fields.items() if name not in times})
+    row = msgspec.structs.replace(row, valid_from_ms=times.get("validFrom"), valid_until_ms=times.get("validUntil"))
+    stats = None
+    if counts is not None:
+        names = set(BookStats.__struct_fields__) - {"discount_total"}
+        stats = BookStats(discount_total="0.00", **dict.fromkeys(names, 0) | {"codes": sum(counts.values())} | counts)
+    found = find_book_state(row, 1000, stats, 3)
+    assert (found.state, found.why) == (state, why)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from litestar import Controller, Request, get
 
-from service.api.console.overview import FOR_OPERATORS
+from service.api.auth import FOR_OPERATORS
 from service.api.reading import unpack_request
 from service.common.durations import quantile_ms
 from service.domain import field_types

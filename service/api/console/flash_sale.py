@@ -16,8 +16,8 @@ from litestar import Controller, Request, post
 from litestar.response import Stream
 
 from service.access.caller import Caller
+from service.api.auth import FOR_MANAGERS
 from service.api.configuration_writes import Change
-from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
 from service.api.durability import wait_until_recorded
 from service.api.reading import read_json_body, unpack_request

@@ -11,10 +11,11 @@ from uuid import UUID
 from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
+from service.api.auth import FOR_MANAGERS, FOR_OPERATORS
+from service.api.console.stocks import MAX_BOOKS, BookNow, count_books
 from service.api.context import Context
 from service.api.controllers.histories import RedemptionPage, list_redemptions_over_books
 from service.api.reading import Listing, unpack_request
-from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, Page, UserId
 from service.domain.times import Time, Timestamp, check_times, to_ms
@@ -22,7 +23,6 @@ from service.domain.uuids import LAST_ID
 from service.formats import page_cursors
 from service.hot.connection import Broken
 from service.hot.fitness import check_server
-from service.hot.workspace_state import BookCounts
 from service.operations.views import Job
 from service.record.config.book_rows import page_books
 from service.record.config.change_history import ChangeActor, read_job_actors
@@ -35,25 +35,8 @@ from service.record.postgres_server import read_figures
 
 T = TypeVar("T")
 
-MAX_BOOKS = MAX_PARTITIONS = 50
+MAX_PARTITIONS = 50
 ASK_S = 1.0
-FOR_OPERATORS = {"roles": ("manage", "operate")}
-FOR_MANAGERS = {"roles": ("manage",)}
-"""The `opt` of handlers that are not in the OpenAPI document, and so have no operation id with roles."""
-
-
-class BookNow(Answer):
-    """A book and the counts of its codes; `counts` is None while Redis is unavailable."""
-
-    book_id: UUID
-    name: str
-    status: str
-    low_stock_threshold: int | None
-    max_redemptions: int | None
-    currency: str
-    valid_from: Timestamp | None
-    valid_until: Timestamp | None
-    counts: BookStats | None
 
 
 class RedisNow(Answer):
@@ -236,15 +219,4 @@ def _render_partition(row: Partition, *, is_own: bool) -> PartitionNow:
 async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:
     """The newest books, and whether there are more."""
     rows = await _read_or_none(page_books(context.pool, caller.workspace, MAX_BOOKS + 1, None, None, None, None)) or []
-    counts = await asyncio.gather(
-        *(context.hot.book_counts(caller, str(row.book_id)) for row in rows[:MAX_BOOKS]), return_exceptions=True
-    )
-    books = [
-        BookNow.from_row(
-            row,
-            currency=(row.discount and row.discount.currency) or row.workspace_currency,
-            counts=BookStats.from_row(count) if isinstance(count, BookCounts) else None,
-        )
-        for row, count in zip(rows, counts, strict=False)
-    ]
-    return books, len(rows) > MAX_BOOKS
+    return await count_books(context, caller, rows[:MAX_BOOKS]), len(rows) > MAX_BOOKS

@@ -17,6 +17,7 @@ from service.api.console.charts import History
 from service.api.console.flash_sale import Sales, is_demo
 from service.api.console.overview import Overviews
 from service.api.console.pages import asset_router, html_page, with_page_headers
+from service.api.console.stocks import Stocks
 from service.api.console.timelines import Timelines
 from service.api.console.webhook_receiver import receive
 from service.api.context import Context
@@ -110,7 +111,7 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
 def console_pages() -> Router:
     """The route `/console`: page, files, sessions and data. The handlers of sessions authenticate by themselves."""
     sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
-    data = Router("/data", route_handlers=[Overviews, History, Timelines, Sales], after_request=private)
+    data = Router("/data", route_handlers=[Overviews, Stocks, History, Timelines, Sales], after_request=private)
     handlers = [console, asset_router("console"), sessions, data, receive]
     return Router("/console", route_handlers=handlers, after_request=with_page_headers, include_in_schema=False)
 

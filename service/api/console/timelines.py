@@ -11,8 +11,7 @@ import msgspec
 from litestar import Controller, Request, get
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
-from service.api.console.overview import FOR_MANAGERS
+from service.api.auth import FOR_MANAGERS, get_caller
 from service.api.context import Context
 from service.api.controllers.histories import wait_recorded
 from service.api.reading import parse_query, unpack_request

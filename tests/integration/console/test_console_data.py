@@ -56,6 +56,33 @@ def test_the_overview(service: Service) -> None:
     assert row["counts"] == service.stats(book)
 
 
+def test_a_book_has_one_state(service: Service) -> None:
+    """Overview, list and page have the same state, by the workspace's clock, and the same counts; a limit is also
+    reached by redemptions that gave no use back."""
+    name = new_id("Stock")
+    book = service.book(code := new_code(), new_code(), name=f"{name} 1", maxRedemptions=1)
+    made = redeem(service, code, new_id(), new_id("order"))
+    ok(service.manage.post(f"/v1/redemptions/{made}/rollback", json={"restore": False}))
+    first = ok(service.manage.get(f"{DATA}/books/{book}"))
+    assert (first["state"], first["counts"]["available"], first["counts"]["redemptions"]) == ("sold out", 1, 0)
+    assert first["counts"] == service.stats(book)
+    paused = service.book(name=f"{name} 2", status="inactive")
+    listed = list(pages(service.manage, f"{DATA}/books", limit=1, q=name.lower()))
+    assert [(item["bookId"], item["state"]) for page in listed for item in page] == [
+        (paused, "paused"), (book, "sold out"),
+    ]  # fmt: skip
+    assert listed[1] == [first]
+    assert first in ok(service.manage.get(f"{DATA}/overview"))["books"]
+    refused(service.rival_manage.get(f"{DATA}/books/{book}"), 404, "book_not_found")
+    refused(service.manage.get(f"{DATA}/books", params={"limit": 51}), 422, "invalid")
+
+    test = service.make_workspace(new_id("clocked"), "test")
+    path = f"{DATA}/books/{test.book(validUntil='2126-01-01T00:00:00Z')}"
+    assert ok(test.manage.get(path))["state"] == "no codes"
+    ok(test.operate.post("/v1/test/clock", json={"now": "2126-01-01T00:00:01Z"}))
+    assert ok(test.manage.get(path))["state"] == "ended"
+
+
 def test_the_charts(service: Service) -> None:
     """Successes, refusals and response times of a workspace are in its charts after a step, and not in another's; the
     backlog needs the scope `operate`."""
@@ -235,6 +262,7 @@ def test_lists_over_all_books(service: Service) -> None:
         ("overview", {"manage", "operate"}),
         ("charts", {"manage", "operate"}),
         ("jobs", {"manage", "operate"}),
+        ("books", {"manage"}),
         ("redemptions", {"manage"}),
         ("search?q=x", {"manage"}),
         ("timeline?kind=user&name=x", {"manage"}),

@@ -1,9 +1,9 @@
 // One book: its counts, settings, codes and redemptions, and adding codes.
 
-import { at, patch, post } from "./api.js";
-import { ask, badge, bookBadge, code, field, fileFormats, fileLink, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
+import { at, named, patch, post } from "./api.js";
+import { ask, badge, bookState, code, field, fileFormats, fileLink, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
-import { currencyOf, describe } from "./discount.js";
+import { describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
 import { redemptionColumns } from "./redemptions.js";
 import { uploading } from "./adding.js";
@@ -19,14 +19,14 @@ const OUT_OF_USE = { inactive: "its book is paused", archived: "its book is arch
 const isOn = ({ status, validFrom, validUntil }) =>
   status !== "archived" && !(validFrom && new Date(validFrom) > Date.now()) && !(validUntil && new Date(validUntil) <= Date.now());
 
-function counts(stats, currency) {
+function counts({ counts: stats, currency, why }) {
   const rows = [["Codes", stats.codes], ["Available", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
     ["Redeemed", stats.redeemed], ["Used up", stats.exhausted], ["Switched off", stats.inactive],
     ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]];
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
       h("div", {}, h("dt", {}, "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),
-    h("div", { class: "hint" }, stockWords()), stock(stats),
+    h("div", { class: "row spread hint" }, stockWords(), why), stock(stats),
   ];
 }
 
@@ -37,7 +37,7 @@ async function pause(book, codes) {
     : `Its ${plural(codes, "code")} can be used again.`;
   await ask(pausing ? `Pause ${book.name}?` : `Resume ${book.name}?`, h("p", {}, text), pausing ? "Pause book" : "Resume book", async () => {
     await patch(`/v1/books/${book.bookId}`, { status: pausing ? "inactive" : "active" });
-    toast(pausing ? `${book.name} is paused.` : `${book.name} is active again.`);
+    toast(pausing ? `${book.name} is paused.` : `${book.name} is resumed.`);
     dispatchEvent(new Event("hashchange"));
   }, { danger: pausing });
 }
@@ -111,19 +111,25 @@ const parts = {
 
 export async function show(main, { names: [bookId, part = "codes"], query }, page) {
   const path = `/v1/books/${encodeURIComponent(bookId)}`;
-  const [book, stats] = await Promise.all([page.get(path), page.get(`${path}/stats`)]);
-  let now = stats;
-  const currency = currencyOf(book.discount, page.session);
-  const numbers = h("div", { class: "card" }, counts(stats, currency));
+  const look = () => page.get(named("/console/data/books/*", bookId));
+  const [book, first] = await Promise.all([page.get(path), look()]);
+  let now = first;
+  const state = h("span");
+  const numbers = h("div", { class: "card" });
+  const paint = () => {
+    fill(state, badge(now.state));
+    fill(numbers, now.counts ? counts(now) : h("p", { class: "soft" }, "Redis can't be reached: its counts are unknown."));
+  };
+  paint();
   const work = h("div");
   const place = h("div", { class: "card" });
   fill(main,
-    head(book.name, [bookBadge(book), ` ${describe(book.discount, page.session)} · `, book.validUntil ? ["valid until ", when(book.validUntil)] : "no end"],
+    head(book.name, [state, ` ${describe(book.discount, page.session)} · `, book.validUntil ? ["valid until ", when(book.validUntil)] : "no end"],
       h("button", { type: "button", onclick: () => generate(book, page, work).catch(tell) }, "Generate"),
       h("button", { type: "button", onclick: () => uploading(book, work, () => dispatchEvent(new Event("hashchange"))) }, "Upload"),
       h("button", { type: "button", onclick: () => edit(book, page.session) }, "Change"),
-      book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.codes) }, book.status === "active" ? "Pause" : "Resume"),
-      isOn(book) && h("button", { type: "button", onclick: () => end(book, now.codes) }, "End"),
+      book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.counts?.codes) }, book.status === "active" ? "Pause" : "Resume"),
+      isOn(book) && h("button", { type: "button", onclick: () => end(book, now.counts?.codes) }, "End"),
       fileLink(`${path}/codes.csv`, "Export codes", { class: "button" }),
       fileLink(`${path}/redemptions.csv`, "Export redemptions", { class: "button" }), fileFormats()),
     numbers, work,
@@ -131,6 +137,6 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
       h("a", { href: `#/book/${bookId}/${key}`, "aria-current": key === part ? "page" : null }, name))),
     place);
   if (query.get("job")) page.get(`/v1/jobs/${query.get("job")}`).then((job) => follow(job, page, work)).catch(tell);
-  page.every(STATS_MS, async () => fill(numbers, counts((now = await page.get(`${path}/stats`)), currency)));
+  page.every(STATS_MS, async () => { now = await look(); paint(); });
   await (parts[part] ?? parts.codes)(place, book, page, query, work);
 }

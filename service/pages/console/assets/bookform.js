@@ -16,6 +16,9 @@ const NUMBERS = {
 };
 const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode: 1, lockSeconds: 300, maxLockSeconds: 3600, tags: [], discount: null };
 
+// As it is set, whatever its window and its codes are.
+export const STATUSES = [["active", "In use"], ["inactive", "Paused"], ["archived", "Archived"]];
+
 const whole = (control) => (control.value.trim() === "" ? null : Number(control.value));
 const amount = (value) => (value == null ? "" : String(value));
 
@@ -24,7 +27,7 @@ export async function edit(book, session) {
   const was = book ?? NEW;
   const name = input({ name: "name", required: true, maxlength: 255, value: was.name });
   const description = input({ name: "description", maxlength: 2000, value: was.description });
-  const status = select([["active", "Active"], ["inactive", "Paused"], ["archived", "Archived"]], was.status, { name: "status" });
+  const status = select(STATUSES, was.status, { name: "status" });
   const from = input({ name: "validFrom", type: "datetime-local", step: 1, value: local(was.validFrom) });
   const until = input({ name: "validUntil", type: "datetime-local", step: 1, value: local(was.validUntil) });
   const numbers = Object.fromEntries(Object.keys(NUMBERS).map((key) => [key, input({ name: key, type: "number", min: 1, value: amount(was[key]) })]));

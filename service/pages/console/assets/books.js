@@ -1,8 +1,8 @@
 // The list of books, and creating one.
 
 import { at } from "./api.js";
-import { bookBadge, fill, h, head, input, listing, number, select, when } from "./dom.js";
-import { edit } from "./bookform.js";
+import { bookState, fill, h, head, input, listing, number, select, when } from "./dom.js";
+import { edit, STATUSES } from "./bookform.js";
 import { describe } from "./discount.js";
 
 const TIERS = 3; // in a row of the list
@@ -10,7 +10,7 @@ const TIERS = 3; // in a row of the list
 export async function show(main, { query }, page) {
   const place = h("div");
   const q = input({ type: "search", "aria-label": "A part of name or description", placeholder: "Name or description", value: query.get("q") ?? "" });
-  const status = select([["", "Any status"], ["active", "Active"], ["inactive", "Paused"], ["archived", "Archived"]], query.get("status") ?? "", { "aria-label": "Status" });
+  const status = select([["", "All books"], ...STATUSES], query.get("status") ?? "", { "aria-label": "Status" });
   const form = h("form", { class: "row", role: "search", "aria-label": "Books" }, q, status, h("button", {}, "Filter"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -21,12 +21,13 @@ export async function show(main, { query }, page) {
       h("button", { type: "button", class: "primary", onclick: () => edit(null, page.session) }, "New book")),
     form, place);
   await listing(place, "Books", [
-    { name: "Name", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "Status", of: (book) => bookBadge(book) },
+    { name: "Name", class: "long", of: ({ bookId, name, tags }) => [
+      h("a", { href: `#/book/${bookId}` }, name), tags.length > 0 && h("div", { class: "hint" }, tags.join(", "))] },
+    { name: "Status", of: bookState },
     { name: "Discount", class: "long", of: (book) => describe(book.discount, page.session, TIERS) },
-    { name: "Redemptions per code", number: true, of: (book) => (book.maxRedemptionsPerCode === null ? "no limit" : number(book.maxRedemptionsPerCode)) },
-    { name: "Tags", class: "long", of: (book) => book.tags.join(", ") },
+    { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
+    { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
+    { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
     { name: "Valid until", of: (book) => when(book.validUntil) },
-    { name: "Changed", of: (book) => when(book.updatedAt) },
-  ], (cursor) => page.get(at("/v1/books", { limit: 50, cursor, q: query.get("q"), status: query.get("status") })), "No books match.");
+  ], (cursor) => page.get(at("/console/data/books", { cursor, q: query.get("q"), status: query.get("status") })), "No books match.");
 }

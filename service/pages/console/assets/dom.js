@@ -106,15 +106,11 @@ export function badge(text, kind = KINDS[text] ?? "") {
   return h("span", { class: `badge ${kind}` }, text);
 }
 
-// A code's status in words, and a book's.
+  low: "warn", "sold out": "bad", "no codes": "warn", "not begun": "warn", ended: "warn",
+// A code's status in words. A book's state comes in words, with a reason where it needs one.
 export const statusWord = (status) => WORDS[status] ?? status;
 export const statusBadge = (status) => badge(statusWord(status));
-export function bookBadge({ status, validFrom, validUntil }) {
-  const now = Date.now();
-  if (status === "active" && validUntil && new Date(validUntil) <= now) return badge("expired");
-  if (status === "active" && validFrom && new Date(validFrom) > now) return badge("not begun", "warn");
-  return badge(status === "inactive" ? "paused" : status);
-}
+export const bookState = ({ state, why }) => [badge(state), why && h("div", { class: "hint" }, why)];
 
 export const code = (text) => h("a", { class: "code", href: `#/code/${encodeURIComponent(text)}` }, text);
 export const user = (text) => (text ? h("a", { href: `#/user/${encodeURIComponent(text)}` }, text) : "–");

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { charts } from "./charts.js";
-import { ask, badge, bookBadge, bytes, card, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
+import { ask, badge, bookState, bytes, card, field, fill, h, head, input, money, number, plural, refill, table, toast, when } from "./dom.js";
 import { stock, stockWords } from "./plot.js";
 import { quarantine } from "./quarantine.js";
 
@@ -54,7 +54,8 @@ function partitions({ partitions: all, open, shown }, consistency) {
 function stocks(books, more) {
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "State", hidden: true, of: (book) => state(book) },
+    { name: "Status", of: ({ validFrom, validUntil, ...book }) => [bookState(book), h("div", { class: "hint" },
+      book.state === "not begun" ? ["begins ", when(validFrom)] : validUntil && ["until ", when(validUntil)])] },
     { name: "Stock", hidden: true, class: "bars", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
     { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
@@ -67,18 +68,6 @@ function stocks(books, more) {
     books.length > 0 && h("div", { class: "hint" }, stockWords()), table("Stock of each book", columns, books, "No books yet."),
     more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
   ];
-}
-
-// A book's stock where it is low, its window where it is limited.
-function state(book) {
-  const { validUntil } = book;
-  return [(book.status === "active" && low(book)) || bookBadge(book), validUntil && h("div", { class: "hint" }, "until ", when(validUntil))];
-}
-
-function low({ counts, lowStockThreshold }) {
-  if (!counts) return null;
-  if (counts.available === 0 && counts.redeemed + counts.exhausted === counts.codes && counts.codes) return badge("sold out", "bad");
-  return lowStockThreshold && counts.available < lowStockThreshold ? badge("low", "warn") : null;
 }
 
 async function reconcile() {

@@ -1,0 +1,96 @@
+"""Books with their states and counts, as the overview, the list and a book's page show them. session.py registers the
+routes; the console's scripts read these names. BookNow copies BookRow's fields by name."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, get
+
+from service.access.caller import Caller
+from service.api.auth import FOR_MANAGERS
+from service.api.context import Context
+from service.api.controllers.books import BookId, ListBooks, find_book
+from service.api.reading import decode_position, unpack_request
+from service.domain.book_requests import BookStats, render_book
+from service.domain.book_states import BookState, find_book_state
+from service.domain.configuration import BookRow
+from service.domain.discounts import BookDiscount
+from service.domain.field_types import Page
+from service.domain.times import Timestamp
+from service.formats import page_cursors
+from service.hot.workspace_state import BookCounts
+from service.record.config.book_rows import page_books
+
+MAX_BOOKS = 50
+"""Each costs a script."""
+
+
+class BookNow(BookState, kw_only=True):
+    """A book with its state, and the counts of its codes; `counts` is None while Redis is unavailable."""
+
+    book_id: UUID
+    name: str
+    discount: BookDiscount | None
+    currency: str
+    tags: list[str]
+    valid_from: Timestamp | None
+    valid_until: Timestamp | None
+    counts: BookStats | None
+
+
+class BookNowPage(Page[BookNow]):
+    """A page of books, newest first."""
+
+
+class ListStocks(ListBooks, kw_only=True):
+    """Which books to list."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_BOOKS)] = MAX_BOOKS
+
+
+class Stocks(Controller):
+    path = "/books"
+
+    @get("/", opt=FOR_MANAGERS)
+    async def page(self, request: Request[Any, Any, Any]) -> BookNowPage:
+        """Books, newest first."""
+        caller, context, params = unpack_request(request, ListStocks)
+        before = decode_position(params, page_cursors.BOOKS)
+        filters = (params.status, params.tag, params.q)
+        rows = await page_books(context.pool, caller.workspace, params.limit + 1, before, *filters)
+        page = page_cursors.BOOKS.make_page(rows, params.limit, lambda row: (row.book,))
+        return BookNowPage(items=await count_books(context, caller, page.items), next_cursor=page.next_cursor)
+
+    @get("/{bookId:str}", opt=FOR_MANAGERS)
+    async def read(self, request: Request[Any, Any, Any], book_id: BookId) -> BookNow:
+        """A book."""
+        caller, context, _ = unpack_request(request)
+        (book,) = await count_books(context, caller, [await find_book(context, caller, book_id)])
+        return book
+
+
+async def count_books(context: Context, caller: Caller, rows: Sequence[BookRow]) -> list[BookNow]:
+    """The books, each counted by a script."""
+    counts = await asyncio.gather(
+        *(context.hot.book_counts(caller, str(row.book_id)) for row in rows), return_exceptions=True
+    )
+    return [
+        _render(row, count if isinstance(count, BookCounts) else None) for row, count in zip(rows, counts, strict=True)
+    ]
+
+
+def _render(row: BookRow, counts: BookCounts | None) -> BookNow:
+    now_ms, taken = (counts.now_ms, counts.taken) if counts else (time.time_ns() // 1_000_000, 0)
+    state = find_book_state(row, now_ms, counts, taken)
+    book = render_book(row)
+    return BookNow.from_row(
+        book,
+        state=state.state,
+        why=state.why,
+        currency=(row.discount and row.discount.currency) or row.workspace_currency,
+        counts=counts and BookStats.from_row(counts),
+    )
