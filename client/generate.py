@@ -20,6 +20,9 @@ UNKNOWN = ("internal", "request_in_progress")
 """The refusals, beside `outcome_unknown` itself, after which the change may have been made."""
 NULL_CLEARS = ("PATCH", "changeCodes")
 """Methods and operations in which a null means something else than a field that is left out."""
+FILE_TOO = {"change_codes": ("prefix", "createdFrom", "createdUntil")}
+"""Operations that also take a file of users, in a function of its own, with the parameters of that one alone. The last
+paragraph of the description is about it."""
 MOST_CHOICES = 20
 """Longer lists of choices, such as of currencies, are no part of a type."""
 
@@ -136,9 +139,10 @@ def write_models(document: Document) -> Iterator[str]:
 class Function:
     """The function of an operation: its parameters, and the arguments of `make_call`."""
 
-    def __init__(self, document: Document, method: str, path: str, operation: Schema) -> None:
+    def __init__(self, document: Document, method: str, path: str, operation: Schema, sends_file: bool = False) -> None:
         self._document, self._operation, self._method, self._path = document, operation, method, path
-        self.name = _snake(operation["operationId"])
+        self._sends_file = sends_file
+        self.name = _snake(operation["operationId"]) + ("_of_file" if sends_file else "")
         self.answers = {
             status: "bytes" if one.get("type") == "string" else document.type_of(one, sent=False, models="models.")
             for status, one in list_answers(operation).items()
@@ -155,8 +159,8 @@ class Function:
         """Yield its source."""
         parameters = [*self._needed, *self._optional]
         yield f"def {self.name}({', '.join(parameters).removesuffix(', *').removesuffix('*')}) -> Call[{self.answer}]:"
-        summary, text = self._operation["summary"], self._operation.get("description", "").split("\n\n")[0]
-        yield _docstring(f"{summary}. {text}", self._texts)
+        summary, texts = self._operation["summary"], self._operation.get("description", "").split("\n\n")
+        yield _docstring(f"{summary}. {texts[-1 if self._sends_file else 0]}", self._texts)
         path = re.sub(r"{(\w+)}", lambda found: f"{{segment({_snake(found[1])})}}", self._path)
         target = f'f"{path}"' if path != self._path else f'"{path}"'
         answers = ", ".join(f"{status}: {kind}" for status, kind in self.answers.items())
@@ -171,10 +175,11 @@ class Function:
 
     def _take_body(self) -> None:
         content = self._operation.get("requestBody", {}).get("content", {})
-        if "text/csv" in content:
-            self._needed.append("codes: Codes")
+        if "text/csv" in content and (self._sends_file or self.name not in FILE_TOO):
+            name, kind = ("users", "File") if self._sends_file else ("codes", "Codes")
+            self._needed.append(f"{name}: {kind}")
             self._optional.append('media_type: Literal["text/csv", "text/plain"] = "text/csv"')
-            self._arguments |= {"body": "codes", "media_type": "media_type"}
+            self._arguments |= {"body": name, "media_type": "media_type"}
         elif content:
             body = self._document.schemas[_name(content["application/json"]["schema"])]
             properties, required = body.get("properties", {}), body.get("required", ())
@@ -187,7 +192,8 @@ class Function:
     def _take_parameters(self) -> None:
         parameters = self._operation.get("parameters", [])
         headers = {one["name"] for one in parameters if one["in"] == "header"}
-        query = [one for one in parameters if one["in"] == "query"]
+        unused = () if self._sends_file else FILE_TOO.get(self.name, ())
+        query = [one for one in parameters if one["in"] == "query" and one["name"] not in unused]
         for one in query:
             self._take(one["name"], one["schema"] | {"description": one["description"]}, one["required"])
         if query:
@@ -225,13 +231,14 @@ def write_operations(document: Document) -> Iterator[str]:
         "from typing import Any, Literal",
         "from msgspec import UNSET, UnsetType",
         "from scrip_client import models",
-        "from scrip_client.core import Call, Codes, changes, fields, make_call, segment",
+        "from scrip_client.core import Call, Codes, File, changes, fields, make_call, segment",
         "from scrip_client.method import Listed, Single, Streamed",
     )
     functions = [
-        Function(document, method.upper(), path, operation)
+        Function(document, method.upper(), path, operation, sends_file)
         for path, item in sorted(document.paths.items())
         for method, operation in sorted(item.items())
+        for sends_file in ((False, True) if _snake(operation["operationId"]) in FILE_TOO else (False,))
     ]
     for function in functions:
         yield from function.lines()

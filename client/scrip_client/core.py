@@ -21,7 +21,9 @@ from scrip_client.models import Page, Problem
 from scrip_client.refusals import BY_CODE
 
 T = TypeVar("T")
-Codes: TypeAlias = Sequence[str] | str | bytes | BinaryIO
+File: TypeAlias = str | bytes | BinaryIO
+"""A file in CSV or plain text, as a whole or opened in binary mode."""
+Codes: TypeAlias = Sequence[str] | File
 """Codes to upload: a list, or a file in CSV or plain text, as a whole or opened in binary mode."""
 Reply: TypeAlias = httpx2.Response | httpx2.RequestError
 

@@ -353,14 +353,14 @@ class CodeChangeProgress(Model, kw_only=True):
 class CodeFilter(Model, kw_only=True):
     """Which codes of the book: those that match all of it; without any, all."""
 
-    status: list[str] | None = None
-    """Codes of one of these statuses, as lists show it; a lock does not change it."""
     prefix: str | None = None
     """Codes that begin so, in any case: 1 to 64 of A-Z a-z 0-9 - _."""
     created_from: datetime | None = None
     """Codes added at this time or later. RFC 3339, from 1970 to 9999."""
     created_until: datetime | None = None
     """Codes added before this time. RFC 3339, from 1970 to 9999."""
+    status: list[str] | None = None
+    """Codes of one of these statuses, as lists show it; a lock does not change it."""
     codes: list[str] | None = None
     """These codes, at most 1,000; without any other filter."""
 
@@ -782,6 +782,8 @@ class MatchingCodes(Model, kw_only=True):
     """Whether all codes of the book were examined."""
     examples: list[str]
     """The newest codes that match."""
+    users: int | None = None
+    """Only with a file: how many users it has, each counted once."""
 
 
 class NewKey(Model, kw_only=True):

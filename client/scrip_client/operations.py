@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import UNSET, UnsetType
 
 from scrip_client import models
-from scrip_client.core import Call, Codes, changes, fields, make_call, segment
+from scrip_client.core import Call, Codes, File, changes, fields, make_call, segment
 from scrip_client.method import Listed, Single, Streamed
 
 
@@ -451,6 +451,38 @@ def change_codes(
         {202: models.Job, 200: models.MatchingCodes},
         body=changes(action=action, expiresAt=expires_at, users=users, filter=filter),
         query={"dryRun": dry_run},
+        key=idempotency_key,
+    )
+
+
+def change_codes_of_file(
+    book_id: str,
+    *,
+    users: File,
+    media_type: Literal["text/csv", "text/plain"] = "text/csv",
+    prefix: str | None = None,
+    created_from: datetime | None = None,
+    created_until: datetime | None = None,
+    dry_run: bool | None = None,
+    idempotency_key: str | None = None,
+) -> Call[models.Job | models.MatchingCodes]:
+    """Change many codes. A body in CSV or plain text is a file of up to 100,000 users and 16 MiB, for `assign`: the
+    column `userId` of a CSV file, or one user a line. They get available codes, which the query may choose. A file
+    with an invalid line is refused.
+
+    - prefix: Codes that begin so, in any case: 1 to 64 of A-Z a-z 0-9 - _.
+    - created_from: Codes added at this time or later. RFC 3339, from 1970 to 9999.
+    - created_until: Codes added before this time. RFC 3339, from 1970 to 9999.
+    - dry_run: Return how many codes match, with status 200, without a job.
+    """
+    return make_call(
+        "change_codes_of_file",
+        "POST",
+        f"/v1/books/{segment(book_id)}/codes/change",
+        {202: models.Job, 200: models.MatchingCodes},
+        body=users,
+        media_type=media_type,
+        query={"prefix": prefix, "createdFrom": created_from, "createdUntil": created_until, "dryRun": dry_run},
         key=idempotency_key,
     )
 
@@ -2025,6 +2057,7 @@ class Methods:
     upload_codes = Single(upload_codes)
     export_codes = Streamed(export_codes)
     change_codes = Single(change_codes)
+    change_codes_of_file = Single(change_codes_of_file)
     generate_codes = Single(generate_codes)
     check_codes = Streamed(check_codes)
     list_book_notices = Listed(list_book_notices)

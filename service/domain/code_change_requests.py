@@ -4,7 +4,7 @@ Field names, statuses and actions are in the API's JSON and in the JSON of jobs 
 default; sql/queries/ uses the statuses.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
@@ -20,19 +20,19 @@ Action = Literal["switchOff", "switchOn", "expire", "setExpiry", "assign", "rele
 
 MAX_NAMED = 1_000
 """Codes that a request may name, and users to whom it may assign some."""
+MAX_USERS = 100_000
+"""Users of a file."""
 _NEEDED: dict[str, Status] = {"assign": "available", "release": "assigned"}
 """The status of the codes that an action changes."""
 _PREFIX = r"^[A-Za-z0-9_-]{1,64}" + END
 _NAMED = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": MAX_NAMED})
 
 
-class CodeFilter(Request, kw_only=True, omit_defaults=True):
-    """Which codes of the book: those that match all of it; without any, all."""
+class _Chosen(Request, kw_only=True, omit_defaults=True):
+    """Which codes of the book, by what lists don't show."""
 
-    status: Annotated[
-        Annotated[list[Status], msgspec.Meta(extra_json_schema={"minItems": 1})] | None,
-        msgspec.Meta(description="Codes of one of these statuses, as lists show it; a lock does not change it."),
-    ] = None
+    where: ClassVar[str] = ""
+    """The path of these fields in a request."""
     prefix: (
         Annotated[
             str,
@@ -42,6 +42,23 @@ class CodeFilter(Request, kw_only=True, omit_defaults=True):
     ) = None
     created_from: Annotated[Time | None, msgspec.Meta(description="Codes added at this time or later.")] = None
     created_until: Annotated[Time | None, msgspec.Meta(description="Codes added before this time.")] = None
+
+    def __post_init__(self) -> None:
+        check_times(self, self.where)
+        if self.created_from and self.created_until and self.created_until <= self.created_from:
+            raise BadField(f"{self.where}createdUntil", "must be after createdFrom")
+        if self.prefix is not None:
+            self.prefix = self.prefix.upper()
+
+
+class CodeFilter(_Chosen, kw_only=True, omit_defaults=True):
+    """Which codes of the book: those that match all of it; without any, all."""
+
+    where: ClassVar[str] = "filter."
+    status: Annotated[
+        Annotated[list[Status], msgspec.Meta(extra_json_schema={"minItems": 1})] | None,
+        msgspec.Meta(description="Codes of one of these statuses, as lists show it; a lock does not change it."),
+    ] = None
     codes: Annotated[
         Annotated[list[CodeText], _NAMED] | None,
         msgspec.Meta(
@@ -52,11 +69,7 @@ class CodeFilter(Request, kw_only=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if self.status is not None and not self.status:
             raise BadField("filter.status", "must have a status, or be left out")
-        check_times(self, "filter.")
-        if self.created_from and self.created_until and self.created_until <= self.created_from:
-            raise BadField("filter.createdUntil", "must be after createdFrom")
-        if self.prefix is not None:
-            self.prefix = self.prefix.upper()
+        _Chosen.__post_init__(self)
         if self.codes is not None:
             self._check_codes(self.codes)
 
@@ -101,7 +114,7 @@ class ChangeCodes(Request, kw_only=True):
             raise BadField("users", "is required for assign" if self.users is UNSET else "is only for assign")
         if self.users is not UNSET:
             if not 1 <= len(self.users) <= MAX_NAMED:
-                raise BadField("users", f"must have 1 to {MAX_NAMED:,} users; send several requests for more")
+                raise BadField("users", f"must have 1 to {MAX_NAMED:,} users; send a file for more")
             self.users = list(dict.fromkeys(self.users))
         chosen = self.filter or CodeFilter()
         needed = _NEEDED.get(self.action)
@@ -110,6 +123,26 @@ class ChangeCodes(Request, kw_only=True):
                 raise BadField("filter.status", f"must be {needed} for {self.action}, or be left out")
             chosen.status = [needed]
         self.filter = chosen
+
+
+class Change(_Chosen, kw_only=True):
+    """Options of a change. Those that choose codes are for a file of users; JSON has a `filter`."""
+
+    dry_run: Annotated[
+        bool, msgspec.Meta(description="Return how many codes match, with status 200, without a job.")
+    ] = False
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it names codes."""
+        return bool(self.prefix or self.created_from or self.created_until)
+
+    def assign_to(self, users: list[str]) -> ChangeCodes:
+        """The change that gives each user of a file one of the codes."""
+        chosen = CodeFilter(prefix=self.prefix, created_from=self.created_from, created_until=self.created_until)
+        order = ChangeCodes(action="assign", users=users[:1], filter=chosen)
+        order.users = users  # more than a request in JSON may have
+        return order
 
 
 class CodeChange(Answer, kw_only=True):
@@ -136,3 +169,6 @@ class MatchingCodes(Answer, kw_only=True):
     matching: int
     is_complete: bool
     examples: list[str]
+    users: Annotated[
+        int | UnsetType, msgspec.Meta(description="Only with a file: how many users it has, each counted once.")
+    ] = UNSET

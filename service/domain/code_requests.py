@@ -22,6 +22,7 @@ from service.domain.csv_layout import (
     MAX_RECORD_BYTES,
     SAMPLE_BYTES,
     CsvOptions,
+    Field,
     Layout,
     decode_line,
     detect_layout,
@@ -156,13 +157,14 @@ class Lines:
     of a CSV file. A quoted CSV field may contain line breaks. If it has no closing quote, only its first line is bad.
     """
 
-    def __init__(self, is_csv: bool, options: CsvOptions | None = None) -> None:
-        self._csv = is_csv
+    def __init__(self, is_csv: bool, options: CsvOptions | None = None, needed: Field = "code") -> None:
+        """Each line must have a code; or, if `needed` is `userId`, a user, whose CodeLine has no code."""
+        self._csv, self._needed = is_csv, needed
         self._options = options or CsvOptions()
         self.layout: Layout | None = None
         """How the CSV file is read, as soon as that is detected."""
         self._delimiter = ","
-        self._columns: tuple[str, ...] = ("code",)
+        self._columns: tuple[str, ...] = (needed,)
         self._dates = Reading()
         self._utf_16: codecs.IncrementalDecoder | None = None
         self._skips_header = False
@@ -222,7 +224,7 @@ class Lines:
                 raise malformed("body", problem)
             return data
         is_whole = is_whole and len(data) <= SAMPLE_BYTES
-        self.layout = detect_layout(data[:SAMPLE_BYTES], is_whole, self._options)
+        self.layout = detect_layout(data[:SAMPLE_BYTES], is_whole, self._options, self._needed)
         if codec:
             self.layout.encoding = "utf-16"
         if self.layout.problem:
@@ -297,6 +299,8 @@ class Lines:
             return [_reject(number, record, f"is longer than {MAX_RECORD_BYTES} bytes")]
         if not fields:
             return [_reject(number, record, "has text after a closing quote")]
+        if self._needed == "userId":
+            return [_parse_user(number, fields, self._columns, text)]
         return [_parse_fields(number, fields, self._columns, text, self._dates)]
 
 
@@ -335,6 +339,16 @@ def _parse_fields(
         return CodeLine(code, owner, expires_ms, _parse_count(cells.get("maxRedemptions")))
     except BadField as bad:
         return RejectedLine(number, cell[:_MAX_ECHO], str(bad), line[:MAX_RECORD_BYTES])
+
+
+def _parse_user(number: int, fields: list[str], columns: tuple[str, ...], line: str) -> CodeLine | RejectedLine:
+    place = columns.index("userId")
+    try:
+        if len(fields) != len(columns):
+            raise BadField("line", f"must have {len(columns)} fields")
+        return CodeLine("", _parse_owner(fields[place]))
+    except BadField as bad:
+        return RejectedLine(number, "", str(bad), line[:MAX_RECORD_BYTES])
 
 
 def _parse_owner(text: str | None) -> str | None:

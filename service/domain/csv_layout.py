@@ -133,8 +133,9 @@ class Layout(Answer, kw_only=True):
     ]
 
 
-def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
-    """The layout of the file that begins with `sample`, or is it if `is_whole`."""
+def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions, needed: Field = "code") -> Layout:
+    """The layout of the file that begins with `sample`, or is it if `is_whole`. A file of users, who are `needed`, must
+    have a header."""
     has_bom = sample.startswith(BOM)
     delimiter: Delimiter = options.delimiter or "comma"
     if problem := explain_kind(sample):
@@ -150,9 +151,13 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions) -> Layout:
         return _refuse_file(delimiter, has_bom, "is missing; the file is empty")
     if len(DELIMITERS[delimiter].join(records[0]).encode()) > MAX_RECORD_BYTES:
         return _refuse_file(delimiter, has_bom, f"is longer than {MAX_RECORD_BYTES} bytes")
-    fields, has_header, problem = _map_columns(records, options)
+    if needed == "code":
+        fields, has_header, problem = _map_columns(records, options)
+    else:
+        fields = [_find_field(cell) for cell in records[0]]
+        has_header, problem = True, _find_problem(records[0], fields, "ignore", needed)
     dates, date_problem = None, None
-    if problem is None and "expiresAt" in fields:
+    if problem is None and needed == "code" and "expiresAt" in fields:
         dated, place = _split(text, is_whole, DELIMITERS[delimiter], _DATED)[has_header:], fields.index("expiresAt")
         values = [record[place] for record in dated if place < len(record)]
         dates, date_problem = detect_dates(values, options.dates, options.time_zone)
@@ -277,8 +282,12 @@ def _looks_like_codes(records: list[list[str]]) -> bool:
     return False
 
 
-def _find_problem(names: list[str], fields: list[Field | None], unknown_columns: str) -> str | None:
-    if "code" not in fields:
+def _find_problem(
+    names: list[str], fields: list[Field | None], unknown_columns: str, needed: Field = "code"
+) -> str | None:
+    if needed not in fields and needed != "code":
+        return f"has no column `{needed}` ({_quote_names(names)}); name it so, or send a text with one a line"
+    if needed not in fields:
         return (
             f"has no column `code` ({_quote_names(names)}); name the fields of the columns in `columns`, and send "
             "`header=false` if there is no header"

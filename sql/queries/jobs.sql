@@ -8,12 +8,12 @@ WHERE job_id = $1
 RETURNING status;
 
 -- name: assigned_users
--- What became of the users of a job so far: code, result, status before and after, reason, user.
--- $1 job_id uuid
+-- What became of the users of a job after one of them so far: number, code, result, status before and after, reason, user.
+-- $1 job_id uuid  $2 after int  $3 limit int
 SELECT
-  coalesce(code, ''), result, CASE result WHEN 'changed' THEN 'available' WHEN 'unchanged' THEN 'assigned' ELSE '' END,
+  number, coalesce(code, ''), result, CASE result WHEN 'changed' THEN 'available' WHEN 'unchanged' THEN 'assigned' ELSE '' END,
   CASE result WHEN 'refused' THEN '' ELSE 'assigned' END, coalesce(reason, ''), user_id
-FROM job_users WHERE job_id = $1 AND result IS NOT NULL ORDER BY number;
+FROM job_users WHERE job_id = $1 AND number > $2 AND result IS NOT NULL ORDER BY number LIMIT $3;
 
 -- name: count_jobs
 -- How many jobs have not ended, by kind and status.
@@ -61,10 +61,10 @@ INSERT INTO jobs (job_id, workspace, kind, book, parameters, requested, before) 
 INSERT INTO job_results (job_id, position, lines) VALUES ($1, $2, $3);
 
 -- name: insert_job_users
--- Insert the users to whom a job assigns codes, in the request's order.
--- $1 job_id uuid  $2 workspace int  $3 users text[]
+-- Insert the users to whom a job assigns codes, in the request's order, numbered from `first`.
+-- $1 job_id uuid  $2 workspace int  $3 users text[]  $4 first int
 INSERT INTO job_users (job_id, workspace, number, user_id)
-SELECT $1, $2, number - 1, user_id FROM unnest($3::text[]) WITH ORDINALITY AS users (user_id, number);
+SELECT $1, $2, $4 + number - 1, user_id FROM unnest($3::text[]) WITH ORDINALITY AS users (user_id, number);
 
 -- name: jobs_by_id
 -- These jobs, of any workspace.
@@ -150,6 +150,6 @@ WHERE job_id = (
 RETURNING job_id;
 
 -- name: undecided_users
--- The users of a job for whom nothing is decided yet, in the request's order.
--- $1 job_id uuid
-SELECT number, user_id FROM job_users WHERE job_id = $1 AND result IS NULL ORDER BY number;
+-- The first users of a job for whom nothing is decided yet, in the request's order.
+-- $1 job_id uuid  $2 limit int
+SELECT number, user_id FROM job_users WHERE job_id = $1 AND result IS NULL ORDER BY number LIMIT $2;

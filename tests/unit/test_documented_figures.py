@@ -110,6 +110,7 @@ FIGURES = [
     (LIMITS, r"that are listed \| ([\d,]+)", code_requests.MAX_ERRORS),
     (LIMITS, r"`rejected.csv`, up to (\d+) MiB", upload_dry_run.MAX_REJECTED_BYTES >> 20),
     (LIMITS, r"that a change names \| ([\d,]+)", code_change_requests.MAX_NAMED),
+    (LIMITS, r"([\d,]+) users of a file", code_change_requests.MAX_USERS),
     (LIMITS, r"([\d,]+) that generate codes", job_rows.MAX_GENERATIONS),
     (LIMITS, r"([\d,]+) that change some", job_rows.MAX_CHANGES),
     (LIMITS, r"tags of a book, tiers of a discount \| (\d+)", discounts.MAX_TIERS),

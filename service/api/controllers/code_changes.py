@@ -1,21 +1,33 @@
 """Change many codes of a book as one job. app.py registers it; roles.py has the scope of `changeCodes`. code_changer.py
 does the job."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 from litestar import Controller, Request, Response, post
+from litestar.openapi.spec import Schema
+from litestar.openapi.spec.enums import OpenAPIType
 
 from service.api.configuration_writes import check_open
 from service.api.controllers import jobs
 from service.api.controllers.books import BookId, find_book
+from service.api.controllers.codes import parse_body
 from service.api.controllers.histories import wait_recorded
 from service.api.documented import describe_action
-from service.api.idempotency import ActionResult, read_key, run_once
-from service.api.reading import read_json_body, unpack_request
-from service.domain import field_types
-from service.domain.code_change_requests import ChangeCodes, CodeFilter, MatchingCodes
+from service.api.idempotency import ActionResult, Stream, read_key, run_once
+from service.api.reading import (
+    UPLOAD_JSON_BYTES,
+    parse_media_type,
+    read_chunks,
+    read_json_body,
+    refuse_media_type,
+    unpack_request,
+)
+from service.domain.code_change_requests import MAX_USERS, Change, ChangeCodes, CodeFilter, MatchingCodes
+from service.domain.code_requests import CodeLine, Lines
+from service.domain.configuration import BookRow
+from service.domain.errors import FieldError, Refusal, invalid
 from service.operations.views import Job
 from service.record.config.code_pages import count_matching
 from service.record.config.job_rows import create_change
@@ -23,17 +35,12 @@ from service.record.config.workspace_rows import read_workspace
 
 COUNT_S = 5.0
 """How long the codes of a dry run are counted."""
-
+MAX_ERRORS = 20
+"""Invalid lines of a file that a refusal names."""
+_FILES = {"text/csv": True, "text/plain": False}
+"""The media types of a file of users, and whether it has columns."""
 
 _MATCHING = {"matching": 2, "isComplete": True, "examples": ["SUMMER-2", "SUMMER-1"]}
-
-
-class Change(field_types.Request):
-    """Options of a change."""
-
-    dry_run: Annotated[
-        bool, msgspec.Meta(description="Return how many codes match, with status 200, without a job.")
-    ] = False
 
 
 class CodeChanges(Controller):
@@ -48,7 +55,7 @@ class CodeChanges(Controller):
             "Change many codes",
             returns="The job that changes the codes.",
             query=Change,
-            body=ChangeCodes,
+            body={"application/json": ChangeCodes} | dict.fromkeys(_FILES, Schema(type=OpenAPIType.STRING)),
             example={"action": "switchOff", "filter": {"status": ["available"], "prefix": "SUMMER-"}},
             answer=jobs.CHANGE_EXAMPLE,
             answers={200: (MatchingCodes, "The result of a dry run.", _MATCHING)},
@@ -66,30 +73,85 @@ class CodeChanges(Controller):
         `assign` gives each user one available code, as the request for a single coupon would, with the same limits:
         `requested` and `done` count users, and the results name each with the code. If no code is left for a user, the
         user is refused with `out_of_stock`.
+
+        A body in CSV or plain text is a file of up to 100,000 users and 16 MiB, for `assign`: the column `userId` of a
+        CSV file, or one user a line. They get available codes, which the query may choose. A file with an invalid line
+        is refused.
         """
         caller, context, params = unpack_request(request, Change)
+        kind = parse_media_type(request.headers)
+        if kind in _FILES:
+            with context.bulk.uploads.one(caller.workspace):
+                book = await find_book(context, caller, book_id)
+                stream = Stream(read_chunks(request, UPLOAD_JSON_BYTES))
+
+                async def read() -> ChangeCodes:
+                    return params.assign_to(
+                        await _read_users(request, book, Lines(_FILES[kind], needed="userId"), stream)
+                    )
+
+                return await _answer(request, book, params, stream, read)
+        if kind not in ("", "application/json"):
+            raise refuse_media_type(kind, "application/json, text/csv or text/plain")
+        if params.chooses:
+            raise invalid("query", "may choose codes only for a file of users; send `filter`")
         body, payload = await read_json_body(request, ChangeCodes)
-        book = await find_book(context, caller, book_id)
-        await wait_recorded(context, caller)
-        if params.dry_run:
-            read_key(request)  # refuses a bad key, as a real run does
-            chosen = payload.filter or CodeFilter()
-            args = (context.pool, book.workspace, book.book, chosen, COUNT_S)
-            count, is_complete, examples = await count_matching(*args)
-            result = MatchingCodes(matching=count, is_complete=is_complete, examples=examples)
-            return Response(result, status_code=200)  # type: ignore[arg-type, return-value]
-        check_open(context, caller.partition)
 
-        async def act() -> ActionResult[Job]:
-            now_ms = await context.decider.time_ms(caller.partition)
-            workspace = await read_workspace(context.pool, caller.workspace)
-            # Rows of users are bulk work for Postgres, as uploads are.
-            async with (
-                context.bulk.at_postgres.turn() if payload.users else nullcontext(),
-                context.pool.acquire() as connection,
-                connection.transaction(),
-            ):
-                job = await create_change(connection, book, payload, workspace, now_ms)
-            return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
+        async def decoded() -> ChangeCodes:
+            return payload
 
-        return await run_once(request, body, act)
+        return await _answer(request, await find_book(context, caller, book_id), params, body, decoded)
+
+
+async def _answer(
+    request: Request[Any, Any, Any],
+    book: BookRow,
+    params: Change,
+    body: bytes | Stream,
+    read: Callable[[], Awaitable[ChangeCodes]],
+) -> Response[Job]:
+    """Count the codes, or create the job; `read` reads the rest of the request."""
+    caller, context, _ = unpack_request(request, Change)
+    await wait_recorded(context, caller)
+    if params.dry_run:
+        read_key(request)  # refuses a bad key, as a real run does
+        order = await read()
+        args = (context.pool, book.workspace, book.book, order.filter or CodeFilter(), COUNT_S)
+        count, is_complete, examples = await count_matching(*args)
+        result = MatchingCodes(matching=count, is_complete=is_complete, examples=examples)
+        if isinstance(body, Stream) and order.users:
+            result.users = len(order.users)
+        return Response(result, status_code=200)  # type: ignore[arg-type, return-value]
+    check_open(context, caller.partition)
+
+    async def act() -> ActionResult[Job]:
+        order = await read()
+        now_ms = await context.decider.time_ms(caller.partition)
+        workspace = await read_workspace(context.pool, caller.workspace)
+        # Rows of users are bulk work for Postgres, as uploads are.
+        async with (
+            context.bulk.at_postgres.turn() if order.users else nullcontext(),
+            context.pool.acquire() as connection,
+            connection.transaction(),
+        ):
+            job = await create_change(connection, book, order, workspace, now_ms)
+        return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
+
+    return await run_once(request, body, act)
+
+
+async def _read_users(request: Request[Any, Any, Any], book: BookRow, lines: Lines, stream: Stream) -> list[str]:
+    """The users of a file, each once. Raises Refusal for a file with an invalid line, without a user or with too
+    many."""
+    users, errors = dict[str, None](), list[FieldError]()
+    async for some in parse_body(request, book, lines, stream):
+        for line in some:
+            if isinstance(line, CodeLine):
+                users[line.owner_id or ""] = None
+            elif len(errors) < MAX_ERRORS:
+                errors.append(FieldError("users", f"line {line.line}: {line.reason}"))
+        if len(users) > MAX_USERS:
+            raise invalid("users", f"must have at most {MAX_USERS:,} users; send several files for more")
+    if errors or not users:
+        raise Refusal("invalid", errors=errors or [FieldError("users", "must have a user")])
+    return list(users)

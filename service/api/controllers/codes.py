@@ -194,11 +194,11 @@ class Codes(Controller):
                 read_key(request)  # refuses a bad key, as a real run does
             parser, chunks = _open_body(request, kind, params)
             if params.dry_run:
-                parsed = _parse(request, book, parser, chunks)
+                parsed = parse_body(request, book, parser, chunks)
                 result = await upload_dry_run.check_upload(context, book.workspace, parsed, parser, chunks)
                 return Response(_add_layout(result, parser), status_code=200)
             stream = Stream(chunks)
-            return await _add_once(request, caller, book, stream, _parse(request, book, parser, stream), parser)
+            return await _add_once(request, caller, book, stream, parse_body(request, book, parser, stream), parser)
 
     @post(
         "/books/{bookId:str}/codes/rejected.csv",
@@ -223,7 +223,7 @@ class Codes(Controller):
         with context.bulk.uploads.one(caller.workspace):
             book = await find_book(context, caller, book_id)
             parser, chunks = _open_body(request, kind, params)
-            content = await upload_dry_run.collect_rejected(_parse(request, book, parser, chunks), params.excel)
+            content = await upload_dry_run.collect_rejected(parse_body(request, book, parser, chunks), params.excel)
         headers = {"Content-Disposition": f'attachment; filename="rejected-{book_id}.csv"'}
         return Response(content.decode(), headers=headers, media_type=MEDIA_TYPE, status_code=200)
 
@@ -271,7 +271,7 @@ class Codes(Controller):
             body, payload = await read_json_body(request, _RawCodesOf)
             book = await find_book(context, caller, payload.book_id)
             parser, codes = JsonCodes(), _send_whole(b'{"codes":' + payload.codes + b"}")
-            return await _add_once(request, caller, book, body, _parse(request, book, parser, codes), parser)
+            return await _add_once(request, caller, book, body, parse_body(request, book, parser, codes), parser)
 
     @post(
         "/books/{bookId:str}/codes/generate",
@@ -379,7 +379,7 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
     return result
 
 
-async def _parse(
+async def parse_body(
     request: Request[Any, Any, Any], book: BookRow, parser: Lines | JsonCodes, chunks: Stream | AsyncIterator[bytes]
 ) -> AsyncIterator[Parsed]:
     """The codes and invalid lines of a body, some in each turn of the event loop. Raises Refusal `malformed` when the

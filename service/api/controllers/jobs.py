@@ -141,10 +141,8 @@ def _assigns(job: JobRow) -> bool:
 
 
 async def _read_results(pool: Pool, job: JobRow) -> AsyncIterator[list[AssignedCode] | list[CodeResult]]:
-    if _assigns(job):
-        yield await job_rows.read_assigned(pool, job.job_id)
-        return
-    async for page in job_rows.read_results(pool, job.job_id):
+    read = job_rows.read_assigned if _assigns(job) else job_rows.read_results
+    async for page in read(pool, job.job_id):
         yield page
 
 

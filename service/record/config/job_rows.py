@@ -39,6 +39,9 @@ KEEP_DAYS = 90
 MAX_GENERATIONS, MAX_CHANGES = 10_000, 100
 """Jobs of a workspace that have not ended: an import of books orders a generation for each."""
 
+USERS_AT_ONCE = 1_000
+"""Users of a job that one statement reads or writes."""
+
 Kind = Literal["generate", "reconcile", "change"]
 Control = Literal["paused", "running", "cancelled"]
 _AUDITED: dict[Control, str] = {"paused": "job.paused", "running": "job.resumed", "cancelled": "job.cancelled"}
@@ -173,8 +176,9 @@ async def create_change(
     named = order.users or chosen.codes
     size = count if named is None else len(named)
     job = await _insert(connection, book.workspace, "change", book.book, change, size, after)
-    if order.users:
-        await connection.execute(query("insert_job_users"), job.job_id, book.workspace, order.users)
+    for first in range(0, len(order.users or ()), USERS_AT_ONCE):
+        some = (order.users or [])[first : first + USERS_AT_ONCE]
+        await connection.execute(query("insert_job_users"), job.job_id, book.workspace, some, first)
     # The audit has no whole codes.
     shown = msgspec.structs.replace(change, filter=msgspec.structs.replace(chosen, codes=None))
     ordered = {"jobId": job.job_id, **msgspec.to_builtins(shown), "requested": size}
@@ -324,9 +328,9 @@ async def read_results(database: Database, job_id: UUID) -> AsyncIterator[list[C
         yield unpack_results(page["lines"])
 
 
-async def read_undecided(database: Database, job_id: UUID) -> list[JobUser]:
-    """The users for whom nothing is decided yet, in the request's order."""
-    return [JobUser(*row) for row in await database.fetch(query("undecided_users"), job_id)]
+async def read_undecided(database: Database, job_id: UUID, limit: int) -> list[JobUser]:
+    """The first users for whom nothing is decided yet, in the request's order."""
+    return [JobUser(*row) for row in await database.fetch(query("undecided_users"), job_id, limit)]
 
 
 async def store_decided(
@@ -341,6 +345,9 @@ async def store_decided(
     return status
 
 
-async def read_assigned(database: Database, job_id: UUID) -> list[AssignedCode]:
-    """What became of a job's users so far."""
-    return [AssignedCode(*row) for row in await database.fetch(query("assigned_users"), job_id)]
+async def read_assigned(database: Database, job_id: UUID) -> AsyncIterator[list[AssignedCode]]:
+    """What became of a job's users so far, in the request's order, page by page."""
+    last = -1
+    while rows := await database.fetch(query("assigned_users"), job_id, last, USERS_AT_ONCE):
+        last = rows[-1]["number"]
+        yield [AssignedCode(*list(row)[1:]) for row in rows]

@@ -28,8 +28,11 @@ Decide = Callable[[Sequence[Command]], Awaitable[Sequence[Reply | Refusal]]]
 """Requests → the reply or refusal of each. Raises Refusal if Redis decides nothing now."""
 
 
-async def assign_page(job: JobRow, users: Sequence[JobUser], codes: Sequence[str], decide: Decide) -> list[DecidedUser]:
-    """Give each user the next code that can be assigned; return the users that are decided. The others need more codes.
+async def assign_page(
+    job: JobRow, users: Sequence[JobUser], codes: Sequence[str], decide: Decide
+) -> tuple[list[DecidedUser], list[str]]:
+    """Give each user the next code that can be assigned; return the users that are decided, and the codes that are
+    left. The other users need more codes.
 
     Each user's request has an Idempotency-Key of its own, whatever its code. So if a worker has died in between, Redis
     answers with the code that the user has got then, and the code of this request is free for the next user. Raises
@@ -51,7 +54,7 @@ async def assign_page(job: JobRow, users: Sequence[JobUser], codes: Sequence[str
                 unused.append(code)
         waiting.extendleft(reversed(again))
         free.extendleft(reversed(unused))
-    return decided
+    return decided, list(free)
 
 
 def _make_command(job: JobRow, user: JobUser, code: str) -> Command:

@@ -68,7 +68,8 @@ class CodeChanger(JobRunner):
     3. Release: store the codes in the job, run the script of the single request for each, then store results and
        progress in one transaction. A worker that continues runs the scripts of the stored codes again: a code that is
        no longer assigned was released by the worker that died.
-    4. Assign: as 3, with the users who are not decided yet; the job ends when all are, or no code is left.
+    4. Assign: as 3, with the users who are not decided yet, so many at a time; when no code is left, the others are
+       refused.
 
     A job that was paused or cancelled stops after the codes that are being changed.
     """
@@ -85,7 +86,7 @@ class CodeChanger(JobRunner):
         await bring_back(self._pool, job.workspace, book)
         decides = change.action in ("assign", "release")
         if job.pending is not None:
-            before = await self._decide(job, job.pending, is_repeat=True)
+            before = await self._decide(job, job.pending, before, is_repeat=True)
         async with SerialRunner() as projecting:
             while before > 0:
                 size = DECIDED if decides else CONFIGURED
@@ -95,7 +96,7 @@ class CodeChanger(JobRunner):
                 else:
                     if page.codes:
                         await job_rows.keep_pending(self._pool, job, self._fence, page)
-                    before = await self._decide(job, page)
+                    before = await self._decide(job, page, before)
                 if time.monotonic() >= ends:
                     break
         return before == 0
@@ -108,10 +109,10 @@ class CodeChanger(JobRunner):
         await projecting.put(partial(self._project, job, version, rows))
         return _go_on(job, status, page.last)
 
-    async def _decide(self, job: JobRow, page: PendingCodes, is_repeat: bool = False) -> int:
-        """Let scripts decide a page's codes; return the cursor after them."""
+    async def _decide(self, job: JobRow, page: PendingCodes, before: int, is_repeat: bool = False) -> int:
+        """Let scripts decide a page's codes, which are before a cursor; return the cursor after them."""
         if cast("CodeChange", job.parameters).action == "assign":
-            return await self._assign(job, page)
+            return await self._assign(job, page, before)
         return await self._release(job, page, is_repeat)
 
     async def _release(self, job: JobRow, page: PendingCodes, is_repeat: bool) -> int:
@@ -125,19 +126,27 @@ class CodeChanger(JobRunner):
             results += [_release_of(code, reply, is_repeat) for code, reply in zip(some, replies, strict=True)]
         return await self._store(job, page, results)
 
-    async def _assign(self, job: JobRow, page: PendingCodes) -> int:
-        """Assign a page's codes to users; return the cursor after them, 0 if each user is decided."""
-        users = await job_rows.read_undecided(self._pool, job.job_id)
-        decided = await assign_page(job, users, page.codes, self._decide_all)
-        if page.last == 0:
-            known = {one.number for one in decided}
-            decided += [
-                DecidedUser(one.number, "refused", reason="out_of_stock") for one in users if one.number not in known
-            ]
-        last = page.last if len(decided) < len(users) else 0
-        async with self._pool.acquire() as connection, connection.transaction():
-            status = await job_rows.store_decided(connection, job, self._fence, last, decided)
-        return _go_on(job, status, last)
+    async def _assign(self, job: JobRow, page: PendingCodes, before: int) -> int:
+        """Assign a page's codes to users, so many users at a time; return the cursor after them, 0 if each user is
+        decided."""
+        codes = page.codes
+        while True:
+            users = await job_rows.read_undecided(self._pool, job.job_id, DECIDED)
+            decided, codes = await assign_page(job, users, codes, self._decide_all)
+            if page.last == 0 and not codes:
+                known = {one.number for one in decided}
+                decided += [
+                    DecidedUser(one.number, "refused", reason="out_of_stock")
+                    for one in users
+                    if one.number not in known
+                ]
+            is_last = len(users) < DECIDED and len(decided) == len(users)
+            last = 0 if is_last else before if codes else page.last or before
+            async with self._pool.acquire() as connection, connection.transaction():
+                status = await job_rows.store_decided(connection, job, self._fence, last, decided)
+            if last != before:
+                return _go_on(job, status, last)
+            await job_rows.keep_pending(self._pool, job, self._fence, page._replace(codes=codes))
 
     async def _store(self, job: JobRow, page: PendingCodes, results: Sequence[CodeResult]) -> int:
         missing = missing_codes(cast("CodeChange", job.parameters).filter, page)

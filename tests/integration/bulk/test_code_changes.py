@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import csv
 import io
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -117,6 +118,9 @@ class BulkShop:
     async def results(self, job_id: UUID) -> list[tuple[str, ...]]:
         return [tuple(one) async for page in job_rows.read_results(self.pool, job_id) for one in page]
 
+    async def assigned(self, job_id: UUID) -> list[job_rows.AssignedCode]:
+        return [one async for page in job_rows.read_assigned(self.pool, job_id) for one in page]
+
     async def set_status(self, job_id: UUID, status: Any) -> job_rows.JobRow:
         return await job_rows.set_status(self.pool, self.workspace.workspace, job_id, status)
 
@@ -125,6 +129,7 @@ class BulkShop:
 async def shop(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> BulkShop:
     for name, size in (("CONFIGURED", 10), ("DECIDED", 10), ("DECIDED_A_CALL", 4)):
         monkeypatch.setattr(code_changer, name, size)
+    monkeypatch.setattr(job_rows, "USERS_AT_ONCE", 7)
     shop = BulkShop(pool, workspace, await make_book(pool, workspace))
     lines = [CodeLine(name, "ann") for name in shop.names]
     await code_rows.add_codes(pool, workspace.workspace, 0, shop.book.book, lines)
@@ -215,7 +220,7 @@ async def test_an_assignment_is_repeated_without_a_second_code(shop: BulkShop, m
             await shop.work()
     assert await shop.work()
     assert await shop.outcome(job_id) == ("done", 21, 21, 20, 0, 1)
-    results = await job_rows.read_assigned(shop.pool, job_id)
+    results = await shop.assigned(job_id)
     assert [one.user_id for one in results] == [users[0], "full", *users[1:]]
     assert {one.code: one.user_id for one in results if one.result == "changed"} == {
         code: user for code, user in shop.redis.owners.items() if user != "shopper"
@@ -223,12 +228,13 @@ async def test_an_assignment_is_repeated_without_a_second_code(shop: BulkShop, m
     assert (results[1].code, results[1].result, results[1].reason) == ("", "refused", "user_coupon_limit")
     assert len(shop.redis.owners) == 23
 
-    last = await shop.order("assign", users=["late-1", "late-2"])
+    last = await shop.order("assign", users=[f"late-{number}" for number in range(22)])
     assert await shop.work()
-    assert sorted(tuple(one)[:5] for one in await job_rows.read_assigned(shop.pool, last)) == [
-        ("", "refused", "", "", "out_of_stock"),
-        ("FREE-00", "changed", "available", "assigned", ""),
-    ]
+    assert await shop.outcome(last) == ("done", 22, 22, 1, 0, 21)
+    assert Counter(tuple(one)[:5] for one in await shop.assigned(last)) == {
+        ("FREE-00", "changed", "available", "assigned", ""): 1,
+        ("", "refused", "", "", "out_of_stock"): 21,
+    }
 
 
 @pytest.mark.parametrize("action", ["switchOff", "release"])
@@ -392,3 +398,42 @@ def test_users_get_a_code_each(service: Service) -> None:
     for body in ({"users": []}, {}, {"users": ["a"] * 1001}, {"users": ["a"], "filter": {"status": ["assigned"]}}):
         answer = service.manage.post(f"/v1/books/{book}/codes/change", json={"action": "assign"} | body)
         refused(answer, 422, "invalid")
+
+
+def test_users_of_a_file_get_a_code_each(service: Service) -> None:
+    """Over HTTP: a CSV file with a column of users, in any usual layout, or a text with one a line, names more users
+    than a request in JSON; they get codes of the query. A file that can't be read whole is refused, and changes
+    nothing."""
+    tag, users = new_code()[:12], [new_id() for _ in range(1_003)]
+    codes = [f"{tag}-{number:04}" for number in range(len(users) - 1)]
+    book = service.book(*codes, new_code())
+    path, many = f"/v1/books/{book}/codes/change", {"prefix": tag}
+
+    def send(text: str, kind: str = "text/csv", **query: Any) -> Any:
+        return service.manage.post(path, params=query, content=text.encode(), headers={"Content-Type": kind})
+
+    table = "\ufeffName;Customer ID\r\n" + "".join(f'"A; B";{user}\r\n' for user in [*users, users[0]])
+    counted = ok(send(table, **many, dryRun=True))
+    assert (counted["users"], counted["matching"], counted["isComplete"]) == (len(users), len(codes), True)
+    key = {"Idempotency-Key": new_id(), "Content-Type": "text/csv"}
+    jobs = [ok(service.manage.post(path, params=many, content=table.encode(), headers=key), 202) for _ in range(2)]
+    assert jobs[0]["jobId"] == jobs[1]["jobId"]
+    job = until(lambda: (one := ok(service.manage.get(f"/v1/jobs/{jobs[0]['jobId']}")))["status"] == "done" and one)
+    assert (job["change"]["changed"], job["change"]["refused"]) == (len(codes), 1)
+    rows = list(csv.DictReader(io.StringIO(service.manage.get(f"/v1/jobs/{job['jobId']}/results.csv").text)))
+    assert [row["user_id"] for row in rows] == users
+    assert {row["code"] for row in rows} == {*codes, ""}
+    assert ok(send("\n".join(users[:3]), "text/plain", dryRun=True))["users"] == 3
+    for text, kind, rule in (
+        ("userId\nann\nno user\n", "text/csv", "line 3: userId: must have 1 to 100 printable ASCII"),
+        ("ann\nbob\n", "text/csv", "has no column `userId`"),
+        ("user,customer\na,b\n", "text/csv", "has two columns for userId"),
+        ("\n", "text/plain", "must have a user"),
+        ("\n".join(map(str, range(100_001))), "text/plain", "must have at most 100,000 users"),
+    ):
+        answer = send(text, kind)
+        assert rule in answer.json()["errors"][0]["reason"], answer.text
+    refused(send("ann", "text/plain", createdFrom="2030-01-01T00:00:00Z", createdUntil="2020-01-01T00:00:00Z"), 422,
+            "invalid", "createdUntil")  # fmt: skip
+    refused(send("ann", "application/xml"), 415, "unsupported_media_type")
+    refused(service.manage.post(path, params=many, json={"action": "release"}), 422, "invalid", "query")
