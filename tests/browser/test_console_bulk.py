@@ -121,6 +121,26 @@ async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["userId"] == user
 
 
+async def test_codes_are_assigned_to_a_file_of_users(operator: Operator, service: Service) -> None:
+    """A file names more users than a list may; its mistakes are shown beside it, and how many get none."""
+    codes, users = [new_code() for _ in range(3)], [new_id() for _ in range(1_200)]
+    book = service.book(*codes, name="Given by file")
+    await operator.open_page(f"book/{book}", "Given by file")
+    await operator.button("Change codes").click()
+    dialog = operator.page.get_by_role("dialog")
+    await dialog.get_by_label("What to do").select_option("assign")
+    control = dialog.get_by_label("Or a file of users")
+    for text, expected in (("E-mail\nann\n", "has no column"), ("userId\nno user\n", "line 2")):
+        await control.set_input_files({"name": "users.csv", "mimeType": "text/csv", "buffer": text.encode()})
+        await expect(dialog).to_contain_text(expected)
+    text = "userId;Name\r\n" + "".join(f"{user};A\r\n" for user in users)
+    await control.set_input_files({"name": "users.csv", "mimeType": "text/csv", "buffer": text.encode()})
+    question = "Assign a code to 1,200 users"
+    await operator.confirm(question, "1,197 users will get none", question)
+    await operator.expect_message("3 codes are assigned. 1,197 refused.")
+    assert {row["status"] for row in _read_codes(service, book).values()} == {"assigned"}
+
+
 async def test_it_is_paused_and_cancelled(operator: Operator, service: Service) -> None:
     """A job that changes codes is cancelled on its book's page, or resumed under Jobs, which says what it has done. The
     live list of jobs leaves the focus in its row, and the key j goes to what a row is for."""

@@ -1,12 +1,13 @@
 // Changing many codes of a book: those of a filter, or of a list, which is what is picked. It says how many and what becomes of
 // them first; the server does it as a job.
 
-import { post } from "./api.js";
+import { at, ask as request, post } from "./api.js";
 import { ask, choices, field, h, input, inZone, plural, select, showErrors, statusWord, tell } from "./dom.js";
 import { follow } from "./following.js";
 
 export const STATUSES = ["available", "assigned", "redeemed", "exhausted", "inactive", "expired"];
 const COUNT_MS = 300; // after the last key
+const FILE_MS = 300_000;
 const WHICH = [["filter", "All that match"], ["list", "Those in a list"]];
 
 // Name, meaning, and the request.
@@ -47,6 +48,7 @@ function selection({ codes, status }) {
       listed.hidden = !match.hidden;
       box.hidden = Boolean(needed);
     },
+    isList: () => which.value === "list",
     read(needed) {
       if (which.value === "list") return { codes: split(named) };
       const chosen = needed ? [needed] : statuses.filter(([, control]) => control.checked).map(([one]) => one);
@@ -62,7 +64,10 @@ async function begin(chosen, { book, page, work, again }) {
   const end = moment("expiresAt");
   const users = list("users");
   const ending = field("They end", end, inZone());
-  const assigning = field("Users", users, "One a line, or separated by commas; at most 1,000.");
+  const file = input({ type: "file", accept: ".csv,.tsv,.txt,text/csv,text/plain" });
+  const listing = field("Users", users, "One a line, or separated by commas; at most 1,000.");
+  const filing = field("Or a file of users", file, "CSV with a column userId, or a text with one a line; up to 100,000.");
+  const assigning = h("div", { class: "form" }, listing, filing);
   const meaning = h("p", {});
   const found = h("p", { role: "status", class: "hint" });
   let counted = null; // of the codes that are chosen now
@@ -70,24 +75,35 @@ async function begin(chosen, { book, page, work, again }) {
   let timer = 0;
 
   const needed = () => NEEDED[offered.value];
+  const usesFile = () => offered.value === "assign" && !filing.hidden && file.files.length > 0;
+  const receivers = () => (usesFile() ? counted?.users ?? 0 : split(users).length);
+  // A file of users has its filter in the query.
+  const send = (filter, dryRun, signal) => {
+    const { status: _, ...chosen } = filter;
+    const [body] = file.files;
+    return request("POST", at(path, { ...chosen, dryRun: dryRun || null }), { body, type: /\.txt$/i.test(body.name) ? "text/plain" : "text/csv", timeoutMs: FILE_MS, signal })
+      .then((response) => response.json());
+  };
   const many = () => `${counted.isComplete ? "" : "at least "}${plural(counted.matching, "code")}`;
   const label = () => {
     if (!counted) return ACTIONS[offered.value][0];
-    return offered.value === "assign" ? `Assign a code to ${plural(split(users).length, "user")}` : `${ACTIONS[offered.value][0]} ${many()}`;
+    return offered.value === "assign" ? `Assign a code to ${plural(receivers(), "user")}` : `${ACTIONS[offered.value][0]} ${many()}`;
   };
   const examples = () => (counted.examples.length ? `, such as ${counted.examples.slice(0, 3).join(", ")}` : "");
   const paint = (dialog) => {
-    const left = counted && counted.isComplete && offered.value === "assign" ? split(users).length - counted.matching : 0;
+    const left = counted && counted.isComplete && offered.value === "assign" ? receivers() - counted.matching : 0;
     codes.paint(needed());
     ending.hidden = offered.value !== "until";
     end.required = !ending.hidden;
     assigning.hidden = offered.value !== "assign";
-    users.required = !assigning.hidden;
+    filing.hidden = codes.isList();
+    listing.hidden = usesFile();
+    [users.name, file.name] = usesFile() ? ["", "users"] : ["users", ""]; // the one that shows what the server refuses
     meaning.textContent = ACTIONS[offered.value][1];
     found.textContent = counted ? `${many()} of ${book.name} ${counted.matching === 1 ? "matches" : "match"}${examples()}.${left > 0 ? ` ${plural(left, "user")} will get none.` : ""}` : "Counting the codes …";
     const go = dialog.querySelector(".actions button:last-child");
     dialog.querySelector("h2").textContent = go.textContent = label();
-    go.disabled = !counted?.matching || (offered.value === "assign" && split(users).length === 0);
+    go.disabled = !counted?.matching || (offered.value === "assign" && receivers() === 0);
   };
   const count = async (dialog) => {
     counting.abort();
@@ -97,6 +113,7 @@ async function begin(chosen, { book, page, work, again }) {
     try {
       const filter = codes.read(needed());
       const result = filter.codes?.length === 0 ? { matching: 0, isComplete: true, examples: [] }
+        : usesFile() ? await send(filter, true, signal)
         : await post(`${path}?dryRun=true`, { action: "switchOff", filter }, { signal });
       if (signal.aborted) return;
       counted = result;
@@ -108,7 +125,7 @@ async function begin(chosen, { book, page, work, again }) {
     }
   };
   const asked = ask("Change codes", [h("div", { class: "stack" }, codes.place), field("What to do", offered), meaning, ending, assigning, found], "Change",
-    () => post(path, { ...ACTIONS[offered.value][2](time(end), split(users)), filter: codes.read(needed()) }), { danger: true });
+    () => (usesFile() ? send(codes.read(needed()), false) : post(path, { ...ACTIONS[offered.value][2](time(end), split(users)), filter: codes.read(needed()) })), { danger: true });
   const dialog = document.getElementById("dialog");
   dialog.querySelector("form").addEventListener("input", ({ target }) => {
     if (target !== users && target !== end) {
