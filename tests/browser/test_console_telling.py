@@ -201,7 +201,7 @@ async def test_the_audit(operator: Operator, service: Service) -> None:
     await operator.open_page("audit", "Audit")
     row = operator.row("Audited").filter(has_text="book.changed")
     await expect(row.get_by_role("link", name="Audited")).to_have_attribute("href", f"#/book/{book}")
-    await expect(row).to_contain_text("maxRedemptions: null → 7")
+    await expect(row).to_contain_text("Max redemptions: none → 7")
     await expect(operator.row("session.began").first.get_by_role("cell").nth(3)).to_have_text(name)
     await row.get_by_role("link", name=name).click()
     await expect(page.get_by_label("Who")).to_have_value(f"={made['keyId']}")
@@ -216,7 +216,7 @@ async def test_the_audit(operator: Operator, service: Service) -> None:
 
     await page.get_by_label("Action").select_option("user.changed")
     await operator.button("Filter").click()
-    await expect(rows.first).to_contain_text(f"maxCoupons: {CHANGES - 2} → {CHANGES - 1}")
+    await expect(rows.first).to_contain_text(f"Max coupons: {CHANGES - 2} → {CHANGES - 1}")
     await page.get_by_label("Who").select_option("The command line")
     await page.get_by_label("From").fill(f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M:%S}")
     await operator.button("Filter").click()

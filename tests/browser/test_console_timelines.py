@@ -105,12 +105,15 @@ async def test_a_held_code(operator: Operator, service: Service) -> None:
     events = page.locator(".timeline li")
     await expect(events.filter(has_text="Hold ends")).to_contain_text(holder)
     await expect(events.filter(has_text="Held by")).to_contain_text(f"{holder} for {body['orderId']}")
+    both = page.locator(".versus .pairs > :nth-child(-n + 2)")
+    await expect(both).to_have_text(["Status without holds", "available"] * 2)
     await operator.button("Release the hold").click()
     await operator.confirm("Release the hold", f"{holder} no longer holds {code}", "Release the hold")
     await expect(page.get_by_text("no one", exact=True)).to_be_visible()
     assert ok(service.manage.get(f"/v1/coupons/{code}"))["lock"] is None
     for text in ("Was held by", "Hold released: "):
         await expect(events.filter(has_text=text)).to_contain_text(f"{holder} for {body['orderId']}")
+    await expect(page.get_by_text("how is not recorded yet")).to_have_count(0)
     await expect(page.get_by_text("for explanation, not for accounting")).to_be_visible()
     await operator.picture("console-past-holds")
     await operator.button("Switch off").click()

@@ -118,5 +118,5 @@ async def test_who_changed_a_book(keyboard: _Keyboard, operator: Operator, servi
     await keyboard.choose(operator.page.get_by_label("Action"), "book.changed")
     await keyboard.submit(operator.button("Filter"))
     await expect(operator.row("session.began")).to_have_count(0)
-    await expect(operator.row(name)).to_contain_text("maxRedemptions: null → 7")
+    await expect(operator.row(name)).to_contain_text("Max redemptions: none → 7")
     await expect(operator.row(name)).to_contain_text("manage")

@@ -1,7 +1,7 @@
 // The audit log, filtered by actor, action and time.
 
 import { at } from "./api.js";
-import { actorOf, badge, field, fileFormats, fileLink, fill, h, head, inZone, input, listing, local, plural, select, user, when } from "./dom.js";
+import { actorOf, badge, field, fileFormats, fileLink, fill, h, head, inZone, input, listing, local, plural, select, setting, spelled, user, when } from "./dom.js";
 
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.changed", "codes.changeOrdered",
   "codes.ordered", "coupon.changed", "job.cancelled", "job.paused", "job.resumed", "key.changed",
@@ -13,7 +13,6 @@ const SHOWN = 4;
 const SHOWN_LETTERS = 240;
 
 const utc = (control) => (control.value ? new Date(control.value).toISOString() : null);
-const text = (value) => (typeof value === "string" ? value : Array.isArray(value) ? value.map(text).join(", ") || "none" : JSON.stringify(value));
 
 function describeActor(entry, query) {
   if (entry.actor !== "key") return actorOf(entry);
@@ -38,7 +37,7 @@ function what({ action, subject, subjectName }) {
 function change({ before, after }) {
   const names = Object.keys(after ?? before ?? {});
   if (names.length === 0) return "–";
-  const one = (name) => (before && after ? `${name}: ${text(before[name])} → ${text(after[name])}` : `${name}: ${text((after ?? before)[name])}`);
+  const one = (name) => [`${spelled(name)}: `, before && after ? [setting(before[name]), " → ", setting(after[name])] : setting((after ?? before)[name])];
   const list = h("ul", { class: "plain" }, names.map((name) => h("li", {}, one(name))));
   return names.length <= SHOWN && list.textContent.length <= SHOWN_LETTERS ? list : h("details", {}, h("summary", {}, plural(names.length, "setting")), list);
 }

@@ -1,9 +1,8 @@
 // Entries of a code's timeline that are no events of the record: its holds, its end, and the changes by operators.
 
 import { named, post } from "./api.js";
-import { actorOf, ask, h, order, plural, spelled, user, when } from "./dom.js";
+import { actorOf, ask, h, order, plural, setting, spelled, user, when } from "./dom.js";
 
-const TIMES = new Set(["expiresAt", "validFrom", "validUntil"]);
 const DONE = { active: "Switched on", inactive: "Switched off" };
 
 const entry = (time, kind, ...content) => ({ at: time, item: h("li", { class: kind }, when(time), h("div", {}, content)) });
@@ -42,7 +41,7 @@ const ENDS = { released: "Hold released", expired: "Hold expired" };
 function pastHoldsOf({ pastHolds }) {
   return (pastHolds?.newest ?? []).flatMap((hold) => [
     entry(hold.since, "", is("Was held"), " by ", holderOf(hold), hold.ended === "unknown" &&
-      h("p", { class: "hint" }, "It ended before ", when(hold.until), "; it is not known how.")),
+      h("p", { class: "hint" }, "It has ended; how is not recorded yet.")),
     ...(ENDS[hold.ended] ? [entry(hold.endedAt, "", is(ENDS[hold.ended]), ": ", holderOf(hold))] : []),
   ]);
 }
@@ -55,8 +54,6 @@ function endOf({ expiresAt, status }) {
 
 const by = (change) => (change.actor ? ` by ${change.actor === "key" ? "the key " : ""}${actorOf(change)}` : "");
 
-const value = (name, of) => (of == null ? "none" : TIMES.has(name) ? when(of) : typeof of === "string" ? of : JSON.stringify(of));
-
 function title({ scope, before, after }) {
   const names = Object.keys(after);
   if (scope !== "book" && names.length === 1 && names[0] === "status") return is(DONE[after.status]);
@@ -64,7 +61,7 @@ function title({ scope, before, after }) {
     return is({ active: "Book resumed", inactive: "Book paused", archived: "Book archived" }[after.status]);
   }
   return [is(scope === "book" ? "Book changed" : "Changed"), ": ", names.map((name, place) =>
-    [place > 0 && ", ", spelled(name), " ", value(name, before[name]), " → ", value(name, after[name])])];
+    [place > 0 && ", ", spelled(name), " ", setting(before[name]), " → ", setting(after[name])])];
 }
 
 const describe = (change) => entry(change.at, "warn", title(change), change.scope === "book" && ",", by(change),

@@ -52,7 +52,15 @@ export function when(iso) {
   const pad = (part) => String(part).padStart(2, "0");
   const day = `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())}`;
   const clock = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())} ${zone(at)}`;
-  return h("time", { datetime: iso, title: iso }, h("span", {}, day), " ", h("span", {}, clock));
+  return h("time", { datetime: iso, title: `${at.toISOString().slice(0, 19).replace("T", " ")} UTC` }, h("span", {}, day), " ", h("span", {}, clock));
+}
+
+// A setting's value before or after a change.
+export function setting(value) {
+  if (value == null || value.length === 0) return "none";
+  if (Array.isArray(value)) return value.map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join(", ");
+  if (typeof value !== "string") return JSON.stringify(value);
+  return /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(value) ? when(value) : value;
 }
 
 // The browser's zone at a time: "UTC", "UTC+5:30".

@@ -52,12 +52,14 @@ const noteOf = ({ pastHolds }) => h("p", { class: "hint" }, pastHolds?.notesLock
   ? "Past holds: the newest 20. They are for explanation, not for accounting: the last second of a process that was killed may be missing."
   : "Past holds are not stored. A history of them can be turned on in the settings.");
 
+// Postgres stores no holds: what a held code's status is without them.
+const withoutHolds = ({ status, userId }) => (status !== "locked" ? status : userId ? "assigned" : "available");
+
 function verdict(redis, postgres, recorded) {
   if (!postgres) return h("p", { class: "banner bad" }, "The code is not in Postgres.");
-  const beneath = redis.status === "locked" ? postgres.status : redis.status;
   const differ = [
     redis.redemptions !== postgres.redemptions && "redemptions", redis.userId !== postgres.userId && "user",
-    redis.maxRedemptions !== postgres.maxRedemptions && "limit", beneath !== postgres.status && "status",
+    redis.maxRedemptions !== postgres.maxRedemptions && "limit", withoutHolds(redis) !== postgres.status && "status",
   ].filter(Boolean);
   if (differ.length === 0) return h("p", { class: "banner good" }, "Redis and Postgres agree.");
   if (!recorded) return h("p", { class: "banner warn" }, `Postgres is behind and still has another ${differ.join(", ")}.`);
@@ -68,14 +70,15 @@ const uses = (coupon) => `${number(coupon.redemptions)} of ${coupon.maxRedemptio
 
 function versus(redis, postgres) {
   const { lock, lastRedemption: last } = redis;
+  const status = redis.status === "locked" ? "Status without holds" : "Status";
   return h("div", { class: "versus" },
     card("In Redis", pairs([
-      ["Status", statusBadge(redis.status)], ["Redemptions", uses(redis)], ["Assigned to", user(redis.userId)],
+      [status, statusBadge(withoutHolds(redis))], ["Redemptions", uses(redis)], ["Assigned to", user(redis.userId)],
       ["Held by", lock ? [user(lock.userId), lock.orderId && [" for ", order(lock.orderId)], " until ", when(lock.expiresAt)] : "no one"],
       ["Last redeemed by", last ? [user(last.userId), " ", when(last.redeemedAt)] : "–"], ["Expires", when(redis.expiresAt)],
     ])),
     card("In Postgres", postgres ? pairs([
-      ["Status", statusBadge(postgres.status)], ["Redemptions", uses(postgres)], ["Assigned to", user(postgres.userId)],
+      [status, statusBadge(postgres.status)], ["Redemptions", uses(postgres)], ["Assigned to", user(postgres.userId)],
       ["Held by", h("span", { class: "soft" }, "live locks are in Redis")], ["Last redeemed by", user(postgres.redeemedBy)], ["Expires", when(postgres.expiresAt)],
     ]) : h("p", {}, "Not found.")));
 }
