@@ -158,7 +158,7 @@ def _tier_rows(tiers: list[Tier]) -> tuple[TierRow, ...]:
         field = f"discount.tiers[{number}]"
         from_e4 = to_e4(f"{field}.from", tier.from_)
         if rows and from_e4 <= rows[-1].from_e4:
-            raise BadField(f"{field}.from", "must be more than the `from` of the tier before")
+            raise BadField(f"{field}.from", "must be more than that of the tier before")
         value_e4 = _value_e4(f"{field}.value", tier.type, tier.value)
         rows.append(TierRow(from_e4=from_e4, type=tier.type, value_e4=value_e4))
     return tuple(rows)

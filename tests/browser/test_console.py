@@ -146,8 +146,8 @@ async def test_a_book(operator: Operator, service: Service) -> None:
 
 
 async def test_a_tiered_book(operator: Operator, service: Service) -> None:
-    """Each tier has a row with a unit; a row with more text than an amount is refused, and the list and the settings
-    have the tiers in the same notation."""
+    """Each tier has a row with a unit; an error is beside its field, in the form's words; and the list and the settings
+    have the tiers in the same notation. Pages show the book's state with the same word."""
     page, name = operator.page, new_id("book")
     await operator.open_page("books", "Books")
     await operator.button("New book").click()
@@ -165,7 +165,19 @@ async def test_a_tiered_book(operator: Operator, service: Service) -> None:
     reason = 'Must be a decimal number such as 25.00, but is "100 10 %".'
     await expect(first.get_by_label("From order value")).to_have_accessible_description(reason)
     await operator.picture("console-tiers-refused")
+    await first.get_by_label("From order value").fill("300")
+    await operator.button("Create book").click()
+    reason = 'Must be more than that of the tier before, but is "200".'
+    await expect(second.get_by_label("From order value")).to_have_accessible_description(reason)
+    await expect(page.get_by_role("dialog").get_by_role("alert")).to_be_hidden()
     await first.get_by_label("From order value").fill("100")
+    await page.get_by_label("Valid from").fill("2030-01-02T00:00")
+    await page.get_by_label("Valid until").fill("2030-01-01T00:00")
+    await operator.button("Create book").click()
+    await expect(page.get_by_label("Valid until")).to_have_accessible_description(
+        re.compile("^Must be after valid from.")
+    )
+    await page.get_by_label("Valid until").fill("")
     await operator.button("Add a tier").click()
     await operator.button("Remove tier 3").click()
     await operator.button("Create book").click()
@@ -178,6 +190,7 @@ async def test_a_tiered_book(operator: Operator, service: Service) -> None:
     for address, title in ((f"book/{book['bookId']}/settings", name), (f"books?q={name}", "Books")):
         await operator.open_page(address, title)
         await expect(page.get_by_text("10 % from 100.00 USD, 30.00 USD off from 200.00 USD").first).to_be_visible()
+        await expect(page.locator(".badge").first).to_have_text("not begun")
         await operator.picture(f"console-tiers-{title[:5]}")
 
 

@@ -31,7 +31,7 @@ _SENSELESS_TOGETHER = (
     (r"users", r"is (only|required) for assign"),
     (r"expiresAt", r"is (only|required) for setExpiry.*"),
     (r"lockSeconds", r"must be at most maxLockSeconds"),
-    (r"discount\.tiers\[\d+\]\.from", r"must be more than the `from` of the tier before"),
+    (r"discount\.tiers\[\d+\]\.from", r"must be more than that of the tier before"),
     (r"discount\.tiers\[\d+\]\.value", r"must be at most 100"),
     (r"discountValue", r"must be at most 100"),
     (r"lockToken", r"goes with a code"),

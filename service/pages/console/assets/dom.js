@@ -106,6 +106,7 @@ const WORDS = { locked: "held", exhausted: "used up", inactive: "switched off" }
 const KINDS = {
   active: "good", available: "good", open: "good", done: "good", redeemed: "info", "used up": "info", assigned: "info",
   running: "info", held: "warn", "switched off": "warn", paused: "warn", cancelled: "warn", behind: "warn", full: "warn",
+  low: "warn", "sold out": "bad", "no codes": "warn", "not begun": "warn", ended: "warn",
   recovering: "bad", failed: "bad", closed: "bad", expired: "warn", archived: "", "rolled back": "warn", pending: "info",
   delivered: "good",
 };
@@ -114,7 +115,6 @@ export function badge(text, kind = KINDS[text] ?? "") {
   return h("span", { class: `badge ${kind}` }, text);
 }
 
-  low: "warn", "sold out": "bad", "no codes": "warn", "not begun": "warn", ended: "warn",
 // A code's status in words. A book's state comes in words, with a reason where it needs one.
 export const statusWord = (status) => WORDS[status] ?? status;
 export const statusBadge = (status) => badge(statusWord(status));
@@ -146,16 +146,18 @@ export function pairs(rows) {
   return h("dl", { class: "pairs" }, rows.filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
-// Columns are { name, of: row → cell, number, class, hidden: name is for screen readers alone }.
+// Columns are { name, of: row → cell, number, class, hidden: name is for screen readers alone }. On a small screen each row is
+// a card (parts.css); the roles are for then, as what is no table by its display has none.
 export function table(caption, columns, rows, empty = "Nothing here yet.") {
   const cell = (column) => [column.number && "number", column.class].filter(Boolean).join(" ") || null;
   if (rows.length === 0) return h("div", { class: "scroll" }, h("p", { class: "empty" }, empty));
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-    h("table", {},
+    h("table", { role: "table" },
       h("caption", { class: "unseen" }, caption),
-      h("thead", {}, h("tr", {}, columns.map((column) =>
-        h("th", { scope: "col", class: cell(column) }, column.hidden ? h("span", { class: "unseen" }, column.name) : column.name)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((column) => h("td", { class: cell(column) }, column.of(row))))))));
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((column) =>
+        h("th", { scope: "col", role: "columnheader", class: cell(column) }, column.hidden ? h("span", { class: "unseen" }, column.name) : column.name)))),
+      h("tbody", { role: "rowgroup" }, rows.map((row) => h("tr", { role: "row" }, columns.map((column) =>
+        h("td", { role: "cell", class: cell(column), "data-name": column.hidden ? null : column.name }, column.of(row))))))));
 }
 
 // A list that goes on: `load(cursor)` gives { items, nextCursor }; more comes by a button.
@@ -222,7 +224,9 @@ export function toast(text, kind = "good") {
 const sentence = (text) => text[0].toUpperCase() + text.slice(1);
 // `discount.maxAmount` in words.
 export const spelled = (path) => sentence(path.replace(/\[(\d+)\]/g, (_, place) => ` ${Number(place) + 1}`).replace(/([A-Z])/g, " $1").replaceAll(".", " ").toLowerCase());
-const lines = (errors) => errors.map(({ field: path, reason }) => `${spelled(path)} ${reason}.`).join(" ");
+// A reason without the API's names: `validFrom` is "valid from".
+const plain = (reason) => reason.replaceAll("`", "").replace(/\b[a-z]+([A-Z][a-z]+)+\b/g, (name) => spelled(name).toLowerCase());
+const lines = (errors) => errors.map(({ field: path, reason }) => `${spelled(path)} ${plain(reason)}.`).join(" ");
 
 // What went wrong, in words.
 export function words(error) {
@@ -246,7 +250,7 @@ export function showErrors(form, error, focuses = true) {
     if (!control || !slot(control)) rest.push(one);
     else if (!slot(control).textContent) {
       control.setAttribute("aria-invalid", "true");
-      slot(control).textContent = `${sentence(one.reason)}.`;
+      slot(control).textContent = `${sentence(plain(one.reason))}.`;
     }
   }
   if (focuses) form.querySelector("[aria-invalid]")?.focus();
