@@ -1,5 +1,7 @@
 // Amounts are integers of cents, times are milliseconds. The API uses decimal strings.
 
+import { money } from "/console/assets/dom.js";
+
 export const CURRENCY = "USD";
 
 export function cents(text) {
@@ -12,9 +14,8 @@ export function decimal(amount) {
   return `${Math.floor(amount / 100)}.${String(amount % 100).padStart(2, "0")}`;
 }
 
-export function dollars(amount) {
-  return `$${decimal(amount)}`;
-}
+// As the console shows an amount.
+export const price = (amount) => money(decimal(amount), CURRENCY);
 
 export function clock(ms) {
   const s = Math.ceil(ms / 1000);

@@ -2,7 +2,8 @@
 
 const ANSWER_TIMEOUT_MS = 15_000;
 
-export const WORDS = {
+// Refusals of a code, which the page shows at its field.
+export const OF_CODES = {
   coupon_not_found: "This code does not exist. Please check the spelling.",
   coupon_not_available: "This code can't be used.",
   coupon_inactive: "This code is switched off.",
@@ -22,6 +23,9 @@ export const WORDS = {
   currency_mismatch: "This code is for orders in another currency.",
   lock_lost: "The code is no longer held for you. Apply it again.",
   lock_required: "The code must be held for you first. Apply it again.",
+};
+export const WORDS = {
+  ...OF_CODES,
   unauthenticated: "The API key is missing or invalid. Enter a key at the end of the page.",
   forbidden: "This API key can't be used here: it needs the scope “checkout”.",
   rate_limited: "Too many requests. Wait a moment, and try again.",

@@ -1,6 +1,6 @@
 // The cart: articles with their quantities, one row each. `order.quantities` has the quantity of each sku.
 
-import { decimal, dollars } from "./amounts.js";
+import { decimal, price } from "./amounts.js";
 
 const ARTICLES = [
   { sku: "beans", name: "Coffee beans, 1 kg", cents: 3200, quantity: 3 },
@@ -26,7 +26,7 @@ function makeRow({ sku, name, cents }, { change, order, leave }) {
   const [input, fewer, more] = ["input", ".fewer", ".more"].map((selector) => made.querySelector(selector));
   const set = (quantity) => change(sku, Math.min(MOST, Math.max(0, Math.trunc(quantity) || 0)));
   made.querySelector(".name").textContent = name;
-  made.querySelector(".price").textContent = `${dollars(cents)} each`;
+  made.querySelector(".price").textContent = `${price(cents)} each`;
   input.setAttribute("aria-label", `How many: ${name}`);
   fewer.setAttribute("aria-label", `One less: ${name}`);
   more.setAttribute("aria-label", `One more: ${name}`);
@@ -51,6 +51,6 @@ export function renderRows({ quantities }, frozen) {
     row.input.readOnly = frozen;
     row.fewer.disabled = frozen || quantity === 0;
     row.more.disabled = frozen || quantity === MOST;
-    row.sum.textContent = dollars(cents * quantity);
+    row.sum.textContent = price(cents * quantity);
   }
 }

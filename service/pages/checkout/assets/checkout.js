@@ -1,9 +1,10 @@
 // The mock checkout. An order has an id and an Idempotency-Key from its start, and both stay with this tab through a
 // reload: whatever is clicked twice, and whichever answer is lost, an order is paid once. Money is integers of cents.
 
-import { cents, clock, CURRENCY, decimal, dollars } from "./amounts.js";
+import { when } from "/console/assets/dom.js";
+import { cents, clock, CURRENCY, decimal, price } from "./amounts.js";
 import { firstQuantities, itemsOf, makeRows, renderRows, valueOf } from "./cart.js";
-import { hex, post, UNDECIDED, UNKNOWN, WORDS } from "./asking.js";
+import { hex, OF_CODES, post, UNDECIDED, UNKNOWN, WORDS } from "./asking.js";
 import { show } from "./exchanges.js";
 import { offer } from "./trying.js";
 
@@ -13,6 +14,7 @@ const MAYBE_PAID = "We don't know yet whether you have paid. Try again: you pay 
 
 const at = (id) => document.getElementById(id);
 const comesWith = document.querySelector('meta[name="scrip-key"]').content;
+const cancels = comesWith && "demo_manage"; // a checkout's key may not roll back
 let state = load();
 let busy = false; // a request that the buttons wait for
 let appraising = false; // a discount is being asked for
@@ -53,9 +55,9 @@ function key() {
   return state.key ?? comesWith;
 }
 
-async function ask(path, body, headers) {
-  const answer = await post(key(), path, body, headers);
-  show({ path, body, headers, answer, key: key() === comesWith ? comesWith : "$SCRIP_KEY" });
+async function ask(path, body, headers, by = key()) {
+  const answer = await post(by, path, body, headers);
+  show({ path, body, headers, answer, key: [comesWith, cancels].includes(by) ? by : "$SCRIP_KEY" });
   return answer;
 }
 
@@ -83,7 +85,7 @@ async function run(action) {
     save();
     render();
     const now = document.activeElement; // what was hidden just now loses the focus only later
-    if (now === document.body || !now.checkVisibility()) (focused.checkVisibility() ? focused : at("pay")).focus();
+    if (now === document.body || !now.checkVisibility()) [focused, at("pay"), at("again")].find((one) => one.checkVisibility()).focus();
   }
 }
 
@@ -183,7 +185,7 @@ async function applyFirst() {
   };
   await apply((answer) => refuse(answer, "You have not paid.", payWithout, "Pay without the code"));
   const { coupon } = order;
-  if (coupon?.discount != null) say(`${coupon.code} is applied: you save ${dollars(coupon.discount)}. Press Pay to buy.`, "good");
+  if (coupon?.discount != null) say(`${coupon.code} is applied: you save ${price(coupon.discount)}. Press Pay to buy.`, "good");
 }
 
 async function pay() {
@@ -246,6 +248,16 @@ function begin(code = "") {
   at("cart-title").focus();
 }
 
+async function cancel() {
+  const { order } = state;
+  const path = `/v1/orders/${encodeURIComponent(order.id)}/rollback`;
+  const answer = await ask(path, { reason: "cancelled" }, { "Idempotency-Key": `${order.id}-rollback` }, state.key ?? cancels);
+  if (answer.status === 403) return say("This API key can't cancel an order: it needs the scope “manage”.", "bad", "forbidden");
+  if (answer.status !== 200) return refuse(answer, "", cancel);
+  Object.assign(order.receipt, { gift: null, cancelled: true });
+  say(`The order is cancelled: ${order.receipt.code} can be used again.`, "good");
+}
+
 async function copy() {
   const { code } = state.order.receipt.gift;
   try {
@@ -260,13 +272,17 @@ async function copy() {
 // ---- rendering
 
 // What is subtracted, with its sign.
-const lessOf = (discount) => (discount ? `−${dollars(discount)}` : dollars(0));
+const lessOf = (discount) => (discount ? `−${price(discount)}` : price(0));
 
 // What a click on a button of its own can do again needs no `again`.
 function say(text = "", kind = "", code = "", again = null, label = "Try again") {
   retry = again;
   at("retry").textContent = label;
   at("message").dataset.kind = kind;
+  const isOfCode = code in OF_CODES;
+  if (isOfCode) at("code-form").after(at("message"));
+  else at("requests").before(at("message"));
+  at("code").setAttribute("aria-invalid", String(isOfCode));
   at("message-text").textContent = text;
   if (code) {
     const small = document.createElement("code");
@@ -305,26 +321,29 @@ function render() {
 
   const value = valueOf(order);
   const discount = coupon ? coupon.discount : 0;
-  at("value").textContent = dollars(value);
+  at("value").textContent = price(value);
   at("discount").textContent = discount === null ? "…" : lessOf(discount);
-  at("total").textContent = discount === null ? "…" : dollars(value - discount);
+  at("total").textContent = discount === null ? "…" : price(value - discount);
   at("pay").disabled = busy || (sent === null && (appraising || discount === null || value === 0));
-  at("pay").textContent = sent !== null ? "Try again" : discount === null || isPending(order) ? "Pay" : `Pay ${dollars(value - discount)}`;
+  at("pay").textContent = sent !== null ? "Try again" : discount === null || isPending(order) ? "Pay" : `Pay ${price(value - discount)}`;
   at("leave").disabled = at("decline").disabled = frozen;
   at("retry").disabled = busy;
   tick();
 }
 
-function renderReceipt(id, { code, discount, total, gift }) {
+function renderReceipt(id, { code, discount, total, gift, cancelled }) {
+  at("receipt-title").textContent = cancelled ? "Your order is cancelled" : "Thank you";
+  at("cancel").hidden = code === null || cancelled === true;
+  at("cancel").disabled = busy;
   at("receipt-order").textContent = id;
   at("receipt-code").textContent = code ?? "none";
   at("receipt-discount").textContent = lessOf(cents(discount));
-  at("receipt-total").textContent = dollars(cents(total));
+  at("receipt-total").textContent = price(cents(total));
   at("gift").hidden = at("use-gift").hidden = !gift;
   if (!gift) return;
   at("gift-code").textContent = gift.code;
-  at("gift-worth").textContent = gift.worth ? `It takes ${dollars(gift.worth)} off an order like this one.` : "";
-  at("gift-end").textContent = gift.until ? `Good until ${new Date(gift.until).toLocaleString()}.` : "";
+  at("gift-worth").textContent = gift.worth ? `It takes ${price(gift.worth)} off an order like this one.` : "";
+  at("gift-end").replaceChildren(...(gift.until ? ["Good until ", when(gift.until), "."] : []));
 }
 
 function tick() {
@@ -388,7 +407,11 @@ at("decline").addEventListener("click", () => run(decline));
 at("retry").addEventListener("click", () => retry && run(retry));
 at("copy").addEventListener("click", copy);
 at("again").addEventListener("click", () => begin());
-at("use-gift").addEventListener("click", () => begin(state.order.receipt.gift.code));
+at("cancel").addEventListener("click", () => run(cancel));
+at("use-gift").addEventListener("click", () => {
+  begin(state.order.receipt.gift.code);
+  run(apply);
+});
 save();
 render();
 if (state.order.sent !== null) say(MAYBE_PAID, "bad");
