@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise SystemExit(f"{chosen.users} users at {chosen.rate:g} a second don't come within {chosen.seconds} s")
         return not run(chosen, chosen.results.absolute() / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{chosen.shape}")
     except (OSError, RuntimeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"Error: {error}", file=sys.stderr)
         return 1
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from service.common import config
+from service.common.plurals import count_noun
 from service.common.running_service import Unusable, find_service
 from service.embedded.demo_data import IDS, list_seeded_books
 from service.replay.retrying_client import Client, Unreachable
@@ -61,7 +62,8 @@ async def _reset(url: str) -> None:
         click.echo(f"Held by checkouts: {done['held']}. Run this again in some minutes, when the locks have expired.")
     if refused:
         raise click.ClickException(
-            f"{len(refused)} codes could not be restored ({', '.join(sorted(set(refused)))}). Retry in a minute."
+            f"{count_noun(len(refused), 'code')} could not be restored ({', '.join(sorted(set(refused)))}). "
+            "Retry in a minute."
         )
 
 

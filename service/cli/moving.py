@@ -10,6 +10,7 @@ from service.cli import worker_orders
 from service.cli.admin import read_workspace_number
 from service.cli.failures import with_record
 from service.cli.partitions import PARTITION
+from service.common.plurals import count_noun
 from service.domain.configuration import WorkspaceRow
 from service.hot.scripts import version
 from service.record.config.audit_log import write_audit
@@ -56,7 +57,8 @@ async def move(connection: asyncpg.Connection, name: str, target: int, dry_run: 
     if not is_unfinished:
         await _check(connection, row, target)
         keys = await moves.estimate_keys(connection, number)
-        click.echo(f"{name} moves from partition {row.partition} to {target}: {keys} codes, and what belongs to them.")
+        codes = count_noun(keys, "code")
+        click.echo(f"{name} moves from partition {row.partition} to {target}: {codes}, and what belongs to them.")
         if dry_run:
             return
         await _order(connection, row, target)

@@ -15,6 +15,7 @@ from service.cli.partitions import PARTITION
 from service.cli.quarantine_report import describe_held
 from service.cli.tables import render_json, render_table
 from service.common import config
+from service.common.plurals import count_noun
 from service.common.running_service import find_service
 from service.formats.event_id import parse_sent_id
 from service.formats.quarantined_event import describe, kind_of, read_names
@@ -148,7 +149,7 @@ async def _order_all(connection: asyncpg.Connection, partition: int | None, choi
             if workspace in known:
                 await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
     total = sum(ordered.values())
-    deadline, label = time.monotonic() + worker_orders.WORKER_S, f"{total} events"
+    deadline, label = time.monotonic() + worker_orders.WORKER_S, count_noun(total, "event")
     with click.progressbar(length=max(total, 1), label=label) as bar:
         while left := await count_ordered(connection, partition):
             if total - left > bar.pos:

@@ -13,6 +13,7 @@ from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions, show_progress
 from service.cli.tables import render_json, render_table
 from service.common import config
+from service.common.plurals import count_noun
 from service.common.running_service import RunningService, find_service
 from service.hot.connection import connect
 from service.hot.redis_server import Server
@@ -77,7 +78,7 @@ async def _recover(connection: asyncpg.Connection, choice: str, only: int | None
         return
     freed = sum(report.freed for _, _, report in plans)
     if choice == "discard" and not yes:
-        click.confirm(f"Discard, and free {freed} sold or assigned codes?", abort=True)
+        click.confirm(f"Discard, and free {count_noun(freed, 'sold or assigned code')}?", abort=True)
     for row, lacks, report in plans:
         await _order(connection, row.id, "apply" if choice == "apply" else "discard", lacks, report)
     for row, _, _ in plans:
@@ -115,7 +116,7 @@ def _print_plan(row: Partition, lacks: str, report: SurplusReport) -> None:
         click.echo("It is open: the figures are of this moment.")
     if lines:
         click.echo(render_table(["REDIS HAS", "NUMBER", "--apply", "--discard"], lines))
-    click.echo(f"--discard frees {report.freed} sold or assigned codes.")
+    click.echo(f"--discard frees {count_noun(report.freed, 'sold or assigned code')}.")
     for workspace, code in report.listed[:10]:
         click.echo(f"  blocked by --apply: {mask(code)} of workspace {workspace}")
 

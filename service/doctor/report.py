@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from service.common.plurals import count_noun
+
 State = Literal["ok", "warning", "bad"]
 
 MANY_PARTITIONS = 4
@@ -61,5 +63,5 @@ class Report(msgspec.Struct, frozen=True):
                 lines.append(f"{'':<7}  {'':<{width}}  → {check.next}")
         if is_brief:
             healthy = partitions - {check.partition for check in listed}
-            lines.append(f"ok       all checks of {len(healthy)} other partitions")
+            lines.append(f"ok       all checks of {count_noun(len(healthy), 'other partition')}")
         return "\n".join(lines)

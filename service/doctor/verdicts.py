@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from service.common.plurals import count_noun
 from service.doctor.partition_reader import KeyTypes, RecordState, RedisState
 from service.doctor.report import Check, State
 from service.formats.event_id import EventId
@@ -200,9 +201,9 @@ def _judge_lag(row: Partition, after: Partition, redis: RedisState) -> Check:
     if not unrecorded:
         return Check("lag", "ok", f"none; {last_record}")
     if after.cursor > row.cursor:
-        return Check("lag", "warning", f"{unrecorded} events; the worker is recording")
+        return Check("lag", "warning", f"{count_noun(unrecorded, 'event')}; the worker is recording")
     advice = "Check that a worker runs, and read its log: docs/operations.md#scripunrecordedeventsold."
-    return Check("lag", "bad", f"{unrecorded} events wait; {last_record}", advice)
+    return Check("lag", "bad", f"{count_noun(unrecorded, 'event')} not recorded; {last_record}", advice)
 
 
 def _judge_config(row: Partition, redis: RedisState) -> Check:
@@ -215,7 +216,7 @@ def _judge_config(row: Partition, redis: RedisState) -> Check:
         advice = "A worker compares them within ten seconds. If not, check that one runs, and read its log."
         return Check("config", "warning", says, advice)
     if missing > 0:
-        says = f"Redis lacks {missing} changes of {row.config_version}"
+        says = f"Redis lacks {count_noun(missing, 'change')} of {row.config_version}"
         return Check("config", "warning", says, "A worker applies them within two seconds. If not, read its log.")
     return Check("config", "ok", f"all {row.config_version} changes are in Redis")
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from service.replay.progress import ReportProgress, ignore_progress
 
 _LINES_PER_REPORT = 1_000
+_FIELDS = ("orderId", "userId", "cancelled", "orderValue", "items")
 
 _Key = tuple[str, str | int]
 """An orderId or a user, which several orders may share."""
@@ -78,9 +79,9 @@ def read_orders(path: Path, run: str, report: ReportProgress = ignore_progress) 
             if line > MAX_ORDERS:
                 raise UnusableFile(f"it has more than {MAX_ORDERS} lines")
             try:
-                order = _parse_order(line, text.decode(), run, taken + 1)
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise UnusableFile(f"line {line} is not an order: {type(error).__name__} {error}") from error
+                order = _parse_order(line, text, run, taken + 1)
+            except UnusableFile as error:
+                raise UnusableFile(f"line {line} {error}") from error
             taken += not order.cancelled
             orders.append(order)
             done += len(text)
@@ -92,14 +93,24 @@ def read_orders(path: Path, run: str, report: ReportProgress = ignore_progress) 
     return orders
 
 
-def _parse_order(line: int, text: str, run: str, number: int) -> Order:
-    """Parse a line. Unless cancelled, the order takes the code `number`. Raises ValueError, TypeError, KeyError."""
-    fields = json.loads(text)
+def _parse_order(line: int, text: bytes, run: str, number: int) -> Order:
+    """Parse a line. Unless cancelled, the order takes the code `number`. Raises UnusableFile."""
+    try:
+        fields = json.loads(text.decode())
+    except UnicodeDecodeError as error:
+        raise UnusableFile("is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        where = f", at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UnusableFile(f"is not JSON{where}") from error
+    if not isinstance(fields, dict):
+        raise UnusableFile("is not a JSON object")
+    if missing := [name for name in _FIELDS if name not in fields]:
+        raise UnusableFile(f"lacks {', '.join(missing)}")
     order_id, user_id, cancelled = fields["orderId"], fields["userId"], fields["cancelled"]
     if not (isinstance(order_id, str | None) and isinstance(user_id, str | None)):
-        raise TypeError("orderId and userId must be strings or null")
+        raise UnusableFile("has an orderId or userId that is neither a string nor null")
     if not isinstance(cancelled, bool):
-        raise TypeError("cancelled must be true or false")
+        raise UnusableFile("has a cancelled that is neither true nor false")
     code = "" if cancelled else make_code(run, number)
     prefixed_id = None if order_id is None else f"{run}-{order_id}"
     return Order(line, prefixed_id, user_id, cancelled, fields["orderValue"], encode_body(fields["items"]), code)

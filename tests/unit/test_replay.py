@@ -75,7 +75,8 @@ def made(tmp_path: Path) -> Callable[..., list[Order]]:
 
     def make(*lines: Any) -> list[Order]:
         path = tmp_path / "orders.jsonl"
-        path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+        text = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+        path.write_bytes(text.encode(errors="surrogateescape"))
         return read_orders(path, "RUN")
 
     return make
@@ -222,13 +223,24 @@ def count_lines(work: Callable[[], Any]) -> tuple[Any, int]:
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["{", "[]", "{}", json.dumps(order(order_id=5)), json.dumps(order(user=5)), json.dumps(order(cancelled="no"))],
+    ("line", "reason"),
+    [
+        ("{", "is not JSON, at character 2"),
+        ("[" * 100_000, "is not JSON"),
+        ("9" * 5000, "is not JSON"),
+        ("\udcff", "is not UTF-8"),
+        ("[]", "is not a JSON object"),
+        ('{"orderId": "A-1", "userId": null}', "lacks cancelled, orderValue, items"),
+        (json.dumps(order(order_id=5)), "has an orderId or userId that is neither a string nor null"),
+        (json.dumps(order(user=5)), "has an orderId or userId that is neither a string nor null"),
+        (json.dumps(order(cancelled="no")), "has a cancelled that is neither true nor false"),
+    ],
 )
-def test_unusable_file(made: Callable[..., list[Order]], line: str) -> None:
-    """A file is refused with the number of the line that is no order."""
-    with pytest.raises(UnusableFile, match="line 2 "):
+def test_unusable_file(made: Callable[..., list[Order]], line: str, reason: str) -> None:
+    """A file is refused with the number of the line that is no order, and what is wrong with it."""
+    with pytest.raises(UnusableFile) as refusal:
         made(order(), line)
+    assert str(refusal.value) == f"line 2 {reason}"
 
 
 def test_empty_file(made: Callable[..., list[Order]]) -> None:

@@ -10,7 +10,7 @@ export const isUnfinished = (job) => job.status === "running" || job.status === 
 
 // What a job has done, in words: "60 codes are switched off."
 export function outcome(job) {
-  if (!job.change) return job.kind === "generate" ? `${plural(job.done, "code")} were generated.` : "";
+  if (!job.change) return job.kind === "generate" ? `${plural(job.done, "code")} ${job.done === 1 ? "was" : "were"} generated.` : "";
   const { action, changed, refused, expiresAt } = job.change;
   const done = DONE[action] ?? (expiresAt ? "given an end" : "without an end of their own");
   return `${plural(changed, "code")} ${changed === 1 ? "is" : "are"} ${done}.${refused ? ` ${number(refused)} refused.` : ""}`;
