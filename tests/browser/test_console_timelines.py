@@ -60,7 +60,9 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(page.get_by_text("Redis and Postgres agree.")).to_be_visible()
     await expect(page.get_by_text("coupon_redeemed")).to_be_visible()
     await expect(page.get_by_text("20.00 USD, 3.00 USD off")).to_be_visible()
-    await expect(page.locator(".timeline time").first).to_have_text(re.compile(r"^[0-9-]{10} [0-9:]{8} UTC$"))
+    at = page.locator(".timeline time").first
+    await expect(at).to_have_text(re.compile(r"^[0-9-]{10} [0-9:]{8} UTC$"))
+    await expect(at).to_have_attribute("title", await at.inner_text())
     await expect(page.get_by_text("No, it would be refused:")).to_be_visible()
     await operator.picture("console-timeline")
     for name, title in ((made, code), (user, user), (key, key), (request, request), (order, order)):

@@ -57,10 +57,10 @@ export function when(iso) {
 
 // A setting's value before or after a change.
 export function setting(value) {
-  if (value == null || value.length === 0) return "none";
+  const text = typeof value === "string" ? value : JSON.stringify(value ?? []);
+  if (["", "[]", "{}"].includes(text)) return "none";
   if (Array.isArray(value)) return value.map((one) => (typeof one === "string" ? one : JSON.stringify(one))).join(", ");
-  if (typeof value !== "string") return JSON.stringify(value);
-  return /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(value) ? when(value) : value;
+  return /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(text) ? when(text) : text;
 }
 
 // The browser's zone at a time: "UTC", "UTC+5:30".

@@ -54,8 +54,7 @@ function partitions({ partitions: all, open, shown }, consistency) {
 function stocks(books, more) {
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
-    { name: "Status", of: ({ validFrom, validUntil, ...book }) => [bookState(book), h("div", { class: "hint" },
-      book.state === "not begun" ? ["begins ", when(validFrom)] : validUntil && ["until ", when(validUntil)])] },
+    { name: "Status", of: (book) => [bookState(book), h("div", { class: "hint" }, bounds(book))] },
     { name: "Stock", hidden: true, class: "bars", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
     { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
@@ -68,6 +67,12 @@ function stocks(books, more) {
     books.length > 0 && h("div", { class: "hint" }, stockWords()), table("Stock of each book", columns, books, "No books yet."),
     more && h("p", { class: "hint" }, `The newest ${books.length} books. `, h("a", { href: "#/books" }, "All books")),
   ];
+}
+
+// The end of a book's window that says most.
+function bounds({ state, validFrom, validUntil }) {
+  if (state === "not begun") return ["begins ", when(validFrom)];
+  return validUntil && [state === "ended" ? "" : "until ", when(validUntil)];
 }
 
 async function reconcile() {

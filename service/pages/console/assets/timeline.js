@@ -2,7 +2,7 @@
 
 
 import { at, get, named, patch, post, remove } from "./api.js";
-import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
+import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, setting, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
 import { askToRelease, entriesOf } from "./codeevents.js";
 import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
@@ -193,7 +193,7 @@ async function showUser(main, name, timeline, page) {
     h("div", { class: "card" }, pairs([
       ["Coupons", number(profile.coupons)], ["Coupon limit", profile.maxCoupons === null ? "no limit" : number(profile.maxCoupons)],
       ["Created", profile.createdAt ? when(profile.createdAt) : "never; the workspace's defaults apply"],
-      ["Metadata", h("span", { class: "code" }, JSON.stringify(profile.metadata))],
+      ["Metadata", h("span", { class: "code" }, setting(profile.metadata))],
     ])),
     card("Coupons", coupons), history(timeline));
   await listing(coupons, "Coupons", [
