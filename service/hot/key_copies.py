@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
+from service.common.pace import Pace
 from service.common.redis_address import parse_redis_address
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
@@ -22,6 +23,8 @@ KEYS_A_RUN = 100
 """Some hundred microseconds in Redis, and one fsync."""
 RUNS_AT_ONCE = 8
 """Under load each run waits milliseconds for the server, twice. Fewer at once copy less than what changes."""
+CALM_AT_ONCE, SHARE = 2, 0.5
+"""While nothing else changes the keys: fewer runs, for that share of the time, so that other requests wait little."""
 OWN_KINDS = frozenset("wm")
 """The settings, without which scripts refuse the workspace, and the mark of its leaving are not copied."""
 LEFT_MS = 86_400_000
@@ -141,9 +144,12 @@ class Copies:
 
     async def clear(self, but: frozenset[str] = frozenset()) -> None:
         """Remove the workspace's keys, except those of some kinds."""
+        pace = Pace(SHARE)
         async for names in self.names():
             kept = [name for name in names if self.kind_of(name) not in but]
-            await _run_all(kept, lambda run: self._run("clear", (self._gate,), run))
+            with pace:
+                await _run_all(kept, lambda run: self._run("clear", (self._gate,), run), CALM_AT_ONCE)
+            await pace.rest()
 
     async def has_books(self) -> bool:
         """Whether the partition has any book of the workspace."""
@@ -153,10 +159,10 @@ class Copies:
         """Remove the books' numbers: before all else, so that what is removed in part is known as such."""
         await self._run("clear", (self._gate,), [key_names.books(self.prefix)])
 
-    async def copy_from(self, source: "Copies", names: Sequence[str]) -> None:
+    async def copy_from(self, source: "Copies", names: Sequence[str], at_once: int = RUNS_AT_ONCE) -> None:
         """Copy these keys of the source; remove those that it doesn't have."""
         kept = [name for name in names if source.kind_of(name) not in OWN_KINDS]
-        await _run_all(kept, lambda run: self._copy_run(source, run))
+        await _run_all(kept, lambda run: self._copy_run(source, run), at_once)
 
     async def read(self, names: Sequence[str]) -> list[Any]:
         """The stored values of the first of these keys, each with its remaining life in ms."""
@@ -206,7 +212,7 @@ class Copies:
         return name.removeprefix(self.prefix).partition(":")[0]
 
 
-async def _run_all(names: Sequence[str], run: Callable[[Sequence[str]], Awaitable[Any]]) -> None:
+async def _run_all(names: Sequence[str], run: Callable[[Sequence[str]], Awaitable[Any]], at_once: int) -> None:
     """Run something for all of these names, KEYS_A_RUN in a run. A run begins as soon as another one ends."""
     runs = iter([names[start : start + KEYS_A_RUN] for start in range(0, len(names), KEYS_A_RUN)])
 
@@ -214,4 +220,4 @@ async def _run_all(names: Sequence[str], run: Callable[[Sequence[str]], Awaitabl
         for some in runs:
             await run(some)
 
-    await asyncio.gather(*(take_runs() for _ in range(min(RUNS_AT_ONCE, -(-len(names) // KEYS_A_RUN)))))
+    await asyncio.gather(*(take_runs() for _ in range(min(at_once, -(-len(names) // KEYS_A_RUN)))))

@@ -49,9 +49,18 @@ SELECT id FROM partitions
 WHERE state = 'open' AND ((id = $1 AND fence = $2 AND epoch = $3) OR (id = $4 AND epoch = $5)) ORDER BY id FOR SHARE;
 
 -- name: move_codes
--- Move a workspace's codes after a version to another partition.
--- $1 workspace int  $2 source int  $3 target int  $4 version bigint
-UPDATE codes SET partition = $3 WHERE partition = $2 AND workspace = $1 AND version > $4;
+-- Move a workspace's next codes after a version to another partition: so many, and others of the last one's version.
+-- Returns that version; null if there is no code.
+-- $1 workspace int  $2 source int  $3 target int  $4 version bigint  $5 limit int
+WITH last AS (
+  SELECT max(version) AS version FROM (
+    SELECT version FROM codes WHERE partition = $2 AND workspace = $1 AND version > $4 ORDER BY version LIMIT $5
+  ) AS next
+), moved AS (
+  UPDATE codes SET partition = $3 FROM last
+  WHERE partition = $2 AND workspace = $1 AND codes.version > $4 AND codes.version <= last.version
+)
+SELECT version FROM last;
 
 -- name: move_facts
 -- Move a workspace's facts after an event to another partition, in one round trip.

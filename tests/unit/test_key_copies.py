@@ -20,7 +20,7 @@ async def test_a_slow_run_does_not_delay_the_others() -> None:
         in_flight -= 1
         done.extend(some)
 
-    copying = asyncio.create_task(_run_all(names, run))
+    copying = asyncio.create_task(_run_all(names, run, RUNS_AT_ONCE))
     await wait_until(lambda: len(done) == len(names) - KEYS_A_RUN)
     answers.set()
     await copying

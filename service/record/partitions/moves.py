@@ -8,6 +8,7 @@ from typing import Literal, cast
 import asyncpg
 import msgspec
 
+from service.common.pace import Pace
 from service.formats.event_id import EventId
 from service.record.partitions.partition_rows import bump_config_version, keep_lease, read_partition
 from service.record.pool import LONG_S, PAUSING, Connection, Database, set_locally
@@ -20,6 +21,8 @@ _CLOSING = {"statement_timeout": "25s", "lock_timeout": "300ms", "idle_in_transa
 """While other changes of configuration wait, a process that hangs must not keep its locks. A change that waits for one
 of this transaction's rows goes first: the wait ends before Postgres looks for deadlocks."""
 QUICK_S, CATCH_UP_TRIES = 0.1, 20
+CODES_AT_ONCE, SHARE = 5_000, 0.5
+"""Codes are moved so many at a time, for that share of the time: Postgres has other requests, too."""
 SWITCHING = "moves rows in Postgres, and copies changed keys"
 """The stage of a move in which no deletion of a user should begin: it would wait, or the rows be moved again."""
 
@@ -190,7 +193,7 @@ class Switch:
         await set_locally(self._connection, PAUSING)
         version = await self._connection.fetchval(query("read_config_version"), self._move.source)
         self._version = cast("int", version)
-        await self._move_codes(0)
+        await self._move_codes(0, Pace(SHARE))
 
     async def lock(self) -> dict[int, int]:
         """Let other changes of configuration in both partitions wait; return their versions. Raises InChange."""
@@ -199,7 +202,7 @@ class Switch:
         rows = await self._connection.fetch(query("lock_config_versions"), both)
         if await is_in_change(self._connection, self._move.workspace):
             raise InChange
-        await self._move_codes(self._version)
+        await self._move_codes(self._version, Pace(1))
         self._versions = dict(rows)
         await set_locally(self._connection, {"lock_timeout": "5s"})
         return self._versions
@@ -226,6 +229,9 @@ class Switch:
             raise CannotMove("the workspace is in another partition")
         return version
 
-    async def _move_codes(self, after: int) -> None:
-        for name in ("move_codes", "move_users"):
-            await self._connection.execute(query(name), *self._where, after, timeout=LONG_S)
+    async def _move_codes(self, after: int, pace: Pace) -> None:
+        await self._connection.execute(query("move_users"), *self._where, after, timeout=LONG_S)
+        last: int | None = after
+        while last is not None:
+            async with pace.turn():
+                last = await self._connection.fetchval(query("move_codes"), *self._where, last, CODES_AT_ONCE)

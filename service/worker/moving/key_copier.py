@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from service.hot.key_copies import ChangedKeys, Copies
+from service.common.pace import Pace
+from service.hot.key_copies import CALM_AT_ONCE, RUNS_AT_ONCE, SHARE, ChangedKeys, Copies
 from service.record.partitions.moves import CannotMove
 
 MOST_CHANGED = 20_000
@@ -21,6 +22,8 @@ PAUSED_S, OPEN_S = 0.4, 0.6
 """A pause at most, and the least time between two. The latter shrinks: after two pauses it is half as long."""
 MOST_PAUSES = 60
 """Some 24 s in all; then the attempt ends."""
+CALM = 0.1
+"""While fewer keys change than this part of those that are copied, copying leaves half of the time to others."""
 PORTION = 1600
 """Keys that are copied before it is asked whether a pause is to begin or to end."""
 
@@ -52,9 +55,14 @@ class KeyCopier:
 
     async def copy_all(self, keys: int) -> None:
         """Copy every key of the source, of which there are about so many. Raises CannotMove."""
-        self._unread = keys
+        self._unread, pace, is_calm = keys, Pace(SHARE), True
         async for names in self.old.names():
-            await self.new.copy_from(self.old, names)
+            changed = self.changed.count
+            with pace:
+                await self.new.copy_from(self.old, names, CALM_AT_ONCE if is_calm else RUNS_AT_ONCE)
+            is_calm = self.changed.count - changed < CALM * len(names)
+            if is_calm:
+                await pace.rest()
             self._unread -= len(names)
             self.copied += len(names)
             if self.changed.count > MOST_CHANGED:
