@@ -1583,6 +1583,7 @@ def export_funnel_report(
     group_by: Literal["book", "none", "tag"] | None = None,
     book_id: str | None = None,
     tag: str | None = None,
+    excel: Literal["comma", "semicolon"] | None = None,
 ) -> Call[bytes]:
     """Export a report of the way to redemptions. The same report as CSV: a row for each figure, and for each code of
     a refusal. Scope `manage`.
@@ -1594,13 +1595,24 @@ def export_funnel_report(
     - group_by: A row for each book, for each tag, or for all together.
     - book_id: The book's id. Only this book.
     - tag: Only books that have this tag now.
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
+      with commas and without a byte order mark.
     """
     return make_call(
         "export_funnel_report",
         "GET",
         "/v1/reports/funnel.csv",
         {200: bytes},
-        query={"from": from_, "to": to, "interval": interval, "groupBy": group_by, "bookId": book_id, "tag": tag},
+        query={
+            "from": from_,
+            "to": to,
+            "interval": interval,
+            "groupBy": group_by,
+            "bookId": book_id,
+            "tag": tag,
+            "excel": excel,
+        },
         changes=False,
     )
 
@@ -1643,6 +1655,7 @@ def export_redemption_report(
     group_by: Literal["book", "none", "tag"] | None = None,
     book_id: str | None = None,
     tag: str | None = None,
+    excel: Literal["comma", "semicolon"] | None = None,
 ) -> Call[bytes]:
     """Export a report of redemptions. The same report as CSV. Scope `manage`.
 
@@ -1653,13 +1666,24 @@ def export_redemption_report(
     - group_by: A row for each book, for each tag, or for all together.
     - book_id: The book's id. Only this book.
     - tag: Only books that have this tag now.
+    - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
+      with commas and without a byte order mark.
     """
     return make_call(
         "export_redemption_report",
         "GET",
         "/v1/reports/redemptions.csv",
         {200: bytes},
-        query={"from": from_, "to": to, "interval": interval, "groupBy": group_by, "bookId": book_id, "tag": tag},
+        query={
+            "from": from_,
+            "to": to,
+            "interval": interval,
+            "groupBy": group_by,
+            "bookId": book_id,
+            "tag": tag,
+            "excel": excel,
+        },
         changes=False,
     )
 

@@ -50,6 +50,11 @@ def encode_csv_rows(rows: Iterable[Sequence[Cell]], excel: Excel = None) -> byte
     return out.getvalue().encode()
 
 
+def localize_amounts(amounts: Sequence[str | None], excel: Excel) -> list[str | None]:
+    """The amounts with decimal commas for `semicolon`: Excel would take 1.50 for a day in January."""
+    return [amount and amount.replace(".", ",") for amount in amounts] if excel == "semicolon" else list(amounts)
+
+
 async def encode_csv_pages(
     columns: Sequence[str],
     pages: AsyncIterator[Sequence[Row]],

@@ -24,7 +24,7 @@ _NUMBERS_OF_CODES = ("totalCodes", "count", "keepFree")
 
 _SENSELESS_TOGETHER = (
     # a relation between two fields
-    (r"validUntil|expiresAt", r"must be (after validFrom|in the future)"),
+    (r"validUntil|expiresAt", r"must be (after validFrom.*|in the future)"),
     (r"filter\.createdUntil", r"must be after createdFrom"),
     (r"filter\.codes", r"can't be combined with another filter"),
     (r"filter\.status", r"must be (available|assigned) for (assign|release), or be left out"),
@@ -44,6 +44,8 @@ _SENSELESS_TOGETHER = (
     (r"url", r"must (begin with|be|have) .*|leads to .*|would be one more than .*"),
     # a size in bytes
     (r"metadata", r"must have at most \d+ bytes as JSON"),
+    # a name of the database of time zones
+    (r"timeZone", r"must be an IANA time zone .*"),
     # what is there: another book, and whether this one was used
     (r"giftBookId", r".*book.*"),
     (r"name", r"can't be given, since the workspace has 1000 keys: revoke some"),

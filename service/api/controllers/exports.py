@@ -15,7 +15,7 @@ from service.api.context import Context
 from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.codes import CodeOfBook
 from service.api.controllers.histories import wait_at_replica
-from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, Excel, encode_csv_pages
+from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, Excel, encode_csv_pages, localize_amounts
 from service.api.csv_stream import CsvFile
 from service.api.reading import unpack_request
 from service.domain.configuration import BookRow
@@ -147,6 +147,5 @@ def _time(ms: int | None) -> str | None:
 
 def _read_redemption_cells(past: PastRedemption, excel: Excel) -> Sequence[Cell]:
     cells = list(_read_redemption_fields(redemption_of(past)))
-    if excel == "semicolon":  # Excel would take 1.50 for a day in January
-        cells[_AMOUNTS] = [cell and cell.replace(".", ",") for cell in cells[_AMOUNTS]]
+    cells[_AMOUNTS] = localize_amounts(cells[_AMOUNTS], excel)
     return cells

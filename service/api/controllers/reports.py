@@ -17,7 +17,7 @@ from service.access.caller import Caller
 from service.api.context import Context
 from service.api.controllers.books import find_book
 from service.api.controllers.histories import LAG, wait_at_replica
-from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_pages
+from service.api.csv_rows import MEDIA_TYPE, Cell, Excel, encode_csv_pages, localize_amounts
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_history
 from service.api.reading import unpack_request
@@ -69,6 +69,7 @@ _SALES_COLUMNS = (
     "from bookId tag currency redemptions orderValue discountAmount balanceSpent returnedAmount rolledBack newUsers "
     "returningUsers"
 ).split()
+_AMOUNTS = slice(_SALES_COLUMNS.index("orderValue"), _SALES_COLUMNS.index("rolledBack"))
 _FUNNEL_COLUMNS = "figure code count from bookId tag".split()
 _SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31\r\n"
 _FUNNEL_CSV = (
@@ -109,6 +110,12 @@ class Wanted(field_types.Request, kw_only=True):
         if last - first > timedelta(days=most):
             raise invalid("to", f"must be at most {most} days after `from` with this `interval`")
         return first, last
+
+
+class WantedFile(Wanted, kw_only=True):
+    """What a file is about, and its format."""
+
+    excel: Excel = None
 
 
 class Group(Answer, kw_only=True):
@@ -190,6 +197,8 @@ class _Report:
     groups: Groups
     headers: dict[str, str]
     as_of: str
+    excel: Excel
+    """The format of its file."""
 
     async def read(self, read: Callable[..., Any]) -> Any:
         """The rows of a function of report_rows.py. Raises Refusal `invalid` for too many."""
@@ -212,11 +221,12 @@ class _Report:
         async def pages() -> AsyncIterator[Sequence[Sequence[Cell]]]:
             yield rows
 
-        lines = encode_csv_pages(columns, pages(), lambda row: row)
+        lines = encode_csv_pages(columns, pages(), lambda row: row, self.excel)
         return CsvFile(self.context.bulk, self.caller.workspace, lines, f"{name}.csv", self.headers)
 
 
 _describe_report = partial(describe_history, query=Wanted, refusals="book_not_found")
+_describe_file = partial(describe_history, query=WantedFile, refusals="book_not_found")
 
 
 class Reports(Controller):
@@ -241,14 +251,14 @@ class Reports(Controller):
     @get(
         "/redemptions.csv",
         media_type=MEDIA_TYPE,
-        **_describe_report(
+        **_describe_file(
             "exportRedemptionReport", "Export a report of redemptions", returns="The report, as CSV.", answer=_SALES_CSV
         ),
     )
     async def redemptions_file(self, request: Request[Any, Any, Any]) -> Response[str]:
         """The same report as CSV. Scope `manage`."""
-        report = await _begin(request)
-        rows = [_cells(item, _SALES_COLUMNS) for item in await _read_sales(report)]
+        report = await _begin(request, WantedFile)
+        rows = [_sales_cells(item, report.excel) for item in await _read_sales(report)]
         return report.file("redemptions", _SALES_COLUMNS, rows)
 
     @get(
@@ -269,7 +279,7 @@ class Reports(Controller):
     @get(
         "/funnel.csv",
         media_type=MEDIA_TYPE,
-        **_describe_report(
+        **_describe_file(
             "exportFunnelReport",
             "Export a report of the way to redemptions",
             returns="The report, as CSV.",
@@ -278,14 +288,14 @@ class Reports(Controller):
     )
     async def funnel_file(self, request: Request[Any, Any, Any]) -> Response[str]:
         """The same report as CSV: a row for each figure, and for each code of a refusal. Scope `manage`."""
-        report = await _begin(request)
+        report = await _begin(request, WantedFile)
         rows = [cells for item in await _read_steps(report) for cells in _list_figures(item)]
         return report.file("funnel", _FUNNEL_COLUMNS, rows)
 
 
-async def _begin(request: Request[Any, Any, Any]) -> _Report:
+async def _begin(request: Request[Any, Any, Any], kind: type[Wanted] = Wanted) -> _Report:
     """Check the request, and wait until what was answered before it is counted. Raises Refusal."""
-    caller, context, wanted = unpack_request(request, Wanted)
+    caller, context, wanted = unpack_request(request, kind)
     now_ms = round(time.time() * 1000)
     first, last = wanted.times(to_datetime(now_ms))
     context.bulk.pages.check(caller.workspace)
@@ -295,7 +305,8 @@ async def _begin(request: Request[Any, Any, Any]) -> _Report:
     span = await report_rows.read_span(context.replica.pool, caller.workspace, wanted.interval, first, last)
     as_of = from_ms(now_ms - 1000 * int(headers.get(LAG, 0)))
     groups = Groups(wanted.group_by, wanted.book_id, wanted.tag)
-    return _Report(context, caller, span, groups, headers, as_of)
+    excel = wanted.excel if isinstance(wanted, WantedFile) else None
+    return _Report(context, caller, span, groups, headers, as_of, excel)
 
 
 async def _read_sales(report: _Report) -> list[SalesOfGroup]:
@@ -365,6 +376,12 @@ def _name(groups: Groups, row: Sales | Recorded) -> dict[str, Any]:
 def _cells(item: Group, columns: Sequence[str]) -> Sequence[Cell]:
     values = msgspec.to_builtins(item)
     return [values.get(column) for column in columns]
+
+
+def _sales_cells(item: SalesOfGroup, excel: Excel) -> Sequence[Cell]:
+    cells: list[Any] = list(_cells(item, _SALES_COLUMNS))
+    cells[_AMOUNTS] = localize_amounts(cells[_AMOUNTS], excel)
+    return cells
 
 
 def _list_figures(item: StepsOfGroup) -> Iterable[Sequence[Cell]]:

@@ -117,6 +117,9 @@ def test_files(shop: ReportedShop):
     assert [dict(zip(head, row, strict=True)) for row in rows] == [
         {name: str(item.get(name, "")) for name in head} for item in items
     ]
+    excel = shop.client.get(f"{SALES}.csv", params={"groupBy": "book", "excel": "semicolon"}).text.splitlines()
+    amounts = slice(head.index("orderValue"), head.index("rolledBack"))
+    assert excel[1].split(";")[amounts] == [amount.replace(".", ",") for amount in rows[0][amounts]]
     funnel = shop.client.get(f"{FUNNEL}.csv")
     assert funnel.headers["content-type"].startswith("text/csv")
     until(lambda: "\r\nrefused,coupon_redeemed,2," in shop.client.get(f"{FUNNEL}.csv").text)

@@ -319,7 +319,7 @@ export function reveal(title, secret) {
 let excel = (0.5).toLocaleString().includes(",") ? "semicolon" : "comma";
 const FORMATS = [["comma", "Excel, commas"], ["semicolon", "Excel, semicolons"], ["", "CSV for programs"]];
 export const fileFormat = () => excel;
-const formatted = (path) => (excel ? `${path}?excel=${excel}` : path);
+const formatted = (path) => (excel ? `${path}${path.includes("?") ? "&" : "?"}excel=${excel}` : path);
 
 // A link to a CSV file of the API, as the choice beside it says.
 export const fileLink = (path, label, attributes = {}) =>

@@ -1,7 +1,7 @@
 // How it went: redemptions, their sums and users, and the way to them, beside another period or book.
 
 import { at, named } from "./api.js";
-import { card, field, fill, h, head, money, number, select, table, when } from "./dom.js";
+import { card, field, fileFormats, fileLink, fill, h, head, money, number, select, table, when } from "./dom.js";
 import { bar, Sums } from "./plot.js";
 
 const BOOKS = 200; // the newest, to choose from
@@ -158,8 +158,8 @@ export async function show(main, { query }, page) {
       card("The way to redemptions", funnel(steps.items), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known.")),
       card("Refusals by reason", wanted.bookId || wanted.tag ? h("p", { class: "empty" }, "Refusals are counted for all books together.") : refusals(steps.items))),
     card("By book", grouped ? byBook(grouped.items, books) : h("p", { class: "empty" }, "Too many books sold in this time. Choose a tag, or a shorter time.")),
-    h("p", { class: "row" }, h("a", { class: "button", href: at("/v1/reports/redemptions.csv", wanted), download: true }, "Save the redemptions (CSV)"),
-      h("a", { class: "button", href: at("/v1/reports/redemptions.csv", { ...wanted, groupBy: "book" }), download: true }, "Save them by book (CSV)"),
-      h("a", { class: "button", href: at("/v1/reports/funnel.csv", wanted), download: true }, "Save the way to them (CSV)")),
+    h("p", { class: "row" }, fileLink(at("/v1/reports/redemptions.csv", wanted), "Save the redemptions (CSV)", { class: "button" }),
+      fileLink(at("/v1/reports/redemptions.csv", { ...wanted, groupBy: "book" }), "Save them by book (CSV)", { class: "button" }),
+      fileLink(at("/v1/reports/funnel.csv", wanted), "Save the way to them (CSV)", { class: "button" }), fileFormats()),
   );
 }
