@@ -130,7 +130,7 @@ async def test_codes_are_assigned_to_a_file_of_users(operator: Operator, service
     dialog = operator.page.get_by_role("dialog")
     await dialog.get_by_label("What to do").select_option("assign")
     control = dialog.get_by_label("Or a file of users")
-    for text, expected in (("E-mail\nann\n", "has no column"), ("userId\nno user\n", "line 2")):
+    for text, expected in (("E-mail\nann\n", "has no column"), ("userId\nno user\n", "Line 2")):
         await control.set_input_files({"name": "users.csv", "mimeType": "text/csv", "buffer": text.encode()})
         await expect(dialog).to_contain_text(expected)
     text = "userId;Name\r\n" + "".join(f"{user};A\r\n" for user in users)

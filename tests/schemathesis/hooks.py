@@ -25,12 +25,14 @@ _NUMBERS_OF_CODES = ("totalCodes", "count", "keepFree")
 _SENSELESS_TOGETHER = (
     # a relation between two fields
     (r"validUntil|expiresAt", r"must be (after validFrom.*|in the future)"),
-    (r"filter\.createdUntil", r"must be after createdFrom"),
+    (r"(filter\.)?createdUntil", r"must be after createdFrom"),
+    (r"from", r"must be before now"),
+    (r"to", r"must be after `from`|must be at most \d+ days after `from` .*"),
     (r"filter\.codes", r"can't be combined with another filter"),
     (r"filter\.status", r"must be (available|assigned) for (assign|release), or be left out"),
     (r"users", r"is (only|required) for assign"),
     (r"expiresAt", r"is (only|required) for setExpiry.*"),
-    (r"lockSeconds", r"must be at most maxLockSeconds"),
+    (r"lockSeconds", r"must be at most maxLockSeconds.*"),
     (r"discount\.tiers\[\d+\]\.from", r"must be more than that of the tier before"),
     (r"discount\.tiers\[\d+\]\.value", r"must be at most 100"),
     (r"discountValue", r"must be at most 100"),
@@ -45,7 +47,7 @@ _SENSELESS_TOGETHER = (
     # a size in bytes
     (r"metadata", r"must have at most \d+ bytes as JSON"),
     # a name of the database of time zones
-    (r"timeZone", r"must be an IANA time zone .*"),
+    (r"timeZone", r"must be an IANA time zone such as .*"),
     # what is there: another book, and whether this one was used
     (r"giftBookId", r".*book.*"),
     (r"name", r"can't be given, since the workspace has 1000 keys: revoke some"),

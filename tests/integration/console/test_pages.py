@@ -10,7 +10,14 @@ from service.api.console import pages
 from service.common.config import load
 from tests.service_fixture import Service, ok, refused
 
-_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_SCRIPT = "text/javascript; charset=utf-8"
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": _SCRIPT,
+    ".mjs": _SCRIPT,
+    ".py": "text/x-python; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 _FOLDER = Path(pages.__file__).parents[2] / "pages"
 PAGES = {"checkout": "checkout", "console": "console", "schema": "documentation"}
 """And their names at `/`."""
@@ -38,7 +45,7 @@ def test_its_files(service: Service, page: str) -> None:
     assert len(named) >= 3
     for file in (_FOLDER / page / "assets").iterdir():
         named.add(f"/{page}/assets/{file.name}")
-        imported = re.findall(r'(?:from|import) "([^"]+)"', file.read_text())
+        imported = re.findall(r'(?:from|import) "((?!node:)[^"]+)"', file.read_text())
         named |= {urljoin(f"/{page}/assets/", name) for name in imported}
     for path in named:
         answer = service.anonymous.get(path)

@@ -94,7 +94,7 @@ def test_every_refusal_is_documented(service: Service) -> None:
 
 @pytest.mark.parametrize("asked", _BODIES, ids=_id)
 def test_media_types(service: Service, place: Place, asked: Route) -> None:
-    """Only JSON in UTF-8 without a content coding is read (a file of codes is CSV or text as well)."""
+    """Only JSON in UTF-8 without a content coding is read (a file of codes or users is CSV or text as well)."""
     body = _good(asked, place)
     kinds = ("", "text/html", "application/xml", "application/x-www-form-urlencoded", "application/jsonp",
              "application/json; charset=utf-16", "text/csv; charset=latin-1",
@@ -108,7 +108,7 @@ def test_media_types(service: Service, place: Place, asked: Route) -> None:
     client: httpx.Client = getattr(service, asked.scope)
     without = client.request(asked.method, filled(asked.named, place), content=body)
     refused(without, 415, "unsupported_media_type")
-    if not asked.named.endswith(("{book}/codes", "/rejected.csv")):
+    if not asked.named.endswith(("{book}/codes", "/rejected.csv", "/codes/change")):
         refused(send(service, asked, place, body, Content_Type="text/plain"), 415, "unsupported_media_type")
 
 
