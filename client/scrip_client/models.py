@@ -634,13 +634,13 @@ class FunnelReport(Model, kw_only=True):
     as_of: datetime
     """Everything up to this time is counted."""
     time_zone: str
-    """The time zone of times without an offset."""
+    """The time zone in which hours, days and weeks of reports begin, by its name in the IANA database."""
     from_: datetime = msgspec.field(name="from")
-    """The least order value of this tier, in `currency`. The beginning of the first interval."""
+    """The beginning of the first interval."""
     to: datetime
     """The end of the last interval."""
     items: list[StepsOfGroup]
-    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
+    """The intervals, oldest first, each with its groups."""
 
 
 class Item(Model, kw_only=True):
@@ -1075,23 +1075,21 @@ class SalesOfGroup(Model, kw_only=True):
     """Redemptions of an interval, a group and a currency; null for those without an order value."""
 
     from_: datetime = msgspec.field(name="from")
-    """The least order value of this tier, in `currency`."""
+    """The beginning of the interval."""
     currency: str | None
-    """The currency of the amounts, as an ISO 4217 code."""
+    """The currency of the amounts; null for redemptions without an order's value."""
     redemptions: int
-    """How often the coupon was redeemed, without redemptions that were rolled back. Those that stand. The amounts
-    are their sums.
-    """
+    """Redemptions that stand. The amounts are their sums."""
     order_value: Decimal
-    """The order's value before the discount, in `currency`."""
+    """The sum of the orders' values before the discount."""
     discount_amount: Decimal
-    """What the coupon takes off the order's value, in `currency`."""
+    """The sum of the discounts."""
     balance_spent: Decimal
-    """"""
+    """The part of the discounts that gift cards paid."""
     returned_amount: Decimal
-    """"""
+    """What was given back for returned items."""
     rolled_back: int
-    """Redemptions that were rolled back. Redemptions of the interval that were rolled back since."""
+    """Redemptions of the interval that were rolled back since."""
     new_users: int
     """Users who redeemed, even if it was rolled back, and had not before the interval. A user counts once, in the
     currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book.
@@ -1099,9 +1097,9 @@ class SalesOfGroup(Model, kw_only=True):
     returning_users: int
     """Users who redeemed, and had in the workspace before the interval."""
     book_id: str | None = None
-    """The book's id. With `groupBy=book`."""
+    """The book, with `groupBy=book`."""
     tag: str | None = None
-    """With `groupBy=tag`; a book counts in each of its tags."""
+    """The tag, with `groupBy=tag`; a book counts in each of its tags."""
 
 
 class SalesReport(Model, kw_only=True):
@@ -1110,13 +1108,13 @@ class SalesReport(Model, kw_only=True):
     as_of: datetime
     """Everything up to this time is counted."""
     time_zone: str
-    """The time zone of times without an offset."""
+    """The time zone in which hours, days and weeks of reports begin, by its name in the IANA database."""
     from_: datetime = msgspec.field(name="from")
-    """The least order value of this tier, in `currency`. The beginning of the first interval."""
+    """The beginning of the first interval."""
     to: datetime
     """The end of the last interval."""
     items: list[SalesOfGroup]
-    """The order's lines, from which a discount of the type `buyXGetY` is computed."""
+    """The intervals, oldest first, each with its groups."""
 
 
 class SentDelivery(Model, kw_only=True):
@@ -1154,23 +1152,23 @@ class StepsOfGroup(Model, kw_only=True):
     """
 
     from_: datetime = msgspec.field(name="from")
-    """The least order value of this tier, in `currency`."""
+    """The beginning of the interval."""
     assigned: int
-    """Codes that have a user. Assignments, also those that were taken back."""
+    """Assignments, also those that were taken back."""
     locked: int | None
-    """Codes of which no use is left but by a lock. Successful requests to lock, repeated ones too; without batches."""
+    """Successful requests to lock, repeated ones too; without batches."""
     released: int | None
     """Successful requests to unlock; without batches."""
     lock_expired: int | None
     """Null: locks expire without an event."""
     redeemed: int
-    """Codes for one use that are redeemed. Redemptions that stand."""
+    """Redemptions that stand."""
     refused: dict[str, int] | None
-    """Codes whose change was refused. Requests that were refused with 4xx, by `code`."""
+    """Requests that were refused with 4xx, by `code`."""
     book_id: str | None = None
-    """The book's id. With `groupBy=book`."""
+    """The book, with `groupBy=book`."""
     tag: str | None = None
-    """With `groupBy=tag`; a book counts in each of its tags."""
+    """The tag, with `groupBy=tag`; a book counts in each of its tags."""
 
 
 class Tier(Model, kw_only=True):
@@ -1372,7 +1370,7 @@ class Workspace(Model, kw_only=True):
     lock_history: bool
     """Whether the console shows a code's past locks."""
     time_zone: str
-    """The time zone of times without an offset."""
+    """The time zone in which hours, days and weeks of reports begin, by its name in the IANA database."""
 
 
 class WorkspaceLimits(Model, kw_only=True):

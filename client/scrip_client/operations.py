@@ -382,8 +382,9 @@ def upload_codes(
     - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
     - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
       digits, of 2000 to 2099, only if this is sent.
-    - time_zone: The time zone of times without an offset. CSV only: the IANA time zone of the times in `expiresAt`
-      that have no offset. A date without a time is the end of that day.
+    - time_zone: The time zone in which hours, days and weeks of reports begin, by its name in the IANA database. CSV
+      only: the IANA time zone of the times in `expiresAt` that have no offset. A date without a time is the end of
+      that day.
     """
     return make_call(
         "upload_codes",
@@ -543,8 +544,9 @@ def check_codes(
     - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
     - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
       digits, of 2000 to 2099, only if this is sent.
-    - time_zone: The time zone of times without an offset. CSV only: the IANA time zone of the times in `expiresAt`
-      that have no offset. A date without a time is the end of that day.
+    - time_zone: The time zone in which hours, days and weeks of reports begin, by its name in the IANA database. CSV
+      only: the IANA time zone of the times in `expiresAt` that have no offset. A date without a time is the end of
+      that day.
     """
     return make_call(
         "check_codes",
@@ -2042,9 +2044,8 @@ def patch_workspace(
     - limits: Limits of keys and books that have none of their own. They replace all earlier ones; null for none.
     - lock_history: Whether the console shows a code's past locks. Null means false. They are stored for some days,
       for explanation alone: the last second of a process that is killed may be missing.
-    - time_zone: The time zone of times without an offset. A name of the IANA database: hours, days and weeks of
-      reports are those of this zone. Applies to earlier ones after `scrip reports --repair`. Null means UTC.
-      Printable characters only.
+    - time_zone: The time zone in which hours, days and weeks of reports begin, by its name in the IANA database. It
+      applies to earlier hours after `scrip reports --repair`. Null means UTC. Printable characters only.
     """
     return make_call(
         "patch_workspace",

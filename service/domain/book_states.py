@@ -1,5 +1,5 @@
 """A book's state in words, the same on all pages of the console: whether it refuses every customer, and why it has
-no code for a new one. console/stocks.py returns it; dom.js colors the words."""
+no code for a new one. service/api/console/stocks.py returns it; dom.js colors the words."""
 
 from typing import Literal
 

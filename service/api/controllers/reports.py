@@ -122,57 +122,43 @@ class Group(Answer, kw_only=True):
     """An interval of a group."""
 
     from_: Timestamp = field(name="from")
-    book_id: Annotated[UUID | UnsetType, msgspec.Meta(description="With `groupBy=book`.")] = UNSET
-    tag: Annotated[
-        str | UnsetType, msgspec.Meta(description="With `groupBy=tag`; a book counts in each of its tags.")
-    ] = UNSET
+    book_id: UUID | UnsetType = UNSET
+    tag: str | UnsetType = UNSET
 
 
 class SalesOfGroup(Group, kw_only=True):
     """Redemptions of an interval, a group and a currency; null for those without an order value."""
 
     currency: str | None
-    redemptions: Annotated[int, msgspec.Meta(description="Those that stand. The amounts are their sums.")]
+    redemptions: int
     order_value: Amount
     discount_amount: Amount
     balance_spent: Amount
     returned_amount: Amount
-    rolled_back: Annotated[int, msgspec.Meta(description="Redemptions of the interval that were rolled back since.")]
-    new_users: Annotated[
-        int,
-        msgspec.Meta(
-            description="Users who redeemed, even if it was rolled back, and had not before the interval. A user "
-            "counts once, in the currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book."
-        ),
-    ]
-    returning_users: Annotated[
-        int, msgspec.Meta(description="Users who redeemed, and had in the workspace before the interval.")
-    ]
+    rolled_back: int
+    new_users: int
+    returning_users: int
 
 
 class StepsOfGroup(Group, kw_only=True):
     """The way to redemptions in an interval. `locked`, `released` and `refused` are counted for the whole workspace
     only: null with `groupBy`, `bookId` or `tag`."""
 
-    assigned: Annotated[int, msgspec.Meta(description="Assignments, also those that were taken back.")]
-    locked: Annotated[
-        int | None, msgspec.Meta(description="Successful requests to lock, repeated ones too; without batches.")
-    ]
-    released: Annotated[int | None, msgspec.Meta(description="Successful requests to unlock; without batches.")]
-    lock_expired: Annotated[int | None, msgspec.Meta(description="Null: locks expire without an event.")]
-    redeemed: Annotated[int, msgspec.Meta(description="Redemptions that stand.")]
-    refused: Annotated[
-        dict[str, int] | None, msgspec.Meta(description="Requests that were refused with 4xx, by `code`.")
-    ]
+    assigned: int
+    locked: int | None
+    released: int | None
+    lock_expired: int | None
+    redeemed: int
+    refused: dict[str, int] | None
 
 
 class Around(Answer, kw_only=True):
     """What surrounds the figures. Intervals without figures have no item."""
 
-    as_of: Annotated[Timestamp, msgspec.Meta(description="Everything up to this time is counted.")]
+    as_of: Timestamp
     time_zone: str
-    from_: Annotated[Timestamp, msgspec.Meta(description="The beginning of the first interval.")] = field(name="from")
-    to: Annotated[Timestamp, msgspec.Meta(description="The end of the last interval.")]
+    from_: Timestamp = field(name="from")
+    to: Timestamp
 
 
 class SalesReport(Around, kw_only=True):

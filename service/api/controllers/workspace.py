@@ -100,8 +100,7 @@ class PatchWorkspace(field_types.Request, kw_only=True):
     time_zone: Annotated[
         Annotated[str, text_schema(1, 64)] | UnsetType | None,
         msgspec.Meta(
-            description="A name of the IANA database: hours, days and weeks of reports are those of this zone. Applies "
-            "to earlier ones after `scrip reports --repair`. Null means UTC.",
+            description="It applies to earlier hours after `scrip reports --repair`. Null means UTC.",
             examples=["Europe/Berlin"],
         ),
     ] = UNSET
