@@ -194,6 +194,8 @@ async def test_counts_as_clients_see_them(still: Shop) -> None:
         "discountTotal": "2.00",
         "users": 1,
         "touched": True,
+        "taken": 3,
+        "nowMs": NOW_MS,
     }
     await still.wait(10_000)
     counts = await Workspace(still.decider).book_counts(still.caller, str(book.book_id))
