@@ -27,12 +27,11 @@ from service.formats.stored_settings import (
 Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 """(partition, script, keys, arguments) → reply; raises Refusal."""
 
-CODES_A_RUN = 200
-"""Bounds a run of put_codes that adds codes to about a millisecond."""
-RUNS_AT_ONCE = 4
+CODES_A_RUN, RUNS_AT_ONCE = 200, 4
 """While a partition opens, and nobody else uses its Redis."""
-SHARE, FEW_CODES = 0.5, 20
-"""Beside requests: one run at a time, for that share of the time, unless there are only so few codes."""
+PACED_CODES, SHARE, FEW_CODES = 50, 0.5, 20
+"""Beside requests: one run at a time of so many codes, which takes at most a millisecond, for that share of the time,
+unless there are only so few codes."""
 
 
 class RedisProjector:
@@ -42,13 +41,12 @@ class RedisProjector:
         self,
         run: Run,
         left_out: Callable[[CodeRow], None] | None = None,
-        codes_a_run: int = CODES_A_RUN,
         pace: Pace | None = None,
     ) -> None:
         """`left_out` gets each code that fails, and the others are written; without it a failure raises Refusal. With a
-        pace, lists of more than FEW_CODES are written one run at a time, at its share of the time."""
+        pace, lists of more than FEW_CODES are written one small run at a time, at its share of the time."""
         self._run, self._left_out = run, left_out
-        self._codes_a_run, self._pace = codes_a_run, pace
+        self._codes_a_run, self._pace = PACED_CODES if pace else CODES_A_RUN, pace
 
     async def workspace(self, row: WorkspaceRow) -> None:
         w = key_names.prefix(row.partition, row.workspace)

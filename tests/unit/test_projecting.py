@@ -10,7 +10,7 @@ import pytest
 from service.common import pace as paces
 from service.common.pace import Pace
 from service.domain.configuration import CodeRow
-from service.hot.projection import CODES_A_RUN, FEW_CODES, RUNS_AT_ONCE, RedisProjector
+from service.hot.projection import CODES_A_RUN, FEW_CODES, PACED_CODES, RUNS_AT_ONCE, RedisProjector
 
 
 def _rows(count: int) -> list[CodeRow]:
@@ -40,7 +40,7 @@ async def test_runs_are_bounded(pace: Pace | None) -> None:
     projector = RedisProjector(run, pace=pace)
     await projector.codes(1, 0, 7, _rows(5_000))
     assert sum(sizes) == 5_000
-    assert max(sizes) == CODES_A_RUN
+    assert max(sizes) == (PACED_CODES if pace else CODES_A_RUN)
     assert most == (1 if pace else RUNS_AT_ONCE)
     most = 0
     await asyncio.gather(*(projector.codes(1, 0, 7, _rows(FEW_CODES + 1)) for _ in range(3)))

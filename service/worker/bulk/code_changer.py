@@ -36,8 +36,6 @@ from service.worker.projector import log_skipped_code
 
 CONFIGURED, DECIDED = 5_000, 500
 """Codes of a page: in one transaction, or between two notes of what scripts are deciding."""
-CODES_A_RUN = 50
-"""Bounds a run of put_codes that changes codes to a millisecond."""
 DECIDED_A_CALL = 20
 """Scripts that go out together: bounds how long other requests wait to about a millisecond."""
 
@@ -56,7 +54,7 @@ def changer_of(pool: asyncpg.Pool, server: Server, scripts: Scripts, fence: int)
                 raise reply
         return replies
 
-    projector = RedisProjector(runner_of(server, scripts), log_skipped_code, CODES_A_RUN, pace)
+    projector = RedisProjector(runner_of(server, scripts), log_skipped_code, pace)
     return CodeChanger(pool, projector, server.partition, fence, decide)
 
 

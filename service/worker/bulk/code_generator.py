@@ -5,15 +5,11 @@ from functools import partial
 from time import monotonic
 from typing import cast
 
-import asyncpg
-
-from service.common.pace import Pace
 from service.common.serial_runner import SerialRunner
 from service.domain.code_patterns import generate_codes
 from service.domain.code_requests import GENERATED, CodeLine
-from service.domain.configuration import CodeRow, Projector
+from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
-from service.hot.projection import SHARE
 from service.record.config.code_rows import insert_codes
 from service.record.config.job_rows import Generation, JobRow, advance_job
 from service.record.config.retirements import bring_back
@@ -33,18 +29,13 @@ class Generator(JobRunner):
 
     kind, task = "generate", "generating"
 
-    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int) -> None:
-        super().__init__(pool, projector, partition, fence)
-        self._writing = Pace(SHARE)
-
     async def _work(self, job: JobRow, ends: float) -> bool:
         """Make codes. Raises Refusal `pattern_too_small` if no new codes can be drawn."""
         done, empty = job.done, 0
         await bring_back(self._pool, job.workspace, cast("int", job.book))
         async with SerialRunner() as projecting:
             while done < job.requested:
-                async with self._writing.turn():
-                    version, rows = await self._write(job, min(GENERATED, job.requested - done))
+                version, rows = await self._write(job, min(GENERATED, job.requested - done))
                 await projecting.put(partial(self._project, job, version, rows))
                 done += len(rows)
                 empty = 0 if rows else empty + 1
