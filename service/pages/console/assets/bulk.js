@@ -130,6 +130,7 @@ async function begin(chosen, { book, page, work, again }) {
   dialog.querySelector("form").addEventListener("input", ({ target }) => {
     if (target !== users && target !== end) {
       clearTimeout(timer);
+      counting.abort(); // what it counts is no longer chosen
       counted = null;
       timer = setTimeout(count, COUNT_MS, dialog);
     }
