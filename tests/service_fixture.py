@@ -54,7 +54,6 @@ WHERE attname = 'workspace' AND relkind IN ('r', 'p') AND NOT relispartition
 """
 _OF_PARTS = {
     "job_results": "JOIN jobs USING (job_id)",
-    "sessions": "JOIN keys USING (key_id)",
     "webhook_deliveries": "JOIN webhooks USING (webhook)",
 }
 """Tables whose rows name their workspace in another table."""

@@ -564,11 +564,13 @@ class Entry(Model, kw_only=True):
     at: datetime
     """When it happened."""
     actor: str
-    """Who did it: a `key`, a `command` on the command line, or the `service` itself."""
+    """Who did it: a `key`, a `person`, a `command` on the command line, or the `service` itself."""
     key_id: str | None
     """The id of the key that did it; null for none."""
     key_name: str | None
     """The name of the key that did it; null for none."""
+    person: str | None
+    """The person who did it in the console, such as `ada@shop.example`; null for none."""
     ip_address: str | None
     """The client's IP address; null if it is unknown or was erased."""
     user_agent: str | None

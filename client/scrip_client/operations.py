@@ -33,8 +33,9 @@ def list_audit(
     limit: int | None = None,
     cursor: str | None = None,
     action: str | None = None,
-    actor: Literal["command", "key", "service"] | None = None,
+    actor: Literal["command", "key", "person", "service"] | None = None,
     key_id: str | None = None,
+    person: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Call[models.Page[models.Entry]]:
@@ -47,6 +48,7 @@ def list_audit(
     - action: Only this action, such as `book.changed`.
     - actor: Only entries of this kind of actor.
     - key_id: Only entries of this key.
+    - person: Only entries of this person.
     - since: Only from this time on. RFC 3339, from 1970 to 9999.
     - until: Only before this time. RFC 3339, from 1970 to 9999.
     """
@@ -61,6 +63,7 @@ def list_audit(
             "action": action,
             "actor": actor,
             "keyId": key_id,
+            "person": person,
             "since": since,
             "until": until,
         },

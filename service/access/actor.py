@@ -10,11 +10,16 @@ UNMASKED_CHARACTERS = 4
 """A masked code shows its last quarter, at most this many characters."""
 
 
-class Actor(NamedTuple):
-    """The key, command or service that makes a change, and the client's address."""
+ActorKind = Literal["key", "person", "command", "service"]
 
-    kind: Literal["key", "command", "service"] = "service"
+
+class Actor(NamedTuple):
+    """The key, person, command or service that makes a change, and the client's address."""
+
+    kind: ActorKind = "service"
     key_id: UUID | None = None
+    person: str | None = None
+    """As Caller.person."""
     ip: str | None = None
     user_agent: str | None = None
     request_id: str | None = None

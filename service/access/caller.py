@@ -21,7 +21,7 @@ class Caller:
     """A key, console session or user token, as each process stores it in memory."""
 
     key_id: UUID | None
-    """None for a user token or a job."""
+    """None for a user token, a person or a job."""
     workspace: int
     workspace_id: UUID
     partition: int
@@ -30,6 +30,8 @@ class Caller:
     expires_ms: int | None = None
     user: str | None = None
     """The user of a user token; the token may act for this user only. None for other credentials."""
+    person: str | None = None
+    """The person of a console session: an e-mail address or another name, unique at its provider (people.py)."""
     limits: str = ""
     """The limits of its requests, in the form of encode_key_limits (service/domain/limits.py); '' for no limits. A
     `public` credential without `checkout` gets encode_public_limits."""
@@ -45,7 +47,7 @@ class Caller:
     sees_reasons: bool = field(init=False)
     """Whether a validate says why a coupon can't be used: with the scope `checkout` or `user`."""
     limit_key: str = field(init=False)
-    """Names the counters of its requests and locks: the key id, or the bucket of the token's user."""
+    """Names the counters of its requests and locks: the key id, or the bucket of the token's user or of the person."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "account", make_account(self.workspace, self.scopes))
@@ -79,7 +81,9 @@ def resolve_user(caller: Caller, user: str | None) -> str | None:
 
 
 def _make_limit_key(caller: Caller) -> str:
-    """Digits and capital letters. Users of one bucket share a counter, which bounds the number of counters."""
+    """Digits and capital letters. Users, or people, of one bucket share a counter, which bounds their number."""
     if caller.user is not None:
         return f"U{key_names.bucket(caller.user)}"
+    if caller.person is not None:
+        return f"P{key_names.bucket(caller.person)}"
     return "" if caller.key_id is None else caller.key_id.hex.upper()

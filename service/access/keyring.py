@@ -124,9 +124,10 @@ class Keyring:
     def _reject_forbidden(self, caller: Caller, roles: tuple[str, ...]) -> NoReturn:
         self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
         scopes = " or ".join(role for role in roles if role in SCOPES)
-        own = (
-            f"this one has {', '.join(sorted(caller.scopes))}" if caller.user is None else "a user token has no scopes"
-        )
+        own = f"has {', '.join(sorted(caller.scopes))}"
+        if caller.person is not None:
+            raise Refusal("forbidden", f"This request needs the scope {scopes}; your role {own}.")
+        own = f"this one {own}" if caller.user is None else "a user token has no scopes"
         raise Refusal("forbidden", f"This request needs an API key with the scope {scopes}; {own}. Send such a key.")
 
     def _count_rejection(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:

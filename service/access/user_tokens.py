@@ -38,7 +38,8 @@ _ALGORITHMS: dict[tuple[str, str | None], str] = {
     ("OKP", "Ed25519"): "EdDSA",
 }
 _TYPES = frozenset(("jwt", "at+jwt", "application/at+jwt"))
-_ERRORS = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
+ERRORS = (msgspec.MsgspecError, ValueError, KeyError, RecursionError)
+"""What reading a token may raise."""
 
 _ASK_AGAIN = "Get a new token from its issuer, and send it as `Authorization: Bearer …`."
 _UNUSABLE = "can't be verified: it is not a JWT that its issuer signed for this service"
@@ -50,7 +51,7 @@ class Header(msgspec.Struct):
     """A token's header. `alg` is required, and must be the algorithm of the key: PyJWT checks it."""
 
     alg: str
-    kid: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    kid: Annotated[str, msgspec.Meta(min_length=1, max_length=500)] | None = None
     typ: str = "JWT"
     crit: Any = msgspec.UNSET
 
@@ -137,7 +138,7 @@ class Tokens:
         if caller is None:
             try:
                 caller = self._verify(token, now_s)
-            except _ERRORS as error:
+            except ERRORS as error:
                 raise _refuse(str(error) if isinstance(error, _BadToken) else _UNUSABLE) from None
             if len(self._verified) >= MAX_VERIFIED:
                 self._verified.clear()
@@ -148,13 +149,13 @@ class Tokens:
         return caller
 
     def _verify(self, token: str, now_s: float) -> Caller:
-        """Raises one of _ERRORS, or Refusal."""
+        """Raises one of ERRORS, or Refusal."""
         if len(token) > MAX_TOKEN_BYTES:
             raise ValueError("too long")
         encoded_header, payload, _ = token.split(".")
-        header = _header.decode(_decode_base64url(encoded_header))
-        if header.typ.lower() not in _TYPES or header.crit is not msgspec.UNSET:
-            raise ValueError("not an access token")
+        header = decode_header(encoded_header)
+        if header.kid is None or header.typ.lower() not in _TYPES:
+            raise ValueError("names no key, or is no access token")
         claims = _claims.decode(_decode_base64url(payload))
         if claims.exp <= now_s:
             raise _BadToken("has expired")
@@ -165,7 +166,7 @@ class Tokens:
         if key is None:
             issuer.has_unknown_key = True
             raise ValueError("unknown key")
-        _check_signature(token, key, issuer)
+        verify_token(token, key, issuer.issuer, issuer.audience)
         if issuer.bearer is None or not is_caller_id(claims.sub):
             raise ValueError("unknown workspace, or `sub` is not a user id")
         scopes = ["checkout"] if claims.scope is None else claims.scope.split(" ")
@@ -194,7 +195,7 @@ def parse_jwks(data: bytes) -> dict[str, Key]:
         try:
             jwk = msgspec.json.decode(raw, type=Jwk)
             key = _load_key(jwk)
-        except _ERRORS:
+        except ERRORS:
             continue
         if jwk.kid in keys:
             raise ValueError("has two keys with the same `kid`")
@@ -205,7 +206,7 @@ def parse_jwks(data: bytes) -> dict[str, Key]:
 
 
 def _load_key(jwk: Jwk) -> Key:
-    """Raises one of _ERRORS."""
+    """Raises one of ERRORS."""
     algorithm = _ALGORITHMS[jwk.kty, jwk.crv]
     if jwk.alg not in (None, algorithm) or jwk.use != "sig" or "verify" not in jwk.key_ops:
         raise ValueError("for another algorithm or use")
@@ -223,18 +224,26 @@ def _load_key(jwk: Jwk) -> Key:
     return Key(algorithm, key)
 
 
-def _check_signature(token: str, key: Key, issuer: Issuer) -> None:
-    """Check the signature and the claims. Raises ValueError."""
+def decode_header(encoded: str) -> Header:
+    """A token's header, not verified. Raises one of ERRORS."""
+    header = _header.decode(_decode_base64url(encoded))
+    if header.crit is not msgspec.UNSET:
+        raise ValueError("names an extension")
+    return header
+
+
+def verify_token(token: str, key: Key, issuer: str, audience: str) -> dict[str, Any]:
+    """Check the signature, issuer, audience and times of a token, and return its claims. Raises ValueError."""
     # Imported here, since it takes a tenth of a process's start, and only an API with issuers needs it.
     from jwt import PyJWTError, decode
 
     try:
-        decode(
+        return decode(
             token,
             key.key,
             algorithms=[key.algorithm],
-            issuer=issuer.issuer,
-            audience=issuer.audience,
+            issuer=issuer,
+            audience=audience,
             leeway=LEEWAY_S,
             options={"require": ["exp", "iss", "aud", "sub"]},
         )

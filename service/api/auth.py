@@ -3,19 +3,24 @@ makes `admit` the guard of all routes; session.py authenticates by itself. The c
 
 import hashlib
 import hmac
+from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.datastructures import Cookie
 from litestar.handlers import BaseRouteHandler
 
-from service.access.actor import Actor, current_actor
+from service.access.actor import Actor, ActorKind, current_actor
 from service.access.caller import Caller
 from service.api.request_limits import count_request
+from service.common.config import is_loopback
 from service.domain.errors import Refusal
 from service.operations.accounting import now_s
 from service.operations.call_headers import clean_user_agent
+from service.record.config.console_sessions import LIFE
 
 OPEN = {"open": True}
 """The `opt` of handlers and routers that need no credentials. A handler without it and without roles (documented.py)
@@ -45,12 +50,26 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 
 
 def set_actor(request: Request[Any, Any, Any], caller: Caller) -> None:
-    """Set the actor that the audit log records."""
-    if caller.key_id is not None:
-        client, agent = request.scope.get("client"), request.headers.get("user-agent")
-        request_id = request.scope["state"].get("request_id")
-        address = client[0] if client else None
-        current_actor.set(Actor("key", caller.key_id, address, clean_user_agent(agent) if agent else None, request_id))
+    """Set the caller as the actor that the audit log records; not a user's token, which changes nothing audited."""
+    if caller.person is not None:
+        set_origin(request, "person", person=caller.person)
+    elif caller.key_id is not None:
+        set_origin(request, "key", caller.key_id)
+
+
+def set_origin(
+    request: Request[Any, Any, Any], kind: ActorKind, key_id: UUID | None = None, person: str | None = None
+) -> None:
+    """Set the actor, with the address, the user agent and the id of the request."""
+    client, agent = request.scope.get("client"), request.headers.get("user-agent")
+    request_id = request.scope["state"].get("request_id")
+    address = client[0] if client else None
+    current_actor.set(Actor(kind, key_id, person, address, clean_user_agent(agent) if agent else None, request_id))
+
+
+def is_session(request: Request[Any, Any, Any]) -> bool:
+    """Whether an authenticated request is of a console session."""
+    return not request.headers.get("authorization")
 
 
 def get_caller(request: Request[Any, Any, Any]) -> Caller:
@@ -71,6 +90,18 @@ def authenticate(request: Request[Any, Any, Any], roles: tuple[str, ...]) -> Cal
                 raise Refusal("forbidden", f"Send the session's CSRF token in the header {CSRF_HEADER}.")
         return caller
     return keyring.authenticate(authorization, roles, now_s())
+
+
+def session_cookie(request: Request[Any, Any, Any], secret: str, max_age: int = LIFE // timedelta(seconds=1)) -> Cookie:
+    """The cookie of a console session: for this host alone, hidden from scripts, and not sent by other sites' pages."""
+    is_secure = has_tls(request)
+    return Cookie(SESSION_COOKIE, "/", secret, max_age=max_age, secure=is_secure, httponly=True, samesite="strict")
+
+
+def has_tls(request: Request[Any, Any, Any]) -> bool:
+    """Whether browsers reach the service by TLS: always, unless its host is this machine."""
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    return not is_loopback(host)
 
 
 def csrf_token(secret: str) -> str:

@@ -45,5 +45,7 @@ class Context:
     """Those whose Redis has this version's scripts."""
     readiness_check: asyncio.Task[Any] | None = None
     """The last check of readiness; requests that arrive while it runs get its result."""
+    acting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one action of the console that is being audited (session_actions.py)."""
     selling_until_s: float = 0.0
     """When the console's flash sale in this process ends at the latest, by time.monotonic; 0 without a sale."""

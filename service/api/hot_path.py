@@ -9,12 +9,13 @@ from litestar import Request, Response
 from litestar.datastructures import Headers
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
+from service.api.auth import get_caller, is_session
 from service.api.context import Context
 from service.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.api.reading import parse_query, read_json_bytes
 from service.api.recall import decide
 from service.api.request_limits import is_counted
+from service.api.session_actions import decide_audited
 from service.domain.errors import Refusal
 from service.domain.limits import make_rate_headers
 from service.operations import call_headers
@@ -33,7 +34,8 @@ async def perform(request: Request[Any, Any, Any], row: Row, name: str | None) -
     body = await read_json_bytes(request, row.operation.request, call_headers.MAX_BODY_BYTES, headers)
     wait_s = parse_preferred_wait_s(headers) if row.operation.durable else None
     wait = await Wait.begin(request.app.state.context, caller, wait_s)
-    return await _run(request, row, caller, lambda: begin(caller, row, make_raw(request, body, headers, name)), wait)
+    raw = make_raw(request, body, headers, name)
+    return await _run(request, row, name, caller, lambda: begin(caller, row, raw), wait)
 
 
 async def perform_decoded(request: Request[Any, Any, Any], row: Row, name: str | None, struct: Any) -> Response[Any]:
@@ -43,16 +45,24 @@ async def perform_decoded(request: Request[Any, Any, Any], row: Row, name: str |
     def make_command() -> Command:
         return begin_decoded(row, call_without_body(request, caller), name, struct, counted=is_counted(request))
 
-    return await _run(request, row, caller, make_command, None)
+    return await _run(request, row, name, caller, make_command, None)
 
 
 async def _run(
-    request: Request[Any, Any, Any], row: Row, caller: Caller, make_command: Callable[[], Command], wait: Wait | None
+    request: Request[Any, Any, Any],
+    row: Row,
+    name: str | None,
+    caller: Caller,
+    make_command: Callable[[], Command],
+    wait: Wait | None,
 ) -> Response[Any]:
     context: Context = request.app.state.context
     try:
         command = make_command()
-        reply = await decide(context.decider, context.pool, caller, command)
+        if row.reads or not is_session(request):
+            reply = await decide(context.decider, context.pool, caller, command)
+        else:
+            reply = await decide_audited(context, caller, row, name, command)
     except Refusal as refusal:
         if rejected := finish_refused(row, caller, refusal):
             return _response(rejected)

@@ -9,8 +9,10 @@ import click
 from service.access.caller import SCOPES
 from service.cli.failures import with_record
 from service.cli.tables import render_table
+from service.common.plurals import count_noun
 from service.domain.errors import Refusal
 from service.record.config import key_rows, workspace_rows
+from service.record.config.console_sessions import end_sessions_of
 
 _SCOPES = click.Choice(SCOPES)
 
@@ -52,6 +54,16 @@ async def list_workspaces(connection: asyncpg.Connection) -> None:
     """List all workspaces. A test workspace has a clock that can be set."""
     rows = [(row.workspace_id, row.mode, row.name) for row in await workspace_rows.all_workspaces(connection)]
     click.echo(render_table(("ID", "MODE", "NAME"), rows))
+
+
+@workspaces.command("sign-out", epilog="Example: scrip workspaces sign-out shop ada@shop.example")
+@click.argument("workspace")
+@click.argument("person")
+@with_record
+async def sign_out(connection: asyncpg.Connection, workspace: str, person: str) -> None:
+    """Sign a person out of the console, by the name in the audit. After a second, no process accepts a session."""
+    ended = await end_sessions_of(connection, await read_workspace_number(connection, workspace), person)
+    click.echo(f"{count_noun(ended, 'session')} of {person} ended.")
 
 
 @keys.command("create", epilog="Example: scrip keys create demo till --scope checkout --scope public")

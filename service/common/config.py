@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.common.redis_address import MAX_PORT, check_redis_url
 
 _PREFIX = "SCRIP_"
-_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL"})
+_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_SIGN_IN"})
 
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
@@ -90,10 +90,41 @@ class JwtIssuer(BaseModel, frozen=True, extra="forbid"):
     @field_validator("jwks")
     @classmethod
     def _check_jwks(cls, value: str) -> str:
-        parts = urlsplit(value)
-        plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
-        if "://" in value and (not (parts.scheme == "https" or plain) or "@" in parts.netloc or not parts.hostname):
+        if "://" in value and not is_safe_url(value):
             raise ValueError("must be a file or an https:// address (http:// on this machine alone)")
+        return value
+
+
+class SignIn(BaseModel, frozen=True, extra="forbid", hide_input_in_errors=True):
+    """An OpenID provider whose people sign in to the console of one workspace."""
+
+    issuer: str = Field(min_length=1, max_length=500)
+    """Its address. Must equal the `iss` of its tokens."""
+    client_id: str = Field(min_length=1, max_length=500)
+    client_secret: str = Field(min_length=1, max_length=1000, repr=False)
+    workspace: str = Field(min_length=1, max_length=100)
+    """The workspace's name."""
+    roles: dict[str, tuple[Literal["checkout", "manage", "operate"], ...]] = Field(min_length=1, max_length=100)
+    """The scopes of each role; `*` is everybody."""
+    claim: str = Field(default="groups", min_length=1, max_length=200)
+    """The claim with a person's roles; dots lead into an object, as in `realm_access.roles`."""
+    name: str = Field(default="email", min_length=1, max_length=200)
+    """The claim that names a person in the audit. The provider must keep it unique, and its people not choose it."""
+    scope: str = Field(default="openid email profile", pattern=r"^openid( |$)", max_length=200)
+    """What the provider is asked for."""
+
+    @field_validator("issuer")
+    @classmethod
+    def _check_issuer(cls, value: str) -> str:
+        if not is_safe_url(value):
+            raise ValueError("must be an https:// address (http:// on this machine alone)")
+        return value
+
+    @field_validator("roles")
+    @classmethod
+    def _check_roles(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        if any(set(scopes).isdisjoint(("manage", "operate")) for scopes in value.values()):
+            raise ValueError("must give each role the scope manage or operate, which the console needs")
         return value
 
 
@@ -160,6 +191,8 @@ class Settings(BaseSettings):
     """Trusted issuers of user tokens; a JSON array in the environment."""
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split_list)] = ()
     """Origins whose pages may read answers. Empty: only the service's own pages."""
+    sign_in: Annotated[tuple[SignIn, ...], NoDecode, BeforeValidator(_parse_json)] = Field(default=(), repr=False)
+    """OpenID providers of the console's people; a JSON array in the environment."""
     _embedded: bool = PrivateAttr(default=False)
 
     @property
@@ -173,6 +206,13 @@ class Settings(BaseSettings):
     def _check_issuers_unique(cls, value: tuple[JwtIssuer, ...]) -> tuple[JwtIssuer, ...]:
         if len({(one.issuer, one.audience) for one in value}) != len(value):
             raise ValueError("must name each issuer and audience once: they say which workspace a token is for")
+        return value
+
+    @field_validator("sign_in")
+    @classmethod
+    def _check_workspaces_unique(cls, value: tuple[SignIn, ...]) -> tuple[SignIn, ...]:
+        if len({one.workspace for one in value}) != len(value):
+            raise ValueError("must name each workspace once")
         return value
 
 
@@ -214,6 +254,13 @@ def find_sampler() -> TraceSampler | None:
             "of them after parentbased_, and OTEL_TRACES_SAMPLER_ARG a ratio from 0 to 1"
         ) from None
     return TraceSampler(ratio, follows=own != name)
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether this is an address by TLS, or of this machine, without a password."""
+    parts = urlsplit(url)
+    is_plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    return (parts.scheme == "https" or is_plain) and "@" not in parts.netloc and bool(parts.hostname)
 
 
 def is_loopback(host: str) -> bool:

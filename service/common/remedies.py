@@ -71,6 +71,7 @@ REMEDIES = {
     "scripts_unusable": "Start a worker of the version that is named.",
     "service_not_ready": f"{_PASSES} A recovery may take minutes: `scrip doctor` shows its progress.",
     "sessions_not_bounded": "Run the statement as its role, or as an administrator.",
+    "sign_in_refused": "See the detail, and compare SCRIP_SIGN_IN with the provider: docs/deploy.md.",
     "slots_unknown": _REDIS,
     "standbys_lag": "See why standbys of Postgres lag: one that is promoted now may undo the move.",
     "surplus_kept": "Nothing: an operator ordered it with `scrip recover`. The counts say what Postgres now has.",

@@ -29,6 +29,8 @@ class Row:
     """Its `op` in a batch, if any."""
     fast: bool = False
     """Whether the fast lane answers it; only a POST can be."""
+    audited: str = ""
+    """Its action in the audit, if the console does it. Without one, a session may not, unless it `reads`."""
     reads: bool = False
     """Whether it changes nothing; then it takes no Idempotency-Key."""
 
@@ -42,15 +44,15 @@ ASSIGN_ANY = Row(
 )
 ASSIGN_CODE = Row(
     operation_id="assignCode", route="POST /v1/coupons/assign/{code}", operation=assign.ASSIGN_CODE, roles=_SHOPPING,
-    script="assign_code", done="assigned", fast=True,
+    script="assign_code", done="assigned", fast=True, audited="coupon.assigned",
 )
 UNASSIGN = Row(
     operation_id="unassignCoupon", route="POST /v1/coupons/unassign/{code}", operation=unassign.UNASSIGN,
-    roles=("manage",), script="unassign",
+    roles=("manage",), script="unassign", audited="coupon.unassigned",
 )
 LOCK = Row(
     operation_id="lockCoupon", route="POST /v1/coupons/lock/{code}", operation=lock.LOCK, roles=_SHOPPING,
-    script="lock", done="locked", batch="lock", fast=True,
+    script="lock", done="locked", batch="lock", fast=True, audited="coupon.locked",
 )
 EXTEND = Row(
     operation_id="extendLock", route="POST /v1/coupons/extend/{code}", operation=lock.EXTEND, roles=_SHOPPING,
@@ -58,7 +60,7 @@ EXTEND = Row(
 )
 UNLOCK = Row(
     operation_id="unlockCoupon", route="POST /v1/coupons/unlock/{code}", operation=lock.UNLOCK, roles=_SHOPPING,
-    script="unlock", done="released", batch="unlock", fast=True,
+    script="unlock", done="released", batch="unlock", fast=True, audited="coupon.unlocked",
 )
 REDEEM = Row(
     operation_id="redeemCoupon", route="POST /v1/coupons/redeem/{code}", operation=redeem.REDEEM, roles=_SHOPPING,
@@ -78,11 +80,11 @@ GIFT = Row(
 )
 ROLLBACK = Row(
     operation_id="rollbackRedemption", route="POST /v1/redemptions/{redemptionId}/rollback",
-    operation=rollback.ROLLBACK, roles=("manage",), script="rollback",
+    operation=rollback.ROLLBACK, roles=("manage",), script="rollback", audited="redemption.rolledBack",
 )
 ROLLBACK_ORDER = Row(
     operation_id="rollbackOrder", route="POST /v1/orders/{orderId}/rollback", operation=rollback.ROLLBACK_ORDER,
-    roles=("manage",), script="rollback_order",
+    roles=("manage",), script="rollback_order", audited="order.rolledBack",
 )
 READ = Row(
     operation_id="getCoupon", route="GET /v1/coupons/{code}", operation=coupon_view.READ,

@@ -58,15 +58,19 @@ CREATE TABLE keys_version (
 );
 INSERT INTO keys_version (version) VALUES (0);
 
--- Sessions of the console, opened with a key. Only a digest of the browser's secret is stored. A session has its key's
--- rights, and ends with it. Without a foreign key, as keys are never deleted.
+-- Sessions of the console, of a key or a person. Only a digest of the browser's secret is stored. A key's session has its
+-- rights, and ends with it; a person's has `scopes`. Without a foreign key, as keys are never deleted.
 CREATE TABLE sessions (
   session_hash bytea PRIMARY KEY CHECK (octet_length(session_hash) = 32),
-  key_id uuid NOT NULL,
+  workspace int NOT NULL REFERENCES workspaces (workspace),
+  key_id uuid,
+  person text,
+  scopes text[] CHECK (cardinality(scopes) >= 1 AND scopes <@ ARRAY['checkout', 'manage', 'operate']),
   created_at timestamptz NOT NULL DEFAULT now(),
-  expires_at timestamptz NOT NULL
+  expires_at timestamptz NOT NULL,
+  CHECK (num_nonnulls(key_id, person) = 1 AND (person IS NULL) = (scopes IS NULL))
 );
-CREATE INDEX sessions_of_key ON sessions (key_id, created_at);
+CREATE INDEX sessions_of_owner ON sessions (workspace, coalesce(key_id::text, person), created_at);
 
 CREATE TABLE books (
   workspace int NOT NULL REFERENCES workspaces (workspace),

@@ -4,8 +4,9 @@ CREATE TABLE audit (
   position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   workspace int REFERENCES workspaces (workspace), -- null: attempts with an unknown credential
   at timestamptz NOT NULL DEFAULT now(),
-  actor text NOT NULL CHECK (actor IN ('key', 'command', 'service')),
+  actor text NOT NULL CHECK (actor IN ('key', 'person', 'command', 'service')),
   key_id uuid,
+  person text,
   ip text,
   user_agent text,
   request_id text,
@@ -13,12 +14,13 @@ CREATE TABLE audit (
   subject text NOT NULL,
   before jsonb,
   after jsonb,
-  CHECK ((actor = 'key') = (key_id IS NOT NULL))
+  CHECK ((actor = 'key') = (key_id IS NOT NULL) AND (actor = 'person') = (person IS NOT NULL))
 );
 CREATE INDEX audit_of_workspace ON audit (workspace, position);
-CREATE INDEX audit_of_users ON audit (workspace, subject) WHERE action LIKE 'user.%';
--- The changes of a code and its book, and who ordered a job.
-CREATE INDEX audit_of_objects ON audit (workspace, subject, position) WHERE action IN ('book.changed', 'coupon.changed');
+CREATE INDEX audit_of_subjects ON audit (workspace, subject, position);
+-- An upload adds its codes in many transactions, each with a row; the audit shows them as one entry.
+CREATE INDEX audit_of_uploads ON audit (workspace, (after ->> 'upload'), position) WHERE action = 'codes.added';
+-- Who ordered a job.
 CREATE INDEX audit_of_jobs ON audit (workspace, (coalesce(after ->> 'jobId', subject)))
 WHERE action IN ('codes.ordered', 'codes.changeOrdered', 'reconcile.ordered');
 

@@ -42,15 +42,20 @@ WHERE workspace = $1 AND revoked_at IS NULL AND ($2::bigint IS NULL OR position 
 ORDER BY position DESC LIMIT $3;
 
 -- name: read_callers
--- Every valid key with its workspace, its limits, and whether a book limits misses.
+-- Every valid key and every live session of a person, with the workspace, the limits, and whether a book limits misses.
+WITH credentials AS (
+    SELECT secret_hash, key_id, NULL AS person, workspace, scopes, expires_at, limits FROM keys WHERE revoked_at IS NULL
+    UNION ALL
+    SELECT session_hash, NULL, person, workspace, scopes, expires_at, NULL FROM sessions WHERE person IS NOT NULL
+)
 SELECT
-    secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at, keys.limits, lock_history,
-    workspaces.limits AS workspace_limits, EXISTS (
+    secret_hash, key_id, person, workspace, workspace_id, partition, mode, scopes, expires_at, credentials.limits,
+    lock_history, workspaces.limits AS workspace_limits, EXISTS (
         SELECT FROM books
         WHERE books.workspace = workspaces.workspace AND books.limits ->> 'missesPerMinute' IS NOT NULL
     ) AS of_books
-FROM keys JOIN workspaces USING (workspace)
-WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+FROM credentials JOIN workspaces USING (workspace)
+WHERE expires_at IS NULL OR expires_at > now();
 
 -- name: read_key
 -- A valid key, and whether another replaces it.

@@ -14,7 +14,7 @@ _QUIET = [
     "--in-process-gpu",
     "--disable-software-rasterizer",
     "--disable-features=SpareRendererForSitePerProcess",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
 """Without these Chromium itself calls other hosts, and starts processes that nothing uses. Its software rasterizer sets
 a variable of the environment in a thread while other threads read variables, which crashes it at times."""

@@ -24,7 +24,7 @@ OPEN_TO_ALL = {
     "/", "/favicon.ico", "/console", "/health/live", "/health/ready", "/metrics", "/problems", "/problems/{code:str}",
     "/requests/{request_id:str}",
 }  # fmt: skip
-OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session", "/console/receiver")
+OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session", "/console/sign-in", "/console/receiver")
 
 
 @cache

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from litestar import Controller, Request, Response, get
 
+from service.access.actor import ActorKind
 from service.access.caller import Caller
 from service.api.auth import FOR_MANAGERS, FOR_OPERATORS
 from service.api.console.stocks import MAX_BOOKS, BookNow, count_books
@@ -25,7 +26,7 @@ from service.hot.connection import Broken
 from service.hot.fitness import check_server
 from service.operations.views import Job
 from service.record.config.book_rows import page_books
-from service.record.config.change_history import ChangeActor, read_job_actors
+from service.record.config.change_history import UNKNOWN, ChangeActor, read_job_actors
 from service.record.config.job_rows import JobRow, page_jobs
 from service.record.config.object_names import ObjectName, read_names
 from service.record.facts.history_pages import RedemptionFilter, redemptions_of_workspace
@@ -106,12 +107,14 @@ class ListRedemptions(Listing, kw_only=True):
 
 class ListedJob(Job, kw_only=True):
     """A job with the id and name of its book; None for a job of the whole workspace. `actor` ordered it: a key with a
-    name, the command line, or the service; None if it is not known."""
+    name, a person, the command line, or the service; None if it is not known."""
 
     book_id: UUID | None
     book_name: str | None
-    actor: Literal["key", "command", "service"] | None
+    actor: ActorKind | None
+    key_id: UUID | None
     key_name: str | None
+    person: str | None
 
 
 class JobPage(Page[ListedJob]):
@@ -147,7 +150,7 @@ class Overviews(Controller):
         ids = {row.job_id for row in rows}
         names = await read_names(context.pool, caller.workspace, ids)
         actors = await read_job_actors(context.pool, caller.workspace, ids)
-        items = [_render_job(row, names.get(row.job_id), actors.get(row.job_id)) for row in page.items]
+        items = [_render_job(row, names.get(row.job_id), actors.get(row.job_id, UNKNOWN)) for row in page.items]
         return JobPage(items=items, next_cursor=page.next_cursor)
 
     @get("/redemptions", opt=FOR_MANAGERS)
@@ -163,9 +166,8 @@ class Overviews(Controller):
         return await list_redemptions_over_books(context, caller, params, partial(redemptions_of_workspace, wanted))
 
 
-def _render_job(row: JobRow, named: ObjectName | None, actor: ChangeActor | None) -> ListedJob:
-    key_name = actor and actor.key_name
-    return ListedJob.from_row(row, book_name=named and named.name, actor=actor and actor.kind, key_name=key_name)
+def _render_job(row: JobRow, named: ObjectName | None, actor: ChangeActor) -> ListedJob:
+    return ListedJob.from_row(row, book_name=named and named.name, **actor._asdict())
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:

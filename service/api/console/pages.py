@@ -19,6 +19,7 @@ from service.common.config import Settings, is_loopback
 DEMO_KEY = "demo_checkout"
 _PAGES = Path(__file__).parents[2] / "pages"
 _NO_KEY = '<meta name="scrip-key" content="">'
+_NO_SIGN_IN = '<meta name="scrip-sign-in" content="0">'
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -42,7 +43,9 @@ def prefilled_key(settings: Settings) -> str:
 async def checkout(request: Request[Any, Any, Any]) -> Response[str]:
     """The checkout page. No credentials: it asks for a key."""
     context: Context = request.app.state.context
-    return Response(_page(prefilled_key(context.settings)), media_type="text/html")
+    key = escape(prefilled_key(context.settings))
+    page = _page("checkout", _NO_KEY, f'<meta name="scrip-key" content="{key}">')
+    return Response(page, media_type="text/html")
 
 
 @get("/favicon.ico", include_in_schema=False, opt=OPEN)
@@ -56,11 +59,6 @@ def with_page_headers(response: Any) -> Any:
     """Add the security headers of a page."""
     response.headers.update(_HEADERS)
     return response
-
-
-def html_page(name: str) -> Response[str]:
-    """The page's `index.html`, unchanged."""
-    return Response((_PAGES / name / "index.html").read_text(encoding="utf-8"), media_type="text/html")
 
 
 def asset_router(name: str) -> Router:
@@ -99,10 +97,15 @@ def checkout_pages() -> Router:
     )
 
 
+def console_page(providers: int) -> str:
+    """The console's page, with the number of workspaces whose people sign in at a provider."""
+    return _page("console", _NO_SIGN_IN, f'<meta name="scrip-sign-in" content="{providers}">')
+
+
 @cache
-def _page(key: str) -> str:
-    page = (_PAGES / "checkout" / "index.html").read_text(encoding="utf-8")
-    before, placeholder, after = page.partition(_NO_KEY)
-    if not placeholder:
-        raise RuntimeError("the checkout page has no place for a key")
-    return f'{before}<meta name="scrip-key" content="{escape(key)}">{after}'
+def _page(name: str, place: str, text: str) -> str:
+    """The page's `index.html`, with this text in this place."""
+    page = (_PAGES / name / "index.html").read_text(encoding="utf-8")
+    if place not in page:
+        raise RuntimeError(f"the page {name} has no {place}")
+    return page.replace(place, text)

@@ -1,34 +1,31 @@
 """The console's page and its sessions. The page uses the same API as any client. app.py registers the routes, also
 those of the console's other modules, which are in no OpenAPI document and carry their roles in `opt`."""
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, Router, delete, get, post
-from litestar.datastructures import Cookie
 
 from service.access.caller import SCOPES
-from service.api.auth import OPEN, SESSION_COOKIE, authenticate, check_origin, csrf_token, set_actor
+from service.api.auth import OPEN, SESSION_COOKIE, authenticate, check_origin, csrf_token, session_cookie, set_actor
 from service.api.configuration_writes import settle_keys
 from service.api.console.charts import History
 from service.api.console.flash_sale import Sales, is_demo
 from service.api.console.overview import Overviews
-from service.api.console.pages import asset_router, html_page, with_page_headers
+from service.api.console.pages import asset_router, console_page, with_page_headers
+from service.api.console.sign_in import begin, finish
 from service.api.console.stocks import Stocks
 from service.api.console.timelines import Timelines
 from service.api.console.webhook_receiver import receive
 from service.api.context import Context
 from service.api.reading import parse_query, read_json_body
-from service.common.config import is_loopback
 from service.domain import field_types
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.times import Timestamp, from_ms
 from service.operations.accounting import now_s
-from service.record.config.console_sessions import LIFE, begin_session, end_session
+from service.record.config.console_sessions import begin_session, end_session
 from service.record.config.workspace_rows import read_workspace
 
 OPERATORS = ("manage", "operate")
@@ -37,7 +34,7 @@ _MAX_BYTES = 4 << 10
 
 
 class SignIn(field_types.Request):
-    """The key to sign in with."""
+    """The key to sign in with. People sign in at their provider (sign_in.py)."""
 
     key: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
@@ -46,6 +43,8 @@ class Session(Answer, kw_only=True):
     """A session; the page sends `csrfToken` with each change."""
 
     workspace: str
+    person: str | None
+    """None for a session of a key."""
     workspace_id: UUID
     mode: Literal["live", "test"]
     currency: str
@@ -58,8 +57,9 @@ class Session(Answer, kw_only=True):
 
 @get("/", opt=OPEN)
 async def console(request: Request[Any, Any, Any]) -> Response[str]:
-    """The console page. No credentials: it asks for a key."""
-    return html_page("console")
+    """The console page. No credentials: it asks for a key, or leads to the provider of its people."""
+    context: Context = request.app.state.context
+    return Response(console_page(len(context.settings.sign_in)), media_type="text/html")
 
 
 @post("/", status_code=201)
@@ -73,10 +73,10 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     if caller.key_id is None:
         raise Refusal("forbidden", "Sign in with an API key, not with a user token.")
     set_actor(request, caller)
-    secret, _ = await begin_session(context.pool, caller.workspace, caller.key_id)
+    secret = await begin_session(context.pool, caller.workspace, caller.key_id)
     await settle_keys(context)
     answer = Response(await _session(context, secret), status_code=201)
-    answer.set_cookie(_cookie(request, secret))
+    answer.set_cookie(session_cookie(request, secret))
     return answer
 
 
@@ -101,18 +101,19 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     caller = authenticate(request, SCOPES)
     set_actor(request, caller)
     context: Context = request.app.state.context
-    await end_session(context.pool, caller.workspace, request.cookies[SESSION_COOKIE])
+    await end_session(context.pool, caller, request.cookies[SESSION_COOKIE])
     await settle_keys(context)
     answer: Response[None] = Response(None, status_code=204)
-    answer.set_cookie(_cookie(request, "", max_age=0))
+    answer.set_cookie(session_cookie(request, "", max_age=0))
     return answer
 
 
 def console_pages() -> Router:
     """The route `/console`: page, files, sessions and data. The handlers of sessions authenticate by themselves."""
     sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
+    people = Router("/sign-in", route_handlers=[begin, finish], after_request=private, opt=OPEN)
     data = Router("/data", route_handlers=[Overviews, Stocks, History, Timelines, Sales], after_request=private)
-    handlers = [console, asset_router("console"), sessions, data, receive]
+    handlers = [console, asset_router("console"), sessions, people, data, receive]
     return Router("/console", route_handlers=handlers, after_request=with_page_headers, include_in_schema=False)
 
 
@@ -127,6 +128,7 @@ async def _session(context: Context, secret: str) -> Session:
     row = await read_workspace(context.pool, caller.workspace)
     return Session(
         workspace=row.name,
+        person=caller.person,
         workspace_id=caller.workspace_id,
         mode=row.mode,
         currency=row.currency,
@@ -135,10 +137,3 @@ async def _session(context: Context, secret: str) -> Session:
         ends_at=from_ms(caller.expires_ms or 0),
         flash_sale=is_demo(context, row.name),
     )
-
-
-def _cookie(request: Request[Any, Any, Any], secret: str, max_age: int = LIFE // timedelta(seconds=1)) -> Cookie:
-    """A cookie for this host only, hidden from scripts, and sent over TLS only unless the host is loopback."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    is_secure = not is_loopback(host)
-    return Cookie(SESSION_COOKIE, "/", secret, max_age=max_age, secure=is_secure, httponly=True, samesite="strict")

@@ -3,13 +3,16 @@ console's pages read these names, and bodies copy fields of rows by name."""
 
 import re
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, get
 
+from service.access.actor import ActorKind
 from service.access.caller import Caller
 from service.api.auth import FOR_MANAGERS, get_caller
 from service.api.context import Context
@@ -23,7 +26,7 @@ from service.domain.times import Timestamp, from_ms
 from service.domain.uuids import parse_uuid, time_ms_of
 from service.formats.event_id import EventId
 from service.record.config.book_rows import page_books, read_book
-from service.record.config.change_history import CodeHistoryEntry, read_code_history
+from service.record.config.change_history import UNKNOWN, CodeHistoryEntry, read_code_history, read_rollback_actors
 from service.record.config.code_pages import find_code
 from service.record.config.detached_months import with_detached_to
 from service.record.config.job_rows import read_job
@@ -87,7 +90,8 @@ class Matches(Answer):
 
 
 class Event(Answer):
-    """A recorded event; fields that its kind lacks are None. `event` is its id in the outbox."""
+    """A recorded event; fields that its kind lacks are None. `event` is its id in the outbox. `actor`
+    rolled it back in the console."""
 
     what: Literal["assigned", "unassigned", "redeemed", "rolledBack"]
     at: str
@@ -104,6 +108,10 @@ class Event(Answer):
     reason: str | None
     ip_address: str | None
     user_agent: str | None
+    actor: ActorKind | None
+    key_id: UUID | None
+    key_name: str | None
+    person: str | None
 
 
 class RecordedCode(Answer):
@@ -149,14 +157,16 @@ class PastHolds(Answer):
 
 
 class CodeChange(Answer):
-    """A change of the code alone, by its book, or by a job. `actor` and the key are None if they are not known any
-    more. Of the code alone: of any code of the book that is masked alike."""
+    """A change of the code alone, by its book, or by a job, or what was done with the code in the console. `actor` is
+    None if it is not known any more. Of the code alone: of any code of the book that is masked alike."""
 
     at: Timestamp
     scope: Literal["code", "book", "job"]
-    actor: Literal["key", "command", "service"] | None
+    action: str
+    actor: ActorKind | None
     key_id: UUID | None
     key_name: str | None
+    person: str | None
     job_id: UUID | None
     before: dict[str, Any]
     after: dict[str, Any]
@@ -238,6 +248,7 @@ class Timelines(Controller):
                 body.holds, body.past_holds = await _read_holds(context, caller, name)
         events, body.detached_to = await with_detached_to(pool, caller.workspace, read)
         body.events = [_render_event(event) for event in events]
+        await _add_actors(pool, caller.workspace, body.events)
         return body
 
     @get("/changes", opt=FOR_MANAGERS)
@@ -287,9 +298,20 @@ async def _read_holds(context: Context, caller: Caller, code: str) -> tuple[Hold
     return holds, PastHolds(notes_locks=caller.notes_locks, newest=past)
 
 
+async def _add_actors(pool: Any, workspace: int, events: list[Event]) -> None:
+    """Add to rollbacks who ordered them in the console. Of an order with several, the nearest in time."""
+    undone = [event for event in events if event.what == "rolledBack"]
+    subjects = {name for event in undone for name in (event.redemption_id, event.order_id) if name}
+    actors = await read_rollback_actors(pool, workspace, subjects)
+    for event in undone:
+        own = [(abs(at - datetime.fromisoformat(event.at)), actor) for name, at, actor in actors
+               if name in (event.redemption_id, event.order_id)]  # fmt: skip
+        if own:
+            event.actor, event.key_id, event.key_name, event.person = min(own, key=itemgetter(0))[1]
+
+
 def _render_change(entry: CodeHistoryEntry) -> CodeChange:
-    kind, key_id, key_name = entry.actor or (None, None, None)
-    return CodeChange.from_row(entry, actor=kind, key_id=key_id, key_name=key_name)
+    return CodeChange.from_row(entry, **entry.actor._asdict())
 
 
 def _render_event(event: TimelineEvent) -> Event:
@@ -301,4 +323,5 @@ def _render_event(event: TimelineEvent) -> Event:
         order_value=None if event.value_e4 is None else from_e4(event.value_e4, digits),
         discount_amount=None if event.discount_e4 is None else from_e4(event.discount_e4, digits),
         ip_address=event.ip,
+        **UNKNOWN._asdict(),
     )

@@ -3,12 +3,13 @@ AuditRow's fields by name, and the CSV file has AuditRow's fields in their order
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, Response, get
 
+from service.access.actor import ActorKind
 from service.api.controllers.exports import PAGE, read_all
 from service.api.controllers.histories import wait_for_replica
 from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, encode_csv_pages
@@ -22,12 +23,13 @@ from service.formats import page_cursors
 from service.record.config.audit_log import AuditRow, page_audit
 from service.record.config.object_names import ObjectName, read_names
 
-_COLUMNS = "at actor keyId keyName ipAddress userAgent requestId action subject before after".split()
+_COLUMNS = "at actor keyId keyName person ipAddress userAgent requestId action subject before after".split()
 _EXAMPLE = {
     "at": "2026-11-20T09:14:00.123Z",
     "actor": "key",
     "keyId": "019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90",
     "keyName": "back office",
+    "person": None,
     "ipAddress": "192.0.2.7",
     "userAgent": "office/1.4",
     "requestId": "4f1c",
@@ -38,8 +40,8 @@ _EXAMPLE = {
     "after": {"status": "inactive"},
 }
 _CSV = (
-    "at,actor,keyId,keyName,ipAddress,userAgent,requestId,action,subject,before,after\r\n"
-    "2026-11-20T09:14:00.123Z,key,019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90,back office,192.0.2.7,office/1.4,4f1c,"
+    "at,actor,keyId,keyName,person,ipAddress,userAgent,requestId,action,subject,before,after\r\n"
+    "2026-11-20T09:14:00.123Z,key,019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90,back office,,192.0.2.7,office/1.4,4f1c,"
     'book.changed,019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11,"{""status"":""active""}","{""status"":""inactive""}"\r\n'
 )
 
@@ -48,15 +50,15 @@ class ListAudit(Listing, kw_only=True):
     """Filters of the list."""
 
     action: Annotated[str, text_schema(0, 100, description="Only this action, such as `book.changed`.")] | None = None
-    actor: Annotated[
-        Literal["key", "command", "service"] | None, msgspec.Meta(description="Only entries of this kind of actor.")
-    ] = None
+    actor: Annotated[ActorKind | None, msgspec.Meta(description="Only entries of this kind of actor.")] = None
     key_id: Annotated[UUID | None, msgspec.Meta(description="Only entries of this key.")] = None
+    person: Annotated[str, text_schema(0, 255, description="Only entries of this person.")] | None = None
     since: Annotated[Time | None, msgspec.Meta(description="Only from this time on.")] = None
     until: Annotated[Time | None, msgspec.Meta(description="Only before this time.")] = None
 
     def __post_init__(self) -> None:
         check_text("action", self.action, 0, 100)
+        check_text("person", self.person, 0, 255)
         check_times(self)
 
 
@@ -64,9 +66,10 @@ class Entry(Answer, kw_only=True):
     """An entry of the audit log. Codes are masked."""
 
     at: Timestamp
-    actor: Literal["key", "command", "service"]
+    actor: ActorKind
     key_id: UUID | None
     key_name: str | None
+    person: str | None
     ip_address: str | None
     user_agent: str | None
     request_id: str | None
@@ -97,7 +100,7 @@ class Audit(Controller):
         every ten seconds. Entries are never changed or removed. Scope `operate`."""
         caller, context, params = unpack_request(request, ListAudit)
         before = decode_position(params, page_cursors.AUDIT)
-        filters = (params.action, params.actor, params.key_id, params.since, params.until)
+        filters = (params.action, params.actor, params.key_id, params.since, params.until, params.person)
         headers = await wait_for_replica(context)
         read = partial(page_audit, context.replica.pool, caller.workspace, params.limit + 1, before, *filters)
         rows = await context.bulk.read(caller.workspace, params.limit, read)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from litestar import Controller, Request, Response, post
 
+from service.api.auth import is_session
 from service.api.context import Context
 from service.api.documented import describe_action
 from service.api.durability import RECORDED, Wait, parse_preferred_wait_s
@@ -16,6 +17,7 @@ from service.api.hot_path import call_without_body
 from service.api.idempotency import ActionResult, run_once
 from service.api.reading import BATCH_BYTES, read_json_bytes, unpack_request
 from service.api.recall import decide, resolve_recall
+from service.api.session_actions import NOT_IN_SESSION
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, encode_field
 from service.domain.limits import make_rate_headers
@@ -130,6 +132,8 @@ class Batches(Controller):
         `orderId`, so that it happens only once."""
         headers = request.headers
         caller, _, _ = unpack_request(request)
+        if is_session(request):
+            raise Refusal("forbidden", NOT_IN_SESSION)
         body = await read_json_bytes(request, Batch, BATCH_BYTES, headers)
         operations = split(caller, body)
         wait_s = parse_preferred_wait_s(headers)

@@ -4,12 +4,12 @@ audit.py copies AuditRow's fields by name, and its CSV has them in their order. 
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from service.access.actor import Actor, current_actor
+from service.access.actor import Actor, ActorKind, current_actor
 from service.access.keyring import RejectionCount
 from service.record.config.stored_json import encode_json
 from service.record.pool import Connection, Database
@@ -23,9 +23,10 @@ class AuditRow(msgspec.Struct, frozen=True):
 
     position: int
     at: datetime
-    actor: Literal["key", "command", "service"]
+    actor: ActorKind
     key_id: UUID | None
     key_name: str | None
+    person: str | None
     ip: str | None
     user_agent: str | None
     request_id: str | None
@@ -74,8 +75,9 @@ async def page_audit(
     key_id: UUID | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
+    person: str | None = None,
 ) -> list[AuditRow]:
     """Audited actions, newest first, filtered by the given values; from `since` on and before `until`."""
-    values = (workspace, before, limit, action, actor, key_id, since, until)
+    values = (workspace, before, limit, action, actor, key_id, since, until, person)
     records = await database.fetch(query("page_audit"), *values)
     return [AuditRow(*record) for record in records]

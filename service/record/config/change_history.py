@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
+from asyncpg import Record
 
-from service.access.actor import mask
+from service.access.actor import ActorKind, mask
 from service.domain.code_change_requests import CodeChange
 from service.formats.change_results import unpack_results
 from service.record.config.code_pages import CodePlace
@@ -26,19 +27,29 @@ _FIELDS = {"switchOff": "status", "switchOn": "status", "expire": "expiresAt", "
 
 
 class ChangeActor(NamedTuple):
-    """A key, whose name it has, a command, or the service itself."""
+    """Who made a change: a key, whose name it has, a person, a command, or the service itself."""
 
-    kind: Literal["key", "command", "service"]
+    actor: ActorKind | None
     key_id: UUID | None
     key_name: str | None
+    person: str | None
+
+    @classmethod
+    def of(cls, row: Record) -> "ChangeActor":
+        return cls(row["actor"], row["key_id"], row["key_name"], row["person"])
+
+
+UNKNOWN = ChangeActor(None, None, None, None)
 
 
 class CodeHistoryEntry(NamedTuple):
-    """A change of the code or of its book. `actor` is None if it is not known any more."""
+    """A change of the code or of its book, or what a person or key did with the code in the console, with neither
+    `before` nor `after`."""
 
     at: datetime
     scope: Literal["code", "book", "job"]
-    actor: ChangeActor | None
+    action: str
+    actor: ChangeActor
     job_id: UUID | None
     before: dict[str, Any]
     after: dict[str, Any]
@@ -49,7 +60,15 @@ async def read_job_actors(database: Database, workspace: int, job_ids: Collectio
     if not job_ids:
         return {}
     rows = await database.fetch(query("read_job_actors"), workspace, list(map(str, job_ids)))
-    return {row["job_id"]: ChangeActor(row["actor"], row["key_id"], row["key_name"]) for row in rows}
+    return {row["job_id"]: ChangeActor.of(row) for row in rows}
+
+
+async def read_rollback_actors(
+    database: Database, workspace: int, subjects: Collection[str]
+) -> list[tuple[str, datetime, ChangeActor]]:
+    """Who rolled these redemptions or orders back in the console, and when."""
+    rows = await database.fetch(query("read_rollback_actors"), workspace, list(subjects)) if subjects else []
+    return [(row["subject"], row["at"], ChangeActor.of(row)) for row in rows]
 
 
 async def read_code_history(database: Database, workspace: int, code: str, place: CodePlace) -> list[CodeHistoryEntry]:
@@ -60,7 +79,8 @@ async def read_code_history(database: Database, workspace: int, code: str, place
         CodeHistoryEntry(
             row["at"],
             "book" if row["action"] == "book.changed" else "code",
-            ChangeActor(row["actor"], row["key_id"], row["key_name"]),
+            row["action"],
+            ChangeActor.of(row),
             None,
             msgspec.json.decode(row["before"] or "{}"),
             msgspec.json.decode(row["after"] or "{}"),
@@ -83,7 +103,7 @@ async def _changes_by_jobs(database: Database, workspace: int, code: str, place:
         page = await database.fetchrow(query("page_job_results"), job["job_id"], place.position + 1)
         entries += [
             CodeHistoryEntry(
-                job["started_at"], "job", actors.get(job["job_id"]), job["job_id"],
+                job["started_at"], "job", "coupon.changed", actors.get(job["job_id"], UNKNOWN), job["job_id"],
                 {field: one.before or None}, {field: one.after or None},
             )
             for one in (unpack_results(page["lines"]) if page else ()) if one.code == code and one.result == "changed"

@@ -1,9 +1,9 @@
-"""Sessions of the console. Only a digest of the browser's secret is stored; a session has its key's rights. session.py
-(of the console) begins and ends them, key_rows.py reads them with the keys. Each change raises the version of the keys;
-else API processes don't read it."""
+"""Sessions of the console, of a key or of a person. Only a digest of the browser's secret is stored; a key's session
+has the key's rights. session.py and sign_in.py (of the console) begin and end them, key_rows.py reads them with the
+keys. Each change raises the version of the keys; else API processes don't read it."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -14,37 +14,50 @@ from service.access.caller import Caller
 from service.access.keyring import digest_session_secret
 from service.domain.times import from_ms, to_ms
 from service.record.config.audit_log import write_audit
-from service.record.pool import Database
+from service.record.pool import Connection, Database
 from service.record.queries import query
 
 LIFE = timedelta(hours=12)
-MAX_OF_KEY = 20
-"""Sessions of one key; the oldest end first."""
+MAX_SESSIONS = 20
+"""Of one key or person; the oldest end first."""
 
 
-async def begin_session(pool: Pool, workspace: int, key_id: UUID) -> tuple[str, datetime]:
-    """Start a session; return its secret and end. Processes accept it from their next reading of the keys on."""
+async def begin_session(pool: Pool, workspace: int, owner: UUID | str, scopes: Sequence[str] | None = None) -> str:
+    """Begin a session of a key, or of a person with these scopes; return its secret. Processes accept it from their
+    next reading of the keys on."""
     secret, ends_at = secrets.token_urlsafe(32), datetime.now(UTC) + LIFE
+    owners = (owner, None) if isinstance(owner, UUID) else (None, owner)
+    after = {"endsAt": from_ms(to_ms(ends_at)), **({} if scopes is None else {"scopes": scopes})}
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("insert_session"), digest_session_secret(secret), key_id, ends_at)
-        await connection.execute(query("prune_sessions"), key_id, MAX_OF_KEY)
+        values = (digest_session_secret(secret), workspace, *owners, scopes, ends_at)
+        await connection.execute(query("insert_session"), *values)
+        await connection.execute(query("prune_sessions"), workspace, str(owner), MAX_SESSIONS)
         await connection.execute(query("bump_keys_version"))
-        await write_audit(connection, workspace, "session.began", key_id, after={"endsAt": from_ms(to_ms(ends_at))})
-    return secret, ends_at
+        await write_audit(connection, workspace, "session.began", owner, after=after)
+    return secret
 
 
-async def end_session(pool: Pool, workspace: int, secret: str) -> None:
-    """End a session; processes reject it from their next reading of the keys on."""
+async def end_session(pool: Pool, caller: Caller, secret: str) -> None:
+    """End a caller's session; processes reject it from their next reading of the keys on."""
     async with pool.acquire() as connection, connection.transaction():
-        key_id = await connection.fetchval(query("delete_session"), digest_session_secret(secret))
-        if key_id is not None:
+        if await connection.fetchval(query("delete_session"), digest_session_secret(secret)):
             await connection.execute(query("bump_keys_version"))
-            await write_audit(connection, workspace, "session.ended", key_id)
+            await write_audit(connection, caller.workspace, "session.ended", caller.person or caller.key_id)
+
+
+async def end_sessions_of(connection: Connection, workspace: int, person: str) -> int:
+    """End all sessions of a person, and return how many there were."""
+    async with connection.transaction():
+        ended = len(await connection.fetch(query("delete_sessions_of"), workspace, person))
+        if ended:
+            await connection.execute(query("bump_keys_version"))
+            await write_audit(connection, workspace, "session.ended", person)
+    return ended
 
 
 async def read_sessions(database: Database, callers: Iterable[Caller]) -> dict[bytes, Caller]:
     """The caller of every live session of these keys, by the session's digest."""
-    by_key = {caller.key_id: caller for caller in callers}
+    by_key = {caller.key_id: caller for caller in callers if caller.key_id is not None}
     sessions: dict[bytes, Caller] = {}
     for record in await database.fetch(query("read_sessions")):
         caller = by_key.get(record["key_id"])

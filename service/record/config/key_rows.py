@@ -153,6 +153,7 @@ async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
         expires_at = record["expires_at"]
         callers[record["secret_hash"]] = Caller(
             key_id=record["key_id"],
+            person=record["person"],
             workspace=record["workspace"],
             workspace_id=record["workspace_id"],
             partition=record["partition"],

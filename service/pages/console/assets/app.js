@@ -1,7 +1,7 @@
 // The frame: signing in and out, routing, keys, theme. Each page is a module with
 // `show(main, parameters, page)`; `page` has the session, and repeats tasks until the user leaves the page.
 
-import { get, post, remove, useToken } from "./api.js";
+import { at, get, post, remove, useToken } from "./api.js";
 import { ask, fill, h, tell, words } from "./dom.js";
 import { Freshness } from "./freshness.js";
 import { offerThemes } from "./themes.js";
@@ -78,8 +78,8 @@ function allowed({ scopes, demo }) {
 function absence(target) {
   const missing = target?.scopes?.every((scope) => !session.scopes.includes(scope));
   return [
-    h("h1", { tabindex: -1 }, missing ? "Your key may not open this page" : "This page does not exist"),
-    missing && h("p", {}, `Sign in with a key that has the scope ${target.scopes.join(" or ")}; yours has ${session.scopes.join(", ")}.`),
+    h("h1", { tabindex: -1 }, missing ? `Your ${session.person ? "role" : "key"} may not open this page` : "This page does not exist"),
+    missing && h("p", {}, `${session.person ? "It needs a role" : "Sign in with a key"} that has the scope ${target.scopes.join(" or ")}; yours has ${session.scopes.join(", ")}.`),
     h("p", {}, h("a", { href: "#/" }, "Go to the overview")),
   ];
 }
@@ -125,6 +125,30 @@ async function route() {
 
 // ---- session
 
+// Why the provider's sign-in was refused, by the code in the page's address (service/access/people.py).
+const REFUSED = {
+  ended: "The sign-in took too long, or began in another browser. Sign in again.",
+  failed: "Your company's sign-in did not work. Try again; if it fails again, tell whoever operates Scrip: its log says why.",
+  no_role: "You are signed in at your company, but have no role here. Ask whoever manages accounts for one.",
+  unknown: "This workspace has no sign-in with a company's account. Check its name, or use a key.",
+};
+
+// With one workspace, one button; with several, the name of one is needed too: the page does not list them.
+function offerProvider() {
+  const workspaces = Number(document.querySelector("meta[name=scrip-sign-in]").content);
+  by("provider").hidden = workspaces === 0;
+  by("which").hidden = workspaces < 2;
+  by("to-provider").addEventListener("click", () => {
+    const workspace = by("sign-in-workspace").value.trim();
+    if (workspaces > 1 && !workspace) return by("sign-in-workspace").focus();
+    location.assign(at("/console/sign-in", { workspace }));
+  });
+  const refused = new URLSearchParams(location.search).get("refused");
+  if (refused === null) return;
+  by("sign-in-error").textContent = REFUSED[refused] ?? REFUSED.failed;
+  history.replaceState(null, "", location.pathname);
+}
+
 async function begin() {
   try {
     session = await get("/console/session");
@@ -135,7 +159,7 @@ async function begin() {
   useToken(session.csrfToken);
   by("sign-in").hidden = true;
   by("frame").hidden = false;
-  by("workspace").textContent = session.mode === "test" ? `${session.workspace} · test` : session.workspace;
+  by("workspace").textContent = [session.person, session.workspace, session.mode === "test" && "test"].filter(Boolean).join(" · ");
   fill(by("nav"), PAGES.filter(allowed).map(({ path, name }) => h("a", { href: `#/${path}`, "data-page": path }, name)));
   await route();
 }
@@ -148,12 +172,12 @@ function leave() {
   by("frame").hidden = true;
   by("sign-in").hidden = false;
   document.title = "Sign in · Scrip";
-  by("key").focus();
+  by(by("provider").hidden ? "key" : by("which").hidden ? "to-provider" : "sign-in-workspace").focus();
 }
 
 by("sign-in-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const button = event.target.querySelector("button");
+  const button = event.target.querySelector("button:not([type=button])");
   by("sign-in-error").textContent = "";
   button.disabled = true;
   try {
@@ -240,4 +264,5 @@ by("search-form").addEventListener("submit", (event) => {
 });
 addEventListener("hashchange", route);
 offerThemes(by("theme"));
+offerProvider();
 begin();

@@ -1,9 +1,13 @@
 // Entries of a code's timeline that are no events of the record: its holds, its end, and the changes by operators.
 
 import { named, post } from "./api.js";
-import { actorOf, ask, h, order, plural, setting, spelled, user, when } from "./dom.js";
+import { ask, byActor, h, order, plural, setting, spelled, user, when } from "./dom.js";
 
 const DONE = { active: "Switched on", inactive: "Switched off" };
+const ACTED = {
+  "coupon.assigned": "Assigned in the console", "coupon.unassigned": "Unassigned in the console",
+  "coupon.locked": "Held in the console", "coupon.unlocked": "Released in the console",
+};
 
 const entry = (time, kind, ...content) => ({ at: time, item: h("li", { class: kind }, when(time), h("div", {}, content)) });
 const is = (text) => h("strong", {}, text);
@@ -52,9 +56,8 @@ function endOf({ expiresAt, status }) {
   return [new Date(expiresAt) > Date.now() ? entry(expiresAt, "next", is("Expires")) : entry(expiresAt, "warn", is("Expired"))];
 }
 
-const by = (change) => (change.actor ? ` by ${change.actor === "key" ? "the key " : ""}${actorOf(change)}` : "");
-
-function title({ scope, before, after }) {
+function title({ scope, action, before, after }) {
+  if (ACTED[action]) return is(ACTED[action]);
   const names = Object.keys(after);
   if (scope !== "book" && names.length === 1 && names[0] === "status") return is(DONE[after.status]);
   if (scope === "book" && names.length === 1 && names[0] === "status") {
@@ -64,7 +67,7 @@ function title({ scope, before, after }) {
     [place > 0 && ", ", spelled(name), " ", setting(before[name]), " → ", setting(after[name])])];
 }
 
-const describe = (change) => entry(change.at, "warn", title(change), change.scope === "book" && ",", by(change),
+const describe = (change) => entry(change.at, "warn", title(change), change.scope === "book" && ",", byActor(change),
   change.scope === "job" && h("p", { class: "hint" }, "As one of many codes, by a ", h("a", { href: "#/jobs" }, "job"), ". The time is that of its order."),
   change.scope === "code" && h("p", { class: "hint" }, "This code, or another of the book with the same last characters: the audit stores no others."));
 

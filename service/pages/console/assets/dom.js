@@ -125,9 +125,12 @@ export const user = (text) => (text ? h("a", { href: `#/user/${encodeURIComponen
 export const order = (text) => (text ? h("a", { href: `#/order/${encodeURIComponent(text)}` }, text) : "–");
 
 // Who made a change, as the audit names it; null if that is not known.
-export function actorOf({ actor, keyName, keyId }) {
-  return { key: keyName ?? keyId, command: "the command line", service: "the service" }[actor] ?? null;
+export function actorOf({ actor, keyName, keyId, person }) {
+  return { key: keyName ?? keyId, person, command: "the command line", service: "the service" }[actor] ?? null;
 }
+
+// ` by the key shop`, ` by ada@shop.example`; "" if it is not known.
+export const byActor = (made) => (made.actor ? ` by ${made.actor === "key" ? "the key " : ""}${actorOf(made)}` : "");
 
 // ---- parts of pages
 

@@ -1,7 +1,7 @@
 // Jobs and their progress.
 
 import { at } from "./api.js";
-import { actorOf, badge, fileFormats, fill, h, head, number, refill, table, when } from "./dom.js";
+import { badge, byActor, fileFormats, fill, h, head, number, refill, table, when } from "./dom.js";
 import { controls, isUnfinished, outcome } from "./following.js";
 
 const LOOK_MS = 1000;
@@ -20,7 +20,7 @@ export async function show(main, _, page) {
     const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
     refill(place, table("Jobs", [
       { name: "Started", of: (job) => when(job.startedAt) },
-      { name: "Kind", class: "long", of: (job) => [job.kind, actorOf(job) && h("div", { class: "hint" }, `by ${actorOf(job)}`)] },
+      { name: "Kind", class: "long", of: (job) => [job.kind, h("div", { class: "hint" }, byActor(job))] },
       { name: "Book", class: "long", of: (job) => (job.bookId ? h("a", { href: `#/book/${job.bookId}` }, job.bookName) : "–") },
       { name: "Status", of: (job) => badge(job.status) },
       { name: "Progress", class: "bars", of: (job) => {

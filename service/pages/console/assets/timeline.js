@@ -2,7 +2,7 @@
 
 
 import { at, get, named, patch, post, remove } from "./api.js";
-import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, setting, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
+import { ask, badge, byActor, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, setting, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
 import { askToRelease, entriesOf } from "./codeevents.js";
 import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
@@ -23,6 +23,7 @@ function renderEvent(event, marked) {
       ` ${FOR[event.what]} `, user(event.userId),
       event.orderId && [" for ", order(event.orderId)], amounts,
       event.redemptionId === marked && marked && [" ", badge("searched for", "info")],
+      byActor(event),
       event.what === "rolledBack" && h("p", {}, event.restore ? "Its use was given back. " : "Its use was not given back. ", event.reason && `“${event.reason}”`),
       h("p", { class: "hint" }, `event ${event.event}`, event.ipAddress && ` · ${event.ipAddress}`, event.userAgent && ` · ${event.userAgent}`,
         event.redemptionId && ` · redemption ${event.redemptionId}`)));
