@@ -9,6 +9,7 @@ import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.openapi.spec import Schema
 from litestar.openapi.spec.enums import OpenAPIType
+from uuid_utils import uuid7
 
 from service.access.caller import Caller
 from service.api import upload_dry_run
@@ -348,13 +349,14 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
     """Add the codes, 1,000 per transaction. Three chunks are in progress at a time: one is parsed, one is written to
     Postgres, one to Redis."""
     result = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
+    upload = str(uuid7())
     waiting: dict[str, CodeLine] = {}
     where = (book.workspace, book.partition)
 
     async def write(lines: list[CodeLine]) -> None:
         async with context.bulk.at_postgres.turn():
             change = Change(context, book.partition)
-            version, rows = await add_codes(context.pool, *where, book.book, lines)
+            version, rows = await add_codes(context.pool, *where, book.book, lines, upload)
         result.added += len(rows)
         result.duplicates += len(lines) - len(rows)
         has_duplicates = len(rows) < len(lines)

@@ -31,17 +31,18 @@ _SWITCHED = {"switchOff": False, "switchOn": True}
 
 
 async def add_codes(
-    pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine]
+    pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine], upload: str | None = None
 ) -> tuple[int, list[CodeRow]]:
-    """Add codes; return the change's version and the new codes among them. Raises Refusal `unavailable` if the book
-    first has to return to Redis."""
+    """Add codes; return the change's version and the new codes among them. The audit shows calls with the same `upload`
+    as one entry. Raises Refusal `unavailable` if the book first has to return to Redis."""
     await bring_back(pool, workspace, book)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
         if rows:
             book_id = await connection.fetchval(query("read_book_id"), workspace, book)
-            await write_audit(connection, workspace, "codes.added", book_id, after={"count": len(rows)})
+            after = {"count": len(rows)} if upload is None else {"count": len(rows), "upload": upload}
+            await write_audit(connection, workspace, "codes.added", book_id, after=after)
         return version, rows
 
 

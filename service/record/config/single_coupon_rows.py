@@ -30,8 +30,8 @@ async def create_single(pool: Pool, workspace: int, partition: int, request: Sin
         await connection.execute(query("mark_single"), workspace, book.book, request.kind)
         lines = [make_code_line(request, code)]
         (made,) = await insert_codes(connection, workspace, partition, book.book, version, lines)
-        await write_audit(connection, workspace, "book.created", book.book_id, after=book_rows.to_audit(book))
-        await write_audit(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": mask(code)})
+        after = {**book_rows.to_audit(book), "code": mask(code)}
+        await write_audit(connection, workspace, "book.created", book.book_id, after=after)
         return book, made
 
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service.access.actor import mask
+from service.domain.code_requests import UPLOADED
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 from tests.waiting import until
 
@@ -109,6 +110,24 @@ def test_refused_changes_have_no_entry(admin: httpx.Client) -> None:
     ):
         refused(admin.patch(path, json=bad), 422, "invalid")
     assert len(_entries(admin)) == before + 1
+
+
+def test_an_upload_is_one_entry(admin: httpx.Client) -> None:
+    """An upload has one entry in the list and the file, with the number of its codes, also beside another one with the
+    same request id. So has a single coupon."""
+    book = ok(admin.post("/v1/books", json={"name": "Uploaded"}), 201)["bookId"]
+    sent = {"Content-Type": "text/csv", "X-Request-Id": "the same"}
+    for count in (2 * UPLOADED + 1, 3):
+        codes = "".join(f"{new_code()}\n" for _ in range(count))
+        ok(admin.post(f"/v1/books/{book}/codes", content=codes, headers=sent))
+    added = [entry for entry in _entries(admin, action="codes.added") if entry["subject"] == book]
+    assert [entry["after"] for entry in added] == [{"count": 3}, {"count": 2 * UPLOADED + 1}]
+    rows = csv.DictReader(io.StringIO(admin.get("/v1/audit.csv").text))
+    afters = [json.loads(row["after"]) for row in rows if row["action"] == "codes.added" and row["subject"] == book]
+    assert afters == [entry["after"] for entry in added]
+    code = ok(admin.post("/v1/coupons/generate", json={}, headers={"X-Request-Id": "single"}), 201)["code"]
+    (entry,) = [entry for entry in _entries(admin) if entry["requestId"] == "single"]
+    assert entry["after"]["code"] == mask(code)
 
 
 def test_lists_and_files(service: Service, admin: httpx.Client) -> None:
