@@ -33,15 +33,12 @@ CREATE TABLE report_users (
   PRIMARY KEY (workspace, user_id, book)
 ) WITH (fillfactor = 90);
 
--- Whether a redemption counts its user in its hour, day or week: as a new user, as a returning one (false), or not at all
--- (null), as the user's last redemption before it is within the same one. `first` is the user's first in the workspace.
-CREATE FUNCTION is_new_user(kind text, at timestamptz, last timestamptz, first timestamptz, zone text) RETURNS boolean
-STABLE LANGUAGE sql AS $$
-  SELECT CASE
-    WHEN last IS NULL AND first IS NULL THEN true
-    WHEN last IS NOT NULL AND date_trunc(kind, last, zone) >= date_trunc(kind, at, zone) THEN NULL
-    ELSE first IS NULL OR date_trunc(kind, first, zone) >= date_trunc(kind, at, zone)
-  END
+-- Whether a redemption counts its user in the hour, day or week that began at `start`: as a new user, as a returning one
+-- (false), or not at all (null), as the user's last redemption before it is within the same one. `first` is the user's
+-- first in the workspace.
+CREATE FUNCTION is_new_user(start timestamptz, last timestamptz, first timestamptz) RETURNS boolean
+IMMUTABLE LANGUAGE sql AS $$
+  SELECT CASE WHEN last >= start THEN NULL ELSE first IS NULL OR first >= start END
 $$;
 
 -- Empty tables in place of the roll-ups', until the transaction ends.

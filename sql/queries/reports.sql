@@ -106,20 +106,23 @@ WITH made AS (
   SELECT workspace, user_id, book, min(at), max(at) FROM made GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
   ON CONFLICT (workspace, user_id, book) DO UPDATE SET
     first_at = least(old.first_at, excluded.first_at), last_at = greatest(old.last_at, excluded.last_at)
+), hours AS MATERIALIZED (
+  SELECT hour, zone, date_trunc('day', hour, zone) AS day, date_trunc('week', hour, zone) AS week
+  FROM (SELECT DISTINCT hour, zone FROM made) AS these
 ), counted AS MATERIALIZED (
   SELECT
-    workspace, hour, zone, one.book, currency, order_value, discount_amount,
-    is_new_user('hour', at, last, user_first, zone) AS of_hour, is_new_user('day', at, last, user_first, zone) AS of_day,
-    is_new_user('week', at, last, user_first, zone) AS of_week
-  FROM made CROSS JOIN LATERAL (VALUES (made.book, book_last), (0, user_last)) AS one (book, last)
-), hours AS (
+    workspace, hour, day, one.book, currency, order_value, discount_amount,
+    is_new_user(hour, last, user_first) AS of_hour, is_new_user(day, last, user_first) AS of_day,
+    is_new_user(week, last, user_first) AS of_week
+  FROM made JOIN hours USING (hour, zone) CROSS JOIN LATERAL (VALUES (made.book, book_last), (0, user_last)) AS one (book, last)
+), sums AS (
   SELECT
-    workspace, hour, zone, book, currency, count(*) AS redemptions, sum(order_value) AS order_value,
+    workspace, hour, day, book, currency, count(*) AS redemptions, sum(order_value) AS order_value,
     sum(discount_amount) AS discount_amount, count(*) FILTER (WHERE of_hour) AS hour_new,
     count(*) FILTER (WHERE NOT of_hour) AS hour_returning, count(*) FILTER (WHERE of_day) AS day_new,
     count(*) FILTER (WHERE NOT of_day) AS day_returning, count(*) FILTER (WHERE of_week) AS week_new,
     count(*) FILTER (WHERE NOT of_week) AS week_returning
-  FROM counted GROUP BY workspace, hour, zone, book, currency
+  FROM counted GROUP BY workspace, hour, day, book, currency
 )
 INSERT INTO report_sums AS old (
   workspace, step, start, book, currency, redemptions, order_value, discount_amount, new_users, returning_users,
@@ -127,12 +130,12 @@ INSERT INTO report_sums AS old (
 )
 SELECT
   workspace, 'hour', hour, book, currency, redemptions, order_value, discount_amount, hour_new, hour_returning, 0, 0
-FROM hours
+FROM sums
 UNION ALL
 SELECT
-  workspace, 'day', date_trunc('day', hour, zone), book, currency, sum(redemptions), sum(order_value),
-  sum(discount_amount), sum(day_new), sum(day_returning), sum(week_new), sum(week_returning)
-FROM hours GROUP BY 1, 2, 3, 4, 5
+  workspace, 'day', day, book, currency, sum(redemptions), sum(order_value), sum(discount_amount), sum(day_new),
+  sum(day_returning), sum(week_new), sum(week_returning)
+FROM sums GROUP BY 1, 2, 3, 4, 5
 ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   redemptions = old.redemptions + excluded.redemptions, order_value = old.order_value + excluded.order_value,
