@@ -20,11 +20,11 @@ _REFUSALS = """\
 
 For developers. At the end you know what each `code` of a refused request means, and what to do.
 
-A refusal is `application/problem+json` (RFC 9457), and has changed nothing, but for the last row below. Your program
-compares `code`, which stays the same for ever; an unknown one it treats by its status. `title` and `detail` are for
-people. Figures are members of their own: `order_value_too_low` has `minOrderValue`, `missing` and `currency`, `expired`
-has `expiresAt`. `type` is the address of the code, `/problems/<code>`; `instance` leads to the request, in the console
-and in `GET /v1/ops/requests`, for an hour.
+A refusal is `application/problem+json` (RFC 9457). It has changed nothing, except as the last row of the first table
+says. Your program compares `code`, which never changes, and treats an unknown one by its status. `title` and `detail`
+are for people. Figures are fields of their own: `order_value_too_low` has `minOrderValue`, `missing` and `currency`,
+`expired` has `expiresAt`. `type` is the address of a page about the code, `/problems/<code>`; `instance` that of the
+refused request, for an hour, in the console and in `GET /v1/ops/requests`.
 
 | status | repeat the same request? |
 |---|---|
@@ -42,26 +42,26 @@ _HTTP = """\
 
 For developers. At the end you know each request, who may send it, and where its fields are described.
 
-- Base path `/v1`. JSON in UTF-8, names in camelCase. Unknown fields are refused; an optional field may be null.
-- `Authorization: Bearer <API key or user's token>`. No scope of a key includes another: `public`,
-  `checkout`, `manage`, `operate`. `user` is a token of one user ([Users' tokens](how-to/user-tokens.md)).
-- Times are RFC 3339; answers have UTC with milliseconds. Money is a decimal text: `"25.00"`.
-- *key*: takes an `Idempotency-Key`: a repeat gets the first answer ([Lost answers](how-to/lost-answers.md)).
-- Lists: `?limit=` and `?cursor=`, newest first; the next page's cursor is `nextCursor`, null after the last.
-- Changes of coupons say in `durability` what is certain: `accepted` (in Redis), `fsynced` (on Redis's disk), `recorded`
-  (in Postgres). `Prefer: durability=recorded` waits for the last; `Preference-Applied` says that it was reached.
+- JSON in UTF-8, names in camelCase. Unknown fields are refused; an optional field may be null.
+- `Authorization: Bearer <API key or user's token>`. *who*: a key needs one of these scopes, and none includes another;
+  `user` is a user's token ([Users' tokens](how-to/user-tokens.md)).
+- *key*: it takes an `Idempotency-Key`; a repeat gets the first answer ([Lost answers](how-to/lost-answers.md)).
+- Times are RFC 3339; answers have UTC with milliseconds. Money is a decimal as text: `"25.00"`.
+- Lists, newest first: `?limit=`, and as `?cursor=` the last `nextCursor`, null at the end. `/v1/coupons` = `/v1/books`.
+- `durability` says where a change is: `accepted` (in Redis), `fsynced` (on Redis's disk), `recorded` (in Postgres).
+  `Prefer: durability=recorded` waits for the last; `Preference-Applied` confirms it.
 
-Fields, examples, refusals and samples (curl, Python, Node) of each request are at `/schema` of a running service; all
-but the samples in `/schema/openapi.json`, too. `python -m tests.reference` writes this page from that document.
+Fields, examples, refusals and samples are at `/schema` of a running service, all but the samples in its
+`/schema/openapi.json`, from which `python -m tests.reference` writes this page.
 """
 _COMMANDS = """\
 # Commands
 
-For operators. At the end you know what `scrip` can do; `--help` after a command describes it.
+For operators. At the end you know what `scrip` can do; `--help` after a command describes its options.
 
 Settings come from the environment or a file `.env` ([Settings](deploy.md#settings)). Without `REDIS_URL` and
-`DATABASE_URL` commands use the running `scrip run`. They exit with 0 if they are done; with 1 if they are refused, or
-find something wrong; with 2 if arguments, settings or servers can't be used.
+`DATABASE_URL` commands use the servers of the running `scrip run`. The exit code is 0 for done; 1 for refused, or
+something wrong was found; 2 if arguments, settings or servers can't be used.
 
 `python -m tests.reference` writes this page from the commands.
 
