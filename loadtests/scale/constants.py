@@ -55,7 +55,7 @@ NODES = (
 MACHINE = Price("EC2 m7g.large, 2 vCPU", 0.0816, "machine and hour", "2026-06-17", _EC2, vcpu=2)
 POSTGRES = Price("RDS for PostgreSQL db.r8g, each vCPU and 8 GiB (db.r8g.xlarge: 0.478)", 0.1195, *_RDS, memory_gib=8)
 DISK = Price("RDS gp3", 0.115, "GB and month, one zone", *_DISK)
-READS = Price("RDS gp3, operations a second beyond 3,000", 0.02, "operation a second and month, one zone", *_DISK)
+READS = Price("RDS gp3, operations a second beyond 3,000", 0.02, "month, one zone", *_DISK)
 PRICES = (*NODES, MACHINE, POSTGRES, DISK, READS)
 
 REDIS_NODES = 500

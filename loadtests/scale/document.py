@@ -39,7 +39,7 @@ def ends_table(given: Assumptions) -> str:
         first, usd = max(ends, key=lambda one: one.use(day)), choose_servers(day, given).usd
         share = f"{_number(100 * min(1.0, largest.reached() / day))} % of all"
         lines.append([f"{size:,} M", share, f"{first.name}, {first.limit}: {_share(first.use(day))} used", _money(usd)])
-    return markdown(["redemptions a day", "the largest workspace", "what ends first beside it", "US$ a month"], lines)
+    return markdown(["redemptions a day", "one workspace may have", "what else ends first", "US$ a month"], lines)
 
 
 def measured_table(given: Assumptions) -> str:
