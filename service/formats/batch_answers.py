@@ -45,11 +45,11 @@ class OwnIds(NamedTuple):
 
 
 class _KeptRefusal(msgspec.Struct, array_like=True):
-    """What a refusal has beside its code; entries of earlier versions have no figures."""
+    """What a refusal has beside its code, if that is more than its outcome has."""
 
-    detail: str = ""
-    errors: list[FieldError] = []
-    figures: dict[str, Any] = {}
+    detail: str
+    errors: list[FieldError]
+    figures: dict[str, Any]
 
 
 class KeptReply(NamedTuple):
@@ -158,7 +158,9 @@ def _encode_refusal(refusal: Refusal) -> str:
 def _decode_refusal(code: str, more: Sequence[str]) -> Refusal:
     if code not in BY_CODE:
         raise ValueError(f"no refusal has the code {code}")
-    kept = _decode(more[0], type=_KeptRefusal) if more else _KeptRefusal()
+    if not more:
+        return Refusal(code)
+    kept = _decode(more[0], type=_KeptRefusal)
     refusal = Refusal(code, kept.detail, kept.errors)
     refusal.figures = kept.figures
     return refusal

@@ -21,8 +21,7 @@ COUPON_VIEW = (
 ).split()
 LOCK_VIEW = "book_id code user order token until left_ms".split()
 
-_VIEWS = (COUPON_VIEW, LOCK_VIEW, LOCK_VIEW[:-1])  # the last is of earlier versions
-_USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in _VIEWS}
+_USERS = {len(view): [view.index(name) for name in view if name.endswith("user")] for view in (COUPON_VIEW, LOCK_VIEW)}
 
 
 def expand_reply(reply: Any) -> Any:

@@ -114,10 +114,7 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
 
 def _body(payload: str) -> bytes:
     """A Lock as JSON, from LOCK_VIEW. Formatting takes a third of a struct's time."""
-    try:
-        book_id, code, user, order, token, until, left_ms = payload.split(" ")
-    except ValueError:  # kept by a version that left it out
-        return _body(f"{payload} 0")
+    book_id, code, user, order, token, until, left_ms = payload.split(" ")
     if '"' in payload or user == "%-" or order in ("-", "%-"):
         ids = f'{quote_id(user)},"orderId":{quote_field(order)}'
     else:  # nearly always: saves two calls

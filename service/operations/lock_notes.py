@@ -58,14 +58,13 @@ class LockNotes:
 
 
 def _parse(workspace: int, noted_s: float, text: str) -> LockNote:
-    """Parse a note: a lock's payload, as lua/lock.lua replies it (of earlier versions without its last field), or a
-    release's code, token, and the only user who may release the lock, '-' for anyone. A release is noted even if it
-    released nothing: its reply is the same."""
+    """Parse a note: a lock's payload, as lua/lock.lua replies it, or a release's code, token, and the only user who may
+    release the lock, '-' for anyone. A release is noted even if it released nothing: its reply is the same."""
     fields = text.split(" ")
     if len(fields) == 3:
         code, token, user = fields
         return LockNote(workspace, code, digest_token(token), decode_field(user), None, None, noted_s)
-    _, code, user, order, token, until, *_ = fields
+    _, code, user, order, token, until, _ = fields
     return LockNote(workspace, code, digest_token(token), decode_id(user), decode_field(order), int(until), noted_s)
 
 

@@ -67,10 +67,8 @@ def test_ids() -> None:
 def test_a_lock(user: str, order: str) -> None:
     """A lock's body is what the struct encodes to, for all ids."""
     command = LOCK.prepare(Call(_CALLER), "ABCD", LOCK.decoder.decode(b'{"userId":"u"}'))
-    kept_before = (
-        f"{BOOK} ABCD {user} {order} tttttttttttttttt 1795189957123"  # by a version that left out how long it lives
-    )
-    for payload, seconds in (f"{kept_before} 299999", 299), (f"{kept_before} 999", 0), (kept_before, 0):
+    for left_ms, seconds in (299999, 299), (999, 0):
+        payload = f"{BOOK} ABCD {user} {order} tttttttttttttttt 1795189957123 {left_ms}"
         body = command.render([0, payload, "", 0], "fsynced").body
         assert body is not None
         read = msgspec.json.decode(body, type=Lock)

@@ -74,7 +74,7 @@ def test_the_replies_come_back(asked: list[tuple[OwnIds, list[object] | Refusal,
 def test_batches_that_name_users() -> None:
     """A `B` names no user and never changes; in a `U` a pseudonym replaces a user, and no other field."""
     own = OwnIds("CODE", "ann", "20")
-    lock = [0, f"{BOOK} CODE ann 20 token 17", "", 0]
+    lock = [0, f"{BOOK} CODE ann 20 token 17 5", "", 0]
     assert keep_batch("accepted", "r", [(own, lock)])[0] == "B"
     assert keep_batch("accepted", "r", [(own, [0, record("1-2", "bob", "o"), BOOK, 0])])[0] == "B"
     tried = [0, "0 2 20 20 20 20", view("CODE", "bob", "20", "1-2", "bob", "bob")]
@@ -85,7 +85,7 @@ def test_batches_that_name_users() -> None:
     records = {"1-2": (record("1-2", "bob", "bob"), BOOK)}
     assert isinstance(first, KeptReply)
     assert isinstance(second, KeptReply)
-    assert reply_of(first, OwnIds("CODE"), records) == [0, f"{BOOK} CODE deleted-2 20 token 17", "", 0]
+    assert reply_of(first, OwnIds("CODE"), records) == [0, f"{BOOK} CODE deleted-2 20 token 17 5", "", 0]
     assert reply_of(second, OwnIds(), records) == [
         0, "0 2 20 20 20 20", view("CODE", "deleted-1", "deleted-3", "1-2", "bob", "bob")]  # fmt: skip
     assert isinstance(third, Refusal)

@@ -37,9 +37,9 @@ def test_responses_are_noted() -> None:
     """A note has what a lock or a release says, without the token: ids are decoded, and '-' is none. A workspace
     without a history of locks has no notes, and other responses have none."""
     notes, user_caller = LockNotes(), replace(_CALLER, user="ann")
-    locked = lambda user, until: [0, f"{_BOOK} CODE-1 {user} secret {until}", "", 0]  # noqa: E731
+    locked = lambda user, times: [0, f"{_BOOK} CODE-1 {user} secret {times}", "", 0]  # noqa: E731
     asked: list[tuple[Caller, Row, dict[str, Any], list[Any]]] = [
-        (_CALLER, LOCK, {"user_id": "-"}, locked("%- -", 5000)),
+        (_CALLER, LOCK, {"user_id": "-"}, locked("%- -", "5000 1000")),
         (_CALLER, EXTEND, {"lock_token": "secret"}, locked("ann A-1", "9000 1000")),
         (_CALLER, UNLOCK, {"lock_token": "secret"}, [0, "", "", 0]),
         (user_caller, UNLOCK, {"lock_token": "secret"}, [0, "", "", 0]),
@@ -71,7 +71,7 @@ def test_a_full_buffer_drops_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None
     notes = LockNotes()
     for _ in range(2):
         for number in range(MAX_NOTES + 3):
-            _note(notes, f"book CODE-{number} ann - secret 5000")
+            _note(notes, f"book CODE-{number} ann - secret 5000 1000")
         assert notes.take_dropped() == 3
         assert [note.code for note in notes.take()][:: MAX_NOTES - 1] == ["CODE-3", f"CODE-{MAX_NOTES + 2}"]
     assert logged == [("lock_notes_dropped", 3)]
@@ -93,11 +93,11 @@ async def test_notes_wait_for_postgres_and_are_written_at_the_end() -> None:
     bounds = (lock_history.STEP_S, lock_history.MAX_STEPS)
     sampler = Sampler(cast("Any", None), notes.take, write, *bounds, notes.drop)
     for step in range(lock_history.MAX_STEPS + 2):
-        _note(notes, f"book CODE-{step} ann - secret 5000")
+        _note(notes, f"book CODE-{step} ann - secret 5000 1000")
         await sampler.sample(step)
     assert (notes.take_dropped(), written) == (2, [])
     is_away = False
-    _note(notes, "book LAST-1 ann - secret 5000")
+    _note(notes, "book LAST-1 ann - secret 5000 1000")
     await sampler.end()
     assert notes.take_dropped() == 1  # the last step is one more
     assert written[:-1] == [(step, f"CODE-{step}") for step in range(3, lock_history.MAX_STEPS + 2)]
