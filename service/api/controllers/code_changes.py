@@ -9,6 +9,7 @@ from litestar import Controller, Request, Response, post
 from litestar.openapi.spec import Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
+from service.api.auth import get_caller
 from service.api.configuration_writes import check_open
 from service.api.controllers import jobs
 from service.api.controllers.books import BookId, find_book
@@ -86,9 +87,8 @@ class CodeChanges(Controller):
                 stream = Stream(read_chunks(request, UPLOAD_JSON_BYTES))
 
                 async def read() -> ChangeCodes:
-                    return params.assign_to(
-                        await _read_users(request, book, Lines(_FILES[kind], needed="userId"), stream)
-                    )
+                    lines = Lines(_FILES[kind], needed="userId")
+                    return params.assign_to(await _read_users(request, book, lines, stream))
 
                 return await _answer(request, book, params, stream, read)
         if kind not in ("", "application/json"):
@@ -111,7 +111,7 @@ async def _answer(
     read: Callable[[], Awaitable[ChangeCodes]],
 ) -> Response[Job]:
     """Count the codes, or create the job; `read` reads the rest of the request."""
-    caller, context, _ = unpack_request(request, Change)
+    caller, context = get_caller(request), request.app.state.context
     await wait_recorded(context, caller)
     if params.dry_run:
         read_key(request)  # refuses a bad key, as a real run does
