@@ -385,9 +385,8 @@ def upload_codes(
     - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
     - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
       digits, of 2000 to 2099, only if this is sent.
-    - time_zone: The time zone in which hours, days and weeks of reports begin, by its name in the IANA database. CSV
-      only: the IANA time zone of the times in `expiresAt` that have no offset. A date without a time is the end of
-      that day.
+    - time_zone: The time zone of times without an offset. CSV only: for `expiresAt`, an IANA name. A date without a
+      time is the end of that day.
     """
     return make_call(
         "upload_codes",
@@ -547,9 +546,8 @@ def check_codes(
     - unknown_columns: CSV only: what to do with a column whose name in the header is not known.
     - dates: CSV only: the order of day, month and year in `expiresAt`; default: detected. A year may have two
       digits, of 2000 to 2099, only if this is sent.
-    - time_zone: The time zone in which hours, days and weeks of reports begin, by its name in the IANA database. CSV
-      only: the IANA time zone of the times in `expiresAt` that have no offset. A date without a time is the end of
-      that day.
+    - time_zone: The time zone of times without an offset. CSV only: for `expiresAt`, an IANA name. A date without a
+      time is the end of that day.
     """
     return make_call(
         "check_codes",
@@ -2048,7 +2046,7 @@ def patch_workspace(
     - lock_history: Whether the console shows a code's past locks. Null means false. They are stored for some days,
       for explanation alone: the last second of a process that is killed may be missing.
     - time_zone: The time zone in which hours, days and weeks of reports begin, by its name in the IANA database. It
-      applies to earlier hours after `scrip reports --repair`. Null means UTC. Printable characters only.
+      applies to earlier hours after `scrip reports --repair`. Null means UTC.
     """
     return make_call(
         "patch_workspace",

@@ -131,7 +131,7 @@ SHARED = {
     "Layout.delimiter": "What separates the cells of a line.",
     "hasHeader": "Whether the first line has the columns' names.",
     "Dates.order": "The order of day, month and year in dates.",
-    "Dates.timeZone": "The time zone of times without an offset.",
+    "Dates.timeZone CsvOptions.timeZone": "The time zone of times without an offset.",
     "Column.name": "Its name in the header, at most 100 characters; null without a header.",
     "Layout.columns": "The columns, from left to right.",
     "PatchCoupon.status": "`inactive` switches the coupon off; `active` or null switches it on.",

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.book_requests import MAX_CODES
 from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
-from service.domain.csv_dates import Reading, find_zone, parse_time
+from service.domain.csv_dates import Reading, parse_time
 from service.domain.csv_layout import (
     BOM,
     DELIMITERS,
@@ -42,7 +42,7 @@ from service.domain.field_types import (
     is_id_character,
 )
 from service.domain.file_kinds import BEGIN_BYTES, UTF_16, explain_kind
-from service.domain.times import Time, check_times
+from service.domain.times import Time, check_times, find_zone
 
 UPLOADED, GENERATED = 1_000, 5_000
 """Codes written in one transaction: of an upload, whose encoding keeps requests waiting for 5 ms, or of a job."""

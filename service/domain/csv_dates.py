@@ -13,15 +13,13 @@ import msgspec
 
 from service.domain.errors import BadField, FieldError
 from service.domain.field_types import Answer
-from service.domain.times import Time, Timestamp, check_time, from_ms, to_ms
+from service.domain.times import Time, Timestamp, check_time, find_zone, from_ms, to_ms
 
 Order = Literal["dmy", "mdy", "ymd"]
 _ORDERS: dict[Order, str] = {"dmy": "day, month, year", "mdy": "month, day, year", "ymd": "year, month, day"}
 _BUDDHIST = range(2500, 2700)
 """Years that a spreadsheet in Thai writes for 1957 to 2156."""
-ZONE = "^[A-Z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,32}){0,2}$"
 
-_is_zone = re.compile(ZONE).match
 _match = re.compile(
     r"([0-9]{1,4})\s?([-./])\s?([0-9]{1,2})\s?\2\s?([0-9]{1,4})\.?"
     r"(?:[T,\s]\s?([0-9]{1,2})[:.]([0-9]{2})(?:[:.]([0-9]{2})(?:[.,]([0-9]{1,6}))?)?(?:\s?([AaPp])\.?\s?[Mm]\.?)?)?"
@@ -47,18 +45,6 @@ class Reading(NamedTuple):
     zone: ZoneInfo | None = None
     has_short_years: bool = False
     """Whether a year may have two digits: only if the client has sent the order."""
-
-
-def find_zone(name: str | None) -> ZoneInfo | None:
-    """The time zone of this name. Raises BadField if there is none."""
-    if name is None:
-        return None
-    try:
-        if _is_zone(name):
-            return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):  # no file of this name, a folder, or a file without a zone
-        pass
-    raise BadField("timeZone", "must be an IANA time zone such as Europe/Berlin")
 
 
 def detect_dates(

@@ -9,10 +9,11 @@ from typing import Annotated, Literal, cast
 
 import msgspec
 
-from service.domain.csv_dates import ZONE, Dates, Order, detect_dates, find_zone
+from service.domain.csv_dates import Dates, Order, detect_dates
 from service.domain.errors import BadField
 from service.domain.field_types import Answer, Request, canonicalize_code
 from service.domain.file_kinds import explain_kind
+from service.domain.times import ZoneName, find_zone
 
 SAMPLE_BYTES = 16 << 10
 """The first bytes of a file, from which its layout is detected."""
@@ -77,12 +78,9 @@ class CsvOptions(Request, kw_only=True):
         ),
     ] = None
     time_zone: Annotated[
-        str | None,
+        ZoneName | None,
         msgspec.Meta(
-            description="CSV only: the IANA time zone of the times in `expiresAt` that have no offset. A date without "
-            "a time is the end of that day.",
-            examples=["Europe/Berlin"],
-            extra_json_schema={"pattern": ZONE},
+            description="CSV only: for `expiresAt`, an IANA name. A date without a time is the end of that day."
         ),
     ] = None
 

@@ -1,8 +1,10 @@
 """Times: milliseconds since 1970 inside, RFC 3339 in UTC with ms in responses. All requests and views use it."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -23,6 +25,11 @@ Time = Annotated[
     ),
 ]
 """A time in a request. The struct calls check_times, since msgspec has no bounds for times."""
+
+_ZONE = "^[A-Z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,32}){0,2}$"
+_is_zone = re.compile(_ZONE).match
+ZoneName = Annotated[str, msgspec.Meta(examples=["Europe/Berlin"], extra_json_schema={"pattern": _ZONE})]
+"""A time zone in a request. The struct calls find_zone."""
 
 LATEST_MS = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z: the last time that datetime, Postgres and RFC 3339 all have."""
@@ -66,3 +73,15 @@ def check_times(request: msgspec.Struct, path: str = "") -> None:
         time = getattr(request, name)
         if isinstance(time, datetime):
             check_time(path + encoded, time)
+
+
+def find_zone(name: str | None) -> ZoneInfo | None:
+    """The time zone of this name. Raises BadField if the IANA database has none."""
+    if name is None:
+        return None
+    try:
+        if _is_zone(name):
+            return ZoneInfo(name)
+    except (ValueError, OSError, LookupError):  # no file of this name, a folder, or a file without a zone
+        pass
+    raise BadField("timeZone", "must be an IANA time zone such as Europe/Berlin")

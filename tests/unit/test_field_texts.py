@@ -45,7 +45,7 @@ def test_a_pattern_is_described_in_words() -> None:
     for name, field in _list_fields().items():
         options = [field, *field.get("anyOf", [])]
         patterns = [option["pattern"] for option in options if "pattern" in option]
-        words = ("1 to", "4 to", "2 to", "Printable", "RFC 3339", "JSON number", "URL", "As the answer")
+        words = ("1 to", "4 to", "2 to", "Printable", "RFC 3339", "JSON number", "URL", "IANA", "As the answer")
         assert not patterns or any(word in field["description"] for word in words), (name, patterns)
 
 

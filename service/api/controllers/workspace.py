@@ -16,10 +16,10 @@ from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.configuration import DEFAULT_ORDER_DAYS
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, Count, check_text, text_schema
+from service.domain.field_types import Answer, Count
 from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCIES, check_currency
-from service.domain.times import from_ms, to_ms
+from service.domain.times import ZoneName, find_zone, from_ms, to_ms
 from service.record.config.workspace_rows import patch_workspace, read_workspace
 
 MAX_COUPONS_PER_ORDER = 100
@@ -98,17 +98,15 @@ class PatchWorkspace(field_types.Request, kw_only=True):
         ),
     ] = UNSET
     time_zone: Annotated[
-        Annotated[str, text_schema(1, 64)] | UnsetType | None,
-        msgspec.Meta(
-            description="It applies to earlier hours after `scrip reports --repair`. Null means UTC.",
-            examples=["Europe/Berlin"],
-        ),
+        ZoneName | UnsetType | None,
+        msgspec.Meta(description="It applies to earlier hours after `scrip reports --repair`. Null means UTC."),
     ] = UNSET
 
     def __post_init__(self) -> None:
         if isinstance(self.currency, str):
             check_currency("currency", self.currency)
-        check_text("timeZone", self.time_zone, 1, 64)
+        if isinstance(self.time_zone, str):
+            find_zone(self.time_zone)
 
 
 class Workspace(Answer, kw_only=True):

@@ -86,7 +86,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
             check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.currency)
         await check_gift_book(connection, workspace, row.gift_book_id)
         if row.time_zone != old.time_zone and not await connection.fetchval(query("has_time_zone"), row.time_zone):
-            raise invalid("timeZone", "must be an IANA time zone such as Europe/Berlin")
+            raise invalid("timeZone", "must be a time zone that Postgres has, too")
         values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
         stored = (*values, row.clock_offset_ms, encode_json(row.limits), row.order_days, row.lock_history)
         await connection.execute(query("update_workspace"), workspace, version, *stored, row.time_zone)

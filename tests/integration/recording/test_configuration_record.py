@@ -14,7 +14,7 @@ from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
-from service.record.config.workspace_rows import create_workspace
+from service.record.config.workspace_rows import create_workspace, patch_workspace, read_workspace
 from service.worker.bulk import code_generator, job_runner
 from service.worker.bulk.code_generator import Generator
 from tests.integration.recording.record_fixtures import FENCE, make_book, take_partition
@@ -184,6 +184,13 @@ async def test_a_version_of_several_workspaces(
             await pool.execute("UPDATE codes SET version = $1 WHERE code LIKE 'A-%'", version)
     _, rows = await everything(pool)
     assert len({row.code for row in rows if isinstance(row, CodeRow)}) == 15
+
+
+async def test_a_time_zone_that_postgres_lacks(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A workspace gets only a time zone that Postgres has, whatever the service knows: Postgres makes the reports."""
+    with pytest.raises(Refusal, match="invalid"):
+        await patch_workspace(pool, workspace.workspace, 0, {"time_zone": "Europe/Nowhere"})
+    assert (await read_workspace(pool, workspace.workspace)).time_zone == "UTC"
 
 
 async def test_users_are_created_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
