@@ -72,10 +72,9 @@ async def missing(connection: asyncpg.Connection) -> list[str]:
     files = read_migrations(_FOLDER)
     if await connection.fetchval("SELECT to_regclass('migrations')") is None:
         return [migration.name for migration in files]
-    has_number = await _has_number(connection)
-    if has_number:
+    if await _has_number(connection):
         await check_number(connection)
-    return [migration.name for migration in files[await _applied(connection, files, may_be_newer=has_number) :]]
+    return [migration.name for migration in files[await _applied(connection, files) :]]
 
 
 def read_migrations(folder: Path) -> list[Migration]:
@@ -94,13 +93,13 @@ def read_migrations(folder: Path) -> list[Migration]:
 
 
 async def _has_number(connection: asyncpg.Connection) -> bool:
-    """Whether the database is of a version that stores its number of formats."""
+    """Whether the file that makes the table of the number of formats is applied."""
     return await connection.fetchval("SELECT to_regclass('formats')") is not None
 
 
-async def _applied(connection: asyncpg.Connection, files: list[Migration], *, may_be_newer: bool) -> int:
-    """The number of applied migrations. Raises MigrationError if one is not the file's, or has no file; with
-    `may_be_newer`, the next version's may follow."""
+async def _applied(connection: asyncpg.Connection, files: list[Migration]) -> int:
+    """The number of applied migrations; the next version's may follow those of the files. Raises MigrationError if one
+    is not the file's."""
     known = await connection.fetch("SELECT number, name, sha256 FROM migrations ORDER BY number")
     for row, migration in zip(known, files, strict=False):
         if tuple(row) != (migration.number, migration.name, migration.sha256):
@@ -108,8 +107,6 @@ async def _applied(connection: asyncpg.Connection, files: list[Migration], *, ma
                 f"the database has {row['name']}, made from another file than this version's {migration.name}. "
                 "Use an empty database, or the version that made it; a change of the schema is a new file"
             )
-    if len(known) > len(files) and not may_be_newer:
-        raise MigrationError(f"the database has {known[len(files)]['name']}, which this version doesn't know")
     return len(known)
 
 
@@ -127,11 +124,11 @@ async def _apply_next(connection: asyncpg.Connection, files: list[Migration]) ->
     async with _alone(connection):
         await connection.execute(_TABLE)
         await connection.execute(_LOCK_TIMEOUT)
-        if has_number := await _has_number(connection):
+        if await _has_number(connection):
             await check_number(connection)
             await check_running(connection)
             await raise_number(connection)
-        applied = await _applied(connection, files, may_be_newer=has_number)
+        applied = await _applied(connection, files)
         if applied >= len(files):
             return None
         migration = files[applied]

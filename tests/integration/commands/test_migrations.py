@@ -57,17 +57,6 @@ async def test_an_order_takes_at_most_a_hundred(pool: asyncpg.Pool):
     await pool.execute(update, 100)
 
 
-async def test_a_newer_database_is_an_error(new_database, tmp_path: Path):
-    """A database with a migration that this version doesn't have is an error."""
-    url = await new_database()
-    (tmp_path / "0001_one.sql").write_text("CREATE TABLE one (id int)")
-    (tmp_path / "0002_two.sql").write_text("CREATE TABLE two (id int)")
-    await migrate(url, tmp_path)
-    (tmp_path / "0002_two.sql").unlink()
-    with pytest.raises(MigrationError, match="0002_two, which this version doesn't know"):
-        await migrate(url, tmp_path)
-
-
 async def test_a_failing_file_leaves_nothing(new_database, tmp_path: Path):
     """A file that fails is rolled back whole; the files before it stay."""
     url = await new_database()
