@@ -49,12 +49,6 @@ local function limit_of(c, book)
   return max
 end
 
--- When it can't be used any more; nil for never.
-local function end_of(c, book)
-  -- @step end
-  return ends_at
-end
-
 -- Whether the redemption of this event, of this coupon or any other, is one of this coupon's that stand.
 local function stands(c, event)
   if c.max == 1 then return c.last == event end

@@ -21,7 +21,7 @@ class BookState(Answer):
     why: str | None = None
 
 
-def find_book_state(row: BookRow, now_ms: int, counts: BookStats | None, taken: int = 0) -> BookState:
+def find_book_state(row: BookRow, now_ms: int, counts: BookStats | None, taken: int) -> BookState:
     """The state by the workspace's clock. `taken` redemptions count against the book's limit. Without counts it is the
     state of a book with codes."""
     refusing: list[_Rule] = [

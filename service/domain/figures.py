@@ -157,7 +157,7 @@ FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
 """By code, what describes its refusal, and the names of the figures that it may have."""
 
 
-def refuse_outcome(number: int, more: int | str | None = None) -> Refusal:
+def refuse_outcome(number: int, more: int | str | None) -> Refusal:
     """The Refusal of a script's outcome. `more` is what the script replies with it: after how many milliseconds a later
     attempt may succeed, or figures."""
     code = BY_NUMBER[number].code

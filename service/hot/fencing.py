@@ -95,7 +95,7 @@ def choose_nonce(
     return Nonce(random, "postgres", server.history)
 
 
-def choose_committee(report: Report, last: tuple[str, ...] = ()) -> tuple[str, ...]:
+def choose_committee(report: Report, last: tuple[str, ...]) -> tuple[str, ...]:
     """An odd number of nodes that are there, primaries first; () if there are too few.
 
     The last committee stays while it can lose a node, or if another couldn't, either: a change closes partitions.

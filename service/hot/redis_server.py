@@ -45,7 +45,7 @@ class Fenced(Exception):
 class ScriptFailed(hiredis.ReplyError):
     """A script failed, perhaps after its first write. The text has script, kind of error and line, but no data."""
 
-    def __init__(self, script: str, kind: str, line: str = "") -> None:
+    def __init__(self, script: str, kind: str, line: str) -> None:
         super().__init__(" ".join(filter(None, (script, kind, line))))
         self.script, self.kind = script, kind
 

@@ -184,7 +184,7 @@ async def _read_book(redis: Any, w: str, book: str, codes: Sequence[str], report
     return StoreContents(None, dict(counts))
 
 
-async def read_postgres(url: str, book_id: str, codes: int, report: ReportProgress = ignore_progress) -> StoreContents:
+async def read_postgres(url: str, book_id: str, codes: int, report: ReportProgress) -> StoreContents:
     """Read the book's redemptions, whether each is rolled back, and the number of spent codes."""
     connection = await connect_once(url)
     redemptions: list[Redemption] = []

@@ -74,7 +74,7 @@ async def create_book(target: Target, count: int, report: ReportProgress = ignor
 
 
 async def send_orders(
-    target: Target, orders: Sequence[Order], in_flight: int, on_answer: Callable[[], None] = lambda: None
+    target: Target, orders: Sequence[Order], in_flight: int, on_answer: Callable[[], None]
 ) -> ReplayResult:
     """Send all orders on at most `in_flight` connections, one request at a time on each.
 

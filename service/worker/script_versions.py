@@ -45,7 +45,7 @@ async def migrate_version(
     database_url: str,
     passwords: Mapping[str, str] | None = None,
     *,
-    partitions: int | None = None,
+    partitions: int | None,
     default: int = DEFAULT_PARTITIONS,
 ) -> list[str]:
     """Apply the missing migrations, and store this version's scripts. Returns the names of the migrations.

@@ -50,7 +50,7 @@ class ServerWatch:
     All methods raise Broken if the connection breaks, and hiredis.ReplyError.
     """
 
-    def __init__(self, connection: Connection, *, is_cluster: bool = False) -> None:
+    def __init__(self, connection: Connection, *, is_cluster: bool) -> None:
         """`is_cluster`: each partition is in a slot of its own, and a command names keys of one slot only."""
         self.connection = connection
         self._is_cluster = is_cluster

@@ -57,7 +57,7 @@ ORDER BY epoch DESC, seq DESC LIMIT $2;
 -- Order what a worker does with an unresolved event.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 choice text
 UPDATE quarantine SET ordered = $4, failure = NULL
-WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL RETURNING partition;
+WHERE partition = $1 AND epoch = $2 AND seq = $3 AND resolution IS NULL;
 
 -- name: order_resolutions
 -- Order a choice for all unresolved events for which it is possible, of a partition or all, except those with an order.

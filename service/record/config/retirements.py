@@ -118,7 +118,7 @@ async def finish_step(
 
 
 async def page_retired_books(
-    database: Database, partition: int, after: Book, limit: int, returning: Sequence[Book] = ()
+    database: Database, partition: int, after: Book, limit: int, returning: Sequence[Book]
 ) -> list[RetiredBook]:
     """The next retired books after one. One whose return was ordered is still retired, unless it is in `returning`."""
     rows = await database.fetch(query("page_retired_books"), partition, *after, limit, *to_arrays(returning))

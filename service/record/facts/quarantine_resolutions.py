@@ -59,9 +59,9 @@ async def find_quarantined(database: Database, at: EventId) -> list[Quarantined]
     return [Quarantined(*row) for row in await database.fetch(query("quarantined_named"), *at)]
 
 
-async def order_resolution(connection: Connection, event: Quarantined, choice: Choice) -> bool:
-    """Order the choice from a worker. False if the event is resolved."""
-    return await connection.fetchval(query("order_resolution"), *event.key, choice) is not None
+async def order_resolution(connection: Connection, event: Quarantined, choice: Choice) -> None:
+    """Order the choice from a worker, unless the event is resolved."""
+    await connection.execute(query("order_resolution"), *event.key, choice)
 
 
 async def order_resolutions(connection: Connection, partition: int | None, choice: Choice) -> dict[int, int]:

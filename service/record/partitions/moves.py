@@ -212,9 +212,9 @@ class Switch:
         await self.move_new_facts()
         await self._connection.execute(query("move_quarantined"), *self._where)
 
-    async def move_workspace(self, fence: int, epoch: int, target_epoch: int, arrived: EventId, closed_ms: int) -> int:
-        """Move the workspace's own row; return the version of its settings in the target. Raises CannotMove if one of
-        the partitions was opened anew, or the source has another worker; until the commit, neither can happen."""
+    async def move_workspace(self, fence: int, epoch: int, target_epoch: int, arrived: EventId, closed_ms: int) -> None:
+        """Move the workspace's own row. Raises CannotMove if one of the partitions was opened anew, or the source has
+        another worker; until the commit, neither can happen."""
         move = self._move
         if not target_epoch > epoch:
             raise CannotMove("the target's epoch is older than the source's")
@@ -227,7 +227,6 @@ class Switch:
         args = (*self._where, version, *arrived, closed_ms)
         if await self._connection.fetchval(query("move_workspace"), *args) is None:
             raise CannotMove("the workspace is in another partition")
-        return version
 
     async def _move_codes(self, after: int, pace: Pace) -> None:
         await self._connection.execute(query("move_users"), *self._where, after, timeout=LONG_S)
