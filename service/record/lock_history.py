@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from asyncpg import Pool
 
 from service.domain.uuids import first_id
-from service.record.pool import Database
+from service.record.pool import Database, count_changed
 from service.record.queries import query
 
 STEP_S = 1
@@ -123,7 +123,7 @@ async def read_lock_history(database: Database, workspace: int, code: str) -> Lo
 
 async def prune_lock_notes(database: Database, limit: int) -> int:
     """Delete at most so many old notes; return their number."""
-    return int((await database.execute(query("prune_lock_notes"), KEEP_DAYS, limit)).split()[1])
+    return await count_changed(database, query("prune_lock_notes"), KEEP_DAYS, limit)
 
 
 def combine(notes: Iterable[StoredNote]) -> list[NotedLock]:

@@ -104,6 +104,11 @@ async def set_locally(connection: Connection, settings: Mapping[str, str]) -> No
     await connection.execute("; ".join(f"SET LOCAL {setting} = '{value}'" for setting, value in settings.items()))
 
 
+async def count_changed(database: Database, statement: str, *values: Any) -> int:
+    """Run a statement that changes rows, and return their number."""
+    return int((await database.execute(statement, *values)).rpartition(" ")[2])
+
+
 async def connect_once(database_url: str, *, name: str = "scrip", **options: Any) -> asyncpg.Connection:
     """One connection, of which nothing is checked."""
     return await asyncpg.connect(**_read_url(database_url), server_settings={"application_name": name}, **options)

@@ -8,7 +8,7 @@ from zlib import crc32
 import msgspec
 from asyncpg import Pool
 
-from service.record.pool import Database
+from service.record.pool import Database, count_changed
 from service.record.queries import query
 
 KEEP_S = 3600
@@ -56,7 +56,7 @@ async def find_refused(database: Database, request_id: str, workspace: int | Non
 
 async def prune_refused(database: Database, limit: int) -> int:
     """Delete at most so many old rows; return their number."""
-    return int((await database.execute(query("prune_refused_requests"), KEEP_S, limit)).split()[1])
+    return await count_changed(database, query("prune_refused_requests"), KEEP_S, limit)
 
 
 def _digest(request_id: str) -> int:

@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from service.record.pool import ERRORS, Database, error_name
+from service.record.pool import ERRORS, Database, count_changed, error_name
 from service.record.queries import query
 
 STEP_S = 10
@@ -148,5 +148,5 @@ async def prune_samples(database: Database, limit: int) -> int:
     pruned = 0
     for step_s, keep_s in KEEP_S.items():
         for name in ("prune_traffic_samples", "prune_backlog_samples", "prune_sampled_steps"):
-            pruned = max(pruned, int((await database.execute(query(name), step_s, keep_s, limit)).split()[1]))
+            pruned = max(pruned, await count_changed(database, query(name), step_s, keep_s, limit))
     return pruned

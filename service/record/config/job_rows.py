@@ -31,7 +31,7 @@ from service.record.config.audit_log import write_audit
 from service.record.config.detached_months import check_book
 from service.record.config.stored_json import encode_json
 from service.record.partitions.comparisons import count_compared, is_reconciling
-from service.record.pool import Connection, Database
+from service.record.pool import Connection, Database, count_changed
 from service.record.queries import query
 
 KEEP_DAYS = 90
@@ -298,7 +298,7 @@ async def end_job(pool: Pool, job: JobRow, fence: int, errors: Sequence[str] = (
 
 async def prune_jobs(database: Database, limit: int) -> int:
     """Delete at most so many of the oldest ended jobs, with their results; return their number."""
-    return int((await database.execute(query("prune_jobs"), KEEP_DAYS, limit)).split()[1])
+    return await count_changed(database, query("prune_jobs"), KEEP_DAYS, limit)
 
 
 async def keep_pending(pool: Pool, job: JobRow, fence: int, page: PendingCodes) -> None:

@@ -14,7 +14,7 @@ from service.domain.errors import Refusal, invalid
 from service.domain.webhook_protocol import KEEP_DAYS, MAX_WEBHOOKS, NO_DELIVERY, NO_WEBHOOK
 from service.record.config.audit_log import write_audit
 from service.record.config.stored_json import encode_json
-from service.record.pool import Connection, Database
+from service.record.pool import Connection, Database, count_changed
 from service.record.queries import query
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ async def prune_webhooks(database: Database, limit: int) -> int:
     of each kind. Return the number of old ones."""
     await database.execute(query("prune_old_secrets"))
     await database.execute(query("prune_webhooks"), limit)
-    return int((await database.execute(query("prune_deliveries"), KEEP_DAYS, limit)).split()[1])
+    return await count_changed(database, query("prune_deliveries"), KEEP_DAYS, limit)
 
 
 def _to_audit(row: WebhookRow) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from service.formats.events import (
     read_redemption,
 )
 from service.formats.redemption_id import id_from_numbers
-from service.record.pool import BY_INDEX, Connection, Database, error_name, set_locally
+from service.record.pool import BY_INDEX, Connection, Database, count_changed, error_name, set_locally
 from service.record.queries import query
 
 # The columns in the order of the rows below. COPY takes text, built by hand from the outbox: that costs Python a third
@@ -126,7 +126,7 @@ async def record_late(connection: Connection, partition: int, epoch: int, entrie
 
 async def prune_keys(database: Database, limit: int) -> int:
     """Delete at most so many expired idempotency keys; return their number."""
-    return int((await database.execute(query("prune_keys"), limit)).split()[1])
+    return await count_changed(database, query("prune_keys"), limit)
 
 
 class _Open(NamedTuple):
@@ -259,8 +259,7 @@ class _Batch:
         rows = [(seq, int(w), *rest) for seq, w, *rest in self._keys.values()]
         if not rows:
             return
-        stored = await connection.execute(query("store_keys"), self._epoch, *zip(*rows, strict=True))
-        if stored != f"INSERT 0 {len(rows)}":
+        if await count_changed(connection, query("store_keys"), self._epoch, *zip(*rows, strict=True)) != len(rows):
             raise KeyReused("an idempotency key was used twice within an hour")
 
     def _keep(self, seq: int, w: str, at: str, request: RequestPart, kept: str) -> None:

@@ -15,7 +15,7 @@ from service.domain.uuids import LAST_ID, first_id
 from service.domain.webhook_protocol import KEEP_DAYS
 from service.formats import page_cursors
 from service.record.config.detached_months import whole_book, whole_code
-from service.record.pool import Database
+from service.record.pool import Database, count_changed
 from service.record.queries import query
 
 KEEP_NOTICES_DAYS = 90
@@ -132,7 +132,7 @@ async def notices_of_book(pool: Pool, workspace: int, book: int, limit: int, cur
 
 async def prune_notices(database: Database, limit: int) -> int:
     """Delete at most so many expired notices that no webhook still needs; return their number."""
-    return int((await database.execute(query("prune_notices"), KEEP_NOTICES_DAYS, KEEP_DAYS, limit)).split()[1])
+    return await count_changed(database, query("prune_notices"), KEEP_NOTICES_DAYS, KEEP_DAYS, limit)
 
 
 async def coupons_of_user(

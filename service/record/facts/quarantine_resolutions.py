@@ -14,7 +14,7 @@ from service.formats.events import parse_entry
 from service.formats.quarantined_event import read_names
 from service.record.facts.quarantined_events import Cause
 from service.record.partitions.comparisons import codes
-from service.record.pool import Connection, Database
+from service.record.pool import Connection, Database, count_changed
 from service.record.queries import query
 
 Choice = Literal["retry", "settle", "release"]
@@ -80,8 +80,7 @@ async def resolve(connection: Connection, partition: int, events: Sequence[Quara
     """Store that what was ordered is done, and return of how many events; not of those whose order has changed."""
     epochs, seqs = [event.epoch for event in events], [event.seq for event in events]
     ordered = [event.ordered for event in events]
-    done = await connection.execute(query("resolve_quarantined"), partition, epochs, seqs, ordered)
-    return int(done.split()[1])
+    return await count_changed(connection, query("resolve_quarantined"), partition, epochs, seqs, ordered)
 
 
 async def reject(database: Database, event: Quarantined, failure: str) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from service.formats.event_id import START, EventId
 from service.formats.events import Redeemed, parse
-from service.record.pool import Database
+from service.record.pool import Database, count_changed
 from service.record.queries import query
 
 PAGE_EVENTS = 1000
@@ -62,8 +62,8 @@ async def quarantine_unrecorded(
         return 0
     epochs, seqs = [event.at.epoch for event in events], [event.at.seq for event in events]
     entries = [event.d for event in events], [event.r for event in events]
-    done = await database.execute(query("quarantine_unrecorded"), partition, reason, is_dropped, epochs, seqs, *entries)
-    return int(done.split()[2])
+    values = (partition, reason, is_dropped, epochs, seqs, *entries)
+    return await count_changed(database, query("quarantine_unrecorded"), *values)
 
 
 async def quarantine_recorded(database: Database, partition: int, events: Sequence[SkippedEvent]) -> set[EventId]:

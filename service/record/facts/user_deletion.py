@@ -16,7 +16,7 @@ from service.formats.event_id import EventId
 from service.formats.quarantined_event import replace_user
 from service.record.config.audit_log import write_audit
 from service.record.partitions.partition_rows import bump_config_version
-from service.record.pool import Database
+from service.record.pool import Database, count_changed
 from service.record.queries import query
 
 PAGE = 500
@@ -131,7 +131,7 @@ async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> No
 
 
 async def _update_all(database: Database, name: str, *args: Any) -> None:
-    while await database.execute(query(name), *args, ROWS_AT_ONCE) != "UPDATE 0":
+    while await count_changed(database, query(name), *args, ROWS_AT_ONCE):
         pass
 
 
