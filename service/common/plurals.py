@@ -1,4 +1,4 @@
-"""Numbers with their nouns, in what commands print."""
+"""Numbers with their nouns, in texts."""
 
 
 def count_noun(count: int, noun: str) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import asyncpg
 import hiredis
 
+from service.common.plurals import count_noun
 from service.formats import key_names
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Event, entry_digest, parse_entry, split_entry
@@ -42,9 +43,9 @@ class Surplus(NamedTuple):
 
     def __str__(self) -> str:
         lacks = [
-            f"{_plural(self.events, 'event')} or more ({self.seconds:.0f} s)" if self.events else "",
-            _plural(self.versions, "configuration change") if self.versions else "",
-            _plural(self.steps, "book retirement") if self.steps else "",
+            f"{count_noun(self.events, 'event')} or more ({self.seconds:.0f} s)" if self.events else "",
+            count_noun(self.versions, "configuration change") if self.versions else "",
+            count_noun(self.steps, "book retirement") if self.steps else "",
             f"epoch {self.epoch}" if self.epoch else "",
         ]
         return f"Postgres is older than Redis: it lacks {', '.join(filter(None, lacks))}"
@@ -157,10 +158,6 @@ class _OutboxEnd:
     def _seconds(self, last: Event | None) -> float:
         at_ms, recorded = getattr(last, "at_ms", None), self._row.recorded_at
         return max(0.0, at_ms / 1000 - recorded.timestamp()) if at_ms and recorded else 0.0
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _digest(at: EventId, fields: list[bytes]) -> bytes:
