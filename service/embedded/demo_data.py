@@ -135,7 +135,7 @@ async def _seed_workspace(pool: asyncpg.Pool, name: str, keys: Mapping[str, Sequ
         return
     if name == "demo":
         await patch_workspace(pool, row.workspace, row.partition, {"lock_history": True})
-    books = {book.name: book for book in await page_books(pool, row.workspace, 1000, None, None, None, None)}
+    books = {book.name: book for book in await page_books(pool, row.workspace, 1000)}
     for fields, lines in _SEEDS[name]:
         book = books.get(fields["name"])
         if book is None:

@@ -220,5 +220,5 @@ def _render_partition(row: Partition, *, is_own: bool) -> PartitionNow:
 
 async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:
     """The newest books, and whether there are more."""
-    rows = await _read_or_none(page_books(context.pool, caller.workspace, MAX_BOOKS + 1, None, None, None, None)) or []
+    rows = await _read_or_none(page_books(context.pool, caller.workspace, MAX_BOOKS + 1)) or []
     return await count_books(context, caller, rows[:MAX_BOOKS]), len(rows) > MAX_BOOKS

@@ -13,17 +13,15 @@ from litestar import Controller, Request, get
 from service.access.caller import Caller
 from service.api.auth import FOR_MANAGERS
 from service.api.context import Context
-from service.api.controllers.books import BookId, ListBooks, find_book
-from service.api.reading import decode_position, unpack_request
+from service.api.controllers.books import BookId, ListBooks, find_book, list_books
+from service.api.reading import unpack_request
 from service.domain.book_requests import BookStats, render_book
 from service.domain.book_states import BookState, find_book_state
 from service.domain.configuration import BookRow
 from service.domain.discounts import BookDiscount
 from service.domain.field_types import Page
 from service.domain.times import Timestamp
-from service.formats import page_cursors
 from service.hot.workspace_state import BookCounts
-from service.record.config.book_rows import page_books
 
 MAX_BOOKS = 50
 """Each costs a script."""
@@ -59,10 +57,7 @@ class Stocks(Controller):
     async def page(self, request: Request[Any, Any, Any]) -> BookNowPage:
         """Books, newest first."""
         caller, context, params = unpack_request(request, ListStocks)
-        before = decode_position(params, page_cursors.BOOKS)
-        filters = (params.status, params.tag, params.q)
-        rows = await page_books(context.pool, caller.workspace, params.limit + 1, before, *filters)
-        page = page_cursors.BOOKS.make_page(rows, params.limit, lambda row: (row.book,))
+        page = await list_books(context, caller, params)
         return BookNowPage(items=await count_books(context, caller, page.items), next_cursor=page.next_cursor)
 
     @get("/{bookId:str}", opt=FOR_MANAGERS)

@@ -14,10 +14,10 @@ from litestar import Controller, Request, get
 
 from service.access.actor import ActorKind
 from service.access.caller import Caller
-from service.api.auth import FOR_MANAGERS, get_caller
+from service.api.auth import FOR_MANAGERS
 from service.api.context import Context
 from service.api.controllers.histories import wait_recorded
-from service.api.reading import parse_query, unpack_request
+from service.api.reading import unpack_request
 from service.domain import field_types
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, is_caller_id
@@ -199,9 +199,8 @@ class Timelines(Controller):
         """The code, user, order, Idempotency-Key and refused request (of the last hour) with this name; if there is
         none, the redemption, book, job or request with this id; books with this text in name or description; and the
         codes that begin with it, if it is no code itself."""
-        caller = get_caller(request)
-        text = parse_query(request, Search).q.strip()
-        context: Context = request.app.state.context
+        caller, context, params = unpack_request(request, Search)
+        text = params.q.strip()
         await wait_recorded(context, caller)
         names: dict[RecordKind, str | None] = {
             "code": canonicalize_code(text),
@@ -218,7 +217,7 @@ class Timelines(Controller):
             matches.append(Match(kind="refused", name=text))
         if not matches and (parsed := parse_uuid(text)):
             matches.append(await _find_by_id(context, caller.workspace, parsed))
-        books = await page_books(context.pool, caller.workspace, MAX_PARTIAL, None, None, None, text)
+        books = await page_books(context.pool, caller.workspace, MAX_PARTIAL, q=text)
         matches += [Match(kind="book", name=str(book.book_id), title=book.name) for book in books]
         if _PREFIX.fullmatch(text.upper()) and not any(match.kind == "code" for match in matches):
             codes = await codes_with_prefix(context.pool, caller.workspace, text.upper(), MAX_PARTIAL)

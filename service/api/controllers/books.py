@@ -133,11 +133,7 @@ class Books(Controller):
     async def page(self, request: Request[Any, Any, Any]) -> BookPage:
         """Books, newest first. Scope `manage`."""
         caller, context, params = unpack_request(request, ListBooks)
-        before = decode_position(params, page_cursors.BOOKS)
-        filters = (params.status, params.tag, params.q)
-        read = partial(page_books, context.pool, caller.workspace, params.limit + 1, before, *filters)
-        rows = await context.bulk.read(caller.workspace, params.limit, read)
-        page = page_cursors.BOOKS.make_page(rows, params.limit, lambda row: (row.book,))
+        page = await list_books(context, caller, params)
         items = await context.bulk.render(caller.workspace, page.items, book_requests.render_book)
         return BookPage(items=items, next_cursor=page.next_cursor)
 
@@ -177,6 +173,15 @@ class Books(Controller):
         if payload.limits is not msgspec.UNSET:  # as in `create`
             await settle_keys(context)
         return book_requests.render_book(row)
+
+
+async def list_books(context: Context, caller: Caller, params: ListBooks) -> Page[BookRow]:
+    """A page of books, newest first."""
+    before = decode_position(params, page_cursors.BOOKS)
+    filters = (params.status, params.tag, params.q)
+    read = partial(page_books, context.pool, caller.workspace, params.limit + 1, before, *filters)
+    rows = await context.bulk.read(caller.workspace, params.limit, read)
+    return page_cursors.BOOKS.make_page(rows, params.limit, lambda row: (row.book,))
 
 
 async def find_book(context: Context, caller: Caller, book_id: str) -> BookRow:

@@ -135,7 +135,7 @@ async def _answer(
             connection.transaction(),
         ):
             job = await create_change(connection, book, order, workspace, now_ms)
-        return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
+        return jobs.accept(job)
 
     return await run_once(request, body, act)
 

@@ -298,7 +298,7 @@ class Codes(Controller):
             pattern, charset = payload.code_pattern or book.code_pattern, payload.charset or book.charset
             async with context.pool.acquire() as connection, connection.transaction():
                 job = await create_generation(connection, book, payload.count, pattern, charset)
-            return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
+            return jobs.accept(job)
 
         return await run_once(request, body, act)
 

@@ -133,7 +133,7 @@ class ConsistencyChecks(Controller):
         async def act() -> ActionResult[Job]:
             async with context.pool.acquire() as connection, connection.transaction():
                 job = await create_reconciling(connection, caller.workspace, bool(payload.repair))
-            return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
+            return jobs.accept(job)
 
         return await run_once(request, body, act)
 

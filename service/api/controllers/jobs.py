@@ -1,6 +1,6 @@
 """Jobs: work that takes longer than a request. app.py registers it; roles.py has the scope of each operation id. Job
 copies JobRow's fields by name; the CSV file's columns are the fields of CodeResult or AssignedCode, in their order.
-Controllers that start jobs use EXAMPLE and CHANGE_EXAMPLE."""
+Controllers that start jobs use EXAMPLE, CHANGE_EXAMPLE and `accept`."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -134,6 +134,11 @@ class Jobs(Controller):
         pages = context.bulk.read_pages(_read_results(context.pool, job))
         lines = encode_csv_pages(columns, pages, tuple, params.excel)
         return CsvFile(context.bulk, job.workspace, lines, f"results-{job.job_id}.csv", {})
+
+
+def accept(job: JobRow) -> ActionResult[Job]:
+    """The result of a request that has ordered this job."""
+    return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
 
 def _assigns(job: JobRow) -> bool:

@@ -118,12 +118,12 @@ async def page_books(
     database: Database,
     workspace: int,
     limit: int,
-    before: int | None,
-    status: str | None,
-    tag: str | None,
-    q: str | None,
+    before: int | None = None,
+    status: str | None = None,
+    tag: str | None = None,
+    q: str | None = None,
 ) -> list[BookRow]:
-    """Books with a number below `before`, newest first."""
+    """Books with a number below `before`, newest first; those that match what is given."""
     records = await database.fetch(query("page_books"), workspace, before, limit, status, tag, q)
     return [row_of(record) for record in records]
 
