@@ -4,8 +4,7 @@ projection.py writes them. Times are milliseconds since 1970, money is in 10â»â
 Fields are copied by name from and to columns, requests and responses.
 """
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -134,15 +133,3 @@ class UserRow(msgspec.Struct, frozen=True, kw_only=True):
     max_coupons: int | None
     metadata: dict[str, Any]
     created_ms: int
-
-
-class Projector(Protocol):
-    """Writes codes into Redis, for jobs: RedisProjector of service/hot/projection.py."""
-
-    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
-        """Write at most 5,000 codes of one version, of which Redis may have some during a catch-up, also ended ones."""
-        ...
-
-    async def seen(self, partition: int, version: int) -> None:
-        """Record that all rows up to this version are projected."""
-        ...

@@ -14,7 +14,6 @@ from service.access.caller import Caller
 from service.common.pace import Pace
 from service.common.serial_runner import SerialRunner
 from service.domain.code_change_requests import CodeChange
-from service.domain.configuration import Projector
 from service.domain.errors import Refusal
 from service.domain.field_types import Nothing
 from service.formats.change_results import CodeResult, PendingCodes
@@ -74,7 +73,9 @@ class CodeChanger(JobRunner):
 
     kind, task = "change", "changing"
 
-    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int, decide: Decide) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, projector: RedisProjector, partition: int, fence: int, decide: Decide
+    ) -> None:
         super().__init__(pool, projector, partition, fence)
         self._decide_all = decide
 

@@ -9,8 +9,9 @@ from typing import ClassVar
 import asyncpg
 import structlog
 
-from service.domain.configuration import CodeRow, Projector
+from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
+from service.hot.projection import RedisProjector
 from service.record.config import job_rows
 from service.record.config.job_rows import JobRow, JobStopped, Kind
 from service.record.pool import wait_out_outage
@@ -37,7 +38,7 @@ class JobRunner(ABC):
     task: ClassVar[str]
     """The name of the worker's task, by which a lease says that there is work."""
 
-    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int, fence: int) -> None:
+    def __init__(self, pool: asyncpg.Pool, projector: RedisProjector, partition: int, fence: int) -> None:
         self._pool, self._projector, self._partition, self._fence = pool, projector, partition, fence
         self._served: dict[int, None] = {}
         """The workspaces whose jobs had a turn; first the one whose turn was longest ago."""

@@ -18,6 +18,7 @@ from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.domain.outcomes import OK
+from service.hot.projection import RedisProjector
 from service.operations.base import Command, Reply
 from service.record.config import code_rows, job_rows
 from service.record.config.workspace_rows import create_workspace
@@ -28,7 +29,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, refused
 from tests.waiting import until, wait_until
 
 
-class Redis:
+class Redis(RedisProjector):
     """Stores the projected codes, and releases assigned ones; `interrupt` runs before each piece of work."""
 
     def __init__(self) -> None:
@@ -54,7 +55,9 @@ class Redis:
         if self.interrupt:
             await self.interrupt(self.works)
 
-    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
+    async def codes(
+        self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
+    ) -> None:
         await self._begin()
         assert {row.version for row in rows} <= {version}
         self.codes_ |= {row.code: row for row in rows}

@@ -10,9 +10,10 @@ import pytest
 
 from service.domain.book_requests import CreateBook, PatchBook
 from service.domain.code_requests import CodeLine
-from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.configuration import CodeRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
+from service.hot.projection import RedisProjector
 from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
 from service.record.config.workspace_rows import create_workspace, patch_workspace, read_workspace
 from service.worker.bulk import code_generator, job_runner
@@ -21,19 +22,16 @@ from tests.integration.recording.record_fixtures import FENCE, make_book, take_p
 from tests.waiting import wait_until
 
 
-class Memory:
-    """A projector that stores the codes it gets."""
+class Memory(RedisProjector):
+    """A projector of jobs, which stores the codes it gets."""
 
     def __init__(self) -> None:
         self.codes_: dict[str, CodeRow] = {}
         self.fail_after = -1
 
-    async def workspace(self, row: WorkspaceRow) -> None: ...
-    async def book(self, row: BookRow) -> None: ...
-    async def coupon(self, row: CodeRow) -> None: ...
-    async def user(self, row: UserRow) -> None: ...
-
-    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
+    async def codes(
+        self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
+    ) -> None:
         if self.fail_after == 0:
             raise ConnectionResetError
         self.fail_after -= 1
