@@ -7,8 +7,7 @@ import msgspec
 
 from service.access.caller import Caller, resolve_user
 from service.domain.field_types import Answer, Nothing, decode_field, decode_id
-from service.domain.times import Timestamp as Time
-from service.domain.times import from_ms
+from service.domain.times import Timestamp, from_ms
 from service.formats import key_names
 from service.formats.redemption_id import id_from_event
 from service.operations import document_parts as parts
@@ -24,7 +23,7 @@ class CouponLock(Answer):
 
     user_id: str
     order_id: str | None
-    expires_at: Time
+    expires_at: Timestamp
 
 
 class LastRedemption(Answer):
@@ -33,7 +32,7 @@ class LastRedemption(Answer):
     redemption_id: str
     user_id: str
     order_id: str | None
-    redeemed_at: Time
+    redeemed_at: Timestamp
 
 
 class Coupon(Answer):
@@ -46,8 +45,8 @@ class Coupon(Answer):
     redemptions: int
     max_redemptions: int | None
     lock: CouponLock | None
-    assigned_at: Time | None
-    expires_at: Time | None
+    assigned_at: Timestamp | None
+    expires_at: Timestamp | None
     last_redemption: LastRedemption | None
 
 

@@ -12,11 +12,10 @@ import msgspec
 
 from service.domain.field_types import Answer, Count, OrderId, Request, UserId, encode_field, quote_field, quote_id
 from service.domain.outcomes import REPEATED
-from service.domain.times import from_ms
+from service.domain.times import Timestamp, from_ms
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, parse_code
-from service.operations.coupon_view import Time
 
 TOKENS_DRAWN = 64
 _drawn: list[str] = []
@@ -68,7 +67,7 @@ class Lock(Answer):
     user_id: str
     order_id: str | None
     lock_seconds: int
-    expires_at: Time
+    expires_at: Timestamp
 
 
 def _draw_token() -> str:

@@ -12,10 +12,10 @@ import msgspec
 
 from service.domain.field_types import Answer, quote_field, quote_id
 from service.domain.money import Amount, from_e4
-from service.domain.times import from_ms
+from service.domain.times import Timestamp, from_ms
 from service.formats.events import RedemptionRecord, parse_record, parse_shown_request, without_key
 from service.formats.redemption_id import id_from_event
-from service.operations.coupon_view import Durability, Time
+from service.operations.coupon_view import Durability
 
 
 class Redemption(Answer):
@@ -30,8 +30,8 @@ class Redemption(Answer):
     currency: str
     discount_amount: Amount
     final_amount: Amount | None
-    redeemed_at: Time
-    rolled_back_at: Time | None
+    redeemed_at: Timestamp
+    rolled_back_at: Timestamp | None
     ip_address: str | None
     user_agent: str | None
     metadata: dict[str, Any] | msgspec.Raw

@@ -50,8 +50,8 @@ from service.domain.csv_layout import CsvOptions
 from service.domain.field_types import Answer, Page
 from service.domain.field_types import Request as _Request
 from service.domain.json_codes import JsonCodes
+from service.domain.times import Timestamp
 from service.formats import page_cursors
-from service.operations.coupon_view import Time
 from service.operations.views import Job
 from service.record.config.code_pages import FIRST, STEP, page_codes
 from service.record.config.code_rows import add_codes
@@ -137,12 +137,12 @@ class CodeOfBook(Answer):
     code: str
     status: Status
     user_id: str | None
-    assigned_at: Time | None
+    assigned_at: Timestamp | None
     redemptions: int
     max_redemptions: int | None
-    expires_at: Time | None
+    expires_at: Timestamp | None
     redeemed_by: str | None
-    redeemed_at: Time | None
+    redeemed_at: Timestamp | None
 
 
 class CodePage(Page[CodeOfBook]):

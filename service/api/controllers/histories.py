@@ -25,10 +25,10 @@ from service.api.recall import decide
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, Nothing, Page
-from service.domain.times import from_ms
+from service.domain.times import Timestamp, from_ms
 from service.operations import coupon_view
 from service.operations.base import parse_code
-from service.operations.coupon_view import Coupon, Time
+from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
@@ -89,7 +89,7 @@ class Notice(Answer):
     event: Literal["book.low_stock", "book.exhausted"]
     of: Literal["codes", "uses"]
     left: int
-    at: Time
+    at: Timestamp
 
 
 class NoticePage(Page[Notice]):
