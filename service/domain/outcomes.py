@@ -152,3 +152,8 @@ BY_CODE = {row.code: row for row in _ROWS}
 BY_NUMBER = {row.number: row for row in _ROWS if row.number is not None}
 if len(BY_CODE) != len(_ROWS) or len(BY_NUMBER) != sum(row.number is not None for row in _ROWS):
     raise AssertionError("two outcomes have the same code or number")
+
+
+def find_status(code: str) -> int:
+    """A refusal's status; 400 for a code of another version, which may have stored it."""
+    return BY_CODE[code].status if code in BY_CODE else 400

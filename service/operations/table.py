@@ -96,3 +96,6 @@ ROWS = (
     READ,
 )
 # fmt: on
+
+DONE = frozenset(row.done for row in ROWS if row.done)
+"""The console's counters of successes."""

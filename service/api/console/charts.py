@@ -14,8 +14,8 @@ from service.api.reading import unpack_request
 from service.common.durations import quantile_ms
 from service.domain import field_types
 from service.domain.field_types import Answer
-from service.domain.outcomes import BY_CODE
-from service.operations.table import ROWS
+from service.domain.outcomes import find_status
+from service.operations.table import DONE
 from service.record.samples import KEEP_S, StoredBacklog, StoredTraffic, read_backlog, read_traffic
 
 Span = Literal["hour", "day"]
@@ -23,7 +23,6 @@ Span = Literal["hour", "day"]
 SETTLE_S = 2
 """After a step's end, until processes have written their samples of it."""
 _STEPS: dict[Span, int] = {"hour": 10, "day": 300}
-_DONE = frozenset(row.done for row in ROWS if row.done)
 
 
 class Wanted(field_types.Request):
@@ -88,27 +87,22 @@ def draw(steps: range, traffic: Iterable[StoredTraffic], backlog: Iterable[Store
     rows = [by_step.get(at_s) for at_s in steps]
     reasons = Counter[str]()
     for row in rows:
-        reasons.update({} if row is None else {name: n for name, n in row.counts.items() if name not in _DONE})
-    failures = {name for name in reasons if _status(name) >= 500}
+        reasons.update({} if row is None else {name: n for name, n in row.counts.items() if name not in DONE})
+    failures = {name for name in reasons if find_status(name) >= 500}
     behind = None if backlog is None else {row.at_s: row for row in backlog}
     return Charts(
         since=steps.start * 1000,
         step=steps.step * 1000,
-        done={name: [_count(row, {name}) for row in rows] for name in _DONE},
+        done={name: [_count(row, {name}) for row in rows] for name in DONE},
         refused=[_count(row, reasons.keys() - failures) for row in rows],
         failed=[_count(row, failures) for row in rows],
         p50_ms=[quantile_ms(row.times, 0.5) if row else None for row in rows],
         p99_ms=[quantile_ms(row.times, 0.99) if row else None for row in rows],
         backlog=None if behind is None else [row.events if (row := behind.get(at_s)) else None for at_s in steps],
         oldest_ms=None if behind is None else [row.oldest_ms if (row := behind.get(at_s)) else None for at_s in steps],
-        reasons=[Refused(code=name, status=_status(name), count=count) for name, count in reasons.most_common()],
+        reasons=[Refused(code=name, status=find_status(name), count=count) for name, count in reasons.most_common()],
     )
 
 
 def _count(row: StoredTraffic | None, names: AbstractSet[str]) -> int | None:
     return None if row is None else sum(count for name, count in row.counts.items() if name in names)
-
-
-def _status(code: str) -> int:
-    """A refusal's status. Another version may have stored a code that this one does not know."""
-    return BY_CODE[code].status if code in BY_CODE else 400

@@ -25,9 +25,9 @@ from service.domain import field_types
 from service.domain.errors import invalid
 from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.money import CURRENCY_DIGITS, Amount
-from service.domain.outcomes import BY_CODE
+from service.domain.outcomes import find_status
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_datetime, to_ms
-from service.operations.table import ROWS
+from service.operations.table import DONE
 from service.record.facts import report_rows
 from service.record.facts.report_rows import Grouping, Groups, Interval, Recorded, Sales, Span
 
@@ -36,7 +36,6 @@ MAX_DAYS: dict[Interval, int] = {"hour": 31, "day": 400, "week": 400}
 DEFAULT_DAYS: dict[Interval, int] = {"hour": 2, "day": 30, "week": 182}
 MAX_ROWS = 5000
 _NONE = "0.00"
-_DONE = frozenset(row.done for row in ROWS if row.done)
 
 _SALES = {
     "from": "2026-11-20T00:00:00.000Z",
@@ -320,16 +319,11 @@ async def _read_steps(report: _Report) -> list[StepsOfGroup]:
 
 
 def _render_steps(row: Recorded, counts: dict[str, int]) -> StepsOfGroup:
-    refused = {code: count for code, count in sorted(counts.items()) if code not in _DONE and _is_refusal(code)}
+    refused = {code: count for code, count in sorted(counts.items()) if code not in DONE and find_status(code) < 500}
     return StepsOfGroup(
         from_=from_ms(row.from_ms), assigned=row.assigned, redeemed=row.redeemed, refused=refused, lock_expired=None,
         locked=counts.get("locked", 0), released=counts.get("released", 0),
     )  # fmt: skip
-
-
-def _is_refusal(code: str) -> bool:
-    """Whether it is no failure. Another version may have counted a code that this one does not know."""
-    return code not in BY_CODE or BY_CODE[code].status < 500
 
 
 def _render_sales(groups: Groups, row: Sales) -> SalesOfGroup:
