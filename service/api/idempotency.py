@@ -17,6 +17,7 @@ from service.api.configuration_writes import committed
 from service.api.context import Context
 from service.api.hot_path import fingerprint
 from service.domain.errors import Refusal
+from service.operations.base import encode
 from service.operations.call_headers import check_key
 
 T = TypeVar("T")
@@ -25,7 +26,6 @@ _RENEW_S = 20.0
 """Less than the life of a claim, a minute (CLAIM_MS in service/hot/workspace_state.py)."""
 _PLACEHOLDER = "\x01"
 """Replaces the request's user id in a stored response: neither JSON nor an address contains this character."""
-_encode = msgspec.json.Encoder().encode
 
 
 class ActionResult(msgspec.Struct, Generic[T], kw_only=True):
@@ -92,7 +92,7 @@ async def run_once(
     renewing = asyncio.create_task(_renew(request.app.state.context, caller, key, fingerprint_))
     try:
         result = await act()
-        stored = result.reference.encode() or _encode(_strip_user(user, result))
+        stored = result.reference.encode() or encode(_strip_user(user, result))
         if isinstance(body, Stream):
             stored = await body.digest() + b" " + stored
     except Refusal as refusal:
@@ -129,7 +129,7 @@ async def _make_replay(
         stored = await restore(stored)
     if user is not None:
         stored, location = (
-            stored.replace(_PLACEHOLDER.encode(), _encode(user)),
+            stored.replace(_PLACEHOLDER.encode(), encode(user)),
             _replace_last(_PLACEHOLDER, user, location),
         )
     response = _response(ActionResult(status=status, body=msgspec.Raw(stored), location=location))
@@ -159,4 +159,4 @@ async def _renew(context: Context, caller: Caller, key: str, fingerprint_: str) 
 
 def _response(result: ActionResult[Any]) -> Response[Any]:
     headers = {"Location": result.location} if result.location else {}
-    return Response(_encode(result.body), status_code=result.status, headers=headers, media_type="application/json")
+    return Response(encode(result.body), status_code=result.status, headers=headers, media_type="application/json")

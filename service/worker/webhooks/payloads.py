@@ -9,6 +9,7 @@ import msgspec
 
 from service.domain.times import from_ms, to_ms
 from service.formats.event_id import EventId
+from service.operations.base import encode
 from service.operations.views import Job, redemption_of
 from service.record.config.job_rows import jobs_by_id
 from service.record.facts import delivery_rows
@@ -17,14 +18,13 @@ from service.record.facts.delivery_rows import AssignmentChange, Due, NoticeRow
 _REDEMPTIONS = frozenset(("coupon.redeemed", "redemption.rolled_back"))
 _ASSIGNMENTS = frozenset(("coupon.assigned", "coupon.unassigned"))
 _NOTICES = frozenset(("book.low_stock", "book.exhausted"))
-_encode = msgspec.json.Encoder().encode
 
 
 async def render_bodies(pool: asyncpg.Pool, partition: int, dues: Sequence[Due]) -> dict[int, bytes]:
     """Each delivery's body by its position; none if its redemption, job, assignment or notice no longer exists."""
     data = await _read_data(pool, partition, dues)
     return {
-        due.position: _encode(
+        due.position: encode(
             {"type": due.event, "timestamp": from_ms(to_ms(due.happened_at)), "data": data[due.position]}
         )
         for due in dues
