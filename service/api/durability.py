@@ -11,7 +11,7 @@ from litestar.datastructures import Headers
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.domain.errors import Refusal, malformed
+from service.domain.errors import QUOTED, Refusal, malformed
 from service.domain.field_types import encode_field
 from service.operations.base import Rendered
 from service.operations.coupon_view import Durability
@@ -19,8 +19,6 @@ from service.record.facts.recorded_wait import AnswerScope
 
 DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
 _LEVELS: tuple[str, ...] = get_args(Durability)
-_QUOTED = 40
-"""Characters of a preference that a refusal repeats."""
 RECORDED = "durability=recorded"
 """The value of `Preference-Applied`."""
 _preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
@@ -41,14 +39,12 @@ def parse_preferred_wait_s(headers: Headers) -> int | None:
             raise malformed("Prefer", f"{name} is not known; perhaps durability is meant")
     durability = preferences.get("durability", _LEVELS[0])
     if durability not in _LEVELS:
-        raise malformed(
-            "Prefer", f"durability must be {' or '.join(_LEVELS)}, but is {durability[:_QUOTED] or 'empty'}"
-        )
+        raise malformed("Prefer", f"durability must be {' or '.join(_LEVELS)}, but is {durability[:QUOTED] or 'empty'}")
     if durability != "recorded":
         return None
     wait = preferences.get("wait", str(DEFAULT_WAIT_S))
     if not wait.isdecimal() or int(wait[:9]) > MAX_WAIT_S:
-        raise malformed("Prefer", f"wait must be a number of seconds, at most {MAX_WAIT_S}, but is {wait[:_QUOTED]}")
+        raise malformed("Prefer", f"wait must be a number of seconds, at most {MAX_WAIT_S}, but is {wait[:QUOTED]}")
     return int(wait)
 
 

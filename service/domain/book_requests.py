@@ -27,7 +27,6 @@ from service.domain.money import CURRENCY_DIGITS, Amount
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_ms
 
 MAX_CODES = 10_000_000
-METADATA_BYTES = 4096
 _MAX_TAGS, _TAG_LENGTH = 20, 100
 
 Status = Literal["active", "inactive", "archived"]
@@ -85,7 +84,7 @@ class _Fields(Request, kw_only=True):
             raise BadField("tags", f"must have at most {_MAX_TAGS} items")
         for number, tag in enumerate(tags):
             check_text(f"tags[{number}]", tag, 1, _TAG_LENGTH)
-        encode_metadata(self.metadata or None, METADATA_BYTES)
+        encode_metadata(self.metadata or None)
 
 
 class CreateBook(_Fields, kw_only=True):

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from service.domain.outcomes import BY_CODE, Outcome
 
+QUOTED = 40
+"""Characters of a value that a refusal repeats; of a longer one it may give the length."""
 _DETAILED = 3
 """Bad fields in a detail; `errors` has all of them."""
 

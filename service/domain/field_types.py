@@ -32,6 +32,7 @@ RESERVED_CODES = frozenset(
 )
 """Texts that follow `/v1/coupons/` in paths, and so are no codes."""
 MAX_INT = 2**31 - 1
+METADATA_BYTES = 4096
 DEFAULT_OVERLAP_S = 86_400
 
 PRINTABLE = r"^(?: |[^\p{C}\p{Z}])*$"
@@ -188,7 +189,7 @@ def check_text(field: str, text: str | UnsetType | None, min_length: int, max_le
         raise BadField(field, "must have printable characters only")
 
 
-def encode_metadata(metadata: dict[str, Any] | None, max_bytes: int) -> bytes:
+def encode_metadata(metadata: dict[str, Any] | None, max_bytes: int = METADATA_BYTES) -> bytes:
     """Metadata as JSON bytes. Raises BadField if it is too large or has control characters."""
     if not metadata:
         return b"{}"

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import inspect
 
-from service.domain.errors import BadField, FieldError, Refusal, refuse_fields
+from service.domain.errors import QUOTED, BadField, FieldError, Refusal, refuse_fields
 from service.domain.field_types import (
     CODE_PATTERN,
     ID_CHARACTERS,
@@ -28,8 +28,6 @@ MAX_BYTES = 16 * 1024
 MAX_MISTAKES = 20
 MAX_ECHO = 200
 """Characters of a client's text that a response repeats."""
-_QUOTED = 40
-"""Characters of a value that a reason quotes; of a longer one it gives the length."""
 _LISTED = 10
 """Fields that a reason lists; of a request with more it lists none."""
 _SECRET = frozenset(("lockToken", "secret"))
@@ -242,7 +240,7 @@ def _members(kind: Any, of_items: bool) -> list[inspect.Type]:
 
 def _suggest(name: str, fields: dict[str, Any], members: dict[str, Any]) -> str:
     absent = {field.lower(): field for field in fields if field not in members}
-    near = difflib.get_close_matches(name[:_QUOTED].replace("_", "").lower(), absent, 1, 0.8)
+    near = difflib.get_close_matches(name[:QUOTED].replace("_", "").lower(), absent, 1, 0.8)
     if near:
         return f"; perhaps {absent[near[0]]} is meant"
     return f"; it may have {', '.join(absent.values())}" if 0 < len(absent) <= _LISTED else ""
@@ -257,12 +255,12 @@ def _echo(path: str, reason: str, value: Any) -> str:
     if isinstance(value, dict):
         return "" if reason.startswith("must have") else ", but is an object"
     if isinstance(value, str) and (is_allowed := _CHARACTERS.get(reason)):
-        is_short = len(value) <= _QUOTED and value.isprintable()
+        is_short = len(value) <= QUOTED and value.isprintable()
         quoted = f"is {msgspec.json.encode(value).decode()}, with" if is_short else "has"
         return f", but {quoted} {find_fault(value, is_allowed)}"
-    if isinstance(value, str) and (len(value) > _QUOTED or not value.isprintable()):
+    if isinstance(value, str) and (len(value) > QUOTED or not value.isprintable()):
         return f", but has {len(value)}" if reason.endswith("characters") else ""
-    return f", but is {msgspec.json.encode(value).decode()[:_QUOTED]}"
+    return f", but is {msgspec.json.encode(value).decode()[:QUOTED]}"
 
 
 def _look_up(value: Any, path: str) -> Any:

@@ -7,14 +7,12 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from service.domain.errors import BadField, refusal_from_field
+from service.domain.errors import QUOTED, BadField, refusal_from_field
 from service.domain.field_types import Request, check_text, text_schema
 from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, from_e4, to_e4
 from service.operations.usual_requests import UsualAmount
 
 MAX_ITEMS = 1_000
-_QUOTED = 40
-"""Characters of an amount that a refusal repeats."""
 
 Currency = Annotated[
     str,
@@ -92,7 +90,7 @@ def _check_currency(currency: str | None) -> None:
     try:
         check_currency("currency", currency)
     except BadField as bad:
-        raise BadField("currency", f"{bad.reason}, but is {str(currency)[:_QUOTED]}") from None
+        raise BadField("currency", f"{bad.reason}, but is {str(currency)[:QUOTED]}") from None
 
 
 def _check_worth(worth_e4: int, count: int, value_e4: int, digits: int) -> None:
@@ -108,7 +106,7 @@ def _parse_amount(field: str, amount: Decimal, digits: int) -> int:
     try:
         return to_e4(field, amount, digits)
     except BadField as bad:
-        raise BadField(field, f"{bad.reason}, but is {str(amount)[:_QUOTED]}", bad.malformed) from None
+        raise BadField(field, f"{bad.reason}, but is {str(amount)[:QUOTED]}", bad.malformed) from None
 
 
 def _encode_items(skus: Iterable[dict[int, int]]) -> str:

@@ -27,7 +27,6 @@ from service.record.config.workspace_rows import read_workspace
 from service.record.facts.user_deletion import begin_erasure, is_erased
 from service.record.partitions.moves import is_switching
 
-METADATA_BYTES = 4096
 BARRIER_MS = 2000
 """How long a deletion waits until all earlier events are recorded."""
 ERASED_S, MOVED_S = 25.0, 15.0
@@ -52,7 +51,7 @@ class CreateUser(field_types.Request, kw_only=True):
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        encode_metadata(self.metadata, METADATA_BYTES)
+        encode_metadata(self.metadata)
 
 
 class PatchUser(field_types.Request, kw_only=True):
@@ -64,7 +63,7 @@ class PatchUser(field_types.Request, kw_only=True):
     metadata: dict[str, Any] | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        encode_metadata(self.metadata or None, METADATA_BYTES)
+        encode_metadata(self.metadata or None)
 
 
 class User(Answer, kw_only=True):
