@@ -17,8 +17,7 @@ import asyncpg
 from service.embedded import demo_data
 from service.embedded.postgres import Postgres
 from service.record.login_roles import ensure_role, grant_privileges
-from service.record.migrations import migrate
-from tests.harness.running import Run, data_folder
+from tests.harness.running import Run, data_folder, migrate
 from tests.harness.servers import VALKEY, free_port, started
 from tests.pgbouncer import pgbouncer
 from tests.tls import Authority, door

@@ -28,7 +28,6 @@ from service.hot.outbox import Outbox
 from service.hot.redis_server import Server
 from service.record.config.book_rows import create_book
 from service.record.config.workspace_rows import create_workspace
-from service.record.migrations import migrate
 from service.record.partitions.partition_rows import ensure_partitions, read_partition, take_lease
 from service.record.pool import connect as connect_postgres
 from service.worker.moving.book_retirer import BookRetirer
@@ -36,7 +35,7 @@ from service.worker.moving.guarded_changes import GuardedChanges
 from service.worker.opening.partition_opening import Opening
 from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
-from tests.harness.running import data_folder
+from tests.harness.running import data_folder, migrate
 
 BOOKS = 4
 SETTLED_S = 3.0

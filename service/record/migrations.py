@@ -13,7 +13,6 @@ import asyncpg
 import structlog
 
 from service.common.resources import SQL_DIR
-from service.record.pool import connect_once
 from service.record.program_versions import check_number, check_running, raise_number
 from service.record.sessions import bound_roles
 
@@ -39,15 +38,6 @@ class Migration(NamedTuple):
     name: str
     sql: str
     sha256: str
-
-
-async def migrate(database_url: str, folder: Path = _FOLDER) -> list[str]:
-    """As apply_missing, on a connection of its own, for tests and load tests."""
-    connection = await connect_once(database_url, name="scrip migrate")
-    try:
-        return await apply_missing(connection, folder)
-    finally:
-        await connection.close()
 
 
 async def apply_missing(connection: asyncpg.Connection, folder: Path = _FOLDER) -> list[str]:

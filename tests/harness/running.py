@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from service.record.migrations import apply_missing
+from service.record.pool import connect_once
 from tests.harness.trees import ROOT
 from tests.harness.waiting import PATIENCE_S, until
 
@@ -34,6 +36,15 @@ def data_folder() -> Iterator[Path]:
     place = _IN_MEMORY if roomy else None
     with tempfile.TemporaryDirectory(prefix="scrip-tests-", dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+async def migrate(database_url: str, *folder: Path) -> list[str]:
+    """Apply the missing migrations of the service, or of another folder; return their names."""
+    connection = await connect_once(database_url, name="scrip migrate")
+    try:
+        return await apply_missing(connection, *folder)
+    finally:
+        await connection.close()
 
 
 def is_ready(url: str) -> bool:

@@ -14,10 +14,9 @@ from redis.backoff import NoBackoff
 
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
-from service.record.migrations import migrate
 from service.record.sessions import BOUNDS_S
 from service.worker.bulk import job_runner
-from tests.harness.running import data_folder
+from tests.harness.running import data_folder, migrate
 from tests.integration.histories.detaching_fixtures import old_month, retired_month
 from tests.integration.opening.fleet import fleet
 from tests.integration.opening.opening_fixtures import older, place

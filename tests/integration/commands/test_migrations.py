@@ -10,7 +10,8 @@ import pytest
 
 from service.common.resources import SQL_DIR
 from service.formats.events import StockNotice
-from service.record.migrations import MigrationError, migrate, read_migrations
+from service.record.migrations import MigrationError, read_migrations
+from tests.harness.running import migrate
 from tests.integration.recording.record_fixtures import (
     Record,
     assigned,

@@ -23,6 +23,7 @@ from service.worker import script_versions
 from service.worker.opening.partition_opening import Opening
 from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
+from tests.harness.running import migrate
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.opening.test_keeper import keeping, make_keeper
 from tests.integration.recording.record_fixtures import take_partition
@@ -191,9 +192,9 @@ async def test_versions_next_to_each_other_fit(
     use_number(monkeypatch, own)
     if fits:
         await check_partitions(pool)
-        assert await migrations.migrate(database_url) == []
+        assert await migrate(database_url) == []
     else:
-        for refused in (check_partitions(pool), ensure_partitions(pool, 1), migrations.migrate(database_url)):
+        for refused in (check_partitions(pool), ensure_partitions(pool, 1), migrate(database_url)):
             with pytest.raises(WrongNumber, match=rf"has formats {database}, and this version has formats {own}"):
                 await refused
     assert await pool.fetchval("SELECT number FROM formats") == (max(own, database) if fits else database)
@@ -207,9 +208,9 @@ async def test_a_migration_waits_for_processes_two_steps_behind(
     await pool.execute("UPDATE formats SET number = 2")
     use_number(monkeypatch, 3)
     with pytest.raises(WrongNumber, match="a process with formats 1 still runs"):
-        await migrations.migrate(database_url)
+        await migrate(database_url)
     await pool.execute("UPDATE processes SET alive_until = now() - interval '2 minutes'")
-    await migrations.migrate(database_url)
+    await migrate(database_url)
     use_number(monkeypatch, 1)
     with pytest.raises(WrongNumber):
         await check_number(pool)
@@ -219,7 +220,7 @@ async def test_the_previous_version_uses_a_newer_schema(pool: asyncpg.Pool, data
     """To go back, the previous version migrates and starts on a database with a migration that it doesn't know."""
     await pool.execute("INSERT INTO migrations (number, name, sha256) VALUES (9999, '9999_new', '')")
     await pool.execute("UPDATE formats SET number = $1", number.FORMAT_NUMBER + 1)
-    assert await migrations.migrate(database_url) == []
+    assert await migrate(database_url) == []
     async with pool.acquire() as connection:
         assert await migrations.missing(connection) == []
 

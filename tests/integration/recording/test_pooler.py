@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from service.record.migrations import migrate
 from service.record.partitions.partition_rows import read_partitions, renew_leases
 from service.record.pool import UnboundSession, connect, connect_once, is_pooled
 from service.record.processes import name_session
 from service.record.sessions import BOUNDS_S
 from tests.commands import scrip, succeeded
+from tests.harness.running import migrate
 from tests.pgbouncer import POOL_SIZE
 from tests.restricted import Restricted, restricted
 from tests.service_fixture import Service, database, new_code, new_id, ok
