@@ -19,7 +19,9 @@ from loadtests.parts.past import write_past
 from service.record.samples import REPORT_DAYS
 from tests.harness.running import Run
 
-BOOKS, TAGS = 50, 5
+REDEMPTIONS = 100_000_000
+"""In the roll-ups."""
+BOOKS = [{"name": f"Book {number}", "tags": [f"tag-{number % 5}"]} for number in range(50)]
 SALES, FUNNEL = "/v1/reports/redemptions", "/v1/reports/funnel"
 _ROLLUPS = """
 INSERT INTO report_sums
@@ -44,7 +46,7 @@ _FACTS = "SELECT count(*), sum(order_value), sum(discount_amount) FROM redemptio
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
-    options.add_argument("--redemptions", type=int, default=100_000_000, help="in the roll-ups (%(default)s)")
+    options.add_argument("--redemptions", type=int, default=REDEMPTIONS, help="in the roll-ups (%(default)s)")
     options.add_argument("--facts", type=int, default=200_000, help="real redemptions (%(default)s)")
     options.add_argument("--rounds", type=int, default=10, help="requests of each report (%(default)s)")
 
@@ -60,39 +62,43 @@ async def _measure(chosen: argparse.Namespace) -> int:
         headers = {"Authorization": "Bearer demo_admin"}
         try:
             async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=600.0) as client:
-                await _write_rollups(client, database, chosen.redemptions)
-                rows = [(name, *await _ask(client, address, chosen.rounds)) for name, address in _list_reports()]
+                for book in BOOKS:
+                    (await client.post("/v1/books", json=book)).raise_for_status()
+                await write_rollups(database, "demo", chosen.redemptions)
+                rows = [(name, *await _ask(client, address, chosen.rounds)) for name, address in list_reports()]
                 print(markdown(("report", "items", "median, ms", "slowest, ms"), rows))
                 return await _count_facts(service, client, database, chosen.facts)
         finally:
             await database.close()
 
 
-async def _write_rollups(client: httpx.AsyncClient, database: asyncpg.Connection, redemptions: int) -> None:
-    """Write the hours of all books, in demo's workspace."""
-    for number in range(BOOKS):
-        book = {"name": f"Book {number}", "tags": [f"tag-{number % TAGS}"]}
-        (await client.post("/v1/books", json=book)).raise_for_status()
-    workspace, books = await _find_books(database, "Book %")
-    uses = redemptions // (REPORT_DAYS * 24 * BOOKS)
-    await database.execute(_ROLLUPS, workspace, books, uses, REPORT_DAYS)
-    await database.execute(_TRAFFIC, workspace, REPORT_DAYS)
+async def write_rollups(
+    database: asyncpg.Connection, name: str, redemptions: int = REDEMPTIONS, days: int = REPORT_DAYS
+) -> None:
+    """Write the hours of all of BOOKS, which the workspace of this name has, and its counts of responses."""
+    workspace, books = await _find_books(database, name, "Book %")
+    uses = redemptions // (days * 24 * len(books))
+    await database.execute(_ROLLUPS, workspace, books, uses, days)
+    await database.execute(_TRAFFIC, workspace, days)
     await database.execute("VACUUM (ANALYZE) report_sums, traffic_samples")
     rows = await database.fetchval("SELECT count(*) FROM report_sums")
     size = await database.fetchval("SELECT pg_total_relation_size('report_sums') / 1048576")
     say(f"{rows:,} rows of roll-ups, {size} MiB")
 
 
-async def _find_books(database: asyncpg.Connection, name: str) -> tuple[int, list[int]]:
+async def _find_books(database: asyncpg.Connection, workspace: str, books: str) -> tuple[int, list[int]]:
     rows = await database.fetch(
         "SELECT workspace, book FROM books JOIN workspaces w USING (workspace) "
-        "WHERE w.name = 'demo' AND books.name LIKE $1",
-        name,
+        "WHERE w.name = $1 AND books.name LIKE $2",
+        workspace,
+        books,
     )
     return rows[0]["workspace"], [row["book"] for row in rows]
 
 
-def _list_reports() -> list[tuple[str, str]]:
+def list_reports() -> list[tuple[str, str]]:
+    """Names of reports, with their addresses."""
+
     def since(days: int) -> str:
         return f"from={time.strftime('%FT%TZ', time.gmtime(time.time() - days * 86_400))}"
 
@@ -123,7 +129,7 @@ async def _ask(client: httpx.AsyncClient, address: str, rounds: int) -> tuple[st
 async def _count_facts(service: Run, client: httpx.AsyncClient, database: asyncpg.Connection, redemptions: int) -> int:
     """Count real redemptions anew, and compare a report with them; 1 if it differs."""
     (await client.post("/v1/books", json={"name": "Real"})).raise_for_status()
-    workspace, books = await _find_books(database, "Real")
+    workspace, books = await _find_books(database, "demo", "Real")
     await write_past(database, workspace, 0, books, redemptions + 1, redemptions, 3)
     began = time.monotonic()
     await scrip(service, "reports", "--repair")

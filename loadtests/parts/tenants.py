@@ -18,6 +18,7 @@ from loadtests.figures import machine, markdown, say
 from loadtests.generator import Histogram, Load
 from loadtests.ground import Ground
 from loadtests.own import Meter, own_service, scrip
+from loadtests.parts.reports import BOOKS, list_reports, write_rollups
 from loadtests.subject import opened
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import ERRORS, Ask, Barrage, Wire
@@ -144,8 +145,8 @@ async def _assign_at_once(place: Place) -> None:
     await asyncio.gather(*(_assign(place, SELDOM_S) for _ in range(ASSIGN_JOBS)))
 
 
-def _reads(*paths: str) -> Work:
-    """Reads of these in turn, again and again on ten connections."""
+def _reads(*paths: str, at_once: int = AT_ONCE) -> Work:
+    """Reads of these in turn, again and again on so many connections."""
 
     async def work(place: Place) -> None:
         counts = place.counts
@@ -159,9 +160,14 @@ def _reads(*paths: str) -> Work:
                         counts[type(error).__name__] += 1
                     await asyncio.sleep(PAUSE_S)
 
-        await asyncio.gather(*(read(Barrage(place.run.url, f"{GREEDY}_admin")) for _ in range(AT_ONCE)))
+        await asyncio.gather(*(read(Barrage(place.run.url, f"{GREEDY}_admin")) for _ in range(at_once)))
 
     return work
+
+
+async def _report(place: Place) -> None:
+    """Both reports, of 50 books and up to 400 days, on one connection."""
+    await _reads(*(address for _, address in list_reports()), at_once=1)(place)
 
 
 async def _compare(place: Place) -> None:
@@ -218,6 +224,7 @@ WORKS: dict[str, Work] = {
     "webhooks": _hanging_webhooks,
     "idle": _idle,
     "assigns": _assign_at_once,
+    "reports": _report,
 }
 
 
@@ -273,6 +280,10 @@ async def measure(run: Run, chosen: argparse.Namespace) -> list[Sequence[str]]:
             await make_workspace(subject.postgres, name, "live", None if name == GREEDY else 0)
         await asyncio.sleep(1)
         place = await _prepare(run, chosen)
+        if "reports" in chosen.works:
+            for book in BOOKS:
+                await place.ground.book(**book)
+            await write_rollups(subject.postgres, GREEDY)
         honest = Honest(run, chosen.rate)
         await honest.stock(chosen.rate * chosen.seconds * (len(chosen.works) + 1) // HONEST + 1000)
         await honest.shop(2)

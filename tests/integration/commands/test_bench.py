@@ -1,16 +1,21 @@
 """The bench on real servers, small."""
 
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
 from loadtests import bench
+from loadtests.parts import tenants
+from loadtests.parts.reports import BOOKS, list_reports, write_rollups
 from loadtests.subject import Subject, opened
 from tests.conftest import require
 from tests.service_fixture import Service, new_code, ok
+from tests.waiting import running, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +61,24 @@ async def test_at_an_opening_exactly_what_there_is_is_sold(subject: Subject, ser
     assert spent.load.good
     assert spent.load.answers == {"redeem 201": 50, "redeem 409 coupon_exhausted": 450}
     assert await subject.redeemed(book_id) == (50, 1, 50)
+
+
+async def test_reports_are_read_beside_other_tenants(
+    subject: Subject, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One client reads each report in turn, on roll-ups that were written for it."""
+    name = f"greedy-{uuid4().hex}"
+    client = service.make_workspace(name, "live").admin
+    for book in BOOKS[:2]:
+        ok(client.post("/v1/books", json=book), 201)
+    await write_rollups(subject.postgres, name, redemptions=10_000, days=3)
+    items = ok(client.get("/v1/reports/redemptions"))["items"]
+    assert [item["redemptions"] for item in items] == [24 * 69 * 2] * 4  # 69 in an hour of a book
+    monkeypatch.setattr(tenants, "GREEDY", name)
+    place = tenants.Place(service.run, subject.ground, "", "", Counter())
+    async with running(tenants.WORKS["reports"](place)):
+        await wait_until(lambda: place.counts.total() >= len(list_reports()))
+    assert set(place.counts) == {"200"}
 
 
 def test_the_command_prints_its_table_and_keeps_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
