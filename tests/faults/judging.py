@@ -13,6 +13,8 @@ from loadtests.rules import LIMITS
 from loadtests.tables import Tables
 from service.formats.quarantined_event import read_names
 from service.reconcile.comparison import reconcile
+from service.record.facts.report_rollups import compare_rollups
+from service.record.partitions.partition_rows import read_partitions
 from tests.faults.looking import Drill
 from tests.faults.nodes import wait_until
 from tests.faults.rebuilding import live_url, unlike_rebuilt
@@ -76,6 +78,7 @@ async def judge(drill: Drill, may_lose: frozenset[str], alarms: Collection[str],
     await stage.until_ready()
     stage.held_keys |= {entry.key for entry in ledger.entries if entry.op in _KEYS_IN_REDIS}
     verdict.wrong += await unlike_rebuilt(stage)
+    verdict.wrong += await _compare_rollups(stage)
     verdict.wrong += [alarm for alarm in drill.alarms() if not any(expected in alarm for expected in alarms)]
     tables.close()
     return verdict
@@ -105,6 +108,13 @@ async def _compare_lists(drill: Drill, tables: Tables, books: list[str]) -> list
             if rows:
                 differences.append(f"{len(rows)} {difference}: {sorted(rows)[:3]}")
     return differences
+
+
+async def _compare_rollups(stage: Stage) -> list[str]:
+    """Compare the roll-ups of reports with the facts, as `scrip reports` does."""
+    rows = await read_partitions(stage.pool)
+    counts = [(row.id, await compare_rollups(stage.pool, row.id, False, lambda _: None)) for row in rows]
+    return [f"{count} figures of reports differ from the facts of partition {row}" for row, count in counts if count]
 
 
 async def _find_missing_events(drill: Drill) -> list[str]:
