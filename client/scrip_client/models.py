@@ -1098,6 +1098,13 @@ class SalesOfGroup(Model, kw_only=True):
     """
     returning_users: int
     """Users who redeemed, and had in the workspace before the interval."""
+    sold_out_at: datetime | None
+    """When the book's last redemption was made, if the book is sold out now: its limit is reached, or all its codes
+    are redeemed, used up or switched off. Only the item of that redemption has it. Null after a rollback or a new
+    code; also without `bookId` and `groupBy=book`, with more than 50 books, and while Redis is unavailable.
+    """
+    sold_out_after_ms: int | None
+    """The time from the book's first redemption to `soldOutAt`, in milliseconds; null without it."""
     book_id: str | None = None
     """The book, with `groupBy=book`."""
     tag: str | None = None

@@ -210,6 +210,10 @@ SHARED = {
     "newUsers": "Users who redeemed, even if it was rolled back, and had not before the interval. A user counts once, "
     "in the currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book.",
     "returningUsers": "Users who redeemed, and had in the workspace before the interval.",
+    "soldOutAt": "When the book's last redemption was made, if the book is sold out now: its limit is reached, or all "
+    "its codes are redeemed, used up or switched off. Only the item of that redemption has it. Null after a rollback "
+    "or a new code; also without `bookId` and `groupBy=book`, with more than 50 books, and while Redis is unavailable.",
+    "soldOutAfterMs": "The time from the book's first redemption to `soldOutAt`, in milliseconds; null without it.",
     "StepsOfGroup.assigned": "Assignments, also those that were taken back.",
     "StepsOfGroup.locked": "Successful requests to lock, repeated ones too; without batches.",
     "released": "Successful requests to unlock; without batches.",

@@ -31,20 +31,26 @@ def find_book_state(row: BookRow, now_ms: int, counts: BookStats | None, taken: 
         (row.valid_from_ms is not None and now_ms < row.valid_from_ms, "not begun", None),
     ]
     if counts:
-        is_spent = row.max_redemptions is not None and taken >= row.max_redemptions
-        is_used_up = counts.available == counts.locked == counts.assigned == 0
-        rest = ", used up or switched off" if counts.inactive else " or used up"
+        end = find_end_of_sale(row.max_redemptions, counts, taken)
         of_codes: list[_Rule] = [
-            (is_spent, "sold out", "Its limit of redemptions is reached."),
+            (end is not None, "sold out", end),
             (counts.codes == 0, "no codes", None),
             (counts.inactive == counts.codes, "switched off", "All its codes are switched off."),
-            (is_used_up, "sold out", f"All its codes are redeemed{rest}."),
         ]
         refusing += of_codes
     for applies, state, why in refusing:
         if applies:
             return BookState(state=state, why=why)
     return _find_stock(row, counts, taken) if counts else BookState(state="active")
+
+
+def find_end_of_sale(max_redemptions: int | None, counts: BookStats, taken: int) -> str | None:
+    """Why a book is sold out; None if it is not. It may have ended, too."""
+    if max_redemptions is not None and taken >= max_redemptions:
+        return "Its limit of redemptions is reached."
+    if counts.available or counts.locked or counts.assigned or counts.inactive == counts.codes:
+        return None
+    return f"All its codes are redeemed{', used up or switched off' if counts.inactive else ' or used up'}."
 
 
 def _find_stock(row: BookRow, counts: BookStats, taken: int) -> BookState:

@@ -27,6 +27,22 @@ SELECT hide_rollups();
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT epoch, seq FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq LIMIT 1;
 
+-- name: read_ends_of_books
+-- The limits of these books, and their first and last redemption: of the last also its interval and currency. Not of
+-- books that may have facts in detached months.
+-- $1 workspace int  $2 interval text  $3 zone text  $4 books uuid[]
+SELECT
+  book_id::text, max_redemptions, ms_of(date_trunc($2, last.redeemed_at, $3)) AS from_ms, last.currency,
+  ms_of(first.redeemed_at) AS first_ms, ms_of(last.redeemed_at) AS last_ms
+FROM books b CROSS JOIN LATERAL (
+  SELECT redeemed_at FROM redemptions r WHERE r.workspace = $1 AND r.book = b.book ORDER BY redemption_id LIMIT 1
+) AS first CROSS JOIN LATERAL (
+  SELECT redeemed_at, coalesce(currency, '') AS currency FROM redemptions r
+  WHERE r.workspace = $1 AND r.book = b.book ORDER BY redemption_id DESC LIMIT 1
+) AS last
+WHERE workspace = $1 AND book_id = ANY ($4)
+  AND NOT EXISTS (SELECT FROM detached_books d WHERE d.workspace = $1 AND d.book = b.book);
+
 -- name: read_funnel
 -- Assignments and standing redemptions of a report by interval and group.
 -- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text  $6 grouped text  $7 book uuid

@@ -443,7 +443,7 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
     facts = page.locator(".facts > div")
     await expect(facts.filter(has_text="Order value")).to_contain_text("3,601.50 EUR")
     await expect(facts.filter(has_text="Rolled back")).to_contain_text("−100 % (1 Reported")
-    await expect(facts.filter(has_text="Sold out")).to_be_visible()
+    await expect(facts.filter(has_text="Sold out")).to_contain_text("s after the first redemption")
     await page.get_by_label("Compared with").select_option("The period before")
     await expect(facts.filter(has_text="New users")).to_contain_text("none before")
     await page.get_by_label("Time").select_option("Last 24 hours")

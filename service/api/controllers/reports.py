@@ -1,8 +1,9 @@
 """Reports: redemptions and the way to them, by interval. app.py registers it; roles.py has the scope of each operation
-id. All figures are roll-ups (docs/decisions/0092-reports.md)."""
+id. All figures are roll-ups (docs/decisions/0092-reports.md), except when a book was sold out."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,19 +23,23 @@ from service.api.csv_stream import CsvFile
 from service.api.documented import describe_history
 from service.api.reading import unpack_request
 from service.domain import field_types
+from service.domain.book_states import find_end_of_sale
 from service.domain.errors import invalid
 from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.money import CURRENCY_DIGITS, Amount
 from service.domain.outcomes import find_status
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_datetime, to_ms
+from service.hot.workspace_state import BookCounts
 from service.operations.table import DONE
 from service.record.facts import report_rows
-from service.record.facts.report_rows import Grouping, Groups, Interval, Recorded, Sales, Span
+from service.record.facts.report_rows import Ends, Grouping, Groups, Interval, Recorded, Sales, Span
 
 MAX_DAYS: dict[Interval, int] = {"hour": 31, "day": 400, "week": 400}
 """The longest time of a report, by its interval."""
 DEFAULT_DAYS: dict[Interval, int] = {"hour": 2, "day": 30, "week": 182}
 MAX_ROWS = 5000
+MAX_COUNTED = 50
+"""Of so many books at most a report finds those that are sold out: each costs a script."""
 _NONE = "0.00"
 
 _SALES = {
@@ -48,6 +53,8 @@ _SALES = {
     "rolledBack": 3,
     "newUsers": 60,
     "returningUsers": 31,
+    "soldOutAt": None,
+    "soldOutAfterMs": None,
 }
 _STEPS = {
     "from": "2026-11-20T00:00:00.000Z",
@@ -66,11 +73,11 @@ _AROUND = {
 }
 _SALES_COLUMNS = (
     "from bookId tag currency redemptions orderValue discountAmount balanceSpent returnedAmount rolledBack newUsers "
-    "returningUsers"
+    "returningUsers soldOutAt soldOutAfterMs"
 ).split()
 _AMOUNTS = slice(_SALES_COLUMNS.index("orderValue"), _SALES_COLUMNS.index("rolledBack"))
 _FUNNEL_COLUMNS = "figure code count from bookId tag".split()
-_SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31\r\n"
+_SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31,,\r\n"
 _FUNNEL_CSV = (
     ",".join(_FUNNEL_COLUMNS) + "\r\nassigned,,180,2026-11-20T00:00:00.000Z,,\r\n"
     "refused,coupon_locked,21,2026-11-20T00:00:00.000Z,,\r\n"
@@ -137,6 +144,8 @@ class SalesOfGroup(Group, kw_only=True):
     rolled_back: int
     new_users: int
     returning_users: int
+    sold_out_at: Timestamp | None
+    sold_out_after_ms: int | None
 
 
 class StepsOfGroup(Group, kw_only=True):
@@ -296,7 +305,38 @@ async def _begin(request: Request[Any, Any, Any], kind: type[Wanted] = Wanted) -
 
 async def _read_sales(report: _Report) -> list[SalesOfGroup]:
     rows = await report.read(report_rows.read_sales)
-    return await report.context.bulk.render(report.caller.workspace, rows, partial(_render_sales, report.groups))
+    ends = await _find_ends_of_sales(report, rows)
+    return await report.context.bulk.render(report.caller.workspace, rows, partial(_render_sales, report.groups, ends))
+
+
+async def _find_ends_of_sales(report: _Report, rows: Sequence[Sales]) -> Mapping[tuple[int, str, str], Ends]:
+    """The items of the last redemptions of books that are sold out now, by interval, book and currency. Without Redis
+    none is known."""
+    context, caller, groups = report.context, report.caller, report.groups
+    if groups.grouping == "tag" or (groups.grouping == "none" and not groups.book_id):
+        return {}
+    items = {(row.from_ms, row.name or str(groups.book_id), row.currency) for row in rows}
+    books = {book for _, book, _ in items}
+    if not 0 < len(books) <= MAX_COUNTED:
+        return {}
+
+    async def read() -> dict[tuple[int, str, str], Ends]:
+        ends = await report_rows.read_ends(context.replica.pool, report.span, books)
+        return {item: end for end in ends if (item := (end.from_ms, end.book_id, end.currency)) in items}
+
+    last = list((await read()).values())
+    counts = await asyncio.gather(
+        *(context.hot.book_counts(caller, end.book_id) for end in last), return_exceptions=True
+    )
+    books = {
+        end.book_id
+        for end, count in zip(last, counts, strict=True)
+        if isinstance(count, BookCounts) and find_end_of_sale(end.max_redemptions, count, count.taken)
+    }
+    if not books:
+        return {}
+    await wait_at_replica(context, caller)  # what was counted is recorded then
+    return await read()
 
 
 async def _read_steps(report: _Report) -> list[StepsOfGroup]:
@@ -326,9 +366,10 @@ def _render_steps(row: Recorded, counts: dict[str, int]) -> StepsOfGroup:
     )  # fmt: skip
 
 
-def _render_sales(groups: Groups, row: Sales) -> SalesOfGroup:
+def _render_sales(groups: Groups, ends: Mapping[tuple[int, str, str], Ends], row: Sales) -> SalesOfGroup:
     digits = CURRENCY_DIGITS.get(row.currency, 2)
     zero = f"{0:.{digits}f}"
+    end = ends.get((row.from_ms, row.name or str(groups.book_id), row.currency)) if ends else None
     return SalesOfGroup(
         **_name(groups, row),
         currency=row.currency or None,
@@ -340,6 +381,8 @@ def _render_sales(groups: Groups, row: Sales) -> SalesOfGroup:
         rolled_back=row.rolled_back,
         new_users=row.new_users,
         returning_users=row.returning_users,
+        sold_out_at=from_ms(end.last_ms) if end else None,
+        sold_out_after_ms=end.last_ms - end.first_ms if end else None,
     )
 
 

@@ -1,6 +1,7 @@
-"""What reports read: roll-ups of facts, and the hourly counts of traffic (docs/decisions/0092-reports.md). reports.py
-calls this."""
+"""What reports read: roll-ups of facts, the first and last redemption of books, and the hourly counts of traffic
+(docs/decisions/0092-reports.md). reports.py calls this."""
 
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
@@ -51,6 +52,17 @@ class Sales(NamedTuple):
     returning_users: int
 
 
+class Ends(NamedTuple):
+    """A book's limit, and its first and last redemption. `from_ms` and `currency` are of the last: its interval."""
+
+    book_id: str
+    max_redemptions: int | None
+    from_ms: int
+    currency: str
+    first_ms: int
+    last_ms: int
+
+
 class Recorded(NamedTuple):
     """Recorded steps of an interval and a group."""
 
@@ -69,6 +81,12 @@ async def read_span(database: Database, workspace: int, interval: Interval, firs
 async def read_sales(database: Database, span: Span, groups: Groups, limit: int) -> list[Sales]:
     """At most so many rows, by interval, group and currency. What is zero has no row."""
     return [Sales(*row) for row in await database.fetch(query("read_sales"), *span, *groups, limit)]
+
+
+async def read_ends(database: Database, span: Span, books: Collection[str]) -> list[Ends]:
+    """Those of these books that have redemptions, all of them in Postgres."""
+    rows = await database.fetch(query("read_ends_of_books"), span.workspace, span.interval, span.zone, list(books))
+    return [Ends(*row) for row in rows]
 
 
 async def read_recorded(database: Database, span: Span, groups: Groups, limit: int) -> list[Recorded]:

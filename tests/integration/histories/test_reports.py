@@ -70,6 +70,8 @@ def test_redemptions_are_reported(shop: ReportedShop):
         "rolledBack": 1,
         "newUsers": 2,
         "returningUsers": 0,
+        "soldOutAt": None,
+        "soldOutAfterMs": None,
     }
     assert yen == euro | {"currency": "JPY", "orderValue": "1000", "discountAmount": "100", "newUsers": 0,
                           "redemptions": 1, "rolledBack": 0, "balanceSpent": "0", "returnedAmount": "0"}  # fmt: skip
@@ -115,7 +117,7 @@ def test_files(shop: ReportedShop):
     head, *rows = csv.reader(shop.client.get(f"{SALES}.csv", params={"groupBy": "book"}).text.splitlines())
     items = ok(shop.client.get(SALES, params={"groupBy": "book"}))["items"]
     assert [dict(zip(head, row, strict=True)) for row in rows] == [
-        {name: str(item.get(name, "")) for name in head} for item in items
+        {name: "" if item.get(name) is None else str(item[name]) for name in head} for item in items
     ]
     excel = shop.client.get(f"{SALES}.csv", params={"groupBy": "book", "excel": "semicolon"}).text.splitlines()
     amounts = slice(head.index("orderValue"), head.index("rolledBack"))
@@ -146,6 +148,63 @@ def test_days_are_those_of_the_time_zone(shop: ReportedShop):
     span = {"from": f"{datetime.now(UTC) - timedelta(days=8):%Y-%m-%dT00:00:00Z}", "to": day["to"], "interval": "week"}
     assert sum(map(sum, shop.sales("newUsers", "returningUsers", **span))) == len(weeks) + 1  # ann's, and bob
     ok(shop.client.post("/v1/test/clock", json={"now": None}))
+
+
+def test_a_book_that_is_sold_out(service: Service):
+    """The item of a sold out book's last redemption has its time, and the time since the first one; not after a
+    rollback or a restock."""
+    shop, fields = ReportedShop(service), ("soldOutAt", "soldOutAfterMs")
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) + timedelta(days=2)
+    span = {name: f"{noon + timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}" for name, hours in (("from", -1), ("to", 4))}
+
+    def set_clock(hours: int) -> None:
+        ok(shop.client.post("/v1/test/clock", json={"now": f"{noon + timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}"}))
+
+    def end() -> tuple[str, int]:
+        items = ok(shop.client.get(f"/v1/books/{shop.one}/redemptions"))["items"]
+        newest, *_, oldest = (datetime.fromisoformat(item["redeemedAt"]) for item in items)
+        return items[0]["redeemedAt"], round((newest - oldest).total_seconds() * 1000)
+
+    set_clock(0)
+    for number in (4, 0, 1, 2):
+        shop.redeem(number, "ann")
+    assert shop.sales(*fields, bookId=shop.one, **span) == [(None, None)]
+    set_clock(2)
+    last = shop.redeem(3, "bob")
+    sold_out = end()
+    assert shop.sales(*fields, bookId=shop.one, **span) == [sold_out]
+    assert shop.sales(*fields, bookId=shop.one, interval="hour", **span) == [(None, None), sold_out]
+    books = shop.sales("bookId", *fields, groupBy="book", **span)
+    assert sorted(books) == sorted([(shop.one, *sold_out), (shop.other, None, None)])
+    rows = shop.client.get(f"{SALES}.csv", params={"bookId": shop.one} | span).text.splitlines()
+    assert rows[1].endswith(f",{sold_out[0]},{sold_out[1]}")
+    for query in ({}, {"groupBy": "tag"}, {"bookId": shop.one, "groupBy": "tag"}, {"tag": "mail"}):
+        assert {*shop.sales(*fields, **query, **span)} == {(None, None)}
+
+    ok(shop.client.post(f"/v1/redemptions/{last}/rollback", json={}))
+    assert shop.sales(*fields, bookId=shop.one, **span) == [(None, None)]
+    set_clock(3)
+    shop.redeem(3, "eve")
+    assert shop.sales(*fields, bookId=shop.one, **span) == [end()] != [sold_out]
+    ok(shop.client.post(f"/v1/books/{shop.one}/codes", json={"codes": [new_code()]}))
+    assert shop.sales(*fields, bookId=shop.one, **span) == [(None, None)]
+    ok(shop.client.patch(f"/v1/books/{shop.one}", json={"maxRedemptions": 4}))
+    assert shop.sales(*fields, bookId=shop.one, **span) == [end()]
+
+
+def test_many_books_that_are_sold_out(service: Service):
+    """A report of more than 50 books does not look which of them are sold out; one of 50 does."""
+    client, codes = service.make_workspace(f"shop-{uuid4().hex}", "live").admin, [new_code() for _ in range(51)]
+    for number, code in enumerate(codes):
+        service.book(code, client=client, tags=["late"] if number else [])
+        ok(client.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"}), 201)
+
+    def find(**query: str) -> list[bool]:
+        items = ok(client.get(SALES, params={"groupBy": "book"} | query))["items"]
+        return [item["soldOutAfterMs"] == 0 for item in items]
+
+    assert find() == [False] * 51
+    assert find(tag="late") == [True] * 50
 
 
 def test_the_time_zone_of_earlier_hours(service: Service, shop: ReportedShop):

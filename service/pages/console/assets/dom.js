@@ -55,6 +55,11 @@ export function when(iso) {
   return h("time", { datetime: iso, title: `${at.toISOString().slice(0, 19).replace("T", " ")} UTC` }, h("span", {}, day), " ", h("span", {}, clock));
 }
 
+export function duration(ms) {
+  const seconds = Math.max(ms, 0) / 1000;
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${number(Math.floor(seconds / 60))} min ${Math.floor(seconds % 60)} s`;
+}
+
 // A setting's value before or after a change.
 export function setting(value) {
   const text = typeof value === "string" ? value : JSON.stringify(value ?? []);

@@ -1,17 +1,13 @@
 // Jobs and their progress.
 
 import { at } from "./api.js";
-import { badge, byActor, fileFormats, fill, h, head, number, refill, table, when } from "./dom.js";
+import { badge, byActor, duration, fileFormats, fill, h, head, number, refill, table, when } from "./dom.js";
 import { controls, isUnfinished, outcome } from "./following.js";
 
 const LOOK_MS = 1000;
 const SHOWN = 50;
 
-function took(job) {
-  const ms = (job.finishedAt ? new Date(job.finishedAt) : new Date()) - new Date(job.startedAt);
-  const seconds = Math.max(ms, 0) / 1000;
-  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${number(Math.floor(seconds / 60))} min ${Math.floor(seconds % 60)} s`;
-}
+const took = (job) => duration((job.finishedAt ? new Date(job.finishedAt) : new Date()) - new Date(job.startedAt));
 
 export async function show(main, _, page) {
   const place = h("div");

@@ -1,7 +1,7 @@
 // How it went: redemptions, their sums and users, and the way to them, beside another period or book.
 
-import { at, named } from "./api.js";
-import { card, field, fileFormats, fileLink, fill, h, head, money, number, select, table, when } from "./dom.js";
+import { at } from "./api.js";
+import { card, duration, field, fileFormats, fileLink, fill, h, head, money, number, select, table, when } from "./dom.js";
 import { bar, Sums } from "./plot.js";
 
 const BOOKS = 200; // the newest, to choose from
@@ -60,7 +60,7 @@ function facts(total, other, otherName, { currency, digits }, soldOut) {
     ["Redemptions", "redemptions", number], ["Order value", "orderValue", amount], ["Discount", "discountAmount", amount],
     ["Rolled back", "rolledBack", number], ["New users", "newUsers", number],
   ].map(([name, key, write]) => [name, write(total[key]), other && `${change(total[key], other[key])} (${write(other[key])} ${otherName})`]);
-  if (soldOut) rows.push(["Sold out", when(soldOut), null]);
+  if (soldOut) rows.push(["Sold out", when(soldOut.soldOutAt), `${duration(soldOut.soldOutAfterMs)} after the first redemption`]);
   return h("dl", { class: "facts" }, rows.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
 }
 
@@ -89,7 +89,7 @@ function refusals(items) {
 function byBook(items, books) {
   const rows = [...Map.groupBy(items, ({ bookId, currency }) => `${bookId} ${currency}`)].map(([, some]) => {
     const digits = (some[0].orderValue.split(".")[1] ?? "").length;
-    return { ...some[0], ...add(some, some[0].currency), digits };
+    return { ...some[0], ...some.find(({ soldOutAt }) => soldOutAt), ...add(some, some[0].currency), digits };
   }).sort((one, other) => other.redemptions - one.redemptions);
   const amount = (name) => (row) => (row.currency ? money(row[name].toFixed(row.digits), row.currency) : "–");
   return table("Redemptions by book", [
@@ -99,6 +99,7 @@ function byBook(items, books) {
     { name: "Discount", number: true, of: amount("discountAmount") },
     { name: "Rolled back", number: true, of: ({ rolledBack }) => number(rolledBack) },
     { name: "New users", number: true, of: ({ newUsers }) => number(newUsers) },
+    { name: "Sold out after", number: true, of: ({ soldOutAfterMs }) => (soldOutAfterMs === null ? "–" : duration(soldOutAfterMs)) },
   ], rows, "No redemptions in this time.");
 }
 
@@ -126,10 +127,9 @@ export async function show(main, { query }, page) {
   const wanted = { ...time(to), ...filter(asked.of) };
   const sales = (more) => page.get(at("/v1/reports/redemptions", more));
   const compared = asked.beside === "before" ? { ...wanted, ...time(to - lengthMs) } : asked.beside && { ...time(to), ...filter(asked.beside) };
-  const [report, other, steps, grouped, notices] = await Promise.all([
+  const [report, other, steps, grouped] = await Promise.all([
     sales(wanted), compared ? sales(compared) : null, page.get(at("/v1/reports/funnel", wanted)),
     sales({ ...wanted, groupBy: "book" }).catch((error) => (error.code === "invalid" ? null : Promise.reject(error))),
-    wanted.bookId ? page.get(at(named("/v1/books/*/notices", wanted.bookId), { limit: 50 })) : { items: [] },
   ]);
   const currency = mainCurrency(report.items);
   const rows = byInterval(report, interval, currency.currency);
@@ -143,12 +143,11 @@ export async function show(main, { query }, page) {
     return plot.element;
   };
   const pair = (title, key) => chart(title, [{ name: "This period", key }, ...(others ? [{ name: otherName === "before" ? "Before" : otherName, key, of: others, tone: 4 }] : [])]);
-  const soldOut = notices.items.find((notice) => notice.event === "book.exhausted" && notice.at >= report.from && notice.at < report.to)?.at;
   fill(main,
     head("Reports", ["How it went, counted up to ", when(report.asOf), `. Times on this page are of the time zone ${report.timeZone}.`],
       h("button", { type: "button", onclick: () => dispatchEvent(new Event("hashchange")) }, "Refresh")),
     choose(asked, books),
-    facts(total(rows), others && total(others), otherName, currency, soldOut),
+    facts(total(rows), others && total(others), otherName, currency, report.items.find(({ soldOutAt }) => soldOutAt)),
     h("section", { class: "charts stack", "aria-label": "Charts" }, h("div", { class: "cards" },
       pair("Redemptions", "redemptions"), pair(`Order value${currency.currency ? ` in ${currency.currency}` : ""}`, "orderValue"),
       pair(`Discount${currency.currency ? ` in ${currency.currency}` : ""}`, "discountAmount"),
