@@ -80,7 +80,7 @@ async def write_rollups(
     uses = redemptions // (days * 24 * len(books))
     await database.execute(_ROLLUPS, workspace, books, uses, days)
     await database.execute(_TRAFFIC, workspace, days)
-    await database.execute("VACUUM (ANALYZE) report_sums, traffic_samples")
+    await database.execute("VACUUM (ANALYZE) report_sums, traffic_samples, books")
     rows = await database.fetchval("SELECT count(*) FROM report_sums")
     size = await database.fetchval("SELECT pg_total_relation_size('report_sums') / 1048576")
     say(f"{rows:,} rows of roll-ups, {size} MiB")

@@ -52,7 +52,7 @@ SELECT
   ms_of(date_trunc($2, start, $5)) AS from_ms, name COLLATE "C" AS name, sum(assigned)::bigint AS assigned, sum(redemptions)::bigint AS redeemed
 FROM report_sums JOIN groups USING (book)
 WHERE workspace = $1 AND step = CASE $2 WHEN 'hour' THEN 'hour' ELSE 'day' END AND start >= $3 AND start < $4
-GROUP BY 1, 2 HAVING sum(assigned + redemptions + rolled_back) > 0 ORDER BY 1, 2 LIMIT $9;
+GROUP BY date_trunc($2, start, $5), 2 HAVING sum(assigned + redemptions + rolled_back) > 0 ORDER BY 1, 2 LIMIT $9;
 
 -- name: read_report_bounds
 -- A workspace's time zone, and the beginning and end of the intervals that have these times.
@@ -75,16 +75,16 @@ SELECT
   sum(CASE $2 WHEN 'week' THEN week_returning ELSE returning_users END)::bigint AS returning_users
 FROM report_sums JOIN groups USING (book)
 WHERE workspace = $1 AND step = CASE $2 WHEN 'hour' THEN 'hour' ELSE 'day' END AND start >= $3 AND start < $4
-GROUP BY 1, 2, 3 HAVING sum(redemptions + rolled_back) > 0 ORDER BY 1, 2, 3 LIMIT $9;
+GROUP BY date_trunc($2, start, $5), 2, 3 HAVING sum(redemptions + rolled_back) > 0 ORDER BY 1, 2, 3 LIMIT $9;
 
 -- name: read_traffic_of_intervals
 -- A workspace's counts of responses by interval and name.
 -- $1 workspace int  $2 interval text  $3 from timestamptz  $4 to timestamptz  $5 zone text
-SELECT from_ms, key, sum(value::bigint)::bigint AS count FROM (
-  SELECT ms_of(date_trunc($2, at, $5)) AS from_ms, counts FROM traffic_samples
+SELECT ms_of(start) AS from_ms, key, sum(value::bigint)::bigint AS count FROM (
+  SELECT date_trunc($2, at, $5) AS start, counts FROM traffic_samples
   WHERE workspace = $1 AND step_s = 3600 AND at >= $3 AND at < $4 OFFSET 0
 ) AS samples CROSS JOIN LATERAL jsonb_each_text(counts)
-GROUP BY 1, 2;
+GROUP BY start, key;
 
 -- name: report_assignments
 -- Add a partition's assignments of these events, which have these times, to the roll-ups.
