@@ -15,6 +15,7 @@ import msgspec
 
 from service.common import config, logs
 from service.common.config import Settings, SettingsError
+from service.common.plurals import count_noun
 from service.common.redis_address import Host, parse_redis_address
 from service.common.running_service import Unusable, find_service
 from service.doctor.partition_reader import RedisState, read_record_state, read_redis_state
@@ -30,6 +31,7 @@ from service.hot.fencing import choose_nonce
 from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
 from service.record import pool as postgres
+from service.record.facts.report_rollups import compare_newest_hours
 from service.record.migrations import MigrationError, missing
 from service.record.partitions.comparisons import read_last_comparisons
 from service.record.partitions.partition_rows import NotMigrated, Partition, check_partitions, read_partitions
@@ -49,6 +51,8 @@ TYPES_TIMEOUT_S = 2.0
 """Time for the types of keys, shared by all partitions."""
 MONTHS_S = 3.0
 """Time to find months that may be detached: the facts of such a month are all read."""
+REPORTS_S = 2.0
+"""Time to compare roll-ups of reports with facts, shared by all partitions."""
 ENOUGH_LOCKS = 256
 """Locks a transaction of Postgres: a query over all months takes some 17 for each."""
 FULL_SHARE, NEARLY_FULL_SHARE = 0.95, 0.8
@@ -203,12 +207,13 @@ class _Examination:
                 break
             await asyncio.sleep(POLL_S)
             rows_after = await read_partitions(record)
-        compared = await read_last_comparisons(record)
+        compared, reports_end_s = await read_last_comparisons(record), time.monotonic() + REPORTS_S
         for before, after in zip(rows, rows_after, strict=False):
             in_record = await read_record_state(record, before.id)
             checks = [*judge_record(before, in_record, compared.get(before.id))]
             if before.id in states:
                 checks += judge_redis(before, after, states[before.id])
+            checks.append(await _check_reports(record, before.id, reports_end_s - time.monotonic()))
             checks = replace_advice(checks, in_record.failing)
             self.checks += [msgspec.structs.replace(check, partition=before.id) for check in checks]
 
@@ -290,6 +295,18 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
         return Check("months", "ok", says + await _describe_retired_months(connection))
     advice = "Start `scrip worker`, and end transactions of Postgres that last long: it retries every ten minutes."
     return Check("months", "warning", f"missing: {', '.join(missing_months)}", advice)
+
+
+async def _check_reports(connection: asyncpg.Connection, partition: int, timeout_s: float) -> Check:
+    try:
+        compared, differing = await compare_newest_hours(connection, partition, max(timeout_s, 0.001))
+    except (TimeoutError, asyncpg.QueryCanceledError):
+        return Check("reports", "ok", "not compared in time: `scrip reports` compares all")
+    hours = f"{count_noun(compared, 'hour')} with the newest redemptions of a book"
+    if not differing:
+        return Check("reports", "ok", f"{hours} equal the facts")
+    advice = "`scrip reports` compares all, and `scrip reports --repair` corrects them: docs/operations.md#by-symptom."
+    return Check("reports", "warning", f"of {hours} {differing} differ from the facts", advice)
 
 
 async def _check_locks(connection: asyncpg.Connection) -> Check:

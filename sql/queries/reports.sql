@@ -22,6 +22,38 @@ SELECT max(month) FROM detached_months WHERE EXISTS (
 -- Let this transaction count into empty roll-ups of its own.
 SELECT hide_rollups();
 
+-- name: compare_newest_hours
+-- The hours of books that have the newest redemptions of a partition: how many were compared with their facts, and how
+-- many of them differ. Hours with too many redemptions are left out.
+-- $1 partition int  $2 redemptions int  $3 hours int  $4 most int
+WITH hours AS MATERIALIZED (
+  SELECT workspace, book, date_trunc('hour', redeemed_at, time_zone) AS start FROM (
+    SELECT workspace, book, redeemed_at FROM redemptions WHERE partition = $1 ORDER BY epoch DESC, seq DESC LIMIT $2
+  ) AS newest JOIN workspaces USING (workspace) GROUP BY 1, 2, 3 ORDER BY 3 DESC LIMIT $3
+)
+SELECT count(*), count(*) FILTER (WHERE facts IS DISTINCT FROM rollups)
+FROM hours CROSS JOIN LATERAL (
+  SELECT
+    count(*) - count(back) AS redemptions, count(back) AS rolled_back,
+    coalesce(sum(order_value) FILTER (WHERE back IS NULL), 0) AS order_value,
+    coalesce(sum(discount_amount) FILTER (WHERE back IS NULL), 0) AS discount_amount
+  FROM (
+    SELECT redemption_id, order_value, discount_amount FROM redemptions r
+    WHERE r.workspace = hours.workspace AND r.book = hours.book
+      AND redemption_id >= first_uuid7(start) AND redemption_id < first_uuid7(start + interval '1 hour')
+    LIMIT $4 + 1
+  ) AS made LEFT JOIN (
+    SELECT redemption_id, rolled_back_at AS back FROM rollbacks
+    WHERE redemption_id >= first_uuid7(start) AND redemption_id < first_uuid7(start + interval '1 hour')
+  ) AS undone USING (redemption_id)
+) AS facts CROSS JOIN LATERAL (
+  SELECT
+    coalesce(sum(redemptions), 0)::bigint AS redemptions, coalesce(sum(rolled_back), 0)::bigint AS rolled_back,
+    coalesce(sum(order_value), 0) AS order_value, coalesce(sum(discount_amount), 0) AS discount_amount
+  FROM report_sums s WHERE s.workspace = hours.workspace AND step = 'hour' AND s.start = hours.start AND s.book = hours.book
+) AS rollups
+WHERE facts.redemptions + facts.rolled_back <= $4;
+
 -- name: next_fact
 -- The first event after one of which a partition has facts.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint

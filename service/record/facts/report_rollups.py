@@ -1,6 +1,6 @@
 """Compare the roll-ups of reports with the facts, and correct them (docs/decisions/0092-reports.md).
-report_comparison.py calls this. Counting anew runs event_writer.py's statements, in a transaction whose tables are
-empty copies."""
+report_comparison.py calls this, and the doctor for a quick look. Counting anew runs event_writer.py's statements, in a
+transaction whose tables are empty copies."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +13,8 @@ from service.record.queries import query
 
 EVENTS_AT_ONCE = 20_000
 ROWS_AT_ONCE = 1000
+NEWEST, NEWEST_HOURS, MOST_OF_HOUR = 5000, 10, 5000
+"""Of so many redemptions a quick comparison takes at most so many hours of books, with at most so many redemptions."""
 _COUNTING = LONG | BY_INDEX | {"jit": "off", "idle_in_transaction_session_timeout": "300s", "work_mem": "64MB"}
 _FIRST, _LAST = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
@@ -46,6 +48,14 @@ async def compare_rollups(pool: asyncpg.Pool, partition: int, repair: bool, prog
                 if repair:
                     await stored.executemany(query("add_to_rollups"), hours)
         return differing
+
+
+async def compare_newest_hours(connection: Connection, partition: int, timeout_s: float) -> tuple[int, int]:
+    """How many hours of books were compared, of those with the partition's newest redemptions, and how many of them
+    differ from the facts. Raises TimeoutError, and PostgreSQL's errors."""
+    bounds = (NEWEST, NEWEST_HOURS, MOST_OF_HOUR)
+    row: Any = await connection.fetchrow(query("compare_newest_hours"), partition, *bounds, timeout=timeout_s)
+    return row[0], row[1]
 
 
 @asynccontextmanager

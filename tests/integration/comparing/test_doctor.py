@@ -15,6 +15,7 @@ import pytest
 
 from service.doctor import checks, verdicts
 from service.doctor.report import Check, Report
+from service.record.facts import report_rollups
 from service.record.partitions.failing_tasks import FailingTask
 from tests.commands import scrip, succeeded
 from tests.drifts.comparing import compare
@@ -31,7 +32,7 @@ _ONCE = (
     "settings,postgres,postgres logs,migrations,partitions,months,locks,redis,durability,memory,replicas,"
     "computed keys,redis logs"
 ).split(",")
-_EACH = "epoch lease quarantine recovery tasks drift gate scripts anchor outbox lag config types".split()
+_EACH = "epoch lease quarantine recovery tasks drift gate scripts anchor outbox lag config types reports".split()
 
 
 class Diagnosis(NamedTuple):
@@ -117,6 +118,35 @@ async def test_differences_that_are_left(patient: Service) -> None:
     assert report.checks["drift"]["says"] == "the last comparisons left differences: orders 2"
     succeeded(scrip("reconcile", **patient.urls))
     assert _doctor(patient).checks["drift"]["says"].startswith("none; ")
+
+
+async def test_reports_that_differ(patient: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of a book that differs from its facts is a warning, until `scrip reports --repair`; so is one that is
+    missing. Hours with too many redemptions are left out."""
+    succeeded(scrip("reports", "--repair", **patient.urls))
+    codes = [new_code() for _ in range(3)]
+    book = patient.book(*codes, maxRedemptionsPerCode=2)
+    body = {"userId": "ann", "orderValue": 5}
+    made = [ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201) for code in (*codes, *codes)]
+    ok(patient.manage.post(f"/v1/redemptions/{made[-1]['redemptionId']}/rollback", json={}))
+    ok(patient.manage.get("/v1/reports/redemptions"))
+    assert _doctor(patient).checks["reports"]["state"] == "ok"
+    hour = f"step = 'hour' AND (workspace, book) IN (SELECT workspace, book FROM books WHERE book_id = '{book}')"
+    for spoil in (
+        "UPDATE report_sums SET order_value = order_value + 0.01",
+        "UPDATE report_sums SET rolled_back = 0",
+        "DELETE FROM report_sums",
+    ):
+        assert await patient.fetch(f"{spoil} WHERE {hour} RETURNING 1")
+        check = _doctor(patient).checks["reports"]
+        assert (check["state"], "1 differ from" in check["says"]) == ("warning", True)
+        assert "scrip reports --repair" in check["next"]
+        succeeded(scrip("reports", "--repair", **patient.urls))
+        assert _doctor(patient).checks["reports"]["state"] == "ok"
+    monkeypatch.setattr(report_rollups, "MOST_OF_HOUR", 0)
+    assert _doctor(patient).checks["reports"]["says"].startswith("0 hours ")
+    monkeypatch.setattr(checks, "REPORTS_S", -1.0)
+    assert "not compared in time" in _doctor(patient).checks["reports"]["says"]
 
 
 def test_a_running_service_is_examined(patient: Service) -> None:
