@@ -15,7 +15,7 @@ class Pace:
 
     def __init__(self, share: float) -> None:
         self._rest_for_each_s = 1 / share - 1
-        self._began = self._worked_s = 0.0
+        self._began = self._worked_s = self._due = 0.0
         self._turn = asyncio.Lock()
 
     def __enter__(self) -> Self:
@@ -26,13 +26,20 @@ class Pace:
         self._worked_s += time.monotonic() - self._began
 
     async def rest(self) -> None:
-        worked_s, self._worked_s = self._worked_s, 0.0
-        await asyncio.sleep(min(worked_s * self._rest_for_each_s, MAX_PAUSE_S))
+        await asyncio.sleep(self._find_pause())
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """A piece of work with its pause; several tasks work one after the other."""
+        """A piece of work, after what is left of the pause of the piece before it; several tasks work one after the
+        other."""
         async with self._turn:
-            with self:
-                yield
-            await self.rest()
+            await asyncio.sleep(max(0.0, self._due - time.monotonic()))
+            try:
+                with self:
+                    yield
+            finally:
+                self._due = time.monotonic() + self._find_pause()
+
+    def _find_pause(self) -> float:
+        worked_s, self._worked_s = self._worked_s, 0.0
+        return min(worked_s * self._rest_for_each_s, MAX_PAUSE_S)

@@ -1,6 +1,7 @@
 """Codes on their way into Redis: in bounded runs, a bounded number of them at once."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -65,17 +66,22 @@ async def test_few_codes_wait_for_no_turn() -> None:
 
 
 async def test_each_turn_has_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several tasks work one after the other, at a share of the time."""
-    times, slept = iter([0.0, 1.0, 10.0, 12.0]), list[float]()
+    """Several tasks work one after the other, at a share of the time: a piece waits for the rest of the pause of the
+    one before it, also if that failed."""
+    now, slept = 100.0, list[float]()
 
     async def rest(seconds: float) -> None:
         slept.append(seconds)
 
     monkeypatch.setattr(paces, "MAX_PAUSE_S", 60.0)
-    monkeypatch.setattr(paces, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(paces, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(paces, "asyncio", SimpleNamespace(sleep=rest, Lock=asyncio.Lock))
     pace = Pace(0.25)
-    for _ in range(2):
-        async with pace.turn():
-            pass
-    assert slept == [3.0, 6.0]
+    for works_s, idle_s in ((1.0, 2.0), (2.0, 60.0), (4.0, 0.0), (0.0, 0.0)):
+        with contextlib.suppress(ValueError):
+            async with pace.turn():
+                now += works_s
+                if works_s == 4.0:
+                    raise ValueError
+        now += idle_s
+    assert slept == [0.0, 1.0, 0.0, 12.0]
