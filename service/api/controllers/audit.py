@@ -124,7 +124,7 @@ class Audit(Controller):
         context.bulk.exports.check(caller.workspace)
         headers = await wait_for_replica(context)
         read = partial(page_audit, context.replica.pool, caller.workspace, PAGE)
-        pages = context.bulk.read_pages(read_all(read, PAGE))
+        pages = context.bulk.read_pages(read_all(read))
         lines = encode_csv_pages(_COLUMNS, pages, _read_cells, params.excel)
         return CsvFile(context.bulk, caller.workspace, lines, "audit.csv", headers)
 

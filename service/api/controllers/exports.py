@@ -79,7 +79,7 @@ class Exports(Controller):
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
         book, context, excel, headers = await _begin_export(request, book_id)
         read = partial(listed_codes, context.replica.pool, book.workspace, book.book, PAGE)
-        pages = context.bulk.read_pages(read_all(read, PAGE))
+        pages = context.bulk.read_pages(read_all(read))
         lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, pages, _read_code_cells, excel)
         return CsvFile(context.bulk, book.workspace, lines, f"codes-{book.book_id}.csv", headers)
 
@@ -114,13 +114,13 @@ async def _begin_export(
     return book, context, params.excel, await wait_at_replica(context, caller)
 
 
-async def read_all(read: Callable[[int], Awaitable[Sequence[Placed]]], limit: int) -> AsyncIterator[Sequence[Placed]]:
-    """All pages of a list, newest first; `read` reads at most `limit` rows before a position."""
+async def read_all(read: Callable[[int], Awaitable[Sequence[Placed]]]) -> AsyncIterator[Sequence[Placed]]:
+    """All pages of a list, newest first; `read` reads at most PAGE rows before a position."""
     before = FIRST
     while True:
         page = await read(before)
         yield page
-        if len(page) < limit:
+        if len(page) < PAGE:
             return
         before = page[-1].position
 

@@ -26,6 +26,7 @@ from service.record.config.retirements import Book, read_history_start, to_array
 from service.record.pool import IN_ORDER, LONG, LONG_S, Connection, Database, set_locally
 from service.record.queries import query
 
+KEYS_A_PAGE = 1000
 _WITHOUT_RETIRED = "facts_to_redo"
 
 
@@ -62,14 +63,14 @@ async def fact_pages(
 
 
 async def key_pages(
-    connection: Connection, partition: int, batch: int = 1000, after: EventId = START
+    connection: Connection, partition: int, after: EventId = START
 ) -> AsyncGenerator[list[KeptKey], None]:
     """Pages, of at most RUN_BYTES, of live idempotency keys of events after one. Close it: it holds a transaction."""
-    async with aclosing(_pages(connection, "live_keys", partition, batch, after, SMALL_BYTES)) as pages:
+    async with aclosing(_pages(connection, "live_keys", partition, KEYS_A_PAGE, after, SMALL_BYTES)) as pages:
         async for page in pages:
             yield [KeptKey(*row[:-1]) for row in page if row["entry"] is not None]
             large = [row for row in page if row["entry"] is None]
-            for part in split_by_bytes(large, lambda row: row["bytes"], batch):
+            for part in split_by_bytes(large, lambda row: row["bytes"], KEYS_A_PAGE):
                 keys = [row["workspace"] for row in part], [row["key"] for row in part]
                 entries = {(w, key): entry for w, key, entry in await connection.fetch(query("kept_entries"), *keys)}
                 yield [KeptKey(w, key, entries[w, key], *rest) for w, key, _, *rest, _ in part]
