@@ -1097,7 +1097,9 @@ class SalesOfGroup(Model, kw_only=True):
     currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book.
     """
     returning_users: int
-    """Users who redeemed, and had in the workspace before the interval."""
+    """Users who redeemed, and had in the workspace before the interval. A new user with the id of one that was just
+    deleted may count here, too.
+    """
     sold_out_at: datetime | None
     """When the book's last redemption was made, if the book is sold out now: its limit is reached, or all its codes
     are redeemed, used up or switched off. Only the item of that redemption has it. Null after a rollback or a new

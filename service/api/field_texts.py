@@ -209,7 +209,8 @@ SHARED = {
     "SalesOfGroup.rolledBack": "Redemptions of the interval that were rolled back since.",
     "newUsers": "Users who redeemed, even if it was rolled back, and had not before the interval. A user counts once, "
     "in the currency of the first redemption; with `bookId`, `tag` or `groupBy` once a book.",
-    "returningUsers": "Users who redeemed, and had in the workspace before the interval.",
+    "returningUsers": "Users who redeemed, and had in the workspace before the interval. A new user with the id of "
+    "one that was just deleted may count here, too.",
     "soldOutAt": "When the book's last redemption was made, if the book is sold out now: its limit is reached, or all "
     "its codes are redeemed, used up or switched off. Only the item of that redemption has it. Null after a rollback "
     "or a new code; also without `bookId` and `groupBy=book`, with more than 50 books, and while Redis is unavailable.",
