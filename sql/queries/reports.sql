@@ -11,17 +11,6 @@ ON CONFLICT (workspace, step, start, book, currency) DO UPDATE SET
   returning_users = old.returning_users + excluded.returning_users, week_new = old.week_new + excluded.week_new,
   week_returning = old.week_returning + excluded.week_returning;
 
--- name: detached_to_of_partition
--- The newest detached month that may have facts of a partition; null for none.
--- $1 partition int
-SELECT max(month) FROM detached_months WHERE EXISTS (
-  SELECT FROM detached_books JOIN workspaces USING (workspace) WHERE partition = $1
-);
-
--- name: hide_rollups
--- Let this transaction count into empty roll-ups of its own.
-SELECT hide_rollups();
-
 -- name: compare_newest_hours
 -- The hours of books that have the newest redemptions of a partition: how many were compared with their facts, and how
 -- many of them differ. Hours with too many redemptions are left out.
@@ -53,6 +42,17 @@ FROM hours CROSS JOIN LATERAL (
   FROM report_sums s WHERE s.workspace = hours.workspace AND step = 'hour' AND s.start = hours.start AND s.book = hours.book
 ) AS rollups
 WHERE facts.redemptions + facts.rolled_back <= $4;
+
+-- name: detached_to_of_partition
+-- The newest detached month that may have facts of a partition; null for none.
+-- $1 partition int
+SELECT max(month) FROM detached_months WHERE EXISTS (
+  SELECT FROM detached_books JOIN workspaces USING (workspace) WHERE partition = $1
+);
+
+-- name: hide_rollups
+-- Let this transaction count into empty roll-ups of its own.
+SELECT hide_rollups();
 
 -- name: next_fact
 -- The first event after one of which a partition has facts.

@@ -119,7 +119,7 @@ def test_the_symptoms_lead_to_runbooks() -> None:
     index = RUNBOOKS.partition("## By symptom")[2].partition("\n## ")[0]
     targets = re.findall(r"\(#(\w+)\)", index)
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "service").rglob("*.py"))
-    targets += re.findall(r"docs/operations\.md#(\w+)", sources)
+    targets += re.findall(r"docs/operations\.md#([\w-]+)", sources)
     overview = (ROOT / "service/pages/console/assets/overview.js").read_text("utf-8")
     targets += [name.lower() for name in re.findall(r'add\("(\w+)"', overview)]
     assert {"scripquarantine", "scripredisdown", "scriptaskfailing"} <= {*targets}
