@@ -11,7 +11,7 @@ import asyncpg
 from service.access.actor import Actor, current_actor
 from service.common import config
 from service.common.config import Settings
-from service.common.running_service import Unusable, find_service
+from service.common.running_service import Unusable, find_servers, find_service
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there
 from service.record.program_versions import UnusableRecord
@@ -62,8 +62,7 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
 
 
 async def check_record(settings: Settings) -> None:
-    """Wait until the database is reachable, then check that it fits this version. Raises UnusableRecord."""
-    if settings.database_url is None:
-        return
-    async with await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:
+    """Wait until the database is reachable, then check that it fits this version. Raises UnusableRecord, Unusable."""
+    _, database_url = find_servers(settings)
+    async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:
         await check_partitions(pool)

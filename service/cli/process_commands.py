@@ -12,7 +12,6 @@ import click
 
 from service.cli.failures import check_record
 from service.common import config, logs
-from service.common.config import Settings
 from service.common.redis_address import MAX_PORT
 from service.common.running_service import Unusable, find_service
 
@@ -63,7 +62,7 @@ def api(embedded: bool) -> None:
     """
     from service.embedded.exposure import check_keys
 
-    settings = _load_settings_with_servers(embedded)
+    settings = config.load(embedded=embedded)
     is_alone = settings.api_processes == 1
     logs.configure(settings, "api" if is_alone else "api supervisor")
     _end_at_signals()
@@ -85,7 +84,7 @@ def worker(embedded: bool) -> None:
     REDIS_URL and DATABASE_URL must be set.
     """
     gc.disable()  # until `run` enables it: collections while modules are imported would take a tenth of the start
-    settings = _load_settings_with_servers(embedded)
+    settings = config.load(embedded=embedded)
     from service.worker.process import run
 
     run(settings)
@@ -143,14 +142,3 @@ def _end_at_signals() -> None:
     would ignore signals without a handler."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-
-
-def _load_settings_with_servers(embedded: bool) -> Settings:
-    """Load the settings of a process that needs both servers. Raises Unusable if the URL of one is not set."""
-    settings = config.load(embedded=embedded)
-    urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
-    if missing := [name for name, url in urls.items() if url is None]:
-        raise Unusable(
-            f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts servers of its own."
-        )
-    return settings

@@ -1,5 +1,5 @@
-"""Find the service for commands: the servers of the settings, or those of the `scrip run` that uses SCRIP_DATA_DIR. The
-names in run.json are those that local_service.py writes."""
+"""Find the servers: for processes those of the settings, for commands also those of the `scrip run` that uses
+SCRIP_DATA_DIR. The names in run.json are those that local_service.py writes."""
 
 import contextlib
 import json
@@ -24,6 +24,16 @@ class RunningService(NamedTuple):
     database_url: str
     is_from_file: bool
     """Whether DATABASE_URL is that of run.json."""
+
+
+def find_servers(settings: Settings) -> tuple[str, str]:
+    """The URLs of Redis and Postgres for a process of the service: the settings must have both. Raises Unusable."""
+    urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
+    if missing := [name for name, url in urls.items() if url is None]:
+        raise Unusable(
+            f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts servers of its own."
+        )
+    return settings.redis_url or "", settings.database_url or ""
 
 
 def find_service(settings: Settings, *needed: str, url: str = "") -> RunningService:

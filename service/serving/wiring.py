@@ -22,6 +22,7 @@ from service.common.background_tasks import run_forever
 from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.pace import Pace
+from service.common.running_service import find_servers
 from service.domain.errors import Refusal
 from service.hot.cluster_links import ClusterLinks, make_links
 from service.hot.committee_poll import CommitteePoll
@@ -75,17 +76,16 @@ log = structlog.get_logger()
 @contextlib.asynccontextmanager
 async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIterator[Context]:
     """Connect to Redis and Postgres and yield the context of an API process; close everything at the end."""
-    if not settings.redis_url or not settings.database_url:
-        raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
+    redis_url, database_url = find_servers(settings)
     max_size = max(2, MAX_CONNECTIONS // settings.api_processes)
-    pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=max_size)
-    links = make_links(settings.redis_url, "scrip-api", settings.redis_durability)
+    pool = await postgres.connect_when_there(database_url, name="scrip-api", min_size=2, max_size=max_size)
+    links = make_links(redis_url, "scrip-api", settings.redis_durability)
     await links.start()
     decider = _make_decider(links, traces)
     recorded = Recorded(pool)
     replica = Replica(pool, await _connect_replica(settings))
     workspace = Workspace(decider)
-    messages = KeyMessages(settings.redis_url, decider)
+    messages = KeyMessages(redis_url, decider)
     watch = PartitionWatch(decider, settings.max_unrecorded_s)
     projector = RedisProjector(decider.run, pace=Pace(SHARE))
     context = Context(settings, pool, decider, workspace, projector, recorded, replica, messages, watch)
@@ -115,7 +115,7 @@ async def open_context(settings: Settings, traces: "Traces | None") -> AsyncIter
         "refused_requests": refusing.run,
         "partitions": watch.run,
         "scripts": partial(_watch_scripts, context),
-        "committees": CommitteePoll(settings.redis_url, decider).run,
+        "committees": CommitteePoll(redis_url, decider).run,
         **{f"jwks_{number}": one.run for number, one in enumerate(refreshers)},
     }
     tasks = [asyncio.create_task(run_forever(name, run)) for name, run in background.items()]

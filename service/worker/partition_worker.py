@@ -12,6 +12,7 @@ import hiredis
 import structlog
 
 from service.common.config import Settings
+from service.common.running_service import find_servers
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.cluster import Report
@@ -84,9 +85,10 @@ class Shared:
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, keeper: LeaseKeeper, loaded: LoadedScripts) -> None:
         self.settings, self.pool, self.keeper = settings, pool, keeper
+        self.redis_url, _ = find_servers(settings)
         self.loaded = loaded
         self.openings, self.moving = OpeningTurns(), asyncio.Semaphore(1)
-        self.redis = SharedRedis(settings.redis_url or "")
+        self.redis = SharedRedis(self.redis_url)
         self.flushers: dict[int, Flusher] = {}
         """Of the open partitions."""
         self.traces: Traces | None = None
@@ -123,7 +125,7 @@ class PartitionWorker:
     """
 
     def __init__(self, shared: Shared, partition: int) -> None:
-        self._settings, self._redis_url = shared.settings, shared.settings.redis_url or ""
+        self._settings, self._redis_url = shared.settings, shared.redis_url
         self._pool, self._partition = shared.pool, partition
         self._keeper, self._lease = shared.keeper, shared.keeper[partition]
         self._openings, self._redis, self._loaded = shared.openings, shared.redis, shared.loaded

@@ -11,8 +11,8 @@ import structlog
 from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.metrics_port import serve_metrics
+from service.common.running_service import find_servers
 from service.common.tracing import start_traces
-from service.hot.redis_server import UnfitRedis
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import check_partitions
 from service.record.partitions.standby_rows import check_visible
@@ -31,23 +31,22 @@ log = structlog.get_logger()
 
 async def work(settings: Settings) -> None:
     """Work on all partitions until SIGTERM or SIGINT."""
-    if not settings.redis_url or not settings.database_url:
-        raise UnfitRedis("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
+    _, database_url = find_servers(settings)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     connecting = asyncio.create_task(
-        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
+        postgres.connect_when_there(database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
     )
     await asyncio.wait({connecting, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():
         connecting.cancel()
         return
-    holder = name_process(has_session=not postgres.is_pooled(settings.database_url))
+    holder = name_process(has_session=not postgres.is_pooled(database_url))
     async with (
         await connecting as pool,
         # A connection of its own: nothing that the worker does delays the renewal of its leases.
-        await postgres.connect_when_there(settings.database_url, name=name_session(holder), max_size=1) as renewing,
+        await postgres.connect_when_there(database_url, name=name_session(holder), max_size=1) as renewing,
     ):
         partitions = await check_partitions(pool)
         if settings.standbys:
