@@ -1,5 +1,6 @@
 """One service with four partitions: each fails, and is refused, by itself."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -126,8 +127,13 @@ class Buyer:
                     self.refusals.append(answer.json()["code"])
 
 
+def _read_epochs(service: Service) -> list[int]:
+    return [row["epoch"] for row in asyncio.run(service.fetch("SELECT epoch FROM partitions ORDER BY id"))]
+
+
 def test_a_fault_of_one_partition_closes_it_alone(spread: Service) -> None:
-    """One partition loses its gate, another its outbox, and the worker dies: no other refuses, and both open again."""
+    """One partition loses its gate, another its outbox, and the worker dies: no other refuses, and both open again
+    with a new epoch. On a busy machine that may take less time than lies between two requests of its buyer."""
     with contextlib.ExitStack() as stack:
         buyers = [stack.enter_context(Buyer(spread, partition)) for partition in PARTITIONS]
 
@@ -138,13 +144,15 @@ def test_a_fault_of_one_partition_closes_it_alone(spread: Service) -> None:
         all_buy()
         for partition, lost in ((1, "{p1}:gate"), (2, "{p2}:outbox")):
             spread.recorded()
+            epochs = _read_epochs(spread)
             assert spread.redis().delete(lost) == 1
-            until(lambda: buyers[partition].refusals)  # noqa: B023
+            until(lambda: _read_epochs(spread)[partition] > epochs[partition])  # noqa: B023
             all_buy()
         (worker,) = spread.run.facts["pids"]["worker"]
         os.kill(worker, signal.SIGKILL)
         all_buy()
         spread.run.until_replaced("worker", worker)
         all_buy()
-    assert [set(buyer.refusals) for buyer in buyers] == [set(), {"recovering"}, {"recovering"}, set()]
+    assert not [buyer.refusals for buyer in (buyers[0], buyers[3]) if buyer.refusals]
+    assert {*buyers[1].refusals, *buyers[2].refusals} <= {"recovering"}
     assert ok(spread.anonymous.get("/health/ready")) == READY
