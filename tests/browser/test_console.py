@@ -260,8 +260,8 @@ async def test_dates_of_a_file(operator: Operator, service: Service, tmp_path: P
     await page.get_by_label("A file").set_input_files(files=[table])
     await operator.button("Check file").click()
     await page.get_by_label("Gültig bis").select_option("Expires")
-    await expect(page.get_by_text("The dates do not show which number is the day")).to_be_visible()
-    await expect(operator.button("Upload 0 codes")).to_be_disabled()
+    await expect(page.get_by_text("The order of the dates is needed")).to_be_visible()
+    await expect(operator.button("Upload").last).to_be_disabled()
     looks: tuple[Look, ...] = ((360, "light"), (1024, "dark"), (1600, "light"), (360, "dark"), (1600, "dark"))
     await operator.assert_fits("console-dates-asked", looks)
     await dates.get_by_label("Time zone").select_option("Asia/Tokyo")
@@ -289,6 +289,8 @@ async def test_dates_of_a_file(operator: Operator, service: Service, tmp_path: P
     await expect(operator.row(codes[2])).to_contain_text("has no offset: send `dates`")
     await dates.get_by_label("Order").select_option("Month, day, year")
     await expect(operator.button("Upload 901 codes")).to_be_enabled()
+    await operator.button("Close").click()
+    await expect(operator.row(codes[0]).get_by_role("link")).to_be_visible()
 
 
 async def test_rolling_back_many(operator: Operator, service: Service) -> None:
@@ -442,10 +444,10 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
     await operator.open_page(f"reports?of=book+{one}&beside=book+{other}", "Reports")
     facts = page.locator(".facts > div")
     await expect(facts.filter(has_text="Order value")).to_contain_text("3,601.50 EUR")
-    await expect(facts.filter(has_text="Rolled back")).to_contain_text("−100 % (1 Reported")
+    await expect(facts.filter(has_text="Rolled back")).to_contain_text("−100 % (1 in Reported")
     await expect(facts.filter(has_text="Sold out")).to_contain_text("s after the first redemption")
     await page.get_by_label("Compared with").select_option("The period before")
-    await expect(facts.filter(has_text="New users")).to_contain_text("none before")
+    await expect(facts.filter(has_text="New users")).to_contain_text("0 before")
     await page.get_by_label("Time").select_option("Last 24 hours")
     await expect(page.get_by_role("img", name="Redemptions: This period 3, Before 0")).to_be_visible()
     async with page.expect_download() as saved:

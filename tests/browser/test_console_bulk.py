@@ -90,6 +90,7 @@ async def test_how_codes_are_chosen(operator: Operator, service: Service) -> Non
     await dialog.get_by_label("Which codes").select_option("Those in a list")
     await dialog.get_by_role("textbox", name="Codes").fill(f"{codes[3]}, {codes[4].lower()};{codes[4]}\nNO-SUCH-CODE")
     await expect(operator.button("Switch off 2 codes")).to_be_enabled()
+    await expect(dialog.get_by_role("status")).to_contain_text("1 of the list does not.")
     await operator.button("Cancel").click()
 
     every = page.get_by_label("Pick all that are shown")

@@ -25,10 +25,9 @@ function renderDates({ order, timeZone, example, readAs }, chosen, again) {
 }
 
 // What is wrong with the file as a whole, and where to choose.
-function renderProblem({ columns, dates, problem, problemField }) {
-  const text = problemField === "dates"
-    ? `The dates do not show which number is the day and which the month, such as in “${dates.example}”.`
-    : `The header ${(columns.length ? problem.split("; ")[0] : problem).replaceAll("`", "")}.`;
+function renderProblem({ columns, problem, problemField }) {
+  const about = problemField === "dates" ? "order of the dates" : "header";
+  const text = `The ${about} ${(columns.length ? problem.split("; ")[0] : problem).replaceAll("`", "")}.`;
   return h("p", { class: "banner warn" }, `${text} ${columns.length ? "Choose below how to read the file." : ""}`);
 }
 
@@ -87,6 +86,7 @@ export function uploading(book, place, done) {
   const go = h("button", { type: "button", class: "primary", disabled: true }, "Upload");
   const check = h("button", { type: "button" }, "Check file");
   let checking = new AbortController(); // of the last check
+  let close = () => fill(place);
   let options = { timeZone: HERE }; // how the file is read, where it was not detected
 
   // A pasted list is a code a line, unless it looks like a table.
@@ -134,9 +134,10 @@ export function uploading(book, place, done) {
         layout.dates ??= { order: null, timeZone: options.timeZone, example: "31.12.2026" };
       fill(result, dryRun && layout && renderLayout(layout, () => options, again), !layout?.problem && renderCounts(answer, dryRun, save));
       go.disabled = !dryRun || answer.added === 0;
-      if (dryRun) go.textContent = `Upload ${plural(answer.added, "code")}`;
+      if (dryRun) go.textContent = layout?.problem ? "Upload" : `Upload ${plural(answer.added, "code")}`;
       else {
         toast(`${plural(answer.added, "code")} added to ${book.name}.`);
+        close = done; // the list of codes is shown anew
         if (answer.invalid === 0) done();
         else check.focus();
       }
@@ -158,7 +159,7 @@ export function uploading(book, place, done) {
     h("div", { class: "form" },
       field("A file", file, "CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users, expiries and redemptions."),
       field("Or codes, one a line", lines)),
-    h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => fill(place) }, "Close")),
+    h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => close() }, "Close")),
     sent, result));
   place.querySelector("h2").focus();
 }

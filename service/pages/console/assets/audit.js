@@ -29,6 +29,7 @@ function what({ action, subject, subjectName }) {
   if (kind === "user") return user(subject);
   if (kind === "book" || kind === "codes") return link("book");
   if (kind === "order") return order(subject);
+  if (kind === "redemption") return h("a", { class: "code", href: `#/search/${id}` }, id);
   if (kind === "coupon") return [link("book"), " ", h("span", { class: "code" }, rest.join(" "))];
   if (kind === "webhook" && subjectName) return link("webhook");
   if (kind === "job" && subjectName) return ["job of ", plain];

@@ -2,7 +2,7 @@
 // them first; the server does it as a job.
 
 import { at, ask as request, post } from "./api.js";
-import { ask, choices, field, h, input, inZone, plural, select, showErrors, statusWord, tell } from "./dom.js";
+import { ask, choices, field, h, input, inZone, number, plural, select, showErrors, statusWord, tell } from "./dom.js";
 import { follow } from "./following.js";
 
 export const STATUSES = ["available", "assigned", "redeemed", "exhausted", "inactive", "expired"];
@@ -24,7 +24,7 @@ const ACTIONS = {
 // The status that an action needs.
 const NEEDED = { assign: "available", release: "assigned" };
 
-const split = (control) => [...new Set(control.value.split(/[\s,;]+/).filter(Boolean))];
+const split = ({ value }) => [...new Set(value.split(/[\s,;]+/).filter(Boolean))];
 const time = (control) => (control.value ? new Date(control.value).toISOString() : null);
 const moment = (name, attributes) => input({ name, type: "datetime-local", step: 1, ...attributes });
 const list = (name, attributes) => h("textarea", { name, spellcheck: "false", rows: 4, ...attributes });
@@ -50,7 +50,7 @@ function selection({ codes, status }) {
     },
     isList: () => which.value === "list",
     read(needed) {
-      if (which.value === "list") return { codes: split(named) };
+      if (which.value === "list") return { codes: split({ value: named.value.toUpperCase() }) };
       const chosen = needed ? [needed] : statuses.filter(([, control]) => control.checked).map(([one]) => one);
       return { status: chosen.length ? chosen : null, prefix: prefix.value.trim() || null, createdFrom: time(from), createdUntil: time(until) };
     },
@@ -100,7 +100,12 @@ async function begin(chosen, { book, page, work, again }) {
     listing.hidden = usesFile();
     [users.name, file.name] = usesFile() ? ["", "users"] : ["users", ""]; // the one that shows what the server refuses
     meaning.textContent = ACTIONS[offered.value][1];
-    found.textContent = counted ? `${many()} of ${book.name} ${counted.matching === 1 ? "matches" : "match"}${examples()}.${left > 0 ? ` ${plural(left, "user")} will get none.` : ""}` : "Counting the codes …";
+    const absent = counted && counted.isComplete && codes.isList() ? codes.read().codes.length - counted.matching : 0;
+    found.textContent = counted ? [
+      `${many()} of ${book.name} ${counted.matching === 1 ? "matches" : "match"}${examples()}.`,
+      absent > 0 && `${number(absent)} of the list ${absent === 1 ? "does" : "do"} not.`,
+      left > 0 && `${plural(left, "user")} will get none.`,
+    ].filter(Boolean).join(" ") : "Counting the codes …";
     const go = dialog.querySelector(".actions button:last-child");
     dialog.querySelector("h2").textContent = go.textContent = label();
     go.disabled = !counted?.matching || (offered.value === "assign" && receivers() === 0);

@@ -14,7 +14,7 @@ export const currencyOf = (terms, { currency }) => terms?.currency ?? currency;
 
 // The terms in a session's workspace; at most so many tiers are listed.
 export function describe(terms, session, most = MOST_TIERS) {
-  if (!terms) return "none";
+  if (!terms) return "no discount";
   const currency = currencyOf(terms, session);
   const off = ({ type, value }) => (type === "percentage" ? `${value} %` : `${money(value, currency)} off`);
   const more = [

@@ -48,10 +48,9 @@ function mainCurrency(items) {
   return counts.sort((one, other) => other.count - one.count)[0] ?? { currency: null, digits: 2 };
 }
 
-function change(now, before) {
-  if (!before) return now ? "none before" : "as before";
-  const percent = Math.round((100 * (now - before)) / before);
-  return percent === 0 ? "as before" : `${percent > 0 ? "+" : "−"}${number(Math.abs(percent))} %`;
+function change(now, other, words) {
+  const percent = other ? Math.round((100 * (now - other)) / other) : null;
+  return percent === null ? words : `${percent > 0 ? "+" : percent < 0 ? "−" : "±"}${number(Math.abs(percent))} % (${words})`;
 }
 
 function facts(total, other, otherName, { currency, digits }, soldOut) {
@@ -59,7 +58,7 @@ function facts(total, other, otherName, { currency, digits }, soldOut) {
   const rows = [
     ["Redemptions", "redemptions", number], ["Order value", "orderValue", amount], ["Discount", "discountAmount", amount],
     ["Rolled back", "rolledBack", number], ["New users", "newUsers", number],
-  ].map(([name, key, write]) => [name, write(total[key]), other && `${change(total[key], other[key])} (${write(other[key])} ${otherName})`]);
+  ].map(([name, key, write]) => [name, write(total[key]), other && change(total[key], other[key], `${write(other[key])} ${otherName}`)]);
   if (soldOut) rows.push(["Sold out", when(soldOut.soldOutAt), `${duration(soldOut.soldOutAfterMs)} after the first redemption`]);
   return h("dl", { class: "facts" }, rows.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
 }
@@ -134,7 +133,8 @@ export async function show(main, { query }, page) {
   const currency = mainCurrency(report.items);
   const rows = byInterval(report, interval, currency.currency);
   const others = other && byInterval(other, interval, currency.currency);
-  const otherName = asked.beside === "before" ? "before" : asked.beside.startsWith("tag ") ? asked.beside : books.find(({ bookId }) => `book ${bookId}` === asked.beside)?.name ?? "there";
+  const titleOf = (chosen) => (chosen.startsWith("tag ") ? chosen : books.find(({ bookId }) => `book ${bookId}` === chosen)?.name ?? "All books");
+  const [ownName, otherName] = asked.beside === "before" ? ["This period", "Before"] : [titleOf(asked.of), titleOf(asked.beside)];
   const total = (all) => Object.fromEntries(FIGURES.map((name) => [name, all.reduce((sum, row) => sum + row[name], 0)]));
   const name = (ms) => new Date(ms).toLocaleString("en-GB", { timeZone: report.timeZone, ...(interval === "hour" ? { hour: "2-digit", minute: "2-digit" } : { day: "numeric", month: "short" }) });
   const chart = (title, lines) => {
@@ -142,19 +142,19 @@ export async function show(main, { query }, page) {
     plot.show(rows.map((row, place) => ({ at: row.at, values: lines.map(({ of, key }) => (of === others ? others[place]?.[key] ?? null : row[key])) })), Date.parse(report.to), name);
     return plot.element;
   };
-  const pair = (title, key) => chart(title, [{ name: "This period", key }, ...(others ? [{ name: otherName === "before" ? "Before" : otherName, key, of: others, tone: 4 }] : [])]);
+  const pair = (title, key) => chart(title, [{ name: ownName, key }, ...(others ? [{ name: otherName, key, of: others, tone: 4 }] : [])]);
   fill(main,
-    head("Reports", ["How it went, counted up to ", when(report.asOf), `. Times on this page are of the time zone ${report.timeZone}.`],
+    head("Reports", ["How it went, counted up to ", when(report.asOf), `, by ${interval} of the time zone ${report.timeZone}.`],
       h("button", { type: "button", onclick: () => dispatchEvent(new Event("hashchange")) }, "Refresh")),
     choose(asked, books),
-    facts(total(rows), others && total(others), otherName, currency, report.items.find(({ soldOutAt }) => soldOutAt)),
+    facts(total(rows), others && total(others), asked.beside === "before" ? "before" : `in ${otherName}`, currency, report.items.find(({ soldOutAt }) => soldOutAt)),
     h("section", { class: "charts stack", "aria-label": "Charts" }, h("div", { class: "cards" },
       pair("Redemptions", "redemptions"), pair(`Order value${currency.currency ? ` in ${currency.currency}` : ""}`, "orderValue"),
       pair(`Discount${currency.currency ? ` in ${currency.currency}` : ""}`, "discountAmount"),
       chart("Users", [{ name: "New", key: "newUsers" }, { name: `Returning, of each ${interval}`, key: "returningUsers", tone: 4 }])),
-      h("p", { class: "hint" }, `The last ${interval} is not over yet.`)),
+      h("p", { class: "hint" }, `The last ${interval} is not over yet. A user is new at the first redemption, even if it is rolled back.`)),
     h("div", { class: "halves" },
-      card("The way to redemptions", funnel(steps.items), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known.")),
+      card("The way to redemptions", funnel(steps.items), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known. Users in an uploaded file are no assignments.")),
       card("Refusals by reason", wanted.bookId || wanted.tag ? h("p", { class: "empty" }, "Refusals are counted for all books together.") : refusals(steps.items))),
     card("By book", grouped ? byBook(grouped.items, books) : h("p", { class: "empty" }, "Too many books sold in this time. Choose a tag, or a shorter time.")),
     h("p", { class: "row" }, fileLink(at("/v1/reports/redemptions.csv", wanted), "Save the redemptions (CSV)", { class: "button" }),
