@@ -24,7 +24,8 @@ A refusal is `application/problem+json` (RFC 9457). It has changed nothing, exce
 says. Your program compares `code`, which never changes, and treats an unknown one by its status. `title` and `detail`
 are for people. Figures are fields of their own: `order_value_too_low` has `minOrderValue`, `missing` and `currency`,
 `expired` has `expiresAt`. `type` is the address of a page about the code, `/problems/<code>`; `instance` that of the
-refused request, for an hour, in the console and in `GET /v1/ops/requests`.
+refused request, for an hour, in the console and in `GET /v1/ops/requests`. Only `scrip requests ID` finds a request
+whose key, scope or address was refused.
 
 | status | repeat the same request? |
 |---|---|
