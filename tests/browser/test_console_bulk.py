@@ -103,6 +103,7 @@ async def test_how_codes_are_chosen(operator: Operator, service: Service) -> Non
     await operator.button("Change 3 picked codes").click()
     await operator.confirm("Switch off 3 codes", "3 codes of Chosen match", "Switch off 3 codes")
     await operator.expect_message("3 codes are switched off.")
+    await expect(operator.button("Change codes")).to_be_focused()
     off = {code for code, row in _read_codes(service, book).items() if row["status"] == "inactive"}
     assert off == {codes[20], codes[19], codes[17]}
 

@@ -68,7 +68,9 @@ const parts = {
     const list = h("div");
     const again = () => parts.codes(place, book, page, query, work).catch(tell);
     const [pick, actions] = changing({ book, page, list, work, again, status: query.get("status") });
+    const hadFocus = place.contains(document.activeElement); // before a job changed the codes
     fill(place, h("div", { class: "row spread" }, h("div", { class: "row" }, status), actions), list);
+    if (hadFocus) actions.querySelector("button").focus({ preventScroll: true });
     await listing(list, "Codes", [
       pick,
       { name: "Code", class: "long", of: (row) => code(row.code) },
