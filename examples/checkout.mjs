@@ -37,7 +37,8 @@ export async function checkOut({ orderId, userId, code, value }) {
   const lock = await send(`/v1/coupons/lock/${code}`, `lock-${orderId}`, { userId, orderId });
   if (!lock.ok) return { status: "refused", code: lock.code };
   const price = await send("/v1/coupons/validate", `validate-${orderId}`, { code, ...order });
-  await pay(orderId, price.finalAmount);
+  if (!price.ok) return { status: "refused", code: price.code };  // the lock expires
+  await pay(orderId, price.finalAmount ?? value);
   // Store the order as unknown here: if this process ends now, a job sends the next request again.
   const redemption = await send(`/v1/coupons/redeem/${code}`, `redeem-${orderId}`, order);
   if (!redemption.ok) return { status: "refund", code: redemption.code };  // nothing was redeemed: give the money back

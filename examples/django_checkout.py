@@ -45,7 +45,10 @@ def check_out(request: HttpRequest) -> JsonResponse:
     try:
         with scrip.hold_coupon(order["code"], user_id=user, order_id=order_id) as held:
             price = scrip.validate_coupon(code=order["code"], user_id=user, order_id=order_id, order_value=value)
-            pay(order_id, price.final_amount or value)
+            if not price.valid:  # the end of the block releases the lock
+                ORDERS[order_id] = "refused"
+                return JsonResponse({"status": "refused", "code": price.reasons[0]}, status=409)
+            pay(order_id, value if price.final_amount is None else price.final_amount)
             ORDERS[order_id] = "unknown"  # stored before the request, for the nightly job
             redemption = held.redeem(order_value=value, idempotency_key=f"redeem-{order_id}")
     except OutcomeUnknown:

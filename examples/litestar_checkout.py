@@ -44,7 +44,10 @@ async def check_out(data: JSONBody[Order], state: State) -> Response[Any]:
             price = await scrip.validate_coupon(
                 code=data.code, user_id=data.user_id, order_id=data.order_id, order_value=data.value
             )
-            await pay(data, price.final_amount or data.value)
+            if not price.valid:  # the end of the block releases the lock
+                ORDERS[data.order_id] = "refused"
+                return Response({"status": "refused", "code": price.reasons[0]}, status_code=409)
+            await pay(data, data.value if price.final_amount is None else price.final_amount)
             ORDERS[data.order_id] = "unknown"  # stored before the request, for the nightly job
             redemption = await held.redeem(order_value=data.value, idempotency_key=f"redeem-{data.order_id}")
     except OutcomeUnknown:

@@ -80,8 +80,10 @@ def test_a_checkout_in_litestar(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> 
     with TestClient(litestar_checkout.app) as client:
         assert client.post("/checkout", json=order).json() == {"status": "paid", "amount": "96.00"}
         again = client.post("/checkout", json=order | {"order_id": "A-2", "user_id": "bob"})
+        free = client.post("/checkout", json=order | {"order_id": "A-3", "code": "MAIL-2", "value": "0.00"})
     assert (again.status_code, again.json()) == (409, {"status": "refused", "code": "coupon_redeemed"})
-    assert litestar_checkout.ORDERS == {"A-1": "paid", "A-2": "refused"}
+    assert (free.status_code, free.json()) == (409, {"status": "refused", "code": "no_discount"})
+    assert litestar_checkout.ORDERS == {"A-1": "paid", "A-2": "refused", "A-3": "refused"}
     assert shop.count() == {"available": 1, "locked": 0, "redeemed": 1}
 
 
@@ -112,14 +114,21 @@ def test_a_checkout_in_node(shop: Shop) -> None:
             self.send_response(204)
             self.end_headers()
 
-    order = json.dumps({"orderId": "A-1", "userId": "ann", "code": "MAIL-1", "value": "120.00"})
+    order = {"orderId": "A-1", "userId": "ann", "code": "MAIL-1", "value": "120.00"}
     with _serving(HTTPServer(("127.0.0.1", 0), Provider)) as address:
         environment = {**os.environ, **shop.environment, "PAYMENT_URL": address}
-        command = [require("node"), "checkout.mjs", order]
-        printed = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, check=True).stdout
-    assert json.loads(printed) == {"status": "paid", "amount": "96.00"}
+
+        def check_out(order: dict[str, str]) -> Any:
+            command = [require("node"), "checkout.mjs", json.dumps(order)]
+            return json.loads(
+                subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, check=True).stdout
+            )
+
+        assert check_out(order) == {"status": "paid", "amount": "96.00"}
+        wrong = check_out(order | {"orderId": "A-2", "code": "MAIL-2", "value": "120,00"})
+    assert wrong == {"status": "refused", "code": "malformed"}
     assert paid == [{"orderId": "A-1", "amount": "96.00"}]
-    assert shop.count() == {"available": 1, "locked": 0, "redeemed": 1}
+    assert shop.count() == {"available": 0, "locked": 1, "redeemed": 1}
 
 
 def test_the_nightly_job(shop: Shop) -> None:
