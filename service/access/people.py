@@ -148,10 +148,12 @@ def read_person(provider: SignIn, issuer: str, keys: Mapping[str, Key], secret: 
     name = names[0] if names else known.sub
     if len(name) > MAX_NAME or not name.isprintable():
         raise SignInRefused("failed", "the person's name is too long, or not printable")
-    roles = {EVERYBODY, *_read_texts(claims, provider.claim)} & provider.roles.keys()
+    groups = _read_texts(claims, provider.claim)
+    roles = {EVERYBODY, *groups} & provider.roles.keys()
     scopes = {scope for role in roles for scope in provider.roles[role]}
     if not scopes:
-        raise SignInRefused("no_role", f"the claim {provider.claim} has no role of SCRIP_SIGN_IN")
+        found = ", ".join(groups)[:200] or "nothing"
+        raise SignInRefused("no_role", f"the claim {provider.claim} has {found}, no role of {provider.workspace}")
     return Person(name, tuple(scope for scope in SCOPES if scope in scopes))
 
 

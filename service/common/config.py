@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -50,11 +51,12 @@ Network = Annotated[Any, BeforeValidator(_parse_network)]
 Origin = Annotated[str, BeforeValidator(_parse_origin)]
 
 
-def _parse_json(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError("must be JSON") from None
+def _parse_array(value: Any) -> Any:
+    with suppress(ValueError):
+        value = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a JSON array")
+    return value
 
 
 def _url_of(*schemes: str) -> AfterValidator:
@@ -187,11 +189,11 @@ class Settings(BaseSettings):
     """Port of metrics and health, for operators alone. None: the API's own port has both, and workers have neither."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split_list)] = ()
     """Networks of proxies whose `X-Forwarded-For` is trusted."""
-    jwt_issuers: Annotated[tuple[JwtIssuer, ...], NoDecode, BeforeValidator(_parse_json)] = ()
+    jwt_issuers: Annotated[tuple[JwtIssuer, ...], NoDecode, BeforeValidator(_parse_array)] = ()
     """Trusted issuers of user tokens; a JSON array in the environment."""
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split_list)] = ()
     """Origins whose pages may read answers. Empty: only the service's own pages."""
-    sign_in: Annotated[tuple[SignIn, ...], NoDecode, BeforeValidator(_parse_json)] = Field(default=(), repr=False)
+    sign_in: Annotated[tuple[SignIn, ...], NoDecode, BeforeValidator(_parse_array)] = Field(default=(), repr=False)
     """OpenID providers of the console's people; a JSON array in the environment."""
     _embedded: bool = PrivateAttr(default=False)
 

@@ -141,13 +141,14 @@ def test_issuers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRIP_JWT_ISSUERS", json.dumps([_ISSUER, _ISSUER | {"audience": "other"}]))
     assert [one.audience for one in config.load().jwt_issuers] == ["scrip", "other"]
     for bad in (
-        "{", "5", [_ISSUER, _ISSUER | {"workspace": "other"}], [_ISSUER | {"issuer": ""}], [_ISSUER | {"keys": 1}],
-        [{"issuer": "x"}], *([_ISSUER | {"jwks": at}] for at in (
+        "{", "5", _ISSUER, [_ISSUER, _ISSUER | {"workspace": "other"}], [_ISSUER | {"issuer": ""}],
+        [_ISSUER | {"keys": 1}], [{"issuer": "x"}], *([_ISSUER | {"jwks": at}] for at in (
             "http://id.example/keys", "ftp://id.example/keys", "https://me:secret@id.example/", "https:///keys", "",
         )),
     ):  # fmt: skip
         monkeypatch.setenv("SCRIP_JWT_ISSUERS", bad if isinstance(bad, str) else json.dumps(bad))
-        with pytest.raises(click.ClickException, match="SCRIP_JWT_ISSUERS"):
+        why = "" if isinstance(bad, list) else " must be a JSON array"
+        with pytest.raises(click.ClickException, match=f"SCRIP_JWT_ISSUERS{why}"):
             config.load()
     for good in ("http://127.0.0.1:9/keys", "https://id.example/keys?a=b", "jwks.json"):
         monkeypatch.setenv("SCRIP_JWT_ISSUERS", json.dumps([_ISSUER | {"jwks": good}]))

@@ -137,9 +137,12 @@ def test_who_has_signed_in() -> None:
     "groups", [None, [], ["Marketing"], "marketing operators", 7, {"marketing": True}, [["marketing"]]]
 )
 def test_people_without_a_role(groups: Any) -> None:
+    """The log says what the claim has, so that an operator can compare it with the setting."""
     with pytest.raises(SignInRefused) as refused:
         read(groups=groups)
     assert refused.value.reason == "no_role"
+    found = {"['Marketing']": "Marketing", "marketing operators": "marketing operators"}.get(str(groups), "nothing")
+    assert refused.value.detail == f"the claim groups has {found}, no role of shop"
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ async def finish(request: Request[Any, Any, Any]) -> Response[None]:
             person = await _fetch_person(provider, secret, query["code"], _redirect_uri(request))
         workspace = await workspace_named(context.pool, provider.workspace)
         if workspace is None:
-            raise SignInRefused("unknown", "SCRIP_SIGN_IN names a workspace that does not exist")
+            raise SignInRefused("unknown", f"the workspace {provider.workspace} does not exist")
     except SignInRefused as refused:
         return _refuse(request, refused)
     set_origin(request, "person", person=person.name)
@@ -126,10 +126,10 @@ async def _fetch(method: str, url: str, headers: Mapping[str, str] | None = None
     try:
         async with open_session(TIMEOUT_S, TIMEOUT_S) as session, send(session, method, url, sent, body) as response:
             if response.status != 200:
-                raise SignInRefused("failed", f"the provider's status is {response.status}, not 200")
+                raise SignInRefused("failed", f"{method} {url[:200]}: status {response.status}, not 200")
             return await read_body(response, MAX_REPLY_BYTES)
     except (OSError, ValueError, ClientError) as error:
-        raise SignInRefused("failed", f"the provider did not answer: {type(error).__name__}") from None
+        raise SignInRefused("failed", f"{method} {url[:200]}: no answer, {type(error).__name__}") from None
 
 
 def _refuse(request: Request[Any, Any, Any], refused: SignInRefused) -> Response[None]:

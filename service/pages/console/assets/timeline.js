@@ -110,7 +110,7 @@ function asking(name, currency, page) {
   };
   const form = h("form", { class: "row" }, field("User", forUser), field("Order", forOrder), field(`Order value (${currency})`, value), h("button", {}, "Check"));
   form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
-  if (!page.may("checkout")) return card("Would it redeem now?", h("p", { class: "soft" }, "This needs a key with the scope checkout."));
+  if (!page.may("checkout")) return card("Would it redeem now?", h("p", { class: "soft" }, "This needs the scope checkout."));
   look();
   return card("Would it redeem now?", form, result);
 }
