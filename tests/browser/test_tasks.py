@@ -1,5 +1,6 @@
 """Some of an operator's tasks of a day, by the keyboard alone: the focus is never set by a script, and always seen."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest_asyncio
 from playwright.async_api import Locator, expect
 
 from tests.browser.operator import Operator
-from tests.service_fixture import Service, new_id, ok
+from tests.service_fixture import Service, new_code, new_id, ok
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -43,7 +44,7 @@ class _Keyboard:
     async def choose(self, control: Locator, option: str) -> None:
         await self._reach(control)
         await self._page.keyboard.type(option)
-        assert await control.evaluate("e => e.selectedOptions[0].textContent") == option
+        await expect(control.locator("option:checked")).to_have_text(option)
 
     async def submit(self, button: Locator) -> None:
         """Send the form with this button, after its last control."""
@@ -53,8 +54,8 @@ class _Keyboard:
         else:
             await self._key("Enter" if await self._page.evaluate(_TAKES_ENTER) else "Control+Enter")
 
-    async def open_page(self, name: str) -> None:
-        for key in ("g", name[0].lower()):
+    async def open_page(self, name: str, letter: str = "") -> None:
+        for key in ("g", letter or name[0].lower()):
             await self._key(key)
         await expect(self._operator.heading(name)).to_be_visible()
 
@@ -120,3 +121,24 @@ async def test_who_changed_a_book(keyboard: _Keyboard, operator: Operator, servi
     await expect(operator.row("session.began")).to_have_count(0)
     await expect(operator.row(name)).to_contain_text("Max redemptions: none → 7")
     await expect(operator.row(name)).to_contain_text("manage")
+
+
+async def test_a_report_beside_another_book(keyboard: _Keyboard, operator: Operator, service: Service) -> None:
+    """Choose the time, the book and the other one: each choice opens the page anew, and keeps the focus."""
+    code, name, other = new_code(), new_id("Sold"), new_id("Other")
+    service.book(code, name=name)
+    service.book(name=other)
+    ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderValue": "20.00"}), 201)
+    await keyboard.open_page("Reports", "p")
+    chosen = (
+        ("Time", "Last 7 days", "period=week"),
+        ("Books", name, "of=book"),
+        ("Compared with", other, "beside=book"),
+    )
+    for label, option, query in chosen:
+        control = operator.page.get_by_label(label, exact=True)
+        await keyboard.choose(control, option)
+        await expect(operator.page).to_have_url(re.compile(query))
+        await expect(operator.page.locator("#main h1")).to_be_visible()
+        await expect(control).to_be_focused()
+    await expect(operator.page.locator(".facts")).to_contain_text(f"0 in {other}")

@@ -116,10 +116,12 @@ async function route() {
       h("p", {}, h("button", { type: "button", onclick: route }, "Try again")));
   }
   if (!signal.aborted) {
-    scrollTo(0, 0);
-    // If the user has moved the focus while the page loaded, as to the search, or types there, it stays.
+    // A choice that opens the page anew keeps the focus. If the user has moved the focus while the page loaded, as to the
+    // search, or types there, it stays.
+    const choice = focused?.matches("select[name]") ? main.querySelector(`select[name="${focused.name}"]`) : null;
+    if (!choice) scrollTo(0, 0);
     const here = document.activeElement;
-    if (here === document.body || (here === focused && here.value === typed)) main.querySelector("h1")?.focus();
+    if (here === document.body || (here === focused && here.value === typed)) (choice ?? main.querySelector("h1"))?.focus({ preventScroll: choice !== null });
   }
 }
 

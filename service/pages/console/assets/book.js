@@ -1,7 +1,7 @@
 // One book: its counts, settings, codes and redemptions, and adding codes.
 
 import { at, named, patch, post } from "./api.js";
-import { ask, badge, bookState, code, field, fileFormats, fileLink, fill, h, head, input, listing, money, number, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
+import { ask, badge, bookState, code, field, fileFormats, fileLink, fill, h, head, input, listing, money, number, onChoice, pairs, plural, select, statusBadge, statusWord, tell, toast, user, when } from "./dom.js";
 import { edit } from "./bookform.js";
 import { describe } from "./discount.js";
 import { stock, stockWords } from "./plot.js";
@@ -63,8 +63,8 @@ async function generate(book, page, place) {
 
 const parts = {
   async codes(place, book, page, query, work) {
-    const status = select([["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])], query.get("status") ?? "", { "aria-label": "Status" });
-    status.addEventListener("change", () => { location.hash = at(`#/book/${book.bookId}`, { status: status.value }); });
+    const status = select([["", "Any status"], ...STATUSES.map((name) => [name, statusWord(name)])], query.get("status") ?? "", { name: "status", "aria-label": "Status" });
+    onChoice(status, () => { location.hash = at(`#/book/${book.bookId}`, { status: status.value }); });
     const list = h("div");
     const again = () => parts.codes(place, book, page, query, work).catch(tell);
     const [pick, actions] = changing({ book, page, list, work, again, status: query.get("status") });

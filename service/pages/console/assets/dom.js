@@ -183,6 +183,7 @@ export async function listing(place, caption, columns, load, empty) {
   return items;
 }
 
+const CHOICE_MS = 300;
 let fields = 0;
 
 export function field(label, control, hint = null) {
@@ -207,6 +208,15 @@ export function select(options, value, attributes = {}) {
   const made = h("select", attributes, options.map(([key, text]) => h("option", { value: key }, text)));
   made.value = value;
   return made;
+}
+
+// What a choice does, a moment later: by keyboard each letter and each arrow is a change.
+export function onChoice(control, act) {
+  let timer = 0;
+  control.addEventListener("change", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => control.isConnected && act(), CHOICE_MS);
+  });
 }
 
 // ---- telling and asking

@@ -1,7 +1,7 @@
 // How it went: redemptions, their sums and users, and the way to them, beside another period or book.
 
 import { at } from "./api.js";
-import { card, duration, field, fileFormats, fileLink, fill, h, head, money, number, select, table, when } from "./dom.js";
+import { card, duration, field, fileFormats, fileLink, fill, h, head, money, number, onChoice, select, table, when } from "./dom.js";
 import { bar, Sums } from "./plot.js";
 
 const BOOKS = 200; // the newest, to choose from
@@ -110,7 +110,7 @@ function choose(asked, books) {
   const period = select(Object.entries(PERIODS).map(([key, [name]]) => [key, name]), asked.period, { name: "period" });
   const beside = select([["before", "The period before"], ["", "Nothing"], ...options], asked.beside, { name: "beside" });
   const open = () => { location.hash = at("#/reports", { of: of.value, period: period.value, beside: beside.value || "none" }); };
-  for (const control of [of, period, beside]) control.addEventListener("change", open);
+  for (const control of [of, period, beside]) onChoice(control, open);
   return h("form", { class: "card form", "aria-label": "Report" }, field("Books", of), field("Time", period), field("Compared with", beside));
 }
 
