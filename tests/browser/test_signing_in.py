@@ -54,3 +54,16 @@ async def test_the_author_of_a_book(browser: Browser, operator: Operator, servic
     await operator.button("Filter").click()
     await expect(operator.row("key.created")).to_have_count(0)
     await expect(operator.row("session.began").first).to_contain_text("ada@shop.example")
+
+
+async def test_one_of_several_workspaces(browser: Browser, service: Service, tmp_path: Path) -> None:
+    """The page asks for the workspace's name, and Enter leads to its provider."""
+    with served_with_people(service, tmp_path, "other") as server:
+        page = await browser.new_page()
+        console = Operator(page, service)
+        await page.goto(f"{server.url}/console")
+        await console.assert_fits("sign-in-of-workspaces", ((360, "light"), (1280, "dark")))
+        await page.get_by_label("Workspace").fill(service.workspace)
+        await page.keyboard.press("Enter")
+        await page.get_by_role("button", name="ada@shop.example").click()
+        await expect(console["workspace"]).to_contain_text(f"ada@shop.example · {service.workspace}")

@@ -145,6 +145,11 @@ function offerProvider() {
     if (workspaces > 1 && !workspace) return by("sign-in-workspace").focus();
     location.assign(at("/console/sign-in", { workspace }));
   });
+  by("sign-in-workspace").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault(); // else it would send the form, which needs a key
+    by("to-provider").click();
+  });
   const refused = new URLSearchParams(location.search).get("refused");
   if (refused === null) return;
   by("sign-in-error").textContent = REFUSED[refused] ?? REFUSED.failed;
