@@ -31,6 +31,8 @@ _SENSELESS_TOGETHER = (
     (r"filter\.codes", r"can't be combined with another filter"),
     (r"filter\.status", r"must be (available|assigned) for (assign|release), or be left out"),
     (r"users", r"is (only|required) for assign"),
+    (r"query", r"may choose codes only for a file of users; send `filter`"),
+    (r"items", r"are worth .* together, more than the orderValue of .*"),
     (r"expiresAt", r"is (only|required) for setExpiry.*"),
     (r"lockSeconds", r"must be at most maxLockSeconds.*"),
     (r"discount\.tiers\[\d+\]\.from", r"must be more than that of the tier before"),
@@ -47,7 +49,7 @@ _SENSELESS_TOGETHER = (
     # a size in bytes
     (r"metadata", r"must have at most \d+ bytes as JSON"),
     # a name of the database of time zones
-    (r"timeZone", r"must be an IANA time zone such as .*"),
+    (r"timeZone", r"must be (an IANA time zone such as .*|a time zone that Postgres has, too)"),
     # what is there: another book, and whether this one was used
     (r"giftBookId", r".*book.*"),
     (r"name", r"can't be given, since the workspace has 1000 keys: revoke some"),
