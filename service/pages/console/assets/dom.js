@@ -210,12 +210,16 @@ export function select(options, value, attributes = {}) {
   return made;
 }
 
-// What a choice does, a moment later: by keyboard each letter and each arrow is a change.
+// What a choice does: at once, or by keyboard a moment later, as each letter and each arrow is a change.
 export function onChoice(control, act) {
   let timer = 0;
+  let byKeys = false;
+  control.addEventListener("keydown", () => { byKeys = true; });
+  control.addEventListener("pointerdown", () => { byKeys = false; });
   control.addEventListener("change", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => control.isConnected && act(), CHOICE_MS);
+    if (byKeys) timer = setTimeout(() => control.isConnected && act(), CHOICE_MS);
+    else act();
   });
 }
 
