@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -33,6 +33,8 @@ from service.hot.workspace_state import BookCounts
 from service.operations.table import DONE
 from service.record.facts import report_rows
 from service.record.facts.report_rows import Ends, Grouping, Groups, Interval, Recorded, Sales, Span
+
+Row = TypeVar("Row")
 
 MAX_DAYS: dict[Interval, int] = {"hour": 31, "day": 400, "week": 400}
 """The longest time of a report, by its interval."""
@@ -194,14 +196,14 @@ class _Report:
     excel: Excel
     """The format of its file."""
 
-    async def read(self, read: Callable[..., Any]) -> Any:
-        """The rows of a function of report_rows.py. Raises Refusal `invalid` for too many."""
+    async def read(self, kind: Callable[[Iterable[Any]], Row], read: Callable[..., Any]) -> list[Row]:
+        """The rows of this kind of a function of report_rows.py. Raises Refusal `invalid` for too many."""
         workspace = self.caller.workspace
         bounded = partial(read, self.context.replica.pool, self.span, self.groups, MAX_ROWS + 1)
         rows = await self.context.bulk.read(workspace, MAX_ROWS, bounded)
         if len(rows) > MAX_ROWS:
             raise invalid("groupBy", f"would make more than {MAX_ROWS:,} items: ask for a shorter time, or one book")
-        return rows
+        return await self.context.bulk.render(workspace, rows, kind)
 
     def answer(self, kind: type[Around], items: Sequence[Group]) -> Response[Any]:
         """The response with these items."""
@@ -304,7 +306,7 @@ async def _begin(request: Request[Any, Any, Any], kind: type[Wanted] = Wanted) -
 
 
 async def _read_sales(report: _Report) -> list[SalesOfGroup]:
-    rows = await report.read(report_rows.read_sales)
+    rows = await report.read(Sales._make, report_rows.read_sales)
     ends = await _find_ends_of_sales(report, rows)
     return await report.context.bulk.render(report.caller.workspace, rows, partial(_render_sales, report.groups, ends))
 
@@ -315,14 +317,14 @@ async def _find_ends_of_sales(report: _Report, rows: Sequence[Sales]) -> Mapping
     context, caller, groups = report.context, report.caller, report.groups
     if groups.grouping == "tag" or (groups.grouping == "none" and not groups.book_id):
         return {}
-    items = {(row.from_ms, row.name or str(groups.book_id), row.currency) for row in rows}
-    books = {book for _, book, _ in items}
+    books = {row.name or str(groups.book_id) for row in rows}
     if not 0 < len(books) <= MAX_COUNTED:
         return {}
+    first_ms, last_ms = to_ms(report.span.first), to_ms(report.span.last)
 
     async def read() -> dict[tuple[int, str, str], Ends]:
         ends = await report_rows.read_ends(context.replica.pool, report.span, books)
-        return {item: end for end in ends if (item := (end.from_ms, end.book_id, end.currency)) in items}
+        return {(end.from_ms, end.book_id, end.currency): end for end in ends if first_ms <= end.from_ms < last_ms}
 
     last = list((await read()).values())
     counts = await asyncio.gather(
@@ -340,7 +342,7 @@ async def _find_ends_of_sales(report: _Report, rows: Sequence[Sales]) -> Mapping
 
 
 async def _read_steps(report: _Report) -> list[StepsOfGroup]:
-    rows: list[Recorded] = await report.read(report_rows.read_recorded)
+    rows = await report.read(Recorded._make, report_rows.read_recorded)
     if not report.groups.has_all:
         unknown = {"locked": None, "released": None, "refused": None, "lock_expired": None}
         return await report.context.bulk.render(

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from asyncpg import Record
+
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -78,9 +80,9 @@ async def read_span(database: Database, workspace: int, interval: Interval, firs
     return Span(workspace, interval, row["first"], row["last"], row["time_zone"])
 
 
-async def read_sales(database: Database, span: Span, groups: Groups, limit: int) -> list[Sales]:
-    """At most so many rows, by interval, group and currency. What is zero has no row."""
-    return [Sales(*row) for row in await database.fetch(query("read_sales"), *span, *groups, limit)]
+async def read_sales(database: Database, span: Span, groups: Groups, limit: int) -> list[Record]:
+    """At most so many rows with the fields of Sales, by interval, group and currency. What is zero has no row."""
+    return await database.fetch(query("read_sales"), *span, *groups, limit)
 
 
 async def read_ends(database: Database, span: Span, books: Collection[str]) -> list[Ends]:
@@ -89,9 +91,9 @@ async def read_ends(database: Database, span: Span, books: Collection[str]) -> l
     return [Ends(*row) for row in rows]
 
 
-async def read_recorded(database: Database, span: Span, groups: Groups, limit: int) -> list[Recorded]:
-    """At most so many rows, by interval and group. What is zero has no row."""
-    return [Recorded(*row) for row in await database.fetch(query("read_funnel"), *span, *groups, limit)]
+async def read_recorded(database: Database, span: Span, groups: Groups, limit: int) -> list[Record]:
+    """At most so many rows with the fields of Recorded, by interval and group. What is zero has no row."""
+    return await database.fetch(query("read_funnel"), *span, *groups, limit)
 
 
 async def read_responses(database: Database, span: Span) -> dict[int, dict[str, int]]:
