@@ -2,7 +2,7 @@
 (of the console) sends the requests; nothing here waits.
 
 A sign-in has one random secret, in a cookie of its browser: `state`, `nonce` and PKCE's verifier are digests of it, so
-the service stores nothing meanwhile. A person has the name of a claim, `email` unless it is set, or else of `sub`; not
+the service stores nothing before. A person has the name of a claim, `email` unless it is set, or else of `sub`; not
 that of an e-mail address which the provider has not verified. The audit keeps the name.
 """
 
@@ -119,7 +119,7 @@ def make_token_request(
         "redirect_uri": redirect_uri,
         "code_verifier": _digest(secret, "verifier"),
     }
-    headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
     if "client_secret_basic" in metadata.token_endpoint_auth_methods_supported:
         # Both parts are form-encoded first (RFC 6749, 2.3.1).
         pair = f"{urlencode({'': provider.client_id})[1:]}:{urlencode({'': provider.client_secret})[1:]}"

@@ -1,5 +1,5 @@
-"""The client of other HTTP servers: no redirects, proxies, cookies or compression. jwks.py, public_http.py and
-retrying_client.py send with it."""
+"""The client of other HTTP servers: no redirects, proxies, cookies or compression. jwks.py, sign_in.py, public_http.py
+and retrying_client.py send with it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -45,3 +45,20 @@ async def read_body(response: ClientResponse, max_bytes: int, body: bytearray | 
         if len(body) > max_bytes:
             raise ValueError("is too long")
     return bytes(body)
+
+
+async def fetch(
+    url: str,
+    timeout_s: float,
+    max_bytes: int,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> bytes:
+    """The body of a response with the status 200, on a connection of its own. Raises ValueError for another status or
+    a body beyond `max_bytes`, OSError, aiohttp.ClientError."""
+    sent = {"Accept": "application/json", "User-Agent": "Scrip", **(headers or {})}
+    async with open_session(timeout_s, timeout_s) as session, send(session, method, url, sent, body) as response:
+        if response.status != 200:
+            raise ValueError(f"the status {response.status} is not 200")
+        return await read_body(response, max_bytes)

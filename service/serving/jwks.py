@@ -10,7 +10,7 @@ import aiohttp
 import structlog
 
 from service.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens, parse_jwks
-from service.common.http_client import open_session, read_body, send
+from service.common.http_client import fetch
 
 FETCH_TIMEOUT_S = 5.0
 """Limit for the whole response."""
@@ -53,7 +53,10 @@ class JwksRefresher:
         self._next_at = now + self._every_s * random.uniform(0.8, 1.2)  # noqa: S311, no secret
         issuer.has_unknown_key = False
         try:
-            data = await _fetch(self._source) if _is_url(self._source) else _read_file(Path(self._source))
+            if _is_url(self._source):
+                data = await fetch(self._source, FETCH_TIMEOUT_S, MAX_JWKS_BYTES)
+            else:
+                data = _read_file(Path(self._source))
             if data != self._data:
                 issuer.keys, self._data = parse_jwks(data), data
                 self._tokens.forget()
@@ -87,15 +90,3 @@ def _read_file(path: Path) -> bytes:
     if len(data) > MAX_JWKS_BYTES:
         raise ValueError("is too long")
     return data
-
-
-async def _fetch(url: str) -> bytes:
-    """GET a body of at most MAX_JWKS_BYTES. Raises OSError, ValueError, aiohttp.ClientError."""
-    headers = {"Accept": "application/json", "User-Agent": "Scrip"}
-    async with (
-        open_session(FETCH_TIMEOUT_S, FETCH_TIMEOUT_S) as session,
-        send(session, "GET", url, headers) as response,
-    ):
-        if response.status != 200:
-            raise ValueError(f"the status {response.status} is not 200")
-        return await read_body(response, MAX_JWKS_BYTES)

@@ -120,15 +120,13 @@ async def _fetch(method: str, url: str, headers: Mapping[str, str] | None = None
     """The body of the provider's response. Raises SignInRefused."""
     from aiohttp import ClientError  # 9 MB, and a tenth of a second to import
 
-    from service.common.http_client import open_session, read_body, send
+    from service.common.http_client import fetch
 
-    sent = {"Accept": "application/json", "User-Agent": "Scrip"} | dict(headers or {})
     try:
-        async with open_session(TIMEOUT_S, TIMEOUT_S) as session, send(session, method, url, sent, body) as response:
-            if response.status != 200:
-                raise SignInRefused("failed", f"{method} {url[:200]}: status {response.status}, not 200")
-            return await read_body(response, MAX_REPLY_BYTES)
-    except (OSError, ValueError, ClientError) as error:
+        return await fetch(url, TIMEOUT_S, MAX_REPLY_BYTES, method, headers, body)
+    except ValueError as error:
+        raise SignInRefused("failed", f"{method} {url[:200]}: {error}") from None
+    except (OSError, ClientError) as error:
         raise SignInRefused("failed", f"{method} {url[:200]}: no answer, {type(error).__name__}") from None
 
 
