@@ -3,7 +3,7 @@ id. All figures are roll-ups (docs/decisions/0092-reports.md), except when a boo
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -322,23 +322,23 @@ async def _find_ends_of_sales(report: _Report, rows: Sequence[Sales]) -> Mapping
         return {}
     first_ms, last_ms = to_ms(report.span.first), to_ms(report.span.last)
 
-    async def read() -> dict[tuple[int, str, str], Ends]:
-        ends = await report_rows.read_ends(context.replica.pool, report.span, books)
+    async def read(some: Collection[str]) -> dict[tuple[int, str, str], Ends]:
+        ends = await report_rows.read_ends(context.replica.pool, report.span, some)
         return {(end.from_ms, end.book_id, end.currency): end for end in ends if first_ms <= end.from_ms < last_ms}
 
-    last = list((await read()).values())
+    last = list((await read(books)).values())
     counts = await asyncio.gather(
         *(context.hot.book_counts(caller, end.book_id) for end in last), return_exceptions=True
     )
-    books = {
+    sold_out = {
         end.book_id
         for end, count in zip(last, counts, strict=True)
         if isinstance(count, BookCounts) and find_end_of_sale(end.max_redemptions, count, count.taken)
     }
-    if not books:
+    if not sold_out:
         return {}
     await wait_at_replica(context, caller)  # what was counted is recorded then
-    return await read()
+    return await read(sold_out)
 
 
 async def _read_steps(report: _Report) -> list[StepsOfGroup]:
