@@ -126,9 +126,13 @@ class Keyring:
         scopes = " or ".join(role for role in roles if role in SCOPES)
         own = f"has {', '.join(sorted(caller.scopes))}"
         if caller.person is not None:
-            raise Refusal("forbidden", f"This request needs the scope {scopes}; your role {own}.")
-        own = f"this one {own}" if caller.user is None else "a user token has no scopes"
-        raise Refusal("forbidden", f"This request needs an API key with the scope {scopes}; {own}. Send such a key.")
+            detail = f"This request needs the scope {scopes}; your role {own}."
+        else:
+            own = f"this one {own}" if caller.user is None else "a user token has no scopes"
+            detail = f"This request needs an API key with the scope {scopes}; {own}. Send such a key."
+        refusal = Refusal("forbidden", detail)
+        refusal.workspace = caller.workspace
+        raise refusal
 
     def _count_rejection(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:
         source = (workspace, key_id, digest, code)

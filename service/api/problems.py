@@ -36,7 +36,7 @@ log = structlog.get_logger()
 def refuse(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
     """The response to a rejected request."""
     state = request.scope["state"]
-    state["outcome"] = refusal.code
+    state["outcome"], state["refused_workspace"] = refusal.code, refusal.workspace
     body, headers = problem(refusal, state.get("request_id", "")), problem_headers(refusal)
     return Response(body, status_code=refusal.outcome.status, headers=headers, media_type=MEDIA_TYPE)
 

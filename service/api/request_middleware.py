@@ -64,11 +64,13 @@ def _account(scope: HTTPScope, status: int, began_s: float) -> None:
     """Count the response, and keep a refusal."""
     state = scope["state"]
     route = f"{scope['method']} {scope.get('path_template', '')}"  # paths contain codes and ids
-    account, workspace = (caller.account, caller.workspace) if (caller := state.get("caller")) else (NOBODY, NOBODY)
+    caller = state.get("caller")
+    account = caller.account if caller else NOBODY
     counted = (route, status, state.get("outcome", ""), state["request_id"], began_s)
     answers.note(account, *counted)
     if "outcome" in state:
         names = [*scope.get("path_params", {}).values()]
+        workspace = caller.workspace if caller else state["refused_workspace"]
         refused_requests.add(workspace, *counted, str(names[-1]) if names else None)
 
 

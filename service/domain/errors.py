@@ -39,6 +39,8 @@ class Refusal(Exception):
         """Further members of the problem document (service/domain/figures.py)."""
         self.rates = ""
         """The caller's remaining limits, as make_rate_headers in service/domain/limits.py reads them."""
+        self.workspace = 0
+        """The workspace of a caller who lacks a scope; 0 in any other refusal."""
         super().__init__(code)
 
     @property

@@ -219,7 +219,7 @@ class Protocol(Bounded):
         if caller and rendered:
             self._rendered(caller, rendered)
             return
-        workspace, status = caller.workspace if caller else NOBODY, refusal.outcome.status
+        workspace, status = caller.workspace if caller else refusal.workspace, refusal.outcome.status
         refused_requests.add(
             workspace, self._row.route, status, refusal.code, self._request_id, self._began_s, self._name
         )

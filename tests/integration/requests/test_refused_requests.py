@@ -37,6 +37,18 @@ def test_a_refusal_is_found(service: Service, query: str) -> None:
     assert "NONE-7F3K" not in shown.output
 
 
+@pytest.mark.parametrize("query", ["", "?a=1"], ids=["fast lane", "Litestar"])
+def test_a_refusal_for_a_missing_scope_is_found(service: Service, query: str) -> None:
+    """A request whose key lacks the scope is found by operators of the key's workspace."""
+    request_id = new_id()
+    refused = service.operate.post(
+        f"/v1/coupons/redeem/NONE-7F3K{query}", json={"userId": "ann"}, headers={"X-Request-Id": request_id}
+    )
+    assert refused.status_code == 403
+    (item,) = until(lambda: _find(service.operate, request_id))
+    assert (item["outcome"], item["subject"]) == ("forbidden", "…3K")
+
+
 def test_a_problem_leads_to_its_request(service: Service) -> None:
     """A problem's `instance` leads to the request that finds it, and a browser to the console's search."""
     instance = service.checkout.get("/v1/coupons/NONE-7F3K", headers={"X-Request-Id": new_id()}).json()["instance"]
