@@ -20,7 +20,7 @@ from service.formats.change_results import CodeResult, PendingCodes, Result
 from service.record.config.audit_log import write_audit
 from service.record.config.code_pages import find_code, missing_codes
 from service.record.config.job_rows import JobRow, store_page
-from service.record.config.retirements import bring_back
+from service.record.config.retirements import RETURN_S, bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import FRESH_PLAN, IN_ORDER, Connection, set_locally
 from service.record.queries import query
@@ -35,7 +35,7 @@ async def add_codes(
 ) -> tuple[int, list[CodeRow]]:
     """Add codes; return the change's version and the new codes among them. The audit shows calls with the same `upload`
     as one entry. Raises Refusal `unavailable` if the book first has to return to Redis."""
-    await bring_back(pool, workspace, book)
+    await bring_back(pool, workspace, book, wait_s=RETURN_S)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
@@ -90,7 +90,7 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
     """Change `active` or `expires_ms`. Raises Refusal `coupon_not_found`, and as add_codes."""
     place = await find_code(pool, workspace, code)
     if place is not None:
-        await bring_back(pool, workspace, place.book)
+        await bring_back(pool, workspace, place.book, wait_s=RETURN_S)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition, workspace)
         record = await connection.fetchrow(query("read_code"), workspace, code)

@@ -3,6 +3,8 @@ comparisons and reads of codes ask for the state, and whatever needs a book's co
 number is in Redis, too: Redis changes first, then Postgres stores the step. Names in `counts` are those of Redis's
 counters, stored as JSON."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -23,6 +25,14 @@ from service.record.queries import query
 
 Book = tuple[int, int]
 """A book's workspace and number."""
+
+RETURN_S, POLL_S = 2.0, 0.25
+"""So long a change of configuration waits for a book to return: a worker notices the order within half a second, and a
+code takes up to 0.3 ms. Hot requests don't wait: there may be thousands a second."""
+_RETURNING = (
+    "The book ended long ago, and its codes are returning to Redis. Nothing was changed; repeat the request after "
+    "`Retry-After` seconds."
+)
 
 
 class MovingBook(NamedTuple):
@@ -57,12 +67,17 @@ class PastUse(NamedTuple):
     order: str | None
 
 
-async def bring_back(pool: asyncpg.Pool, workspace: int, book: int) -> None:
-    """Order a book's return. Raises Refusal `unavailable` if Redis may lack its codes, `month_detached` if it can't."""
+async def bring_back(pool: asyncpg.Pool, workspace: int, book: int, *, wait_s: float) -> None:
+    """Order a book's return, and wait for it. Raises Refusal `unavailable` if Redis may lack its codes even then,
+    `month_detached` if it can't return."""
+    deadline = time.monotonic() + wait_s
     async with detached_months.whole_book(pool, workspace, book) as connection:
-        is_ordered = await connection.fetchval(query("order_return"), workspace, book) is not None
-    if is_ordered:
-        raise Refusal.temporary("unavailable")
+        is_away = await connection.fetchval(query("order_return"), workspace, book) is not None
+    while is_away:
+        if time.monotonic() >= deadline:
+            raise Refusal.temporary("unavailable", _RETURNING)
+        await asyncio.sleep(POLL_S)
+        is_away = await pool.fetchval(query("lock_retirement"), workspace, book) is not None
 
 
 async def retired_state(database: Database, partition: int, workspace: int, code: str) -> str:

@@ -44,7 +44,7 @@ async def records_of(
             async with whole_code(pool, workspace, code) if shows_uses else pool.acquire() as connection:
                 record = await retired_state(connection, partition, workspace, code)
         elif name.startswith(BOOK):
-            await bring_back(pool, workspace, int(name.removeprefix(BOOK)))
+            await bring_back(pool, workspace, int(name.removeprefix(BOOK)), wait_s=0)
             record = ""
         elif len(name) == len(str(UUID(int=0))):
             record = await _by_id(pool, partition, workspace, UUID(name))

@@ -82,7 +82,7 @@ class CodeChanger(JobRunner):
     async def _work(self, job: JobRow, ends: float) -> bool:
         """Change codes. Raises Refusal `month_detached`."""
         book, change, before = cast("int", job.book), cast("CodeChange", job.parameters), job.before
-        await bring_back(self._pool, job.workspace, book)
+        await bring_back(self._pool, job.workspace, book, wait_s=0)
         decides = change.action in ("assign", "release")
         if job.pending is not None:
             before = await self._decide(job, job.pending, before, is_repeat=True)

@@ -32,7 +32,7 @@ class Generator(JobRunner):
     async def _work(self, job: JobRow, ends: float) -> bool:
         """Make codes. Raises Refusal `pattern_too_small` if no new codes can be drawn."""
         done, empty = job.done, 0
-        await bring_back(self._pool, job.workspace, cast("int", job.book))
+        await bring_back(self._pool, job.workspace, cast("int", job.book), wait_s=0)
         async with SerialRunner() as projecting:
             while done < job.requested:
                 version, rows = await self._write(job, min(GENERATED, job.requested - done))

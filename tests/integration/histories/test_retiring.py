@@ -1,5 +1,6 @@
 """Books that ended long ago leave Redis, and their codes are answered from Postgres as before."""
 
+import asyncio
 from contextlib import aclosing
 from typing import Any
 
@@ -15,6 +16,7 @@ from service.formats import key_names
 from service.hot.connection import Broken
 from service.operations import lock, redeem, rollback, unassign
 from service.reconcile.comparison import Busy, reconcile
+from service.record.config import code_rows
 from service.record.config.book_rows import create_book
 from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes, patch_coupon
@@ -23,6 +25,7 @@ from service.record.facts.fact_reader import fact_pages
 from service.worker.opening.restorer import Restorer
 from tests.integration.histories.retiring_fixtures import answers, end_book, move, retiring, where_is
 from tests.integration.opening.opening_fixtures import Place
+from tests.waiting import wait_until
 
 
 async def settings_apart(place: Place) -> dict[bytes, Any]:
@@ -173,8 +176,9 @@ async def test_a_worker_may_die_at_any_command(place: Place) -> None:
     assert await drift(place) == {}
 
 
-async def test_what_changes_a_code_brings_its_book_back(place: Place) -> None:
+async def test_what_changes_a_code_brings_its_book_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback, an unassignment, a switch and an upload are refused at first, and work when the book is back."""
+    monkeypatch.setattr(code_rows, "RETURN_S", 0.0)
     redemption = await place.pool.fetchval("SELECT redemption_id FROM redemptions WHERE code = 'CODE-5'")
     about = (place.pool, place.caller.workspace, 0)
     requests = (
@@ -196,6 +200,22 @@ async def test_what_changes_a_code_brings_its_book_back(place: Place) -> None:
         await place.reopen()
     assert await place.refusal(rollback.ROLLBACK, str(redemption)) == "already_rolled_back"
     assert await drift(place) == {}
+
+
+async def test_a_change_waits_for_its_book(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a worker brings the book back in time, the change is not refused."""
+    monkeypatch.setattr(code_rows, "RETURN_S", 60.0)
+    await end_book(place, 31)
+    assert await move(place) == "retired"
+    adding = asyncio.create_task(add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1")]))
+
+    async def is_ordered() -> bool:
+        return await where_is(place) == "returning"
+
+    await wait_until(is_ordered)
+    assert await move(place) is None
+    _, (row,) = await adding
+    assert row.code == "LATE-1"
 
 
 async def test_an_order_is_forgotten_with_its_book(place: Place) -> None:
