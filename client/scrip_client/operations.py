@@ -75,8 +75,8 @@ def export_audit(*, excel: Literal["comma", "semicolon"] | None = None) -> Call[
     """Export audit entries. All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`.
 
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
-      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
-      with commas and without a byte order mark.
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
     """
     return make_call("export_audit", "GET", "/v1/audit.csv", {200: bytes}, query={"excel": excel}, changes=False)
 
@@ -413,8 +413,8 @@ def export_codes(book_id: str, *, excel: Literal["comma", "semicolon"] | None = 
     `manage`.
 
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
-      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
-      with commas and without a byte order mark.
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
     """
     return make_call(
         "export_codes",
@@ -535,8 +535,8 @@ def check_codes(
     more. Scope `manage`.
 
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
-      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
-      with commas and without a byte order mark.
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
     - delimiter: CSV only: the delimiter of the columns; default: detected.
     - header: CSV only: whether the first line is a header; default: detected. With `columns`, a first line with a
       possible code is a header only if the name of each column is one of its field's; a file whose first line may be
@@ -610,8 +610,8 @@ def export_redemptions(book_id: str, *, excel: Literal["comma", "semicolon"] | N
     """Export a book's redemptions. All redemptions of the book's coupons as CSV, newest first. Scope `manage`.
 
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
-      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
-      with commas and without a byte order mark.
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
     """
     return make_call(
         "export_redemptions",
@@ -1322,8 +1322,8 @@ def export_job_results(job_id: str, *, excel: Literal["comma", "semicolon"] | No
     results; those of the action `assign` are one for each user, with the column `user_id`.
 
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
-      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
-      with commas and without a byte order mark.
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
     """
     return make_call(
         "export_job_results",
@@ -1599,8 +1599,8 @@ def export_funnel_report(
     - book_id: The book's id. Only this book.
     - tag: Only books that have this tag now.
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
-      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
-      with commas and without a byte order mark.
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
     """
     return make_call(
         "export_funnel_report",
@@ -1670,8 +1670,8 @@ def export_redemption_report(
     - book_id: The book's id. Only this book.
     - tag: Only books that have this tag now.
     - excel: Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator of its
-      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for programs,
-      with commas and without a byte order mark.
+      language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the workspace's
+      `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark.
     """
     return make_call(
         "export_redemption_report",

@@ -1,11 +1,13 @@
 """Encoding rows as CSV (RFC 4180) without cells that a spreadsheet would evaluate as formulas. exports.py, audit.py,
 jobs.py, codes.py and upload_dry_run.py call this."""
 
+import contextlib
 import csv
 import io
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing
-from typing import Annotated, Literal, TypeVar
+from datetime import datetime
+from typing import Annotated, Literal, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -19,12 +21,15 @@ Excel = Annotated[
     Literal["comma", "semicolon"] | None,
     msgspec.Meta(
         description="Write the file for Excel, with a byte order mark. Excel opens a file that has the list separator "
-        "of its language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Default: a file for "
-        "programs, with commas and without a byte order mark."
+        "of its language: `semicolon`, with commas in amounts, as in most of Europe; or `comma`. Times are of the "
+        "workspace's `timeZone`. Default: a file for programs, with commas, times in UTC, and no byte order mark."
     ),
 ]
 
 MEDIA_TYPE = "text/csv"
+TIMES = frozenset("from at assignedAt expiresAt redeemedAt rolledBackAt soldOutAt".split())
+AMOUNTS = frozenset("orderValue discountAmount finalAmount balanceSpent returnedAmount".split())
+"""Columns that Excel needs in another form."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -32,6 +37,13 @@ class CsvFormat(Request):
     """How a CSV file is written."""
 
     excel: Excel = None
+
+
+class CsvStyle(NamedTuple):
+    """The format of a file, and the time zone of its times if it is for Excel."""
+
+    excel: Excel = None
+    zone: str = "UTC"
 
 
 def encode_csv_head(columns: Sequence[str], excel: Excel) -> bytes:
@@ -50,26 +62,50 @@ def encode_csv_rows(rows: Iterable[Sequence[Cell]], excel: Excel = None) -> byte
     return out.getvalue().encode()
 
 
-def localize_amounts(amounts: Sequence[str | None], excel: Excel) -> list[str | None]:
-    """The amounts with decimal commas for `semicolon`: Excel would take 1.50 for a day in January."""
-    return [amount and amount.replace(".", ",") for amount in amounts] if excel == "semicolon" else list(amounts)
-
-
 async def encode_csv_pages(
     columns: Sequence[str],
     pages: AsyncIterator[Sequence[Row]],
     cells: Callable[[Row], Sequence[Cell]],
-    excel: Excel,
+    style: CsvStyle,
 ) -> AsyncIterator[bytes]:
     """A file with these columns, in pieces, as its pages are read. The first piece has the names, also without rows."""
-    head = encode_csv_head(columns, excel)
-    async with aclosing(pages):  # type: ignore[type-var]
+    excel = style.excel
+    head, adapt = encode_csv_head(columns, excel), _adapt_to_excel(columns, style)
+    async with contextlib.aclosing(pages):  # type: ignore[type-var]
         async for page in pages:
             for start in range(0, len(page), PIECE):
-                yield head + encode_csv_rows(map(cells, page[start : start + PIECE]), excel)
+                rows = map(cells, page[start : start + PIECE])
+                yield head + encode_csv_rows(map(adapt, rows) if excel else rows, excel)
                 head = b""
     if head:
         yield head
+
+
+def _adapt_to_excel(columns: Sequence[str], style: CsvStyle) -> Callable[[Sequence[Cell]], Sequence[Cell]]:
+    """Changes a row for Excel: its times to those of the zone, without an offset, which Excel takes for text; for
+    `semicolon` its amounts to decimal commas, since Excel takes 1.50 for a day in January."""
+    zone = ZoneInfo(style.zone)
+    times = [at for at, name in enumerate(columns) if name in TIMES]
+    amounts = [at for at, name in enumerate(columns) if name in AMOUNTS and style.excel == "semicolon"]
+
+    def adapt(cells: Sequence[Cell]) -> Sequence[Cell]:
+        adapted = list(cells)
+        for at in times:
+            if isinstance(text := adapted[at], str):
+                adapted[at] = _localize_time(text, zone)
+        for at in amounts:
+            if isinstance(text := adapted[at], str):
+                adapted[at] = text.replace(".", ",")
+        return adapted
+
+    return adapt
+
+
+def _localize_time(text: str, zone: ZoneInfo) -> str:
+    time = datetime.fromisoformat(text)
+    with contextlib.suppress(OverflowError):  # the last hours of the year 9999
+        time = time.astimezone(zone)
+    return time.replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def _escape_formula(cell: Cell) -> Cell:

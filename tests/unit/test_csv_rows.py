@@ -1,8 +1,10 @@
 """CSV: quoting, line ends, and no cell that a spreadsheet takes for a formula."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
-from service.api.csv_rows import encode_csv_head, encode_csv_rows
+from service.api.csv_rows import CsvStyle, encode_csv_head, encode_csv_pages, encode_csv_rows
 
 
 def test_rows() -> None:
@@ -17,6 +19,25 @@ def test_files_for_excel() -> None:
     assert encode_csv_head(["a", "b"], "comma") == b"\xef\xbb\xbfa,b\r\n"
     assert encode_csv_head(["a", "b"], None) == b"a,b\r\n"
     assert encode_csv_rows([["a,b", "c;d", "=1"]], "semicolon") == b'a,b;"c;d";\'=1\r\n'
+
+
+async def test_times_for_excel() -> None:
+    """Times are of the zone, without an offset; the last hours of the year 9999, which no zone east of UTC has, are in
+    UTC. What only looks like a time or an amount stays."""
+
+    async def pages() -> AsyncIterator[list[list[str | None]]]:
+        yield [
+            ["2026-07-01T00:00:00.123Z", None, "2026-07-01T00:00:00.123Z", "1.50"],
+            ["2026-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z", "", "2.50"],
+        ]
+
+    style = CsvStyle("comma", "Europe/Berlin")
+    columns = ["redeemedAt", "expiresAt", "orderId", "discountAmount"]
+    pieces = [piece async for piece in encode_csv_pages(columns, pages(), list, style)]
+    assert b"".join(pieces).decode("utf-8-sig").splitlines()[1:] == [
+        "2026-07-01 02:00:00,,2026-07-01T00:00:00.123Z,1.50",
+        "2027-01-01 00:59:59,9999-12-31 23:59:59,,2.50",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import msgspec
 from litestar import Controller, Request, Response, get
 
 from service.access.actor import ActorKind
-from service.api.controllers.exports import PAGE, read_all
+from service.api.controllers.exports import PAGE, read_all, read_style
 from service.api.controllers.histories import wait_for_replica
 from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, encode_csv_pages
 from service.api.csv_stream import CsvFile
@@ -122,10 +122,10 @@ class Audit(Controller):
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
         caller, context, params = unpack_request(request, CsvFormat)
         context.bulk.exports.check(caller.workspace)
-        headers = await wait_for_replica(context)
+        headers, style = await wait_for_replica(context), await read_style(context, caller, params.excel)
         read = partial(page_audit, context.replica.pool, caller.workspace, PAGE)
         pages = context.bulk.read_pages(read_all(read))
-        lines = encode_csv_pages(_COLUMNS, pages, _read_cells, params.excel)
+        lines = encode_csv_pages(_COLUMNS, pages, _read_cells, style)
         return CsvFile(context.bulk, caller.workspace, lines, "audit.csv", headers)
 
 

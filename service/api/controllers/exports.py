@@ -1,5 +1,5 @@
 """A book's codes and redemptions as CSV. app.py registers it; roles.py has the scope of each operation id. Programs of
-merchants read the columns by name or by place. audit.py uses `read_all`."""
+merchants read the columns by name or by place. audit.py uses `read_all` and `read_style`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -11,11 +11,12 @@ import msgspec
 from litestar import Controller, Request, Response, get
 from msgspec.structs import fields
 
+from service.access.caller import Caller
 from service.api.context import Context
 from service.api.controllers.books import BookId, describe_of_book, find_book
 from service.api.controllers.codes import CodeOfBook
 from service.api.controllers.histories import wait_at_replica
-from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, Excel, encode_csv_pages, localize_amounts
+from service.api.csv_rows import MEDIA_TYPE, Cell, CsvFormat, CsvStyle, Excel, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.reading import unpack_request
 from service.domain.configuration import BookRow
@@ -24,6 +25,7 @@ from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
 from service.record.config.audit_log import AuditRow
 from service.record.config.code_pages import FIRST, ListedCode, listed_codes
+from service.record.config.workspace_rows import read_workspace
 from service.record.facts import history_pages
 from service.record.facts.history_pages import PastRedemption
 
@@ -37,8 +39,6 @@ _REDEMPTION_FIELDS = (
     "ip_address user_agent"
 ).split()
 _CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
-_AMOUNTS = slice(_REDEMPTION_FIELDS.index("order_value"), _REDEMPTION_FIELDS.index("redeemed_at"))
-"""With the currency, which has no point."""
 _read_redemption_fields = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
@@ -77,10 +77,10 @@ class Exports(Controller):
     )
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
-        book, context, excel, headers = await _begin_export(request, book_id)
+        book, context, style, headers = await _begin_export(request, book_id)
         read = partial(listed_codes, context.replica.pool, book.workspace, book.book, PAGE)
         pages = context.bulk.read_pages(read_all(read))
-        lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, pages, _read_code_cells, excel)
+        lines = encode_csv_pages(CodeOfBook.__struct_encode_fields__, pages, _read_code_cells, style)
         return CsvFile(context.bulk, book.workspace, lines, f"codes-{book.book_id}.csv", headers)
 
     @get(
@@ -97,21 +97,28 @@ class Exports(Controller):
     )
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
-        book, context, excel, headers = await _begin_export(request, book_id)
+        book, context, style, headers = await _begin_export(request, book_id)
         pages = context.bulk.read_pages(_page_redemptions(context.replica.pool, book))
         names = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
-        lines = encode_csv_pages(names, pages, partial(_read_redemption_cells, excel=excel), excel)
+        lines = encode_csv_pages(names, pages, _read_redemption_cells, style)
         return CsvFile(context.bulk, book.workspace, lines, f"redemptions-{book.book_id}.csv", headers)
 
 
 async def _begin_export(
     request: Request[Any, Any, Any], book_id: str
-) -> tuple[BookRow, Context, Excel, dict[str, str]]:
+) -> tuple[BookRow, Context, CsvStyle, dict[str, str]]:
     """The book to export, the objects of this process, the format, and the header with the lag."""
     caller, context, params = unpack_request(request, CsvFormat)
     context.bulk.exports.check(caller.workspace)
     book = await find_book(context, caller, book_id)
-    return book, context, params.excel, await wait_at_replica(context, caller)
+    return book, context, await read_style(context, caller, params.excel), await wait_at_replica(context, caller)
+
+
+async def read_style(context: Context, caller: Caller, excel: Excel) -> CsvStyle:
+    """The style of a file in this format."""
+    if excel is None:
+        return CsvStyle()
+    return CsvStyle(excel, (await read_workspace(context.pool, caller.workspace)).time_zone)
 
 
 async def read_all(read: Callable[[int], Awaitable[Sequence[Placed]]]) -> AsyncIterator[Sequence[Placed]]:
@@ -145,7 +152,5 @@ def _time(ms: int | None) -> str | None:
     return None if ms is None else from_ms(ms)
 
 
-def _read_redemption_cells(past: PastRedemption, excel: Excel) -> Sequence[Cell]:
-    cells = list(_read_redemption_fields(redemption_of(past)))
-    cells[_AMOUNTS] = localize_amounts(cells[_AMOUNTS], excel)
-    return cells
+def _read_redemption_cells(past: PastRedemption) -> Sequence[Cell]:
+    return _read_redemption_fields(redemption_of(past))

@@ -9,7 +9,7 @@ from asyncpg import Pool
 from litestar import Controller, Request, Response, get, post
 from litestar.params import PathParameter
 
-from service.api.csv_rows import MEDIA_TYPE, CsvFormat, encode_csv_pages
+from service.api.csv_rows import MEDIA_TYPE, CsvFormat, CsvStyle, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_action, describe_route
 from service.api.idempotency import ActionResult, run_once
@@ -132,7 +132,7 @@ class Jobs(Controller):
         job = await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
         columns = AssignedCode._fields if _assigns(job) else CodeResult._fields
         pages = context.bulk.read_pages(_read_results(context.pool, job))
-        lines = encode_csv_pages(columns, pages, tuple, params.excel)
+        lines = encode_csv_pages(columns, pages, tuple, CsvStyle(params.excel))
         return CsvFile(context.bulk, job.workspace, lines, f"results-{job.job_id}.csv", {})
 
 

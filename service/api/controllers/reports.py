@@ -18,7 +18,7 @@ from service.access.caller import Caller
 from service.api.context import Context
 from service.api.controllers.books import find_book
 from service.api.controllers.histories import LAG, wait_at_replica
-from service.api.csv_rows import MEDIA_TYPE, Cell, Excel, encode_csv_pages, localize_amounts
+from service.api.csv_rows import MEDIA_TYPE, Cell, CsvStyle, Excel, encode_csv_pages
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe_history
 from service.api.reading import unpack_request
@@ -77,7 +77,6 @@ _SALES_COLUMNS = (
     "from bookId tag currency redemptions orderValue discountAmount balanceSpent returnedAmount rolledBack newUsers "
     "returningUsers soldOutAt soldOutAfterMs"
 ).split()
-_AMOUNTS = slice(_SALES_COLUMNS.index("orderValue"), _SALES_COLUMNS.index("rolledBack"))
 _FUNNEL_COLUMNS = "figure code count from bookId tag".split()
 _SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31,,\r\n"
 _FUNNEL_CSV = (
@@ -217,7 +216,7 @@ class _Report:
         async def pages() -> AsyncIterator[Sequence[Sequence[Cell]]]:
             yield rows
 
-        lines = encode_csv_pages(columns, pages(), lambda row: row, self.excel)
+        lines = encode_csv_pages(columns, pages(), lambda row: row, CsvStyle(self.excel, self.span.zone))
         return CsvFile(self.context.bulk, self.caller.workspace, lines, f"{name}.csv", self.headers)
 
 
@@ -254,7 +253,7 @@ class Reports(Controller):
     async def redemptions_file(self, request: Request[Any, Any, Any]) -> Response[str]:
         """The same report as CSV. Scope `manage`."""
         report = await _begin(request, WantedFile)
-        rows = [_sales_cells(item, report.excel) for item in await _read_sales(report)]
+        rows = [_cells(item, _SALES_COLUMNS) for item in await _read_sales(report)]
         return report.file("redemptions", _SALES_COLUMNS, rows)
 
     @get(
@@ -401,12 +400,6 @@ def _name(groups: Groups, row: Sales | Recorded) -> dict[str, Any]:
 def _cells(item: Group, columns: Sequence[str]) -> Sequence[Cell]:
     values = msgspec.to_builtins(item)
     return [values.get(column) for column in columns]
-
-
-def _sales_cells(item: SalesOfGroup, excel: Excel) -> Sequence[Cell]:
-    cells: list[Any] = list(_cells(item, _SALES_COLUMNS))
-    cells[_AMOUNTS] = localize_amounts(cells[_AMOUNTS], excel)
-    return cells
 
 
 def _list_figures(item: StepsOfGroup) -> Iterable[Sequence[Cell]]:
