@@ -912,6 +912,10 @@ class Problem(Model, kw_only=True):
     """How often one user can redeem coupons of the book; null for any number of times."""
     max_redemptions: int | None = None
     """How often all coupons of the book can be redeemed together; null for any number of times."""
+    max_codes_per_user: int | None = None
+    """How many codes of the book can ever be assigned to one user; null for any number."""
+    max_coupons: int | None = None
+    """How many coupons one user can hold at a time, over all books."""
     currency: str | None = None
     """The currency of the discount."""
     min_order_value: Decimal | None = None
@@ -1316,6 +1320,10 @@ class ValidationRefusal(Model, kw_only=True):
     """How often one user can redeem coupons of the book; null for any number of times."""
     max_redemptions: int | None = None
     """How often all coupons of the book can be redeemed together; null for any number of times."""
+    max_codes_per_user: int | None = None
+    """How many codes of the book can ever be assigned to one user; null for any number."""
+    max_coupons: int | None = None
+    """How many coupons one user can hold at a time, over all books."""
     currency: str | None = None
     """The currency of the discount."""
     min_order_value: Decimal | None = None

@@ -168,10 +168,12 @@ class NoDiscount(Refused):
 
 class UserCodeLimit(Refused):
     """422. The user has reached the book's limit of codes per user. It is the book's `maxCodesPerUser`, and counts
-    every code that was ever assigned to the user.
+    redeemed codes, but not those that were taken back.
     """
 
     code = "user_code_limit"
+    figures = ("max_codes_per_user",)
+    max_codes_per_user: int | None
 
 
 class UserCouponLimit(Refused):
@@ -180,6 +182,8 @@ class UserCouponLimit(Refused):
     """
 
     code = "user_coupon_limit"
+    figures = ("max_coupons",)
+    max_coupons: int | None
 
 
 class LockCeiling(Refused):

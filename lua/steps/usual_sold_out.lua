@@ -2,7 +2,7 @@
 -- one. It only refuses, in the order of lua/assign_any.lua: the user's limit is named before `out_of_stock`. A limit
 -- of coupons over all books is not usual, unless the user never had a coupon. Reads command (redis.pcall),
 -- workspace_read, book (includes/usual.lua; sets book.sold_out, what the call knows of the stock), number (the
--- book's), user, now. Leaves refusal (nil where lua/assign_any.lua decides). For includes/refusing.lua.
+-- book's), user, now. Leaves refusal (a reply; nil where lua/assign_any.lua decides). For includes/refusing.lua.
 
 local refusal
 for _ = 1, 1 do -- what isn't usual leaves it
@@ -11,7 +11,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   local had = command('HMGET', key, 'a' .. number, 'cap')
   if had.err then break end -- a key of the wrong type
   if book.codes_per_user ~= '-' and had[1] and had[1] - book.codes_per_user >= 0 then
-    refusal = OUT.user_code_limit
+    refusal = { OUT.user_code_limit, book.codes_per_user }
     break
   end
   if had[2] or workspace_read.max_coupons ~= '-' and command('HRANDFIELD', key) then break end

@@ -25,6 +25,8 @@ class Figures(Answer, kw_only=True):
     max_lock_seconds: int | UnsetType = UNSET
     max_redemptions_per_user: int | UnsetType = UNSET
     max_redemptions: int | UnsetType = UNSET
+    max_codes_per_user: int | UnsetType = UNSET
+    max_coupons: int | UnsetType = UNSET
     currency: str | UnsetType = UNSET
     min_order_value: Amount | UnsetType = UNSET
     missing: Amount | UnsetType = UNSET
@@ -71,6 +73,20 @@ def _user_redemption_limit(most: str) -> Description:
         f"The user has reached the book's limit of redemptions per user: {most} (`maxRedemptionsPerUser`), with those "
         "that live locks hold.",
         Figures(max_redemptions_per_user=int(most)),
+    )
+
+
+def _user_code_limit(most: str) -> Description:
+    return Description(
+        f"The user has reached the book's limit of codes per user: {most} (`maxCodesPerUser`), with redeemed ones.",
+        Figures(max_codes_per_user=int(most)),
+    )
+
+
+def _user_coupon_limit(most: str) -> Description:
+    return Description(
+        f"The user has reached the limit of coupons: {most} (`maxCoupons`). `PATCH /v1/users/{{userId}}` raises it.",
+        Figures(max_coupons=int(most)),
     )
 
 
@@ -147,6 +163,8 @@ FIGURES: dict[str, tuple[Callable[..., Description], str]] = {
     "expired": (_expired, "expires_at"),
     "lock_ceiling": (_lock_ceiling, "expires_at max_lock_seconds"),
     "user_redemption_limit": (_user_redemption_limit, "max_redemptions_per_user"),
+    "user_code_limit": (_user_code_limit, "max_codes_per_user"),
+    "user_coupon_limit": (_user_coupon_limit, "max_coupons"),
     "out_of_stock": (_out_of_stock, "max_redemptions"),
     "order_value_required": (_order_value_required, "currency"),
     "currency_mismatch": (_currency_mismatch, "currency"),

@@ -70,7 +70,7 @@ _ROWS = (
     _row(42, "no_discount", 422, "The order gets no discount from this coupon; its use is not spent.",
          "Send the `items` that the discount is of, or a higher `orderValue`."),
     _row(28, "user_code_limit", 422, "The user has reached the book's limit of codes per user.",
-         "It is the book's `maxCodesPerUser`, and counts every code that was ever assigned to the user."),
+         "It is the book's `maxCodesPerUser`, and counts redeemed codes, but not those that were taken back."),
     _row(29, "user_coupon_limit", 422, "The user has reached the limit of coupons per user.",
          "Raise the user's `maxCoupons`: `PATCH /v1/users/{userId}`."),
     _row(30, "lock_ceiling", 422, "The lock has reached its maximum duration.",

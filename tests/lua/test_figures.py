@@ -122,6 +122,22 @@ async def test_a_lock_at_its_ceiling_says_when_it_ends(still: Shop) -> None:
     assert lock["expiresAt"] in still.refusal.detail
 
 
+async def test_a_users_limits_are_said(still: Shop) -> None:
+    """A refused assignment has the book's limit of codes per user, or the user's of coupons."""
+    await still.book("CODE-1", "CODE-2", max_codes_per_user=1)
+    await still.book("CODE-3")
+    await still.user("eve", 1)
+    assert (await still.assign("CODE-1", "eve"))[0] == 201
+    for code, refused, figures in (
+        ("CODE-2", "user_code_limit", {"maxCodesPerUser": 1}),
+        ("CODE-3", "user_coupon_limit", {"maxCoupons": 1}),
+    ):
+        await still.refuses(refused, still.assign(code, "eve"))
+        assert still.refusal
+        assert still.refusal.figures == figures
+        assert ": 1" in still.refusal.detail
+
+
 def test_the_table_names_the_members_of_the_document() -> None:
     """Each code's figures are among the documented ones, and each of these is some code's."""
     named = {name for _, names in FIGURES.values() for name in names.split()}

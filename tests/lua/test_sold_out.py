@@ -62,6 +62,9 @@ async def test_a_users_limits_are_named_before_the_stock(still: Shop) -> None:
         still.assign_any(book, "first-0"), still.assign_any(book, "new"), still.assign_any(other, "first-0"),
         still.assign_any(other, "dan"),
     ) == [(422, "user_code_limit"), SOLD_OUT, (422, "user_coupon_limit"), SOLD_OUT]  # fmt: skip
+    assert await together(*(still.assign_any(book, "first-0") for _ in range(2))) == [(422, "user_code_limit")] * 2
+    assert still.refusal
+    assert still.refusal.figures == {"maxCodesPerUser": 1}
     await still.put_workspace(max_coupons=None)
     await still.user("first-0", 1)
     assert await together(still.assign_any(other, "first-0"), still.assign_any(other, "new")) == [
