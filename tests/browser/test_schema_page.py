@@ -22,7 +22,8 @@ _NAMES = """rows => rows.map(row =>
 
 async def test_the_page_shows_every_operation(service: Service, browser: Browser) -> None:
     """The page shows each operation once, under its tag. An address with an operation's id opens it, with its fields,
-    example and refusals; one with a refusal's code shows what it means. No regular expression is shown."""
+    example and refusals; one with a refusal's code shows what it means and what to do. No regular expression is shown.
+    """
     watched = Watched(page := await browser.new_page(), service.run.url)
     document = service.anonymous.get("/schema/openapi.json").json()
     all_of = {
@@ -42,7 +43,8 @@ async def test_the_page_shows_every_operation(service: Service, browser: Browser
     await opened.get_by_text(re.compile(r"\d+ refusals")).click()
     await watched.assert_fits("schema", ((360, "dark"), (1600, "light")))
     await opened.get_by_role("link", name="order_already_used").click()
-    await expect(watched["order_already_used"]).to_contain_text("The order has already used another coupon.")
+    meaning = "The order has already used another coupon. GET /v1/users/{userId}/redemptions has its redemption: roll"
+    await expect(watched["order_already_used"]).to_contain_text(meaning)
     await expect(watched["order_already_used"]).to_be_focused()
     await page.goto(f"{watched.url}/schema#createCoupons")
     await expect(watched["createBook"]).to_contain_text("Also at POST /v1/coupons.")
@@ -75,6 +77,8 @@ async def test_the_search(service: Service, browser: Browser) -> None:
         assert 0 < await found.count() < 60, text
         await watched.picture(f"schema-search-{text}")
     await expect(watched["rollbackRedemption"]).to_be_visible()
+    await search.fill("Retry-After")
+    await expect(watched["coupon_locked"]).to_be_visible()
     await search.fill("another coupon")
     await expect(watched["order_already_used"]).to_be_visible()
     await search.fill("lock")
@@ -100,7 +104,7 @@ async def test_the_reference_with_the_keyboard(service: Service, browser: Browse
     await page.goto(f"{watched.url}/schema")
     await expect(page.locator(".operation").first).to_be_visible()
     await keyboard.type("/post redeem coupon")
-    await expect(watched["count"]).to_contain_text("1 operation found.")
+    await expect(watched["count"]).to_contain_text("1 operation and 1 refusal found.")
     await keyboard.press("Enter")
     await keyboard.press("Enter")
     opened = watched["redeemCoupon"]

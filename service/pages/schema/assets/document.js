@@ -1,12 +1,14 @@
-// The OpenAPI document, and how its schemas read.
+// The OpenAPI document, and how its schemas read; and what each code of a refusal means: { code, status, title, remedy }.
 
-export let api = null;
+export let api = null, problems = [];
 
-// Fetch the document. Throws if the server does not answer it.
+// Fetch both. Throws if the server does not answer them.
 export async function load() {
-  const response = await fetch("/schema/openapi.json", { credentials: "omit" });
-  if (!response.ok) throw new Error(`The server answered ${response.status}.`);
-  api = await response.json();
+  [api, problems] = await Promise.all(["/schema/openapi.json", "/problems"].map(async (address) => {
+    const response = await fetch(address, { credentials: "omit" });
+    if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+    return response.json();
+  }));
 }
 
 // The schema that a reference or a union with null stands for, with `nullable`; its own description comes first.

@@ -2,7 +2,7 @@
 
 import { fill, h, plural } from "/console/assets/dom.js";
 import { offerThemes } from "/console/assets/themes.js";
-import { api, listOperations, listRefusals, load } from "./document.js";
+import { api, listOperations, listRefusals, load, problems } from "./document.js";
 import { show } from "./operation.js";
 import { inline, later, prose, status } from "./parts.js";
 
@@ -13,24 +13,20 @@ function group(name, description, ...children) {
   return h("section", { class: "group", id: name, tabindex: -1 }, h("h2", {}, name), h("p", { class: "soft" }, inline(description)), children);
 }
 
-function entry({ code, status: number, sentence, operations = [] }) {
+function entry({ code, status: number, title, remedy, operations }) {
   return h("li", { id: code, tabindex: -1 },
-    h("p", {}, status(number), " ", h("code", {}, code), " ", inline(sentence)),
+    h("p", {}, status(number), " ", h("code", {}, code), " ", inline(`${title} ${remedy}`)),
     operations.length > 0 && later({}, `Answer of ${plural(operations.length, "operation")}`, () => h("ul", { class: "plain" },
       operations.map((one) => h("li", {}, h("a", { href: `#${one.id}` }, one.summary), " ", h("code", {}, `${one.method} ${one.path}`))))));
 }
 
 function refusals(operations) {
-  const all = new Map();
+  const all = new Map(problems.map((one) => [one.code, { ...one, operations: [] }]));
   for (const operation of operations) {
-    for (const refusal of listRefusals(operation)) {
-      if (!all.has(refusal.code)) all.set(refusal.code, { ...refusal, operations: [] });
-      all.get(refusal.code).operations.push(operation);
-    }
+    for (const { code } of listRefusals(operation)) all.get(code).operations.push(operation);
   }
-  const sorted = [...all.values()].sort((one, other) => one.status - other.status);
-  return group(REFUSALS, "A program compares `code`, which never changes. A refused request has changed nothing, with one exception: `outcome_unknown`.",
-    h("ul", { class: "plain codes card", id: "codes" }, sorted.map(entry)));
+  return group(REFUSALS, "A program compares `code`, which never changes. A refused request has changed nothing; only after `internal` and `outcome_unknown` it may have.",
+    h("ul", { class: "plain codes card", id: "codes" }, [...all.values()].map(entry)));
 }
 
 function authentication() {
@@ -38,16 +34,9 @@ function authentication() {
     Object.values(api.components.securitySchemes).map((scheme) => prose(scheme.description)));
 }
 
-// Open and show what the address names. A refusal that no operation lists is fetched.
-async function follow() {
+// Open and show what the address names.
+function follow() {
   const id = decodeURIComponent(location.hash.slice(1));
-  if (/^[a-z_]+$/.test(id) && !by(id)) {
-    const answer = await fetch(`/problems/${id}`, { credentials: "omit" });
-    if (answer.ok) {
-      const { code, status: number, title } = await answer.json();
-      by("codes").append(entry({ code, status: number, sentence: title }));
-    }
-  }
   const place = id && (by(id) ?? document.querySelector(`[data-also~="${CSS.escape(id)}"]`));
   if (!place) return;
   filter("");
@@ -116,7 +105,7 @@ try {
   await load();
   render();
   listen();
-  await follow();
+  follow();
 } catch (error) {
   fill(by("loading"), `The reference could not be loaded: ${error.message} Reload the page.`);
 }
