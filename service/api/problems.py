@@ -51,7 +51,8 @@ def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     detail = ""
     if allowed:
         methods = ", ".join(method for method in allowed if method != "OPTIONS")
-        detail = f"This address accepts {methods}, not {request.method[:20]}. Repeat the request with that method."
+        remedy = "`/schema` says what each does" if "," in methods else "Repeat the request with that method"
+        detail = f"This address accepts {methods}, not {request.method[:20]}. {remedy}."
     elif code == "not_found" and (meant := _find_similar(request)):
         detail = f"This address does not exist; perhaps `{meant}` is meant. `/schema` lists all addresses and methods."
     answer = refuse(request, Refusal(code, detail))
@@ -67,23 +68,24 @@ def fail(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 
 def _find_similar(request: Request[Any, Any, Any]) -> str | None:
-    """The method and address with the same words in another order, singular or plural, with other slashes, or after
-    `/v1`; None if there is none."""
+    """The method and address with the same words: in another order, singular or plural, or with other slashes; or with
+    what the sent address lacks of `/v1`, `/coupons` and an id. None if there is none."""
     path = unquote(request.scope["raw_path"].decode("ascii"))
     if len(path) > _MAX_CHARACTERS:
         return None
     path = "/" + "/".join(filter(None, path.split("/")))
     sent = [_simplify(part) for part in path.removeprefix(_API).split("/") if part]
-    similar: dict[str, tuple[int, bool]] = {}
+    similar: dict[str, tuple[int, bool, int]] = {}
     for route in request.app.routes:
         if isinstance(route, HTTPRoute) and route.path_format.startswith(_API):
             parts = route.path_format.removeprefix(_API).split("/")
             names = {_simplify(part) for part in parts if not part.startswith("{")}
-            if len(parts) == len(sent) and names.issubset(sent):
+            shared, more = len(names.intersection(sent)), len(parts) - len(sent)
+            if shared and names.issubset([*sent, "coupon"]) and 0 <= more <= 2:
                 methods = sorted(route.methods - {"OPTIONS"})
                 has_method = request.method in methods
                 address = f"{request.method if has_method else methods[0]} {route.path_format}"
-                similar[address] = (len(names), has_method)
+                similar[address] = (shared, has_method, -more)
     return max(similar, key=similar.__getitem__, default=None)
 
 

@@ -53,7 +53,8 @@ def refuse_pattern(field: str, pattern: str, charset: str, codes: int) -> Refusa
     needed, blanks = codes * SPARSITY, 0
     while len(charset) ** blanks < needed:
         blanks += 1
-    reason = f"has {count_possible_codes(pattern, charset):,} possible codes; {codes:,} codes need {needed:,}"
+    count = count_possible_codes(pattern, charset)
+    reason = f"has {count:,} possible code{'s' * (count > 1)}; {codes:,} codes need {needed:,}"
     detail = f"The codePattern {pattern} {reason}, so that none is guessed. Use at least {blanks} `#`."
     return Refusal("pattern_too_small", detail, [FieldError(field, reason)])
 

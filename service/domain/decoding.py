@@ -1,5 +1,6 @@
 """Decode a body into its struct, for reading.py, base.py and batch.py. Errors become a Refusal of the bad fields."""
 
+from codecs import BOM_UTF8
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,10 +24,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes, every: bool = True) 
     except RecursionError:
         raise malformed("body", "is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        kind = name_kind(body)
-        what = f"the body is {kind}" if kind else str(error).removeprefix("JSON is malformed: ")
-        reason = f"is not valid JSON in UTF-8: {what}"[:200] if body.strip() else "is empty; send a JSON object"
-        raise malformed("body", reason) from None
+        raise malformed("body", _explain_syntax(error, body)) from None
 
 
 def decode_raw(decoder: "msgspec.json.Decoder[Any]", raw: msgspec.Raw) -> Any:
@@ -55,6 +53,21 @@ def convert_query(values: dict[str, str], kind: type[T]) -> T:
         return msgspec.convert(values, kind, strict=False)
     except (msgspec.ValidationError, BadField) as error:
         raise refuse_request(kind, error, values, strict=False) from None
+
+
+def _explain_syntax(error: msgspec.DecodeError | UnicodeDecodeError, body: bytes) -> str:
+    """Why a body is no JSON."""
+    if not body.strip():
+        return "is empty; send a JSON object"
+    if kind := name_kind(body):
+        what = f"the body is {kind}"
+    elif body.startswith(BOM_UTF8):
+        what = "it begins with a byte order mark; send it without"
+    elif isinstance(error, UnicodeDecodeError):
+        what = f"the byte 0x{error.object[error.start]:02x} is of another encoding"
+    else:
+        what = str(error).removeprefix("JSON is malformed: ").replace("be strings", "be strings in double quotes")
+    return f"is not valid JSON in UTF-8: {what}"[:200]
 
 
 def _refuse(kind: Any, error: Exception, body: bytes, every: bool) -> Refusal:

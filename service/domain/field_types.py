@@ -195,7 +195,7 @@ def encode_metadata(metadata: dict[str, Any] | None, max_bytes: int = METADATA_B
         return b"{}"
     encoded = msgspec.json.encode(metadata)
     if len(encoded) > max_bytes:
-        raise BadField("metadata", f"must have at most {max_bytes} bytes as JSON")
+        raise BadField("metadata", f"must have at most {max_bytes} bytes as JSON, but has {len(encoded)}")
     if _control_escape.search(encoded.replace(rb"\\", b"")):
         raise BadField("metadata", "must not have control characters")
     return encoded

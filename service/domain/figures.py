@@ -70,8 +70,8 @@ def _lock_ceiling(end_ms: str, most_ms: str) -> Description:
 
 def _user_redemption_limit(most: str) -> Description:
     return Description(
-        f"The user has reached the book's limit of redemptions per user: {most} (`maxRedemptionsPerUser`), with those "
-        "that live locks hold.",
+        f"The user has reached the book's limit of redemptions per user: {most} (`maxRedemptionsPerUser`). Live "
+        "locks count too; an operator can raise the limit.",
         Figures(max_redemptions_per_user=int(most)),
     )
 

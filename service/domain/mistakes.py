@@ -77,7 +77,8 @@ def refuse_request(kind: Any, error: Exception, request: Any, strict: bool = Tru
     """The Refusal of a decoded JSON value, of which `error` is the first mistake. `strict` is as msgspec's."""
     code, first = describe_error(error)
     if first.reason.startswith("must be one of") and (choices := _choices_of(kind, first.field)):
-        first = FieldError(first.field, f"must be one of {', '.join(choices)}")
+        reason = f"must be one of {', '.join(choices)}"
+        first = FieldError(first.field, reason + _echo(first.field, reason, _look_up(request, first.field)))
     mistakes = [first]
     if isinstance(request, dict) and (struct := _struct_of(kind, request)):
         members = cast("dict[str, Any]", request)

@@ -6,6 +6,7 @@ import hashlib
 import re
 
 from service.domain.errors import malformed
+from service.domain.field_types import find_fault
 
 USER_AGENT_CHARACTERS = 512
 MAX_BODY_BYTES = 64 << 10
@@ -18,7 +19,8 @@ _unprintable = re.compile(r"[^ -~]")
 def check_key(key: str) -> str:
     """The Idempotency-Key. Refusal `malformed` if it is invalid."""
     if not _is_key(key):
-        raise malformed("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
+        fault = find_fault(key, _is_key)
+        raise malformed("Idempotency-Key", f"must have 1 to 255 printable ASCII characters, but has {fault}")
     return key
 
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from service.domain.decoding import decode
+from service.domain.errors import Refusal
 from service.operations.assign import ASSIGN_ANY, ASSIGN_CODE
 from service.operations.base import Operation
 from service.operations.batch import AnyOperation, read, split
@@ -80,6 +81,14 @@ def test_assign_is_one_of_two() -> None:
 def test_refused_operations(text: str, code: str, field: str) -> None:
     """A refused operation names its field."""
     assert catch_refusal(_read, text) == (code, [field])
+
+
+def test_an_operation_that_does_not_exist() -> None:
+    """The refusal lists the operations, and quotes the one that was sent."""
+    with pytest.raises(Refusal) as caught:
+        _read('{"op": "redem"}')
+    (error,) = caught.value.errors
+    assert error.reason == 'must be one of assign, extend, lock, redeem, unlock, validate, but is "redem"'
 
 
 def test_a_bad_operation_leaves_the_others_alone() -> None:

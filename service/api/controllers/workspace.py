@@ -220,7 +220,9 @@ class TestClock(Controller):
         caller, context, _ = unpack_request(request)
         body, payload = await read_json_body(request, SetClock)
         if caller.mode != "test":
-            raise Refusal("forbidden", "Only a test workspace has a clock.")
+            raise Refusal(
+                "forbidden", "Only test workspaces have a clock: `scrip workspaces create NAME --test` makes one."
+            )
 
         async def act() -> ActionResult[Clock]:
             change = Change(context, caller.partition)

@@ -125,7 +125,7 @@ def test_another_workspace_has_its_own_time(service: Service, lab: Lab) -> None:
 async def test_a_live_workspace_has_no_clock(service: Service, now: str | None) -> None:
     """In a live workspace the clock can't be set, by a request or in Postgres."""
     problem = refused(service.operate.post("/v1/test/clock", json={"now": now}), 403, "forbidden")
-    assert problem["detail"] == "Only a test workspace has a clock."
+    assert problem["detail"] == "Only test workspaces have a clock: `scrip workspaces create NAME --test` makes one."
     with pytest.raises(asyncpg.CheckViolationError):
         await service.fetch("UPDATE workspaces SET clock_offset_ms = 1 WHERE name = 'demo'")
     ((moved,),) = await service.fetch("SELECT count(*) FROM workspaces WHERE mode = 'live' AND clock_offset_ms <> 0")

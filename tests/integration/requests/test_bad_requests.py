@@ -124,12 +124,20 @@ def test_unexpected_queries(service: Service, place: Place, asked: Route) -> Non
 def test_idempotency_keys(service: Service, place: Place, asked: Route) -> None:
     """An Idempotency-Key is 1 to 255 printable ASCII characters."""
     client: httpx.Client = getattr(service, asked.scope)
-    for key in (b"", b"k" * 256, b"\xc3\xa9", b"a\tb", b"\xff"):
+    faults = {
+        b"": "0 characters",
+        b"k" * 256: "256 characters",
+        b"\xc3\xa9": "1",
+        b"a\tb": "a tab at position 2",
+        b"\xff": "1",
+    }
+    for key, fault in faults.items():
         headers = [(b"Content-Type", b"application/json"), (b"Idempotency-Key", key)]
         for query in ("", "?dryRun=true") if asked.named.endswith(("{book}/codes", "/codes/change")) else ("",):
             path = asked.named.format_map(place) + query
             answer = client.post(path, content=_good(asked, place), headers=headers)
-            refused(answer, 400, "malformed", "Idempotency-Key")
+            problem = refused(answer, 400, "malformed", "Idempotency-Key")
+            assert problem["detail"].endswith(f"{fault}.")
 
 
 @pytest.mark.parametrize("asked", _DURABLE, ids=_id)
