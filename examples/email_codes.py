@@ -53,4 +53,7 @@ def write_files(folder: Path, codes: dict[str, str]) -> None:
 if __name__ == "__main__":
     with Client(os.environ["SCRIP_URL"], os.environ["SCRIP_KEY"], deadline_s=60) as client:
         names = Path(sys.argv[2]).read_text().split()
-        write_files(Path(), assign_all(client, sys.argv[1], names, campaign=Path(sys.argv[2]).stem))
+        codes = assign_all(client, sys.argv[1], names, campaign=Path(sys.argv[2]).stem)
+    write_files(Path(), codes)
+    if missing := set(names) - set(codes):
+        sys.exit(f"{len(missing)} customers have no code, such as {min(missing)}: the job's results say why.")
