@@ -59,18 +59,33 @@ def _parse_array(value: Any) -> Any:
     return value
 
 
-def _url_of(*schemes: str) -> AfterValidator:
-    """Check the scheme and the ports of a URL, which may name several hosts."""
+_is_host = re.compile(r"(\[[^]]*\]|[^]:[]*)(:[0-9]*)?").fullmatch
 
-    def check(url: str | None) -> str | None:
-        if url is not None and urlsplit(url).scheme not in schemes:
-            raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in schemes))
-        hosts = urlsplit(url).netloc.rpartition("@")[2] if url else ""
-        if any(int(port) > MAX_PORT for port in re.findall(r":(\d+)(?=,|$)", hosts, re.ASCII)):
-            raise ValueError(f"must name ports up to {MAX_PORT}")
+
+def _check_postgres_url(url: str | None) -> str | None:
+    """Check the scheme, the hosts and the ports of a URL, which may name several hosts."""
+    if url is None:
         return url
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("postgresql", "postgres"):
+        raise ValueError("must start with postgresql:// or postgres://")
+    if "#" in rest:
+        raise ValueError("must not contain #: write it as %23")
+    hosts = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")[2].split(",")
+    if not all(_is_host(host) for host in hosts):
+        raise ValueError("must name hosts as name, name:port or [address]:port; percent-encode user and password")
+    if any(int(port) > MAX_PORT for host in hosts for port in re.findall(":([0-9]+)$", host)):
+        raise ValueError(f"must name ports up to {MAX_PORT}")
+    return url
 
-    return AfterValidator(check)
+
+PostgresUrl = Annotated[str | None, AfterValidator(_check_postgres_url)]
+
+
+def _check_time_of_day(text: str) -> str:
+    if not re.fullmatch("off|([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise ValueError("must be a time of day from 00:00 to 23:59, or off")
+    return text
 
 
 def _choose_log_level() -> str:
@@ -154,17 +169,13 @@ class Settings(BaseSettings):
         default=None, validation_alias="REDIS_URL", repr=False
     )
     """URL of Redis, its sentinels or its cluster (service/common/redis_address.py). None: that of `scrip run`."""
-    database_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
-        default=None, validation_alias="DATABASE_URL", repr=False
-    )
+    database_url: PostgresUrl = Field(default=None, validation_alias="DATABASE_URL", repr=False)
     """URL of Postgres. None: that of `scrip run`."""
     redis_durability: Literal["always", "log"] | None = None
     """How a Redis that hides CONFIG makes a write durable before it replies: `always` syncs its file, `log` commits to
     a vendor's transaction log, whose only owner answers (docs/decisions/0047). Not verified. None: responses of such a
     Redis are `accepted`."""
-    database_read_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
-        default=None, validation_alias="DATABASE_READ_URL", repr=False
-    )
+    database_read_url: PostgresUrl = Field(default=None, validation_alias="DATABASE_READ_URL", repr=False)
     """URL of a physical replica of Postgres for exports, histories and comparisons. None: the primary."""
     host: str = "127.0.0.1"
     port: Port = 8000
@@ -181,7 +192,7 @@ class Settings(BaseSettings):
     """Age in seconds of the oldest unrecorded event at which changes are refused; locks, assignments at 80 % of it."""
     standbys: int = Field(default=0, ge=0, le=16)
     """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
-    reconcile_at: Annotated[str, Field(pattern=r"^(off|([01][0-9]|2[0-3]):[0-5][0-9])$")] = "03:30"
+    reconcile_at: Annotated[str, AfterValidator(_check_time_of_day)] = "03:30"
     """Time of day in UTC at which the worker compares Redis with Postgres. `off`: never."""
     retire_days: int = Field(default=400, ge=0, le=36_500)
     """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
@@ -277,7 +288,8 @@ def _describe(detail: Any) -> str:
     """Describe one pydantic error: the variable, what it must be, and its value unless it may hold a secret."""
     name = str(detail["loc"][0])
     variable = name if name in _SECRET else _PREFIX + name.upper()
-    rule = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    value = "" if variable in _SECRET else f", not {detail['input']!r}"
+    is_missing = detail["type"] == "missing"
+    rule = "must be given" if is_missing else detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    value = "" if variable in _SECRET or is_missing else f", not {detail['input']!r}"
     path = "".join(f".{step}" for step in detail["loc"][1:] if len(detail["loc"]) > 2)
     return f"{variable}{path} {rule}{value}"

@@ -30,9 +30,9 @@ def find_servers(settings: Settings) -> tuple[str, str]:
     """The URLs of Redis and Postgres for a process of the service: the settings must have both. Raises Unusable."""
     urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
     if missing := [name for name, url in urls.items() if url is None]:
-        raise Unusable(
-            f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts servers of its own."
-        )
+        verb, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+        remedy = f"Set {them}, or use `scrip run`, which starts servers of its own."
+        raise Unusable(f"unset: {' and '.join(missing)} {verb} not set. {remedy}")
     return settings.redis_url or "", settings.database_url or ""
 
 

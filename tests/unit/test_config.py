@@ -103,6 +103,12 @@ def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
         ("SCRIP_TRUSTED_PROXIES", "10.0.0.1/8", "SCRIP_TRUSTED_PROXIES must be networks"),
         ("SCRIP_CORS_ORIGINS", "https://shop.example/path", "SCRIP_CORS_ORIGINS must be origins"),
         ("SCRIP_REDIS_DURABILITY", "everysec", "SCRIP_REDIS_DURABILITY"),
+        ("SCRIP_RECONCILE_AT", "25:00", "SCRIP_RECONCILE_AT must be a time of day from 00:00 to 23:59, or off"),
+        ("SCRIP_JWT_ISSUERS", '[{"issuer": "x"}]', "SCRIP_JWT_ISSUERS.0.jwks must be given$"),
+        ("DATABASE_URL", "postgresql://scrip:ses#ame@db/scrip", "DATABASE_URL must not contain #: write it as %23"),
+        ("DATABASE_URL", "postgresql://scrip:ses/ame@db/scrip", "DATABASE_URL must name hosts as .*percent-encode"),
+        ("DATABASE_URL", "postgresql://a,b:port/scrip", "DATABASE_URL must name hosts as"),
+        ("DATABASE_READ_URL", "postgresql://a,b:70000/scrip", "DATABASE_READ_URL must name ports up to 65535"),
     ],
 )
 def test_bad_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
@@ -110,6 +116,16 @@ def test_bad_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, mess
     monkeypatch.setenv(name, value)
     with pytest.raises(click.ClickException, match=message):
         config.load()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://a:5432,b/scrip?target_session_attrs=read-write", "postgres://u:p@[::1]:5432/s", "postgresql://"],
+)
+def test_database_urls(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Several hosts, an IPv6 address and no host are right."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert config.load().database_url == url
 
 
 def test_passwords_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +146,7 @@ def test_processes_need_servers() -> None:
         result = CliRunner().invoke(main, [command])
 
         assert result.exit_code == 2
-        assert "REDIS_URL and DATABASE_URL" in result.output
+        assert "REDIS_URL and DATABASE_URL are not set. Set them," in result.output
 
 
 _ISSUER = {"issuer": "https://id.example/", "audience": "scrip", "workspace": "shop", "jwks": "/etc/jwks.json"}
