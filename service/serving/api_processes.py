@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from service.common import logs
 from service.common.child_processes import StartError
 from service.common.config import Settings
+from service.common.metrics_port import resolve_free
 from service.common.tally import Tally
 from service.common.tracing import start_traces
 
@@ -24,8 +25,7 @@ HEALTH_TIMEOUT_S = 30
 
 def serve(settings: Settings) -> None:
     """Serve with several processes until SIGTERM or SIGINT. Raises StartError if the address or a process fails."""
-    if settings.metrics_port is not None:
-        _resolve(settings.host, settings.metrics_port)
+    resolve_free(settings.host, settings.metrics_port, "SCRIP_METRICS_PORT")
     supervisor = Supervisor(ProcessConfig(settings), make_listeners(settings.host, settings.port))
     for number in (signal.SIGTTIN, signal.SIGTTOU):  # uvicorn would change the number of processes
         signal.signal(number, signal.SIG_IGN)
@@ -110,20 +110,7 @@ class Listener:
 
 def make_listeners(host: str, port: int) -> list[Any]:
     """Make listeners for all addresses of `host`. Raises StartError if one is in use."""
-    return [Listener(family, address) for family, _, _, _, address in _resolve(host, port)]
-
-
-def _resolve(host: str, port: int) -> list[Any]:
-    """The addresses of `host`, as socket.getaddrinfo returns them. Raises StartError if one is in use."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in found:
-            socket.create_server(
-                address[:2], family=family
-            ).close()  # not SO_REUSEPORT: that would join another service
-    except OSError as error:
-        raise StartError(f"{host}:{port} can't be used: {error.strerror}.") from error
-    return found
+    return [Listener(family, address) for family, _, _, _, address in resolve_free(host, port, "SCRIP_PORT")]
 
 
 def _bind(family: int, address: Any) -> socket.socket:

@@ -75,6 +75,6 @@ async def test_shared_and_taken_ports() -> None:
     async with AsyncExitStack() as stack:
         for _ in range(2):
             await stack.enter_async_context(serve_metrics(_HOST, port, _is_ready, is_shared=True))
-        with pytest.raises(StartError, match=f"{port} can't be used for metrics"):
+        with pytest.raises(StartError, match=f"{port} can't be used: .*another SCRIP_METRICS_PORT"):
             await stack.enter_async_context(serve_metrics(_HOST, port, _is_ready))
         await stack.enter_async_context(serve_metrics(_HOST, None, _is_ready))

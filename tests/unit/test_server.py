@@ -13,7 +13,7 @@ from uvicorn.supervisors.multiprocess import SIGNALS
 
 from service.common.child_processes import StartError
 from service.common.config import Settings
-from service.serving import api_processes
+from service.serving import api_processes, server
 from tests.harness.servers import free_port
 from tests.harness.waiting import PATIENCE_S
 
@@ -76,5 +76,10 @@ def test_an_address_in_use(option: int) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(StartError, match=f"127.0.0.1:{port} can't be used"):
+        says = f"127.0.0.1:{port} can't be used: Address already in use .*choose another"
+        with pytest.raises(StartError, match=says):
             api_processes.make_listeners("127.0.0.1", port)
+        with pytest.raises(StartError, match=f"{says} SCRIP_PORT"):
+            server.serve(Settings(port=port))
+        with pytest.raises(StartError, match=f"{says} SCRIP_METRICS_PORT"):
+            server.serve(Settings(port=free_port(), metrics_port=port))
