@@ -1,5 +1,7 @@
 // Requests to the API, and the messages of its refusals.
 
+import { money, when } from "/console/assets/dom.js";
+
 const ANSWER_TIMEOUT_MS = 15_000;
 
 // Refusals of a code, which the page shows at its field.
@@ -24,7 +26,7 @@ export const OF_CODES = {
   lock_lost: "The code is no longer held for you. Apply it again.",
   lock_required: "The code must be held for you first. Apply it again.",
 };
-export const WORDS = {
+const WORDS = {
   ...OF_CODES,
   unauthenticated: "The API key is missing or invalid. Enter a key at the end of the page.",
   forbidden: "This API key can't be used here: it needs the scope “checkout”.",
@@ -38,6 +40,26 @@ export const WORDS = {
   request_in_progress: "The payment of this order is still in progress.",
   idempotency_key_reused: "This order was already sent with another cart, and may be paid. Start a new order.",
 };
+
+// What some refusals say in figures, if they have them.
+const FIGURES = {
+  not_started: ({ validFrom }) => validFrom && `It is valid from ${when(validFrom).textContent}.`,
+  expired: ({ expiresAt }) => expiresAt && `It was valid until ${when(expiresAt).textContent}.`,
+  user_redemption_limit: ({ maxRedemptionsPerUser }) => maxRedemptionsPerUser && `The limit is ${maxRedemptionsPerUser}.`,
+  order_value_too_low: ({ minOrderValue, missing, currency }) =>
+    missing && `It is for carts from ${money(minOrderValue, currency)}: ${money(missing, currency)} is missing.`,
+  no_discount: ({ buy, get }) => buy && `For every ${buy} of one article that you buy, ${get} is free.`,
+  currency_mismatch: ({ currency }) => currency && `It is for orders in ${currency}.`,
+};
+
+// The first refusal of a validation but for this one, with its figures, if the key may read them.
+export function refusalOf({ reasons, refusals }, ignored) {
+  const code = reasons.find((reason) => reason !== ignored);
+  return code && (refusals.find((one) => one.code === code) ?? { code });
+}
+
+export const explain = (refusal) => [WORDS[refusal.code] ?? refusal.detail, FIGURES[refusal.code]?.(refusal)].filter(Boolean).join(" ");
+
 // After these it is unknown whether the order is paid: the same request is kept, to be sent again.
 export const UNKNOWN = new Set(["no_answer", "outcome_unknown", "internal", "request_in_progress"]);
 // These are rejected before a decision, and tell nothing about an earlier attempt.

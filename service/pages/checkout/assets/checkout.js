@@ -4,7 +4,7 @@
 import { when } from "/console/assets/dom.js";
 import { cents, clock, CURRENCY, decimal, price } from "./amounts.js";
 import { firstQuantities, itemsOf, makeRows, renderRows, valueOf } from "./cart.js";
-import { hex, OF_CODES, post, UNDECIDED, UNKNOWN, WORDS } from "./asking.js";
+import { explain, hex, OF_CODES, post, refusalOf, UNDECIDED, UNKNOWN } from "./asking.js";
 import { show } from "./exchanges.js";
 import { offer } from "./trying.js";
 
@@ -100,8 +100,8 @@ async function apply(tell = refuse) {
   const asked = await ask("/v1/coupons/validate", { code, ...orderFields(order) });
   if (asked.status !== 200) return tell(asked);
   // What it takes to hold the code is what comes next.
-  const reasons = asked.body.reasons.filter((reason) => reason !== "lock_required");
-  if (reasons.length) return tell({ status: 409, body: { code: reasons[0] } });
+  const refusal = refusalOf(asked.body, "lock_required");
+  if (refusal) return tell({ status: 409, body: refusal });
 
   const lock = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, { userId: state.user, orderId: order.id });
   if (lock.status >= 300 || lock.status === 0) return tell(lock);
@@ -138,7 +138,7 @@ async function appraise() {
         coupon.discount = cents(answer.body.discountAmount ?? "0.00");
         say();
       } else if (answer.body.reasons[0] === "lock_lost") drop(order);
-      else refuse({ status: 409, body: { code: answer.body.reasons[0] } });
+      else refuse({ status: 409, body: refusalOf(answer.body) });
     }
   } finally {
     appraising = false;
@@ -151,7 +151,7 @@ async function appraise() {
 function drop(order) {
   order.code = order.coupon.code;
   order.coupon = null;
-  say(WORDS.lock_lost, "bad", "lock_lost");
+  refuse({ status: 409, body: { code: "lock_lost" } });
 }
 
 // Whether the coupon is nobody's hold any more; otherwise says why not.
@@ -293,8 +293,7 @@ function say(text = "", kind = "", code = "", again = null, label = "Try again")
 }
 
 function refuse(answer, more = "", again = null, label) {
-  const { code, detail } = answer.body;
-  say([WORDS[code] ?? detail, more].filter(Boolean).join(" "), "bad", code, again, label);
+  say([explain(answer.body), more].filter(Boolean).join(" "), "bad", answer.body.code, again, label);
   if (answer.status === 401 || answer.status === 403) at("key-box").open = true;
 }
 
@@ -338,6 +337,7 @@ function renderReceipt(id, { code, discount, total, gift, cancelled }) {
   at("receipt-order").textContent = id;
   at("receipt-code").textContent = code ?? "none";
   at("receipt-discount").textContent = lessOf(cents(discount));
+  at("receipt-paid").textContent = cancelled ? "Paid back" : "Paid";
   at("receipt-total").textContent = price(cents(total));
   at("gift").hidden = at("use-gift").hidden = !gift;
   if (!gift) return;
