@@ -420,6 +420,7 @@ async def test_an_event_in_quarantine(browser: Browser, patient: Service) -> Non
     event = operator.row("1-7")
     await expect(event).to_contain_text("Redis was rebuilt before it was recorded")
     await expect(event).to_contain_text(code)
+    await operator.assert_columns_fit("console-quarantine", 1024)
     await operator.picture("console-quarantine")
     await event.get_by_role("button", name="Switch off").click()
     dialog = operator.page.get_by_role("dialog")

@@ -26,21 +26,19 @@ async function resolve(event, choice, look) {
 }
 
 const state = ({ ordered, failure }) =>
-  (ordered ? badge(`${CHOICES[ordered][0].toLowerCase()} is ordered`, "info") : failure ? [badge("failed", "bad"), ` ${failure}`] : "–");
+  (ordered ? `${CHOICES[ordered][0]} is ordered.` : failure && [badge("failed", "bad"), ` ${failure}`]);
 
 function events(items, more, look) {
   return card("Quarantine",
     h("p", {}, "Nobody can say whether these codes were used. They are blocked from the next rebuild of Redis on, until you decide."),
     table("Events in quarantine", [
-      { name: "Event", of: ({ eventId, text }) => h("span", { title: text }, eventId) },
-      { name: "What", of: ({ kind }) => kind.replace("_", " ") },
-      { name: "Code", of: (event) => (event.code ? code(event.code) : "–") },
-      { name: "User", of: ({ userId }) => user(userId) },
-      { name: "Order", of: ({ orderId }) => order(orderId) },
+      { name: "Event", of: ({ eventId, kind, text }) => [kind.replace("_", " "), h("div", { class: "hint", title: text }, eventId)] },
+      { name: "Code", class: "long", of: (event) => (event.code ? code(event.code) : "–") },
+      { name: "User", class: "long", of: ({ userId }) => user(userId) },
+      { name: "Order", class: "long", of: ({ orderId }) => order(orderId) },
       { name: "Why", class: "long", of: ({ cause, reason }) => [CAUSES[cause], h("div", { class: "hint" }, reason)] },
       { name: "Since", of: ({ since }) => when(since) },
-      { name: "Decision", of: state },
-      { name: "Choices", hidden: true, of: (event) => h("span", { class: "row" }, event.choices.map((choice) =>
+      { name: "Decision", class: "long", of: (event) => h("span", { class: "row" }, state(event), event.choices.map((choice) =>
         h("button", { type: "button", onclick: () => resolve(event, choice, look).catch(tell) }, CHOICES[choice][0]))) },
     ], items),
     more && h("p", { class: "hint" }, `The newest ${items.length} events. "scrip quarantine list" shows all.`));
