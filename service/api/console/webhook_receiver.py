@@ -18,7 +18,7 @@ ANSWERS = (204, 503, 410)
 @post("/receiver/{status:int}", opt=OPEN)
 async def receive(
     request: Request[Any, Any, Any], status: Annotated[int, PathParameter(description="The status to return.")]
-) -> Response[None]:
+) -> Response[bytes]:
     """Read and discard a delivery, and return the status in the address. Only with the embedded database; in
     production a merchant has receivers."""
     parse_query(request)
@@ -27,4 +27,4 @@ async def receive(
         raise Refusal("not_found")
     async for _ in read_chunks(request, JSON_BYTES):
         pass
-    return Response(None, status_code=status)
+    return Response(b"", status_code=status)
