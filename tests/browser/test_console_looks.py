@@ -17,8 +17,8 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     """At 360 pixels in dark and 1600 in light nothing is cut off, and axe reports nothing. No width hides a column or
     a button; at 360 each row is a card, which is a row to a screen reader, too."""
     code, user, order = f"{'W' * 50}-1", new_id(), new_id("order")
-    book = service.book(code, name="W" * 120, discount={"type": "fixed", "value": 4})
-    body = {"userId": user, "orderId": order, "orderValue": 20}
+    book = service.book(code, name="W" * 120, discount={"type": "fixed", "value": "123456.78"})
+    body = {"userId": user, "orderId": order, "orderValue": 200_000}
     ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
     ok(service.manage.post("/v1/users", json={"userId": user}), 201)
     hook = ok(service.operate.post("/v1/webhooks", json=_HOOK), 201)["webhookId"]

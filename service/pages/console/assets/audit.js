@@ -41,7 +41,7 @@ function change({ before, after }) {
   if (names.length === 0) return "–";
   const one = (name) => [`${spelled(name)}: `, before && after ? [setting(before[name]), " → ", setting(after[name])] : setting((after ?? before)[name])];
   const list = h("ul", { class: "plain" }, names.map((name) => h("li", {}, one(name))));
-  return names.length <= SHOWN && list.textContent.length <= SHOWN_LETTERS ? list : h("details", {}, h("summary", {}, plural(names.length, "setting")), list);
+  return names.length <= SHOWN && list.textContent.length <= SHOWN_LETTERS ? list : h("details", {}, h("summary", {}, plural(names.length, "value")), list);
 }
 
 function filters(query, keys) {
@@ -76,7 +76,7 @@ export async function show(main, { query }, page) {
   await listing(place, "Audit", [
     { name: "When", of: (entry) => when(entry.at) },
     { name: "Who", class: "long", of: (entry) => describeActor(entry, query) },
-    { name: "Action", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
+    { name: "Action", class: "long", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
     { name: "Object", class: "long", of: what },
     { name: "Change", class: "long change", of: change },
     { name: "Request", of: ({ requestId, userAgent }) => (requestId ? h("details", {}, h("summary", { class: "code" }, `…${requestId.slice(-12)}`),

@@ -55,13 +55,13 @@ function stocks(books, more) {
   const columns = [
     { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
     { name: "Status", of: (book) => [bookState(book), h("div", { class: "hint" }, bounds(book))] },
-    { name: "Stock", hidden: true, class: "bars", of: ({ counts }) => counts && stock(counts) },
+    { name: "Stock", hidden: true, class: "bars stock", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
     { name: "Available", number: true, of: ({ counts }) => number(counts?.available) },
     { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
     { name: "Switched off", number: true, of: ({ counts }) => number(counts?.inactive) },
     { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
-    { name: "Discounts given", number: true, of: ({ counts, currency }) => money(counts?.discountTotal, currency) },
+    { name: "Discounts given", number: true, class: "amount", of: ({ counts, currency }) => money(counts?.discountTotal, currency) },
   ];
   return [
     books.length > 0 && h("div", { class: "hint" }, stockWords()), table("Stock of each book", columns, books, "No books yet."),

@@ -11,7 +11,7 @@ const MINUTE_MS = 60_000;
 
 export const round = (value) => (value == null || value >= 100 ? value && Math.round(value) : Math.round(value * 10) / 10);
 const shown = (value) => number(round(value));
-const short = (value) => (value < 100_000 ? shown(value) : value.toLocaleString("en", { notation: "compact" }));
+const short = (value) => (value < 10_000 ? shown(value) : value.toLocaleString("en", { notation: "compact" }));
 const highest = (values) => values.reduce((top, value) => (value != null && (top == null || value > top) ? value : top), null);
 
 function ceiling(value) {
