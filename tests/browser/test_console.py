@@ -123,7 +123,7 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
     assert (book["maxRedemptions"], book["requireAssignment"], book["discount"]["value"]) == (30, True, "15")
     await operator.button("Pause").click()
-    await operator.confirm(f"Pause {name}?", "any of its 40 codes", "Pause book")
+    await operator.confirm(f"Pause {name}?", "Its 40 codes can't", "Pause book")
     await expect(page.get_by_text("paused", exact=True)).to_be_visible()
     assert ok(service.manage.get(f"/v1/books/{book['bookId']}"))["status"] == "inactive"
     await expect(operator.row("its book is paused")).to_have_count(40)
@@ -192,6 +192,9 @@ async def test_a_tiered_book(operator: Operator, service: Service) -> None:
         await expect(page.get_by_text("10 % from 100.00 USD, 30.00 USD off from 200.00 USD").first).to_be_visible()
         await expect(page.locator(".badge").first).to_have_text("not begun")
         await operator.picture(f"console-tiers-{title[:5]}")
+    ok(service.manage.post(f"/v1/books/{book['bookId']}/codes", json={"codes": [new_code()]}))
+    await operator.open_page(f"book/{book['bookId']}", name)
+    await expect(operator.row("its book has not begun")).to_have_count(1)
 
 
 async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: Path) -> None:

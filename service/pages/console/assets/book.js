@@ -14,7 +14,7 @@ const STATS_MS = 1000;
 const TABS = [["codes", "Codes"], ["redemptions", "Redemptions"], ["notices", "Stock notices"], ["settings", "Settings"]];
 
 const USABLE = new Set(["available", "assigned"]);
-const OUT_OF_USE = { inactive: "its book is paused", archived: "its book is archived" };
+const OUT_OF_USE = { paused: "its book is paused", archived: "its book is archived", "sold out": "its book is sold out", "not begun": "its book has not begun" };
 
 const isOn = ({ status, validFrom, validUntil }) =>
   status !== "archived" && !(validFrom && new Date(validFrom) > Date.now()) && !(validUntil && new Date(validUntil) <= Date.now());
@@ -33,7 +33,7 @@ function counts({ counts: stats, currency, why }) {
 async function pause(book, codes) {
   const pausing = book.status === "active";
   const text = pausing
-    ? `No one can lock, assign or redeem any of its ${plural(codes, "code")} until you resume it. Redemptions stay.`
+    ? `Its ${plural(codes, "code")} can't be locked, assigned or redeemed until you resume it. Redemptions stay.`
     : `Its ${plural(codes, "code")} can be used again.`;
   await ask(pausing ? `Pause ${book.name}?` : `Resume ${book.name}?`, h("p", {}, text), pausing ? "Pause book" : "Resume book", async () => {
     await patch(`/v1/books/${book.bookId}`, { status: pausing ? "inactive" : "active" });
@@ -44,7 +44,7 @@ async function pause(book, codes) {
 
 // End a book now, for good unless it gets another end: its codes are expired then.
 async function end(book, codes) {
-  const text = `Its ${plural(codes, "code")} expire now: none can be locked, assigned or redeemed any more, nor one that is held. Redemptions stay. Another end under Change lets them be used again.`;
+  const text = `Its ${plural(codes, "code expires", "codes expire")} now: none can be locked, assigned or redeemed any more, nor one that is held. Redemptions stay. Another end under Change lets them be used again.`;
   await ask(`End ${book.name}?`, h("p", {}, text), "End book", async () => {
     await patch(`/v1/books/${book.bookId}`, { validUntil: `${new Date().toISOString().slice(0, 19)}Z` });
     toast(`${book.name} has ended.`);
@@ -74,7 +74,7 @@ const parts = {
     await listing(list, "Codes", [
       pick,
       { name: "Code", class: "long", of: (row) => code(row.code) },
-      { name: "Status", of: ({ status: state }) => [statusBadge(state), OUT_OF_USE[book.status] && USABLE.has(state) && h("div", { class: "hint" }, OUT_OF_USE[book.status])] },
+      { name: "Status", of: ({ status: state }) => [statusBadge(state), OUT_OF_USE[book.state] && USABLE.has(state) && h("div", { class: "hint" }, OUT_OF_USE[book.state])] },
       { name: "User", class: "long", of: (row) => user(row.userId ?? row.redeemedBy) },
       { name: "Redemptions", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
       { name: "Last redeemed", of: (row) => when(row.redeemedAt) },
@@ -88,9 +88,8 @@ const parts = {
   async notices(place, book, page) {
     await listing(place, "Stock notices", [
       { name: "When", of: (row) => when(row.at) },
-      { name: "Notice", of: (row) => badge(row.event === "book.low_stock" ? "low" : "used up", row.event === "book.low_stock" ? "warn" : "bad") },
-      { name: "Counts", of: (row) => row.of },
-      { name: "Left", number: true, of: (row) => number(row.left) },
+      { name: "Notice", of: (row) => badge(row.event === "book.low_stock" ? "low" : "none left", row.event === "book.low_stock" ? "warn" : "bad") },
+      { name: "Left", number: true, of: (row) => `${number(row.left)} ${row.of}` },
     ], (cursor) => page.get(at(`/v1/books/${book.bookId}/notices`, { limit: 50, cursor })), "No stock notices yet.");
   },
   async settings(place, book, page) {
@@ -115,6 +114,7 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
   const path = `/v1/books/${encodeURIComponent(bookId)}`;
   const look = () => page.get(named("/console/data/books/*", bookId));
   const [book, first] = await Promise.all([page.get(path), look()]);
+  book.state = first.state;
   let now = first;
   const state = h("span");
   const numbers = h("div", { class: "card" });
