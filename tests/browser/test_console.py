@@ -458,3 +458,5 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
         await page.get_by_text("Save the redemptions (CSV)").click()
     await (await saved.value).save_as(tmp_path / "redemptions.csv")
     assert "EUR,3,3601.50,360.15,0.00,0.00,0,3,0" in (tmp_path / "redemptions.csv").read_text()
+    await operator.open_page(f"reports?of=book+{service.book()}", "Reports")
+    await expect(operator.row("Held")).to_contain_text("–")

@@ -63,11 +63,11 @@ function facts(total, other, otherName, { currency, digits }, soldOut) {
   return h("dl", { class: "facts" }, rows.map(([name, value, more]) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
 }
 
-// What became of the steps, of all intervals together.
-function funnel(items) {
-  const sums = Object.fromEntries(Object.keys(FUNNEL).map((name) => [name, items.some((item) => item[name] === null) ? null : items.reduce((sum, item) => sum + item[name], 0)]));
+// What became of the steps, of all intervals together. `unknown` are those that are not counted.
+function funnel(items, unknown) {
+  const sums = Object.fromEntries(Object.keys(FUNNEL).map((name) => [name, unknown.includes(name) ? null : items.reduce((sum, item) => sum + item[name], 0)]));
   const most = Math.max(1, ...Object.values(sums));
-  return table("The way to redemptions", [
+  return table("From assigned to redeemed", [
     { name: "Step", of: ([name]) => FUNNEL[name] },
     { name: "Share", class: "bars", of: ([, count]) => bar({ free: count ?? 0 }, most) },
     { name: "Count", number: true, of: ([, count]) => number(count) },
@@ -130,6 +130,7 @@ export async function show(main, { query }, page) {
     sales(wanted), compared ? sales(compared) : null, page.get(at("/v1/reports/funnel", wanted)),
     sales({ ...wanted, groupBy: "book" }).catch((error) => (error.code === "invalid" ? null : Promise.reject(error))),
   ]);
+  const ofSome = wanted.bookId || wanted.tag;
   const currency = mainCurrency(report.items);
   const rows = byInterval(report, interval, currency.currency);
   const others = other && byInterval(other, interval, currency.currency);
@@ -154,11 +155,11 @@ export async function show(main, { query }, page) {
       chart("Users", [{ name: "New", key: "newUsers" }, { name: `Returning, of each ${interval}`, key: "returningUsers", tone: 4 }])),
       h("p", { class: "hint" }, `The last ${interval} is not over yet. A user is new at the first redemption, even if it is rolled back.`)),
     h("div", { class: "halves" },
-      card("The way to redemptions", funnel(steps.items), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known. Users in an uploaded file are no assignments.")),
-      card("Refusals by reason", wanted.bookId || wanted.tag ? h("p", { class: "empty" }, "Refusals are counted for all books together.") : refusals(steps.items))),
+      card("From assigned to redeemed", funnel(steps.items, ofSome ? ["locked", "released"] : []), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known. Users in an uploaded file are no assignments.")),
+      card("Refusals by reason", ofSome ? h("p", { class: "empty" }, "Refusals are counted for all books together.") : refusals(steps.items))),
     card("By book", grouped ? byBook(grouped.items, books) : h("p", { class: "empty" }, "Too many books sold in this time. Choose a tag, or a shorter time.")),
     h("p", { class: "row" }, fileLink(at("/v1/reports/redemptions.csv", wanted), "Save the redemptions (CSV)", { class: "button" }),
       fileLink(at("/v1/reports/redemptions.csv", { ...wanted, groupBy: "book" }), "Save them by book (CSV)", { class: "button" }),
-      fileLink(at("/v1/reports/funnel.csv", wanted), "Save the way to them (CSV)", { class: "button" }), fileFormats()),
+      fileLink(at("/v1/reports/funnel.csv", wanted), "Save the steps (CSV)", { class: "button" }), fileFormats()),
   );
 }
