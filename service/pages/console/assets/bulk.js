@@ -86,8 +86,9 @@ async function begin(chosen, { book, page, work, again }) {
   };
   const many = () => `${counted.isComplete ? "" : "at least "}${plural(counted.matching, "code")}`;
   const label = () => {
-    if (!counted) return ACTIONS[offered.value][0];
-    return offered.value === "assign" ? `Assign a code to ${plural(receivers(), "user")}` : `${ACTIONS[offered.value][0]} ${many()}`;
+    const assigns = offered.value === "assign";
+    if (!counted || (assigns && receivers() === 0)) return ACTIONS[offered.value][0];
+    return assigns ? `Assign a code to ${plural(receivers(), "user")}` : `${ACTIONS[offered.value][0]} ${many()}`;
   };
   const examples = () => (counted.examples.length ? `, such as ${counted.examples.slice(0, 3).join(", ")}` : "");
   const paint = (dialog) => {

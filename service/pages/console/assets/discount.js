@@ -7,7 +7,7 @@ const UNITS = [["percentage", "%"], ["fixed", "amount off"]];
 const MOST_TIERS = 20;
 
 const amount = (value) => (value == null ? "" : String(value));
-const decimal = (name, value) => input({ name, inputmode: "decimal", value: amount(value) });
+const decimal = (name, value, required = true) => input({ name, inputmode: "decimal", required, value: amount(value) });
 
 // The currency of a book's amounts: its discount's own, else the workspace's.
 export const currencyOf = (terms, { currency }) => terms?.currency ?? currency;
@@ -68,8 +68,8 @@ export function discountFields(discount, session) {
   const currency = currencyOf(discount, session);
   const type = select(TYPES, discount?.type ?? "");
   const value = decimal("discount.value", discount?.value);
-  const least = decimal("discount.minOrderValue", discount?.minOrderValue);
-  const most = decimal("discount.maxAmount", discount?.maxAmount);
+  const least = decimal("discount.minOrderValue", discount?.minOrderValue, false);
+  const most = decimal("discount.maxAmount", discount?.maxAmount, false);
   const buy = input({ name: "discount.buy", type: "number", min: 1, required: true, value: amount(discount?.buy ?? 2) });
   const get = input({ name: "discount.get", type: "number", min: 1, required: true, value: amount(discount?.get ?? 1) });
   const [tiers, readTiers] = tierRows(discount?.tiers, currency);
