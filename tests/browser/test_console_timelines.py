@@ -59,7 +59,7 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(operator.heading(code)).to_be_focused()
     await expect(page.get_by_text("Redis and Postgres agree.")).to_be_visible()
     await expect(page.get_by_text("coupon_redeemed")).to_be_visible()
-    await expect(page.get_by_text("20.00 USD, 3.00 USD off")).to_be_visible()
+    await expect(page.get_by_text(": 20.00 USD, 3.00 USD off")).to_be_visible()
     at = page.locator(".timeline time").first
     await expect(at).to_have_text(re.compile(r"^[0-9-]{10} [0-9:]{8} UTC$"))
     await expect(at).to_have_attribute("title", await at.inner_text())
@@ -82,6 +82,7 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(operator.heading(f"{titled} 2026")).to_be_visible()
     await operator.search("nothing has this name")
     await expect(page.get_by_text("Nothing found:")).to_be_visible()
+    await operator.open_page("code/NONE-7F3K", "Not found")
 
 
 async def test_a_refused_request(operator: Operator, service: Service) -> None:

@@ -112,7 +112,7 @@ async function route() {
     await show(main, { kind: first, names, query: new URLSearchParams(query) }, new Page(signal));
   } catch (error) {
     if (signal.aborted) return;
-    fill(main, h("h1", { tabindex: -1 }, "An error occurred"), h("p", { class: "banner bad" }, words(error)),
+    fill(main, h("h1", { tabindex: -1 }, error.status === 404 ? "Not found" : "An error occurred"), h("p", { class: "banner bad" }, words(error)),
       h("p", {}, h("button", { type: "button", onclick: route }, "Try again")));
   }
   if (!signal.aborted) {

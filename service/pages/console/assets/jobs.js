@@ -11,7 +11,7 @@ const took = (job) => duration((job.finishedAt ? new Date(job.finishedAt) : new 
 
 export async function show(main, _, page) {
   const place = h("div");
-  fill(main, head("Jobs", `The newest ${SHOWN}; live.`, fileFormats()), place);
+  fill(main, head("Jobs", `The newest ${SHOWN}; live.`, h("span", { class: "hint" }, "Results as"), fileFormats()), place);
   const look = async () => {
     const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
     refill(place, table("Jobs", [

@@ -15,7 +15,7 @@ const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack
 
 function renderEvent(event, marked) {
   const amounts = event.what === "redeemed" && event.orderValue !== null &&
-    ` ${money(event.orderValue, event.currency)}, ${money(event.discountAmount, event.currency)} off`;
+    `: ${money(event.orderValue, event.currency)}, ${money(event.discountAmount, event.currency)} off`;
   return h("li", { class: COLOURS[event.what] },
     when(event.at),
     h("div", {},
@@ -80,7 +80,7 @@ function versus(redis, postgres) {
     ])),
     card("In Postgres", postgres ? pairs([
       [status, statusBadge(postgres.status)], ["Redemptions", uses(postgres)], ["Assigned to", user(postgres.userId)],
-      ["Held by", h("span", { class: "soft" }, "live locks are in Redis")], ["Last redeemed by", user(postgres.redeemedBy)], ["Expires", when(postgres.expiresAt)],
+      ["Held by", h("span", { class: "soft" }, "holds are only in Redis")], ["Last redeemed by", user(postgres.redeemedBy)], ["Expires", when(postgres.expiresAt)],
     ]) : h("p", {}, "Not found.")));
 }
 

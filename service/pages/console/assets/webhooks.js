@@ -9,7 +9,7 @@ const EVENTS = {
   "coupon.redeemed": "a coupon was redeemed",
   "redemption.rolled_back": "a redemption was rolled back",
   "book.low_stock": "a book runs low",
-  "book.exhausted": "a book is used up",
+  "book.exhausted": "a book has no codes or uses left",
   "job.finished": "a job has ended",
   "reconcile.drift": "Redis and Postgres differed",
   "webhook.disabled": "another webhook was switched off",

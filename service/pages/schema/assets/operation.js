@@ -84,7 +84,7 @@ export function show(operation) {
     if (where.hidden) return 2;
     terms ??= listTerms(operation);
     const places = others.map((word) => terms.filter(([, name]) => name.toLowerCase().includes(word)));
-    fill(where, places.flat().slice(0, FEW).map(([kind, name]) => [`${kind} `, h("code", {}, name), " "]));
+    fill(where, places.flat().slice(0, FEW).map(([kind, name], place) => [place > 0 && ", ", `${kind} `, h("code", {}, name)]));
     const text = operation.description.toLowerCase();
     return others.every((word, place) => places[place].length > 0 || text.includes(word)) ? 1 : 0;
   };
