@@ -1589,7 +1589,7 @@ def export_funnel_report(
     excel: Literal["comma", "semicolon"] | None = None,
 ) -> Call[bytes]:
     """Export a report of the way to redemptions. The same report as CSV: a row for each figure, and for each code of
-    a refusal. Scope `manage`.
+    a refusal, with the names of books. Scope `manage`.
 
     - from_: The least order value of this tier, in `currency`. Default: 2 days before `to` by hours, 30 by days, 182
       by weeks. RFC 3339, from 1970 to 9999.
@@ -1660,7 +1660,7 @@ def export_redemption_report(
     tag: str | None = None,
     excel: Literal["comma", "semicolon"] | None = None,
 ) -> Call[bytes]:
-    """Export a report of redemptions. The same report as CSV. Scope `manage`.
+    """Export a report of redemptions. The same report as CSV, with the names of books. Scope `manage`.
 
     - from_: The least order value of this tier, in `currency`. Default: 2 days before `to` by hours, 30 by days, 182
       by weeks. RFC 3339, from 1970 to 9999.

@@ -452,6 +452,12 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
     await expect(facts.filter(has_text="Sold out")).to_contain_text("s after the first redemption")
     await page.get_by_label("Compared with").select_option("The period before")
     await expect(facts.filter(has_text="New users")).to_contain_text("0 before")
+    await page.get_by_label("Time").select_option("Yesterday")
+    await expect(page.get_by_role("img", name="Redemptions: This period 0, Before 0")).to_be_visible()
+    await page.get_by_text("As a table").first.click()
+    hours = page.get_by_role("table").first.locator("tbody tr")
+    await expect(hours.first).to_contain_text("23:00")
+    await expect(hours.last).to_contain_text("00:00")
     await page.get_by_label("Time").select_option("Last 24 hours")
     await expect(page.get_by_role("img", name="Redemptions: This period 3, Before 0")).to_be_visible()
     async with page.expect_download() as saved:

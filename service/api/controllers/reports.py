@@ -31,6 +31,7 @@ from service.domain.outcomes import find_status
 from service.domain.times import Time, Timestamp, check_times, from_ms, to_datetime, to_ms
 from service.hot.workspace_state import BookCounts
 from service.operations.table import DONE
+from service.record.config.object_names import read_names
 from service.record.facts import report_rows
 from service.record.facts.report_rows import Ends, Grouping, Groups, Interval, Recorded, Sales, Span
 
@@ -75,13 +76,13 @@ _AROUND = {
 }
 _SALES_COLUMNS = (
     "from bookId tag currency redemptions orderValue discountAmount balanceSpent returnedAmount rolledBack newUsers "
-    "returningUsers soldOutAt soldOutAfterMs"
+    "returningUsers soldOutAt soldOutAfterMs bookName"
 ).split()
-_FUNNEL_COLUMNS = "figure code count from bookId tag".split()
-_SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31,,\r\n"
+_FUNNEL_COLUMNS = "figure code count from bookId tag bookName".split()
+_SALES_CSV = ",".join(_SALES_COLUMNS) + "\r\n2026-11-20T00:00:00.000Z,,,USD,95,9500.00,1900.00,0.00,0.00,3,60,31,,,\r\n"
 _FUNNEL_CSV = (
-    ",".join(_FUNNEL_COLUMNS) + "\r\nassigned,,180,2026-11-20T00:00:00.000Z,,\r\n"
-    "refused,coupon_locked,21,2026-11-20T00:00:00.000Z,,\r\n"
+    ",".join(_FUNNEL_COLUMNS) + "\r\nassigned,,180,2026-11-20T00:00:00.000Z,,,\r\n"
+    "refused,coupon_locked,21,2026-11-20T00:00:00.000Z,,,\r\n"
 )
 
 
@@ -251,9 +252,9 @@ class Reports(Controller):
         ),
     )
     async def redemptions_file(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """The same report as CSV. Scope `manage`."""
+        """The same report as CSV, with the names of books. Scope `manage`."""
         report = await _begin(request, WantedFile)
-        rows = [_cells(item, _SALES_COLUMNS) for item in await _read_sales(report)]
+        rows = await _render_cells(report, await _read_sales(report), _list_sales)
         return report.file("redemptions", _SALES_COLUMNS, rows)
 
     @get(
@@ -282,9 +283,10 @@ class Reports(Controller):
         ),
     )
     async def funnel_file(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """The same report as CSV: a row for each figure, and for each code of a refusal. Scope `manage`."""
+        """The same report as CSV: a row for each figure, and for each code of a refusal, with the names of books. Scope
+        `manage`."""
         report = await _begin(request, WantedFile)
-        rows = [cells for item in await _read_steps(report) for cells in _list_figures(item)]
+        rows = await _render_cells(report, await _read_steps(report), _list_figures)
         return report.file("funnel", _FUNNEL_COLUMNS, rows)
 
 
@@ -397,16 +399,30 @@ def _name(groups: Groups, row: Sales | Recorded) -> dict[str, Any]:
     return named
 
 
-def _cells(item: Group, columns: Sequence[str]) -> Sequence[Cell]:
-    values = msgspec.to_builtins(item)
-    return [values.get(column) for column in columns]
+async def _render_cells(
+    report: _Report, items: Sequence[Group], list_rows: Callable[[Mapping[str, Any]], Iterable[Sequence[Cell]]]
+) -> list[Sequence[Cell]]:
+    """The rows of a file: those of each item's fields, with the name of its book."""
+    ids = {item.book_id for item in items if isinstance(item.book_id, UUID)}
+    names = await read_names(report.context.replica.pool, report.caller.workspace, ids)
+
+    def render(item: Group) -> list[Sequence[Cell]]:
+        named = names.get(item.book_id) if isinstance(item.book_id, UUID) else None
+        return list(list_rows(msgspec.to_builtins(item) | {"bookName": named and named.name}))
+
+    rows = await report.context.bulk.render(report.caller.workspace, items, render)
+    return [row for some in rows for row in some]
 
 
-def _list_figures(item: StepsOfGroup) -> Iterable[Sequence[Cell]]:
+def _list_sales(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
+    yield [fields.get(column) for column in _SALES_COLUMNS]
+
+
+def _list_figures(fields: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
     """A row for each figure that is known, and for each code."""
-    place = _cells(item, ["from", "bookId", "tag"])
+    place = [fields.get(column) for column in _FUNNEL_COLUMNS[3:]]
     for figure in ("assigned", "locked", "released", "redeemed"):
-        if (count := getattr(item, figure)) is not None:
+        if (count := fields[figure]) is not None:
             yield figure, None, count, *place
-    for code, count in (item.refused or {}).items():
+    for code, count in (fields["refused"] or {}).items():
         yield "refused", code, count, *place

@@ -116,12 +116,15 @@ def test_files(shop: ReportedShop):
     """The CSV files have the rows of the reports."""
     head, *rows = csv.reader(shop.client.get(f"{SALES}.csv", params={"groupBy": "book"}).text.splitlines())
     items = ok(shop.client.get(SALES, params={"groupBy": "book"}))["items"]
+    names = {book: ok(shop.client.get(f"/v1/books/{book}"))["name"] for book in (shop.one, shop.other)}
+    named = [item | {"bookName": names[item["bookId"]]} for item in items]
     assert [dict(zip(head, row, strict=True)) for row in rows] == [
-        {name: "" if item.get(name) is None else str(item[name]) for name in head} for item in items
+        {name: "" if item.get(name) is None else str(item[name]) for name in head} for item in named
     ]
     excel = shop.client.get(f"{SALES}.csv", params={"groupBy": "book", "excel": "semicolon"}).text.splitlines()
     amounts = slice(head.index("orderValue"), head.index("rolledBack"))
     assert excel[1].split(";")[amounts] == [amount.replace(".", ",") for amount in rows[0][amounts]]
+    assert excel[1].startswith(f"{items[0]['from'][:10]} 00:00:00;")
     funnel = shop.client.get(f"{FUNNEL}.csv")
     assert funnel.headers["content-type"].startswith("text/csv")
     until(lambda: "\r\nrefused,coupon_redeemed,2," in shop.client.get(f"{FUNNEL}.csv").text)
@@ -145,6 +148,8 @@ def test_days_are_those_of_the_time_zone(shop: ReportedShop):
     hours = shop.sales("from", "orderValue", interval="hour", **day)
     assert [Decimal(value) for _, value in hours] == [Decimal(1000)] * 2
     assert {start[14:16] for start, _ in hours} == {"30"}
+    excel = shop.client.get(f"{SALES}.csv", params=day | {"excel": "comma"}).text.splitlines()
+    assert [row[:19] for row in excel[1:]] == [f"{later + timedelta(days=n):%Y-%m-%d} 00:00:00" for n in (1, 2)]
     days = [(at + timedelta(hours=5.5)).date() for at in (datetime.now(UTC), later, later + timedelta(hours=23))]
     weeks = {at.isocalendar()[:2] for at in days}
     span = {"from": f"{datetime.now(UTC) - timedelta(days=8):%Y-%m-%dT00:00:00Z}", "to": day["to"], "interval": "week"}
@@ -179,7 +184,7 @@ def test_a_book_that_is_sold_out(service: Service):
     books = shop.sales("bookId", *fields, groupBy="book", **span)
     assert sorted(books) == sorted([(shop.one, *sold_out), (shop.other, None, None)])
     rows = shop.client.get(f"{SALES}.csv", params={"bookId": shop.one} | span).text.splitlines()
-    assert rows[1].endswith(f",{sold_out[0]},{sold_out[1]}")
+    assert rows[1].endswith(f",{sold_out[0]},{sold_out[1]},")
     for query in ({}, {"groupBy": "tag"}, {"bookId": shop.one, "groupBy": "tag"}, {"tag": "mail"}):
         assert {*shop.sales(*fields, **query, **span)} == {(None, None)}
 

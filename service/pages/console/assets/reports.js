@@ -8,7 +8,7 @@ const BOOKS = 200; // the newest, to choose from
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const PERIODS = {
-  day: ["Last 24 hours", "hour", DAY_MS], week: ["Last 7 days", "day", 7 * DAY_MS], month: ["Last 30 days", "day", 30 * DAY_MS],
+  yesterday: ["Yesterday", "hour", DAY_MS], day: ["Last 24 hours", "hour", DAY_MS], week: ["Last 7 days", "day", 7 * DAY_MS], month: ["Last 30 days", "day", 30 * DAY_MS],
   quarter: ["Last 13 weeks", "week", 91 * DAY_MS], year: ["Last 52 weeks", "week", 364 * DAY_MS],
 };
 const STEPS_MS = { hour: HOUR_MS, day: DAY_MS, week: 7 * DAY_MS };
@@ -114,17 +114,24 @@ function choose(asked, books) {
   return h("form", { class: "card form", "aria-label": "Report" }, field("Books", of), field("Time", period), field("Compared with", beside));
 }
 
+// The last ms of yesterday, and its length: a day of a change of the clock has 23 or 25 hours.
+function yesterday({ from, timeZone }) {
+  const end = Date.parse(from) - 1;
+  return [end, DAY_MS + offset(end - DAY_MS, timeZone) - offset(end + 1, timeZone)];
+}
+
 const filter = (chosen) => (chosen.startsWith("tag ") ? { tag: chosen.slice(4) } : { bookId: chosen.slice(5) });
 
 export async function show(main, { query }, page) {
   const { items: books } = await page.get(at("/v1/books", { limit: BOOKS }));
   const beside = query.get("beside") ?? "before";
   const asked = { of: query.get("of") ?? "", period: query.get("period") in PERIODS ? query.get("period") : "month", beside: beside === "none" ? "" : beside };
-  const [, interval, lengthMs] = PERIODS[asked.period];
-  const to = Date.now();
+  const [, interval, usualMs] = PERIODS[asked.period];
+  const sales = (more) => page.get(at("/v1/reports/redemptions", more));
+  const isOver = asked.period === "yesterday";
+  const [to, lengthMs] = isOver ? yesterday(await sales({ from: new Date(Date.now() - 1).toISOString() })) : [Date.now(), usualMs];
   const time = (end) => ({ from: new Date(end - lengthMs + STEPS_MS[interval]).toISOString(), to: new Date(end).toISOString(), interval });
   const wanted = { ...time(to), ...filter(asked.of) };
-  const sales = (more) => page.get(at("/v1/reports/redemptions", more));
   const compared = asked.beside === "before" ? { ...wanted, ...time(to - lengthMs) } : asked.beside && { ...time(to), ...filter(asked.beside) };
   const [report, other, steps, grouped] = await Promise.all([
     sales(wanted), compared ? sales(compared) : null, page.get(at("/v1/reports/funnel", wanted)),
@@ -145,7 +152,7 @@ export async function show(main, { query }, page) {
   };
   const pair = (title, key) => chart(title, [{ name: ownName, key }, ...(others ? [{ name: otherName, key, of: others, tone: 4 }] : [])]);
   fill(main,
-    head("Reports", ["How it went, counted up to ", when(report.asOf), `, by ${interval} of the time zone ${report.timeZone}.`],
+    head("Reports", ["How it went, counted up to ", when(report.asOf), `, by ${interval} of the time zone `, page.may("operate") ? h("a", { href: "#/settings" }, report.timeZone) : report.timeZone, "."],
       h("button", { type: "button", onclick: () => dispatchEvent(new Event("hashchange")) }, "Refresh")),
     choose(asked, books),
     facts(total(rows), others && total(others), asked.beside === "before" ? "before" : `in ${otherName}`, currency, report.items.find(({ soldOutAt }) => soldOutAt)),
@@ -153,7 +160,7 @@ export async function show(main, { query }, page) {
       pair("Redemptions", "redemptions"), pair(`Order value${currency.currency ? ` in ${currency.currency}` : ""}`, "orderValue"),
       pair(`Discount${currency.currency ? ` in ${currency.currency}` : ""}`, "discountAmount"),
       chart("Users", [{ name: "New", key: "newUsers" }, { name: `Returning, of each ${interval}`, key: "returningUsers", tone: 4 }])),
-      h("p", { class: "hint" }, `The last ${interval} is not over yet. A user is new at the first redemption, even if it is rolled back.`)),
+      h("p", { class: "hint" }, `${isOver ? "" : `The last ${interval} is not over yet. `}A user is new at the first redemption, even if it is rolled back.`)),
     h("div", { class: "halves" },
       card("From assigned to redeemed", funnel(steps.items, ofSome ? ["locked", "released"] : []), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known. Users in an uploaded file are no assignments.")),
       card("Refusals by reason", ofSome ? h("p", { class: "empty" }, "Refusals are counted for all books together.") : refusals(steps.items))),
