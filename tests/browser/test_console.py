@@ -97,6 +97,7 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     """A book is created with codes, changed, paused, resumed and ended, and its codes then say so; the question has the
     number of codes."""
     page, name = operator.page, new_id("book")
+    gifts = service.book(name=new_id("Gifts"))
     await operator.open_page("books", "Books")
     await operator.button("New book").click()
     await page.get_by_label("Name", exact=True).fill(name)
@@ -118,12 +119,14 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await operator.button("Change").click()
     await page.get_by_label("Redemptions in total").fill("30")
     await page.get_by_label("Only for the user it is assigned to").check()
+    await page.get_by_label("Gift of a checkout").select_option(gifts)
     await operator.button("Save").click()
     await operator.expect_message(f"{name} is changed")
     (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
     assert (book["maxRedemptions"], book["requireAssignment"], book["discount"]["value"]) == (30, True, "15")
     await operator.button("Pause").click()
     await operator.confirm(f"Pause {name}?", "Its 40 codes can't", "Pause book")
+    assert book["giftBookId"] == gifts
     await expect(page.get_by_text("paused", exact=True)).to_be_visible()
     assert ok(service.manage.get(f"/v1/books/{book['bookId']}"))["status"] == "inactive"
     await expect(operator.row("its book is paused")).to_have_count(40)

@@ -129,7 +129,7 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
     head(book.name, [state, ` ${describe(book.discount, page.session)} · `, book.validUntil ? ["valid until ", when(book.validUntil)] : "no end"],
       h("button", { type: "button", onclick: () => generate(book, page, work).catch(tell) }, "Generate"),
       h("button", { type: "button", onclick: () => uploading(book, work, () => dispatchEvent(new Event("hashchange"))) }, "Upload"),
-      h("button", { type: "button", onclick: () => edit(book, page.session) }, "Change"),
+      h("button", { type: "button", onclick: () => edit(book, page).catch(tell) }, "Change"),
       book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.counts?.codes) }, book.status === "active" ? "Pause" : "Resume"),
       isOn(book) && h("button", { type: "button", onclick: () => end(book, now.counts?.codes) }, "End"),
       fileLink(`${path}/codes.csv`, "Export codes", { class: "button" }),

@@ -3,6 +3,7 @@
 import { patch, post } from "./api.js";
 import { discountFields } from "./discount.js";
 import { ask, field, h, inZone, input, local, select, toast } from "./dom.js";
+import { giftControl, listBooks } from "./settings.js";
 
 const NUMBERS = {
   maxRedemptionsPerCode: ["Redemptions per code", "Empty: no limit."],
@@ -23,8 +24,9 @@ const whole = (control) => (control.value.trim() === "" ? null : Number(control.
 const amount = (value) => (value == null ? "" : String(value));
 
 // Create or change a book in a dialog, and open it. Sends only the changed fields.
-export async function edit(book, session) {
+export async function edit(book, page) {
   const was = book ?? NEW;
+  const others = (await listBooks(page)).filter(({ bookId }) => bookId !== was.bookId);
   const name = input({ name: "name", required: true, maxlength: 255, value: was.name });
   const description = input({ name: "description", maxlength: 2000, value: was.description });
   const status = select(STATUSES, was.status, { name: "status" });
@@ -36,7 +38,8 @@ export async function edit(book, session) {
   const tags = input({ name: "tags", value: was.tags.join(", ") });
   const pattern = input({ name: "codePattern", value: was.codePattern ?? "####-####-####", class: "code" });
   const codes = input({ name: "totalCodes", type: "number", min: 1, max: 10_000_000 });
-  const [discount, readDiscount] = discountFields(was.discount, session);
+  const [discount, readDiscount] = discountFields(was.discount, page.session);
+  const gift = giftControl(was, others);
 
   const read = () => {
     const time = (control, before) => (control.value === local(before) ? before ?? null : control.value ? new Date(control.value).toISOString() : null);
@@ -45,6 +48,7 @@ export async function edit(book, session) {
       validFrom: time(from, was.validFrom), validUntil: time(until, was.validUntil),
       requireAssignment: assigned.checked, requireLock: locked.checked,
       tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean), codePattern: pattern.value.trim(), discount: readDiscount(),
+      giftBookId: gift.value || null,
     };
     for (const [key, control] of Object.entries(numbers)) fields[key] = whole(control);
     if (!book) return codes.value ? { ...fields, totalCodes: whole(codes) } : fields;
@@ -57,6 +61,7 @@ export async function edit(book, session) {
     field("Valid from", from, inZone()), field("Valid until", until, inZone()),
     Object.entries(NUMBERS).map(([key, [label, hint]]) => field(label, numbers[key], hint)),
     field("Only for the user it is assigned to", assigned), field("Lock before redeeming", locked),
+    h("div", { class: "wide" }, field("Gift of a checkout", gift, "Each customer who pays with a code gets one of that book. None: as in Settings.")),
     field("Code pattern", pattern, "# is a random character."),
     !book && field("Codes to generate", codes, "Empty: none."));
   await ask(book ? `Change ${book.name}` : "New book", content, book ? "Save" : "Create book", async () => {

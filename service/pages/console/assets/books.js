@@ -1,7 +1,7 @@
 // The list of books, and creating one.
 
 import { at } from "./api.js";
-import { bookState, fill, h, head, input, listing, number, select, when } from "./dom.js";
+import { bookState, fill, h, head, input, listing, number, select, tell, when } from "./dom.js";
 import { edit, STATUSES } from "./bookform.js";
 import { describe } from "./discount.js";
 
@@ -18,7 +18,7 @@ export async function show(main, { query }, page) {
   });
   fill(main,
     head("Books", "A book is a set of coupons with the same rules.",
-      h("button", { type: "button", class: "primary", onclick: () => edit(null, page.session) }, "New book")),
+      h("button", { type: "button", class: "primary", onclick: () => edit(null, page).catch(tell) }, "New book")),
     form, place);
   await listing(place, "Books", [
     { name: "Name", class: "long", of: ({ bookId, name, tags }) => [

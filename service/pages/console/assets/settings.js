@@ -27,12 +27,12 @@ const whole = (control) => (control.value.trim() === "" ? null : Number(control.
 const numeric = (name, value) => input({ name, type: "number", min: 1, value: value ?? "" });
 
 // The books to choose from: null if the key may not list them.
-async function listBooks(page) {
+export async function listBooks(page) {
   if (!page.may("manage")) return null;
   return (await page.get(at("/v1/books", { limit: BOOKS }))).items;
 }
 
-function giftControl({ giftBookId }, books) {
+export function giftControl({ giftBookId }, books) {
   if (!books) return input({ name: "giftBookId", value: giftBookId ?? "", class: "code" });
   const options = books.map(({ bookId, name }) => [bookId, name]);
   if (giftBookId && !books.some(({ bookId }) => bookId === giftBookId)) options.unshift([giftBookId, giftBookId]);
