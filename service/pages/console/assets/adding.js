@@ -6,7 +6,7 @@ import { busy, download, field, fileFormat, fileFormats, fill, h, input, number,
 const UPLOAD_MS = 3_600_000;
 const SHOWN = 20;
 const TEMPLATE = "code,userId,expiresAt,maxRedemptions\nSUMMER-0001,,,\nSUMMER-0002,user-42,2030-01-01T00:00:00Z,3\n";
-const FIELDS = [["-", "Ignore"], ["code", "Code"], ["userId", "User"], ["expiresAt", "Expires"], ["maxRedemptions", "Redemptions"]];
+const FIELDS = [["-", "Ignore"], ["code", "Code"], ["userId", "User"], ["expiresAt", "Expires"], ["maxRedemptions", "Redemptions allowed"]];
 const DELIMITERS = [["comma", "Comma"], ["semicolon", "Semicolon"], ["tab", "Tab"], ["pipe", "Pipe"], ["colon", "Colon"]];
 const ORDERS = [["dmy", "Day, month, year"], ["mdy", "Month, day, year"], ["ymd", "Year, month, day"]];
 const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -157,7 +157,7 @@ export function uploading(book, place, done) {
     h("header", {}, h("h2", { tabindex: -1 }, "Upload codes"),
       h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", TEMPLATE) }, "Save a template")),
     h("div", { class: "form" },
-      field("A file", file, "CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users, expiries and redemptions."),
+      field("A file", file, "CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users, expiries and redemptions allowed."),
       field("Or codes, one a line", lines)),
     h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => close() }, "Close")),
     sent, result));

@@ -63,7 +63,7 @@ async function edit(was, books) {
   };
   return ask("Change the settings", h("div", { class: "form" },
     field("Currency", currency, "ISO 4217, such as EUR. Of amounts without one of their own."),
-    field("Time zone", zone, "Of the hours, days and weeks of reports, such as Europe/Berlin."),
+    field("Time zone", zone, "Of the hours, days and weeks of reports, such as Europe/Berlin. Those before a change keep theirs until an operator runs scrip reports --repair."),
     field("Gift of a checkout", gift, `A book, unless the redeemed code's book names another.${books?.length === BOOKS ? ` The newest ${BOOKS}.` : ""}`),
     numbers.map(([, control, label, hint]) => field(label, control, hint)),
     field("Keep a history of holds", history, HISTORY),
