@@ -145,6 +145,7 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await expect(operator.row("expired")).to_have_count(45)
     await expect(operator.button("End")).to_have_count(0)
     await operator.open_page("jobs", "Jobs")
+    await expect(page.locator(".facts")).to_contain_text(re.compile(r"Available\s*0\D.*Expired\s*45\D", re.DOTALL))
     await expect(operator.row(name).filter(has_text="generate").first).to_contain_text("done")
 
 

@@ -27,6 +27,12 @@ MAX_BOOKS = 50
 """Each costs a script."""
 
 
+class CodesNow(BookStats, kw_only=True):
+    """Of a book that has ended, `expired` are those that would be available, assigned or held."""
+
+    expired: int
+
+
 class BookNow(BookState, kw_only=True):
     """A book with its state, and the counts of its codes; `counts` is None while Redis is unavailable."""
 
@@ -37,7 +43,7 @@ class BookNow(BookState, kw_only=True):
     tags: list[str]
     valid_from: Timestamp | None
     valid_until: Timestamp | None
-    counts: BookStats | None
+    counts: CodesNow | None
 
 
 class BookNowPage(Page[BookNow]):
@@ -87,5 +93,12 @@ def _render(row: BookRow, counts: BookCounts | None) -> BookNow:
         state=state.state,
         why=state.why,
         currency=(row.discount and row.discount.currency) or row.workspace_currency,
-        counts=counts and BookStats.from_row(counts),
+        counts=counts and _count_codes(counts, state.state == "ended"),
     )
+
+
+def _count_codes(counts: BookCounts, has_ended: bool) -> CodesNow:
+    if not has_ended:
+        return CodesNow.from_row(counts, expired=0)
+    expired = counts.available + counts.assigned + counts.locked
+    return CodesNow.from_row(counts, available=0, assigned=0, locked=0, expired=expired)

@@ -21,8 +21,8 @@ const isOn = ({ status, validFrom, validUntil }) =>
 
 function counts({ counts: stats, currency, why }) {
   const rows = [["Codes", stats.codes], ["Available", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
-    ["Redeemed", stats.redeemed], ["Used up", stats.exhausted], ["Switched off", stats.inactive],
-    ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]];
+    ["Redeemed", stats.redeemed], ["Used up", stats.exhausted], ["Switched off", stats.inactive], stats.expired > 0 && ["Expired", stats.expired],
+    ["Redemptions", stats.redemptions], ["Rolled back", stats.rolledBack], ["Users", stats.users]].filter(Boolean);
   return [
     h("dl", { class: "facts" }, rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, number(value)))),
       h("div", {}, h("dt", {}, "Discounts given"), h("dd", { class: "amount" }, money(stats.discountTotal, currency)))),

@@ -198,8 +198,8 @@ export function bar(parts, whole) {
 }
 
 // What a bar of coupons is made of, and the words for it.
-export const stock = ({ available, locked, assigned, redeemed, exhausted, inactive, codes }) =>
-  bar({ free: available, held: locked, owned: assigned, used: redeemed + exhausted, off: inactive }, codes);
+export const stock = ({ available, locked, assigned, redeemed, exhausted, inactive, expired, codes }) =>
+  bar({ free: available, held: locked, owned: assigned, used: redeemed + exhausted, off: inactive + expired }, codes);
 
-export const stockWords = () => h("span", { class: "words" }, ["Available", "Held", "Assigned", "Redeemed or used up", "Switched off"].map((name, which) =>
+export const stockWords = () => h("span", { class: "words" }, ["Available", "Held", "Assigned", "Redeemed or used up", "Switched off or ended"].map((name, which) =>
   h("span", {}, h("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, h("rect", { class: ["free", "held", "owned", "used", "off"][which], width: 10, height: 10, rx: 3 })), name)));
