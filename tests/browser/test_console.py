@@ -116,17 +116,19 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await expect(operator.heading(name)).to_be_visible()
     await expect(page.get_by_text("15 %")).to_be_visible()
     await operator.expect_message("40 codes were generated.")
+    await expect(page.get_by_role("table", name="Codes").get_by_role("row")).to_have_count(41)
+    await expect(page).not_to_have_url(re.compile("job="))
     await operator.button("Change").click()
+    await page.get_by_label("Gift of a checkout").select_option(gifts)
     await page.get_by_label("Redemptions in total").fill("30")
     await page.get_by_label("Only for the user it is assigned to").check()
-    await page.get_by_label("Gift of a checkout").select_option(gifts)
     await operator.button("Save").click()
     await operator.expect_message(f"{name} is changed")
     (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
     assert (book["maxRedemptions"], book["requireAssignment"], book["discount"]["value"]) == (30, True, "15")
+    assert book["giftBookId"] == gifts
     await operator.button("Pause").click()
     await operator.confirm(f"Pause {name}?", "Its 40 codes can't", "Pause book")
-    assert book["giftBookId"] == gifts
     await expect(page.get_by_text("paused", exact=True)).to_be_visible()
     assert ok(service.manage.get(f"/v1/books/{book['bookId']}"))["status"] == "inactive"
     await expect(operator.row("its book is paused")).to_have_count(40)
@@ -143,9 +145,9 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await operator.confirm(f"End {name}?", "codes expire now", "End book")
     await operator.expect_message(f"{name} has ended.")
     await expect(operator.row("expired")).to_have_count(45)
+    await expect(page.locator(".facts")).to_contain_text(re.compile(r"Available\s*0\D.*Expired\s*45\D", re.DOTALL))
     await expect(operator.button("End")).to_have_count(0)
     await operator.open_page("jobs", "Jobs")
-    await expect(page.locator(".facts")).to_contain_text(re.compile(r"Available\s*0\D.*Expired\s*45\D", re.DOTALL))
     await expect(operator.row(name).filter(has_text="generate").first).to_contain_text("done")
 
 

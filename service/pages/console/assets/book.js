@@ -52,13 +52,13 @@ async function end(book, codes) {
   }, { danger: true });
 }
 
-async function generate(book, page, place) {
+async function generate(book, page, place, ended) {
   const count = input({ name: "count", type: "number", min: 1, max: 10_000_000, required: true });
   const pattern = input({ name: "codePattern", value: book.codePattern, class: "code" });
   const job = await ask(`Generate codes in ${book.name}`,
     [field("Number of codes", count), field("Code pattern", pattern, "# is a random character of the book's set.")],
     "Generate", () => post(`/v1/books/${book.bookId}/codes/generate`, { count: Number(count.value), codePattern: pattern.value.trim() }));
-  if (job) follow(job, page, place);
+  if (job) follow(job, page, place, ended);
 }
 
 const parts = {
@@ -125,9 +125,10 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
   paint();
   const work = h("div");
   const place = h("div", { class: "card" });
+  const load = () => (parts[part] ?? parts.codes)(place, book, page, query, work);
   fill(main,
     head(book.name, [state, ` ${describe(book.discount, page.session)} · `, book.validUntil ? ["valid until ", when(book.validUntil)] : "no end"],
-      h("button", { type: "button", onclick: () => generate(book, page, work).catch(tell) }, "Generate"),
+      h("button", { type: "button", onclick: () => generate(book, page, work, () => load().catch(tell)).catch(tell) }, "Generate"),
       h("button", { type: "button", onclick: () => uploading(book, work, () => dispatchEvent(new Event("hashchange"))) }, "Upload"),
       h("button", { type: "button", onclick: () => edit(book, page).catch(tell) }, "Change"),
       book.status !== "archived" && h("button", { type: "button", onclick: () => pause(book, now.counts?.codes) }, book.status === "active" ? "Pause" : "Resume"),
@@ -138,7 +139,10 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
     h("nav", { class: "tabs", "aria-label": "Parts of the book" }, TABS.map(([key, name]) =>
       h("a", { href: `#/book/${bookId}/${key}`, "aria-current": key === part ? "page" : null }, name))),
     place);
-  if (query.get("job")) page.get(`/v1/jobs/${query.get("job")}`).then((job) => follow(job, page, work)).catch(tell);
+  if (query.get("job")) page.get(`/v1/jobs/${query.get("job")}`).then((job) => follow(job, page, work, () => {
+    history.replaceState(null, "", `#/book/${bookId}`); // its end is told once
+    load().catch(tell);
+  })).catch(tell);
   page.every(STATS_MS, async () => { now = await look(); paint(); });
-  await (parts[part] ?? parts.codes)(place, book, page, query, work);
+  await load();
 }
