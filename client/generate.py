@@ -20,7 +20,7 @@ UNKNOWN = ("internal", "request_in_progress")
 """The refusals, beside `outcome_unknown` itself, after which the change may have been made."""
 NULL_CLEARS = ("PATCH", "changeCodes")
 """Methods and operations in which a null means something else than a field that is left out."""
-FILE_TOO = {"change_codes": ("prefix", "createdFrom", "createdUntil")}
+FILE_TOO = {"change_codes": ("prefix", "createdFrom", "createdUntil", "userColumn")}
 """Operations that also take a file of users, in a function of its own, with the parameters of that one alone. The last
 paragraph of the description is about it."""
 MOST_CHOICES = 20

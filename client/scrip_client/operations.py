@@ -467,16 +467,18 @@ def change_codes_of_file(
     created_from: datetime | None = None,
     created_until: datetime | None = None,
     dry_run: bool | None = None,
+    user_column: str | None = None,
     idempotency_key: str | None = None,
 ) -> Call[models.Job | models.MatchingCodes]:
     """Change many codes. A body in CSV or plain text is a file of up to 100,000 users and 16 MiB, for `assign`: the
-    column `userId` of a CSV file, or one user a line. They get available codes, which the query may choose. A file
-    with an invalid line is refused.
+    column `userId`, or `userColumn`, of a CSV file, or one user a line. They get available codes, which the query
+    may choose. A file with an invalid line is refused.
 
     - prefix: Codes that begin so, in any case: 1 to 64 of A-Z a-z 0-9 - _.
     - created_from: Codes added at this time or later. RFC 3339, from 1970 to 9999.
     - created_until: Codes added before this time. RFC 3339, from 1970 to 9999.
     - dry_run: Return how many codes match, with status 200, without a job.
+    - user_column: CSV only: the name of the column of users; default: a usual one, such as `userId`.
     """
     return make_call(
         "change_codes_of_file",
@@ -485,7 +487,13 @@ def change_codes_of_file(
         {202: models.Job, 200: models.MatchingCodes},
         body=users,
         media_type=media_type,
-        query={"prefix": prefix, "createdFrom": created_from, "createdUntil": created_until, "dryRun": dry_run},
+        query={
+            "prefix": prefix,
+            "createdFrom": created_from,
+            "createdUntil": created_until,
+            "dryRun": dry_run,
+            "userColumn": user_column,
+        },
         key=idempotency_key,
     )
 

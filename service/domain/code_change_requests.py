@@ -11,7 +11,16 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from service.domain.errors import BadField
-from service.domain.field_types import END, Answer, CodeText, Request, UserId, canonicalize_code
+from service.domain.field_types import (
+    END,
+    Answer,
+    CodeText,
+    Request,
+    UserId,
+    canonicalize_code,
+    check_text,
+    text_schema,
+)
 from service.domain.times import Time, Timestamp, check_times
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
@@ -131,11 +140,24 @@ class Change(_Chosen, kw_only=True):
     dry_run: Annotated[
         bool, msgspec.Meta(description="Return how many codes match, with status 200, without a job.")
     ] = False
+    user_column: (
+        Annotated[
+            str,
+            text_schema(
+                1, 100, description="CSV only: the name of the column of users; default: a usual one, such as `userId`."
+            ),
+        ]
+        | None
+    ) = None
+
+    def __post_init__(self) -> None:
+        _Chosen.__post_init__(self)
+        check_text("userColumn", self.user_column, 1, 100)
 
     @property
     def chooses(self) -> bool:
-        """Whether it names codes."""
-        return bool(self.prefix or self.created_from or self.created_until)
+        """Whether it is about a file."""
+        return bool(self.prefix or self.created_from or self.created_until or self.user_column)
 
     def assign_to(self, users: list[str]) -> ChangeCodes:
         """The change that gives each user of a file one of the codes."""

@@ -157,9 +157,12 @@ class Lines:
     of a CSV file. A quoted CSV field may contain line breaks. If it has no closing quote, only its first line is bad.
     """
 
-    def __init__(self, is_csv: bool, options: CsvOptions | None = None, needed: Field = "code") -> None:
-        """Each line must have a code; or, if `needed` is `userId`, a user, whose CodeLine has no code."""
-        self._csv, self._needed = is_csv, needed
+    def __init__(
+        self, is_csv: bool, options: CsvOptions | None = None, needed: Field = "code", named: str | None = None
+    ) -> None:
+        """Each line must have a code; or, if `needed` is `userId`, a user, whose CodeLine has no code, in the column
+        that is `named`."""
+        self._csv, self._needed, self._named = is_csv, needed, named
         self._options = options or CsvOptions()
         self.layout: Layout | None = None
         """How the CSV file is read, as soon as that is detected."""
@@ -224,7 +227,7 @@ class Lines:
                 raise malformed("body", problem)
             return data
         is_whole = is_whole and len(data) <= SAMPLE_BYTES
-        self.layout = detect_layout(data[:SAMPLE_BYTES], is_whole, self._options, self._needed)
+        self.layout = detect_layout(data[:SAMPLE_BYTES], is_whole, self._options, self._needed, self._named)
         if codec:
             self.layout.encoding = "utf-16"
         if self.layout.problem:

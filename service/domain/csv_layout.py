@@ -131,9 +131,11 @@ class Layout(Answer, kw_only=True):
     ]
 
 
-def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions, needed: Field = "code") -> Layout:
+def detect_layout(
+    sample: bytes, is_whole: bool, options: CsvOptions, needed: Field = "code", named: str | None = None
+) -> Layout:
     """The layout of the file that begins with `sample`, or is it if `is_whole`. A file of users, who are `needed`, must
-    have a header."""
+    have a header; they are in the column that is `named`, else in one of a known name."""
     has_bom = sample.startswith(BOM)
     delimiter: Delimiter = options.delimiter or "comma"
     if problem := explain_kind(sample):
@@ -143,7 +145,7 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions, needed: Fi
     if encoding != "utf-8" and not options.delimiter:
         candidates = [name for name in candidates if name != "pipe"]  # in East Asian code pages a part of letters
     tables = {name: _split(text, is_whole, DELIMITERS[name]) for name in candidates}
-    delimiter = max(tables, key=lambda name: _rate(tables[name]))
+    delimiter = max(tables, key=lambda name: (named in next(iter(tables[name]), []), *_rate(tables[name])))
     records = tables[delimiter]
     if not records:
         return _refuse_file(delimiter, has_bom, "is missing; the file is empty")
@@ -152,7 +154,7 @@ def detect_layout(sample: bytes, is_whole: bool, options: CsvOptions, needed: Fi
     if needed == "code":
         fields, has_header, problem = _map_columns(records, options)
     else:
-        fields = [_find_field(cell) for cell in records[0]]
+        fields = [needed if cell == named else None if named else _find_field(cell) for cell in records[0]]
         has_header, problem = True, _find_problem(records[0], fields, "ignore", needed)
     dates, date_problem = None, None
     if problem is None and needed == "code" and "expiresAt" in fields:
@@ -284,7 +286,8 @@ def _find_problem(
     names: list[str], fields: list[Field | None], unknown_columns: str, needed: Field = "code"
 ) -> str | None:
     if needed not in fields and needed != "code":
-        return f"has no column `{needed}` ({_quote_names(names)}); name it so, or send a text with one a line"
+        there = _quote_names(names)
+        return f"has no column `{needed}` ({there}); name another in `userColumn`, or send a text with one a line"
     if needed not in fields:
         return (
             f"has no column `code` ({_quote_names(names)}); name the fields of the columns in `columns`, and send "

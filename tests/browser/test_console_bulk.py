@@ -135,8 +135,9 @@ async def test_codes_are_assigned_to_a_file_of_users(operator: Operator, service
     for text, expected in (("E-mail\nann\n", "has no column"), ("userId\nno user\n", "Line 2")):
         await control.set_input_files({"name": "users.csv", "mimeType": "text/csv", "buffer": text.encode()})
         await expect(dialog).to_contain_text(expected)
-    text = "userId;Name\r\n" + "".join(f"{user};A\r\n" for user in users)
+    text = "Kundennummer;Name\r\n" + "".join(f"{user};A\r\n" for user in users)
     await control.set_input_files({"name": "users.csv", "mimeType": "text/csv", "buffer": text.encode()})
+    await dialog.get_by_label("User column").fill("Kundennummer")
     question = "Assign a code to 1,200 users"
     await operator.confirm(question, "1,197 users will get none", question)
     await operator.expect_message("3 codes are assigned. 1,197 refused.")

@@ -31,7 +31,7 @@ _SENSELESS_TOGETHER = (
     (r"filter\.codes", r"can't be combined with another filter"),
     (r"filter\.status", r"must be (available|assigned) for (assign|release), or be left out"),
     (r"users", r"is (only|required) for assign"),
-    (r"query", r"may choose codes only for a file of users; send `filter`"),
+    (r"query", r"may choose codes or a column only for a file of users; send `filter`"),
     (r"columns", r"must have code once, and each other field at most once.*"),
     (r"items", r"are worth .* together, more than the orderValue of .*"),
     (r"expiresAt", r"is (only|required) for setExpiry.*"),

@@ -75,9 +75,9 @@ class CodeChanges(Controller):
         `requested` and `done` count users, and the results name each with the code. If no code is left for a user, the
         user is refused with `out_of_stock`.
 
-        A body in CSV or plain text is a file of up to 100,000 users and 16 MiB, for `assign`: the column `userId` of a
-        CSV file, or one user a line. They get available codes, which the query may choose. A file with an invalid line
-        is refused.
+        A body in CSV or plain text is a file of up to 100,000 users and 16 MiB, for `assign`: the column `userId`, or
+        `userColumn`, of a CSV file, or one user a line. They get available codes, which the query may choose. A file
+        with an invalid line is refused.
         """
         caller, context, params = unpack_request(request, Change)
         kind = parse_media_type(request.headers)
@@ -87,14 +87,14 @@ class CodeChanges(Controller):
                 stream = Stream(read_chunks(request, UPLOAD_JSON_BYTES))
 
                 async def read() -> ChangeCodes:
-                    lines = Lines(_FILES[kind], needed="userId")
+                    lines = Lines(_FILES[kind], needed="userId", named=params.user_column)
                     return params.assign_to(await _read_users(request, book, lines, stream))
 
                 return await _answer(request, book, params, stream, read)
         if kind not in ("", "application/json"):
             raise refuse_media_type(kind, "application/json, text/csv or text/plain")
         if params.chooses:
-            raise invalid("query", "may choose codes only for a file of users; send `filter`")
+            raise invalid("query", "may choose codes or a column only for a file of users; send `filter`")
         body, payload = await read_json_body(request, ChangeCodes)
 
         async def decoded() -> ChangeCodes:

@@ -427,6 +427,8 @@ def test_users_of_a_file_get_a_code_each(service: Service) -> None:
     assert [row["user_id"] for row in rows] == users
     assert {row["code"] for row in rows} == {*codes, ""}
     assert ok(send("\n".join(users[:3]), "text/plain", dryRun=True))["users"] == 3
+    other = {"text": "Kunde;userId\nann;\nbob;\n", "userColumn": "Kunde"}
+    assert ok(send(**other, dryRun=True))["users"] == 2
     for text, kind, rule in (
         ("userId\nann\nno user\n", "text/csv", "line 3: userId: must have 1 to 100 printable ASCII"),
         ("ann\nbob\n", "text/csv", "has no column `userId`"),
@@ -439,4 +441,5 @@ def test_users_of_a_file_get_a_code_each(service: Service) -> None:
     refused(send("ann", "text/plain", createdFrom="2030-01-01T00:00:00Z", createdUntil="2020-01-01T00:00:00Z"), 422,
             "invalid", "createdUntil")  # fmt: skip
     refused(send("ann", "application/xml"), 415, "unsupported_media_type")
-    refused(service.manage.post(path, params=many, json={"action": "release"}), 422, "invalid", "query")
+    for query in (many, {"userColumn": "Kunde"}):
+        refused(service.manage.post(path, params=query, json={"action": "release"}), 422, "invalid", "query")

@@ -67,7 +67,9 @@ async function begin(chosen, { book, page, work, again }) {
   const file = input({ type: "file", accept: ".csv,.tsv,.txt,text/csv,text/plain" });
   const listing = field("Users", users, "One a line, or separated by commas; at most 1,000.");
   const filing = field("Or a file of users", file, "CSV with a column userId, or a text with one a line; up to 100,000.");
-  const assigning = h("div", { class: "form" }, listing, filing);
+  const column = input({ name: "userColumn", maxlength: 100 });
+  const naming = field("User column", column, "Its name in the first line, if it is not userId.");
+  const assigning = h("div", { class: "form" }, listing, filing, naming);
   const meaning = h("p", {});
   const found = h("p", { role: "status", class: "hint" });
   let counted = null; // of the codes that are chosen now
@@ -81,7 +83,7 @@ async function begin(chosen, { book, page, work, again }) {
   const send = (filter, dryRun, signal) => {
     const { status: _, ...chosen } = filter;
     const [body] = file.files;
-    return request("POST", at(path, { ...chosen, dryRun: dryRun || null }), { body, type: /\.txt$/i.test(body.name) ? "text/plain" : "text/csv", timeoutMs: FILE_MS, signal })
+    return request("POST", at(path, { ...chosen, userColumn: column.value.trim(), dryRun: dryRun || null }), { body, type: /\.txt$/i.test(body.name) ? "text/plain" : "text/csv", timeoutMs: FILE_MS, signal })
       .then((response) => response.json());
   };
   const many = () => `${counted.isComplete ? "" : "at least "}${plural(counted.matching, "code")}`;
@@ -99,6 +101,7 @@ async function begin(chosen, { book, page, work, again }) {
     assigning.hidden = offered.value !== "assign";
     filing.hidden = codes.isList();
     listing.hidden = usesFile();
+    naming.hidden = !usesFile();
     [users.name, file.name] = usesFile() ? ["", "users"] : ["users", ""]; // the one that shows what the server refuses
     meaning.textContent = ACTIONS[offered.value][1];
     const absent = counted && counted.isComplete && codes.isList() ? codes.read().codes.length - counted.matching : 0;
