@@ -4,7 +4,7 @@ docs/log-events.md lists all events (tests/log_events.py).
 """
 
 _PASSES = "Nothing, if it passes by itself."
-_REDIS = "See whether Redis runs and can be reached: docs/operations.md#scripredisdown."
+_REDIS = "See whether Redis runs and accepts REDIS_URL: docs/operations.md#scripredisdown."
 _POSTGRES = "See whether Postgres runs, is reached and answers fast: docs/operations.md#scrippostgresdown."
 _QUARANTINE = "Run `scrip quarantine list`, and resolve the event."
 _BUG = "Report it with this line: it is a mistake of the service."

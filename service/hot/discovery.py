@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.credentials import CredentialProvider
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
 from service.hot.cluster import Report, SlotMap, parse_report
@@ -28,6 +28,10 @@ MAX_ASKED = 9
 """Nodes that are asked at once: the seeds, then primaries that were found before."""
 
 T = TypeVar("T")
+
+
+class AccessRefused(OSError):
+    """The server refuses the user, the password or the first commands."""
 
 
 class PrimaryUnknown(OSError):
@@ -71,6 +75,8 @@ async def open_client(
     client = Redis.from_pool(ConnectionPool(kind, **usual | options))
     try:
         yield client
+    except (AuthenticationError, NoPermissionError) as error:
+        raise AccessRefused(str(error)) from error
     except RedisError as error:
         raise OSError(str(error)) from error
     finally:

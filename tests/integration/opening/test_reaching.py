@@ -13,6 +13,7 @@ import redis
 from service.hot import connection as hot
 from service.hot import discovery
 from service.hot.connection import Broken, connect
+from service.hot.discovery import AccessRefused
 from service.hot.link import Link
 from service.replay.check import read_redis
 from service.worker.server_watch import SharedRedis
@@ -162,7 +163,7 @@ async def test_a_password_that_is_rotated(tmp_path: Path) -> None:
         named = url.replace("://", "://app@") + f"?password_file={file}"
         (await connect(named, "tests")).close()
         client.execute_command("ACL", "SETUSER", "app", "resetpass", ">s\u00e9cond")
-        with pytest.raises(OSError, match="invalid username-password") as refused:
+        with pytest.raises(AccessRefused, match="invalid username-password") as refused:
             await connect(named, "tests")
         assert "first" not in str(refused.value)
         file.write_text("s\u00e9cond\n", "utf-8")
@@ -191,7 +192,7 @@ async def test_a_connection_that_is_refused_is_closed() -> None:
     """A server that refuses the password, or never replies, is left with no open connection."""
     async with serving(lambda _: b"-WRONGPASS no\r\n") as server:
         for _ in range(3):
-            with pytest.raises(OSError, match="no"):
+            with pytest.raises(AccessRefused, match="no"):
                 await connect(server.url.replace("://", "://:x@"), "tests")
         await wait_until(lambda: all(reader.at_eof() for reader in server.readers))
 
