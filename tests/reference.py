@@ -134,7 +134,7 @@ def _list_commands(group: click.Group, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _describe_command(command: click.Command, names: tuple[str, ...]) -> str:
-    options = [f"`{one.opts[0]}`" for one in command.params if isinstance(one, click.Option)]
+    options = [f"`{one.opts[0]}`" for one in command.params if isinstance(one, click.Option) and not one.hidden]
     sentence = " ".join((command.help or "").split("\n\n")[0].split())
     arguments = [one.human_readable_name for one in command.params if isinstance(one, click.Argument)]
     return f"| `{' '.join((*names, *arguments))}` | {sentence} | {' '.join(options)} |\n"

@@ -19,7 +19,7 @@ _SCOPES = click.Choice(SCOPES)
 
 @click.group(epilog="Example: scrip workspaces list")
 def workspaces() -> None:
-    """Create and list workspaces."""
+    """Create and list workspaces; sign people out."""
 
 
 @click.group(epilog="Example: scrip keys list demo")

@@ -1,6 +1,7 @@
 """The entry point of `scrip` (pyproject.toml, service/__main__.py). It imports a command's module when the command is
 called, so that help is quick. A command's sentence in COMMANDS is the first of its docstring."""
 
+import re
 from importlib import import_module
 
 import click
@@ -22,7 +23,7 @@ COMMANDS = {
     "requests": ("service.cli.requests", "Find a refused request by its id."),
     "run": ("service.cli.process_commands", "Run the whole service on this machine, with demo data."),
     "worker": ("service.cli.process_commands", "Run a worker: it records in Postgres what Redis decides."),
-    "workspaces": ("service.cli.admin", "Create and list workspaces."),
+    "workspaces": ("service.cli.admin", "Create and list workspaces; sign people out."),
 }
 """Each command's module, and the first sentence of its help for the list of commands."""
 
@@ -46,6 +47,9 @@ class Commands(click.Group):
         """Run the command. Raises Unusable; other errors pass unchanged."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:  # it quotes arguments: none of a URL's user and password
+            message = re.sub(r"(?<=://)\S*(?=@)", "…", error.format_message())
+            raise click.UsageError(message, error.ctx) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:

@@ -2,7 +2,7 @@
 partition_opening.py does what is chosen. Names in the JSON of the plan stay."""
 
 from contextlib import aclosing, closing
-from typing import Any, Literal
+from typing import Any
 
 import asyncpg
 import click
@@ -41,13 +41,13 @@ _ROWS = {
 
 
 @click.command(epilog="Example: scrip recover --plan")
-@click.option("--plan", "choice", flag_value="plan", default=True, help="Only show what would be done; the default.")
-@click.option("--apply", "choice", flag_value="apply", help="Carry over into Postgres what Redis has.")
-@click.option("--discard", "choice", flag_value="discard", help="Drop what only Redis has: sold codes are free again.")
+@click.option("--plan", is_flag=True, help="Only show what would be done; the default.")
+@click.option("--apply", is_flag=True, help="Carry over into Postgres what Redis has.")
+@click.option("--discard", is_flag=True, help="Drop what only Redis has: sold codes are free again.")
 @click.option("--partition", type=PARTITION, help="Only this partition; default: all that need it.")
 @click.option("--yes", is_flag=True, help="Discard without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as a JSON array.")
-def recover(choice: Literal["plan", "apply", "discard"], partition: int | None, yes: bool, as_json: bool) -> None:
+def recover(plan: bool, apply: bool, discard: bool, partition: int | None, yes: bool, as_json: bool) -> None:
     """Recover from a Postgres that is older than Redis.
 
     Such a partition stays closed. If the newer Postgres can be brought back, do that: the partition opens by itself,
@@ -57,6 +57,9 @@ def recover(choice: Literal["plan", "apply", "discard"], partition: int | None, 
     `scrip quarantine` settles or releases each. --discard drops all that, and frees the codes. Both rebuild Redis from
     Postgres, and are in the audit. Use --apply also if unrecorded events were lost (`OutboxGap` in `scrip doctor`).
     """
+    if plan + apply + discard > 1:
+        raise click.UsageError("Choose one of --plan, --apply and --discard.")
+    choice = "apply" if apply else "discard" if discard else "plan"
     if as_json and choice != "plan":
         raise click.UsageError("--json belongs to --plan.")
     _recover(choice, partition, yes, as_json)

@@ -51,6 +51,20 @@ def test_the_example_of_a_command(
     assert parsed.make_context("scrip", words)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("doctor redis://ops:hunter2@10.0.0.1/0", "unexpected extra argument (redis://…@10.0.0.1/0)"),
+        ("recover --discard --apply", "Choose one of --plan, --apply and --discard."),
+        ("recover --apply --json", "--json belongs to --plan."),
+    ],
+)
+def test_wrong_arguments(words: str, says: str) -> None:
+    """They are refused before a server is asked, and the message has no password."""
+    result = CliRunner().invoke(main, words.split())
+    assert (result.exit_code, says in result.output, "hunter2" in result.output) == (2, True, False), result.output
+
+
 def test_the_list_of_commands() -> None:
     """The list in `scrip --help` has each command's own first sentence, in alphabetical order."""
     sentences = {name: command.get_short_help_str(limit=60) for name, command in subcommands(main).items()}
