@@ -18,7 +18,7 @@ from typing import Any
 from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
 from loadtests.ledger import Ledger, read_entries
-from loadtests.plan import HOLD_S, TOKEN, Plan, check_key, read_plan
+from loadtests.plan import FILE, HOLD_S, TOKEN, Plan, check_key, read_plan
 from loadtests.progress import Progress
 from loadtests.summary import describe, list_failures, read_spent
 from loadtests.tables import Tables
@@ -139,9 +139,22 @@ def _service(url: str | None) -> Iterator[tuple[str, str]]:
         yield own.url, " ".join(f"{part}={','.join(map(str, pids[part]))}" for part in ("api", "worker", "redis"))
 
 
+def _http_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError("must begin with http:// or https://")
+    return text
+
+
+def _load_folder(text: str) -> Path:
+    folder = Path(text)
+    if not (folder / FILE).is_file():
+        raise argparse.ArgumentTypeError(f"{text} has no {FILE}: it is no folder of a load")
+    return folder
+
+
 def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--url", help="of a running service; without it one is started for this")
+    options.add_argument("--url", type=_http_url, help="of a running service; without it one is started for this")
     options.add_argument("--shape", choices=DEFAULTS, default="steady")
     options.add_argument("--users", type=bounded(int, 1, 20_000), help="50; at an opening 500, in a soak 30")
     options.add_argument("--rate", type=bounded(float, 0.01, 20_000), help="users who come a second: 10; in a soak 5")
@@ -153,7 +166,9 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--max-p99", type=bounded(float, 0, 60_000), help="fail if the p99 is longer, in ms")
     options.add_argument("--max-errors", type=bounded(float, 0, 100), help="fail if more %% of the requests are errors")
     options.add_argument("--results", type=Path, default=RESULTS, help="where the load's folder is made")
-    options.add_argument("--judge", type=Path, metavar="FOLDER", help="only judge a load that was run before, again")
+    options.add_argument(
+        "--judge", type=_load_folder, metavar="FOLDER", help="only judge a load that was run before, again"
+    )
     return options
 
 

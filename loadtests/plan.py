@@ -36,7 +36,7 @@ LOCK_S = 300
 """A lock's life in all other books."""
 TOKEN = "SCRIP_LOAD_TOKEN"
 """The variable of the environment that has the key."""
-_FILE = "plan.json"
+FILE = "plan.json"
 _SCOPES = "the scopes checkout, manage and operate"
 
 
@@ -90,12 +90,12 @@ class Plan(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     def save(self, folder: Path) -> None:
         """Write it into a load's folder."""
-        (folder / _FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        (folder / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
 
 def read_plan(folder: Path) -> Plan:
     """The plan of a load's folder. OSError or msgspec.ValidationError where there is none."""
-    return msgspec.json.decode((folder / _FILE).read_bytes(), type=Plan)
+    return msgspec.json.decode((folder / FILE).read_bytes(), type=Plan)
 
 
 async def check_key(url: str, key: str) -> None:

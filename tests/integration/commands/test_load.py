@@ -181,3 +181,14 @@ def test_a_rate_that_is_too_low() -> None:
     """A rate at which not all users come in time is refused at the start."""
     with pytest.raises(SystemExit, match="100 users at 1 a second don't come within 60 s"):
         load.main(["--users", "100", "--rate", "1"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(["--url", "127.0.0.1:8000"], "must begin with http://"), (["--judge", "/"], "is no folder of a load")],
+)
+def test_options_of_another_form(options: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are refused before a request, and the message says what is wrong."""
+    with pytest.raises(SystemExit) as refused:
+        load.main(options)
+    assert (refused.value.code, says in capsys.readouterr().err) == (2, True)
