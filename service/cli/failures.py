@@ -28,6 +28,8 @@ def explain(error: Exception) -> str | None:
     access_errors = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
     if isinstance(error, access_errors | asyncpg.InsufficientPrivilegeError | asyncpg.ClientConfigurationError):
         return f"unavailable: the database refuses access ({error}). Check DATABASE_URL."
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return f"unfit: the database can't be changed ({error}). Name the primary in DATABASE_URL."
     return None
 
 

@@ -136,6 +136,14 @@ async def test_postgres_refuses_the_login(
     assert "hidden-pw" not in _line(command(arguments, url), "unavailable")
 
 
+async def test_a_database_that_is_read_only(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
+    """A command that finds a replica, or a database that is read only, names the setting."""
+    url = await new_database()
+    assert command("migrate --partitions 1", url)[0] == 0
+    url += ("&" if "?" in url else "?") + "default_transaction_read_only=on"
+    assert "Name the primary in DATABASE_URL" in _line(command("workspaces create shop", url), "unfit")
+
+
 @pytest.mark.parametrize("arguments", ["rebuild", "doctor", "worker", "run"])
 def test_a_bad_port(arguments: str, command: Command) -> None:
     """A URL with a port above 65535 is a bad setting."""
