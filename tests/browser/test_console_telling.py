@@ -87,6 +87,7 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         await operator.expect_message("once the webhook is switched on")
         waiting = operator.row("webhook.test").first.get_by_role("cell")
         await expect(waiting.nth(2)).to_have_text("pending")
+        await expect(waiting.nth(4)).to_contain_text("due since")
         await operator.button("Switch on").click()
         await operator.confirm("Switch the webhook on?", "events that wait", "Switch on")
         await expect(waiting.nth(2)).to_have_text("delivered")

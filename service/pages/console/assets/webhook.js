@@ -12,6 +12,8 @@ const TEST_MS = 20_000; // the receiver has 15 s
 const CHECKS = [["Python", "verify.py"], ["Node", "verify.mjs"]];
 export const OVERLAPS = [["0", "no time"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
 
+// A delivery that is due may wait for an earlier event of its coupon, or for a receiver that fails.
+const isDue = ({ nextAttemptAt }) => new Date(nextAttemptAt) <= Date.now();
 const lastAnswer = ({ lastStatus, lastError }) => lastError ?? (lastStatus && `status ${lastStatus}`);
 
 // An attempt, with what the receiver answered.
@@ -27,7 +29,7 @@ async function inspect(path, { deliveryId }) {
   const text = `${Object.entries(headers).map(([name, value]) => `${name}: ${value}\n`).join("")}webhook-timestamp, webhook-signature: made anew for each attempt`;
   return ask(`Delivery of ${row.event}`, [
     pairs([
-      ["Status", badge(row.status)], row.nextAttemptAt && ["Next attempt", when(row.nextAttemptAt)], ["Created", when(row.createdAt)],
+      ["Status", badge(row.status)], row.nextAttemptAt && [isDue(row) ? "Due since" : "Next attempt", when(row.nextAttemptAt)], ["Created", when(row.createdAt)],
     ]),
     h("h3", {}, "Attempts"),
     attemptLog.length ? attemptLog.toReversed().map((one, place) => attempt(one, place === 0)) : h("p", { class: "soft" }, "None yet."),
@@ -70,7 +72,7 @@ function columns(show, again) {
     { name: "Status", of: (row) => badge(row.status) },
     { name: "Attempts", number: true, of: (row) => number(row.attempts) },
     { name: "Last attempt", of: (row) => [when(row.lastAttemptAt), h("div", { class: "hint" }, lastAnswer(row)),
-      row.nextAttemptAt && h("div", { class: "hint" }, "next ", when(row.nextAttemptAt))] },
+      row.nextAttemptAt && h("div", { class: "hint" }, isDue(row) ? "due since " : "next ", when(row.nextAttemptAt))] },
     { name: "Actions", hidden: true, of: (row) => h("button", { type: "button", "aria-label": `Send ${row.eventId} again`, onclick: () => again(row) }, "Send again") },
   ];
 }
