@@ -99,7 +99,7 @@ SHARED = {
     "PercentageDiscount.value": "The percentage of the order's value that is taken off.",
     "FixedDiscount.value": "The amount that is taken off, in `currency`.",
     "tiers": "The discounts by the order's value.",
-    "from": "The least order value of this tier, in `currency`.",
+    "Tier.from BookTier.from": "The least order value of this tier, in `currency`.",
     "buy": "Of each `buy` + `get` units, how many are paid for.",
     "get": "Of each `buy` + `get` units, how many are free.",
     "maxAmount maxDiscountAmount": "The most that the discount can be, in `currency`; null for any amount.",
@@ -194,6 +194,8 @@ SHARED = {
     # Reports
     "asOf": "Everything up to this time is counted.",
     "timeZone": "The time zone in which hours, days and weeks of reports begin, by its name in the IANA database.",
+    "Wanted.from": "The beginning of the time that the report is about.",
+    "Wanted.to": "The end of that time.",
     "Around.from": "The beginning of the first interval.",
     "Around.to": "The end of the last interval.",
     "SalesReport.items FunnelReport.items": "The intervals, oldest first, each with its groups.",
