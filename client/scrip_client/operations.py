@@ -1568,10 +1568,10 @@ def report_funnel(
     """Report the way to redemptions. From assigned to locked to redeemed, and refusals by reason. Locks and refusals
     are kept for 400 days; the last ten seconds of a process that is killed may be missing. Scope `manage`.
 
-    - from_: The beginning of the time that the report is about. Default: 2 days before `to` by hours, 30 by days,
-      182 by weeks. RFC 3339, from 1970 to 9999.
-    - to: The end of that time. Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to
-      9999.
+    - from_: A time in the first interval. Default: 2 days before `to` by hours, 30 by days, 182 by weeks. RFC 3339,
+      from 1970 to 9999.
+    - to: A time in the last interval, or its end. Default: now. At most 31 days after `from` by hours, else 400. RFC
+      3339, from 1970 to 9999.
     - interval: In the workspace's `timeZone`; weeks begin on Monday.
     - group_by: A row for each book, for each tag, or for all together.
     - book_id: The book's id. Only this book.
@@ -1597,13 +1597,13 @@ def export_funnel_report(
     tag: str | None = None,
     excel: Literal["comma", "semicolon"] | None = None,
 ) -> Call[bytes]:
-    """Export a report of the way to redemptions. The same report as CSV: a row for each figure, and for each code of
-    a refusal, with the names of books. Scope `manage`.
+    """Export a report of the way to redemptions. The same report as CSV, with the names of books: a row for each
+    figure, and for each code of a refusal. Scope `manage`.
 
-    - from_: The beginning of the time that the report is about. Default: 2 days before `to` by hours, 30 by days,
-      182 by weeks. RFC 3339, from 1970 to 9999.
-    - to: The end of that time. Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to
-      9999.
+    - from_: A time in the first interval. Default: 2 days before `to` by hours, 30 by days, 182 by weeks. RFC 3339,
+      from 1970 to 9999.
+    - to: A time in the last interval, or its end. Default: now. At most 31 days after `from` by hours, else 400. RFC
+      3339, from 1970 to 9999.
     - interval: In the workspace's `timeZone`; weeks begin on Monday.
     - group_by: A row for each book, for each tag, or for all together.
     - book_id: The book's id. Only this book.
@@ -1642,10 +1642,10 @@ def report_redemptions(
     """Report redemptions. Redemptions, their sums and their users, by hour, day or week. The report has the whole
     intervals that the times are in. Scope `manage`.
 
-    - from_: The beginning of the time that the report is about. Default: 2 days before `to` by hours, 30 by days,
-      182 by weeks. RFC 3339, from 1970 to 9999.
-    - to: The end of that time. Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to
-      9999.
+    - from_: A time in the first interval. Default: 2 days before `to` by hours, 30 by days, 182 by weeks. RFC 3339,
+      from 1970 to 9999.
+    - to: A time in the last interval, or its end. Default: now. At most 31 days after `from` by hours, else 400. RFC
+      3339, from 1970 to 9999.
     - interval: In the workspace's `timeZone`; weeks begin on Monday.
     - group_by: A row for each book, for each tag, or for all together.
     - book_id: The book's id. Only this book.
@@ -1673,10 +1673,10 @@ def export_redemption_report(
 ) -> Call[bytes]:
     """Export a report of redemptions. The same report as CSV, with the names of books. Scope `manage`.
 
-    - from_: The beginning of the time that the report is about. Default: 2 days before `to` by hours, 30 by days,
-      182 by weeks. RFC 3339, from 1970 to 9999.
-    - to: The end of that time. Default: now. At most 31 days after `from` by hours, else 400. RFC 3339, from 1970 to
-      9999.
+    - from_: A time in the first interval. Default: 2 days before `to` by hours, 30 by days, 182 by weeks. RFC 3339,
+      from 1970 to 9999.
+    - to: A time in the last interval, or its end. Default: now. At most 31 days after `from` by hours, else 400. RFC
+      3339, from 1970 to 9999.
     - interval: In the workspace's `timeZone`; weeks begin on Monday.
     - group_by: A row for each book, for each tag, or for all together.
     - book_id: The book's id. Only this book.

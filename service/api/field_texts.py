@@ -194,8 +194,6 @@ SHARED = {
     # Reports
     "asOf": "Everything up to this time is counted.",
     "timeZone": "The time zone in which hours, days and weeks of reports begin, by its name in the IANA database.",
-    "Wanted.from": "The beginning of the time that the report is about.",
-    "Wanted.to": "The end of that time.",
     "Around.from": "The beginning of the first interval.",
     "Around.to": "The end of the last interval.",
     "SalesReport.items FunnelReport.items": "The intervals, oldest first, each with its groups.",

@@ -90,10 +90,17 @@ class Wanted(field_types.Request, kw_only=True):
     """What a report is about."""
 
     from_: Annotated[
-        Time | None, msgspec.Meta(description="Default: 2 days before `to` by hours, 30 by days, 182 by weeks.")
+        Time | None,
+        msgspec.Meta(
+            description="A time in the first interval. Default: 2 days before `to` by hours, 30 by days, 182 by weeks."
+        ),
     ] = field(name="from", default=None)
     to: Annotated[
-        Time | None, msgspec.Meta(description="Default: now. At most 31 days after `from` by hours, else 400.")
+        Time | None,
+        msgspec.Meta(
+            description="A time in the last interval, or its end. Default: now. At most 31 days after `from` by hours, "
+            "else 400."
+        ),
     ] = None
     interval: Annotated[Interval, msgspec.Meta(description="In the workspace's `timeZone`; weeks begin on Monday.")] = (
         "day"
@@ -283,8 +290,8 @@ class Reports(Controller):
         ),
     )
     async def funnel_file(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """The same report as CSV: a row for each figure, and for each code of a refusal, with the names of books. Scope
-        `manage`."""
+        """The same report as CSV, with the names of books: a row for each figure, and for each code of a refusal.
+        Scope `manage`."""
         report = await _begin(request, WantedFile)
         rows = await _render_cells(report, await _read_steps(report), _list_figures)
         return report.file("funnel", _FUNNEL_COLUMNS, rows)
