@@ -224,6 +224,6 @@ export async function show(main, { kind, names: [name], query }, page) {
   const timeline = await page.get(at("/console/data/timeline", { kind, name }));
   if (kind === "user") return showUser(main, name, timeline, page);
   if (kind === "order") return showOrder(main, name, timeline);
-  const more = kind === "key" ? "Events of this Idempotency-Key." : "Redemptions within one second of this request.";
+  const more = kind === "key" ? "Events of this Idempotency-Key." : "Redemptions within one second of this request. If it was refused, search again some seconds later: that is found for one hour.";
   fill(main, head(name, more), history(timeline));
 }
