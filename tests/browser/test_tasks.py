@@ -91,7 +91,10 @@ async def test_a_hold_is_released(keyboard: _Keyboard, operator: Operator, servi
     """Search a code, release its hold, and confirm."""
     order = {"userId": new_id(), "orderId": new_id("order")}
     ok(service.checkout.post(f"/v1/coupons/lock/{(code := service.coupon())}", json=order), 201)
-    await keyboard.search(code)
+    for text in (new_code(), code):  # the second search replaces the text of the first
+        await keyboard.search(text)
+        await expect(operator.page.locator("#main h1")).to_contain_text(text)
+        await expect(operator.page.locator("#main h1")).to_be_focused()
     await keyboard.press(operator.button("Release the hold"))
     await keyboard.submit(operator.page.get_by_role("dialog").get_by_role("button", name="Release the hold"))
     await expect(operator.page.get_by_text("no one", exact=True)).to_be_visible()

@@ -217,7 +217,7 @@ addEventListener("signed-out", () => {
 // ---- keyboard
 
 function help() {
-  const rows = [["/", "Search"], ["?", "This help"], ["j k", "Next row, previous row"], ["n p", "Next part of the page, previous part"], ["Ctrl Enter", "Send the form"], ...PAGES.filter(allowed).map(({ key, name }) => [`g ${key}`, name])];
+  const rows = [["/", "Search"], ["?", "This help"], ["j k", "Next row, previous row"], ["n p", "Next part of the page, previous part"], ["Ctrl Enter", "Send the form"], ["Esc", "Leave the field, for these keys"], ...PAGES.filter(allowed).map(({ key, name }) => [`g ${key}`, name])];
   ask("Keyboard shortcuts", h("dl", { class: "pairs" }, rows.map(([keys, name]) => [
     h("dt", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "])), h("dd", {}, name),
   ])), null, async () => null);
@@ -247,8 +247,10 @@ addEventListener("keydown", (event) => {
   const page = waitsForPage && PAGES.find(({ key }) => key === event.key);
   waitsForPage = event.key === "g";
   if (page && allowed(page)) location.hash = `#/${page.path}`;
-  else if (event.key === "/") by("search").focus();
-  else if (event.key === "?") help();
+  else if (event.key === "/") {
+    by("search").focus();
+    by("search").select();
+  } else if (event.key === "?") help();
   else if ("jk".includes(event.key)) walk("rows", event.key === "j");
   else if ("np".includes(event.key)) walk("parts", event.key === "n");
   else return;
