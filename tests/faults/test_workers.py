@@ -1,7 +1,5 @@
 """A worker records nothing past a gap. How workers die, sleep, come back and meet is in test_faults.py."""
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -18,17 +16,14 @@ async def test_a_gap_in_the_outbox(own_service: Callable[[], Service]) -> None:
     service.book(*codes, new_code())  # the spare keeps the book from running out, which is an event too
     ok(service.checkout.post(f"/v1/coupons/redeem/{codes[0]}", json={"userId": "u"}), 201)
     until_recorded(service)
-    (worker,) = service.run.facts["pids"]["worker"]
-    os.kill(worker, signal.SIGSTOP)
-    for code in codes[1:]:
-        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
     with service.redis() as client:
-        ((_, _), (missing, _), (_, _)) = client.xrevrange("{p0}:outbox", count=3)
-        client.xdel("{p0}:outbox", missing)
-        _says_that_it_lags(service, codes[0])
-        left = client.xrange("{p0}:outbox")
-        os.kill(worker, signal.SIGCONT)
-
+        with service.run.asleep("worker"):
+            for code in codes[1:]:
+                ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
+            ((_, _), (missing, _), (_, _)) = client.xrevrange("{p0}:outbox", count=3)
+            client.xdel("{p0}:outbox", missing)
+            _says_that_it_lags(service, codes[0])
+            left = client.xrange("{p0}:outbox")
         alarms = wait(lambda: len(lines := _alarms(service)) >= 2 and lines)
         assert all("comes" in alarm for alarm in alarms)
         assert client.xrange("{p0}:outbox") == left
