@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 import time
 from collections import deque
 from typing import Any
@@ -179,4 +180,5 @@ def request(
 
 
 def statuses(answers: bytes) -> list[int]:
-    return [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]]
+    """The statuses of the answers; a detail may quote a part of a request."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
