@@ -97,7 +97,7 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     """A book is created with codes, changed, paused, resumed and ended, and its codes then say so; the question has the
     number of codes."""
     page, name = operator.page, new_id("book")
-    gifts = service.book(name=new_id("Gifts"))
+    gifts = service.book(name=(gifts_name := new_id("Gifts")))
     await operator.open_page("books", "Books")
     await operator.button("New book").click()
     await page.get_by_label("Name", exact=True).fill(name)
@@ -147,6 +147,8 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await expect(operator.row("expired")).to_have_count(45)
     await expect(page.locator(".facts")).to_contain_text(re.compile(r"Available\s*0\D.*Expired\s*45\D", re.DOTALL))
     await expect(operator.button("End")).to_have_count(0)
+    await page.get_by_role("link", name="Settings").last.click()
+    await expect(page.get_by_role("link", name=gifts_name)).to_be_visible()
     await operator.open_page("jobs", "Jobs")
     await expect(operator.row(name).filter(has_text="generate").first).to_contain_text("done")
 

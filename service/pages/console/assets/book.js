@@ -94,6 +94,7 @@ const parts = {
   },
   async settings(place, book, page) {
     const any = (value) => (value === null ? "no limit" : number(value));
+    const gift = book.giftBookId && await page.get(`/v1/books/${book.giftBookId}`);
     fill(place, pairs([
       ["Description", book.description || "–"], ["Discount", describe(book.discount, page.session)],
       ["Valid from", when(book.validFrom)], ["Valid until", when(book.validUntil)],
@@ -103,7 +104,7 @@ const parts = {
       ["Lock", `${number(book.lockSeconds)} s, at most ${number(book.maxLockSeconds)} s with renewals`],
       ["Code pattern", h("span", { class: "code" }, book.codePattern)], ["Low stock below", book.lowStockThreshold === null ? "–" : number(book.lowStockThreshold)],
       ["Refill below", book.keepFree === null ? "–" : number(book.keepFree)],
-      ["Gift", book.giftBookId ? h("a", { href: `#/book/${book.giftBookId}` }, "a code of this book") : "–"],
+      ["Gift of a checkout", gift ? h("a", { href: `#/book/${gift.bookId}` }, gift.name) : "–"],
       ["Tags", book.tags.join(", ") || "–"], ["Id", h("span", { class: "code" }, book.bookId)],
       ["Created", when(book.createdAt)], ["Changed", when(book.updatedAt)],
     ]));
