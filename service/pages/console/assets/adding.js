@@ -153,7 +153,13 @@ export function uploading(book, place, done) {
   });
   check.addEventListener("click", () => run(true));
   go.addEventListener("click", () => run(false));
-  fill(place, h("section", { class: "card", "aria-label": "Upload" },
+  // Ctrl Enter checks the file, then uploads it.
+  const onkeydown = (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    (go.disabled ? check : go).click();
+  };
+  fill(place, h("section", { class: "card", "aria-label": "Upload", onkeydown },
     h("header", {}, h("h2", { tabindex: -1 }, "Upload codes"),
       h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", TEMPLATE) }, "Save a template")),
     h("div", { class: "form" },
