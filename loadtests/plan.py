@@ -1,6 +1,7 @@
 """What a load is: how many come and when, the books that they buy from, and who was meant to get how much of them."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,8 @@ LOCK_S = 300
 TOKEN = "SCRIP_LOAD_TOKEN"
 """The variable of the environment that has the key."""
 FILE = "plan.json"
+NEW_S = 5
+"""How long a 503 is asked again: a worker puts a new workspace into Redis within two seconds."""
 _SCOPES = "the scopes checkout, manage and operate"
 
 
@@ -103,10 +106,12 @@ async def check_key(url: str, key: str) -> None:
     lock = Ask("POST", f"/v1/coupons/lock/{new_id()}", {"userId": new_id()}, new_id())
     asks = {"checkout": lock, "manage": Ask("GET", "/v1/books?limit=1"), "operate": Ask("GET", "/v1/ops/consistency")}
     missing: list[str] = []
+    end = time.monotonic() + NEW_S
     for scope, ask in asks.items():
         try:
             with Barrage(url, key) as barrage:
-                answer = await barrage.ask(ask)
+                while (answer := await barrage.ask(ask)).status == 503 and time.monotonic() < end:  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
         except ERRORS as error:
             raise RuntimeError(f"No answer from the service: {error or type(error).__name__}. Check its URL.") from None
         if answer.status == 403:
