@@ -20,7 +20,7 @@ from service.common.running_service import find_service
 from service.formats.event_id import parse_sent_id
 from service.formats.quarantined_event import describe, kind_of, read_names
 from service.record.config.audit_log import write_audit
-from service.record.config.workspace_rows import all_workspaces
+from service.record.config.workspace_rows import read_workspace_names
 from service.record.facts.quarantine_resolutions import (
     Choice,
     Quarantined,
@@ -65,7 +65,7 @@ def quarantine() -> None:
 @with_record
 async def list_events(connection: asyncpg.Connection, partition: int | None, as_json: bool) -> None:
     """List unresolved events, the oldest first, at most 1,000."""
-    workspaces = await _read_names(connection)
+    workspaces = await read_workspace_names(connection)
     listed = [_outline(event, workspaces) for event in await list_quarantine(connection, partition, MAX_LISTED)]
     if as_json:
         click.echo(render_json(listed))
@@ -86,7 +86,7 @@ async def show(connection: asyncpg.Connection, text: str) -> None:
 
     It shows what happened, what Postgres and Redis have now, and what each choice does.
     """
-    event, workspaces = await _find(connection, text), await _read_names(connection)
+    event, workspaces = await _find(connection, text), await read_workspace_names(connection)
     lines = [
         f"Event {event.id} of partition {event.partition}, in quarantine since {event.at:%Y-%m-%d %H:%M:%S} UTC.",
         f"Cause: {_CAUSES[event.cause]} ({event.reason}).",
@@ -123,11 +123,6 @@ def _outline(event: Quarantined, workspaces: dict[int, str]) -> dict[str, Any]:
     }
 
 
-async def _read_names(connection: asyncpg.Connection) -> dict[int, str]:
-    """The names of all workspaces by their numbers."""
-    return {row.workspace: row.name for row in await all_workspaces(connection)}
-
-
 async def _find(connection: asyncpg.Connection, text: str) -> Quarantined:
     """Raises ClickException."""
     at = parse_sent_id(text)
@@ -144,7 +139,7 @@ async def _find(connection: asyncpg.Connection, text: str) -> Quarantined:
 async def _order_all(connection: asyncpg.Connection, partition: int | None, choice: Choice) -> None:
     """Order it for all events, audited, and follow the workers. Raises ClickException."""
     async with connection.transaction():
-        ordered, known = await order_resolutions(connection, partition, choice), await _read_names(connection)
+        ordered, known = await order_resolutions(connection, partition, choice), await read_workspace_names(connection)
         for workspace, events in ordered.items():
             if workspace in known:
                 await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
@@ -173,7 +168,8 @@ async def _order(connection: asyncpg.Connection, text: str, choice: Choice) -> N
         raise click.ClickException(f"{choice} is not possible for event {text}. {remedy}")
     async with connection.transaction():
         await order_resolution(connection, event, choice)
-        for workspace in {name.workspace for name in read_names(event.d)} & (await _read_names(connection)).keys():
+        known = await read_workspace_names(connection)
+        for workspace in {name.workspace for name in read_names(event.d)} & known.keys():
             after = {"cause": event.cause, "reason": event.reason}
             await write_audit(connection, workspace, f"quarantine.{choice}", event.id, after=after)
     await _wait(connection, text, choice)

@@ -19,6 +19,7 @@ from service.hot.connection import connect
 from service.hot.redis_server import Server
 from service.record import pool as postgres
 from service.record.config.audit_log import write_audit
+from service.record.config.workspace_rows import read_workspace_names
 from service.record.partitions.comparisons import workspaces_of
 from service.record.partitions.failing_tasks import read_failing
 from service.record.partitions.openings import SurplusChoice, order_rebuild
@@ -29,7 +30,7 @@ from service.worker.opening.surplus_survey import SurplusReport, SurplusSurvey
 _ROWS = {
     "recorded": ("events in the outbox", "recorded", "dropped"),
     "assigned": ("assignments, no longer in the outbox", "recorded", "dropped"),
-    "blocked": ("codes that were sold by lost events", "blocked", "free again"),
+    "blocked": ("codes that were sold by lost events", "blocked", "free again, if Postgres has them"),
     "orders": ("orders of such codes", "kept with the code", "dropped"),
     "users": ("counts of users that are higher", "as in Postgres", "as in Postgres"),
     "returned": ("uses and assignments given back", "as in Postgres", "as in Postgres"),
@@ -69,14 +70,15 @@ def recover(plan: bool, apply: bool, discard: bool, partition: int | None, yes: 
 async def _recover(connection: asyncpg.Connection, choice: str, only: int | None, yes: bool, as_json: bool) -> None:
     rows, service = await find_partitions(connection, only), find_service(config.load(), "REDIS_URL", "DATABASE_URL")
     plans = [plan for row in rows if (plan := await _plan(service, row, only))]
+    names = await read_workspace_names(connection)
     if as_json:
-        click.echo(render_json([_outline(*plan) for plan in plans]))
+        click.echo(render_json([_outline(*plan, names) for plan in plans]))
         return
     if not plans:
         click.echo("Postgres has everything that Redis has.")
         return
     for row, lacks, report in plans:
-        _print_plan(row, lacks, report)
+        _print_plan(row, lacks, report, names)
     if choice == "plan":
         return
     freed = sum(report.freed for _, _, report in plans)
@@ -111,7 +113,7 @@ async def _plan(
     return row, str(surplus or lost), survey.report
 
 
-def _print_plan(row: Partition, lacks: str, report: SurplusReport) -> None:
+def _print_plan(row: Partition, lacks: str, report: SurplusReport, names: dict[int, str]) -> None:
     counts = report.counts()
     lines = [(what, counts[name], *done) for name, (what, *done) in _ROWS.items() if counts[name]]
     click.echo(f"Partition {row.id}: {lacks}.")
@@ -121,10 +123,10 @@ def _print_plan(row: Partition, lacks: str, report: SurplusReport) -> None:
         click.echo(render_table(["REDIS HAS", "NUMBER", "--apply", "--discard"], lines))
     click.echo(f"--discard frees {count_noun(report.freed, 'sold or assigned code')}.")
     for workspace, code in report.listed[:10]:
-        click.echo(f"  blocked by --apply: {mask(code)} of workspace {workspace}")
+        click.echo(f"  blocked by --apply: {mask(code)} of workspace {names.get(workspace, workspace)}")
 
 
-def _outline(row: Partition, lacks: str, report: SurplusReport) -> dict[str, Any]:
+def _outline(row: Partition, lacks: str, report: SurplusReport, names: dict[int, str]) -> dict[str, Any]:
     return {
         "partition": row.id,
         "state": row.state,
@@ -132,7 +134,9 @@ def _outline(row: Partition, lacks: str, report: SurplusReport) -> dict[str, Any
         **report.counts(),  # the lists below take the places of the numbers of the same names
         "unknown_books": report.unknown_books,
         "absent_books": [book.book_id for book in report.absent_books],
-        "blocked_codes": [{"workspace": workspace, "code": mask(code)} for workspace, code in report.listed],
+        "blocked_codes": [
+            {"workspace": names.get(workspace, str(workspace)), "code": mask(code)} for workspace, code in report.listed
+        ],
     }
 
 

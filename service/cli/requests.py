@@ -7,7 +7,7 @@ from service.cli.failures import with_record
 from service.cli.tables import render_json, render_table
 from service.domain.times import from_ms
 from service.operations.accounting import NOBODY
-from service.record.config.workspace_rows import all_workspaces
+from service.record.config.workspace_rows import read_workspace_names
 from service.record.refused_batches import find_refused
 
 _COLUMNS = ("at", "workspace", "route", "status", "outcome", "tookMs", "subject")
@@ -24,7 +24,7 @@ async def requests(connection: asyncpg.Connection, request_id: str, as_json: boo
     of the response. Codes and ids are masked. `-`: the request had no valid credentials.
     """
     found = await find_refused(connection, request_id)
-    names = {row.workspace: row.name for row in await all_workspaces(connection)} | {NOBODY: None}
+    names = await read_workspace_names(connection) | {NOBODY: None}
     rows = [
         (from_ms(one.at_ms), names[one.workspace], one.route, one.status, one.outcome, one.took_ms, one.subject)
         for one in found.refusals

@@ -54,6 +54,11 @@ async def all_workspaces(database: Database) -> list[WorkspaceRow]:
     return [row_of(record) for record in await database.fetch(query("read_all_workspaces"))]
 
 
+async def read_workspace_names(database: Database) -> dict[int, str]:
+    """The names of all workspaces by their inner numbers."""
+    return {row.workspace: row.name for row in await all_workspaces(database)}
+
+
 async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
     """An existing workspace by its inner number."""
     return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))

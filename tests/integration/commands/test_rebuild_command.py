@@ -1,11 +1,13 @@
 """`scrip rebuild`: an operator orders a Redis that is built from Postgres."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from click.testing import Result
 
+from service.access.actor import mask
 from service.cli import worker_orders
 from service.formats import key_names
 from service.hot.fencing import Nonce
@@ -72,7 +74,10 @@ async def test_a_gap_needs_a_choice(patient: Service, rebuild: Callable[..., Res
 
     refusal = rebuild(patient, start_s=6)
     assert (refusal.exit_code, "scrip recover" in refusal.output) == (1, True)
-    succeeded(scrip("recover", "--apply", **patient.urls))
+    (plan,) = json.loads(succeeded(scrip("recover", "--json", **patient.urls)).output)
+    assert plan["blocked_codes"] == [{"workspace": "demo", "code": mask(codes[1])}]
+    applied = succeeded(scrip("recover", "--apply", **patient.urls)).output
+    assert f"{mask(codes[1])} of workspace demo\n" in applied
     until(lambda: patient.checkout.get(f"/v1/coupons/{codes[0]}").is_success)
     seen = [ok(patient.checkout.get(f"/v1/coupons/{code}"))["status"] for code in codes]
     assert seen == ["redeemed", "inactive", "redeemed"]
