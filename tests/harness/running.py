@@ -60,7 +60,7 @@ def _is_in_transaction(database_url: str) -> bool:
     async def ask() -> bool:
         connection = await connect_once(database_url, name="tests")
         try:
-            return await connection.fetchval(_IN_TRANSACTION)
+            return bool(await connection.fetchval(_IN_TRANSACTION))
         finally:
             await connection.close()
 
