@@ -2,16 +2,14 @@
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
 
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from service.common.child_processes import StartError
+from service.common.free_ports import explain_use
 
 MAX_CONNECTIONS = 16
 """The next one is closed."""
@@ -44,35 +42,12 @@ async def serve_metrics(
         yield
         return
     handler = _Handler(check_readiness)
-    with _explain_use(host, port, "SCRIP_METRICS_PORT"):
+    with explain_use(host, port, "SCRIP_METRICS_PORT"):
         server = await asyncio.start_server(
             handler.handle, host, port, limit=MAX_HEAD_BYTES, reuse_port=is_shared or None
         )
     with contextlib.closing(server):
         yield
-
-
-def resolve_free(host: str, port: int | None, setting: str) -> list[Any]:
-    """The addresses of `host`, as socket.getaddrinfo returns them; none without a port. Raises StartError if one is in
-    use. `setting` names the port."""
-    if port is None:
-        return []
-    with _explain_use(host, port, setting):
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in found:
-            socket.create_server(
-                address[:2], family=family
-            ).close()  # not SO_REUSEPORT: that would join another service
-    return found
-
-
-@contextlib.contextmanager
-def _explain_use(host: str, port: int, setting: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        remedy = f"Stop what listens there, or choose another {setting}."
-        raise StartError(f"{host}:{port} can't be used: {error.strerror}. {remedy}") from error
 
 
 class _Handler:

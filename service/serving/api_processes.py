@@ -15,7 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from service.common import logs
 from service.common.child_processes import StartError
 from service.common.config import Settings
-from service.common.metrics_port import resolve_free
+from service.common.free_ports import resolve_free
 from service.common.tally import Tally
 from service.common.tracing import start_traces
 

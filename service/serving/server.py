@@ -16,7 +16,7 @@ from service.api.cors import Origins
 from service.api.recall import resolve_recall
 from service.common.config import Settings
 from service.common.forwarded_for import Proxies
-from service.common.metrics_port import resolve_free
+from service.common.free_ports import resolve_free
 from service.common.tracing import start_traces
 from service.fastlane.bounded_protocol import MAX_CONNECTIONS
 from service.fastlane.protocol import Protocol

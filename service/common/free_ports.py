@@ -1,0 +1,32 @@
+"""Ports that a process is about to listen on. server.py and api_processes.py see whether they are free before a process
+starts; metrics_port.py explains its own error."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from service.common.child_processes import StartError
+
+
+def resolve_free(host: str, port: int | None, setting: str) -> list[Any]:
+    """The addresses of `host`, as socket.getaddrinfo returns them; none without a port. Raises StartError if one is in
+    use. `setting` names the port."""
+    if port is None:
+        return []
+    with explain_use(host, port, setting):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in found:
+            # Not with SO_REUSEPORT: that would join another service.
+            socket.create_server(address[:2], family=family).close()
+    return found
+
+
+@contextlib.contextmanager
+def explain_use(host: str, port: int, setting: str) -> Iterator[None]:
+    """Turn an OSError within into a StartError that names the port's setting."""
+    try:
+        yield
+    except OSError as error:
+        remedy = f"Stop what listens there, or choose another {setting}."
+        raise StartError(f"{host}:{port} can't be used: {error.strerror}. {remedy}") from error
