@@ -30,7 +30,7 @@ SELECT
 FROM workspaces WHERE workspace = $1;
 
 -- name: read_workspace_names
--- Names and ids of the workspaces after this one, for the log.
+-- Names and ids of the workspaces after this one.
 -- $1 after_workspace int
 SELECT workspace, name, workspace_id FROM workspaces WHERE workspace > $1;
 

@@ -56,7 +56,7 @@ async def all_workspaces(database: Database) -> list[WorkspaceRow]:
 
 async def read_workspace_names(database: Database) -> dict[int, str]:
     """The names of all workspaces by their inner numbers."""
-    return {row.workspace: row.name for row in await all_workspaces(database)}
+    return {workspace: name for workspace, name, _ in await database.fetch(query("read_workspace_names"), 0)}
 
 
 async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
