@@ -1,10 +1,8 @@
 """One running `scrip run` for all tests of the API, clients for its keys, and what a workspace of it holds."""
 
-import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import cached_property
 from typing import Any, Literal
@@ -21,7 +19,7 @@ from service.domain.figures import Figures
 from service.formats import key_names
 from service.hot.key_messages import CHANNEL
 from tests.commands import scrip
-from tests.harness.running import PARTITIONS, Run, data_folder
+from tests.harness.running import PARTITIONS, Run, data_folder, run_aside
 from tests.harness.servers import free_port
 from tests.harness.workspaces import make_workspace
 from tests.restricted import restricted
@@ -94,12 +92,12 @@ class Service:
     @cached_property
     def partitions(self) -> int:
         """How many partitions its database has."""
-        return self._wait_for(self.fetch("SELECT count(*) FROM partitions"))[0][0]
+        return run_aside(self.fetch("SELECT count(*) FROM partitions"))[0][0]
 
     @cached_property
     def _place(self) -> tuple[int, int]:
         place = "SELECT partition, workspace FROM workspaces WHERE name = $1"
-        return tuple(self._wait_for(self.fetch(place, self.workspace))[0])
+        return tuple(run_aside(self.fetch(place, self.workspace))[0])
 
     @property
     def partition(self) -> int:
@@ -138,16 +136,12 @@ class Service:
             async with database(self.run.facts["databaseUrl"]) as connection:
                 await make_workspace(connection, name, mode, partition)
 
-        self._wait_for(make())
+        run_aside(make())
         with self.redis() as client:
             client.publish(CHANNEL, "")
         made = Service(self.run, name, self._clients)
         until(lambda: made.admin.get("/v1/users/nobody").is_success)
         return made
-
-    def _wait_for(self, running: Coroutine[Any, Any, Any]) -> Any:
-        with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
-            return aside.submit(asyncio.run, running).result()
 
     def book(self, *codes: str, client: httpx.Client | None = None, **fields: Any) -> str:
         """Make a book with these codes, as this client; return its id."""
@@ -188,7 +182,7 @@ class Service:
             counters = key_names.rate(self.prefix, "", "")[:-1].encode()
             names = [name for name in client.scan_iter(f"{self.prefix}*", count=5000) if not name.startswith(counters)]
             dumped: Any = client.eval(_DUMPED, len(names), *names)
-        held = dict(zip([name.decode() for name in names], dumped, strict=True)) | self._wait_for(self._read_rows())
+        held = dict(zip([name.decode() for name in names], dumped, strict=True)) | run_aside(self._read_rows())
         assert all(held[one] for one in (key_names.book(self.prefix, 1), f"books of {self.workspace}"))
         return held
 
@@ -267,7 +261,7 @@ def patient(ward: Ward) -> Iterator[Service]:
     """A service whose processes, servers and data a test may break, as long as it recovers. Earlier tests did so, too:
     its epoch, its log and its data are not a new one's."""
     service = ward.admitted()
-    service._wait_for(service.fetch("DELETE FROM failing_tasks"))  # the worker keeps earlier ones for a minute
+    run_aside(service.fetch("DELETE FROM failing_tasks"))  # the worker keeps earlier ones for a minute
     yield service
     try:
         until(lambda: is_well(service))
@@ -305,7 +299,7 @@ def is_well(service: Service) -> bool:
     if not response.is_success or (response.json()["state"], response.json()["lagEvents"]) != ("open", 0):
         return False
     unconfirmed = "SELECT FROM partitions WHERE incarnation <> incarnation()"
-    return not service._wait_for(service.fetch(unconfirmed))  # a Postgres that was compared takes changes
+    return not run_aside(service.fetch(unconfirmed))  # a Postgres that was compared takes changes
 
 
 @pytest.fixture

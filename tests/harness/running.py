@@ -9,17 +9,18 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from service.record.migrations import apply_missing
 from service.record.pool import connect_once
 from tests.harness.trees import ROOT
 from tests.harness.waiting import PATIENCE_S, until
 
+T = TypeVar("T")
 PARTITIONS = int(os.environ.get("SCRIP_TEST_PARTITIONS") or 4)
 """Of a service that tests share, or that gets faults. A service of one test alone has one, as `scrip run` makes it."""
 HOME = PARTITIONS - 1
@@ -54,6 +55,12 @@ async def migrate(database_url: str, *folder: Path) -> list[str]:
         await connection.close()
 
 
+def run_aside(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on a loop of its own: the test may have one here."""
+    with ThreadPoolExecutor(1) as aside:
+        return aside.submit(asyncio.run, work).result()
+
+
 def _is_in_transaction(database_url: str) -> bool:
     """Whether a worker has a transaction there."""
 
@@ -64,8 +71,7 @@ def _is_in_transaction(database_url: str) -> bool:
         finally:
             await connection.close()
 
-    with ThreadPoolExecutor(1) as aside:  # the test may have a loop of its own here
-        return aside.submit(asyncio.run, ask()).result()
+    return run_aside(ask())
 
 
 def is_ready(url: str) -> bool:
