@@ -155,8 +155,8 @@ class Change(_Chosen, kw_only=True):
         check_text("userColumn", self.user_column, 1, 100)
 
     @property
-    def chooses(self) -> bool:
-        """Whether it is about a file."""
+    def needs_file(self) -> bool:
+        """Whether it has what only goes with a file of users."""
         return bool(self.prefix or self.created_from or self.created_until or self.user_column)
 
     def assign_to(self, users: list[str]) -> ChangeCodes:

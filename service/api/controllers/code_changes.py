@@ -93,7 +93,7 @@ class CodeChanges(Controller):
                 return await _answer(request, book, params, stream, read)
         if kind not in ("", "application/json"):
             raise refuse_media_type(kind, "application/json, text/csv or text/plain")
-        if params.chooses:
+        if params.needs_file:
             raise invalid("query", "may choose codes or a column only for a file of users; send `filter`")
         body, payload = await read_json_body(request, ChangeCodes)
 
