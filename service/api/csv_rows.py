@@ -27,8 +27,8 @@ Excel = Annotated[
 ]
 
 MEDIA_TYPE = "text/csv"
-TIMES = frozenset("from at assignedAt expiresAt redeemedAt rolledBackAt soldOutAt".split())
-AMOUNTS = frozenset("orderValue discountAmount finalAmount balanceSpent returnedAmount".split())
+_TIMES = frozenset("from at assignedAt expiresAt redeemedAt rolledBackAt soldOutAt".split())
+_AMOUNTS = frozenset("orderValue discountAmount finalAmount balanceSpent returnedAmount".split())
 """Columns that Excel needs in another form."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -85,8 +85,8 @@ def _adapt_to_excel(columns: Sequence[str], style: CsvStyle) -> Callable[[Sequen
     """Changes a row for Excel: its times to those of the zone, without an offset, which Excel takes for text; for
     `semicolon` its amounts to decimal commas, since Excel takes 1.50 for a day in January."""
     zone = ZoneInfo(style.zone)
-    times = [at for at, name in enumerate(columns) if name in TIMES]
-    amounts = [at for at, name in enumerate(columns) if name in AMOUNTS and style.excel == "semicolon"]
+    times = [at for at, name in enumerate(columns) if name in _TIMES]
+    amounts = [at for at, name in enumerate(columns) if name in _AMOUNTS and style.excel == "semicolon"]
 
     def adapt(cells: Sequence[Cell]) -> Sequence[Cell]:
         adapted = list(cells)
