@@ -136,6 +136,18 @@ async def test_postgres_refuses_the_login(
     assert "hidden-pw" not in _line(command(arguments, url), "unavailable")
 
 
+async def test_redis_refuses_the_login(
+    command: Command, new_database: Callable[..., Awaitable[str]], valkey_url: str
+) -> None:
+    """A worker that Redis refuses ends before it takes a lease from others."""
+    url = await new_database()
+    assert command("migrate --partitions 1", url)[0] == 0
+    before = await _tables(url)
+    line = _line(command("worker", url, REDIS_URL=valkey_url.replace("://", "://stranger:hidden-pw@")), "unavailable")
+    assert ("REDIS_URL" in line, "hidden-pw" in line) == (True, False), line
+    assert await _tables(url) == before
+
+
 async def test_a_database_that_is_read_only(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
     """A command that finds a replica, or a database that is read only, names the setting."""
     url = await new_database()
