@@ -1,6 +1,7 @@
 """The doctor's report: checks with their remedies, as a table or as JSON. checks.py makes it, process_commands.py
 prints it. Programs read the JSON: names of fields and checks, states and exit codes stay; texts may change."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -10,7 +11,9 @@ from service.common.plurals import count_noun
 State = Literal["ok", "warning", "bad"]
 
 MANY_PARTITIONS = 4
-"""With more partitions, the table omits their `ok` checks."""
+"""With more partitions, the table has a line for each finding, and none for those that are `ok`."""
+NAMED = 3
+"""So many partitions of a finding are named in the table."""
 _ORDER: tuple[State, ...] = ("ok", "warning", "bad")
 
 
@@ -48,20 +51,33 @@ class Report(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(body), indent=2).decode()
 
     def render_table(self) -> str:
-        """Render the report as lines of state, check and finding. A remedy stands below its check."""
+        """Render the report as lines of state, check and finding, each with its remedy below. With many partitions,
+        those with the same finding share a line, and findings that are `ok` are omitted."""
         partitions = {check.partition for check in self.checks} - {None}
         is_brief = len(partitions) > MANY_PARTITIONS
-        listed = [
-            check for check in self.checks if not (is_brief and check.partition is not None and check.state == "ok")
-        ]
-        names = [check.name if check.partition is None else f"p{check.partition} {check.name}" for check in listed]
-        width = max(map(len, names))
+        found: dict[Check, list[int | None]] = {}
+        for check in self.checks:
+            if not is_brief or check.partition is None:
+                found[check] = [check.partition]
+            elif check.state != "ok":
+                found.setdefault(msgspec.structs.replace(check, partition=None), []).append(check.partition)
+        names = [_name(check, of) for check, of in found.items()]
+        width = max(map(len, names), default=0)
         lines: list[str] = []
-        for name, check in zip(names, listed, strict=True):
+        for name, check in zip(names, found, strict=True):
             lines.append(f"{check.state:<7}  {name:<{width}}  {check.says}")
             if check.next:
                 lines.append(f"{'':<7}  {'':<{width}}  → {check.next}")
-        if is_brief:
-            healthy = partitions - {check.partition for check in listed}
-            lines.append(f"ok       all checks of {count_noun(len(healthy), 'other partition')}")
+        if is_brief and (healthy := partitions.difference(*found.values())):
+            noun = "partition" if healthy == partitions else "other partition"
+            lines.append(f"ok       all checks of {count_noun(len(healthy), noun)}")
         return "\n".join(lines)
+
+
+def _name(check: Check, partitions: Sequence[int | None]) -> str:
+    """The check with the partitions that have its finding, none for one of all."""
+    if partitions[0] is None:
+        return check.name
+    first = ", ".join(f"p{partition}" for partition in partitions[:NAMED])
+    more = f" and {len(partitions) - NAMED} more" if len(partitions) > NAMED else ""
+    return f"{first}{more} {check.name}"

@@ -422,7 +422,7 @@ async def test_servers_that_are_unfit(patient: Service) -> None:
 
 
 def test_a_table_of_many_partitions() -> None:
-    """The table has only the partitions' checks that are not ok; the JSON has all."""
+    """The table has one line for each finding that is not ok, and none for the others; the JSON has all."""
     checks = [Check("settings", "ok", "")] + [
         Check("gate", "bad" if p == 3 else "ok", "x", partition=p) for p in range(9)
     ]
@@ -433,4 +433,10 @@ def test_a_table_of_many_partitions() -> None:
         "ok all checks of 8 other partitions".split(),
     ]
     assert len(json.loads(report.render_json())["checks"]) == 10
+    many = [Check("gate", "bad" if p != 3 else "warning", "x", partition=p) for p in range(9)]
+    assert [line.split() for line in Report(many).render_table().splitlines()] == [
+        "bad p0, p1, p2 and 5 more gate x".split(),
+        "warning p3 gate x".split(),
+    ]
+    assert Report([Check("gate", "ok", "x", partition=p) for p in range(9)]).render_table().endswith("of 9 partitions")
     assert (report.exit_code, Report(checks, ["redis"]).exit_code, Report(checks[:3]).exit_code) == (1, 2, 0)
