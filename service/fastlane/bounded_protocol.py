@@ -112,6 +112,7 @@ class Bounded(HttpToolsProtocol):
         self._timer.cancel()
         self._state, self._kept, self._early = LINGERING, b"", b""
         super().connection_lost(exc)
+        self._joined.forget()
 
     def data_received(self, data: bytes) -> None:
         if self._early:

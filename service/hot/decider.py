@@ -297,11 +297,17 @@ def interpret_reply(reply: Any) -> Reply:
         raise refusal_from_reply(reply)
     reply = expand_reply(reply)
     if reply[0] > RECALL:
-        refusal = refuse_outcome(reply[0], reply[1] if len(reply) > 1 else None)
-        if len(reply) > 2:
-            refusal.rates = reply[2]
-        raise refusal
+        raise _read_refusal(reply)
     return reply
+
+
+def _read_refusal(reply: Reply) -> Refusal:
+    """A function of its own: an exception and the frame that raises it by its name keep each other, and so everything
+    of the request, until the garbage collector comes."""
+    refusal = refuse_outcome(reply[0], reply[1] if len(reply) > 1 else None)
+    if len(reply) > 2:
+        refusal.rates = reply[2]
+    return refusal
 
 
 def is_wrong_type(reply: Any) -> bool:

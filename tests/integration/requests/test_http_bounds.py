@@ -1,8 +1,10 @@
 """The server on real sockets: slow clients and large heads."""
 
 import contextlib
+import gc
 import json
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,21 @@ def test_large_heads(service: Service, tmp_path: Path) -> None:
         sending.start()
         assert _refusal(wire) == (431, "headers_too_large")
         sending.join()
+
+
+@pytest.mark.parametrize("address", ["POST /v1/coupons/lock/NO-SUCH", "POST /v1/coupons/validate", "POST /no-such"])
+def test_a_closed_connection_leaves_no_garbage(address: str, service: Service, tmp_path: Path) -> None:
+    """A connection's objects are gone with it: they don't wait for the collector, which keeps the loop busy."""
+    with Served(service, tmp_path) as served:
+        gc.disable()
+        try:
+            with contextlib.closing(served.connect()) as wire:
+                wire.send(_asked(address, _LOCK))
+                assert wire.answer().startswith(b"HTTP/1.1 4")
+                (protocol,) = map(weakref.ref, served.server.server_state.connections)
+            until(lambda: protocol() is None)
+        finally:
+            gc.enable()
 
 
 def _refusal(wire: RawConnection) -> tuple[int, str]:
