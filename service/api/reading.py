@@ -183,12 +183,12 @@ def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = Nothing) 
     if len(values) != len(pairs):
         raise malformed("query", "has a parameter twice")
     params = convert_query(values, kind)
-    for field in msgspec.structs.fields(kind):
-        value = getattr(params, field.name)
-        if field.encode_name in values and value is None:  # msgspec converts the text `null`
-            raise invalid(field.encode_name, "must not be null")
-        if isinstance(value, str) and not value.isprintable() and field.name != "cursor":  # a bad cursor is malformed
-            raise invalid(field.encode_name, "must have printable characters only")
+    for attribute, name in zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True):
+        value = getattr(params, attribute)
+        if name in values and value is None:  # msgspec converts the text `null`
+            raise invalid(name, "must not be null")
+        if isinstance(value, str) and not value.isprintable() and name != "cursor":  # a bad cursor is malformed
+            raise invalid(name, "must have printable characters only")
     return params
 
 
