@@ -7,11 +7,13 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from asyncpg import Record
+from asyncpg import Pool, Record
 
 from service.record.pool import Database
 from service.record.queries import query
 
+PAGE = 250
+"""Rows that are decoded at once, while nothing else runs."""
 Interval = Literal["hour", "day", "week"]
 Grouping = Literal["none", "book", "tag"]
 
@@ -80,9 +82,9 @@ async def read_span(database: Database, workspace: int, interval: Interval, firs
     return Span(workspace, interval, row["first"], row["last"], row["time_zone"])
 
 
-async def read_sales(database: Database, span: Span, groups: Groups, limit: int) -> list[Record]:
+async def read_sales(pool: Pool, span: Span, groups: Groups, limit: int) -> list[Record]:
     """At most so many rows with the fields of Sales, by interval, group and currency. What is zero has no row."""
-    return await database.fetch(query("read_sales"), *span, *groups, limit)
+    return await _read_in_pages(pool, "read_sales", *span, *groups, limit)
 
 
 async def read_ends(database: Database, span: Span, books: Collection[str]) -> list[Ends]:
@@ -91,9 +93,18 @@ async def read_ends(database: Database, span: Span, books: Collection[str]) -> l
     return [Ends(*row) for row in rows]
 
 
-async def read_recorded(database: Database, span: Span, groups: Groups, limit: int) -> list[Record]:
+async def read_recorded(pool: Pool, span: Span, groups: Groups, limit: int) -> list[Record]:
     """At most so many rows with the fields of Recorded, by interval and group. What is zero has no row."""
-    return await database.fetch(query("read_funnel"), *span, *groups, limit)
+    return await _read_in_pages(pool, "read_funnel", *span, *groups, limit)
+
+
+async def _read_in_pages(pool: Pool, name: str, *args: Any) -> list[Record]:
+    rows = list[Record]()
+    async with pool.acquire() as connection, connection.transaction(readonly=True):
+        cursor = await connection.cursor(query(name), *args)
+        while page := await cursor.fetch(PAGE):
+            rows += page
+    return rows
 
 
 async def read_responses(database: Database, span: Span) -> dict[int, dict[str, int]]:
