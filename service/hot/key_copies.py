@@ -23,7 +23,7 @@ KEYS_A_RUN = 100
 """Some hundred microseconds in Redis, and one fsync."""
 RUNS_AT_ONCE = 8
 """Under load each run waits milliseconds for the server, twice. Fewer at once copy less than what changes."""
-CALM_AT_ONCE, SHARE = 2, 0.5
+CALM_AT_ONCE, SHARE = 2, 1 / 3
 """While nothing else changes the keys: fewer runs, for that share of the time, so that other requests wait little."""
 OWN_KINDS = frozenset("wm")
 """The settings, without which scripts refuse the workspace, and the mark of its leaving are not copied."""

@@ -21,7 +21,7 @@ _CLOSING = {"statement_timeout": "25s", "lock_timeout": "300ms", "idle_in_transa
 """While other changes of configuration wait, a process that hangs must not keep its locks. A change that waits for one
 of this transaction's rows goes first: the wait ends before Postgres looks for deadlocks."""
 QUICK_S, CATCH_UP_TRIES = 0.1, 20
-CODES_AT_ONCE, SHARE = 5_000, 0.5
+CODES_AT_ONCE, SHARE = 500, 1 / 3
 """Codes are moved so many at a time, for that share of the time: Postgres has other requests, too."""
 SWITCHING = "moves rows in Postgres, and copies changed keys"
 """The stage of a move in which no deletion of a user should begin: it would wait, or the rows be moved again."""

@@ -23,7 +23,7 @@ PAUSED_S, OPEN_S = 0.4, 0.6
 MOST_PAUSES = 60
 """Some 24 s in all; then the attempt ends."""
 CALM = 0.1
-"""While fewer keys change than this part of those that are copied, copying leaves half of the time to others."""
+"""While fewer keys change than this part of those that are copied, copying leaves two thirds of the time to others."""
 PORTION = 1600
 """Keys that are copied before it is asked whether a pause is to begin or to end."""
 
