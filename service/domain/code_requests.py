@@ -54,7 +54,7 @@ _MAX_RECORD_LINES = 32
 _MAX_ECHO = 100
 """Characters of an invalid code that the response repeats."""
 
-_are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}(?:\n[A-Za-z0-9_-]{4,64})*+").fullmatch
+_are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}+(?:\n[A-Za-z0-9_-]{4,64}+)*").fullmatch
 _is_count = re.compile(r"[0-9]{1,10}", re.ASCII).fullmatch
 
 

@@ -16,10 +16,11 @@ MAX_ITEM_BYTES = 64 << 10
 MAX_AROUND_BYTES = 1_024
 """Before and after the list."""
 
-_begin = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"codes"[ \t\r\n]*:[ \t\r\n]*\[').match
-_items = re.compile(rb'(?:[ \t\r\n]*"(?:[^"\\]|\\.)*+"[ \t\r\n]*,)++', re.DOTALL).match
-_end = re.compile(rb'([ \t\r\n]*(?:"(?:[^"\\]|\\.)*+"[ \t\r\n]*)?)\]', re.DOTALL).match
-_is_unfinished = re.compile(rb'[ \t\r\n]*(?:"(?:[^"\\]|\\.)*+(?:\\|"[ \t\r\n]*)?)?', re.DOTALL).fullmatch
+_SPACE, _TEXT = rb"[ \t\r\n]*+", rb'"[^"\\]*+(?:\\.[^"\\]*+)*'
+_begin = re.compile(_SPACE + rb"\{" + _SPACE + rb'"codes"' + _SPACE + rb":" + _SPACE + rb"\[").match
+_items = re.compile(rb"(?:" + _SPACE + _TEXT + rb'"' + _SPACE + rb",)+", re.DOTALL).match
+_end = re.compile(rb"(" + _SPACE + rb"(?:" + _TEXT + rb'"' + _SPACE + rb")?)\]", re.DOTALL).match
+_is_unfinished = re.compile(_SPACE + rb"(?:" + _TEXT + rb'(?:\\|"' + _SPACE + rb")?)?", re.DOTALL).fullmatch
 _item_number, _position = re.compile(r"codes\[(\d+)\]"), re.compile(r" \(byte \d+\)")
 _decoder = msgspec.json.Decoder(UploadCodes)
 

@@ -12,7 +12,7 @@ MAX_HEAD_BYTES = 16 << 10
 MAX_HEADERS = 100
 MAX_LENGTH_DIGITS = 15
 
-_FIELDS = rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
+_FIELDS = rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*)\r\n"
 find_head = re.compile(rb"([A-Z-]{1,32}+) ([!-~]++) HTTP/1\.([01])\r\n" + _FIELDS).match
 find_rest = re.compile(rb" HTTP/1\.1\r\n" + _FIELDS).match
 """The rest of a head, from the end of its path. find_head matches a head of a method, a path and such a rest, too."""

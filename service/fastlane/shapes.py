@@ -52,7 +52,7 @@ _FIELDS = {
     _LENGTH: (LENGTH, "([1-9][0-9]{0,3}+)"),
     "idempotency-key": (KEY, "([!-~]{1,255}+)"),
     "x-request-id": (REQUEST_ID, "([!-~]{1,128}+)"),
-    "x-forwarded-for": (FORWARDED, f"({_ADDRESS}(?:, ?{_ADDRESS}){{0,7}}+)"),
+    "x-forwarded-for": (FORWARDED, f"({_ADDRESS}(?:, ?{_ADDRESS}){{0,7}})"),
     "traceparent": (TRACE, "([!-~]{1,255}+)"),
 }
 """The values in a head, by their fields."""
