@@ -122,6 +122,14 @@ async def test_with_neither_it_is_done_all_the_same(still: Shop) -> None:
     assert await still.checkout("ann", "A-1", key="k") == (201, {**first, "replayed": True})
 
 
+async def test_a_redemption_without_an_order_value_leaves_the_purchases(still: Shop) -> None:
+    """If the order's coupon was redeemed before, without a value, the amount to pay is what this request names."""
+    await still.book("CODE-1")
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    status, body = await still.checkout("ann", "A-1", "19.9", code="CODE-1")
+    assert (status, body["redemption"]["orderValue"], body["finalAmount"]) == (200, None, "19.90")
+
+
 @pytest.mark.parametrize("why", ["empty", "inactive", "ended", "code limit", "coupon limit"])
 async def test_no_gift_doesnt_stop_the_sale(still: Shop, why: str) -> None:
     """Where there is no gift to give, or the user may have no more, it is null, and stays so for a repeat."""

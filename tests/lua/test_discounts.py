@@ -123,11 +123,12 @@ async def test_a_use_is_not_spent_for_nothing(
     assert (await still.coupon("CODE-1"))[1]["redemptions"] == 0
 
 
-@pytest.mark.parametrize(("currency", "digits"), [("JPY", 0), ("KWD", 3)])
-async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str, digits: int) -> None:
+@pytest.mark.parametrize(("currency", "digits", "uses"), [("JPY", 0, 1), ("KWD", 3, 2)])
+async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str, digits: int, uses: int) -> None:
     """A unit's price with more digits than the currency has is invalid, whether or not the request names it."""
     own = {"currency": currency, "digits": digits}
-    book = await still.book("CODE-1", discount={"type": "buyXGetY", "buy": 1, "get": 1, **own})
+    discount = {"type": "buyXGetY", "buy": 1, "get": 1, **own}
+    book = await still.book("CODE-1", discount=discount, max_redemptions_per_code=uses)
     fine, too_fine = Decimal(7).scaleb(-digits), Decimal(7).scaleb(-digits - 1)
     for named in ({}, {"currency": currency}):
         asked = {"orderValue": "14", "items": items_of([("tea", 2, str(too_fine))]), **named}

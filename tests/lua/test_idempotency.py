@@ -131,11 +131,13 @@ async def test_a_refusal_is_not_kept(still: Shop) -> None:
 async def test_a_key_lives_as_long_as_the_workspace_says(shop: Shop) -> None:
     """A stored answer has the workspace's time to live, by default 24 hours."""
     await shop.book("CODE-1", "CODE-2")
-    for code, hours in (("CODE-1", 24), ("CODE-2", 1)):
+    await shop.book("TWICE-1", "TWICE-2", max_redemptions_per_code=2)
+    for number, hours in ((1, 24), (2, 1)):
         await shop.put_workspace(idempotency_hours=hours)
-        await shop.lock(code, "ann", key=code)
-        left = await shop.link.call("PTTL", f"{shop.caller.prefix}i:{code}")
-        assert hours * 3_600_000 - 60_000 < left <= hours * 3_600_000
+        for code in (f"CODE-{number}", f"TWICE-{number}"):
+            await shop.lock(code, "ann", key=code)
+            left = await shop.link.call("PTTL", f"{shop.caller.prefix}i:{code}")
+            assert hours * 3_600_000 - 60_000 < left <= hours * 3_600_000
 
 
 @pytest.fixture

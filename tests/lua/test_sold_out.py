@@ -103,6 +103,9 @@ async def test_new_codes_can_be_had_at_once(still: Shop) -> None:
     await still.add(book, "CODE-4", expires_ms=NOW_MS)
     answers = await together(*(still.assign_any(book, f"late-{n}") for n in range(3)))
     assert [status for status, _ in answers] == [201, 201, 409]
+    await still.add(book, "CODE-5", expires_ms=NOW_MS + 1_000)
+    answers = await together(*(still.assign_any(book, f"last-{n}") for n in range(2)))
+    assert [status for status, _ in answers] == [201, 409]
 
 
 async def test_each_book_has_its_own_stock(still: Shop) -> None:
