@@ -18,8 +18,10 @@ from service.record.partitions.partition_rows import renew_leases
 from service.record.processes import end_process, name_process, name_session
 from service.record.queries import query
 from tests.commands import scrip, succeeded
+from tests.conftest import require
+from tests.harness.servers import started
 from tests.hostile.canaries import Flock
-from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
+from tests.restricted import PASSWORDS, ROOT, Restricted, acl_lines, restricted
 from tests.service_fixture import Service, database, new_id, ok
 from tests.tls import Authority, door
 from tests.waiting import until, wait_until
@@ -72,6 +74,22 @@ def _commands(run: Restricted) -> dict[str, int]:
                 arities[name] = abs(arity)
             arities |= {sub[0]: abs(sub[1]) for sub in more[7]}
     return arities
+
+
+def test_a_restart_keeps_what_scripts_wrote(tmp_path: Path) -> None:
+    """Redis 7.0 reads the changes of a script from its disk with the rights of `default`, who can't authenticate."""
+    users = tmp_path / "users.acl"
+    users.write_text("\n".join(acl_lines()) + "\n")
+    options = ("--aclfile", str(users), "--appendonly", "yes", "--appendfsync", "always")
+    server = Path(require("redis-server"))
+    login = f"//tests:{PASSWORDS['tests']}@"
+    with started(server, tmp_path, *options) as url, redis.Redis.from_url(url.replace("//", login)) as client:
+        client.eval("redis.call('SET', 'a', '1'); redis.call('SET', 'b', '2')", 0)
+    with started(server, tmp_path, *options) as url:
+        with redis.Redis.from_url(url.replace("//", login), decode_responses=True) as client:
+            assert client.mget("a", "b") == ["1", "2"]
+        with redis.Redis.from_url(url) as client, pytest.raises(redis.AuthenticationError):
+            client.get("a")
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
