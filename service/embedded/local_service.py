@@ -109,8 +109,10 @@ class _LocalService:
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
                     group.create_task(server.start())
-        except* StartError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            if (failed := errors.subgroup(StartError)) is None:
+                raise
+            raise failed.exceptions[0] from None
         for server in self._servers:
             server.child.watch()
         await self._prepare_database()

@@ -88,8 +88,10 @@ async def send_orders(
         async with asyncio.TaskGroup() as group:
             for _ in range(min(in_flight, len(groups))):
                 group.create_task(_Checkout(target, result, on_answer).send(waiting))
-    except* Unreachable as errors:
-        raise Unreachable(str(errors.exceptions[0])) from None
+    except ExceptionGroup as errors:
+        if (unreachable := errors.subgroup(Unreachable)) is None:
+            raise
+        raise unreachable.exceptions[0] from None
     result.elapsed_s = time.monotonic() - started
     return result
 
