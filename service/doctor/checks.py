@@ -114,7 +114,7 @@ class _Examination:
         for host, redis in self._redis.items():
             with self._catch_unreachable("redis", host):
                 await self._check_server(host, redis)
-        if record is not None:
+        if record is not None and rows:
             with self._catch_unreachable("postgres"):
                 await self._check_partitions(record, rows)
 

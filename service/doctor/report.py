@@ -52,7 +52,8 @@ class Report(msgspec.Struct, frozen=True):
 
     def render_table(self) -> str:
         """Render the report as lines of state, check and finding, each with its remedy below. With many partitions,
-        those with the same finding share a line, and findings that are `ok` are omitted."""
+        those with the same finding share a line, and findings that are `ok` are omitted. Without a server some checks
+        did not run."""
         partitions = {check.partition for check in self.checks} - {None}
         is_brief = len(partitions) > MANY_PARTITIONS
         found: dict[Check, list[int | None]] = {}
@@ -68,7 +69,7 @@ class Report(msgspec.Struct, frozen=True):
             lines.append(f"{check.state:<7}  {name:<{width}}  {check.says}")
             if check.next:
                 lines.append(f"{'':<7}  {'':<{width}}  → {check.next}")
-        if is_brief and (healthy := partitions.difference(*found.values())):
+        if is_brief and not self.unreachable and (healthy := partitions.difference(*found.values())):
             noun = "partition" if healthy == partitions else "other partition"
             lines.append(f"ok       all checks of {count_noun(len(healthy), noun)}")
         return "\n".join(lines)

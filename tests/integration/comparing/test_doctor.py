@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
+import msgspec
 import pytest
 
 from service.doctor import checks, verdicts
@@ -383,7 +384,9 @@ async def test_migrations_that_are_missing(
     await connection.execute("UPDATE migrations SET sha256 = 'x' WHERE number = 1")
     await connection.close()
     assert "made from another file" in _doctor(patient, DATABASE_URL=url).checks["migrations"]["says"]
-    assert "0001_partitions" in _doctor(patient, DATABASE_URL=await new_database()).checks["migrations"]["says"]
+    report = _doctor(patient, DATABASE_URL=await new_database())
+    assert (report.code, report.bad()) == (1, {"migrations"})
+    assert "0001_partitions" in report.checks["migrations"]["says"]
 
 
 def test_settings_that_do_not_fit(patient: Service) -> None:
@@ -433,6 +436,7 @@ def test_a_table_of_many_partitions() -> None:
         "ok all checks of 8 other partitions".split(),
     ]
     assert len(json.loads(report.render_json())["checks"]) == 10
+    assert "all checks" not in msgspec.structs.replace(report, unreachable=["redis"]).render_table()
     many = [Check("gate", "bad" if p != 3 else "warning", "x", partition=p) for p in range(9)]
     assert [line.split() for line in Report(many).render_table().splitlines()] == [
         "bad p0, p1, p2 and 5 more gate x".split(),
