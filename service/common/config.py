@@ -15,7 +15,7 @@ import click
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.common.redis_address import MAX_PORT, check_redis_url
+from service.common.redis_address import MAX_PORT, check_files, check_redis_url
 
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_SIGN_IN"})
@@ -63,7 +63,7 @@ _is_host = re.compile(r"(\[[^]]*\]|[^]:[]*)(:[0-9]*)?").fullmatch
 
 
 def _check_postgres_url(url: str | None) -> str | None:
-    """Check the scheme, the hosts and the ports of a URL, which may name several hosts."""
+    """Check the scheme, the hosts, the ports and the files of a URL, which may name several hosts."""
     if url is None:
         return url
     scheme, separator, rest = url.partition("://")
@@ -76,6 +76,7 @@ def _check_postgres_url(url: str | None) -> str | None:
         raise ValueError("must name hosts as name, name:port or [address]:port; percent-encode user and password")
     if any(int(port) > MAX_PORT for host in hosts for port in re.findall(":([0-9]+)$", host)):
         raise ValueError(f"must name ports up to {MAX_PORT}")
+    check_files(rest, ("sslrootcert", "sslcert", "sslkey"))
     return url
 
 

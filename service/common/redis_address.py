@@ -12,7 +12,7 @@ redis-py has no URLs with several hosts, takes any option, and quotes a wrong po
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote
@@ -109,10 +109,15 @@ def check_redis_url(url: str | None) -> str | None:
     """Return the URL of a setting. Raises ValueError if it is wrong, or names a file that can't be read."""
     if url is not None:
         parse_redis_address(url)
-        for option, path in parse_qsl(url.partition("?")[2]):
-            if option in FILES and not os.access(path, os.R_OK):
-                raise ValueError(f"names a file as {option} that can't be read")
+        check_files(url, FILES)
     return url
+
+
+def check_files(url: str, options: Sequence[str]) -> None:
+    """Raises ValueError if one of these options names a file that can't be read."""
+    for option, path in parse_qsl(url.partition("?")[2]):
+        if option in options and not os.access(path, os.R_OK):
+            raise ValueError(f"names a file as {option} that can't be read")
 
 
 def check_redis_option(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str | None:

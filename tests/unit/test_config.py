@@ -108,6 +108,11 @@ def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", "postgresql://scrip:ses#ame@db/scrip", "DATABASE_URL must not contain #: write it as %23"),
         ("DATABASE_URL", "postgresql://scrip:ses/ame@db/scrip", "DATABASE_URL must name hosts as .*percent-encode"),
         ("DATABASE_URL", "postgresql://a,b:port/scrip", "DATABASE_URL must name hosts as"),
+        (
+            "DATABASE_URL",
+            "postgresql://db/s?sslrootcert=/none/ca.pem",
+            "names a file as sslrootcert that can't be read",
+        ),
         ("DATABASE_READ_URL", "postgresql://a,b:70000/scrip", "DATABASE_READ_URL must name ports up to 65535"),
     ],
 )
