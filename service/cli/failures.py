@@ -1,5 +1,5 @@
 """Errors that a user can fix in the settings or the servers. They end a command with one line, without a traceback.
-main.py calls `explain`, and `scrip api` `check_record`; commands that begin with Postgres run `with_record`."""
+main.py calls `explain`, and `scrip api` `check_servers`; commands that begin with Postgres run `with_record`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -12,6 +12,7 @@ from service.access.actor import Actor, current_actor
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
+from service.hot.discovery import check_access
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there
 from service.record.program_versions import UnusableRecord
@@ -63,8 +64,10 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
         await connection.close()
 
 
-async def check_record(settings: Settings) -> None:
-    """Wait until the database is reachable, then check that it fits this version. Raises UnusableRecord, Unusable."""
-    _, database_url = find_servers(settings)
+async def check_servers(settings: Settings) -> None:
+    """Wait until the database is reachable, then check that it fits this version, and that Redis does not refuse the
+    login. Raises UnusableRecord, Unusable."""
+    redis_url, database_url = find_servers(settings)
     async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:
         await check_partitions(pool)
+    await check_access(redis_url)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import asyncpg
 import click
 
-from service.cli.failures import check_record
+from service.cli.failures import check_servers
 from service.common import config, logs
 from service.common.redis_address import MAX_PORT
 from service.common.running_service import Unusable, find_service
@@ -66,7 +66,7 @@ def api(embedded: bool) -> None:
     is_alone = settings.api_processes == 1
     logs.configure(settings, "api" if is_alone else "api supervisor")
     _end_at_signals()
-    asyncio.run(check_record(settings))
+    asyncio.run(check_servers(settings))
     asyncio.run(check_keys(settings))
     if is_alone:
         from service.serving.server import serve

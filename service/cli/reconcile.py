@@ -20,6 +20,7 @@ from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
 from service.formats.coupon_state import Difference
 from service.hot.connection import Broken
+from service.hot.discovery import AccessRefused, explain_refusal
 from service.hot.redis_server import Fenced
 from service.reconcile import comparison
 from service.reconcile.comparison import Busy, NotOpen, Outcome
@@ -107,6 +108,8 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
         raise Unusable(f"behind: {behind}. Nothing was compared with its older state.") from None
     except ReplicaAway as away:
         raise Unusable(f"unavailable: {away}. If DATABASE_READ_URL is unset, the primary is read.") from None
+    except AccessRefused as refused:
+        raise explain_refusal(refused) from refused
     except (*ERRORS, Broken, hiredis.ReplyError) as error:
         raise Unusable(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
 

@@ -11,9 +11,9 @@ import structlog
 from service.common.build_info import export_build_info
 from service.common.config import Settings
 from service.common.metrics_port import serve_metrics
-from service.common.running_service import Unusable, find_servers
+from service.common.running_service import find_servers
 from service.common.tracing import start_traces
-from service.hot.discovery import AccessRefused
+from service.hot.discovery import check_access
 from service.record import pool as postgres
 from service.record.partitions.partition_rows import check_partitions
 from service.record.partitions.standby_rows import check_visible
@@ -25,7 +25,6 @@ from service.worker.lease_keeper import LeaseKeeper
 from service.worker.partition_worker import CONNECTIONS, PartitionWorker, Shared
 from service.worker.script_versions import LoadedScripts
 from service.worker.server_metrics import server_metrics
-from service.worker.server_watch import SharedRedis
 from service.worker.task_supervisor import Supervisor, TaskFailures
 
 log = structlog.get_logger()
@@ -33,7 +32,7 @@ log = structlog.get_logger()
 
 async def work(settings: Settings) -> None:
     """Work on all partitions until SIGTERM or SIGINT."""
-    _, database_url = find_servers(settings)
+    redis_url, database_url = find_servers(settings)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -56,10 +55,10 @@ async def work(settings: Settings) -> None:
         loaded = LoadedScripts(pool)
         await loaded.refresh()
         export_build_info("worker")
+        await check_access(redis_url)
         log.info("worker_started", holder=holder)
         keeper = LeaseKeeper(renewing, holder, partitions)
         shared = Shared(settings, pool, keeper, loaded)
-        await _check_access(shared.redis)
         shared.traces = start_traces("scrip-worker")
         server_metrics.redis = shared.redis
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
@@ -88,18 +87,6 @@ async def work(settings: Settings) -> None:
             shared.traces.end()
         if wrong:
             raise wrong
-
-
-async def _check_access(redis: SharedRedis) -> None:
-    """Raises Unusable if Redis refuses the login: this worker would take leases from those that have access."""
-    try:
-        await redis.watch(0)
-    except AccessRefused as error:
-        raise Unusable(
-            f"unavailable: Redis refuses access ({error}). Check the user and the password in REDIS_URL."
-        ) from error
-    except OSError:
-        pass  # it is away; the partitions wait for it
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> WrongNumber | None:

@@ -136,14 +136,15 @@ async def test_postgres_refuses_the_login(
     assert "hidden-pw" not in _line(command(arguments, url), "unavailable")
 
 
+@pytest.mark.parametrize("process", ["api", "worker"])
 async def test_redis_refuses_the_login(
-    command: Command, new_database: Callable[..., Awaitable[str]], valkey_url: str
+    process: str, command: Command, new_database: Callable[..., Awaitable[str]], valkey_url: str
 ) -> None:
-    """A worker that Redis refuses ends before it takes a lease from others."""
+    """A process that Redis refuses ends; a worker takes no lease from others before."""
     url = await new_database()
     assert command("migrate --partitions 1", url)[0] == 0
     before = await _tables(url)
-    line = _line(command("worker", url, REDIS_URL=valkey_url.replace("://", "://stranger:hidden-pw@")), "unavailable")
+    line = _line(command(process, url, REDIS_URL=valkey_url.replace("://", "://stranger:hidden-pw@")), "unavailable")
     assert ("REDIS_URL" in line, "hidden-pw" in line) == (True, False), line
     assert await _tables(url) == before
 
