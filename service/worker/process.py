@@ -55,7 +55,7 @@ async def work(settings: Settings) -> None:
         loaded = LoadedScripts(pool)
         await loaded.refresh()
         export_build_info("worker")
-        await check_access(redis_url)
+        await check_access(redis_url)  # before it takes leases from others
         log.info("worker_started", holder=holder)
         keeper = LeaseKeeper(renewing, holder, partitions)
         shared = Shared(settings, pool, keeper, loaded)
