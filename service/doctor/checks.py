@@ -299,7 +299,9 @@ async def _check_months(connection: asyncpg.Connection) -> Check:
 
 async def _check_reports(connection: asyncpg.Connection, partition: int, timeout_s: float) -> Check:
     try:
-        compared, differing = await compare_newest_hours(connection, partition, max(timeout_s, 0.001))
+        if timeout_s <= 0:
+            raise TimeoutError
+        compared, differing = await compare_newest_hours(connection, partition, timeout_s)
     except (TimeoutError, asyncpg.QueryCanceledError):
         return Check("reports", "ok", "not compared in time: `scrip reports` compares all")
     hours = f"{count_noun(compared, 'hour')} with the newest redemptions of a book"
