@@ -153,6 +153,23 @@ async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
     assert shopper.errors == []
 
 
+async def test_a_code_of_another_currency(shopper: Shopper, service: Service) -> None:
+    """A code in another currency is refused with its currency; after that is chosen, it is applied and paid."""
+    code = new_code()
+    service.book(code, discount={"type": "fixed", "value": 5, "currency": "EUR"})
+    await shopper["code"].fill(code)
+    await shopper["apply"].click()
+    await shopper.assert_texts(message_text=re.compile("It is for orders in EUR."))
+    await shopper.page.get_by_label("Currency").select_option("EUR")
+    await expect(shopper["articles"]).to_contain_text("32.00 EUR each")
+    await shopper.apply(code)
+    await expect(shopper["currency"]).to_be_disabled()
+    await shopper.page.reload()
+    await shopper.assert_texts(pay="Pay 126.90 EUR")
+    await shopper["pay"].click()
+    await shopper.assert_texts(receipt_total="126.90 EUR")
+
+
 async def test_the_cart_changes(shopper: Shopper, service: Service) -> None:
     """The discount follows the cart; a cart below the code's least value can be paid without the code alone. By
     keyboard the arrows change a quantity, and Tab goes to the next one."""

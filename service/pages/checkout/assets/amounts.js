@@ -2,11 +2,18 @@
 
 import { money } from "/console/assets/dom.js";
 
-export const CURRENCY = "USD";
+export const CURRENCIES = ["USD", "EUR", "GBP"];
+let chosen = CURRENCIES[0];
+
+export const currency = () => chosen;
+
+export function choose(one) {
+  chosen = one;
+}
 
 export function cents(text) {
   const match = /^(\d{1,11})\.(\d\d)$/.exec(text);
-  if (!match) throw new Error(`not an amount in ${CURRENCY}: ${text}`);
+  if (!match) throw new Error(`not an amount in ${chosen}: ${text}`);
   return Number(match[1]) * 100 + Number(match[2]);
 }
 
@@ -15,7 +22,7 @@ export function decimal(amount) {
 }
 
 // As the console shows an amount.
-export const price = (amount) => money(decimal(amount), CURRENCY);
+export const price = (amount) => money(decimal(amount), chosen);
 
 export function clock(ms) {
   const s = Math.ceil(ms / 1000);

@@ -26,7 +26,6 @@ function makeRow({ sku, name, cents }, { change, order, leave }) {
   const [input, fewer, more] = ["input", ".fewer", ".more"].map((selector) => made.querySelector(selector));
   const set = (quantity) => change(sku, Math.min(MOST, Math.max(0, Math.trunc(quantity) || 0)));
   made.querySelector(".name").textContent = name;
-  made.querySelector(".price").textContent = `${price(cents)} each`;
   input.setAttribute("aria-label", `How many: ${name}`);
   fewer.setAttribute("aria-label", `One less: ${name}`);
   more.setAttribute("aria-label", `One more: ${name}`);
@@ -34,7 +33,7 @@ function makeRow({ sku, name, cents }, { change, order, leave }) {
   input.addEventListener("blur", leave);
   fewer.addEventListener("click", () => set(order().quantities[sku] - 1));
   more.addEventListener("click", () => set(order().quantities[sku] + 1));
-  rows.set(sku, { input, fewer, more, sum: made.querySelector(".sum") });
+  rows.set(sku, { input, fewer, more, price: made.querySelector(".price"), sum: made.querySelector(".sum") });
   document.getElementById("articles").append(made);
 }
 
@@ -51,6 +50,7 @@ export function renderRows({ quantities }, frozen) {
     row.input.readOnly = frozen;
     row.fewer.disabled = frozen || quantity === 0;
     row.more.disabled = frozen || quantity === MOST;
+    row.price.textContent = `${price(cents)} each`;
     row.sum.textContent = price(cents * quantity);
   }
 }

@@ -2,7 +2,7 @@
 // reload: whatever is clicked twice, and whichever answer is lost, an order is paid once. Money is integers of cents.
 
 import { when } from "/console/assets/dom.js";
-import { cents, clock, CURRENCY, decimal, price } from "./amounts.js";
+import { cents, choose, clock, CURRENCIES, currency, decimal, price } from "./amounts.js";
 import { firstQuantities, itemsOf, makeRows, renderRows, valueOf } from "./cart.js";
 import { explain, hex, OF_CODES, post, refusalOf, UNDECIDED, UNKNOWN } from "./asking.js";
 import { show } from "./exchanges.js";
@@ -42,7 +42,7 @@ function load() {
   } catch {
     // Invalid: start a new order.
   }
-  return { key: null, user: "ann", order: newOrder() };
+  return { key: null, user: "ann", currency: CURRENCIES[0], order: newOrder() };
 }
 
 function save() {
@@ -66,7 +66,7 @@ function orderFields(order) {
     userId: state.user,
     orderId: order.id,
     orderValue: decimal(valueOf(order)),
-    currency: CURRENCY,
+    currency: currency(),
     items: itemsOf(order),
   };
 }
@@ -307,6 +307,8 @@ function render() {
 
   const frozen = busy || sent !== null;
   renderRows(order, frozen);
+  at("currency").value = currency();
+  at("currency").disabled = frozen || coupon !== null;
   at("user").value = state.user;
   at("user").readOnly = frozen || coupon !== null;
   at("code").value = order.code;
@@ -375,6 +377,7 @@ function onSubmit(id, action) {
   });
 }
 
+choose(state.currency ?? CURRENCIES[0]);
 makeRows({ change, order: () => state.order, leave: render });
 offer((code) => {
   if (busy || state.order.sent !== null || state.order.coupon) return;
@@ -392,6 +395,12 @@ at("key").addEventListener("input", () => {
 at("user").addEventListener("input", () => {
   state.user = at("user").value.trim();
   save();
+});
+at("currency").append(...CURRENCIES.map((one) => new Option(one)));
+at("currency").addEventListener("change", () => {
+  choose((state.currency = at("currency").value));
+  save();
+  render();
 });
 at("code").addEventListener("input", () => {
   state.order.code = at("code").value;
