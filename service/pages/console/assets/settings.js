@@ -79,6 +79,7 @@ export async function show(main, _, page) {
     const made = await edit(settings, books);
     if (!made) return;
     settings = made;
+    page.session.currency = made.currency; // of the amounts on other pages
     paint();
     toast("The settings are changed.");
   };
