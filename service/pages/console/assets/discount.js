@@ -1,6 +1,6 @@
 // A book's discount: its terms in words, and the part of the form that changes them.
 
-import { field, fill, h, input, money, select } from "./dom.js";
+import { field, fill, h, input, money, select, typedAmount } from "./dom.js";
 
 const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"]];
 const UNITS = [["percentage", "%"], ["fixed", "amount off"]];
@@ -29,7 +29,7 @@ export function describe(terms, session, most = MOST_TIERS) {
 }
 
 // One row for each tier. Returns the element, and a function that reads the rows.
-function tierRows(tiers, currency) {
+function tierRows(tiers, currencyNow) {
   const list = h("div", { class: "tiers" });
   const rows = [];
   const add = h("button", { type: "button", onclick: () => append({ type: "percentage" }).from.focus() }, "Add a tier");
@@ -52,50 +52,54 @@ function tierRows(tiers, currency) {
       paint();
       add.focus();
     } }, "Remove");
-    row.element = h("div", { class: "tier", role: "group" }, field(`From order value (${currency})`, row.from), field("Discount", row.value), field("Unit", row.type), row.drop);
+    row.element = h("div", { class: "tier", role: "group" }, field(`From order value (${currencyNow()})`, row.from), field("Discount", row.value), field("Unit", row.type), row.drop);
     rows.push(row);
     list.append(row.element);
     paint();
     return row;
   }
   (tiers ?? [{ type: "percentage" }]).forEach(append);
-  const read = () => rows.map(({ from, type, value }) => ({ from: from.value.trim(), type: type.value, value: value.value.trim() }));
+  const read = () => rows.map(({ from, type, value }) => ({ from: typedAmount(from), type: type.value, value: typedAmount(value) }));
   return [h("div", { class: "wide" }, list, h("p", {}, add)), read];
 }
 
 // Returns the fields, and a function that reads the terms.
 export function discountFields(discount, session) {
-  const currency = currencyOf(discount, session);
+  const currency = input({ name: "discount.currency", required: true, maxlength: 3, value: currencyOf(discount, session) });
+  const currencyNow = () => currency.value.trim().toUpperCase();
   const type = select(TYPES, discount?.type ?? "");
   const value = decimal("discount.value", discount?.value);
   const least = decimal("discount.minOrderValue", discount?.minOrderValue, false);
   const most = decimal("discount.maxAmount", discount?.maxAmount, false);
   const buy = input({ name: "discount.buy", type: "number", min: 1, required: true, value: amount(discount?.buy ?? 2) });
   const get = input({ name: "discount.get", type: "number", min: 1, required: true, value: amount(discount?.get ?? 1) });
-  const [tiers, readTiers] = tierRows(discount?.tiers, currency);
+  const [tiers, readTiers] = tierRows(discount?.tiers, currencyNow);
   const rest = h("div", { class: "form" });
   const paint = () => {
-    const bounds = [field(`Minimum order value (${currency})`, least), field(`Maximum discount (${currency})`, most)];
+    const bounds = [field(`Minimum order value (${currencyNow()})`, least), field(`Maximum discount (${currencyNow()})`, most), field("Currency", currency, "ISO 4217, such as EUR.")];
     const own = { // made when it is wanted: two of them show the same control
       "": () => [],
       percentage: () => [field("Percent", value), bounds],
-      fixed: () => [field(`Amount (${currency})`, value), bounds],
+      fixed: () => [field(`Amount (${currencyNow()})`, value), bounds],
       tiered: () => [tiers, bounds],
       buyXGetY: () => [field("Buy", buy), field("Get free", get), bounds],
     }[type.value]();
     fill(rest, own);
   };
   type.addEventListener("change", paint);
+  currency.addEventListener("input", () => {
+    for (const label of rest.querySelectorAll("label")) label.textContent = label.textContent.replace(/\(.*\)$/, `(${currencyNow()})`);
+  });
   paint();
   const read = () => {
     if (!type.value) return null;
     const fields = { type: type.value };
-    if (discount?.currency) fields.currency = discount.currency;
-    if (least.value.trim()) fields.minOrderValue = least.value.trim();
-    if (most.value.trim()) fields.maxAmount = most.value.trim();
+    if (discount?.currency || currencyNow() !== session.currency) fields.currency = currencyNow();
+    if (least.value.trim()) fields.minOrderValue = typedAmount(least);
+    if (most.value.trim()) fields.maxAmount = typedAmount(most);
     if (type.value === "buyXGetY") return { ...fields, buy: Number(buy.value), get: Number(get.value) };
     if (type.value === "tiered") return { ...fields, tiers: readTiers() };
-    return { ...fields, value: value.value.trim() };
+    return { ...fields, value: typedAmount(value) };
   };
   return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read];
 }

@@ -210,6 +210,9 @@ export function select(options, value, attributes = {}) {
   return made;
 }
 
+// An amount as it was typed, which may have a decimal comma: 49,90 is 49.90. `1,000` stays, as it may be either.
+export const typedAmount = ({ value }) => value.trim().replace(/^(\d+),(\d{1,2})$/, "$1.$2");
+
 // What a choice does: at once, or by keyboard a moment later, as each letter and each arrow is a change.
 export function onChoice(control, act) {
   let timer = 0;

@@ -2,7 +2,7 @@
 
 
 import { at, get, named, patch, post, remove } from "./api.js";
-import { ask, badge, byActor, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, refill, setting, showErrors, statusBadge, tell, toast, user, when } from "./dom.js";
+import { ask, badge, byActor, card, code, field, fill, h, head, input, inZone, listing, local, money, number, order, pairs, plural, refill, setting, showErrors, statusBadge, tell, toast, typedAmount, user, when } from "./dom.js";
 import { askToRelease, entriesOf } from "./codeevents.js";
 import { currencyOf } from "./discount.js";
 import { rollBack } from "./redemptions.js";
@@ -93,7 +93,7 @@ function asking(name, currency, page) {
   const look = async () => {
     const body = { code: name };
     for (const [key, control] of [["userId", forUser], ["orderId", forOrder], ["orderValue", value]]) {
-      if (control.value.trim()) body[key] = control.value.trim();
+      if (control.value.trim()) body[key] = key === "orderValue" ? typedAmount(control) : control.value.trim();
     }
     showErrors(form, null);
     try {
