@@ -136,6 +136,9 @@ function actionsOf(coupon, holds, release, page) {
     buttons.push(button("Unassign", h("p", {}, `${name} is then no longer assigned to ${userId}. Other codes stay as they are.`), () =>
       post(named("/v1/coupons/unassign/*", name), {})));
   }
+  const end = input({ name: "expiresAt", type: "datetime-local", step: 1, value: local(coupon.expiresAt) });
+  buttons.push(button("Set the end", field("Expires", end, `Empty: with its book. ${inZone()}`), () =>
+    patch(named("/v1/coupons/*", name), { expiresAt: end.value ? new Date(end.value).toISOString() : null }), false));
   const [turn, text, next] = status === "inactive"
     ? ["Switch on", "This code can be used again.", "active"]
     : ["Switch off", "No one can lock, assign or redeem this code until it is switched on. Other codes stay as they are.", "inactive"];
