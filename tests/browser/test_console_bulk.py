@@ -47,6 +47,8 @@ async def test_all_that_a_filter_shows(operator: Operator, service: Service) -> 
             await dialog.get_by_label("What to do").select_option(action)
         if action == "until":
             await dialog.get_by_label("They end").fill(f"{now + timedelta(days=90):%Y-%m-%dT%H:%M:%S}")
+        if action == "expire":
+            await expect(dialog).to_contain_text("still counts them as available")
         question = f"{label} {CODES} codes"
         await operator.confirm(question, f"{CODES} codes of Changed at once match", question)
         await operator.expect_message(f"{CODES} codes are {message}.")
@@ -117,7 +119,7 @@ async def test_codes_are_assigned_to_a_list_of_users(operator: Operator, service
     dialog = operator.page.get_by_role("dialog")
     await dialog.get_by_label("What to do").select_option("assign")
     await dialog.get_by_role("textbox", name="Users").fill(f"{user}\n{new_id()}\n{user}\n")
-    question = "Assign a code to 2 users"
+    question = "Assign a code to 1 of 2 users"
     await operator.confirm(question, "1 code of Given at once matches", question)
     await operator.expect_message("1 code is assigned. 1 refused.")
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["userId"] == user
@@ -138,7 +140,7 @@ async def test_codes_are_assigned_to_a_file_of_users(operator: Operator, service
     text = "Kundennummer;Name\r\n" + "".join(f"{user};A\r\n" for user in users)
     await control.set_input_files({"name": "users.csv", "mimeType": "text/csv", "buffer": text.encode()})
     await dialog.get_by_label("User column").fill("Kundennummer")
-    question = "Assign a code to 1,200 users"
+    question = "Assign a code to 3 of 1,200 users"
     await operator.confirm(question, "1,197 users will get none", question)
     await operator.expect_message("3 codes are assigned. 1,197 refused.")
     assert {row["status"] for row in _read_codes(service, book).values()} == {"assigned"}

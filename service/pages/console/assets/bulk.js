@@ -14,7 +14,7 @@ const WHICH = [["filter", "All that match"], ["list", "Those in a list"]];
 const ACTIONS = {
   off: ["Switch off", "They can't be locked, assigned or redeemed until they are switched on again.", () => ({ action: "switchOff" })],
   on: ["Switch on", "They can be used again at once.", () => ({ action: "switchOn" })],
-  expire: ["Expire", "They can't be used any more from now on. Another end lets them be used again.", () => ({ action: "expire" })],
+  expire: ["Expire", "They can't be used any more from now on. Another end lets them be used again. The book still counts them as available.", () => ({ action: "expire" })],
   until: ["Set the end of", "They can be used until then, if their book can.", (time) => ({ action: "setExpiry", expiresAt: time })],
   endless: ["Take the end from", "They can be used as long as their book.", () => ({ action: "setExpiry", expiresAt: null })],
   assign: ["Assign", "Each user gets one of the codes that are available.", (_, users) => ({ action: "assign", users })],
@@ -38,7 +38,8 @@ function selection({ codes, status }) {
   const until = moment("filter.createdUntil");
   const named = list("filter.codes", { class: "code", value: codes.join("\n") });
   const box = choices("Status", "filter.status", h("div", { class: "row" }, statuses.map(([one, control]) => field(statusWord(one), control))));
-  const match = h("div", { class: "form" }, h("div", { class: "wide" }, box),
+  const boxed = h("div", { class: "wide" }, box);
+  const match = h("div", { class: "form" }, boxed,
     h("div", { class: "wide" }, field("Begin with", prefix)), field("Added from", from, inZone()), field("Added until", until, inZone()));
   const listed = field("Codes", named, "One a line, or separated by commas; at most 1,000.");
   return {
@@ -46,7 +47,7 @@ function selection({ codes, status }) {
     paint(needed) {
       match.hidden = which.value === "list";
       listed.hidden = !match.hidden;
-      box.hidden = Boolean(needed);
+      boxed.hidden = Boolean(needed);
     },
     isList: () => which.value === "list",
     read(needed) {
@@ -90,7 +91,8 @@ async function begin(chosen, { book, page, work, again }) {
   const label = () => {
     const assigns = offered.value === "assign";
     if (!counted || (assigns && receivers() === 0)) return ACTIONS[offered.value][0];
-    return assigns ? `Assign a code to ${plural(receivers(), "user")}` : `${ACTIONS[offered.value][0]} ${many()}`;
+    const served = counted.isComplete ? Math.min(receivers(), counted.matching) : receivers();
+    return assigns ? `Assign a code to ${served < receivers() ? `${number(served)} of ` : ""}${plural(receivers(), "user")}` : `${ACTIONS[offered.value][0]} ${many()}`;
   };
   const examples = () => (counted.examples.length ? `, such as ${counted.examples.slice(0, 3).join(", ")}` : "");
   const paint = (dialog) => {
