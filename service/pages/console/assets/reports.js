@@ -8,7 +8,7 @@ const BOOKS = 200; // the newest, to choose from
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 const PERIODS = {
-  yesterday: ["Yesterday", "hour", DAY_MS], day: ["Last 24 hours", "hour", DAY_MS], week: ["Last 7 days", "day", 7 * DAY_MS], month: ["Last 30 days", "day", 30 * DAY_MS],
+  today: ["Today", "hour", null], yesterday: ["Yesterday", "hour", null], day: ["Last 24 hours", "hour", DAY_MS], week: ["Last 7 days", "day", 7 * DAY_MS], month: ["Last 30 days", "day", 30 * DAY_MS],
   quarter: ["Last 13 weeks", "week", 91 * DAY_MS], year: ["Last 52 weeks", "week", 364 * DAY_MS],
 };
 const STEPS_MS = { hour: HOUR_MS, day: DAY_MS, week: 7 * DAY_MS };
@@ -114,10 +114,12 @@ function choose(asked, books) {
   return h("form", { class: "card form", "aria-label": "Report" }, field("Books", of), field("Time", period), field("Compared with", beside));
 }
 
-// The last ms of yesterday, and its length: a day of a change of the clock has 23 or 25 hours.
-function yesterday({ from, timeZone }) {
-  const end = Date.parse(from) - 1;
-  return [end, DAY_MS + offset(end - DAY_MS, timeZone) - offset(end + 1, timeZone)];
+// The end of today or yesterday, its length, and what lies between it and the same hours of the day before: a day of a
+// change of the clock has 23 or 25 hours.
+function spanOf(period, { from, timeZone }) {
+  const begin = Date.parse(from);
+  const day = DAY_MS + offset(begin - 1 - DAY_MS, timeZone) - offset(begin, timeZone); // yesterday's
+  return period === "yesterday" ? [begin - 1, day, day] : [Date.now(), Math.ceil((Date.now() - begin) / HOUR_MS) * HOUR_MS, day];
 }
 
 const filter = (chosen) => (chosen.startsWith("tag ") ? { tag: chosen.slice(4) } : { bookId: chosen.slice(5) });
@@ -129,10 +131,10 @@ export async function show(main, { query }, page) {
   const [, interval, usualMs] = PERIODS[asked.period];
   const sales = (more) => page.get(at("/v1/reports/redemptions", more));
   const isOver = asked.period === "yesterday";
-  const [to, lengthMs] = isOver ? yesterday(await sales({ from: new Date(Date.now() - 1).toISOString() })) : [Date.now(), usualMs];
+  const [to, lengthMs, agoMs] = usualMs ? [Date.now(), usualMs, usualMs] : spanOf(asked.period, await sales({ from: new Date(Date.now() - 1).toISOString() }));
   const time = (end) => ({ from: new Date(end - lengthMs + STEPS_MS[interval]).toISOString(), to: new Date(end).toISOString(), interval });
   const wanted = { ...time(to), ...filter(asked.of) };
-  const compared = asked.beside === "before" ? { ...wanted, ...time(to - lengthMs) } : asked.beside && { ...time(to), ...filter(asked.beside) };
+  const compared = asked.beside === "before" ? { ...wanted, ...time(to - agoMs) } : asked.beside && { ...time(to), ...filter(asked.beside) };
   const [report, other, steps, grouped] = await Promise.all([
     sales(wanted), compared ? sales(compared) : null, page.get(at("/v1/reports/funnel", wanted)),
     sales({ ...wanted, groupBy: "book" }).catch((error) => (error.code === "invalid" ? null : Promise.reject(error))),
@@ -163,7 +165,7 @@ export async function show(main, { query }, page) {
       h("p", { class: "hint" }, `${isOver ? "" : `The last ${interval} is not over yet. `}A user is new in the ${interval} of the first redemption, for each book used then, even if it is rolled back.`,
         interval !== "hour" && ` Each ${interval} before a change of the time zone keeps the former one until an operator runs scrip reports --repair.`)),
     h("div", { class: "halves" },
-      card("From assigned to redeemed", funnel(steps.items, ofSome ? ["locked", "released"] : []), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known. Users in an uploaded file are no assignments.")),
+      card("From assigned to redeemed", funnel(steps.items, ofSome ? ["locked", "released"] : []), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known. Users in an uploaded file of codes are no assignments.")),
       card("Refusals by reason", ofSome ? h("p", { class: "empty" }, "Refusals are counted for all books together.") : refusals(steps.items))),
     card("By book", grouped ? byBook(grouped.items, books) : h("p", { class: "empty" }, "Too many books sold in this time. Choose a tag, or a shorter time.")),
     h("p", { class: "row" }, fileLink(at("/v1/reports/redemptions.csv", wanted), "Save the redemptions (CSV)", { class: "button" }),
