@@ -119,7 +119,7 @@ def _parse_local(match: re.Match[str], reading: Reading) -> datetime:
     try:
         date = datetime(int(year), int(parts["m"]), int(parts["d"]), tzinfo=reading.zone)
     except ValueError:
-        raise BadField("expiresAt", f"must be a date in the order {_ORDERS[order]}") from None
+        raise BadField("expiresAt", f"must be a date that exists, in the order {_ORDERS[order]}") from None
     if date.year in _BUDDHIST:
         raise BadField("expiresAt", "must have a year of the Gregorian calendar")
     if hour is None:

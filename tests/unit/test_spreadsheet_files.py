@@ -176,10 +176,10 @@ def test_questions(dates: list[str], field: str) -> None:
         ("12/31/2026 12:00\u202fa.m.", {}, "2026-12-30T23:00:00.000Z"),
         ("12/31/2026 12:00 pm", {}, "2026-12-31T11:00:00.000Z"),
         ("2026-07-01T00:00:00.123456", {}, "2026-06-30T22:00:00.123Z"),
-        ("31.12.2026", {"dates": "mdy"}, "expiresAt: must be a date in the order month, day, year"),
-        ("31.12.2026", {"dates": "ymd"}, "expiresAt: must be a date in the order year, month, day"),
-        ("2026-31-12", {}, "expiresAt: must be a date in the order year, month, day"),
-        ("2026-02-29", {}, "expiresAt: must be a date in the order year, month, day"),
+        ("31.12.2026", {"dates": "mdy"}, "expiresAt: must be a date that exists, in the order month, day, year"),
+        ("31.12.2026", {"dates": "ymd"}, "expiresAt: must be a date that exists, in the order year, month, day"),
+        ("2026-31-12", {}, "expiresAt: must be a date that exists, in the order year, month, day"),
+        ("2026-02-29", {}, "expiresAt: must be a date that exists, in the order year, month, day"),
         ("31.12.1969", {}, "expiresAt: must be from 1970 to 9999"),
         ("31.12.202", {"dates": "dmy"}, "expiresAt: must be from 1970 to 9999"),
         ("31/12/2569", {}, "expiresAt: must have a year of the Gregorian calendar"),
@@ -203,7 +203,7 @@ def test_dates_that_differ_from_the_first_ones() -> None:
     late = ["12/31/2026", "01.02.2026", "01.02.27", "2026-02-01"]
     results = read_times([*["31.12.2026"] * 2000, *late], time_zone="UTC")[2000:]
     assert results == [
-        "expiresAt: must be a date in the order day, month, year",
+        "expiresAt: must be a date that exists, in the order day, month, year",
         "2026-02-01T23:59:59.999Z",
         "expiresAt: must have a year of four digits, unless `dates` is sent",
         "2026-02-01T23:59:59.999Z",
@@ -216,7 +216,7 @@ def test_dates_that_differ_from_the_first_ones() -> None:
     ]
     assert read_times([*["2026-12-31"] * 2000, *late], time_zone="UTC")[2000:] == [
         "2026-02-01T23:59:59.999Z",
-        "expiresAt: must be a date in the order year, month, day",
+        "expiresAt: must be a date that exists, in the order year, month, day",
     ]
 
 
