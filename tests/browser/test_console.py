@@ -219,6 +219,7 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await page.get_by_label("A file").set_input_files(files=[table])
     await operator.button("Check file").click()
     await expect(page.get_by_text('The header has no column code ("Kunde"')).to_be_visible()
+    await expect(page.get_by_text("their ids, not their names")).to_be_visible()
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -238,6 +239,7 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
         await operator.button("Save the rejected lines").click()
     await (await saving.value).save_as(tmp_path / "refused.csv")
     assert (tmp_path / "refused.csv").read_text().splitlines()[1].endswith(",eve;=no code;")
+    await expect(page.get_by_text("choose it again: codes that were added before count as duplicates")).to_be_visible()
     await operator.picture("console-upload")
     await operator.button("Upload 2 codes").click()
     await operator.expect_message("2 codes added to Uploaded to.")
@@ -269,6 +271,7 @@ async def test_dates_of_a_file(operator: Operator, service: Service, tmp_path: P
     await operator.button("Upload").click()
     dates = page.get_by_role("group", name="Read the dates as")
     rows = ["Code\tGültig bis\tPreis", f"{codes[0]}\t1.2.2030\t1,50 €", f"{codes[1]}\t46387\t"]
+    rows.append(f"{'X' * 200}\t1.2.2030\t")
     table = {"name": "codes.txt", "mimeType": "text/plain", "buffer": "\r".join(rows).encode("utf-16")}
     await page.get_by_label("A file").set_input_files(files=[table])
     await page.get_by_label("A file").press("Control+Enter")
@@ -282,6 +285,9 @@ async def test_dates_of_a_file(operator: Operator, service: Service, tmp_path: P
     await expect(dates).to_contain_text("“1.2.2030” is 1 February 2030 at 23:59:59.")
     await expect(operator.row(codes[1])).to_contain_text("or a date such as 31.12.2026")
     await operator.assert_fits("console-dates-read", looks)
+    await page.set_viewport_size({"width": 1024, "height": 768})
+    rejected = page.get_by_role("region", name="Rejected lines")
+    assert await rejected.evaluate("region => region.scrollWidth <= region.clientWidth")
     await page.get_by_label("Format of files").last.select_option("Excel, semicolons")
     async with page.expect_download() as saving:
         await operator.button("Save the rejected lines").click()
@@ -463,15 +469,15 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
     await page.get_by_label("Compared with").select_option("The period before")
     await expect(facts.filter(has_text="New users")).to_contain_text("0 before")
     await expect(page.get_by_text("Each day before a change of the time zone keeps the former one")).to_be_visible()
+    await page.get_by_label("Time").select_option("Today")
+    await expect(page.get_by_role("img", name="Redemptions: This period 3, Before 0")).to_be_visible()
+    await page.get_by_text("As a table").first.click()
+    await expect(page.get_by_role("table").first.locator("tbody tr").last).to_contain_text("00:00")
     await page.get_by_label("Time").select_option("Yesterday")
     await expect(page.get_by_role("img", name="Redemptions: This period 0, Before 0")).to_be_visible()
     await page.get_by_text("As a table").first.click()
     await expect(page.get_by_text("A user is new in the hour of the first redemption")).to_be_visible()
     hours = page.get_by_role("table").first.locator("tbody tr")
-    await page.get_by_label("Time").select_option("Today")
-    await expect(page.get_by_role("img", name="Redemptions: This period 3, Before 0")).to_be_visible()
-    await page.get_by_text("As a table").first.click()
-    await expect(page.get_by_role("table").first.locator("tbody tr").last).to_contain_text("00:00")
     await expect(hours.first).to_contain_text("23:00")
     await expect(hours.last).to_contain_text("00:00")
     await page.get_by_label("Time").select_option("Last 24 hours")

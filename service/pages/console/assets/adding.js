@@ -67,11 +67,12 @@ function renderCounts(result, tried, save) {
     result.errors.length > 0 && [
       table("Rejected lines", [
         { name: "Line", number: true, of: ({ line }) => number(line) },
-        { name: "Code", of: ({ code }) => h("span", { class: "code" }, code) },
+        { name: "Code", class: "long", of: ({ code }) => h("span", { class: "code" }, code) },
         { name: "Reason", of: ({ reason }) => reason },
       ], result.errors.slice(0, SHOWN)),
       h("p", { class: "row" }, h("button", { type: "button", onclick: save }, "Save the rejected lines"), fileFormats(),
         result.invalid > SHOWN && h("span", { class: "hint" }, `The first ${SHOWN} of ${number(result.invalid)} are shown.`)),
+      h("p", { class: "hint" }, "Correct them in your file and choose it again: codes that were added before count as duplicates and stay as they are."),
     ],
   ];
 }
@@ -163,7 +164,7 @@ export function uploading(book, place, done) {
     h("header", {}, h("h2", { tabindex: -1 }, "Upload codes"),
       h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", TEMPLATE) }, "Save a template")),
     h("div", { class: "form" },
-      field("A file", file, "CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users, expiries and redemptions allowed."),
+      field("A file", file, "CSV of up to 1 GiB, also of a spreadsheet, with a column of codes, and perhaps users (their ids, not their names), expiries and redemptions allowed."),
       field("Or codes, one a line", lines)),
     h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => close() }, "Close")),
     sent, result));

@@ -79,7 +79,7 @@ const parts = {
       { name: "Redemptions", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
       { name: "Last redeemed", of: (row) => when(row.redeemedAt) },
       { name: "Expires", of: (row) => when(row.expiresAt) },
-    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), "No codes match.");
+    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), query.get("status") ? "No codes match." : "No codes yet: generate or upload some.");
   },
   async redemptions(place, book, page) {
     await listing(place, "Redemptions", redemptionColumns(), (cursor) =>
