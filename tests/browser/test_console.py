@@ -486,5 +486,13 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
         await page.get_by_text("Save the redemptions (CSV)").click()
     await (await saved.value).save_as(tmp_path / "redemptions.csv")
     assert "EUR,3,3601.50,360.15,0.00,0.00,0,3,0" in (tmp_path / "redemptions.csv").read_text()
+    await expect(page.get_by_text("Amounts above are those in")).to_have_count(0)
+    tag = new_id("mixed")
+    for currency in ("EUR", "USD"):
+        service.book(code := new_code(), tags=[tag], discount=discount | {"currency": currency})
+        body = {"userId": new_id(), "orderValue": "10.00", "currency": currency}
+        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
+    await operator.open_page(f"reports?of=tag+{tag}", "Reports")
+    await expect(page.get_by_text("Amounts above are those in")).to_be_visible()
     await operator.open_page(f"reports?of=book+{service.book()}", "Reports")
     await expect(operator.row("Held")).to_contain_text("–")

@@ -141,6 +141,7 @@ export async function show(main, { query }, page) {
   ]);
   const ofSome = wanted.bookId || wanted.tag;
   const currency = mainCurrency(report.items);
+  const isMixed = report.items.some(({ currency: one }) => one && one !== currency.currency);
   const rows = byInterval(report, interval, currency.currency);
   const others = other && byInterval(other, interval, currency.currency);
   const titleOf = (chosen) => (chosen.startsWith("tag ") ? chosen : books.find(({ bookId }) => `book ${bookId}` === chosen)?.name ?? "All books");
@@ -163,6 +164,7 @@ export async function show(main, { query }, page) {
       pair(`Discount${currency.currency ? ` in ${currency.currency}` : ""}`, "discountAmount"),
       chart("Users", [{ name: "New", key: "newUsers" }, { name: `Returning, of each ${interval}`, key: "returningUsers", tone: 4 }])),
       h("p", { class: "hint" }, `${isOver ? "" : `The last ${interval} is not over yet. `}A user is new in the ${interval} of the first redemption, for each book used then, even if it is rolled back.`,
+        isMixed && ` Amounts above are those in ${currency.currency}; By book has the other currencies, too.`,
         interval !== "hour" && ` Each ${interval} before a change of the time zone keeps the former one until an operator runs scrip reports --repair.`)),
     h("div", { class: "halves" },
       card("From assigned to redeemed", funnel(steps.items, ofSome ? ["locked", "released"] : []), h("p", { class: "hint" }, "Holds and releases are requests of the whole workspace; of a book or tag only assignments and redemptions are known. Users in an uploaded file of codes are no assignments.")),
