@@ -12,7 +12,6 @@ from service.access.actor import Actor, current_actor
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
-from service.hot.discovery import check_access
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there
 from service.record.program_versions import UnusableRecord
@@ -20,12 +19,14 @@ from service.record.program_versions import UnusableRecord
 
 def explain(error: Exception) -> str | None:
     """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
-    if isinstance(error, UnusableRecord):
+    from service.hot.discovery import AccessRefused  # a tenth of a second, which most commands save
+
+    if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
+    if isinstance(error, AccessRefused):
+        return f"unavailable: Redis refuses access ({error}). Check the user and the password in REDIS_URL."
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
         return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."
-    if isinstance(error, UnfitDatabase):
-        return f"unfit: {error}"
     access_errors = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
     if isinstance(error, access_errors | asyncpg.InsufficientPrivilegeError | asyncpg.ClientConfigurationError):
         return f"unavailable: the database refuses access ({error}). Check DATABASE_URL."
@@ -66,7 +67,9 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
 
 async def check_servers(settings: Settings) -> None:
     """Wait until the database is reachable, then check that it fits this version, and that Redis does not refuse the
-    login. Raises UnusableRecord, Unusable."""
+    login. Raises UnusableRecord, Unusable, AccessRefused."""
+    from service.hot.discovery import check_access
+
     redis_url, database_url = find_servers(settings)
     async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:
         await check_partitions(pool)

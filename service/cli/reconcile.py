@@ -20,7 +20,7 @@ from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
 from service.formats.coupon_state import Difference
 from service.hot.connection import Broken
-from service.hot.discovery import AccessRefused, explain_refusal
+from service.hot.discovery import AccessRefused
 from service.hot.redis_server import Fenced
 from service.reconcile import comparison
 from service.reconcile.comparison import Busy, NotOpen, Outcome
@@ -95,7 +95,7 @@ async def _compare_and_print(partition: int, compare: Callable[..., Awaitable[Ou
 
 
 async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options: Any) -> Outcome:
-    """Compare one partition; `options` are keywords of comparison.reconcile. Raises Unusable."""
+    """Compare one partition; `options` are keywords of comparison.reconcile. Raises Unusable, AccessRefused."""
     try:
         return await comparison.reconcile(redis_url, pool, partition, **options)
     except Busy as busy:
@@ -108,8 +108,8 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
         raise Unusable(f"behind: {behind}. Nothing was compared with its older state.") from None
     except ReplicaAway as away:
         raise Unusable(f"unavailable: {away}. If DATABASE_READ_URL is unset, the primary is read.") from None
-    except AccessRefused as refused:
-        raise explain_refusal(refused) from refused
+    except AccessRefused:
+        raise
     except (*ERRORS, Broken, hiredis.ReplyError) as error:
         raise Unusable(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
 

@@ -18,7 +18,6 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from service.common.redis_address import Host, RedisAddress, parse_redis_address
-from service.common.running_service import Unusable
 from service.hot.cluster import Report, SlotMap, parse_report
 
 CONNECT_S = 2.0
@@ -84,22 +83,16 @@ async def open_client(
         await client.aclose()
 
 
-def explain_refusal(error: AccessRefused) -> Unusable:
-    return Unusable(f"unavailable: Redis refuses access ({error}). Check the user and the password in REDIS_URL.")
-
-
 async def check_access(redis_url: str) -> None:
-    """Raises Unusable if Redis refuses the login. It may be away."""
+    """Raises AccessRefused if Redis refuses the login. It may be away."""
     address = parse_redis_address(redis_url)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CONNECT_S):
-            try:
-                async with open_client(address, await locate(address)) as client:
-                    await client.ping()
-            except AccessRefused as error:
-                raise explain_refusal(error) from error
-            except OSError:
-                pass
+    try:
+        async with asyncio.timeout(CONNECT_S), open_client(address, await locate(address)) as client:
+            await client.ping()
+    except AccessRefused:
+        raise
+    except OSError:
+        pass
 
 
 async def open_stream(address: RedisAddress, host: Host | None, name: str) -> asyncio.StreamWriter:

@@ -45,6 +45,8 @@ _DURABLE = ("on", "remote_apply")
 class UnfitDatabase(RuntimeError):
     """This Postgres can't be the record. The message says what to change."""
 
+    code = "unfit"
+
 
 class UnboundSession(UnfitDatabase):
     """Sessions of this role, or through this pooler, lack what a start has to find. Waiting does not help."""
