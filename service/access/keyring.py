@@ -6,7 +6,7 @@ Postgres keeps the digests of keys and sessions: they must not change.
 
 import hashlib
 import time
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 from uuid import UUID
 
 from service.access.caller import SCOPES, Caller
@@ -71,14 +71,18 @@ class Keyring:
         if now_s > self._outdated_at_s:
             raise _refuse_outdated()
         caller = self._by_header.get(authorization) or self._find_by_header(authorization)
-        return caller if not caller.scopes.isdisjoint(roles) else self._reject_forbidden(caller, roles)
+        if caller.scopes.isdisjoint(roles):
+            raise self._forbid(caller, roles)
+        return caller
 
     def authenticate_session(self, secret: str, roles: tuple[str, ...], now_s: float) -> Caller:
         """The caller of a console session. Raises Refusal as authenticate does."""
         if now_s > self._outdated_at_s:
             raise _refuse_outdated()
         caller = self._find_live(digest_session_secret(secret), _NO_SESSION)
-        return caller if not caller.scopes.isdisjoint(roles) else self._reject_forbidden(caller, roles)
+        if caller.scopes.isdisjoint(roles):
+            raise self._forbid(caller, roles)
+        return caller
 
     def take_rejections(self) -> list[RejectionCount]:
         """The rejections since the last call, counted."""
@@ -121,7 +125,7 @@ class Keyring:
             self._used_ms[caller.key_id] = now_ms
         return caller
 
-    def _reject_forbidden(self, caller: Caller, roles: tuple[str, ...]) -> NoReturn:
+    def _forbid(self, caller: Caller, roles: tuple[str, ...]) -> Refusal:
         self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
         scopes = " or ".join(role for role in roles if role in SCOPES)
         own = f"has {', '.join(sorted(caller.scopes))}"
@@ -132,7 +136,7 @@ class Keyring:
             detail = f"This request needs an API key with the scope {scopes}; {own}. Send such a key."
         refusal = Refusal("forbidden", detail)
         refusal.workspace = caller.workspace
-        raise refusal
+        return refusal
 
     def _count_rejection(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:
         source = (workspace, key_id, digest, code)
