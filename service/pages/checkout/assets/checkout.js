@@ -42,7 +42,7 @@ function load() {
   } catch {
     // Invalid: start a new order.
   }
-  return { key: null, user: "ann", currency: CURRENCIES[0], order: newOrder() };
+  return { key: null, user: "ann", order: newOrder() };
 }
 
 function save() {
@@ -377,7 +377,7 @@ function onSubmit(id, action) {
   });
 }
 
-choose(state.currency ?? CURRENCIES[0]);
+if (state.currency) choose(state.currency);
 makeRows({ change, order: () => state.order, leave: render });
 offer((code) => {
   if (busy || state.order.sent !== null || state.order.coupon) return;

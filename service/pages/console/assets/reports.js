@@ -117,9 +117,9 @@ function choose(asked, books) {
 // The end of today or yesterday, its length, and what lies between it and the same hours of the day before: a day of a
 // change of the clock has 23 or 25 hours.
 function spanOf(period, { from, timeZone }) {
-  const begin = Date.parse(from);
+  const [begin, now] = [Date.parse(from), Date.now()];
   const day = DAY_MS + offset(begin - 1 - DAY_MS, timeZone) - offset(begin, timeZone); // yesterday's
-  return period === "yesterday" ? [begin - 1, day, day] : [Date.now(), Math.ceil((Date.now() - begin) / HOUR_MS) * HOUR_MS, day];
+  return period === "yesterday" ? [begin - 1, day, day] : [now, Math.ceil((now - begin) / HOUR_MS) * HOUR_MS, day];
 }
 
 const filter = (chosen) => (chosen.startsWith("tag ") ? { tag: chosen.slice(4) } : { bookId: chosen.slice(5) });
