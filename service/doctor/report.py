@@ -1,6 +1,7 @@
 """The doctor's report: checks with their remedies, as a table or as JSON. checks.py makes it, process_commands.py
 prints it. Programs read the JSON: names of fields and checks, states and exit codes stay; texts may change."""
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -52,16 +53,18 @@ class Report(msgspec.Struct, frozen=True):
 
     def render_table(self) -> str:
         """Render the report as lines of state, check and finding, each with its remedy below. With many partitions,
-        those with the same finding share a line, and findings that are `ok` are omitted. Without a server some checks
-        did not run."""
+        those whose findings differ only in numbers share a line, which has the first one's, and findings that are `ok`
+        are omitted. Without a server some checks did not run."""
         partitions = {check.partition for check in self.checks} - {None}
         is_brief = len(partitions) > MANY_PARTITIONS
         found: dict[Check, list[int | None]] = {}
+        firsts: dict[tuple[str, ...], Check] = {}
         for check in self.checks:
             if not is_brief or check.partition is None:
                 found[check] = [check.partition]
             elif check.state != "ok":
-                found.setdefault(msgspec.structs.replace(check, partition=None), []).append(check.partition)
+                kind = (check.name, check.state, re.sub(r"\d+", "", check.says), check.next)
+                found.setdefault(firsts.setdefault(kind, check), []).append(check.partition)
         names = [_name(check, of) for check, of in found.items()]
         width = max(map(len, names), default=0)
         lines: list[str] = []

@@ -437,10 +437,12 @@ def test_a_table_of_many_partitions() -> None:
     ]
     assert len(json.loads(report.render_json())["checks"]) == 10
     assert "all checks" not in msgspec.structs.replace(report, unreachable=["redis"]).render_table()
-    many = [Check("gate", "bad" if p != 3 else "warning", "x", partition=p) for p in range(9)]
+    many = [Check("gate", "bad" if p != 3 else "warning", f"epoch {p + 1}", partition=p) for p in range(9)]
+    many += [Check("gate", "bad", "missing", partition=p) for p in range(2)]
     assert [line.split() for line in Report(many).render_table().splitlines()] == [
-        "bad p0, p1, p2 and 5 more gate x".split(),
-        "warning p3 gate x".split(),
+        "bad p0, p1, p2 and 5 more gate epoch 1".split(),
+        "warning p3 gate epoch 4".split(),
+        "bad p0, p1 gate missing".split(),
     ]
     assert Report([Check("gate", "ok", "x", partition=p) for p in range(9)]).render_table().endswith("of 9 partitions")
     assert (report.exit_code, Report(checks, ["redis"]).exit_code, Report(checks[:3]).exit_code) == (1, 2, 0)
