@@ -12,6 +12,7 @@ from service.access.actor import Actor, current_actor
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
+from service.record.login_roles import check_role
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there
 from service.record.program_versions import UnusableRecord
@@ -66,11 +67,12 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
 
 
 async def check_servers(settings: Settings) -> None:
-    """Wait until the database is reachable, then check that it fits this version, and that Redis does not refuse the
-    login. Raises UnusableRecord, Unusable, AccessRefused."""
+    """For `scrip api`: wait until the database is reachable, then check that it fits this version and has the API's
+    role, and that Redis does not refuse the login. Raises UnusableRecord, Unusable, AccessRefused."""
     from service.hot.discovery import check_access
 
     redis_url, database_url = find_servers(settings)
     async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:
         await check_partitions(pool)
+        await check_role(pool, "api")
     await check_access(redis_url)

@@ -83,12 +83,12 @@ async def open_client(
         await client.aclose()
 
 
-async def check_access(redis_url: str) -> None:
-    """Raises AccessRefused if Redis refuses the login. It may be away."""
+async def check_access(redis_url: str, *command: str) -> None:
+    """Raises AccessRefused if Redis refuses the login or this command. It may be away."""
     address = parse_redis_address(redis_url)
     try:
         async with asyncio.timeout(CONNECT_S), open_client(address, await locate(address)) as client:
-            await client.ping()
+            await client.execute_command(*command or ("PING",))
     except AccessRefused:
         raise
     except OSError:

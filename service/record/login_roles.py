@@ -1,18 +1,30 @@
-"""The login roles of the API and the worker, and their privileges: `scrip migrate` (script_versions.py) calls this.
-Postgres defines the form of the verifier."""
+"""The login roles of the API and the worker, and their privileges: `scrip migrate` (script_versions.py) makes them, and
+a process checks its own at its start. Postgres defines the form of the verifier."""
 
 import base64
 import contextlib
 import hashlib
 import hmac
 import secrets
+from typing import Literal
 
 import asyncpg
 
 from service.common.resources import ROLES_FILE
+from service.record.pool import Database
+from service.record.program_versions import UnusableRecord
+from service.record.queries import query
 
 _ITERATIONS = 4096
 """Postgres's default."""
+_OWN_RIGHTS = {"api": ("SELECT", "keys"), "worker": ("UPDATE", "partitions")}
+"""By process, a right that the other process's role lacks."""
+
+
+class WrongRole(UnusableRecord):
+    """The role in DATABASE_URL is that of the other process."""
+
+    code = "wrong_role"
 
 
 async def ensure_role(connection: asyncpg.Connection, role: str, password: str) -> None:
@@ -34,6 +46,17 @@ def derive_verifier(password: str, salt: bytes) -> str:
     server = hmac.digest(digest, b"Server Key", "sha256")
     salt_text, stored_text, server_text = (base64.b64encode(part).decode() for part in (salt, stored, server))
     return f"SCRAM-SHA-256${_ITERATIONS}:{salt_text}${stored_text}:{server_text}"
+
+
+async def check_role(database: Database, process: Literal["api", "worker"]) -> None:
+    """Raises WrongRole if the role lacks what the process needs."""
+    right, table = _OWN_RIGHTS[process]
+    role, may_use = await database.fetchrow(query("may_use"), table, right)  # type: ignore[misc]
+    if not may_use:
+        raise WrongRole(
+            f"the role {role} may not {right} {table}, as `scrip {process}` must. Log in as scrip_{process} in "
+            "DATABASE_URL. If that is so already, grant it its rights: `scrip migrate --roles`."
+        )
 
 
 async def grant_privileges(connection: asyncpg.Connection) -> None:

@@ -13,8 +13,10 @@ from service.common.config import Settings
 from service.common.metrics_port import serve_metrics
 from service.common.running_service import find_servers
 from service.common.tracing import start_traces
+from service.formats import key_names
 from service.hot.discovery import check_access
 from service.record import pool as postgres
+from service.record.login_roles import check_role
 from service.record.partitions.partition_rows import check_partitions
 from service.record.partitions.standby_rows import check_visible
 from service.record.processes import name_process, name_session
@@ -50,12 +52,13 @@ async def work(settings: Settings) -> None:
         await postgres.connect_when_there(database_url, name=name_session(holder), max_size=1) as renewing,
     ):
         partitions = await check_partitions(pool)
+        await check_role(pool, "worker")
         if settings.standbys:
             await check_visible(pool)
         loaded = LoadedScripts(pool)
         await loaded.refresh()
         export_build_info("worker")
-        await check_access(redis_url)  # before it takes leases from others
+        await check_access(redis_url, "EXISTS", key_names.gate(0))  # the API's user may not
         log.info("worker_started", holder=holder)
         keeper = LeaseKeeper(renewing, holder, partitions)
         shared = Shared(settings, pool, keeper, loaded)

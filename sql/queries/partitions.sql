@@ -88,6 +88,11 @@ SELECT pg_advisory_xact_lock(hashtext('epochs'));
 -- Whether this role sees how far the standbys are.
 SELECT current_user, pg_has_role('pg_read_all_stats', 'USAGE');
 
+-- name: may_use
+-- Whether this role has a right on a table.
+-- $1 table_name text  $2 right_name text
+SELECT current_user, has_table_privilege($1, $2);
+
 -- name: move_cursor
 -- Advance a partition's cursor. Returns no row if epoch, cursor or fence have changed.
 -- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 fence bigint  $6 digest bytea

@@ -1,7 +1,10 @@
 """Each process's Redis user and Postgres role has the rights that the process needs, and no more."""
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,12 +22,12 @@ from service.record.processes import end_process, name_process, name_session
 from service.record.queries import query
 from tests.commands import scrip, succeeded
 from tests.conftest import require
-from tests.harness.servers import started
+from tests.harness.servers import free_port, started
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, acl_lines, restricted
 from tests.service_fixture import Service, database, new_id, ok
 from tests.tls import Authority, door
-from tests.waiting import until, wait_until
+from tests.waiting import PATIENCE_S, until, wait_until
 
 _API = [*scripts.SERVING, *scripts.PROJECTION]
 _RUN = {
@@ -238,6 +241,25 @@ async def test_a_worker_sees_the_sessions_of_others(run: Restricted) -> None:
         assert other not in living
         assert [holder for holder in living - {reader} if name_session(holder) != "scrip-worker"]
         await end_process(connection, reader)
+
+
+@pytest.mark.parametrize(
+    ("process", "setting", "code"),
+    [
+        ("api", "DATABASE_URL", "wrong_role"),
+        ("worker", "DATABASE_URL", "wrong_role"),
+        ("worker", "REDIS_URL", "unavailable"),
+    ],
+)
+def test_the_login_of_the_other_process(run: Restricted, process: str, setting: str, code: str) -> None:
+    """A process with the other's login ends with one line that names the setting."""
+    other = {"api": "worker", "worker": "api"}[process]
+    env = os.environ | run.urls[process] | {setting: run.urls[other][setting], "SCRIP_PORT": str(free_port())}
+    command = [sys.executable, "-m", "service", process]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, setting in line) == (2, "", True)
+    assert line.startswith(f"Error: {code}: ")
 
 
 async def test_tls_and_passwords_are_checked(run: Restricted, tmp_path: Path) -> None:
