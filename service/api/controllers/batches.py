@@ -3,7 +3,6 @@ stored under a key (batch_answers.py) is read again by other versions."""
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -71,13 +70,12 @@ class Results(Answer):
     results: list[Result]
 
 
-@dataclass(slots=True)
-class _Operation:
+class _Operation(msgspec.Struct):
     """An operation of a batch; `reply` is its script's reply, or the refusal."""
 
     row: Row | None = None
     command: Command | None = None
-    reply: Reply | Refusal = field(default_factory=list)
+    reply: Reply | Refusal = []
     code: str | None = None
     struct: Any = None
 
@@ -88,8 +86,7 @@ class _Operation:
         return OwnIds(canonicalize_code(self.code or "") or "-", encode_field(user), encode_field(order))
 
 
-@dataclass(slots=True)
-class _BatchRun:
+class _BatchRun(msgspec.Struct):
     """The result of a batch."""
 
     entries: list[_Operation]
