@@ -28,10 +28,12 @@ local function read_usual_book(workspace_read, number)
     -- @step book_fields
     if book_id then
       -- @step terms
+      local function number_of(text) return tonumber(text) or text end -- once for the requests of a call
       book = {
-        id = book_id, status = status, from = from, till = till, per_code = per_code, per_user = per_user, total = total,
+        id = book_id, status = status, from = number_of(from), till = number_of(till), per_code = per_code,
+        per_user = number_of(per_user), total = total,
         assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, terms = terms, low = low,
-        discount_type = discount_type, discount_terms = discount_terms, cap = cap, least = least, currency = book_currency,
+        discount_type = discount_type, discount_terms = number_of(discount_terms), cap = cap, least = least, currency = book_currency,
         digits = book_digits, number = number, codes_per_user = codes_per_user, touched = false, sums = nil, sold_out = nil,
         ends = {}, taken = {},
       }

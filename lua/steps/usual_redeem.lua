@@ -17,26 +17,29 @@ local event, decided, saved_e4, spent = nil, nil, 0, nil
 for _ = 1, 1 do -- what isn't usual leaves it
   if per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
   if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
-  local its_token, its_user, its_order, its_ends, counted, in_record
+  local its_token, its_ends, counted, in_record
   if entry ~= number then -- a lock alone, as steps/save.lua writes it
     in_record = string.byte(entry, -1) == 33 -- '!'
-    local text = in_record and command('GET', coupon_key) or entry
-    if type(text) == 'table' then break end -- a key of the wrong type
-    its_token, its_user, its_order, its_ends, counted = string.match(text,
-      in_record and '^0 %- %- 0 1 %- %- %- (%S+) (%S+) (%S+) (%d+) %d+ (u?%.)$' or '^%d+!(%S+) (%S+) (%S+) (%d+) %d+ (u?%.)$')
-    if its_user ~= user or its_order ~= order or token ~= '-' and its_token ~= token or its_ends - now <= 0 then break end
+    local text, head = entry, number .. '!'
+    if in_record then text, head = command('GET', coupon_key), '0 - - 0 1 - - - ' end
+    if type(text) ~= 'string' then break end -- missing, or of the wrong type
+    its_token = token == '-' and string.match(text, '^%S+', #head + 1) or token
+    head = head .. its_token .. ' ' .. user .. ' ' .. order .. ' '
+    if string.sub(text, 1, #head) ~= head then break end
+    its_ends, counted = string.match(text, '^(%d+) %d+ (u?%.)$', #head + 1)
+    if not its_ends or its_ends - now <= 0 then break end
   elseif token ~= '-' or locked ~= '0' then break end
 
   local its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
   local amount = tonumber(value)
   if currency == '-' then
-    if digits - its_digits > 0 then break end
+    if digits > its_digits then break end -- each is one digit
   elseif currency ~= its_currency then break end
   if discount_type and not amount or least and amount and amount < least then break end
   if order ~= '-' and command('HGET', orders_key, order) then break end
 
   spent = command('HGET', users_key, number .. '/' .. user) or '0'
-  if type(spent) ~= 'string' or not string.find(spent, '^%d+$') then break end
+  if spent ~= '0' and (type(spent) ~= 'string' or not string.find(spent, '^%d+$')) then break end
   if per_user ~= '-' then
     local live = counted ~= 'u.' and command('ZCOUNT', W .. 'lu:' .. number .. ':' .. user, '(' .. now_text, '+inf') or 0
     if type(live) == 'table' or spent + live >= per_user + 0 then break end
