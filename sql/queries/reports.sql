@@ -220,7 +220,8 @@ WHERE partition = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4;
 SELECT redemption_id::text FROM rollbacks WHERE redemption_id = ANY ($1::text[]::uuid[]);
 
 -- name: rollup_differences
--- What the transaction's own roll-ups have more than those of a partition's workspaces.
+-- What the transaction's own roll-ups have more than those of a partition's workspaces. No row counts as zeros, which a
+-- repair leaves in an interval that has no fact any more.
 -- $1 partition int
 SELECT
   workspace, step, start, book, currency, coalesce(own.redemptions, 0) - coalesce(old.redemptions, 0),
@@ -235,11 +236,13 @@ FROM pg_temp.report_sums AS own FULL JOIN (
   SELECT * FROM public.report_sums WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
 ) AS old USING (workspace, step, start, book, currency)
 WHERE (
-  own.redemptions, own.rolled_back, own.order_value, own.discount_amount, own.assigned, own.new_users,
-  own.returning_users, own.week_new, own.week_returning
-) IS DISTINCT FROM (
-  old.redemptions, old.rolled_back, old.order_value, old.discount_amount, old.assigned, old.new_users,
-  old.returning_users, old.week_new, old.week_returning
+  coalesce(own.redemptions, 0), coalesce(own.rolled_back, 0), coalesce(own.order_value, 0),
+  coalesce(own.discount_amount, 0), coalesce(own.assigned, 0), coalesce(own.new_users, 0),
+  coalesce(own.returning_users, 0), coalesce(own.week_new, 0), coalesce(own.week_returning, 0)
+) <> (
+  coalesce(old.redemptions, 0), coalesce(old.rolled_back, 0), coalesce(old.order_value, 0),
+  coalesce(old.discount_amount, 0), coalesce(old.assigned, 0), coalesce(old.new_users, 0),
+  coalesce(old.returning_users, 0), coalesce(old.week_new, 0), coalesce(old.week_returning, 0)
 );
 
 -- name: store_report_user

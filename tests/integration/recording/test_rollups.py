@@ -159,6 +159,15 @@ async def test_rollups_equal_the_facts(zoned: RecordedShop, make_flusher: MakeFl
     assert await read_rollups(zoned) == await count_facts(zoned)
 
 
+async def test_a_repair_after_a_changed_time_zone_leaves_no_difference(zoned: RecordedShop, make_flusher: MakeFlusher):
+    """Intervals of the earlier zone have no facts any more."""
+    await sell(zoned, Sales(5), 100)
+    await caught_up(zoned, await make_flusher())
+    await zoned.pool.execute("UPDATE workspaces SET time_zone = 'America/New_York'")
+    assert await compare_rollups(zoned.pool, 0, True, lambda _: None) > 10
+    assert await compare_rollups(zoned.pool, 0, False, lambda _: None) == 0
+
+
 async def test_late_events_count_in_their_hour(zoned: RecordedShop, make_flusher: MakeFlusher):
     """A redemption that is recorded late counts in the hour in which it was made, and is taken out if its rollback was
     recorded before it."""
