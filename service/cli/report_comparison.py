@@ -29,7 +29,7 @@ def reports(repair: bool, partition: int | None) -> None:
 
 async def _compare(repair: bool, only: int | None) -> int:
     database_url = find_service(config.load(), "DATABASE_URL").database_url
-    left = 0
+    left, detached = 0, []
     async with await comparisons.connect(database_url) as pool:
         await check_partitions(pool)
         for row in await find_partitions(pool, only):
@@ -41,11 +41,15 @@ async def _compare(repair: bool, only: int | None) -> int:
             try:
                 differing = await compare_rollups(pool, row.id, repair, show)
             except MonthDetached as month:
-                raise Unusable(
-                    f"month_detached: facts up to {month} are detached from Postgres, and can't be counted. Attach "
-                    "them: docs/restore.md says how."
-                ) from None
+                click.echo(f"Partition {row.id}: not compared, facts up to {month} are detached from Postgres.")
+                detached.append(str(row.id))
+                continue
             done = "corrected" if repair and differing else "differ" if differing else "nothing differs"
             click.echo(f"Partition {row.id}: {f'{differing} figures {done}' if differing else done}.")
             left += 0 if repair else differing
+    if detached:
+        raise Unusable(
+            f"month_detached: the facts of partitions {', '.join(detached)} can't all be counted. Attach the months: "
+            "docs/restore.md says how."
+        )
     return 1 if left else 0

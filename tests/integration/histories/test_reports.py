@@ -6,8 +6,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from service.cli import report_comparison
+from service.record.facts.report_rollups import MonthDetached
 from tests.commands import scrip
 from tests.service_fixture import Service, new_code, ok, refused
 from tests.waiting import until
@@ -222,6 +225,21 @@ def test_the_time_zone_of_earlier_hours(service: Service, shop: ReportedShop):
     starts = shop.sales("from", "currency", "redemptions", "rolledBack", "newUsers", interval="hour")
     assert {start[14:16] for start, *_ in starts} == {"15"}
     assert sorted(row[1:] for row in starts) == [("EUR", 1, 1, 2), ("JPY", 1, 0, 0)]
+
+
+def test_a_detached_month_leaves_out_its_partitions_alone(service: Service, monkeypatch: pytest.MonkeyPatch):
+    """`scrip reports` compares the others, and fails."""
+
+    async def compare(_pool: asyncpg.Pool, partition: int, *_: object) -> int:
+        if partition == 0:
+            raise MonthDetached("2026-08")
+        return 0
+
+    monkeypatch.setattr(report_comparison, "compare_rollups", compare)
+    result = scrip("reports", **service.urls)
+    assert result.exit_code == 2
+    assert "Partition 0: not compared, facts up to 2026-08 are detached" in result.output
+    assert "Partition 1: nothing differs." in result.output
 
 
 @pytest.mark.parametrize(
