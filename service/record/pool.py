@@ -34,6 +34,9 @@ BY_INDEX = {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
 IN_ORDER = {"enable_sort": "off"}
 """For rows in the order of an index: a sort would read all of them first. The planner prefers one where it expects few,
 and expects none of a new workspace."""
+UNNAMED = ""
+"""The name of statements with a cursor: one with a name would stay in a pooler's session after the transaction, and the
+next process that gives a statement this name would fail."""
 _POOLED = "pgbouncer=true"
 _FITNESS = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),

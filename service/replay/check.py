@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from service.hot.discovery import locate, open_client, read_nodes
-from service.record.pool import connect_once
+from service.record.pool import UNNAMED, connect_once
 from service.replay.expectation import Redemption
 from service.replay.progress import ReportProgress, ignore_progress
 from service.replay.retrying_client import Client, UnexpectedResponse
@@ -190,7 +190,7 @@ async def read_postgres(url: str, book_id: str, codes: int, report: ReportProgre
     redemptions: list[Redemption] = []
     try:
         async with connection.transaction(readonly=True):
-            statement = await connection.prepare(_REDEMPTIONS)
+            statement = await connection.prepare(_REDEMPTIONS, name=UNNAMED)
             async for row in statement.cursor(book_id, prefetch=_ROWS_PER_READ):
                 redemptions.append(Redemption(*row))
                 if len(redemptions) % _ROWS_PER_READ == 0:

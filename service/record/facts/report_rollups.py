@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from service.record.pool import BY_INDEX, LONG, Connection, set_locally
+from service.record.pool import BY_INDEX, LONG, UNNAMED, Connection, set_locally
 from service.record.queries import query
 
 EVENTS_AT_ONCE = 20_000
@@ -71,6 +71,7 @@ async def _own_rollups(pool: asyncpg.Pool, partition: int) -> AsyncIterator[Conn
 
 
 async def _pages(connection: Connection, name: str, *args: Any) -> AsyncIterator[list[Any]]:
-    rows = await connection.cursor(query(name), *args)
+    statement = await connection.prepare(query(name), name=UNNAMED)
+    rows = await statement.cursor(*args)
     while page := await rows.fetch(ROWS_AT_ONCE):
         yield [tuple(row) for row in page]

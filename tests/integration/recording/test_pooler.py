@@ -56,6 +56,25 @@ def test_everything_is_recorded_and_compared(run: Restricted, pooled: Service) -
     assert "Nothing differs" in compared.stdout
 
 
+async def test_no_statement_stays_in_a_session(run: Restricted, pooled: Service) -> None:
+    """Comparisons and reports, which read by cursors, leave none that another process would meet."""
+    ok(pooled.manage.get("/v1/reports/redemptions"))
+    ok(pooled.manage.get("/v1/reports/funnel"))
+    for command in ("reports", "reconcile"):
+        succeeded(scrip(command, **run.urls["worker"]))
+
+    async def ask(process: str) -> list[str]:
+        connection = await connect_once(run.urls[process]["DATABASE_URL"])
+        names = "SELECT array_agg(name) FILTER (WHERE name <> '') FROM pg_prepared_statements, pg_sleep(0.2)"
+        try:
+            return await connection.fetchval(names) or []
+        finally:
+            await connection.close()
+
+    asked = [ask(process) for process in ("api", "worker") for _ in range(4 * POOL_SIZE)]
+    assert [name for names in await asyncio.gather(*asked) for name in names] == []
+
+
 async def test_leases_end_with_no_session(run: Restricted) -> None:
     """The sessions are the pooler's: a worker's name names none, and another worker leaves it its leases."""
     async with await connect(run.urls["worker"]["DATABASE_URL"]) as pool:
