@@ -30,7 +30,9 @@ def explain(error: Exception) -> str | None:
         return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."
     access_errors = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
     if isinstance(error, access_errors | asyncpg.InsufficientPrivilegeError | asyncpg.ClientConfigurationError):
-        return f"unavailable: the database refuses access ({error}). Check DATABASE_URL."
+        lacks_right = isinstance(error, asyncpg.InsufficientPrivilegeError)
+        remedy = "Use the DATABASE_URL of `scrip migrate`." if lacks_right else "Check DATABASE_URL."
+        return f"unavailable: the database refuses access ({error}). {remedy}"
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"unfit: the database can't be changed ({error}). Name the primary in DATABASE_URL."
     return None
