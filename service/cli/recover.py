@@ -124,6 +124,8 @@ def _print_plan(row: Partition, lacks: str, report: SurplusReport, names: dict[i
     click.echo(f"--discard frees {count_noun(report.freed, 'sold or assigned code')}.")
     for workspace, code in report.listed[:10]:
         click.echo(f"  blocked by --apply: {mask(code)} of workspace {names.get(workspace, workspace)}")
+    if (more := counts["blocked"] - 10) > 0:
+        click.echo(f"  blocked by --apply: {count_noun(more, 'more code')}")
 
 
 def _outline(row: Partition, lacks: str, report: SurplusReport, names: dict[int, str]) -> dict[str, Any]:
