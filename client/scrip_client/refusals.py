@@ -17,7 +17,7 @@ class CouponNotFound(Refused):
 
 class CouponInactive(Refused):
     """409. The coupon is not active. An operator can switch it on: `PATCH /v1/coupons/{code}` with the status
-    `active`.
+    `active`. If it stays inactive, an event in quarantine blocks it.
     """
 
     code = "coupon_inactive"

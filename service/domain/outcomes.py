@@ -34,7 +34,8 @@ _ROWS = (
     _row(10, "coupon_not_found", 404, "The coupon does not exist.",
          "Check the spelling (upper or lower case makes no difference), and that the key is of the code's workspace."),
     _row(11, "coupon_inactive", 409, "The coupon is not active.",
-         "An operator can switch it on: `PATCH /v1/coupons/{code}` with the status `active`."),
+         "An operator can switch it on: `PATCH /v1/coupons/{code}` with the status `active`. If it stays inactive, an "
+         "event in quarantine blocks it."),
     _row(12, "book_inactive", 409, "The coupon's book is not active.",
          "An operator can resume the book: `PATCH /v1/books/{bookId}` with the status `active`."),
     _row(13, "not_started", 409, "The coupon is not valid yet.",
