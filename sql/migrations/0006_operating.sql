@@ -221,11 +221,26 @@ BEGIN
 END
 $$;
 
+-- Refuse a month that has no tables, or whose tables are not attached, or are, as `attached` asks.
+CREATE FUNCTION require_month(asked date, attached boolean) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  partition CONSTANT regclass := to_regclass(fact_partition('redemptions', asked));
+BEGIN
+  IF partition IS NULL OR asked <> date_trunc('month', asked) THEN
+    RAISE EXCEPTION 'There are no tables of a month that begins on %.', asked
+      USING HINT = 'Name its first day, such as 2024-11-01. The tables of a detached month come back from its dump.';
+  ELSIF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = partition) <> attached THEN
+    RAISE EXCEPTION 'The month % is already %.', asked, CASE WHEN attached THEN 'detached' ELSE 'attached' END;
+  END IF;
+END
+$$;
+
 -- Detach a month's partitions, if all of its facts are of retired books. They stay as tables.
 CREATE FUNCTION detach_month(asked date) RETURNS void LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
   fact record;
 BEGIN
+  PERFORM require_month(asked, true);
   IF NOT is_retired_month(asked) THEN
     RAISE EXCEPTION 'The month % has facts of books in Redis, or of kept answers.', asked
       USING HINT = 'Run `scrip doctor`: it lists the months that may be detached.';
@@ -250,6 +265,7 @@ BEGIN
   IF EXISTS (SELECT FROM moves WHERE state IN ('ordered', 'running')) THEN
     RAISE EXCEPTION 'Workspaces are being moved to other partitions.' USING HINT = 'Try again when `scrip move` is done.';
   END IF;
+  PERFORM require_month(asked, false);
   FOR fact IN SELECT name, key, fact_partition(name, asked) AS partition FROM fact_tables() LOOP
     EXECUTE format(
       'UPDATE %I AS f SET partition = w.partition FROM workspaces w WHERE w.workspace = f.workspace AND w.partition <> f.partition',

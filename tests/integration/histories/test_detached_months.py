@@ -258,6 +258,16 @@ async def test_what_is_in_use_stays(place: Place, old_month: date) -> None:
     assert not await is_kept()
 
 
+async def test_a_month_that_is_not_there(place: Place, retired_month: date) -> None:
+    """A month that was not created, is detached or attached already, or another day of a month is refused."""
+    unknown, middle = date(2001, 1, 1), retired_month.replace(day=2)
+    for function, done in (("detach_month", "detached"), ("attach_month", "attached")):
+        await place.pool.execute(f"SELECT {function}($1)", retired_month)
+        for month, says in ((retired_month, f"is already {done}"), (unknown, "no tables"), (middle, "no tables")):
+            with pytest.raises(asyncpg.RaiseError, match=says):
+                await place.pool.execute(f"SELECT {function}($1)", month)
+
+
 async def test_tables_in_use_keep_a_month(place: Place, retired_month: date) -> None:
     """While a transaction reads facts, detaching and attaching fail within a second, and change nothing."""
     for function in ("detach_month", "attach_month"):
