@@ -93,7 +93,7 @@ def replace_advice(checks: Sequence[Check], failing: Sequence[FailingTask]) -> l
 
 def judge_redis(row: Partition, after: Partition, redis: RedisState) -> Iterator[Check]:
     """Judge the state in Redis. `row` and `after` are the partition's row before and after Redis was read."""
-    yield _judge_gate(redis.gate, row)
+    yield _judge_gate(redis.gate, row, after)
     yield _judge_scripts(row, redis)
     yield _judge_anchor(row, redis)
     span = f"{redis.first} to {redis.last}, " if redis.entries else ""
@@ -106,12 +106,14 @@ def judge_redis(row: Partition, after: Partition, redis: RedisState) -> Iterator
         yield Check("mending", "warning", f"started, not finished: {progress}", _WAIT)
 
 
-def _judge_gate(gate: str, row: Partition) -> Check:
+def _judge_gate(gate: str, row: Partition, after: Partition) -> Check:
     if not gate:
         return Check("gate", "bad", "missing: Redis was emptied, or is another server", _WAIT)
     epoch, state = parse_gate(gate)
     if not epoch.isdigit() or state not in _GATES:
         return Check("gate", "bad", "it holds a text that Scrip never writes", _WRONG_PAIR)
+    if int(epoch) > row.epoch:  # a worker has begun to open the partition since
+        row = after
     text = f"{gate!r}, and Postgres is at {row.epoch}: "
     if int(epoch) > row.epoch:
         return Check("gate", "bad", f"{text}Postgres is older than this Redis, or belongs to another", _WRONG_PAIR)

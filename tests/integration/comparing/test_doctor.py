@@ -18,6 +18,8 @@ from service.doctor import checks, verdicts
 from service.doctor.report import Check, Report
 from service.record.facts import report_rollups
 from service.record.partitions.failing_tasks import FailingTask
+from service.record.partitions.partition_rows import Partition, read_partitions
+from service.record.pool import Database
 from tests.commands import scrip, succeeded
 from tests.drifts.comparing import compare
 from tests.harness.running import Run, data_folder
@@ -228,6 +230,20 @@ def test_gates(patient: Service) -> None:
             check = _doctor(patient).checks["gate"]
             assert (check["state"], part in check["says"], check["next"] != "") == (state, True, True), check
         client.set("{p0}:gate", gate)
+
+
+def test_an_opening_that_begins_meanwhile(patient: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate whose epoch began after Postgres was read is not one of another Postgres."""
+    looks: list[list[Partition]] = []
+
+    async def read(database: Database) -> list[Partition]:
+        rows = await read_partitions(database)
+        looks.append(rows)
+        return rows if len(looks) > 1 else [msgspec.structs.replace(row, epoch=row.epoch - 1) for row in rows]
+
+    monkeypatch.setattr(checks, "read_partitions", read)
+    assert _doctor(patient).checks["gate"]["state"] == "ok"
+    assert len(looks) > 1
 
 
 def test_a_redis_that_restarted(patient: Service) -> None:
