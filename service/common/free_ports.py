@@ -2,11 +2,13 @@
 starts; metrics_port.py explains its own error."""
 
 import contextlib
+import errno
 import socket
 from collections.abc import Iterator
 from typing import Any
 
 from service.common.child_processes import StartError
+from service.common.config import Settings
 
 
 def resolve_free(host: str, port: int | None, setting: str) -> list[Any]:
@@ -22,6 +24,13 @@ def resolve_free(host: str, port: int | None, setting: str) -> list[Any]:
     return found
 
 
+def check_metrics_port(settings: Settings) -> None:
+    """Raises StartError if an API process can't use its port of metrics."""
+    if settings.metrics_port == settings.port:
+        raise StartError(f"SCRIP_METRICS_PORT and SCRIP_PORT are both {settings.port}. Choose another one of them.")
+    resolve_free(settings.host, settings.metrics_port, "SCRIP_METRICS_PORT")
+
+
 @contextlib.contextmanager
 def explain_use(host: str, port: int, setting: str) -> Iterator[None]:
     """Turn an OSError within into a StartError that names the port's setting."""
@@ -29,4 +38,6 @@ def explain_use(host: str, port: int, setting: str) -> Iterator[None]:
         yield
     except OSError as error:
         remedy = f"Stop what listens there, or choose another {setting}."
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            remedy = "Set SCRIP_HOST to an address of this machine."
         raise StartError(f"{host}:{port} can't be used: {error.strerror}. {remedy}") from error

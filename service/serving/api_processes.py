@@ -15,7 +15,7 @@ from uvicorn.supervisors import Multiprocess
 from service.common import logs
 from service.common.child_processes import StartError
 from service.common.config import Settings
-from service.common.free_ports import resolve_free
+from service.common.free_ports import check_metrics_port, resolve_free
 from service.common.tally import Tally
 from service.common.tracing import start_traces
 
@@ -25,7 +25,7 @@ HEALTH_TIMEOUT_S = 30
 
 def serve(settings: Settings) -> None:
     """Serve with several processes until SIGTERM or SIGINT. Raises StartError if the address or a process fails."""
-    resolve_free(settings.host, settings.metrics_port, "SCRIP_METRICS_PORT")
+    check_metrics_port(settings)
     supervisor = Supervisor(ProcessConfig(settings), make_listeners(settings.host, settings.port))
     for number in (signal.SIGTTIN, signal.SIGTTOU):  # uvicorn would change the number of processes
         signal.signal(number, signal.SIG_IGN)

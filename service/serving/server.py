@@ -16,7 +16,7 @@ from service.api.cors import Origins
 from service.api.recall import resolve_recall
 from service.common.config import Settings
 from service.common.forwarded_for import Proxies
-from service.common.free_ports import resolve_free
+from service.common.free_ports import check_metrics_port, resolve_free
 from service.common.tracing import start_traces
 from service.fastlane.bounded_protocol import MAX_CONNECTIONS
 from service.fastlane.protocol import Protocol
@@ -36,7 +36,7 @@ RESERVED_FILES = 200
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in flight. Raises StartError if a port is in use."""
     resolve_free(settings.host, settings.port, "SCRIP_PORT")
-    resolve_free(settings.host, settings.metrics_port, "SCRIP_METRICS_PORT")
+    check_metrics_port(settings)
     config = make_server_config(settings, traces=start_traces("scrip-api"))
     config.load()
     config.lifespan_class = Lifespan

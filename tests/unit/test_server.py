@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from uvicorn import Config
@@ -83,3 +83,18 @@ def test_an_address_in_use(option: int) -> None:
             server.serve(Settings(port=port))
         with pytest.raises(StartError, match=f"{says} SCRIP_METRICS_PORT"):
             server.serve(Settings(port=free_port(), metrics_port=port))
+
+
+@pytest.mark.parametrize("serve", [server.serve, api_processes.serve])
+def test_the_metrics_port_is_another(serve: Callable[[Settings], None]) -> None:
+    """One port for clients and metrics is a StartError that names both settings."""
+    port = free_port()
+    with pytest.raises(StartError, match=f"SCRIP_METRICS_PORT and SCRIP_PORT are both {port}. Choose another"):
+        serve(Settings(port=port, metrics_port=port))
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine(host: str) -> None:
+    """A host on which this machine can't listen is a StartError that names SCRIP_HOST."""
+    with pytest.raises(StartError, match=r"can't be used: .* Set SCRIP_HOST to an address of this machine"):
+        server.serve(Settings(host=host, port=free_port()))
