@@ -17,6 +17,13 @@ from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there
 from service.record.program_versions import UnusableRecord
 
+_PARAMETER_ERRORS = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.InvalidParameterValueError,
+)
+"""Postgres's answers to what a URL sets for the session: an unknown name, one of the server's, a wrong value."""
+
 
 def explain(error: Exception) -> str | None:
     """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
@@ -25,7 +32,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
     if isinstance(error, AccessRefused):
-        return f"unavailable: Redis refuses access ({error}). Check the user and the password in REDIS_URL."
+        return f"unavailable: Redis refuses access ({error}). {_advise_access(str(error))}"
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
         return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."
     access_errors = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
@@ -35,7 +42,21 @@ def explain(error: Exception) -> str | None:
         return f"unavailable: the database refuses access ({error}). {remedy}"
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"unfit: the database can't be changed ({error}). Name the primary in DATABASE_URL."
+    return _explain_parameter(error)
+
+
+def _explain_parameter(error: Exception) -> str | None:
+    if isinstance(error, _PARAMETER_ERRORS) and "parameter" in str(error):  # no statement of ours sets another one
+        return f"unavailable: the database refuses a parameter ({error}). Correct what DATABASE_URL has after its ?."
     return None
+
+
+def _advise_access(refusal: str) -> str:
+    if "permissions" not in refusal:
+        return "Check the user and the password in REDIS_URL."
+    if "'select'" in refusal:
+        return "Its rights are for database 0: end REDIS_URL with /0."
+    return "Log in as the process's own user in REDIS_URL, and give it the rights in deploy/redis-acl."
 
 
 def with_record(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -111,6 +111,8 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
     except AccessRefused:
         raise
     except (*ERRORS, Broken, hiredis.ReplyError) as error:
+        if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOPERM"):
+            raise AccessRefused(str(error)) from error
         raise Unusable(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
 
 

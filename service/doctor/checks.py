@@ -239,6 +239,8 @@ class _Examination:
             self.unreachable.append(server)
         says = f"unreachable at {address}: {_describe_error(error)}"
         advice = f"Check that it runs, and that {setting} is right: docs/operations.md#{runbook}."
+        if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOPERM"):
+            advice = "Log in as the worker's user in REDIS_URL, and give it the rights in deploy/redis-acl."
         self.checks.append(Check(server, "bad", says, advice))
 
 

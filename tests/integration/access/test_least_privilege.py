@@ -262,6 +262,15 @@ def test_the_login_of_the_other_process(run: Restricted, process: str, setting: 
     assert line.startswith(f"Error: {code}: ")
 
 
+@pytest.mark.parametrize("command", ["doctor", "reconcile"])
+def test_the_worker_s_commands_with_the_api_s_login(run: Restricted, command: str) -> None:
+    """A command that needs the worker's user of Redis says so."""
+    env = {"DATABASE_URL": run.urls["worker"]["DATABASE_URL"], "REDIS_URL": run.urls["api"]["REDIS_URL"]}
+    ended = scrip(command, **env)
+    assert ended.exit_code == 2
+    assert re.search("no permissions.*Log in as .* in REDIS_URL", " ".join(ended.output.split()))
+
+
 async def test_tls_and_passwords_are_checked(run: Restricted, tmp_path: Path) -> None:
     """Clients reject a server with another name, another authority's certificate, or no TLS; servers reject clients
     without the right password."""

@@ -136,6 +136,14 @@ async def test_postgres_refuses_the_login(
     assert "hidden-pw" not in _line(command(arguments, url), "unavailable")
 
 
+@pytest.mark.parametrize("arguments", ["rebuild", "worker", "api", "workspaces list"])
+@pytest.mark.parametrize("parameter", ["sslmod=require", "max_connections=9", "statement_timeout=soon"])
+def test_postgres_refuses_a_parameter(arguments: str, parameter: str, command: Command, database_url: str) -> None:
+    """A parameter of DATABASE_URL that Postgres does not know, or can't set for a session, ends a command."""
+    url = database_url + ("&" if "?" in database_url else "?") + parameter
+    assert "DATABASE_URL" in _line(command(arguments, url), "unavailable")
+
+
 @pytest.mark.parametrize("process", ["api", "worker"])
 async def test_redis_refuses_the_login(
     process: str, command: Command, new_database: Callable[..., Awaitable[str]], valkey_url: str
