@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -217,9 +218,15 @@ class _LocalService:
             lines += [
                 f"  Keys      {' '.join(demo_data.SECRETS)}",
                 f"  Try       curl -H 'Authorization: Bearer demo_manage' {self._url}/v1/books",
-                "  Again     `scrip demo reset` in another terminal restores the codes that were used",
+                f"  Again     `{_name_command()} demo reset` in another terminal restores the codes that were used",
             ]
         click.echo("\n".join([*lines, "  Stop      Ctrl-C; the next start has the same data"]))
+
+
+def _name_command() -> str:
+    """How a shell here finds `scrip`: `make run` starts that of .venv."""
+    called = sys.argv[0]
+    return called if called.endswith("bin/scrip") and shutil.which("scrip") is None else "scrip"
 
 
 @contextlib.asynccontextmanager
