@@ -200,7 +200,7 @@ class _Examination:
             if host in self._redis:
                 with self._catch_unreachable("redis", host):
                     server = Server(self._redis[host], row.id)
-                    states[row.id] = await read_redis_state(server, row, TYPES_TIMEOUT_S / len(rows))
+                    states[row.id] = await read_redis_state(server, row, TYPES_TIMEOUT_S / len(rows), record)
         rows_after = await read_partitions(record)
         for _ in range(round(RECORD_DEADLINE_S / POLL_S)):
             if not any(row.unrecorded(states[row.id].last) for row in rows_after if row.id in states):

@@ -15,12 +15,14 @@ from service.hot.fencing import parse_nonce
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.record.facts.quarantined_events import Quarantine, read_quarantine
+from service.record.partitions.comparisons import workspaces_of
 from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import RebuildOrder, Recovery, read_recovery, rebuild_order
 from service.record.partitions.partition_rows import Partition
 
 _NEWEST_QUARANTINED = 3
 MAX_WRONG_KEYS = 1000
+NAMES_AT_ONCE = 1000
 
 
 class RedisState(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,8 @@ class RedisState(msgspec.Struct, frozen=True, kw_only=True):
     has_same_history: bool
     """Whether the server has the replication history that a worker verified."""
     types: "KeyTypes"
+    unset: int
+    """The number of the partition's workspaces whose settings are missing."""
 
 
 class KeyTypes(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +71,12 @@ class RecordState(msgspec.Struct, frozen=True, kw_only=True):
     """Tasks of the worker that keep failing."""
 
 
-async def read_redis_state(server: Server, row: Partition, types_timeout_s: float) -> RedisState:
+async def read_redis_state(
+    server: Server, row: Partition, types_timeout_s: float, record: asyncpg.Connection
+) -> RedisState:
     """Read the state of a partition from Redis. Checks types of keys for at most `types_timeout_s`.
 
-    A partition key of a wrong type is read as absent. Raises Broken, hiredis.ReplyError.
+    A partition key of a wrong type is read as absent. Raises Broken, hiredis.ReplyError, asyncpg's errors.
     """
     types = await _check_types(server, types_timeout_s)
     at, has_outbox = str(row.cursor), "outbox" not in types.own
@@ -91,7 +97,17 @@ async def read_redis_state(server: Server, row: Partition, types_timeout_s: floa
         has_scripts=await server.has(scripts),
         has_same_history=parse_nonce(row.nonce).fits(await server.replication()),
         types=types,
+        unset=await _count_unset(server, await workspaces_of(record, row.id)),
     )
+
+
+async def _count_unset(server: Server, workspaces: list[int]) -> int:
+    """The number of these workspaces that have no settings in Redis."""
+    names, unset = [key_names.settings(key_names.prefix(server.partition, workspace)) for workspace in workspaces], 0
+    for start in range(0, len(names), NAMES_AT_ONCE):
+        some = names[start : start + NAMES_AT_ONCE]
+        unset += len(some) - await server.command("EXISTS", *some)
+    return unset
 
 
 async def _check_types(server: Server, timeout_s: float) -> KeyTypes:

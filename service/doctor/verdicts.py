@@ -99,7 +99,7 @@ def judge_redis(row: Partition, after: Partition, redis: RedisState) -> Iterator
     span = f"{redis.first} to {redis.last}, " if redis.entries else ""
     yield Check("outbox", "ok", f"{span}{redis.entries} entries, {after.unrecorded(redis.last)} of them unrecorded")
     yield _judge_lag(row, after, redis)
-    yield _judge_config(row, redis)
+    yield _judge_config(row, after, redis)
     yield _judge_types(redis.types)
     if redis.mending:
         progress = "whole" if redis.mending == "whole" else f"up to {redis.mending}"
@@ -208,7 +208,7 @@ def _judge_lag(row: Partition, after: Partition, redis: RedisState) -> Check:
     return Check("lag", "bad", f"{count_noun(unrecorded, 'event')} not recorded; {last_record}", advice)
 
 
-def _judge_config(row: Partition, redis: RedisState) -> Check:
+def _judge_config(row: Partition, after: Partition, redis: RedisState) -> Check:
     missing = row.config_version - redis.config_version
     if redis.newest_version > row.config_version:
         says = f"Redis has change {redis.newest_version}, Postgres only {row.config_version}"
@@ -220,6 +220,10 @@ def _judge_config(row: Partition, redis: RedisState) -> Check:
     if missing > 0:
         says = f"Redis lacks {count_noun(missing, 'change')} of {row.config_version}"
         return Check("config", "warning", says, "A worker applies them within two seconds. If not, read its log.")
+    if redis.unset and row.state == "open" and redis.config_version >= after.config_version:
+        lacks = f"Redis lacks the settings of {count_noun(redis.unset, 'workspace')}"
+        says = f"{lacks}, whose requests get 503 `recovering`"
+        return Check("config", "bad", says, "Run `scrip reconcile --repair`: docs/operations.md#scripdrift.")
     return Check("config", "ok", f"all {row.config_version} changes are in Redis")
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from service.doctor import checks, verdicts
 from service.doctor.report import Check, Report
+from service.formats import key_names
 from service.record.facts import report_rollups
 from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition, read_partitions
@@ -29,7 +30,9 @@ from tests.waiting import until
 
 _ROOT = Path(__file__).parents[3]
 _NOWHERE = "127.0.0.1:1"
-_READS = set("client|setname info config|get eval get mget scan type xlen xrange xrevrange script|exists".split())
+_READS = set(
+    "client|setname info config|get eval exists get mget scan type xlen xrange xrevrange script|exists".split()
+)
 """`eval`: a script that reads a key."""
 _ONCE = (
     "settings,postgres,postgres logs,migrations,partitions,months,locks,redis,durability,memory,replicas,"
@@ -121,6 +124,17 @@ async def test_differences_that_are_left(patient: Service) -> None:
     assert report.checks["drift"]["says"] == "the last comparisons left differences: orders 2"
     succeeded(scrip("reconcile", **patient.urls))
     assert _doctor(patient).checks["drift"]["says"].startswith("none; ")
+
+
+async def test_a_workspace_without_settings(patient: Service) -> None:
+    """A workspace whose settings are missing in Redis is bad, until a repair writes them."""
+    ((workspace, partition),) = await patient.fetch("SELECT workspace, partition FROM workspaces LIMIT 1")
+    with patient.redis() as client:
+        assert client.delete(key_names.settings(key_names.prefix(partition, workspace)))
+    report = _doctor(patient)
+    assert (report.bad(), "settings of 1 workspace," in report.checks["config"]["says"]) == ({"config"}, True)
+    scrip("reconcile", "--repair", **patient.urls)
+    assert _doctor(patient).checks["config"]["state"] == "ok"
 
 
 async def test_reports_that_differ(patient: Service, monkeypatch: pytest.MonkeyPatch) -> None:
