@@ -13,12 +13,17 @@ from urllib.parse import urlsplit
 
 import click
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from service.common.redis_address import MAX_PORT, check_files, check_redis_url
 
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_SIGN_IN"})
+
+_OF_COMMANDS = frozenset({"SCRIP_API_PASSWORD", "SCRIP_WORKER_PASSWORD", "SCRIP_LOAD_TOKEN"})
+"""Of `scrip migrate --roles` and of the load tests."""
+_is_of_kubernetes = re.compile(r"SCRIP_.+_(PORT|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP)(_.+)?)").fullmatch
+"""Kubernetes describes services in the environment of containers."""
 
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
@@ -239,6 +244,13 @@ def load(*, embedded: bool = False, **options: Any) -> Settings:
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None
     settings._embedded = embedded  # noqa: SLF001, nothing else sets it
     return settings
+
+
+def find_unknown() -> list[str]:
+    """The variables that look like settings, and are none: perhaps misspelt."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OF_COMMANDS
+    names = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)} - known
+    return sorted(name for name in names if name.startswith(_PREFIX) and not _is_of_kubernetes(name))
 
 
 class TraceSampler(NamedTuple):

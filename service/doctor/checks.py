@@ -98,7 +98,7 @@ class _Examination:
         self._redis: dict[Host | None, Connection] = {}
         """By the node of a cluster; else there is one, of None."""
         self._lost: set[tuple[str, Host | None]] = set()
-        self.checks: list[Check] = [Check("settings", "ok", "valid")]
+        self.checks: list[Check] = [_judge_settings(config.find_unknown())]
         self.unreachable: list[str] = []
         self.unusable = False
 
@@ -242,6 +242,13 @@ class _Examination:
         if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOPERM"):
             advice = "Log in as the worker's user in REDIS_URL, and give it the rights in deploy/redis-acl."
         self.checks.append(Check(server, "bad", says, advice))
+
+
+def _judge_settings(unknown: list[str]) -> Check:
+    if not unknown:
+        return Check("settings", "ok", "valid")
+    advice = "Correct or remove them: docs/deploy.md#settings lists all settings."
+    return Check("settings", "warning", f"ignored, since they are no settings: {', '.join(unknown)}", advice)
 
 
 async def check_computed_keys(connection: Connection) -> Check:
