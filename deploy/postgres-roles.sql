@@ -80,5 +80,7 @@ GRANT EXECUTE ON FUNCTION ensure_fact_partitions(int) TO scrip_worker;
 ALTER FUNCTION analyze_grown_tables(bigint, int) SECURITY DEFINER SET search_path = public, pg_temp;
 REVOKE EXECUTE ON FUNCTION analyze_grown_tables(bigint, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION analyze_grown_tables(bigint, int) TO scrip_worker;
+-- Only the owner attaches and detaches months.
+REVOKE EXECUTE ON FUNCTION attach_month(date), detach_month(date) FROM PUBLIC;
 
 COMMIT;

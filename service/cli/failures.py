@@ -93,9 +93,10 @@ async def check_servers(settings: Settings) -> None:
     """For `scrip api`: wait until the database is reachable, then check that it fits this version and has the API's
     role, and that Redis does not refuse the login. Raises UnusableRecord, Unusable, AccessRefused."""
     from service.hot.discovery import check_access
+    from service.hot.key_messages import CHANNEL
 
     redis_url, database_url = find_servers(settings)
     async with await connect_when_there(database_url, name="scrip start", min_size=1, max_size=1) as pool:
         await check_partitions(pool)
         await check_role(pool, "api")
-    await check_access(redis_url)
+    await check_access(redis_url, "PUBLISH", CHANNEL, "")  # the worker's user may not; other processes read the keys

@@ -116,8 +116,12 @@ def migrate(roles: bool, api_password: str, worker_password: str, partitions: in
     try:
         applied = asyncio.run(migrate_version(url, passwords, partitions=partitions))
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Unusable(f"unavailable: the database can't be migrated: {error}. Correct that, and retry.") from error
+        lacks_right = isinstance(error, asyncpg.InsufficientPrivilegeError)
+        remedy = "Log in as the owner of the database." if lacks_right else "Correct that, and retry."
+        raise Unusable(f"unavailable: the database can't be migrated: {error}. {remedy}") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
+    for role, password in (passwords or {}).items():
+        click.echo(f"{role}: its rights are granted; its password is {'set' if password else 'as it was'}.")
 
 
 @click.command(epilog="Example: scrip doctor --json")

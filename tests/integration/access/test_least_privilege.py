@@ -248,6 +248,7 @@ async def test_a_worker_sees_the_sessions_of_others(run: Restricted) -> None:
     [
         ("api", "DATABASE_URL", "wrong_role"),
         ("worker", "DATABASE_URL", "wrong_role"),
+        ("api", "REDIS_URL", "unavailable"),
         ("worker", "REDIS_URL", "unavailable"),
     ],
 )
