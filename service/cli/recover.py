@@ -122,9 +122,10 @@ def _print_plan(row: Partition, lacks: str, report: SurplusReport, names: dict[i
     if lines:
         click.echo(render_table(["REDIS HAS", "NUMBER", "--apply", "--discard"], lines))
     click.echo(f"--discard frees {count_noun(report.freed, 'sold or assigned code')}.")
-    for workspace, code in report.listed[:10]:
+    named = report.listed[:10]
+    for workspace, code in named:
         click.echo(f"  blocked by --apply: {mask(code)} of workspace {names.get(workspace, workspace)}")
-    if (more := counts["blocked"] - 10) > 0:
+    if more := counts["blocked"] - len(named):
         click.echo(f"  blocked by --apply: {count_noun(more, 'more code')}")
 
 

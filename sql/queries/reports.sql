@@ -223,27 +223,25 @@ SELECT redemption_id::text FROM rollbacks WHERE redemption_id = ANY ($1::text[]:
 -- What the transaction's own roll-ups have more than those of a partition's workspaces. No row counts as zeros, which a
 -- repair leaves in an interval that has no fact any more.
 -- $1 partition int
-SELECT
-  workspace, step, start, book, currency, coalesce(own.redemptions, 0) - coalesce(old.redemptions, 0),
-  coalesce(own.rolled_back, 0) - coalesce(old.rolled_back, 0),
-  coalesce(own.order_value, 0) - coalesce(old.order_value, 0),
-  coalesce(own.discount_amount, 0) - coalesce(old.discount_amount, 0),
-  coalesce(own.assigned, 0) - coalesce(old.assigned, 0), coalesce(own.new_users, 0) - coalesce(old.new_users, 0),
-  coalesce(own.returning_users, 0) - coalesce(old.returning_users, 0),
-  coalesce(own.week_new, 0) - coalesce(old.week_new, 0),
-  coalesce(own.week_returning, 0) - coalesce(old.week_returning, 0)
-FROM pg_temp.report_sums AS own FULL JOIN (
-  SELECT * FROM public.report_sums WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
-) AS old USING (workspace, step, start, book, currency)
+SELECT * FROM (
+  SELECT
+    workspace, step, start, book, currency,
+    coalesce(own.redemptions, 0) - coalesce(old.redemptions, 0) AS redemptions,
+    coalesce(own.rolled_back, 0) - coalesce(old.rolled_back, 0) AS rolled_back,
+    coalesce(own.order_value, 0) - coalesce(old.order_value, 0) AS order_value,
+    coalesce(own.discount_amount, 0) - coalesce(old.discount_amount, 0) AS discount_amount,
+    coalesce(own.assigned, 0) - coalesce(old.assigned, 0) AS assigned,
+    coalesce(own.new_users, 0) - coalesce(old.new_users, 0) AS new_users,
+    coalesce(own.returning_users, 0) - coalesce(old.returning_users, 0) AS returning_users,
+    coalesce(own.week_new, 0) - coalesce(old.week_new, 0) AS week_new,
+    coalesce(own.week_returning, 0) - coalesce(old.week_returning, 0) AS week_returning
+  FROM pg_temp.report_sums AS own FULL JOIN (
+    SELECT * FROM public.report_sums WHERE workspace IN (SELECT workspace FROM workspaces WHERE partition = $1)
+  ) AS old USING (workspace, step, start, book, currency)
+) AS more
 WHERE (
-  coalesce(own.redemptions, 0), coalesce(own.rolled_back, 0), coalesce(own.order_value, 0),
-  coalesce(own.discount_amount, 0), coalesce(own.assigned, 0), coalesce(own.new_users, 0),
-  coalesce(own.returning_users, 0), coalesce(own.week_new, 0), coalesce(own.week_returning, 0)
-) <> (
-  coalesce(old.redemptions, 0), coalesce(old.rolled_back, 0), coalesce(old.order_value, 0),
-  coalesce(old.discount_amount, 0), coalesce(old.assigned, 0), coalesce(old.new_users, 0),
-  coalesce(old.returning_users, 0), coalesce(old.week_new, 0), coalesce(old.week_returning, 0)
-);
+  redemptions, rolled_back, order_value, discount_amount, assigned, new_users, returning_users, week_new, week_returning
+) <> (0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 -- name: store_report_user
 -- Store that a user redeemed in a book within this time.
