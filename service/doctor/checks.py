@@ -239,8 +239,9 @@ class _Examination:
             self.unreachable.append(server)
         says = f"unreachable at {address}: {_describe_error(error)}"
         advice = f"Check that it runs, and that {setting} is right: docs/operations.md#{runbook}."
-        if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOPERM"):
-            advice = "Log in as the worker's user in REDIS_URL, and give it the rights in deploy/redis-acl."
+        if isinstance(error, asyncpg.InsufficientPrivilegeError) or str(error).startswith("NOPERM"):
+            rights = "postgres-roles.sql" if server == "postgres" else "redis-acl"
+            advice = f"Log in as the worker in {setting}, and give it the rights in deploy/{rights}."
         self.checks.append(Check(server, "bad", says, advice))
 
 

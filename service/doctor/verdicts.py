@@ -32,9 +32,9 @@ _OLDER = (
 )
 _FIX_TASK = "Find the cause in the worker's log, and fix the cause: docs/operations.md#scriptaskfailing."
 _CAUSES: dict[Cause, str] = {
-    "refused": "events that Postgres refused to record",
-    "not_redone": "recorded events that Redis could not apply again",
-    "unrecorded": "events that were not recorded before Redis was rebuilt",
+    "refused": "that Postgres refused to record",
+    "not_redone": "that Redis could not apply again",
+    "unrecorded": "not recorded before Redis was rebuilt",
 }
 _GATES: dict[str, tuple[State, str, str]] = {
     "open": ("ok", "all requests are decided", ""),
@@ -149,7 +149,8 @@ def _judge_anchor(row: Partition, redis: RedisState) -> Check:
 def _judge_quarantine(quarantine: Quarantine) -> Check:
     if not quarantine.counts:
         return Check("quarantine", "ok", "empty")
-    counts = ", ".join(f"{number} {_CAUSES[cause]}" for cause, number in sorted(quarantine.counts.items()))
+    causes = sorted(quarantine.counts.items())
+    counts = ", ".join(f"{count_noun(number, 'event')} {_CAUSES[cause]}" for cause, number in causes)
     newest = ", ".join(f"{EventId(event.epoch, event.seq)} ({event.reason})" for event in quarantine.newest)
     return Check(
         "quarantine",

@@ -334,9 +334,9 @@ async def test_an_event_in_quarantine(patient: Service) -> None:
     assert f"{entry} (MalformedEvent" in report.checks["quarantine"]["says"]
     assert code not in report.text
     for cause, says in (
-        ("refused", "1 events that Postgres refused to record"),
-        ("not_redone", "1 recorded events that Redis could not apply again"),
-        ("unrecorded", "1 events that were not recorded before Redis was rebuilt"),
+        ("refused", "1 event that Postgres refused to record"),
+        ("not_redone", "1 event that Redis could not apply again"),
+        ("unrecorded", "1 event not recorded before Redis was rebuilt"),
     ):
         await patient.fetch("UPDATE quarantine SET cause = $1", cause)
         assert says in _doctor(patient).checks["quarantine"]["says"]
