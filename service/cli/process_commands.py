@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import re
 import signal
 import sys
@@ -145,4 +146,4 @@ def _end_at_signals() -> None:
     """End with 0 at SIGTERM and SIGINT, until the server has handlers of its own. The first process of a container
     would ignore signals without a handler."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: os._exit(0))  # an exception would be lost if it is raised in a `__del__`

@@ -125,6 +125,17 @@ def test_a_signal_ends_the_wait_for_postgres(processes: str, name: str) -> None:
     assert (line["event"], line["process"]) == ("waiting_for_postgres", name)
 
 
+def test_a_signal_in_a_destructor_ends_a_start() -> None:
+    """Python drops what a signal's handler raises while an object is deleted: the process would go on."""
+    program = (
+        "import os, signal; from service.cli.process_commands import _end_at_signals; _end_at_signals()\n"
+        "class Deleted:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGTERM); str()\n"
+        "Deleted(); raise SystemExit(3)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=PATIENCE_S, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("arguments", ["rebuild", "worker", "api", "migrate"])
 @pytest.mark.parametrize(("part", "unknown"), [("postgres@", "stranger:hidden-pw@"), ("/test_", "/missing_")])
 async def test_postgres_refuses_the_login(
