@@ -27,12 +27,12 @@ _PARAMETER_ERRORS = (
 
 def explain(error: Exception) -> str | None:
     """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
-    from service.hot.discovery import AccessRefused  # a tenth of a second, which most commands save
+    from service.hot.discovery import AccessRefused, advise_access  # a tenth of a second, which most commands save
 
     if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
     if isinstance(error, AccessRefused):
-        return f"unavailable: Redis refuses access ({error}). {_advise_access(str(error))}"
+        return f"unavailable: Redis refuses access ({error}). {advise_access(str(error))}"
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
         return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."
     access_errors = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
@@ -49,14 +49,6 @@ def _explain_parameter(error: Exception) -> str | None:
     if isinstance(error, _PARAMETER_ERRORS) and "parameter" in str(error):  # no statement of ours sets another one
         return f"unavailable: the database refuses a parameter ({error}). Correct what DATABASE_URL has after its ?."
     return None
-
-
-def _advise_access(refusal: str) -> str:
-    if "permissions" not in refusal:
-        return "Check the user and the password in REDIS_URL."
-    if "'select'" in refusal:
-        return "Its rights are for database 0: end REDIS_URL with /0."
-    return "Log in as the process's own user in REDIS_URL, and give it the rights in deploy/redis-acl."
 
 
 def with_record(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -26,7 +26,7 @@ from service.formats import key_names
 from service.hot.cluster import Report as ClusterReport
 from service.hot.cluster import SlotMap
 from service.hot.connection import Broken, Connection, ask_report, connect
-from service.hot.discovery import read_slots
+from service.hot.discovery import AccessRefused, advise_access, read_slots
 from service.hot.fencing import choose_nonce
 from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
@@ -55,6 +55,8 @@ REPORTS_S = 2.0
 """Time to compare roll-ups of reports with facts, shared by all partitions."""
 ENOUGH_LOCKS = 256
 """Locks a transaction of Postgres: a query over all months takes some 17 for each."""
+IDENTITY = "SELECT system_identifier, current_database() FROM pg_control_system()"
+"""Equal in a primary and its physical replicas."""
 FULL_SHARE, NEARLY_FULL_SHARE = 0.95, 0.8
 """Shares of maxmemory from which the memory is `bad` and `warning`."""
 
@@ -109,6 +111,8 @@ class _Examination:
             stack.callback(record.terminate)
             with self._catch_unreachable("postgres"):
                 rows = await self._check_record(record)
+            with self._catch_unreachable("postgres"):
+                await self._check_read_replica(record)
         with self._catch_unreachable("redis"):
             await self._connect_redis(stack)
         for host, redis in self._redis.items():
@@ -187,6 +191,30 @@ class _Examination:
             self.checks.append(judge_standbys(await read_flushed(connection, 0, wanted), wanted))
         return rows
 
+    async def _check_read_replica(self, record: asyncpg.Connection) -> None:
+        """Check that DATABASE_READ_URL, if it is set, names the database of `record` on a server with the same data."""
+        url = self._settings.database_read_url
+        if url is None:
+            return
+        says, advice = f"at {_describe_address(url)}", "Correct DATABASE_READ_URL: docs/deploy.md#postgres."
+        try:
+            replica = await postgres.connect_once(
+                url, name=NAME, timeout=POSTGRES_TIMEOUT_S, command_timeout=POSTGRES_TIMEOUT_S
+            )
+            try:
+                identity = await replica.fetchrow(IDENTITY)
+            finally:
+                replica.terminate()
+        except (*postgres.ERRORS, ValueError) as error:
+            says = f"unreachable {says}: {_describe_error(error)}"
+            advice = "Check that it runs, and that DATABASE_READ_URL is right: docs/operations.md#scripstandby."
+            self.checks.append(Check("read replica", "bad", says, advice))
+            return
+        if identity == await record.fetchrow(IDENTITY):
+            self.checks.append(Check("read replica", "ok", says))
+        else:
+            self.checks.append(Check("read replica", "bad", f"{says}: no copy of the database of DATABASE_URL", advice))
+
     async def _check_partition_count(self, connection: asyncpg.Connection) -> Check:
         try:
             return Check("partitions", "ok", f"{await check_partitions(connection)}")
@@ -238,10 +266,9 @@ class _Examination:
         if server not in self.unreachable:
             self.unreachable.append(server)
         says = f"unreachable at {address}: {_describe_error(error)}"
-        advice = f"Check that it runs, and that {setting} is right: docs/operations.md#{runbook}."
-        if isinstance(error, asyncpg.InsufficientPrivilegeError) or str(error).startswith("NOPERM"):
-            rights = "postgres-roles.sql" if server == "postgres" else "redis-acl"
-            advice = f"Log in as the worker in {setting}, and give it the rights in deploy/{rights}."
+        advice = (
+            _advise_right(error) or f"Check that it runs, and that {setting} is right: docs/operations.md#{runbook}."
+        )
         self.checks.append(Check(server, "bad", says, advice))
 
 
@@ -409,10 +436,20 @@ def _describe_address(url: str) -> str:
     return f"{host}{f':{port}' if port else ''}{'' if '@' in parts.path else parts.path}"
 
 
+def _advise_right(error: BaseException) -> str | None:
+    """Return the remedy if a server refuses the login, or a command for the lack of a right; else None."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return "Log in as scrip_worker in DATABASE_URL. If that is so already: `scrip migrate --roles`."
+    is_refused = isinstance(error, AccessRefused) or str(error).startswith("NOPERM")
+    return advise_access(str(error)) if is_refused else None
+
+
 def _describe_error(error: BaseException) -> str:
     """Return the server's or system's message, else only the type: a library's message may quote the URL."""
     if isinstance(error, asyncpg.PostgresError | hiredis.ReplyError):
         return str(error)
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return "it has no TLS, which sslmode demands"
     if isinstance(error, ConnectionError) and not error.strerror:
         return "the connection was closed"
     if isinstance(error, OSError):

@@ -95,6 +95,17 @@ async def check_access(redis_url: str, *command: str) -> None:
         pass
 
 
+def advise_access(refusal: str) -> str:
+    """What to do if Redis refuses a login, or a command for the lack of a right, with these words."""
+    if "permissions" not in refusal:
+        return "Check the user and the password in REDIS_URL."
+    if "'select'" in refusal:
+        return "Its rights are for database 0: end REDIS_URL with /0."
+    return (
+        "Log in as the process's own user in REDIS_URL (commands: the worker's), with the rights in deploy/redis-acl."
+    )
+
+
 async def open_stream(address: RedisAddress, host: Host | None, name: str) -> asyncio.StreamWriter:
     """A stream that redis-py has opened, and on which it has authenticated. Raises OSError.
 

@@ -272,6 +272,26 @@ def test_the_worker_s_commands_with_the_api_s_login(run: Restricted, command: st
     assert re.search("no permissions.*Log in as .* in REDIS_URL", " ".join(ended.output.split()))
 
 
+async def test_the_doctor_s_advice_on_rights(run: Restricted) -> None:
+    """A login that is right, but lacks a right, is not taken for a server that is away."""
+    urls = run.urls["worker"]
+    async with database(run.facts["databaseUrl"]) as connection:
+        await connection.execute(f"CREATE ROLE stranger LOGIN PASSWORD '{PASSWORDS['worker']}'")
+        try:
+            cases = {
+                "end REDIS_URL with /0": {"REDIS_URL": urls["REDIS_URL"].replace("/0", "/99")},
+                "Log in as scrip_worker": {"DATABASE_URL": urls["DATABASE_URL"].replace("scrip_worker", "stranger")},
+            }
+            for advice, changed in cases.items():
+                assert changed.items() - urls.items()
+                ended = scrip("doctor", **urls | changed)
+                assert ended.exit_code == 2
+                assert advice in " ".join(ended.output.split())
+                assert "Check that it runs" not in ended.output
+        finally:
+            await connection.execute("DROP ROLE stranger")
+
+
 async def test_tls_and_passwords_are_checked(run: Restricted, tmp_path: Path) -> None:
     """Clients reject a server with another name, another authority's certificate, or no TLS; servers reject clients
     without the right password."""

@@ -379,6 +379,19 @@ async def test_a_month_without_tables(patient: Service) -> None:
         await patient.fetch("SELECT ensure_fact_partitions(2)")
 
 
+def test_the_replica_for_reads(patient: Service) -> None:
+    """DATABASE_READ_URL must name the same data; a server that is away, or another database, is bad."""
+    url = patient.urls["DATABASE_URL"]
+    assert _doctor(patient, DATABASE_READ_URL=url).checks["read replica"]["state"] == "ok"
+    away = f"postgresql://scrip:hunter2@{_NOWHERE}/scrip"
+    other = url.replace("/postgres?", "/template1?")
+    for bad, says in ((away, "unreachable"), (other, "no copy")):
+        report = _doctor(patient, DATABASE_READ_URL=bad)
+        assert (report.code, report.bad()) == (1, {"read replica"})
+        assert says in report.checks["read replica"]["says"]
+        assert "hunter" not in report.text
+
+
 @pytest.mark.parametrize(
     ("setting", "url", "bad"),
     [
