@@ -161,11 +161,12 @@ class _Examination:
         took_s = await _time_answer(connection)
         says = f"PostgreSQL {version} at {_describe_address(self._database_url)} answers in {took_s * 1000:.0f} ms"
         pooled = postgres.is_pooled(self._database_url)
-        unfit = await unbound_reason(connection, pooled) or await postgres.unfit_reason(connection)
+        unbound = await unbound_reason(connection, pooled)
+        unfit = unbound or await postgres.unfit_reason(connection)
         slow = "Look at its disk and the network: docs/operations.md#scrippostgresdown." if took_s > SLOW_S else ""
         self.checks.append(Check("postgres", "bad" if unfit else "warning" if slow else "ok", says, unfit or slow))
         self.checks.append(await check_postgres_logs(connection))
-        if not pooled:  # a pooler would give this session to others
+        if not (pooled or unbound):  # a pooler, also one that the URL does not name, would give this session to others
             await connection.execute("SET default_transaction_read_only = on")
         try:
             missing_migrations = await missing(connection)

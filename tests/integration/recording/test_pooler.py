@@ -96,10 +96,13 @@ def test_a_lost_redis_is_rebuilt(pooled: Service) -> None:
     pooled.recorded()
 
 
-async def test_the_doctor_changes_no_session(run: Restricted) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["named", "not-named"])
+async def test_the_doctor_changes_no_session(run: Restricted, named: bool) -> None:
     """The doctor, which reads only, makes no session read-only that the worker then writes in."""
+    url = run.urls["worker"]["DATABASE_URL"]
+    given = url if named else url.removesuffix("?pgbouncer=true")
     for _ in range(3):
-        examined = scrip("doctor", **run.urls["worker"])
+        examined = scrip("doctor", **run.urls["worker"] | {"DATABASE_URL": given})
         assert "unreachable" not in examined.stdout, examined.stdout
 
     async def ask() -> str | None:
