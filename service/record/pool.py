@@ -64,6 +64,7 @@ _AWAY = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # the password was changed: the process is to be restarted
     asyncpg.QueryCanceledError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a replica
@@ -139,13 +140,14 @@ def _read_url(database_url: str) -> dict[str, Any]:
 
 
 async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
-    """Connect when a process starts: wait without limit for a Postgres that is away or unfit. Raises UnboundSession."""
+    """Connect when a process starts: wait without limit for a Postgres that is away or unfit. Raises UnboundSession,
+    and what Postgres says of a role or password that it refuses."""
     pause_s = 0.1
     while True:
         try:
             return await connect(database_url, **options)
         except ERRORS as error:
-            if isinstance(error, UnboundSession) or not is_away(error):
+            if isinstance(error, UnboundSession | asyncpg.InvalidAuthorizationSpecificationError) or not is_away(error):
                 raise
             log.warning("waiting_for_postgres", error=type(error).__name__)
         await asyncio.sleep(pause_s)

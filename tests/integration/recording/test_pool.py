@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.record.pool import UnfitDatabase, connect, is_away
+from service.record.pool import UnfitDatabase, connect, connect_when_there, is_away
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ async def test_errors_that_mean_postgres_is_away(pool: asyncpg.Pool):
     assert await away(connect("postgresql://nobody@127.0.0.1:1/none"))
     pool.terminate()
     assert await away(pool.execute("SELECT 1"))
+
+
+async def test_a_login_that_is_refused(database_url: str):
+    """A running process treats it as an outage, as a password may be changed; one that starts does not wait."""
+    url = database_url.replace("postgres@", "nobody@")
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError) as refused:
+        await connect_when_there(url)
+    assert is_away(refused.value)
