@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 
 from service.record.partitions.partition_rows import read_partitions, renew_leases
-from service.record.pool import UnboundSession, connect, connect_once, is_pooled
+from service.record.pool import UnboundSession, connect, connect_once, is_away, is_pooled
 from service.record.processes import name_session
 from service.record.sessions import BOUNDS_S
 from tests.commands import scrip, succeeded
@@ -145,6 +148,27 @@ async def test_a_pooler_that_the_url_does_not_name(run: Restricted) -> None:
     )
     assert refused.returncode == 2
     assert "Error: unfit: A pooler answers at DATABASE_URL: add pgbouncer=true" in refused.stderr
+
+
+async def test_a_password_from_a_file(run: Restricted, tmp_path: Path) -> None:
+    """Each new connection reads the file anew, so that a process goes on after a rotation without a restart."""
+    url = urlsplit(run.urls["worker"]["DATABASE_URL"])
+    file = tmp_path / "worker.pgpass"
+
+    def write(password: str | None) -> None:
+        file.write_text(f"*:*:*:{url.username}:{password}\n")
+        file.chmod(0o600)
+
+    host = url.netloc.rpartition("@")[2]
+    named = urlunsplit(url._replace(netloc=f"{url.username}@{host}", query=f"{url.query}&passfile={file}"))
+    write(url.password)
+    async with await connect(named, min_size=1, max_size=2) as pool, pool.acquire():
+        write("changed")
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await pool.fetchval("SELECT 1")
+        assert is_away(refused.value)
+        write(url.password)
+        assert await pool.fetchval("SELECT 1") == 1
 
 
 @pytest.mark.parametrize("setting", BOUNDS_S)
