@@ -16,6 +16,7 @@ from service.record.login_roles import check_role
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there
 from service.record.program_versions import UnusableRecord
+from service.record.sessions import POOLER
 
 _PARAMETER_ERRORS = (
     asyncpg.UndefinedObjectError,
@@ -35,17 +36,23 @@ def explain(error: Exception) -> str | None:
         return f"unavailable: Redis refuses access ({error}). {advise_access(str(error))}"
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
         return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."
-    access_errors = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
+    access_errors = (
+        asyncpg.InvalidAuthorizationSpecificationError
+        | asyncpg.InvalidCatalogNameError
+        | asyncpg.ProtocolViolationError  # PgBouncer's answer to a wrong password or an unknown database
+    )
     if isinstance(error, access_errors | asyncpg.InsufficientPrivilegeError | asyncpg.ClientConfigurationError):
         lacks_right = isinstance(error, asyncpg.InsufficientPrivilegeError)
         remedy = "Use the DATABASE_URL of `scrip migrate`." if lacks_right else "Check DATABASE_URL."
         return f"unavailable: the database refuses access ({error}). {remedy}"
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"unfit: the database can't be changed ({error}). Name the primary in DATABASE_URL."
-    return _explain_parameter(error)
+    return _explain_address(error)
 
 
-def _explain_parameter(error: Exception) -> str | None:
+def _explain_address(error: Exception) -> str | None:
+    if isinstance(error, asyncpg.DuplicatePreparedStatementError | asyncpg.InvalidSQLStatementNameError):
+        return f"unavailable: {POOLER}"  # of another process that did not name it either
     if isinstance(error, _PARAMETER_ERRORS) and "parameter" in str(error):  # no statement of ours sets another one
         return f"unavailable: the database refuses a parameter ({error}). Correct what DATABASE_URL has after its ?."
     return None

@@ -10,6 +10,7 @@ BOUNDS_S = {
     "idle_in_transaction_session_timeout": 8,
     "statement_timeout": 30,
 }
+POOLER = "A pooler answers at DATABASE_URL: add pgbouncer=true to the URL's parameters, after a ? or an &."
 _UNSET = """
 SELECT format('ALTER ROLE %I IN DATABASE %I SET %I = %L', rolname, current_database(), name, seconds || 's')
 FROM pg_roles, unnest($1::text[], $2::int[]) AS bounds (name, seconds)
@@ -43,7 +44,7 @@ async def unbound_reason(connection: asyncpg.Connection, pooled: bool) -> str | 
         statement = await connection.prepare(_SESSION, name="")
         pid, role, database, is_migrated, set_to = await statement.fetchrow(list(BOUNDS_S))  # type: ignore[misc]
     if pid != connection.get_server_pid() and not pooled:
-        return "A pooler answers at DATABASE_URL: add pgbouncer=true to the URL's parameters, after a ? or an &."
+        return POOLER
     for (name, most), seconds in zip(BOUNDS_S.items(), set_to, strict=True):
         if is_migrated and not 0 < seconds <= most:
             now = f"{seconds:g} s" if seconds else "off"
