@@ -49,7 +49,7 @@ async def _compare(repair: bool, only: int | None) -> int:
             left += 0 if repair else differing
     if detached:
         raise Unusable(
-            f"month_detached: the facts of partitions {', '.join(detached)} can't all be counted. Attach the months: "
-            "docs/restore.md says how."
+            f"month_detached: not all facts of these partitions can be counted: {', '.join(detached)}. Attach the "
+            "months: docs/restore.md says how."
         )
     return 1 if left else 0

@@ -45,7 +45,7 @@ def find_service(settings: Settings, *needed: str, url: str = "") -> RunningServ
     run: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         run = json.loads((settings.data_dir / "run.json").read_text())
-    reason, remedy = f"no `scrip run` uses {settings.data_dir}", "Start `scrip run`, or set"
+    reason, remedy = f"no `scrip run` uses {settings.data_dir}", "Start `scrip run`, set its SCRIP_DATA_DIR, or set"
     if run and url and url.rstrip("/") != run["url"]:
         reason, remedy = f"the `scrip run` of {settings.data_dir} is at {run['url']}", "Correct the URL, or set"
         run = {}
