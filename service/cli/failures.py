@@ -14,7 +14,7 @@ from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
 from service.record.login_roles import check_role
 from service.record.partitions.partition_rows import check_partitions
-from service.record.pool import UnfitDatabase, connect_once, connect_when_there
+from service.record.pool import UnfitDatabase, connect_once, connect_when_there, lacks_tls
 from service.record.program_versions import UnusableRecord
 from service.record.sessions import POOLER
 
@@ -51,6 +51,9 @@ def explain(error: Exception) -> str | None:
 
 
 def _explain_address(error: Exception) -> str | None:
+    """As explain, for what DATABASE_URL names besides the login."""
+    if lacks_tls(error):
+        return "unavailable: the database has no TLS, which sslmode in DATABASE_URL demands."
     if isinstance(error, asyncpg.DuplicatePreparedStatementError | asyncpg.InvalidSQLStatementNameError):
         return f"unavailable: {POOLER}"  # of another process that did not name it either
     if isinstance(error, _PARAMETER_ERRORS) and "parameter" in str(error):  # no statement of ours sets another one

@@ -449,7 +449,7 @@ def _describe_error(error: BaseException) -> str:
     """Return the server's or system's message, else only the type: a library's message may quote the URL."""
     if isinstance(error, asyncpg.PostgresError | hiredis.ReplyError):
         return str(error)
-    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+    if postgres.lacks_tls(error):
         return "it has no TLS, which sslmode demands"
     if isinstance(error, ConnectionError) and not error.strerror:
         return "the connection was closed"

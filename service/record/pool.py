@@ -141,13 +141,14 @@ def _read_url(database_url: str) -> dict[str, Any]:
 
 async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
     """Connect when a process starts: wait without limit for a Postgres that is away or unfit. Raises UnboundSession,
-    and what Postgres says of a role or password that it refuses."""
+    what Postgres says of a role or password that it refuses, and the error of `lacks_tls`."""
     pause_s = 0.1
     while True:
         try:
             return await connect(database_url, **options)
         except ERRORS as error:
-            if isinstance(error, UnboundSession | asyncpg.InvalidAuthorizationSpecificationError) or not is_away(error):
+            is_refused = isinstance(error, UnboundSession | asyncpg.InvalidAuthorizationSpecificationError)
+            if is_refused or lacks_tls(error) or not is_away(error):
                 raise
             log.warning("waiting_for_postgres", error=type(error).__name__)
         await asyncio.sleep(pause_s)
@@ -176,6 +177,11 @@ def is_away(error: BaseException) -> bool:
         text = str(error)
         return "connection is closed" in text or "connection was closed" in text or "pool is clos" in text
     return isinstance(error, _AWAY)
+
+
+def lacks_tls(error: BaseException) -> bool:
+    """Whether the server has no TLS, and `sslmode` demands it."""
+    return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
 
 
 async def unfit_reason(connection: asyncpg.Connection) -> str | None:

@@ -1,12 +1,14 @@
 """Connections to Postgres: which servers are fit, and which errors mean that Postgres is away."""
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
 import asyncpg
 import pytest
 
-from service.record.pool import UnfitDatabase, connect, connect_when_there, is_away
+from service.cli.failures import explain
+from service.record.pool import UnfitDatabase, connect, connect_when_there, is_away, lacks_tls
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,19 @@ async def test_a_login_that_is_refused(database_url: str):
     with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError) as refused:
         await connect_when_there(url)
     assert is_away(refused.value)
+
+
+async def test_a_server_without_tls():
+    """A process that starts does not wait for TLS that `sslmode` demands and the server lacks."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)
+        writer.write(b"N")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionError) as refused:
+            await connect_when_there(f"postgresql://a@127.0.0.1:{port}/a?sslmode=require")
+    assert lacks_tls(refused.value)
+    assert "sslmode" in str(explain(refused.value))
