@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -20,8 +21,7 @@ from service.common.redis_address import MAX_PORT, check_files, check_redis_url
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_SIGN_IN"})
 
-_OF_COMMANDS = frozenset({"SCRIP_API_PASSWORD", "SCRIP_WORKER_PASSWORD", "SCRIP_LOAD_TOKEN"})
-"""Of `scrip migrate --roles` and of the load tests."""
+_OF_MIGRATE = frozenset({"SCRIP_API_PASSWORD", "SCRIP_WORKER_PASSWORD"})
 _is_of_kubernetes = re.compile(r"SCRIP_.+_(PORT|SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP)(_.+)?)").fullmatch
 """Kubernetes describes services in the environment of containers."""
 
@@ -246,11 +246,12 @@ def load(*, embedded: bool = False, **options: Any) -> Settings:
     return settings
 
 
-def find_unknown() -> list[str]:
-    """The variables that look like settings, and are none: perhaps misspelt."""
-    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OF_COMMANDS
+def find_misspelt() -> list[str]:
+    """The variables that are no settings, and nearly have the name of one."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _OF_MIGRATE
     names = {name.upper() for name in (*os.environ, *DotEnvSettingsSource(Settings).env_vars)} - known
-    return sorted(name for name in names if name.startswith(_PREFIX) and not _is_of_kubernetes(name))
+    mine = sorted(name for name in names if name.startswith(_PREFIX) and not _is_of_kubernetes(name))
+    return [name for name in mine if get_close_matches(name, known, cutoff=0.85)]
 
 
 class TraceSampler(NamedTuple):

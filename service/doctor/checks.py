@@ -100,7 +100,7 @@ class _Examination:
         self._redis: dict[Host | None, Connection] = {}
         """By the node of a cluster; else there is one, of None."""
         self._lost: set[tuple[str, Host | None]] = set()
-        self.checks: list[Check] = [_judge_settings(config.find_unknown())]
+        self.checks: list[Check] = [_judge_settings(config.find_misspelt())]
         self.unreachable: list[str] = []
         self.unusable = False
 
@@ -273,11 +273,11 @@ class _Examination:
         self.checks.append(Check(server, "bad", says, advice))
 
 
-def _judge_settings(unknown: list[str]) -> Check:
-    if not unknown:
+def _judge_settings(misspelt: list[str]) -> Check:
+    if not misspelt:
         return Check("settings", "ok", "valid")
     advice = "Correct or remove them: docs/deploy.md#settings lists all settings."
-    return Check("settings", "warning", f"ignored, since they are no settings: {', '.join(unknown)}", advice)
+    return Check("settings", "warning", f"misspelt, and so ignored: {', '.join(misspelt)}", advice)
 
 
 async def check_computed_keys(connection: Connection) -> Check:

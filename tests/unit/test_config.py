@@ -31,18 +31,19 @@ def test_defaults(tmp_path: Path) -> None:
     assert (settings.standbys, settings.redis_durability) == (0, None)
 
 
-def test_unknown_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A misspelt name is found, in the environment and in the file; those of commands and of Kubernetes are not."""
+def test_misspelt_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A misspelt name is found, in the environment and in the file. Others are none: of an option, of Kubernetes."""
     (tmp_path / ".env").write_text("SCRIP_PROT=8001\nSCRIP_HOST=::1\nOTHER=1\n")
     for name in (
         "SCRIP_STANDBY",
         "SCRIP_API_PASSWORD",
+        "SCRIP_MODEL_STEPS",
         "SCRIP_API_SERVICE_HOST",
         "SCRIP_API_PORT_80_TCP_ADDR",
         "REDIS",
     ):
         monkeypatch.setenv(name, "1")
-    assert config.find_unknown() == ["SCRIP_PROT", "SCRIP_STANDBY"]
+    assert config.find_misspelt() == ["SCRIP_PROT", "SCRIP_STANDBY"]
 
 
 def test_environment_wins_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -173,7 +173,9 @@ def test_a_running_service_is_examined(patient: Service) -> None:
     for words in ("workspaces list", "keys list demo", "reconcile", "rebuild --cancel", "move demo 0", "migrate"):
         succeeded(scrip(*words.split(), **urls))
     urls["SCRIP_DATA_DIR"] += "/none"
-    assert "Start `scrip run`, or set DATABASE_URL" in scrip("workspaces", "list", **urls).stderr
+    assert (
+        "Start `scrip run`, set its SCRIP_DATA_DIR, or set DATABASE_URL" in scrip("workspaces", "list", **urls).stderr
+    )
     report = _doctor(patient, **urls)
     assert (report.code, report.bad()) == (2, {"settings"})
 
