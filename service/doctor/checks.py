@@ -125,7 +125,11 @@ class _Examination:
     async def _connect_postgres(self) -> asyncpg.Connection | None:
         try:
             return await postgres.connect_once(
-                self._database_url, name=NAME, timeout=POSTGRES_TIMEOUT_S, command_timeout=POSTGRES_TIMEOUT_S
+                self._database_url,
+                name=NAME,
+                timeout=POSTGRES_TIMEOUT_S,
+                command_timeout=POSTGRES_TIMEOUT_S,
+                statement_cache_size=0,  # no statement has a name, which a pooler that the URL does not name may know
             )
         except (*postgres.ERRORS, ValueError) as error:
             self._add_unreachable("postgres", error)

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import structlog
+from asyncpg.cursor import Cursor
 from asyncpg.pool import PoolConnectionProxy
 
 from service.common.certificates import note_certificate
@@ -35,8 +36,8 @@ IN_ORDER = {"enable_sort": "off"}
 """For rows in the order of an index: a sort would read all of them first. The planner prefers one where it expects few,
 and expects none of a new workspace."""
 UNNAMED = ""
-"""The name of statements with a cursor: one with a name would stay in a pooler's session after the transaction, and the
-next process that gives a statement this name would fail."""
+"""The name of statements with a cursor (open_cursor): one with a name would stay in a pooler's session after the
+transaction, and the next process that gives a statement this name would fail."""
 _POOLED = "pgbouncer=true"
 _FITNESS = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),
@@ -110,6 +111,12 @@ async def set_locally(connection: Connection, settings: Mapping[str, str]) -> No
     await connection.execute("; ".join(f"SET LOCAL {setting} = '{value}'" for setting, value in settings.items()))
 
 
+async def open_cursor(connection: Connection, statement: str, *values: Any) -> Cursor:
+    """A cursor of a statement, in the caller's transaction."""
+    prepared = await connection.prepare(statement, name=UNNAMED)
+    return await prepared.cursor(*values)
+
+
 async def count_changed(database: Database, statement: str, *values: Any) -> int:
     """Run a statement that changes rows, and return their number."""
     return int((await database.execute(statement, *values)).rpartition(" ")[2])
@@ -117,7 +124,7 @@ async def count_changed(database: Database, statement: str, *values: Any) -> int
 
 async def connect_once(database_url: str, *, name: str = "scrip", **options: Any) -> asyncpg.Connection:
     """One connection, of which nothing is checked."""
-    return await asyncpg.connect(**_read_url(database_url), server_settings={"application_name": name}, **options)
+    return await asyncpg.connect(**_read_url(database_url) | options, server_settings={"application_name": name})
 
 
 def count_waiting(pool: asyncpg.Pool) -> int:
