@@ -51,7 +51,7 @@ def explain(error: Exception) -> str | None:
 
 
 def _explain_address(error: Exception) -> str | None:
-    """As explain, for what DATABASE_URL names besides the login."""
+    """As explain, for everything in DATABASE_URL but the login."""
     if lacks_tls(error):
         return "unavailable: the database has no TLS, which sslmode in DATABASE_URL demands."
     if isinstance(error, asyncpg.DuplicatePreparedStatementError | asyncpg.InvalidSQLStatementNameError):

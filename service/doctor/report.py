@@ -57,31 +57,32 @@ class Report(msgspec.Struct, frozen=True):
         are omitted. Without a server some checks did not run."""
         partitions = {check.partition for check in self.checks} - {None}
         is_brief = len(partitions) > MANY_PARTITIONS
-        found: dict[Check, list[int | None]] = {}
-        firsts: dict[tuple[str, ...], Check] = {}
+        found: dict[Check, list[Check]] = {}
         for check in self.checks:
             if not is_brief or check.partition is None:
-                found[check] = [check.partition]
+                found[check] = [check]
             elif check.state != "ok":
-                kind = (check.name, check.state, re.sub(r"\d+", "", check.says), check.next)
-                found.setdefault(firsts.setdefault(kind, check), []).append(check.partition)
-        names = [_name(check, of) for check, of in found.items()]
+                kind = msgspec.structs.replace(check, partition=None, says=re.sub(r"\d+", "", check.says))
+                found.setdefault(kind, []).append(check)
+        names = [_name(alike) for alike in found.values()]
         width = max(map(len, names), default=0)
         lines: list[str] = []
-        for name, check in zip(names, found, strict=True):
+        for name, (check, *_) in zip(names, found.values(), strict=True):
             lines.append(f"{check.state:<7}  {name:<{width}}  {check.says}")
             if check.next:
                 lines.append(f"{'':<7}  {'':<{width}}  → {check.next}")
-        if is_brief and not self.unreachable and (healthy := partitions.difference(*found.values())):
+        healthy = partitions - {check.partition for alike in found.values() for check in alike}
+        if is_brief and not self.unreachable and healthy:
             noun = "partition" if healthy == partitions else "other partition"
             lines.append(f"ok       all checks of {count_noun(len(healthy), noun)}")
         return "\n".join(lines)
 
 
-def _name(check: Check, partitions: Sequence[int | None]) -> str:
-    """The check with the partitions that have its finding, none for one of all."""
-    if partitions[0] is None:
-        return check.name
-    first = ", ".join(f"p{partition}" for partition in partitions[:NAMED])
-    more = f" and {len(partitions) - NAMED} more" if len(partitions) > NAMED else ""
-    return f"{first}{more} {check.name}"
+def _name(alike: Sequence[Check]) -> str:
+    """The name of checks with one finding, with the partitions that have it; none for a check of all."""
+    name = alike[0].name
+    if alike[0].partition is None:
+        return name
+    first = ", ".join(f"p{check.partition}" for check in alike[:NAMED])
+    more = f" and {len(alike) - NAMED} more" if len(alike) > NAMED else ""
+    return f"{first}{more} {name}"

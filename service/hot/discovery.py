@@ -88,7 +88,7 @@ async def check_access(redis_url: str, *command: str) -> None:
     address = parse_redis_address(redis_url)
     try:
         async with asyncio.timeout(CONNECT_S), open_client(address, await locate(address)) as client:
-            await client.execute_command(*command or ("PING",))
+            await client.execute_command(*command)
     except AccessRefused:
         raise
     except OSError:

@@ -32,7 +32,7 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_misspelt_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A misspelt name is found, in the environment and in the file. Others are none: of an option, of Kubernetes."""
+    """A misspelt name is found, in the environment and in the file; one of an option or of Kubernetes is not."""
     (tmp_path / ".env").write_text("SCRIP_PROT=8001\nSCRIP_HOST=::1\nOTHER=1\n")
     for name in (
         "SCRIP_STANDBY",

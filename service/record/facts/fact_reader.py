@@ -23,7 +23,7 @@ from service.formats.events import (
     is_same_event,
 )
 from service.record.config.retirements import Book, read_history_start, to_arrays
-from service.record.pool import IN_ORDER, LONG, LONG_S, UNNAMED, Connection, Database, set_locally
+from service.record.pool import IN_ORDER, LONG, LONG_S, Connection, Database, open_cursor, set_locally
 from service.record.queries import query
 
 KEYS_A_PAGE = 1000
@@ -83,8 +83,7 @@ async def _pages(
         await set_locally(connection, LONG | IN_ORDER)
         if name == _WITHOUT_RETIRED:
             after = max(after, (await read_history_start(connection, partition)).event)
-        statement = await connection.prepare(query(name), name=UNNAMED)
-        cursor = await statement.cursor(partition, *after, *more)
+        cursor = await open_cursor(connection, query(name), partition, *after, *more)
         while page := await cursor.fetch(batch, timeout=LONG_S):  # it may pass over many rows of retired books
             yield page
 

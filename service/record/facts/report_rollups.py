@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from service.record.pool import BY_INDEX, LONG, UNNAMED, Connection, set_locally
+from service.record.pool import BY_INDEX, LONG, Connection, open_cursor, set_locally
 from service.record.queries import query
 
 EVENTS_AT_ONCE = 20_000
@@ -71,7 +71,6 @@ async def _own_rollups(pool: asyncpg.Pool, partition: int) -> AsyncIterator[Conn
 
 
 async def _pages(connection: Connection, name: str, *args: Any) -> AsyncIterator[list[Any]]:
-    statement = await connection.prepare(query(name), name=UNNAMED)
-    rows = await statement.cursor(*args)
+    rows = await open_cursor(connection, query(name), *args)
     while page := await rows.fetch(ROWS_AT_ONCE):
         yield [tuple(row) for row in page]

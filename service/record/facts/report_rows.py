@@ -9,7 +9,7 @@ from uuid import UUID
 
 from asyncpg import Pool, Record
 
-from service.record.pool import UNNAMED, Database
+from service.record.pool import Database, open_cursor
 from service.record.queries import query
 
 PAGE = 250
@@ -101,8 +101,7 @@ async def read_recorded(pool: Pool, span: Span, groups: Groups, limit: int) -> l
 async def _read_in_pages(pool: Pool, name: str, *args: Any) -> list[Record]:
     rows = list[Record]()
     async with pool.acquire() as connection, connection.transaction(readonly=True):
-        statement = await connection.prepare(query(name), name=UNNAMED)
-        cursor = await statement.cursor(*args)
+        cursor = await open_cursor(connection, query(name), *args)
         while page := await cursor.fetch(PAGE):
             rows += page
     return rows

@@ -18,7 +18,7 @@ from service.record import pool
 from service.record.config.stored_json import encode_json
 from service.record.config.webhook_rows import notify_webhooks
 from service.record.partitions.partition_rows import fetch_fenced
-from service.record.pool import LONG, LONG_S, UNNAMED, Connection, Database, set_locally
+from service.record.pool import LONG, LONG_S, Connection, Database, open_cursor, set_locally
 from service.record.queries import query
 
 PAGE_ROWS = 5000
@@ -66,8 +66,7 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
     """Yield the rows of a whole pass in pages, and fetch the next page meanwhile. Close it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         await set_locally(connection, PASS)
-        statement = await connection.prepare(query(name), name=UNNAMED)
-        cursor = await statement.cursor(*args)
+        cursor = await open_cursor(connection, query(name), *args)
         fetching: asyncio.Task[list[Any]] = asyncio.ensure_future(cursor.fetch(PAGE_ROWS))
         try:
             while rows := await fetching:

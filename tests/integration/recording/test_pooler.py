@@ -151,7 +151,7 @@ async def test_a_pooler_that_the_url_does_not_name(run: Restricted) -> None:
 
 
 async def test_a_password_from_a_file(run: Restricted, tmp_path: Path) -> None:
-    """Each new connection reads the file anew, so that a process goes on after a rotation without a restart."""
+    """Each new connection reads the file again, so that a process goes on after a rotation without a restart."""
     url = urlsplit(run.urls["worker"]["DATABASE_URL"])
     file = tmp_path / "worker.pgpass"
 
