@@ -1,5 +1,5 @@
 """Read and repair an open Redis, with the worker's rights: for comparisons, moves and order_forgetter.py, with
-lua/look.lua, repair.lua and pools.lua."""
+lua/look.lua, repair.lua, pools.lua and sweep_locks.lua."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Self
@@ -13,6 +13,7 @@ from service.formats.gate_text import parse_gate
 from service.formats.stored_settings import parse_versions
 from service.hot.connection import Connection
 from service.hot.decider import is_wrong_type
+from service.hot.pseudonyms import sweep_locks
 from service.hot.redis_server import Server
 from service.hot.scripts import RECONCILING, Scripts
 
@@ -98,6 +99,10 @@ class RedisInspector(Server):
             elif isinstance(reply, hiredis.ReplyError):
                 raise reply
         return replies
+
+    async def sweep_locks(self) -> None:
+        """Remove expired locks, which no repair changes."""
+        await sweep_locks(self, lambda _, script, names, args: self.run(self._scripts, script, names, args))
 
     async def gate_is_ours(self) -> bool:
         """Whether the gate lets scripts of this epoch run."""

@@ -47,7 +47,7 @@ PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "repair", "restore_keys"]
 """Scripts that recover or rebuild a closed Redis."""
 
-RECONCILING = "look repair pools".split()
+RECONCILING = "look repair pools sweep_locks".split()
 """Scripts that compare an open Redis with Postgres."""
 
 MOVING = "arrive clear copy_in copy_out leave turn".split()

@@ -132,8 +132,7 @@ class _Work:
         self._total = sum(sizes.values())
         with closing(await connect(redis_url, "scrip-reconcile", partition=self._partition)) as connection:
             inspector = RedisInspector(connection, self._partition, row.epoch, row.nonce)
-            await inspector.start()
-            await self._check_orders(inspector)
+            await self._start(inspector)
             existing = await buckets_of(inspector, {number for number in workspaces if sizes[number] <= SMALL})
             parts = {number: _Part(self, inspector, number, existing.get(number)) for number in workspaces}
             async for page in inspector.walk_keys(key_names.TYPES):
@@ -154,10 +153,14 @@ class _Work:
         at = max((outcome.at for outcome in outcomes), default=NO_EVENT)
         return Outcome(differing, left, sum(outcome.unsettled for outcome in outcomes), at)
 
-    async def _check_orders(self, inspector: RedisInspector) -> None:
-        """Raises Busy while Redis has not yet forgotten all the orders that Postgres has."""
+    async def _start(self, inspector: RedisInspector) -> None:
+        """Before a repair, remove expired locks. Raises Busy while Redis has not yet forgotten all the orders that
+        Postgres has."""
+        await inspector.start()
         if await inspector.orders_since() != await read_orders_since(self.pool, self._partition):
             raise Busy(f"orders of partition {self._partition} are being forgotten")
+        if self.repair:
+            await inspector.sweep_locks()
 
 
 class _Part:

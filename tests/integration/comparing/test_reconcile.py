@@ -111,6 +111,23 @@ def test_what_is_locked_is_left(world: World) -> None:
     assert compare(world.service)[0].differing == {}
 
 
+async def test_what_was_locked_is_mended(world: World) -> None:
+    """A repair changes a coupon whose lock has expired, though no request has touched it since."""
+    service = world.service
+    code = make(world, "idle").codes[0]
+    body = {"userId": "bob", "orderId": "held", "lockSeconds": 1}
+    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)
+    async with database(service.run.facts["databaseUrl"]) as postgres:
+        await postgres.execute("UPDATE codes SET active = false WHERE code = $1", code)
+
+    async def nothing_is_left() -> bool:
+        outcome, _ = await compared(service, repair=True)
+        return not outcome.left
+
+    await wait_until(nothing_is_left, "the end of the lock, and a repair")
+    refused(service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 409, "coupon_inactive")
+
+
 async def test_a_rebuilt_redis_holds_the_same(world: World, tmp_path: Path) -> None:
     """Recovery's code fills an empty Redis from Postgres with what the live one holds; a difference is found."""
     service = world.service
