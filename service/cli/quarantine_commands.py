@@ -47,6 +47,7 @@ _CHOICES = {
 }
 _LATER = "The order stays: a worker does it once it runs, and once no comparison of the workspace is under way."
 _NOT_RECORDED = "There is nothing to release: the event is recorded. Roll the redemption back, or unassign the code."
+_REPAIRING = "A comparison repairs the codes in Redis now; until it ends, `scrip reconcile` finds differences."
 
 
 @click.group(epilog="Example: scrip quarantine show 5-1207")
@@ -153,7 +154,7 @@ async def _order_all(connection: asyncpg.Connection, partition: int | None, choi
             if time.monotonic() > deadline:
                 raise click.ClickException(f"No worker has done the rest yet. {_LATER}")
             await asyncio.sleep(worker_orders.POLL_S)
-    click.echo("Comparisons repair the codes in Redis now. `scrip quarantine list` shows what is left.")
+    click.echo(f"{_REPAIRING} `scrip quarantine list` shows what is left.")
 
 
 @with_record
@@ -180,7 +181,7 @@ async def _wait(connection: asyncpg.Connection, text: str, choice: Choice) -> No
     while True:
         event = await _find(connection, text)
         if event.resolution:
-            click.echo(f"Event {text} is resolved: {choice}. A comparison repairs its codes in Redis now.")
+            click.echo(f"Event {text} is resolved: {choice}. {_REPAIRING}")
             return
         if event.failure:
             raise click.ClickException(f"Event {text} stays in quarantine: {event.failure}.")
