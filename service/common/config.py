@@ -81,7 +81,7 @@ def _check_postgres_url(url: str | None) -> str | None:
         raise ValueError("must name hosts as name, name:port or [address]:port; percent-encode user and password")
     if any(int(port) > MAX_PORT for host in hosts for port in re.findall(":([0-9]+)$", host)):
         raise ValueError(f"must name ports up to {MAX_PORT}")
-    check_files(rest, ("sslrootcert", "sslcert", "sslkey"))
+    check_files(rest, ("sslrootcert", "sslcert", "sslkey", "passfile"))
     return url
 
 

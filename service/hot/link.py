@@ -140,7 +140,7 @@ class Link(LinkToAll):
                     if self._connection is None:  # else stop waits for requests in flight
                         connection.close()
             except (OSError, Broken) as error:
-                log.warning("redis_unreachable", error=type(error).__name__)
+                log.warning("redis_unreachable", reason=str(error) or type(error).__name__)
             except UnfitRedis as unfit:
                 if self._unfit != str(unfit):
                     log.error("redis_unfit", reason=str(unfit))

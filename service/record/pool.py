@@ -157,7 +157,7 @@ async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
             is_refused = isinstance(error, UnboundSession | asyncpg.InvalidAuthorizationSpecificationError)
             if is_refused or lacks_tls(error) or not is_away(error):
                 raise
-            log.warning("waiting_for_postgres", error=type(error).__name__)
+            log.warning("waiting_for_postgres", reason=str(error) or type(error).__name__)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, 2.0)
 

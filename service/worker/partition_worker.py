@@ -196,8 +196,10 @@ class PartitionWorker:
             await self._failures.store(self._task, error, OLDER_S)
             return OLDER_S
         if redis.is_away(error) or postgres.is_away(error):
-            of_redis = isinstance(error, redis.ERRORS)
-            self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
+            if isinstance(error, redis.ERRORS):
+                self._log.warning("redis_away", reason=str(error) or type(error).__name__)
+            else:
+                self._log.warning("postgres_away", error=type(error).__name__)
             if isinstance(error, Broken) or redis.has_moved(error) or not self._redis.has_reached(self._partition):
                 await self._redis.until_reached(self._partition, RETRY_S)
                 return 0.0

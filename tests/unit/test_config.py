@@ -128,6 +128,7 @@ def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
             "postgresql://db/s?sslrootcert=/none/ca.pem",
             "names a file as sslrootcert that can't be read",
         ),
+        ("DATABASE_URL", "postgresql://db/s?passfile=/none/pgpass", "names a file as passfile that can't be read"),
         ("DATABASE_READ_URL", "postgresql://a,b:70000/scrip", "DATABASE_READ_URL must name ports up to 65535"),
     ],
 )
