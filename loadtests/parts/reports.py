@@ -58,7 +58,8 @@ def run(chosen: argparse.Namespace) -> int:
 
 async def _measure(chosen: argparse.Namespace) -> int:
     with own_service() as service:
-        database = await asyncpg.connect(service.facts["databaseUrl"], command_timeout=600.0)
+        unbounded = {"statement_timeout": "0"}
+        database = await asyncpg.connect(service.facts["databaseUrl"], server_settings=unbounded, command_timeout=600.0)
         headers = {"Authorization": "Bearer demo_admin"}
         try:
             async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=600.0) as client:
