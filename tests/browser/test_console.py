@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -480,6 +481,12 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
     hours = page.get_by_role("table").first.locator("tbody tr")
     await expect(hours.first).to_contain_text("23:00")
     await expect(hours.last).to_contain_text("00:00")
+    await page.clock.set_fixed_time(datetime.now(UTC).replace(hour=0, minute=0, second=1))
+    await page.get_by_label("Time").select_option("Today")
+    await expect(page.get_by_text("The last hour is not over yet")).to_be_visible()
+    await page.get_by_text("As a table").first.click()
+    await expect(hours).to_have_text("00:0000")
+    await page.clock.set_fixed_time(datetime.now(UTC))
     await page.get_by_label("Time").select_option("Last 24 hours")
     await expect(page.get_by_role("img", name="Redemptions: This period 3, Before 0")).to_be_visible()
     async with page.expect_download() as saved:
