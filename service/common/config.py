@@ -10,7 +10,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError, field_validator
@@ -18,6 +18,8 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, Sett
 
 from service.common.redis_address import MAX_PORT, check_files, check_redis_url
 
+FILE = ".env"
+"""In the working directory."""
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_SIGN_IN"})
 
@@ -82,7 +84,19 @@ def _check_postgres_url(url: str | None) -> str | None:
     if any(int(port) > MAX_PORT for host in hosts for port in re.findall(":([0-9]+)$", host)):
         raise ValueError(f"must name ports up to {MAX_PORT}")
     check_files(rest, ("sslrootcert", "sslcert", "sslkey", "passfile"))
+    for option, path in parse_qsl(rest.partition("?")[2]):
+        if option == "passfile":
+            _check_passfile(Path(path))
     return url
+
+
+def _check_passfile(path: Path) -> None:
+    """Raises ValueError for a file that asyncpg ignores, or can't split."""
+    if not path.is_file() or path.stat().st_mode & 0o077:
+        raise ValueError("names a passfile that others than its owner may read: give it the mode 600")
+    lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
+    if any(line.count(":") < 4 for line in lines if line and not line.startswith("#")):
+        raise ValueError("names a passfile with a line that is not host:port:database:user:password")
 
 
 PostgresUrl = Annotated[str | None, AfterValidator(_check_postgres_url)]
@@ -162,7 +176,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
-        env_file=".env",
+        env_file=FILE,
+        env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -238,12 +253,25 @@ class Settings(BaseSettings):
 def load(*, embedded: bool = False, **options: Any) -> Settings:
     """Load the settings; a command's options that are not None go before. Raises SettingsError, a line each value."""
     try:
+        _check_file()
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         lines = [_describe(detail) for detail in error.errors(include_url=False)]
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None
     settings._embedded = embedded  # noqa: SLF001, nothing else sets it
     return settings
+
+
+def _check_file() -> None:
+    """Raises SettingsError if the file is there and can't be read, which pydantic leaves as it is, or ignores."""
+    try:
+        if os.path.lexists(FILE):
+            Path(FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{Path(FILE).absolute()} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{Path(FILE).absolute()} must be UTF-8: line {line} is not.") from None
 
 
 def find_misspelt() -> list[str]:

@@ -140,6 +140,38 @@ def test_bad_values(monkeypatch: pytest.MonkeyPatch, name: str, value: str, mess
 
 
 @pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [("db:5432:scrip:scrip_api:secret\n", 0o644, "mode 600"), ("db:5432:secret\n", 0o600, "host:port:database:user:")],
+)
+def test_passfiles_that_asyncpg_ignores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, mode: int, message: str
+) -> None:
+    """Such a file is refused, and not answered by "password authentication failed"."""
+    file = tmp_path / "pgpass"
+    file.write_text(text)
+    file.chmod(mode)
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://db/s?passfile={file}")
+    with pytest.raises(click.ClickException, match=message) as refused:
+        config.load()
+    assert "secret" not in refused.value.message
+    file.write_text("# all\n\n*:*:scrip:scrip_api:a:b\n")
+    file.chmod(0o400)
+    assert config.load().database_url
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """A .env that is no text, or a folder, is named."""
+    file = tmp_path / ".env"
+    file.write_bytes(b"SCRIP_PORT=8001\nSCRIP_HOST=\xff\n")
+    with pytest.raises(click.ClickException, match=r"/\.env must be UTF-8: line 2 is not"):
+        config.load()
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(click.ClickException, match=r"/\.env can't be read: Is a directory"):
+        config.load()
+
+
+@pytest.mark.parametrize(
     "url",
     ["postgresql://a:5432,b/scrip?target_session_attrs=read-write", "postgres://u:p@[::1]:5432/s", "postgresql://"],
 )
