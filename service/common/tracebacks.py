@@ -4,6 +4,7 @@ A library's error message may quote the value that caused it: a code, a key, a r
 service's own errors are kept. Other errors are reduced to their type and harmless details, for example an SQLSTATE.
 """
 
+import re
 import traceback
 
 import asyncpg
@@ -33,6 +34,23 @@ def describe_error(error: BaseException) -> str:
     return f"{name}: {details}" if details else name
 
 
+def find_refused(error: hiredis.ReplyError) -> str:
+    """The command for which Redis's user lacks the right, as Redis names it; '' for other errors. In Redis 7.0 the
+    error of a script does not name the command."""
+    text = str(error)
+    named = re.search(r"no permissions to run the '([a-z|]+)' command", text)
+    if named:
+        return named[1]
+    return "a command of a script" if "executing the script can't run this command" in text else ""
+
+
+def find_reason(error: BaseException) -> str:
+    """The text of a server's error; of one without, what it is."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
 def _harmless_details(error: BaseException) -> str:
     if type(error).__module__.partition(".")[0] == "service":
         return str(error)
@@ -45,7 +63,7 @@ def _harmless_details(error: BaseException) -> str:
         return " ".join(part for part in parts if part)
     if isinstance(error, hiredis.ReplyError):
         code = str(error).partition(" ")[0]
-        return code if code.isupper() and code.isalpha() else ""
+        return " ".join(filter(None, [code if code.isupper() and code.isalpha() else "", find_refused(error)]))
     if isinstance(error, OSError):
         return error.strerror or ""
     return ""

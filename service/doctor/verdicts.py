@@ -30,7 +30,10 @@ _OLDER = (
     "was open on this one, `scrip recover` shows what Redis has and Postgres lacks, and what can become of it: "
     "docs/operations.md#scrippostgresolder."
 )
-_FIX_TASK = "Find the cause in the worker's log, and fix the cause: docs/operations.md#scriptaskfailing."
+_FIX_TASK = (
+    "Find the cause in the worker's log, and fix the cause (NOPERM: load the users of deploy/redis-acl again): "
+    "docs/operations.md#scriptaskfailing."
+)
 _CAUSES: dict[Cause, str] = {
     "refused": "that Postgres refused to record",
     "not_redone": "that Redis could not apply again",

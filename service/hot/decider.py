@@ -11,6 +11,7 @@ from typing import Any
 import hiredis
 import structlog
 
+from service.common.tracebacks import find_refused
 from service.domain.errors import Refusal
 from service.domain.figures import refuse_outcome
 from service.domain.outcomes import RECALL
@@ -334,8 +335,11 @@ def refusal_from_reply(error: hiredis.ReplyError) -> Refusal:
     kind = kind_of(error)
     if kind == "NOSCRIPT" or kind in REDIRECTIONS:
         return Refusal.temporary("recovering")
-    if kind == "ERR":  # a script failed, perhaps after its first write
+    if command := find_refused(error):
+        log.error("right_missing", command=command)
+    elif kind == "ERR":
         log.error("script_failed", line=script_line(error))
-        return Refusal.temporary("outcome_unknown")
-    log.error("redis_error", kind=kind if kind.isupper() else "other")
-    return Refusal.temporary("unavailable")
+    else:
+        log.error("redis_error", kind=kind if kind.isupper() else "other")
+    # a script that failed may have written before
+    return Refusal.temporary("outcome_unknown" if kind == "ERR" else "unavailable")

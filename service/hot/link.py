@@ -9,6 +9,7 @@ import structlog
 
 from service.common.background_tasks import run_forever
 from service.common.redis_address import Host, RedisAddress
+from service.common.tracebacks import find_reason
 from service.domain.errors import Refusal
 from service.hot.connection import ASK_S, Broken, Connection, OnReply, Reply, connect, leave_moved
 from service.hot.fitness import UnfitRedis, check_server
@@ -140,7 +141,7 @@ class Link(LinkToAll):
                     if self._connection is None:  # else stop waits for requests in flight
                         connection.close()
             except (OSError, Broken) as error:
-                log.warning("redis_unreachable", reason=str(error) or type(error).__name__)
+                log.warning("redis_unreachable", reason=find_reason(error))
             except UnfitRedis as unfit:
                 if self._unfit != str(unfit):
                     log.error("redis_unfit", reason=str(unfit))

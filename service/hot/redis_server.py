@@ -13,6 +13,7 @@ import hiredis
 import structlog
 
 from service.common.byte_runs import RUN_BYTES
+from service.common.tracebacks import find_refused
 from service.domain.errors import Refusal
 from service.domain.outcomes import OK
 from service.formats import key_names
@@ -60,7 +61,7 @@ class ScriptFailed(hiredis.ReplyError):
         return self.kind == "WRONGTYPE"
 
 
-_NOT_OURS = REDIRECTIONS | frozenset("NOSCRIPT READONLY LOADING MASTERDOWN NOREPLICAS NOAUTH NOPERM".split())
+_NOT_OURS = REDIRECTIONS | frozenset("NOSCRIPT READONLY LOADING MASTERDOWN NOREPLICAS NOAUTH".split())
 """Errors of a server that this worker must not use, or not now."""
 
 
@@ -308,6 +309,9 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
     if kind in _NOT_OURS:
         return Fenced(kind)
     line = script_line(error)
+    if command := find_refused(error):
+        log.error("right_missing", command=command)
+        return ScriptFailed(script, f"NOPERM {command}", line)
     failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line)
     is_ours = failed.is_own or failed.is_wrong_type  # else such as a full server
     log.error("script_failed" if is_ours else "redis_error", script=script, kind=failed.kind, line=line)

@@ -11,6 +11,7 @@ import structlog
 
 from service.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens, parse_jwks
 from service.common.http_client import fetch
+from service.common.tracebacks import find_reason
 
 FETCH_TIMEOUT_S = 5.0
 """Limit for the whole response."""
@@ -64,7 +65,7 @@ class JwksRefresher:
             self._good_at, self._failed = now, False
         except (OSError, ValueError, aiohttp.ClientError) as error:
             if not self._failed:
-                log.warning("jwks_unreadable", issuer=issuer.issuer, reason=str(error) or type(error).__name__)
+                log.warning("jwks_unreadable", issuer=issuer.issuer, reason=find_reason(error))
             self._failed = True
             if issuer.keys is not None and now - self._good_at > MAX_AGE_S:
                 issuer.keys, self._data = None, b""

@@ -13,6 +13,7 @@ import structlog
 
 from service.common.config import Settings
 from service.common.running_service import find_servers
+from service.common.tracebacks import find_reason
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.cluster import Report
@@ -197,7 +198,7 @@ class PartitionWorker:
             return OLDER_S
         if redis.is_away(error) or postgres.is_away(error):
             if isinstance(error, redis.ERRORS):
-                self._log.warning("redis_away", reason=str(error) or type(error).__name__)
+                self._log.warning("redis_away", reason=find_reason(error))
             else:
                 self._log.warning("postgres_away", error=type(error).__name__)
             if isinstance(error, Broken) or redis.has_moved(error) or not self._redis.has_reached(self._partition):

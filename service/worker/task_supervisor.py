@@ -11,6 +11,7 @@ import asyncpg
 import hiredis
 import structlog
 
+from service.common.tracebacks import find_refused
 from service.hot.redis_server import ScriptFailed
 from service.record import pool as postgres
 from service.record.partitions.failing_tasks import clear_task_failures, store_task_failure
@@ -45,7 +46,7 @@ def reason_of(error: BaseException) -> str:
         return f"ScriptFailed {error}"
     if isinstance(error, hiredis.ReplyError):
         kind = str(error).partition(" ")[0]
-        return f"ReplyError {kind}" if kind.isupper() else "ReplyError"
+        return " ".join(filter(None, ["ReplyError", kind if kind.isupper() else "", find_refused(error)]))
     return postgres.error_name(error)
 
 

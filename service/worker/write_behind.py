@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import asyncpg
+import hiredis
 import structlog
 
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
@@ -21,7 +22,7 @@ from service.record.facts.event_writer import EVENT_ERRORS, RejectedEvent, recor
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition, turn_epoch
 from service.worker import metrics
 from service.worker.opening.standbys import Standbys
-from service.worker.task_supervisor import Backoff
+from service.worker.task_supervisor import Backoff, reason_of
 from service.worker.waiting import is_cancelled
 
 BATCH_EVENTS = 5000
@@ -131,17 +132,18 @@ class Flusher:
                     raise LeaseLost(f"partition {self._partition} is not open")
                 while not is_cancelled():
                     events = await self._step_or_start()
-                    backoff.reset()
                     if events == 0:
                         await self._wait_for_entry()
                     elif events < BATCH_EVENTS:
                         await asyncio.sleep(min(PAUSE_S + events * PAUSE_EACH_S, LONGEST_PAUSE_S))
+                    backoff.reset()
                 raise asyncio.CancelledError
             except _TRANSIENT as error:
                 if redis.is_redirected(error):  # an idle partition has no other way to notice it soon
                     raise
                 pause_s = backoff.next_s()
-                self._log.warning("recording_paused", reason=refusal_reason(error), seconds=round(pause_s, 2))
+                reason = reason_of(error) if isinstance(error, hiredis.ReplyError) else refusal_reason(error)
+                self._log.warning("recording_paused", reason=reason, seconds=round(pause_s, 2))
                 metrics.count_retry(self._partition, _kind_of(error))
             await asyncio.sleep(pause_s)
 

@@ -1,11 +1,13 @@
 """What the worker makes of an error that a script's run ends with."""
 
+import re
 from typing import Any
 
 import hiredis
 import pytest
 from structlog.testing import capture_logs
 
+from service.hot.decider import refusal_from_reply
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import Scripts
 
@@ -37,6 +39,32 @@ async def test_only_what_fails_again_is_logged_as_a_failed_script(error: str, ev
     assert [(entry["event"], entry["script"], entry["kind"]) for entry in logs] == [
         (event, "put_book", error.partition(" ")[0])
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "command"),
+    [
+        ("NOPERM User scrip-worker has no permissions to run the 'evalsha' command", "evalsha"),
+        ("NOPERM this user has no permissions to run the 'script|load' command", "script|load"),
+        (
+            "ERR ACL failure in script: User w has no permissions to run the 'time' command script: on @s:1.",
+            "time",
+        ),
+        (
+            "ERR The user executing the script can't run this command or subcommand script: 1a8c, on @user_script:1.",
+            "a command of a script",
+        ),
+    ],
+)
+async def test_a_right_that_redis_s_user_lacks_is_named(error: str, command: str) -> None:
+    """Redis 7.0 and later ones: neither is the script's mistake, nor another worker's turn."""
+    server = Server(_FailingConnection(error), 0)  # type: ignore[arg-type]
+    with capture_logs() as logs, pytest.raises(ScriptFailed, match=f"put_book NOPERM {re.escape(command)}") as failed:
+        await server.run(_SCRIPTS, "put_book", [], [])
+    assert not failed.value.is_own
+    refused = refusal_from_reply(hiredis.ReplyError(error))
+    assert refused.code == ("unavailable" if error.startswith("NOPERM") else "outcome_unknown")
+    assert [(entry["event"], entry["command"]) for entry in logs] == [("right_missing", command)]
 
 
 async def test_a_server_that_is_not_ours_fences() -> None:
