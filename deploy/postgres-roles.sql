@@ -3,18 +3,32 @@
 --   CREATE ROLE scrip_api LOGIN PASSWORD '…'; CREATE ROLE scrip_worker LOGIN PASSWORD '…';
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-roles.sql
 -- Run `scrip migrate`, `scrip workspaces` and `scrip keys` as the owner, who alone may detach partitions and writes
--- fact_months. A test fails if a table is missing here.
+-- fact_months. A test fails if a table is missing here, and processes check at their start that they have these rights.
 -- One transaction, so that running processes keep their rights meanwhile.
 BEGIN;
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM scrip_api, scrip_worker;
-REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM scrip_api, scrip_worker;
+REVOKE ALL ON
+  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions, detached_books, detached_months,
+  erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, keys,
+  keys_version, lock_notes, migrations, moves, open_assignments, order_uses, partitions, past_redemptions, processes,
+  quarantine, rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums,
+  report_users, rollbacks, sampled_steps, script_versions, sessions, settings, single_uses, stock_notices,
+  traffic_samples, unassignments, users, webhook_deliveries, webhooks, workspaces
+  FROM scrip_api, scrip_worker;
+REVOKE ALL ON SEQUENCE epochs FROM scrip_api, scrip_worker;
 GRANT USAGE ON SCHEMA public TO scrip_api, scrip_worker;
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO scrip_api, scrip_worker;
+GRANT SELECT ON
+  assignments, audit, backlog_samples, books, closed_epochs, codes, config_versions, detached_books, detached_months,
+  erasures, fact_months, facts, failing_tasks, formats, idempotency_keys, job_results, job_users, jobs, keys_version,
+  lock_notes, migrations, moves, open_assignments, order_uses, partitions, past_redemptions, processes, quarantine,
+  rebuild_orders, reconciled, reconciling, recoveries, redemptions, refused_requests, report_sums, report_users,
+  rollbacks, sampled_steps, script_versions, settings, single_uses, stock_notices, traffic_samples, unassignments,
+  users, webhook_deliveries, webhooks, workspaces
+  TO scrip_api, scrip_worker;
 
 -- Only the API may read digests of secrets.
-REVOKE SELECT ON keys, sessions FROM scrip_worker;
+GRANT SELECT ON keys, sessions TO scrip_api;
 
 -- The API writes configuration, and no facts.
 GRANT INSERT, UPDATE ON books, codes, users, erasures TO scrip_api;

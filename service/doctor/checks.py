@@ -18,6 +18,7 @@ from service.common.config import Settings, SettingsError
 from service.common.plurals import count_noun
 from service.common.redis_address import Host, parse_redis_address
 from service.common.running_service import Unusable, find_service
+from service.common.tracebacks import find_reason
 from service.doctor.partition_reader import RedisState, read_record_state, read_redis_state
 from service.doctor.report import Check, Report
 from service.doctor.server_logs import check_postgres_logs, check_redis_logs
@@ -32,13 +33,14 @@ from service.hot.fitness import Fitness, Replication
 from service.hot.redis_server import Server
 from service.record import pool as postgres
 from service.record.facts.report_rollups import compare_newest_hours
+from service.record.login_roles import find_missing_rights
 from service.record.migrations import MigrationError, missing
 from service.record.partitions.comparisons import read_last_comparisons
 from service.record.partitions.partition_rows import NotMigrated, Partition, check_partitions, read_partitions
 from service.record.partitions.standby_rows import read_flushed
 from service.record.program_versions import WrongNumber
 from service.record.queries import query
-from service.record.sessions import unbound_reason
+from service.record.sessions import LOGINS, unbound_reason
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5
@@ -127,7 +129,6 @@ class _Examination:
             return await postgres.connect_once(
                 self._database_url,
                 name=NAME,
-                timeout=POSTGRES_TIMEOUT_S,
                 command_timeout=POSTGRES_TIMEOUT_S,
                 statement_cache_size=0,  # no statement has a name, which a pooler that the URL does not name may know
             )
@@ -189,6 +190,7 @@ class _Examination:
             return []
         self.checks.append(Check("migrations", "ok", "all are applied"))
         self.checks.append(await self._check_partition_count(connection))
+        self.checks.append(await _check_rights(connection))
         self.checks.append(await _check_months(connection))
         self.checks.append(await _check_locks(connection))
         rows = await read_partitions(connection)
@@ -203,9 +205,7 @@ class _Examination:
             return
         says, advice = f"at {_describe_address(url)}", "Correct DATABASE_READ_URL: docs/deploy.md#postgres."
         try:
-            replica = await postgres.connect_once(
-                url, name=NAME, timeout=POSTGRES_TIMEOUT_S, command_timeout=POSTGRES_TIMEOUT_S
-            )
+            replica = await postgres.connect_once(url, name=NAME, command_timeout=POSTGRES_TIMEOUT_S)
             try:
                 identity = await replica.fetchrow(IDENTITY)
             finally:
@@ -325,6 +325,17 @@ def _judge_durability(fitness: Fitness, declared: str | None) -> Check:
     if not fitness.shows_settings:
         advice = "Redis hides its settings: if it is durable before it replies, set SCRIP_REDIS_DURABILITY."
     return Check("durability", "warning", says, advice)
+
+
+async def _check_rights(connection: asyncpg.Connection) -> Check:
+    roles = [role for role in LOGINS if await connection.fetchval("SELECT to_regrole($1)", role)]
+    if not roles:
+        return Check("rights", "ok", "processes have no roles of their own")
+    missing = {role: ", ".join(await find_missing_rights(connection, role, role)) for role in roles}
+    says = "; ".join(f"{role} lacks {lacks}" for role, lacks in missing.items() if lacks)
+    if says:
+        return Check("rights", "bad", says, "Run `scrip migrate --roles`: docs/upgrading.md.")
+    return Check("rights", "ok", f"complete: {', '.join(roles)}")
 
 
 async def _check_months(connection: asyncpg.Connection) -> Check:
@@ -451,12 +462,12 @@ def _advise_right(error: BaseException) -> str | None:
 
 def _describe_error(error: BaseException) -> str:
     """Return the server's or system's message, else only the type: a library's message may quote the URL."""
-    if isinstance(error, asyncpg.PostgresError | hiredis.ReplyError):
+    if isinstance(error, asyncpg.PostgresError | hiredis.ReplyError | asyncpg.ClientConfigurationError):
         return str(error)
     if postgres.lacks_tls(error):
         return "it has no TLS, which sslmode demands"
     if isinstance(error, ConnectionError) and not error.strerror:
         return "the connection was closed"
     if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
+        return error.strerror or find_reason(error)
     return type(error).__name__

@@ -5,8 +5,9 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import re
 import secrets
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import asyncpg
 
@@ -17,12 +18,22 @@ from service.record.queries import query
 
 _ITERATIONS = 4096
 """Postgres's default."""
-_OWN_RIGHTS = {"api": ("SELECT", "keys"), "worker": ("UPDATE", "partitions")}
-"""By process, a right that the other process's role lacks."""
+_find_grants = re.compile(
+    r"^GRANT ([A-Z, ]+?)(?: \(([a-z_, ]+)\))? ON\s+([a-z_,\s]+?)\s+TO ([a-z_, ]+);$", re.MULTILINE
+).findall
+"""The rights on tables in deploy/postgres-roles.sql: names, columns, tables, roles."""
+
+
+class Right(NamedTuple):
+    """A right on a table, or on one of its columns."""
+
+    name: str
+    table: str
+    column: str | None
 
 
 class WrongRole(UnusableRecord):
-    """The role in DATABASE_URL is that of the other process."""
+    """The role in DATABASE_URL is that of the other process, or lacks a right."""
 
     code = "wrong_role"
 
@@ -48,13 +59,32 @@ def derive_verifier(password: str, salt: bytes) -> str:
     return f"SCRAM-SHA-256${_ITERATIONS}:{salt_text}${stored_text}:{server_text}"
 
 
+def list_rights(role: str) -> list[Right]:
+    """The rights on tables that deploy/postgres-roles.sql grants to this role."""
+    return [
+        Right(name, table, column or None)
+        for names, columns, tables, roles in _find_grants(ROLES_FILE.read_text())
+        if role in roles.split(", ")
+        for name in names.split(", ")
+        for table in re.findall(r"\w+", tables)
+        for column in columns.split(", ")
+    ]
+
+
+async def find_missing_rights(database: Database, needed: str, role: str | None = None) -> list[str]:
+    """What `role`, by default that of the session, lacks of the rights of the role `needed`, as `INSERT on books`."""
+    rights = list_rights(needed)
+    rows = await database.fetch(query("missing_rights"), role, *map(list, zip(*rights, strict=True)))
+    return [f"{right} on {table}" for right, table in rows]
+
+
 async def check_role(database: Database, process: Literal["api", "worker"]) -> None:
     """Raises WrongRole if the role lacks what the process needs."""
-    right, table = _OWN_RIGHTS[process]
-    role, may_use = await database.fetchrow(query("may_use"), table, right)  # type: ignore[misc]
-    if not may_use:
+    if missing := await find_missing_rights(database, f"scrip_{process}"):
+        role = await database.fetchval("SELECT current_user")
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise WrongRole(
-            f"the role {role} may not {right} {table}, as `scrip {process}` must. Log in as scrip_{process} in "
+            f"the role {role} lacks {missing[0]}{more}, which `scrip {process}` needs. Log in as scrip_{process} in "
             "DATABASE_URL. If that is so already, grant it its rights: `scrip migrate --roles`."
         )
 

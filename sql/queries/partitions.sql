@@ -88,10 +88,17 @@ SELECT pg_advisory_xact_lock(hashtext('epochs'));
 -- Whether this role sees how far the standbys are.
 SELECT current_user, pg_has_role('pg_read_all_stats', 'USAGE');
 
--- name: may_use
--- Whether this role has a right on a table.
--- $1 table_name text  $2 right_name text
-SELECT current_user, has_table_privilege($1, $2);
+-- name: missing_rights
+-- The rights that a role lacks, each once for a table. No role is that of the session, no column the whole table.
+-- $1 role text  $2 rights text[]  $3 table_names text[]  $4 columns text[]
+SELECT DISTINCT right_name, table_name
+FROM unnest($2::text[], $3::text[], $4::text[]) AS needed (right_name, table_name, column_name)
+CROSS JOIN coalesce($1::name, current_user) AS role
+WHERE NOT CASE
+  WHEN column_name IS NULL THEN has_table_privilege(role, table_name, right_name)
+  ELSE has_column_privilege(role, table_name, column_name, right_name)
+END
+ORDER BY table_name, right_name;
 
 -- name: move_cursor
 -- Advance a partition's cursor. Returns no row if epoch, cursor or fence have changed.

@@ -1,6 +1,7 @@
 """Each process's Redis user and Postgres role has the rights that the process needs, and no more."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ import redis
 from service.hot import key_messages, scripts
 from service.hot.connection import connect
 from service.record import pool as postgres
+from service.record.login_roles import find_missing_rights, list_rights
 from service.record.partitions.partition_rows import renew_leases
 from service.record.processes import end_process, name_process, name_session
 from service.record.queries import query
@@ -46,10 +48,10 @@ _SENT = {
     "worker": set(
         "exists evalsha script|exists script|load eval client|setname cluster|nodes config|get info ping get mget scan "
         "xrange xrevrange xread xtrim xlen bgrewriteaof client|tracking time type hget hgetall hscan "
-        "zrange zscore".split()
+        "zrange zscore dbsize".split()
     ),
 }
-"""The commands that each process sends itself; the doctor and reconciling use the worker's user, too."""
+"""The commands that each process sends itself; commands use the worker's user, too."""
 _CHANNELS = {"api": [f"&{key_messages.CHANNEL}"], "worker": []}
 _TABLE = re.compile(r"\b[a-z_]+\b")
 
@@ -184,19 +186,54 @@ async def test_a_worker_refreshes_statistics(run: Restricted) -> None:
 
 
 async def test_every_table_is_named(run: Restricted) -> None:
-    """deploy/postgres-roles.sql names every table."""
+    """deploy/postgres-roles.sql revokes all rights on every table and view, then grants the right to read it."""
     async with database(run.facts["databaseUrl"]) as connection:
         rows = await connection.fetch(
-            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'v') AND NOT relispartition "
             "AND relnamespace = 'public'::regnamespace"
         )
-    named = set(_TABLE.findall((ROOT / "deploy" / "postgres-roles.sql").read_text()))
-    assert {row["relname"] for row in rows} - named - {"migrations"} == set()
+    own = {row["relname"] for row in rows}
+    revoked = re.search(r"REVOKE ALL ON\n(.*)\n  FROM", (ROOT / "deploy" / "postgres-roles.sql").read_text(), re.DOTALL)
+    assert revoked
+    assert set(_TABLE.findall(revoked[1])) == own
+    assert {right.table for right in list_rights("scrip_api") if right.name == "SELECT"} == own
 
 
-def test_everything_works(run: Restricted) -> None:
-    """Every route, a key's limits, a generation, a deletion of a user, a rebuild and a recovery work with these
-    rights."""
+def _line(process: str, **env: str) -> str:
+    """The line with which a process that can't start ends."""
+    command = [sys.executable, "-m", "service", process]
+    env = os.environ | env | {"SCRIP_PORT": str(free_port())}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    return line
+
+
+async def test_rights_that_are_missing(run: Restricted) -> None:
+    """The doctor names each, and a process does not start without one; `scrip migrate --roles` grants it again."""
+    async with database(run.facts["databaseUrl"]) as connection:
+        await connection.execute("REVOKE INSERT ON books FROM scrip_api; REVOKE UPDATE ON quarantine FROM scrip_worker")
+    owner = {"DATABASE_URL": run.facts["databaseUrl"], "REDIS_URL": run.urls["worker"]["REDIS_URL"]}
+    said = " ".join(scrip("doctor", **owner).output.split())
+    assert "scrip_api lacks INSERT on books; scrip_worker lacks UPDATE on quarantine" in said
+    for process, lacks in (("api", "INSERT on books"), ("worker", "UPDATE on quarantine")):
+        assert f"Error: wrong_role: the role scrip_{process} lacks {lacks}, " in _line(process, **run.urls[process])
+    async with database(run.facts["databaseUrl"]) as connection:
+        await connection.execute("CREATE TABLE of_another (x int)")
+        await connection.execute("CREATE ROLE another")
+        await connection.execute("ALTER TABLE of_another OWNER TO another")
+        try:
+            succeeded(scrip("migrate", "--roles", **owner))
+            assert await find_missing_rights(connection, "scrip_api", "scrip_api") == []
+            assert not await connection.fetchval("SELECT has_table_privilege('scrip_api', 'of_another', 'SELECT')")
+        finally:
+            await connection.execute("DROP TABLE of_another")
+            await connection.execute("DROP ROLE another")
+
+
+def test_everything_works(run: Restricted, tmp_path: Path) -> None:
+    """Every route, a key's limits, a generation, a deletion of a user, a replay, a rebuild and a recovery work with
+    these rights."""
     with closing(Service(run)) as service:
         flock = Flock(service, 200)
         flock._upload()
@@ -211,6 +248,9 @@ def test_everything_works(run: Restricted) -> None:
         assert service.manage.delete(f"/v1/users/{user}").status_code == 204
         erased = "SELECT count(*) AS n FROM erasures WHERE finished_at IS NULL"
         until(lambda: asyncio.run(service.fetch(erased))[0]["n"] == 0)
+        order = {"orderId": "o", "userId": "u", "cancelled": False, "orderValue": "30.00", "items": []}
+        (tmp_path / "orders").write_text(json.dumps(order))
+        succeeded(scrip("replay", str(tmp_path / "orders"), "--url", run.url, "--codes", "1", **run.urls["worker"]))
         with _client(run, "tests") as client:
             client.flushall()
             until(lambda: client.get("{p0}:gate"))
@@ -255,12 +295,9 @@ async def test_a_worker_sees_the_sessions_of_others(run: Restricted) -> None:
 def test_the_login_of_the_other_process(run: Restricted, process: str, setting: str, code: str) -> None:
     """A process with the other's login ends with one line that names the setting."""
     other = {"api": "worker", "worker": "api"}[process]
-    env = os.environ | run.urls[process] | {setting: run.urls[other][setting], "SCRIP_PORT": str(free_port())}
-    command = [sys.executable, "-m", "service", process]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    (line,) = done.stderr.splitlines()
-    assert (done.returncode, done.stdout, setting in line) == (2, "", True)
+    line = _line(process, **run.urls[process] | {setting: run.urls[other][setting]})
     assert line.startswith(f"Error: {code}: ")
+    assert setting in line
 
 
 @pytest.mark.parametrize("command", ["doctor", "reconcile"])
