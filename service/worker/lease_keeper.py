@@ -133,7 +133,7 @@ class LeaseKeeper:
         self._observe(reading, Leases(workers, leases.partitions, leases.left_s))
 
     async def check_readiness(self) -> tuple[bool, bytes]:
-        """Whether this worker renews its leases, and so reaches Postgres; as JSON, what fails."""
+        """Whether this worker renews its leases: it has reached Redis, and reaches Postgres. As JSON, what fails."""
         is_ready = time.monotonic() < self._lives_until
         status, failing = ("ready", []) if is_ready else ("not_ready", ["leases"])
         return is_ready, json.dumps({"status": status, "failing": failing}).encode()

@@ -64,12 +64,18 @@ async def work(settings: Settings) -> None:
         shared = Shared(settings, pool, keeper, loaded)
         shared.traces = start_traces("scrip-worker")
         server_metrics.redis = shared.redis
+
+        async def keep_leases() -> None:
+            """Before it has reached Redis, a worker would only keep leases from others."""
+            await shared.redis.until_one_is_reached(partitions)
+            await keeper.run()
+
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
             "housekeeping": lambda: clean_up(pool),
             "statistics": lambda: refresh_statistics(pool),
             "names": lambda: follow_names(pool),
             "beating": loaded.run,
-            "leases": keeper.run,
+            "leases": keep_leases,
             "measuring": lambda: server_metrics.follow_postgres(pool, settings.standbys),
             "sampling": Sampler(pool, shared.take_backlog, add_backlog).run,
         }

@@ -3,14 +3,17 @@ partition_worker.py calls this; server_metrics.py shows what the checks saw."""
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
+import structlog
 
 from service.common.redis_address import Host, parse_redis_address
+from service.common.tracebacks import find_reason
 from service.formats import key_names
 from service.formats.key_names import Key
 from service.hot.cluster import Report
@@ -19,9 +22,11 @@ from service.hot.discovery import locate
 from service.hot.fitness import Fitness, Pulse, Replication, ask_pulse, ask_replication, check_server
 from service.hot.scripts import Scripts
 
-RETRY_S = 0.1
+RETRY_S, LONGEST_RETRY_S = 0.1, 1.0
 GATHER_S = 0.02
 """Partitions that ask within this time get the same answer."""
+
+log = structlog.get_logger()
 
 _STRINGS = [kind for kind, type_ in key_names.OWN.items() if type_ == "string"]
 
@@ -160,6 +165,18 @@ class SharedRedis:
                 self._following[node] = asyncio.create_task(leave_moved(address, connection))
             self._unreached.discard(partition)
             return watch
+
+    async def until_one_is_reached(self, partitions: int) -> None:
+        """Return once there is a connection to the server of one of so many partitions: try one after another."""
+        pause_s = RETRY_S
+        for partition in itertools.cycle(range(partitions)):
+            try:
+                await self.watch(partition)
+                return
+            except OSError as error:
+                log.warning("redis_away", reason=find_reason(error))
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_RETRY_S)
 
     def watches(self) -> Sequence[ServerWatch]:
         """Of the servers to which there is a connection."""
