@@ -100,9 +100,17 @@ async def list_keys(connection: asyncpg.Connection, workspace: str) -> None:
     click.echo(render_table(("ID", "SECRET", "SCOPES", "LAST USED", "NAME"), cells))
 
 
+def _read_key_id(_context: click.Context, _argument: click.Parameter, text: str) -> UUID:
+    """Raises BadParameter, which does not quote the text: it may be a secret."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise click.BadParameter("must be the ID that `scrip keys list` shows, not the secret.") from None
+
+
 @keys.command("revoke", epilog="Example: scrip keys revoke demo 01980000-0000-7000-8000-000000000001")
 @click.argument("workspace")
-@click.argument("key_id", type=click.UUID)
+@click.argument("key_id", callback=_read_key_id)
 @with_record
 async def revoke_key(connection: asyncpg.Connection, workspace: str, key_id: UUID) -> None:
     """Revoke a key. After a second, no process accepts it."""

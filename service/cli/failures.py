@@ -2,19 +2,22 @@
 main.py calls `explain`, and `scrip api` `check_servers`; commands that begin with Postgres run `with_record`."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
 import asyncpg
+import hiredis
 
 from service.access.actor import Actor, current_actor
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
+from service.common.tracebacks import find_reason, find_refused
 from service.record.login_roles import check_role
 from service.record.partitions.partition_rows import check_partitions
-from service.record.pool import UnfitDatabase, connect_once, connect_when_there, lacks_tls
+from service.record.pool import UnfitDatabase, connect_once, connect_when_there, is_away, lacks_files, lacks_tls
 from service.record.program_versions import UnusableRecord
 from service.record.sessions import POOLER
 
@@ -28,11 +31,12 @@ _PARAMETER_ERRORS = (
 
 def explain(error: Exception) -> str | None:
     """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
-    from service.hot.discovery import AccessRefused, advise_access  # a tenth of a second, which most commands save
+    from service.hot.connection import Broken  # these take a tenth of a second, which most commands save
+    from service.hot.discovery import AccessRefused, advise_access
 
     if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
-    if isinstance(error, AccessRefused):
+    if isinstance(error, AccessRefused) or (isinstance(error, hiredis.ReplyError) and find_refused(error)):
         return f"unavailable: Redis refuses access ({error}). {advise_access(str(error))}"
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
         return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."
@@ -47,13 +51,24 @@ def explain(error: Exception) -> str | None:
         return f"unavailable: the database refuses access ({error}). {remedy}"
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"unfit: the database can't be changed ({error}). Name the primary in DATABASE_URL."
-    return _explain_address(error)
+    is_of_server = isinstance(error, OSError) and error.filename is None and error.errno != errno.EPIPE
+    return _explain_address(error) or (
+        f"unavailable: Redis or Postgres can't be reached, or a connection broke ({find_reason(error)}). "
+        "`scrip doctor` names the server. Then run the command again."
+        if is_of_server or isinstance(error, Broken) or is_away(error)
+        else None
+    )
 
 
 def _explain_address(error: Exception) -> str | None:
     """As explain, for everything in DATABASE_URL but the login."""
     if lacks_tls(error):
         return "unavailable: the database has no TLS, which sslmode in DATABASE_URL demands."
+    if lacks_files(error):
+        return (
+            f"unavailable: the connection to the database can't be made safe ({error}). Correct the host and the files "
+            "in DATABASE_URL; without sslcert and sslkey, those in ~/.postgresql are read."
+        )
     if isinstance(error, asyncpg.DuplicatePreparedStatementError | asyncpg.InvalidSQLStatementNameError):
         return f"unavailable: {POOLER}"  # of another process that did not name it either
     if isinstance(error, _PARAMETER_ERRORS) and "parameter" in str(error):  # no statement of ours sets another one
@@ -77,16 +92,14 @@ async def _run(command: Callable[..., Coroutine[Any, Any, None]], *given: Any, *
     try:
         connection = await connect_once(service.database_url, name="scrip command")
     except OSError as error:
+        if _explain_address(error):
+            raise
         remedy = "Start `scrip run` again, and retry." if service.is_from_file else "Check that it runs."
-        raise Unusable(f"unavailable: the database can't be reached ({error}). {remedy}") from error
+        raise Unusable(f"unavailable: the database can't be reached ({find_reason(error)}). {remedy}") from error
     try:
         await check_partitions(connection)
         current_actor.set(Actor("command"))
         await command(connection, *given, **options)
-    except (ConnectionResetError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
-        raise Unusable(
-            f"unavailable: the connection to the database broke ({error}). Run the command again."
-        ) from error
     finally:
         await connection.close()
 

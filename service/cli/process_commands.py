@@ -15,6 +15,7 @@ from service.cli.failures import check_servers
 from service.common import config, logs
 from service.common.redis_address import MAX_PORT
 from service.common.running_service import Unusable, find_service
+from service.common.tracebacks import find_reason
 
 _PARTITIONS = click.IntRange(1, 1024)
 
@@ -107,6 +108,8 @@ def migrate(roles: bool, api_password: str, worker_password: str, partitions: in
 
     It also stores this version's scripts for the workers that run.
     """
+    if (api_password or worker_password) and not roles:
+        raise click.UsageError("--api-password and --worker-password need --roles, which creates these roles.")
     settings = config.load()
     url = find_service(settings, "DATABASE_URL").database_url
 
@@ -119,7 +122,7 @@ def migrate(roles: bool, api_password: str, worker_password: str, partitions: in
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         lacks_right = isinstance(error, asyncpg.InsufficientPrivilegeError)
         remedy = "Log in as the owner of the database." if lacks_right else "Correct that, and retry."
-        raise Unusable(f"unavailable: the database can't be migrated: {error}. {remedy}") from error
+        raise Unusable(f"unavailable: the database can't be migrated: {find_reason(error)}. {remedy}") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
     for role, password in (passwords or {}).items():
         click.echo(f"{role}: its rights are granted; its password is {'set' if password else 'as it was'}.")

@@ -145,6 +145,9 @@ async def _order_all(connection: asyncpg.Connection, partition: int | None, choi
             if workspace in known:
                 await write_audit(connection, workspace, f"quarantine.{choice}", "all", after={"events": events})
     total = sum(ordered.values())
+    if not total and not await count_ordered(connection, partition):
+        click.echo("No event waits for this choice.")
+        return
     deadline, label = time.monotonic() + worker_orders.WORKER_S, count_noun(total, "event")
     with click.progressbar(length=max(total, 1), label=label) as bar:
         while left := await count_ordered(connection, partition):

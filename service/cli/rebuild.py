@@ -32,9 +32,11 @@ async def rebuild(connection: asyncpg.Connection, partition: int | None, old_red
     rows = await find_partitions(connection, partition)
     for row in rows:
         if cancel:
-            await cancel_rebuild(connection, row.id)
+            was_ordered = await cancel_rebuild(connection, row.id)
+            click.echo(f"Partition {row.id}: {'the order is withdrawn' if was_ordered else 'no order waits'}.")
         else:
             await order_rebuild(connection, row.id, "an operator ordered it", None, old_redis_is_off)
+            click.echo(f"Partition {row.id}: the rebuild is ordered. A worker begins it.")
     if not cancel:
         for row in rows:
             await show_progress(connection, row)
@@ -44,7 +46,7 @@ async def find_partitions(database: Database, only: int | None) -> list[Partitio
     """This partition, or all. Raises Unusable."""
     rows = [row for row in await read_partitions(database) if only in (None, row.id)]
     if not rows:
-        raise Unusable(f"unknown_partition: there is no partition {only}. `scrip doctor` lists all.")
+        raise Unusable(f"unknown_partition: there is no partition {only}. `scrip partitions` lists all.")
     return rows
 
 

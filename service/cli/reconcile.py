@@ -13,6 +13,7 @@ import asyncpg
 import click
 import hiredis
 
+from service.cli.failures import explain
 from service.cli.partitions import PARTITION
 from service.cli.rebuild import find_partitions
 from service.common import config, logs
@@ -20,7 +21,6 @@ from service.common.config import Settings
 from service.common.running_service import Unusable, find_service
 from service.formats.coupon_state import Difference
 from service.hot.connection import Broken
-from service.hot.discovery import AccessRefused
 from service.hot.redis_server import Fenced
 from service.reconcile import comparison
 from service.reconcile.comparison import Busy, NotOpen, Outcome
@@ -95,7 +95,7 @@ async def _compare_and_print(partition: int, compare: Callable[..., Awaitable[Ou
 
 
 async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options: Any) -> Outcome:
-    """Compare one partition; `options` are keywords of comparison.reconcile. Raises Unusable, AccessRefused."""
+    """Compare one partition; `options` are keywords of comparison.reconcile. Raises Unusable."""
     try:
         return await comparison.reconcile(redis_url, pool, partition, **options)
     except Busy as busy:
@@ -108,25 +108,16 @@ async def _compare(redis_url: str, pool: asyncpg.Pool, partition: int, **options
         raise Unusable(f"behind: {behind}. Nothing was compared with its older state.") from None
     except ReplicaAway as away:
         raise Unusable(f"unavailable: {away}. If DATABASE_READ_URL is unset, the primary is read.") from None
-    except AccessRefused:
-        raise
-    except (*ERRORS, Broken, hiredis.ReplyError) as error:
-        if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOPERM"):
-            raise AccessRefused(str(error)) from error
-        raise Unusable(f"unavailable: {type(error).__name__}. `scrip doctor` names the server.") from error
+    except (*ERRORS, Broken, hiredis.ReplyError) as error:  # a job's error is that of a ClickException
+        message = explain(error) or f"unavailable: {type(error).__name__}. `scrip doctor` names the server."
+        raise Unusable(message) from error
 
 
 @asynccontextmanager
 async def _connect(settings: Settings) -> AsyncIterator[tuple[str, asyncpg.Pool]]:
-    """Yield Redis's URL and a pool of Postgres. Raises Unusable, and UnusableRecord if the version does not fit."""
+    """Yield Redis's URL and a pool of Postgres. Raises UnusableRecord if the version does not fit."""
     service = find_service(settings, "REDIS_URL", "DATABASE_URL")
-    try:
-        pool = await comparisons.connect(service.database_url)
-    except ERRORS as error:
-        raise Unusable(
-            f"unavailable: the database can't be used ({type(error).__name__}). `scrip doctor` says why."
-        ) from error
-    async with pool:
+    async with await comparisons.connect(service.database_url) as pool:
         await check_partitions(pool)
         yield service.redis_url, pool
 

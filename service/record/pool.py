@@ -3,6 +3,7 @@ by a pool, which checks each connection, most commands by `connect_once`, which 
 its session: connections return to the pool unreset, and a pooler shares them."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from asyncpg.cursor import Cursor
 from asyncpg.pool import PoolConnectionProxy
 
 from service.common.certificates import note_certificate
+from service.common.tracebacks import find_reason
 from service.record.sessions import unbound_reason
 
 log = structlog.get_logger()
@@ -23,6 +25,8 @@ Database = asyncpg.Pool | Connection
 """The pool; or a connection, if a transaction is needed."""
 
 MIN_VERSION = 14
+CONNECT_S = 5.0
+"""For a new connection. A pooler accepts one also while Postgres is away, and does not answer."""
 LONG_S = 600.0
 LONG = {"statement_timeout": f"{LONG_S:g}s"}
 """For statements that read much: comparisons and rebuilds."""
@@ -91,7 +95,7 @@ async def connect(
         min_size=min_size,
         max_size=max_size,
         command_timeout=command_timeout_s,
-        timeout=5.0,
+        timeout=CONNECT_S,
         server_settings={"application_name": name},
         init=partial(_check, is_pooled(database_url), is_replica),
         reset=_keep,
@@ -124,6 +128,7 @@ async def count_changed(database: Database, statement: str, *values: Any) -> int
 
 async def connect_once(database_url: str, *, name: str = "scrip", **options: Any) -> asyncpg.Connection:
     """One connection, of which nothing is checked."""
+    options = {"timeout": CONNECT_S, **options}
     return await asyncpg.connect(**_read_url(database_url) | options, server_settings={"application_name": name})
 
 
@@ -148,16 +153,16 @@ def _read_url(database_url: str) -> dict[str, Any]:
 
 async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
     """Connect when a process starts: wait without limit for a Postgres that is away or unfit. Raises UnboundSession,
-    what Postgres says of a role or password that it refuses, and the error of `lacks_tls`."""
+    what Postgres says of a role or password that it refuses, and the errors of `lacks_tls` and `lacks_files`."""
     pause_s = 0.1
     while True:
         try:
             return await connect(database_url, **options)
         except ERRORS as error:
             is_refused = isinstance(error, UnboundSession | asyncpg.InvalidAuthorizationSpecificationError)
-            if is_refused or lacks_tls(error) or not is_away(error):
+            if is_refused or lacks_tls(error) or lacks_files(error) or not is_away(error):
                 raise
-            log.warning("waiting_for_postgres", reason=str(error) or type(error).__name__)
+            log.warning("waiting_for_postgres", reason=find_reason(error))
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, 2.0)
 
@@ -189,6 +194,13 @@ def is_away(error: BaseException) -> bool:
 def lacks_tls(error: BaseException) -> bool:
     """Whether the server has no TLS, and `sslmode` demands it."""
     return isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error)
+
+
+def lacks_files(error: BaseException) -> bool:
+    """Whether a file for TLS can't be read, or does not fit the server; not whether TLS broke off."""
+    if isinstance(error, ssl.SSLError):
+        return not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
+    return isinstance(error, PermissionError) and error.filename is not None
 
 
 async def unfit_reason(connection: asyncpg.Connection) -> str | None:

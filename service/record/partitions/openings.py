@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from service.formats.event_id import EventId
-from service.record.pool import Database
+from service.record.pool import Database, count_changed
 from service.record.queries import query
 
 Kind = Literal["tail", "whole"]
@@ -84,8 +84,9 @@ async def order_rebuild(
     await database.execute(query("order_rebuild"), partition, reason, surplus, old_is_off)
 
 
-async def cancel_rebuild(database: Database, partition: int) -> None:
-    await database.execute(query("cancel_rebuild"), partition)
+async def cancel_rebuild(database: Database, partition: int) -> bool:
+    """Withdraw the order. False if there is none."""
+    return bool(await count_changed(database, query("cancel_rebuild"), partition))
 
 
 async def rebuild_order(database: Database, partition: int) -> RebuildOrder | None:

@@ -1,7 +1,9 @@
 """Commands with wrong settings or servers end with one line and a code, and change nothing."""
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from service.record import pool
 from tests.commands import scrip
 from tests.harness.running import data_folder
 from tests.harness.servers import free_port
@@ -18,7 +21,7 @@ from tests.waiting import PATIENCE_S
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (
     "rebuild", "rebuild --cancel", "reconcile", "reconcile --repair",
-    "partitions", "workspaces create shop", "workspaces list",
+    "partitions", "recover", "reports", "workspaces create shop", "workspaces list",
     "keys create demo till --scope public", "keys list demo", f"keys revoke demo {_KEY}", "worker", "api", "run",
 )  # fmt: skip
 _WAITING = {"worker", "api"}
@@ -88,6 +91,19 @@ async def test_a_database_without_partitions(command: Command, database_url: str
     assert "Run `scrip migrate`" in _line(command("worker", database_url), "not_migrated")
 
 
+def test_a_password_without_roles(command: Command, database_url: str) -> None:
+    """It would be ignored."""
+    for words, env in (("--api-password a", {}), ("", {"SCRIP_WORKER_PASSWORD": "b"})):
+        status, output = command(f"migrate {words}", database_url, **env)
+        assert (status, "need --roles" in output) == (2, True), output
+
+
+def test_a_secret_in_place_of_an_id(command: Command, database_url: str) -> None:
+    """`scrip keys revoke` takes an id, and quotes no secret."""
+    status, output = command("keys revoke demo sk_live_verysecret", database_url)
+    assert (status, "`scrip keys list`" in output, "verysecret" in output) == (2, True, False), output
+
+
 def test_a_bad_password(command: Command, database_url: str) -> None:
     """A password of a role is in ASCII, and comes from an option or its variable; the error does not quote it."""
     for words, env in (("--worker-password gehör", {}), ("", {"SCRIP_WORKER_PASSWORD": "gehör"})):
@@ -110,6 +126,43 @@ def test_postgres_is_away(arguments: str, command: Command) -> None:
     """Without Postgres a command ends with `unavailable`; no line has the password."""
     done = command(arguments, "postgresql://user:hidden-pw@127.0.0.1:1/scrip")
     assert "hidden-pw" not in _line(done, "unavailable")
+
+
+async def test_redis_is_away(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
+    """Without Redis a command that reads it ends with `unavailable`."""
+    url = await new_database()
+    assert command("migrate --partitions 1", url)[0] == 0
+    async with database(url) as connection:
+        await connection.execute("UPDATE partitions SET state = 'open', epoch = 1, cursor_epoch = 1, nonce = 'n'")
+    assert command("workspaces create shop", url)[0] == 0
+    for arguments in ("recover --partition 0", "reconcile"):
+        assert "`scrip doctor`" in _line(command(arguments, url, REDIS_URL="redis://127.0.0.1:1/0"), "unavailable")
+
+
+async def test_a_pooler_without_postgres(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that accepts connections, and does not answer, is away."""
+    monkeypatch.setattr(pool, "CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://user@127.0.0.1:{silent.getsockname()[1]}/scrip"
+        for arguments in ("workspaces list", "migrate", "reports"):
+            assert "no answer in time" in _line(command(arguments, url), "unavailable")
+
+
+async def test_a_worker_without_redis(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
+    """It is none of the workers that share the leases: others would not get those that it takes."""
+    url = await new_database()
+    assert command("migrate --partitions 1", url)[0] == 0
+    env = os.environ | {"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1/0"}
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service", "worker", env=env, stderr=subprocess.PIPE
+    )
+    assert worker.stderr
+    events = [json.loads(await worker.stderr.readline())["event"] for _ in range(4)]
+    assert events == ["worker_started", *["redis_away"] * 3]
+    assert (await _tables(url))["processes"] == []
+    worker.terminate()
+    await worker.communicate()
+    assert worker.returncode == 0
 
 
 @pytest.mark.parametrize(("processes", "name"), [("1", "api"), ("2", "api supervisor")])
