@@ -66,6 +66,7 @@ REMEDIES = {
     "request_answered_5xx": "See `failing` in `/health/ready`, then other lines of this moment.",
     "request_failed": _BUG,
     "request_not_packed": _BUG,
+    "right_of_role_missing": "Run `scrip migrate --roles`; `rights` in `scrip doctor` names all that are missing.",
     "right_missing": "Load the users of deploy/redis-acl again: docs/deploy.md#redis-or-valkey.",
     "script_failed": "Run `scrip reconcile`: a key may have a wrong type. If it has not, report it with this line.",
     "scripts_not_loaded": "Run `scrip migrate` of this version; a worker then loads its scripts within seconds.",

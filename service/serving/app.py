@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import msgspec
+import structlog
 from litestar import Litestar, Request, Response, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
@@ -49,6 +51,8 @@ from service.serving.wiring import open_context
 
 if TYPE_CHECKING:
     from service.common.spans import Traces
+
+log = structlog.get_logger()
 
 _TAGS = [
     Tag("Coupons", "The hot path: assign, lock, extend, unlock, redeem, validate."),
@@ -118,8 +122,10 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
 
 
 def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Answer 503 `unavailable` if Postgres is unavailable, otherwise 500."""
-    if is_away(error):
+    """Answer 503 `unavailable` if Postgres is unavailable or refuses a right, otherwise 500."""
+    if is_refused := isinstance(error, asyncpg.InsufficientPrivilegeError):
+        log.error("right_of_role_missing", reason=str(error))  # it names a table, and no row
+    if is_refused or is_away(error):
         return problems.refuse(request, Refusal.temporary("unavailable", least_ms=1000, most_ms=3000))
     return problems.fail(request, error)
 

@@ -80,13 +80,13 @@ async def work(settings: Settings) -> None:
             "sampling": Sampler(pool, shared.take_backlog, add_backlog).run,
         }
         supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
-        running = [asyncio.create_task(supervisor.run(task, begin)) for task, begin in tasks.items()]
-        for each in running:
-            each.add_done_callback(lambda _: stopping.set())
         async with (
             serve_metrics(settings.host, settings.metrics_port, keeper.check_readiness),
             asyncio.TaskGroup() as group,
         ):
+            running = [asyncio.create_task(supervisor.run(task, begin)) for task, begin in tasks.items()]
+            for each in running:
+                each.add_done_callback(lambda _: stopping.set())
             for partition in range(partitions):
                 group.create_task(PartitionWorker(shared, partition).run(stopping))
         shared.redis.close()

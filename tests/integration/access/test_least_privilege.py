@@ -199,38 +199,6 @@ async def test_every_table_is_named(run: Restricted) -> None:
     assert {right.table for right in list_rights("scrip_api") if right.name == "SELECT"} == own
 
 
-def _line(process: str, **env: str) -> str:
-    """The line with which a process that can't start ends."""
-    command = [sys.executable, "-m", "service", process]
-    env = os.environ | env | {"SCRIP_PORT": str(free_port())}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    (line,) = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "")
-    return line
-
-
-async def test_rights_that_are_missing(run: Restricted) -> None:
-    """The doctor names each, and a process does not start without one; `scrip migrate --roles` grants it again."""
-    async with database(run.facts["databaseUrl"]) as connection:
-        await connection.execute("REVOKE INSERT ON books FROM scrip_api; REVOKE UPDATE ON quarantine FROM scrip_worker")
-    owner = {"DATABASE_URL": run.facts["databaseUrl"], "REDIS_URL": run.urls["worker"]["REDIS_URL"]}
-    said = " ".join(scrip("doctor", **owner).output.split())
-    assert "scrip_api lacks INSERT on books; scrip_worker lacks UPDATE on quarantine" in said
-    for process, lacks in (("api", "INSERT on books"), ("worker", "UPDATE on quarantine")):
-        assert f"Error: wrong_role: the role scrip_{process} lacks {lacks}, " in _line(process, **run.urls[process])
-    async with database(run.facts["databaseUrl"]) as connection:
-        await connection.execute("CREATE TABLE of_another (x int)")
-        await connection.execute("CREATE ROLE another")
-        await connection.execute("ALTER TABLE of_another OWNER TO another")
-        try:
-            succeeded(scrip("migrate", "--roles", **owner))
-            assert await find_missing_rights(connection, "scrip_api", "scrip_api") == []
-            assert not await connection.fetchval("SELECT has_table_privilege('scrip_api', 'of_another', 'SELECT')")
-        finally:
-            await connection.execute("DROP TABLE of_another")
-            await connection.execute("DROP ROLE another")
-
-
 def test_everything_works(run: Restricted, tmp_path: Path) -> None:
     """Every route, a key's limits, a generation, a deletion of a user, a replay, a rebuild and a recovery work with
     these rights."""
@@ -260,8 +228,43 @@ def test_everything_works(run: Restricted, tmp_path: Path) -> None:
         until(lambda: service.checkout.get("/v1/users/nobody").is_success)
         assert flock.bodies == []
     log = run.output.read_text()  # it has each refusal that a process receives
-    assert "InsufficientPrivilege" not in log
+    assert re.findall("InsufficientPrivilege|right_of_role_missing.*", log) == []
     assert "NOPERM" not in log
+
+
+def _line(process: str, **env: str) -> str:
+    """The line with which a process that can't start ends."""
+    command = [sys.executable, "-m", "service", process]
+    env = os.environ | env | {"SCRIP_PORT": str(free_port())}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "")
+    return line
+
+
+async def test_rights_that_are_missing(run: Restricted) -> None:
+    """The doctor names each, and a process does not start without one; `scrip migrate --roles` grants it again."""
+    async with database(run.facts["databaseUrl"]) as connection:
+        await connection.execute("REVOKE INSERT ON books FROM scrip_api; REVOKE UPDATE ON quarantine FROM scrip_worker")
+    owner = {"DATABASE_URL": run.facts["databaseUrl"], "REDIS_URL": run.urls["worker"]["REDIS_URL"]}
+    with closing(Service(run)) as service:
+        assert service.manage.post("/v1/books", json={"name": "unwritable"}).status_code == 503
+    assert '"reason": "permission denied for table books", "event": "right_of_role_missing"' in run.output.read_text()
+    said = " ".join(scrip("doctor", **owner).output.split())
+    assert "scrip_api lacks INSERT on books; scrip_worker lacks UPDATE on quarantine" in said
+    for process, lacks in (("api", "INSERT on books"), ("worker", "UPDATE on quarantine")):
+        assert f"Error: wrong_role: the role scrip_{process} lacks {lacks}, " in _line(process, **run.urls[process])
+    async with database(run.facts["databaseUrl"]) as connection:
+        await connection.execute("CREATE TABLE of_another (x int)")
+        await connection.execute("CREATE ROLE another")
+        await connection.execute("ALTER TABLE of_another OWNER TO another")
+        try:
+            succeeded(scrip("migrate", "--roles", **owner))
+            assert await find_missing_rights(connection, "scrip_api", "scrip_api") == []
+            assert not await connection.fetchval("SELECT has_table_privilege('scrip_api', 'of_another', 'SELECT')")
+        finally:
+            await connection.execute("DROP TABLE of_another")
+            await connection.execute("DROP ROLE another")
 
 
 async def test_a_worker_sees_the_sessions_of_others(run: Restricted) -> None:

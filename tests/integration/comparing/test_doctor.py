@@ -35,7 +35,7 @@ _READS = set(
 )
 """`eval`: a script that reads a key."""
 _ONCE = (
-    "settings,postgres,postgres logs,migrations,partitions,months,locks,redis,durability,memory,replicas,"
+    "settings,postgres,postgres logs,migrations,partitions,rights,months,locks,redis,durability,memory,replicas,"
     "computed keys,redis logs"
 ).split(",")
 _EACH = "epoch lease quarantine recovery tasks drift gate scripts anchor outbox lag config types reports".split()
