@@ -31,8 +31,12 @@ _PARAMETER_ERRORS = (
 
 def explain(error: Exception) -> str | None:
     """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
-    from service.hot.connection import Broken  # these take a tenth of a second, which most commands save
-    from service.hot.discovery import AccessRefused, advise_access
+    return _explain_refusal(error) or _explain_address(error) or _explain_outage(error)
+
+
+def _explain_refusal(error: Exception) -> str | None:
+    """As explain, for a server that is reached, and refuses what is asked of it."""
+    from service.hot.discovery import AccessRefused, advise_access  # a tenth of a second, which most commands save
 
     if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
@@ -51,12 +55,19 @@ def explain(error: Exception) -> str | None:
         return f"unavailable: the database refuses access ({error}). {remedy}"
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return f"unfit: the database can't be changed ({error}). Name the primary in DATABASE_URL."
-    is_of_server = isinstance(error, OSError) and error.filename is None and error.errno != errno.EPIPE
-    return _explain_address(error) or (
+    return None
+
+
+def _explain_outage(error: Exception) -> str | None:
+    """As explain, for a server that is away. An error with a file's name, or of a pipe, is none."""
+    from service.hot.connection import Broken
+
+    is_local = isinstance(error, OSError) and (error.filename is not None or error.errno == errno.EPIPE)
+    if is_local or not (isinstance(error, Broken) or is_away(error)):
+        return None
+    return (
         f"unavailable: Redis or Postgres can't be reached, or a connection broke ({find_reason(error)}). "
         "`scrip doctor` names the server. Then run the command again."
-        if is_of_server or isinstance(error, Broken) or is_away(error)
-        else None
     )
 
 

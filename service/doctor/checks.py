@@ -453,9 +453,12 @@ def _describe_address(url: str) -> str:
 
 
 def _advise_right(error: BaseException) -> str | None:
-    """Return the remedy if a server refuses the login, or a command for the lack of a right; else None."""
+    """Return the remedy if a server refuses the login, or a command for the lack of a right, or if files for TLS are
+    wrong; else None."""
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return "Log in as scrip_worker in DATABASE_URL. If that is so already: `scrip migrate --roles`."
+    if postgres.lacks_files(error):
+        return "Correct the host and the files for TLS in DATABASE_URL."
     is_refused = isinstance(error, AccessRefused) or str(error).startswith("NOPERM")
     return advise_access(str(error)) if is_refused else None
 
