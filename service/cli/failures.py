@@ -14,7 +14,7 @@ from service.access.actor import Actor, current_actor
 from service.common import config
 from service.common.config import Settings
 from service.common.running_service import Unusable, find_servers, find_service
-from service.common.tracebacks import find_reason, find_refused
+from service.common.tracebacks import find_missing_right, find_reason
 from service.record.login_roles import check_role
 from service.record.partitions.partition_rows import check_partitions
 from service.record.pool import UnfitDatabase, connect_once, connect_when_there, is_away, lacks_files, lacks_tls
@@ -40,7 +40,7 @@ def _explain_refusal(error: Exception) -> str | None:
 
     if isinstance(error, UnusableRecord | UnfitDatabase):
         return f"{error.code}: {error}"
-    if isinstance(error, AccessRefused) or (isinstance(error, hiredis.ReplyError) and find_refused(error)):
+    if isinstance(error, AccessRefused) or (isinstance(error, hiredis.ReplyError) and find_missing_right(error)):
         return f"unavailable: Redis refuses access ({error}). {advise_access(str(error))}"
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
         return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, Sett
 
 from service.common.redis_address import MAX_PORT, check_files, check_redis_url
 
-FILE = ".env"
+_FILE = ".env"
 """In the working directory."""
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL", "SCRIP_SIGN_IN"})
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
-        env_file=FILE,
+        env_file=_FILE,
         env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",
@@ -265,13 +265,13 @@ def load(*, embedded: bool = False, **options: Any) -> Settings:
 def _check_file() -> None:
     """Raises SettingsError if the file is there and can't be read, which pydantic leaves as it is, or ignores."""
     try:
-        if os.path.lexists(FILE):
-            Path(FILE).read_text(encoding="utf-8")
+        if os.path.lexists(_FILE):
+            Path(_FILE).read_text(encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"{Path(FILE).absolute()} can't be read: {error.strerror}.") from None
+        raise SettingsError(f"{Path(_FILE).absolute()} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise SettingsError(f"{Path(FILE).absolute()} must be UTF-8: line {line} is not.") from None
+        raise SettingsError(f"{Path(_FILE).absolute()} must be UTF-8: line {line} is not.") from None
 
 
 def find_misspelt() -> list[str]:

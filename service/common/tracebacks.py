@@ -1,4 +1,4 @@
-"""Format tracebacks without values from requests, for logs.py.
+"""Format tracebacks and errors without values from requests: for logs.py, and for those that log an error's reason.
 
 A library's error message may quote the value that caused it: a code, a key, a row. So only the messages of the
 service's own errors are kept. Other errors are reduced to their type and harmless details, for example an SQLSTATE.
@@ -34,7 +34,7 @@ def describe_error(error: BaseException) -> str:
     return f"{name}: {details}" if details else name
 
 
-def find_refused(error: hiredis.ReplyError) -> str:
+def find_missing_right(error: hiredis.ReplyError) -> str:
     """The command for which Redis's user lacks the right, as Redis names it; '' for other errors. In Redis 7.0 the
     error of a script does not name the command."""
     text = str(error)
@@ -63,7 +63,7 @@ def _harmless_details(error: BaseException) -> str:
         return " ".join(part for part in parts if part)
     if isinstance(error, hiredis.ReplyError):
         code = str(error).partition(" ")[0]
-        return " ".join(filter(None, [code if code.isupper() and code.isalpha() else "", find_refused(error)]))
+        return " ".join(filter(None, [code if code.isupper() and code.isalpha() else "", find_missing_right(error)]))
     if isinstance(error, OSError):
         return error.strerror or ""
     return ""

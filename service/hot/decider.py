@@ -11,7 +11,7 @@ from typing import Any
 import hiredis
 import structlog
 
-from service.common.tracebacks import find_refused
+from service.common.tracebacks import find_missing_right
 from service.domain.errors import Refusal
 from service.domain.figures import refuse_outcome
 from service.domain.outcomes import RECALL
@@ -335,8 +335,8 @@ def refusal_from_reply(error: hiredis.ReplyError) -> Refusal:
     kind = kind_of(error)
     if kind == "NOSCRIPT" or kind in REDIRECTIONS:
         return Refusal.temporary("recovering")
-    if command := find_refused(error):
-        log.error("right_missing", command=command)
+    if command := find_missing_right(error):
+        log.error("redis_right_missing", command=command)
     elif kind == "ERR":
         log.error("script_failed", line=script_line(error))
     else:

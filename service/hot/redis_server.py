@@ -13,7 +13,7 @@ import hiredis
 import structlog
 
 from service.common.byte_runs import RUN_BYTES
-from service.common.tracebacks import find_refused
+from service.common.tracebacks import find_missing_right
 from service.domain.errors import Refusal
 from service.domain.outcomes import OK
 from service.formats import key_names
@@ -309,8 +309,8 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
     if kind in _NOT_OURS:
         return Fenced(kind)
     line = script_line(error)
-    if command := find_refused(error):
-        log.error("right_missing", command=command)
+    if command := find_missing_right(error):
+        log.error("redis_right_missing", command=command)
         return ScriptFailed(script, f"NOPERM {command}", line)
     failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line)
     is_ours = failed.is_own or failed.is_wrong_type  # else such as a full server

@@ -124,7 +124,7 @@ def create_app(settings: Settings, traces: "Traces | None" = None) -> Litestar:
 def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Answer 503 `unavailable` if Postgres is unavailable or refuses a right, otherwise 500."""
     if is_refused := isinstance(error, asyncpg.InsufficientPrivilegeError):
-        log.error("right_of_role_missing", reason=str(error))  # it names a table, and no row
+        log.error("postgres_right_missing", reason=str(error))  # it names a table, and no row
     if is_refused or is_away(error):
         return problems.refuse(request, Refusal.temporary("unavailable", least_ms=1000, most_ms=3000))
     return problems.fail(request, error)

@@ -64,7 +64,7 @@ async def test_a_right_that_redis_s_user_lacks_is_named(error: str, command: str
     assert not failed.value.is_own
     refused = refusal_from_reply(hiredis.ReplyError(error))
     assert refused.code == ("unavailable" if error.startswith("NOPERM") else "outcome_unknown")
-    assert [(entry["event"], entry["command"]) for entry in logs] == [("right_missing", command)]
+    assert [(entry["event"], entry["command"]) for entry in logs] == [("redis_right_missing", command)]
 
 
 async def test_a_server_that_is_not_ours_fences() -> None:

@@ -228,7 +228,7 @@ def test_everything_works(run: Restricted, tmp_path: Path) -> None:
         until(lambda: service.checkout.get("/v1/users/nobody").is_success)
         assert flock.bodies == []
     log = run.output.read_text()  # it has each refusal that a process receives
-    assert re.findall("InsufficientPrivilege|right_of_role_missing.*", log) == []
+    assert re.findall("InsufficientPrivilege|postgres_right_missing.*", log) == []
     assert "NOPERM" not in log
 
 
@@ -249,7 +249,7 @@ async def test_rights_that_are_missing(run: Restricted) -> None:
     owner = {"DATABASE_URL": run.facts["databaseUrl"], "REDIS_URL": run.urls["worker"]["REDIS_URL"]}
     with closing(Service(run)) as service:
         assert service.manage.post("/v1/books", json={"name": "unwritable"}).status_code == 503
-    assert '"reason": "permission denied for table books", "event": "right_of_role_missing"' in run.output.read_text()
+    assert '"reason": "permission denied for table books", "event": "postgres_right_missing"' in run.output.read_text()
     said = " ".join(scrip("doctor", **owner).output.split())
     assert "scrip_api lacks INSERT on books; scrip_worker lacks UPDATE on quarantine" in said
     for process, lacks in (("api", "INSERT on books"), ("worker", "UPDATE on quarantine")):

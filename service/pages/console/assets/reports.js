@@ -132,6 +132,7 @@ export async function show(main, { query }, page) {
   const sales = (more) => page.get(at("/v1/reports/redemptions", more));
   const isOver = asked.period === "yesterday";
   const [to, lengthMs, agoMs] = usualMs ? [Date.now(), usualMs, usualMs] : spanOf(asked.period, await sales({ from: new Date(Date.now() - 1).toISOString() }));
+  // `from` is in the first interval, which may be the only one
   const time = (end) => ({ from: new Date(Math.min(end - lengthMs + STEPS_MS[interval], end - 1)).toISOString(), to: new Date(end).toISOString(), interval });
   const wanted = { ...time(to), ...filter(asked.of) };
   const compared = asked.beside === "before" ? { ...wanted, ...time(to - agoMs) } : asked.beside && { ...time(to), ...filter(asked.beside) };
