@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("service", "lua", "sql", "pyproject.toml")
+COPIED = ("service", "lua", "sql", "deploy", "pyproject.toml")
 
 
 class Change(NamedTuple):
