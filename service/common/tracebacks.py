@@ -44,6 +44,12 @@ def find_missing_right(error: hiredis.ReplyError) -> str:
     return "a command of a script" if "executing the script can't run this command" in text else ""
 
 
+def describe_reply(error: hiredis.ReplyError) -> str:
+    """The kind of Redis's error and the command whose right is missing; each '' if the error names none."""
+    kind = str(error).partition(" ")[0]
+    return " ".join(filter(None, [kind if kind.isupper() and kind.isalpha() else "", find_missing_right(error)]))
+
+
 def find_reason(error: BaseException) -> str:
     """The text of a server's error; of one without, what it is."""
     if isinstance(error, TimeoutError) and not str(error):
@@ -62,8 +68,7 @@ def _harmless_details(error: BaseException) -> str:
         )
         return " ".join(part for part in parts if part)
     if isinstance(error, hiredis.ReplyError):
-        code = str(error).partition(" ")[0]
-        return " ".join(filter(None, [code if code.isupper() and code.isalpha() else "", find_missing_right(error)]))
+        return describe_reply(error)
     if isinstance(error, OSError):
         return error.strerror or ""
     return ""

@@ -11,7 +11,7 @@ import asyncpg
 import hiredis
 import structlog
 
-from service.common.tracebacks import find_missing_right
+from service.common.tracebacks import describe_reply
 from service.hot.redis_server import ScriptFailed
 from service.record import pool as postgres
 from service.record.partitions.failing_tasks import clear_task_failures, store_task_failure
@@ -45,8 +45,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, ScriptFailed):
         return f"ScriptFailed {error}"
     if isinstance(error, hiredis.ReplyError):
-        kind = str(error).partition(" ")[0]
-        return " ".join(filter(None, ["ReplyError", kind if kind.isupper() else "", find_missing_right(error)]))
+        return f"ReplyError {describe_reply(error)}".rstrip()
     return postgres.error_name(error)
 
 
