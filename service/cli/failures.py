@@ -59,7 +59,7 @@ def _explain_refusal(error: Exception) -> str | None:
 
 
 def _explain_outage(error: Exception) -> str | None:
-    """As explain, for a server that is away. An error with a file's name, or of a pipe, is none."""
+    """As explain, for a server that is away. Errors of files and of pipes do not count."""
     from service.hot.connection import Broken
 
     is_local = isinstance(error, OSError) and (error.filename is not None or error.errno == errno.EPIPE)

@@ -34,7 +34,7 @@ def test_servers_that_are_away():
 
 def test_files_for_tls():
     """A start does not wait for a Postgres whose certificate is another's; it waits for one that breaks off."""
-    unreadable = PermissionError(errno.EACCES, "denied", "/root/.postgresql/postgresql.key")
+    unreadable = PermissionError(errno.EACCES, "denied", "postgresql.key")
     for error in (ssl.SSLCertVerificationError("self-signed"), ssl.SSLError("no certificate"), unreadable):
         assert lacks_files(error)
         assert "the files in DATABASE_URL" in (explain(error) or "")

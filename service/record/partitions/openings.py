@@ -85,7 +85,7 @@ async def order_rebuild(
 
 
 async def cancel_rebuild(database: Database, partition: int) -> bool:
-    """Withdraw the order. False if there is none."""
+    """Withdraw the order. Return whether there was one."""
     return bool(await count_changed(database, query("cancel_rebuild"), partition))
 
 

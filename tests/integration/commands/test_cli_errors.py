@@ -149,7 +149,7 @@ async def test_a_pooler_without_postgres(command: Command, monkeypatch: pytest.M
 
 
 async def test_a_worker_without_redis(command: Command, new_database: Callable[..., Awaitable[str]]) -> None:
-    """It is none of the workers that share the leases: others would not get those that it takes."""
+    """It does not count among the workers that share the leases: what it takes, the others would not get."""
     url = await new_database()
     assert command("migrate --partitions 1", url)[0] == 0
     env = os.environ | {"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1:1/0"}
