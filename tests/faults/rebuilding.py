@@ -7,11 +7,9 @@ from typing import Any
 
 from asyncpg import Pool
 
-from service.common.redis_address import RedisAddress
 from service.formats import key_names
 from service.formats.event_id import START
 from service.formats.recovery_progress import WHOLE
-from service.hot.connection import Connection, connect
 from service.hot.discovery import read_nodes
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
@@ -22,6 +20,7 @@ from tests.faults.stage import CLUSTERED_PARTITIONS, Stage
 from tests.harness import dump
 from tests.harness.running import HOME, PARTITIONS
 from tests.harness.servers import started
+from tests.reaching import reach
 
 EPOCH = 10**12
 """The built Redis's epoch, which no partition has."""
@@ -33,18 +32,13 @@ def live_url(stage: Stage) -> str:
     return stage.cluster.url if stage.is_clustered else f"redis://127.0.0.1:{stage.primary.port}/0"
 
 
-async def _reach(where: str | RedisAddress, partition: int = 0) -> Connection:
-    """Connect, and again where a busy machine takes longer than the service allows."""
-    return await wait_until(lambda: connect(where, "tests", partition=partition), "a connection to Redis")
-
-
 async def _until_configured(stage: Stage) -> None:
     """Wait until Redis has all configuration. If a change's API process died, or a later change was faster, the worker
     looks after it within seconds."""
 
     async def has_all() -> bool:
         for row in await read_partitions(stage.pool):
-            with closing(await connect(live_url(stage), "tests", partition=row.id)) as connection:
+            with closing(await reach(live_url(stage), row.id)) as connection:
                 here = await connection.call("GET", key_names.config(row.id))
             if int(here or 0) < row.config_version:
                 return False
@@ -75,7 +69,7 @@ async def unlike_built(live: str, pool: Pool, binary: Path, folder: Path, but: C
 async def _build(url: str, pool: Pool) -> None:
     """Build all partitions in an empty Redis, under an unused epoch and with the gate closed."""
     for row in await read_partitions(pool):
-        with closing(await _reach(url, row.id)) as connection:
+        with closing(await reach(url, row.id)) as connection:
             server = Server(connection, row.id)
             restorer = Restorer(server, pool, Scripts(row.id, EPOCH, "built", MENDING, "closed"))
             await server.fence(EPOCH)
@@ -100,7 +94,7 @@ async def everything(url: str) -> dict[str, Any]:
     of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout, key_names.turned)
     partitions = max(PARTITIONS, CLUSTERED_PARTITIONS)
     for node in await read_nodes(url):
-        with closing(await _reach(node)) as connection:
+        with closing(await reach(node)) as connection:
             left_out = [key(p) for p in range(partitions) for key in of_partitions]
             left_out += [key_names.newest(p) for p in range(partitions) if p != HOME]  # a workspace may have left it
             keys |= await dump.everything(connection, *left_out)

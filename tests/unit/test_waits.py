@@ -7,6 +7,7 @@ TESTS = Path(__file__).parents[1]
 LOADS = {TESTS / folder for folder in ("faults", "hostile")}
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
+_connects = re.compile(r"^from service\.hot\.connection import .*\bconnect\b", re.MULTILINE)
 _fixed_end = re.compile(r"process\.wait(?:\(|, )\d")
 
 
@@ -23,6 +24,14 @@ def test_no_test_waits_for_a_time() -> None:
         or (_fixed_wait.search(line) and (path.name.startswith("test_") or LOADS.isdisjoint(path.parents)))
     ]
     assert waits == []
+
+
+def test_no_test_gives_up_with_the_service() -> None:
+    """Tests connect to Redis with `reach` of tests/reaching.py, which goes on where a busy machine misses the
+    service's bounds. Only tests of these bounds, and of refusals, connect as the service does."""
+    at_home = {"reaching.py", "test_connection.py", "test_reaching.py", "test_least_privilege.py"}
+    modules = [path for path in TESTS.rglob("*.py") if path.name not in at_home]
+    assert [path.name for path in modules if _connects.search(path.read_text("utf-8"))] == []
 
 
 def test_no_task_dies_unseen() -> None:

@@ -13,7 +13,6 @@ from service.domain.configuration import BookRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.domain.times import from_ms
-from service.hot.connection import connect
 from service.hot.decider import Reply
 from service.hot.inspection import RedisInspector
 from service.hot.projection import RedisProjector
@@ -25,8 +24,10 @@ from service.worker.moving.book_retirer import BookRetirer
 from service.worker.moving.guarded_changes import GuardedChanges
 from tests.integration.opening.opening_fixtures import Life, Place
 from tests.integration.recording.record_fixtures import take_partition
+from tests.reaching import reach
 
 DAY_MS = 86_400_000
+
 CODES = ("CODE-1", "CODE-2", "CODE-3", "CODE-5", "CODE-8", "CODE-50", "CODE-99")
 """Assigned; rolled back, with and without its use; redeemed; assigned anew; idle; redeemed with a gift."""
 _NOBODY = {"userId": "nobody", "orderValue": "1.00"}
@@ -63,7 +64,7 @@ async def start_changes(place: Place, dies_after: int = -1) -> AsyncIterator[Gua
     """A new worker's changes, whose connection breaks after so many scripts."""
     fence = await take_partition(place.pool)
     row = await read_partition(place.pool, 0)
-    connection = await connect(place.valkey_url, "tests")
+    connection = await reach(place.valkey_url)
     inspector = DyingInspector(connection, 0, row.epoch, row.nonce)
     with closing(connection):
         await inspector.start()

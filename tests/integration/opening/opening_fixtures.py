@@ -18,7 +18,7 @@ from service.domain.configuration import WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.formats import key_names
-from service.hot.connection import Broken, connect
+from service.hot.connection import Broken
 from service.hot.decider import Decider, Reply
 from service.hot.link import Link
 from service.hot.outbox import Outbox
@@ -35,6 +35,7 @@ from service.worker.opening.partition_opening import Opening
 from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import Flusher
 from tests.integration.recording.record_fixtures import make_book, make_caller, take_partition
+from tests.reaching import reach
 
 _SNAPSHOT = """
 local keys = {}
@@ -96,7 +97,7 @@ class Place:
     @asynccontextmanager
     async def server(self, partition: int = 0) -> AsyncIterator[Dying]:
         """A worker's connection to Redis."""
-        with closing(await connect(self.valkey_url, "tests")) as connection:
+        with closing(await reach(self.valkey_url)) as connection:
             yield Dying(connection, partition)
 
     async def scripts(self) -> Scripts:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import hiredis
 
-from service.hot.connection import Broken, Connection, connect
+from service.hot.connection import Broken, Connection
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server
 from service.record import pool as postgres
@@ -19,6 +19,7 @@ from service.worker.script_versions import LoadedScripts
 from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening.opening_fixtures import Place
 from tests.integration.recording.record_fixtures import take_partition
+from tests.reaching import reach
 from tests.waiting import PATIENCE_S, cancel
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)
@@ -135,7 +136,7 @@ class Workers:
         place = self._place
         fence = await take_partition(place.pool)
         sleeper = self._sleeper = Sleeper(stops_before)
-        connection, outbox = await connect(place.valkey_url, "sleeper"), _SteppedOutbox(place.valkey_url, 0)
+        connection, outbox = await reach(place.valkey_url), _SteppedOutbox(place.valkey_url, 0)
         outbox.sleeper = sleeper
         server = Server(cast("Connection", _SteppedConnection(sleeper, connection)), 0)
         running = asyncio.ensure_future(job(server, self._pool, Flusher(outbox, self._pool, 0, fence), fence))

@@ -15,7 +15,6 @@ import pytest_asyncio
 from service.doctor.checks import _examine, _judge_replicas
 from service.domain.errors import Refusal
 from service.formats import key_names
-from service.hot.connection import connect
 from service.hot.fencing import FRESH_S
 from service.hot.fitness import ask_replication
 from service.hot.inspection import RedisInspector
@@ -30,6 +29,7 @@ from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.servers import VALKEY
 from tests.integration.moving.moving_fixtures import has_moved
 from tests.integration.opening.fleet import Fleet, start_fleet
+from tests.reaching import reach
 from tests.waiting import PATIENCE_S, cancel, elapse, wait_until
 
 PARTITIONS, CODES = 4, 600
@@ -225,7 +225,7 @@ async def test_a_slot_is_moved_key_by_key(cluster: Cluster, shops: Shops) -> Non
     """From a move's first command to its last the partition refuses, and no script changes a part of anything."""
     before, source = await shops.fleet.read_epochs(), cluster.primary_of(0)
     target, row = cluster.other_primary(source), await read_partition(shops.fleet.pool, 0)
-    connection = await connect(cluster.url, "tests", partition=0)
+    connection = await reach(cluster.url)
     worker = RedisInspector(connection, 0, row.epoch, row.nonce)
     await worker.start()
     assert await worker.repair([])
@@ -258,7 +258,7 @@ async def test_operators_see_each_node(cluster: Cluster, shops: Shops) -> None:
     assert report.unreachable == []
     assert [check.state for check in report.checks if check.name == "coverage"] == ["ok"] * 3
     assert [check.state for check in report.checks if check.name == "replicas"] == ["ok"] * 3
-    connection = await connect(url, "tests")
+    connection = await reach(url)
     assert _judge_replicas(await ask_replication(connection.call), None, has_log=False).state == "warning"
     connection.close()
     for state, value in (("warning", "yes"), ("ok", "no")):

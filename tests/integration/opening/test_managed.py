@@ -15,13 +15,14 @@ from redis.exceptions import NoPermissionError
 from service.common.config import Settings
 from service.doctor import checks
 from service.doctor.report import Check
-from service.hot.connection import Connection, connect
+from service.hot.connection import Connection
 from service.hot.fitness import Fitness
 from service.hot.link import Link
 from service.operations import redeem
 from service.record.partitions.openings import order_rebuild
 from tests.harness.servers import VALKEY, started
 from tests.integration.opening.opening_fixtures import Dying, Place
+from tests.reaching import reach
 from tests.restricted import VENDORS, vendor_rights
 from tests.waiting import wait_until
 
@@ -156,7 +157,7 @@ async def test_a_server_that_is_loading_is_not_refused_for_its_keys() -> None:
 async def test_a_real_server_allows_computed_keys(tmp_path: Path) -> None:
     """The doctor's script runs on Valkey, and leaves nothing."""
     with started(VALKEY, tmp_path) as url:
-        connection: Connection = await connect(url, "tests")
+        connection: Connection = await reach(url)
         assert (await checks.check_computed_keys(connection)).state == "ok"
         assert await connection.call("DBSIZE") == 0
         connection.close()
