@@ -93,7 +93,7 @@ async def everything(url: str) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     of_partitions = (key_names.gate, key_names.outbox, key_names.mend, key_names.layout, key_names.turned)
     partitions = max(PARTITIONS, CLUSTERED_PARTITIONS)
-    for node in await read_nodes(url):
+    for node in await wait_until(lambda: read_nodes(url), "the nodes"):
         with closing(await reach(node)) as connection:
             left_out = [key(p) for p in range(partitions) for key in of_partitions]
             left_out += [key_names.newest(p) for p in range(partitions) if p != HOME]  # a workspace may have left it

@@ -7,8 +7,8 @@ TESTS = Path(__file__).parents[1]
 LOADS = {TESTS / folder for folder in ("faults", "hostile")}
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
-_connects = re.compile(r"^from service\.hot\.connection import .*\bconnect\b", re.MULTILINE)
 _fixed_end = re.compile(r"process\.wait(?:\(|, )\d")
+_connects = re.compile(r"^from service\.hot\.connection import (?:\([^)]*|.*)\bconnect\b", re.MULTILINE)
 
 
 def test_no_test_waits_for_a_time() -> None:

@@ -27,7 +27,6 @@ from tests.integration.recording.record_fixtures import take_partition
 from tests.reaching import reach
 
 DAY_MS = 86_400_000
-
 CODES = ("CODE-1", "CODE-2", "CODE-3", "CODE-5", "CODE-8", "CODE-50", "CODE-99")
 """Assigned; rolled back, with and without its use; redeemed; assigned anew; idle; redeemed with a gift."""
 _NOBODY = {"userId": "nobody", "orderValue": "1.00"}

@@ -15,7 +15,6 @@ from redis.exceptions import NoPermissionError
 from service.common.config import Settings
 from service.doctor import checks
 from service.doctor.report import Check
-from service.hot.connection import Connection
 from service.hot.fitness import Fitness
 from service.hot.link import Link
 from service.operations import redeem
@@ -157,7 +156,7 @@ async def test_a_server_that_is_loading_is_not_refused_for_its_keys() -> None:
 async def test_a_real_server_allows_computed_keys(tmp_path: Path) -> None:
     """The doctor's script runs on Valkey, and leaves nothing."""
     with started(VALKEY, tmp_path) as url:
-        connection: Connection = await reach(url)
+        connection = await reach(url)
         assert (await checks.check_computed_keys(connection)).state == "ok"
         assert await connection.call("DBSIZE") == 0
         connection.close()
