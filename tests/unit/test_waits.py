@@ -34,6 +34,13 @@ def test_no_test_gives_up_with_the_service() -> None:
     assert [path.name for path in modules if _connects.search(path.read_text("utf-8"))] == []
 
 
+def test_no_test_finds_a_table_by_its_place() -> None:
+    """Tests of pages find a table by its name: the first one is another table until the page is drawn. Where an
+    assertion about one row then meets several, Playwright fails at once."""
+    modules = (TESTS / "browser").glob("*.py")
+    assert [path.name for path in modules if 'get_by_role("table")' in path.read_text("utf-8")] == []
+
+
 def test_no_task_dies_unseen() -> None:
     """Tests end tasks with `cancel` of tests/waiting.py, which raises the error of a task that had failed before: else
     a test that waits for the task's work would only report that it waited."""
