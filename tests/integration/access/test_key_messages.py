@@ -7,7 +7,6 @@ import httpx
 import pytest
 
 from service.api import configuration_writes
-from service.hot.key_messages import CHANNEL
 from service.serving import wiring
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_id, ok, refused
@@ -19,18 +18,21 @@ _NEVER_S = 3600.0
 @pytest.fixture
 def other(patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a second API process, which reads the keys only at messages, once it has subscribed."""
-    with patient.redis() as redis:
-        before = dict(redis.pubsub_numsub(CHANNEL))[CHANNEL]
-        monkeypatch.setattr(wiring, "POLL_S", _NEVER_S)
-        with Served(patient, tmp_path) as served:
-            until(lambda: dict(redis.pubsub_numsub(CHANNEL))[CHANNEL] > before)
-            yield served.url
+    monkeypatch.setattr(wiring, "POLL_S", _NEVER_S)
+    with Served(patient, tmp_path) as served:
+        wait_for_message(patient, served.url)
+        yield served.url
 
 
 def create(client: httpx.Client, url: str = "") -> tuple[str, dict[str, str]]:
     """Create a key; return its id and the header with its secret."""
     made = ok(client.post(f"{url}/v1/keys", json={"name": new_id("key"), "scopes": ["checkout"]}), 201)
     return made["keyId"], {"Authorization": f"Bearer {made['secret']}"}
+
+
+def wait_for_message(patient: Service, url: str) -> None:
+    """Create keys until the process at this address has read one at a message: it has subscribed."""
+    until(lambda: httpx.get(f"{url}/v1/users/{new_id()}", headers=create(patient.operate)[1]).is_success)
 
 
 def test_another_process_changed_keys(patient: Service, other: str) -> None:
@@ -64,8 +66,5 @@ def test_a_process_that_is_asleep(patient: Service, other: str) -> None:
 def test_a_lost_subscription(patient: Service, other: str) -> None:
     """A process whose subscription breaks subscribes again."""
     with patient.redis() as redis:
-        before = redis.client_kill_filter(_type="pubsub")
-        assert before >= 2
-        until(lambda: dict(redis.pubsub_numsub(CHANNEL))[CHANNEL] >= before)
-    _, header = create(patient.operate)
-    until(lambda: httpx.get(f"{other}/v1/users/{new_id()}", headers=header).is_success)
+        assert redis.client_kill_filter(_type="pubsub")
+    wait_for_message(patient, other)
