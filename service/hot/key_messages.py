@@ -84,7 +84,9 @@ class KeyMessages:
             async with asyncio.timeout(CONNECT_S):
                 await channel.subscribe(CHANNEL)
             while self._decider.link(0).generation == generation:
-                if message := await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S):
+                async with asyncio.timeout(CONNECT_S):  # redis-py connects once more before it reports a loss
+                    message = await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S)
+                if message:
                     self._take_message(cast("str", message["data"]))
 
     def _take_message(self, message: str) -> None:
