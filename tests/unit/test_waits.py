@@ -8,7 +8,6 @@ LOADS = {TESTS / folder for folder in ("faults", "hostile")}
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
 _fixed_end = re.compile(r"process\.wait(?:\(|, )\d")
-_connects = re.compile(r"^from service\.hot\.connection import (?:\([^)]*|.*)\bconnect\b", re.MULTILINE)
 
 
 def test_no_test_waits_for_a_time() -> None:
@@ -29,28 +28,32 @@ def test_no_test_waits_for_a_time() -> None:
 def test_no_test_gives_up_with_the_service() -> None:
     """Tests connect to Redis with `reach` of tests/reaching.py, which goes on where a busy machine misses the
     service's bounds. Only tests of these bounds, and of refusals, connect as the service does."""
-    at_home = {"reaching.py", "test_connection.py", "test_reaching.py", "test_least_privilege.py"}
-    modules = [path for path in TESTS.rglob("*.py") if path.name not in at_home]
-    assert [path.name for path in modules if _connects.search(path.read_text("utf-8"))] == []
+    opening, access = "integration/opening", "integration/access"
+    at_home = {f"{opening}/test_connection.py", f"{opening}/test_reaching.py", f"{access}/test_least_privilege.py"}
+    pattern = r"^from service\.hot\.connection import (?:\([^)]*|.*)\bconnect\b"
+    assert _find_modules(pattern) == at_home | {"reaching.py"}
 
 
 def test_no_test_finds_a_table_by_its_place() -> None:
     """Tests of pages find a table by its name: the first one is another table until the page is drawn. Where an
     assertion about one row then meets several, Playwright fails at once."""
-    modules = (TESTS / "browser").glob("*.py")
-    assert [path.name for path in modules if 'get_by_role("table")' in path.read_text("utf-8")] == []
+    assert _find_modules(r'get_by_role\("table"\)') == set()
 
 
 def test_no_test_counts_subscribers() -> None:
     """Tests wait for a message, not for a number of subscribers: redis-py subscribes once more before it reports a
     lost connection, and that subscription ends at once."""
-    modules = [path for path in TESTS.rglob("*.py") if path != Path(__file__)]
-    assert [path.name for path in modules if "numsub" in path.read_text("utf-8").lower()] == []
+    assert _find_modules("(?i)numsub") == set()
 
 
 def test_no_task_dies_unseen() -> None:
     """Tests end tasks with `cancel` of tests/waiting.py, which raises the error of a task that had failed before: else
     a test that waits for the task's work would only report that it waited."""
-    at_home = {TESTS / "waiting.py", Path(__file__)}
-    modules = [path for path in TESTS.rglob("*.py") if path not in at_home]
-    assert [path.name for path in modules if "return_exceptions" in path.read_text("utf-8")] == []
+    assert _find_modules("return_exceptions") == {"waiting.py"}
+
+
+def _find_modules(pattern: str) -> set[str]:
+    """The tests' modules, but for this one, in which a pattern is found."""
+    modules = {path for path in TESTS.rglob("*.py") if path != Path(__file__)}
+    found = {path for path in modules if re.search(pattern, path.read_text("utf-8"), re.MULTILINE)}
+    return {path.relative_to(TESTS).as_posix() for path in found}
