@@ -85,9 +85,8 @@ class KeyMessages:
                 await channel.subscribe(CHANNEL)
             while self._decider.link(0).generation == generation:
                 async with asyncio.timeout(CONNECT_S):  # redis-py connects once more before it reports a loss
-                    message = await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S)
-                if message:
-                    self._take_message(cast("str", message["data"]))
+                    if message := await channel.get_message(ignore_subscribe_messages=True, timeout=LOOK_S):
+                        self._take_message(cast("str", message["data"]))
 
     def _take_message(self, message: str) -> None:
         process, _, version = message.partition(" ")

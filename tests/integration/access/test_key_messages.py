@@ -1,6 +1,5 @@
 """A change of keys or limits applies in every API process after its answer, without waiting for their next reading."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import pytest
 from service.api import configuration_writes
 from service.hot import key_messages
 from service.hot.decider import Decider
-from service.hot.key_messages import KeyMessages
+from service.hot.key_messages import CHANNEL, KeyMessages
 from service.hot.link import Link
 from service.serving import wiring
+from tests.integration.opening.test_connection import serving
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_id, ok, refused
 from tests.waiting import running, until, wait_until
@@ -71,32 +71,23 @@ def test_a_process_that_is_asleep(patient: Service, other: str) -> None:
 def test_a_lost_subscription(patient: Service, other: str) -> None:
     """A process whose subscription breaks subscribes again."""
     with patient.redis() as redis:
-        assert redis.client_kill_filter(_type="pubsub")
+        until(lambda: redis.client_kill_filter(_type="pubsub") >= 2)
     wait_for_message(patient, other)
 
 
 async def test_a_server_that_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose subscription breaks gives up a server that accepts the next connection and sends nothing."""
     monkeypatch.setattr(key_messages, "CONNECT_S", 2 * key_messages.LOOK_S)
-    writers: list[asyncio.StreamWriter] = []
-    subscribed: list[asyncio.StreamWriter] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        while len(writers) != 2 and (commands := await reader.read(4096)):
-            if b"SUBSCRIBE" in commands:
-                subscribed.append(writer)
-                writer.write(b"*3\r\n$9\r\nsubscribe\r\n$10\r\nscrip:keys\r\n:1\r\n")
-            else:
-                writer.write(b"+OK\r\n")
+    def answer(command: list[str]) -> bytes:
+        if command[0] == "SUBSCRIBE":
+            return b"*3\r\n$9\r\nsubscribe\r\n$10\r\nscrip:keys\r\n:1\r\n"
+        return b"" if len(server.writers) == 2 else b"+OK\r\n"
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = "redis://{}:{}".format(*listening.sockets[0].getsockname())
-    async with running(KeyMessages(url, Decider(Link(url, "tests"))).run()):
-        await wait_until(lambda: subscribed)
-        subscribed[0].close()
-        await wait_until(lambda: len(subscribed) == 2)
-    listening.close()
-    assert len(writers) > 2
-    for writer in writers:
-        writer.close()
+    async with serving(answer) as server:
+        url = server.url.replace("//", "//:password@")
+        async with running(KeyMessages(url, Decider(Link(url, "tests"))).run()):
+            await wait_until(lambda: ["SUBSCRIBE", CHANNEL] in server.commands)
+            server.writers[-1].close()
+            await wait_until(lambda: server.commands.count(["SUBSCRIBE", CHANNEL]) == 2)
+        assert len(server.writers) > 2
