@@ -6,6 +6,7 @@ from loadtests.worst import CASES
 from loadtests.worst.ground import Ground
 from loadtests.worst.measuring import count_commands
 from service.common.resources import LUA_DIR
+from service.hot.fitness import check_server
 from tests.lua.conftest import shop_on
 
 HEADS = {path.stem: path.read_text().split("]]", 1)[0] for path in sorted(LUA_DIR.glob("*.lua"))}
@@ -37,6 +38,14 @@ async def test_scripts_run_as_many_commands_as_their_heads_allow(valkey_for_scri
         assert count <= most_commands(case.script), case
         most[case.script] = max(most.get(case.script, 0), count)
     assert [name for name, count in most.items() if count * 6 < most_commands(name)] == []
+
+
+async def test_checks_of_the_server_are_not_counted(valkey_for_scripts: str) -> None:
+    """A Link checks its server each second, perhaps while a script's commands are counted."""
+    async with shop_on("valkey", valkey_for_scripts) as shop:
+        before = await count_commands(shop.link)
+        await check_server(shop.link.call)
+        assert await count_commands(shop.link) == before
 
 
 def test_every_script_has_its_worst_case() -> None:
