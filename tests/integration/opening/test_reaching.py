@@ -12,6 +12,7 @@ import redis
 
 from service.hot import connection as hot
 from service.hot import discovery
+from service.hot import link as link_module
 from service.hot.connection import Broken, connect
 from service.hot.discovery import AccessRefused
 from service.hot.link import Link
@@ -115,6 +116,7 @@ async def test_a_silent_primary_is_left_at_once(monkeypatch: pytest.MonkeyPatch)
     """While a request waits and no reply comes, the sentinels are asked before it is their turn."""
     monkeypatch.setattr(hot, "ASK_S", 3600.0)
     monkeypatch.setattr(hot, "STALL_S", 3600.0)
+    monkeypatch.setattr(link_module, "ASK_S", 3600.0)  # or the reply to the next check would be the request's
     async with serving(ignore, _PRIMARY) as old, serving(ignore, _PRIMARY) as new, _sentinels(1) as ((one,), url):
         one.names(old, 1)
         link, replies = Link(url, "tests"), list[Any]()
