@@ -183,7 +183,7 @@ export async function listing(place, caption, columns, load, empty) {
   return items;
 }
 
-const CHOICE_MS = 300;
+const CHOICE_MS = 1_000; // as long as browsers join letters to the text of one option
 let fields = 0;
 
 export function field(label, control, hint = null) {
@@ -213,17 +213,18 @@ export function select(options, value, attributes = {}) {
 // An amount as it was typed, which may have a decimal comma: 49,90 is 49.90. `1,000` stays, as it may be either.
 export const typedAmount = ({ value }) => value.trim().replace(/^(\d+),(\d{1,2})$/, "$1.$2");
 
-// What a choice does: at once, or by keyboard a moment later, as each letter and each arrow is a change.
+// What a choice does: at once, or by keyboard a pause after the last key, as each letter and each arrow may change it.
 export function onChoice(control, act) {
+  const before = control.value;
   let timer = 0;
   let byKeys = false;
-  control.addEventListener("keydown", () => { byKeys = true; });
-  control.addEventListener("pointerdown", () => { byKeys = false; });
-  control.addEventListener("change", () => {
+  const wait = () => {
     clearTimeout(timer);
-    if (byKeys) timer = setTimeout(() => control.isConnected && act(), CHOICE_MS);
-    else act();
-  });
+    timer = setTimeout(() => control.isConnected && control.value !== before && act(), CHOICE_MS);
+  };
+  control.addEventListener("keydown", () => { byKeys = true; wait(); });
+  control.addEventListener("pointerdown", () => { byKeys = false; });
+  control.addEventListener("change", () => (byKeys ? wait() : act()));
 }
 
 // ---- telling and asking
