@@ -111,7 +111,8 @@ def _use(service: Service, place: Place) -> None:
 def _lock(service: Service, place: Place) -> None:
     for name, user in (("held", "bob"), ("ceiling", "ann"), ("held_off", "ann"), ("held_dark", "ann"),
                        ("owned_held", "ann"), ("locked", "ann")):  # fmt: skip
-        made = service.checkout.post(f"/v1/coupons/lock/{place[name]}", json={"userId": place[user]})
+        body = {"userId": place[user]} | ({} if name == "ceiling" else {"lockSeconds": 1800})
+        made = service.checkout.post(f"/v1/coupons/lock/{place[name]}", json=body)
         place[f"{name}_token"] = ok(made, 201)["lockToken"]
     ok(service.manage.patch(f"/v1/coupons/{place['held_off']}", json={"status": "inactive"}))
     ok(service.manage.patch(f"/v1/books/{place['held_dark_book']}", json={"status": "inactive"}))
