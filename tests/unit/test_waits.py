@@ -46,6 +46,11 @@ def test_no_test_counts_subscribers() -> None:
     assert _find_modules("(?i)numsub") == set()
 
 
+def test_no_test_waits_for_what_postgres_shows_of_a_flusher() -> None:
+    """Tests wait for a flusher's own `cursor`: Postgres shows a commit before the flusher goes on, and logs."""
+    assert _find_modules(r"return .*shop\.cursor\(\)") == set()
+
+
 def test_no_task_dies_unseen() -> None:
     """Tests end tasks with `cancel` of tests/waiting.py, which raises the error of a task that had failed before: else
     a test that waits for the task's work would only report that it waited."""

@@ -122,9 +122,9 @@ async def test_requests_go_on_meanwhile(place: Place, retired_month: date, bare:
             tasks.create_task(_repeat_until(has_ended, read))
         for _ in range(8):
             await _detach(place.pool, retired_month, bare)
-            await wait_until(partial(_is_more, seen, seen["book month_detached"], "book month_detached"))
+            await _wait_for_more(seen, "book month_detached", "user marked")
             await _attach(place.pool, retired_month, bare)
-            await wait_until(partial(_is_more, seen, seen["book whole"], "book whole"))
+            await _wait_for_more(seen, "book whole", "user whole")
         has_ended.set()
     assert seen.keys() == {
         "codes", "book whole", "book month_detached", "user whole", "user marked",
@@ -132,8 +132,10 @@ async def test_requests_go_on_meanwhile(place: Place, retired_month: date, bare:
     }  # fmt: skip
 
 
-def _is_more(seen: Counter[str], before: int, what: str) -> bool:
-    return seen[what] > before + 3
+async def _wait_for_more(seen: Counter[str], *kinds: str) -> None:
+    """Wait for responses of each kind: then no request is left that began before."""
+    before = seen.copy()
+    await wait_until(lambda: all(seen[kind] > before[kind] + 3 for kind in kinds))
 
 
 async def _repeat_until(event: asyncio.Event, act: Callable[[], Awaitable[None]]) -> None:

@@ -99,11 +99,9 @@ async def make_flusher(shop: RecordedShop, valkey_url: str) -> AsyncIterator[Mak
 
 
 async def caught_up(shop: RecordedShop, flusher: Flusher) -> None:
-    async def all_recorded() -> bool:
-        return (await shop.cursor()) == (shop.epoch, len(shop.appended))
-
+    """Run a flusher until it has recorded everything, and knows it: Postgres shows a commit before that."""
     async with running(flusher.run()):
-        await wait_until(all_recorded)
+        await wait_until(lambda: flusher.cursor == (shop.epoch, len(shop.appended)))
 
 
 @contextlib.asynccontextmanager

@@ -82,7 +82,7 @@ async def test_a_worker_that_loses_its_lease_while_running(shop: RecordedShop, m
             began, flusher = await shop.cursor(), await make_flusher()
             tasks.append(asyncio.create_task(flusher.run()))
             await wait_until(lambda flusher=flusher, began=began: flusher.cursor > began)
-    await wait_until(lambda: _at(shop, (shop.epoch, len(shop.appended))))
+    await wait_until(lambda: flusher.cursor == (shop.epoch, len(shop.appended)))
     running = set(tasks)
     async with asyncio.timeout(PATIENCE_S):
         while len(running) > 1:
@@ -203,7 +203,3 @@ async def test_an_epoch_that_postgres_doesnt_know(shop: RecordedShop, make_flush
     await flusher.start()
     with pytest.raises(write_behind.CursorMoved):
         await flusher.step()
-
-
-async def _at(shop: RecordedShop, cursor: tuple[int, int]) -> bool:
-    return await shop.cursor() == cursor
