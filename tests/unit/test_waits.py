@@ -51,6 +51,12 @@ def test_no_test_waits_for_what_postgres_shows_of_a_flusher() -> None:
     assert _find_modules(r"return .*shop\.cursor\(\)") == set()
 
 
+def test_no_test_stops_its_own_clock() -> None:
+    """A test that sets a module's clock replaces the module's `time`: its loop reads `time.monotonic`, and a pause or a
+    bound would never end."""
+    assert _find_modules(r'\btime, "monotonic"|"time\.monotonic"') == set()
+
+
 def test_no_task_dies_unseen() -> None:
     """Tests end tasks with `cancel` of tests/waiting.py, which raises the error of a task that had failed before: else
     a test that waits for the task's work would only report that it waited."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -124,7 +125,7 @@ async def test_an_address_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -
 async def test_when_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Read at once, each interval with jitter, sooner for an unknown key id; dropped MAX_AGE_S after a good read."""
     now = 1000.0
-    monkeypatch.setattr(jwks.time, "monotonic", lambda: now)
+    monkeypatch.setattr(jwks, "time", SimpleNamespace(monotonic=lambda: now))
     path = tmp_path / "jwks.json"
     path.write_bytes(IDP.jwks("ES256"))
     tokens, refresher = _make_refresher(str(path))

@@ -1,6 +1,7 @@
 """Ordering codes for books with `keepFree`: each missing code once, also with several workers and running jobs."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -185,7 +186,7 @@ async def test_failing_is_tried_again_a_minute_later(
 ) -> None:
     """After a failed job its book rests for PAUSE_S, and no other; a change of the book ends the rest."""
     now = 1000.0
-    monkeypatch.setattr(restocker.time, "monotonic", lambda: now)
+    monkeypatch.setattr(restocker, "time", SimpleNamespace(monotonic=lambda: now))
     full = await make_book(pool, workspace, keepFree=2)
     other = await make_book(pool, workspace, keepFree=3)
     worker = Counted(pool)
