@@ -17,7 +17,7 @@ from service.operations import lock, redeem
 from service.operations.base import Operation
 from service.record.partitions.moves import Move, order_move, read_move
 from service.record.partitions.openings import order_rebuild
-from tests.integration.opening.fleet import Fleet
+from tests.integration.opening.fleet import CODES, Fleet, pause_sale
 from tests.integration.opening.opening_fixtures import ask, read_values
 from tests.waiting import elapse, running, wait_until
 
@@ -89,7 +89,7 @@ async def shop(fleet: Fleet, redis: Redis) -> AsyncIterator[MovingShop]:
 
 async def buy(shop: MovingShop, bought: list[str], *, may_lose_lock: bool = False) -> None:
     """Lock and redeem one code after another, until the shop closes. A rebuild may lose a lock: then lock again."""
-    for number in range(100, 1000):
+    for number in range(100, CODES):
         if shop.is_closing:
             return
         code = f"CODE-{number}"
@@ -102,7 +102,7 @@ async def buy(shop: MovingShop, bought: list[str], *, may_lose_lock: bool = Fals
                     raise
             else:
                 bought.append(code)
-        await elapse(0.02, "the pace of the load")
+        await pause_sale(number, CODES, 0.02)
 
 
 async def is_recorded(shop: MovingShop, bought: list[str]) -> bool:

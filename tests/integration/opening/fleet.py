@@ -33,6 +33,11 @@ from tests.waiting import cancel, elapse, wait_until
 CODES = 1000
 
 
+async def pause_sale(sold: int, codes: int, usual_s: float) -> None:
+    """Pause between two purchases, for longer once half of the codes are sold: they have to last for a whole test."""
+    await elapse(max(usual_s, 4 * (sold / codes - 0.5)), "the pace of the load")
+
+
 class Worker:
     """One worker process, as tasks of this one."""
 
@@ -151,7 +156,7 @@ class Fleet:
         """Redeem one code after another, in each partition in turn, until cancelled."""
         for partition in itertools.cycle(range(self.partitions)):
             redeemed.append((self.callers[partition].workspace, await self.redeem(partition)))
-            await elapse(0.005, "the pace of the load")
+            await pause_sale(len(redeemed) // self.partitions, self._number, 0.005)
 
     async def recorded(self) -> list[tuple[int, str]]:
         rows = await self.pool.fetch("SELECT workspace, code FROM redemptions")

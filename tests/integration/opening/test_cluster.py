@@ -28,7 +28,7 @@ from tests.conftest import require
 from tests.harness.cluster import Cluster, start_cluster
 from tests.harness.servers import VALKEY
 from tests.integration.moving.moving_fixtures import has_moved
-from tests.integration.opening.fleet import Fleet, start_fleet
+from tests.integration.opening.fleet import Fleet, pause_sale, start_fleet
 from tests.reaching import reach
 from tests.waiting import PATIENCE_S, cancel, elapse, wait_until
 
@@ -108,7 +108,7 @@ class Shops:
             if self._is_closing:
                 return
             await asyncio.gather(*(self._redeem(partition, f"CODE-{number + more}") for more in range(2)))
-            await elapse(0.1, "the pace of the load")
+            await pause_sale(number, CODES, 0.1)
 
     async def _redeem(self, partition: int, code: str) -> None:
         sold = self.fleet.callers[partition].workspace, code
