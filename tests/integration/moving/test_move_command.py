@@ -1,12 +1,16 @@
 """`scrip move`: an operator moves a workspace to another partition."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import asyncpg
 import pytest
 from click.testing import Result
 
 from service.record.partitions.moves import SWITCHING
 from service.record.queries import query
+from service.worker.moving.workspace_mover import MOST_ATTEMPTS
 from tests.commands import scrip, succeeded
 from tests.conftest import leave_out
 from tests.service_fixture import Service, database, new_code, ok
@@ -77,16 +81,28 @@ async def test_a_deletion_waits_while_rows_are_moved(mover: Service) -> None:
     mover.make_workspace("switching", "live", 0)
     client = mover.client("switching_admin")
     ((workspace,),) = await mover.fetch("SELECT workspace FROM workspaces WHERE name = 'switching'")
-    async with database(mover.run.facts["databaseUrl"]) as connection:
-        await connection.execute(_SWITCHING, workspace, SWITCHING)
-        async with connection.transaction():
-            await connection.execute("SELECT FROM moves FOR UPDATE")  # so that the worker can't undo this attempt
-            answer = asyncio.create_task(asyncio.to_thread(client.delete, "/v1/users/ann"))
-            await elapse(0.5, "a deletion that waits")
-            assert await connection.fetch("SELECT FROM erasures WHERE workspace = $1", workspace) == []
-            await connection.execute("DELETE FROM moves WHERE workspace = $1", workspace)
+    async with database(mover.run.facts["databaseUrl"]) as connection, _switching(connection, workspace):
+        answer = asyncio.create_task(asyncio.to_thread(client.delete, "/v1/users/ann"))
+        await elapse(0.5, "a deletion that waits")
+        assert await connection.fetch("SELECT FROM erasures WHERE workspace = $1", workspace) == []
+        await connection.execute("DELETE FROM moves WHERE workspace = $1", workspace)
     assert (await answer).status_code == 204
 
 
-_SWITCHING = "INSERT INTO moves (workspace, source, target, state, reason) VALUES ($1, 0, 1, 'running', $2)"
+@asynccontextmanager
+async def _switching(connection: asyncpg.Connection, workspace: int) -> AsyncIterator[None]:
+    """A move whose rows are being moved, which the worker can't undo. If it did so before the lock, begin again."""
+    is_locked = False
+    while not is_locked:
+        await connection.execute(_SWITCHING, workspace, SWITCHING, MOST_ATTEMPTS)
+        async with connection.transaction():
+            if is_locked := await connection.fetchval(_LOCK, workspace):
+                yield
+
+
+_SWITCHING = """
+INSERT INTO moves (workspace, source, target, state, reason, attempts) VALUES ($1, 0, 1, 'running', $2, $3)
+ON CONFLICT (workspace) DO UPDATE SET state = excluded.state, reason = excluded.reason
+"""
+_LOCK = "SELECT state = 'running' FROM moves WHERE workspace = $1 FOR UPDATE"
 _WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE config_versions%'"
