@@ -74,8 +74,8 @@ async def read_detached_to(database: Database, workspace: int) -> str | None:
 async def with_detached_to(
     database: Database, workspace: int, read: Callable[[], Awaitable[T]]
 ) -> tuple[T, str | None]:
-    """What this reads over all books, and the newest month that it may have left out. A month that is detached and
-    attached again meanwhile is not named."""
+    """What this reads over all books, and the newest month that it may have left out. It misses a month that was
+    detached and attached again between the two checks."""
     before = await read_detached_to(database, workspace)
     result = await read()
     after = await read_detached_to(database, workspace)

@@ -133,7 +133,7 @@ async def test_requests_go_on_meanwhile(place: Place, retired_month: date, bare:
 
 
 async def _wait_for_more(seen: Counter[str], *kinds: str) -> None:
-    """Wait for responses of each kind: then no request is left that began before."""
+    """Wait for more responses of each kind: then no request for one is left that began before."""
     before = seen.copy()
     await wait_until(lambda: all(seen[kind] > before[kind] + 3 for kind in kinds))
 

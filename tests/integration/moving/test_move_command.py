@@ -91,12 +91,14 @@ async def test_a_deletion_waits_while_rows_are_moved(mover: Service) -> None:
 
 @asynccontextmanager
 async def _switching(connection: asyncpg.Connection, workspace: int) -> AsyncIterator[None]:
-    """A move whose rows are being moved, which the worker can't undo. If it did so before the lock, begin again."""
-    is_locked = False
-    while not is_locked:
+    """A move whose rows are being moved, which the worker can't undo. If it did so before the lock, begin again: after
+    MOST_ATTEMPTS it orders no other attempt."""
+    is_switching = False
+    while not is_switching:
         await connection.execute(_SWITCHING, workspace, SWITCHING, MOST_ATTEMPTS)
         async with connection.transaction():
-            if is_locked := await connection.fetchval(_LOCK, workspace):
+            await connection.execute("SELECT FROM moves FOR UPDATE")
+            if is_switching := await connection.fetchval(query("is_switching"), workspace, SWITCHING):
                 yield
 
 
@@ -104,5 +106,4 @@ _SWITCHING = """
 INSERT INTO moves (workspace, source, target, state, reason, attempts) VALUES ($1, 0, 1, 'running', $2, $3)
 ON CONFLICT (workspace) DO UPDATE SET state = excluded.state, reason = excluded.reason
 """
-_LOCK = "SELECT state = 'running' FROM moves WHERE workspace = $1 FOR UPDATE"
 _WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%UPDATE config_versions%'"
