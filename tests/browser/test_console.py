@@ -462,7 +462,7 @@ async def test_reports(operator: Operator, service: Service, tmp_path: Path) -> 
         body = {"userId": new_id(), "orderValue": "1200.50", "currency": "EUR"}
         made.append(ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201))
     ok(service.manage.post(f"/v1/redemptions/{made[-1]['redemptionId']}/rollback", json={}))
-    times = [datetime.fromisoformat(one["redeemedAt"]) for one in made[:3]]
+    times = [datetime.fromisoformat(redeemed["redeemedAt"]) for redeemed in made[:3]]
     await operator.open_page(f"reports?of=book+{one}&beside=book+{other}", "Reports")
     facts = page.locator(".facts > div")
     await expect(facts.filter(has_text="Order value")).to_contain_text("3,601.50 EUR")

@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from click.testing import Result
 
-from service.record.partitions.moves import SWITCHING
+from service.record.partitions import moves
 from service.record.queries import query
 from service.worker.moving.workspace_mover import MOST_ATTEMPTS
 from tests.commands import scrip, succeeded
@@ -95,10 +95,10 @@ async def _switching(connection: asyncpg.Connection, workspace: int) -> AsyncIte
     MOST_ATTEMPTS it orders no other attempt."""
     is_switching = False
     while not is_switching:
-        await connection.execute(_SWITCHING, workspace, SWITCHING, MOST_ATTEMPTS)
+        await connection.execute(_SWITCHING, workspace, moves.SWITCHING, MOST_ATTEMPTS)
         async with connection.transaction():
             await connection.execute("SELECT FROM moves FOR UPDATE")
-            if is_switching := await connection.fetchval(query("is_switching"), workspace, SWITCHING):
+            if is_switching := await moves.is_switching(connection, workspace):
                 yield
 
 
