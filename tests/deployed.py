@@ -23,7 +23,7 @@ import yaml
 from service.embedded.postgres import Postgres
 from tests.conftest import require
 from tests.harness.running import data_folder
-from tests.harness.servers import VALKEY, free_port, started
+from tests.harness.servers import VALKEY, free_port, started, started_postgres
 from tests.tls import Certificate, door
 from tests.waiting import PATIENCE_S
 
@@ -181,10 +181,8 @@ class Deployed:
         plain = {name: text for name, text in settings.items() if not name.startswith("ssl")} | {"hba_file": str(hba)}
         postgres = Postgres(self._folder)
         postgres.child.argv += [word for name, text in plain.items() for word in ("-c", f"{name}={text}")]
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(postgres.start())
-        self._stack.callback(loop.run_until_complete, postgres.stop())
-        loop.run_until_complete(_create_database(postgres.url, compose_env("postgres")))
+        self._stack.enter_context(started_postgres(postgres))
+        asyncio.run(_create_database(postgres.url, compose_env("postgres")))
         inner = f"{postgres._socket_folder}/.s.PGSQL.5432"
         outer = self._stack.enter_context(door(Certificate(mounts["/tls"]), inner, postgres=True))
         self._hosts["postgres:5432"] = f"localhost:{outer}"

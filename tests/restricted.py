@@ -18,7 +18,7 @@ from service.embedded import demo_data
 from service.embedded.postgres import Postgres
 from service.record.login_roles import ensure_role, grant_privileges
 from tests.harness.running import Run, data_folder, migrate
-from tests.harness.servers import VALKEY, free_port, started
+from tests.harness.servers import VALKEY, free_port, started, started_postgres
 from tests.pgbouncer import pgbouncer
 from tests.tls import Authority, door
 from tests.waiting import PATIENCE_S
@@ -102,10 +102,8 @@ def restricted(*, pooled: bool = False) -> Iterator[Restricted]:
         options += ("--enable-debug-command", "yes", "--enable-module-command", "yes")
         redis_port = int(stack.enter_context(started(VALKEY, folder, *options)).rpartition(":")[2].partition("/")[0])
         postgres = Postgres(folder)
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(postgres.start())
-        stack.callback(loop.run_until_complete, postgres.stop())
-        loop.run_until_complete(_prepare(postgres.url, folder / "postgres" / "pg_hba.conf"))
+        stack.enter_context(started_postgres(postgres))
+        asyncio.run(_prepare(postgres.url, folder / "postgres" / "pg_hba.conf"))
         redis_tls = stack.enter_context(door(authority, redis_port))
         ca = quote(str(authority.file))
         if pooled:

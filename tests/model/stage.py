@@ -74,12 +74,11 @@ class Stage:
 @contextmanager
 def stage_on(folder: Path, plant: Plant | None = None) -> Iterator[Stage]:
     """A stage on a Valkey of its own."""
-    loop = asyncio.new_event_loop()
-    with started(VALKEY, folder) as url:
+    with started(VALKEY, folder) as url, asyncio.Runner() as runner:
+        loop = runner.get_loop()
         links = [Link(url.replace("/0", f"/{number}"), "tests") for number in range(_DATABASES)]
         for link in links:
             loop.run_until_complete(link.start())
         yield Stage(loop, links, plant)
         for link in links:
             loop.run_until_complete(link.stop())
-    loop.close()

@@ -63,6 +63,12 @@ def test_no_task_dies_unseen() -> None:
     assert _find_modules("return_exceptions") == {"waiting.py"}
 
 
+def test_no_test_owns_an_event_loop() -> None:
+    """Tests without a loop use `asyncio.run` or `asyncio.Runner`, and in a thread anyio's `start_blocking_portal`.
+    These end tasks that are left. A loop that is only stopped keeps them, and a later test has the report."""
+    assert _find_modules(r"\bnew_event_loop\b") == set()
+
+
 def _find_modules(pattern: str) -> set[str]:
     """The tests' modules, but for this one, in which a pattern is found."""
     modules = {path for path in TESTS.rglob("*.py") if path != Path(__file__)}

@@ -1,6 +1,5 @@
 """docs/deploy.md, "A machine without containers": each of its commands, in a folder that stands for `/`."""
 
-import asyncio
 import contextlib
 import os
 import re
@@ -18,7 +17,7 @@ from service.embedded.wheels import find_in_wheel
 from tests.blocks import read_blocks, run_blocks
 from tests.conftest import require
 from tests.harness.running import data_folder
-from tests.harness.servers import VALKEY, free_port
+from tests.harness.servers import VALKEY, free_port, started_postgres
 from tests.machine import NAMES, add_program
 from tests.unit.test_documents import ROOT
 from tests.waiting import PATIENCE_S
@@ -79,10 +78,7 @@ class Machine:
 def machine() -> Iterator[Machine]:
     with data_folder() as root, contextlib.ExitStack() as stack:
         postgres = Postgres(root)
-        loop = asyncio.new_event_loop()
-        stack.callback(loop.close)
-        loop.run_until_complete(postgres.start())
-        stack.callback(loop.run_until_complete, postgres.stop())
+        stack.enter_context(started_postgres(postgres))
         (root / "postgres/pg_hba.conf").write_text("local all postgres trust\nlocal all all scram-sha-256\n")
         made = Machine(root, postgres)
         stack.callback(made.end)
