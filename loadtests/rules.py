@@ -7,7 +7,7 @@ CLOCK_MS = 2
 _FIELDS = "redemption_id, code, user_id, order_id, value, currency, discount, amount, redeemed_at"
 TABLES = f"""
 CREATE TABLE answers (entry, buyer, op, key, path, body, book_id, code, user_id, order_id, status, refusal, retry_after,
-  replayed, digest, wanted, final, durability, until_ms, sent_ms, answered_ms);
+  replayed, digest, wanted, final, durability, api, until_ms, sent_ms, answered_ms);
 CREATE TABLE answered_redemptions (entry, book_id, {_FIELDS});
 CREATE TABLE answered_assignments (entry, book_id, code, user_id, order_id, assigned_at);
 CREATE TABLE answered_rollbacks (entry, redemption_id, rolled_back_at);
@@ -21,7 +21,7 @@ CREATE TABLE drift (class, many);
 CREATE TABLE about (coupons_per_order, lists_taken_back, locks_end);
 CREATE TABLE may_lose (durability);
 CREATE TABLE lost_before (redemption_id);
-CREATE TABLE closed (begun_ms, ended_ms);
+CREATE TABLE closed (begun_ms, ended_ms, alone);
 CREATE INDEX answers_key ON answers (key) WHERE key <> '';
 CREATE INDEX answered_redemptions_id ON answered_redemptions (redemption_id);
 CREATE INDEX answered_assignments_code ON answered_assignments (code);
@@ -32,7 +32,9 @@ CREATE INDEX codes_code ON codes (code);
 CREATE INDEX codes_book ON codes (book_id);
 """
 """Requests and their responses; what the service lists afterwards; and what the load was. `rollback_requests` names
-redemptions, orders and codes. If `lists_taken_back`, `taken_back` has all assignments that were taken back."""
+redemptions, orders and codes. If `lists_taken_back`, `taken_back` has all assignments that were taken back. `closed`:
+when Postgres said that the partition is closed. With `alone`, its Redis has no replica: it decides for an API until it
+is fenced, or the API learns of the closing and refuses."""
 
 DERIVED = ("facts", "lost", "answered", "used", "assigned", "unknown", "holds")
 VIEWS = f"""
@@ -165,8 +167,11 @@ RULES = {
         AND NOT EXISTS (SELECT * FROM answers u
           WHERE u.op = 'lock' AND u.code = a.code AND (u.status = 0 OR u.refusal = 'outcome_unknown'))""",
     "decided while the partition was closed": """
+        WITH known AS (SELECT begun_ms, api, min(answered_ms) AS known_ms FROM closed JOIN answers
+          ON sent_ms > begun_ms AND answered_ms < ended_ms WHERE alone AND refusal = 'recovering' GROUP BY 1, 2)
         SELECT op, path, status, refusal FROM closed JOIN answers ON sent_ms > begun_ms AND answered_ms < ended_ms
-        WHERE op IN ('redeem', 'assign', 'unassign', 'lock', 'unlock', 'checkout', 'rollback', 'order')
+        LEFT JOIN known USING (begun_ms, api) WHERE sent_ms > coalesce(known_ms, 0)
+        AND op IN ('redeem', 'assign', 'unassign', 'lock', 'unlock', 'checkout', 'rollback', 'order')
         AND status NOT IN (0, 503) AND refusal <> 'request_in_progress'""",
     "Redis and Postgres count differently": """SELECT book_id, name, redis, 'and', postgres FROM counts
         WHERE redis <> postgres""",

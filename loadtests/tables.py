@@ -97,7 +97,8 @@ class Tables:
         row = (
             number, entry.buyer, entry.op, entry.key, entry.path, msgspec.json.encode(entry.body), entry.book_id,
             entry.code, entry.user, entry.order, entry.status, entry.refusal, entry.retry_after, entry.replayed,
-            entry.digest, entry.wanted, entry.final, entry.durability, until_ms, entry.sent_ms, entry.answered_ms,
+            entry.digest, entry.wanted, entry.final, entry.durability, entry.api, until_ms, entry.sent_ms,
+            entry.answered_ms,
         )  # fmt: skip
         self.insert("answers", [row])
         if redemption := entry.redemption:

@@ -68,7 +68,7 @@ async def judge(drill: Drill, may_lose: frozenset[str], alarms: Collection[str],
         _ASSIGNMENTS.format("unassignments") + " AND assigned_at IS NOT NULL", list(of_load.books)
     )
     tables.insert("taken_back", rows)
-    tables.insert("closed", drill.closed_ms)
+    tables.insert("closed", drill.closed)
     judgement = await of_load.judge()
     wrong = [*drill.wrong, *missing, *map(str, judgement.wrong)]
     double = sum(one.many for one in judgement.wrong if one.rule in _DOUBLE)

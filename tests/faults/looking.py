@@ -62,8 +62,8 @@ class Drill:
         """Writes that a loss of power undid."""
         self.may_lose: set[str] = set()
         """What responses may be lost, beside the scenario's, by their durability."""
-        self.closed_ms: list[tuple[float, float]] = []
-        """Times at which no operation may have succeeded."""
+        self.closed: list[tuple[float, float, bool]] = []
+        """Rows of the table `closed`: times at which no operation may have succeeded."""
         self.poisoned = 0
         """Events put into the outbox that can't be recorded."""
         self.is_elsewhere = False
@@ -137,7 +137,7 @@ class Drill:
 
     def _was_closed(self, begun_ms: float, last_ms: float) -> None:
         if last_ms > begun_ms + SETTLED_MS:
-            self.closed_ms.append((begun_ms + SETTLED_MS, last_ms))
+            self.closed.append((begun_ms + SETTLED_MS, last_ms, self.stage.decides_alone))
 
     async def _look(self) -> None:
         sale = self.crowd.books["sale"][0]

@@ -172,7 +172,7 @@ class Stage:
         own = ("SCRIP_", "PYTHONDONTWRITEBYTECODE")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         # With replicas what an API knows must be fresh, and the front is as slow as we are.
-        url = self.database.url if self._replicated or self.is_clustered else self.database.front_url
+        url = self.database.front_url if self.decides_alone else self.database.url
         self.env |= {"DATABASE_URL": url, "SCRIP_STANDBYS": str(self._standbys)}
         self.env |= {"SCRIP_RECONCILE_AT": "off"}
         self.add_workers(1)
@@ -187,6 +187,11 @@ class Stage:
         if self.is_clustered:
             return []
         return [self.replica, self.primary] if self._replicated else [self.primary]
+
+    @property
+    def decides_alone(self) -> bool:
+        """Whether the service needs no Postgres to decide: Redis has no replica."""
+        return not (self._replicated or self.is_clustered)
 
     @property
     def worker(self) -> Process:

@@ -37,7 +37,7 @@ class World:
         self.codes: list[dict[str, Any]] = [self.code("shared", "SHARED")]
         self.counts: list[tuple[str, str, int, int]] = [("sale", "redemptions", 1, 1)]
         self.drift: list[tuple[str, int]] = [("missing", 0)]
-        self.closed: list[tuple[float, float]] = []
+        self.closed: list[tuple[float, float, bool]] = []
         self.lost_before: list[str] = []
         self.redeem("sale", "SALE-1", "ann", "o-1", key="k-1")
         self.entries.append(msgspec.structs.replace(self.entries[0], replayed=True))
@@ -227,7 +227,10 @@ PLANTS: dict[str, list[tuple[Callable[[World], Any], str]]] = {
         (lambda w: w.refuse_lock(7_900.0), "HELD x 7900"),
     ],
     "decided while the partition was closed": [
-        (lambda w: w.closed.append((0.0, 6.0)), "redeem /v1/coupons/redeem/SALE-1")
+        (lambda w: w.closed.append((0.0, 6.0, False)), "redeem /v1/coupons/redeem/SALE-1"),
+        (lambda w: w.closed.append((0.0, 6.0, True)), "redeem /v1/coupons/redeem/SALE-1"),
+        (lambda w: learn_late(w, alone=False), "redeem /v1/coupons/redeem/LATE-12"),
+        (lambda w: (learn_late(w, alone=True), redeem_at(w, 30.0)), "redeem /v1/coupons/redeem/LATE-30"),
     ],
     "Redis and Postgres count differently": [
         (lambda w: w.counts.append(("sale", "users", 3, 4)), "sale users 3 and 4")
@@ -244,9 +247,25 @@ def unused(world: World, code: str) -> None:
     world.entries = [one for one in world.entries if one.code != code or one.refusal]
 
 
+def redeem_at(world: World, sent_ms: float) -> None:
+    entry = world.redeem("sale", f"LATE-{sent_ms:.0f}", f"u-{sent_ms}", f"o-{sent_ms}")
+    entry.sent_ms, entry.answered_ms = sent_ms, sent_ms + 1
+
+
+def learn_late(world: World, *, alone: bool) -> None:
+    """As if an API still redeemed after Postgres had closed the partition, and then refused."""
+    world.closed.append((10.0, 40.0, alone))
+    redeem_at(world, 12.0)
+    refusal = world.refuse("redeem", "sale", "LATE", "recovering", status=503)
+    refusal.sent_ms, refusal.answered_ms, refusal.retry_after, refusal.final = 20.0, 21.0, "1", False
+
+
 def test_nothing_is_found_where_everything_is_right() -> None:
-    """Refusals, repeats, gifts, rollbacks and holds that follow each other break no rule."""
-    assert World().judged() == {}
+    """Refusals, repeats, gifts, rollbacks and holds that follow each other break no rule; nor does an API that learns
+    late that a partition is closed, if its Redis decides alone."""
+    world = World()
+    learn_late(world, alone=True)
+    assert world.judged() == {}
 
 
 @pytest.mark.parametrize(("rule", "plant", "named"), [(rule, *one) for rule, some in PLANTS.items() for one in some])
