@@ -10,7 +10,7 @@ from loadtests.plan import SPARE_CODES, TOTALS, Book, Kind
 from loadtests.visits import VISITS, Merchant, Visit, usual_mix, weigh
 
 BUYERS = 8
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 HASTY_PAUSE_S = 0.0075
 
 

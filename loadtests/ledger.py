@@ -16,8 +16,9 @@ import msgspec
 
 from loadtests.wire import ERRORS, Answer, Ask, Barrage
 
-ANSWER_S, PATIENCE_S = 30.0, 90.0
-"""How long to wait for one response, and how long to repeat a request."""
+ANSWER_S, PATIENCE_S, HASTY_PATIENCE_S = 30.0, 90.0, 600.0
+"""How long to wait for one response, and how long to repeat a request; if `hasty`, several faults may follow each other
+meanwhile, and a busy machine recovers slowly."""
 PAUSE_S, MAX_PAUSE_S = 0.05, 5.0
 CREATED = frozenset({201})
 CUT_OFF = "cut off"
@@ -214,7 +215,7 @@ class Ledger:
         """Send a request until it is final; its last entry. Expected are these statuses and these refusals. It has a
         new key if none is given, and none if that is ''."""
         key = uuid4().hex if key is None else key
-        asked_ms = now_ms()
+        asked_ms, patience_s = now_ms(), HASTY_PATIENCE_S if self._hasty else PATIENCE_S
         while True:
             entry = Entry(buyer, op, path, body, key, book, code, asked_ms=asked_ms, sent_ms=now_ms())
             headers = _RECORDED if recorded else ""
@@ -227,7 +228,7 @@ class Ledger:
                 self.write(entry)  # the load's end cuts it off
                 raise
             again = self._is_repeated(entry)
-            entry.final = not again or now_ms() > asked_ms + PATIENCE_S * 1000
+            entry.final = not again or now_ms() > asked_ms + patience_s * 1000
             entry.wanted = again or entry.is_unknown or entry.status in wanted or entry.refusal in refusals
             self.write(entry)
             if entry.final:
