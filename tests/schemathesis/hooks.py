@@ -42,7 +42,7 @@ _SENSELESS_TOGETHER = (
     (r"lockToken", r"goes with a code"),
     (r"discountType|discountValue|maxDiscountAmount|minOrderValue|currency", r".*discount.*"),
     # the lines of a text, which has no schema
-    (r"users", r"line \d+: .*"),
+    (r"users", r"line \d+: .*|must have a user"),
     # a currency's digits, which also count for JSON numbers, where JSON Schema knows binary fractions
     (r".*([vV]alue|Amount|Price|from)", r"must have at most \d digits after the point.*|has more digits after .*"),
     (r"items", r"must have a unitPrice of at most \d digits after the point.*"),
