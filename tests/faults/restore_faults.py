@@ -67,7 +67,7 @@ async def redis_restored(stage: Stage, drill: Drill, dice: random.Random) -> Non
 async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis and Postgres are stopped, and started on copies of different times; either copy is the older one. If it is
     Redis's, what was answered after Postgres's copy is in neither."""
-    since_ms, recorded = now_ms(), await _recorded(stage)
+    since_ms, recorded = await _until_recorded(stage), await _recorded(stage)
     if is_postgres_older := dice.random() < 0.5:
         await stage.database.back_up()
         await until_trimmed(stage)
@@ -75,7 +75,7 @@ async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None
     else:
         file_ms, files = now_ms(), await stage.primary.copy_files()
         await drill.until_more(dice.randrange(20, 80))
-        since_ms, recorded = now_ms(), await _recorded(stage)
+        since_ms, recorded = await _until_recorded(stage), await _recorded(stage)
         await stage.database.back_up()
     await drill.until_more(dice.randrange(20, 80))
     epoch = (await stage.row()).epoch
@@ -98,7 +98,7 @@ async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None
 
 
 async def _replace_postgres(stage: Stage, drill: Drill, dice: random.Random, copy: Doing, replace: Doing) -> None:
-    since_ms = now_ms()
+    since_ms = await _until_recorded(stage)
     await copy()
     await until_trimmed(stage)
     if dice.random() < 0.3:  # then the copy lacks an epoch, too
@@ -214,6 +214,17 @@ async def _worker_away(stage: Stage, dice: random.Random) -> AsyncIterator[None]
 async def _recorded(stage: Stage) -> set[str]:
     """The redemptions in Postgres."""
     return {str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")}
+
+
+async def _until_recorded(stage: Stage) -> float:
+    """Wait until Postgres has all that is answered by now; the time of the call."""
+    at_ms, newest = now_ms(), parse_event_id([*await stage.primary.outbox()][-1])
+
+    async def is_recorded() -> bool:
+        return (await stage.row()).cursor >= newest
+
+    await wait_until(is_recorded, "a record of all answers")
+    return at_ms
 
 
 async def until_trimmed(stage: Stage, patience_s: float = PATIENCE_S) -> None:
