@@ -17,8 +17,8 @@ import msgspec
 from loadtests.wire import ERRORS, Answer, Ask, Barrage
 
 ANSWER_S, PATIENCE_S, HASTY_PATIENCE_S = 30.0, 90.0, 600.0
-"""How long to wait for one response, and how long to repeat a request; if `hasty`, several faults may follow each other
-meanwhile, and a busy machine recovers slowly."""
+"""Timeouts in seconds: of one response; of a request with its retries; and of such a request in a `hasty` ledger, which
+may last through several recoveries."""
 PAUSE_S, MAX_PAUSE_S = 0.05, 5.0
 CREATED = frozenset({201})
 CUT_OFF = "cut off"

@@ -32,9 +32,9 @@ CREATE INDEX codes_code ON codes (code);
 CREATE INDEX codes_book ON codes (book_id);
 """
 """Requests and their responses; what the service lists afterwards; and what the load was. `rollback_requests` names
-redemptions, orders and codes. If `lists_taken_back`, `taken_back` has all assignments that were taken back. `closed`:
-when Postgres said that the partition is closed. With `alone`, its Redis has no replica: it decides for an API until it
-is fenced, or the API learns of the closing and refuses."""
+redemptions, orders and codes. If `lists_taken_back`, `taken_back` has all assignments that were taken back. `closed` is
+the times at which the partition is closed in Postgres. With `alone`, its Redis has no replica: an API may use it until
+it is fenced, or until the API reads the new state in Postgres. From then on the API returns `recovering`."""
 
 DERIVED = ("facts", "lost", "answered", "used", "assigned", "unknown", "holds")
 VIEWS = f"""
@@ -167,10 +167,10 @@ RULES = {
         AND NOT EXISTS (SELECT * FROM answers u
           WHERE u.op = 'lock' AND u.code = a.code AND (u.status = 0 OR u.refusal = 'outcome_unknown'))""",
     "decided while the partition was closed": """
-        WITH known AS (SELECT begun_ms, api, min(answered_ms) AS known_ms FROM closed JOIN answers
+        WITH refused AS (SELECT begun_ms, api, min(answered_ms) AS first_ms FROM closed JOIN answers
           ON sent_ms > begun_ms AND answered_ms < ended_ms WHERE alone AND refusal = 'recovering' GROUP BY 1, 2)
         SELECT op, path, status, refusal FROM closed JOIN answers ON sent_ms > begun_ms AND answered_ms < ended_ms
-        LEFT JOIN known USING (begun_ms, api) WHERE sent_ms > coalesce(known_ms, 0)
+        LEFT JOIN refused USING (begun_ms, api) WHERE sent_ms > coalesce(first_ms, 0)
         AND op IN ('redeem', 'assign', 'unassign', 'lock', 'unlock', 'checkout', 'rollback', 'order')
         AND status NOT IN (0, 503) AND refusal <> 'request_in_progress'""",
     "Redis and Postgres count differently": """SELECT book_id, name, redis, 'and', postgres FROM counts

@@ -67,8 +67,8 @@ async def redis_restored(stage: Stage, drill: Drill, dice: random.Random) -> Non
 async def both_restored(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis and Postgres are stopped, and started on copies of different times; either copy is the older one. If it is
     Redis's, what was answered after Postgres's copy is in neither."""
-    since_ms, recorded = await _until_recorded(stage), await _recorded(stage)
     if is_postgres_older := dice.random() < 0.5:
+        since_ms, recorded = await _until_recorded(stage), await _recorded(stage)
         await stage.database.back_up()
         await until_trimmed(stage)
         file_ms, files = now_ms(), await stage.primary.copy_files()
@@ -217,13 +217,13 @@ async def _recorded(stage: Stage) -> set[str]:
 
 
 async def _until_recorded(stage: Stage) -> float:
-    """Wait until Postgres has all that is answered by now; the time of the call."""
+    """Wait until Postgres has every event that the outbox has now. Returns the time of the call, in ms."""
     at_ms, newest = now_ms(), parse_event_id([*await stage.primary.outbox()][-1])
 
     async def is_recorded() -> bool:
         return (await stage.row()).cursor >= newest
 
-    await wait_until(is_recorded, "a record of all answers")
+    await wait_until(is_recorded, "all events in Postgres")
     return at_ms
 
 
