@@ -7,6 +7,7 @@ import pytest
 
 from service.formats import key_names
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
+from tests.waiting import until
 
 
 def _redeem(service: Service, code: str, **body: Any) -> dict[str, Any]:
@@ -119,7 +120,8 @@ def test_request_ids(service: Service) -> None:
 def test_health(service: Service) -> None:
     """Live and ready answer without a key, and each path in the index exists."""
     assert ok(service.anonymous.get("/health/live")) == {"status": "live"}
-    assert ok(service.anonymous.get("/health/ready")) == {"status": "ready", "failing": [], "partitions": []}
+    ready = until(lambda: response if (response := service.anonymous.get("/health/ready")).is_success else None)
+    assert ready.json() == {"status": "ready", "failing": [], "partitions": []}
     index = ok(service.anonymous.get("/"))
     assert all(service.anonymous.get(path).is_success for name, path in index.items() if name != "service")
 

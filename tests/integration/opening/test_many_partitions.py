@@ -57,7 +57,7 @@ async def test_a_closed_partition_is_refused_alone(spread: Service) -> None:
     codes = [new_code() for _ in PARTITIONS]
     for partition, code in zip(PARTITIONS, codes, strict=True):
         spread.book(code, client=_shop(spread, partition), maxRedemptionsPerCode=None)
-    assert ok(spread.anonymous.get("/health/ready")) == READY
+    until(lambda: spread.anonymous.get("/health/ready").json() == READY)
 
     with spread.run.asleep("worker"):
         await spread.fetch("UPDATE partitions SET state = 'closed' WHERE id = 2")
@@ -155,4 +155,4 @@ def test_a_fault_of_one_partition_closes_it_alone(spread: Service) -> None:
         all_buy()
     assert not [buyer.refusals for buyer in (buyers[0], buyers[3]) if buyer.refusals]
     assert {*buyers[1].refusals, *buyers[2].refusals} <= {"recovering"}
-    assert ok(spread.anonymous.get("/health/ready")) == READY
+    until(lambda: spread.anonymous.get("/health/ready").json() == READY)

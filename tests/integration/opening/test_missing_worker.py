@@ -59,7 +59,7 @@ def test_a_missing_worker_is_named(patient: Service, alone: httpx.Client, monkey
         ready = alone.get("/health/ready")
         return ready.json()["failing"] if ready.is_success else []
 
-    assert mine not in failing()
+    until(lambda: mine not in failing())
     with patient.run.asleep("worker"):
         until(lambda: mine in failing())
         tasks = alone.get("/v1/ops/consistency", headers=patient.operate.headers).json()["failing"]
