@@ -115,7 +115,6 @@ async def test_a_primary_that_was_replaced_loses_its_clients() -> None:
 async def test_a_silent_primary_is_left_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a request waits and no reply comes, the sentinels are asked before it is their turn."""
     monkeypatch.setattr(hot, "ASK_S", 3600.0)
-    monkeypatch.setattr(hot, "STALL_S", 3600.0)
     monkeypatch.setattr(link_module, "ASK_S", 3600.0)  # or the reply to the next check would be the request's
     async with serving(ignore, _PRIMARY) as old, serving(ignore, _PRIMARY) as new, _sentinels(1) as ((one,), url):
         one.names(old, 1)
