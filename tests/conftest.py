@@ -19,6 +19,8 @@ from tests.waiting import PATIENCE_S
 
 settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox", "tests.model.rebuilding")
+"""Failed checks of these show what they compared."""
 
 pytest_plugins = ["tests.service_fixture"]
 

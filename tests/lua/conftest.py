@@ -21,8 +21,6 @@ from tests.lua.general import general_texts
 S = TypeVar("S", bound=Shop)
 FAKED = ("test_lock.py", "test_many.py", "test_redeem.py")
 
-pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox")
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect most tests on fakeredis, unless `-k` names it: it takes four times as long as a server. `make mutants`
