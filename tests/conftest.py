@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock would run beside a test's own
 worker_orders.WORKER_S = PATIENCE_S
-checks.TYPES_TIMEOUT_S = checks.MONTHS_S = checks.REPORTS_S = PATIENCE_S  # it leaves out what takes longer
+checks.TYPES_TIMEOUT_S = checks.MONTHS_S = checks.REPORTS_S = PATIENCE_S  # the doctor leaves out what takes longer
 connection.STALL_S = PATIENCE_S  # a Redis that is silent for longer counts as lost
 
 
