@@ -1,6 +1,7 @@
 """Processes and servers with an older state decide nothing: after Postgres was restored, Redis was replaced, or a
 process was stopped (docs/decisions/0014-old-knowledge.md)."""
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partition, take_lease
 from tests.harness.premises import CallingLink
 from tests.integration.opening.opening_fixtures import Place, assert_blocked, restored, without
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import PATIENCE_S, elapse, wait_until
 
 
 async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:
@@ -152,24 +153,56 @@ async def test_a_script_looks_at_the_servers_history(place: Place, monkeypatch: 
     assert await place.refusal(coupon_view.READ, "CODE-9") == "recovering"
 
 
-@pytest.mark.parametrize("meanwhile", ["time passes", "another epoch opens"])
-async def test_a_change_that_took_too_long_is_not_put_into_redis(
-    place: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: str
-) -> None:
-    """The API does not project a change that took longer than MAX_AGE_S, or after another epoch opened."""
-    put: list[str] = []
+class _Changes:
+    """Changes of the API, and what they have written to Redis."""
 
-    async def write() -> None:
-        put.append("a change")
+    def __init__(self, place: Place) -> None:
+        self.projector = RedisProjector(place.decider.run)
+        self._context = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=self.projector)
+        self.written: list[int] = []
 
-    context = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=RedisProjector(place.decider.run))
-    await configuration_writes.Change(cast("Context", context), 0).project(1, write())
-    assert put == ["a change"]
-    change = configuration_writes.Change(cast("Context", context), 0)
-    if meanwhile == "time passes":
-        monkeypatch.setattr(configuration_writes, "MAX_AGE_S", 0)
-    else:
-        await place.reopen()
+    def begin(self) -> configuration_writes.Change:
+        return configuration_writes.Change(cast("Context", self._context), 0)
+
+    async def write(self, version: int) -> None:
+        self.written.append(version)
+
+    async def write_slowly(self, version: int) -> None:
+        await asyncio.Event().wait()
+        await self.write(version)
+
+
+@pytest.fixture
+def changes(place: Place) -> _Changes:
+    return _Changes(place)
+
+
+async def test_a_change_after_another_epoch_opened_is_not_put_into_redis(place: Place, changes: _Changes) -> None:
+    """The API does not project a change that began in another epoch, though Redis has its version."""
+    change = changes.begin()
+    await place.reopen()
+    version = await changes.projector.last_seen(0)
     with pytest.raises(Refusal, match="outcome_unknown"):
-        await change.project(2, write())
-    assert put == ["a change"]
+        await change.project(version, changes.write(version))
+    assert changes.written == []
+
+
+@pytest.mark.parametrize("what", ["Postgres", "Redis"])
+async def test_a_change_that_takes_too_long_is_left_to_the_worker(
+    changes: _Changes, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The API does not write a change to Redis when it is MAX_AGE_S old, nor goes on writing it. It waits until the
+    worker has done so, for CATCH_UP_S at most."""
+    first = await changes.projector.last_seen(0) + 1
+    await changes.begin().project(first, changes.write(first))
+    monkeypatch.setattr(configuration_writes, "MAX_AGE_S", 0.0 if what == "Postgres" else 0.1)
+    write = changes.write if what == "Postgres" else changes.write_slowly
+    async with asyncio.TaskGroup() as tasks:
+        late = tasks.create_task(changes.begin().project(first + 1, write(first + 1)))
+        await elapse(0.3, "a change that is not in Redis")
+        assert not late.done()
+        await changes.projector.seen_all(0, first + 1)
+    monkeypatch.setattr(configuration_writes, "CATCH_UP_S", 0.2)
+    with pytest.raises(Refusal, match="outcome_unknown"):
+        await changes.begin().project(first + 2, write(first + 2))
+    assert changes.written == [first]
