@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from service.cli import worker_orders
 from service.doctor import checks
-from service.hot import connection
+from service.hot import connection, discovery
 from tests.progress import ProgressDisplay
 from tests.waiting import PATIENCE_S
 
@@ -48,6 +48,7 @@ os.environ.setdefault("SCRIP_RECONCILE_AT", "off")  # a comparison by the clock 
 worker_orders.WORKER_S = PATIENCE_S
 checks.TYPES_TIMEOUT_S = checks.MONTHS_S = checks.REPORTS_S = PATIENCE_S  # the doctor leaves out what takes longer
 connection.STALL_S = PATIENCE_S  # a Redis that is silent for longer counts as lost
+connection.CONNECT_S = discovery.REPLY_S = PATIENCE_S  # one that accepts no connection, or names no primary, as away
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ from service.hot import connection as hot
 from service.hot import discovery
 from service.hot import link as link_module
 from service.hot.connection import Broken, connect
-from service.hot.discovery import AccessRefused
+from service.hot.discovery import AccessRefused, PrimaryUnknown
 from service.hot.link import Link
 from service.replay.check import read_redis
 from service.worker.server_watch import SharedRedis
@@ -91,7 +91,11 @@ async def test_sentinels_that_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(ignore) as primary, serving(ignore) as hangs, _sentinels(2) as ((one, other), url):
         one.names(primary, 1)
         several = url.replace("://", f"://127.0.0.1:{free_port()},{_port(hangs)},")
-        assert await _reached(several, primary) == 0
+
+        async def is_reached() -> bool:
+            return await _reached(several, primary) == 0
+
+        await wait_until(is_reached, away=(PrimaryUnknown,))
         assert other.asked
         one.primary = ""
         with pytest.raises(OSError, match=r"no sentinel of .*/shop names its primary"):
