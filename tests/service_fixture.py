@@ -23,7 +23,7 @@ from tests.harness.running import PARTITIONS, Run, data_folder, run_aside
 from tests.harness.servers import free_port
 from tests.harness.workspaces import make_workspace
 from tests.restricted import restricted
-from tests.waiting import until, wait_until
+from tests.waiting import PATIENCE_S, until, wait_until
 
 _FIGURES = {*Figures.__struct_encode_fields__}
 _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
@@ -86,7 +86,7 @@ class Service:
         """Return a client that sends this key. Without `verify=False` it would read all certificates: 50 ms of CPU."""
         if key not in self._clients:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
-            self._clients[key] = httpx.Client(base_url=self.run.url, headers=headers, timeout=30, verify=False)
+            self._clients[key] = httpx.Client(base_url=self.run.url, headers=headers, timeout=PATIENCE_S, verify=False)
         return self._clients[key]
 
     @cached_property

@@ -14,6 +14,7 @@ from tests.faults.stage import Stage
 from tests.harness.running import HOME, PARTITIONS
 from tests.harness.workspaces import make_workspace
 from tests.service_fixture import new_code
+from tests.waiting import PATIENCE_S
 
 PAUSE_S = 0.01
 """Between requests of all of them together."""
@@ -28,7 +29,9 @@ class _Shop:
         self._name = f"beside-{self._code}"
         headers = {"Authorization": f"Bearer {self._name}_admin"}
         # Without `verify=False` each client reads all certificates, and the proxies of this process stand still.
-        self._clients = [httpx.AsyncClient(base_url=url, headers=headers, timeout=10, verify=False) for url in urls]
+        self._clients = [
+            httpx.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S, verify=False) for url in urls
+        ]
         self.sold = self.unknown = 0
         self.may_refuse = False
         """Whether its own partition has a fault now."""

@@ -16,6 +16,7 @@ from tests.faults.nodes import wait_until
 from tests.faults.redis_faults import Fault
 from tests.faults.stage import Process, Stage
 from tests.harness.running import HOME, PARTITIONS
+from tests.waiting import PATIENCE_S
 
 KILLS = 3
 WORKERS = 3
@@ -52,7 +53,7 @@ async def kill_api(stage: Stage, number: int) -> None:
     """Kill an API, start it again, and wait until it answers."""
     await stage.apis[number].signal(signal.SIGKILL)
     stage.apis[number].start()
-    async with httpx.AsyncClient(timeout=5, verify=False) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S, verify=False) as client:
 
         async def live() -> bool:
             return (await client.get(f"{stage.urls[number]}/health/live")).status_code == 200

@@ -254,7 +254,9 @@ class Stage:
 
     async def add_codes(self, *codes: str) -> None:
         """Add a book with these codes, each of one use."""
-        async with httpx.AsyncClient(base_url=self.urls[0], headers=self.headers, timeout=30, verify=False) as client:
+        async with httpx.AsyncClient(
+            base_url=self.urls[0], headers=self.headers, timeout=PATIENCE_S, verify=False
+        ) as client:
             book = (await client.post("/v1/books", json={"name": "Sale"})).json()["bookId"]
             added = await client.post(f"/v1/books/{book}/codes", json={"codes": codes})
         assert added.json().get("added") == len(codes), added.text
@@ -279,7 +281,7 @@ class Stage:
 
     async def until_ready(self) -> None:
         """All APIs are ready, no part of the service fails, and everything is recorded."""
-        async with httpx.AsyncClient(headers=self.headers, timeout=10, verify=False) as client:
+        async with httpx.AsyncClient(headers=self.headers, timeout=PATIENCE_S, verify=False) as client:
 
             async def ready() -> bool:
                 for url in self.urls:

@@ -25,7 +25,7 @@ from tests.drifts.subject import make, populated
 from tests.faults.rebuilding import everything
 from tests.faults.recorded import until_recorded, wait
 from tests.service_fixture import Service, new_code, new_id, ok, refused
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def _kill(service: Service, part: str) -> int:
@@ -146,7 +146,7 @@ async def test_the_api_is_killed_while_uploading(patient: Service) -> None:
     book, codes = service.book(), [new_code() for _ in range(30_000)]
     path, headers = f"/v1/books/{book}/codes", {"Content-Type": "text/plain"}
     stats_client = httpx.Client(
-        base_url=service.run.url, headers=dict(service.manage.headers), timeout=30, verify=False
+        base_url=service.run.url, headers=dict(service.manage.headers), timeout=PATIENCE_S, verify=False
     )
 
     def lines() -> Iterator[bytes]:

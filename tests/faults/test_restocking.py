@@ -9,7 +9,7 @@ import httpx
 
 from tests.faults.recorded import wait
 from tests.service_fixture import Service, database, new_id, ok
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 KEPT = 30_000
 """Six transactions of codes, so that a kill meets the job half done."""
@@ -19,7 +19,7 @@ def buy(service: Service, book: str, ended: threading.Event) -> int:
     """Let users get a book's codes, one after another, until `ended`; return how many did."""
     bought = 0
     headers = {"Authorization": "Bearer demo_checkout"}
-    with httpx.Client(base_url=service.run.url, headers=headers, timeout=10, verify=False) as client:
+    with httpx.Client(base_url=service.run.url, headers=headers, timeout=PATIENCE_S, verify=False) as client:
         while not ended.wait(0.1):
             answer = client.post("/v1/coupons/assign", json={"bookId": book, "userId": new_id()})
             assert answer.status_code == 201 or answer.json()["code"] == "out_of_stock", answer.text

@@ -12,6 +12,7 @@ from tests.faults.nodes import wait_until
 from tests.faults.stage import Stage
 from tests.harness.running import PARTITIONS
 from tests.harness.trees import ROOT, Change, changed
+from tests.waiting import PATIENCE_S
 
 _OWN, _NEXT = (f"\nFORMAT_NUMBER = {number}\n" for number in (FORMAT_NUMBER, FORMAT_NUMBER + 1))
 _NUMBER = Change("service/formats/number.py", _OWN, _NEXT)
@@ -65,7 +66,7 @@ async def _replace(stage: Stage, drill: Drill, dice: random.Random, tree: Path, 
 
 async def _fails(url: str, reasons: list[str]) -> bool:
     """Whether so many partitions fail, for these reasons, by an API's own report."""
-    async with httpx.AsyncClient(timeout=5, verify=False) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S, verify=False) as client:
         report = (await client.get(f"{url}/health/ready")).json()
     return [one["reason"] for one in report["partitions"]] == reasons
 

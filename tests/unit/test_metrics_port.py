@@ -9,7 +9,7 @@ import pytest
 from service.common.child_processes import StartError
 from service.common.metrics_port import MAX_CONNECTIONS, serve_metrics
 from tests.harness.servers import free_port
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 _HOST = "127.0.0.1"
 
@@ -25,7 +25,10 @@ async def _is_not_ready() -> tuple[bool, bytes]:
 async def test_what_it_answers() -> None:
     """It answers metrics in the format that is asked for, and health; nothing else is there."""
     address = f"http://{_HOST}:{(port := free_port())}"
-    async with serve_metrics(_HOST, port, _is_not_ready), httpx.AsyncClient(base_url=address) as client:
+    async with (
+        serve_metrics(_HOST, port, _is_not_ready),
+        httpx.AsyncClient(base_url=address, timeout=PATIENCE_S) as client,
+    ):
         plain = await client.get("/metrics")
         assert plain.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert b"# TYPE process_cpu_seconds_total counter" in plain.content
@@ -60,7 +63,7 @@ async def test_bounds() -> None:
             one.close()
 
         async def answers() -> bool:
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
                 try:
                     return (await client.get(f"http://{_HOST}:{port}/health/ready")).status_code == 200
                 except httpx.TransportError:

@@ -1,5 +1,6 @@
 """Tests wait for states, and see how tasks end."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ LOADS = {TESTS / folder for folder in ("faults", "hostile")}
 """What is no test there may pause."""
 _fixed_wait = re.compile(r"\b(?:sleep\((?!0\))|timeout\(\d|wait_for\(.*, (?:timeout=)?\d)")
 _fixed_end = re.compile(r"process\.wait(?:\(|, )\d")
+_REQUESTS = {f"httpx.{name}" for name in ("Client", "AsyncClient", "get", "post", "put", "patch", "delete", "stream")}
 
 
 def test_no_test_waits_for_a_time() -> None:
@@ -19,10 +21,22 @@ def test_no_test_waits_for_a_time() -> None:
         for path in TESTS.rglob("*.py")
         if path.name != "waiting.py"
         for line in path.read_text("utf-8").splitlines()
-        if _fixed_end.search(line)
-        or (_fixed_wait.search(line) and (path.name.startswith("test_") or LOADS.isdisjoint(path.parents)))
+        if _fixed_end.search(line) or (_fixed_wait.search(line) and not _is_load(path))
     ]
     assert waits == []
+
+
+def test_requests_are_waited_for_like_states() -> None:
+    """Tests wait PATIENCE_S for a response. Without a timeout httpx gives up after five seconds."""
+    hasty = [
+        f"{path.name}:{call.lineno}: {ast.unparse(call)}"
+        for path in TESTS.rglob("*.py")
+        if not _is_load(path)
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in _REQUESTS
+        if not any(one.arg == "timeout" and isinstance(one.value, ast.Name) for one in call.keywords)
+    ]
+    assert hasty == []
 
 
 def test_no_test_gives_up_with_the_service() -> None:
@@ -67,6 +81,10 @@ def test_no_test_owns_an_event_loop() -> None:
     """Tests without a loop use `asyncio.run` or `asyncio.Runner`, and in a thread anyio's `start_blocking_portal`.
     These end tasks that are left. A loop that is only stopped keeps them, and a later test has the report."""
     assert _find_modules(r"\bnew_event_loop\b") == set()
+
+
+def _is_load(path: Path) -> bool:
+    return not path.name.startswith("test_") and not LOADS.isdisjoint(path.parents)
 
 
 def _find_modules(pattern: str) -> set[str]:

@@ -15,9 +15,10 @@ from service.serving import wiring
 from tests.integration.opening.test_connection import serving
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_id, ok, refused
-from tests.waiting import running, until, wait_until
+from tests.waiting import PATIENCE_S, running, until, wait_until
 
 _NEVER_S = 3600.0
+_SOON_S = 2.0
 
 
 @pytest.fixture
@@ -35,18 +36,22 @@ def create(client: httpx.Client, url: str = "") -> tuple[str, dict[str, str]]:
     return made["keyId"], {"Authorization": f"Bearer {made['secret']}"}
 
 
+def read_user(url: str, header: dict[str, str]) -> httpx.Response:
+    """Send a request with this key to the process at this address."""
+    return httpx.get(f"{url}/v1/users/{new_id()}", headers=header, timeout=PATIENCE_S)
+
+
 def wait_for_message(patient: Service, url: str) -> None:
     """Create keys until the process at this address has read one at a message: it has subscribed."""
-    until(lambda: httpx.get(f"{url}/v1/users/{new_id()}", headers=create(patient.operate)[1]).is_success)
+    until(lambda: read_user(url, create(patient.operate)[1]).is_success)
 
 
 def test_another_process_changed_keys(patient: Service, other: str) -> None:
     """A key that one process creates works in another, and no longer once it is revoked."""
     key, header = create(patient.operate)
-    user = f"{other}/v1/users/{new_id()}"
-    until(lambda: httpx.get(user, headers=header).is_success)
+    until(lambda: read_user(other, header).is_success)
     assert patient.operate.delete(f"/v1/keys/{key}").status_code == 204
-    refused(until(lambda: (got := httpx.get(user, headers=header)).status_code == 401 and got), 401, "unauthenticated")
+    refused(until(lambda: (got := read_user(other, header)).status_code == 401 and got), 401, "unauthenticated")
 
 
 def test_the_answer_waits_for_other_processes(patient: Service, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,18 +59,17 @@ def test_the_answer_waits_for_other_processes(patient: Service, other: str, monk
     monkeypatch.setattr(configuration_writes, "SETTLE_S", _NEVER_S)
     for _ in range(5):
         _, header = create(patient.operate, other)
-        assert httpx.get(f"{patient.run.url}/v1/users/{new_id()}", headers=header).is_success
+        assert read_user(patient.run.url, header).is_success
+    name = {"name": "k", "scopes": ["checkout"]}
     with patient.run.asleep("api"), pytest.raises(httpx.ReadTimeout):
-        httpx.post(
-            f"{other}/v1/keys", json={"name": "k", "scopes": ["checkout"]}, headers=patient.operate.headers, timeout=2
-        )
+        httpx.post(f"{other}/v1/keys", json=name, headers=patient.operate.headers, timeout=_SOON_S)
 
 
 def test_a_process_that_is_asleep(patient: Service, other: str) -> None:
     """A process that reports nothing delays the answer, and does not prevent it."""
     with patient.run.asleep("api"):
         _, header = create(patient.operate, other)
-        assert httpx.get(f"{other}/v1/users/{new_id()}", headers=header).is_success
+        assert read_user(other, header).is_success
 
 
 def test_a_lost_subscription(patient: Service, other: str) -> None:

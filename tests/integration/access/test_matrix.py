@@ -24,7 +24,7 @@ from tests.routes.table import ANYONE, ROUTES
 from tests.schema import check_answer
 from tests.service_fixture import Service, database, new_id, refused
 from tests.tokens import AUDIENCE, Idp, hmac_token, part
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 class World(NamedTuple):
@@ -46,7 +46,7 @@ class World(NamedTuple):
         return answer
 
 
-_client = httpx.Client(timeout=60, verify=False)
+_client = httpx.Client(timeout=PATIENCE_S, verify=False)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])

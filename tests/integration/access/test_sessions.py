@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.service_fixture import Service, new_id, ok, refused
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 ADDRESS = "/console/session"
 
@@ -18,7 +18,9 @@ class Browser(httpx.Client):
     """A browser: it keeps the cookie, and sends its pages' origin."""
 
     def __init__(self, service: Service) -> None:
-        super().__init__(base_url=service.run.url, timeout=30, headers={"Origin": service.run.url}, verify=False)
+        super().__init__(
+            base_url=service.run.url, timeout=PATIENCE_S, headers={"Origin": service.run.url}, verify=False
+        )
 
     def sign_in(self, key: str) -> dict[str, Any]:
         """Sign in, and send the CSRF token from now on; return the session."""

@@ -17,7 +17,7 @@ from service.api.csv_stream import CsvFile
 from service.api.request_middleware import around
 from service.domain.errors import Refusal
 from service.fastlane.protocol import Protocol
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 PIECE = b"x" * 99_998 + b"\r\n"
 
@@ -79,7 +79,7 @@ async def _asleep(port: int) -> socket.socket:
 
 
 async def _file(port: int) -> httpx.Response:
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=PATIENCE_S) as client:
         return await client.get(f"http://127.0.0.1:{port}/file")
 
 

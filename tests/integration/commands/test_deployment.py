@@ -14,7 +14,7 @@ from tests.commands import scrip, succeeded
 from tests.deployed import Deployed, container, deployed, manifests
 from tests.harness.servers import free_port
 from tests.service_fixture import ok, refused
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_redeem(place: Deployed) -> None:
     ]
     proxy_port = place.start_proxy(api_port)
     trusted = ssl.create_default_context(cafile=place.authority)
-    with httpx.Client(base_url=f"https://localhost:{proxy_port}", verify=trusted, timeout=30) as client:
+    with httpx.Client(base_url=f"https://localhost:{proxy_port}", verify=trusted, timeout=PATIENCE_S) as client:
 
         def is_ready() -> bool:
             assert all(process.poll() is None for process in place.processes), place.output()
@@ -55,12 +55,16 @@ def test_redeem(place: Deployed) -> None:
         until(is_ready)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             path = container(api)[probe]["httpGet"]["path"]
-            assert httpx.get(f"http://127.0.0.1:{api_port}{path}").status_code == 200
+            assert httpx.get(f"http://127.0.0.1:{api_port}{path}", timeout=PATIENCE_S).status_code == 200
         path = container(worker)["readinessProbe"]["httpGet"]["path"]
-        until(lambda: all(httpx.get(f"http://127.0.0.1:{port}{path}").is_success for port in metrics_ports))
+        until(
+            lambda: all(
+                httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S).is_success for port in metrics_ports
+            )
+        )
         assert client.get("/metrics").status_code == 403
-        refused(httpx.get(f"http://127.0.0.1:{api_port}/metrics"), 404, "not_found")
-        shown = httpx.get(f"http://127.0.0.1:{metrics_ports[0]}/metrics").text
+        refused(httpx.get(f"http://127.0.0.1:{api_port}/metrics", timeout=PATIENCE_S), 404, "not_found")
+        shown = httpx.get(f"http://127.0.0.1:{metrics_ports[0]}/metrics", timeout=PATIENCE_S).text
         for server in ("redis", "postgres"):
             (ends,) = re.findall(
                 rf'^scrip_certificate_expires_timestamp_seconds{{server="{server}"}} (.+)$', shown, re.MULTILINE

@@ -95,7 +95,7 @@ def test_a_service(machine: Machine) -> None:
         client.upload_codes(book.book_id, codes=["FIRST-1"])
         assert client.redeem_coupon("FIRST-1", user_id="ann", recorded_within_s=10).durability == "recorded"
     for port in ("9100", "9101"):
-        assert "scrip_" in httpx.get(f"http://127.0.0.1:{machine.ports[port]}/metrics").text
+        assert "scrip_" in httpx.get(f"http://127.0.0.1:{machine.ports[port]}/metrics", timeout=PATIENCE_S).text
     assert machine.list_files() == before
 
 

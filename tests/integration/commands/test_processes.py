@@ -129,7 +129,7 @@ def _ports(service: Service, pid: int) -> set[int]:
 def _metrics(service: Service, client: httpx.Client | None = None) -> dict[str, float]:
     """Read /metrics, on a new connection unless a client is given."""
     url = f"{service.run.url}/metrics"
-    lines = (client.get(url) if client else httpx.get(url, verify=False)).text.splitlines()
+    lines = (client.get(url) if client else httpx.get(url, verify=False, timeout=PATIENCE_S)).text.splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     return {name: float(value) for name, value in pairs}
 
@@ -155,7 +155,7 @@ def clients(service: Service) -> Iterator[list[httpx.Client]]:
     made: dict[int, httpx.Client] = {}
 
     def reach_all() -> bool:
-        client = stack.enter_context(httpx.Client(base_url=service.run.url, timeout=30, verify=False))
+        client = stack.enter_context(httpx.Client(base_url=service.run.url, timeout=PATIENCE_S, verify=False))
         with client.stream("GET", "/health/live") as answer:
             made[answer.extensions["network_stream"].get_extra_info("client_addr")[1]] = client
             answer.read()
@@ -177,7 +177,7 @@ def test_keys(service: Service, clients: list[httpx.Client]) -> None:
 
 async def test_connections_to_postgres(service: Service) -> None:
     """Both processes together have no more connections to Postgres than one would have."""
-    async with httpx.AsyncClient(base_url=service.run.url, timeout=60, verify=False) as client:
+    async with httpx.AsyncClient(base_url=service.run.url, timeout=PATIENCE_S, verify=False) as client:
         headers = {"Authorization": "Bearer demo_manage"}
         answers = await asyncio.gather(*(client.get("/v1/books", headers=headers) for _ in range(60)))
     assert {answer.status_code for answer in answers} == {200}
@@ -280,7 +280,7 @@ async def test_ends(service: Service) -> None:
 
 def _answers(service: Service, pid: int) -> bool:
     """Return whether a process accepts one of four new connections."""
-    clients = [httpx.Client(base_url=service.run.url, verify=False) for _ in range(4)]
+    clients = [httpx.Client(base_url=service.run.url, verify=False, timeout=PATIENCE_S) for _ in range(4)]
     try:
         return all(client.get("/health/ready").is_success for client in clients) and bool(_ports(service, pid))
     finally:

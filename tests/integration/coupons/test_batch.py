@@ -17,7 +17,7 @@ from service.hot.link import Link
 from tests.integration.opening.test_connection import serving
 from tests.integration.serving import without_ids
 from tests.service_fixture import Service, database, dumps, new_code, new_id, ok, refused
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 _JSON = {"Content-Type": "application/json"}
 _FIVE = {"maxRedemptionsPerCode": 5}
@@ -91,7 +91,7 @@ def _race(service: Service, *codes: str) -> list[list[dict[str, Any]]]:
         body = {"operations": [_redeem(code) for _ in range(1000)]}
         begin.wait()
         headers = {"Authorization": "Bearer demo_checkout"}
-        return ok(httpx.post(f"{service.run.url}/v1/batch", json=body, headers=headers, timeout=30))["results"]
+        return ok(httpx.post(f"{service.run.url}/v1/batch", json=body, headers=headers, timeout=PATIENCE_S))["results"]
 
     with ThreadPoolExecutor(len(codes)) as pool:
         return list(pool.map(send, codes))

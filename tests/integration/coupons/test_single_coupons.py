@@ -19,7 +19,7 @@ from service.record.config.single_coupon_rows import MAX_DRAWS, create_single, p
 from service.record.pool import connect
 from tests.integration.serving import own_workspace
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 _KINDS = ("user-specific", "time-specific", "generate")
 
@@ -211,7 +211,7 @@ async def test_a_coupon_that_redis_does_not_have_yet(service: Service) -> None:
 
 async def _post_at_once(service: Service, count: int, kind: str, body: Any, key: str) -> list[httpx.Response]:
     headers = {"Authorization": f"Bearer {service.workspace}_manage", "Idempotency-Key": key}
-    async with httpx.AsyncClient(base_url=service.run.url, headers=headers, timeout=60, verify=False) as client:
+    async with httpx.AsyncClient(base_url=service.run.url, headers=headers, timeout=PATIENCE_S, verify=False) as client:
         return await asyncio.gather(*(client.post(f"/v1/coupons/{kind}", json=body) for _ in range(count)))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import leave_out
 from tests.service_fixture import Service, new_code, new_id, ok, refused, without_postgres
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 PARTITIONS = range(4)
 
@@ -118,7 +118,7 @@ class Buyer:
         self._thread.join()
 
     def _buy(self) -> None:
-        with httpx.Client(headers=self._headers, timeout=30, verify=False) as client:
+        with httpx.Client(headers=self._headers, timeout=PATIENCE_S, verify=False) as client:
             while not self._ended.is_set():
                 answer = client.post(self._url, json={"userId": new_id()})
                 if answer.is_success:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.commands import scrip
 from tests.service_fixture import Service, new_id, ok
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 
 def _find(client: httpx.Client, request_id: str) -> list[dict[str, Any]]:
@@ -71,7 +71,9 @@ def test_a_request_without_credentials_is_found(service: Service, path: str, row
 
     def find_again() -> str:
         """Refuse a request, and find it. Others of the same second may leave no room for it."""
-        refused = httpx.post(f"{service.run.facts['url']}{path}", json={}, headers={"X-Request-Id": request_id})
+        refused = httpx.post(
+            f"{service.run.facts['url']}{path}", json={}, headers={"X-Request-Id": request_id}, timeout=PATIENCE_S
+        )
         assert str(refused.status_code) == row[2]
         lines = scrip("requests", request_id, **service.urls).output.splitlines()
         return next((line for line in lines if " POST " in line), "")
