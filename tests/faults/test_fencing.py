@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tests.faults.nodes import wait_until
-from tests.faults.stage import Stage, own_stage
+from tests.faults.stage import NEVER_STALLS, Stage, own_stage
 from tests.harness.running import HOME, is_ready
 from tests.harness.trees import Change, changed
 from tests.waiting import PATIENCE_S, elapse, running
@@ -18,7 +18,7 @@ CODE = "KEPT-1"
 AWAY_S, _OUTLIVED = 4.0, "an epoch that nobody confirms is fresh for less"
 _STAYS = (
     Change("service/hot/cluster_links.py", "await self._follow(", "self._links or await self._follow("),
-    Change("service/hot/connection.py", "STALL_S = 2.0", "STALL_S = 60.0"),
+    NEVER_STALLS,
 )
 """A process that never leaves a primary by itself."""
 

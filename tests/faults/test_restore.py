@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.faults.restore_faults import KEEPS_LITTLE, until_reason
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage, own_stage
+from tests.faults.stage import NEVER_STALLS, Stage, own_stage
 from tests.harness.running import HOME
 from tests.service_fixture import new_code
 from tests.waiting import PATIENCE_S, elapse
@@ -24,7 +24,7 @@ _FIGURES = ("partition", "recorded", "blocked", "freed")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
-    async with own_stage(changes=KEEPS_LITTLE, replicated=False) as stage:
+    async with own_stage(changes=(*KEEPS_LITTLE, NEVER_STALLS), replicated=False) as stage:
         yield stage
 
 

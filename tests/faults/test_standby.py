@@ -18,7 +18,7 @@ from tests.commands import scrip
 from tests.faults.nodes import wait_until
 from tests.faults.proxy import Forwarder
 from tests.faults.restore_faults import KEEPS_LITTLE
-from tests.faults.stage import Stage, own_stage
+from tests.faults.stage import NEVER_STALLS, Stage, own_stage
 from tests.harness.running import HOME, is_ready
 from tests.service_fixture import new_code
 from tests.waiting import PATIENCE_S, elapse
@@ -55,7 +55,7 @@ class _Buyers:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """The service with a Postgres and its asynchronous standby."""
-    async with own_stage(changes=KEEPS_LITTLE, replicated=False, standbys=1) as stage:
+    async with own_stage(changes=(*KEEPS_LITTLE, NEVER_STALLS), replicated=False, standbys=1) as stage:
         await stage.database.add_standby()
         yield stage
 
